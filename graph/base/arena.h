@@ -1,0 +1,39 @@
+#ifndef QGC_BASE_ARENA_H
+#define QGC_BASE_ARENA_H
+
+#include <stddef.h>
+
+/* Memory by lifetime: everything put into an arena lives until the arena is dropped, and nothing is
+ * freed one by one. The compiler has one arena for a whole compile, the runtime one for each program.
+ *
+ * This is the only module that asks libc for memory. When the host has none left it says so and aborts:
+ * no caller has to check. */
+typedef struct qgc_arena qgc_arena;
+
+/* A new, empty arena. The caller drops it with qgc_arena_drop. */
+qgc_arena *qgc_arena_new(void);
+
+/* Frees the arena and everything in it. NULL is allowed. */
+void qgc_arena_drop(qgc_arena *a);
+
+/* `bytes` zeroed bytes, aligned to 16, or to 64 from 16 KiB on. Never NULL, also for 0 bytes. */
+void *qgc_arena_alloc(qgc_arena *a, size_t bytes) __attribute__((malloc, returns_nonnull));
+
+/* `n` zeroed elements of `elem_bytes` each. A product that overflows aborts, as no memory could hold it;
+ * sizes that come from a file are to be checked before. */
+void *qgc_arena_array(qgc_arena *a, size_t n, size_t elem_bytes) __attribute__((malloc, returns_nonnull));
+
+/* Room for one element more behind the `n` of `array`, which was made by this function (or is NULL with
+ * n = 0). Returns the array, moved to twice the room whenever n reaches a power of two; the old copy stays
+ * valid, so pointers into it do too, but they no longer see changes. */
+void *qgc_arena_grow(qgc_arena *a, void *array, size_t n, size_t elem_bytes);
+
+/* Copies of text, ended by a zero byte. */
+char *qgc_arena_strdup(qgc_arena *a, const char *text);
+char *qgc_arena_strndup(qgc_arena *a, const char *text, size_t bytes);
+char *qgc_arena_printf(qgc_arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Bytes handed out so far, for statistics and tests. */
+size_t qgc_arena_bytes(const qgc_arena *a);
+
+#endif

@@ -1,0 +1,83 @@
+#ifndef QGC_BASE_DIAG_H
+#define QGC_BASE_DIAG_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "graph/base/arena.h"
+
+/* What went wrong, where, and what to do about it. The first error of a diag wins; later ones are echoes
+ * and are dropped. Wording: lower case, no full stop, the kind of thing before its name, names in double
+ * quotes, both values when two disagree. A hint is a whole sentence. */
+
+/* The status is also the exit code of the command. */
+typedef enum {
+    QGC_OK = 0,
+    QGC_ERR_INPUT = 1,  /* a file, a prompt or a graph is at fault */
+    QGC_ERR_USAGE = 2,  /* the command line is at fault */
+    QGC_ERR_DEVICE = 3, /* the GPU, its driver or its libraries are at fault */
+} qgc_status;
+
+/* A file whose text is quoted in errors. `text` is NULL for binary files. */
+typedef struct {
+    const char *name;
+    const char *text;
+    size_t bytes;
+} qgc_source;
+
+/* A place in a source: line and column count from 1, and 0 means unknown. */
+typedef struct {
+    const qgc_source *source;
+    int line, col;
+} qgc_loc;
+
+#define QGC_NO_LOC ((qgc_loc){0})
+
+/* What was being done. Lives on the stack of the function that does it and is formatted only on failure:
+ *   qgc_frame frame = {d->top, "inferring the shape of", name, at};  d->top = &frame; ...  d->top = frame.up; */
+typedef struct qgc_frame {
+    struct qgc_frame *up;
+    const char *doing;
+    const char *name; /* may be NULL */
+    qgc_loc at;
+} qgc_frame;
+
+typedef struct qgc_diag qgc_diag;
+struct qgc_diag {
+    qgc_arena *arena;
+    qgc_frame *top;
+    qgc_status status;
+    struct qgc_diag_line *lines, *last; /* message, notes, frames, in order of printing */
+    const char *hint;
+};
+
+/* An empty diag whose texts live in `arena`. */
+qgc_diag qgc_diag_new(qgc_arena *arena);
+
+/* Records an error and the frames around it; returns `status`, so that a caller can `return qgc_fail(...)`.
+ * When an error is there already, returns that one's status and records nothing. */
+qgc_status qgc_fail(qgc_diag *d, qgc_status status, qgc_loc at, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Adds to the error just recorded: a second place that matters, and what to do. */
+void qgc_note(qgc_diag *d, qgc_loc at, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void qgc_hint(qgc_diag *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Prints the error as `file:line:col: error: ...` with the line of the source and a caret, its notes, the
+ * hint and the frames. Prints nothing if there is no error. */
+void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour);
+
+/* The message alone, without place, notes or hint; "" if there is no error. */
+const char *qgc_diag_message(const qgc_diag *d);
+
+/* Passes an error up. */
+#define QGC_TRY(call)                                                                                                  \
+    do {                                                                                                               \
+        qgc_status qgc_try_status = (call);                                                                            \
+        if (qgc_try_status != QGC_OK)                                                                                  \
+            return qgc_try_status;                                                                                     \
+    } while (0)
+
+#define QGC_MUST_USE __attribute__((warn_unused_result))
+
+#endif

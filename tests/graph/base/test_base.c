@@ -1,0 +1,185 @@
+#include "tests/support/cmocka.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/base/arena.h"
+#include "graph/base/diag.h"
+#include "graph/base/file.h"
+#include "graph/base/hash.h"
+#include "graph/base/map.h"
+#include "graph/base/pool.h"
+#include "graph/base/str.h"
+
+static int setup(void **state) {
+    *state = qgc_arena_new();
+    return 0;
+}
+
+static int teardown(void **state) {
+    qgc_arena_drop(*state);
+    return 0;
+}
+
+static void arena_gives_zeroed_aligned_memory_of_any_size(void **state) {
+    size_t sizes[] = {0, 1, 15, 17, 1000, 20000, 70000, 1 << 20, 3};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *p = qgc_arena_alloc(*state, sizes[i]);
+        assert_int_equal((uintptr_t)p % 16, 0);
+        if (sizes[i] >= 16 * 1024 + 1)
+            assert_int_equal((uintptr_t)p % 64, 0);
+        for (size_t k = 0; k < sizes[i]; k++)
+            assert_int_equal(p[k], 0);
+        memset(p, 0xAA, sizes[i]);
+    }
+}
+
+static void grow_keeps_what_is_there(void **state) {
+    int *v = NULL;
+    for (int i = 0; i < 1000; i++) {
+        v = qgc_arena_grow(*state, v, (size_t)i, sizeof *v);
+        v[i] = i;
+    }
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(v[i], i);
+}
+
+static void map_finds_what_was_put_and_refuses_a_second_value(void **state) {
+    qgc_map m = qgc_map_new(*state);
+    char key[32];
+    for (int i = 0; i < 5000; i++) {
+        snprintf(key, sizeof key, "key %d", i);
+        assert_true(qgc_map_put(&m, key, qgc_arena_strdup(*state, key)));
+    }
+    assert_false(qgc_map_put(&m, "key 17", &m));
+    assert_string_equal(qgc_map_get(&m, "key 4999"), "key 4999");
+    assert_null(qgc_map_get(&m, "key 5000"));
+    assert_string_equal(m.entries[42].key, "key 42");
+    assert_true(qgc_map_put_bytes(&m, "a\0b", 3, &m));
+    assert_null(qgc_map_get(&m, "a"));
+}
+
+static void str_grows_and_formats(void **state) {
+    qgc_str s = qgc_str_new(*state);
+    assert_string_equal(s.text, "");
+    for (int i = 0; i < 300; i++)
+        qgc_str_printf(&s, "%d,", i);
+    assert_int_equal(s.bytes, strlen(s.text));
+    assert_string_equal(s.text + s.bytes - 8, "298,299,");
+}
+
+static void nearest_suggests_only_what_is_near(void **state) {
+    (void)state;
+    const char *const words[] = {"rms_norm", "linear", "rope"};
+    assert_string_equal(qgc_nearest("rmsnorm", words, 3), "rms_norm");
+    assert_string_equal(qgc_nearest("liner", words, 3), "linear");
+    assert_null(qgc_nearest("attention", words, 3));
+}
+
+static void hash_is_xxh3(void **state) {
+    (void)state;
+    assert_true(qgc_hash64("", 0) == 0x2d06800538d394c2ULL); /* the published value for seed 0 */
+    assert_int_equal(strlen(qgc_hash128("abc", 3).hex), 32);
+}
+
+static char *printed(qgc_arena *a, const qgc_diag *d) {
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *f = open_memstream(&text, &bytes);
+    qgc_diag_print(d, f, false);
+    fclose(f);
+    char *copy = qgc_arena_strndup(a, text, bytes);
+    free(text);
+    return copy;
+}
+
+static void diag_prints_place_quote_notes_hint_and_frames(void **state) {
+    qgc_arena *a = *state;
+    const char *text = "one\n\ttwo words\nthree";
+    qgc_source source = {"x.yaml", text, strlen(text)};
+    qgc_diag d = qgc_diag_new(a);
+    qgc_frame outer = {NULL, "running pass", "shapes", QGC_NO_LOC};
+    qgc_frame inner = {&outer, "looking at", "\"x\"", {&source, 1, 1}};
+    d.top = &inner;
+    assert_int_equal(qgc_fail(&d, QGC_ERR_INPUT, (qgc_loc){&source, 2, 6}, "no such %s", "word"), QGC_ERR_INPUT);
+    qgc_note(&d, (qgc_loc){&source, 3, 1}, "declared here");
+    qgc_hint(&d, "Try another.");
+    assert_int_equal(qgc_fail(&d, QGC_ERR_USAGE, QGC_NO_LOC, "an echo"), QGC_ERR_INPUT);
+    assert_string_equal(printed(a, &d), "x.yaml:2:6: error: no such word\n"
+                                        "     2 | \ttwo words\n"
+                                        "       | \t    ^\n"
+                                        "x.yaml:3:1: note: declared here\n"
+                                        "     3 | three\n"
+                                        "       | ^\n"
+                                        "  hint: Try another.\n"
+                                        "x.yaml:1:1: while: looking at \"x\"\n"
+                                        "  while: running pass shapes\n");
+    assert_string_equal(qgc_diag_message(&d), "no such word");
+}
+
+static void file_errors_name_the_path(void **state) {
+    qgc_file f;
+    qgc_diag d = qgc_diag_new(*state);
+    assert_int_equal(qgc_file_open(&f, "/no/such/file", &d), QGC_ERR_INPUT);
+    assert_string_equal(printed(*state, &d), "/no/such/file: error: could not open the file: No such file or directory\n");
+    d = qgc_diag_new(*state);
+    assert_int_equal(qgc_file_open(&f, "/", &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "is a folder, expected a file");
+}
+
+static void file_write_then_map_gives_the_same_bytes(void **state) {
+    qgc_diag d = qgc_diag_new(*state);
+    char *path = qgc_arena_printf(*state, "/tmp/qgc-test-%p", (void *)&d);
+    assert_int_equal(qgc_file_write(path, "hello", 5, &d), QGC_OK);
+    qgc_file f;
+    assert_int_equal(qgc_file_open(&f, path, &d), QGC_OK);
+    assert_int_equal(f.bytes, 5);
+    assert_memory_equal(f.data, "hello", 5);
+    qgc_file_close(&f);
+    qgc_source s;
+    assert_int_equal(qgc_file_read(&s, path, 4, "the test file", &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "the test file is larger than 4 bytes");
+    remove(path);
+}
+
+typedef struct {
+    atomic_int hits[1000];
+} pool_job;
+
+static void count_hits(void *context, size_t first, size_t last) {
+    pool_job *job = context;
+    for (size_t i = first; i < last; i++)
+        atomic_fetch_add(&job->hits[i], 1);
+}
+
+static void pool_covers_every_index_once(void **state) {
+    for (int threads = 1; threads <= 4; threads++) {
+        qgc_pool *p = qgc_pool_new(threads);
+        for (size_t n = 0; n <= 1000; n += 111) {
+            pool_job *job = qgc_arena_alloc(*state, sizeof *job);
+            qgc_pool_for(p, n, 7, count_hits, job);
+            for (size_t i = 0; i < 1000; i++)
+                assert_int_equal(job->hits[i], i < n ? 1 : 0);
+        }
+        qgc_pool_drop(p);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(arena_gives_zeroed_aligned_memory_of_any_size, setup, teardown),
+        cmocka_unit_test_setup_teardown(grow_keeps_what_is_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(map_finds_what_was_put_and_refuses_a_second_value, setup, teardown),
+        cmocka_unit_test_setup_teardown(str_grows_and_formats, setup, teardown),
+        cmocka_unit_test(nearest_suggests_only_what_is_near),
+        cmocka_unit_test(hash_is_xxh3),
+        cmocka_unit_test_setup_teardown(diag_prints_place_quote_notes_hint_and_frames, setup, teardown),
+        cmocka_unit_test_setup_teardown(file_errors_name_the_path, setup, teardown),
+        cmocka_unit_test_setup_teardown(file_write_then_map_gives_the_same_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(pool_covers_every_index_once, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,36 @@
+# tests/<folder>/test_<module>.c is one cmocka executable, named after its path, linked with what its folder
+# may use. Tests that need a GPU are labelled gpu, the others cpu.
+if(NOT CMOCKA_FOUND)
+  message(WARNING "cmocka was not found: no tests will be built")
+  return()
+endif()
+
+function(qgc_tests folder)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${folder}/test_*.c)
+  foreach(source IN LISTS sources)
+    get_filename_component(module ${source} NAME_WE)
+    string(REPLACE "/" "_" prefix ${folder})
+    string(REGEX REPLACE "^test_" "" module ${module})
+    set(name ${prefix}_${module})
+    add_executable(test_${name} ${source})
+    target_link_libraries(test_${name} PRIVATE ${ARGN} PkgConfig::CMOCKA)
+    target_compile_definitions(test_${name} PRIVATE QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    add_test(NAME ${name} COMMAND test_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES LABELS cpu)
+  endforeach()
+endfunction()
+
+qgc_tests(graph/base qgc_base)
+qgc_tests(models qgc_models)
+qgc_tests(graph qgc_graph)
+
+# Fuzz targets: tests/fuzz/fuzz_<reader>.c, each one LLVMFuzzerTestOneInput.
+if(QGC_FUZZ)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_*.c)
+  foreach(source IN LISTS sources)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE qgc_models qgc_graph)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  endforeach()
+endif()
