@@ -1,0 +1,52 @@
+#ifndef QGC_GRAPH_EVAL_H
+#define QGC_GRAPH_EVAL_H
+
+#include "graph/base/pool.h"
+#include "graph/graph.h"
+#include "graph/sampling.h"
+
+/* Runs a graph on the CPU with the references of the op table: the oracle for every pass and kernel, and
+ * the way to run with no GPU. Results are float32; weights are widened row by row as they are stored. */
+
+/* An operand of a reference: where it is and what the symbols of its shape stand for in this step. */
+typedef struct {
+    qgc_dtype dtype;
+    int rank;
+    int64_t dim[QGC_MAX_RANK];
+    void *data; /* F32 or I32; a weight or a state may be of any dtype */
+} qgc_operand;
+
+/* One node to compute. References read in[] and write out[]; an in-place op finds out[0].data equal to
+ * in[0].data. */
+typedef struct qgc_call {
+    const qgc_node *node;
+    qgc_operand in[QGC_MAX_INPUTS];
+    qgc_operand out[QGC_MAX_OUTPUTS];
+    const qgc_sampling *sampling;
+    qgc_pool *pool;
+    qgc_arena *scratch; /* dropped after the step */
+} qgc_call;
+
+typedef struct qgc_eval qgc_eval;
+
+/* `weights[v->id]` is the tensor of each weight value of the graph (others are ignored); tensors and graph
+ * outlive the evaluator. `ctx` is the number of positions that the caches get, `max_tokens` the largest
+ * step. States start as zeros. */
+qgc_eval *qgc_eval_new(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, int64_t max_tokens,
+                       qgc_pool *pool);
+void qgc_eval_drop(qgc_eval *e);
+
+/* The settings that `sample` reads; greedy until set. */
+void qgc_eval_set_sampling(qgc_eval *e, const qgc_sampling *s);
+
+/* Runs the graph over n tokens at positions first, first + 1, ...; with all_rows logits are computed for
+ * every token, else for the last. Errors (place unknown): n is not within 1..max_tokens, a token is outside
+ * of the embedding, the positions run past ctx. */
+QGC_MUST_USE qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows,
+                                      qgc_diag *d);
+
+/* What the last step computed: an output of the graph by its name, or any value (results live in the
+ * evaluator until the next step). `*elems` is its size. The caller knows from v->dtype what it points to. */
+const void *qgc_eval_value(const qgc_eval *e, const qgc_value *v, int64_t *elems);
+
+#endif

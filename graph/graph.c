@@ -1,0 +1,156 @@
+#include "graph/graph.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+
+qgc_graph *qgc_graph_new(qgc_arena *arena) {
+    qgc_graph *g = qgc_arena_alloc(arena, sizeof *g);
+    g->arena = arena;
+    return g;
+}
+
+qgc_value *qgc_graph_value(qgc_graph *g, qgc_value_kind kind, const char *name, qgc_loc at) {
+    qgc_value *v = qgc_arena_alloc(g->arena, sizeof *v);
+    *v = (qgc_value){.kind = kind,
+                     .id = (int)g->n_values,
+                     .name = name,
+                     .repeat = -1,
+                     .layer = -1,
+                     .dtype = QGC_F32,
+                     .at = at,
+                     .decl = -1};
+    g->values = qgc_arena_grow(g->arena, g->values, g->n_values, sizeof(qgc_value *));
+    g->values[g->n_values++] = v;
+    return v;
+}
+
+qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at) {
+    qgc_node *n = qgc_arena_alloc(g->arena, sizeof *n);
+    *n = (qgc_node){.op = op, .id = g->next_node_id++, .repeat = -1, .layer = -1, .at = at};
+    n->next = before;
+    n->prev = before ? before->prev : g->last;
+    if (n->prev)
+        n->prev->next = n;
+    else
+        g->first = n;
+    if (before)
+        before->prev = n;
+    else
+        g->last = n;
+    g->n_nodes++;
+    return n;
+}
+
+qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name) {
+    assert(n->n_out < QGC_MAX_OUTPUTS);
+    qgc_value *v = qgc_graph_value(g, QGC_RESULT, name, n->at);
+    v->repeat = n->repeat;
+    v->layer = n->layer;
+    v->maker = n;
+    v->out = n->n_out;
+    n->out[n->n_out++] = v;
+    return v;
+}
+
+void qgc_graph_remove(qgc_graph *g, qgc_node *n) {
+    if (n->prev)
+        n->prev->next = n->next;
+    else
+        g->first = n->next;
+    if (n->next)
+        n->next->prev = n->prev;
+    else
+        g->last = n->prev;
+    g->n_nodes--;
+}
+
+int qgc_value_uses(const qgc_graph *g, const qgc_value *v) {
+    int uses = 0;
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_in; i++)
+            uses += n->in[i] == v;
+    for (size_t i = 0; i < g->n_outputs; i++)
+        uses += g->outputs[i] == v;
+    return uses;
+}
+
+const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name) {
+    for (size_t i = 0; i < g->n_params; i++)
+        if (strcmp(g->params[i].name, name) == 0)
+            return &g->params[i];
+    return NULL;
+}
+
+static qgc_value *named(qgc_value *const *values, size_t n, const char *name) {
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(values[i]->name, name) == 0)
+            return values[i];
+    return NULL;
+}
+
+qgc_value *qgc_graph_input(const qgc_graph *g, const char *name) { return named(g->inputs, g->n_inputs, name); }
+
+qgc_value *qgc_graph_output(const qgc_graph *g, const char *name) { return named(g->outputs, g->n_outputs, name); }
+
+const char *qgc_value_label(const qgc_value *v, qgc_arena *a) {
+    return v->layer < 0 ? v->name : qgc_arena_printf(a, "%s[%d]", v->name, v->layer);
+}
+
+bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b) {
+    return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]) == 0;
+}
+
+const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    qgc_str_add(&text, "[");
+    for (int i = 0; i < s->rank; i++) {
+        if (i)
+            qgc_str_add(&text, ", ");
+        switch (s->dim[i]) {
+        case QGC_DIM_T:
+            qgc_str_add(&text, "T");
+            break;
+        case QGC_DIM_R:
+            qgc_str_add(&text, "R");
+            break;
+        case QGC_DIM_CTX:
+            qgc_str_add(&text, "ctx");
+            break;
+        default:
+            qgc_str_printf(&text, "%lld", (long long)s->dim[i]);
+        }
+    }
+    qgc_str_add(&text, "]");
+    return text.text;
+}
+
+int64_t qgc_shape_elems_from(const qgc_shape *s, int first) {
+    int64_t elems = 1;
+    for (int i = first; i < s->rank; i++) {
+        assert(s->dim[i] >= 0);
+        elems *= s->dim[i];
+    }
+    return elems;
+}
+
+int64_t qgc_dim_size(int64_t dim, const qgc_sizes *sizes) {
+    switch (dim) {
+    case QGC_DIM_T:
+        return sizes->tokens;
+    case QGC_DIM_R:
+        return sizes->rows;
+    case QGC_DIM_CTX:
+        return sizes->ctx;
+    default:
+        return dim;
+    }
+}
+
+int64_t qgc_shape_elems(const qgc_shape *s, const qgc_sizes *sizes) {
+    int64_t elems = 1;
+    for (int i = 0; i < s->rank; i++)
+        elems *= qgc_dim_size(s->dim[i], sizes);
+    return elems;
+}

@@ -1,0 +1,185 @@
+#ifndef QGC_GRAPH_GRAPH_H
+#define QGC_GRAPH_GRAPH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "graph/base/arena.h"
+#include "graph/base/diag.h"
+#include "graph/base/map.h"
+#include "graph/base/tensor.h"
+#include "graph/op.h"
+
+/* The graph: a flat list of nodes in an order in which each value is made before it is used.
+ *
+ *   value   a tensor that flows: an input of the step, a weight, a state, or the result of a node
+ *   node    one use of an op: it reads values and makes values
+ *
+ * Every value is made once (SSA). A state is no exception: an op that changes one in place takes the old
+ * version and makes a new one in the same memory (`append` takes k_cache and makes k), so that order is
+ * nothing but data flow. A repeat block of the YAML is unrolled; nodes and values remember which block
+ * (`repeat`) and which turn of it (`layer`) they came from, so that the printer can roll it up again.
+ *
+ * Nodes and values live in the graph's arena, never move and are never freed: a pointer to one is good for
+ * the whole compile. */
+
+/* A dimension is a number, or one of three symbols whose value is known when a step runs. */
+enum {
+    QGC_DIM_T = -1,   /* "T": tokens of this step: 1 in decode, a chunk of the prompt in prefill */
+    QGC_DIM_R = -2,   /* "R": rows of the step whose logits are wanted: the last one, or all */
+    QGC_DIM_CTX = -3, /* "ctx": positions that the caches have room for */
+};
+
+typedef struct {
+    int rank;
+    int64_t dim[QGC_MAX_RANK]; /* outermost first */
+} qgc_shape;
+
+typedef struct qgc_value qgc_value;
+typedef struct qgc_node qgc_node;
+typedef struct qgc_graph qgc_graph;
+
+typedef enum { QGC_INPUT, QGC_WEIGHT, QGC_STATE, QGC_RESULT } qgc_value_kind;
+
+/* What the YAML declares under `weights`. */
+typedef struct {
+    const char *name;
+    qgc_loc at;
+    int repeat;        /* index of the repeat block it is there for, or -1 for one of its kind */
+    const char *index; /* the `per` name, NULL for one of its kind */
+    int count;         /* how many: turns of the repeat, or 1 */
+    const char *gguf;  /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
+    const char *hf;    /* tensor name in safetensors, likewise */
+    int tied;          /* index of the weight whose tensor stands in where the file has none, or -1 */
+    qgc_value **values; /* [count] */
+} qgc_weight_decl;
+
+/* What the YAML declares under `state`. */
+typedef struct {
+    const char *name;
+    qgc_loc at;
+    int repeat;
+    const char *index;
+    int count;
+    qgc_value **values; /* [count] */
+} qgc_state_decl;
+
+/* A hyperparameter: its value, and the keys under which weights files state it (first one found counts). */
+typedef struct {
+    const char *name;
+    double value;
+    qgc_loc at;
+    const char **gguf; /* n_gguf keys, may be none */
+    const char **hf;
+    int n_gguf, n_hf;
+} qgc_param;
+
+typedef struct {
+    const char *index; /* "l" */
+    int count;
+    qgc_loc at;
+} qgc_repeat;
+
+struct qgc_value {
+    qgc_value_kind kind;
+    int id; /* position in graph->values: an index for tables beside the graph */
+    const char *name;
+    int repeat, layer; /* -1 outside of repeats */
+    qgc_dtype dtype;   /* results are F32 unless the op says otherwise; weights as they are to be stored */
+    qgc_shape shape;
+    qgc_loc at;
+    int decl;        /* index into weights or states; -1 for others */
+    qgc_node *maker; /* of a result */
+    int out;         /* which output of the maker */
+};
+
+/* An attribute: a number, or the index of a word in the op's list of choices. */
+typedef struct {
+    double number;
+    int choice;
+} qgc_attr;
+
+struct qgc_node {
+    qgc_op op;
+    int id; /* counts up in order of creation; not the position in the list */
+    qgc_node *prev, *next;
+    int repeat, layer; /* -1 outside of repeats */
+    qgc_loc at;
+    int n_in, n_out;
+    qgc_value *in[QGC_MAX_INPUTS];
+    qgc_value *out[QGC_MAX_OUTPUTS];
+    qgc_attr attr[QGC_MAX_ATTRS]; /* in the order of the op's attribute list */
+};
+
+struct qgc_graph {
+    qgc_arena *arena;
+    const char *name; /* "qwen2.5-0.5b" */
+    const char *arch; /* "qwen2": general.architecture of a GGUF, model_type of a config.json */
+    qgc_loc at;
+
+    qgc_param *params;
+    size_t n_params;
+    qgc_repeat *repeats;
+    size_t n_repeats;
+    qgc_weight_decl *weights;
+    size_t n_weights;
+    qgc_state_decl *states;
+    size_t n_states;
+
+    qgc_value **values; /* all, in order of creation */
+    size_t n_values;
+    qgc_node *first, *last;
+    size_t n_nodes; /* in the list now */
+    int next_node_id;
+
+    qgc_value **inputs; /* "tokens" [T], "positions" [T], "rows" [R]; all I32 */
+    size_t n_inputs;
+    qgc_value **outputs; /* kept alive, found by name: "logits" [R, vocab], "next" [R] */
+    size_t n_outputs;
+};
+
+qgc_graph *qgc_graph_new(qgc_arena *arena);
+
+/* A value of the given kind, appended to g->values; inputs and outputs are listed by the caller. */
+qgc_value *qgc_graph_value(qgc_graph *g, qgc_value_kind kind, const char *name, qgc_loc at);
+
+/* A node at the end of the list, or before `before`. Its outputs are made as results named by `names`
+ * (n_out of them, as the op has) with the node's place in repeats; shapes are left to qgc_infer. */
+qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at);
+qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name);
+void qgc_graph_remove(qgc_graph *g, qgc_node *n);
+
+/* How often a value is read: once for each input that names it, once for each output of the graph. */
+int qgc_value_uses(const qgc_graph *g, const qgc_value *v);
+
+/* By name: a hyperparameter, an input, an output; NULL if there is none. */
+const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name);
+qgc_value *qgc_graph_input(const qgc_graph *g, const char *name);
+qgc_value *qgc_graph_output(const qgc_graph *g, const char *name);
+
+/* "q", or "q[3]" in layer 3. */
+const char *qgc_value_label(const qgc_value *v, qgc_arena *a);
+
+bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b);
+/* "[T, 896]" */
+const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a);
+/* Product of the dimensions from `first` on, which must be numbers. */
+int64_t qgc_shape_elems_from(const qgc_shape *s, int first);
+
+/* The number `T`, `R` or `ctx` stands for in a run, to turn dimensions into counts. */
+typedef struct {
+    int64_t tokens, rows, ctx;
+} qgc_sizes;
+int64_t qgc_dim_size(int64_t dim, const qgc_sizes *sizes);
+int64_t qgc_shape_elems(const qgc_shape *s, const qgc_sizes *sizes);
+
+/* Gives every result its shape and dtype, node by node. */
+QGC_MUST_USE qgc_status qgc_infer(qgc_graph *g, qgc_diag *d);
+
+/* Checks what holds between any two passes: lists are well linked, every value is made before it is used,
+ * arity and attributes fit the op table, shapes are those that the rules give, a state has one newest
+ * version and no reader of an older one behind its change, outputs exist. An error here is a fault of a
+ * pass, and the message says so. */
+QGC_MUST_USE qgc_status qgc_verify(qgc_graph *g, qgc_diag *d);
+
+#endif

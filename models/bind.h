@@ -1,0 +1,47 @@
+#ifndef QGC_MODELS_BIND_H
+#define QGC_MODELS_BIND_H
+
+#include "models/weights.h"
+
+/* Finds the tensors that a model wants in a weights file and checks that both speak of the same model. Used
+ * by the compiler and the evaluator, whose wants come from a graph, and by the runtime, whose wants come
+ * from a plan. */
+
+typedef struct {
+    const char *label; /* "wq[3]", for errors */
+    const char *gguf;  /* name in a GGUF, layer filled in; NULL if the model does not say */
+    const char *hf;    /* name in safetensors, likewise */
+    int tied;          /* index of the want whose tensor stands in where the file has none, or -1 */
+    int rank;
+    int64_t shape[QGC_MAX_RANK];
+    qgc_loc at;
+} qgc_weight_want;
+
+typedef struct {
+    const char *name;
+    double value;
+    const char *const *gguf; /* keys, the first one found counts */
+    const char *const *hf;
+    int n_gguf, n_hf;
+    qgc_loc at;
+} qgc_param_want;
+
+typedef struct {
+    const char *arch;
+    qgc_loc at;
+    const qgc_weight_want *weights;
+    size_t n_weights;
+    const qgc_param_want *params;
+    size_t n_params;
+    bool allow_unused; /* let tensors pass that the model does not want */
+} qgc_bind_request;
+
+/* Fills found[i] with the tensor of weights[i]. Errors, each naming the file, both values and a remedy:
+ * another architecture; a hyperparameter that the file states differently, or not at all although the model
+ * names a key for this format; a tensor that is missing, has another shape, or is not named for this
+ * format; tensors left over, which are listed (at most ten, and the count). A tied weight that the file
+ * has is taken from the file. */
+QGC_MUST_USE qgc_status qgc_bind(const qgc_weights *w, const qgc_bind_request *request, const qgc_tensor **found,
+                                 qgc_diag *d);
+
+#endif
