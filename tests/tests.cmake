@@ -23,6 +23,9 @@ endfunction()
 qgc_tests(graph/base qgc_base)
 qgc_tests(models qgc_models)
 qgc_tests(graph qgc_graph)
+qgc_tests(passes qgc_passes)
+qgc_tests(codegen qgc_codegen)
+qgc_tests(runtime qgc_runtime)
 
 # Fuzz targets: tests/fuzz/fuzz_<reader>.c, each one LLVMFuzzerTestOneInput.
 if(QGC_FUZZ)
