@@ -45,14 +45,16 @@ int qgc_device_memory(const qgc_device *dev, const qgc_memory_row **rows);
 long qgc_device_n_allocations(const qgc_device *dev);
 
 /* Host memory that the device writes into: `*host` and `*address` are the two names of the same bytes. */
-QGC_MUST_USE qgc_status qgc_device_alloc_pinned(qgc_device *dev, size_t bytes, void **host, qgc_address *address,
-                                                qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_device_alloc_pinned(qgc_device *dev, size_t bytes, void **host,
+                                                qgc_address *address, qgc_diag *d);
 
 /* Copies in stream order; upload returns when `from` may be reused, download when `to` is filled. */
 QGC_MUST_USE qgc_status qgc_device_upload(qgc_device *dev, qgc_address to, const void *from, size_t bytes,
                                           qgc_diag *d);
-QGC_MUST_USE qgc_status qgc_device_download(qgc_device *dev, void *to, qgc_address from, size_t bytes, qgc_diag *d);
-QGC_MUST_USE qgc_status qgc_device_fill(qgc_device *dev, qgc_address p, unsigned char byte, size_t bytes, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_device_download(qgc_device *dev, void *to, qgc_address from, size_t bytes,
+                                            qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_device_fill(qgc_device *dev, qgc_address p, unsigned char byte, size_t bytes,
+                                        qgc_diag *d);
 QGC_MUST_USE qgc_status qgc_device_sync(qgc_device *dev, qgc_diag *d);
 
 /* Code. */
@@ -85,6 +87,7 @@ typedef struct qgc_event qgc_event;
 QGC_MUST_USE qgc_status qgc_event_new(qgc_device *dev, qgc_event **out, qgc_diag *d);
 QGC_MUST_USE qgc_status qgc_event_record(qgc_device *dev, qgc_event *e, qgc_diag *d);
 QGC_MUST_USE qgc_status qgc_event_wait(qgc_device *dev, qgc_event *e, qgc_diag *d); /* host waits */
-QGC_MUST_USE qgc_status qgc_event_elapsed(qgc_device *dev, qgc_event *from, qgc_event *to, double *us, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_event_elapsed(qgc_device *dev, qgc_event *from, qgc_event *to, double *us,
+                                          qgc_diag *d);
 
 #endif

@@ -23,8 +23,8 @@ typedef struct {
  * that do not fit the plan (see models/bind.h), device memory. Weights are converted to the plan's storage
  * on the pool: exact where it can be, and qgc_program_notes says where not. */
 QGC_MUST_USE qgc_status qgc_program_load(qgc_program **out, const qgc_plan *plan, qgc_device *dev,
-                                         const qgc_weights *weights, qgc_pool *pool, const qgc_program_options *options,
-                                         qgc_diag *d);
+                                         const qgc_weights *weights, qgc_pool *pool,
+                                         const qgc_program_options *options, qgc_diag *d);
 void qgc_program_drop(qgc_program *p);
 
 const qgc_plan *qgc_program_plan(const qgc_program *p);
@@ -37,7 +37,7 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
 
 /* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. */
 QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
-                                           const qgc_extent_sizes *sizes, qgc_diag *d);
+                                           const qgc_sizes *sizes, qgc_diag *d);
 
 /* The addresses of weights and tables; the rest are 0 and a session's to fill. */
 const qgc_address *qgc_program_addresses(const qgc_program *p);

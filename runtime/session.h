@@ -26,7 +26,8 @@ typedef struct {
 
 /* Allocates everything that the session will need. Errors: ctx beyond what the model allows (both numbers),
  * device memory; chunks asked for where cuBLAS cannot be loaded (the remedy names QGC_PREFILL_STEPS). */
-QGC_MUST_USE qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o,
+                                        qgc_diag *d);
 void qgc_session_drop(qgc_session *s);
 
 int64_t qgc_session_position(const qgc_session *s); /* tokens in the caches */
