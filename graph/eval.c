@@ -1,0 +1,288 @@
+#include "graph/eval.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "graph/ops.h"
+
+/* Weights are read where they are; inputs and states live as long as the evaluator; results live in one slab,
+ * laid out anew when the number of tokens changes and replaced by a larger one when it no longer fits:
+ *
+ *   keeping all results        | r0 | r1 | r2 | r3 | ...      any value can be read after the step
+ *   keeping the outputs only   | r0, r3 | r1 | r2, r4 |       a result's place is free after its last reader
+ *
+ * So no step asks for memory of its own but the scratch of a reference, which goes when the node is done. */
+struct qgc_eval {
+    qgc_arena *arena;
+    qgc_graph *g;
+    qgc_pool *pool;
+    qgc_sampling sampling;
+    int64_t max_tokens;
+    qgc_sizes sizes; /* of the last step; no tokens before the first */
+    bool outputs_only;
+
+    void **data;        /* [n_values] where each value is; NULL where its place was given away */
+    qgc_dtype *dtype;   /* [n_values] as stored: for weights that of the tensor */
+    int *last_read;     /* [n_values] index of the last node that reads a result; INT32_MAX for outputs */
+    size_t *place;      /* [n_values] offset of a result in the slab */
+    bool *kept;         /* [n_values] of a result: nothing overwrites it before the step ends */
+    qgc_value **living; /* [n_values] room for the planner: results that have a place, by rising place */
+
+    qgc_arena *slab_arena;
+    char *slab;
+    size_t slab_bytes;
+};
+
+static size_t bytes_of(const qgc_eval *e, const qgc_value *v) {
+    size_t bytes = qgc_dtype_bytes(v->dtype, qgc_shape_elems(&v->shape, &e->sizes));
+    return (bytes + 63) & ~(size_t)63;
+}
+
+/* A version of a state lies where the state lies. */
+static bool is_version(const qgc_value *v) {
+    return v->kind == QGC_RESULT && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE);
+}
+
+static void find_last_reads(qgc_eval *e) {
+    int at = 0;
+    for (const qgc_node *n = e->g->first; n; n = n->next, at++) {
+        for (int i = 0; i < n->n_out; i++)
+            e->last_read[n->out[i]->id] = at;
+        for (int i = 0; i < n->n_in; i++)
+            e->last_read[n->in[i]->id] = at;
+    }
+    for (size_t i = 0; i < e->g->n_outputs; i++)
+        e->last_read[e->g->outputs[i]->id] = INT32_MAX;
+}
+
+qgc_eval *qgc_eval_new(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, int64_t max_tokens,
+                       qgc_pool *pool) {
+    qgc_arena *arena = qgc_arena_new();
+    qgc_eval *e = qgc_arena_alloc(arena, sizeof *e);
+    *e = (qgc_eval){.arena = arena, .g = g, .pool = pool, .max_tokens = max_tokens};
+    e->sampling = (qgc_sampling){.top_p = 1, .repeat_penalty = 1};
+    e->data = qgc_arena_array(arena, g->n_values, sizeof *e->data);
+    e->dtype = qgc_arena_array(arena, g->n_values, sizeof *e->dtype);
+    e->last_read = qgc_arena_array(arena, g->n_values, sizeof *e->last_read);
+    e->place = qgc_arena_array(arena, g->n_values, sizeof *e->place);
+    e->kept = qgc_arena_array(arena, g->n_values, sizeof *e->kept);
+    e->living = qgc_arena_array(arena, g->n_values, sizeof(qgc_value *));
+
+    e->sizes = (qgc_sizes){max_tokens, max_tokens, ctx};
+    for (size_t i = 0; i < g->n_values; i++) {
+        const qgc_value *v = g->values[i];
+        e->dtype[i] = v->dtype;
+        if (v->kind == QGC_WEIGHT && weights[i]) {
+            e->data[i] = (void *)(uintptr_t)weights[i]->data; /* references only read it */
+            e->dtype[i] = weights[i]->dtype;
+        } else if (v->kind == QGC_INPUT || v->kind == QGC_STATE) {
+            e->data[i] = qgc_arena_alloc(arena, bytes_of(e, v));
+        }
+    }
+    e->sizes = (qgc_sizes){0, 0, ctx};
+    find_last_reads(e);
+    return e;
+}
+
+void qgc_eval_drop(qgc_eval *e) {
+    if (!e)
+        return;
+    qgc_arena_drop(e->slab_arena);
+    qgc_arena_drop(e->arena);
+}
+
+void qgc_eval_set_sampling(qgc_eval *e, const qgc_sampling *s) {
+    e->sampling = *s;
+}
+
+void qgc_eval_keep_outputs_only(qgc_eval *e) {
+    e->outputs_only = true;
+    e->sizes.tokens = 0; /* so that the next step makes a new plan */
+}
+
+/* The lowest place between the living results that `bytes` fit into; `*at` is its index among them. */
+static size_t find_place(const qgc_eval *e, size_t n_living, size_t bytes, size_t *at) {
+    size_t place = 0;
+    for (*at = 0; *at < n_living; ++*at) {
+        const qgc_value *next = e->living[*at];
+        if (e->place[next->id] - place >= bytes)
+            break;
+        place = e->place[next->id] + bytes_of(e, next);
+    }
+    return place;
+}
+
+/* Gives every result its place for steps of the current sizes; returns the bytes of all. */
+static size_t plan_results(qgc_eval *e) {
+    size_t bytes = 0, n_living = 0;
+    int at = 0;
+    for (const qgc_node *n = e->g->first; n; n = n->next, at++) {
+        for (int i = 0; i < n->n_out; i++) {
+            const qgc_value *v = n->out[i];
+            if (is_version(v))
+                continue;
+            size_t index = n_living;
+            e->place[v->id] = e->outputs_only ? find_place(e, n_living, bytes_of(e, v), &index) : bytes;
+            e->kept[v->id] = !e->outputs_only || e->last_read[v->id] == INT32_MAX;
+            if (e->outputs_only) {
+                memmove(e->living + index + 1, e->living + index, (n_living - index) * sizeof(qgc_value *));
+                e->living[index] = n->out[i];
+                n_living++;
+            }
+            size_t end = e->place[v->id] + bytes_of(e, v);
+            bytes = end > bytes ? end : bytes;
+        }
+        size_t still = 0;
+        for (size_t i = 0; i < n_living; i++)
+            if (e->last_read[e->living[i]->id] > at)
+                e->living[still++] = e->living[i];
+        n_living = still;
+    }
+    return bytes;
+}
+
+static void lay_out_results(qgc_eval *e) {
+    size_t bytes = plan_results(e);
+    if (bytes > e->slab_bytes) {
+        qgc_arena_drop(e->slab_arena);
+        e->slab_arena = qgc_arena_new();
+        e->slab = qgc_arena_alloc(e->slab_arena, bytes);
+        e->slab_bytes = bytes;
+    }
+    for (const qgc_node *n = e->g->first; n; n = n->next)
+        for (int i = 0; i < n->n_out; i++)
+            e->data[n->out[i]->id] =
+                is_version(n->out[i]) ? e->data[n->in[0]->id] : e->slab + e->place[n->out[i]->id];
+}
+
+/* The tokens, positions and rows of a step. */
+static qgc_status fill_input(qgc_eval *e, const qgc_value *v, const int32_t *tokens, int64_t first,
+                             qgc_diag *d) {
+    int32_t *data = e->data[v->id];
+    int64_t n = e->sizes.tokens, rows = e->sizes.rows;
+    if (strcmp(v->name, "tokens") == 0) {
+        memcpy(data, tokens, (size_t)n * sizeof *data);
+    } else if (strcmp(v->name, "positions") == 0) {
+        for (int64_t i = 0; i < n; i++)
+            data[i] = (int32_t)(first + i);
+    } else if (strcmp(v->name, "rows") == 0) {
+        for (int64_t i = 0; i < rows; i++)
+            data[i] = (int32_t)(n - rows + i);
+    } else {
+        return qgc_fail(d, QGC_ERR_INPUT, v->at,
+                        "input \"%s\" is unknown, expected tokens, positions or rows", v->name);
+    }
+    return QGC_OK;
+}
+
+static qgc_operand operand(const qgc_eval *e, const qgc_value *v) {
+    qgc_operand o = {.dtype = e->dtype[v->id], .rank = v->shape.rank, .data = e->data[v->id]};
+    for (int i = 0; i < o.rank; i++)
+        o.dim[i] = qgc_dim_size(v->shape.dim[i], &e->sizes);
+    return o;
+}
+
+/* Which input holds indices, and how many things they choose from: -1 if none does. */
+static int indices_of(const qgc_eval *e, const qgc_node *n, const char **what, int64_t *count) {
+    if (n->op == QGC_OP_EMBEDDING) {
+        *what = "token";
+        *count = n->in[1]->shape.dim[0];
+        return 0;
+    }
+    if (n->op == QGC_OP_MARK) {
+        *what = "token";
+        *count = n->in[0]->shape.dim[0];
+        return 1;
+    }
+    if (n->op == QGC_OP_SELECT_ROWS || n->op == QGC_OP_SAMPLE) {
+        *what = "row";
+        *count = e->sizes.tokens;
+        return 1;
+    }
+    return -1;
+}
+
+static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, int input, const char *what,
+                                int64_t count, qgc_diag *d) {
+    const qgc_value *v = n->in[input];
+    const int32_t *ids = e->data[v->id];
+    for (int64_t i = 0; i < qgc_shape_elems(&v->shape, &e->sizes); i++)
+        if (ids[i] < 0 || ids[i] >= count)
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "%s %d is outside of the %lld of %s \"%s\"", what,
+                            ids[i], (long long)count, qgc_ops[n->op].name, qgc_node_label(n, d->arena));
+    return QGC_OK;
+}
+
+/* Indices that come from the caller are checked before anything changes; those that a node makes, where
+ * they are read. */
+static qgc_status check_inputs(const qgc_eval *e, qgc_diag *d) {
+    for (const qgc_node *n = e->g->first; n; n = n->next) {
+        const char *what;
+        int64_t count;
+        int input = indices_of(e, n, &what, &count);
+        if (input >= 0 && n->in[input]->kind == QGC_INPUT)
+            QGC_TRY(check_indices(e, n, input, what, count, d));
+    }
+    return QGC_OK;
+}
+
+static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
+    const char *what;
+    int64_t count;
+    int input = indices_of(e, n, &what, &count);
+    if (input >= 0 && n->in[input]->kind != QGC_INPUT)
+        QGC_TRY(check_indices(e, n, input, what, count, d));
+
+    qgc_call call = {.node = n, .sampling = &e->sampling, .pool = e->pool, .scratch = qgc_arena_new()};
+    for (int i = 0; i < n->n_in; i++) {
+        call.in[i] = operand(e, n->in[i]);
+        assert(call.in[i].data);
+    }
+    for (int i = 0; i < n->n_out; i++)
+        call.out[i] = operand(e, n->out[i]);
+    qgc_ops[n->op].ref(&call);
+    qgc_arena_drop(call.scratch);
+    return QGC_OK;
+}
+
+static qgc_status run(qgc_eval *e, const int32_t *tokens, int64_t first, qgc_diag *d) {
+    for (size_t i = 0; i < e->g->n_inputs; i++)
+        QGC_TRY(fill_input(e, e->g->inputs[i], tokens, first, d));
+    QGC_TRY(check_inputs(e, d));
+    for (const qgc_node *n = e->g->first; n; n = n->next)
+        QGC_TRY(run_node(e, n, d));
+    return QGC_OK;
+}
+
+qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows,
+                         qgc_diag *d) {
+    if (n < 1 || n > e->max_tokens)
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a step of %lld tokens is not within 1 to %lld",
+                        (long long)n, (long long)e->max_tokens);
+    if (first < 0 || first > e->sizes.ctx - n)
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "positions %lld to %lld run past the context of %lld",
+                        (long long)first, (long long)(first + n - 1), (long long)e->sizes.ctx);
+    qgc_sizes sizes = {n, all_rows ? n : 1, e->sizes.ctx};
+    bool same = sizes.tokens == e->sizes.tokens && sizes.rows == e->sizes.rows;
+    e->sizes = sizes;
+    if (!same)
+        lay_out_results(e);
+    qgc_status s = run(e, tokens, first, d);
+    if (s != QGC_OK)
+        e->sizes.tokens = 0; /* there is nothing to read */
+    return s;
+}
+
+const void *qgc_eval_value(const qgc_eval *e, const qgc_value *v, int64_t *elems) {
+    bool gone = e->sizes.tokens == 0 || (v->kind == QGC_RESULT && !is_version(v) && !e->kept[v->id]);
+    *elems = gone ? 0 : qgc_shape_elems(&v->shape, &e->sizes);
+    return gone ? NULL : e->data[v->id];
+}
+
+const float *qgc_widened(const qgc_call *call, int i) {
+    const qgc_operand *o = &call->in[i];
+    int64_t n = o->dim[0];
+    float *wide = qgc_arena_array(call->scratch, (size_t)n, sizeof *wide);
+    qgc_to_f32(o->dtype, o->data, wide, n);
+    return wide;
+}

@@ -1,0 +1,185 @@
+#include <math.h>
+#include <string.h>
+
+#include "graph/base/simd.h"
+#include "graph/ops.h"
+
+/* append and attention: the two ends of the KV cache. A cache is [kv_heads, ctx, d]: the positions of one head
+ * are adjacent. */
+
+qgc_status infer_append(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(qgc_want_state(n, "cache", d));
+    QGC_TRY(qgc_want_cache(n, 0, "cache", d));
+    QGC_TRY(qgc_want_form(n, 0, "cache", "[kv_heads, ctx, d]", d));
+    QGC_TRY(qgc_want_dtype(n, 1, "x", QGC_F32, d));
+    QGC_TRY(qgc_want_form(n, 1, "x", "[T, kv_heads*d]", d));
+    QGC_TRY(qgc_want_dtype(n, 2, "positions", QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, 2, "positions", "[T]", d));
+    const qgc_value *cache = n->in[0], *x = n->in[1];
+    int64_t wanted = cache->shape.dim[0] * cache->shape.dim[2];
+    if (x->shape.dim[1] != wanted) {
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at,
+                                "rows of append \"%s\" have %lld elements, but its cache %s takes %lld",
+                                qgc_node_label(n, d->arena), (long long)x->shape.dim[1],
+                                qgc_shape_text(&cache->shape, d->arena), (long long)wanted);
+        qgc_note_origin(n, x, d);
+        qgc_note_origin(n, cache, d);
+        return s;
+    }
+    qgc_give(n, &cache->shape, cache->dtype);
+    return QGC_OK;
+}
+
+qgc_status infer_attention(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(qgc_want_dtype(n, 0, "q", QGC_F32, d));
+    QGC_TRY(qgc_want_form(n, 0, "q", "[T, heads*d]", d));
+    QGC_TRY(qgc_want_cache(n, 1, "keys", d));
+    QGC_TRY(qgc_want_form(n, 1, "keys", "[kv_heads, ctx, d]", d));
+    QGC_TRY(qgc_want_cache(n, 2, "values", d));
+    QGC_TRY(qgc_want_form(n, 2, "values", "[kv_heads, ctx, d]", d));
+    QGC_TRY(qgc_want_dtype(n, 3, "positions", QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, 3, "positions", "[T]", d));
+    QGC_TRY(qgc_want_number(n, "scale", 0, false, d));
+    const qgc_value *q = n->in[0], *keys = n->in[1], *values = n->in[2];
+    if (!qgc_shape_equal(&keys->shape, &values->shape)) {
+        qgc_status s =
+            qgc_fail(d, QGC_ERR_INPUT, n->at, "keys and values of attention \"%s\" differ: %s against %s",
+                     qgc_node_label(n, d->arena), qgc_shape_text(&keys->shape, d->arena),
+                     qgc_shape_text(&values->shape, d->arena));
+        qgc_note_origin(n, keys, d);
+        qgc_note_origin(n, values, d);
+        return s;
+    }
+    int64_t kv_elems = keys->shape.dim[0] * keys->shape.dim[2];
+    if (q->shape.dim[1] % kv_elems != 0) {
+        qgc_status s = qgc_fail(
+            d, QGC_ERR_INPUT, n->at,
+            "rows of q of attention \"%s\" have %lld elements, not a multiple of the %lld of its keys %s",
+            qgc_node_label(n, d->arena), (long long)q->shape.dim[1], (long long)kv_elems,
+            qgc_shape_text(&keys->shape, d->arena));
+        qgc_note_origin(n, q, d);
+        qgc_note_origin(n, keys, d);
+        return s;
+    }
+    qgc_give(n, &q->shape, QGC_F32);
+    return QGC_OK;
+}
+
+/* The one place besides attention where rounding shows: x is rounded to the dtype of the cache. */
+void ref_append(const qgc_call *call) {
+    const qgc_operand *cache = &call->in[0], *x = &call->in[1];
+    const float *from = x->data;
+    const int32_t *positions = call->in[2].data;
+    int64_t heads = cache->dim[0], ctx = cache->dim[1], d = cache->dim[2];
+    for (int64_t t = 0; t < x->dim[0]; t++)
+        for (int64_t h = 0; h < heads; h++) {
+            size_t to = qgc_dtype_bytes(cache->dtype, (h * ctx + positions[t]) * d);
+            qgc_from_f32(cache->dtype, from + (t * heads + h) * d, (char *)call->out[0].data + to, d);
+        }
+}
+
+/* Positions widened at a time. */
+enum { TILE_POSITIONS = 32 };
+
+typedef struct {
+    const float *q;
+    const qgc_operand *keys, *values;
+    const int32_t *positions;
+    float *y;
+    float scale;
+    int64_t heads, group, ctx, d, items;
+    size_t n_lanes;
+    float *scores; /* [n_lanes, longest] */
+    float *tiles;  /* [n_lanes, TILE_POSITIONS * d] */
+    int64_t longest;
+} attention;
+
+QGC_CLONES
+static void score_tile(const float *q, const float *keys, int64_t n, int64_t d, float scale, float *scores) {
+    for (int64_t j = 0; j < n; j++) {
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (int64_t i = 0; i < d; i++)
+            s += q[i] * keys[j * d + i];
+        scores[j] = s * scale;
+    }
+}
+
+QGC_CLONES
+static void add_tile(const float *weights, const float *values, int64_t n, int64_t d, float *y) {
+    for (int64_t j = 0; j < n; j++)
+#pragma omp simd
+        for (int64_t i = 0; i < d; i++)
+            y[i] += weights[j] * values[j * d + i];
+}
+
+/* scores become exp(score - largest); returns their sum. A NaN goes through to the result. */
+static double exponents(float *scores, int64_t n) {
+    float largest = scores[0];
+    for (int64_t j = 1; j < n; j++)
+        if (scores[j] > largest)
+            largest = scores[j];
+    double sum = 0;
+    for (int64_t j = 0; j < n; j++) {
+        scores[j] = expf(scores[j] - largest);
+        sum += scores[j];
+    }
+    return sum;
+}
+
+/* One head of one token against the positions up to its own. */
+static void attend(const attention *c, int64_t item, float *scores, float *tile) {
+    int64_t t = item / c->heads, h = item % c->heads, d = c->d;
+    int64_t n = c->positions[t] + 1, start = h / c->group * c->ctx * d;
+    const float *q = c->q + item * d;
+    const char *keys = (const char *)c->keys->data + qgc_dtype_bytes(c->keys->dtype, start);
+    const char *values = (const char *)c->values->data + qgc_dtype_bytes(c->values->dtype, start);
+    float *y = c->y + item * d;
+
+    for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
+        int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
+        qgc_to_f32(c->keys->dtype, keys + qgc_dtype_bytes(c->keys->dtype, j * d), tile, some * d);
+        score_tile(q, tile, some, d, c->scale, scores + j);
+    }
+    double sum = exponents(scores, n);
+    memset(y, 0, (size_t)d * sizeof *y);
+    for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
+        int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
+        qgc_to_f32(c->values->dtype, values + qgc_dtype_bytes(c->values->dtype, j * d), tile, some * d);
+        add_tile(scores + j, tile, some, d, y);
+    }
+    for (int64_t i = 0; i < d; i++)
+        y[i] = (float)(y[i] / sum);
+}
+
+/* A lane takes every n_lanes-th item, so that each has its own scratch whichever thread runs it, and late
+ * tokens, which have more positions behind them, are spread evenly. */
+static void attention_lanes(void *context, size_t first, size_t last) {
+    const attention *c = context;
+    for (size_t lane = first; lane < last; lane++)
+        for (int64_t item = (int64_t)lane; item < c->items; item += (int64_t)c->n_lanes)
+            attend(c, item, c->scores + (int64_t)lane * c->longest,
+                   c->tiles + (int64_t)lane * TILE_POSITIONS * c->d);
+}
+
+void ref_attention(const qgc_call *call) {
+    const qgc_operand *q = &call->in[0], *keys = &call->in[1];
+    attention c = {.q = q->data,
+                   .keys = keys,
+                   .values = &call->in[2],
+                   .positions = call->in[3].data,
+                   .y = call->out[0].data,
+                   .scale = (float)qgc_node_number(call->node, "scale"),
+                   .ctx = keys->dim[1],
+                   .d = keys->dim[2]};
+    c.heads = q->dim[1] / c.d;
+    c.group = c.heads / keys->dim[0];
+    c.items = q->dim[0] * c.heads;
+    for (int64_t t = 0; t < q->dim[0]; t++)
+        if (c.positions[t] >= c.longest)
+            c.longest = c.positions[t] + 1;
+    c.n_lanes = 4 * (size_t)qgc_pool_threads(call->pool);
+    c.scores = qgc_arena_array(call->scratch, c.n_lanes * (size_t)c.longest, sizeof(float));
+    c.tiles = qgc_arena_array(call->scratch, c.n_lanes * TILE_POSITIONS * (size_t)c.d, sizeof(float));
+    qgc_pool_for(call->pool, c.n_lanes, 1, attention_lanes, &c);
+}

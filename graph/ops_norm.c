@@ -1,0 +1,55 @@
+#include <math.h>
+
+#include "graph/ops.h"
+
+/* rms_norm: over whole rows (the norm in front of a block) or over groups of a row as long as the weight (the
+ * norm of each head's query and key in Qwen3). */
+
+qgc_status infer_rms_norm(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(qgc_want_dtype(n, 0, "x", QGC_F32, d));
+    QGC_TRY(qgc_want_form(n, 0, "x", "[rows, n*d]", d));
+    QGC_TRY(qgc_want_real(n, 1, "weight", d));
+    QGC_TRY(qgc_want_form(n, 1, "weight", "[d]", d));
+    QGC_TRY(qgc_want_number(n, "eps", 0, false, d));
+    const qgc_value *x = n->in[0], *w = n->in[1];
+    if (x->shape.dim[1] % w->shape.dim[0] != 0) {
+        qgc_status s =
+            qgc_fail(d, QGC_ERR_INPUT, n->at,
+                     "rows of rms_norm \"%s\" have %lld elements, not a multiple of the weight's %lld",
+                     qgc_node_label(n, d->arena), (long long)x->shape.dim[1], (long long)w->shape.dim[0]);
+        qgc_note_origin(n, x, d);
+        qgc_note_origin(n, w, d);
+        return s;
+    }
+    qgc_give(n, &x->shape, QGC_F32);
+    return QGC_OK;
+}
+
+typedef struct {
+    const float *x, *weight;
+    float *y;
+    int64_t d;
+    double eps;
+} norm;
+
+/* The sum of squares is a double: cheap here, and no order of summation matters any more. */
+static void norm_groups(void *context, size_t first, size_t last) {
+    const norm *c = context;
+    for (size_t group = first; group < last; group++) {
+        const float *x = c->x + (int64_t)group * c->d;
+        float *y = c->y + (int64_t)group * c->d;
+        double sum = 0;
+        for (int64_t i = 0; i < c->d; i++)
+            sum += (double)x[i] * x[i];
+        float scale = (float)(1.0 / sqrt(sum / (double)c->d + c->eps));
+        for (int64_t i = 0; i < c->d; i++)
+            y[i] = x[i] * scale * c->weight[i];
+    }
+}
+
+void ref_rms_norm(const qgc_call *call) {
+    const qgc_operand *x = &call->in[0];
+    norm c = {x->data, qgc_widened(call, 1), call->out[0].data, call->in[1].dim[0],
+              qgc_node_number(call->node, "eps")};
+    qgc_pool_for(call->pool, (size_t)(x->dim[0] * x->dim[1] / c.d), 16, norm_groups, &c);
+}

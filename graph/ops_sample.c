@@ -1,0 +1,205 @@
+#include <math.h>
+#include <string.h>
+
+#include "graph/ops.h"
+
+/* sample: the next token. kernels/sample.cu is written to the same text, and the two agree on every choice for
+ * equal logits and equal exponentials; expf is the only step in which devices may differ, by an ulp.
+ *
+ * For row r of the logits, l[0..vocab), with the settings s and p the position of token rows[r]:
+ *
+ *   1. Penalty. Where seen[i] is not 0: l[i] = l[i] > 0 ? l[i] / s.repeat_penalty : l[i] * s.repeat_penalty.
+ *   2. A NaN is never chosen, and counts nowhere below. m is the largest l[i]. If there is none, the choice is
+ *      token 0. If s.temperature is not above 0, or m is infinite, the choice is the lowest i with l[i] = m.
+ *   3. Top-k. If 0 < s.top_k < vocab, the top_k largest logits stay, of those equal to the smallest that
+ *      stays the lowest ids.
+ *   4. Weights. w[i] = floor(expf((l[i] - m) / s.temperature) * 2^40), an integer; 0 for what did not stay.
+ *   5. Top-p. If s.top_p < 1: let mass be the sum of all w, and need = ceil(mass * floor(s.top_p * 2^32) / 2^32),
+ *      but at least 1. Of the tokens by falling weight, equal ones by rising id, the shortest run from the first
+ *      whose weights add up to need or more stays.
+ *   6. Min-p. Those with w[i] >= ceil(min(s.min_p, 1) * 2^40) stay. (The largest weight is 2^40.)
+ *   7. Draw. u = x1 * 2^32 + x0 where (x0, x1, x2, x3) = Philox4x32-10 with key (low half of s.seed, high half)
+ *      and counter (p, 0, 0, 0). The target is the high 64 bits of u * mass, mass being the sum of the weights
+ *      that stayed. The choice is the lowest i such that the weights up to and including i that stayed add up
+ *      to more than the target.
+ *
+ * All after step 4 is integers, so neither the order of summation nor the number of threads matters. */
+
+qgc_status infer_sample(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(qgc_want_dtype(n, 0, "logits", QGC_F32, d));
+    QGC_TRY(qgc_want_form(n, 0, "logits", "[R, vocab]", d));
+    QGC_TRY(qgc_want_dtype(n, 1, "rows", QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, 1, "rows", "[R]", d));
+    QGC_TRY(qgc_want_dtype(n, 2, "positions", QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, 2, "positions", "[T]", d));
+    QGC_TRY(qgc_want_dtype(n, 3, "seen", QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, 3, "seen", "[vocab]", d));
+    const qgc_value *logits = n->in[0], *seen = n->in[3];
+    if (logits->shape.dim[1] != seen->shape.dim[0]) {
+        qgc_status s =
+            qgc_fail(d, QGC_ERR_INPUT, n->at, "logits and seen of sample \"%s\" differ: %s against %s",
+                     qgc_node_label(n, d->arena), qgc_shape_text(&logits->shape, d->arena),
+                     qgc_shape_text(&seen->shape, d->arena));
+        qgc_note_origin(n, logits, d);
+        qgc_note_origin(n, seen, d);
+        return s;
+    }
+    qgc_give(n, &(qgc_shape){1, {QGC_DIM_R}}, QGC_I32);
+    return QGC_OK;
+}
+
+/* Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). */
+void qgc_philox(const uint32_t key[2], uint32_t counter[4]) {
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * counter[0], b = (uint64_t)0xCD9E8D57u * counter[2];
+        counter[0] = (uint32_t)(b >> 32) ^ counter[1] ^ k0;
+        counter[1] = (uint32_t)b;
+        counter[2] = (uint32_t)(a >> 32) ^ counter[3] ^ k1;
+        counter[3] = (uint32_t)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+enum { WEIGHT_BITS = 40 };
+
+/* The high 64 bits of the product of two 64-bit numbers. */
+static uint64_t high_half(uint64_t a, uint64_t b) {
+    uint64_t a0 = a & 0xFFFFFFFFu, a1 = a >> 32, b0 = b & 0xFFFFFFFFu, b1 = b >> 32;
+    uint64_t middle = a1 * b0 + (a0 * b0 >> 32);
+    uint64_t other = a0 * b1 + (middle & 0xFFFFFFFFu);
+    return a1 * b1 + (middle >> 32) + (other >> 32);
+}
+
+/* Rises with the float, so that floats can be searched as integers; -0 and 0 are equal, NaN is 0. */
+static uint32_t rank_of(float f) {
+    if (isnan(f))
+        return 0;
+    f += 0.0f; /* -0 becomes 0 */
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+/* The lowest id with the largest logit; 0 if all are NaN. */
+static int64_t largest(const float *l, int64_t n) {
+    int64_t best = -1;
+    for (int64_t i = 0; i < n; i++)
+        if (!isnan(l[i]) && (best < 0 || l[i] > l[best]))
+            best = i;
+    return best < 0 ? 0 : best;
+}
+
+/* Step 3: others become NaN. The rank of the k-th largest is found bit by bit: the largest rank that k or more
+ * logits reach. */
+static void keep_top_k(float *l, int64_t n, int64_t k) {
+    uint32_t kth = 0;
+    for (int bit = 31; bit >= 0; bit--) {
+        uint32_t trial = kth | (uint32_t)1 << bit;
+        int64_t reach = 0;
+        for (int64_t i = 0; i < n; i++)
+            reach += rank_of(l[i]) >= trial;
+        if (reach >= k)
+            kth = trial;
+    }
+    int64_t above = 0;
+    for (int64_t i = 0; i < n; i++)
+        above += rank_of(l[i]) > kth;
+    int64_t ties = k - above;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t rank = rank_of(l[i]);
+        if (rank < kth || (rank == kth && ties-- <= 0))
+            l[i] = NAN;
+    }
+}
+
+static uint64_t mass_from(const uint64_t *w, int64_t n, uint64_t least) {
+    uint64_t mass = 0;
+    for (int64_t i = 0; i < n; i++)
+        mass += w[i] >= least ? w[i] : 0;
+    return mass;
+}
+
+/* Step 5: others become 0. The smallest weight that stays is found bit by bit: the largest one such that those
+ * from it on add up to what is needed. */
+static void keep_top_p(uint64_t *w, int64_t n, float top_p) {
+    uint64_t mass = mass_from(w, n, 0);
+    uint64_t share = top_p > 0 ? (uint64_t)((double)top_p * 4294967296.0) : 0;
+    /* ceil(mass * share / 2^32), where mass < 2^62: in two halves, so that no product overflows */
+    uint64_t low = (mass & 0xFFFFFFFFu) * share;
+    uint64_t need = (mass >> 32) * share + (low >> 32) + ((low & 0xFFFFFFFFu) != 0);
+    if (need == 0)
+        need = 1;
+    uint64_t smallest = 0;
+    for (int bit = WEIGHT_BITS; bit >= 0; bit--) {
+        uint64_t trial = smallest | (uint64_t)1 << bit;
+        if (mass_from(w, n, trial) >= need)
+            smallest = trial;
+    }
+    uint64_t have = mass_from(w, n, smallest + 1);
+    for (int64_t i = 0; i < n; i++) {
+        if (w[i] == smallest && have < need)
+            have += smallest;
+        else if (w[i] <= smallest)
+            w[i] = 0;
+    }
+}
+
+static void keep_min_p(uint64_t *w, int64_t n, float min_p) {
+    uint64_t least = (uint64_t)ceil(fmin(min_p, 1.0) * (double)((uint64_t)1 << WEIGHT_BITS));
+    for (int64_t i = 0; i < n; i++)
+        if (w[i] < least)
+            w[i] = 0;
+}
+
+static int64_t draw(const uint64_t *w, int64_t n, uint64_t seed, int32_t position) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t x[4] = {(uint32_t)position, 0, 0, 0};
+    qgc_philox(key, x);
+    uint64_t target = high_half((uint64_t)x[1] << 32 | x[0], mass_from(w, n, 0));
+    uint64_t sum = 0;
+    int64_t i = 0;
+    for (; i < n - 1; i++) {
+        sum += w[i];
+        if (sum > target)
+            break;
+    }
+    return i;
+}
+
+/* `l` may be changed; `w` is room for n weights. */
+static int64_t choose(float *l, uint64_t *w, int64_t n, const qgc_sampling *s, int32_t position) {
+    int64_t best = largest(l, n);
+    float m = l[best];
+    if (!(s->temperature > 0) || !isfinite(m))
+        return best;
+    if (s->top_k > 0 && s->top_k < n)
+        keep_top_k(l, n, s->top_k);
+    for (int64_t i = 0; i < n; i++) {
+        float e = isnan(l[i]) ? 0.0f : expf((l[i] - m) / s->temperature);
+        w[i] = (uint64_t)(e * (float)((uint64_t)1 << WEIGHT_BITS));
+    }
+    if (s->top_p < 1)
+        keep_top_p(w, n, s->top_p);
+    if (s->min_p > 0)
+        keep_min_p(w, n, s->min_p);
+    return draw(w, n, s->seed, position);
+}
+
+void ref_sample(const qgc_call *call) {
+    const qgc_sampling *s = call->sampling;
+    int64_t n = call->in[0].dim[1];
+    const float *logits = call->in[0].data;
+    const int32_t *rows = call->in[1].data, *positions = call->in[2].data, *seen = call->in[3].data;
+    int32_t *next = call->out[0].data;
+    float *l = qgc_arena_array(call->scratch, (size_t)n, sizeof *l);
+    uint64_t *w = qgc_arena_array(call->scratch, (size_t)n, sizeof *w);
+    for (int64_t r = 0; r < call->in[0].dim[0]; r++) {
+        for (int64_t i = 0; i < n; i++) {
+            float x = logits[r * n + i];
+            l[i] = !seen[i] ? x : x > 0 ? x / s->repeat_penalty : x * s->repeat_penalty;
+        }
+        next[r] = (int32_t)choose(l, w, n, s, positions[rows[r]]);
+    }
+}

@@ -1,0 +1,199 @@
+#include <math.h>
+#include <string.h>
+
+#include "graph/ops.h"
+
+/* What holds between any two passes. The YAML reader makes graphs that pass, so an error here is a fault of
+ * the pass that ran last; the hint says so, and the frames of the driver name the pass. */
+
+typedef struct {
+    qgc_graph *g;
+    qgc_diag *d;
+    bool *made;         /* [n_values] may be read by the node at hand */
+    qgc_value **newest; /* [n_values] of a state: its newest version so far */
+    qgc_value **state;  /* [n_values] of a version: the state it belongs to; NULL for other values */
+} checker;
+
+/* The label of a node that may have lost its outputs. */
+static const char *label(const checker *c, const qgc_node *n) {
+    return n->n_out > 0 && n->out[0] ? qgc_node_label(n, c->d->arena) : "?";
+}
+
+static bool known(const checker *c, const qgc_value *v) {
+    return v && v->id >= 0 && (size_t)v->id < c->g->n_values && c->g->values[v->id] == v;
+}
+
+static qgc_status check_list(const checker *c) {
+    const qgc_graph *g = c->g;
+    size_t n_nodes = 0;
+    const qgc_node *last = NULL;
+    for (const qgc_node *n = g->first; n && n_nodes <= g->n_nodes; last = n, n = n->next, n_nodes++)
+        if (n->prev != last)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                            "the list of nodes is not linked both ways at node %d", n->id);
+    if (last != g->last || n_nodes != g->n_nodes)
+        return qgc_fail(c->d, QGC_ERR_INPUT, g->at,
+                        "the list of nodes has another length or end than the graph says (%zu nodes)",
+                        g->n_nodes);
+    return QGC_OK;
+}
+
+static qgc_status check_values(const checker *c) {
+    for (size_t i = 0; i < c->g->n_values; i++) {
+        const qgc_value *v = c->g->values[i];
+        if (!v || v->id != (int)i || !v->name)
+            return qgc_fail(c->d, QGC_ERR_INPUT, c->g->at,
+                            "value %zu does not stand at its place in the graph", i);
+        bool declared = true;
+        if (v->kind == QGC_WEIGHT)
+            declared = v->decl >= 0 && (size_t)v->decl < c->g->n_weights;
+        if (v->kind == QGC_STATE)
+            declared = v->decl >= 0 && (size_t)v->decl < c->g->n_states;
+        if (!declared)
+            return qgc_fail(c->d, QGC_ERR_INPUT, v->at, "%s \"%s\" has no declaration", qgc_value_word(v),
+                            qgc_value_label(v, c->d->arena));
+    }
+    return QGC_OK;
+}
+
+static qgc_status check_arity(const checker *c, const qgc_node *n) {
+    if (n->op < 0 || n->op >= QGC_N_OPS)
+        return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "node %d has no op that is in the table", n->id);
+    const qgc_op_info *op = &qgc_ops[n->op];
+    if (n->n_in < op->min_inputs || n->n_in > op->max_inputs)
+        return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" has %d inputs, expected %s", op->name,
+                        label(c, n), n->n_in, op->signature);
+    if (n->n_out != op->n_outputs)
+        return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" has %d outputs, expected %d", op->name,
+                        label(c, n), n->n_out, op->n_outputs);
+    for (int i = 0; i < n->n_in; i++)
+        if (!known(c, n->in[i]))
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "input %d of %s \"%s\" is not a value of the graph",
+                            i, op->name, label(c, n));
+    for (int i = 0; i < n->n_out; i++) {
+        const qgc_value *v = n->out[i];
+        if (!known(c, v) || v->kind != QGC_RESULT || v->maker != n || v->out != i)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                            "output %d of %s \"%s\" does not name it as its maker", i, op->name, label(c, n));
+    }
+    return QGC_OK;
+}
+
+static qgc_status check_attrs(const checker *c, const qgc_node *n) {
+    const qgc_op_info *op = &qgc_ops[n->op];
+    for (int i = 0; op->attrs[i].name; i++) {
+        int n_choices = 0;
+        while (n_choices < QGC_MAX_CHOICES && op->attrs[i].choices[n_choices])
+            n_choices++;
+        bool fits =
+            n_choices ? n->attr[i].choice >= 0 && n->attr[i].choice < n_choices : isfinite(n->attr[i].number);
+        if (!fits)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "\"%s\" of %s \"%s\" has no value", op->attrs[i].name,
+                            op->name, label(c, n));
+    }
+    return QGC_OK;
+}
+
+/* Order: values are made before they are read, once; of a state only the newest version is read, so that
+ * doing the nodes in their order in one memory gives what the data flow says. */
+static qgc_status check_order(checker *c, const qgc_node *n) {
+    const qgc_op_info *op = &qgc_ops[n->op];
+    for (int i = 0; i < n->n_in; i++) {
+        const qgc_value *v = n->in[i], *state = c->state[v->id];
+        if (!c->made[v->id])
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" reads \"%s\" before it is made", op->name,
+                            label(c, n), qgc_value_label(v, c->d->arena));
+        if (state && c->newest[state->id] != v)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" reads \"%s\" behind its change to \"%s\"",
+                            op->name, label(c, n), qgc_value_label(v, c->d->arena),
+                            qgc_value_label(c->newest[state->id], c->d->arena));
+    }
+    for (int i = 0; i < n->n_out; i++) {
+        if (c->made[n->out[i]->id])
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" is made a second time", op->name,
+                            label(c, n));
+        c->made[n->out[i]->id] = true;
+    }
+    qgc_value *state = c->state[n->in[0]->id];
+    if ((op->traits & QGC_IN_PLACE) && state) {
+        c->state[n->out[0]->id] = state;
+        c->newest[state->id] = n->out[0];
+    }
+    return QGC_OK;
+}
+
+/* The rule writes what it finds into the outputs; what was there is put back. */
+static qgc_status check_shapes(const checker *c, qgc_node *n) {
+    qgc_shape shape[QGC_MAX_OUTPUTS];
+    qgc_dtype dtype[QGC_MAX_OUTPUTS];
+    for (int i = 0; i < n->n_out; i++) {
+        shape[i] = n->out[i]->shape;
+        dtype[i] = n->out[i]->dtype;
+    }
+    QGC_TRY(qgc_ops[n->op].infer(n, c->d));
+    for (int i = 0; i < n->n_out; i++) {
+        qgc_value *v = n->out[i];
+        qgc_shape by_rule = v->shape;
+        qgc_dtype dtype_by_rule = v->dtype;
+        v->shape = shape[i];
+        v->dtype = dtype[i];
+        if (!qgc_shape_equal(&by_rule, &v->shape) || dtype_by_rule != v->dtype)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" is %s %s, but its inputs give %s %s",
+                            qgc_ops[n->op].name, qgc_value_label(v, c->d->arena), qgc_dtypes[v->dtype].name,
+                            qgc_shape_text(&v->shape, c->d->arena), qgc_dtypes[dtype_by_rule].name,
+                            qgc_shape_text(&by_rule, c->d->arena));
+    }
+    return QGC_OK;
+}
+
+static qgc_status check_ends(const checker *c) {
+    const qgc_graph *g = c->g;
+    for (size_t i = 0; i < g->n_inputs; i++)
+        if (!known(c, g->inputs[i]) || g->inputs[i]->kind != QGC_INPUT)
+            return qgc_fail(c->d, QGC_ERR_INPUT, g->at, "input %zu of the graph is not an input value", i);
+    for (size_t i = 0; i < g->n_outputs; i++) {
+        if (!known(c, g->outputs[i]))
+            return qgc_fail(c->d, QGC_ERR_INPUT, g->at, "output %zu of the graph is not a value of it", i);
+        if (!c->made[g->outputs[i]->id])
+            return qgc_fail(c->d, QGC_ERR_INPUT, g->outputs[i]->at, "output \"%s\" is not made",
+                            g->outputs[i]->name);
+        const qgc_value *state = c->state[g->outputs[i]->id];
+        if (state && c->newest[state->id] != g->outputs[i])
+            return qgc_fail(c->d, QGC_ERR_INPUT, g->outputs[i]->at,
+                            "output \"%s\" is an old version of state \"%s\"", g->outputs[i]->name,
+                            qgc_value_label(state, c->d->arena));
+    }
+    return QGC_OK;
+}
+
+static qgc_status check(checker *c) {
+    QGC_TRY(check_list(c));
+    QGC_TRY(check_values(c));
+    for (size_t i = 0; i < c->g->n_values; i++) {
+        qgc_value *v = c->g->values[i];
+        c->made[i] = v->kind != QGC_RESULT;
+        if (v->kind == QGC_STATE)
+            c->state[i] = c->newest[i] = v;
+    }
+    for (qgc_node *n = c->g->first; n; n = n->next) {
+        QGC_TRY(check_arity(c, n));
+        QGC_TRY(check_attrs(c, n));
+        QGC_TRY(check_order(c, n));
+        QGC_TRY(check_shapes(c, n));
+    }
+    return check_ends(c);
+}
+
+qgc_status qgc_verify(qgc_graph *g, qgc_diag *d) {
+    qgc_arena *scratch = qgc_arena_new();
+    checker c = {.g = g, .d = d};
+    c.made = qgc_arena_array(scratch, g->n_values, sizeof *c.made);
+    c.newest = qgc_arena_array(scratch, g->n_values, sizeof *c.newest);
+    c.state = qgc_arena_array(scratch, g->n_values, sizeof *c.state);
+    qgc_status s = check(&c);
+    if (s != QGC_OK)
+        qgc_hint(
+            d, "The graph no longer holds together: the pass that ran last is at fault, not the model file.");
+    qgc_arena_drop(scratch);
+    return s;
+}
