@@ -1,0 +1,77 @@
+#include "graph/load.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/load_parts.h"
+
+static qgc_status word(qgc_loader *ld, const char *key, const char **out) {
+    const qgc_yaml *node;
+    QGC_TRY(qgc_load_required(ld, ld->doc, "model file", key, &node));
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, key));
+    size_t letters = strspn(node->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    if (letters == 0 || node->text[letters])
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                        "%s \"%s\" is not made of letters, digits, \".\", \"_\" and \"-\"", key, node->text);
+    *out = node->text;
+    return QGC_OK;
+}
+
+/* A weight that nothing reads is a mistake in the graph, most likely a forgotten bias. */
+static qgc_status check_used(qgc_loader *ld) {
+    for (size_t i = 0; i < ld->symbols.n; i++) {
+        const qgc_symbol *s = ld->symbols.entries[i].value;
+        if (s->used || (s->kind != QGC_WEIGHT && s->kind != QGC_STATE))
+            continue;
+        return qgc_fail(ld->d, QGC_ERR_INPUT, s->at, "%s \"%s\" is declared and not used",
+                        s->kind == QGC_WEIGHT ? "weight" : "state", s->name);
+    }
+    return QGC_OK;
+}
+
+static qgc_status build(qgc_loader *ld) {
+    QGC_TRY(word(ld, "name", &ld->g->name));
+    QGC_TRY(word(ld, "arch", &ld->g->arch));
+    ld->g->at = ld->doc->at;
+    QGC_TRY(qgc_load_params(ld));
+    QGC_TRY(qgc_load_scan(ld));
+    QGC_TRY(qgc_load_inputs(ld));
+    QGC_TRY(qgc_load_weights(ld));
+    QGC_TRY(qgc_load_states(ld));
+    QGC_TRY(qgc_load_nodes(ld));
+    QGC_TRY(qgc_load_outputs(ld));
+    QGC_TRY(check_used(ld));
+    QGC_TRY(qgc_infer(ld->g, ld->d));
+    return qgc_verify(ld->g, ld->d);
+}
+
+static qgc_loader new_loader(qgc_arena *a, qgc_diag *d) {
+    return (qgc_loader){.arena = a,
+                        .d = d,
+                        .g = qgc_graph_new(a),
+                        .params = qgc_map_new(a),
+                        .symbols = qgc_map_new(a),
+                        .turns = qgc_map_new(a),
+                        .makers = qgc_map_new(a)};
+}
+
+qgc_status qgc_graph_load(qgc_graph **out, const char *path, qgc_arena *a, qgc_diag *d) {
+    *out = NULL;
+    qgc_loader ld = new_loader(a, d);
+    QGC_TRY(qgc_load_file_document(&ld, path));
+    QGC_TRY(build(&ld));
+    *out = ld.g;
+    return QGC_OK;
+}
+
+qgc_status qgc_graph_load_text(qgc_graph **out, const char *name, const char *text, size_t bytes,
+                               qgc_arena *a, qgc_diag *d) {
+    *out = NULL;
+    qgc_source *source = qgc_arena_alloc(a, sizeof *source);
+    *source = (qgc_source){qgc_arena_strdup(a, name), qgc_arena_strndup(a, text, bytes), bytes};
+    qgc_loader ld = new_loader(a, d);
+    QGC_TRY(qgc_load_text_document(&ld, source));
+    QGC_TRY(build(&ld));
+    *out = ld.g;
+    return QGC_OK;
+}

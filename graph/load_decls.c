@@ -1,0 +1,496 @@
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "graph/load_parts.h"
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+enum { MAX_NAME = 63 };
+static const int64_t max_dim = (int64_t)1 << 31, max_elems = (int64_t)1 << 40;
+
+void qgc_load_hint_nearest(qgc_diag *d, const char *word, const char *const *words, size_t n) {
+    const char *near = qgc_nearest(word, words, n);
+    if (near)
+        qgc_hint(d, "Did you mean \"%s\"?", near);
+}
+
+qgc_status qgc_load_expect(qgc_loader *ld, const qgc_yaml *node, qgc_yaml_kind kind, const char *what) {
+    if (node->kind == kind)
+        return QGC_OK;
+    return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s is %s, expected %s", what, qgc_yaml_kind_name(node),
+                    qgc_yaml_kind_name(&(qgc_yaml){.kind = kind, .text = "", .quoted = true}));
+}
+
+qgc_status qgc_load_check_keys(qgc_loader *ld, const qgc_yaml *map, const char *what, const char *const *keys,
+                               size_t n_keys) {
+    for (size_t i = 0; i < map->n; i++) {
+        const char *key = map->keys[i]->text;
+        size_t k = 0;
+        while (k < n_keys && strcmp(keys[k], key) != 0)
+            k++;
+        if (k < n_keys)
+            continue;
+        qgc_status s =
+            qgc_fail(ld->d, QGC_ERR_INPUT, map->keys[i]->at, "unknown key \"%s\" of %s", key, what);
+        qgc_load_hint_nearest(ld->d, key, keys, n_keys);
+        qgc_str all = qgc_str_new(ld->arena);
+        for (k = 0; k < n_keys; k++)
+            qgc_str_printf(&all, "%s%s", k ? ", " : "", keys[k]);
+        qgc_hint(ld->d, "The keys there are: %s.", all.text);
+        return s;
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_load_required(qgc_loader *ld, const qgc_yaml *map, const char *what, const char *key,
+                             const qgc_yaml **out) {
+    *out = qgc_yaml_get(map, key);
+    if (!*out)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, map->at, "%s lacks \"%s\"", what, key);
+    return QGC_OK;
+}
+
+static bool is_symbol(const char *text, int64_t *dim) {
+    static const char *const names[] = {"T", "R", "ctx"};
+    static const int64_t dims[] = {QGC_DIM_T, QGC_DIM_R, QGC_DIM_CTX};
+    for (size_t i = 0; i < COUNT(names); i++)
+        if (strcmp(text, names[i]) == 0) {
+            *dim = dims[i];
+            return true;
+        }
+    return false;
+}
+
+qgc_status qgc_load_check_name(qgc_loader *ld, const qgc_yaml *node, const char *what) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, what));
+    const char *p = node->text;
+    while (isalnum((unsigned char)*p) || *p == '_')
+        p++;
+    if (*p || p == node->text || isdigit((unsigned char)node->text[0]))
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                        "%s \"%s\" is not a name of letters, digits and \"_\"", what, node->text);
+    if (p - node->text > MAX_NAME)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" is longer than %d letters", what,
+                        node->text, MAX_NAME);
+    int64_t dim;
+    if (is_symbol(node->text, &dim))
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has the name of a symbol of shapes", what,
+                        node->text);
+    return QGC_OK;
+}
+
+/* Numbers. */
+
+static qgc_status param_number(void *context, const char *name, qgc_loc at, double *out, qgc_diag *d) {
+    qgc_loader *ld = context;
+    const qgc_graph *g = ld->g;
+    const size_t *index = qgc_map_get(&ld->params, name);
+    if (!index) {
+        int64_t dim;
+        if (is_symbol(name, &dim))
+            return qgc_fail(d, QGC_ERR_INPUT, at, "symbol \"%s\" can only stand alone, as a dimension", name);
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, at, "unknown parameter \"%s\"", name);
+        const char **words = qgc_arena_array(ld->arena, g->n_params, sizeof *words);
+        for (size_t i = 0; i < g->n_params; i++)
+            words[i] = g->params[i].name;
+        qgc_load_hint_nearest(d, name, words, g->n_params);
+        return s;
+    }
+    const qgc_param *param = &g->params[*index];
+    if (isnan(param->value)) {
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, at, "parameter \"%s\" has no value", name);
+        qgc_note(d, param->at, "parameter \"%s\" is declared here", name);
+        for (size_t i = 0; i < ld->n_extends; i++)
+            qgc_note(d, ld->extends[i], "this file gives it no value either");
+        qgc_hint(d, "Write \"%s: ...\" under \"params\" of a file that extends this one.", name);
+        return s;
+    }
+    *out = param->value;
+    return QGC_OK;
+}
+
+static qgc_loc text_loc(const qgc_yaml *scalar) {
+    qgc_loc at = scalar->at;
+    at.col += scalar->quoted;
+    return at;
+}
+
+qgc_status qgc_load_number(qgc_loader *ld, const qgc_yaml *node, const char *what, double *out) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, what));
+    qgc_expr_names names = {param_number, ld};
+    return qgc_expr_eval(out, node->text, text_loc(node), &names, ld->d);
+}
+
+qgc_status qgc_load_whole(qgc_loader *ld, const qgc_yaml *node, qgc_expr_range range, int64_t *out) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, range.what));
+    qgc_expr_names names = {param_number, ld};
+    return qgc_expr_whole(out, node->text, text_loc(node), &names, range, ld->d);
+}
+
+/* Dimensions; `symbols` are the names allowed, say "ctx". The product of the numbers stays within what can
+ * be counted and stored, so that nobody after this has to fear an overflow. */
+static qgc_status read_shape(qgc_loader *ld, const qgc_yaml *node, const char *what, const char *symbols,
+                             qgc_shape *out) {
+    *out = (qgc_shape){0};
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_LIST, "shape"));
+    if (node->n < 1 || node->n > QGC_MAX_RANK)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "shape of %s has %zu dimensions, expected 1 to %d",
+                        what, node->n, QGC_MAX_RANK);
+    int64_t elems = 1;
+    for (size_t i = 0; i < node->n; i++) {
+        const qgc_yaml *item = node->items[i];
+        int64_t *dim = &out->dim[i];
+        QGC_TRY(qgc_load_expect(ld, item, QGC_YAML_SCALAR, "dimension"));
+        if (is_symbol(item->text, dim)) {
+            if (!strstr(symbols, item->text))
+                return qgc_fail(ld->d, QGC_ERR_INPUT, item->at,
+                                "dimension \"%s\" cannot stand in the shape of %s", item->text, what);
+            continue;
+        }
+        QGC_TRY(qgc_load_whole(ld, item, (qgc_expr_range){"dimension", 1, max_dim}, dim));
+        if (__builtin_mul_overflow(elems, *dim, &elems) || elems > max_elems)
+            return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s has more than 2^40 elements", what);
+    }
+    out->rank = (int)node->n;
+    return QGC_OK;
+}
+
+/* Params. */
+
+/* A key, or a list of keys of which a weights file has one. */
+static qgc_status read_file_keys(qgc_loader *ld, const qgc_yaml *node, const char *what, const char ***out,
+                                 int *n) {
+    if (!node)
+        return QGC_OK;
+    const qgc_yaml *one[] = {node};
+    size_t n_items = 1;
+    const qgc_yaml *const *items = one;
+    if (node->kind == QGC_YAML_LIST) {
+        items = (const qgc_yaml *const *)node->items;
+        n_items = node->n;
+    }
+    *out = qgc_arena_array(ld->arena, n_items, sizeof **out);
+    for (size_t i = 0; i < n_items; i++) {
+        QGC_TRY(qgc_load_expect(ld, items[i], QGC_YAML_SCALAR, what));
+        if (!items[i]->text[0])
+            return qgc_fail(ld->d, QGC_ERR_INPUT, items[i]->at,
+                            "%s is empty, expected a key of weights files", what);
+        (*out)[i] = items[i]->text;
+    }
+    *n = (int)n_items;
+    return QGC_OK;
+}
+
+static qgc_status read_param(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry, qgc_param *p) {
+    static const char *const keys[] = {"gguf", "hf", "value"};
+    *p = (qgc_param){.name = key->text, .value = NAN, .at = key->at};
+    QGC_TRY(qgc_load_check_name(ld, key, "parameter"));
+    QGC_TRY(qgc_load_expect(ld, entry, QGC_YAML_MAP, "parameter"));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a parameter", keys, COUNT(keys)));
+    QGC_TRY(read_file_keys(ld, qgc_yaml_get(entry, "gguf"), "gguf", &p->gguf, &p->n_gguf));
+    QGC_TRY(read_file_keys(ld, qgc_yaml_get(entry, "hf"), "hf", &p->hf, &p->n_hf));
+    const qgc_yaml *value = qgc_yaml_get(entry, "value");
+    if (!value)
+        return QGC_OK;
+    return qgc_load_number(ld, value, "value", &p->value); /* before any name is known: a number */
+}
+
+qgc_status qgc_load_params(qgc_loader *ld) {
+    const qgc_yaml *section = qgc_yaml_get(ld->doc, "params");
+    if (!section)
+        return QGC_OK;
+    qgc_graph *g = ld->g;
+    g->params = qgc_arena_array(ld->arena, section->n, sizeof *g->params);
+    for (size_t i = 0; i < section->n; i++)
+        QGC_TRY(read_param(ld, section->keys[i], section->items[i], &g->params[i]));
+    g->n_params = section->n;
+    for (size_t i = 0; i < section->n; i++) {
+        size_t *index = qgc_arena_alloc(ld->arena, sizeof *index);
+        *index = i;
+        qgc_map_put(&ld->params, section->keys[i]->text, index);
+    }
+    return QGC_OK;
+}
+
+/* Inputs. */
+
+qgc_status qgc_load_inputs(qgc_loader *ld) {
+    static const char *const names[] = {"tokens", "positions", "rows"};
+    static const int64_t dims[] = {QGC_DIM_T, QGC_DIM_T, QGC_DIM_R};
+    const qgc_yaml *section;
+    QGC_TRY(qgc_load_required(ld, ld->doc, "model file", "inputs", &section));
+    QGC_TRY(qgc_load_check_keys(ld, section, "inputs", names, COUNT(names)));
+    qgc_graph *g = ld->g;
+    g->inputs = qgc_arena_array(ld->arena, section->n, sizeof *g->inputs);
+    for (size_t i = 0; i < section->n; i++) {
+        const qgc_yaml *key = section->keys[i];
+        qgc_shape shape, wanted = {.rank = 1};
+        for (size_t k = 0; k < COUNT(names); k++)
+            if (strcmp(names[k], key->text) == 0)
+                wanted.dim[0] = dims[k];
+        QGC_TRY(read_shape(ld, section->items[i], "an input", "T R", &shape));
+        if (!qgc_shape_equal(&shape, &wanted))
+            return qgc_fail(ld->d, QGC_ERR_INPUT, section->items[i]->at,
+                            "input \"%s\" has shape %s, expected %s", key->text,
+                            qgc_shape_text(&shape, ld->arena), qgc_shape_text(&wanted, ld->arena));
+        qgc_symbol *symbol;
+        QGC_TRY(qgc_load_declare(ld, key->text, QGC_INPUT, key->at, &symbol));
+        symbol->now = qgc_graph_value(g, QGC_INPUT, key->text, key->at);
+        symbol->now->dtype = QGC_I32;
+        symbol->now->shape = shape;
+        g->inputs[g->n_inputs++] = symbol->now;
+    }
+    return QGC_OK;
+}
+
+/* What weights and states have in common. */
+
+typedef struct {
+    const char *what, *name;
+    qgc_value_kind kind;
+    qgc_loc at;
+    int decl, repeat, count;
+    const char *index;
+    qgc_shape shape;
+    const qgc_yaml *dtype; /* a name, a list with one for each turn, or NULL */
+    qgc_dtype otherwise;   /* if it is NULL */
+    qgc_value **values;
+} tensors;
+
+/* How many there are: one for each turn of the repeat that `per` names, unless `count` says otherwise. */
+static qgc_status read_count(qgc_loader *ld, const qgc_yaml *entry, tensors *t) {
+    const qgc_yaml *per = qgc_yaml_get(entry, "per"), *count = qgc_yaml_get(entry, "count");
+    t->repeat = -1;
+    t->count = 1;
+    if (!per && count)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, count->at, "%s \"%s\" has a count and no \"per\"", t->what,
+                        t->name);
+    if (!per)
+        return QGC_OK;
+    QGC_TRY(qgc_load_check_name(ld, per, "index"));
+    qgc_graph *g = ld->g;
+    t->index = per->text;
+    t->repeat = qgc_load_find_repeat(g, per->text);
+    if (t->repeat < 0 && !count) {
+        qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, per->at, "no repeat has the index \"%s\"", per->text);
+        if (g->n_repeats == 1)
+            qgc_hint(ld->d, "Did you mean \"%s\"?", g->repeats[0].index);
+        return s;
+    }
+    int64_t n = t->repeat < 0 ? 0 : g->repeats[t->repeat].count;
+    if (count)
+        QGC_TRY(qgc_load_whole(ld, count, (qgc_expr_range){"count", 1, QGC_LOAD_MAX_TENSORS}, &n));
+    t->count = (int)n;
+    if (t->repeat >= 0)
+        return QGC_OK;
+    if (g->n_repeats == QGC_LOAD_MAX_REPEATS)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, per->at, "more than %d indices", QGC_LOAD_MAX_REPEATS);
+    t->repeat = (int)g->n_repeats;
+    g->repeats = qgc_arena_grow(ld->arena, g->repeats, g->n_repeats, sizeof *g->repeats);
+    g->repeats[g->n_repeats++] = (qgc_repeat){per->text, t->count, per->at};
+    return QGC_OK;
+}
+
+static qgc_status read_dtype(qgc_loader *ld, const qgc_yaml *node, const tensors *t, qgc_dtype *out) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "dtype"));
+    const char *words[QGC_N_DTYPES];
+    size_t n = 0;
+    for (int i = 0; i < QGC_N_DTYPES; i++)
+        if (t->kind == QGC_WEIGHT ? i != QGC_I32 : !qgc_dtype_is_quantised((qgc_dtype)i))
+            words[n++] = qgc_dtypes[i].name;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(words[i], node->text) == 0) {
+            *out = qgc_dtype_named(node->text);
+            return QGC_OK;
+        }
+    bool known = qgc_dtype_named(node->text) != QGC_N_DTYPES;
+    qgc_status s = known ? qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" cannot be of dtype \"%s\"",
+                                    t->what, t->name, node->text)
+                         : qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "unknown dtype \"%s\"", node->text);
+    qgc_load_hint_nearest(ld->d, node->text, words, n);
+    return s;
+}
+
+static qgc_status make_values(qgc_loader *ld, tensors *t) {
+    const qgc_yaml *list = t->dtype && t->dtype->kind == QGC_YAML_LIST ? t->dtype : NULL;
+    if (list && list->n != (size_t)t->count)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "%s \"%s\" has %zu dtypes, expected %d", t->what,
+                        t->name, list->n, t->count);
+    ld->n_tensors += (size_t)t->count;
+    if (ld->n_tensors > QGC_LOAD_MAX_TENSORS)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, t->at, "model has more than %d weights and states",
+                        QGC_LOAD_MAX_TENSORS);
+    qgc_dtype dtype = t->otherwise;
+    if (t->dtype && !list)
+        QGC_TRY(read_dtype(ld, t->dtype, t, &dtype));
+    t->values = qgc_arena_array(ld->arena, (size_t)t->count, sizeof *t->values);
+    for (int i = 0; i < t->count; i++) {
+        if (list)
+            QGC_TRY(read_dtype(ld, list->items[i], t, &dtype));
+        qgc_value *v = qgc_graph_value(ld->g, t->kind, t->name, t->at);
+        v->dtype = dtype;
+        v->shape = t->shape;
+        v->decl = t->decl;
+        if (t->index) {
+            v->repeat = t->repeat;
+            v->layer = i;
+        }
+        t->values[i] = v;
+    }
+    return QGC_OK;
+}
+
+static qgc_status read_tensors(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry, tensors *t) {
+    const qgc_yaml *shape;
+    QGC_TRY(read_count(ld, entry, t));
+    QGC_TRY(qgc_load_required(ld, entry, qgc_arena_printf(ld->arena, "%s \"%s\"", t->what, t->name), "shape",
+                              &shape));
+    QGC_TRY(read_shape(ld, shape, t->kind == QGC_WEIGHT ? "a weight" : "a state",
+                       t->kind == QGC_WEIGHT ? "" : "ctx", &t->shape));
+    t->dtype = qgc_yaml_get(entry, "dtype");
+    t->otherwise = t->shape.rank == 1 ? QGC_F32 : QGC_BF16;
+    QGC_TRY(make_values(ld, t));
+
+    qgc_symbol *symbol;
+    QGC_TRY(qgc_load_declare(ld, t->name, t->kind, key->at, &symbol));
+    symbol->decl = t->decl;
+    if (!t->index)
+        symbol->now = t->values[0];
+    return QGC_OK;
+}
+
+/* Weights. */
+
+/* A name of tensors in weights files. "{l}" stands for the turn and has to be there if there are several. */
+static qgc_status read_tensor_name(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char **out) {
+    if (!node)
+        return QGC_OK;
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "tensor name"));
+    if (!node->text[0])
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "tensor name is empty");
+    const char *wanted = t->index ? qgc_arena_printf(ld->arena, "{%s}", t->index) : NULL;
+    const char *brace = strpbrk(node->text, "{}");
+    if (wanted && !strstr(node->text, wanted))
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "tensor name \"%s\" does not hold \"%s\"", node->text,
+                        wanted);
+    for (; brace; brace = strpbrk(brace, "{}")) {
+        if (!wanted || strncmp(brace, wanted, strlen(wanted)) != 0)
+            return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                            "tensor name \"%s\" has a brace that is not part of \"%s\"", node->text,
+                            wanted ? wanted : "{l}");
+        brace += strlen(wanted);
+    }
+    *out = node->text;
+    return QGC_OK;
+}
+
+static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
+    static const char *const keys[] = {"per", "count", "shape", "dtype", "gguf", "hf", "tied"};
+    qgc_graph *g = ld->g;
+    tensors t = {
+        .what = "weight", .name = key->text, .kind = QGC_WEIGHT, .at = key->at, .decl = (int)g->n_weights};
+    QGC_TRY(qgc_load_check_name(ld, key, "weight"));
+    QGC_TRY(
+        qgc_load_expect(ld, entry, QGC_YAML_MAP, qgc_arena_printf(ld->arena, "weight \"%s\"", key->text)));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a weight", keys, COUNT(keys)));
+    QGC_TRY(read_tensors(ld, key, entry, &t));
+
+    qgc_weight_decl decl = {.name = t.name,
+                            .at = t.at,
+                            .repeat = t.repeat,
+                            .index = t.index,
+                            .count = t.count,
+                            .tied = -1,
+                            .values = t.values};
+    QGC_TRY(read_tensor_name(ld, qgc_yaml_get(entry, "gguf"), &t, &decl.gguf));
+    QGC_TRY(read_tensor_name(ld, qgc_yaml_get(entry, "hf"), &t, &decl.hf));
+    g->weights[g->n_weights++] = decl;
+    return QGC_OK;
+}
+
+/* `tied: embed`: that weight's tensor stands in where a file has none for this one. */
+static qgc_status tie(qgc_loader *ld, qgc_weight_decl *decl, const qgc_yaml *entry) {
+    const qgc_yaml *node = qgc_yaml_get(entry, "tied");
+    if (!node)
+        return QGC_OK;
+    const qgc_graph *g = ld->g;
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "tied"));
+    qgc_symbol *symbol = qgc_map_get(&ld->symbols, node->text);
+    if (!symbol || symbol->kind != QGC_WEIGHT) {
+        qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                                "weight \"%s\" is tied to unknown weight \"%s\"", decl->name, node->text);
+        const char **words = qgc_arena_array(ld->arena, g->n_weights, sizeof *words);
+        for (size_t i = 0; i < g->n_weights; i++)
+            words[i] = g->weights[i].name;
+        qgc_load_hint_nearest(ld->d, node->text, words, g->n_weights);
+        return s;
+    }
+    const qgc_weight_decl *to = &g->weights[symbol->decl];
+    const qgc_shape *shape = &decl->values[0]->shape, *to_shape = &to->values[0]->shape;
+    if (to == decl)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "weight \"%s\" is tied to itself", decl->name);
+    if (to->tied >= 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                        "weight \"%s\" is tied to \"%s\", which is tied itself", decl->name, to->name);
+    if (to->count != decl->count || to->repeat != decl->repeat || !qgc_shape_equal(shape, to_shape)) {
+        qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                                "weight \"%s\" is %d x %s and cannot be tied to \"%s\", which is %d x %s",
+                                decl->name, decl->count, qgc_shape_text(shape, ld->arena), to->name,
+                                to->count, qgc_shape_text(to_shape, ld->arena));
+        qgc_note(ld->d, to->at, "weight \"%s\" is declared here", to->name);
+        return s;
+    }
+    decl->tied = symbol->decl;
+    symbol->used = true;
+    return QGC_OK;
+}
+
+qgc_status qgc_load_weights(qgc_loader *ld) {
+    const qgc_yaml *section = qgc_yaml_get(ld->doc, "weights");
+    if (!section)
+        return QGC_OK;
+    qgc_graph *g = ld->g;
+    g->weights = qgc_arena_array(ld->arena, section->n, sizeof *g->weights);
+    for (size_t i = 0; i < section->n; i++)
+        QGC_TRY(read_weight(ld, section->keys[i], section->items[i]));
+    for (size_t i = 0; i < section->n; i++)
+        QGC_TRY(tie(ld, &g->weights[i], section->items[i]));
+    return QGC_OK;
+}
+
+/* States. */
+
+static qgc_status read_state(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
+    static const char *const keys[] = {"per", "count", "shape", "dtype"};
+    qgc_graph *g = ld->g;
+    const char *label = qgc_arena_printf(ld->arena, "state \"%s\"", key->text);
+    tensors t = {
+        .what = "state", .name = key->text, .kind = QGC_STATE, .at = key->at, .decl = (int)g->n_states};
+    const qgc_yaml *dtype;
+    QGC_TRY(qgc_load_check_name(ld, key, "state"));
+    QGC_TRY(qgc_load_expect(ld, entry, QGC_YAML_MAP, label));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a state", keys, COUNT(keys)));
+    QGC_TRY(qgc_load_required(ld, entry, label, "dtype", &dtype));
+    QGC_TRY(read_tensors(ld, key, entry, &t));
+    g->states[g->n_states++] = (qgc_state_decl){.name = t.name,
+                                                .at = t.at,
+                                                .repeat = t.repeat,
+                                                .index = t.index,
+                                                .count = t.count,
+                                                .values = t.values};
+    return QGC_OK;
+}
+
+qgc_status qgc_load_states(qgc_loader *ld) {
+    const qgc_yaml *section = qgc_yaml_get(ld->doc, "state");
+    if (!section)
+        return QGC_OK;
+    ld->g->states = qgc_arena_array(ld->arena, section->n, sizeof *ld->g->states);
+    for (size_t i = 0; i < section->n; i++)
+        QGC_TRY(read_state(ld, section->keys[i], section->items[i]));
+    return QGC_OK;
+}

@@ -1,0 +1,237 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "graph/base/file.h"
+#include "graph/load.h"
+#include "graph/load_parts.h"
+
+/* A size file extends its family's file, which may extend another. The documents are merged before anything
+ * is made of them, so that the rest of the loader sees one:
+ *
+ *   params, weights, state, inputs   entry by entry, and each entry key by key; null drops an entry or a key
+ *   anything else                    what the extending file says stands in the place of what the other said
+ */
+
+static const char *const sections[] = {"params", "weights", "state", "inputs"};
+static const char *const keys[] = {"qgc",     "extends", "name",   "arch",  "params",
+                                   "weights", "state",   "inputs", "graph", "outputs"};
+enum { N_SECTIONS = sizeof sections / sizeof *sections, N_KEYS = sizeof keys / sizeof *keys };
+
+enum { FORMAT = 1 };
+
+/* The files on the way to the one being read. */
+typedef struct link {
+    const struct link *from;
+    struct stat file;
+    int depth;
+} link;
+
+static bool is_section(const char *key) {
+    for (int i = 0; i < N_SECTIONS; i++)
+        if (strcmp(sections[i], key) == 0)
+            return true;
+    return false;
+}
+
+static qgc_status check_format(qgc_loader *ld, const qgc_yaml *doc) {
+    const qgc_yaml *version = qgc_yaml_get(doc, "qgc");
+    if (!version) {
+        qgc_status s =
+            qgc_fail(ld->d, QGC_ERR_INPUT, doc->at, "model file lacks \"qgc\", the version of its format");
+        qgc_hint(ld->d, "A model file starts with \"qgc: %d\".", FORMAT);
+        return s;
+    }
+    QGC_TRY(qgc_load_expect(ld, version, QGC_YAML_SCALAR, "qgc"));
+    char *end;
+    long number = strtol(version->text, &end, 10);
+    if (*end || end == version->text || number != FORMAT)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, version->at, "model file is of format \"%s\", expected %d",
+                        version->text, FORMAT);
+    return QGC_OK;
+}
+
+/* `layers: 24` is short for `layers: {value: 24}`. */
+static qgc_yaml *as_value(qgc_arena *a, qgc_yaml *number) {
+    qgc_yaml *key = qgc_arena_alloc(a, sizeof *key);
+    *key = (qgc_yaml){.kind = QGC_YAML_SCALAR, .at = number->at, .text = "value"};
+    qgc_yaml *entry = qgc_yaml_new_map(a, number->at);
+    qgc_yaml_put(a, entry, key, number);
+    return entry;
+}
+
+static qgc_status check_document(qgc_loader *ld, qgc_yaml *doc) {
+    QGC_TRY(qgc_load_expect(ld, doc, QGC_YAML_MAP, "model file"));
+    QGC_TRY(check_format(ld, doc));
+    QGC_TRY(qgc_load_check_keys(ld, doc, "model file", keys, N_KEYS));
+    for (size_t i = 0; i < doc->n; i++)
+        if (is_section(doc->keys[i]->text))
+            QGC_TRY(qgc_load_expect(ld, doc->items[i], QGC_YAML_MAP, doc->keys[i]->text));
+    return QGC_OK;
+}
+
+static qgc_status nothing_to_drop(qgc_loader *ld, const qgc_yaml *base, const qgc_yaml *key,
+                                  const char *what) {
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, key->at, "%s \"%s\" is dropped, but there is none to drop",
+                            what, key->text);
+    const char **words = qgc_arena_array(ld->arena, base ? base->n : 0, sizeof *words);
+    for (size_t i = 0; base && i < base->n; i++)
+        words[i] = base->keys[i]->text;
+    qgc_load_hint_nearest(ld->d, key->text, words, base ? base->n : 0);
+    return s;
+}
+
+/* Key by key, null dropping one. */
+static qgc_status merge_entry(qgc_loader *ld, const qgc_yaml *base, const qgc_yaml *over, qgc_yaml **out) {
+    qgc_yaml *merged = qgc_yaml_new_map(ld->arena, base->at);
+    for (size_t i = 0; i < base->n; i++) {
+        qgc_yaml *item = qgc_yaml_get(over, base->keys[i]->text);
+        if (!item)
+            item = base->items[i];
+        if (!qgc_yaml_is_null(item))
+            qgc_yaml_put(ld->arena, merged, base->keys[i], item);
+    }
+    for (size_t i = 0; i < over->n; i++) {
+        if (qgc_yaml_get(base, over->keys[i]->text))
+            continue;
+        if (qgc_yaml_is_null(over->items[i]))
+            return nothing_to_drop(ld, base, over->keys[i], "key");
+        qgc_yaml_put(ld->arena, merged, over->keys[i], over->items[i]);
+    }
+    *out = merged;
+    return QGC_OK;
+}
+
+static qgc_status new_entry(qgc_loader *ld, const qgc_yaml *base, const char *section, const qgc_yaml *key,
+                            qgc_yaml **item) {
+    if (qgc_yaml_is_null(*item))
+        return nothing_to_drop(ld, base, key, "entry");
+    if ((*item)->kind != QGC_YAML_SCALAR || strcmp(section, "params") != 0)
+        return QGC_OK;
+    if (base) {
+        qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, key->at, "unknown parameter \"%s\"", key->text);
+        const char **words = qgc_arena_array(ld->arena, base->n, sizeof *words);
+        for (size_t i = 0; i < base->n; i++)
+            words[i] = base->keys[i]->text;
+        qgc_load_hint_nearest(ld->d, key->text, words, base->n);
+        qgc_hint(ld->d, "A parameter that the extended file has not is written \"%s: {value: %s}\".",
+                 key->text, (*item)->text);
+        return s;
+    }
+    *item = as_value(ld->arena, *item);
+    return QGC_OK;
+}
+
+/* `base` is NULL in a file that extends none, or that adds a section. */
+static qgc_status merge_section(qgc_loader *ld, const char *section, const qgc_yaml *base,
+                                const qgc_yaml *over, qgc_yaml **out) {
+    qgc_yaml *merged = qgc_yaml_new_map(ld->arena, base ? base->at : over->at);
+    for (size_t i = 0; base && i < base->n; i++) {
+        const qgc_yaml *old = base->items[i];
+        qgc_yaml *item = qgc_yaml_get(over, base->keys[i]->text);
+        if (!item) {
+            qgc_yaml_put(ld->arena, merged, base->keys[i], base->items[i]);
+            continue;
+        }
+        if (qgc_yaml_is_null(item))
+            continue;
+        if (item->kind == QGC_YAML_SCALAR && strcmp(section, "params") == 0)
+            item = as_value(ld->arena, item);
+        if (old->kind == QGC_YAML_MAP && item->kind == QGC_YAML_MAP)
+            QGC_TRY(merge_entry(ld, old, item, &item));
+        qgc_yaml_put(ld->arena, merged, base->keys[i], item);
+    }
+    for (size_t i = 0; i < over->n; i++) {
+        qgc_yaml *item = over->items[i];
+        if (base && qgc_yaml_get(base, over->keys[i]->text))
+            continue;
+        QGC_TRY(new_entry(ld, base, section, over->keys[i], &item));
+        qgc_yaml_put(ld->arena, merged, over->keys[i], item);
+    }
+    *out = merged;
+    return QGC_OK;
+}
+
+/* `base` may be NULL. */
+static qgc_status merge_documents(qgc_loader *ld, const qgc_yaml *base, const qgc_yaml *over,
+                                  qgc_yaml **out) {
+    qgc_yaml *merged = qgc_yaml_new_map(ld->arena, over->at);
+    for (size_t i = 0; i < over->n; i++) {
+        const char *key = over->keys[i]->text;
+        qgc_yaml *item = over->items[i];
+        if (is_section(key))
+            QGC_TRY(merge_section(ld, key, base ? qgc_yaml_get(base, key) : NULL, item, &item));
+        qgc_yaml_put(ld->arena, merged, over->keys[i], item);
+    }
+    for (size_t i = 0; base && i < base->n; i++)
+        qgc_yaml_put(ld->arena, merged, base->keys[i], base->items[i]); /* not if it is there */
+    *out = merged;
+    return QGC_OK;
+}
+
+static qgc_status check_path(qgc_loader *ld, const qgc_yaml *node) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "extends"));
+    const char *path = node->text;
+    if (!path[0] || path[0] == '/' || path[0] == '~' || strchr(path, '\\'))
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                        "extended file \"%s\" is not a path relative to this file", path);
+    return QGC_OK;
+}
+
+static qgc_status read_document(qgc_loader *ld, const char *path, const qgc_yaml *said_by, const link *from,
+                                qgc_yaml **out);
+
+static qgc_status extend(qgc_loader *ld, const char *path, const qgc_yaml *extends, const link *from,
+                         qgc_yaml **base) {
+    QGC_TRY(check_path(ld, extends));
+    ld->extends = qgc_arena_grow(ld->arena, ld->extends, ld->n_extends, sizeof(qgc_loc));
+    ld->extends[ld->n_extends++] = extends->at;
+
+    const char *base_path = extends->text;
+    if (strchr(path, '/'))
+        base_path = qgc_arena_printf(ld->arena, "%s/%s", qgc_path_folder(ld->arena, path), extends->text);
+    qgc_frame frame = {ld->d->top, "reading the extended file", extends->text, extends->at};
+    ld->d->top = &frame;
+    qgc_status s = read_document(ld, base_path, extends, from, base);
+    ld->d->top = frame.up;
+    return s;
+}
+
+/* The merged document of a file; `said_by` is the extends that leads here, NULL for the first. */
+static qgc_status read_document(qgc_loader *ld, const char *path, const qgc_yaml *said_by, const link *from,
+                                qgc_yaml **out) {
+    link here = {.from = from, .depth = from ? from->depth + 1 : 0};
+    if (stat(path, &here.file) == 0)
+        for (const link *l = from; l; l = l->from)
+            if (l->file.st_dev == here.file.st_dev && l->file.st_ino == here.file.st_ino)
+                return qgc_fail(ld->d, QGC_ERR_INPUT, said_by->at, "file \"%s\" extends itself", path);
+    if (here.depth > QGC_LOAD_MAX_EXTENDS)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, said_by->at, "more than %d files extend one another",
+                        QGC_LOAD_MAX_EXTENDS);
+    qgc_yaml *doc, *base = NULL;
+    QGC_TRY(qgc_yaml_read(&doc, path, ld->arena, ld->d));
+    QGC_TRY(check_document(ld, doc));
+    const qgc_yaml *extends = qgc_yaml_get(doc, "extends");
+    if (extends)
+        QGC_TRY(extend(ld, path, extends, &here, &base));
+    return merge_documents(ld, base, doc, out);
+}
+
+qgc_status qgc_load_file_document(qgc_loader *ld, const char *path) {
+    qgc_yaml *doc;
+    QGC_TRY(read_document(ld, path, NULL, NULL, &doc));
+    ld->doc = doc;
+    return QGC_OK;
+}
+
+qgc_status qgc_load_text_document(qgc_loader *ld, const qgc_source *source) {
+    qgc_yaml *doc;
+    QGC_TRY(qgc_yaml_parse(&doc, source, ld->arena, ld->d));
+    QGC_TRY(check_document(ld, doc));
+    const qgc_yaml *extends = qgc_yaml_get(doc, "extends");
+    if (extends)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, extends->at, "text that is no file cannot extend one");
+    QGC_TRY(merge_documents(ld, NULL, doc, &doc));
+    ld->doc = doc;
+    return QGC_OK;
+}

@@ -1,0 +1,226 @@
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/load.h"
+#include "graph/load_parts.h"
+
+/* All names of a file share one space: inputs, weights, states and the results of ops. A name made inside
+ * of a repeat is made once in each turn. It is read bare within its turn, and from elsewhere as "q[3]", or
+ * "q[l=3]" where repeats of several indices make it. A carried name is read bare after the repeat as well,
+ * and then is what the last turn made. */
+
+/* A name as written: "x", "x[3]", "x[l=3]". */
+typedef struct {
+    const char *name;
+    const char *index; /* NULL if not stated */
+    long turn;         /* -1 if not stated */
+} reference;
+
+int qgc_load_find_repeat(const qgc_graph *g, const char *index) {
+    for (size_t i = 0; i < g->n_repeats; i++)
+        if (strcmp(g->repeats[i].index, index) == 0)
+            return (int)i;
+    return -1;
+}
+
+/* Names have no zero byte, so one can end them in the key. */
+typedef struct {
+    char bytes[96];
+    size_t n;
+} turn_key;
+
+static turn_key key_of(const char *name, qgc_place where) {
+    turn_key key = {.n = strlen(name) + 1};
+    memcpy(key.bytes, name, key.n);
+    memcpy(key.bytes + key.n, &where.repeat, sizeof where.repeat);
+    key.n += sizeof where.repeat;
+    memcpy(key.bytes + key.n, &where.layer, sizeof where.layer);
+    key.n += sizeof where.layer;
+    return key;
+}
+
+qgc_value *qgc_load_turn_value(const qgc_loader *ld, const char *name, qgc_place where) {
+    turn_key key = key_of(name, where);
+    return qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+}
+
+bool qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, qgc_value *v) {
+    turn_key key = key_of(name, where);
+    return qgc_map_put_bytes(&ld->turns, key.bytes, key.n, v);
+}
+
+qgc_status qgc_load_declare(qgc_loader *ld, const char *name, qgc_value_kind kind, qgc_loc at,
+                            qgc_symbol **out) {
+    const qgc_symbol *old = qgc_map_get(&ld->symbols, name);
+    if (old) {
+        qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, at, "name \"%s\" is taken", name);
+        qgc_note(ld->d, old->at, "\"%s\" is made here", name);
+        return s;
+    }
+    *out = qgc_arena_alloc(ld->arena, sizeof **out);
+    **out = (qgc_symbol){.name = name, .kind = kind, .at = at, .decl = -1};
+    qgc_map_put(&ld->symbols, name, *out);
+    return QGC_OK;
+}
+
+static qgc_status not_a_reference(qgc_loader *ld, const qgc_yaml *node) {
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "\"%s\" is not the name of a value", node->text);
+    qgc_hint(ld->d, "A value is written \"x\", \"x[3]\" or \"x[l=3]\".");
+    return s;
+}
+
+static qgc_status parse_reference(qgc_loader *ld, const qgc_yaml *node, reference *out) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "input"));
+    const char *text = node->text, *open = strchr(text, '[');
+    *out = (reference){.name = text, .turn = -1};
+    if (text[strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")] && !open)
+        return not_a_reference(ld, node);
+    if (strlen(text) > 63 + (open ? strlen(open) : 0))
+        return not_a_reference(ld, node);
+    if (!open)
+        return QGC_OK;
+    out->name = qgc_arena_strndup(ld->arena, text, (size_t)(open - text));
+    const char *number = open + 1, *equals = strchr(open, '=');
+    if (equals) {
+        out->index = qgc_arena_strndup(ld->arena, number, (size_t)(equals - number));
+        number = equals + 1;
+    }
+    char *end;
+    out->turn = strtol(number, &end, 10);
+    if (!isdigit((unsigned char)*number) || strcmp(end, "]") != 0 || end - number > 6)
+        return not_a_reference(ld, node);
+    return QGC_OK;
+}
+
+static qgc_status unknown(qgc_loader *ld, const qgc_yaml *node, const char *name) {
+    const qgc_loc *later = qgc_map_get(&ld->makers, name);
+    if (later) {
+        qgc_status s =
+            qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "value \"%s\" is used before it is made", name);
+        qgc_note(ld->d, *later, "value \"%s\" is made here", name);
+        qgc_hint(ld->d, "A graph has no cycles; what one turn of a repeat hands to the next is listed in its "
+                        "\"carry\".");
+        return s;
+    }
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "unknown value \"%s\"", name);
+    size_t n = 0;
+    const char **words = qgc_arena_array(ld->arena, ld->symbols.n + ld->makers.n, sizeof *words);
+    for (size_t i = 0; i < ld->symbols.n; i++)
+        words[n++] = ld->symbols.entries[i].key;
+    for (size_t i = 0; i < ld->makers.n; i++)
+        words[n++] = ld->makers.entries[i].key;
+    qgc_load_hint_nearest(ld->d, name, words, n);
+    return s;
+}
+
+static const char *kind_name(qgc_value_kind kind) {
+    switch (kind) {
+    case QGC_INPUT:
+        return "input";
+    case QGC_WEIGHT:
+        return "weight";
+    case QGC_STATE:
+        return "state";
+    case QGC_RESULT:
+        break;
+    }
+    return "value";
+}
+
+/* The values of a weight or a state with one for each turn; NULL for anything else. */
+static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol, int *repeat, int *count) {
+    const qgc_graph *g = ld->g;
+    if (symbol->kind == QGC_WEIGHT && g->weights[symbol->decl].index) {
+        *repeat = g->weights[symbol->decl].repeat;
+        *count = g->weights[symbol->decl].count;
+        return g->weights[symbol->decl].values;
+    }
+    if (symbol->kind == QGC_STATE && g->states[symbol->decl].index) {
+        *repeat = g->states[symbol->decl].repeat;
+        *count = g->states[symbol->decl].count;
+        return g->states[symbol->decl].values;
+    }
+    return NULL;
+}
+
+static qgc_status no_such_turn(qgc_loader *ld, const qgc_yaml *node, const qgc_symbol *symbol, long turn) {
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has no turn %ld here",
+                            kind_name(symbol->kind), symbol->name, turn);
+    qgc_note(ld->d, symbol->at, "\"%s\" is made here", symbol->name);
+    return s;
+}
+
+static qgc_status resolve_turn(qgc_loader *ld, const qgc_yaml *node, const reference *ref,
+                               const qgc_symbol *symbol, qgc_value **out) {
+    int repeat, count;
+    int wanted = ref->index ? qgc_load_find_repeat(ld->g, ref->index) : -1;
+    if (ref->index && wanted < 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "no repeat has the index \"%s\"", ref->index);
+    qgc_value **values = declared_turns(ld, symbol, &repeat, &count);
+    if (values) {
+        if (ref->turn >= count || (ref->index && wanted != repeat))
+            return no_such_turn(ld, node, symbol, ref->turn);
+        *out = values[ref->turn];
+        return QGC_OK;
+    }
+    *out = NULL;
+    for (int r = 0; r < (int)ld->g->n_repeats; r++) {
+        if (ref->index && r != wanted)
+            continue;
+        qgc_value *v = qgc_load_turn_value(ld, ref->name, (qgc_place){r, (int)ref->turn});
+        if (v && *out) {
+            qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                                    "value \"%s[%ld]\" is made by several repeats", ref->name, ref->turn);
+            qgc_hint(ld->d, "Name the index too: \"%s[%s=%ld]\".", ref->name, ld->g->repeats[r].index,
+                     ref->turn);
+            return s;
+        }
+        if (v)
+            *out = v;
+    }
+    return *out ? QGC_OK : no_such_turn(ld, node, symbol, ref->turn);
+}
+
+static qgc_status not_outside(qgc_loader *ld, const qgc_yaml *node, const qgc_symbol *symbol) {
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                            "%s \"%s\" is there once for each turn and cannot be used here",
+                            kind_name(symbol->kind), symbol->name);
+    qgc_note(ld->d, symbol->at, "\"%s\" is made here", symbol->name);
+    qgc_hint(ld->d,
+             symbol->kind == QGC_RESULT
+                 ? "List it in \"carry\" to use the last one, or name a turn: \"%s[0]\"."
+                 : "Outside of its repeat a turn is named: \"%s[0]\".",
+             symbol->name);
+    return s;
+}
+
+static qgc_status resolve_bare(qgc_loader *ld, const qgc_yaml *node, qgc_symbol *symbol, qgc_place where,
+                               qgc_value **out) {
+    int repeat, count;
+    qgc_value **values = declared_turns(ld, symbol, &repeat, &count);
+    if (values) {
+        if (repeat != where.repeat)
+            return not_outside(ld, node, symbol);
+        if (where.layer >= count)
+            return no_such_turn(ld, node, symbol, where.layer);
+        *out = values[where.layer];
+        return QGC_OK;
+    }
+    *out = where.repeat >= 0 ? qgc_load_turn_value(ld, symbol->name, where) : NULL;
+    if (!*out)
+        *out = symbol->now;
+    return *out ? QGC_OK : not_outside(ld, node, symbol);
+}
+
+qgc_status qgc_load_resolve(qgc_loader *ld, const qgc_yaml *node, qgc_place where, qgc_value **out) {
+    reference ref;
+    QGC_TRY(parse_reference(ld, node, &ref));
+    qgc_symbol *symbol = qgc_map_get(&ld->symbols, ref.name);
+    if (!symbol)
+        return unknown(ld, node, ref.name);
+    symbol->used = true;
+    if (ref.turn >= 0)
+        return resolve_turn(ld, node, &ref, symbol, out);
+    return resolve_bare(ld, node, symbol, where, out);
+}

@@ -1,0 +1,415 @@
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "graph/load_parts.h"
+
+enum { MAX_CARRY = 16 };
+
+/* An op as written: what it needs to become a node in any turn. */
+typedef struct {
+    qgc_op op;
+    qgc_loc at;
+    const qgc_yaml *in[QGC_MAX_INPUTS];
+    const qgc_yaml *out[QGC_MAX_OUTPUTS];
+    int n_in, n_out;
+    qgc_attr attr[QGC_MAX_ATTRS];
+} op_text;
+
+/* A repeat as written. */
+typedef struct {
+    qgc_loc at;
+    const char *index;
+    const qgc_yaml *count_text;
+    int64_t from, count;
+    const qgc_yaml *carry[MAX_CARRY]; /* names */
+    const qgc_yaml
+        *start[MAX_CARRY]; /* what each is in the first turn; NULL for what its name means already */
+    int n_carry;
+    const qgc_yaml *body;
+} repeat_text;
+
+/* Ops. */
+
+static qgc_status unknown_op(qgc_loader *ld, const qgc_yaml *node) {
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "unknown op \"%s\"", node->text);
+    const char *words[QGC_N_OPS];
+    for (int i = 0; i < QGC_N_OPS; i++)
+        words[i] = qgc_ops[i].name;
+    qgc_load_hint_nearest(ld->d, node->text, words, QGC_N_OPS);
+    return s;
+}
+
+static qgc_status read_choice(qgc_loader *ld, const qgc_yaml *node, const qgc_attr_spec *spec, int *out) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, spec->name));
+    int n = 0;
+    for (; n < QGC_MAX_CHOICES && spec->choices[n]; n++)
+        if (strcmp(spec->choices[n], node->text) == 0) {
+            *out = n;
+            return QGC_OK;
+        }
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "unknown %s \"%s\"", spec->name, node->text);
+    qgc_load_hint_nearest(ld->d, node->text, spec->choices, (size_t)n);
+    qgc_str all = qgc_str_new(ld->arena);
+    for (int i = 0; i < n; i++)
+        qgc_str_printf(&all, "%s%s", i ? ", " : "", spec->choices[i]);
+    qgc_hint(ld->d, "It can be: %s.", all.text);
+    return s;
+}
+
+static qgc_status read_attrs(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
+    const qgc_op_info *info = &qgc_ops[o->op];
+    const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", info->name);
+    const char *keys[3 + QGC_MAX_ATTRS] = {"op", "in", "out"};
+    size_t n_keys = 3;
+    for (const qgc_attr_spec *spec = info->attrs; spec->name; spec++)
+        keys[n_keys++] = spec->name;
+    QGC_TRY(qgc_load_check_keys(ld, map, what, keys, n_keys));
+    for (int i = 0; info->attrs[i].name; i++) {
+        const qgc_attr_spec *spec = &info->attrs[i];
+        const qgc_yaml *node;
+        QGC_TRY(qgc_load_required(ld, map, what, spec->name, &node));
+        if (spec->choices[0])
+            QGC_TRY(read_choice(ld, node, spec, &o->attr[i].choice));
+        else
+            QGC_TRY(qgc_load_number(ld, node, spec->name, &o->attr[i].number));
+    }
+    return QGC_OK;
+}
+
+static qgc_status wrong_arity(qgc_loader *ld, const qgc_yaml *list, const qgc_op_info *info) {
+    const char *expected = info->min_inputs == info->max_inputs
+                               ? qgc_arena_printf(ld->arena, "%d", info->min_inputs)
+                               : qgc_arena_printf(ld->arena, "%d to %d", info->min_inputs, info->max_inputs);
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "op \"%s\" has %zu input%s, expected %s",
+                            info->name, list->n, list->n == 1 ? "" : "s", expected);
+    qgc_hint(ld->d, "Its inputs are: %s.", info->signature);
+    return s;
+}
+
+static qgc_status read_names(qgc_loader *ld, const qgc_yaml *node, const char *what, const qgc_yaml **out) {
+    for (size_t i = 0; i < node->n; i++) {
+        QGC_TRY(qgc_load_expect(ld, node->items[i], QGC_YAML_SCALAR, what));
+        out[i] = node->items[i];
+    }
+    return QGC_OK;
+}
+
+static qgc_status read_outputs(qgc_loader *ld, const qgc_yaml *node, op_text *o) {
+    const qgc_op_info *info = &qgc_ops[o->op];
+    size_t n = node->kind == QGC_YAML_LIST ? node->n : 1;
+    if (n != (size_t)info->n_outputs)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "op \"%s\" has %zu outputs, expected %d", info->name,
+                        n, info->n_outputs);
+    if (node->kind == QGC_YAML_LIST)
+        QGC_TRY(read_names(ld, node, "output", o->out));
+    else
+        o->out[0] = node;
+    o->n_out = info->n_outputs;
+    for (int i = 0; i < o->n_out; i++)
+        QGC_TRY(qgc_load_check_name(ld, o->out[i], "output"));
+    return QGC_OK;
+}
+
+static qgc_status read_op(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
+    const qgc_yaml *name, *in, *out;
+    *o = (op_text){.at = map->at};
+    QGC_TRY(qgc_load_expect(ld, map, QGC_YAML_MAP, "entry of the graph"));
+    if (qgc_yaml_get(map, "repeat"))
+        return qgc_fail(ld->d, QGC_ERR_INPUT, map->at, "a repeat cannot stand inside of a repeat");
+    QGC_TRY(qgc_load_required(ld, map, "entry of the graph", "op", &name));
+    QGC_TRY(qgc_load_expect(ld, name, QGC_YAML_SCALAR, "op"));
+    o->op = qgc_op_named(name->text);
+    if (o->op == QGC_N_OPS)
+        return unknown_op(ld, name);
+    QGC_TRY(read_attrs(ld, map, o));
+    const qgc_op_info *info = &qgc_ops[o->op];
+    const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", info->name);
+    QGC_TRY(qgc_load_required(ld, map, what, "in", &in));
+    QGC_TRY(qgc_load_required(ld, map, what, "out", &out));
+    QGC_TRY(qgc_load_expect(ld, in, QGC_YAML_LIST, "in"));
+    if (in->n < (size_t)info->min_inputs || in->n > (size_t)info->max_inputs)
+        return wrong_arity(ld, in, info);
+    QGC_TRY(read_names(ld, in, "input", o->in));
+    o->n_in = (int)in->n;
+    return read_outputs(ld, out, o);
+}
+
+/* Repeats. */
+
+static qgc_status read_carry(qgc_loader *ld, const qgc_yaml *node, repeat_text *r) {
+    if (!node)
+        return QGC_OK;
+    size_t n = node->kind == QGC_YAML_SCALAR ? 1 : node->n;
+    if (n > MAX_CARRY)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "repeat carries %zu values, expected %d at most", n,
+                        MAX_CARRY);
+    for (size_t i = 0; i < n; i++) {
+        switch (node->kind) {
+        case QGC_YAML_SCALAR:
+            r->carry[i] = node;
+            break;
+        case QGC_YAML_LIST:
+            r->carry[i] = node->items[i];
+            break;
+        case QGC_YAML_MAP:
+            r->carry[i] = node->keys[i];
+            r->start[i] = node->items[i];
+            break;
+        }
+        QGC_TRY(qgc_load_check_name(ld, r->carry[i], "carried value"));
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(r->carry[k]->text, r->carry[i]->text) == 0)
+                return qgc_fail(ld->d, QGC_ERR_INPUT, r->carry[i]->at, "value \"%s\" is carried twice",
+                                r->carry[i]->text);
+    }
+    r->n_carry = (int)n;
+    return QGC_OK;
+}
+
+static qgc_status read_repeat(qgc_loader *ld, const qgc_yaml *item, repeat_text *r) {
+    static const char *const keys[] = {"index", "from", "count", "carry"}, *const outer[] = {"repeat",
+                                                                                             "body"};
+    const qgc_yaml *head, *index;
+    *r = (repeat_text){.at = item->at};
+    QGC_TRY(qgc_load_check_keys(ld, item, "a repeat", outer, 2));
+    QGC_TRY(qgc_load_required(ld, item, "repeat", "repeat", &head));
+    QGC_TRY(qgc_load_required(ld, item, "repeat", "body", &r->body));
+    QGC_TRY(qgc_load_expect(ld, head, QGC_YAML_MAP, "repeat"));
+    QGC_TRY(qgc_load_expect(ld, r->body, QGC_YAML_LIST, "body"));
+    QGC_TRY(qgc_load_check_keys(ld, head, "a repeat", keys, 4));
+    QGC_TRY(qgc_load_required(ld, head, "repeat", "index", &index));
+    QGC_TRY(qgc_load_check_name(ld, index, "index"));
+    r->index = index->text;
+    QGC_TRY(qgc_load_required(ld, head, "repeat", "count", &r->count_text));
+    QGC_TRY(qgc_load_whole(ld, r->count_text, (qgc_expr_range){"count", 1, QGC_LOAD_MAX_NODES}, &r->count));
+    const qgc_yaml *from = qgc_yaml_get(head, "from");
+    if (from)
+        QGC_TRY(qgc_load_whole(ld, from, (qgc_expr_range){"from", 0, QGC_LOAD_MAX_NODES}, &r->from));
+    if (r->body->n == 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, r->body->at, "body of the repeat is empty");
+    return read_carry(ld, qgc_yaml_get(head, "carry"), r);
+}
+
+static bool is_repeat(const qgc_yaml *item) {
+    return item->kind == QGC_YAML_MAP && (qgc_yaml_get(item, "repeat") || qgc_yaml_get(item, "body"));
+}
+
+/* Repeats over one index are parts of one: it has as many turns as the farthest part reaches. */
+static qgc_status note_repeat(qgc_loader *ld, const repeat_text *r) {
+    qgc_graph *g = ld->g;
+    int i = qgc_load_find_repeat(g, r->index);
+    if (i < 0 && g->n_repeats == QGC_LOAD_MAX_REPEATS)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, r->at, "more than %d indices", QGC_LOAD_MAX_REPEATS);
+    if (i < 0) {
+        i = (int)g->n_repeats;
+        g->repeats = qgc_arena_grow(ld->arena, g->repeats, g->n_repeats, sizeof *g->repeats);
+        g->repeats[g->n_repeats++] = (qgc_repeat){r->index, 0, r->at};
+    }
+    int end = (int)(r->from + r->count);
+    if (g->repeats[i].count < end)
+        g->repeats[i].count = end;
+    return QGC_OK;
+}
+
+/* What the op makes, for the error of an op before it that wants it; malformed ones are found later. */
+static void note_makers(qgc_loader *ld, const qgc_yaml *op) {
+    const qgc_yaml *out = op->kind == QGC_YAML_MAP ? qgc_yaml_get(op, "out") : NULL;
+    if (!out)
+        return;
+    qgc_loc *at = qgc_arena_alloc(ld->arena, sizeof *at);
+    *at = op->at;
+    if (out->kind == QGC_YAML_SCALAR)
+        qgc_map_put(&ld->makers, out->text, at);
+    for (size_t i = 0; out->kind == QGC_YAML_LIST && i < out->n; i++)
+        if (out->items[i]->kind == QGC_YAML_SCALAR)
+            qgc_map_put(&ld->makers, out->items[i]->text, at);
+}
+
+qgc_status qgc_load_scan(qgc_loader *ld) {
+    const qgc_yaml *graph;
+    QGC_TRY(qgc_load_required(ld, ld->doc, "model file", "graph", &graph));
+    QGC_TRY(qgc_load_expect(ld, graph, QGC_YAML_LIST, "graph"));
+    if (graph->n == 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, graph->at, "graph is empty");
+    for (size_t i = 0; i < graph->n; i++) {
+        if (!is_repeat(graph->items[i])) {
+            note_makers(ld, graph->items[i]);
+            continue;
+        }
+        repeat_text r;
+        QGC_TRY(read_repeat(ld, graph->items[i], &r));
+        QGC_TRY(note_repeat(ld, &r));
+        for (size_t k = 0; k < r.body->n; k++)
+            note_makers(ld, r.body->items[k]);
+    }
+    return QGC_OK;
+}
+
+/* Nodes. */
+
+static qgc_status made_twice(qgc_loader *ld, const qgc_yaml *out, qgc_loc first, bool carry_helps) {
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, out->at, "value \"%s\" is made twice", out->text);
+    qgc_note(ld->d, first, "value \"%s\" is made here first", out->text);
+    if (carry_helps)
+        qgc_hint(ld->d, "If a turn hands it to the next one, list it in the \"carry\" of the repeat.");
+    return s;
+}
+
+static bool is_carried(const repeat_text *r, const char *name) {
+    for (int i = 0; i < r->n_carry; i++)
+        if (strcmp(r->carry[i]->text, name) == 0)
+            return true;
+    return false;
+}
+
+/* Gives a result its name; `r` is the repeat it is made in, NULL if none. */
+static qgc_status bind(qgc_loader *ld, const qgc_yaml *out, const repeat_text *r, qgc_value *v) {
+    qgc_symbol *symbol = qgc_map_get(&ld->symbols, out->text);
+    if (symbol && symbol->kind == QGC_RESULT && (!r || (symbol->now && !is_carried(r, out->text))))
+        return made_twice(ld, out, symbol->at, r != NULL);
+    if (!symbol || symbol->kind != QGC_RESULT)
+        QGC_TRY(qgc_load_declare(ld, out->text, QGC_RESULT, out->at, &symbol));
+    if (!r || is_carried(r, out->text))
+        symbol->now = v;
+    if (r && !qgc_load_put_turn_value(ld, out->text, (qgc_place){v->repeat, v->layer}, v))
+        return made_twice(ld, out, symbol->at, false);
+    return QGC_OK;
+}
+
+static qgc_value *newer_of(const qgc_loader *ld, const qgc_value *v) {
+    return (size_t)v->id < ld->n_newer ? ld->newer[v->id] : NULL;
+}
+
+static void set_newer(qgc_loader *ld, const qgc_value *v, qgc_value *newer) {
+    while (ld->n_newer <= (size_t)v->id) {
+        ld->newer = qgc_arena_grow(ld->arena, ld->newer, ld->n_newer, sizeof *ld->newer);
+        ld->newer[ld->n_newer++] = NULL;
+    }
+    ld->newer[v->id] = newer;
+}
+
+static bool is_state(const qgc_value *v) {
+    return v->kind == QGC_STATE ||
+           (v->kind == QGC_RESULT && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE));
+}
+
+/* A state that an op changes in place is gone: the op's output is the same memory. */
+static qgc_status check_newest(qgc_loader *ld, const qgc_yaml *node, const qgc_value *v) {
+    const qgc_value *newer = newer_of(ld, v);
+    if (!newer)
+        return QGC_OK;
+    const char *label = qgc_value_label(v, ld->arena), *newer_label = qgc_value_label(newer, ld->arena);
+    qgc_status s =
+        qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "state \"%s\" is read after it was changed", label);
+    qgc_note(ld->d, newer->at, "\"%s\" is changed here, to \"%s\"", label, newer_label);
+    return s;
+}
+
+static qgc_status check_state(qgc_loader *ld, const op_text *o, int i, const qgc_value *v) {
+    QGC_TRY(check_newest(ld, o->in[i], v));
+    if (i == 0 && (qgc_ops[o->op].traits & QGC_IN_PLACE) && !is_state(v))
+        return qgc_fail(ld->d, QGC_ERR_INPUT, o->in[i]->at, "op \"%s\" changes a state, and \"%s\" is none",
+                        qgc_ops[o->op].name, v->name);
+    return QGC_OK;
+}
+
+static qgc_status make_node(qgc_loader *ld, const op_text *o, qgc_place where, const repeat_text *r) {
+    qgc_graph *g = ld->g;
+    if (g->n_nodes == QGC_LOAD_MAX_NODES)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, o->at, "graph has more than %d nodes", QGC_LOAD_MAX_NODES);
+    qgc_node *n = qgc_graph_node(g, o->op, NULL, o->at);
+    n->repeat = where.repeat;
+    n->layer = where.layer;
+    memcpy(n->attr, o->attr, sizeof n->attr);
+    for (int i = 0; i < o->n_in; i++) {
+        QGC_TRY(qgc_load_resolve(ld, o->in[i], where, &n->in[i]));
+        QGC_TRY(check_state(ld, o, i, n->in[i]));
+        n->n_in++;
+    }
+    for (int i = 0; i < o->n_out; i++)
+        QGC_TRY(bind(ld, o->out[i], r, qgc_node_output(g, n, o->out[i]->text)));
+    if (qgc_ops[o->op].traits & QGC_IN_PLACE)
+        set_newer(ld, n->in[0], n->out[0]);
+    return QGC_OK;
+}
+
+/* What a carried name stands for when the first turn begins. */
+static qgc_status start_carry(qgc_loader *ld, const qgc_yaml *name, const qgc_yaml *start) {
+    qgc_value *v;
+    QGC_TRY(qgc_load_resolve(ld, start ? start : name, QGC_TOP_LEVEL, &v));
+    qgc_symbol *symbol = qgc_map_get(&ld->symbols, name->text);
+    if (symbol && symbol->kind != QGC_RESULT)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, name->at, "carried value \"%s\" is not the result of an op",
+                        name->text);
+    /* The old value has to stay within reach: as "x[3]", or as what the name means in the first turn. */
+    bool hides = symbol && symbol->now && symbol->now->layer < 0 && symbol->now != v;
+    if (!symbol || hides)
+        QGC_TRY(qgc_load_declare(ld, name->text, QGC_RESULT, name->at, &symbol));
+    symbol->now = v;
+    return QGC_OK;
+}
+
+static qgc_status make_turn(qgc_loader *ld, const repeat_text *r, const op_text *ops, qgc_place where) {
+    for (size_t i = 0; i < r->body->n; i++)
+        QGC_TRY(make_node(ld, &ops[i], where, r));
+    for (int i = 0; i < r->n_carry; i++)
+        if (!qgc_load_turn_value(ld, r->carry[i]->text, where))
+            return qgc_fail(ld->d, QGC_ERR_INPUT, r->carry[i]->at,
+                            "carried value \"%s\" is not made in the body", r->carry[i]->text);
+    return QGC_OK;
+}
+
+static qgc_status make_repeat(qgc_loader *ld, const qgc_yaml *item) {
+    repeat_text r;
+    QGC_TRY(read_repeat(ld, item, &r));
+    if ((size_t)r.count * r.body->n > QGC_LOAD_MAX_NODES - ld->g->n_nodes)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, r.count_text->at, "graph has more than %d nodes",
+                        QGC_LOAD_MAX_NODES);
+    op_text *ops = qgc_arena_array(ld->arena, r.body->n, sizeof *ops);
+    for (size_t i = 0; i < r.body->n; i++)
+        QGC_TRY(read_op(ld, r.body->items[i], &ops[i]));
+    for (int i = 0; i < r.n_carry; i++)
+        QGC_TRY(start_carry(ld, r.carry[i], r.start[i]));
+    int repeat = qgc_load_find_repeat(ld->g, r.index);
+    for (int64_t turn = r.from; turn < r.from + r.count; turn++)
+        QGC_TRY(make_turn(ld, &r, ops, (qgc_place){repeat, (int)turn}));
+    return QGC_OK;
+}
+
+qgc_status qgc_load_nodes(qgc_loader *ld) {
+    const qgc_yaml *graph = qgc_yaml_get(ld->doc, "graph");
+    for (size_t i = 0; i < graph->n; i++) {
+        if (is_repeat(graph->items[i])) {
+            QGC_TRY(make_repeat(ld, graph->items[i]));
+            continue;
+        }
+        op_text o;
+        QGC_TRY(read_op(ld, graph->items[i], &o));
+        QGC_TRY(make_node(ld, &o, QGC_TOP_LEVEL, NULL));
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_load_outputs(qgc_loader *ld) {
+    qgc_graph *g = ld->g;
+    const qgc_yaml *list;
+    QGC_TRY(qgc_load_required(ld, ld->doc, "model file", "outputs", &list));
+    QGC_TRY(qgc_load_expect(ld, list, QGC_YAML_LIST, "outputs"));
+    if (list->n == 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "list of outputs is empty");
+    g->outputs = qgc_arena_array(ld->arena, list->n, sizeof *g->outputs);
+    for (size_t i = 0; i < list->n; i++) {
+        const qgc_yaml *item = list->items[i];
+        qgc_value *v;
+        QGC_TRY(qgc_load_resolve(ld, item, QGC_TOP_LEVEL, &v));
+        if (v->kind != QGC_RESULT)
+            return qgc_fail(ld->d, QGC_ERR_INPUT, item->at, "output \"%s\" is not the result of an op",
+                            item->text);
+        QGC_TRY(check_newest(ld, item, v));
+        if (qgc_graph_output(g, v->name))
+            return qgc_fail(ld->d, QGC_ERR_INPUT, item->at, "output \"%s\" is listed twice", item->text);
+        g->outputs[g->n_outputs++] = v;
+    }
+    return QGC_OK;
+}
