@@ -59,10 +59,9 @@ static qgc_status check_options(const qgc_session *s, qgc_diag *d) {
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "a context of %lld positions, expected 1 or more",
                         (long long)o->ctx);
     if (o->ctx > most) {
-        qgc_status status =
-            qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
-                     "a context of %lld positions is more than the %lld that %s \"%s\" allows",
-                     (long long)o->ctx, (long long)most, most == MAX_CTX ? "qgc for" : "model", plan->name);
+        qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                                     "a context of %lld positions, \"%s\" can have at most %lld",
+                                     (long long)o->ctx, plan->name, (long long)most);
         qgc_hint(d, "Use --ctx %lld or less.", (long long)most);
         return status;
     }
