@@ -21,6 +21,7 @@ void qgc_artifact_pack(const qgc_plan *p, qgc_arena *a, const void **data, size_
 /* Reads a plan back. Texts and tables are copied into the arena of `d`, images point into `data`. Errors:
  * not a .qgc file; truncated; damaged (which section); of a newer or older version (both numbers; the
  * remedy is to compile again). */
-QGC_MUST_USE qgc_status qgc_artifact_unpack(qgc_plan **out, const void *data, size_t bytes, qgc_loc at, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_artifact_unpack(qgc_plan **out, const void *data, size_t bytes, qgc_loc at,
+                                            qgc_diag *d);
 
 #endif

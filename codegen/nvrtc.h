@@ -23,7 +23,7 @@ int qgc_nvrtc_archs(const qgc_nvrtc *n, const int **archs);
 QGC_MUST_USE qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *d);
 
 typedef struct {
-    const char *file;           /* "linear.cu", one of qgc_kernel_sources; the program is named kernels/linear.cu */
+    const char *file; /* "linear.cu", one of qgc_kernel_sources; the program is named kernels/linear.cu */
     const char *const *options; /* "-DIN=896", ... */
     int n_options;
     const char *arch; /* "sm_90a" */
@@ -33,8 +33,8 @@ typedef struct {
 
 /* Compiles a kernel to a cubin in the arena of `d`. An error carries NVRTC's log (lines of kernels/x.cu),
  * the options and the node. May be called from several threads at once with diags of their own. */
-QGC_MUST_USE qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **cubin, size_t *bytes,
-                                          qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **cubin,
+                                          size_t *bytes, qgc_diag *d);
 
 /* The name under which the result of a job is cached: a hash of the source, the headers it can include,
  * options, arch, NVRTC version and the cache's own version. In the arena. */

@@ -18,11 +18,7 @@ typedef struct {
     int64_t fixed, per_token, per_row, per_ctx;
 } qgc_extent;
 
-typedef struct {
-    int64_t tokens, rows, ctx;
-} qgc_extent_sizes;
-
-int64_t qgc_extent_size(const qgc_extent *e, const qgc_extent_sizes *at);
+int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at);
 
 typedef enum {
     QGC_BUFFER_WEIGHT,  /* filled once from the weights file */
@@ -41,7 +37,7 @@ typedef enum {
     QGC_IO_LOGITS,    /* f32 [R, vocab] */
     QGC_IO_NEXT,      /* i32 [R]: the tokens chosen */
     QGC_IO_SAMPLING,  /* one qgc_sampling (graph/sampling.h) */
-    QGC_IO_RING,      /* i32 [ring size], host memory: decode step at position p leaves its choice in [p % size] */
+    QGC_IO_RING, /* i32 [ring size], host memory: decode step at position p leaves its choice in [p % size] */
     QGC_N_IO
 } qgc_io;
 
@@ -74,11 +70,11 @@ typedef struct {
 
 /* One compilation of one .cu. */
 typedef struct {
-    const char *name;  /* "linear.cu" */
-    const char *entry; /* the extern "C" function */
+    const char *name;    /* "linear.cu" */
+    const char *entry;   /* the extern "C" function */
     const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
-    int threads;       /* a block */
-    int shared_bytes;  /* dynamic shared memory a block */
+    int threads;         /* a block */
+    int shared_bytes;    /* dynamic shared memory a block */
 } qgc_plan_kernel;
 
 /* The machine code of a kernel for one architecture. */
@@ -129,7 +125,7 @@ typedef struct {
 typedef enum {
     QGC_PHASE_INIT,    /* once after the weights are there */
     QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1 */
-    QGC_PHASE_DECODE,  /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
+    QGC_PHASE_DECODE, /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
     QGC_N_PHASES
 } qgc_phase_kind;
 
@@ -141,14 +137,14 @@ typedef struct {
 enum { QGC_MAX_ARCHS = 32 };
 
 typedef struct {
-    const char *name;     /* of the graph: "qwen2.5-0.5b" */
-    const char *arch;     /* of the model: "qwen2" */
-    const char *graph;    /* the YAML of the graph that was lowered; valid input for the CPU evaluator */
-    const char *source;   /* the YAML of the graph before any pass */
-    const char *compiler; /* "qgc 0.1.0, NVRTC 13.0" */
-    int64_t vocab;        /* rows of the logits */
+    const char *name;      /* of the graph: "qwen2.5-0.5b" */
+    const char *arch;      /* of the model: "qwen2" */
+    const char *graph;     /* the YAML of the graph that was lowered; valid input for the CPU evaluator */
+    const char *source;    /* the YAML of the graph before any pass */
+    const char *compiler;  /* "qgc 0.1.0, NVRTC 13.0" */
+    int64_t vocab;         /* rows of the logits */
     int64_t max_positions; /* 0: the model names no limit */
-    int64_t chunk;        /* largest T of a prefill step */
+    int64_t chunk;         /* largest T of a prefill step */
     int64_t scratch_bytes;
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */

@@ -90,7 +90,7 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines) {
 }
 
 /* Blocks along each axis; false if there is nothing to do. */
-static bool grid_of(const qgc_plan_launch *l, const qgc_extent_sizes *sizes, unsigned grid[3]) {
+static bool grid_of(const qgc_plan_launch *l, const qgc_sizes *sizes, unsigned grid[3]) {
     for (int i = 0; i < 3; i++) {
         int64_t extent = qgc_extent_size(&l->grid[i], sizes);
         int64_t blocks = extent <= 0 ? 0 : (extent - 1) / l->per_block[i] + 1;
@@ -103,7 +103,7 @@ static bool grid_of(const qgc_plan_launch *l, const qgc_extent_sizes *sizes, uns
 }
 
 static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
-                                const qgc_extent_sizes *sizes, qgc_diag *d) {
+                                const qgc_sizes *sizes, qgc_diag *d) {
     union {
         qgc_address address;
         int32_t i32;
@@ -130,7 +130,7 @@ static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const 
 }
 
 static qgc_status launch_gemm(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
-                              const qgc_extent_sizes *sizes, qgc_diag *d) {
+                              const qgc_sizes *sizes, qgc_diag *d) {
     qgc_gemm g = {.a = addresses[l->a],
                   .b = addresses[l->b],
                   .c = addresses[l->c],
@@ -142,14 +142,14 @@ static qgc_status launch_gemm(qgc_program *p, const qgc_plan_launch *l, const qg
 }
 
 static qgc_status launch(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
-                         const qgc_extent_sizes *sizes, qgc_diag *d) {
+                         const qgc_sizes *sizes, qgc_diag *d) {
     if (l->kind == QGC_LAUNCH_GEMM)
         return launch_gemm(p, l, addresses, sizes, d);
     return launch_kernel(p, l, addresses, sizes, d);
 }
 
 qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
-                              const qgc_extent_sizes *sizes, qgc_diag *d) {
+                              const qgc_sizes *sizes, qgc_diag *d) {
     const qgc_phase *ph = &p->plan->phases[phase];
     qgc_frame frame = {d->top, "launching", NULL, QGC_NO_LOC};
     d->top = &frame;

@@ -38,7 +38,7 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
 
 /* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. */
 QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
-                                           const qgc_extent_sizes *sizes, qgc_diag *d);
+                                           const qgc_sizes *sizes, qgc_diag *d);
 
 /* The addresses of the weights; the rest are 0 and a session's to fill. */
 const qgc_address *qgc_program_addresses(const qgc_program *p);

@@ -108,7 +108,7 @@ static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
 static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const char *owner,
                                   qgc_address *region, size_t *bytes, qgc_diag *d) {
     const qgc_plan *plan = s->plan;
-    const qgc_extent_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
+    const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
     size_t total = 0;
     for (size_t i = 0; i < plan->n_buffers; i++) {
         if (!in_region(s, i, kind))
@@ -139,7 +139,7 @@ static qgc_status allocate_scratch(qgc_session *s, qgc_diag *d) {
 
 static qgc_status allocate_ring(qgc_session *s, qgc_diag *d) {
     const int at = s->plan->io[QGC_IO_RING];
-    const qgc_extent_sizes sizes = {.tokens = 1, .rows = 1, .ctx = s->options.ctx};
+    const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = s->options.ctx};
     const int64_t bytes = qgc_extent_size(&s->plan->buffers[at].bytes, &sizes);
     void *host;
     QGC_TRY(qgc_device_alloc_pinned(s->dev, (size_t)bytes, &host, &s->pinned, d));
@@ -153,12 +153,12 @@ static qgc_address io_address(const qgc_session *s, qgc_io role) {
     return s->addresses[s->plan->io[role]];
 }
 
-static qgc_extent_sizes sizes_of(const qgc_session *s, int64_t tokens) {
-    return (qgc_extent_sizes){.tokens = tokens, .rows = 1, .ctx = s->options.ctx};
+static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
+    return (qgc_sizes){.tokens = tokens, .rows = 1, .ctx = s->options.ctx};
 }
 
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
-    const qgc_extent_sizes sizes = sizes_of(s, tokens);
+    const qgc_sizes sizes = sizes_of(s, tokens);
     return qgc_program_launch(s->program, phase, s->addresses, &sizes, d);
 }
 
