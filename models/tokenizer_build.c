@@ -35,24 +35,35 @@ static bool to_bytes(const int16_t letters[N_LETTERS], const qgc_token *token, c
 
 /* Ids by text, as the file writes it, for the tokens that merges are made of. */
 typedef struct {
+    uint32_t hash; /* the upper half, so that a look at the text is nearly always the last */
+    int32_t id;    /* + 1; 0 is an empty slot */
+} vocabulary_slot;
+
+typedef struct {
     const qgc_token *tokens;
-    int32_t *slots; /* id + 1 */
+    int32_t n_tokens;
+    vocabulary_slot *slots;
     size_t mask;
 } vocabulary;
 
-static int32_t *find_slot(const vocabulary *v, qgc_span text) {
-    size_t i = (size_t)qgc_hash64(text.text, text.bytes) & v->mask;
-    while (v->slots[i]) {
-        const qgc_token *token = &v->tokens[v->slots[i] - 1];
-        if (token->bytes == text.bytes && memcmp(token->text, text.text, text.bytes) == 0)
-            break;
+static bool is_token(const qgc_token *token, qgc_span text) {
+    return token->kind == QGC_TOKEN_NORMAL && token->bytes == text.bytes &&
+           memcmp(token->text, text.text, text.bytes) == 0;
+}
+
+/* The slot of the text, or the empty one where it would go, with the hash already in it. */
+static vocabulary_slot *find_slot(const vocabulary *v, qgc_span text) {
+    uint64_t h = qgc_hash64(text.text, text.bytes);
+    uint32_t upper = (uint32_t)(h >> 32);
+    size_t i = (size_t)h & v->mask;
+    while (v->slots[i].id && (v->slots[i].hash != upper || !is_token(&v->tokens[v->slots[i].id - 1], text)))
         i = (i + 1) & v->mask;
-    }
+    v->slots[i].hash = upper;
     return &v->slots[i];
 }
 
 static int32_t find_id(const vocabulary *v, qgc_span text) {
-    return *find_slot(v, text) - 1;
+    return find_slot(v, text)->id - 1;
 }
 
 /* For errors: at most 60 bytes of a text, and what cannot be printed as '?'. */
@@ -71,17 +82,18 @@ static qgc_status index_vocabulary(vocabulary *v, const qgc_tokenizer_tables *fr
     size_t n_slots = 16;
     while (n_slots < 2 * (size_t)from->n_tokens)
         n_slots *= 2;
-    *v = (vocabulary){from->tokens, qgc_arena_array(scratch, n_slots, sizeof *v->slots), n_slots - 1};
+    *v = (vocabulary){from->tokens, from->n_tokens, qgc_arena_array(scratch, n_slots, sizeof *v->slots),
+                      n_slots - 1};
     for (int32_t id = 0; id < from->n_tokens; id++) {
         const qgc_token *token = &from->tokens[id];
         if (token->kind != QGC_TOKEN_NORMAL)
             continue;
         qgc_span text = {token->text, token->bytes};
-        int32_t *slot = find_slot(v, text);
-        if (*slot)
+        vocabulary_slot *slot = find_slot(v, text);
+        if (slot->id)
             return qgc_fail(d, QGC_ERR_INPUT, from->at, "token \"%s\" has two ids, %d and %d", shown(d, text),
-                            (int)*slot - 1, (int)id);
-        *slot = id + 1;
+                            (int)slot->id - 1, (int)id);
+        slot->id = id + 1;
     }
     return QGC_OK;
 }
@@ -121,24 +133,33 @@ static qgc_status copy_tokens(qgc_tokenizer *t, const qgc_tokenizer_tables *from
     return QGC_OK;
 }
 
+/* Merges mostly stand in the order of what they make, so the id behind the last one is a good guess. */
+static int32_t find_merged(const vocabulary *v, qgc_span text, int32_t guess) {
+    if (guess < v->n_tokens && is_token(&v->tokens[guess], text))
+        return guess;
+    return find_id(v, text);
+}
+
 static qgc_status add_merges(qgc_tokenizer *t, const vocabulary *v, const qgc_tokenizer_tables *from,
                              qgc_diag *d) {
     qgc_str whole = qgc_str_new(d->arena);
+    int32_t merged = -1;
     for (size_t i = 0; i < from->n_merges; i++) {
         const qgc_merge *m = &from->merges[i];
         qgc_str_clear(&whole);
         qgc_str_add_bytes(&whole, m->left.text, m->left.bytes);
         qgc_str_add_bytes(&whole, m->right.text, m->right.bytes);
-        const qgc_span texts[] = {m->left, m->right, {whole.text, whole.bytes}};
-        int32_t ids[3];
-        for (int k = 0; k < 3; k++) {
-            ids[k] = find_id(v, texts[k]);
-            if (ids[k] < 0)
-                return qgc_fail(d, QGC_ERR_INPUT, from->at,
-                                "merge %zu needs token \"%s\", which is not in the vocabulary", i,
-                                shown(d, texts[k]));
+        int32_t left = find_id(v, m->left), right = find_id(v, m->right);
+        merged = find_merged(v, (qgc_span){whole.text, whole.bytes}, merged + 1);
+        if (left < 0 || right < 0 || merged < 0) {
+            qgc_span missing = left < 0    ? m->left
+                               : right < 0 ? m->right
+                                           : (qgc_span){whole.text, whole.bytes};
+            return qgc_fail(d, QGC_ERR_INPUT, from->at,
+                            "merge %zu needs token \"%s\", which is not in the vocabulary", i,
+                            shown(d, missing));
         }
-        qgc_bpe_add_merge(t->bpe, ids[0], ids[1], ids[2], (int32_t)i);
+        qgc_bpe_add_merge(t->bpe, left, right, merged, (int32_t)i);
     }
     return QGC_OK;
 }
