@@ -357,7 +357,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     QGC_TRY(add_interface(&l));
     QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
-    qgc_plan_memory(plan, a);
+    qgc_plan_memory(plan, o->keep_values, a);
     *out = (qgc_lowered){plan, l.jobs};
     return QGC_OK;
 }

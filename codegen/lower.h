@@ -9,7 +9,8 @@
  * graph/ops.def. Kernels are named and given their options here; compiling them is codegen/compile.c's part. */
 
 typedef struct {
-    int64_t chunk; /* largest number of tokens in a prefill step, 1 or more */
+    int64_t chunk;    /* largest number of tokens in a prefill step, 1 or more */
+    bool keep_values; /* scratch is not shared, so that every value can be read when the step is over */
 } qgc_lower_options;
 
 /* What the compile step has to know about plan->kernels[i] beyond the plan: its options one by one, and the first

@@ -56,6 +56,6 @@ typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 #undef OP
 
 /* Scratch buffers get their offsets: codegen/memory.c. */
-void qgc_plan_memory(qgc_plan *p, qgc_arena *a);
+void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a);
 
 #endif

@@ -56,13 +56,15 @@ static int64_t place(const life *x, life *const *placed, size_t n) {
     return offset;
 }
 
-void qgc_plan_memory(qgc_plan *p, qgc_arena *a) {
+void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a) {
     life *lives = qgc_arena_array(a, p->n_buffers, sizeof *lives);
     life **placed = qgc_arena_array(a, p->n_buffers, sizeof(life *));
     size_t n_placed = 0;
     for (size_t i = 0; i < p->n_buffers; i++)
         lives[i] = (life){.phase = -1};
     find_lives(p, lives);
+    for (size_t i = 0; keep_values && i < p->n_buffers; i++)
+        lives[i].last = SIZE_MAX;
 
     for (size_t i = 0; i < p->n_buffers; i++) { /* buffers are numbered in the order of their births */
         qgc_plan_buffer *b = &p->buffers[i];

@@ -2,12 +2,8 @@
  * same token. Probabilities are whole numbers, w = floor(exp((logit - largest) / temperature) * 2^40), so that sums
  * do not depend on the order in which they are added up.
  *
- *   penalty     logits of tokens seen before: divided if positive, multiplied if not
- *   greedy      temperature 0: the largest, the lowest id among equals; NaN is never chosen
- *   top-k       the k largest logits
- *   top-p       of these, the smallest set of largest w whose sum reaches top_p of theirs
- *   min-p       of these, w >= min_p * 2^40
- *   the draw    64 bits of Philox4x32-10 under (seed, position) pick a point in the sum of what is left
+ * In short: the repetition penalty; greedy at temperature 0; top-k; top-p; min-p; and a draw by 64 bits of
+ * Philox4x32-10 under (seed, position).
  *
  * The k-th largest logit and the smallest w of the top-p set are found digit by digit, by histograms (radix
  * selection): where does the count, or the mass, counted from the top reach the goal? Among equals at the border the
@@ -67,8 +63,7 @@ __device__ __forceinline__ u32 ordered(float l) {
 __device__ __forceinline__ u64 weight_of(const row &r, float l) {
     if (l != l)
         return 0;
-    float x = l == r.largest ? 0.0f : (l - r.largest) / r.temperature; /* infinity - infinity is not 0 */
-    return (u64)(expf(x) * 1099511627776.0f);
+    return (u64)(expf((l - r.largest) / r.temperature) * 1099511627776.0f);
 }
 
 __device__ __forceinline__ bool passes(const kept &k, u32 key, u64 weight, i32 id) {
@@ -211,12 +206,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int i = 0; i < WARPS; i++)
         best = max(best, best_of[i]);
     i32 greedy = (i32)(0xFFFFFFFFu - (u32)best);
-    if (s.temperature == 0.0f || (u32)(best >> 32) == 0) { /* 0: nothing but NaN */
+    bool all_nan = (u32)(best >> 32) == 0;
+    r.largest = logit_at(r, greedy);
+    if (!(s.temperature > 0.0f) || all_nan || fabsf(r.largest) == INF) {
         if (threadIdx.x == 0)
-            next[blockIdx.x] = greedy;
+            next[blockIdx.x] = all_nan ? 0 : greedy;
         return;
     }
-    r.largest = logit_at(r, greedy);
 
     kept k = {0, VOCAB, 0, VOCAB, 0};
     if (s.top_k > 0 && s.top_k < VOCAB) {
@@ -232,12 +228,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         u64 mass, border;
         i32 id;
         scan(share_mass(r, k, first, last), &mass);
-        u64 goal = (u64)ceil((double)s.top_p * (double)mass);
-        select_top<BY_MASS>(r, k, goal, &border, &id);
+        /* ceil(mass * top_p) in whole numbers, top_p as a multiple of 2^-32; mass < 2^62, so in two halves */
+        u64 part = (u64)((double)s.top_p * 4294967296.0), low = (mass & 0xFFFFFFFFu) * part;
+        u64 goal = (mass >> 32) * part + (low >> 32) + ((low & 0xFFFFFFFFu) != 0);
+        select_top<BY_MASS>(r, k, max(goal, 1ull), &border, &id);
         k.weight = border;
         k.weight_id = id;
     }
-    k.floor = (u64)ceil((double)s.min_p * 1099511627776.0);
+    k.floor = (u64)ceil(fmin((double)s.min_p, 1.0) * 1099511627776.0);
 
     u64 mass, before = scan(share_mass(r, k, first, last), &mass);
     u64 point = __umul64hi(philox(s.seed, (u32)positions[rows[blockIdx.x]]), mass);
