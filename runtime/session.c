@@ -325,6 +325,11 @@ qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {
                                (size_t)s->plan->vocab * sizeof *logits, d);
 }
 
+qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, qgc_diag *d) {
+    assert(buffer >= 0 && (size_t)buffer < s->plan->n_buffers);
+    return qgc_device_download(s->dev, to, s->addresses[buffer], bytes, d);
+}
+
 qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->position = 0;
     s->chosen = false;

@@ -49,6 +49,10 @@ QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag
 /* The logits of the row chosen from last, [vocab]. */
 QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);
 
+/* The first bytes of a buffer of the plan, as the last launch that wrote it left them. Scratch is shared by values whose
+ * lives do not meet, unless the plan was made to keep them (codegen/lower.h). For tests and for finding faults. */
+QGC_MUST_USE qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, qgc_diag *d);
+
 /* Back to an empty cache at position 0. */
 QGC_MUST_USE qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d);
 
