@@ -1,6 +1,7 @@
 #ifndef QGC_CODEGEN_NVRTC_H
 #define QGC_CODEGEN_NVRTC_H
 
+#include "codegen/kernel_sources.h"
 #include "graph/base/diag.h"
 
 /* NVIDIA's run-time compiler (docs.nvidia.com/cuda/nvrtc), loaded when it is first needed, so that the
@@ -19,11 +20,13 @@ const char *qgc_nvrtc_library(const qgc_nvrtc *n);
 /* The architectures it compiles for, ascending: 75, 80, ..., 121. */
 int qgc_nvrtc_archs(const qgc_nvrtc *n, const int **archs);
 
-/* Is "sm_90" or "sm_90a" one that this NVRTC compiles for? The error lists those that are. */
+/* Is "sm_90", "sm_90a" (for that GPU only) or "sm_100f" (its family) one that this NVRTC compiles for? The
+ * error (QGC_ERR_USAGE) lists the architectures that are. */
 QGC_MUST_USE qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *d);
 
 typedef struct {
-    const char *file; /* "linear.cu", one of qgc_kernel_sources; the program is named kernels/linear.cu */
+    const qgc_kernel_source *sources; /* NULL: qgc_kernel_sources, the kernels of this executable */
+    const char *file;           /* "linear.cu", one of the sources; the program is named /kernels/linear.cu */
     const char *const *options; /* "-DIN=896", ... */
     int n_options;
     const char *arch; /* "sm_90a" */
@@ -32,7 +35,8 @@ typedef struct {
 } qgc_nvrtc_job;
 
 /* Compiles a kernel to a cubin in the arena of `d`. An error carries NVRTC's log (lines of kernels/x.cu),
- * the options and the node. May be called from several threads at once with diags of their own. */
+ * the options and the node. The same job gives the same bytes in whatever folder the process runs. May be
+ * called from several threads at once with diags of their own. */
 QGC_MUST_USE qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **cubin,
                                           size_t *bytes, qgc_diag *d);
 

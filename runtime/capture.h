@@ -9,9 +9,10 @@
 typedef struct qgc_capture qgc_capture;
 
 QGC_MUST_USE qgc_status qgc_capture_begin(qgc_device *dev, qgc_diag *d);
+/* Ends what `begin` began, also after a launch in between failed; then, as on any error, `*out` is NULL. */
 QGC_MUST_USE qgc_status qgc_capture_end(qgc_device *dev, qgc_capture **out, qgc_diag *d);
 QGC_MUST_USE qgc_status qgc_capture_replay(qgc_device *dev, qgc_capture *c, qgc_diag *d);
 int qgc_capture_nodes(const qgc_capture *c);
-void qgc_capture_drop(qgc_device *dev, qgc_capture *c);
+void qgc_capture_drop(qgc_device *dev, qgc_capture *c); /* NULL is allowed */
 
 #endif

@@ -6,8 +6,8 @@
 #include "models/weights.h"
 #include "runtime/device.h"
 
-/* A plan on a device: kernels loaded, weights uploaded, tables filled. Immutable after loading; sessions run
- * on it. */
+/* A plan on a device: kernels loaded, weights uploaded. Immutable after loading; sessions run on it. Caches,
+ * tables and scratch depend on the number of positions and so are a session's. */
 typedef struct qgc_program qgc_program;
 
 typedef struct {
@@ -18,7 +18,8 @@ typedef struct {
     void *context;
 } qgc_program_options;
 
-/* Chooses the image: exactly the device's sm_XYa, else sm_XY, else the nearest lower minor of the same major
+/* The plan and the device outlive the program; the weights may be closed after loading.
+ * Chooses the image: exactly the device's sm_XYa, else sm_XYf, else sm_XY, else the nearest lower minor of the same major
  * (not for a/f images). Errors: no image fits (lists those there are; remedy: qgc compile --arch), weights
  * that do not fit the plan (see models/bind.h), device memory. Weights are converted to the plan's storage
  * on the pool: exact where it can be, and qgc_program_notes says where not. */
@@ -39,7 +40,7 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
 QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
                                            const qgc_sizes *sizes, qgc_diag *d);
 
-/* The addresses of weights and tables; the rest are 0 and a session's to fill. */
+/* The addresses of the weights; the rest are 0 and a session's to fill. */
 const qgc_address *qgc_program_addresses(const qgc_program *p);
 
 #endif

@@ -24,6 +24,10 @@ typedef struct {
     qgc_sampling sampling;
 } qgc_session_options;
 
+/* Checks that a sampling makes sense: temperature >= 0, top_k >= 0, 0 < top_p <= 1, 0 <= min_p <= 1,
+ * repeat_penalty > 0, all finite. */
+QGC_MUST_USE qgc_status qgc_sampling_check(const qgc_sampling *s, qgc_diag *d);
+
 /* Allocates everything that the session will need. Errors: ctx beyond what the model allows (both numbers),
  * device memory; chunks asked for where cuBLAS cannot be loaded (the remedy names QGC_PREFILL_STEPS). */
 QGC_MUST_USE qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o,
@@ -33,12 +37,13 @@ void qgc_session_drop(qgc_session *s);
 int64_t qgc_session_position(const qgc_session *s); /* tokens in the caches */
 int64_t qgc_session_room(const qgc_session *s);     /* positions left */
 
-/* Takes n >= 1 tokens into the caches and chooses the token that follows the last one. Error: no room. */
+/* Takes n >= 1 tokens into the caches and chooses the token that follows the last one. Errors, which leave the
+ * session as it was: no room, a token that is not in the vocabulary. */
 QGC_MUST_USE qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next,
                                          qgc_diag *d);
 
 /* One decode step: takes the token chosen last into the caches and chooses the next. The device feeds
- * itself; the host uploads nothing, allocates nothing and patches nothing. */
+ * itself; the host uploads nothing, allocates nothing and patches nothing. Errors: no room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d);
 
 /* The logits of the row chosen from last, [vocab]. */

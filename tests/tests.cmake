@@ -22,6 +22,8 @@ endfunction()
 
 qgc_tests(graph/base qgc_base)
 qgc_tests(models qgc_models)
+add_executable(tokenize_file ${CMAKE_SOURCE_DIR}/tests/models/tokenize_file.c)
+target_link_libraries(tokenize_file PRIVATE qgc_models)
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
 qgc_tests(codegen qgc_codegen)
