@@ -44,3 +44,7 @@ if(QGC_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   endforeach()
 endif()
+
+# Run by hand: bench_<folder>_<module>.
+add_executable(bench_graph_eval tests/graph/bench_eval.c)
+target_link_libraries(bench_graph_eval PRIVATE qgc_graph)
