@@ -122,55 +122,56 @@ static void accepts_the_small_plan(void **state) {
     BREAK("kernel \"fill.cu\" has two images for \"sm_80\"", p->images[3].kernel = 0)
 
 /* `l` is the launch of a kernel in prefill, `m` the product of matrices in decode. */
-#define BROKEN_LAUNCHES                                                                                      \
-    BREAK("phase \"decode\" of the plan is empty", p->phases[2].n_launches = 0)                              \
-    BREAK("launch 0 of phase 1 does not say of which node it is", l->node = NULL)                            \
-    BREAK("launch 0 of phase 1 does not say of which node it is", l->where = NULL)                           \
-    BREAK("launch \"embedding x\" reads -1 bytes of weights", l->weight_bytes = -1)                          \
-    BREAK("launch \"embedding x\" is of unknown kind 2", l->kind = QGC_N_LAUNCH_KINDS)                       \
-    BREAK("launch \"embedding x\" is of kernel 2, but there are 2", l->kernel = 2)                           \
-    BREAK("launch \"embedding x\" is of kernel -1, but there are 2", l->kernel = -1)                         \
-    BREAK("launch \"embedding x\" has 13 arguments, expected 0 to 12", l->n_args = 13)                       \
-    BREAK("launch \"embedding x\" has -1 arguments, expected 0 to 12", l->n_args = -1)                       \
-    BREAK("argument 0 of launch \"embedding x\" is of unknown kind 2", l->args[0].kind = QGC_N_ARG_KINDS)    \
-    BREAK("launch \"embedding x\" names buffer 13, but there are 13", l->args[0].buffer = SMALL_N_BUFFERS)   \
-    BREAK("launch \"embedding x\" names buffer -1, but there are 13", l->args[0].buffer = -1)                \
-    BREAK("argument 0 of launch \"embedding x\" has an impossible value",                                    \
-          l->args[0].value.per_row = INT64_MIN)                                                              \
-    BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                            \
-          l->args[0].value.fixed = 65)                                                                       \
-    BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                            \
-          l->args[0].value.fixed = -1)                                                                       \
-    BREAK("argument 2 of launch \"embedding x\" points outside buffer \"x\"", l->args[2].value.fixed--)      \
-    BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits", l->args[3].value.per_token = (1 << 27) + 1) \
-    BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits", l->args[3].value.per_ctx = -256)      \
-    BREAK("launch \"embedding x\" gives a block 0 along y, expected 1 to 2147483647", l->per_block[1] = 0)   \
-    BREAK("the grid of launch \"embedding x\" may be outside 1 to 65535 along y",                            \
-          l->grid[1].per_token = 4096)                                                                       \
-    BREAK("the grid of launch \"embedding x\" may be outside 1 to 65535 along z", l->grid[2].fixed = 0)      \
-    BREAK("the grid of launch \"embedding x\" may be outside 1 to 2147483647 along x",                       \
-          l->grid[0].per_ctx = 128)                                                                          \
-    BREAK("the grid of launch \"embedding x\" may be outside 1 to 2147483647 along x",                       \
-          l->grid[0].per_token = (int64_t)1 << 60)                                                           \
-    BREAK("buffer \"x\" of launch \"embedding x\" ends behind the 640 bytes of the scratch memory",          \
-          p->buffers[SMALL_X].offset = 512)                                                                  \
-    BREAK("launch \"linear logits\" names buffer 13, but there are 13", m->b = SMALL_N_BUFFERS)              \
-    BREAK("launch \"linear logits\" names buffer -1, but there are 13", m->c = -1)                           \
-    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->n = 0)   \
-    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->k = -1)  \
-    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647",             \
-          m->rows.per_row = 0)                                                                               \
-    BREAK("the product of launch \"linear logits\" overwrites what it reads", m->c = m->a)                   \
-    BREAK("the product of launch \"linear logits\" overwrites what it reads", m->c = SMALL_EMBED)            \
-    BREAK("buffer \"x bf16\" is too small for a of the product of launch \"linear logits\"",                 \
-          m->rows.fixed = 1)                                                                                 \
-    BREAK("buffer \"head\" is too small for b of the product of launch \"linear logits\"", m->k = 4;         \
-          m->n = 9)                                                                                          \
-    BREAK("buffer \"logits\" is too small for c of the product of launch \"linear logits\"",                 \
-          m->a = SMALL_CACHE;                                                                                \
-          m->rows.per_row = 2)                                                                               \
-    BREAK("buffer \"x bf16\" is too small for a of the product of launch \"linear logits\"",                 \
-          m->k = INT32_MAX;                                                                                  \
+#define BROKEN_LAUNCHES                                                                                     \
+    BREAK("phase \"decode\" of the plan is empty", p->phases[2].n_launches = 0)                             \
+    BREAK("launch 0 of phase 1 does not say of which node it is", l->node = NULL)                           \
+    BREAK("launch 0 of phase 1 does not say of which node it is", l->where = NULL)                          \
+    BREAK("launch \"embedding x\" reads -1 bytes of weights", l->weight_bytes = -1)                         \
+    BREAK("launch \"embedding x\" is of unknown kind 2", l->kind = QGC_N_LAUNCH_KINDS)                      \
+    BREAK("launch \"embedding x\" is of kernel 2, but there are 2", l->kernel = 2)                          \
+    BREAK("launch \"embedding x\" is of kernel -1, but there are 2", l->kernel = -1)                        \
+    BREAK("launch \"embedding x\" has 13 arguments, expected 0 to 12", l->n_args = 13)                      \
+    BREAK("launch \"embedding x\" has -1 arguments, expected 0 to 12", l->n_args = -1)                      \
+    BREAK("argument 0 of launch \"embedding x\" is of unknown kind 2", l->args[0].kind = QGC_N_ARG_KINDS)   \
+    BREAK("launch \"embedding x\" names buffer 13, but there are 13", l->args[0].buffer = SMALL_N_BUFFERS)  \
+    BREAK("launch \"embedding x\" names buffer -1, but there are 13", l->args[0].buffer = -1)               \
+    BREAK("argument 0 of launch \"embedding x\" has an impossible value",                                   \
+          l->args[0].value.per_row = INT64_MIN)                                                             \
+    BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                           \
+          l->args[0].value.fixed = 65)                                                                      \
+    BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                           \
+          l->args[0].value.fixed = -1)                                                                      \
+    BREAK("argument 2 of launch \"embedding x\" points outside buffer \"x\"", l->args[2].value.fixed--)     \
+    BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits",                                      \
+          l->args[3].value.per_token = (1 << 27) + 1)                                                       \
+    BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits", l->args[3].value.per_ctx = -256)     \
+    BREAK("launch \"embedding x\" gives a block 0 along y, expected 1 to 2147483647", l->per_block[1] = 0)  \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 65535 along y",                           \
+          l->grid[1].per_token = 4096)                                                                      \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 65535 along z", l->grid[2].fixed = 0)     \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 2147483647 along x",                      \
+          l->grid[0].per_ctx = 128)                                                                         \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 2147483647 along x",                      \
+          l->grid[0].per_token = (int64_t)1 << 60)                                                          \
+    BREAK("buffer \"x\" of launch \"embedding x\" ends behind the 640 bytes of the scratch memory",         \
+          p->buffers[SMALL_X].offset = 512)                                                                 \
+    BREAK("launch \"linear logits\" names buffer 13, but there are 13", m->b = SMALL_N_BUFFERS)             \
+    BREAK("launch \"linear logits\" names buffer -1, but there are 13", m->c = -1)                          \
+    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->n = 0)  \
+    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->k = -1) \
+    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647",            \
+          m->rows.per_row = 0)                                                                              \
+    BREAK("the product of launch \"linear logits\" overwrites what it reads", m->c = m->a)                  \
+    BREAK("the product of launch \"linear logits\" overwrites what it reads", m->c = SMALL_EMBED)           \
+    BREAK("buffer \"x bf16\" is too small for a of the product of launch \"linear logits\"",                \
+          m->rows.fixed = 1)                                                                                \
+    BREAK("buffer \"head\" is too small for b of the product of launch \"linear logits\"", m->k = 4;        \
+          m->n = 9)                                                                                         \
+    BREAK("buffer \"logits\" is too small for c of the product of launch \"linear logits\"",                \
+          m->a = SMALL_CACHE;                                                                               \
+          m->rows.per_row = 2)                                                                              \
+    BREAK("buffer \"x bf16\" is too small for a of the product of launch \"linear logits\"",                \
+          m->k = INT32_MAX;                                                                                 \
           m->rows.per_row = INT32_MAX)
 
 static void expect(qgc_plan *p, const char *message, qgc_arena *a) {
