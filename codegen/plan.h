@@ -44,7 +44,7 @@ typedef enum {
 typedef struct {
     const char *name; /* "q[3]": the value that lives here, for reports */
     qgc_buffer_kind kind;
-    qgc_extent bytes; /* of SCRATCH: with T = chunk, R = max_rows it fits behind `offset` in the slab */
+    qgc_extent bytes; /* of SCRATCH: fits behind `offset` in the slab at the sizes of the phases that use it */
     int weight;       /* of a WEIGHT: index into weights */
     int io;           /* of an IO: which */
     int64_t offset;   /* of a SCRATCH: bytes from the start of the slab, a multiple of 256 */
@@ -165,8 +165,9 @@ typedef struct {
 } qgc_plan;
 
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
- * for ctx and T up to 2^24, grids within CUDA's limits at T = chunk, scratch inside the slab and no
- * two roles missing, weight buffers as large as their weights, one image for each kernel and arch. */
+ * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
+ * the phase may have (ctx up to 2^24), scratch inside the slab, a buffer of sufficient size for each role,
+ * weight buffers as large as their weights, one image for each kernel and arch. Status QGC_ERR_INPUT. */
 QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);
 
 #endif

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "codegen/nvrtc.h"
-#include "graph/base/str.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/diag_text.h"
 
 /* Sources of this test's own, so that it does not depend on kernels/. */
 static const qgc_kernel_source sources[] = {
@@ -58,20 +58,6 @@ static void stop(fixture *f) {
     qgc_arena_drop(f->arena);
 }
 
-static const char *printed(const qgc_diag *d, qgc_arena *a) {
-    char *text = NULL;
-    size_t bytes;
-    FILE *out = tmpfile();
-    assert_non_null(out);
-    qgc_diag_print(d, out, false);
-    bytes = (size_t)ftell(out);
-    rewind(out);
-    text = qgc_arena_alloc(a, bytes + 1);
-    assert_int_equal(fread(text, 1, bytes, out), bytes);
-    fclose(out);
-    return text;
-}
-
 static qgc_nvrtc_job job_of(const char *file) {
     return (qgc_nvrtc_job){.sources = sources, .file = file, .arch = "sm_90", .node = "scale x"};
 }
@@ -92,7 +78,7 @@ static void says_what_it_tried_where_there_is_no_library(void **state) {
     assert_int_equal(qgc_nvrtc_open(&n, "/nowhere/libnvrtc.so.13", &d), QGC_ERR_DEVICE);
     assert_null(n);
     assert_string_equal(
-        printed(&d, a),
+        diag_text(&d, a),
         "qgc: error: could not load NVRTC, the compiler for kernels\n"
         "qgc: note: tried \"/nowhere/libnvrtc.so.13\": /nowhere/libnvrtc.so.13: cannot open shared object file: No "
         "such file or directory\n"
@@ -107,7 +93,7 @@ static void refuses_a_library_that_is_not_nvrtc(void **state) {
     qgc_diag d = qgc_diag_new(a);
     qgc_nvrtc *n;
     assert_int_equal(qgc_nvrtc_open(&n, "libpthread.so.0", &d), QGC_ERR_DEVICE);
-    assert_non_null(strstr(printed(&d, a), "function nvrtcVersion is missing"));
+    assert_non_null(strstr(diag_text(&d, a), "function nvrtcVersion is missing"));
     qgc_arena_drop(a);
 }
 
@@ -155,7 +141,7 @@ static void shows_the_line_of_a_kernel_that_is_wrong(void **state) {
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
     assert_string_equal(
-        printed(&f.diag, f.arena),
+        diag_text(&f.diag, f.arena),
         "m.yaml:4:5: error: NVRTC could not compile \"kernels/broken.cu\" for sm_90\n"
         "m.yaml:4:5: note: it is the kernel of \"scale x\"\n"
         "kernels/broken.cu:3:18: note: error: identifier \"y\" is undefined\n"
@@ -175,7 +161,7 @@ static void shows_the_line_of_a_header_that_is_wrong(void **state) {
     const void *cubin;
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
-    assert_non_null(strstr(printed(&f.diag, f.arena),
+    assert_non_null(strstr(diag_text(&f.diag, f.arena),
                            "kernels/unclosed.cuh:2:46: note: error: expected a \";\"\n"
                            "     2 | inline float half(float x) { return 0.5f * x }\n"));
     stop(&f);
@@ -188,7 +174,7 @@ static void cuts_a_log_that_is_long(void **state) {
     const void *cubin;
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
-    const char *text = printed(&f.diag, f.arena);
+    const char *text = diag_text(&f.diag, f.arena);
     int n_notes = 0;
     for (const char *p = text; (p = strstr(p, ": note: error: ")); p++)
         n_notes++;
@@ -206,7 +192,7 @@ static void refuses_an_option_that_nvrtc_does_not_know(void **state) {
     const void *cubin;
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
-    assert_non_null(strstr(printed(&f.diag, f.arena), "NVRTC_ERROR_INVALID_OPTION"));
+    assert_non_null(strstr(diag_text(&f.diag, f.arena), "NVRTC_ERROR_INVALID_OPTION"));
     stop(&f);
 }
 
@@ -244,7 +230,7 @@ static void accepts_the_letters_that_an_arch_has(void **state) {
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         qgc_diag d = qgc_diag_new(f.arena);
         assert_int_equal(qgc_nvrtc_check_arch(f.nvrtc, none[i], &d), QGC_ERR_USAGE);
-        assert_non_null(strstr(printed(&d, f.arena), "sm_80, "));
+        assert_non_null(strstr(diag_text(&d, f.arena), "sm_80, "));
     }
     const char *const malformed[] = {"",        "90",     "sm_",        "sm_9",    "sm_90b",
                                      "sm_90aa", "sm_90 ", "compute_90", "sm_99999"};
