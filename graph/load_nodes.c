@@ -4,7 +4,7 @@
 #include "graph/load.h"
 #include "graph/load_parts.h"
 
-enum { MAX_CARRY = 16 };
+enum { MAX_CARRY = 64 };
 
 /* An op as written: what it needs to become a node in any turn. */
 typedef struct {

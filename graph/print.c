@@ -1,0 +1,329 @@
+#include "graph/print.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/print_parts.h"
+
+/* Scalars. */
+
+/* Plain where it is surely safe, else in double quotes. */
+static void add_text(qgc_str *out, const char *text) {
+    bool plain = isalnum((unsigned char)text[0]) && strcmp(text, "null") != 0;
+    for (const char *c = text; *c; c++)
+        plain = plain && (isalnum((unsigned char)*c) || strchr("_./-", *c));
+    if (plain) {
+        qgc_str_add(out, text);
+        return;
+    }
+    qgc_str_add(out, "\"");
+    for (const char *c = text; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            qgc_str_add(out, "\\");
+        qgc_str_add_bytes(out, c, 1);
+    }
+    qgc_str_add(out, "\"");
+}
+
+/* The shortest text that is read back as the same double. */
+static void add_number(qgc_str *out, double x) {
+    char text[40];
+    if (x == floor(x) && fabs(x) < 1e15) {
+        qgc_str_printf(out, "%.0f", x);
+        return;
+    }
+    int digits = 1;
+    do
+        snprintf(text, sizeof text, "%.*g", digits, x);
+    while (strtod(text, NULL) != x && digits++ < 17);
+    qgc_str_add(out, text);
+}
+
+static void add_file_keys(qgc_str *out, const char *name, const char **keys, int n, const char **separator) {
+    if (n == 0)
+        return;
+    qgc_str_printf(out, "%s%s: %s", *separator, name, n > 1 ? "[" : "");
+    for (int i = 0; i < n; i++) {
+        qgc_str_add(out, i ? ", " : "");
+        add_text(out, keys[i]);
+    }
+    qgc_str_add(out, n > 1 ? "]" : "");
+    *separator = ", ";
+}
+
+/* Declarations. */
+
+static void print_params(printer *p) {
+    const qgc_graph *g = p->g;
+    qgc_str_add(p->out, g->n_params ? "params:\n" : "");
+    for (size_t i = 0; i < g->n_params; i++) {
+        const qgc_param *param = &g->params[i];
+        const char *separator = "";
+        qgc_str_printf(p->out, "  %s: {", param->name);
+        add_file_keys(p->out, "gguf", param->gguf, param->n_gguf, &separator);
+        add_file_keys(p->out, "hf", param->hf, param->n_hf, &separator);
+        if (!isnan(param->value)) {
+            qgc_str_printf(p->out, "%svalue: ", separator);
+            add_number(p->out, param->value);
+        }
+        qgc_str_add(p->out, "}\n");
+    }
+}
+
+/* How many turns each repeat has as it is printed, which is what `per` means without a count. */
+static void count_turns(printer *p) {
+    p->turns = qgc_arena_array(p->scratch, p->g->n_repeats, sizeof *p->turns);
+    for (int i = 0; i < p->n_groups; i++) {
+        const print_group *group = &p->groups[i];
+        if (group->repeat >= 0 && p->turns[group->repeat] <= group->layer)
+            p->turns[group->repeat] = group->layer + 1;
+    }
+}
+
+static void add_dtypes(printer *p, qgc_value *const *values, int count) {
+    bool uniform = true;
+    for (int i = 1; i < count; i++)
+        uniform = uniform && values[i]->dtype == values[0]->dtype;
+    if (uniform) {
+        qgc_str_printf(p->out, ", dtype: %s", qgc_dtypes[values[0]->dtype].name);
+        return;
+    }
+    for (int i = 0; i < count; i++)
+        qgc_str_printf(p->out, "%s%s", i ? ", " : ", dtype: [", qgc_dtypes[values[i]->dtype].name);
+    qgc_str_add(p->out, "]");
+}
+
+static void print_tensors(printer *p, const char *name, const char *index, int repeat,
+                          qgc_value *const *values, int count) {
+    qgc_str_printf(p->out, "  %s: {", name);
+    if (index)
+        qgc_str_printf(p->out, "per: %s, ", index);
+    if (index && p->turns[repeat] != count)
+        qgc_str_printf(p->out, "count: %d, ", count);
+    qgc_str_printf(p->out, "shape: %s", qgc_shape_text(&values[0]->shape, p->scratch));
+    add_dtypes(p, values, count);
+}
+
+static void print_weights(printer *p) {
+    const qgc_graph *g = p->g;
+    const char *head = "weights:\n";
+    for (size_t i = 0; i < g->n_weights; i++) {
+        const qgc_weight_decl *w = &g->weights[i];
+        if (!p->weight_printed[i])
+            continue;
+        qgc_str_add(p->out, head);
+        head = "";
+        print_tensors(p, p->weight_names[i], w->index, w->repeat, w->values, w->count);
+        if (w->gguf) {
+            qgc_str_add(p->out, ", gguf: ");
+            add_text(p->out, w->gguf);
+        }
+        if (w->hf) {
+            qgc_str_add(p->out, ", hf: ");
+            add_text(p->out, w->hf);
+        }
+        if (w->tied >= 0)
+            qgc_str_printf(p->out, ", tied: %s", p->weight_names[w->tied]);
+        qgc_str_add(p->out, "}\n");
+    }
+}
+
+static void print_states(printer *p) {
+    const qgc_graph *g = p->g;
+    const char *head = "state:\n";
+    for (size_t i = 0; i < g->n_states; i++) {
+        const qgc_state_decl *s = &g->states[i];
+        if (!p->state_printed[i])
+            continue;
+        qgc_str_add(p->out, head);
+        head = "";
+        print_tensors(p, p->state_names[i], s->index, s->repeat, s->values, s->count);
+        qgc_str_add(p->out, "}\n");
+    }
+}
+
+static void print_inputs(printer *p) {
+    const qgc_graph *g = p->g;
+    qgc_str_add(p->out, "inputs: {");
+    for (size_t i = 0; i < g->n_inputs; i++)
+        qgc_str_printf(p->out, "%s%s: %s", i ? ", " : "", g->inputs[i]->name,
+                       qgc_shape_text(&g->inputs[i]->shape, p->scratch));
+    qgc_str_add(p->out, "}\n");
+}
+
+/* What any value of a declaration being read says of the whole, and what those read are tied to. */
+static void find_printed(printer *p) {
+    const qgc_graph *g = p->g;
+    p->weight_printed = qgc_arena_array(p->scratch, g->n_weights, sizeof *p->weight_printed);
+    p->state_printed = qgc_arena_array(p->scratch, g->n_states, sizeof *p->state_printed);
+    for (size_t i = 0; i < g->n_values; i++) {
+        const qgc_value *v = g->values[i];
+        if (p->used[i] && v->kind == QGC_WEIGHT)
+            p->weight_printed[v->decl] = true;
+        if (p->used[i] && v->kind == QGC_STATE)
+            p->state_printed[v->decl] = true;
+    }
+    for (size_t i = 0; i < g->n_weights; i++)
+        if (p->weight_printed[i] && g->weights[i].tied >= 0)
+            p->weight_printed[g->weights[i].tied] = true;
+}
+
+/* Nodes. */
+
+/* Node k of the first group of a run; of a run of several the second group tells what is carried. */
+static const char *input_name(printer *p, const print_run *run, int k, int i) {
+    const qgc_value *v = p->groups[run->first].nodes[k]->in[i];
+    if (run->n_groups > 1) {
+        const print_group *second = &p->groups[run->first + 1];
+        print_origin from = qgc_print_origin(p, run->first + 1, second->nodes[k]->in[i]);
+        if (from.kind == FROM_PREVIOUS)
+            return qgc_print_name(p, second->nodes[from.node]->out[from.out]);
+        if (from.kind == FROM_GROUP)
+            return qgc_print_name(p, v);
+    }
+    return qgc_print_reference(p, v, run);
+}
+
+static void print_node(printer *p, const print_run *run, int k) {
+    const qgc_node *n = p->groups[run->first].nodes[k];
+    const qgc_op_info *op = &qgc_ops[n->op];
+    qgc_str_printf(p->out, "- {op: %s, in: [", op->name);
+    for (int i = 0; i < n->n_in; i++)
+        qgc_str_printf(p->out, "%s%s", i ? ", " : "",
+                       n->repeat < 0 ? qgc_print_reference(p, n->in[i], NULL) : input_name(p, run, k, i));
+    qgc_str_add(p->out, "]");
+    for (int i = 0; op->attrs[i].name; i++) {
+        qgc_str_printf(p->out, ", %s: ", op->attrs[i].name);
+        if (op->attrs[i].choices[0])
+            add_text(p->out, op->attrs[i].choices[n->attr[i].choice]);
+        else
+            add_number(p->out, n->attr[i].number);
+    }
+    qgc_str_printf(p->out, ", out: %s", n->n_out > 1 ? "[" : "");
+    for (int i = 0; i < n->n_out; i++)
+        qgc_str_printf(p->out, "%s%s", i ? ", " : "", qgc_print_name(p, n->out[i]));
+    qgc_str_add(p->out, n->n_out > 1 ? "]}\n" : "}\n");
+}
+
+/* What the name of an output of the body means in the first turn, before the body makes it; NULL if it is
+ * not carried. A name that means something before the repeat has to be carried, or it would be taken. */
+static const qgc_value *start_of(const printer *p, const print_run *run, int node, int out,
+                                 const char *name) {
+    for (int i = 0; i < run->n_carries; i++)
+        if (run->carries[i].node == node && run->carries[i].out == out)
+            return run->carries[i].start;
+    return qgc_print_now(p, name);
+}
+
+static void print_carries(printer *p, const print_run *run) {
+    const print_group *group = &p->groups[run->first];
+    qgc_str names = qgc_str_new(p->scratch), starts = qgc_str_new(p->scratch);
+    int n = 0;
+    bool renamed = false;
+    for (int k = 0; k < group->n_nodes; k++)
+        for (int i = 0; i < group->nodes[k]->n_out; i++) {
+            const char *name = qgc_print_name(p, group->nodes[k]->out[i]);
+            const qgc_value *start = start_of(p, run, k, i, name);
+            if (!start)
+                continue;
+            const char *reference = qgc_print_reference(p, start, NULL);
+            renamed = renamed || strcmp(reference, name) != 0;
+            qgc_str_printf(&names, "%s%s", n ? ", " : "", name);
+            qgc_str_printf(&starts, "%s%s: %s", n++ ? ", " : "", name, reference);
+        }
+    if (renamed)
+        qgc_str_printf(p->out, ", carry: {%s}", starts.text);
+    else if (n)
+        qgc_str_printf(p->out, n > 1 ? ", carry: [%s]" : ", carry: %s", names.text);
+}
+
+static void start_carries(printer *p, const print_run *run) {
+    for (int i = 0; i < run->n_carries; i++) {
+        const print_carry *c = &run->carries[i];
+        const qgc_value *v = p->groups[run->first].nodes[c->node]->out[c->out];
+        qgc_print_set_now(p, qgc_print_name(p, v), c->start);
+    }
+}
+
+/* Behind a repeat a carried name means what the last turn made. */
+static void end_carries(printer *p, const print_run *run) {
+    const print_group *last = &p->groups[run->first + run->n_groups - 1];
+    for (int k = 0; k < last->n_nodes; k++)
+        for (int i = 0; i < last->nodes[k]->n_out; i++) {
+            const char *name = qgc_print_name(p, last->nodes[k]->out[i]);
+            if (qgc_print_now(p, name))
+                qgc_print_set_now(p, name, last->nodes[k]->out[i]);
+        }
+}
+
+static void print_repeat(printer *p, const print_run *run) {
+    const print_group *group = &p->groups[run->first];
+    qgc_str_printf(p->out, "  - repeat: {index: %s, ", p->g->repeats[group->repeat].index);
+    if (group->layer)
+        qgc_str_printf(p->out, "from: %d, ", group->layer);
+    qgc_str_printf(p->out, "count: %d", run->n_groups);
+    print_carries(p, run);
+    qgc_str_add(p->out, "}\n    body:\n");
+    start_carries(p, run);
+    for (int k = 0; k < group->n_nodes; k++) {
+        qgc_str_add(p->out, "      ");
+        print_node(p, run, k);
+        for (int turn = 0; turn < run->n_groups; turn++)
+            for (int i = 0; i < group->nodes[k]->n_out; i++)
+                qgc_print_made(p, p->groups[run->first + turn].nodes[k]->out[i]);
+    }
+    end_carries(p, run);
+}
+
+static void print_single_nodes(printer *p, const print_run *run) {
+    const print_group *group = &p->groups[run->first];
+    for (int k = 0; k < group->n_nodes; k++) {
+        qgc_str_add(p->out, "  ");
+        print_node(p, run, k);
+        for (int i = 0; i < group->nodes[k]->n_out; i++)
+            qgc_print_set_now(p, qgc_print_name(p, group->nodes[k]->out[i]), group->nodes[k]->out[i]);
+    }
+}
+
+static void print_outputs(printer *p) {
+    qgc_str_add(p->out, "outputs: [");
+    for (size_t i = 0; i < p->g->n_outputs; i++)
+        qgc_str_printf(p->out, "%s%s", i ? ", " : "", qgc_print_reference(p, p->g->outputs[i], NULL));
+    qgc_str_add(p->out, "]\n");
+}
+
+void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
+    qgc_arena *scratch = qgc_arena_new();
+    printer p = {.g = g,
+                 .scratch = scratch,
+                 .out = out,
+                 .taken = qgc_map_new(scratch),
+                 .now = qgc_map_new(scratch),
+                 .made = qgc_map_new(scratch)};
+    qgc_print_groups(&p);
+    qgc_print_classes(&p);
+    qgc_print_runs(&p);
+    find_printed(&p);
+    count_turns(&p);
+    qgc_print_names(&p);
+
+    qgc_str_add(out, "qgc: 1\nname: ");
+    add_text(out, g->name);
+    qgc_str_add(out, "\narch: ");
+    add_text(out, g->arch);
+    qgc_str_add(out, "\n");
+    print_params(&p);
+    print_weights(&p);
+    print_states(&p);
+    print_inputs(&p);
+    qgc_str_add(out, "graph:\n");
+    for (int i = 0; i < p.n_runs; i++)
+        if (p.groups[p.runs[i].first].repeat < 0)
+            print_single_nodes(&p, &p.runs[i]);
+        else
+            print_repeat(&p, &p.runs[i]);
+    print_outputs(&p);
+    qgc_arena_drop(scratch);
+}

@@ -1,0 +1,98 @@
+#ifndef QGC_GRAPH_PRINT_PARTS_H
+#define QGC_GRAPH_PRINT_PARTS_H
+
+#include "graph/base/map.h"
+#include "graph/base/str.h"
+#include "graph/graph.h"
+
+/* What the files of the YAML printer share; for graph/print*.c only.
+ *
+ *   print_roll.c    nodes -> groups of one layer -> runs of equal groups
+ *   print_names.c   names that the loader will understand
+ *   print.c         the text
+ *
+ * A group is a stretch of the list whose nodes stand in one turn of one repeat (or in none). A run is one
+ * or more groups, one behind the other, that differ in nothing but the turn: it becomes one `repeat`. */
+
+typedef struct {
+    const qgc_node **nodes;
+    int n_nodes, repeat, layer;
+} print_group;
+
+/* Where an input of a node comes from, seen from its group. */
+typedef enum {
+    FROM_TURN,     /* a weight or state of this turn */
+    FROM_GROUP,    /* made by node `node` of this group */
+    FROM_PREVIOUS, /* made by node `node` of the group before, which is the turn before */
+    FROM_OUTSIDE,  /* the same value in every turn */
+} print_origin_kind;
+
+typedef struct {
+    print_origin_kind kind;
+    int node, out;
+    const qgc_value *value; /* FROM_OUTSIDE */
+    int decl;               /* FROM_TURN */
+} print_origin;
+
+/* A value that each turn hands to the next, and what stands in for it in the first turn. */
+typedef struct {
+    int node, out;
+    const qgc_value *start;
+} print_carry;
+
+typedef struct {
+    int first, n_groups;
+    print_carry *carries;
+    int n_carries;
+} print_run;
+
+/* The results of one name in all turns of a repeat: they are one name of the file. */
+typedef struct {
+    const char *base; /* as the values are called */
+    const char *name; /* as the file calls them */
+    int repeat;       /* -1: a single value */
+} print_class;
+
+typedef struct {
+    const qgc_graph *g;
+    qgc_arena *scratch;
+    qgc_str *out;
+
+    print_group *groups;
+    int n_groups;
+    print_run *runs;
+    int n_runs;
+    int *group_of, *index_of; /* by node id: its group, and where it stands in it */
+
+    int *turns; /* by repeat: as many as are printed */
+
+    print_class *classes;
+    int n_classes;
+    int *class_of; /* by value id, -1 for values that no node makes */
+    bool *used;    /* by value id: read by a node */
+    bool *weight_printed, *state_printed;
+
+    const char **weight_names, **state_names;
+    qgc_map taken; /* names of inputs, weights, states, and single results */
+    qgc_map now; /* name to const qgc_value **: what it means outside of repeats, at this point of the text */
+    qgc_map made; /* (name, repeat, layer) to value, up to this point */
+} printer;
+
+/* print_roll.c. Names have to be classed before runs are made. */
+void qgc_print_groups(printer *p);
+void qgc_print_runs(printer *p);
+print_origin qgc_print_origin(const printer *p, int group, const qgc_value *v);
+
+/* print_names.c: classes, then their names; the name of a value as it has to be written for a reader who
+ * has read up to here. `run` is NULL outside of repeats. */
+void qgc_print_classes(printer *p);
+void qgc_print_names(printer *p);
+const char *qgc_print_name(const printer *p, const qgc_value *v);
+const char *qgc_print_reference(printer *p, const qgc_value *v, const print_run *run);
+/* Tells the names that the text has made this value of a repeat. */
+void qgc_print_made(printer *p, const qgc_value *v);
+/* What a name means outside of repeats, at this point of the text; NULL if nothing. */
+const qgc_value *qgc_print_now(const printer *p, const char *name);
+void qgc_print_set_now(printer *p, const char *name, const qgc_value *v);
+
+#endif

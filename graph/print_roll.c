@@ -1,0 +1,123 @@
+#include <string.h>
+
+#include "graph/print_parts.h"
+
+static bool same_place(const print_group *group, const qgc_node *n) {
+    return group->repeat == n->repeat && group->layer == n->layer;
+}
+
+void qgc_print_groups(printer *p) {
+    const qgc_graph *g = p->g;
+    const qgc_node **nodes = qgc_arena_array(p->scratch, g->n_nodes, sizeof *nodes);
+    p->groups = qgc_arena_array(p->scratch, g->n_nodes, sizeof *p->groups);
+    p->group_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->group_of);
+    p->index_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->index_of);
+    int i = 0;
+    for (const qgc_node *n = g->first; n; n = n->next, i++) {
+        nodes[i] = n;
+        if (p->n_groups == 0 || !same_place(&p->groups[p->n_groups - 1], n))
+            p->groups[p->n_groups++] =
+                (print_group){.nodes = &nodes[i], .repeat = n->repeat, .layer = n->layer};
+        print_group *group = &p->groups[p->n_groups - 1];
+        p->group_of[n->id] = p->n_groups - 1;
+        p->index_of[n->id] = group->n_nodes++;
+    }
+}
+
+print_origin qgc_print_origin(const printer *p, int group, const qgc_value *v) {
+    const print_group *here = &p->groups[group];
+    if (v->kind == QGC_RESULT) {
+        int maker = p->group_of[v->maker->id];
+        print_origin made = {.kind = FROM_GROUP, .node = p->index_of[v->maker->id], .out = v->out};
+        if (maker == group)
+            return made;
+        if (maker == group - 1 && p->groups[maker].repeat == here->repeat &&
+            p->groups[maker].layer == here->layer - 1) {
+            made.kind = FROM_PREVIOUS;
+            return made;
+        }
+    }
+    bool per_turn = v->kind == QGC_WEIGHT || v->kind == QGC_STATE;
+    if (per_turn && v->layer >= 0 && v->repeat == here->repeat && v->layer == here->layer)
+        return (print_origin){.kind = FROM_TURN, .decl = v->decl, .out = (int)v->kind};
+    return (print_origin){.kind = FROM_OUTSIDE, .value = v};
+}
+
+static bool same_origin(print_origin a, print_origin b) {
+    return a.kind == b.kind && a.node == b.node && a.out == b.out && a.value == b.value && a.decl == b.decl;
+}
+
+/* Op, attributes, arity and names of results; inputs are another matter. */
+static bool same_op(const printer *p, const qgc_node *a, const qgc_node *b) {
+    if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out)
+        return false;
+    for (int i = 0; i < a->n_out; i++)
+        if (p->class_of[a->out[i]->id] != p->class_of[b->out[i]->id])
+            return false;
+    const qgc_attr_spec *attrs = qgc_ops[a->op].attrs;
+    for (int i = 0; attrs[i].name; i++)
+        if (attrs[i].choices[0] ? a->attr[i].choice != b->attr[i].choice
+                                : memcmp(&a->attr[i].number, &b->attr[i].number, sizeof(double)) != 0)
+            return false;
+    return true;
+}
+
+/* Notes that the first turn reads `start` where later ones read what `o` of the turn before made. One
+ * carried value can start as one thing only. */
+static bool note_carry(printer *p, print_run *run, print_origin o, const qgc_value *start) {
+    for (int i = 0; i < run->n_carries; i++)
+        if (run->carries[i].node == o.node && run->carries[i].out == o.out)
+            return run->carries[i].start == start;
+    run->carries = qgc_arena_grow(p->scratch, run->carries, (size_t)run->n_carries, sizeof *run->carries);
+    run->carries[run->n_carries++] = (print_carry){o.node, o.out, start};
+    return true;
+}
+
+/* Does input i of node k fit, where `a` is the first group of the run and `b` the second? A value of the
+ * turn before can only be read as long as this turn has not made its own of that name. */
+static bool fits_first(printer *p, print_run *run, int k, const qgc_value *in_a, const qgc_value *in_b) {
+    int a = run->first, b = a + 1;
+    print_origin from_a = qgc_print_origin(p, a, in_a), from_b = qgc_print_origin(p, b, in_b);
+    bool outside_a = from_a.kind == FROM_OUTSIDE || from_a.kind == FROM_PREVIOUS;
+    switch (from_b.kind) {
+    case FROM_PREVIOUS:
+        return outside_a && k <= from_b.node && note_carry(p, run, from_b, in_a);
+    case FROM_OUTSIDE:
+        return outside_a && in_a == in_b;
+    case FROM_TURN:
+    case FROM_GROUP:
+        break;
+    }
+    return same_origin(from_a, from_b);
+}
+
+static bool continues(printer *p, print_run *run, int next) {
+    const print_group *last = &p->groups[next - 1], *group = &p->groups[next];
+    if (group->repeat < 0 || group->repeat != last->repeat || group->layer != last->layer + 1 ||
+        group->n_nodes != last->n_nodes)
+        return false;
+    bool second = run->n_groups == 1;
+    for (int k = 0; k < group->n_nodes; k++) {
+        const qgc_node *a = last->nodes[k], *b = group->nodes[k];
+        if (!same_op(p, a, b))
+            return false;
+        for (int i = 0; i < a->n_in; i++)
+            if (second ? !fits_first(p, run, k, a->in[i], b->in[i])
+                       : !same_origin(qgc_print_origin(p, next - 1, a->in[i]),
+                                      qgc_print_origin(p, next, b->in[i])))
+                return false;
+    }
+    return true;
+}
+
+void qgc_print_runs(printer *p) {
+    p->runs = qgc_arena_array(p->scratch, (size_t)p->n_groups, sizeof *p->runs);
+    for (int i = 0; i < p->n_groups;) {
+        print_run *run = &p->runs[p->n_runs++];
+        *run = (print_run){.first = i, .n_groups = 1};
+        while (++i < p->n_groups && continues(p, run, i))
+            run->n_groups++;
+        if (run->n_groups == 1)
+            run->n_carries = 0; /* noted before the second group turned out not to fit */
+    }
+}

@@ -1,0 +1,327 @@
+#include <string.h>
+
+#include "graph/load.h"
+#include "graph/print.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/diag_text.h"
+
+static int setup(void **state) {
+    *state = qgc_arena_new();
+    return 0;
+}
+
+static int teardown(void **state) {
+    qgc_arena_drop(*state);
+    return 0;
+}
+
+static qgc_graph *load_text(qgc_arena *a, const char *text) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *g;
+    if (qgc_graph_load_text(&g, "text", text, strlen(text), a, &d) != QGC_OK)
+        fail_msg("%s\nin:\n%s", diag_text(&d, a), text);
+    return g;
+}
+
+static qgc_graph *load_file(qgc_arena *a, const char *path) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *g;
+    if (qgc_graph_load(&g, path, a, &d) != QGC_OK)
+        fail_msg("%s", diag_text(&d, a));
+    return g;
+}
+
+static const char *print(qgc_arena *a, const qgc_graph *g) {
+    qgc_str text = qgc_str_new(a);
+    qgc_graph_print_yaml(g, &text);
+    return text.text;
+}
+
+/* Pairs of values found so far: other[a->id] is the one of the second graph. */
+static void check_same_value(const qgc_value **other, const qgc_value *a, const qgc_value *b) {
+    if (!other[a->id]) {
+        assert_int_equal(a->kind, b->kind);
+        assert_int_equal(a->layer, b->layer);
+        assert_int_equal(a->dtype, b->dtype);
+        assert_true(qgc_shape_equal(&a->shape, &b->shape));
+        other[a->id] = b;
+    }
+    assert_ptr_equal(other[a->id], b);
+}
+
+static void check_isomorphic(qgc_arena *arena, const qgc_graph *a, const qgc_graph *b) {
+    const qgc_value **other = qgc_arena_array(arena, a->n_values, sizeof(qgc_value *));
+    assert_int_equal(a->n_nodes, b->n_nodes);
+    const qgc_node *n = a->first, *m = b->first;
+    for (; n && m; n = n->next, m = m->next) {
+        assert_int_equal(n->op, m->op);
+        assert_int_equal(n->layer, m->layer);
+        assert_int_equal(n->repeat < 0, m->repeat < 0);
+        assert_memory_equal(n->attr, m->attr, sizeof n->attr);
+        assert_int_equal(n->n_in, m->n_in);
+        assert_int_equal(n->n_out, m->n_out);
+        for (int i = 0; i < n->n_in; i++)
+            check_same_value(other, n->in[i], m->in[i]);
+        for (int i = 0; i < n->n_out; i++)
+            check_same_value(other, n->out[i], m->out[i]);
+    }
+    assert_int_equal(a->n_outputs, b->n_outputs);
+    for (size_t i = 0; i < a->n_outputs; i++)
+        check_same_value(other, a->outputs[i], b->outputs[i]);
+}
+
+/* Prints, reads, compares, prints again; gives the text. */
+static const char *round_trip(qgc_arena *a, const qgc_graph *g) {
+    const char *text = print(a, g);
+    const qgc_graph *again = load_text(a, text);
+    check_isomorphic(a, g, again);
+    assert_string_equal(print(a, again), text);
+    return text;
+}
+
+/* The part of a printed graph between `graph:` and `outputs:`. */
+static const char *nodes_of(qgc_arena *a, const char *text) {
+    const char *from = strstr(text, "graph:\n") + 7;
+    return qgc_arena_strndup(a, from, (size_t)(strstr(from, "outputs:") - from));
+}
+
+static void round_trips_every_model(void **state) {
+    static const char *const paths[] = {"models/qwen2.5-0.5b.yaml", "models/qwen2.5-1.5b.yaml",
+                                        "models/qwen2.5-3b.yaml", "models/qwen2.5-7b.yaml",
+                                        "models/tiny/tiny.yaml"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        round_trip(*state, load_file(*state, paths[i]));
+}
+
+static void writes_numbers_in_full(void **state) {
+    const char *text = round_trip(*state, load_file(*state, "models/qwen2.5-0.5b.yaml"));
+    assert_non_null(
+        strstr(text, "wk: {per: l, shape: [128, 896], dtype: bf16, gguf: \"blk.{l}.attn_k.weight\""));
+    assert_non_null(strstr(text, "rope_base: {gguf: qwen2.rope.freq_base, hf: [rope_theta, "
+                                 "rope_parameters.rope_theta], value: 1000000}"));
+    assert_non_null(strstr(text, "  - repeat: {index: l, count: 24, carry: x}\n"));
+    assert_non_null(strstr(text, "scale: 0.125, out: a}"));
+    assert_non_null(strstr(text, "tied: embed}"));
+}
+
+/* Six layers of x + silu(norm(x)), small enough to read. */
+#define SMALL                                                             \
+    "qgc: 1\nname: small\narch: none\nparams: {layers: 6}\n"              \
+    "weights:\n  embed: {shape: [16, 8]}\n  norm: {per: l, shape: [8]}\n" \
+    "inputs: {tokens: [T]}\ngraph:\n"                                     \
+    "  - {op: embedding, in: [tokens, embed], out: x}\n"
+#define BODY                                                       \
+    "  - repeat: {index: l, count: layers, carry: x}\n    body:\n" \
+    "      - {op: rms_norm, in: [x, norm], eps: 1e-5, out: h}\n"   \
+    "      - {op: silu, in: [h], out: s}\n"                        \
+    "      - {op: add, in: [x, s], out: x}\n"
+
+static qgc_node *node_of(qgc_graph *g, qgc_op op, int layer) {
+    for (qgc_node *n = g->first; n; n = n->next)
+        if (n->op == op && n->layer == layer)
+            return n;
+    fail_msg("no such node");
+    return NULL;
+}
+
+static void splits_a_repeat_where_a_layer_differs(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    node_of(g, QGC_OP_RMS_NORM, 2)->attr[0].number = 1e-6;
+    assert_string_equal(nodes_of(*state, round_trip(*state, g)),
+                        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                        "  - repeat: {index: l, count: 2, carry: x}\n    body:\n"
+                        "      - {op: rms_norm, in: [x, norm], eps: 1e-05, out: h}\n"
+                        "      - {op: silu, in: [h], out: s}\n"
+                        "      - {op: add, in: [x, s], out: x}\n"
+                        "  - repeat: {index: l, from: 2, count: 1, carry: x}\n    body:\n"
+                        "      - {op: rms_norm, in: [x, norm], eps: 1e-06, out: h}\n"
+                        "      - {op: silu, in: [h], out: s}\n"
+                        "      - {op: add, in: [x, s], out: x}\n"
+                        "  - repeat: {index: l, from: 3, count: 3, carry: x}\n    body:\n"
+                        "      - {op: rms_norm, in: [x, norm], eps: 1e-05, out: h}\n"
+                        "      - {op: silu, in: [h], out: s}\n"
+                        "      - {op: add, in: [x, s], out: x}\n");
+}
+
+static void names_turns_of_other_layers(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_node *norm = node_of(g, QGC_OP_RMS_NORM, 4), *add = node_of(g, QGC_OP_ADD, 5);
+    norm->in[1] = node_of(g, QGC_OP_RMS_NORM, 1)->in[1];
+    add->in[1] = node_of(g, QGC_OP_SILU, 3)->out[0];
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "{op: rms_norm, in: [x, \"norm[1]\"], eps: 1e-05, out: h}"));
+    assert_non_null(strstr(text, "{op: add, in: [x, \"s[3]\"], out: x}"));
+}
+
+static void reads_turns_by_name_outside_of_repeats(void **state) {
+    qgc_graph *g =
+        load_text(*state, SMALL BODY "  - {op: add, in: [x, \"s[2]\"], out: y}\n"
+                                     "  - {op: rms_norm, in: [y, \"norm[5]\"], eps: 1e-6, out: z}\n"
+                                     "outputs: [z]\n");
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "{op: add, in: [x, \"s[2]\"], out: y}"));
+    assert_non_null(strstr(text, "{op: rms_norm, in: [y, \"norm[5]\"], eps: 1e-06, out: z}"));
+}
+
+static void renames_what_the_carried_name_would_hide(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [y]\n");
+    g->last->in[0] = g->first->out[0]; /* the embedding, whose name the repeat took over */
+    assert_string_equal(nodes_of(*state, round_trip(*state, g)),
+                        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                        "  - repeat: {index: l, count: 6, carry: {x_2: x}}\n    body:\n"
+                        "      - {op: rms_norm, in: [x_2, norm], eps: 1e-05, out: h}\n"
+                        "      - {op: silu, in: [h], out: s}\n"
+                        "      - {op: add, in: [x_2, s], out: x_2}\n"
+                        "  - {op: silu, in: [x], out: y}\n");
+}
+
+static void keeps_a_carried_value_that_starts_under_another_name(void **state) {
+    qgc_graph *g =
+        load_text(*state, SMALL "  - {op: silu, in: [x], out: start}\n"
+                                "  - repeat: {index: l, count: layers, carry: {y: start}}\n    body:\n"
+                                "      - {op: rms_norm, in: [y, norm], eps: 1, out: h}\n"
+                                "      - {op: add, in: [h, x], out: y}\n"
+                                "outputs: [y]\n");
+    assert_int_equal(g->n_nodes, 2 + 12);
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "  - repeat: {index: l, count: 6, carry: {y: start}}\n"));
+}
+
+static void keeps_two_repeats_apart(void **state) {
+    qgc_graph *g = load_text(
+        *state, "qgc: 1\nname: two\narch: none\n"
+                "weights:\n  embed: {shape: [16, 8]}\n  a: {per: l, shape: [8]}\n  b: {per: m, shape: [8]}\n"
+                "inputs: {tokens: [T]}\ngraph:\n"
+                "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                "  - repeat: {index: l, count: 3, carry: x}\n    body:\n"
+                "      - {op: rms_norm, in: [x, a], eps: 1, out: h}\n"
+                "      - {op: add, in: [x, h], out: x}\n"
+                "  - repeat: {index: m, count: 2, carry: x}\n    body:\n"
+                "      - {op: rms_norm, in: [x, b], eps: 1, out: h}\n"
+                "      - {op: mul, in: [x, h], out: x}\n"
+                "  - {op: add, in: [x, \"h[l=1]\"], out: y}\n"
+                "  - {op: add, in: [y, \"h[m=1]\"], out: z}\n"
+                "  - {op: add, in: [z, \"x[l=2]\"], out: end}\n"
+                "outputs: [end]\n");
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "{op: add, in: [x, \"h[l=1]\"], out: y}"));
+    assert_non_null(strstr(text, "{op: add, in: [z, \"x[2]\"], out: end}")); /* m has no turn 2 */
+}
+
+static void numbers_names_that_a_pass_made_twice(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    for (int layer = 0; layer < 6; layer++) {
+        qgc_node *silu = node_of(g, QGC_OP_SILU, layer);
+        silu->out[0]->name = "h"; /* as the norm before it */
+    }
+    g->first->out[0]->name = "embed"; /* as the weight */
+    const char *text = round_trip(*state, g);
+    assert_string_equal(nodes_of(*state, text),
+                        "  - {op: embedding, in: [tokens, embed], out: embed_2}\n"
+                        "  - repeat: {index: l, count: 6, carry: {x: embed_2}}\n    body:\n"
+                        "      - {op: rms_norm, in: [x, norm], eps: 1e-05, out: h}\n"
+                        "      - {op: silu, in: [h], out: h_2}\n"
+                        "      - {op: add, in: [x, h_2], out: x}\n");
+}
+
+static void makes_names_legal(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [x]\n");
+    g->last->out[0]->name = "3 x.y";
+    assert_non_null(strstr(round_trip(*state, g), "out: _3_x_y}"));
+    g->last->out[0]->name = "ctx";
+    assert_non_null(strstr(round_trip(*state, g), "out: _ctx}"));
+}
+
+static void leaves_out_what_nothing_reads(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    for (int layer = 0; layer < 6; layer++) {
+        qgc_node *norm = node_of(g, QGC_OP_RMS_NORM, layer);
+        node_of(g, QGC_OP_SILU, layer)->in[0] = norm->in[0];
+        qgc_graph_remove(g, norm);
+    }
+    const char *text = round_trip(*state, g);
+    assert_null(strstr(text, "norm"));
+}
+
+static void keeps_a_count_that_the_repeats_do_not_tell(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    g->outputs[0] = node_of(g, QGC_OP_ADD, 3)->out[0]; /* so that the last two turns can go */
+    for (int layer = 4; layer < 6; layer++) {
+        qgc_graph_remove(g, node_of(g, QGC_OP_RMS_NORM, layer));
+        qgc_graph_remove(g, node_of(g, QGC_OP_SILU, layer));
+        qgc_graph_remove(g, node_of(g, QGC_OP_ADD, layer));
+    }
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "norm: {per: l, count: 6, shape: [8], dtype: f32}"));
+    assert_non_null(strstr(text, "count: 4, carry: x}"));
+}
+
+static void writes_a_dtype_for_each_layer_where_they_differ(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    g->weights[1].values[2]->dtype = QGC_F16;
+    assert_non_null(strstr(round_trip(*state, g), "dtype: [f32, f32, f16, f32, f32, f32]}"));
+}
+
+static void carries_several_values(void **state) {
+    qgc_graph *g =
+        load_text(*state, SMALL "  - repeat: {index: l, count: layers, carry: {x: x, y: x}}\n    body:\n"
+                                "      - {op: rms_norm, in: [x, norm], eps: 1, out: n}\n"
+                                "      - {op: add, in: [n, y], out: x}\n"
+                                "      - {op: silu, in: [n], out: y}\n"
+                                "  - {op: mul, in: [x, y], out: z}\n"
+                                "outputs: [z]\n");
+    assert_non_null(strstr(round_trip(*state, g), "count: 6, carry: {x: x, y: x}}\n"));
+}
+
+/* A turn that reads the old x behind its own x can't be said in a repeat: the turns are named. */
+static void unrolls_what_a_repeat_cannot_say(void **state) {
+    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    for (int layer = 1; layer < 6; layer++) {
+        qgc_node *add = node_of(g, QGC_OP_ADD, layer),
+                 *late = qgc_graph_node(g, QGC_OP_ADD, add->next, add->at);
+        late->repeat = add->repeat;
+        late->layer = layer;
+        late->n_in = 2;
+        late->in[0] = add->out[0];
+        late->in[1] = node_of(g, QGC_OP_ADD, layer - 1)->out[0];
+        qgc_node_output(g, late, "late")->shape = add->out[0]->shape;
+    }
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "  - repeat: {index: l, from: 3, count: 1, carry: x}\n"));
+    assert_non_null(strstr(text, "      - {op: add, in: [x, \"x[2]\"], out: late}\n"));
+}
+
+static void draws_clusters_for_layers(void **state) {
+    const qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_str text = qgc_str_new(*state);
+    qgc_graph_print_dot(g, &text);
+    assert_memory_equal(text.text, "digraph \"small\" {\n", 18);
+    assert_non_null(strstr(text.text, "  n0 [label=\"embedding\\nembed [16, 8] bf16\"];\n"));
+    assert_non_null(strstr(text.text, "  subgraph cluster_0_3 { label=\"l = 3\";\n"));
+    assert_non_null(strstr(text.text, "  n1 -> n2 [label=\"h[0] [T, 8]\"];\n"));
+    assert_non_null(strstr(text.text, "  v0 [shape=ellipse, label=\"tokens [T]\"];\n"));
+    assert_non_null(strstr(text.text, "-> out0 [label=\"x[5] [T, 8]\"];\n"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(round_trips_every_model, setup, teardown),
+        cmocka_unit_test_setup_teardown(writes_numbers_in_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(splits_a_repeat_where_a_layer_differs, setup, teardown),
+        cmocka_unit_test_setup_teardown(names_turns_of_other_layers, setup, teardown),
+        cmocka_unit_test_setup_teardown(reads_turns_by_name_outside_of_repeats, setup, teardown),
+        cmocka_unit_test_setup_teardown(renames_what_the_carried_name_would_hide, setup, teardown),
+        cmocka_unit_test_setup_teardown(keeps_a_carried_value_that_starts_under_another_name, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(keeps_two_repeats_apart, setup, teardown),
+        cmocka_unit_test_setup_teardown(numbers_names_that_a_pass_made_twice, setup, teardown),
+        cmocka_unit_test_setup_teardown(makes_names_legal, setup, teardown),
+        cmocka_unit_test_setup_teardown(leaves_out_what_nothing_reads, setup, teardown),
+        cmocka_unit_test_setup_teardown(keeps_a_count_that_the_repeats_do_not_tell, setup, teardown),
+        cmocka_unit_test_setup_teardown(writes_a_dtype_for_each_layer_where_they_differ, setup, teardown),
+        cmocka_unit_test_setup_teardown(carries_several_values, setup, teardown),
+        cmocka_unit_test_setup_teardown(unrolls_what_a_repeat_cannot_say, setup, teardown),
+        cmocka_unit_test_setup_teardown(draws_clusters_for_layers, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
