@@ -236,6 +236,7 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->graph);
     visit_text(s, &p->source);
     visit_text(s, &p->compiler);
+    visit_text(s, &p->weights_path);
     visit_i64(s, &p->vocab);
     visit_i64(s, &p->max_positions);
     visit_i64(s, &p->chunk);
