@@ -30,17 +30,24 @@ static qgc_status parse(json_t **out, const qgc_source *s, qgc_diag *d) {
     return QGC_OK;
 }
 
+enum { MOST_SHOWN = 80 };
+
+static int add_shown(const char *text, size_t bytes, void *out) {
+    qgc_str *s = out;
+    size_t room = s->bytes < MOST_SHOWN ? MOST_SHOWN - s->bytes : 0;
+    qgc_str_add_bytes(s, text, bytes < room ? bytes : room);
+    if (bytes > room && s->bytes <= MOST_SHOWN)
+        qgc_str_add(s, "...");
+    return 0;
+}
+
 /* A value in a few words, for errors. */
 static const char *shown(qgc_diag *d, const json_t *value) {
-    enum { MOST = 80 };
-    char text[MOST + 1];
+    qgc_str s = qgc_str_new(d->arena);
     if (!value)
         return "nothing";
-    size_t n = json_dumpb(value, text, MOST, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT);
-    if (n == 0)
-        return "something else";
-    const char *copy = qgc_arena_strndup(d->arena, text, n < MOST ? n : MOST);
-    return n > MOST ? qgc_arena_printf(d->arena, "%s...", copy) : copy;
+    json_dump_callback(value, add_shown, &s, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT);
+    return s.text;
 }
 
 /* What every check needs for its error. */

@@ -32,7 +32,7 @@ static int setup(void **state) {
     f->arena = arena;
     f->diag = qgc_diag_new(arena);
     f->json = golden(f, "tokenizer.json");
-    return qgc_tokenizer_open_json(&f->t, GOLDEN "tokenizer.json", &f->diag);
+    return (int)qgc_tokenizer_open_json(&f->t, GOLDEN "tokenizer.json", &f->diag);
 }
 
 static int teardown(void **state) {
@@ -167,7 +167,7 @@ static const struct {
      "normalizer of the tokenizer is null, only {\"type\":\"NFC\"} is supported"},
     {"|\\\\p{N}|", "|\\\\p{N}{1,3}|",
      "pre-tokenizer pattern of the tokenizer is \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
-     "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s..., only that of qwen2 is supported"},
+     "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\..., only that of qwen2 is supported"},
     {"\"Isolated\"", "\"Removed\"",
      "split behavior of the tokenizer is \"Removed\", only \"Isolated\" is supported"},
     {"\"invert\":false", "\"invert\":true",
