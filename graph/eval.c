@@ -259,9 +259,12 @@ qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t 
     if (n < 1 || n > e->max_tokens)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a step of %lld tokens is not within 1 to %lld",
                         (long long)n, (long long)e->max_tokens);
-    if (first < 0 || first > e->sizes.ctx - n)
-        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "positions %lld to %lld run past the context of %lld",
-                        (long long)first, (long long)(first + n - 1), (long long)e->sizes.ctx);
+    if (first < 0)
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "position %lld is below 0", (long long)first);
+    if (first > e->sizes.ctx - n)
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                        "a step of %lld tokens at position %lld runs past the context of %lld", (long long)n,
+                        (long long)first, (long long)e->sizes.ctx);
     qgc_sizes sizes = {n, all_rows ? n : 1, e->sizes.ctx};
     bool same = sizes.tokens == e->sizes.tokens && sizes.rows == e->sizes.rows;
     e->sizes = sizes;

@@ -46,8 +46,8 @@ void qgc_eval_keep_outputs_only(qgc_eval *e);
 /* Runs the graph over n tokens at positions first, first + 1, ...; with all_rows logits are computed for
  * every token, else for the last. Errors (place unknown): n is not within 1..max_tokens, a token is outside
  * of the embedding, the positions run past ctx. */
-QGC_MUST_USE qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows,
-                                      qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first,
+                                      bool all_rows, qgc_diag *d);
 
 /* What the last step computed: an output of the graph by its name, or any value (results live in the
  * evaluator until the next step). `*elems` is its size. The caller knows from v->dtype what it points to; a

@@ -90,9 +90,13 @@ static qgc_value *named(qgc_value *const *values, size_t n, const char *name) {
     return NULL;
 }
 
-qgc_value *qgc_graph_input(const qgc_graph *g, const char *name) { return named(g->inputs, g->n_inputs, name); }
+qgc_value *qgc_graph_input(const qgc_graph *g, const char *name) {
+    return named(g->inputs, g->n_inputs, name);
+}
 
-qgc_value *qgc_graph_output(const qgc_graph *g, const char *name) { return named(g->outputs, g->n_outputs, name); }
+qgc_value *qgc_graph_output(const qgc_graph *g, const char *name) {
+    return named(g->outputs, g->n_outputs, name);
+}
 
 const char *qgc_value_label(const qgc_value *v, qgc_arena *a) {
     return v->layer < 0 ? v->name : qgc_arena_printf(a, "%s[%d]", v->name, v->layer);

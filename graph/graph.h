@@ -45,12 +45,12 @@ typedef enum { QGC_INPUT, QGC_WEIGHT, QGC_STATE, QGC_RESULT } qgc_value_kind;
 typedef struct {
     const char *name;
     qgc_loc at;
-    int repeat;        /* index of the repeat block it is there for, or -1 for one of its kind */
-    const char *index; /* the `per` name, NULL for one of its kind */
-    int count;         /* how many: turns of the repeat, or 1 */
-    const char *gguf;  /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
-    const char *hf;    /* tensor name in safetensors, likewise */
-    int tied;          /* index of the weight whose tensor stands in where the file has none, or -1 */
+    int repeat;         /* index of the repeat block it is there for, or -1 for one of its kind */
+    const char *index;  /* the `per` name, NULL for one of its kind */
+    int count;          /* how many: turns of the repeat, or 1 */
+    const char *gguf;   /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
+    const char *hf;     /* tensor name in safetensors, likewise */
+    int tied;           /* index of the weight whose tensor stands in where the file has none, or -1 */
     qgc_value **values; /* [count] */
 } qgc_weight_decl;
 
@@ -166,10 +166,7 @@ const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a);
 /* Product of the dimensions from `first` on, which must be numbers. */
 int64_t qgc_shape_elems_from(const qgc_shape *s, int first);
 
-/* The number `T`, `R` or `ctx` stands for in a run, to turn dimensions into counts. */
-typedef struct {
-    int64_t tokens, rows, ctx;
-} qgc_sizes;
+/* Turns dimensions into counts. */
 int64_t qgc_dim_size(int64_t dim, const qgc_sizes *sizes);
 int64_t qgc_shape_elems(const qgc_shape *s, const qgc_sizes *sizes);
 

@@ -3,28 +3,36 @@
 #include <assert.h>
 #include <string.h>
 
-#define OP(tag, name, min_in, max_in, n_out, signature, attrs, function, traits, summary)                              \
-    qgc_infer_fn infer_##function;                                                                                     \
+#define OP(tag, name, min_in, max_in, n_out, signature, attrs, function, traits, summary) \
+    qgc_infer_fn infer_##function;                                                        \
     qgc_ref_fn ref_##function;
 #include "graph/ops.def"
 #undef OP
 
-#define NUMBER(attr_name) {.name = attr_name}
-#define CHOICE(attr_name, ...) {.name = attr_name, .choices = {__VA_ARGS__}}
-#define ATTRS(...) {__VA_ARGS__}
-#define NO_ATTRS {{0}}
+#define NUMBER(attr_name) \
+    { .name = attr_name }
+#define CHOICE(attr_name, ...)                        \
+    {                                                 \
+        .name = attr_name, .choices = { __VA_ARGS__ } \
+    }
+#define ATTRS(...) \
+    { __VA_ARGS__ }
+#define NO_ATTRS \
+    {            \
+        { 0 }    \
+    }
 
 const qgc_op_info qgc_ops[QGC_N_OPS] = {
-#define OP(tag, yaml_name, min_in, max_in, n_out, inputs, attributes, function, op_traits, what)                       \
-    [QGC_OP_##tag] = {.name = yaml_name,                                                                               \
-                      .min_inputs = min_in,                                                                            \
-                      .max_inputs = max_in,                                                                            \
-                      .n_outputs = n_out,                                                                              \
-                      .traits = op_traits,                                                                             \
-                      .signature = inputs,                                                                             \
-                      .summary = what,                                                                                 \
-                      .attrs = attributes,                                                                             \
-                      .infer = infer_##function,                                                                       \
+#define OP(tag, yaml_name, min_in, max_in, n_out, inputs, attributes, function, op_traits, what) \
+    [QGC_OP_##tag] = {.name = yaml_name,                                                         \
+                      .min_inputs = min_in,                                                      \
+                      .max_inputs = max_in,                                                      \
+                      .n_outputs = n_out,                                                        \
+                      .traits = op_traits,                                                       \
+                      .signature = inputs,                                                       \
+                      .summary = what,                                                           \
+                      .attrs = attributes,                                                       \
+                      .infer = infer_##function,                                                 \
                       .ref = ref_##function},
 #include "graph/ops.def"
 #undef OP

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "graph/base/simd.h"
 #include "graph/ops.h"
 
@@ -109,6 +111,31 @@ static inline void dot_2x4(const float *w, int64_t stride, const float *x, int64
     y[3] += b3;
 }
 
+static inline float bf16_at(const char *row, int64_t i) {
+    uint16_t h;
+    memcpy(&h, row + 2 * i, sizeof h);
+    return qgc_bf16_to_f32(h);
+}
+
+/* dot_1x4 with rows of bf16 as they are stored: for a single token, widening them to memory first would take
+ * longer than the sums. */
+QGC_CLONES
+static void dot_1x4_bf16(const char *w, size_t row_bytes, const float *x, int64_t n, float *y) {
+    const char *w0 = w, *w1 = w + row_bytes, *w2 = w + 2 * row_bytes, *w3 = w + 3 * row_bytes;
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+    for (int64_t i = 0; i < n; i++) {
+        s0 += bf16_at(w0, i) * x[i];
+        s1 += bf16_at(w1, i) * x[i];
+        s2 += bf16_at(w2, i) * x[i];
+        s3 += bf16_at(w3, i) * x[i];
+    }
+    y[0] += s0;
+    y[1] += s1;
+    y[2] += s2;
+    y[3] += s3;
+}
+
 static inline float dot_1x1(const float *w, const float *x, int64_t n) {
     float s = 0;
 #pragma omp simd reduction(+ : s)
@@ -149,6 +176,12 @@ static void linear_blocks(void *context, size_t first, size_t last) {
         start_with_bias(l, row, rows);
         for (int64_t column = 0; column < l->in; column += TILE_ELEMS) {
             int64_t n = l->in - column < TILE_ELEMS ? l->in - column : TILE_ELEMS;
+            if (l->dtype == QGC_BF16 && l->tokens == 1 && rows == TILE_ROWS) {
+                for (int64_t r = 0; r < rows; r += 4)
+                    dot_1x4_bf16(l->w + (size_t)(row + r) * l->row_bytes + 2 * (size_t)column, l->row_bytes,
+                                 l->x + column, n, l->y + row + r);
+                continue;
+            }
             for (int64_t r = 0; r < rows; r++)
                 qgc_to_f32(l->dtype,
                            l->w + (size_t)(row + r) * l->row_bytes + qgc_dtype_bytes(l->dtype, column),

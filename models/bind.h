@@ -41,7 +41,7 @@ typedef struct {
  * names a key for this format; a tensor that is missing, has another shape, or is not named for this
  * format; tensors left over, which are listed (at most ten, and the count). A tied weight that the file
  * has is taken from the file. */
-QGC_MUST_USE qgc_status qgc_bind(const qgc_weights *w, const qgc_bind_request *request, const qgc_tensor **found,
-                                 qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_bind(const qgc_weights *w, const qgc_bind_request *request,
+                                 const qgc_tensor **found, qgc_diag *d);
 
 #endif

@@ -11,8 +11,9 @@ typedef struct {
 } qgc_message;
 
 typedef struct {
-    const char *family;         /* "chatml" */
-    const char *default_system; /* what the file's template puts first when there is no system message, or NULL */
+    const char *family; /* "chatml" */
+    const char
+        *default_system; /* what the file's template puts first when there is no system message, or NULL */
 } qgc_chat;
 
 /* Recognises the template. The texts in `out` live as long as t. Errors: no template in the file, or one of
@@ -25,9 +26,11 @@ QGC_MUST_USE qgc_status qgc_chat_encode_message(const qgc_chat *c, qgc_tokenizer
                                                 bool is_first, qgc_tokens *out, qgc_diag *d);
 
 /* Appends what stands before the assistant's answer ("<|im_start|>assistant\n"). */
-QGC_MUST_USE qgc_status qgc_chat_encode_prompt(const qgc_chat *c, qgc_tokenizer *t, qgc_tokens *out, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_chat_encode_prompt(const qgc_chat *c, qgc_tokenizer *t, qgc_tokens *out,
+                                               qgc_diag *d);
 
 /* Appends what stands between an answer that ended with its EOS token and the next message ("\n"). */
-QGC_MUST_USE qgc_status qgc_chat_encode_end(const qgc_chat *c, qgc_tokenizer *t, qgc_tokens *out, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_chat_encode_end(const qgc_chat *c, qgc_tokenizer *t, qgc_tokens *out,
+                                            qgc_diag *d);
 
 #endif

@@ -53,7 +53,8 @@ const char *qgc_weights_string(const qgc_weights *w, const char *key);
 /* Arrays of a GGUF (the tokenizer's tables). Length 0 where the key is missing or no array. Strings are not
  * ended by a zero byte. False where i is out of range or the elements are of another kind. */
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key);
-bool qgc_weights_array_string(const qgc_weights *w, const char *key, size_t i, const char **text, size_t *bytes);
+bool qgc_weights_array_string(const qgc_weights *w, const char *key, size_t i, const char **text,
+                              size_t *bytes);
 bool qgc_weights_array_number(const qgc_weights *w, const char *key, size_t i, double *out);
 
 #endif

@@ -33,7 +33,9 @@ static void *must_calloc(size_t bytes) {
     return p;
 }
 
-qgc_arena *qgc_arena_new(void) { return must_calloc(sizeof(qgc_arena)); }
+qgc_arena *qgc_arena_new(void) {
+    return must_calloc(sizeof(qgc_arena));
+}
 
 void qgc_arena_drop(qgc_arena *a) {
     if (!a)
@@ -113,7 +115,9 @@ char *qgc_arena_strndup(qgc_arena *a, const char *text, size_t bytes) {
     return copy;
 }
 
-char *qgc_arena_strdup(qgc_arena *a, const char *text) { return qgc_arena_strndup(a, text, strlen(text)); }
+char *qgc_arena_strdup(qgc_arena *a, const char *text) {
+    return qgc_arena_strndup(a, text, strlen(text));
+}
 
 char *qgc_arena_printf(qgc_arena *a, const char *format, ...) {
     va_list args, again;
@@ -128,4 +132,6 @@ char *qgc_arena_printf(qgc_arena *a, const char *format, ...) {
     return text;
 }
 
-size_t qgc_arena_bytes(const qgc_arena *a) { return a->bytes; }
+size_t qgc_arena_bytes(const qgc_arena *a) {
+    return a->bytes;
+}

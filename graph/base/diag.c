@@ -12,9 +12,12 @@ struct qgc_diag_line {
     const char *text;
 };
 
-qgc_diag qgc_diag_new(qgc_arena *arena) { return (qgc_diag){.arena = arena}; }
+qgc_diag qgc_diag_new(qgc_arena *arena) {
+    return (qgc_diag){.arena = arena};
+}
 
-static char *format_text(qgc_arena *a, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static char *format_text(qgc_arena *a, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
 
 static char *format_text(qgc_arena *a, const char *format, va_list args) {
     va_list again;
@@ -82,6 +85,16 @@ void qgc_hint(qgc_diag *d, const char *format, ...) {
     va_end(args);
 }
 
+qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other) {
+    if (d->status != QGC_OK)
+        return d->status;
+    for (const struct qgc_diag_line *l = other->lines; l; l = l->next)
+        append(d, new_line(d, l->kind, l->at, qgc_arena_strdup(d->arena, l->text)));
+    if (other->hint)
+        d->hint = qgc_arena_strdup(d->arena, other->hint);
+    return d->status = other->status;
+}
+
 /* Quotes line `at.line` of the source with a caret under column `at.col`. Tabs stay tabs in the caret line,
  * so that the caret stands right however wide they are; other control bytes are shown as '?'. */
 static void print_quote(qgc_loc at, FILE *out) {
@@ -129,7 +142,8 @@ static void print_place(qgc_loc at, FILE *out) {
 }
 
 void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour) {
-    const char *red = colour ? "\033[1;31m" : "", *cyan = colour ? "\033[36m" : "", *off = colour ? "\033[0m" : "";
+    const char *red = colour ? "\033[1;31m" : "", *cyan = colour ? "\033[36m" : "",
+               *off = colour ? "\033[0m" : "";
     bool hint_printed = false;
     for (const struct qgc_diag_line *l = d->lines; l; l = l->next) {
         if (l->kind == LINE_WHILE && !hint_printed && d->hint) {
@@ -159,4 +173,6 @@ void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour) {
         fprintf(out, "  %shint%s: %s\n", cyan, off, d->hint);
 }
 
-const char *qgc_diag_message(const qgc_diag *d) { return d->lines ? d->lines->text : ""; }
+const char *qgc_diag_message(const qgc_diag *d) {
+    return d->lines ? d->lines->text : "";
+}

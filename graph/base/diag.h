@@ -63,6 +63,10 @@ qgc_status qgc_fail(qgc_diag *d, qgc_status status, qgc_loc at, const char *form
 void qgc_note(qgc_diag *d, qgc_loc at, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void qgc_hint(qgc_diag *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Takes over the error of `other` with all its texts, which are copied into d's arena; `other` and its arena may go
+ * afterwards. For work done elsewhere, on a thread of its own say. Returns its status. */
+qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other);
+
 /* Prints the error as `file:line:col: error: ...` with the line of the source and a caret, its notes, the
  * hint and the frames. Prints nothing if there is no error. */
 void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour);
@@ -71,11 +75,11 @@ void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour);
 const char *qgc_diag_message(const qgc_diag *d);
 
 /* Passes an error up. */
-#define QGC_TRY(call)                                                                                                  \
-    do {                                                                                                               \
-        qgc_status qgc_try_status = (call);                                                                            \
-        if (qgc_try_status != QGC_OK)                                                                                  \
-            return qgc_try_status;                                                                                     \
+#define QGC_TRY(call)                       \
+    do {                                    \
+        qgc_status qgc_try_status = (call); \
+        if (qgc_try_status != QGC_OK)       \
+            return qgc_try_status;          \
     } while (0)
 
 #define QGC_MUST_USE __attribute__((warn_unused_result))

@@ -23,7 +23,8 @@ qgc_status qgc_file_open(qgc_file *f, const char *path, qgc_diag *d) {
     qgc_status status = QGC_OK;
     struct stat st;
     if (fstat(fd, &st) != 0)
-        status = qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "could not look at the file: %s", strerror(errno));
+        status =
+            qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "could not look at the file: %s", strerror(errno));
     else if (S_ISDIR(st.st_mode))
         status = qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "is a folder, expected a file");
     else if (!S_ISREG(st.st_mode))
@@ -31,7 +32,8 @@ qgc_status qgc_file_open(qgc_file *f, const char *path, qgc_diag *d) {
     else if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED)
-            status = qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "could not map the file: %s", strerror(errno));
+            status =
+                qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "could not map the file: %s", strerror(errno));
         else {
             f->data = p;
             f->bytes = (size_t)st.st_size;
@@ -62,14 +64,16 @@ qgc_status qgc_file_read(qgc_source *out, const char *path, size_t limit, const 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
-            status = qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "could not read %s: %s", label, strerror(errno));
+            status =
+                qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "could not read %s: %s", label, strerror(errno));
             break;
         }
         if (n == 0)
             break;
         qgc_str_add_bytes(&text, piece, (size_t)n);
         if (text.bytes > limit) {
-            status = qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "%s is larger than %zu bytes", label, limit);
+            status =
+                qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "%s is larger than %zu bytes", label, limit);
             break;
         }
     }
@@ -106,7 +110,9 @@ qgc_status qgc_file_write(const char *path, const void *data, size_t bytes, qgc_
     return qgc_fail(d, QGC_ERR_INPUT, in_file(d, path), "could not write the file: %s", strerror(why));
 }
 
-bool qgc_file_exists(const char *path) { return access(path, R_OK) == 0; }
+bool qgc_file_exists(const char *path) {
+    return access(path, R_OK) == 0;
+}
 
 bool qgc_file_is_folder(const char *path) {
     struct stat st;

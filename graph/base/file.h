@@ -20,7 +20,8 @@ void qgc_file_close(qgc_file *f);
 
 /* Reads a whole file of at most `limit` bytes into the arena of `d`; works for pipes too. A zero byte
  * stands behind the last. `label` ("prompt file", say) starts the error text. */
-QGC_MUST_USE qgc_status qgc_file_read(qgc_source *out, const char *path, size_t limit, const char *label, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_file_read(qgc_source *out, const char *path, size_t limit, const char *label,
+                                      qgc_diag *d);
 
 /* Writes a file as a whole or not at all: to a temporary name beside it, then renamed over it. */
 QGC_MUST_USE qgc_status qgc_file_write(const char *path, const void *data, size_t bytes, qgc_diag *d);

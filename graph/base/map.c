@@ -5,7 +5,9 @@
 
 #include "graph/base/hash.h"
 
-qgc_map qgc_map_new(qgc_arena *arena) { return (qgc_map){.arena = arena}; }
+qgc_map qgc_map_new(qgc_arena *arena) {
+    return (qgc_map){.arena = arena};
+}
 
 /* The slot that holds `key`, or the empty one where it would go. */
 static size_t find_slot(const qgc_map *m, const char *key, size_t bytes) {
@@ -27,7 +29,9 @@ void *qgc_map_get_bytes(const qgc_map *m, const char *key, size_t bytes) {
     return at ? m->entries[at - 1].value : NULL;
 }
 
-void *qgc_map_get(const qgc_map *m, const char *key) { return qgc_map_get_bytes(m, key, strlen(key)); }
+void *qgc_map_get(const qgc_map *m, const char *key) {
+    return qgc_map_get_bytes(m, key, strlen(key));
+}
 
 static void rehash(qgc_map *m) {
     m->n_slots = m->n_slots ? 2 * m->n_slots : 16;
@@ -48,4 +52,6 @@ bool qgc_map_put_bytes(qgc_map *m, const char *key, size_t bytes, void *value) {
     return true;
 }
 
-bool qgc_map_put(qgc_map *m, const char *key, void *value) { return qgc_map_put_bytes(m, key, strlen(key), value); }
+bool qgc_map_put(qgc_map *m, const char *key, void *value) {
+    return qgc_map_put_bytes(m, key, strlen(key), value);
+}

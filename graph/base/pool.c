@@ -93,7 +93,9 @@ void qgc_pool_drop(qgc_pool *p) {
     qgc_arena_drop(p->arena);
 }
 
-int qgc_pool_threads(const qgc_pool *p) { return p->n_threads; }
+int qgc_pool_threads(const qgc_pool *p) {
+    return p->n_threads;
+}
 
 void qgc_pool_for(qgc_pool *p, size_t n, size_t grain, void (*fn)(void *, size_t, size_t), void *context) {
     if (n == 0)

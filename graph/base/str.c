@@ -30,7 +30,9 @@ void qgc_str_add_bytes(qgc_str *s, const void *data, size_t bytes) {
     s->text[s->bytes] = 0;
 }
 
-void qgc_str_add(qgc_str *s, const char *text) { qgc_str_add_bytes(s, text, strlen(text)); }
+void qgc_str_add(qgc_str *s, const char *text) {
+    qgc_str_add_bytes(s, text, strlen(text));
+}
 
 void qgc_str_printf(qgc_str *s, const char *format, ...) {
     va_list args, again;

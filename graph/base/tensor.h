@@ -17,7 +17,7 @@ typedef enum {
 
 typedef struct {
     const char *name;
-    int block_elems;  /* elements come in blocks of so many */
+    int block_elems; /* elements come in blocks of so many */
     int block_bytes;
 } qgc_dtype_info;
 
@@ -41,6 +41,12 @@ typedef struct {
     const void *data;
     size_t bytes;
 } qgc_tensor;
+
+/* What the symbols of shapes stand for in a run: tokens of the step (T), rows wanted (R), positions that the caches
+ * have room for (ctx). */
+typedef struct {
+    int64_t tokens, rows, ctx;
+} qgc_sizes;
 
 /* Elements of one row and number of rows. A tensor of rank 0 or 1 is one row. */
 int64_t qgc_tensor_row_elems(const qgc_tensor *t);

@@ -1,5 +1,3 @@
-#include "tests/support/cmocka.h"
-
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +11,7 @@
 #include "graph/base/map.h"
 #include "graph/base/pool.h"
 #include "graph/base/str.h"
+#include "tests/support/cmocka.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -104,7 +103,8 @@ static void diag_prints_place_quote_notes_hint_and_frames(void **state) {
     qgc_frame outer = {NULL, "running pass", "shapes", QGC_NO_LOC};
     qgc_frame inner = {&outer, "looking at", "\"x\"", {&source, 1, 1}};
     d.top = &inner;
-    assert_int_equal(qgc_fail(&d, QGC_ERR_INPUT, (qgc_loc){&source, 2, 6}, "no such %s", "word"), QGC_ERR_INPUT);
+    assert_int_equal(qgc_fail(&d, QGC_ERR_INPUT, (qgc_loc){&source, 2, 6}, "no such %s", "word"),
+                     QGC_ERR_INPUT);
     qgc_note(&d, (qgc_loc){&source, 3, 1}, "declared here");
     qgc_hint(&d, "Try another.");
     assert_int_equal(qgc_fail(&d, QGC_ERR_USAGE, QGC_NO_LOC, "an echo"), QGC_ERR_INPUT);
@@ -124,7 +124,8 @@ static void file_errors_name_the_path(void **state) {
     qgc_file f;
     qgc_diag d = qgc_diag_new(*state);
     assert_int_equal(qgc_file_open(&f, "/no/such/file", &d), QGC_ERR_INPUT);
-    assert_string_equal(printed(*state, &d), "/no/such/file: error: could not open the file: No such file or directory\n");
+    assert_string_equal(printed(*state, &d),
+                        "/no/such/file: error: could not open the file: No such file or directory\n");
     d = qgc_diag_new(*state);
     assert_int_equal(qgc_file_open(&f, "/", &d), QGC_ERR_INPUT);
     assert_string_equal(qgc_diag_message(&d), "is a folder, expected a file");

@@ -1,0 +1,369 @@
+#include "codegen/lower.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/lower_impl.h"
+#include "graph/base/str.h"
+
+static qgc_lower_fn *const lower_of[QGC_N_OPS] = {
+#define OP(tag, name, min_in, max_in, n_out, signature, attrs, function, traits, summary) \
+    [QGC_OP_##tag] = lower_##function,
+#include "graph/ops.def"
+#undef OP
+};
+
+/* Host and device agree on this; the answer that a step leaves is read before 1024 more are made. */
+enum { RING = 1024 };
+
+const char *qgc_low_text(qgc_lowering *l, const char *format, ...) {
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    assert(n >= 0 && (size_t)n < sizeof text);
+    return qgc_arena_strndup(l->arena, text, (size_t)n);
+}
+
+/* The shortest text that gives the same number back; C++ wants a point or an exponent before the suffix. */
+static const char *number_text(qgc_lowering *l, bool single, double value) {
+    const char *text = "";
+    for (int digits = 1; digits <= 17; digits++) {
+        text = qgc_low_text(l, "%.*g", digits, value);
+        if (single ? strtof(text, NULL) == (float)value : strtod(text, NULL) == value)
+            break;
+    }
+    return strpbrk(text, ".en") ? text : qgc_low_text(l, "%s.0", text);
+}
+
+const char *qgc_low_float(qgc_lowering *l, const char *name, double value) {
+    return qgc_low_text(l, "-D%s=%sf", name, number_text(l, true, value));
+}
+
+const char *qgc_low_double(qgc_lowering *l, const char *name, double value) {
+    return qgc_low_text(l, "-D%s=%s", name, number_text(l, false, value));
+}
+
+qgc_extent qgc_low_dim(int64_t dim) {
+    switch (dim) {
+    case QGC_DIM_T:
+        return (qgc_extent){.per_token = 1};
+    case QGC_DIM_R:
+        return (qgc_extent){.per_row = 1};
+    case QGC_DIM_CTX:
+        return (qgc_extent){.per_ctx = 1};
+    default:
+        return (qgc_extent){.fixed = dim};
+    }
+}
+
+qgc_extent qgc_low_times(qgc_extent e, int64_t factor) {
+    return (qgc_extent){e.fixed * factor, e.per_token * factor, e.per_row * factor, e.per_ctx * factor};
+}
+
+/* A shape has at most one symbol: [T, d], [kv_heads, ctx, d]. The verifier of the graph has no rule against two, so
+ * this is checked where shapes come in. */
+qgc_extent qgc_low_elems(const qgc_shape *s) {
+    qgc_extent e = {.fixed = 1};
+    for (int i = 0; i < s->rank; i++)
+        if (s->dim[i] < 0)
+            e = qgc_low_dim(s->dim[i]);
+    for (int i = 0; i < s->rank; i++)
+        if (s->dim[i] >= 0)
+            e = qgc_low_times(e, s->dim[i]);
+    return e;
+}
+
+static bool has_two_symbols(const qgc_shape *s) {
+    int symbols = 0;
+    for (int i = 0; i < s->rank; i++)
+        symbols += s->dim[i] < 0;
+    return symbols > 1;
+}
+
+static int new_buffer(qgc_lowering *l, qgc_plan_buffer buffer) {
+    qgc_plan *p = l->plan;
+    p->buffers = qgc_arena_grow(l->arena, p->buffers, p->n_buffers, sizeof *p->buffers);
+    p->buffers[p->n_buffers] = buffer;
+    return (int)p->n_buffers++;
+}
+
+int qgc_low_scratch(qgc_lowering *l, const char *name, qgc_extent bytes) {
+    return new_buffer(
+        l,
+        (qgc_plan_buffer){.name = name, .kind = QGC_BUFFER_SCRATCH, .bytes = bytes, .weight = -1, .io = -1});
+}
+
+int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *made) {
+    for (size_t i = 0; i < l->plan->n_buffers; i++)
+        if (l->plan->buffers[i].kind == QGC_BUFFER_TABLE && strcmp(l->plan->buffers[i].name, name) == 0) {
+            *made = false;
+            return (int)i;
+        }
+    *made = true;
+    return new_buffer(
+        l, (qgc_plan_buffer){.name = name, .kind = QGC_BUFFER_TABLE, .bytes = bytes, .weight = -1, .io = -1});
+}
+
+int qgc_low_buffer(qgc_lowering *l, const qgc_value *v) {
+    int *buffer = &l->buffer_of[v->id];
+    if (*buffer >= 0)
+        return *buffer;
+    assert(v->kind == QGC_RESULT);
+    if (qgc_ops[v->maker->op].traits & QGC_IN_PLACE && v->out == 0)
+        return *buffer = qgc_low_buffer(l, v->maker->in[0]);
+    qgc_extent bytes = qgc_low_times(qgc_low_elems(&v->shape), (int64_t)qgc_dtype_bytes(v->dtype, 1));
+    return *buffer = qgc_low_scratch(l, qgc_value_label(v, l->arena), bytes);
+}
+
+int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options) {
+    qgc_plan *p = l->plan;
+    qgc_str joined = qgc_str_new(l->arena);
+    int n = 0;
+    for (; options[n]; n++)
+        qgc_str_printf(&joined, "%s%s", n ? " " : "", options[n]);
+    for (size_t i = 0; i < p->n_kernels; i++)
+        if (strcmp(p->kernels[i].name, file) == 0 && strcmp(p->kernels[i].options, joined.text) == 0)
+            return (int)i;
+
+    p->kernels = qgc_arena_grow(l->arena, p->kernels, p->n_kernels, sizeof *p->kernels);
+    l->jobs = qgc_arena_grow(l->arena, l->jobs, p->n_kernels, sizeof *l->jobs);
+    p->kernels[p->n_kernels] = (qgc_plan_kernel){.name = file,
+                                                 .entry = qgc_arena_strndup(l->arena, file, strlen(file) - 3),
+                                                 .options = joined.text,
+                                                 .threads = threads};
+    const char **copy = qgc_arena_array(l->arena, (size_t)n + 1, sizeof *copy);
+    for (int i = 0; i < n; i++)
+        copy[i] = options[i];
+    l->jobs[p->n_kernels] = (qgc_kernel_job){copy, n, NULL, QGC_NO_LOC};
+    if (l->node) {
+        l->jobs[p->n_kernels].node = qgc_value_label(l->node->out[0], l->arena);
+        l->jobs[p->n_kernels].at = l->node->at;
+    }
+    return (int)p->n_kernels++;
+}
+
+qgc_plan_launch *qgc_low_launch(qgc_lowering *l, qgc_phase_kind phase, int kernel) {
+    qgc_phase *at = &l->plan->phases[phase];
+    at->launches = qgc_arena_grow(l->arena, at->launches, at->n_launches, sizeof *at->launches);
+    qgc_plan_launch *launch = &at->launches[at->n_launches++];
+    *launch = (qgc_plan_launch){.kind = kernel < 0 ? QGC_LAUNCH_GEMM : QGC_LAUNCH_KERNEL,
+                                .node = "the end of the step",
+                                .where = "",
+                                .kernel = kernel,
+                                .a = -1,
+                                .b = -1,
+                                .c = -1};
+    const qgc_node *n = l->node;
+    if (n) {
+        launch->node = qgc_low_text(l, "%s %s", qgc_ops[n->op].name, qgc_value_label(n->out[0], l->arena));
+        if (n->at.source)
+            launch->where = qgc_low_text(l, "%.200s:%d:%d", n->at.source->name, n->at.line, n->at.col);
+    }
+    for (int axis = 0; axis < 3; axis++)
+        qgc_low_grid(launch, axis, (qgc_extent){.fixed = 1}, 1);
+    return launch;
+}
+
+void qgc_low_grid(qgc_plan_launch *launch, int axis, qgc_extent elems, int64_t per_block) {
+    launch->grid[axis] = elems;
+    launch->per_block[axis] = per_block;
+}
+
+static void add_arg(qgc_plan_launch *launch, qgc_plan_arg arg) {
+    assert(launch->n_args < QGC_MAX_ARGS);
+    launch->args[launch->n_args++] = arg;
+}
+
+void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer) {
+    add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_BUFFER, .buffer = buffer});
+}
+
+void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value) {
+    add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_I32, .buffer = -1, .value = value});
+}
+
+qgc_dtype qgc_weight_storage(const qgc_value *weight) {
+    if (weight->shape.rank < 2)
+        return QGC_F32;
+    return qgc_dtype_is_quantised(weight->dtype) ? QGC_F16 : weight->dtype;
+}
+
+/* A tensor's name in a file: "{l}" becomes the layer. */
+static const char *tensor_name(qgc_arena *a, const char *pattern, int layer) {
+    const char *hole = pattern ? strstr(pattern, "{") : NULL;
+    const char *end = hole ? strchr(hole, '}') : NULL;
+    if (!end)
+        return pattern;
+    return qgc_arena_printf(a, "%.*s%d%s", (int)(hole - pattern), pattern, layer, end + 1);
+}
+
+static void add_weights(qgc_lowering *l) {
+    const qgc_graph *g = l->graph;
+    qgc_plan *p = l->plan;
+    int *first = qgc_arena_array(l->arena, g->n_weights + 1, sizeof *first); /* of each declaration */
+    for (size_t w = 0; w < g->n_weights; w++) {
+        const qgc_weight_decl *decl = &g->weights[w];
+        first[w] = (int)p->n_weights;
+        for (int i = 0; i < decl->count; i++) {
+            const qgc_value *v = decl->values[i];
+            p->weights = qgc_arena_grow(l->arena, p->weights, p->n_weights, sizeof *p->weights);
+            qgc_plan_weight *entry = &p->weights[p->n_weights];
+            *entry = (qgc_plan_weight){.label = qgc_value_label(v, l->arena),
+                                       .gguf = tensor_name(l->arena, decl->gguf, v->layer),
+                                       .hf = tensor_name(l->arena, decl->hf, v->layer),
+                                       .tied = -1,
+                                       .rank = v->shape.rank,
+                                       .storage = qgc_weight_storage(v)};
+            memcpy(entry->shape, v->shape.dim, sizeof entry->shape);
+            qgc_extent bytes =
+                qgc_low_times(qgc_low_elems(&v->shape), (int64_t)qgc_dtype_bytes(entry->storage, 1));
+            l->buffer_of[v->id] = new_buffer(l, (qgc_plan_buffer){.name = entry->label,
+                                                                  .kind = QGC_BUFFER_WEIGHT,
+                                                                  .bytes = bytes,
+                                                                  .weight = (int)p->n_weights,
+                                                                  .io = -1});
+            p->n_weights++;
+        }
+    }
+    for (size_t w = 0; w < g->n_weights; w++)
+        if (g->weights[w].tied >= 0)
+            p->weights[first[w]].tied = first[g->weights[w].tied];
+}
+
+static void add_states(qgc_lowering *l) {
+    const qgc_graph *g = l->graph;
+    for (size_t s = 0; s < g->n_states; s++)
+        for (int i = 0; i < g->states[s].count; i++) {
+            const qgc_value *v = g->states[s].values[i];
+            qgc_extent bytes = qgc_low_times(qgc_low_elems(&v->shape), (int64_t)qgc_dtype_bytes(v->dtype, 1));
+            l->buffer_of[v->id] = new_buffer(l, (qgc_plan_buffer){.name = qgc_value_label(v, l->arena),
+                                                                  .kind = QGC_BUFFER_STATE,
+                                                                  .bytes = bytes,
+                                                                  .weight = -1,
+                                                                  .io = -1});
+        }
+}
+
+static void add_params(qgc_lowering *l) {
+    const qgc_graph *g = l->graph;
+    qgc_plan *p = l->plan;
+    p->params = qgc_arena_array(l->arena, g->n_params, sizeof *p->params);
+    p->n_params = g->n_params;
+    for (size_t i = 0; i < g->n_params; i++)
+        p->params[i] = (qgc_plan_param){.name = g->params[i].name,
+                                        .value = g->params[i].value,
+                                        .n_gguf = g->params[i].n_gguf,
+                                        .n_hf = g->params[i].n_hf,
+                                        .gguf = g->params[i].gguf,
+                                        .hf = g->params[i].hf};
+}
+
+/* The buffer of a role; a value of the graph that plays it lives there. */
+static void add_io(qgc_lowering *l, qgc_io role, const char *name, qgc_extent bytes, const qgc_value *v) {
+    int buffer = new_buffer(
+        l, (qgc_plan_buffer){
+               .name = name, .kind = QGC_BUFFER_IO, .bytes = bytes, .weight = -1, .io = (int)role});
+    l->plan->io[role] = buffer;
+    if (v)
+        l->buffer_of[v->id] = buffer;
+}
+
+static qgc_status add_interface(qgc_lowering *l) {
+    qgc_graph *g = l->graph;
+    static const char *const inputs[] = {"tokens", "positions", "rows"}, *const outputs[] = {"logits",
+                                                                                             "next"};
+    for (int i = 0; i < 3; i++)
+        if (!qgc_graph_input(g, inputs[i]))
+            return qgc_fail(l->diag, QGC_ERR_INPUT, g->at, "the graph has no input \"%s\"", inputs[i]);
+    for (int i = 0; i < 2; i++)
+        if (!qgc_graph_output(g, outputs[i]))
+            return qgc_fail(l->diag, QGC_ERR_INPUT, g->at, "the graph has no output \"%s\"", outputs[i]);
+    const qgc_value *logits = qgc_graph_output(g, "logits");
+    if (logits->shape.rank != 2 || logits->shape.dim[0] != QGC_DIM_R)
+        return qgc_fail(l->diag, QGC_ERR_INPUT, logits->at,
+                        "output \"logits\" has shape %s, expected [R, vocab]",
+                        qgc_shape_text(&logits->shape, l->arena));
+    l->plan->vocab = logits->shape.dim[1];
+    const qgc_param *limit = qgc_graph_param(g, "max_positions");
+    l->plan->max_positions = limit ? (int64_t)limit->value : 0;
+
+    qgc_extent per_token = {.per_token = 4}, per_row = {.per_row = 4};
+    add_io(l, QGC_IO_TOKENS, "tokens", per_token, qgc_graph_input(g, "tokens"));
+    add_io(l, QGC_IO_POSITIONS, "positions", per_token, qgc_graph_input(g, "positions"));
+    add_io(l, QGC_IO_ROWS, "rows", per_row, qgc_graph_input(g, "rows"));
+    add_io(l, QGC_IO_LOGITS, "logits", (qgc_extent){.per_row = 4 * l->plan->vocab}, logits);
+    add_io(l, QGC_IO_NEXT, "next", per_row, qgc_graph_output(g, "next"));
+    add_io(l, QGC_IO_SAMPLING, "sampling", (qgc_extent){.fixed = 32}, NULL);
+    add_io(l, QGC_IO_RING, "ring", (qgc_extent){.fixed = 4 * RING}, NULL);
+    return QGC_OK;
+}
+
+/* kernels/advance.cu ends a step. */
+static void add_advance(qgc_lowering *l) {
+    l->node = NULL;
+    const char *options[] = {qgc_low_text(l, "-DRING=%d", RING), NULL};
+    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "advance.cu", 1, options));
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_NEXT]);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_TOKENS]);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_POSITIONS]);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_RING]);
+    qgc_low_arg_i32(launch, (qgc_extent){.per_token = 1});
+}
+
+static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
+    size_t n = l->graph->n_values;
+    l->phase = phase;
+    l->sizes = (qgc_sizes){.tokens = tokens, .rows = 1};
+    for (size_t i = 0; i < n; i++) {
+        const qgc_value *v = l->graph->values[i];
+        l->bf16_of[i] = -1;
+        int buffer = l->buffer_of[i]; /* scratch is each phase's own */
+        if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
+            l->buffer_of[i] = -1;
+    }
+    for (const qgc_node *node = l->graph->first; node; node = node->next) {
+        l->node = node;
+        qgc_frame frame = {l->diag->top, "choosing a kernel for", qgc_value_label(node->out[0], l->arena),
+                           node->at};
+        l->diag->top = &frame;
+        qgc_status status = QGC_OK;
+        for (int i = 0; i < node->n_out && status == QGC_OK; i++)
+            if (has_two_symbols(&node->out[i]->shape))
+                status = qgc_fail(l->diag, QGC_ERR_INPUT, node->at, "\"%s\" has two symbolic dimensions: %s",
+                                  node->out[i]->name, qgc_shape_text(&node->out[i]->shape, l->arena));
+        if (status == QGC_OK)
+            status = lower_of[node->op](l, node);
+        l->diag->top = frame.up;
+        QGC_TRY(status);
+    }
+    add_advance(l);
+    return QGC_OK;
+}
+
+qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
+    qgc_arena *a = g->arena;
+    qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
+    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk};
+    qgc_lowering l = {.graph = g,
+                      .plan = plan,
+                      .arena = a,
+                      .diag = d,
+                      .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
+                      .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int))};
+    for (size_t i = 0; i < g->n_values; i++)
+        l.buffer_of[i] = -1;
+    add_weights(&l);
+    add_states(&l);
+    add_params(&l);
+    QGC_TRY(add_interface(&l));
+    QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
+    QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
+    qgc_plan_memory(plan, o->keep_values, a);
+    *out = (qgc_lowered){plan, l.jobs};
+    return QGC_OK;
+}

@@ -1,0 +1,37 @@
+#ifndef QGC_CODEGEN_LOWER_H
+#define QGC_CODEGEN_LOWER_H
+
+#include "codegen/plan.h"
+#include "graph/graph.h"
+
+/* From the graph to the plan: which kernels run on which buffers, in which order. Every node is lowered twice,
+ * once for a prefill step (T tokens) and once for a decode step (T = R = 1), by the function of its row in
+ * graph/ops.def. Kernels are named and given their options here; compiling them is codegen/compile.c's part. */
+
+typedef struct {
+    int64_t chunk;    /* largest number of tokens in a prefill step, 1 or more */
+    bool keep_values; /* scratch is not shared, so that every value can be read when the step is over */
+} qgc_lower_options;
+
+/* What the compile step has to know about plan->kernels[i] beyond the plan: its options one by one, and the first
+ * node that wants it, for errors. */
+typedef struct {
+    const char **options;
+    int n_options;
+    const char *node;
+    qgc_loc at;
+} qgc_kernel_job;
+
+typedef struct {
+    qgc_plan *plan;       /* complete but for archs, images, graph, source, compiler */
+    qgc_kernel_job *jobs; /* [plan->n_kernels] */
+} qgc_lowered;
+
+/* Errors: a node that no kernel fits (a head size beyond what attention does, say), with its place. */
+QGC_MUST_USE qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d);
+
+/* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are, quantised ones
+ * widened to F16. */
+qgc_dtype qgc_weight_storage(const qgc_value *weight);
+
+#endif

@@ -1,0 +1,61 @@
+#ifndef QGC_CODEGEN_LOWER_IMPL_H
+#define QGC_CODEGEN_LOWER_IMPL_H
+
+/* The words in which the lowering functions of codegen/lower_ops.c speak. */
+
+#include "codegen/lower.h"
+
+typedef struct {
+    qgc_graph *graph;
+    qgc_plan *plan;
+    qgc_kernel_job *jobs;
+    qgc_arena *arena;
+    qgc_diag *diag;
+    const qgc_node *node; /* being lowered */
+    qgc_phase_kind phase;
+    qgc_sizes sizes; /* largest of this phase */
+    int *buffer_of;  /* [n_values] in this phase, -1 where there is none yet */
+    int *bf16_of;    /* [n_values]: the buffer with the value rounded to bf16, in this phase */
+} qgc_lowering;
+
+/* The buffer of a value. A result gets one at its first use here; an in-place op's result lives in its input's. */
+int qgc_low_buffer(qgc_lowering *l, const qgc_value *v);
+
+/* Scratch for the launches of this node (and later ones). */
+int qgc_low_scratch(qgc_lowering *l, const char *name, qgc_extent bytes);
+
+/* A table that the init phase fills, found by its name: *made says that it is new and wants a launch there. */
+int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *made);
+
+/* A kernel of the plan: kernels/<file>, whose entry is the file's name without ".cu", compiled with `options`, a list
+ * of texts such as "-DIN=896" that ends with NULL. The same file with the same options is the same kernel. */
+int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options);
+
+/* A launch at the end of `phase`. Grid and arguments are then given one by one. */
+qgc_plan_launch *qgc_low_launch(qgc_lowering *l, qgc_phase_kind phase, int kernel);
+void qgc_low_grid(qgc_plan_launch *launch, int axis, qgc_extent elems, int64_t per_block);
+void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer);
+void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value);
+
+/* Text in the plan's arena, for options. */
+const char *qgc_low_text(qgc_lowering *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A float and a double as C++ writes them, exactly: "1e-06f", "1000000.0". */
+const char *qgc_low_float(qgc_lowering *l, const char *name, double value);
+const char *qgc_low_double(qgc_lowering *l, const char *name, double value);
+
+/* The number of elements of a shape, or of its first dimension, as an extent. */
+qgc_extent qgc_low_elems(const qgc_shape *s);
+qgc_extent qgc_low_dim(int64_t dim);
+qgc_extent qgc_low_times(qgc_extent e, int64_t factor);
+
+typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
+
+#define OP(tag, name, min_in, max_in, n_out, signature, attrs, function, traits, summary) \
+    qgc_lower_fn lower_##function;
+#include "graph/ops.def"
+#undef OP
+
+/* Scratch buffers get their offsets: codegen/memory.c. */
+void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a);
+
+#endif

@@ -1,0 +1,47 @@
+#ifndef QGC_CODEGEN_NVRTC_H
+#define QGC_CODEGEN_NVRTC_H
+
+#include "codegen/kernel_sources.h"
+#include "graph/base/diag.h"
+
+/* NVIDIA's run-time compiler (docs.nvidia.com/cuda/nvrtc), loaded when it is first needed, so that the
+ * program starts without it. Needs neither GPU nor driver. */
+typedef struct qgc_nvrtc qgc_nvrtc;
+
+/* Loads libnvrtc (12.4 or newer). `library` is a path, or NULL to search: the run path of the executable,
+ * the system's, /usr/local/cuda. Errors (QGC_ERR_DEVICE) name what was tried and how to get it. */
+QGC_MUST_USE qgc_status qgc_nvrtc_open(qgc_nvrtc **out, const char *library, qgc_diag *d);
+void qgc_nvrtc_close(qgc_nvrtc *n);
+
+/* 13000 for 13.0, and the path of the library as it was loaded. */
+int qgc_nvrtc_version(const qgc_nvrtc *n);
+const char *qgc_nvrtc_library(const qgc_nvrtc *n);
+
+/* The architectures it compiles for, ascending: 75, 80, ..., 121. */
+int qgc_nvrtc_archs(const qgc_nvrtc *n, const int **archs);
+
+/* Is "sm_90", "sm_90a" (for that GPU only) or "sm_100f" (its family) one that this NVRTC compiles for? The
+ * error (QGC_ERR_USAGE) lists the architectures that are. */
+QGC_MUST_USE qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *d);
+
+typedef struct {
+    const qgc_kernel_source *sources; /* NULL: qgc_kernel_sources, the kernels of this executable */
+    const char *file;           /* "linear.cu", one of the sources; the program is named /kernels/linear.cu */
+    const char *const *options; /* "-DIN=896", ... */
+    int n_options;
+    const char *arch; /* "sm_90a" */
+    const char *node; /* for errors: which node of the graph wants it */
+    qgc_loc at;       /* and where in the YAML that node is */
+} qgc_nvrtc_job;
+
+/* Compiles a kernel to a cubin in the arena of `d`. An error carries NVRTC's log (lines of kernels/x.cu),
+ * the options and the node. The same job gives the same bytes in whatever folder the process runs. May be
+ * called from several threads at once with diags of their own. */
+QGC_MUST_USE qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **cubin,
+                                          size_t *bytes, qgc_diag *d);
+
+/* The name under which the result of a job is cached: a hash of the source, the headers it can include,
+ * options, arch, NVRTC version and the cache's own version. In the arena. */
+const char *qgc_nvrtc_key(const qgc_nvrtc *n, const qgc_nvrtc_job *job, qgc_arena *a);
+
+#endif

@@ -1,0 +1,477 @@
+#include "codegen/plan.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+#include "graph/sampling.h"
+
+int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at) {
+    return e->fixed + e->per_token * at->tokens + e->per_row * at->rows + e->per_ctx * at->ctx;
+}
+
+/* The checks. An extent is linear in T, R and ctx, so over a box of sizes it is smallest and largest at
+ * corners, and "a buffer is as large as a product needs" is that the difference of two extents is nowhere
+ * below zero. 128 bits hold every such difference: a factor has 63 bits, twice a dimension at most 33, a
+ * size 24. */
+__extension__ typedef __int128 wide;
+
+typedef struct {
+    wide fixed, per_token, per_row, per_ctx;
+} wide_extent;
+
+static const int64_t max_size = 1 << 24;           /* of T, R and ctx */
+static const int64_t max_bytes = (int64_t)1 << 62; /* of anything, so that sums of two fit */
+
+enum {
+    MAX_COUNT = 1 << 24, /* rows of a table of the plan */
+    MAX_THREADS = 1024,  /* a block; these limits are CUDA's */
+    MAX_SHARED = 227 << 10,
+    MAX_GRID_X = INT32_MAX,
+    MAX_GRID_YZ = 65535,
+};
+
+typedef struct {
+    const qgc_plan *p;
+    qgc_loc at;
+    qgc_diag *d;
+} checker;
+
+#define BROKEN(c, ...) qgc_fail((c)->d, QGC_ERR_INPUT, (c)->at, __VA_ARGS__)
+
+static wide_extent widen(const qgc_extent *e, int64_t factor) {
+    return (wide_extent){(wide)e->fixed * factor, (wide)e->per_token * factor, (wide)e->per_row * factor,
+                         (wide)e->per_ctx * factor};
+}
+
+static wide_extent minus(wide_extent a, wide_extent b) {
+    return (wide_extent){a.fixed - b.fixed, a.per_token - b.per_token, a.per_row - b.per_row,
+                         a.per_ctx - b.per_ctx};
+}
+
+/* The smallest and the largest of factor * size for a size from 1 to `most`. */
+static wide least(wide factor, int64_t most) {
+    return factor < 0 ? factor * most : factor;
+}
+static wide largest(wide factor, int64_t most) {
+    return factor > 0 ? factor * most : factor;
+}
+
+static wide smallest_of(wide_extent e, const qgc_sizes *most) {
+    return e.fixed + least(e.per_token, most->tokens) + least(e.per_row, most->rows) +
+           least(e.per_ctx, most->ctx);
+}
+
+static wide largest_of(wide_extent e, const qgc_sizes *most) {
+    return e.fixed + largest(e.per_token, most->tokens) + largest(e.per_row, most->rows) +
+           largest(e.per_ctx, most->ctx);
+}
+
+/* True if qgc_extent_size overflows for no sizes up to max_size, nor any sum on the way. */
+static bool is_safe(const qgc_extent *e) {
+    const int64_t factors[] = {e->per_token, e->per_row, e->per_ctx};
+    wide sum = e->fixed < 0 ? -(wide)e->fixed : (wide)e->fixed;
+    for (int i = 0; i < 3; i++)
+        sum += (factors[i] < 0 ? -(wide)factors[i] : (wide)factors[i]) * max_size;
+    return sum <= max_bytes;
+}
+
+static bool is_within(const qgc_extent *e, const qgc_sizes *most, int64_t low, int64_t high) {
+    return is_safe(e) && smallest_of(widen(e, 1), most) >= low && largest_of(widen(e, 1), most) <= high;
+}
+
+/* The largest sizes of a step of that phase; the smallest are 1. */
+static qgc_sizes most_of(const qgc_plan *p, int phase) {
+    return (qgc_sizes){phase == QGC_PHASE_PREFILL ? p->chunk : 1, 1, max_size};
+}
+
+/* What the plan says of itself. */
+
+static bool is_arch(const char *arch) {
+    if (strncmp(arch, "sm_", 3) != 0)
+        return false;
+    size_t digits = strspn(arch + 3, "0123456789");
+    const char *letter = arch + 3 + digits;
+    return digits >= 2 && digits <= 4 && (!*letter || ((*letter == 'a' || *letter == 'f') && !letter[1]));
+}
+
+static qgc_status check_archs(const checker *c) {
+    const qgc_plan *p = c->p;
+    if (p->n_archs < 1 || p->n_archs > QGC_MAX_ARCHS)
+        return BROKEN(c, "the plan is for %d architectures, expected 1 to %d", p->n_archs, QGC_MAX_ARCHS);
+    for (int i = 0; i < p->n_archs; i++) {
+        if (!p->archs[i] || !is_arch(p->archs[i]))
+            return BROKEN(c, "architecture \"%s\" of the plan is malformed", p->archs[i] ? p->archs[i] : "");
+        for (int k = 0; k < i; k++)
+            if (strcmp(p->archs[i], p->archs[k]) == 0)
+                return BROKEN(c, "architecture \"%s\" of the plan is there twice", p->archs[i]);
+    }
+    return QGC_OK;
+}
+
+static qgc_status check_count(const checker *c, const char *what, size_t n, const void *rows) {
+    if (n > MAX_COUNT)
+        return BROKEN(c, "the plan has %zu %s, expected at most %d", n, what, MAX_COUNT);
+    if (n > 0 && !rows)
+        return BROKEN(c, "the table of %s is missing", what);
+    return QGC_OK;
+}
+
+static qgc_status check_number(const checker *c, const char *what, int64_t value, int64_t low, int64_t high) {
+    if (value >= low && value <= high)
+        return QGC_OK;
+    return BROKEN(c, "%s of the plan is %lld, expected %lld to %lld", what, (long long)value, (long long)low,
+                  (long long)high);
+}
+
+static qgc_status check_head(const checker *c) {
+    const qgc_plan *p = c->p;
+    const struct {
+        const char *what, *text;
+    } texts[] = {{"name", p->name},
+                 {"arch", p->arch},
+                 {"graph", p->graph},
+                 {"source", p->source},
+                 {"compiler", p->compiler}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (!texts[i].text)
+            return BROKEN(c, "the plan has no %s", texts[i].what);
+    QGC_TRY(check_number(c, "vocab", p->vocab, 1, INT32_MAX));
+    QGC_TRY(check_number(c, "max_positions", p->max_positions, 0, max_size));
+    QGC_TRY(check_number(c, "chunk", p->chunk, 1, max_size));
+    QGC_TRY(check_number(c, "scratch_bytes", p->scratch_bytes, 0, max_bytes));
+    QGC_TRY(check_count(c, "params", p->n_params, p->params));
+    QGC_TRY(check_count(c, "weights", p->n_weights, p->weights));
+    QGC_TRY(check_count(c, "buffers", p->n_buffers, p->buffers));
+    QGC_TRY(check_count(c, "kernels", p->n_kernels, p->kernels));
+    QGC_TRY(check_count(c, "images", p->n_images, p->images));
+    for (int i = 0; i < QGC_N_PHASES; i++)
+        QGC_TRY(check_count(c, "launches", p->phases[i].n_launches, p->phases[i].launches));
+    return check_archs(c);
+}
+
+static bool has_keys(const char *const *keys, int n) {
+    if (n < 0 || (n > 0 && !keys))
+        return false;
+    for (int i = 0; i < n; i++)
+        if (!keys[i])
+            return false;
+    return true;
+}
+
+static qgc_status check_param(const checker *c, size_t i) {
+    const qgc_plan_param *m = &c->p->params[i];
+    if (!m->name)
+        return BROKEN(c, "param %zu has no name", i);
+    if (!isfinite(m->value))
+        return BROKEN(c, "param \"%s\" is not a finite number", m->name);
+    if (!has_keys(m->gguf, m->n_gguf) || !has_keys(m->hf, m->n_hf))
+        return BROKEN(c, "a key of param \"%s\" is missing", m->name);
+    return QGC_OK;
+}
+
+/* Weights and buffers. */
+
+/* The bytes on the device, or -1 if the shape is not one that a weight may have. */
+static int64_t weight_bytes(const qgc_plan_weight *w) {
+    int64_t elems = 1;
+    if (w->rank < 1 || w->rank > QGC_MAX_RANK)
+        return -1;
+    for (int i = 0; i < w->rank; i++)
+        if (w->shape[i] < 1 || __builtin_mul_overflow(elems, w->shape[i], &elems) || elems > max_bytes / 4)
+            return -1;
+    return elems * (w->storage == QGC_F32 ? 4 : 2);
+}
+
+static bool same_shape(const qgc_plan_weight *a, const qgc_plan_weight *b) {
+    return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
+}
+
+static qgc_status check_tied(const checker *c, const qgc_plan_weight *w) {
+    if (w->tied == -1)
+        return QGC_OK;
+    if (w->tied < 0 || (size_t)w->tied >= c->p->n_weights)
+        return BROKEN(c, "weight \"%s\" is tied to weight %d, but there are %zu", w->label, w->tied,
+                      c->p->n_weights);
+    const qgc_plan_weight *other = &c->p->weights[w->tied];
+    if (other->tied != -1) /* itself, or the start of a chain */
+        return BROKEN(c, "weight \"%s\" is tied to weight %d, which is tied too", w->label, w->tied);
+    if (!same_shape(w, other))
+        return BROKEN(c, "weight \"%s\" is tied to weight %d, which has another shape", w->label, w->tied);
+    return QGC_OK;
+}
+
+static qgc_status check_weight(const checker *c, size_t i) {
+    const qgc_plan_weight *w = &c->p->weights[i];
+    if (!w->label)
+        return BROKEN(c, "weight %zu has no label", i);
+    if (w->storage != QGC_F32 && w->storage != QGC_F16 && w->storage != QGC_BF16)
+        return BROKEN(c, "weight \"%s\" is stored as dtype %d, expected f32, f16 or bf16", w->label,
+                      (int)w->storage);
+    if (weight_bytes(w) < 0)
+        return BROKEN(c, "weight \"%s\" has an impossible shape", w->label);
+    return QGC_OK;
+}
+
+static qgc_status check_buffer_weight(const checker *c, const qgc_plan_buffer *b) {
+    if (b->weight < 0 || (size_t)b->weight >= c->p->n_weights)
+        return BROKEN(c, "buffer \"%s\" is for weight %d, but there are %zu", b->name, b->weight,
+                      c->p->n_weights);
+    const qgc_plan_weight *w = &c->p->weights[b->weight];
+    if (b->bytes.fixed < weight_bytes(w))
+        return BROKEN(c, "buffer \"%s\" has %lld bytes, but weight \"%s\" has %lld", b->name,
+                      (long long)b->bytes.fixed, w->label, (long long)weight_bytes(w));
+    return QGC_OK;
+}
+
+static qgc_status check_buffer_io(const checker *c, const qgc_plan_buffer *b) {
+    if (b->io < 0 || b->io >= QGC_N_IO)
+        return BROKEN(c, "buffer \"%s\" has unknown role %d", b->name, b->io);
+    if (&c->p->buffers[c->p->io[b->io]] != b)
+        return BROKEN(c, "buffer \"%s\" has role %d, which another buffer has", b->name, b->io);
+    return QGC_OK;
+}
+
+static qgc_status check_buffer(const checker *c, size_t i) {
+    const qgc_plan_buffer *b = &c->p->buffers[i];
+    const qgc_extent *e = &b->bytes;
+    if (!b->name)
+        return BROKEN(c, "buffer %zu has no name", i);
+    if (!is_safe(e) || e->fixed < 0 || e->per_token < 0 || e->per_row < 0 || e->per_ctx < 0)
+        return BROKEN(c, "buffer \"%s\" has an impossible size", b->name);
+    bool per_step = e->per_token || e->per_row;
+    switch (b->kind) {
+    case QGC_BUFFER_WEIGHT:
+        if (per_step || e->per_ctx)
+            break;
+        return check_buffer_weight(c, b);
+    case QGC_BUFFER_STATE:
+    case QGC_BUFFER_TABLE:
+        if (per_step)
+            break;
+        return QGC_OK;
+    case QGC_BUFFER_SCRATCH:
+        if (e->per_ctx)
+            break;
+        if (b->offset < 0 || b->offset % 256 != 0)
+            return BROKEN(
+                c, "buffer \"%s\" starts at byte %lld of the scratch memory, expected a multiple of 256",
+                b->name, (long long)b->offset);
+        return QGC_OK;
+    case QGC_BUFFER_IO:
+        return check_buffer_io(c, b);
+    case QGC_N_BUFFER_KINDS:
+    default:
+        return BROKEN(c, "buffer \"%s\" is of unknown kind %d", b->name, (int)b->kind);
+    }
+    return BROKEN(c, "the size of buffer \"%s\" depends on what it may not depend on", b->name);
+}
+
+/* That each role has a buffer as large as the session takes it to be. */
+static qgc_status check_io(const checker *c) {
+    const qgc_plan *p = c->p;
+    const struct {
+        const char *name;
+        qgc_extent needs;
+    } roles[QGC_N_IO] = {
+        [QGC_IO_TOKENS] = {"tokens", {.per_token = 4}},
+        [QGC_IO_POSITIONS] = {"positions", {.per_token = 4}},
+        [QGC_IO_ROWS] = {"rows", {.per_row = 4}},
+        [QGC_IO_LOGITS] = {"logits", {.per_row = 4 * p->vocab}},
+        [QGC_IO_NEXT] = {"next", {.per_row = 4}},
+        [QGC_IO_SAMPLING] = {"sampling", {.fixed = sizeof(qgc_sampling)}},
+        [QGC_IO_RING] = {"ring", {.fixed = 4}},
+    };
+    qgc_sizes most = most_of(p, QGC_PHASE_PREFILL);
+    for (int i = 0; i < QGC_N_IO; i++) {
+        const qgc_plan_buffer *b = &p->buffers[p->io[i]];
+        wide_extent spare = minus(widen(&b->bytes, 1), widen(&roles[i].needs, 1));
+        if (smallest_of(spare, &most) < 0)
+            return BROKEN(c, "buffer \"%s\" is too small for the role \"%s\"", b->name, roles[i].name);
+    }
+    return QGC_OK;
+}
+
+/* Each role has one buffer; before any buffer is looked at, which refers to this. */
+static qgc_status check_roles(const checker *c) {
+    for (int i = 0; i < QGC_N_IO; i++) {
+        int b = c->p->io[i];
+        if (b < 0 || (size_t)b >= c->p->n_buffers)
+            return BROKEN(c, "role %d has buffer %d, but there are %zu", i, b, c->p->n_buffers);
+        if (c->p->buffers[b].kind != QGC_BUFFER_IO || c->p->buffers[b].io != i)
+            return BROKEN(c, "role %d has buffer %d, which is for something else", i, b);
+    }
+    return QGC_OK;
+}
+
+/* Kernels, images, launches. */
+
+static qgc_status check_kernel(const checker *c, size_t i) {
+    const qgc_plan_kernel *k = &c->p->kernels[i];
+    if (!k->name || !k->entry || !k->options)
+        return BROKEN(c, "kernel %zu has no name, entry or options", i);
+    if (k->threads < 1 || k->threads > MAX_THREADS)
+        return BROKEN(c, "kernel \"%s\" has %d threads a block, expected 1 to %d", k->name, k->threads,
+                      MAX_THREADS);
+    if (k->shared_bytes < 0 || k->shared_bytes > MAX_SHARED)
+        return BROKEN(c, "kernel \"%s\" has %d bytes of shared memory, expected 0 to %d", k->name,
+                      k->shared_bytes, MAX_SHARED);
+    return QGC_OK;
+}
+
+/* As many images as pairs of kernel and architecture, and none twice: so each pair has one. */
+static qgc_status check_images(const checker *c) {
+    const qgc_plan *p = c->p;
+    size_t n_archs = (size_t)p->n_archs, n_pairs = p->n_kernels * n_archs;
+    if (p->n_images != n_pairs)
+        return BROKEN(c, "the plan has %zu images, expected %zu", p->n_images, n_pairs);
+    bool *seen = qgc_arena_array(c->d->arena, n_pairs, sizeof *seen);
+    for (size_t i = 0; i < p->n_images; i++) {
+        const qgc_plan_image *m = &p->images[i];
+        if (m->kernel < 0 || (size_t)m->kernel >= p->n_kernels)
+            return BROKEN(c, "image %zu is of kernel %d, but there are %zu", i, m->kernel, p->n_kernels);
+        if (m->arch < 0 || m->arch >= p->n_archs)
+            return BROKEN(c, "image %zu is for architecture %d, but there are %d", i, m->arch, p->n_archs);
+        if (!m->data || m->bytes == 0)
+            return BROKEN(c, "image %zu is empty", i);
+        bool *pair = &seen[(size_t)m->kernel * n_archs + (size_t)m->arch];
+        if (*pair)
+            return BROKEN(c, "kernel \"%s\" has two images for \"%s\"", p->kernels[m->kernel].name,
+                          p->archs[m->arch]);
+        *pair = true;
+    }
+    return QGC_OK;
+}
+
+/* That the buffer is there, and if it is scratch, inside the scratch memory at the sizes of the phase. */
+static qgc_status check_use(const checker *c, const qgc_plan_launch *l, int buffer, const qgc_sizes *most) {
+    if (buffer < 0 || (size_t)buffer >= c->p->n_buffers)
+        return BROKEN(c, "launch \"%s\" names buffer %d, but there are %zu", l->node, buffer,
+                      c->p->n_buffers);
+    const qgc_plan_buffer *b = &c->p->buffers[buffer];
+    if (b->kind != QGC_BUFFER_SCRATCH ||
+        largest_of(widen(&b->bytes, 1), most) + b->offset <= c->p->scratch_bytes)
+        return QGC_OK;
+    return BROKEN(c, "buffer \"%s\" of launch \"%s\" ends behind the %lld bytes of the scratch memory",
+                  b->name, l->node, (long long)c->p->scratch_bytes);
+}
+
+static qgc_status check_arg(const checker *c, const qgc_plan_launch *l, int i, const qgc_sizes *most) {
+    const qgc_plan_arg *arg = &l->args[i];
+    if (!is_safe(&arg->value))
+        return BROKEN(c, "argument %d of launch \"%s\" has an impossible value", i, l->node);
+    switch (arg->kind) {
+    case QGC_ARG_BUFFER: {
+        QGC_TRY(check_use(c, l, arg->buffer, most));
+        const qgc_plan_buffer *b = &c->p->buffers[arg->buffer];
+        wide_extent behind = minus(widen(&b->bytes, 1), widen(&arg->value, 1));
+        if (smallest_of(widen(&arg->value, 1), most) < 0 || smallest_of(behind, most) < 0)
+            return BROKEN(c, "argument %d of launch \"%s\" points outside buffer \"%s\"", i, l->node,
+                          b->name);
+        return QGC_OK;
+    }
+    case QGC_ARG_I32:
+        if (!is_within(&arg->value, most, INT32_MIN, INT32_MAX))
+            return BROKEN(c, "argument %d of launch \"%s\" does not fit 32 bits", i, l->node);
+        return QGC_OK;
+    case QGC_N_ARG_KINDS:
+    default:
+        return BROKEN(c, "argument %d of launch \"%s\" is of unknown kind %d", i, l->node, (int)arg->kind);
+    }
+}
+
+static qgc_status check_grid(const checker *c, const qgc_plan_launch *l, const qgc_sizes *most) {
+    for (int i = 0; i < 3; i++) {
+        int64_t limit = i == 0 ? MAX_GRID_X : MAX_GRID_YZ;
+        if (l->per_block[i] < 1 || l->per_block[i] > INT32_MAX)
+            return BROKEN(c, "launch \"%s\" gives a block %lld along %c, expected 1 to %d", l->node,
+                          (long long)l->per_block[i], "xyz"[i], INT32_MAX);
+        if (!is_within(&l->grid[i], most, 1, limit * l->per_block[i]))
+            return BROKEN(c, "the grid of launch \"%s\" may be outside 1 to %lld along %c", l->node,
+                          (long long)limit, "xyz"[i]);
+    }
+    return QGC_OK;
+}
+
+static qgc_status check_kernel_launch(const checker *c, const qgc_plan_launch *l, const qgc_sizes *most) {
+    if (l->kernel < 0 || (size_t)l->kernel >= c->p->n_kernels)
+        return BROKEN(c, "launch \"%s\" is of kernel %d, but there are %zu", l->node, l->kernel,
+                      c->p->n_kernels);
+    if (l->n_args < 0 || l->n_args > QGC_MAX_ARGS)
+        return BROKEN(c, "launch \"%s\" has %d arguments, expected 0 to %d", l->node, l->n_args,
+                      QGC_MAX_ARGS);
+    for (int i = 0; i < l->n_args; i++)
+        QGC_TRY(check_arg(c, l, i, most));
+    return check_grid(c, l, most);
+}
+
+static qgc_status check_gemm_launch(const checker *c, const qgc_plan_launch *l, const qgc_sizes *most) {
+    const int at[] = {l->a, l->b, l->c};
+    for (int i = 0; i < 3; i++)
+        QGC_TRY(check_use(c, l, at[i], most));
+    if (l->n < 1 || l->n > INT32_MAX || l->k < 1 || l->k > INT32_MAX ||
+        !is_within(&l->rows, most, 1, INT32_MAX))
+        return BROKEN(c, "the product of launch \"%s\" may have dimensions outside 1 to %d", l->node,
+                      INT32_MAX);
+    if (l->c == l->a || l->c == l->b || c->p->buffers[l->c].kind == QGC_BUFFER_WEIGHT)
+        return BROKEN(c, "the product of launch \"%s\" overwrites what it reads", l->node);
+
+    const qgc_extent n = {.fixed = l->n};
+    const wide_extent needs[] = {widen(&l->rows, 2 * l->k), widen(&n, 2 * l->k), widen(&l->rows, 4 * l->n)};
+    for (int i = 0; i < 3; i++) {
+        const qgc_plan_buffer *b = &c->p->buffers[at[i]];
+        if (smallest_of(minus(widen(&b->bytes, 1), needs[i]), most) < 0)
+            return BROKEN(c, "buffer \"%s\" is too small for %c of the product of launch \"%s\"", b->name,
+                          "abc"[i], l -> node);
+    }
+    return QGC_OK;
+}
+
+static qgc_status check_launch(const checker *c, int phase, size_t i) {
+    const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
+    qgc_sizes most = most_of(c->p, phase);
+    if (!l->node || !l->where)
+        return BROKEN(c, "launch %zu of phase %d does not say of which node it is", i, phase);
+    if (l->weight_bytes < 0)
+        return BROKEN(c, "launch \"%s\" reads %lld bytes of weights", l->node, (long long)l->weight_bytes);
+    switch (l->kind) {
+    case QGC_LAUNCH_KERNEL:
+        return check_kernel_launch(c, l, &most);
+    case QGC_LAUNCH_GEMM:
+        return check_gemm_launch(c, l, &most);
+    case QGC_N_LAUNCH_KINDS:
+    default:
+        return BROKEN(c, "launch \"%s\" is of unknown kind %d", l->node, (int)l->kind);
+    }
+}
+
+static qgc_status check_phases(const checker *c) {
+    static const char *const names[QGC_N_PHASES] = {"init", "prefill", "decode"};
+    for (int phase = 0; phase < QGC_N_PHASES; phase++) {
+        if (phase != QGC_PHASE_INIT && c->p->phases[phase].n_launches == 0)
+            return BROKEN(c, "phase \"%s\" of the plan is empty", names[phase]);
+        for (size_t i = 0; i < c->p->phases[phase].n_launches; i++)
+            QGC_TRY(check_launch(c, phase, i));
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d) {
+    const checker c = {p, at, d};
+    QGC_TRY(check_head(&c));
+    for (size_t i = 0; i < p->n_params; i++)
+        QGC_TRY(check_param(&c, i));
+    for (size_t i = 0; i < p->n_weights; i++)
+        QGC_TRY(check_weight(&c, i));
+    for (size_t i = 0; i < p->n_weights; i++) /* all shapes are good by now */
+        QGC_TRY(check_tied(&c, &p->weights[i]));
+    QGC_TRY(check_roles(&c));
+    for (size_t i = 0; i < p->n_buffers; i++)
+        QGC_TRY(check_buffer(&c, i));
+    QGC_TRY(check_io(&c));
+    for (size_t i = 0; i < p->n_kernels; i++)
+        QGC_TRY(check_kernel(&c, i));
+    QGC_TRY(check_images(&c));
+    return check_phases(&c);
+}

@@ -1,0 +1,175 @@
+#ifndef QGC_CODEGEN_PLAN_H
+#define QGC_CODEGEN_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "graph/base/diag.h"
+#include "graph/base/tensor.h"
+
+/* The compiled program as plain data: which buffers there are, which weights go into them, which kernels
+ * are launched on them in which order. All that the runtime knows of a model stands here; it does not know
+ * what an op is. Indices point into the arrays of the plan; -1 is none. */
+
+/* A size that depends on the run: fixed + per_token * T + per_row * R + per_ctx * ctx, where T is the number
+ * of tokens of a step, R the number of rows wanted, ctx the positions that the caches have room for. */
+typedef struct {
+    int64_t fixed, per_token, per_row, per_ctx;
+} qgc_extent;
+
+int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at);
+
+typedef enum {
+    QGC_BUFFER_WEIGHT,  /* filled once from the weights file */
+    QGC_BUFFER_STATE,   /* zero at the start of a session, kept from step to step */
+    QGC_BUFFER_TABLE,   /* filled once by the init phase */
+    QGC_BUFFER_SCRATCH, /* lives within a step, at `offset` of the scratch slab */
+    QGC_BUFFER_IO,      /* what the session writes and reads, see qgc_io */
+    QGC_N_BUFFER_KINDS
+} qgc_buffer_kind;
+
+/* What the session and the kernels exchange. Sizes are those of the buffers' extents. */
+typedef enum {
+    QGC_IO_TOKENS,    /* i32 [T]: ids of the step; a decode step leaves the next one in [0] */
+    QGC_IO_POSITIONS, /* i32 [T]: their positions; a decode step leaves the next one in [0] */
+    QGC_IO_ROWS,      /* i32 [R]: which tokens of the step get logits */
+    QGC_IO_LOGITS,    /* f32 [R, vocab] */
+    QGC_IO_NEXT,      /* i32 [R]: the tokens chosen */
+    QGC_IO_SAMPLING,  /* one qgc_sampling (graph/sampling.h) */
+    QGC_IO_RING, /* i32 [ring size], host memory: decode step at position p leaves its choice in [p % size] */
+    QGC_N_IO
+} qgc_io;
+
+typedef struct {
+    const char *name; /* "q[3]": the value that lives here, for reports */
+    qgc_buffer_kind kind;
+    qgc_extent
+        bytes;      /* of SCRATCH: fits behind `offset` in the slab at the sizes of the phases that use it */
+    int weight;     /* of a WEIGHT: index into weights */
+    int io;         /* of an IO: which */
+    int64_t offset; /* of a SCRATCH: bytes from the start of the slab, a multiple of 256 */
+} qgc_plan_buffer;
+
+typedef struct {
+    const char *label; /* "wq[3]" */
+    const char *gguf;  /* tensor name in a GGUF, NULL if the model does not say */
+    const char *hf;    /* tensor name in safetensors */
+    int tied;          /* index of the weight that stands in where the file has none, or -1 */
+    int rank;
+    int64_t shape[QGC_MAX_RANK];
+    qgc_dtype storage; /* on the device: F32, F16 or BF16; the file's dtype is converted to it */
+} qgc_plan_weight;
+
+typedef struct {
+    const char *name;
+    double value;
+    int n_gguf, n_hf;
+    const char **gguf; /* the keys under which a file states it */
+    const char **hf;
+} qgc_plan_param;
+
+/* One compilation of one .cu. */
+typedef struct {
+    const char *name;    /* "linear.cu" */
+    const char *entry;   /* the extern "C" function */
+    const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
+    int threads;         /* a block */
+    int shared_bytes;    /* dynamic shared memory a block */
+} qgc_plan_kernel;
+
+/* The machine code of a kernel for one architecture. */
+typedef struct {
+    int kernel;
+    int arch; /* index into archs */
+    const void *data;
+    size_t bytes;
+} qgc_plan_image;
+
+typedef enum {
+    QGC_ARG_BUFFER, /* device pointer: start of the buffer + value bytes */
+    QGC_ARG_I32,    /* value */
+    QGC_N_ARG_KINDS
+} qgc_arg_kind;
+
+typedef struct {
+    qgc_arg_kind kind;
+    int buffer;
+    qgc_extent value;
+} qgc_plan_arg;
+
+typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_launch_kind;
+
+enum { QGC_MAX_ARGS = 12 };
+
+/* One kernel with its arguments, or one product of matrices by cuBLAS:
+ *   c[rows, n] (f32) = a[rows, k] (bf16) * b[n, k]^T (bf16), plus what c holds if `accumulate`. */
+typedef struct {
+    qgc_launch_kind kind;
+    const char *node;  /* "linear q[3]" */
+    const char *where; /* "models/qwen2.yaml:31:9" */
+
+    int kernel;
+    qgc_extent grid[3]; /* blocks along x, y, z: ceil(extent / per_block) */
+    int64_t per_block[3];
+    int n_args;
+    qgc_plan_arg args[QGC_MAX_ARGS];
+
+    int a, b, c; /* buffers */
+    qgc_extent rows;
+    int64_t n, k;
+    bool accumulate;
+
+    int64_t weight_bytes; /* read from weights, for reports: the floor of this launch */
+} qgc_plan_launch;
+
+typedef enum {
+    QGC_PHASE_INIT,    /* once after the weights are there */
+    QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1 */
+    QGC_PHASE_DECODE, /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
+    QGC_N_PHASES
+} qgc_phase_kind;
+
+typedef struct {
+    qgc_plan_launch *launches;
+    size_t n_launches;
+} qgc_phase;
+
+enum { QGC_MAX_ARCHS = 32 };
+
+typedef struct {
+    const char *name;         /* of the graph: "qwen2.5-0.5b" */
+    const char *arch;         /* of the model: "qwen2" */
+    const char *graph;        /* the YAML of the graph that was lowered; valid input for the CPU evaluator */
+    const char *source;       /* the YAML of the graph before any pass */
+    const char *compiler;     /* "qgc 0.1.0, NVRTC 13.0" */
+    const char *weights_path; /* the weights it was compiled for, NULL if none were named */
+    int64_t vocab;            /* rows of the logits */
+    int64_t max_positions;    /* 0: the model names no limit */
+    int64_t chunk;            /* largest T of a prefill step */
+    int64_t scratch_bytes;
+
+    const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
+    int n_archs;
+
+    qgc_plan_param *params;
+    size_t n_params;
+    qgc_plan_weight *weights;
+    size_t n_weights;
+    qgc_plan_buffer *buffers;
+    size_t n_buffers;
+    qgc_plan_kernel *kernels;
+    size_t n_kernels;
+    qgc_plan_image *images;
+    size_t n_images;
+    qgc_phase phases[QGC_N_PHASES];
+    int io[QGC_N_IO]; /* buffer of each role */
+} qgc_plan;
+
+/* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
+ * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
+ * the phase may have (ctx up to 2^24), scratch inside the slab, a buffer of sufficient size for each role,
+ * weight buffers as large as their weights, one image for each kernel and arch. Status QGC_ERR_INPUT. */
+QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);
+
+#endif

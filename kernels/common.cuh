@@ -1,0 +1,122 @@
+/* What every kernel needs and NVRTC does not bring: short names, conversions of stored numbers, reductions.
+ * No CUDA header is included, so that compiling needs no include path. */
+#pragma once
+
+typedef signed int i32;
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+/* Stored types. A kernel that reads or writes one is compiled with -DWEIGHT=BF16 or the like. */
+#define F32 0
+#define F16 1
+#define BF16 2
+
+__device__ __forceinline__ float bits_f32(u32 bits) { return __uint_as_float(bits); }
+
+#define INF bits_f32(0x7F800000u)
+
+__device__ __forceinline__ float f16_f32(u16 h) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+}
+
+__device__ __forceinline__ u16 f32_f16(float f) {
+    u16 h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+
+__device__ __forceinline__ float bf16_f32(u16 h) { return bits_f32((u32)h << 16); }
+
+/* To nearest even, as the CPU evaluator rounds; sm_75 has no instruction for it. */
+__device__ __forceinline__ u16 f32_bf16(float f) {
+    u32 bits = __float_as_uint(f);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
+        return (u16)((bits >> 16) | 0x40u);
+    return (u16)((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+/* The same, for the low and the high half of a 32-bit word: elements 2i and 2i + 1. */
+__device__ __forceinline__ float bf16_low(u32 two) { return bits_f32(two << 16); }
+__device__ __forceinline__ float bf16_high(u32 two) { return bits_f32(two & 0xFFFF0000u); }
+__device__ __forceinline__ float f16_low(u32 two) { return f16_f32((u16)(two & 0xFFFFu)); }
+__device__ __forceinline__ float f16_high(u32 two) { return f16_f32((u16)(two >> 16)); }
+
+/* `stored<TYPE>` gives a type's element, its conversions, and how many of them fill a 16-byte load. */
+template <int TYPE> struct stored;
+
+template <> struct stored<F32> {
+    typedef float elem;
+    enum { PER_LOAD = 4 };
+    static __device__ __forceinline__ float widen(float x) { return x; }
+    static __device__ __forceinline__ float narrow(float x) { return x; }
+    static __device__ __forceinline__ void widen_load(const uint4 &v, float *out) {
+        out[0] = bits_f32(v.x), out[1] = bits_f32(v.y), out[2] = bits_f32(v.z), out[3] = bits_f32(v.w);
+    }
+};
+
+template <> struct stored<F16> {
+    typedef u16 elem;
+    enum { PER_LOAD = 8 };
+    static __device__ __forceinline__ float widen(u16 x) { return f16_f32(x); }
+    static __device__ __forceinline__ u16 narrow(float x) { return f32_f16(x); }
+    static __device__ __forceinline__ void widen_load(const uint4 &v, float *out) {
+        out[0] = f16_low(v.x), out[1] = f16_high(v.x), out[2] = f16_low(v.y), out[3] = f16_high(v.y);
+        out[4] = f16_low(v.z), out[5] = f16_high(v.z), out[6] = f16_low(v.w), out[7] = f16_high(v.w);
+    }
+};
+
+template <> struct stored<BF16> {
+    typedef u16 elem;
+    enum { PER_LOAD = 8 };
+    static __device__ __forceinline__ float widen(u16 x) { return bf16_f32(x); }
+    static __device__ __forceinline__ u16 narrow(float x) { return f32_bf16(x); }
+    static __device__ __forceinline__ void widen_load(const uint4 &v, float *out) {
+        out[0] = bf16_low(v.x), out[1] = bf16_high(v.x), out[2] = bf16_low(v.y), out[3] = bf16_high(v.y);
+        out[4] = bf16_low(v.z), out[5] = bf16_high(v.z), out[6] = bf16_low(v.w), out[7] = bf16_high(v.w);
+    }
+};
+
+/* Sum and maximum over the lanes of a warp; every lane gets the result. The order is fixed, so the same
+ * inputs give the same bits. */
+__device__ __forceinline__ float warp_sum(float x) {
+    for (int distance = 16; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(0xFFFFFFFFu, x, distance);
+    return x;
+}
+
+__device__ __forceinline__ float warp_max(float x) {
+    for (int distance = 16; distance > 0; distance /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, distance));
+    return x;
+}
+
+/* Over a block of WARPS warps; every thread gets the result. */
+template <int WARPS> __device__ __forceinline__ float block_sum(float x) {
+    __shared__ float part[WARPS];
+    x = warp_sum(x);
+    __syncthreads(); /* an earlier call may still be reading */
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = 0.0f;
+    for (int i = 0; i < WARPS; i++)
+        x += part[i];
+    return x;
+}
+
+template <int WARPS> __device__ __forceinline__ float block_max(float x) {
+    __shared__ float part[WARPS];
+    x = warp_max(x);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = part[0];
+    for (int i = 1; i < WARPS; i++)
+        x = fmaxf(x, part[i]);
+    return x;
+}

@@ -1,0 +1,145 @@
+#include "runtime/cublas.h"
+
+#include <cublas_api.h>
+#include <dlfcn.h>
+#include <limits.h>
+#include <string.h>
+
+#include "runtime/device_private.h"
+
+#define CUBLAS(F)                             \
+    F(Create, cublasCreate_v2)                \
+    F(Destroy, cublasDestroy_v2)              \
+    F(SetStream, cublasSetStream_v2)          \
+    F(SetWorkspace, cublasSetWorkspace_v2)    \
+    F(SetMathMode, cublasSetMathMode)         \
+    F(GetStatusName, cublasGetStatusName)     \
+    F(GetStatusString, cublasGetStatusString) \
+    F(GemmEx, cublasGemmEx)
+
+typedef struct {
+#define MEMBER(name, symbol) __typeof__(symbol) *name;
+    CUBLAS(MEMBER)
+#undef MEMBER
+} entry_table;
+
+static const struct {
+    const char *symbol;
+    size_t offset;
+} entry_points[] = {
+#define ROW(name, symbol) {#symbol, offsetof(entry_table, name)},
+    CUBLAS(ROW)
+#undef ROW
+};
+
+/* By name first: the loader looks along the RUNPATH of the program and in the system's folders. */
+static const char *const names[] = {"libcublas.so.13", "libcublas.so.12",
+                                    "/usr/local/cuda/lib64/libcublas.so.13",
+                                    "/usr/local/cuda/lib64/libcublas.so.12"};
+
+/* NVIDIA's advice for sm_90; the others need less. docs.nvidia.com/cuda/cublas, cublasSetWorkspace */
+enum { WORKSPACE_BYTES = 32 * 1024 * 1024 };
+
+struct qgc_cublas {
+    entry_table call;
+    const char *missing; /* NULL: loaded */
+    cublasHandle_t handle;
+    qgc_address workspace;
+};
+
+/* Loads the first library of the list that has all entry points. The error text of the first name is the one
+ * worth showing: the others fail because they are fallbacks. */
+static const char *load(entry_table *call, qgc_arena *arena) {
+    const char *why = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        if (!library) {
+            const char *words = dlerror();
+            if (!why)
+                why = qgc_arena_strdup(arena, words ? words : "dlopen failed");
+            continue;
+        }
+        size_t n = 0;
+        for (; n < sizeof entry_points / sizeof *entry_points; n++) {
+            void *found = dlsym(library, entry_points[n].symbol);
+            if (!found)
+                break;
+            memcpy((char *)call + entry_points[n].offset, &found, sizeof found);
+        }
+        if (n == sizeof entry_points / sizeof *entry_points)
+            return NULL;
+        why = qgc_arena_printf(arena, "%s has no entry point \"%s\"", names[i], entry_points[n].symbol);
+        dlclose(library);
+    }
+    return why;
+}
+
+const char *qgc_cublas_missing(qgc_device *dev) {
+    if (!dev->cublas) {
+        dev->cublas = qgc_arena_alloc(dev->arena, sizeof *dev->cublas);
+        dev->cublas->missing = load(&dev->cublas->call, dev->arena);
+    }
+    return dev->cublas->missing;
+}
+
+static qgc_status try(const struct qgc_cublas *b, cublasStatus_t result, const char *call, qgc_diag *d) {
+    if (result == CUBLAS_STATUS_SUCCESS)
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "%s failed with %s (%d): %s", call,
+                    b->call.GetStatusName(result), (int)result, b->call.GetStatusString(result));
+}
+
+qgc_status qgc_cublas_prepare(qgc_device *dev, qgc_diag *d) {
+    const char *missing = qgc_cublas_missing(dev);
+    if (missing) {
+        qgc_status s = qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "could not load cuBLAS: %s", missing);
+        qgc_hint(d, "Install the cuBLAS library of CUDA 12 or 13 where the loader finds it.");
+        return s;
+    }
+    struct qgc_cublas *b = dev->cublas;
+    if (!b->handle)
+        QGC_TRY(try(b, b->call.Create(&b->handle), "cublasCreate", d));
+    if (b->workspace)
+        return QGC_OK;
+    qgc_address workspace;
+    QGC_TRY(qgc_device_alloc(dev, "cublas", WORKSPACE_BYTES, &workspace, d));
+    qgc_status s = try(b, b->call.SetStream(b->handle, dev->stream), "cublasSetStream", d);
+    if (s == QGC_OK)
+        /* After SetStream, which goes back to cuBLAS's own workspace. */
+        s = try(b, b->call.SetWorkspace(b->handle, (void *)(uintptr_t)workspace, WORKSPACE_BYTES),
+                "cublasSetWorkspace", d);
+    if (s == QGC_OK)
+        s = try(b, b->call.SetMathMode(b->handle, CUBLAS_DEFAULT_MATH), "cublasSetMathMode", d);
+    if (s == QGC_OK)
+        b->workspace = workspace;
+    else
+        qgc_device_free(dev, workspace);
+    return s;
+}
+
+/* cuBLAS counts by columns: what is row-major [r, c] here is [c, r] there with the same bytes. So it computes
+ * c^T [n, m] = b [n, k] * a^T [k, m], where it sees b as [k, n], to be transposed, and a as [k, m], as wanted. */
+qgc_status qgc_cublas_gemm(qgc_device *dev, const qgc_gemm *g, qgc_diag *d) {
+    const struct qgc_cublas *b = dev->cublas;
+    if (g->m > INT_MAX || g->n > INT_MAX || g->k > INT_MAX)
+        return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC,
+                        "product of [%lld, %lld] and [%lld, %lld] is too large for cuBLAS", (long long)g->m,
+                        (long long)g->k, (long long)g->n, (long long)g->k);
+    const float one = 1, beta = g->accumulate ? 1 : 0;
+    const int m = (int)g->m, n = (int)g->n, k = (int)g->k;
+    cublasStatus_t r =
+        b->call.GemmEx(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, (const void *)(uintptr_t)g->b,
+                       CUDA_R_16BF, k, (const void *)(uintptr_t)g->a, CUDA_R_16BF, k, &beta,
+                       (void *)(uintptr_t)g->c, CUDA_R_32F, n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    return try(b, r, "cublasGemmEx", d);
+}
+
+/* The library stays loaded: unloading CUDA libraries is not safe while a context lives. */
+void qgc_cublas_close(qgc_device *dev) {
+    struct qgc_cublas *b = dev->cublas;
+    if (!b || !b->handle)
+        return;
+    b->call.Destroy(b->handle);
+    qgc_device_free(dev, b->workspace);
+    dev->cublas = NULL;
+}

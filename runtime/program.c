@@ -1,0 +1,166 @@
+#include "runtime/program.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "runtime/program_private.h"
+
+void qgc_program_note(qgc_program *p, const char *format, ...) {
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    p->notes = qgc_arena_grow(p->arena, p->notes, p->n_notes, sizeof *p->notes);
+    p->notes[p->n_notes++] = qgc_arena_strdup(p->arena, line);
+}
+
+static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
+    const qgc_plan *plan = p->plan;
+    for (size_t i = 0; i < plan->n_images; i++) {
+        const qgc_plan_image *image = &plan->images[i];
+        if (image->arch != p->arch)
+            continue;
+        const qgc_plan_kernel *k = &plan->kernels[image->kernel];
+        qgc_status s = qgc_device_load(p->dev, image->data, image->bytes, k->entry, k->shared_bytes,
+                                       &p->functions[image->kernel], d);
+        if (s != QGC_OK) {
+            qgc_note(d, QGC_NO_LOC, "kernel \"%s\" is %s compiled with %s", k->entry, k->name, k->options);
+            return s;
+        }
+    }
+    for (size_t i = 0; i < plan->n_kernels; i++)
+        assert(p->functions[i]); /* qgc_plan_check: one image for each kernel and arch */
+    return QGC_OK;
+}
+
+static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
+                       const qgc_program_options *options, qgc_diag *d) {
+    const qgc_device_info *about = qgc_device_about(p->dev);
+    QGC_TRY(qgc_program_choose_image(p->plan, about, options->arch, &p->arch, d));
+    qgc_program_note(p, "image %s runs on %s (sm_%d%d)", p->plan->archs[p->arch], about->name, about->major,
+                     about->minor);
+    QGC_TRY(load_kernels(p, d));
+    return qgc_program_put_weights(p, weights, pool, options, d);
+}
+
+qgc_status qgc_program_load(qgc_program **out, const qgc_plan *plan, qgc_device *dev,
+                            const qgc_weights *weights, qgc_pool *pool, const qgc_program_options *options,
+                            qgc_diag *d) {
+    *out = NULL;
+    qgc_arena *arena = qgc_arena_new();
+    qgc_program *p = qgc_arena_alloc(arena, sizeof *p);
+    *p = (qgc_program){.arena = arena, .plan = plan, .dev = dev};
+    p->functions = qgc_arena_array(arena, plan->n_kernels, sizeof *p->functions);
+    p->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *p->addresses);
+    qgc_status s = load(p, weights, pool, options, d);
+    if (s == QGC_OK)
+        *out = p;
+    else
+        qgc_program_drop(p);
+    return s;
+}
+
+void qgc_program_drop(qgc_program *p) {
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->plan->n_kernels; i++)
+        qgc_device_unload(p->dev, p->functions[i]);
+    qgc_device_free(p->dev, p->weight_region);
+    qgc_arena_drop(p->arena);
+}
+
+const qgc_plan *qgc_program_plan(const qgc_program *p) {
+    return p->plan;
+}
+qgc_device *qgc_program_device(const qgc_program *p) {
+    return p->dev;
+}
+const char *qgc_program_arch(const qgc_program *p) {
+    return p->plan->archs[p->arch];
+}
+const qgc_address *qgc_program_addresses(const qgc_program *p) {
+    return p->addresses;
+}
+
+size_t qgc_program_notes(const qgc_program *p, const char *const **lines) {
+    *lines = (const char *const *)p->notes;
+    return p->n_notes;
+}
+
+/* Blocks along each axis; false if there is nothing to do. */
+static bool grid_of(const qgc_plan_launch *l, const qgc_sizes *sizes, unsigned grid[3]) {
+    for (int i = 0; i < 3; i++) {
+        int64_t extent = qgc_extent_size(&l->grid[i], sizes);
+        int64_t blocks = extent <= 0 ? 0 : (extent - 1) / l->per_block[i] + 1;
+        if (blocks == 0)
+            return false;
+        assert(blocks <= INT32_MAX);
+        grid[i] = (unsigned)blocks;
+    }
+    return true;
+}
+
+static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
+                                const qgc_sizes *sizes, qgc_diag *d) {
+    union {
+        qgc_address address;
+        int32_t i32;
+    } values[QGC_MAX_ARGS];
+    void *args[QGC_MAX_ARGS];
+    const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
+    qgc_launch launch = {
+        .threads = (unsigned)k->threads, .shared_bytes = (unsigned)k->shared_bytes, .args = args};
+    if (!grid_of(l, sizes, launch.grid))
+        return QGC_OK;
+    for (int i = 0; i < l->n_args; i++) {
+        const qgc_plan_arg *a = &l->args[i];
+        int64_t value = qgc_extent_size(&a->value, sizes);
+        args[i] = &values[i];
+        if (a->kind == QGC_ARG_BUFFER) {
+            assert(addresses[a->buffer]);
+            values[i].address = addresses[a->buffer] + (uint64_t)value;
+        } else {
+            assert(value >= INT32_MIN && value <= INT32_MAX);
+            values[i].i32 = (int32_t)value;
+        }
+    }
+    return qgc_device_launch(p->dev, p->functions[l->kernel], &launch, d);
+}
+
+static qgc_status launch_gemm(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
+                              const qgc_sizes *sizes, qgc_diag *d) {
+    qgc_gemm g = {.a = addresses[l->a],
+                  .b = addresses[l->b],
+                  .c = addresses[l->c],
+                  .m = qgc_extent_size(&l->rows, sizes),
+                  .n = l->n,
+                  .k = l->k,
+                  .accumulate = l->accumulate};
+    return g.m > 0 ? qgc_device_gemm(p->dev, &g, d) : QGC_OK;
+}
+
+static qgc_status launch(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
+                         const qgc_sizes *sizes, qgc_diag *d) {
+    if (l->kind == QGC_LAUNCH_GEMM)
+        return launch_gemm(p, l, addresses, sizes, d);
+    return launch_kernel(p, l, addresses, sizes, d);
+}
+
+qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
+                              const qgc_sizes *sizes, qgc_diag *d) {
+    const qgc_phase *ph = &p->plan->phases[phase];
+    qgc_frame frame = {d->top, "launching", NULL, QGC_NO_LOC};
+    d->top = &frame;
+    qgc_status s = QGC_OK;
+    for (size_t i = 0; i < ph->n_launches && s == QGC_OK; i++) {
+        const qgc_plan_launch *l = &ph->launches[i];
+        frame.name = l->node;
+        s = launch(p, l, addresses, sizes, d);
+        if (s != QGC_OK && l->where)
+            qgc_note(d, QGC_NO_LOC, "\"%s\" stands at %s", l->node, l->where);
+    }
+    d->top = frame.up;
+    return s;
+}

@@ -1,0 +1,46 @@
+#ifndef QGC_RUNTIME_PROGRAM_H
+#define QGC_RUNTIME_PROGRAM_H
+
+#include "codegen/plan.h"
+#include "graph/base/pool.h"
+#include "models/weights.h"
+#include "runtime/device.h"
+
+/* A plan on a device: kernels loaded, weights uploaded. Immutable after loading; sessions run on it. Caches,
+ * tables and scratch depend on the number of positions and so are a session's. */
+typedef struct qgc_program qgc_program;
+
+typedef struct {
+    const char *arch; /* run this image and no other; NULL: the best one for the device */
+    bool allow_unused;
+    /* Called while weights go up, with bytes done and in all; may be NULL. */
+    void (*progress)(void *context, size_t done, size_t total);
+    void *context;
+} qgc_program_options;
+
+/* The plan and the device outlive the program; the weights may be closed after loading.
+ * Chooses the image: exactly the device's sm_XYa, else sm_XYf, else sm_XY, else the nearest lower minor of the same major
+ * (not for a/f images). Errors: no image fits (lists those there are; remedy: qgc compile --arch), weights
+ * that do not fit the plan (see models/bind.h), device memory. Weights are converted to the plan's storage
+ * on the pool: exact where it can be, and qgc_program_notes says where not. */
+QGC_MUST_USE qgc_status qgc_program_load(qgc_program **out, const qgc_plan *plan, qgc_device *dev,
+                                         const qgc_weights *weights, qgc_pool *pool,
+                                         const qgc_program_options *options, qgc_diag *d);
+void qgc_program_drop(qgc_program *p);
+
+const qgc_plan *qgc_program_plan(const qgc_program *p);
+qgc_device *qgc_program_device(const qgc_program *p);
+const char *qgc_program_arch(const qgc_program *p); /* of the images in use */
+
+/* Lines for people: which image runs, what was converted ("169 tensors q5_0 widened to f16"), rounded
+ * ("12 tensors f32 rounded to bf16: compile with --weights to keep them"), tied. */
+size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
+
+/* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. */
+QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
+                                           const qgc_sizes *sizes, qgc_diag *d);
+
+/* The addresses of the weights; the rest are 0 and a session's to fill. */
+const qgc_address *qgc_program_addresses(const qgc_program *p);
+
+#endif

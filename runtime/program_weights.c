@@ -1,0 +1,269 @@
+#include <assert.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "models/bind.h"
+#include "runtime/program_private.h"
+
+/* Weights on their way to the device:
+ *
+ *   file (mapped) --- copied or converted by the pool, piece by piece ---> pinned room --- DMA ---> one region
+ *
+ * Each weight starts at a multiple of 256. A weight that the file has under the name of another one (a tied
+ * head) shares that one's place if both are stored alike. Only what a buffer of the plan names goes up. */
+
+enum { ALIGN = 256 };
+
+/* Elements a piece is cut at: a multiple of the block of every dtype. */
+enum { GROUP = 256 };
+
+typedef struct {
+    const qgc_tensor *from;
+    qgc_dtype storage;
+    int64_t elems;
+    size_t bytes;
+    size_t offset; /* in the region */
+    int shared;    /* index of the weight whose place this one shares, or -1 */
+    bool wanted;   /* by a buffer */
+    bool rounded;  /* values changed on the way */
+} placed;
+
+/* Products of the shape cannot overflow: qgc_plan_check saw to that. */
+static int64_t elems_of(const qgc_plan_weight *w) {
+    int64_t n = 1;
+    for (int i = 0; i < w->rank; i++)
+        n *= w->shape[i];
+    return n;
+}
+
+static qgc_status bind(const qgc_plan *plan, const qgc_weights *weights, bool allow_unused,
+                       const qgc_tensor **found, qgc_diag *d) {
+    qgc_weight_want *wants = qgc_arena_array(d->arena, plan->n_weights, sizeof *wants);
+    for (size_t i = 0; i < plan->n_weights; i++) {
+        const qgc_plan_weight *w = &plan->weights[i];
+        wants[i] = (qgc_weight_want){
+            .label = w->label, .gguf = w->gguf, .hf = w->hf, .tied = w->tied, .rank = w->rank};
+        memcpy(wants[i].shape, w->shape, sizeof wants[i].shape);
+    }
+    qgc_param_want *params = qgc_arena_array(d->arena, plan->n_params, sizeof *params);
+    for (size_t i = 0; i < plan->n_params; i++) {
+        const qgc_plan_param *p = &plan->params[i];
+        params[i] = (qgc_param_want){.name = p->name,
+                                     .value = p->value,
+                                     .gguf = (const char *const *)p->gguf,
+                                     .hf = (const char *const *)p->hf,
+                                     .n_gguf = p->n_gguf,
+                                     .n_hf = p->n_hf};
+    }
+    qgc_bind_request request = {.arch = plan->arch,
+                                .weights = wants,
+                                .n_weights = plan->n_weights,
+                                .params = params,
+                                .n_params = plan->n_params,
+                                .allow_unused = allow_unused};
+    return qgc_bind(weights, &request, found, d);
+}
+
+/* Gives each weight that a buffer names its place. Returns the bytes of the region. */
+static size_t place(const qgc_plan *plan, const qgc_tensor *const *found, placed *all) {
+    for (size_t i = 0; i < plan->n_weights; i++) {
+        const qgc_plan_weight *w = &plan->weights[i];
+        int64_t n = elems_of(w);
+        all[i] = (placed){.from = found[i],
+                          .storage = w->storage,
+                          .elems = n,
+                          .bytes = qgc_dtype_bytes(w->storage, n),
+                          .shared = -1};
+    }
+    for (size_t i = 0; i < plan->n_buffers; i++)
+        if (plan->buffers[i].kind == QGC_BUFFER_WEIGHT)
+            all[plan->buffers[i].weight].wanted = true;
+    for (size_t i = 0; i < plan->n_weights; i++) {
+        int tied = plan->weights[i].tied;
+        if (!all[i].wanted || tied < 0 || found[i] != found[tied] || all[i].storage != all[tied].storage)
+            continue;
+        all[i].shared = tied;
+        all[tied].wanted = true;
+    }
+    size_t bytes = 0;
+    for (size_t i = 0; i < plan->n_weights; i++) {
+        if (!all[i].wanted || all[i].shared >= 0)
+            continue;
+        all[i].offset = bytes;
+        bytes += (all[i].bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    }
+    return bytes;
+}
+
+/* One piece of a weight, filled by the pool in groups of GROUP elements. */
+typedef struct {
+    const placed *w;
+    int64_t first, n; /* elements of the weight */
+    unsigned char *room;
+    atomic_bool rounded, overflowed;
+} piece;
+
+/* Compares what is stored, widened again, with what was meant. */
+static void look_back(piece *p, const float *meant, const float *stored, int64_t n) {
+    bool rounded = false, overflowed = false;
+    for (int64_t i = 0; i < n; i++) {
+        bool differs = stored[i] != meant[i] && !isnan(meant[i]);
+        rounded |= differs;
+        overflowed |= differs && isinf(stored[i]);
+    }
+    if (rounded)
+        atomic_store(&p->rounded, true);
+    if (overflowed)
+        atomic_store(&p->overflowed, true);
+}
+
+static void convert_groups(piece *p, int64_t first, int64_t n) {
+    float meant[4 * GROUP], stored[4 * GROUP];
+    const int64_t most = 4 * GROUP;
+    for (int64_t done = 0; done < n; done += most) {
+        int64_t at = first + done, now = n - done < most ? n - done : most;
+        const unsigned char *from =
+            (const unsigned char *)p->w->from->data + qgc_dtype_bytes(p->w->from->dtype, p->first + at);
+        unsigned char *to = p->room + qgc_dtype_bytes(p->w->storage, at);
+        qgc_to_f32(p->w->from->dtype, from, meant, now);
+        qgc_from_f32(p->w->storage, meant, to, now);
+        if (p->w->storage == QGC_F32)
+            continue;
+        qgc_to_f32(p->w->storage, to, stored, now);
+        look_back(p, meant, stored, now);
+    }
+}
+
+static void fill_groups(void *context, size_t first_group, size_t last_group) {
+    piece *p = context;
+    int64_t first = (int64_t)first_group * GROUP, last = (int64_t)last_group * GROUP;
+    if (last > p->n)
+        last = p->n;
+    if (p->w->from->dtype != p->w->storage) {
+        convert_groups(p, first, last - first);
+        return;
+    }
+    size_t start = qgc_dtype_bytes(p->w->storage, first);
+    const unsigned char *from =
+        (const unsigned char *)p->w->from->data + qgc_dtype_bytes(p->w->storage, p->first);
+    memcpy(p->room + start, from + start, qgc_dtype_bytes(p->w->storage, last - first));
+}
+
+typedef struct {
+    const qgc_program_options *options;
+    size_t done, total;
+} progress;
+
+static void report(progress *g, size_t bytes) {
+    g->done += bytes;
+    if (g->options->progress)
+        g->options->progress(g->options->context, g->done, g->total);
+}
+
+static qgc_status send_weight(qgc_device *dev, qgc_address to, placed *w, qgc_pool *pool, progress *g,
+                              qgc_diag *d) {
+    bool overflowed = false;
+    for (int64_t first = 0; first < w->elems;) {
+        void *room;
+        size_t bytes;
+        QGC_TRY(qgc_device_stage(dev, qgc_dtype_bytes(w->storage, w->elems - first), &room, &bytes, d));
+        const size_t group_bytes = qgc_dtype_bytes(w->storage, GROUP);
+        int64_t n = w->elems - first;
+        if (bytes < qgc_dtype_bytes(w->storage, n))
+            n = (int64_t)(bytes / group_bytes) * GROUP;
+        assert(n > 0);
+        piece p = {.w = w, .first = first, .n = n, .room = room};
+        qgc_pool_for(pool, (size_t)((n + GROUP - 1) / GROUP), 256, fill_groups, &p);
+        w->rounded |= atomic_load(&p.rounded);
+        overflowed |= atomic_load(&p.overflowed);
+        bytes = qgc_dtype_bytes(w->storage, n);
+        QGC_TRY(qgc_device_send(dev, to + qgc_dtype_bytes(w->storage, first), bytes, d));
+        report(g, bytes);
+        first += n;
+    }
+    if (!overflowed)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" (%s) has values too large for %s",
+                            w->from->name, qgc_dtypes[w->from->dtype].name, qgc_dtypes[w->storage].name);
+    qgc_hint(d, "Compile again with --weights and this file, so that the tensor is kept as it is.");
+    return s;
+}
+
+static qgc_status send_all(qgc_program *p, placed *all, qgc_pool *pool, const qgc_program_options *options,
+                           qgc_diag *d) {
+    const qgc_plan *plan = p->plan;
+    progress g = {.options = options};
+    for (size_t i = 0; i < plan->n_weights; i++)
+        if (all[i].wanted && all[i].shared < 0)
+            g.total += all[i].bytes;
+    for (size_t i = 0; i < plan->n_weights; i++) {
+        placed *w = &all[i];
+        if (!w->wanted || w->shared >= 0)
+            continue;
+        qgc_frame frame = {d->top, "loading weight", plan->weights[i].label, QGC_NO_LOC};
+        d->top = &frame;
+        qgc_status s = QGC_OK;
+        if (w->from->dtype == QGC_I32 && w->storage != QGC_I32)
+            s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" holds i32, which is no weight",
+                         w->from->name);
+        if (s == QGC_OK)
+            s = send_weight(p->dev, p->weight_region + w->offset, w, pool, &g, d);
+        d->top = frame.up;
+        QGC_TRY(s);
+    }
+    return QGC_OK;
+}
+
+/* How a conversion is called: with values changed, with more bits than before, or neither. */
+static void note_conversion(qgc_program *p, size_t n, qgc_dtype from, qgc_dtype to, bool rounded) {
+    const char *tensors = n == 1 ? "tensor" : "tensors", *a = qgc_dtypes[from].name, *b = qgc_dtypes[to].name;
+    bool wider = qgc_dtype_bytes(to, GROUP) > qgc_dtype_bytes(from, GROUP);
+    if (rounded && !qgc_dtype_is_quantised(from))
+        qgc_program_note(p, "%zu %s %s rounded to %s: compile with --weights to keep %s", n, tensors, a, b,
+                         n == 1 ? "it" : "them");
+    else if (rounded)
+        qgc_program_note(p, "%zu %s %s rounded to %s", n, tensors, a, b);
+    else if (wider)
+        qgc_program_note(p, "%zu %s %s widened to %s", n, tensors, a, b);
+    else
+        qgc_program_note(p, "%zu %s %s stored as %s without loss", n, tensors, a, b);
+}
+
+static void note_conversions(qgc_program *p, const placed *all) {
+    size_t count[QGC_N_DTYPES][QGC_N_DTYPES][2] = {0};
+    for (size_t i = 0; i < p->plan->n_weights; i++)
+        if (all[i].wanted && all[i].shared < 0 && all[i].from->dtype != all[i].storage)
+            count[all[i].from->dtype][all[i].storage][all[i].rounded]++;
+    for (int from = 0; from < QGC_N_DTYPES; from++)
+        for (int to = 0; to < QGC_N_DTYPES; to++)
+            for (int rounded = 0; rounded < 2; rounded++)
+                if (count[from][to][rounded])
+                    note_conversion(p, count[from][to][rounded], (qgc_dtype)from, (qgc_dtype)to, rounded);
+    for (size_t i = 0; i < p->plan->n_weights; i++)
+        if (all[i].wanted && all[i].shared >= 0)
+            qgc_program_note(p, "%s is tied to %s and shares its memory", p->plan->weights[i].label,
+                             p->plan->weights[all[i].shared].label);
+}
+
+qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
+                                   const qgc_program_options *options, qgc_diag *d) {
+    const qgc_plan *plan = p->plan;
+    const qgc_tensor **found = qgc_arena_array(p->arena, plan->n_weights, sizeof *found);
+    QGC_TRY(bind(plan, weights, options->allow_unused, found, d));
+    placed *all = qgc_arena_array(p->arena, plan->n_weights, sizeof *all);
+    size_t bytes = place(plan, found, all);
+    QGC_TRY(qgc_device_alloc(p->dev, "weights", bytes, &p->weight_region, d));
+    QGC_TRY(send_all(p, all, pool, options, d));
+    /* The mapping may be closed after this, and a failed transfer shows here. */
+    QGC_TRY(qgc_device_sync(p->dev, d));
+    note_conversions(p, all);
+    for (size_t i = 0; i < plan->n_buffers; i++) {
+        const qgc_plan_buffer *b = &plan->buffers[i];
+        if (b->kind != QGC_BUFFER_WEIGHT)
+            continue;
+        const placed *w = &all[b->weight];
+        p->addresses[i] = p->weight_region + (w->shared >= 0 ? all[w->shared].offset : w->offset);
+    }
+    return QGC_OK;
+}

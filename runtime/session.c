@@ -1,0 +1,337 @@
+#include "runtime/session.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "runtime/capture.h"
+
+/* One feed or step on the stream:
+ *
+ *   host    tokens, positions, rows --upload-->            (feed only)
+ *   device  prefill or decode; its last kernel puts the token chosen into tokens[0], the position behind into
+ *           positions[0], and the token into ring[position % size]
+ *   host    waits for an event, reads the ring, which is host memory
+ *
+ * So a step needs nothing from the host but its launch. */
+
+struct qgc_session {
+    qgc_arena *arena;
+    qgc_program *program;
+    const qgc_plan *plan;
+    qgc_device *dev;
+    qgc_session_options options;
+    qgc_address *addresses; /* by buffer of the plan */
+    qgc_address states;     /* all states, one after the other */
+    size_t state_bytes;
+    qgc_address tables, scratch, io, pinned;
+    const volatile int32_t *ring; /* written by the device */
+    int64_t ring_size;
+    qgc_capture *decode; /* NULL in stream mode */
+    qgc_event *done;
+    int32_t *positions; /* [chunk] */
+    int64_t position;
+    bool chosen; /* a token waits in tokens[0] on the device */
+};
+
+enum { ALIGN = 256, MAX_CTX = 1 << 24 };
+
+static qgc_status check_range(const char *name, float value, bool ok, const char *range, qgc_diag *d) {
+    if (ok && isfinite(value))
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "sampling wants a %s %s, got %g", name, range,
+                    (double)value);
+}
+
+qgc_status qgc_sampling_check(const qgc_sampling *s, qgc_diag *d) {
+    QGC_TRY(check_range("temperature", s->temperature, s->temperature >= 0, "of 0 or more", d));
+    QGC_TRY(check_range("top_k", (float)s->top_k, s->top_k >= 0, "of 0 or more", d));
+    QGC_TRY(check_range("top_p", s->top_p, s->top_p > 0 && s->top_p <= 1, "above 0 and at most 1", d));
+    QGC_TRY(check_range("min_p", s->min_p, s->min_p >= 0 && s->min_p <= 1, "from 0 to 1", d));
+    return check_range("repeat_penalty", s->repeat_penalty, s->repeat_penalty > 0, "above 0", d);
+}
+
+static qgc_status check_options(const qgc_session *s, qgc_diag *d) {
+    const qgc_session_options *o = &s->options;
+    const qgc_plan *plan = s->plan;
+    int64_t most = plan->max_positions > 0 && plan->max_positions < MAX_CTX ? plan->max_positions : MAX_CTX;
+    if (o->ctx < 1)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "a context of %lld positions, expected 1 or more",
+                        (long long)o->ctx);
+    if (o->ctx > most) {
+        qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                                     "a context of %lld positions, \"%s\" can have at most %lld",
+                                     (long long)o->ctx, plan->name, (long long)most);
+        qgc_hint(d, "Use --ctx %lld or less.", (long long)most);
+        return status;
+    }
+    return qgc_sampling_check(&o->sampling, d);
+}
+
+static bool has_gemm(const qgc_phase *p) {
+    for (size_t i = 0; i < p->n_launches; i++)
+        if (p->launches[i].kind == QGC_LAUNCH_GEMM)
+            return true;
+    return false;
+}
+
+/* Handle and workspace of cuBLAS now, so that no feed allocates. */
+static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
+    if (s->options.prefill != QGC_PREFILL_CHUNKS)
+        return QGC_OK;
+    if (s->plan->phases[QGC_PHASE_PREFILL].n_launches == 0) {
+        qgc_status status =
+            qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" has no prefill in chunks", s->plan->name);
+        qgc_hint(d, "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps).");
+        return status;
+    }
+    if (!has_gemm(&s->plan->phases[QGC_PHASE_PREFILL]))
+        return QGC_OK;
+    const char *why;
+    if (!qgc_device_has_gemm(s->dev, &why)) {
+        qgc_status status =
+            qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "prefill in chunks needs cuBLAS: %s", why);
+        qgc_hint(
+            d, "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps), which need no cuBLAS.");
+        return status;
+    }
+    return qgc_device_prepare_gemm(s->dev, d);
+}
+
+/* True for the buffers that the session keeps in one region of this kind. */
+static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
+    const qgc_plan_buffer *b = &s->plan->buffers[i];
+    return b->kind == kind && !(kind == QGC_BUFFER_IO && b->io == QGC_IO_RING);
+}
+
+/* One allocation for all buffers of a kind, each at a multiple of 256. */
+static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const char *owner,
+                                  qgc_address *region, size_t *bytes, qgc_diag *d) {
+    const qgc_plan *plan = s->plan;
+    const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
+    size_t total = 0;
+    for (size_t i = 0; i < plan->n_buffers; i++) {
+        if (!in_region(s, i, kind))
+            continue;
+        s->addresses[i] = total;
+        total +=
+            ((size_t)qgc_extent_size(&plan->buffers[i].bytes, &sizes) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    }
+    *bytes = total;
+    if (total == 0)
+        return QGC_OK;
+    QGC_TRY(qgc_device_alloc(s->dev, owner, total, region, d));
+    for (size_t i = 0; i < plan->n_buffers; i++)
+        if (in_region(s, i, kind))
+            s->addresses[i] += *region;
+    return QGC_OK;
+}
+
+static qgc_status allocate_scratch(qgc_session *s, qgc_diag *d) {
+    if (s->plan->scratch_bytes == 0)
+        return QGC_OK;
+    QGC_TRY(qgc_device_alloc(s->dev, "scratch", (size_t)s->plan->scratch_bytes, &s->scratch, d));
+    for (size_t i = 0; i < s->plan->n_buffers; i++)
+        if (s->plan->buffers[i].kind == QGC_BUFFER_SCRATCH)
+            s->addresses[i] = s->scratch + (uint64_t)s->plan->buffers[i].offset;
+    return QGC_OK;
+}
+
+static qgc_status allocate_ring(qgc_session *s, qgc_diag *d) {
+    const int at = s->plan->io[QGC_IO_RING];
+    const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = s->options.ctx};
+    const int64_t bytes = qgc_extent_size(&s->plan->buffers[at].bytes, &sizes);
+    void *host;
+    QGC_TRY(qgc_device_alloc_pinned(s->dev, (size_t)bytes, &host, &s->pinned, d));
+    s->ring = host;
+    s->ring_size = bytes / (int64_t)sizeof *s->ring;
+    s->addresses[at] = s->pinned;
+    return QGC_OK;
+}
+
+static qgc_address io_address(const qgc_session *s, qgc_io role) {
+    return s->addresses[s->plan->io[role]];
+}
+
+static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
+    return (qgc_sizes){.tokens = tokens, .rows = 1, .ctx = s->options.ctx};
+}
+
+static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
+    const qgc_sizes sizes = sizes_of(s, tokens);
+    return qgc_program_launch(s->program, phase, s->addresses, &sizes, d);
+}
+
+static qgc_status capture_decode(qgc_session *s, qgc_diag *d) {
+    if (s->options.mode != QGC_MODE_GRAPH)
+        return QGC_OK;
+    QGC_TRY(qgc_capture_begin(s->dev, d));
+    qgc_status launched = launch(s, QGC_PHASE_DECODE, 1, d);
+    qgc_status ended = qgc_capture_end(s->dev, &s->decode, d);
+    return launched != QGC_OK ? launched : ended;
+}
+
+static qgc_status begin(qgc_session *s, qgc_diag *d) {
+    size_t table_bytes, io_bytes;
+    QGC_TRY(check_options(s, d));
+    QGC_TRY(prepare_prefill(s, d));
+    QGC_TRY(allocate_region(s, QGC_BUFFER_STATE, "kv cache", &s->states, &s->state_bytes, d));
+    QGC_TRY(allocate_region(s, QGC_BUFFER_TABLE, "tables", &s->tables, &table_bytes, d));
+    QGC_TRY(allocate_region(s, QGC_BUFFER_IO, "io", &s->io, &io_bytes, d));
+    QGC_TRY(allocate_scratch(s, d));
+    QGC_TRY(allocate_ring(s, d));
+    QGC_TRY(qgc_event_new(s->dev, &s->done, d));
+
+    QGC_TRY(qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d));
+    QGC_TRY(qgc_device_fill(s->dev, s->io, 0, io_bytes, d));
+    QGC_TRY(qgc_device_upload(s->dev, io_address(s, QGC_IO_SAMPLING), &s->options.sampling,
+                              sizeof s->options.sampling, d));
+    QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
+    QGC_TRY(qgc_device_sync(s->dev, d)); /* an error of the init phase shows here and not in the first feed */
+    return capture_decode(s, d);
+}
+
+qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o, qgc_diag *d) {
+    *out = NULL;
+    const qgc_plan *plan = qgc_program_plan(p);
+    qgc_arena *arena = qgc_arena_new();
+    qgc_session *s = qgc_arena_alloc(arena, sizeof *s);
+    *s = (qgc_session){
+        .arena = arena, .program = p, .plan = plan, .dev = qgc_program_device(p), .options = *o};
+    s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
+    memcpy(s->addresses, qgc_program_addresses(p), plan->n_buffers * sizeof *s->addresses);
+    s->positions = qgc_arena_array(arena, (size_t)plan->chunk, sizeof *s->positions);
+    qgc_frame frame = {d->top, "starting a session", NULL, QGC_NO_LOC};
+    d->top = &frame;
+    qgc_status status = begin(s, d);
+    d->top = frame.up;
+    if (status == QGC_OK)
+        *out = s;
+    else
+        qgc_session_drop(s);
+    return status;
+}
+
+void qgc_session_drop(qgc_session *s) {
+    if (!s)
+        return;
+    qgc_capture_drop(s->dev, s->decode);
+    qgc_event_drop(s->dev, s->done);
+    const qgc_address owned[] = {s->states, s->tables, s->io, s->scratch, s->pinned};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        qgc_device_free(s->dev, owned[i]);
+    qgc_arena_drop(s->arena);
+}
+
+int64_t qgc_session_position(const qgc_session *s) {
+    return s->position;
+}
+int64_t qgc_session_room(const qgc_session *s) {
+    return s->options.ctx - s->position;
+}
+
+static qgc_status check_room(const qgc_session *s, int64_t n, qgc_diag *d) {
+    if (n <= qgc_session_room(s))
+        return QGC_OK;
+    qgc_status status = qgc_fail(
+        d, QGC_ERR_INPUT, QGC_NO_LOC, "no room for %lld %s: %lld of %lld positions are taken", (long long)n,
+        n == 1 ? "token" : "tokens", (long long)s->position, (long long)s->options.ctx);
+    qgc_hint(d, "Use a larger context (--ctx) or a shorter text.");
+    return status;
+}
+
+/* The decode phase on what lies in tokens[0] and positions[0]. */
+static qgc_status decode(qgc_session *s, qgc_diag *d) {
+    if (s->decode)
+        return qgc_capture_replay(s->dev, s->decode, d);
+    return launch(s, QGC_PHASE_DECODE, 1, d);
+}
+
+/* Waits for the stream and reads the token chosen after position `last`. */
+static qgc_status choice(qgc_session *s, int64_t last, int32_t *next, qgc_diag *d) {
+    QGC_TRY(qgc_event_record(s->dev, s->done, d));
+    QGC_TRY(qgc_event_wait(s->dev, s->done, d));
+    *next = s->ring[last % s->ring_size];
+    return QGC_OK;
+}
+
+static qgc_status put(qgc_session *s, qgc_io role, const int32_t *values, int64_t n, qgc_diag *d) {
+    return qgc_device_upload(s->dev, io_address(s, role), values, (size_t)n * sizeof *values, d);
+}
+
+static qgc_status feed_one(qgc_session *s, int32_t token, int32_t position, qgc_diag *d) {
+    QGC_TRY(put(s, QGC_IO_TOKENS, &token, 1, d));
+    QGC_TRY(put(s, QGC_IO_POSITIONS, &position, 1, d));
+    return decode(s, d);
+}
+
+/* Decode has one row, the first, so rows[0] goes back to 0 after the chunk. */
+static qgc_status feed_chunk(qgc_session *s, const int32_t *tokens, int64_t first, int64_t n, qgc_diag *d) {
+    for (int64_t i = 0; i < n; i++)
+        s->positions[i] = (int32_t)(first + i);
+    const int32_t last = (int32_t)(n - 1), zero = 0;
+    QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
+    QGC_TRY(put(s, QGC_IO_POSITIONS, s->positions, n, d));
+    QGC_TRY(put(s, QGC_IO_ROWS, &last, 1, d));
+    QGC_TRY(launch(s, QGC_PHASE_PREFILL, n, d));
+    return put(s, QGC_IO_ROWS, &zero, 1, d);
+}
+
+static qgc_status check_tokens(const qgc_session *s, const int32_t *tokens, int64_t n, qgc_diag *d) {
+    if (n < 1)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to feed");
+    QGC_TRY(check_room(s, n, d));
+    for (int64_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= s->plan->vocab)
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "token %lld of the text is %d, outside the vocabulary of %lld", (long long)i,
+                            (int)tokens[i], (long long)s->plan->vocab);
+    return QGC_OK;
+}
+
+qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    QGC_TRY(check_tokens(s, tokens, n, d));
+    const int64_t most = s->options.prefill == QGC_PREFILL_CHUNKS ? s->plan->chunk : 1;
+    for (int64_t done = 0; done < n;) {
+        int64_t now = n - done < most ? n - done : most;
+        if (now == 1)
+            QGC_TRY(feed_one(s, tokens[done], (int32_t)(s->position + done), d));
+        else
+            QGC_TRY(feed_chunk(s, tokens + done, s->position + done, now, d));
+        done += now;
+    }
+    QGC_TRY(choice(s, s->position + n - 1, next, d));
+    s->position += n;
+    s->chosen = true;
+    return QGC_OK;
+}
+
+static qgc_status check_chosen(const qgc_session *s, qgc_diag *d) {
+    return s->chosen ? QGC_OK : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "the session was fed no token yet");
+}
+
+qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
+    QGC_TRY(check_chosen(s, d));
+    QGC_TRY(check_room(s, 1, d));
+    QGC_TRY(decode(s, d));
+    QGC_TRY(choice(s, s->position, next, d));
+    s->position++;
+    return QGC_OK;
+}
+
+qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {
+    QGC_TRY(check_chosen(s, d));
+    return qgc_device_download(s->dev, logits, io_address(s, QGC_IO_LOGITS),
+                               (size_t)s->plan->vocab * sizeof *logits, d);
+}
+
+qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, qgc_diag *d) {
+    assert(buffer >= 0 && (size_t)buffer < s->plan->n_buffers);
+    return qgc_device_download(s->dev, to, s->addresses[buffer], bytes, d);
+}
+
+qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
+    s->position = 0;
+    s->chosen = false;
+    return qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d);
+}

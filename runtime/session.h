@@ -1,0 +1,59 @@
+#ifndef QGC_RUNTIME_SESSION_H
+#define QGC_RUNTIME_SESSION_H
+
+#include "graph/sampling.h"
+#include "runtime/program.h"
+
+/* One timeline on a program: its caches, its position, its random state. */
+typedef struct qgc_session qgc_session;
+
+typedef enum {
+    QGC_MODE_STREAM, /* every kernel launched by itself */
+    QGC_MODE_GRAPH,  /* the decode step captured once and replayed */
+} qgc_mode;
+
+typedef enum {
+    QGC_PREFILL_CHUNKS, /* matrices by cuBLAS, `chunk` tokens at a time */
+    QGC_PREFILL_STEPS,  /* each token of the prompt through the decode step: slower, the numbers of decode */
+} qgc_prefill;
+
+typedef struct {
+    int64_t ctx; /* positions that the caches have room for */
+    qgc_mode mode;
+    qgc_prefill prefill;
+    qgc_sampling sampling;
+} qgc_session_options;
+
+/* Checks that a sampling makes sense: temperature >= 0, top_k >= 0, 0 < top_p <= 1, 0 <= min_p <= 1,
+ * repeat_penalty > 0, all finite. */
+QGC_MUST_USE qgc_status qgc_sampling_check(const qgc_sampling *s, qgc_diag *d);
+
+/* Allocates everything that the session will need. Errors: ctx beyond what the model allows (both numbers),
+ * device memory; chunks asked for where cuBLAS cannot be loaded (the remedy names QGC_PREFILL_STEPS). */
+QGC_MUST_USE qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o,
+                                        qgc_diag *d);
+void qgc_session_drop(qgc_session *s);
+
+int64_t qgc_session_position(const qgc_session *s); /* tokens in the caches */
+int64_t qgc_session_room(const qgc_session *s);     /* positions left */
+
+/* Takes n >= 1 tokens into the caches and chooses the token that follows the last one. Errors, which leave the
+ * session as it was: no room, a token that is not in the vocabulary. */
+QGC_MUST_USE qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next,
+                                         qgc_diag *d);
+
+/* One decode step: takes the token chosen last into the caches and chooses the next. The device feeds
+ * itself; the host uploads nothing, allocates nothing and patches nothing. Errors: no room, nothing fed yet. */
+QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d);
+
+/* The logits of the row chosen from last, [vocab]. */
+QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);
+
+/* The first bytes of a buffer of the plan, as the last launch that wrote it left them. Scratch is shared by values whose
+ * lives do not meet, unless the plan was made to keep them (codegen/lower.h). For tests and for finding faults. */
+QGC_MUST_USE qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, qgc_diag *d);
+
+/* Back to an empty cache at position 0. */
+QGC_MUST_USE qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d);
+
+#endif

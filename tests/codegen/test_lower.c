@@ -1,0 +1,208 @@
+#include "tests/support/cmocka.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/lower.h"
+#include "graph/base/str.h"
+#include "graph/load.h"
+
+static int setup(void **state) {
+    *state = qgc_arena_new();
+    return 0;
+}
+
+static int teardown(void **state) {
+    qgc_arena_drop(*state);
+    return 0;
+}
+
+static qgc_graph *load(qgc_arena *a, const char *path) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *g;
+    if (qgc_graph_load(&g, path, a, &d) != QGC_OK) {
+        qgc_diag_print(&d, stderr, false);
+        fail();
+    }
+    return g;
+}
+
+static qgc_plan *lower(qgc_arena *a, const char *path, qgc_lower_options options) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_lowered lowered;
+    if (qgc_lower(load(a, path), &options, &lowered, &d) != QGC_OK) {
+        qgc_diag_print(&d, stderr, false);
+        fail();
+    }
+    return lowered.plan;
+}
+
+/* The launches of a phase from `first` on, a line each. */
+static const char *names(qgc_arena *a, const qgc_plan *p, qgc_phase_kind phase, size_t first, size_t n) {
+    qgc_str text = qgc_str_new(a);
+    for (size_t i = first; i < first + n && i < p->phases[phase].n_launches; i++) {
+        const qgc_plan_launch *l = &p->phases[phase].launches[i];
+        qgc_str_printf(&text, "%s: %s\n", l->node, l->kernel < 0 ? "cuBLAS" : p->kernels[l->kernel].name);
+    }
+    return text.text;
+}
+
+static void a_decode_step_is_one_kernel_a_node(void **state) {
+    const qgc_plan *p = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 8});
+    assert_string_equal(names(*state, p, QGC_PHASE_DECODE, 0, 19), "embedding x: embedding.cu\n"
+                                                                   "rms_norm h[0]: rms_norm.cu\n"
+                                                                   "linear q[0]: linear.cu\n"
+                                                                   "linear k[0]: linear.cu\n"
+                                                                   "linear v[0]: linear.cu\n"
+                                                                   "rope qr[0]: rope.cu\n"
+                                                                   "rope kr[0]: rope.cu\n"
+                                                                   "append k_all[0]: append.cu\n"
+                                                                   "append v_all[0]: append.cu\n"
+                                                                   "attention a[0]: attention.cu\n"
+                                                                   "linear o[0]: linear.cu\n"
+                                                                   "add x_mid[0]: pointwise.cu\n"
+                                                                   "rms_norm m[0]: rms_norm.cu\n"
+                                                                   "linear gate[0]: linear.cu\n"
+                                                                   "linear up[0]: linear.cu\n"
+                                                                   "silu act[0]: pointwise.cu\n"
+                                                                   "mul ff[0]: pointwise.cu\n"
+                                                                   "linear down[0]: linear.cu\n"
+                                                                   "add x[0]: pointwise.cu\n");
+    /* embedding, 4 layers of 18, select, norm, head, mark, sample, and the end of the step */
+    assert_int_equal(p->phases[QGC_PHASE_DECODE].n_launches, 1 + 4 * 18 + 5 + 1);
+    assert_int_equal(p->phases[QGC_PHASE_INIT].n_launches, 1);
+}
+
+static void prefill_rounds_each_input_once_and_takes_the_head_by_rows(void **state) {
+    const qgc_plan *p = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 8});
+    assert_string_equal(names(*state, p, QGC_PHASE_PREFILL, 2, 8), "linear q[0]: to_bf16.cu\n"
+                                                                   "linear q[0]: bias_rows.cu\n"
+                                                                   "linear q[0]: cuBLAS\n"
+                                                                   "linear k[0]: bias_rows.cu\n"
+                                                                   "linear k[0]: cuBLAS\n"
+                                                                   "linear v[0]: bias_rows.cu\n"
+                                                                   "linear v[0]: cuBLAS\n"
+                                                                   "rope qr[0]: rope.cu\n");
+    size_t n = p->phases[QGC_PHASE_PREFILL].n_launches;
+    assert_string_equal(names(*state, p, QGC_PHASE_PREFILL, n - 4, 4), "linear logits: linear.cu\n"
+                                                                       "mark seen_now: mark.cu\n"
+                                                                       "sample next: sample.cu\n"
+                                                                       "the end of the step: advance.cu\n");
+}
+
+/* First and last launch of a phase that names a buffer; false if none does. */
+static bool life(const qgc_phase *phase, int buffer, size_t *first, size_t *last) {
+    bool found = false;
+    for (size_t i = 0; i < phase->n_launches; i++) {
+        const qgc_plan_launch *l = &phase->launches[i];
+        bool here = l->a == buffer || l->b == buffer || l->c == buffer;
+        for (int k = 0; k < l->n_args; k++)
+            here = here || (l->args[k].kind == QGC_ARG_BUFFER && l->args[k].buffer == buffer);
+        if (here && !found)
+            *first = i;
+        if (here)
+            *last = i;
+        found = found || here;
+    }
+    return found;
+}
+
+/* No two buffers that are alive at once overlap; returns the number of pairs that were looked at. */
+static size_t check_scratch(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens) {
+    size_t pairs = 0;
+    const qgc_sizes sizes = {.tokens = tokens, .rows = 1};
+    for (size_t i = 0; i < p->n_buffers; i++)
+        for (size_t k = 0; k < i; k++) {
+            const qgc_plan_buffer *a = &p->buffers[i], *b = &p->buffers[k];
+            size_t a0, a1, b0, b1;
+            if (a->kind != QGC_BUFFER_SCRATCH || b->kind != QGC_BUFFER_SCRATCH ||
+                !life(&p->phases[phase], (int)i, &a0, &a1) || !life(&p->phases[phase], (int)k, &b0, &b1))
+                continue;
+            int64_t a_end = a->offset + qgc_extent_size(&a->bytes, &sizes);
+            int64_t b_end = b->offset + qgc_extent_size(&b->bytes, &sizes);
+            assert_true(a_end <= p->scratch_bytes && a->offset % 256 == 0);
+            if (a0 > b1 || b0 > a1)
+                continue;
+            assert_true(a_end <= b->offset || b_end <= a->offset);
+            pairs++;
+        }
+    return pairs;
+}
+
+static void buffers_alive_at_once_do_not_overlap(void **state) {
+    const qgc_plan *p = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 33});
+    assert_true(check_scratch(p, QGC_PHASE_PREFILL, 33) > 100);
+    assert_true(check_scratch(p, QGC_PHASE_DECODE, 1) > 100);
+}
+
+static void scratch_of_a_deep_model_stays_that_of_a_layer(void **state) {
+    const qgc_plan *tiny = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512});
+    /* x, h2, gate, up, s, m at once are 2 * 896 + 4 * 4864 floats a token, and a little more */
+    assert_true(tiny->scratch_bytes < 512 * 4 * (4 * 896 + 4 * 4864));
+}
+
+static void kept_values_share_nothing(void **state) {
+    const qgc_plan *p = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 3, .keep_values = true});
+    const qgc_sizes sizes = {.tokens = 1, .rows = 1};
+    for (size_t i = 0; i < p->n_buffers; i++)
+        for (size_t k = 0; k < i; k++) {
+            const qgc_plan_buffer *a = &p->buffers[i], *b = &p->buffers[k];
+            size_t first, last;
+            if (a->kind != QGC_BUFFER_SCRATCH || b->kind != QGC_BUFFER_SCRATCH ||
+                !life(&p->phases[QGC_PHASE_DECODE], (int)i, &first, &last) ||
+                !life(&p->phases[QGC_PHASE_DECODE], (int)k, &first, &last))
+                continue;
+            assert_true(a->offset + qgc_extent_size(&a->bytes, &sizes) <= b->offset ||
+                        b->offset + qgc_extent_size(&b->bytes, &sizes) <= a->offset);
+        }
+}
+
+static const qgc_plan_weight *weight(const qgc_plan *p, const char *label) {
+    for (size_t i = 0; i < p->n_weights; i++)
+        if (strcmp(p->weights[i].label, label) == 0)
+            return &p->weights[i];
+    return NULL;
+}
+
+static void weights_carry_their_names_in_files(void **state) {
+    const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 8});
+    const qgc_plan_weight *wq = weight(p, "wq[3]"), *head = weight(p, "head");
+    assert_string_equal(wq->gguf, "blk.3.attn_q.weight");
+    assert_string_equal(wq->hf, "model.layers.3.self_attn.q_proj.weight");
+    assert_int_equal(wq->storage, QGC_BF16);
+    assert_int_equal(weight(p, "bq[0]")->storage, QGC_F32);
+    assert_string_equal(p->weights[head->tied].label, "embed");
+    assert_int_equal(p->vocab, 151936);
+    assert_int_equal(p->max_positions, 32768);
+}
+
+static void kernels_are_shared_between_layers(void **state) {
+    const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 8});
+    assert_true(p->n_kernels < 32);
+    for (size_t i = 0; i < p->n_kernels; i++)
+        for (size_t k = 0; k < i; k++)
+            assert_true(strcmp(p->kernels[i].name, p->kernels[k].name) != 0 ||
+                        strcmp(p->kernels[i].options, p->kernels[k].options) != 0);
+}
+
+static void an_append_lives_in_its_cache(void **state) {
+    const qgc_plan *p = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 8});
+    const qgc_plan_launch *append = &p->phases[QGC_PHASE_DECODE].launches[7];
+    const qgc_plan_launch *attention = &p->phases[QGC_PHASE_DECODE].launches[9];
+    assert_int_equal(p->buffers[append->args[0].buffer].kind, QGC_BUFFER_STATE);
+    assert_int_equal(attention->args[1].buffer, append->args[0].buffer);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_decode_step_is_one_kernel_a_node, setup, teardown),
+        cmocka_unit_test_setup_teardown(prefill_rounds_each_input_once_and_takes_the_head_by_rows, setup, teardown),
+        cmocka_unit_test_setup_teardown(buffers_alive_at_once_do_not_overlap, setup, teardown),
+        cmocka_unit_test_setup_teardown(scratch_of_a_deep_model_stays_that_of_a_layer, setup, teardown),
+        cmocka_unit_test_setup_teardown(kept_values_share_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(weights_carry_their_names_in_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(kernels_are_shared_between_layers, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_append_lives_in_its_cache, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,233 @@
+#include <math.h>
+#include <string.h>
+
+#include "tests/support/cmocka.h"
+#include "tests/support/small_plan.h"
+
+static int setup(void **state) {
+    *state = qgc_arena_new();
+    return 0;
+}
+
+static int teardown(void **state) {
+    qgc_arena_drop(*state);
+    return 0;
+}
+
+static void extent_is_linear_in_each_size(void **state) {
+    (void)state;
+    const qgc_extent e = {1, 20, 300, 4000};
+    assert_int_equal(qgc_extent_size(&e, &(qgc_sizes){2, 3, 4}), 1 + 40 + 900 + 16000);
+    assert_int_equal(qgc_extent_size(&e, &(qgc_sizes){0}), 1);
+}
+
+static void accepts_the_small_plan(void **state) {
+    qgc_diag d = qgc_diag_new(*state);
+    assert_int_equal(qgc_plan_check(small_plan(*state), QGC_NO_LOC, &d), QGC_OK);
+}
+
+/* BREAK(message, statements): what is wrong after the statements changed the plan `p`. Each becomes a
+ * function, so that it can be done to a fresh plan. */
+#define BROKEN_HEADS                                                                                   \
+    BREAK("the plan has no name", p->name = NULL)                                                      \
+    BREAK("the plan has no arch", p->arch = NULL)                                                      \
+    BREAK("the plan has no graph", p->graph = NULL)                                                    \
+    BREAK("the plan has no source", p->source = NULL)                                                  \
+    BREAK("the plan has no compiler", p->compiler = NULL)                                              \
+    BREAK("vocab of the plan is 0, expected 1 to 2147483647", p->vocab = 0)                            \
+    BREAK("vocab of the plan is 2147483648, expected 1 to 2147483647", p->vocab = 2147483648)          \
+    BREAK("max_positions of the plan is -1, expected 0 to 16777216", p->max_positions = -1)            \
+    BREAK("chunk of the plan is 0, expected 1 to 16777216", p->chunk = 0)                              \
+    BREAK("chunk of the plan is 16777217, expected 1 to 16777216", p->chunk = 16777217)                \
+    BREAK("scratch_bytes of the plan is -1, expected 0 to 4611686018427387904", p->scratch_bytes = -1) \
+    BREAK("the plan is for 0 architectures, expected 1 to 32", p->n_archs = 0)                         \
+    BREAK("the plan is for 33 architectures, expected 1 to 32", p->n_archs = 33)                       \
+    BREAK("architecture \"\" of the plan is malformed", p->archs[1] = NULL)                            \
+    BREAK("architecture \"90\" of the plan is malformed", p->archs[1] = "90")                          \
+    BREAK("architecture \"sm_90x\" of the plan is malformed", p->archs[1] = "sm_90x")                  \
+    BREAK("architecture \"sm_90a\" of the plan is there twice", p->archs[1] = "sm_90a")                \
+    BREAK("the table of params is missing", p->params = NULL)                                          \
+    BREAK("the table of weights is missing", p->weights = NULL)                                        \
+    BREAK("the table of buffers is missing", p->buffers = NULL)                                        \
+    BREAK("the table of kernels is missing", p->kernels = NULL)                                        \
+    BREAK("the table of images is missing", p->images = NULL)                                          \
+    BREAK("the table of launches is missing", p->phases[2].launches = NULL)                            \
+    BREAK("the plan has 16777217 buffers, expected at most 16777216", p->n_buffers = 16777217)
+
+#define BROKEN_TABLES                                                                                      \
+    BREAK("param 0 has no name", p->params[0].name = NULL)                                                 \
+    BREAK("param \"eps\" is not a finite number", p->params[1].value = NAN)                                \
+    BREAK("param \"eps\" is not a finite number", p->params[1].value = INFINITY)                           \
+    BREAK("a key of param \"d\" is missing", p->params[0].gguf = NULL)                                     \
+    BREAK("a key of param \"d\" is missing", p->params[0].hf[1] = NULL)                                    \
+    BREAK("a key of param \"d\" is missing", p->params[0].n_hf = -1)                                       \
+    BREAK("weight 1 has no label", p->weights[1].label = NULL)                                             \
+    BREAK("weight \"head\" has an impossible shape", p->weights[0].rank = 0)                               \
+    BREAK("weight \"head\" has an impossible shape", p->weights[0].rank = 5)                               \
+    BREAK("weight \"head\" has an impossible shape", p->weights[0].shape[1] = 0)                           \
+    BREAK("weight \"head\" has an impossible shape", p->weights[0].shape[1] = INT64_MAX)                   \
+    BREAK("weight \"head\" is stored as dtype 4, expected f32, f16 or bf16",                               \
+          p->weights[0].storage = QGC_Q8_0)                                                                \
+    BREAK("weight \"head\" is tied to weight 2, but there are 2", p->weights[0].tied = 2)                  \
+    BREAK("weight \"head\" is tied to weight -2, but there are 2", p->weights[0].tied = -2)                \
+    BREAK("weight \"head\" is tied to weight 0, which is tied too", p->weights[0].tied = 0)                \
+    BREAK("weight \"head\" is tied to weight 1, which has another shape", p->weights[1].shape[0]--)        \
+    BREAK("buffer 4 has no name", p->buffers[SMALL_X].name = NULL)                                         \
+    BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = -1)                 \
+    BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.fixed = INT64_MIN)              \
+    BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = (int64_t)1 << 40)   \
+    BREAK("buffer \"x\" is of unknown kind 5", p->buffers[SMALL_X].kind = QGC_N_BUFFER_KINDS)              \
+    BREAK("the size of buffer \"embed\" depends on what it may not depend on",                             \
+          p->buffers[SMALL_EMBED].bytes.per_ctx = 1)                                                       \
+    BREAK("the size of buffer \"cache\" depends on what it may not depend on",                             \
+          p->buffers[SMALL_CACHE].bytes.per_token = 1)                                                     \
+    BREAK("the size of buffer \"table\" depends on what it may not depend on",                             \
+          p->buffers[SMALL_TABLE].bytes.per_row = 1)                                                       \
+    BREAK("the size of buffer \"x\" depends on what it may not depend on",                                 \
+          p->buffers[SMALL_X].bytes.per_ctx = 1)                                                           \
+    BREAK("buffer \"embed\" is for weight 2, but there are 2", p->buffers[SMALL_EMBED].weight = 2)         \
+    BREAK("buffer \"embed\" is for weight -1, but there are 2", p->buffers[SMALL_EMBED].weight = -1)       \
+    BREAK("buffer \"embed\" has 63 bytes, but weight \"embed\" has 64",                                    \
+          p->buffers[SMALL_EMBED].bytes.fixed = 63)                                                        \
+    BREAK("buffer \"x\" starts at byte 128 of the scratch memory, expected a multiple of 256",             \
+          p->buffers[SMALL_X].offset = 128)                                                                \
+    BREAK("buffer \"x\" starts at byte -256 of the scratch memory, expected a multiple of 256",            \
+          p->buffers[SMALL_X].offset = -256)                                                               \
+    BREAK("buffer \"x\" has unknown role -1", p->buffers[SMALL_X].kind = QGC_BUFFER_IO)                    \
+    BREAK("buffer \"x\" has role 0, which another buffer has", p->buffers[SMALL_X].kind = QGC_BUFFER_IO;   \
+          p->buffers[SMALL_X].io = 0)                                                                      \
+    BREAK("role 3 has buffer 13, but there are 13", p->io[QGC_IO_LOGITS] = SMALL_N_BUFFERS)                \
+    BREAK("role 3 has buffer -1, but there are 13", p->io[QGC_IO_LOGITS] = -1)                             \
+    BREAK("role 3 has buffer 4, which is for something else", p->io[QGC_IO_LOGITS] = SMALL_X)              \
+    BREAK("role 3 has buffer 6, which is for something else", p->io[QGC_IO_LOGITS] = SMALL_IO)             \
+    BREAK("buffer \"tokens\" is too small for the role \"tokens\"",                                        \
+          p->buffers[SMALL_IO].bytes.per_token = 3)                                                        \
+    BREAK("buffer \"logits\" is too small for the role \"logits\"", p->vocab = 9)                          \
+    BREAK("buffer \"sampling\" is too small for the role \"sampling\"",                                    \
+          p->buffers[SMALL_IO + QGC_IO_SAMPLING].bytes.fixed = 31)                                         \
+    BREAK("buffer \"ring\" is too small for the role \"ring\"",                                            \
+          p->buffers[SMALL_IO + QGC_IO_RING].bytes.fixed = 3)                                              \
+    BREAK("kernel 0 has no name, entry or options", p->kernels[0].name = NULL)                             \
+    BREAK("kernel 0 has no name, entry or options", p->kernels[0].entry = NULL)                            \
+    BREAK("kernel 0 has no name, entry or options", p->kernels[0].options = NULL)                          \
+    BREAK("kernel \"fill.cu\" has 0 threads a block, expected 1 to 1024", p->kernels[0].threads = 0)       \
+    BREAK("kernel \"fill.cu\" has 1025 threads a block, expected 1 to 1024", p->kernels[0].threads = 1025) \
+    BREAK("kernel \"fill.cu\" has -1 bytes of shared memory, expected 0 to 232448",                        \
+          p->kernels[0].shared_bytes = -1)                                                                 \
+    BREAK("the plan has 3 images, expected 4", p->n_images = 3)                                            \
+    BREAK("image 3 is of kernel 2, but there are 2", p->images[3].kernel = 2)                              \
+    BREAK("image 3 is for architecture 2, but there are 2", p->images[3].arch = 2)                         \
+    BREAK("image 3 is empty", p->images[3].data = NULL)                                                    \
+    BREAK("image 3 is empty", p->images[3].bytes = 0)                                                      \
+    BREAK("kernel \"fill.cu\" has two images for \"sm_80\"", p->images[3].kernel = 0)
+
+/* `l` is the launch of a kernel in prefill, `m` the product of matrices in decode. */
+#define BROKEN_LAUNCHES                                                                                     \
+    BREAK("phase \"decode\" of the plan is empty", p->phases[2].n_launches = 0)                             \
+    BREAK("launch 0 of phase 1 does not say of which node it is", l->node = NULL)                           \
+    BREAK("launch 0 of phase 1 does not say of which node it is", l->where = NULL)                          \
+    BREAK("launch \"embedding x\" reads -1 bytes of weights", l->weight_bytes = -1)                         \
+    BREAK("launch \"embedding x\" is of unknown kind 2", l->kind = QGC_N_LAUNCH_KINDS)                      \
+    BREAK("launch \"embedding x\" is of kernel 2, but there are 2", l->kernel = 2)                          \
+    BREAK("launch \"embedding x\" is of kernel -1, but there are 2", l->kernel = -1)                        \
+    BREAK("launch \"embedding x\" has 13 arguments, expected 0 to 12", l->n_args = 13)                      \
+    BREAK("launch \"embedding x\" has -1 arguments, expected 0 to 12", l->n_args = -1)                      \
+    BREAK("argument 0 of launch \"embedding x\" is of unknown kind 2", l->args[0].kind = QGC_N_ARG_KINDS)   \
+    BREAK("launch \"embedding x\" names buffer 13, but there are 13", l->args[0].buffer = SMALL_N_BUFFERS)  \
+    BREAK("launch \"embedding x\" names buffer -1, but there are 13", l->args[0].buffer = -1)               \
+    BREAK("argument 0 of launch \"embedding x\" has an impossible value",                                   \
+          l->args[0].value.per_row = INT64_MIN)                                                             \
+    BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                           \
+          l->args[0].value.fixed = 65)                                                                      \
+    BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                           \
+          l->args[0].value.fixed = -1)                                                                      \
+    BREAK("argument 2 of launch \"embedding x\" points outside buffer \"x\"", l->args[2].value.fixed--)     \
+    BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits",                                      \
+          l->args[3].value.per_token = (1 << 27) + 1)                                                       \
+    BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits", l->args[3].value.per_ctx = -256)     \
+    BREAK("launch \"embedding x\" gives a block 0 along y, expected 1 to 2147483647", l->per_block[1] = 0)  \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 65535 along y",                           \
+          l->grid[1].per_token = 4096)                                                                      \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 65535 along z", l->grid[2].fixed = 0)     \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 2147483647 along x",                      \
+          l->grid[0].per_ctx = 128)                                                                         \
+    BREAK("the grid of launch \"embedding x\" may be outside 1 to 2147483647 along x",                      \
+          l->grid[0].per_token = (int64_t)1 << 60)                                                          \
+    BREAK("buffer \"x\" of launch \"embedding x\" ends behind the 640 bytes of the scratch memory",         \
+          p->buffers[SMALL_X].offset = 512)                                                                 \
+    BREAK("launch \"linear logits\" names buffer 13, but there are 13", m->b = SMALL_N_BUFFERS)             \
+    BREAK("launch \"linear logits\" names buffer -1, but there are 13", m->c = -1)                          \
+    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->n = 0)  \
+    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->k = -1) \
+    BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647",            \
+          m->rows.per_row = 0)                                                                              \
+    BREAK("the product of launch \"linear logits\" overwrites what it reads", m->c = m->a)                  \
+    BREAK("the product of launch \"linear logits\" overwrites what it reads", m->c = SMALL_EMBED)           \
+    BREAK("buffer \"x bf16\" is too small for a of the product of launch \"linear logits\"",                \
+          m->rows.fixed = 1)                                                                                \
+    BREAK("buffer \"head\" is too small for b of the product of launch \"linear logits\"", m->k = 4;        \
+          m->n = 9)                                                                                         \
+    BREAK("buffer \"logits\" is too small for c of the product of launch \"linear logits\"",                \
+          m->a = SMALL_CACHE;                                                                               \
+          m->rows.per_row = 2)                                                                              \
+    BREAK("buffer \"x bf16\" is too small for a of the product of launch \"linear logits\"",                \
+          m->k = INT32_MAX;                                                                                 \
+          m->rows.per_row = INT32_MAX)
+
+static void expect(qgc_plan *p, const char *message, qgc_arena *a) {
+    qgc_diag d = qgc_diag_new(a);
+    assert_int_equal(qgc_plan_check(p, QGC_NO_LOC, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), message);
+}
+
+#define BREAK(message, ...)               \
+    {                                     \
+        qgc_plan *p = small_plan(*state); \
+        __VA_ARGS__;                      \
+        expect(p, message, *state);       \
+    }
+
+static void names_what_is_wrong_with_the_head(void **state) {
+    BROKEN_HEADS
+}
+
+static void names_what_is_wrong_in_a_table(void **state) {
+    BROKEN_TABLES
+}
+
+#undef BREAK
+#define BREAK(message, ...)                                             \
+    {                                                                   \
+        qgc_plan *p = small_plan(*state);                               \
+        qgc_plan_launch *l = &p->phases[QGC_PHASE_PREFILL].launches[0]; \
+        qgc_plan_launch *m = &p->phases[QGC_PHASE_DECODE].launches[1];  \
+        (void)l, (void)m;                                               \
+        __VA_ARGS__;                                                    \
+        expect(p, message, *state);                                     \
+    }
+
+static void names_what_is_wrong_with_a_launch(void **state) {
+    BROKEN_LAUNCHES
+}
+
+/* Scratch of decode alone is planned for one token. */
+static void scratch_needs_room_for_the_phases_that_use_it(void **state) {
+    qgc_plan *p = small_plan(*state);
+    qgc_phase *prefill = &p->phases[QGC_PHASE_PREFILL];
+    p->buffers[SMALL_X_BF16].bytes.per_token = 2 * SMALL_D * SMALL_CHUNK;
+    expect(p, "buffer \"x bf16\" of launch \"linear logits\" ends behind the 640 bytes of the scratch memory",
+           *state);
+    prefill->n_launches = 1;
+    qgc_diag d = qgc_diag_new(*state);
+    assert_int_equal(qgc_plan_check(p, QGC_NO_LOC, &d), QGC_OK);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(extent_is_linear_in_each_size),     TEST(accepts_the_small_plan),
+        TEST(names_what_is_wrong_with_the_head), TEST(names_what_is_wrong_in_a_table),
+        TEST(names_what_is_wrong_with_a_launch), TEST(scratch_needs_room_for_the_phases_that_use_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

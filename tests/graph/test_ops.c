@@ -1,0 +1,379 @@
+#include <math.h>
+#include <string.h>
+
+#include "graph/eval.h"
+#include "graph/ops.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/random.h"
+
+/* Each reference against a plain computation in double, over awkward shapes. */
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_pool *pool;
+    uint64_t seed;
+    qgc_node node;
+    qgc_call call;
+} fixture;
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    f->arena = arena;
+    f->pool = qgc_pool_new(3);
+    f->seed = 1;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_pool_drop(f->pool);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static void begin(fixture *f, qgc_op op) {
+    f->node = (qgc_node){.op = op};
+    f->call = (qgc_call){.node = &f->node, .pool = f->pool, .scratch = f->arena};
+}
+
+static int64_t elems(const qgc_operand *o) {
+    int64_t n = 1;
+    for (int i = 0; i < o->rank; i++)
+        n *= o->dim[i];
+    return n;
+}
+
+#define DIMS(...)                                                                  \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { \
+        __VA_ARGS__                                                                \
+    }
+
+static qgc_operand *shaped(qgc_operand *o, qgc_dtype dtype, int rank, const int64_t *dim) {
+    *o = (qgc_operand){.dtype = dtype, .rank = rank};
+    memcpy(o->dim, dim, (size_t)rank * sizeof *dim);
+    return o;
+}
+
+/* An input of random numbers, rounded to its dtype; `wide` gets what they are then. */
+static const float *random_input(fixture *f, qgc_dtype dtype, int rank, const int64_t *dim) {
+    qgc_operand *o = shaped(&f->call.in[f->node.n_in++], dtype, rank, dim);
+    int64_t n = elems(o);
+    float *exact = qgc_arena_array(f->arena, (size_t)n, sizeof *exact);
+    for (int64_t i = 0; i < n; i++)
+        exact[i] = test_random_float(&f->seed);
+    o->data = qgc_arena_alloc(f->arena, qgc_dtype_bytes(dtype, n));
+    qgc_from_f32(dtype, exact, o->data, n);
+    qgc_to_f32(dtype, o->data, exact, n);
+    return exact;
+}
+
+static int32_t *index_input(fixture *f, int64_t n, int64_t first) {
+    qgc_operand *o = shaped(&f->call.in[f->node.n_in++], QGC_I32, DIMS(n));
+    int32_t *data = o->data = qgc_arena_array(f->arena, (size_t)n, sizeof *data);
+    for (int64_t i = 0; i < n; i++)
+        data[i] = (int32_t)(first + i);
+    return data;
+}
+
+static float *run(fixture *f, int rank, const int64_t *dim) {
+    qgc_operand *o = shaped(&f->call.out[0], QGC_F32, rank, dim);
+    o->data = qgc_arena_array(f->arena, (size_t)elems(o), sizeof(float));
+    memset(o->data, 0xFF, (size_t)elems(o) * sizeof(float)); /* NaN, so that nothing is left unwritten */
+    qgc_ops[f->node.op].ref(&f->call);
+    return o->data;
+}
+
+static void near(double got, double want, double tolerance) {
+    if (!(fabs(got - want) <= tolerance))
+        fail_msg("got %.9g, want %.9g", got, want);
+}
+
+static void number(fixture *f, const char *attr, double x) {
+    f->node.attr[qgc_attr_index(f->node.op, attr)].number = x;
+}
+
+static void check_linear(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t in, int64_t out, bool bias) {
+    begin(f, QGC_OP_LINEAR);
+    const float *x = random_input(f, QGC_F32, DIMS(tokens, in));
+    const float *w = random_input(f, dtype, DIMS(out, in));
+    const float *b = bias ? random_input(f, QGC_BF16, DIMS(out)) : NULL;
+    const float *y = run(f, DIMS(tokens, out));
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t o = 0; o < out; o++) {
+            double sum = b ? b[o] : 0;
+            for (int64_t i = 0; i < in; i++)
+                sum += (double)x[t * in + i] * w[o * in + i];
+            near(y[t * out + o], sum, 1e-6 * (double)in + 1e-6);
+        }
+}
+
+static void linear(void **state) {
+    const int64_t sizes[][3] = {{1, 1, 1},    {1, 7, 13},    {2, 512, 8},  {3, 513, 9},
+                                {5, 1031, 7}, {13, 96, 131}, {1, 896, 67}, {4, 600, 3}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int bias = 0; bias < 2; bias++) {
+            check_linear(*state, QGC_F32, sizes[i][0], sizes[i][1], sizes[i][2], bias);
+            check_linear(*state, QGC_BF16, sizes[i][0], sizes[i][1], sizes[i][2], bias);
+        }
+}
+
+static void linear_over_blocks(void **state) {
+    fixture *f = *state;
+    enum { IN = 1120, OUT = 11, TOKENS = 3, BLOCKS = IN / 32 };
+    begin(f, QGC_OP_LINEAR);
+    const float *x = random_input(f, QGC_F32, DIMS(TOKENS, IN));
+    qgc_operand *w = shaped(&f->call.in[f->node.n_in++], QGC_Q8_0, DIMS(OUT, IN));
+    unsigned char *block = w->data = qgc_arena_alloc(f->arena, OUT * BLOCKS * 34);
+    for (int i = 0; i < OUT * BLOCKS; i++, block += 34) {
+        block[0] = 0;
+        block[1] = (unsigned char)(0x20 + i % 4 * 4); /* binary16: 2^-7, 2^-6, 2^-5, 2^-4 */
+        for (int k = 0; k < 32; k++)
+            block[2 + k] = (unsigned char)test_random(&f->seed);
+    }
+    const float *y = run(f, DIMS(TOKENS, OUT));
+    for (int64_t t = 0; t < TOKENS; t++)
+        for (int64_t o = 0; o < OUT; o++) {
+            double sum = 0;
+            for (int64_t i = 0; i < IN; i++) {
+                const unsigned char *at = (unsigned char *)w->data + (o * BLOCKS + i / 32) * 34;
+                sum += (double)x[t * IN + i] * (signed char)at[2 + i % 32] * ldexp(1, (at[1] >> 2) - 15);
+            }
+            near(y[t * OUT + o], sum, 2e-4);
+        }
+}
+
+static void linear_takes_weights_from_odd_addresses(void **state) {
+    fixture *f = *state;
+    begin(f, QGC_OP_LINEAR);
+    const float *x = random_input(f, QGC_F32, DIMS(2, 19));
+    const float *w = random_input(f, QGC_F32, DIMS(5, 19));
+    char *moved = qgc_arena_alloc(f->arena, 5 * 19 * 4 + 1);
+    memcpy(moved + 1, w, 5 * 19 * 4);
+    f->call.in[1].data = moved + 1;
+    const float *y = run(f, DIMS(2, 5));
+    for (int i = 0; i < 10; i++) {
+        double sum = 0;
+        for (int k = 0; k < 19; k++)
+            sum += (double)x[i / 5 * 19 + k] * w[i % 5 * 19 + k];
+        near(y[i], sum, 1e-5);
+    }
+}
+
+static void check_norm(fixture *f, int64_t tokens, int64_t n, int64_t d) {
+    begin(f, QGC_OP_RMS_NORM);
+    const float *x = random_input(f, QGC_F32, DIMS(tokens, n));
+    const float *w = random_input(f, QGC_F16, DIMS(d));
+    number(f, "eps", 1e-5);
+    const float *y = run(f, DIMS(tokens, n));
+    for (int64_t group = 0; group < tokens * n / d; group++) {
+        double sum = 0;
+        for (int64_t i = 0; i < d; i++)
+            sum += pow(x[group * d + i], 2);
+        for (int64_t i = 0; i < d; i++)
+            near(y[group * d + i], x[group * d + i] / sqrt(sum / (double)d + 1e-5) * w[i], 1e-6);
+    }
+}
+
+static void rms_norm(void **state) {
+    check_norm(*state, 1, 1, 1);
+    check_norm(*state, 1, 897, 897);
+    check_norm(*state, 37, 21, 7);
+}
+
+static void rms_norm_of_zeros_is_zero(void **state) {
+    fixture *f = *state;
+    begin(f, QGC_OP_RMS_NORM);
+    random_input(f, QGC_F32, DIMS(1, 5));
+    memset(f->call.in[0].data, 0, 5 * sizeof(float));
+    random_input(f, QGC_F32, DIMS(5));
+    number(f, "eps", 1e-6);
+    const float *y = run(f, DIMS(1, 5));
+    for (int i = 0; i < 5; i++)
+        near(y[i], 0, 0);
+}
+
+static void check_rope(fixture *f, int64_t tokens, int64_t heads, int64_t head_dim, int64_t first) {
+    begin(f, QGC_OP_ROPE);
+    const float *x = random_input(f, QGC_F32, DIMS(tokens, heads * head_dim));
+    index_input(f, tokens, first);
+    number(f, "base", 1e6);
+    number(f, "head_dim", (double)head_dim);
+    const float *y = run(f, DIMS(tokens, heads * head_dim));
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < heads * head_dim; i++) {
+            int64_t half = head_dim / 2, k = i % head_dim, at = t * heads * head_dim + i;
+            double angle = (double)(first + t) / pow(1e6, 2.0 * (double)(k % half) / (double)head_dim);
+            double other = k < half ? -x[at + half] : x[at - half];
+            near(y[at], x[at] * cos(angle) + other * sin(angle), 1e-6);
+        }
+}
+
+static void rope(void **state) {
+    check_rope(*state, 1, 1, 2, 0);
+    check_rope(*state, 5, 3, 6, 7);
+    check_rope(*state, 37, 2, 64, 30000);
+}
+
+static void check_append(fixture *f, qgc_dtype dtype) {
+    enum { HEADS = 3, CTX = 11, D = 5, TOKENS = 4, FIRST = 6 };
+    begin(f, QGC_OP_APPEND);
+    const float *before = random_input(f, dtype, DIMS(HEADS, CTX, D));
+    const float *x = random_input(f, QGC_F32, DIMS(TOKENS, HEADS * D));
+    index_input(f, TOKENS, FIRST);
+    f->call.out[0] = f->call.in[0];
+    qgc_ops[QGC_OP_APPEND].ref(&f->call);
+    for (int h = 0; h < HEADS; h++)
+        for (int p = 0; p < CTX; p++)
+            for (int i = 0; i < D; i++) {
+                float got, want;
+                int at = (h * CTX + p) * D + i;
+                qgc_to_f32(dtype, (char *)f->call.out[0].data + qgc_dtype_bytes(dtype, at), &got, 1);
+                bool new = p >= FIRST &&p < FIRST + TOKENS;
+                char rounded[4];
+                qgc_from_f32(dtype, new ? &x[(p - FIRST) * HEADS * D + h * D + i] : &before[at], rounded, 1);
+                qgc_to_f32(dtype, rounded, &want, 1);
+                near(got, want, 0);
+            }
+}
+
+static void append_rounds_to_the_cache_and_leaves_the_rest(void **state) {
+    check_append(*state, QGC_F32);
+    check_append(*state, QGC_F16);
+    check_append(*state, QGC_BF16);
+}
+
+static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
+                            int64_t kv_heads, int64_t d) {
+    int64_t ctx = first + tokens + 3;
+    begin(f, QGC_OP_ATTENTION);
+    const float *q = random_input(f, QGC_F32, DIMS(tokens, heads * d));
+    const float *k = random_input(f, dtype, DIMS(kv_heads, ctx, d));
+    const float *v = random_input(f, dtype, DIMS(kv_heads, ctx, d));
+    index_input(f, tokens, first);
+    number(f, "scale", 0.7);
+    const float *y = run(f, DIMS(tokens, heads * d));
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t i = 0; i < d; i++) {
+                int64_t head = h / (heads / kv_heads) * ctx;
+                double total = 0, sum = 0;
+                for (int64_t p = 0; p <= first + t; p++) {
+                    double score = 0;
+                    for (int64_t j = 0; j < d; j++)
+                        score += (double)q[(t * heads + h) * d + j] * k[(head + p) * d + j];
+                    double e = exp(score * 0.7);
+                    total += e;
+                    sum += e * v[(head + p) * d + i];
+                }
+                near(y[(t * heads + h) * d + i], sum / total, 2e-6);
+            }
+}
+
+static void attention(void **state) {
+    check_attention(*state, QGC_F32, 1, 0, 1, 1, 1);
+    check_attention(*state, QGC_F32, 1, 100, 6, 2, 7);
+    check_attention(*state, QGC_BF16, 7, 30, 14, 2, 64);
+    check_attention(*state, QGC_F16, 33, 0, 3, 3, 5);
+}
+
+static void attention_stands_large_scores(void **state) {
+    fixture *f = *state;
+    begin(f, QGC_OP_ATTENTION);
+    random_input(f, QGC_F32, DIMS(1, 1));
+    random_input(f, QGC_F32, DIMS(1, 2, 1));
+    const float *v = random_input(f, QGC_F32, DIMS(1, 2, 1));
+    index_input(f, 1, 1);
+    number(f, "scale", 1);
+    *(float *)f->call.in[0].data = 1e4f;
+    memcpy(f->call.in[1].data, (float[]){10, -10}, 2 * sizeof(float));
+    near(run(f, DIMS(1, 1))[0], v[0], 0);
+}
+
+static void pointwise(void **state) {
+    fixture *f = *state;
+    const int64_t sizes[] = {1, 7, 4097, 10007};
+    for (int s = 0; s < 4; s++) {
+        begin(f, QGC_OP_ADD);
+        const float *a = random_input(f, QGC_F32, DIMS(1, sizes[s]));
+        const float *b = random_input(f, QGC_F32, DIMS(1, sizes[s]));
+        float *y = run(f, DIMS(1, sizes[s]));
+        for (int64_t i = 0; i < sizes[s]; i++)
+            near(y[i], (double)a[i] + b[i], 1e-7);
+        f->node.op = QGC_OP_MUL;
+        y = run(f, DIMS(1, sizes[s]));
+        for (int64_t i = 0; i < sizes[s]; i++)
+            near(y[i], (double)a[i] * b[i], 1e-7);
+        f->node.op = QGC_OP_SILU;
+        f->node.n_in = 1;
+        y = run(f, DIMS(1, sizes[s]));
+        for (int64_t i = 0; i < sizes[s]; i++)
+            near(y[i], a[i] / (1 + exp(-a[i])), 1e-7);
+    }
+}
+
+static void silu_of_large_numbers(void **state) {
+    fixture *f = *state;
+    begin(f, QGC_OP_SILU);
+    random_input(f, QGC_F32, DIMS(1, 2));
+    memcpy(f->call.in[0].data, (float[]){-200, 200}, 2 * sizeof(float));
+    const float *y = run(f, DIMS(1, 2));
+    near(y[0], 0, 1e-30);
+    near(y[1], 200, 0);
+}
+
+static void embedding(void **state) {
+    fixture *f = *state;
+    begin(f, QGC_OP_EMBEDDING);
+    int32_t *tokens = index_input(f, 3, 0);
+    memcpy(tokens, (int32_t[]){12, 0, 12}, 3 * sizeof *tokens);
+    const float *table = random_input(f, QGC_BF16, DIMS(13, 7));
+    const float *y = run(f, DIMS(3, 7));
+    for (int i = 0; i < 21; i++)
+        near(y[i], table[tokens[i / 7] * 7 + i % 7], 0);
+}
+
+static void select_rows(void **state) {
+    fixture *f = *state;
+    begin(f, QGC_OP_SELECT_ROWS);
+    const float *x = random_input(f, QGC_F32, DIMS(5, 7));
+    int32_t *rows = index_input(f, 2, 0);
+    memcpy(rows, (int32_t[]){4, 1}, 2 * sizeof *rows);
+    const float *y = run(f, DIMS(2, 7));
+    for (int i = 0; i < 14; i++)
+        near(y[i], x[rows[i / 7] * 7 + i % 7], 0);
+}
+
+static void mark(void **state) {
+    fixture *f = *state;
+    begin(f, QGC_OP_MARK);
+    int32_t *seen = index_input(f, 5, 0);
+    memcpy(seen, (int32_t[]){0, 0, 1, 0, 0}, 5 * sizeof *seen);
+    memcpy(index_input(f, 3, 0), (int32_t[]){4, 0, 4}, 3 * sizeof *seen);
+    f->call.out[0] = f->call.in[0];
+    qgc_ops[QGC_OP_MARK].ref(&f->call);
+    assert_memory_equal(seen, ((int32_t[]){1, 0, 1, 0, 1}), 5 * sizeof *seen);
+}
+
+#define OP_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        OP_TEST(linear),
+        OP_TEST(linear_over_blocks),
+        OP_TEST(linear_takes_weights_from_odd_addresses),
+        OP_TEST(rms_norm),
+        OP_TEST(rms_norm_of_zeros_is_zero),
+        OP_TEST(rope),
+        OP_TEST(append_rounds_to_the_cache_and_leaves_the_rest),
+        OP_TEST(attention),
+        OP_TEST(attention_stands_large_scores),
+        OP_TEST(pointwise),
+        OP_TEST(silu_of_large_numbers),
+        OP_TEST(embedding),
+        OP_TEST(select_rows),
+        OP_TEST(mark),
+    };
+    return cmocka_run_group_tests_name("graph/ops", tests, NULL, NULL);
+}
