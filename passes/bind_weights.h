@@ -1,0 +1,13 @@
+#ifndef QGC_PASSES_BIND_WEIGHTS_H
+#define QGC_PASSES_BIND_WEIGHTS_H
+
+#include "graph/graph.h"
+#include "models/weights.h"
+
+/* Finds the tensor of each weight of the graph in a weights file and checks that graph and file speak of the
+ * same model (models/bind.h lists the errors). On success `*tensors` is a table in the graph's arena, indexed by
+ * value id, as qgc_eval_new takes it: NULL for values that are no weights. */
+QGC_MUST_USE qgc_status qgc_graph_bind(qgc_graph *g, const qgc_weights *w, bool allow_unused,
+                                       const qgc_tensor ***tensors, qgc_diag *d);
+
+#endif
