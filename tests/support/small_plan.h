@@ -9,7 +9,7 @@
 /* A plan that is valid and has one of everything: each kind of buffer, argument and launch, each phase, a tied
  * weight, two architectures. All of it is in the arena, so a test may change any field. */
 
-enum { SMALL_VOCAB = 8, SMALL_D = 4, SMALL_CHUNK = 16 };
+static const int64_t SMALL_VOCAB = 8, SMALL_D = 4, SMALL_CHUNK = 16;
 
 enum {
     SMALL_HEAD, /* buffers */
