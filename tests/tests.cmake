@@ -7,6 +7,7 @@ endif()
 
 # What tests share: writers of small files, printed diagnostics.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
+list(FILTER sources EXCLUDE REGEX "/fake_")
 add_library(qgc_test_support STATIC ${sources})
 target_link_libraries(qgc_test_support PUBLIC qgc_base PkgConfig::CMOCKA m)
 
@@ -37,6 +38,9 @@ qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
 qgc_tests(codegen qgc_codegen)
 qgc_tests(runtime qgc_runtime)
+# The runtime on a device and a weights file that are made up: these objects stand before the libraries.
+target_sources(test_runtime_session_fake PRIVATE
+  ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 qgc_tests(gpu qgc_runtime qgc_device)
 
