@@ -42,6 +42,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                     .graph = "qgc: 1\n",
                     .source = "qgc: 1\nname: small\n",
                     .compiler = "qgc 0.1.0, NVRTC 13.0",
+                    .weights_path = "w.gguf",
                     .vocab = SMALL_VOCAB,
                     .max_positions = 64,
                     .chunk = SMALL_CHUNK,
