@@ -210,7 +210,7 @@ static void follows(const int *counts, const double *p, int n, int draws) {
 
 static void draws_follow_the_probabilities(void **state) {
     (void)state;
-    enum { N = 50, DRAWS = 100000 };
+    enum { N = 50, DRAWS = 40000 };
     static int counts[N];
     float l[N];
     double p[N], sum = 0;
