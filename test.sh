@@ -226,6 +226,7 @@ check "tiny model writes on the CPU" write_on_cpu
 say "GPU"
 if gpu_present; then
     run_tests "GPU tests" build/gcc -L gpu
+    check "tiny model on the GPU, with compute-sanitizer" tests/gpu/run.sh build/gcc
 else
     skip "GPU tests" "no GPU"
 fi
