@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "codegen/lower_impl.h"
@@ -28,18 +29,23 @@ const char *qgc_low_text(qgc_lowering *l, const char *format, ...) {
     return qgc_arena_strndup(l->arena, text, (size_t)n);
 }
 
-/* %.9g and %.17g give back the same float and double; C++ wants a point or an exponent before the suffix. */
-static const char *number_text(qgc_lowering *l, int digits, double value) {
-    const char *text = qgc_low_text(l, "%.*g", digits, value);
+/* The shortest text that gives the same number back; C++ wants a point or an exponent before the suffix. */
+static const char *number_text(qgc_lowering *l, bool single, double value) {
+    const char *text = "";
+    for (int digits = 1; digits <= 17; digits++) {
+        text = qgc_low_text(l, "%.*g", digits, value);
+        if (single ? strtof(text, NULL) == (float)value : strtod(text, NULL) == value)
+            break;
+    }
     return strpbrk(text, ".en") ? text : qgc_low_text(l, "%s.0", text);
 }
 
 const char *qgc_low_float(qgc_lowering *l, const char *name, double value) {
-    return qgc_low_text(l, "-D%s=%sf", name, number_text(l, 9, (double)(float)value));
+    return qgc_low_text(l, "-D%s=%sf", name, number_text(l, true, value));
 }
 
 const char *qgc_low_double(qgc_lowering *l, const char *name, double value) {
-    return qgc_low_text(l, "-D%s=%s", name, number_text(l, 17, value));
+    return qgc_low_text(l, "-D%s=%s", name, number_text(l, false, value));
 }
 
 qgc_extent qgc_low_dim(int64_t dim) {

@@ -44,10 +44,11 @@ typedef enum {
 typedef struct {
     const char *name; /* "q[3]": the value that lives here, for reports */
     qgc_buffer_kind kind;
-    qgc_extent bytes; /* of SCRATCH: fits behind `offset` in the slab at the sizes of the phases that use it */
-    int weight;       /* of a WEIGHT: index into weights */
-    int io;           /* of an IO: which */
-    int64_t offset;   /* of a SCRATCH: bytes from the start of the slab, a multiple of 256 */
+    qgc_extent
+        bytes;      /* of SCRATCH: fits behind `offset` in the slab at the sizes of the phases that use it */
+    int weight;     /* of a WEIGHT: index into weights */
+    int io;         /* of an IO: which */
+    int64_t offset; /* of a SCRATCH: bytes from the start of the slab, a multiple of 256 */
 } qgc_plan_buffer;
 
 typedef struct {
@@ -137,14 +138,15 @@ typedef struct {
 enum { QGC_MAX_ARCHS = 32 };
 
 typedef struct {
-    const char *name;      /* of the graph: "qwen2.5-0.5b" */
-    const char *arch;      /* of the model: "qwen2" */
-    const char *graph;     /* the YAML of the graph that was lowered; valid input for the CPU evaluator */
-    const char *source;    /* the YAML of the graph before any pass */
-    const char *compiler;  /* "qgc 0.1.0, NVRTC 13.0" */
-    int64_t vocab;         /* rows of the logits */
-    int64_t max_positions; /* 0: the model names no limit */
-    int64_t chunk;         /* largest T of a prefill step */
+    const char *name;         /* of the graph: "qwen2.5-0.5b" */
+    const char *arch;         /* of the model: "qwen2" */
+    const char *graph;        /* the YAML of the graph that was lowered; valid input for the CPU evaluator */
+    const char *source;       /* the YAML of the graph before any pass */
+    const char *compiler;     /* "qgc 0.1.0, NVRTC 13.0" */
+    const char *weights_path; /* the weights it was compiled for, NULL if none were named */
+    int64_t vocab;            /* rows of the logits */
+    int64_t max_positions;    /* 0: the model names no limit */
+    int64_t chunk;            /* largest T of a prefill step */
     int64_t scratch_bytes;
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */

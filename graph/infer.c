@@ -109,11 +109,10 @@ qgc_status qgc_want_form(const qgc_node *n, int i, const char *role, const char 
 
 qgc_status qgc_want_state(const qgc_node *n, const char *role, qgc_diag *d) {
     const qgc_value *v = n->in[0];
-    while (v->kind == QGC_RESULT && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE) && v->out == 0)
-        v = v->maker->in[0];
-    if (v->kind == QGC_STATE)
+    /* One step back is enough: the node that made a version was checked before this one. */
+    bool version = v->kind == QGC_RESULT && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE);
+    if (v->kind == QGC_STATE || version)
         return QGC_OK;
-    v = n->in[0];
     qgc_status s =
         qgc_fail(d, QGC_ERR_INPUT, n->at, "%s of %s \"%s\" must be a state, but \"%s\" is %s %s", role,
                  qgc_ops[n->op].name, qgc_node_label(n, d->arena), qgc_value_label(v, d->arena),

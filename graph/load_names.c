@@ -50,12 +50,31 @@ bool qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, 
     return qgc_map_put_bytes(&ld->turns, key.bytes, key.n, v);
 }
 
+static const char *kind_name(qgc_value_kind kind) {
+    switch (kind) {
+    case QGC_INPUT:
+        return "input";
+    case QGC_WEIGHT:
+        return "weight";
+    case QGC_STATE:
+        return "state";
+    case QGC_RESULT:
+        break;
+    }
+    return "value";
+}
+
+static void note_origin(qgc_loader *ld, const qgc_symbol *symbol) {
+    qgc_note(ld->d, symbol->at, "%s \"%s\" is %s here", kind_name(symbol->kind), symbol->name,
+             symbol->kind == QGC_RESULT ? "made" : "declared");
+}
+
 qgc_status qgc_load_declare(qgc_loader *ld, const char *name, qgc_value_kind kind, qgc_loc at,
                             qgc_symbol **out) {
     const qgc_symbol *old = qgc_map_get(&ld->symbols, name);
     if (old) {
         qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, at, "name \"%s\" is taken", name);
-        qgc_note(ld->d, old->at, "\"%s\" is made here", name);
+        note_origin(ld, old);
         return s;
     }
     *out = qgc_arena_alloc(ld->arena, sizeof **out);
@@ -114,20 +133,6 @@ static qgc_status unknown(qgc_loader *ld, const qgc_yaml *node, const char *name
     return s;
 }
 
-static const char *kind_name(qgc_value_kind kind) {
-    switch (kind) {
-    case QGC_INPUT:
-        return "input";
-    case QGC_WEIGHT:
-        return "weight";
-    case QGC_STATE:
-        return "state";
-    case QGC_RESULT:
-        break;
-    }
-    return "value";
-}
-
 /* The values of a weight or a state with one for each turn; NULL for anything else. */
 static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol, int *repeat, int *count) {
     const qgc_graph *g = ld->g;
@@ -147,7 +152,7 @@ static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol
 static qgc_status no_such_turn(qgc_loader *ld, const qgc_yaml *node, const qgc_symbol *symbol, long turn) {
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has no turn %ld here",
                             kind_name(symbol->kind), symbol->name, turn);
-    qgc_note(ld->d, symbol->at, "\"%s\" is made here", symbol->name);
+    note_origin(ld, symbol);
     return s;
 }
 
@@ -186,7 +191,7 @@ static qgc_status not_outside(qgc_loader *ld, const qgc_yaml *node, const qgc_sy
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
                             "%s \"%s\" is there once for each turn and cannot be used here",
                             kind_name(symbol->kind), symbol->name);
-    qgc_note(ld->d, symbol->at, "\"%s\" is made here", symbol->name);
+    note_origin(ld, symbol);
     qgc_hint(ld->d,
              symbol->kind == QGC_RESULT
                  ? "List it in \"carry\" to use the last one, or name a turn: \"%s[0]\"."

@@ -44,6 +44,8 @@ qgc_status qgc_tokenizer_encode(qgc_tokenizer *t, const char *text, size_t bytes
     if (bytes > INT32_MAX)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the text has %zu bytes, at most %d can be encoded",
                         bytes, INT32_MAX);
+    if (bytes == 0)
+        return QGC_OK;
     size_t valid = qgc_utf8_check(text, bytes);
     if (valid < bytes)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the text is not valid UTF-8 at byte %zu", valid);

@@ -66,11 +66,13 @@ static int32_t find_id(const vocabulary *v, qgc_span text) {
     return find_slot(v, text)->id - 1;
 }
 
-/* For errors: at most 60 bytes of a text, and what cannot be printed as '?'. */
-static const char *shown(qgc_diag *d, qgc_span s) {
+const char *qgc_shown(qgc_diag *d, qgc_span s) {
     enum { MOST = 60 };
-    char *copy = qgc_arena_strndup(d->arena, s.text, s.bytes < MOST ? s.bytes : MOST);
-    for (char *p = copy; p < copy + (s.bytes < MOST ? s.bytes : MOST); p++) {
+    size_t n = s.bytes < MOST ? s.bytes : MOST;
+    while (n < s.bytes && n > 0 && ((unsigned char)s.text[n] & 0xC0) == 0x80) /* not within a character */
+        n--;
+    char *copy = qgc_arena_strndup(d->arena, s.text, n);
+    for (char *p = copy; p < copy + n; p++) {
         if ((unsigned char)*p < 0x20 || *p == 0x7F)
             *p = '?';
     }
@@ -91,8 +93,8 @@ static qgc_status index_vocabulary(vocabulary *v, const qgc_tokenizer_tables *fr
         qgc_span text = {token->text, token->bytes};
         vocabulary_slot *slot = find_slot(v, text);
         if (slot->id)
-            return qgc_fail(d, QGC_ERR_INPUT, from->at, "token \"%s\" has two ids, %d and %d", shown(d, text),
-                            (int)slot->id - 1, (int)id);
+            return qgc_fail(d, QGC_ERR_INPUT, from->at, "token \"%s\" has two ids, %d and %d",
+                            qgc_shown(d, text), (int)slot->id - 1, (int)id);
         slot->id = id + 1;
     }
     return QGC_OK;
@@ -157,7 +159,7 @@ static qgc_status add_merges(qgc_tokenizer *t, const vocabulary *v, const qgc_to
                                            : (qgc_span){whole.text, whole.bytes};
             return qgc_fail(d, QGC_ERR_INPUT, from->at,
                             "merge %zu needs token \"%s\", which is not in the vocabulary", i,
-                            shown(d, missing));
+                            qgc_shown(d, missing));
         }
         qgc_bpe_add_merge(t->bpe, left, right, merged, (int32_t)i);
     }
@@ -182,8 +184,8 @@ static qgc_status add_added(qgc_tokenizer *t, const vocabulary *v, const qgc_tok
             !qgc_added_put(&t->added, (qgc_added_token){text, id, token->kind == QGC_TOKEN_SPECIAL}))
             other = qgc_tokenizer_special_id(t, text.text);
         if (other >= 0)
-            return qgc_fail(d, QGC_ERR_INPUT, from->at, "token \"%s\" has two ids, %d and %d", shown(d, text),
-                            (int)other, (int)id);
+            return qgc_fail(d, QGC_ERR_INPUT, from->at, "token \"%s\" has two ids, %d and %d",
+                            qgc_shown(d, text), (int)other, (int)id);
     }
     return QGC_OK;
 }

@@ -116,6 +116,9 @@ typedef struct {
 QGC_MUST_USE qgc_status qgc_tokenizer_build(qgc_tokenizer **out, const qgc_tokenizer_tables *tables,
                                             qgc_diag *d);
 
+/* For errors: at most 60 bytes of a text, and what cannot be printed as '?'. */
+const char *qgc_shown(qgc_diag *d, qgc_span s);
+
 /* Adds to the ids that end a text. An id outside the tables is an error of the file. */
 QGC_MUST_USE qgc_status qgc_tables_add_eos(qgc_tokenizer_tables *t, double id, qgc_loc at, qgc_diag *d);
 

@@ -30,24 +30,35 @@ static qgc_status parse(json_t **out, const qgc_source *s, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* A value in a few words, for errors. */
-static const char *shown(qgc_diag *d, const json_t *value) {
-    enum { MOST = 80 };
-    char text[MOST + 1];
-    if (!value)
-        return "nothing";
-    size_t n = json_dumpb(value, text, MOST, JSON_ENCODE_ANY | JSON_COMPACT);
-    if (n == 0)
-        return "something else";
-    const char *copy = qgc_arena_strndup(d->arena, text, n < MOST ? n : MOST);
-    return n > MOST ? qgc_arena_printf(d->arena, "%s...", copy) : copy;
+enum { MOST_SHOWN = 80 };
+
+static int add_shown(const char *text, size_t bytes, void *out) {
+    qgc_str *s = out;
+    size_t room = s->bytes < MOST_SHOWN ? MOST_SHOWN - s->bytes : 0;
+    qgc_str_add_bytes(s, text, bytes < room ? bytes : room);
+    if (bytes > room && s->bytes <= MOST_SHOWN)
+        qgc_str_add(s, "...");
+    return 0;
 }
 
-/* "tokenizer.json" and what is looked at, for errors. */
+/* A value in a few words, for errors. */
+static const char *shown(qgc_diag *d, const json_t *value) {
+    qgc_str s = qgc_str_new(d->arena);
+    if (!value)
+        return "nothing";
+    json_dump_callback(value, add_shown, &s, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT);
+    return s.text;
+}
+
+/* What every check needs for its error. */
 typedef struct {
     qgc_loc at;
     qgc_diag *d;
 } reader;
+
+static const char *shown_text(const reader *r, const char *text) {
+    return qgc_shown(r->d, (qgc_span){text, strlen(text)});
+}
 
 /* Fails unless `value`, the `name` of the tokenizer, is the JSON text `expected`; with `or_missing`, null and
  * no value at all are as good. */
@@ -112,8 +123,8 @@ static qgc_status check_model(const reader *r, const json_t *model) {
 static qgc_status read_id(const reader *r, const json_t *value, const char *text, int32_t *id) {
     json_int_t n = json_integer_value(value);
     if (!json_is_integer(value) || n < 0 || n > QGC_MAX_ID)
-        return qgc_fail(r->d, QGC_ERR_INPUT, r->at, "token \"%s\" has id %s, expected 0 to %d", text,
-                        shown(r->d, value), QGC_MAX_ID);
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->at, "token \"%s\" has id %s, expected 0 to %d",
+                        shown_text(r, text), shown(r->d, value), QGC_MAX_ID);
     *id = (int32_t)n;
     return QGC_OK;
 }
@@ -142,8 +153,8 @@ static qgc_status size_tokens(qgc_tokenizer_tables *t, const reader *r, json_t *
 }
 
 static qgc_status two_texts(const reader *r, int32_t id, const char *text, const char *other) {
-    return qgc_fail(r->d, QGC_ERR_INPUT, r->at, "id %d has two tokens, \"%s\" and \"%s\"", (int)id, text,
-                    other);
+    return qgc_fail(r->d, QGC_ERR_INPUT, r->at, "id %d has two tokens, \"%s\" and \"%s\"", (int)id,
+                    shown_text(r, text), shown_text(r, other));
 }
 
 static qgc_status read_vocab(qgc_tokenizer_tables *t, const reader *r, json_t *vocab) {
@@ -169,8 +180,8 @@ static qgc_status read_added(qgc_tokenizer_tables *t, const reader *r, json_t *a
         for (size_t k = 0; k < sizeof flags / sizeof *flags; k++) {
             if (!json_is_false(json_object_get(value, flags[k])))
                 return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
-                                "%s of added token \"%s\" is %s, only false is supported", flags[k], text,
-                                shown(r->d, json_object_get(value, flags[k])));
+                                "%s of added token \"%s\" is %s, only false is supported", flags[k],
+                                shown_text(r, text), shown(r->d, json_object_get(value, flags[k])));
         }
         qgc_token *token = &t->tokens[id];
         if (token->kind != QGC_TOKEN_NONE &&
@@ -274,7 +285,8 @@ static qgc_status read_config(qgc_tokenizer_tables *t, const json_t *root, qgc_l
             return qgc_tables_add_eos(t, id, at, d);
     }
     if (eos)
-        return qgc_fail(d, QGC_ERR_INPUT, at, "eos_token \"%s\" is not in the vocabulary", eos);
+        return qgc_fail(d, QGC_ERR_INPUT, at, "eos_token \"%s\" is not in the vocabulary",
+                        shown_text(&r, eos));
     return QGC_OK;
 }
 

@@ -1,6 +1,11 @@
-#include <math.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "graph/base/file.h"
+#include "graph/base/str.h"
 #include "graph/load.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/diag_text.h"
@@ -116,7 +121,162 @@ static void lets_a_file_override_single_keys(void **state) {
     assert_string_equal(qgc_shape_text(&g->states[0].values[0]->shape, *state), "[2, ctx, 32]");
 }
 
-int main(void) {
+/* Errors. Each tests/golden/errors/NAME.yaml is refused with the diagnostic in NAME.txt beside it;
+ * `test_graph_load --update` writes what is printed now. */
+static bool update;
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static const char **golden_names(qgc_arena *a, size_t *n) {
+    const char **names = NULL;
+    DIR *folder = opendir("tests/golden/errors");
+    assert_non_null(folder);
+    *n = 0;
+    for (const struct dirent *e = readdir(folder); e; e = readdir(folder)) {
+        const char *dot = strrchr(e->d_name, '.');
+        if (!dot || strcmp(dot, ".yaml") != 0)
+            continue;
+        names = qgc_arena_grow(a, names, *n, sizeof *names);
+        names[(*n)++] = qgc_arena_strndup(a, e->d_name, (size_t)(dot - e->d_name));
+    }
+    closedir(folder);
+    qsort(names, *n, sizeof *names, by_name);
+    return names;
+}
+
+static void check_golden(const char *name) {
+    qgc_arena *a = qgc_arena_new();
+    qgc_diag d = qgc_diag_new(a), file_diag = qgc_diag_new(a);
+    qgc_graph *g;
+    qgc_status s = qgc_graph_load(&g, qgc_arena_printf(a, "tests/golden/errors/%s.yaml", name), a, &d);
+    if (s != QGC_ERR_INPUT || g)
+        fail_msg("%s.yaml is not refused", name);
+    const char *text = diag_text(&d, a), *path = qgc_arena_printf(a, "tests/golden/errors/%s.txt", name);
+    if (update)
+        assert_int_equal(qgc_file_write(path, text, strlen(text), &file_diag), QGC_OK);
+    qgc_source golden;
+    if (qgc_file_read(&golden, path, 1 << 20, "golden text", &file_diag) != QGC_OK)
+        fail_msg("%s", diag_text(&file_diag, a));
+    if (strcmp(golden.text, text) != 0)
+        fail_msg("%s.yaml gives\n%s\nexpected\n%s", name, text, golden.text);
+    qgc_arena_drop(a);
+}
+
+static void refuses_bad_files_with_clear_errors(void **state) {
+    size_t n;
+    const char **names = golden_names(*state, &n);
+    assert_true(n >= 40);
+    for (size_t i = 0; i < n; i++)
+        check_golden(names[i]);
+}
+
+static void check_bad_text(qgc_arena *a, const char *text, size_t bytes, const char *expected) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *g;
+    assert_int_equal(qgc_graph_load_text(&g, "bad.yaml", text, bytes, a, &d), QGC_ERR_INPUT);
+    assert_null(g);
+    assert_string_equal(diag_text(&d, a), expected);
+}
+
+static void refuses_files_that_are_no_text(void **state) {
+    check_bad_text(*state, "GGUF\3\0\0\0", 8,
+                   "bad.yaml: error: file is binary (byte 5 is zero), expected YAML text\n");
+
+    size_t bytes = 2 << 20;
+    char *text = qgc_arena_alloc(*state, bytes);
+    memset(text, '#', bytes);
+    check_bad_text(*state, text, bytes,
+                   "bad.yaml: error: file is 2097152 bytes long, expected 1048576 at most\n");
+
+    char path[] = "/tmp/qgc-test-load-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    assert_int_equal(qgc_file_write(path, text, bytes, &d), QGC_OK);
+    assert_int_equal(qgc_graph_load(&g, path, *state, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "model file is larger than 1048576 bytes");
+    unlink(path);
+}
+
+static void refuses_depth_1000(void **state) {
+    qgc_str text = qgc_str_new(*state);
+    qgc_str_add(&text, "qgc: 1\ngraph: ");
+    for (int i = 0; i < 1000; i++)
+        qgc_str_add(&text, "[");
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    assert_int_equal(qgc_graph_load_text(&g, "deep.yaml", text.text, text.bytes, *state, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "lists and mappings are nested more than 32 deep");
+}
+
+static void refuses_text_that_extends_a_file(void **state) {
+    const char *text = "qgc: 1\nextends: models/qwen2.yaml\n";
+    check_bad_text(*state, text, strlen(text),
+                   "bad.yaml:2:10: error: text that is no file cannot extend one\n"
+                   "     2 | extends: models/qwen2.yaml\n"
+                   "       |          ^\n");
+}
+
+#define HEAD \
+    "qgc: 1\nname: big\narch: none\ninputs: {tokens: [T], positions: [T]}\nstate: {seen: {shape: [4], dtype: i32}}\n"
+
+static void limits_the_nodes_of_a_graph(void **state) {
+    const char *text = HEAD "graph:\n"
+                            "  - repeat: {index: l, count: 50001, carry: {s: seen}}\n"
+                            "    body:\n"
+                            "      - {op: mark, in: [s, tokens], out: t}\n"
+                            "      - {op: mark, in: [t, tokens], out: s}\n"
+                            "outputs: [s]\n";
+    check_bad_text(*state, text, strlen(text),
+                   "bad.yaml:7:31: error: graph has more than 100000 nodes\n"
+                   "     7 |   - repeat: {index: l, count: 50001, carry: {s: seen}}\n"
+                   "       |                               ^\n");
+}
+
+/* Files of one folder that extend one another in a row. */
+static void limits_the_files_that_extend_one_another(void **state) {
+    char folder[] = "/tmp/qgc-test-load-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    qgc_diag d = qgc_diag_new(*state);
+    for (int i = 0; i < 6; i++) {
+        const char *text = qgc_arena_printf(*state, "qgc: 1\nextends: %d.yaml\n", i + 1);
+        assert_int_equal(
+            qgc_file_write(qgc_arena_printf(*state, "%s/%d.yaml", folder, i), text, strlen(text), &d),
+            QGC_OK);
+    }
+    qgc_graph *g;
+    qgc_status s = qgc_graph_load(&g, qgc_arena_printf(*state, "%s/0.yaml", folder), *state, &d);
+    for (int i = 0; i < 6; i++)
+        unlink(qgc_arena_printf(*state, "%s/%d.yaml", folder, i));
+    rmdir(folder);
+    assert_int_equal(s, QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "more than 4 files extend one another");
+}
+
+/* docs/format.md ends with a complete example. */
+static void loads_the_example_of_the_documentation(void **state) {
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_source doc;
+    assert_int_equal(qgc_file_read(&doc, "docs/format.md", 1 << 20, "documentation", &d), QGC_OK);
+    const char *start = strstr(doc.text, "```yaml\n# complete example");
+    assert_non_null(start);
+    start += strlen("```yaml\n");
+    const char *end = strstr(start, "```");
+    assert_non_null(end);
+    qgc_graph *g;
+    if (qgc_graph_load_text(&g, "docs/format.md", start, (size_t)(end - start), *state, &d) != QGC_OK)
+        fail_msg("%s", diag_text(&d, *state));
+    assert_string_equal(g->name, "bigram");
+}
+
+int main(int n_args, char **args) {
+    update = n_args > 1 && strcmp(args[1], "--update") == 0;
+    if (chdir(QGC_SOURCE_DIR) != 0)
+        return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(unrolls_the_half_billion_model, setup, teardown),
         cmocka_unit_test_setup_teardown(gives_layers_their_own_weights_and_the_last_x, setup, teardown),
@@ -124,6 +284,13 @@ int main(void) {
         cmocka_unit_test_setup_teardown(ties_the_head_but_for_7b, setup, teardown),
         cmocka_unit_test_setup_teardown(loads_every_model, setup, teardown),
         cmocka_unit_test_setup_teardown(lets_a_file_override_single_keys, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_bad_files_with_clear_errors, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_files_that_are_no_text, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_depth_1000, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_text_that_extends_a_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(limits_the_nodes_of_a_graph, setup, teardown),
+        cmocka_unit_test_setup_teardown(limits_the_files_that_extend_one_another, setup, teardown),
+        cmocka_unit_test_setup_teardown(loads_the_example_of_the_documentation, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

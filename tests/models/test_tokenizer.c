@@ -1,0 +1,352 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "graph/base/file.h"
+#include "models/tokenizer_impl.h"
+#include "tests/support/cmocka.h"
+
+/* tests/golden/tokenizer/make_golden.py makes the files and the numbers. */
+#define GOLDEN "tests/golden/tokenizer/"
+enum { SPECIALS = 20005, MAX_GOLDEN = 1 << 20 };
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_tokenizer *t;
+    qgc_source json;
+} fixture;
+
+static qgc_source golden(fixture *f, const char *name) {
+    qgc_source s;
+    const char *path = qgc_arena_printf(f->arena, GOLDEN "%s", name);
+    assert_int_equal(qgc_file_read(&s, path, MAX_GOLDEN, "golden", &f->diag), QGC_OK);
+    return s;
+}
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = *state = qgc_arena_alloc(arena, sizeof *f);
+    f->arena = arena;
+    f->diag = qgc_diag_new(arena);
+    f->json = golden(f, "tokenizer.json");
+    return (int)qgc_tokenizer_open_json(&f->t, GOLDEN "tokenizer.json", &f->diag);
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_tokenizer_close(f->t);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static qgc_tokens encode(fixture *f, const char *text, size_t bytes, bool specials) {
+    qgc_tokens out = qgc_tokens_new(f->arena);
+    assert_int_equal(qgc_tokenizer_encode(f->t, text, bytes, specials, &out, &f->diag), QGC_OK);
+    return out;
+}
+
+static void assert_golden(fixture *f, const qgc_tokens *got, const char *name) {
+    qgc_source want = golden(f, name);
+    const unsigned char *p = (const unsigned char *)want.text;
+    for (size_t i = 0; i < got->n && 2 * i < want.bytes; i++) {
+        int id = p[2 * i] | p[2 * i + 1] << 8;
+        if (got->ids[i] != id)
+            fail_msg("%s: id %zu is %d, expected %d", name, i, (int)got->ids[i], id);
+    }
+    assert_int_equal(2 * got->n, want.bytes);
+}
+
+static void ids_equal_those_of_the_reference(void **state) {
+    fixture *f = *state;
+    qgc_source text = golden(f, "text.txt");
+    qgc_tokens ids = encode(f, text.text, text.bytes, true);
+    assert_golden(f, &ids, "ids.bin");
+}
+
+static void ids_without_specials_equal_those_of_the_reference(void **state) {
+    fixture *f = *state;
+    qgc_source text = golden(f, "text.txt");
+    qgc_tokens ids = encode(f, text.text + text.bytes - SPECIALS, SPECIALS, false);
+    assert_golden(f, &ids, "ids_no_specials.bin");
+}
+
+static qgc_str joined(fixture *f, const qgc_tokens *ids) {
+    qgc_str s = qgc_str_new(f->arena);
+    for (size_t i = 0; i < ids->n; i++) {
+        size_t bytes;
+        const char *piece = qgc_tokenizer_piece(f->t, ids->ids[i], &bytes);
+        assert_non_null(piece);
+        qgc_str_add_bytes(&s, piece, bytes);
+    }
+    return s;
+}
+
+static void pieces_are_the_text_in_form_nfc(void **state) {
+    fixture *f = *state;
+    qgc_source text = golden(f, "text.txt");
+    size_t bytes = text.bytes - SPECIALS; /* where added tokens are, the text is normalised between them */
+    qgc_nfc nfc = qgc_nfc_new(f->arena);
+    qgc_span want = qgc_nfc_apply(&nfc, (qgc_span){text.text, bytes}, f->arena);
+    qgc_tokens ids = encode(f, text.text, bytes, true);
+    qgc_str got = joined(f, &ids);
+    assert_int_equal(got.bytes, want.bytes);
+    assert_memory_equal(got.text, want.text, want.bytes);
+}
+
+static void long_runs_of_one_kind_come_back(void **state) {
+    static const char *const units[] = {" ",    "\n",     "a",   "ab", "1", "=",
+                                        "\r\n", "\u4e00", " \t", "'s", "<", "<|im_start|"};
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        qgc_str s = qgc_str_new(f->arena);
+        while (s.bytes < 300000)
+            qgc_str_add(&s, units[i]);
+        qgc_tokens ids = encode(f, s.text, s.bytes, true);
+        assert_string_equal(joined(f, &ids).text, s.text);
+    }
+}
+
+static void empty_text_has_no_ids(void **state) {
+    assert_int_equal(encode(*state, "", 0, true).n, 0);
+    assert_int_equal(encode(*state, NULL, 0, true).n, 0);
+}
+
+static void invalid_utf8_is_an_error_with_its_offset(void **state) {
+    fixture *f = *state;
+    qgc_tokens out = qgc_tokens_new(f->arena);
+    assert_int_equal(qgc_tokenizer_encode(f->t, "0123456789 \xC3(", 13, true, &out, &f->diag), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&f->diag), "the text is not valid UTF-8 at byte 11");
+    assert_int_equal(out.n, 0);
+}
+
+static void special_tokens_are_text_unless_wanted(void **state) {
+    fixture *f = *state;
+    int32_t start = qgc_tokenizer_special_id(f->t, "<|im_start|>"),
+            call = qgc_tokenizer_special_id(f->t, "<tool_call>");
+    assert_true(start >= 0 && qgc_tokenizer_is_special(f->t, start));
+    assert_true(call >= 0 && !qgc_tokenizer_is_special(f->t, call));
+    assert_int_equal(qgc_tokenizer_special_id(f->t, "the"), -1);
+    assert_int_equal(encode(f, "<|im_start|>", 12, true).ids[0], start);
+    assert_true(encode(f, "<|im_start|>", 12, false).n > 1);
+    assert_int_equal(encode(f, "<tool_call>", 11, false).ids[0], call);
+}
+
+static void ids_outside_the_tables_have_no_piece(void **state) {
+    fixture *f = *state;
+    size_t bytes = 9;
+    int32_t outside[] = {-1, INT32_MIN, INT32_MAX, qgc_tokenizer_size(f->t)};
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
+        assert_null(qgc_tokenizer_piece(f->t, outside[i], &bytes));
+        assert_int_equal(bytes, 0);
+        assert_false(qgc_tokenizer_is_special(f->t, outside[i]));
+        assert_false(qgc_tokenizer_is_eos(f->t, outside[i]));
+    }
+    assert_non_null(qgc_tokenizer_piece(f->t, qgc_tokenizer_size(f->t) - 1, &bytes));
+}
+
+/* The golden tokenizer.json with the first `from` replaced. */
+static qgc_source changed(fixture *f, const char *from, const char *to) {
+    const char *at = strstr(f->json.text, from);
+    assert_non_null(at);
+    qgc_str s = qgc_str_new(f->arena);
+    qgc_str_add_bytes(&s, f->json.text, (size_t)(at - f->json.text));
+    qgc_str_add(&s, to);
+    qgc_str_add(&s, at + strlen(from));
+    return (qgc_source){"tokenizer.json", s.text, s.bytes};
+}
+
+static const struct {
+    const char *from, *to, *message;
+} refused[] = {
+    {"\"type\":\"NFC\"", "\"type\":\"NFKC\"",
+     "normalizer of the tokenizer is {\"type\":\"NFKC\"}, only {\"type\":\"NFC\"} is supported"},
+    {"{\"type\":\"NFC\"}", "null",
+     "normalizer of the tokenizer is null, only {\"type\":\"NFC\"} is supported"},
+    {"|\\\\p{N}|", "|\\\\p{N}{1,3}|",
+     "pre-tokenizer pattern of the tokenizer is \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+     "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\..., only that of qwen2 is supported"},
+    {"\"Isolated\"", "\"Removed\"",
+     "split behavior of the tokenizer is \"Removed\", only \"Isolated\" is supported"},
+    {"\"invert\":false", "\"invert\":true",
+     "split inversion of the tokenizer is true, only false is supported"},
+    {"\"add_prefix_space\":false", "\"add_prefix_space\":true",
+     "add_prefix_space of the tokenizer is true, only false is supported"},
+    {"\"use_regex\":false", "\"use_regex\":true",
+     "use_regex of the tokenizer is true, only false is supported"},
+    {"\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"Fuse\"",
+     "decoder type of the tokenizer is \"Fuse\", only \"ByteLevel\" is supported"},
+    {"\"post_processor\":{\"type\":\"ByteLevel\"", "\"post_processor\":{\"type\":\"TemplateProcessing\"",
+     "post-processor type of the tokenizer is \"TemplateProcessing\", only \"ByteLevel\" is supported"},
+    {"\"type\":\"BPE\"", "\"type\":\"Unigram\"",
+     "model type of the tokenizer is \"Unigram\", only \"BPE\" is supported"},
+    {"\"dropout\":null", "\"dropout\":0.1",
+     "dropout of the tokenizer is 0.10000000000000001, only null is supported"},
+    {"\"ignore_merges\":false", "\"ignore_merges\":true",
+     "ignore_merges of the tokenizer is true, only false is supported"},
+    {"\"byte_fallback\":false", "\"byte_fallback\":true",
+     "byte_fallback of the tokenizer is true, only false is supported"},
+    {"\"lstrip\":false", "\"lstrip\":true",
+     "lstrip of added token \"<|endoftext|>\" is true, only false is supported"},
+    {"\"normalized\":false", "\"normalized\":true",
+     "normalized of added token \"<|endoftext|>\" is true, only false is supported"},
+    {"\"content\":\"<|im_start|>\"", "\"content\":\"<|endoftext|>\"",
+     "token \"<|endoftext|>\" has two ids, 1000 and 1001"},
+    {"\"content\":\"<|im_start|>\"", "\"content\":\"the\"", NULL},
+    {"\"content\":\"<|im_start|>\"", "\"content\":\"\"", "added token 1001 has 0 bytes, expected 1 to 1024"},
+    {"\"id\":1001", "\"id\":1000", "id 1000 has two tokens, \"<|endoftext|>\" and \"<|im_start|>\""},
+    {"\"id\":1001", "\"id\":1048577", "token \"<|im_start|>\" has id 1048577, expected 0 to 1048576"},
+    {"\"id\":1001", "\"id\":\"x\"", "token \"<|im_start|>\" has id \"x\", expected 0 to 1048576"},
+    {"\"!\":0,", "\"!\":-1,", "token \"!\" has id -1, expected 0 to 1048576"},
+    {"\"!\":0,", "\"!\":1,", "id 1 has two tokens, \"!\" and \"\"\""},
+    {"\"!\":0,", "", "byte 0x21 has no token"},
+    {"\"vocab\":{", "\"vocab\":[{", NULL},
+    {"\"merges\":[", "\"merges\":[[\"zq\",\"a\"],",
+     "merge 0 needs token \"zq\", which is not in the vocabulary"},
+    {"\"merges\":[", "\"merges\":[\"a b c\",", "merge 0 is \"a b c\", expected two tokens"},
+    {"\"merges\":[", "\"merges\":[[\"a\"],", "merge 0 is [\"a\"], expected two tokens"},
+    {"\"merges\":[", "\"merges\":[7,", "merge 0 is 7, expected two tokens"},
+    {"{", "[", NULL},
+    {"\"version\"", "\"version\":1,\"version\"", NULL},
+};
+
+static void another_pipeline_or_broken_tables_are_refused_by_name(void **state) {
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        qgc_diag d = qgc_diag_new(f->arena);
+        qgc_tokenizer *t = NULL;
+        qgc_tokenizer_files files = {.tokenizer = changed(f, refused[i].from, refused[i].to)};
+        assert_int_equal(qgc_tokenizer_from_json(&t, &files, &d), QGC_ERR_INPUT);
+        assert_null(t);
+        if (refused[i].message)
+            assert_string_equal(qgc_diag_message(&d), refused[i].message);
+    }
+}
+
+static void a_cut_file_is_refused_wherever_it_is_cut(void **state) {
+    fixture *f = *state;
+    for (size_t n = 0; n + 2 < f->json.bytes; n += 1 + n / 40) {
+        qgc_diag d = qgc_diag_new(f->arena);
+        qgc_tokenizer *t = NULL;
+        qgc_tokenizer_files files = {.tokenizer = {"cut.json", f->json.text, n}};
+        assert_int_equal(qgc_tokenizer_from_json(&t, &files, &d), QGC_ERR_INPUT);
+    }
+}
+
+static void merges_may_be_one_text(void **state) {
+    fixture *f = *state;
+    qgc_diag d = qgc_diag_new(f->arena);
+    qgc_tokenizer *t = NULL;
+    qgc_tokenizer_files files = {.tokenizer = changed(f, "\"merges\":[", "\"merges\":[\"! !\",")};
+    assert_int_equal(qgc_tokenizer_from_json(&t, &files, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "merge 0 needs token \"!!\", which is not in the vocabulary");
+}
+
+static void a_gap_in_the_ids_has_no_piece(void **state) {
+    fixture *f = *state;
+    qgc_tokenizer *t = NULL;
+    size_t bytes;
+    qgc_tokenizer_files files = {.tokenizer = changed(f, "\"id\":1009", "\"id\":2000")};
+    assert_int_equal(qgc_tokenizer_from_json(&t, &files, &f->diag), QGC_OK);
+    assert_int_equal(qgc_tokenizer_size(t), 2001);
+    assert_null(qgc_tokenizer_piece(t, 1500, &bytes));
+    qgc_tokenizer_close(t);
+}
+
+static qgc_source text_source(const char *name, const char *text) {
+    return (qgc_source){name, text, strlen(text)};
+}
+
+static void ends_and_template_come_from_the_files_beside(void **state) {
+    fixture *f = *state;
+    qgc_tokenizer *t = NULL;
+    qgc_tokenizer_files files = {
+        .tokenizer = f->json,
+        .config = text_source("tokenizer_config.json",
+                              "{\"eos_token\": {\"content\": \"<|im|>\"}, \"add_bos_token\": false,"
+                              "\"chat_template\": [{\"name\": \"tools\", \"template\": \"no\"},"
+                              "{\"name\": \"default\", \"template\": \"yes\"}]}"),
+        .generation = text_source("generation_config.json", "{\"eos_token_id\": [7, 1004]}"),
+    };
+    assert_int_equal(qgc_tokenizer_from_json(&t, &files, &f->diag), QGC_OK);
+    const int32_t ends[] = {7, 1004, 1000, 1002, 1003};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        assert_true(qgc_tokenizer_is_eos(t, ends[i]));
+    assert_false(qgc_tokenizer_is_eos(t, 1001));
+    assert_string_equal(qgc_tokenizer_chat_template(t), "yes");
+    qgc_tokenizer_close(t);
+
+    files.chat_template = text_source("chat_template.jinja", "file");
+    assert_int_equal(qgc_tokenizer_from_json(&t, &files, &f->diag), QGC_OK);
+    assert_string_equal(qgc_tokenizer_chat_template(t), "file");
+    qgc_tokenizer_close(t);
+    assert_null(qgc_tokenizer_chat_template(f->t));
+}
+
+static const struct {
+    const char *config, *generation, *message;
+} refused_beside[] = {
+    {"{\"add_bos_token\": true}", NULL, "add_bos_token of the tokenizer is true, only false is supported"},
+    {"{\"eos_token\": \"<eos>\"}", NULL, "eos_token \"<eos>\" is not in the vocabulary"},
+    {"[]", NULL, "is not a JSON object"},
+    {NULL, "{\"eos_token_id\": -1}", "end-of-text id -1 is not a token id"},
+    {NULL, "{\"eos_token_id\": \"1\"}", "eos_token_id is \"1\", expected a number"},
+};
+
+static void wrong_files_beside_are_refused(void **state) {
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof refused_beside / sizeof *refused_beside; i++) {
+        qgc_diag d = qgc_diag_new(f->arena);
+        qgc_tokenizer *t = NULL;
+        qgc_tokenizer_files files = {.tokenizer = f->json};
+        if (refused_beside[i].config)
+            files.config = text_source("c", refused_beside[i].config);
+        if (refused_beside[i].generation)
+            files.generation = text_source("g", refused_beside[i].generation);
+        assert_int_equal(qgc_tokenizer_from_json(&t, &files, &d), QGC_ERR_INPUT);
+        assert_string_equal(qgc_diag_message(&d), refused_beside[i].message);
+    }
+}
+
+static void a_folder_is_read_with_the_files_beside(void **state) {
+    fixture *f = *state;
+    qgc_tokenizer *t = NULL;
+    char folder[] = "/tmp/qgc-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    const char *json = qgc_arena_printf(f->arena, "%s/tokenizer.json", folder);
+    const char *config = qgc_arena_printf(f->arena, "%s/tokenizer_config.json", folder);
+    assert_int_equal(qgc_tokenizer_open_json(&t, json, &f->diag), QGC_ERR_INPUT);
+    f->diag = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_file_write(json, f->json.text, f->json.bytes, &f->diag), QGC_OK);
+    assert_int_equal(qgc_file_write(config, "{\"chat_template\": \"x\"}", 22, &f->diag), QGC_OK);
+    assert_int_equal(qgc_tokenizer_open_json(&t, json, &f->diag), QGC_OK);
+    assert_string_equal(qgc_tokenizer_chat_template(t), "x");
+    qgc_tokenizer_close(t);
+    remove(json);
+    remove(config);
+    rmdir(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(ids_equal_those_of_the_reference, setup, teardown),
+        cmocka_unit_test_setup_teardown(ids_without_specials_equal_those_of_the_reference, setup, teardown),
+        cmocka_unit_test_setup_teardown(pieces_are_the_text_in_form_nfc, setup, teardown),
+        cmocka_unit_test_setup_teardown(long_runs_of_one_kind_come_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(empty_text_has_no_ids, setup, teardown),
+        cmocka_unit_test_setup_teardown(invalid_utf8_is_an_error_with_its_offset, setup, teardown),
+        cmocka_unit_test_setup_teardown(special_tokens_are_text_unless_wanted, setup, teardown),
+        cmocka_unit_test_setup_teardown(ids_outside_the_tables_have_no_piece, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_pipeline_or_broken_tables_are_refused_by_name, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_cut_file_is_refused_wherever_it_is_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(merges_may_be_one_text, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_gap_in_the_ids_has_no_piece, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_and_template_come_from_the_files_beside, setup, teardown),
+        cmocka_unit_test_setup_teardown(wrong_files_beside_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_folder_is_read_with_the_files_beside, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,215 @@
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "models/tokenizer.h"
+#include "tests/support/cmocka.h"
+
+/* The tables of a GGUF without a file: these stand in for models/weights.c. The tables are those of the golden
+ * tokenizer.json, laid out as llama.cpp's converter does it. */
+#define GOLDEN "tests/golden/tokenizer/"
+enum { N_PADS = 22, MAX_GOLDEN = 1 << 20 };
+
+struct qgc_weights {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_weights_format kind;
+    const char **tokens;
+    double *types;
+    const char **merges;
+    size_t n_tokens, n_types, n_merges;
+    const char *model, *pre, *template;
+    double eos, eot, add_bos;
+    qgc_tokenizer *t;
+};
+
+qgc_weights_format qgc_weights_kind(const qgc_weights *w) {
+    return w->kind;
+}
+const char *qgc_weights_folder(const qgc_weights *w) {
+    return w ? "tests/golden/tokenizer" : NULL;
+}
+qgc_loc qgc_weights_loc(const qgc_weights *w) {
+    return w ? QGC_NO_LOC : QGC_NO_LOC;
+}
+
+bool qgc_weights_number(const qgc_weights *w, const char *key, double *out) {
+    *out = !strcmp(key, "tokenizer.ggml.eos_token_id")    ? w->eos
+           : !strcmp(key, "tokenizer.ggml.eot_token_id")  ? w->eot
+           : !strcmp(key, "tokenizer.ggml.add_bos_token") ? w->add_bos
+                                                          : -1;
+    return *out >= 0;
+}
+
+const char *qgc_weights_string(const qgc_weights *w, const char *key) {
+    return !strcmp(key, "tokenizer.ggml.model")      ? w->model
+           : !strcmp(key, "tokenizer.ggml.pre")      ? w->pre
+           : !strcmp(key, "tokenizer.chat_template") ? w->template
+                                                     : NULL;
+}
+
+size_t qgc_weights_array_length(const qgc_weights *w, const char *key) {
+    return !strcmp(key, "tokenizer.ggml.tokens")       ? w->n_tokens
+           : !strcmp(key, "tokenizer.ggml.token_type") ? w->n_types
+           : !strcmp(key, "tokenizer.ggml.merges")     ? w->n_merges
+                                                       : 0;
+}
+
+bool qgc_weights_array_string(const qgc_weights *w, const char *key, size_t i, const char **text,
+                              size_t *bytes) {
+    const char *const *from = strstr(key, "merges") ? w->merges : w->tokens;
+    *text = from[i];
+    *bytes = from[i] ? strlen(from[i]) : 0;
+    return from[i] != NULL;
+}
+
+bool qgc_weights_array_number(const qgc_weights *w, const char *key, size_t i, double *out) {
+    (void)key;
+    *out = w->types[i];
+    return true;
+}
+
+static void fill(qgc_weights *w, json_t *root) {
+    json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab"), *value;
+    json_t *merges = json_object_get(model, "merges"), *added = json_object_get(root, "added_tokens");
+    const char *key;
+    size_t i;
+    size_t n_real = json_object_size(vocab) + json_array_size(added);
+    w->n_tokens = w->n_types = n_real + N_PADS;
+    w->n_merges = json_array_size(merges);
+    w->tokens = qgc_arena_array(w->arena, w->n_tokens, sizeof *w->tokens);
+    w->types = qgc_arena_array(w->arena, w->n_tokens, sizeof *w->types);
+    w->merges = qgc_arena_array(w->arena, w->n_merges, sizeof *w->merges);
+    json_object_foreach(vocab, key, value) {
+        w->tokens[json_integer_value(value)] = qgc_arena_strdup(w->arena, key);
+        w->types[json_integer_value(value)] = 1;
+    }
+    json_array_foreach(added, i, value) {
+        json_int_t id = json_integer_value(json_object_get(value, "id"));
+        w->tokens[id] = qgc_arena_strdup(w->arena, json_string_value(json_object_get(value, "content")));
+        w->types[id] = json_is_true(json_object_get(value, "special")) ? 3 : 4;
+    }
+    for (i = n_real; i < w->n_tokens; i++) {
+        w->tokens[i] = qgc_arena_printf(w->arena, "[PAD%zu]", i);
+        w->types[i] = 5;
+    }
+    json_array_foreach(merges, i, value) w->merges[i] =
+        qgc_arena_printf(w->arena, "%s %s", json_string_value(json_array_get(value, 0)),
+                         json_string_value(json_array_get(value, 1)));
+}
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    qgc_weights *w = *state = qgc_arena_alloc(arena, sizeof *w);
+    *w = (qgc_weights){
+        .arena = arena, .model = "gpt2", .pre = "qwen2", .template = "t", .eos = 7, .eot = 8, .add_bos = 0};
+    w->diag = qgc_diag_new(arena);
+    json_t *root = json_load_file(GOLDEN "tokenizer.json", 0, NULL);
+    if (!root)
+        return -1;
+    fill(w, root);
+    json_decref(root);
+    return 0;
+}
+
+static int teardown(void **state) {
+    qgc_weights *w = *state;
+    qgc_tokenizer_close(w->t);
+    qgc_arena_drop(w->arena);
+    return 0;
+}
+
+static void ids_equal_those_of_tokenizer_json(void **state) {
+    qgc_weights *w = *state;
+    qgc_source text, want;
+    qgc_tokens ids = qgc_tokens_new(w->arena);
+    assert_int_equal(qgc_file_read(&text, GOLDEN "text.txt", MAX_GOLDEN, "text", &w->diag), QGC_OK);
+    assert_int_equal(qgc_file_read(&want, GOLDEN "ids.bin", MAX_GOLDEN, "ids", &w->diag), QGC_OK);
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_int_equal(qgc_tokenizer_encode(w->t, text.text, text.bytes, true, &ids, &w->diag), QGC_OK);
+    assert_int_equal(2 * ids.n, want.bytes);
+    const unsigned char *p = (const unsigned char *)want.text;
+    for (size_t i = 0; i < ids.n; i++)
+        assert_int_equal(ids.ids[i], p[2 * i] | p[2 * i + 1] << 8);
+}
+
+static void padding_has_no_piece_and_ends_are_a_set(void **state) {
+    qgc_weights *w = *state;
+    size_t bytes;
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_int_equal(qgc_tokenizer_size(w->t), w->n_tokens - N_PADS);
+    assert_null(qgc_tokenizer_piece(w->t, (int32_t)w->n_tokens - 1, &bytes));
+    assert_true(qgc_tokenizer_is_eos(w->t, 7) && qgc_tokenizer_is_eos(w->t, 8));
+    assert_true(qgc_tokenizer_is_eos(w->t, qgc_tokenizer_special_id(w->t, "<|im_end|>")));
+    assert_string_equal(qgc_tokenizer_chat_template(w->t), "t");
+}
+
+static void a_folder_of_safetensors_has_a_tokenizer_json(void **state) {
+    qgc_weights *w = *state;
+    w->kind = QGC_WEIGHTS_HF;
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_int_equal(qgc_tokenizer_size(w->t), w->n_tokens - N_PADS);
+}
+
+static void assert_refused(qgc_weights *w, const char *message) {
+    w->diag = qgc_diag_new(w->arena);
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_ERR_INPUT);
+    assert_null(w->t);
+    assert_string_equal(qgc_diag_message(&w->diag), message);
+}
+
+static void another_tokenizer_is_refused_by_name(void **state) {
+    qgc_weights *w = *state, good = *w;
+    w->model = "llama";
+    assert_refused(w, "model of the tokenizer is \"llama\", only \"gpt2\" is supported");
+    *w = good;
+    w->pre = "default";
+    assert_refused(w, "pre-tokenizer of the tokenizer is \"default\", only \"qwen2\" is supported");
+    w->pre = NULL;
+    assert_refused(w, "key \"tokenizer.ggml.pre\" is missing");
+    *w = good;
+    w->add_bos = 1;
+    assert_refused(w, "add_bos_token of the tokenizer is true, only false is supported");
+    *w = good;
+    w->n_types--;
+    assert_refused(w, "tokenizer has 1032 tokens and 1031 token types");
+    *w = good;
+    w->n_tokens = 0;
+    assert_refused(w, "tokenizer has 0 tokens, expected 1 to 1048577");
+    *w = good;
+    w->eos = 0.5;
+    assert_refused(w, "end-of-text id 0.5 is not a token id");
+}
+
+static void broken_tables_are_refused(void **state) {
+    qgc_weights *w = *state;
+    w->types[3] = 6;
+    assert_refused(w,
+                   "type of token 3 is 6, expected 1 (normal), 3 (control), 4 (user defined) or 5 (unused)");
+    w->types[3] = 1;
+    const char *good = w->tokens[300];
+    w->tokens[300] = NULL;
+    assert_refused(w, "token 300 is not a string");
+    w->tokens[300] = w->tokens[299];
+    assert_refused(w, qgc_arena_printf(w->arena, "token \"%s\" has two ids, 299 and 300", w->tokens[299]));
+    w->tokens[300] = good;
+    w->merges[5] = "abc";
+    assert_refused(w, "merge 5 is not two tokens with a space between");
+    w->merges[5] = "a b c";
+    assert_refused(w, "merge 5 is not two tokens with a space between");
+    w->merges[5] = " a";
+    assert_refused(w, "merge 5 is not two tokens with a space between");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(ids_equal_those_of_tokenizer_json, setup, teardown),
+        cmocka_unit_test_setup_teardown(padding_has_no_piece_and_ends_are_a_set, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_folder_of_safetensors_has_a_tokenizer_json, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_tokenizer_is_refused_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(broken_tables_are_refused, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,31 @@
+#ifndef TESTS_SUPPORT_GOLDEN_H
+#define TESTS_SUPPORT_GOLDEN_H
+
+#include <stdint.h>
+
+#include "graph/base/diag.h"
+
+/* tests/golden/tiny/golden.bin: what transformers computes for the tiny model (README.md beside it). */
+
+typedef struct {
+    const char *text; /* the prompt, and what follows it greedily */
+    const char *new_text;
+    int32_t n_ids, n_new;
+    const int32_t *ids;     /* [n_ids] */
+    const float *logits;    /* [n_ids, vocab] */
+    const int32_t *new_ids; /* [n_new] */
+    const float *margins;   /* [n_new]: best logit minus second best */
+} golden_case;
+
+typedef struct {
+    int32_t vocab, n_cases;
+    golden_case *cases;
+} golden;
+
+/* Reads the file; everything lives in `a`. Fails the test if it cannot. */
+golden golden_read(qgc_arena *a);
+
+/* Largest difference of n numbers, relative to the largest of `want`; not a number counts as infinite. */
+double golden_difference(const float *got, const float *want, int64_t n);
+
+#endif
