@@ -192,7 +192,7 @@ check "cppcheck" check_cppcheck
 if have shellcheck; then check "scripts" check_scripts; else skip "scripts" "no shellcheck"; fi
 
 say "clang, with sanitizers"
-if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g" \
+if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
     -DCMAKE_C_COMPILER=clang -DQGC_WERROR=ON -DQGC_SANITIZE=address,undefined -DQGC_FUZZ=ON; then
     run_tests "sanitized tests" build/clang -L cpu
     for target in tests/fuzz/fuzz_*.c; do
