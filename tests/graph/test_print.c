@@ -3,7 +3,7 @@
 #include "graph/load.h"
 #include "graph/print.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
+#include "tests/support/printed.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -19,7 +19,7 @@ static qgc_graph *load_text(qgc_arena *a, const char *text) {
     qgc_diag d = qgc_diag_new(a);
     qgc_graph *g;
     if (qgc_graph_load_text(&g, "text", text, strlen(text), a, &d) != QGC_OK)
-        fail_msg("%s\nin:\n%s", diag_text(&d, a), text);
+        fail_msg("%s\nin:\n%s", qgc_test_printed(a, &d), text);
     return g;
 }
 
@@ -27,7 +27,7 @@ static qgc_graph *load_file(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
     qgc_graph *g;
     if (qgc_graph_load(&g, path, a, &d) != QGC_OK)
-        fail_msg("%s", diag_text(&d, a));
+        fail_msg("%s", qgc_test_printed(a, &d));
     return g;
 }
 
