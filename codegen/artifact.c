@@ -22,6 +22,7 @@ enum {
 };
 
 typedef enum { SECTION_PLAN, SECTION_IMAGES, N_SECTIONS } section_kind;
+enum { TABLE_BYTES = N_SECTIONS * SECTION_BYTES };
 static const char *const section_names[N_SECTIONS] = {"plan", "images"};
 
 typedef struct {
@@ -46,8 +47,8 @@ static const unsigned char *take(io *s, size_t bytes) {
 /* Simple values. */
 
 static uint64_t visit_bits(io *s, uint64_t value, size_t bytes) {
-    unsigned char raw[8];
     if (s->out) {
+        unsigned char raw[8];
         for (size_t i = 0; i < bytes; i++)
             raw[i] = (unsigned char)(value >> (8 * i));
         qgc_str_add_bytes(s->out, raw, bytes);
@@ -308,7 +309,7 @@ void qgc_artifact_pack(const qgc_plan *p, qgc_arena *a, const void **data, size_
     }
 
     qgc_str table = qgc_str_new(a);
-    size_t end = HEAD_BYTES + N_SECTIONS * SECTION_BYTES;
+    size_t end = HEAD_BYTES + TABLE_BYTES;
     for (uint32_t i = 0; i < N_SECTIONS; i++) {
         const qgc_str *c = &content[i];
         section x = {
@@ -368,9 +369,8 @@ static qgc_status read_head(io *s, head *h, qgc_loc at, qgc_diag *d) {
 /* Reads the section table; where everything lies and every checksum is right when this returns. */
 static qgc_status read_sections(io *s, const head *h, io sections[N_SECTIONS], qgc_loc at, qgc_diag *d) {
     const unsigned char *table = s->data + s->at;
-    bool good = h->n_sections == N_SECTIONS && h->zero == 0 &&
-                s->bytes - s->at >= N_SECTIONS * SECTION_BYTES &&
-                qgc_hash64(table, N_SECTIONS * SECTION_BYTES) == h->table_hash;
+    bool good = h->n_sections == N_SECTIONS && h->zero == 0 && s->bytes - s->at >= TABLE_BYTES &&
+                qgc_hash64(table, TABLE_BYTES) == h->table_hash;
     section rows[N_SECTIONS] = {0};
     for (uint32_t i = 0; good && i < N_SECTIONS; i++) {
         visit_section(s, &rows[i]);
@@ -406,7 +406,7 @@ static qgc_status malformed(section_kind kind, const io *s, qgc_loc at, qgc_diag
 
 qgc_status qgc_artifact_unpack(qgc_plan **out, const void *data, size_t bytes, qgc_loc at, qgc_diag *d) {
     io file = {.data = data, .bytes = bytes};
-    io sections[N_SECTIONS];
+    io sections[N_SECTIONS] = {0};
     head h = {0};
     QGC_TRY(read_head(&file, &h, at, d));
     QGC_TRY(read_sections(&file, &h, sections, at, d));

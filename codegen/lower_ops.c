@@ -185,13 +185,11 @@ qgc_status lower_attention(qgc_lowering *l, const qgc_node *n) {
                         "attention with heads of %lld elements, and its kernel does at most 512",
                         (long long)head_dim);
     int threads = head_dim <= THREADS ? THREADS : 512;
-    const char *options[] = {int_option(l, "HEAD_DIM", head_dim),
-                             int_option(l, "HEADS", heads),
-                             int_option(l, "KV_HEADS", cache->dim[0]),
-                             type_option(l, "STATE", n->in[1]->dtype),
-                             qgc_low_float(l, "SCALE", attr(n, "scale")),
-                             int_option(l, "THREADS", threads),
-                             NULL};
+    const char *options[] = {
+        int_option(l, "HEAD_DIM", head_dim),       int_option(l, "HEADS", heads),
+        int_option(l, "KV_HEADS", cache->dim[0]),  type_option(l, "KEYS", n->in[1]->dtype),
+        type_option(l, "VALUES", n->in[2]->dtype), qgc_low_float(l, "SCALE", attr(n, "scale")),
+        int_option(l, "THREADS", threads),         NULL};
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "attention.cu", threads, options));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads}, 1);

@@ -110,22 +110,7 @@ static qgc_status check_archs(const checker *c) {
     return QGC_OK;
 }
 
-static qgc_status check_count(const checker *c, const char *what, size_t n, const void *rows) {
-    if (n > MAX_COUNT)
-        return BROKEN(c, "the plan has %zu %s, expected at most %d", n, what, MAX_COUNT);
-    if (n > 0 && !rows)
-        return BROKEN(c, "the table of %s is missing", what);
-    return QGC_OK;
-}
-
-static qgc_status check_number(const checker *c, const char *what, int64_t value, int64_t low, int64_t high) {
-    if (value >= low && value <= high)
-        return QGC_OK;
-    return BROKEN(c, "%s of the plan is %lld, expected %lld to %lld", what, (long long)value, (long long)low,
-                  (long long)high);
-}
-
-static qgc_status check_head(const checker *c) {
+static qgc_status check_texts(const checker *c) {
     const qgc_plan *p = c->p;
     const struct {
         const char *what, *text;
@@ -137,18 +122,48 @@ static qgc_status check_head(const checker *c) {
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (!texts[i].text)
             return BROKEN(c, "the plan has no %s", texts[i].what);
-    QGC_TRY(check_number(c, "vocab", p->vocab, 1, INT32_MAX));
-    QGC_TRY(check_number(c, "max_positions", p->max_positions, 0, max_size));
-    QGC_TRY(check_number(c, "chunk", p->chunk, 1, max_size));
-    QGC_TRY(check_number(c, "scratch_bytes", p->scratch_bytes, 0, max_bytes));
-    QGC_TRY(check_count(c, "params", p->n_params, p->params));
-    QGC_TRY(check_count(c, "weights", p->n_weights, p->weights));
-    QGC_TRY(check_count(c, "buffers", p->n_buffers, p->buffers));
-    QGC_TRY(check_count(c, "kernels", p->n_kernels, p->kernels));
-    QGC_TRY(check_count(c, "images", p->n_images, p->images));
-    for (int i = 0; i < QGC_N_PHASES; i++)
-        QGC_TRY(check_count(c, "launches", p->phases[i].n_launches, p->phases[i].launches));
-    return check_archs(c);
+    return QGC_OK;
+}
+
+static qgc_status check_numbers(const checker *c) {
+    const qgc_plan *p = c->p;
+    const struct {
+        const char *what;
+        int64_t value, low, high;
+    } numbers[] = {{"vocab", p->vocab, 1, INT32_MAX},
+                   {"max_positions", p->max_positions, 0, max_size},
+                   {"chunk", p->chunk, 1, max_size},
+                   {"scratch_bytes", p->scratch_bytes, 0, max_bytes}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].value < numbers[i].low || numbers[i].value > numbers[i].high)
+            return BROKEN(c, "%s of the plan is %lld, expected %lld to %lld", numbers[i].what,
+                          (long long)numbers[i].value, (long long)numbers[i].low, (long long)numbers[i].high);
+    return QGC_OK;
+}
+
+static qgc_status check_counts(const checker *c) {
+    const qgc_plan *p = c->p;
+    const struct {
+        const char *what;
+        size_t n;
+        const void *rows;
+    } tables[] = {{"params", p->n_params, p->params},
+                  {"weights", p->n_weights, p->weights},
+                  {"buffers", p->n_buffers, p->buffers},
+                  {"kernels", p->n_kernels, p->kernels},
+                  {"images", p->n_images, p->images},
+                  {"launches", p->phases[0].n_launches, p->phases[0].launches},
+                  {"launches", p->phases[1].n_launches, p->phases[1].launches},
+                  {"launches", p->phases[2].n_launches, p->phases[2].launches}};
+    _Static_assert(QGC_N_PHASES == 3, "each phase has a row above");
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        if (tables[i].n > MAX_COUNT)
+            return BROKEN(c, "the plan has %zu %s, expected at most %d", tables[i].n, tables[i].what,
+                          MAX_COUNT);
+        if (tables[i].n > 0 && !tables[i].rows)
+            return BROKEN(c, "the table of %s is missing", tables[i].what);
+    }
+    return QGC_OK;
 }
 
 static bool has_keys(const char *const *keys, int n) {
@@ -188,7 +203,8 @@ static bool same_shape(const qgc_plan_weight *a, const qgc_plan_weight *b) {
     return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
 }
 
-static qgc_status check_tied(const checker *c, const qgc_plan_weight *w) {
+static qgc_status check_tied(const checker *c, size_t i) {
+    const qgc_plan_weight *w = &c->p->weights[i];
     if (w->tied == -1)
         return QGC_OK;
     if (w->tied < 0 || (size_t)w->tied >= c->p->n_weights)
@@ -293,7 +309,7 @@ static qgc_status check_io(const checker *c) {
     return QGC_OK;
 }
 
-/* Each role has one buffer; before any buffer is looked at, which refers to this. */
+/* Each role has one buffer. */
 static qgc_status check_roles(const checker *c) {
     for (int i = 0; i < QGC_N_IO; i++) {
         int b = c->p->io[i];
@@ -457,21 +473,35 @@ static qgc_status check_phases(const checker *c) {
     return QGC_OK;
 }
 
+static qgc_status check_each(const checker *c, size_t n, qgc_status (*check)(const checker *c, size_t i)) {
+    for (size_t i = 0; i < n; i++)
+        QGC_TRY(check(c, i));
+    return QGC_OK;
+}
+
+/* In this order, so that each check may rely on those before it. */
+
+static qgc_status check_head(const checker *c) {
+    QGC_TRY(check_texts(c));
+    QGC_TRY(check_numbers(c));
+    QGC_TRY(check_archs(c));
+    return check_counts(c);
+}
+
+static qgc_status check_buffers(const checker *c) {
+    QGC_TRY(check_each(c, c->p->n_weights, check_weight));
+    QGC_TRY(check_each(c, c->p->n_weights, check_tied));
+    QGC_TRY(check_roles(c));
+    QGC_TRY(check_each(c, c->p->n_buffers, check_buffer));
+    return check_io(c);
+}
+
 qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d) {
     const checker c = {p, at, d};
     QGC_TRY(check_head(&c));
-    for (size_t i = 0; i < p->n_params; i++)
-        QGC_TRY(check_param(&c, i));
-    for (size_t i = 0; i < p->n_weights; i++)
-        QGC_TRY(check_weight(&c, i));
-    for (size_t i = 0; i < p->n_weights; i++) /* all shapes are good by now */
-        QGC_TRY(check_tied(&c, &p->weights[i]));
-    QGC_TRY(check_roles(&c));
-    for (size_t i = 0; i < p->n_buffers; i++)
-        QGC_TRY(check_buffer(&c, i));
-    QGC_TRY(check_io(&c));
-    for (size_t i = 0; i < p->n_kernels; i++)
-        QGC_TRY(check_kernel(&c, i));
+    QGC_TRY(check_each(&c, p->n_params, check_param));
+    QGC_TRY(check_buffers(&c));
+    QGC_TRY(check_each(&c, p->n_kernels, check_kernel));
     QGC_TRY(check_images(&c));
     return check_phases(&c);
 }

@@ -16,8 +16,11 @@
 #ifndef KV_HEADS
 #define KV_HEADS 2
 #endif
-#ifndef STATE
-#define STATE F16
+#ifndef KEYS
+#define KEYS F16
+#endif
+#ifndef VALUES
+#define VALUES F16
 #endif
 #ifndef SCALE
 #define SCALE 0.125f
@@ -26,30 +29,31 @@
 #define THREADS 256 /* a multiple of HEAD_DIM rounded up to 32, see codegen/lower_ops.c */
 #endif
 
-typedef stored<STATE> cached;
+typedef stored<KEYS> keys_of;
+typedef stored<VALUES> values_of;
 
 /* The dot product of the query with one cached key. */
-__device__ __forceinline__ float score(const float *query, const cached::elem *key) {
+__device__ __forceinline__ float score(const float *query, const keys_of::elem *key) {
     float sum = 0.0f;
 #if HEAD_DIM % 8 == 0
 #pragma unroll
-    for (int i = 0; i < HEAD_DIM; i += cached::PER_LOAD) {
-        float k[cached::PER_LOAD];
-        cached::widen_load(*(const uint4 *)(key + i), k);
+    for (int i = 0; i < HEAD_DIM; i += keys_of::PER_LOAD) {
+        float k[keys_of::PER_LOAD];
+        keys_of::widen_load(*(const uint4 *)(key + i), k);
 #pragma unroll
-        for (int j = 0; j < cached::PER_LOAD; j++)
+        for (int j = 0; j < keys_of::PER_LOAD; j++)
             sum = fmaf(query[i + j], k[j], sum);
     }
 #else
     for (int i = 0; i < HEAD_DIM; i++)
-        sum = fmaf(query[i], cached::widen(key[i]), sum);
+        sum = fmaf(query[i], keys_of::widen(key[i]), sum);
 #endif
     return sum * SCALE;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention(const float *q, const cached::elem *keys, const cached::elem *values, const i32 *positions, float *out,
-              i32 ctx) {
+    attention(const float *q, const keys_of::elem *keys, const values_of::elem *values, const i32 *positions,
+              float *out, i32 ctx) {
     const int GROUPS = THREADS / HEAD_DIM;
     __shared__ float query[HEAD_DIM], weight[THREADS], partial[GROUPS][HEAD_DIM];
     int head = blockIdx.x, thread = threadIdx.x;
@@ -74,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         sum *= rescale;
         if (group < GROUPS)
             for (int p = group; p < in_tile; p += GROUPS)
-                sum = fmaf(weight[p], cached::widen(values[kv + (size_t)(first + p) * HEAD_DIM + dim]), sum);
+                sum = fmaf(weight[p], values_of::widen(values[kv + (size_t)(first + p) * HEAD_DIM + dim]), sum);
         largest = now;
         __syncthreads(); /* weight[] is written again */
     }

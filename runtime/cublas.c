@@ -89,6 +89,11 @@ static qgc_status try(const struct qgc_cublas *b, cublasStatus_t result, const c
                     b->call.GetStatusName(result), (int)result, b->call.GetStatusString(result));
 }
 
+/* cuBLAS takes addresses on the device as pointers. */
+static void *pointer(qgc_address p) {
+    return (void *)(uintptr_t)p; /* NOLINT(performance-no-int-to-ptr): see above */
+}
+
 qgc_status qgc_cublas_prepare(qgc_device *dev, qgc_diag *d) {
     const char *missing = qgc_cublas_missing(dev);
     if (missing) {
@@ -106,8 +111,8 @@ qgc_status qgc_cublas_prepare(qgc_device *dev, qgc_diag *d) {
     qgc_status s = try(b, b->call.SetStream(b->handle, dev->stream), "cublasSetStream", d);
     if (s == QGC_OK)
         /* After SetStream, which goes back to cuBLAS's own workspace. */
-        s = try(b, b->call.SetWorkspace(b->handle, (void *)(uintptr_t)workspace, WORKSPACE_BYTES),
-                "cublasSetWorkspace", d);
+        s = try(b, b->call.SetWorkspace(b->handle, pointer(workspace), WORKSPACE_BYTES), "cublasSetWorkspace",
+                d);
     if (s == QGC_OK)
         s = try(b, b->call.SetMathMode(b->handle, CUBLAS_DEFAULT_MATH), "cublasSetMathMode", d);
     if (s == QGC_OK)
@@ -127,10 +132,9 @@ qgc_status qgc_cublas_gemm(qgc_device *dev, const qgc_gemm *g, qgc_diag *d) {
                         (long long)g->k, (long long)g->n, (long long)g->k);
     const float one = 1, beta = g->accumulate ? 1 : 0;
     const int m = (int)g->m, n = (int)g->n, k = (int)g->k;
-    cublasStatus_t r =
-        b->call.GemmEx(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, (const void *)(uintptr_t)g->b,
-                       CUDA_R_16BF, k, (const void *)(uintptr_t)g->a, CUDA_R_16BF, k, &beta,
-                       (void *)(uintptr_t)g->c, CUDA_R_32F, n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    cublasStatus_t r = b->call.GemmEx(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, pointer(g->b),
+                                      CUDA_R_16BF, k, pointer(g->a), CUDA_R_16BF, k, &beta, pointer(g->c),
+                                      CUDA_R_32F, n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     return try(b, r, "cublasGemmEx", d);
 }
 

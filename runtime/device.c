@@ -341,6 +341,7 @@ static bool is_elf(const void *cubin, size_t bytes) {
 static qgc_status load_module(qgc_device *dev, const void *cubin, qgc_function *f, qgc_diag *d) {
     char log[1024] = "";
     CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes numbers so */
     void *values[] = {log, (void *)(uintptr_t)(sizeof log - 1)};
     CUresult r = dev->cu.ModuleLoadDataEx(&f->module, cubin, 2, options, values);
     if (r == CUDA_SUCCESS)

@@ -52,7 +52,7 @@ qgc_status qgc_program_load(qgc_program **out, const qgc_plan *plan, qgc_device 
     qgc_arena *arena = qgc_arena_new();
     qgc_program *p = qgc_arena_alloc(arena, sizeof *p);
     *p = (qgc_program){.arena = arena, .plan = plan, .dev = dev};
-    p->functions = qgc_arena_array(arena, plan->n_kernels, sizeof *p->functions);
+    p->functions = qgc_arena_array(arena, plan->n_kernels, sizeof(qgc_function *));
     p->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *p->addresses);
     qgc_status s = load(p, weights, pool, options, d);
     if (s == QGC_OK)

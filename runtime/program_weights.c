@@ -119,8 +119,9 @@ static void look_back(piece *p, const float *meant, const float *stored, int64_t
 }
 
 static void convert_groups(piece *p, int64_t first, int64_t n) {
-    float meant[4 * GROUP], stored[4 * GROUP];
-    const int64_t most = 4 * GROUP;
+    enum { MOST = 4 * GROUP };
+    float meant[MOST], stored[MOST];
+    const int64_t most = MOST;
     for (int64_t done = 0; done < n; done += most) {
         int64_t at = first + done, now = n - done < most ? n - done : most;
         const unsigned char *from =
@@ -249,7 +250,7 @@ static void note_conversions(qgc_program *p, const placed *all) {
 qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
                                    const qgc_program_options *options, qgc_diag *d) {
     const qgc_plan *plan = p->plan;
-    const qgc_tensor **found = qgc_arena_array(p->arena, plan->n_weights, sizeof *found);
+    const qgc_tensor **found = qgc_arena_array(p->arena, plan->n_weights, sizeof(qgc_tensor *));
     QGC_TRY(bind(plan, weights, options->allow_unused, found, d));
     placed *all = qgc_arena_array(p->arena, plan->n_weights, sizeof *all);
     size_t bytes = place(plan, found, all);

@@ -171,23 +171,31 @@ static qgc_status capture_decode(qgc_session *s, qgc_diag *d) {
     return launched != QGC_OK ? launched : ended;
 }
 
-static qgc_status begin(qgc_session *s, qgc_diag *d) {
-    size_t table_bytes, io_bytes;
-    QGC_TRY(check_options(s, d));
-    QGC_TRY(prepare_prefill(s, d));
+static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
+    size_t table_bytes;
     QGC_TRY(allocate_region(s, QGC_BUFFER_STATE, "kv cache", &s->states, &s->state_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_TABLE, "tables", &s->tables, &table_bytes, d));
-    QGC_TRY(allocate_region(s, QGC_BUFFER_IO, "io", &s->io, &io_bytes, d));
+    QGC_TRY(allocate_region(s, QGC_BUFFER_IO, "io", &s->io, io_bytes, d));
     QGC_TRY(allocate_scratch(s, d));
     QGC_TRY(allocate_ring(s, d));
-    QGC_TRY(qgc_event_new(s->dev, &s->done, d));
+    return qgc_event_new(s->dev, &s->done, d);
+}
 
+static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     QGC_TRY(qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d));
     QGC_TRY(qgc_device_fill(s->dev, s->io, 0, io_bytes, d));
     QGC_TRY(qgc_device_upload(s->dev, io_address(s, QGC_IO_SAMPLING), &s->options.sampling,
                               sizeof s->options.sampling, d));
     QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
-    QGC_TRY(qgc_device_sync(s->dev, d)); /* an error of the init phase shows here and not in the first feed */
+    return qgc_device_sync(s->dev, d); /* an error of the init phase shows here and not in the first feed */
+}
+
+static qgc_status begin(qgc_session *s, qgc_diag *d) {
+    size_t io_bytes;
+    QGC_TRY(check_options(s, d));
+    QGC_TRY(prepare_prefill(s, d));
+    QGC_TRY(allocate(s, &io_bytes, d));
+    QGC_TRY(fill(s, io_bytes, d));
     return capture_decode(s, d);
 }
 

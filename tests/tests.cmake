@@ -7,6 +7,7 @@ endif()
 
 # What tests share: writers of small files, printed diagnostics.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
+list(FILTER sources EXCLUDE REGEX "/fake_")
 add_library(qgc_test_support STATIC ${sources})
 target_link_libraries(qgc_test_support PUBLIC qgc_base PkgConfig::CMOCKA m)
 
@@ -37,8 +38,15 @@ qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
 qgc_tests(codegen qgc_codegen)
 qgc_tests(runtime qgc_runtime)
+# The runtime on a device and a weights file that are made up: these objects stand before the libraries.
+target_sources(test_runtime_session_fake PRIVATE
+  ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
-qgc_tests(gpu qgc_runtime qgc_device)
+add_library(qgc_gpu_test_support STATIC ${CMAKE_SOURCE_DIR}/tests/gpu/random_weights.c)
+target_link_libraries(qgc_gpu_test_support PUBLIC qgc_graph)
+add_executable(gpu_bench ${CMAKE_SOURCE_DIR}/tests/gpu/bench.c)
+target_link_libraries(gpu_bench PRIVATE qgc_gpu_test_support qgc_runtime qgc_device qgc_passes qgc_codegen)
+qgc_tests(gpu qgc_gpu_test_support qgc_runtime qgc_device qgc_passes qgc_codegen)
 
 # Fuzz targets: tests/fuzz/fuzz_<reader>.c, each one LLVMFuzzerTestOneInput.
 if(QGC_FUZZ)
@@ -54,3 +62,9 @@ endif()
 # Run by hand: bench_<folder>_<module>.
 add_executable(bench_graph_eval tests/graph/bench_eval.c)
 target_link_libraries(bench_graph_eval PRIVATE qgc_graph)
+# The files from which the fuzzers start, in tests/fuzz/corpus: written by `ninja seeds`, and committed.
+if(QGC_FUZZ)
+  add_executable(make_seeds EXCLUDE_FROM_ALL tests/fuzz/make_seeds.c)
+  target_link_libraries(make_seeds PRIVATE qgc_test_support)
+  add_custom_target(seeds COMMAND make_seeds ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus)
+endif()

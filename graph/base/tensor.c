@@ -225,26 +225,31 @@ CLONES static void q5_k_row(const uint8_t *restrict src, float *restrict dst, in
     }
 }
 
+/* A run of 32 quants of q6_k: four bits of each byte of `low`, two of each of `high`. */
+static inline void q6_k_run(const uint8_t *restrict low, int low_shift, const uint8_t *restrict high,
+                            int high_shift, const float scale[2], float *restrict dst) {
+    for (int i = 0; i < 16; i++)
+        dst[i] = scale[0] * (float)(((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
+    for (int i = 16; i < 32; i++)
+        dst[i] = scale[1] * (float)(((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
+}
+
 /*   128 bytes of low four bits  |  64 bytes of high two bits  |  16 scales (int8)  |  d
  *
- * A block is two halves of 128 quants in four runs of 32: run r has its high bits at bit 2r of 32 bytes, its
- * low bits in the lower (r < 2) or upper half of 32 bytes, and a scale for each 16. Values are q - 32. */
+ * A block is two halves, each of four runs that share 64 bytes of low and 32 bytes of high bits. Each 16
+ * quants have a scale. Values are q - 32. */
 CLONES static void q6_k_row(const uint8_t *restrict src, float *restrict dst, int64_t n) {
     for (int64_t b = 0; b < n / 256; b++, src += 210) {
-        float d = half_to_float(load_u16(src + 208));
-        for (int half = 0; half < 2; half++, dst += 128) {
-            const uint8_t *low = src + 64 * half, *high = src + 128 + 32 * half,
-                          *scale = src + 192 + 8 * half;
-            for (int run = 0; run < 4; run++) {
-                float d0 = d * (float)(int8_t)scale[2 * run], d1 = d * (float)(int8_t)scale[2 * run + 1];
-                const uint8_t *l = low + 32 * (run & 1);
-                float *out = dst + 32 * run;
-                int low_shift = run < 2 ? 0 : 4, high_shift = 2 * run;
-                for (int i = 0; i < 16; i++)
-                    out[i] = d0 * (float)(((l[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
-                for (int i = 16; i < 32; i++)
-                    out[i] = d1 * (float)(((l[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
-            }
+        float d = half_to_float(load_u16(src + 208)), scale[16];
+        for (int i = 0; i < 16; i++)
+            scale[i] = d * (float)(int8_t)src[192 + i];
+        const uint8_t *low = src, *high = src + 128;
+        const float *s = scale;
+        for (int half = 0; half < 2; half++, low += 64, high += 32, s += 8, dst += 128) {
+            q6_k_run(low, 0, high, 0, s, dst);
+            q6_k_run(low + 32, 0, high, 2, s + 2, dst + 32);
+            q6_k_run(low, 4, high, 4, s + 4, dst + 64);
+            q6_k_run(low + 32, 4, high, 6, s + 6, dst + 96);
         }
     }
 }

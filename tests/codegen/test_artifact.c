@@ -10,7 +10,7 @@
 
 #define SEED QGC_SOURCE_DIR "/tests/fuzz/corpus/artifact/small"
 
-enum { AT_VERSION = 4, AT_TABLE_HASH = 24, AT_TABLE = 32, SECTION_BYTES = 32 };
+enum { AT_VERSION = 4, AT_TABLE_HASH = 24, AT_TABLE = 32, TABLE_BYTES = 64 };
 
 typedef struct {
     qgc_arena *arena;
@@ -174,7 +174,7 @@ static void seal(fixture *f) {
     const unsigned char *row = f->data + AT_TABLE;
     size_t bytes = (size_t)row[16] | (size_t)row[17] << 8 | (size_t)row[18] << 16;
     put_hash(f->data + AT_TABLE + 24, plan_section(f), bytes);
-    put_hash(f->data + AT_TABLE_HASH, f->data + AT_TABLE, 2 * SECTION_BYTES);
+    put_hash(f->data + AT_TABLE_HASH, f->data + AT_TABLE, TABLE_BYTES);
 }
 
 /* With checksums that are right: a liar's file, not a damaged one. */

@@ -1,11 +1,10 @@
-#include "tests/support/cmocka.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 #include "codegen/lower.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
+#include "tests/support/cmocka.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -142,7 +141,8 @@ static void scratch_of_a_deep_model_stays_that_of_a_layer(void **state) {
 }
 
 static void kept_values_share_nothing(void **state) {
-    const qgc_plan *p = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 3, .keep_values = true});
+    const qgc_plan *p =
+        lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 3, .keep_values = true});
     const qgc_sizes sizes = {.tokens = 1, .rows = 1};
     for (size_t i = 0; i < p->n_buffers; i++)
         for (size_t k = 0; k < i; k++) {
@@ -196,7 +196,8 @@ static void an_append_lives_in_its_cache(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_decode_step_is_one_kernel_a_node, setup, teardown),
-        cmocka_unit_test_setup_teardown(prefill_rounds_each_input_once_and_takes_the_head_by_rows, setup, teardown),
+        cmocka_unit_test_setup_teardown(prefill_rounds_each_input_once_and_takes_the_head_by_rows, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(buffers_alive_at_once_do_not_overlap, setup, teardown),
         cmocka_unit_test_setup_teardown(scratch_of_a_deep_model_stays_that_of_a_layer, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_values_share_nothing, setup, teardown),

@@ -11,7 +11,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-enum { AT_BYTES = 8, AT_TABLE_HASH = 24, AT_TABLE = 32, SECTION_BYTES = 32, N_SECTIONS = 2 };
+enum {
+    AT_BYTES = 8,
+    AT_TABLE_HASH = 24,
+    AT_TABLE = 32,
+    SECTION_BYTES = 32,
+    N_SECTIONS = 2,
+    TABLE_BYTES = N_SECTIONS * SECTION_BYTES
+};
 
 static uint64_t get(const uint8_t *from) {
     uint64_t v = 0;
@@ -26,16 +33,16 @@ static void put(uint8_t *to, uint64_t v) {
 }
 
 static void make_checksums_right(uint8_t *file, size_t bytes) {
-    if (bytes < AT_TABLE + N_SECTIONS * SECTION_BYTES)
+    if (bytes < AT_TABLE + TABLE_BYTES)
         return;
     put(file + AT_BYTES, bytes);
-    for (int i = 0; i < N_SECTIONS; i++) {
-        uint8_t *row = file + AT_TABLE + i * SECTION_BYTES;
+    uint8_t *const table = file + AT_TABLE;
+    for (uint8_t *row = table; row < table + TABLE_BYTES; row += SECTION_BYTES) {
         uint64_t offset = get(row + 8), size = get(row + 16);
         if (offset <= bytes && size <= bytes - offset)
             put(row + 24, qgc_hash64(file + offset, size));
     }
-    put(file + AT_TABLE_HASH, qgc_hash64(file + AT_TABLE, N_SECTIONS * SECTION_BYTES));
+    put(file + AT_TABLE_HASH, qgc_hash64(table, TABLE_BYTES));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {

@@ -75,13 +75,14 @@ static int teardown(void **state) {
     return 0;
 }
 
-#define MUST(f, call)                                  \
-    do {                                               \
-        if ((call) != QGC_OK) {                        \
-            qgc_diag_print(&(f)->diag, stderr, false); \
-            fail_msg("%s failed", #call);              \
-        }                                              \
-    } while (0)
+static void must(const fixture *f, qgc_status s, const char *call) {
+    if (s == QGC_OK)
+        return;
+    qgc_diag_print(&f->diag, stderr, false);
+    fail_msg("%s failed", call);
+}
+
+#define MUST(f, call) must((f), (call), #call)
 
 static double now(void) {
     struct timespec t;
@@ -241,7 +242,7 @@ static void counts_memory_by_owner(void **state) {
 static void says_who_holds_the_memory_when_it_does_not_fit(void **state) {
     fixture *f = *state;
     qgc_address p;
-    MUST(f, qgc_device_alloc(f->dev, "weights", 3 * MIB, &p, &f->diag));
+    MUST(f, qgc_device_alloc(f->dev, "weights", (size_t)3 * MIB, &p, &f->diag));
     qgc_diag d = qgc_diag_new(f->arena);
     size_t huge = 2 * qgc_device_about(f->dev)->total_bytes;
     assert_int_equal(qgc_device_alloc(f->dev, "kv cache", huge, &p, &d), QGC_ERR_DEVICE);
@@ -381,7 +382,7 @@ static void events_measure_time(void **state) {
     fixture *f = *state;
     NEEDS_NVRTC(f);
     qgc_function *wait = loaded(f, "wait", 0);
-    long long cycles = 10 * 1000 * 1000; /* 3 to 10 ms */
+    long long cycles = 10000000; /* 3 to 10 ms */
     void *args[] = {&cycles};
     const qgc_launch l = {.grid = {1, 1, 1}, .threads = 1, .args = args};
     qgc_event *from, *to;

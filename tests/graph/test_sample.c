@@ -210,7 +210,7 @@ static void follows(const int *counts, const double *p, int n, int draws) {
 
 static void draws_follow_the_probabilities(void **state) {
     (void)state;
-    enum { N = 50, DRAWS = 100000 };
+    enum { N = 50, DRAWS = 40000 };
     static int counts[N];
     float l[N];
     double p[N], sum = 0;
@@ -254,7 +254,7 @@ static int slow_choice(const float *logits, int n, const qgc_sampling *s, int32_
         mass += e[i].kept ? e[i].weight : 0;
     }
     for (int i = 0; i < n; i++) {
-        if (s->top_p < 1 && i > 0 && run >= ceil((double)s->top_p * (double)mass))
+        if (s->top_p < 1 && i > 0 && (double)run >= ceil((double)s->top_p * (double)mass))
             e[i].kept = false;
         run += e[i].kept ? e[i].weight : 0;
         if ((double)e[i].weight < (double)s->min_p * ldexp(1, 40))

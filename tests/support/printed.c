@@ -9,6 +9,6 @@ const char *qgc_test_printed(qgc_arena *a, const qgc_diag *d) {
     qgc_diag_print(d, f, false);
     fclose(f);
     const char *copy = qgc_arena_strndup(a, text, bytes);
-    free(text);
+    (free)(text); /* open_memstream's */
     return copy;
 }

@@ -9,7 +9,7 @@
 /* A plan that is valid and has one of everything: each kind of buffer, argument and launch, each phase, a tied
  * weight, two architectures. All of it is in the arena, so a test may change any field. */
 
-enum { SMALL_VOCAB = 8, SMALL_D = 4, SMALL_CHUNK = 16 };
+static const int64_t SMALL_VOCAB = 8, SMALL_D = 4, SMALL_CHUNK = 16;
 
 enum {
     SMALL_HEAD, /* buffers */
@@ -42,6 +42,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                     .graph = "qgc: 1\n",
                     .source = "qgc: 1\nname: small\n",
                     .compiler = "qgc 0.1.0, NVRTC 13.0",
+                    .weights_path = "w.gguf",
                     .vocab = SMALL_VOCAB,
                     .max_positions = 64,
                     .chunk = SMALL_CHUNK,

@@ -91,7 +91,7 @@ static char *printed(qgc_arena *a, const qgc_diag *d) {
     qgc_diag_print(d, f, false);
     fclose(f);
     char *copy = qgc_arena_strndup(a, text, bytes);
-    free(text);
+    (free)(text); /* open_memstream's */
     return copy;
 }
 

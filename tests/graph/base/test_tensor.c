@@ -219,7 +219,7 @@ static void blocks_widen_bit_by_bit_as_defined(void **state) {
     srand(2);
     for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
         qgc_dtype t = types[k];
-        int elems = qgc_dtypes[t].block_elems, bytes = qgc_dtypes[t].block_bytes;
+        ptrdiff_t elems = qgc_dtypes[t].block_elems, bytes = qgc_dtypes[t].block_bytes;
         for (int round = 0; round < ROUNDS; round++) {
             /* one byte off, so that a load that wants alignment is found by the sanitizer */
             uint8_t room[1 + BLOCKS * 256], *src = room + 1;
@@ -231,12 +231,13 @@ static void blocks_widen_bit_by_bit_as_defined(void **state) {
                 if (t == QGC_Q5_1 || t == QGC_Q4_K || t == QGC_Q5_K)
                     random_half(src + b * bytes + 2);
             }
-            int n_blocks = round % (BLOCKS + 1);
+            ptrdiff_t n_blocks = round % (BLOCKS + 1);
             for (size_t i = 0; i < sizeof dst / sizeof *dst; i++)
                 dst[i] = 12345.0f;
             qgc_to_f32(t, src, dst, n_blocks * elems);
-            for (int i = 0; i < n_blocks * elems; i++)
-                assert_int_equal(bits_of(dst[i]), bits_of(element(t, src + i / elems * bytes, i % elems)));
+            for (ptrdiff_t i = 0; i < n_blocks * elems; i++)
+                assert_int_equal(bits_of(dst[i]),
+                                 bits_of(element(t, src + i / elems * bytes, (int)(i % elems))));
             assert_true(dst[n_blocks * elems] == 12345.0f);
         }
     }

@@ -1,0 +1,112 @@
+#include "codegen/compile.h"
+
+#include "codegen/cache.h"
+#include "codegen/lower.h"
+#include "codegen/nvrtc.h"
+#include "graph/base/str.h"
+#include "graph/print.h"
+
+#define QGC_VERSION_TEXT "0.1.0"
+
+/* One image to make. Each has an arena of its own, so that threads do not meet in one; what it holds is copied
+ * into the plan's when all are done. */
+typedef struct {
+    qgc_nvrtc_job job;
+    qgc_arena *arena;
+    qgc_diag diag;
+    const void *data;
+    size_t bytes;
+    bool cached;
+} task;
+
+typedef struct {
+    qgc_nvrtc *nvrtc;
+    const qgc_compile_options *options;
+    qgc_cache cache;
+    task *tasks;
+} work;
+
+static void make_images(void *context, size_t first, size_t last) {
+    work *w = context;
+    for (size_t i = first; i < last; i++) {
+        task *t = &w->tasks[i];
+        const char *key = qgc_nvrtc_key(w->nvrtc, &t->job, t->arena);
+        t->cached = !w->options->no_cache && qgc_cache_get(&w->cache, key, t->arena, &t->data, &t->bytes);
+        if (t->cached || qgc_nvrtc_compile(w->nvrtc, &t->job, &t->data, &t->bytes, &t->diag) != QGC_OK)
+            continue;
+        if (!w->options->no_cache)
+            qgc_cache_put(&w->cache, key, t->data, t->bytes, t->arena);
+    }
+}
+
+/* The first error of any task becomes the caller's. */
+static qgc_status collect(work *w, qgc_plan *p, qgc_compiled *out, qgc_arena *a, qgc_diag *d) {
+    p->images = qgc_arena_array(a, p->n_images, sizeof *p->images);
+    for (size_t i = 0; i < p->n_images; i++) {
+        task *t = &w->tasks[i];
+        if (t->diag.status != QGC_OK)
+            return qgc_diag_adopt(d, &t->diag);
+        p->images[i] = (qgc_plan_image){.kernel = (int)(i % p->n_kernels),
+                                        .arch = (int)(i / p->n_kernels),
+                                        .data = qgc_arena_strndup(a, t->data, t->bytes),
+                                        .bytes = t->bytes};
+        *(t->cached ? &out->n_cached : &out->n_compiled) += 1;
+    }
+    return QGC_OK;
+}
+
+static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const qgc_compile_options *o,
+                           qgc_compiled *out, qgc_diag *d) {
+    qgc_plan *p = lowered->plan;
+    for (int i = 0; i < o->n_archs; i++) {
+        QGC_TRY(qgc_nvrtc_check_arch(nvrtc, o->archs[i], d));
+        p->archs[p->n_archs++] = qgc_arena_strdup(d->arena, o->archs[i]);
+    }
+    p->n_images = p->n_kernels * (size_t)p->n_archs;
+    work w = {.nvrtc = nvrtc,
+              .options = o,
+              .cache = qgc_cache_open(o->no_cache ? NULL : o->cache_folder, d->arena),
+              .tasks = qgc_arena_array(d->arena, p->n_images, sizeof(task))};
+    for (size_t i = 0; i < p->n_images; i++) {
+        const qgc_kernel_job *job = &lowered->jobs[i % p->n_kernels];
+        task *t = &w.tasks[i];
+        t->arena = qgc_arena_new();
+        t->diag = qgc_diag_new(t->arena);
+        t->job = (qgc_nvrtc_job){.file = p->kernels[i % p->n_kernels].name,
+                                 .options = job->options,
+                                 .n_options = job->n_options,
+                                 .arch = p->archs[i / p->n_kernels],
+                                 .node = job->node,
+                                 .at = job->at};
+    }
+    qgc_pool_for(o->pool, p->n_images, 1, make_images, &w);
+    qgc_status status = collect(&w, p, out, d->arena, d);
+    for (size_t i = 0; i < p->n_images; i++)
+        qgc_arena_drop(w.tasks[i].arena);
+    return status;
+}
+
+qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out, qgc_diag *d) {
+    *out = (qgc_compiled){0};
+    qgc_lowered lowered;
+    qgc_lower_options lower = {.chunk = o->chunk, .keep_values = o->keep_values};
+    QGC_TRY(qgc_lower(g, &lower, &lowered, d));
+
+    qgc_nvrtc *nvrtc;
+    QGC_TRY(qgc_nvrtc_open(&nvrtc, o->nvrtc_library, d));
+    qgc_status status = make_all(nvrtc, &lowered, o, out, d);
+    qgc_plan *p = lowered.plan;
+    int version = qgc_nvrtc_version(nvrtc);
+    p->compiler = qgc_arena_printf(g->arena, "qgc " QGC_VERSION_TEXT ", NVRTC %d.%d", version / 1000,
+                                   version % 1000 / 10);
+    qgc_nvrtc_close(nvrtc);
+    QGC_TRY(status);
+
+    qgc_str text = qgc_str_new(g->arena);
+    qgc_graph_print_yaml(g, &text);
+    p->graph = text.text;
+    p->source = o->source ? o->source : text.text;
+    QGC_TRY(qgc_plan_check(p, g->at, d));
+    out->plan = p;
+    return QGC_OK;
+}

@@ -1,0 +1,32 @@
+#ifndef QGC_CODEGEN_COMPILE_H
+#define QGC_CODEGEN_COMPILE_H
+
+#include "codegen/plan.h"
+#include "graph/base/pool.h"
+#include "graph/graph.h"
+
+/* From a graph to a complete plan: lowering, then NVRTC or the cache for each kernel and architecture. */
+
+typedef struct {
+    const char *const *archs; /* "sm_90a"; at least one */
+    int n_archs;
+    int64_t chunk;            /* largest prefill step */
+    bool keep_values;         /* see codegen/lower.h */
+    const char *cache_folder; /* NULL: the user's */
+    bool no_cache;
+    const char *nvrtc_library; /* NULL: search */
+    const char *source;        /* YAML of the graph before any pass, kept in the plan */
+    qgc_pool *pool;            /* kernels are compiled on it */
+} qgc_compile_options;
+
+typedef struct {
+    qgc_plan *plan;
+    int n_compiled, n_cached; /* images made, images found */
+} qgc_compiled;
+
+/* The plan lives in the graph's arena. Errors: no NVRTC; an arch that it does not know; a kernel that does not
+ * compile (with NVRTC's log and the node that wants it). */
+QGC_MUST_USE qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out,
+                                    qgc_diag *d);
+
+#endif

@@ -1,0 +1,47 @@
+#ifndef QGC_CLI_CLI_H
+#define QGC_CLI_CLI_H
+
+#include "graph/base/diag.h"
+#include "graph/base/pool.h"
+#include "graph/graph.h"
+#include "models/weights.h"
+#include "runtime/cli/options.h"
+
+/* The qgc command: one function for each sub-command, and what they share. */
+
+/* What every command is handed. */
+typedef struct {
+    qgc_arena *arena; /* for the whole run of the command */
+    qgc_diag *diag;
+    bool colour; /* stderr is a terminal and NO_COLOR is not set */
+} cli_context;
+
+qgc_status cmd_compile(cli_context *c, int argc, char **argv);
+qgc_status cmd_run(cli_context *c, int argc, char **argv);
+qgc_status cmd_dump(cli_context *c, int argc, char **argv);
+qgc_status cmd_ops(cli_context *c, int argc, char **argv);
+qgc_status cmd_inspect(cli_context *c, int argc, char **argv);
+qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
+
+/* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, nothing else. */
+typedef struct {
+    const char *label;
+    int last_percent;
+    bool drawn;
+} cli_progress;
+void cli_progress_show(void *progress, size_t done, size_t total);
+void cli_progress_clear(cli_progress *p);
+
+/* Seconds on a clock that does not jump. */
+double cli_seconds(void);
+
+/* "988.0 MB" */
+const char *cli_bytes(size_t bytes, qgc_arena *a);
+
+/* The architecture to compile for when none is named: the GPU's of this machine, else sm_90a. */
+const char *cli_default_arch(qgc_arena *a);
+
+/* Does a file begin like a .qgc artifact? */
+bool cli_is_artifact(const char *path);
+
+#endif

@@ -1,0 +1,70 @@
+/* The commands that look at graphs and ops: dump, ops. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "graph/print.h"
+#include "runtime/cli/cli.h"
+
+qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
+    const char *format = "yaml";
+    const cli_option options[] = {
+        {"format", 0, OPTION_TEXT, &format, "yaml|dot", "the graph format again, or GraphViz", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "dump",
+        .arguments = "GRAPH.yaml",
+        .summary =
+            "Prints the graph as it was understood: numbers put in, shapes checked. The YAML is valid input.",
+        .options = options,
+        .min_arguments = 1,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    bool dot = strcmp(format, "dot") == 0;
+    if (!dot && strcmp(format, "yaml") != 0)
+        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown format \"%s\", expected yaml or dot",
+                        format);
+    qgc_graph *g;
+    QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
+    qgc_str text = qgc_str_new(c->arena);
+    if (dot)
+        qgc_graph_print_dot(g, &text);
+    else
+        qgc_graph_print_yaml(g, &text);
+    fputs(text.text, stdout);
+    return QGC_OK;
+}
+
+qgc_status cmd_ops(cli_context *c, int argc, char **argv) {
+    const cli_option options[] = {{0}};
+    const cli_command command = {
+        .name = "ops",
+        .arguments = "",
+        .summary = "Lists the ops: inputs, attributes, what they compute.",
+        .options = options,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    for (int i = 0; i < QGC_N_OPS; i++) {
+        const qgc_op_info *op = &qgc_ops[i];
+        printf("%-12s in: [%s]", op->name, op->signature);
+        for (const qgc_attr_spec *attr = op->attrs; attr->name; attr++) {
+            printf(", %s:", attr->name);
+            if (!attr->choices[0])
+                fputs(" number", stdout);
+            for (int k = 0; k < QGC_MAX_CHOICES && attr->choices[k]; k++)
+                printf("%s%s", k ? "|" : " ", attr->choices[k]);
+        }
+        printf("\n             %s\n", op->summary);
+    }
+    return QGC_OK;
+}

@@ -1,0 +1,125 @@
+#include <stdio.h>
+
+#include "codegen/artifact.h"
+#include "runtime/cli/cli.h"
+
+static const char *const phase_names[QGC_N_PHASES] = {
+    [QGC_PHASE_INIT] = "init", [QGC_PHASE_PREFILL] = "prefill", [QGC_PHASE_DECODE] = "decode"};
+
+/* "4096 + 512 T" */
+static void print_extent(const qgc_extent *e) {
+    const struct {
+        int64_t factor;
+        const char *symbol;
+    } parts[] = {{e->fixed, ""}, {e->per_token, " T"}, {e->per_row, " R"}, {e->per_ctx, " ctx"}};
+    bool first = true;
+    for (int i = 0; i < 4; i++)
+        if (parts[i].factor) {
+            printf("%s%lld%s", first ? "" : " + ", (long long)parts[i].factor, parts[i].symbol);
+            first = false;
+        }
+    if (first)
+        putchar('0');
+}
+
+static void print_summary(const qgc_plan *p, qgc_arena *a) {
+    printf("model      %s (%s), vocabulary %lld, at most %lld positions\n", p->name, p->arch,
+           (long long)p->vocab, (long long)p->max_positions);
+    printf("compiler   %s\n", p->compiler);
+    printf("weights    %s\n", p->weights_path ? p->weights_path : "to be named at run");
+    printf("archs     ");
+    for (int i = 0; i < p->n_archs; i++) {
+        size_t bytes = 0;
+        for (size_t k = 0; k < p->n_images; k++)
+            bytes += p->images[k].arch == i ? p->images[k].bytes : 0;
+        printf("%s %s (%s)", i ? "," : "", p->archs[i], cli_bytes(bytes, a));
+    }
+    putchar('\n');
+    qgc_sizes at_ctx = {.tokens = p->chunk, .rows = 1, .ctx = p->max_positions ? p->max_positions : 4096};
+    size_t sums[QGC_N_BUFFER_KINDS] = {0};
+    for (size_t i = 0; i < p->n_buffers; i++) {
+        const qgc_plan_buffer *b = &p->buffers[i];
+        bool tied =
+            b->kind == QGC_BUFFER_WEIGHT && p->weights[b->weight].tied >= 0; /* lies in another's memory */
+        sums[b->kind] += tied ? 0 : (size_t)qgc_extent_size(&b->bytes, &at_ctx);
+    }
+    printf("memory     weights %s, states %s and tables %s at %lld positions, scratch %s, interface %s\n",
+           cli_bytes(sums[QGC_BUFFER_WEIGHT], a), cli_bytes(sums[QGC_BUFFER_STATE], a),
+           cli_bytes(sums[QGC_BUFFER_TABLE], a), (long long)at_ctx.ctx,
+           cli_bytes((size_t)p->scratch_bytes, a), cli_bytes(sums[QGC_BUFFER_IO], a));
+    for (int phase = 0; phase < QGC_N_PHASES; phase++)
+        printf("%-10s %zu launches\n", phase_names[phase], p->phases[phase].n_launches);
+}
+
+static void print_kernels(const qgc_plan *p) {
+    printf("\nkernels\n");
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        size_t uses = 0;
+        for (int phase = 0; phase < QGC_N_PHASES; phase++)
+            for (size_t k = 0; k < p->phases[phase].n_launches; k++)
+                uses += p->phases[phase].launches[k].kernel == (int)i;
+        printf("  %-16s %4zu launches, %4d threads  %s\n", p->kernels[i].name, uses, p->kernels[i].threads,
+               p->kernels[i].options);
+    }
+}
+
+static void print_launches(const qgc_plan *p) {
+    for (int phase = 0; phase < QGC_N_PHASES; phase++) {
+        printf("\n%s\n", phase_names[phase]);
+        for (size_t i = 0; i < p->phases[phase].n_launches; i++) {
+            const qgc_plan_launch *l = &p->phases[phase].launches[i];
+            printf("  %4zu  %-32s ", i, l->node);
+            if (l->kind == QGC_LAUNCH_GEMM) {
+                printf("cuBLAS [");
+                print_extent(&l->rows);
+                printf(", %lld] x [%lld, %lld]^T\n", (long long)l->k, (long long)l->n, (long long)l->k);
+                continue;
+            }
+            printf("%-16s", p->kernels[l->kernel].name);
+            for (int axis = 0; axis < 3; axis++) {
+                printf("%s(", axis ? " x " : " ");
+                print_extent(&l->grid[axis]);
+                printf(")/%lld", (long long)l->per_block[axis]);
+            }
+            printf("  %s\n", l->where);
+        }
+    }
+}
+
+qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
+    bool launches = false, graph = false;
+    const cli_option options[] = {
+        {"launches", 0, OPTION_FLAG, &launches, NULL, "list every launch, with the place in the YAML", 0, 0},
+        {"graph", 0, OPTION_FLAG, &graph, NULL,
+         "print the graph that was compiled, as YAML, and nothing else", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "inspect",
+        .arguments = "ARTIFACT.qgc",
+        .summary =
+            "Shows what is in an artifact. Running one is running a program: look first if it is not yours.",
+        .options = options,
+        .min_arguments = 1,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    qgc_file file;
+    QGC_TRY(qgc_file_open(&file, line.arguments[0], c->diag));
+    qgc_plan *plan;
+    qgc_status status =
+        qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);
+    if (status == QGC_OK && graph)
+        fputs(plan->graph, stdout);
+    else if (status == QGC_OK) {
+        print_summary(plan, c->arena);
+        print_kernels(plan);
+        if (launches)
+            print_launches(plan);
+    }
+    qgc_file_close(&file);
+    return status;
+}

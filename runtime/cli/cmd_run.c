@@ -1,0 +1,342 @@
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "graph/base/file.h"
+#include "models/chat.h"
+#include "models/tokenizer.h"
+#include "runtime/cli/runner.h"
+
+/* Ctrl-C ends the answer, not the program's manners: statistics are still printed. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    interrupted = 1;
+}
+
+typedef struct {
+    cli_runner_options runner;
+    const char *prompt, *prompt_file, *system;
+    int64_t n, seed, top_k;
+    double temperature, top_p, min_p, repeat_penalty;
+    bool chat, specials, ignore_eos, verbose_prompt, json;
+} run_options;
+
+/* What a run took, for the line at its end. */
+typedef struct {
+    int64_t prompt_tokens, answer_tokens;
+    double prompt_seconds, answer_seconds;
+} run_times;
+
+typedef struct {
+    cli_context *c;
+    const run_options *o;
+    cli_runner *runner;
+    qgc_tokenizer *tokenizer;
+    qgc_chat chat;
+    run_times times;
+} run_state;
+
+/* Text goes out as soon as its characters are whole. */
+static void put_text(qgc_utf8_stream *stream, const char *piece, size_t bytes, qgc_str *buffer) {
+    qgc_str_clear(buffer);
+    qgc_utf8_push(stream, piece, bytes, buffer);
+    fwrite(buffer->text, 1, buffer->bytes, stdout);
+    fflush(stdout);
+}
+
+/* Feeds `prompt` and prints what follows, until an EOS, n tokens, a full context or Ctrl-C. *ended says that the
+ * last token was an EOS, which is then in the caches' future but not in them. */
+static qgc_status generate(run_state *s, const qgc_tokens *prompt, int32_t *last, bool *ended) {
+    qgc_diag *d = s->c->diag;
+    int64_t room = cli_runner_ctx(s->runner) - cli_runner_position(s->runner);
+    *ended = false;
+    if ((int64_t)prompt->n > room) {
+        qgc_status status = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                                     "the prompt has %zu tokens, and the context has room for %lld",
+                                     prompt->n, (long long)room);
+        qgc_hint(d, "Make it shorter, or ask for more with --ctx (now %lld).",
+                 (long long)cli_runner_ctx(s->runner));
+        return status;
+    }
+    if (s->o->verbose_prompt) {
+        fputs("prompt:", stderr);
+        for (size_t i = 0; i < prompt->n; i++)
+            fprintf(stderr, " %d", prompt->ids[i]);
+        fputc('\n', stderr);
+    }
+    double start = cli_seconds();
+    int32_t token;
+    QGC_TRY(cli_runner_feed(s->runner, prompt->ids, (int64_t)prompt->n, &token, d));
+    double middle = cli_seconds();
+    s->times.prompt_seconds += middle - start;
+    s->times.prompt_tokens += (int64_t)prompt->n;
+
+    qgc_utf8_stream stream = {0};
+    qgc_str buffer = qgc_str_new(s->c->arena);
+    int64_t limit = s->o->n >= 0 ? s->o->n : INT64_MAX, made = 0;
+    while (made < limit && !interrupted) {
+        *last = token;
+        if (!s->o->ignore_eos && qgc_tokenizer_is_eos(s->tokenizer, token)) {
+            *ended = true;
+            break;
+        }
+        size_t bytes;
+        const char *piece = qgc_tokenizer_piece(s->tokenizer, token, &bytes);
+        if (piece)
+            put_text(&stream, piece, bytes, &buffer);
+        made++;
+        if (made == limit || cli_runner_position(s->runner) == cli_runner_ctx(s->runner))
+            break;
+        QGC_TRY(cli_runner_step(s->runner, &token, d));
+    }
+    qgc_str_clear(&buffer);
+    qgc_utf8_finish(&stream, &buffer);
+    fwrite(buffer.text, 1, buffer.bytes, stdout);
+    s->times.answer_seconds += cli_seconds() - middle;
+    s->times.answer_tokens += made;
+    return QGC_OK;
+}
+
+static double rate(int64_t tokens, double seconds) {
+    return seconds > 0 ? (double)tokens / seconds : 0;
+}
+
+/* The first token of an answer comes with the prompt's last step, so it is not counted in decode's rate. */
+static void print_times(const run_state *s) {
+    const run_times *t = &s->times;
+    int64_t steps = t->answer_tokens > 0 ? t->answer_tokens - 1 : 0;
+    if (s->o->json)
+        fprintf(stderr,
+                "{\"device\": \"%s\", \"seed\": %lld, \"prompt_tokens\": %lld, \"prompt_seconds\": %.6f, "
+                "\"answer_tokens\": %lld, \"decode_seconds\": %.6f, \"prompt_tokens_per_second\": %.2f, "
+                "\"decode_tokens_per_second\": %.2f}\n",
+                cli_runner_device(s->runner), (long long)s->o->seed, (long long)t->prompt_tokens,
+                t->prompt_seconds, (long long)t->answer_tokens, t->answer_seconds,
+                rate(t->prompt_tokens, t->prompt_seconds), rate(steps, t->answer_seconds));
+    else if (!s->o->runner.quiet)
+        fprintf(
+            stderr,
+            "%s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
+            cli_runner_device(s->runner), (long long)t->prompt_tokens, 1e3 * t->prompt_seconds,
+            rate(t->prompt_tokens, t->prompt_seconds), (long long)t->answer_tokens, 1e3 * t->answer_seconds,
+            rate(steps, t->answer_seconds), (long long)s->o->seed);
+}
+
+static qgc_status complete(run_state *s, const qgc_source *text) {
+    qgc_tokens tokens = qgc_tokens_new(s->c->arena);
+    QGC_TRY(qgc_tokenizer_encode(s->tokenizer, text->text, text->bytes, s->o->specials, &tokens, s->c->diag));
+    if (tokens.n == 0)
+        return qgc_fail(s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt is empty");
+    int32_t last;
+    bool ended;
+    QGC_TRY(generate(s, &tokens, &last, &ended));
+    putchar('\n');
+    return QGC_OK;
+}
+
+/* One turn of a conversation. `carry` holds what the answer before left to be fed: its EOS, or its last token if it
+ * was cut short, which is then closed by the template's own end. */
+static qgc_status take_turn(run_state *s, const char *text, bool first, qgc_tokens *carry) {
+    qgc_diag *d = s->c->diag;
+    qgc_tokens tokens = qgc_tokens_new(s->c->arena);
+    for (size_t i = 0; i < carry->n; i++)
+        qgc_tokens_add(&tokens, carry->ids[i]);
+    carry->n = 0;
+    if (!first)
+        QGC_TRY(qgc_chat_encode_end(&s->chat, s->tokenizer, &tokens, d));
+    if (first && s->o->system) {
+        qgc_message system = {"system", s->o->system};
+        QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &system, true, &tokens, d));
+        first = false;
+    }
+    qgc_message user = {"user", text};
+    QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &user, first, &tokens, d));
+    QGC_TRY(qgc_chat_encode_prompt(&s->chat, s->tokenizer, &tokens, d));
+    int32_t last;
+    bool ended;
+    QGC_TRY(generate(s, &tokens, &last, &ended));
+    putchar('\n');
+    qgc_tokens_add(carry, last);
+    int32_t end = qgc_tokenizer_special_id(s->tokenizer, "<|im_end|>");
+    if (!ended && end >= 0)
+        qgc_tokens_add(carry, end);
+    return QGC_OK;
+}
+
+/* Lines of stdin are turns, until its end or an empty context. */
+static qgc_status converse(run_state *s) {
+    bool terminal = isatty(STDIN_FILENO);
+    qgc_tokens carry = qgc_tokens_new(s->c->arena);
+    char *line = NULL;
+    size_t room = 0;
+    qgc_status status = QGC_OK;
+    if (terminal)
+        fputs("An empty line or Ctrl-D ends the conversation, Ctrl-C an answer.\n", stderr);
+    for (bool first = true; status == QGC_OK; first = false) {
+        if (terminal)
+            fputs("> ", stderr);
+        ssize_t bytes = getline(&line, &room, stdin);
+        while (bytes > 0 && (line[bytes - 1] == '\n' || line[bytes - 1] == '\r'))
+            line[--bytes] = 0;
+        if (bytes <= 0)
+            break;
+        interrupted = 0;
+        status = take_turn(s, line, first, &carry);
+    }
+    (free)(line); /* getline's own */
+    return status;
+}
+
+static qgc_status run_text(run_state *s) {
+    const run_options *o = s->o;
+    qgc_source text = {.text = o->prompt, .bytes = o->prompt ? strlen(o->prompt) : 0};
+    if (o->prompt_file)
+        QGC_TRY(qgc_file_read(&text, o->prompt_file, (size_t)64 << 20, "the prompt", s->c->diag));
+    if (!o->chat)
+        return complete(s, &text);
+    QGC_TRY(qgc_chat_open(&s->chat, s->tokenizer, s->c->diag));
+    if (!text.text)
+        return converse(s);
+    qgc_tokens carry = qgc_tokens_new(s->c->arena);
+    return take_turn(s, text.text, true, &carry);
+}
+
+/* The artifact when none is named: the one .qgc file of this folder. */
+static qgc_status find_artifact(cli_context *c, const char **path) {
+    glob_t found;
+    qgc_status status = QGC_OK;
+    int error = glob("*.qgc", 0, NULL, &found);
+    if (error != 0 || found.gl_pathc != 1) {
+        status = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "no artifact named, and this folder has %s",
+                          error ? "none" : "more than one");
+        qgc_hint(c->diag, error ? "Make one with qgc compile GRAPH.yaml." : "Name one: qgc run %s.",
+                 error ? "" : found.gl_pathv[0]);
+    } else
+        *path = qgc_arena_strdup(c->arena, found.gl_pathv[0]);
+    if (error == 0)
+        globfree(&found);
+    return status;
+}
+
+static qgc_status check(run_options *o, qgc_diag *d) {
+    const char *const modes[] = {"graph", "stream"}, *const prefills[] = {"chunks", "steps"};
+    if (strcmp(o->runner.mode, modes[0]) != 0 && strcmp(o->runner.mode, modes[1]) != 0)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown mode \"%s\", expected graph or stream",
+                        o->runner.mode);
+    if (strcmp(o->runner.prefill, prefills[0]) != 0 && strcmp(o->runner.prefill, prefills[1]) != 0)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
+                        o->runner.prefill);
+    if (o->prompt && o->prompt_file)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "both a prompt (-p) and a prompt file (-f) are given");
+    if (!o->chat && !o->prompt && !o->prompt_file) {
+        qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no prompt");
+        qgc_hint(d, "Give one with -p TEXT or -f FILE, or talk with --chat.");
+        return s;
+    }
+    if (o->seed < 0) { /* none given */
+        uint32_t random = 0;
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+            random = (uint32_t)getpid();
+        o->seed = random;
+    }
+    o->runner.sampling = (qgc_sampling){.temperature = (float)o->temperature,
+                                        .top_k = (int32_t)o->top_k,
+                                        .top_p = (float)o->top_p,
+                                        .min_p = (float)o->min_p,
+                                        .repeat_penalty = (float)o->repeat_penalty,
+                                        .seed = (uint64_t)o->seed};
+    return QGC_OK;
+}
+
+static qgc_status run_all(cli_context *c, run_options *o) {
+    run_state s = {.c = c, .o = o};
+    QGC_TRY(cli_runner_open(&s.runner, c, &o->runner));
+    qgc_status status = qgc_tokenizer_open(&s.tokenizer, cli_runner_weights(s.runner), c->diag);
+    if (status == QGC_OK && qgc_tokenizer_size(s.tokenizer) > cli_runner_vocab(s.runner))
+        status = qgc_fail(c->diag, QGC_ERR_INPUT, qgc_weights_loc(cli_runner_weights(s.runner)),
+                          "the tokenizer has %d ids, and the model rows for %lld",
+                          qgc_tokenizer_size(s.tokenizer), (long long)cli_runner_vocab(s.runner));
+    if (status == QGC_OK) {
+        struct sigaction action = {.sa_handler = on_interrupt};
+        sigaction(SIGINT, &action, NULL);
+        status = run_text(&s);
+    }
+    if (status == QGC_OK)
+        print_times(&s);
+    qgc_tokenizer_close(s.tokenizer);
+    cli_runner_close(s.runner);
+    return status;
+}
+
+qgc_status cmd_run(cli_context *c, int argc, char **argv) {
+    run_options o = {.runner = {.device = "auto", .mode = "graph", .prefill = "chunks"},
+                     .n = 256,
+                     .seed = -1,
+                     .top_p = 1,
+                     .repeat_penalty = 1};
+    const cli_option options[] = {
+        {"weights", 0, OPTION_TEXT, &o.runner.weights, "PATH", "GGUF, safetensors or Hugging Face folder", 0,
+         0},
+        {"prompt", 'p', OPTION_TEXT, &o.prompt, "TEXT", "text to continue; with --chat, what to say", 0, 0},
+        {"file", 'f', OPTION_TEXT, &o.prompt_file, "FILE", "the prompt stands in a file", 0, 0},
+        {"chat", 0, OPTION_FLAG, &o.chat, NULL,
+         "a conversation by the model's own template; without -p, from stdin", 0, 0},
+        {"system", 0, OPTION_TEXT, &o.system, "TEXT", "system message of the conversation", 0, 0},
+        {"n", 'n', OPTION_INT, &o.n, "N", "most tokens to make; -1: until the context is full", -1, 1 << 24},
+        {"ctx", 0, OPTION_INT, &o.runner.ctx, "N", "positions in the context; 0: the model's, up to 4096", 0,
+         1 << 24},
+        {"temp", 0, OPTION_NUMBER, &o.temperature, "T", "temperature; 0: always the most likely token", 0,
+         1e4},
+        {"top-k", 0, OPTION_INT, &o.top_k, "K", "choose among the K most likely; 0: all", 0, 1 << 30},
+        {"top-p", 0, OPTION_NUMBER, &o.top_p, "P", "choose among the most likely that make up P", 1e-6, 1},
+        {"min-p", 0, OPTION_NUMBER, &o.min_p, "P", "leave out what is less likely than P times the best", 0,
+         1},
+        {"repeat-penalty", 0, OPTION_NUMBER, &o.repeat_penalty, "R", "make tokens seen before less likely",
+         1e-3, 1e3},
+        {"seed", 0, OPTION_INT, &o.seed, "N", "of the random choice; -1: a new one each time", -1, 9e18},
+        {"device", 0, OPTION_TEXT, &o.runner.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
+        {"mode", 0, OPTION_TEXT, &o.runner.mode, "graph|stream",
+         "replay a CUDA graph, or launch kernel by kernel", 0, 0},
+        {"prefill", 0, OPTION_TEXT, &o.runner.prefill, "chunks|steps",
+         "prompt by matrix products, or by decode steps", 0, 0},
+        {"strict-arch", 0, OPTION_TEXT, &o.runner.arch, "ARCH", "run this image of the artifact and no other",
+         0, 0},
+        {"threads", 0, OPTION_INT, &o.runner.threads, "N", "of the CPU; 0: all", 0, 1024},
+        {"cache", 0, OPTION_TEXT, &o.runner.cache_folder, "DIR", "of compiled kernels, if a graph is given",
+         0, 0},
+        {"allow-unused", 0, OPTION_FLAG, &o.runner.allow_unused, NULL,
+         "let weights pass that the graph does not use", 0, 0},
+        {"specials", 0, OPTION_FLAG, &o.specials, NULL, "special tokens written in the prompt are special", 0,
+         0},
+        {"ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on behind an end-of-text token", 0, 0},
+        {"verbose-prompt", 0, OPTION_FLAG, &o.verbose_prompt, NULL, "print the prompt's token ids", 0, 0},
+        {"json", 0, OPTION_FLAG, &o.json, NULL, "statistics as JSON, on stderr", 0, 0},
+        {"quiet", 'q', OPTION_FLAG, &o.runner.quiet, NULL, "print text and errors only", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "run",
+        .arguments = "[ARTIFACT.qgc | GRAPH.yaml]",
+        .summary = "Makes text: continues a prompt, or talks.",
+        .details =
+            "Without an argument the one .qgc file in this folder is run. A graph is compiled first, in memory.\n"
+            "Text goes to stdout, everything else to stderr.",
+        .options = options,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    o.runner.path = line.n ? line.arguments[0] : NULL;
+    if (!o.runner.path)
+        QGC_TRY(find_artifact(c, &o.runner.path));
+    QGC_TRY(check(&o, c->diag));
+    return run_all(c, &o);
+}

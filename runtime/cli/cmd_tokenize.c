@@ -1,0 +1,88 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "models/tokenizer.h"
+#include "runtime/cli/cli.h"
+
+/* A piece in double quotes on one line: control bytes and bytes of unfinished characters as \xNN. */
+static void print_piece(const char *piece, size_t bytes) {
+    qgc_arena *a = qgc_arena_new();
+    putchar('"');
+    for (size_t i = 0; i < bytes;) {
+        unsigned char b = (unsigned char)piece[i];
+        size_t length = b < 0x80 ? 1 : b >= 0xF0 ? 4 : b >= 0xE0 ? 3 : b >= 0xC2 ? 2 : 0;
+        bool whole = length > 0 && i + length <= bytes;
+        for (size_t k = 1; whole && k < length; k++)
+            whole = ((unsigned char)piece[i + k] & 0xC0) == 0x80;
+        if (!whole || b < 32 || b == 127) {
+            printf(b == '\n' ? "\\n" : b == '\t' ? "\\t" : "\\x%02X", b);
+            i++;
+            continue;
+        }
+        if (b == '"' || b == '\\')
+            putchar('\\');
+        fwrite(piece + i, 1, length, stdout);
+        i += length;
+    }
+    putchar('"');
+    qgc_arena_drop(a);
+}
+
+static qgc_status tokenize(cli_context *c, const char *weights_path, const qgc_source *text, bool specials,
+                           bool ids_only) {
+    qgc_weights *w;
+    QGC_TRY(qgc_weights_open(&w, weights_path, c->diag));
+    qgc_tokenizer *t = NULL;
+    qgc_status status = qgc_tokenizer_open(&t, w, c->diag);
+    if (status == QGC_OK) {
+        qgc_tokens tokens = qgc_tokens_new(c->arena);
+        status = qgc_tokenizer_encode(t, text->text, text->bytes, specials, &tokens, c->diag);
+        for (size_t i = 0; status == QGC_OK && i < tokens.n; i++) {
+            size_t bytes;
+            const char *piece = qgc_tokenizer_piece(t, tokens.ids[i], &bytes);
+            printf("%d", tokens.ids[i]);
+            if (!ids_only) {
+                putchar('\t');
+                print_piece(piece, bytes);
+            }
+            putchar('\n');
+        }
+    }
+    qgc_tokenizer_close(t);
+    qgc_weights_close(w);
+    return status;
+}
+
+qgc_status cmd_tokenize(cli_context *c, int argc, char **argv) {
+    const char *weights = NULL, *file = NULL;
+    bool specials = false, ids_only = false;
+    const cli_option options[] = {
+        {"weights", 0, OPTION_TEXT, &weights, "PATH", "whose tokenizer to use", 0, 0},
+        {"file", 'f', OPTION_TEXT, &file, "FILE", "the text stands in a file", 0, 0},
+        {"specials", 0, OPTION_FLAG, &specials, NULL, "special tokens in the text are special", 0, 0},
+        {"ids", 0, OPTION_FLAG, &ids_only, NULL, "print ids only", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "tokenize",
+        .arguments = "[TEXT]",
+        .summary = "Prints the token ids of a text and the piece that each stands for, one a line.",
+        .options = options,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    if (!weights)
+        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "qgc tokenize wants --weights PATH");
+    if ((line.n == 1) == (file != NULL))
+        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "qgc tokenize wants a text, or a file with -f");
+    qgc_source text;
+    if (file)
+        QGC_TRY(qgc_file_read(&text, file, (size_t)1 << 30, "the text", c->diag));
+    else
+        text = (qgc_source){.text = line.arguments[0], .bytes = strlen(line.arguments[0])};
+    return tokenize(c, weights, &text, specials, ids_only);
+}

@@ -1,0 +1,134 @@
+/* qgc: compiles op graphs of language models to CUDA kernels and runs them. See README.md. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "runtime/cli/cli.h"
+#include "runtime/device.h"
+
+static const struct {
+    const char *name;
+    qgc_status (*run)(cli_context *, int, char **);
+    const char *summary;
+} commands[] = {
+    {"compile", cmd_compile, "a graph (YAML) to an artifact (.qgc); needs no GPU"},
+    {"run", cmd_run, "text from a prompt, or a conversation"},
+    {"dump", cmd_dump, "the graph as YAML or for GraphViz"},
+    {"ops", cmd_ops, "the ops that a graph may use"},
+    {"inspect", cmd_inspect, "what is in an artifact"},
+    {"tokenize", cmd_tokenize, "token ids and pieces of a text"},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_usage(FILE *out) {
+    fputs("usage: qgc COMMAND [options]\n\n", out);
+    for (int i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs(
+        "\nqgc COMMAND --help says more. Exit codes: 0 ok, 1 the input is at fault, 2 usage, 3 the device.\n",
+        out);
+}
+
+void cli_progress_show(void *progress, size_t done, size_t total) {
+    cli_progress *p = progress;
+    if (!isatty(STDERR_FILENO))
+        return;
+    int percent = total ? (int)(100.0 * (double)done / (double)total) : 100;
+    if (p->drawn && percent == p->last_percent)
+        return;
+    p->drawn = true;
+    p->last_percent = percent;
+    char bar[31];
+    for (int i = 0; i < 30; i++)
+        bar[i] = i < percent * 30 / 100 ? '#' : '.';
+    bar[30] = 0;
+    fprintf(stderr, "\r%s [%s] %3d%%", p->label, bar, percent);
+    fflush(stderr);
+}
+
+void cli_progress_clear(cli_progress *p) {
+    if (p->drawn)
+        fputs("\r\033[K", stderr);
+    p->drawn = false;
+}
+
+double cli_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+const char *cli_bytes(size_t bytes, qgc_arena *a) {
+    if (bytes >= 1000 * 1000 * 1000)
+        return qgc_arena_printf(a, "%.2f GB", (double)bytes * 1e-9);
+    if (bytes >= 1000 * 1000)
+        return qgc_arena_printf(a, "%.1f MB", (double)bytes * 1e-6);
+    return qgc_arena_printf(a, "%.1f kB", (double)bytes * 1e-3);
+}
+
+const char *cli_default_arch(qgc_arena *a) {
+    qgc_diag ignored = qgc_diag_new(a);
+    qgc_device *dev;
+    if (!qgc_device_present() || qgc_device_open(&dev, 0, &ignored) != QGC_OK)
+        return "sm_90a";
+    const qgc_device_info *info = qgc_device_about(dev);
+    const char *arch =
+        qgc_arena_printf(a, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    qgc_device_close(dev);
+    return arch;
+}
+
+bool cli_is_artifact(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return false;
+    char magic[4] = {0};
+    bool yes = fread(magic, 1, 4, f) == 4 && memcmp(magic, "QGC\x1a", 4) == 0;
+    fclose(f);
+    return yes;
+}
+
+static qgc_status run_command(cli_context *c, int argc, char **argv) {
+    if (argc < 2) {
+        print_usage(stderr);
+        return QGC_ERR_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_usage(stdout);
+        return QGC_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("qgc " QGC_VERSION);
+        return QGC_OK;
+    }
+    const char *names[N_COMMANDS];
+    for (int i = 0; i < N_COMMANDS; i++) {
+        names[i] = commands[i].name;
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(c, argc - 2, argv + 2);
+    }
+    qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown command \"%s\"", argv[1]);
+    const char *near = qgc_nearest(argv[1], names, N_COMMANDS);
+    if (near)
+        qgc_hint(c->diag, "Did you mean qgc %s?", near);
+    else
+        qgc_hint(c->diag, "qgc --help lists the commands.");
+    return s;
+}
+
+int main(int argc, char **argv) {
+    qgc_arena *arena = qgc_arena_new();
+    qgc_diag diag = qgc_diag_new(arena);
+    cli_context context = {arena, &diag, isatty(STDERR_FILENO) && !getenv("NO_COLOR")};
+    qgc_status status = run_command(&context, argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        status = qgc_fail(&diag, QGC_ERR_INPUT, QGC_NO_LOC, "could not write the output");
+    qgc_diag_print(&diag, stderr, context.colour);
+    qgc_arena_drop(arena);
+    return (int)status;
+}

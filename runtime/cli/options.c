@@ -1,0 +1,159 @@
+#include "runtime/cli/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+
+static void print_help(const cli_command *c) {
+    printf("usage: qgc %s%s%s%s\n\n%s\n", c->name, c->options[0].name ? " [options]" : "",
+           *c->arguments ? " " : "", c->arguments, c->summary);
+    if (c->details)
+        printf("\n%s\n", c->details);
+    if (c->options[0].name)
+        printf("\noptions:\n");
+    for (const cli_option *o = c->options; o->name; o++) {
+        char left[64];
+        snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+                 o->letter ? "," : " ", o->name, o->value ? " " : "", o->value ? o->value : "");
+        printf("  %-28s %s", left, o->help);
+        if (o->kind == OPTION_INT)
+            printf(" [%lld]", (long long)*(int64_t *)o->into);
+        else if (o->kind == OPTION_NUMBER)
+            printf(" [%g]", *(double *)o->into);
+        else if (o->kind == OPTION_TEXT && *(const char **)o->into)
+            printf(" [%s]", *(const char **)o->into);
+        putchar('\n');
+    }
+    printf("  %-28s %s\n", "    --help", "this text");
+}
+
+static qgc_status unknown_option(const cli_command *c, const char *word, qgc_diag *d) {
+    const char *names[64];
+    size_t n = 0;
+    for (const cli_option *o = c->options; o->name && n < 64; o++)
+        names[n++] = o->name;
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown option \"%s\" of qgc %s", word, c->name);
+    const char *near = strncmp(word, "--", 2) == 0 ? qgc_nearest(word + 2, names, n) : NULL;
+    if (near)
+        qgc_hint(d, "Did you mean --%s?", near);
+    else
+        qgc_hint(d, "See qgc %s --help.", c->name);
+    return s;
+}
+
+static qgc_status store_number(const cli_option *o, const char *text, qgc_diag *d) {
+    char *end;
+    errno = 0;
+    double number = 0;
+    long long whole = 0;
+    if (o->kind == OPTION_INT) {
+        whole = strtoll(text, &end, 10);
+        number = (double)whole;
+    } else
+        number = strtod(text, &end);
+    if (end == text || *end || errno == ERANGE || !isfinite(number))
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s wants %s, got \"%s\"", o->name,
+                        o->kind == OPTION_INT ? "a whole number" : "a number", text);
+    if (!(o->min == 0 && o->max == 0) && !(number >= o->min && number <= o->max))
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is %s, expected %g to %g", o->name, text,
+                        o->min, o->max);
+    if (o->kind == OPTION_INT)
+        *(int64_t *)o->into = whole;
+    else
+        *(double *)o->into = number;
+    return QGC_OK;
+}
+
+static qgc_status store(const cli_option *o, const char *text, qgc_diag *d) {
+    switch (o->kind) {
+    case OPTION_FLAG:
+        *(bool *)o->into = true;
+        return QGC_OK;
+    case OPTION_TEXT:
+        *(const char **)o->into = text;
+        return QGC_OK;
+    case OPTION_INT:
+    case OPTION_NUMBER:
+        return store_number(o, text, d);
+    }
+    return QGC_OK;
+}
+
+/* The option that `word` ("--name", "--name=value" or "-n") names; *value is what stands behind the '='. */
+static const cli_option *find(const cli_command *c, const char *word, const char **value) {
+    *value = NULL;
+    for (const cli_option *o = c->options; o->name; o++) {
+        if (word[1] != '-') {
+            if (o->letter && word[1] == o->letter && word[2] == 0)
+                return o;
+            continue;
+        }
+        size_t length = strlen(o->name);
+        if (strncmp(word + 2, o->name, length) != 0)
+            continue;
+        if (word[2 + length] == 0)
+            return o;
+        if (word[2 + length] == '=') {
+            *value = word + 3 + length;
+            return o;
+        }
+    }
+    return NULL;
+}
+
+qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line, qgc_diag *d) {
+    *line = (cli_line){.arguments = qgc_arena_array(d->arena, (size_t)argc + 1, sizeof(char *))};
+    bool options_end = false;
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i], *value;
+        if (options_end || word[0] != '-' || word[1] == 0) {
+            line->arguments[line->n++] = word;
+            continue;
+        }
+        if (strcmp(word, "--") == 0) {
+            options_end = true;
+            continue;
+        }
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+            print_help(c);
+            line->help = true;
+            return QGC_OK;
+        }
+        const cli_option *o = find(c, word, &value);
+        if (!o)
+            return unknown_option(c, word, d);
+        if (o->kind == OPTION_FLAG && value)
+            return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s takes no value", o->name);
+        if (o->kind != OPTION_FLAG && !value) {
+            if (i + 1 == argc)
+                return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option %s wants a value: %s", word, o->value);
+            value = argv[++i];
+        }
+        QGC_TRY(store(o, value, d));
+    }
+    if (line->n < c->min_arguments || line->n > c->max_arguments) {
+        qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "qgc %s takes %s%s, got %d argument%s", c->name,
+                                c->max_arguments == 0 ? "no arguments" : c->arguments, "", line->n,
+                                line->n == 1 ? "" : "s");
+        qgc_hint(d, "See qgc %s --help.", c->name);
+        return s;
+    }
+    return QGC_OK;
+}
+
+const char **cli_split(const char *text, int *n, qgc_arena *a) {
+    const char **parts = NULL;
+    *n = 0;
+    while (*text) {
+        size_t length = strcspn(text, ",");
+        if (length) {
+            parts = qgc_arena_grow(a, parts, (size_t)*n, sizeof *parts);
+            parts[(*n)++] = qgc_arena_strndup(a, text, length);
+        }
+        text += length + (text[length] == ',');
+    }
+    return parts;
+}

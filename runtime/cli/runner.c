@@ -1,0 +1,242 @@
+#include "runtime/cli/runner.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/artifact.h"
+#include "codegen/compile.h"
+#include "graph/eval.h"
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+#include "runtime/session.h"
+
+enum { CHUNK = 512, CPU_CHUNK = 128, DEFAULT_CTX = 4096 };
+
+struct cli_runner {
+    qgc_weights *weights;
+    qgc_pool *pool;
+    qgc_file artifact; /* images point into it */
+    const char *label;
+    int64_t ctx, vocab;
+
+    /* on a GPU */
+    qgc_device *device;
+    qgc_program *program;
+    qgc_session *session;
+
+    /* on the CPU */
+    qgc_eval *eval;
+    qgc_graph *graph;
+    int64_t position;
+    int32_t last;
+};
+
+/* The context asked for, or the default; never beyond what the model was made for. */
+static qgc_status choose_ctx(cli_runner *r, int64_t asked, int64_t limit, qgc_diag *d) {
+    if (asked > 0 && limit > 0 && asked > limit)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "option --ctx is %lld, and the model takes at most %lld positions", (long long)asked,
+                        (long long)limit);
+    r->ctx = asked > 0 ? asked : DEFAULT_CTX;
+    if (limit > 0 && r->ctx > limit)
+        r->ctx = limit;
+    return QGC_OK;
+}
+
+static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_options *o) {
+    const qgc_tensor **tensors;
+    QGC_TRY(qgc_graph_bind(r->graph, r->weights, o->allow_unused, &tensors, c->diag));
+    const qgc_param *limit = qgc_graph_param(r->graph, "max_positions");
+    QGC_TRY(choose_ctx(r, o->ctx, limit ? (int64_t)limit->value : 0, c->diag));
+    r->vocab = qgc_graph_output(r->graph, "logits")->shape.dim[1];
+    r->eval = qgc_eval_new(r->graph, tensors, r->ctx, CPU_CHUNK, r->pool);
+    qgc_eval_set_sampling(r->eval, &o->sampling);
+    r->label = qgc_arena_printf(c->arena, "cpu, %d threads", qgc_pool_threads(r->pool));
+    return QGC_OK;
+}
+
+static void print_notes(const cli_runner *r, const cli_context *c) {
+    const char *const *lines;
+    size_t n = qgc_program_notes(r->program, &lines);
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, "%s\n", lines[i]);
+    const qgc_memory_row *rows;
+    int n_rows = qgc_device_memory(r->device, &rows);
+    for (int i = 0; i < n_rows; i++)
+        fprintf(stderr, "%s%s %s", i ? ", " : "device memory: ", rows[i].owner,
+                cli_bytes(rows[i].bytes, c->arena));
+    fputc('\n', stderr);
+}
+
+static qgc_status open_on_gpu(cli_runner *r, cli_context *c, const cli_runner_options *o,
+                              const qgc_plan *plan) {
+    cli_progress progress = {.label = "weights"};
+    qgc_program_options program = {.arch = o->arch,
+                                   .allow_unused = o->allow_unused,
+                                   .progress = o->quiet ? NULL : cli_progress_show,
+                                   .context = &progress};
+    qgc_status loaded =
+        qgc_program_load(&r->program, plan, r->device, r->weights, r->pool, &program, c->diag);
+    cli_progress_clear(&progress);
+    QGC_TRY(loaded);
+    QGC_TRY(choose_ctx(r, o->ctx, plan->max_positions, c->diag));
+    r->vocab = plan->vocab;
+    qgc_session_options session = {
+        .ctx = r->ctx,
+        .mode = strcmp(o->mode, "stream") == 0 ? QGC_MODE_STREAM : QGC_MODE_GRAPH,
+        .prefill = strcmp(o->prefill, "steps") == 0 ? QGC_PREFILL_STEPS : QGC_PREFILL_CHUNKS,
+        .sampling = o->sampling,
+    };
+    QGC_TRY(qgc_session_new(&r->session, r->program, &session, c->diag));
+    r->label =
+        qgc_arena_printf(c->arena, "%s, %s", qgc_device_about(r->device)->name, qgc_program_arch(r->program));
+    if (!o->quiet)
+        print_notes(r, c);
+    return QGC_OK;
+}
+
+/* A graph given instead of an artifact is compiled for the GPU at hand, through the cache. */
+static qgc_status compile_here(cli_runner *r, cli_context *c, const cli_runner_options *o,
+                               const qgc_plan **plan) {
+    const qgc_tensor **tensors;
+    QGC_TRY(qgc_graph_bind(r->graph, r->weights, o->allow_unused, &tensors, c->diag));
+    const qgc_device_info *info = qgc_device_about(r->device);
+    const char *arch = o->arch ? o->arch
+                               : qgc_arena_printf(c->arena, "sm_%d%d%s", info->major, info->minor,
+                                                  info->major >= 9 ? "a" : "");
+    qgc_compile_options options = {
+        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache_folder, .pool = r->pool};
+    qgc_compiled compiled;
+    QGC_TRY(qgc_compile(r->graph, &options, &compiled, c->diag));
+    *plan = compiled.plan;
+    return QGC_OK;
+}
+
+/* Which GPU "auto", "gpu", "gpu:1" or "cpu" means; -1 is the CPU. */
+static qgc_status choose_device(const char *text, int *index, qgc_diag *d) {
+    *index = 0;
+    if (strcmp(text, "cpu") == 0) {
+        *index = -1;
+        return QGC_OK;
+    }
+    if (strcmp(text, "auto") == 0) {
+        *index = qgc_device_present() ? 0 : -1;
+        return QGC_OK;
+    }
+    if (strcmp(text, "gpu") == 0)
+        return QGC_OK;
+    if (strncmp(text, "gpu:", 4) == 0 && text[4] >= '0' && text[4] <= '9' && strlen(text) <= 6) {
+        *index = atoi(text + 4);
+        return QGC_OK;
+    }
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown device \"%s\", expected auto, gpu, gpu:N or cpu",
+                    text);
+}
+
+static qgc_status open_plan(cli_runner *r, cli_context *c, const cli_runner_options *o,
+                            const qgc_plan **plan) {
+    *plan = NULL;
+    if (!cli_is_artifact(o->path))
+        return qgc_graph_load(&r->graph, o->path, c->arena, c->diag);
+    QGC_TRY(qgc_file_open(&r->artifact, o->path, c->diag));
+    qgc_plan *unpacked;
+    qgc_loc at = {.source = &r->artifact.source};
+    QGC_TRY(qgc_artifact_unpack(&unpacked, r->artifact.data, r->artifact.bytes, at, c->diag));
+    *plan = unpacked;
+    return QGC_OK;
+}
+
+static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_options *o) {
+    int gpu;
+    QGC_TRY(choose_device(o->device, &gpu, c->diag));
+    const qgc_plan *plan;
+    QGC_TRY(open_plan(r, c, o, &plan));
+    const char *weights = o->weights ? o->weights : plan ? plan->weights_path : NULL;
+    if (!weights) {
+        qgc_status s =
+            qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "no weights: \"%s\" does not name any", o->path);
+        qgc_hint(c->diag, "Give a GGUF file, a safetensors file or a Hugging Face folder with --weights.");
+        return s;
+    }
+    QGC_TRY(qgc_weights_open(&r->weights, weights, c->diag));
+    r->pool = qgc_pool_new((int)o->threads);
+    if (gpu < 0) {
+        if (plan)
+            QGC_TRY(
+                qgc_graph_load_text(&r->graph, o->path, plan->graph, strlen(plan->graph), c->arena, c->diag));
+        return open_on_cpu(r, c, o);
+    }
+    QGC_TRY(qgc_device_open(&r->device, gpu, c->diag));
+    if (!plan)
+        QGC_TRY(compile_here(r, c, o, &plan));
+    return open_on_gpu(r, c, o, plan);
+}
+
+qgc_status cli_runner_open(cli_runner **out, cli_context *c, const cli_runner_options *o) {
+    cli_runner *r = qgc_arena_alloc(c->arena, sizeof *r);
+    qgc_status status = open_all(r, c, o);
+    if (status != QGC_OK) {
+        cli_runner_close(r);
+        r = NULL;
+    }
+    *out = r;
+    return status;
+}
+
+void cli_runner_close(cli_runner *r) {
+    if (!r)
+        return;
+    if (r->session)
+        qgc_session_drop(r->session);
+    if (r->program)
+        qgc_program_drop(r->program);
+    if (r->device)
+        qgc_device_close(r->device);
+    if (r->eval)
+        qgc_eval_drop(r->eval);
+    if (r->weights)
+        qgc_weights_close(r->weights);
+    qgc_pool_drop(r->pool);
+    qgc_file_close(&r->artifact);
+}
+
+const qgc_weights *cli_runner_weights(const cli_runner *r) {
+    return r->weights;
+}
+const char *cli_runner_device(const cli_runner *r) {
+    return r->label;
+}
+int64_t cli_runner_ctx(const cli_runner *r) {
+    return r->ctx;
+}
+int64_t cli_runner_vocab(const cli_runner *r) {
+    return r->vocab;
+}
+
+int64_t cli_runner_position(const cli_runner *r) {
+    return r->session ? qgc_session_position(r->session) : r->position;
+}
+
+static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    for (int64_t done = 0; done < n;) {
+        int64_t piece = n - done < CPU_CHUNK ? n - done : CPU_CHUNK;
+        QGC_TRY(qgc_eval_step(r->eval, tokens + done, piece, r->position, false, d));
+        r->position += piece;
+        done += piece;
+    }
+    int64_t elems;
+    const int32_t *chosen = qgc_eval_value(r->eval, qgc_graph_output(r->graph, "next"), &elems);
+    *next = r->last = chosen[elems - 1];
+    return QGC_OK;
+}
+
+qgc_status cli_runner_feed(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    return r->session ? qgc_session_feed(r->session, tokens, n, next, d) : feed_cpu(r, tokens, n, next, d);
+}
+
+qgc_status cli_runner_step(cli_runner *r, int32_t *next, qgc_diag *d) {
+    if (r->session)
+        return qgc_session_step(r->session, next, d);
+    int32_t token = r->last;
+    return feed_cpu(r, &token, 1, next, d);
+}

@@ -1,0 +1,229 @@
+#!/usr/bin/env bash
+# Every check of qgc, from a fresh clone: fetches what is missing, builds with gcc and clang, runs the tests plain,
+# sanitized and under valgrind, fuzzes, checks the sources, compiles the kernels; on a GPU too where there is one.
+# usage: ./test.sh [--quick] [--no-toolkit]
+#   --quick        build with gcc and run the tests, nothing else
+#   --no-toolkit   as if no CUDA toolkit were installed: its libraries come as Python wheels
+# FUZZ_SECONDS (20) is the time for each fuzz target. Logs stay in build/log.
+# Not -e: a check that fails is counted, and the next one runs.
+set -uo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/tests/setup.sh"
+
+quick=
+toolkit=
+for option; do
+    case $option in
+    --quick) quick=1 ;;
+    --no-toolkit) toolkit=$option ;;
+    *) die "unknown option \"$option\"" "usage: ./test.sh [--quick] [--no-toolkit]" ;;
+    esac
+done
+
+cd "$root" || exit 1
+logs=build/log
+mkdir -p "$logs" || exit 1
+started=$SECONDS
+passed=0 failed=0 skipped=0
+failures=() skips=()
+
+# check NAME COMMAND...: one check, whose output goes to a log that is shown if it fails.
+check() {
+    local name=$1 log=$logs/${1//[^A-Za-z0-9]/-}.log start=$SECONDS
+    shift
+    if "$@" >"$log" 2>&1 </dev/null; then
+        passed=$((passed + 1))
+        printf '%s  ok%s  %s (%d s)\n' "$green" "$plain" "$name" $((SECONDS - start))
+        return 0
+    fi
+    failed=$((failed + 1))
+    failures+=("$name")
+    printf '%sFAIL%s  %s (%d s); the end of %s:\n' "$red" "$plain" "$name" $((SECONDS - start)) "$log"
+    tail -n 40 "$log" | sed 's/^/      /'
+    return 1
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    skips+=("$1: $2")
+    printf 'skip  %s: %s\n' "$1" "$2"
+}
+
+finish() {
+    local line
+    echo
+    for line in "${skips[@]}"; do echo "skipped: $line"; done
+    for line in "${failures[@]}"; do echo "failed: $line"; done
+    echo "$((SECONDS - started)) s in all"
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ $failed -eq 0 ] || exit 1
+    exit 0
+}
+
+# run_tests NAME BUILD [ctest options]: every test counts by itself.
+run_tests() {
+    local name=$1 build=$2 log=$logs/${1//[^A-Za-z0-9]/-}.log junit=$root/$logs/junit.xml start=$SECONDS
+    local n_tests n_failed n_skipped
+    shift 2
+    rm -f "$junit"
+    ctest --test-dir "$build" -j "$jobs" --timeout 300 --output-on-failure --output-junit "$junit" "$@" \
+        >"$log" 2>&1 </dev/null
+    count() { sed -n "/<testsuite/,/>/s/.*[^a-z]$1=\"\([0-9]*\)\".*/\1/p" "$junit" 2>/dev/null | head -n 1; }
+    n_tests=$(count tests) n_failed=$(count failures) n_skipped=$(count skipped)
+    if [ "${n_tests:-0}" -eq 0 ]; then
+        failed=$((failed + 1))
+        failures+=("$name: no test was run")
+        tail -n 40 "$log"
+        return
+    fi
+    passed=$((passed + n_tests - n_failed - n_skipped))
+    failed=$((failed + n_failed))
+    skipped=$((skipped + n_skipped))
+    printf '%s  %s: %d tests, %d failed, %d skipped (%d s)\n' \
+        "$([ "$n_failed" -eq 0 ] && echo "$green  ok$plain" || echo "${red}FAIL$plain")" \
+        "$name" "$n_tests" "$n_failed" "$n_skipped" $((SECONDS - start))
+    [ "$n_skipped" -eq 0 ] || skips+=("$name: $n_skipped tests; see $log")
+    if [ "$n_failed" -ne 0 ]; then
+        while read -r line; do failures+=("$name: $line"); done < <(sed -n 's/^\t *[0-9]* - //p' "$log")
+        grep -vE '^ *[0-9]+/[0-9]+ Test|^ +Start ' "$log" | tail -n 80 | sed 's/^/      /'
+    fi
+}
+
+# build FOLDER [cmake options]
+build() { configure "$@" && cmake --build "$1" -j "$jobs"; }
+
+# --- sources ---------------------------------------------------------------------------------------------
+
+list_sources() { find graph passes codegen runtime models tests -name '*.c' | sort; }
+
+check_format() { find graph passes codegen runtime models tests -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; }
+
+check_cppcheck() {
+    list_sources | cppcheck -q -j "$jobs" --std=c11 --language=c --inline-suppr --error-exitcode=1 \
+        --enable=warning,style,performance,portability --suppress=missingIncludeSystem \
+        --suppressions-list=tests/cppcheck.txt -I . --file-list=-
+}
+
+check_tidy() { list_sources | xargs -P "$jobs" -n 4 clang-tidy -p build/clang --quiet; }
+
+check_scripts() { shellcheck -x -S warning demo.sh test.sh .ci/run tests/*.sh; }
+
+# nvcc looks at what a person or an editor would see: each kernel by itself, with its default constants.
+nvcc_kernels() {
+    printf '%s\n' kernels/*.cu | xargs -P "$jobs" -I{} nvcc -std=c++17 -arch="$1" -cubin -o /dev/null {}
+}
+
+# --- programs --------------------------------------------------------------------------------------------
+
+# Memcheck over the unit tests. Left out: what spends its time in NVRTC or in numbers (sanitized runs see those).
+valgrind_tests() {
+    find build/gcc -maxdepth 1 -name 'test_*' -type f -executable | sort | grep -vE "$valgrind_skip" |
+        xargs -P "$jobs" -I{} timeout 300 valgrind -q --leak-check=full --errors-for-leak-kinds=definite \
+            --error-exitcode=9 {}
+}
+valgrind_skip='nvrtc|cache|eval|ops$'
+
+fuzz() {
+    local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}
+    local found=build/fuzz/$1
+    mkdir -p "$found" "$corpus"
+    ASAN_OPTIONS=allocator_may_return_null=1 "build/clang/$name" -max_total_time="$fuzz_seconds" -timeout=10 \
+        -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/crash-" "$found" "$corpus"
+}
+fuzz_seconds=${FUZZ_SECONDS:-20}
+
+qgc=build/gcc/qgc
+
+seconds_of() {
+    local start=$EPOCHREALTIME
+    "$@" >&2 || return
+    awk "BEGIN { printf \"%.2f\", $EPOCHREALTIME - $start }"
+}
+
+# Every arch that this NVRTC knows from sm_75 on, by the list in the error about one that nobody has.
+archs() {
+    { "$qgc" compile models/tiny/tiny.yaml --arch sm_1 -o build/none.qgc 2>&1 || true; } |
+        grep -oE 'sm_[0-9]+[a-z]?' | sort -uV | awk -F_ '$2 + 0 >= 75'
+}
+
+compile_tiny() { "$qgc" compile models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --arch "$1" -o "build/tiny-$1.qgc"; }
+
+# The limits are 10 s and 0.5 s on two cores; a busy machine is allowed three times that.
+compile_timed() {
+    local cache cold warm
+    cache=$(mktemp -d)
+    cold=$(seconds_of "$qgc" compile "$1" --arch sm_90a --cache "$cache" -o build/cold.qgc) &&
+        warm=$(seconds_of "$qgc" compile "$1" --arch sm_90a --cache "$cache" -o build/warm.qgc)
+    local status=$?
+    rm -rf "$cache"
+    [ "$status" -eq 0 ] || return "$status"
+    echo "$(basename "$1"): cold $cold s, warm $warm s"
+    cmp build/cold.qgc build/warm.qgc || return
+    awk "BEGIN { exit !($cold <= 30 && $warm <= 1.5) }" || { echo "too slow: at most 30 s and 1.5 s"; return 1; }
+}
+
+write_on_cpu() {
+    local text
+    text=$("$qgc" run build/tiny-sm_90a.qgc --weights models/tiny/tiny.gguf --device cpu --temp 0 -n 32 \
+        -p 'It is a truth universally acknowledged, that') || return
+    echo "$text"
+    [ ${#text} -gt 40 ]
+}
+
+# ---------------------------------------------------------------------------------------------------------
+
+setup_build
+[ -n "$quick" ] || setup_checks
+setup_cuda "$toolkit"
+say "CUDA: $cuda; $jobs cores"
+
+say "gcc"
+check "build with gcc" build build/gcc -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc -DQGC_WERROR=ON || finish
+run_tests "tests" build/gcc -L cpu
+[ -z "$quick" ] || finish
+
+say "sources"
+check "layers" tests/check_layers.sh
+check "words" tests/check_words.sh
+case $(clang-format --version) in
+*"version 14."*) check "format" check_format ;;
+*) skip "format" "the sources are formatted as clang-format 14 does" ;;
+esac
+check "cppcheck" check_cppcheck
+if have shellcheck; then check "scripts" check_scripts; else skip "scripts" "no shellcheck"; fi
+
+say "clang, with sanitizers"
+if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
+    -DCMAKE_C_COMPILER=clang -DQGC_WERROR=ON -DQGC_SANITIZE=address,undefined -DQGC_FUZZ=ON; then
+    run_tests "sanitized tests" build/clang -L cpu
+    for target in tests/fuzz/fuzz_*.c; do
+        target=$(basename "$target" .c)
+        check "$target for $fuzz_seconds s" fuzz "$target"
+    done
+    check "clang-tidy" check_tidy
+else
+    skip "sanitized tests, fuzzing, clang-tidy" "the build with clang failed"
+fi
+check "valgrind" valgrind_tests
+
+say "kernels"
+if have nvcc && [ -z "$toolkit" ]; then
+    for arch in sm_75 sm_90a; do check "nvcc for $arch" nvcc_kernels $arch; done
+else
+    skip "kernels through nvcc" "no nvcc"
+fi
+for arch in $(archs); do check "tiny model for $arch" compile_tiny "$arch"; done
+check "tiny model for sm_90a" compile_tiny sm_90a
+for model in models/*-*.yaml; do
+    name=$(basename "$model" .yaml)
+    check "compile $name" compile_timed "$model"
+    sed -n '/: cold/s/^/      /p' "$logs/compile-${name//[^A-Za-z0-9]/-}.log"
+done
+check "tiny model writes on the CPU" write_on_cpu
+
+say "GPU"
+if gpu_present; then
+    run_tests "GPU tests" build/gcc -L gpu
+else
+    skip "GPU tests" "no GPU"
+fi
+finish

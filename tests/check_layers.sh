@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Who may include whom: every #include of the sources against the table below, in which a folder sees what is
+# to its left in the pipeline and nothing else. Prints what breaks it; exit code 1 if anything does.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The project's own headers: "file header" pairs that are allowed. A * also matches slashes.
+own() {
+    case "$1 $2" in
+    "tests/"* | "runtime/cli/"*) ;;
+    *" tests/"* | *" runtime/cli/"*) return 1 ;;
+
+    "graph/base/"*" graph/base/"*) ;;
+    "graph/base/"*) return 1 ;;
+    "models/"*" models/"* | "models/"*" graph/base/"*) ;;
+    "graph/"*" graph/"*) ;;
+    "passes/"*" passes/"* | "passes/"*" graph/"*) ;;
+    "passes/bind_weights."[ch]" models/weights.h" | "passes/bind_weights.c models/bind.h") ;;
+    "codegen/"*" codegen/"* | "codegen/"*" graph/"*) ;;
+
+    # What CUDA looks like is known to the device alone.
+    "runtime/"*" runtime/cuda_driver.h" | "runtime/"*" runtime/device_private.h" | "runtime/"*" runtime/cublas.h")
+        case $1 in
+        runtime/device.c | runtime/device_private.h | runtime/capture.c | runtime/cuda_driver.c | runtime/cublas.[ch]) ;;
+        *) return 1 ;;
+        esac
+        ;;
+    "runtime/"*" runtime/"* | "runtime/"*" graph/base/"*) ;;
+    "runtime/session.h graph/sampling.h") ;; # parameters only: no ops
+    "runtime/"*" codegen/plan.h" | "runtime/"*" models/weights.h" | "runtime/"*" models/bind.h") ;;
+
+    # NVRTC is given common.cuh under its bare name, and no header of CUDA.
+    "kernels/"*" common.cuh") ;;
+    *) return 1 ;;
+    esac
+}
+
+# Libraries. libc's headers are everyone's but the kernels'.
+library() {
+    case "$1 $2" in
+    "kernels/"*) return 1 ;;
+    "tests/"*) ;;
+    *" cmocka.h") return 1 ;;
+    *" yaml.h") [ "$1" = graph/yaml.c ] ;;
+    *" xxhash.h") [ "$1" = graph/base/hash.c ] ;;
+    *" jansson.h" | *" pcre2.h" | *" utf8proc.h") [[ $1 == models/* ]] ;;
+    *" nvrtc.h") [ "$1" = codegen/nvrtc.c ] ;;
+    *" cublas"*) [ "$1" = runtime/cublas.c ] ;;
+    *" cuda"* | *" nv"*) [ "$1" = runtime/cuda_driver.h ] ;;
+    esac
+}
+
+broken=0
+while IFS=: read -r file line text; do
+    header=${text#*[<\"]}
+    header=${header%%[>\"]*}
+    if [[ $text == *\"* ]]; then
+        own "$file" "$header" && continue
+    else
+        library "$file" "$header" && continue
+    fi
+    echo "$file:$line: may not include $header"
+    broken=1
+done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' -r graph passes codegen runtime models kernels tests \
+    --include='*.[ch]' --include='*.cu' --include='*.cuh')
+exit $broken

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Memory comes from arenas: the words malloc, calloc, realloc and free occur in graph/base/arena.c only. What libc
+# or a library has handed out is given back by (free)(x), with a comment on the line that says whose it was.
+# Prints what breaks this; exit code 1 if anything does.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+mapfile -t files < <(find graph passes codegen runtime models tests -name '*.[ch]' ! -path graph/base/arena.c | sort)
+awk '
+FNR == 1 { inside = 0 }
+{
+    text = $0
+    comment = 0
+    gsub(/\\./, "", text)
+    gsub(/"[^"]*"/, "\"\"", text)
+    if (inside) {
+        if (!sub(/^.*\*\//, "", text)) next
+        inside = 0
+    }
+    while (match(text, /\/\*/)) {
+        start = RSTART
+        comment = 1
+        end = index(substr(text, start + 2), "*/")
+        if (!end) {
+            text = substr(text, 1, start - 1)
+            inside = 1
+        } else
+            text = substr(text, 1, start - 1) " " substr(text, start + end + 3)
+    }
+    gsub(/__attribute__ *\(\(.*\)\)/, "", text)
+    gsub(/(\.|->)(malloc|calloc|realloc|free)/, "", text)
+    if (comment) gsub(/\(free\)\(/, "", text)
+    if ((" " text " ") ~ /[^A-Za-z0-9_](malloc|calloc|realloc|free)[^A-Za-z0-9_]/) {
+        print FILENAME ":" FNR ": " $0
+        broken = 1
+    }
+}
+END { exit broken }
+' "${files[@]}"

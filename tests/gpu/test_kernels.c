@@ -1,0 +1,183 @@
+/* Every op's kernel against its CPU reference: models of awkward shapes with random weights, all values of a step
+ * compared one by one. A kernel is right if its result is near the reference's for inputs that were near. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/compile.h"
+#include "graph/eval.h"
+#include "graph/load.h"
+#include "models/weights.h"
+#include "passes/bind_weights.h"
+#include "runtime/session.h"
+#include "tests/gpu/random_weights.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/golden.h"
+
+enum { CTX = 400, CHUNK = 48 };
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_pool *pool;
+    qgc_graph *graph;
+    qgc_weights *weights;
+    qgc_eval *eval;
+    qgc_device *device;
+    qgc_program *program;
+    const qgc_plan *plan;
+} fixture;
+
+static void must(fixture *f, qgc_status status) {
+    if (status != QGC_OK) {
+        qgc_diag_print(&f->diag, stderr, false);
+        fail();
+    }
+}
+
+static void open_model(fixture *f, const char *name) {
+    *f = (fixture){.arena = qgc_arena_new()};
+    f->diag = qgc_diag_new(f->arena);
+    f->pool = qgc_pool_new(0);
+    qgc_diag *d = &f->diag;
+    must(f, qgc_graph_load(&f->graph, qgc_arena_printf(f->arena, "tests/gpu/shapes/%s.yaml", name), f->arena,
+                           d));
+    const char *path = qgc_arena_printf(f->arena, "/tmp/qgc-%s-%ld.gguf", name, (long)getpid());
+    must(f, random_weights_write(f->graph, path, 7, d));
+    must(f, qgc_weights_open(&f->weights, path, d));
+    unlink(path);
+
+    const qgc_tensor **tensors;
+    must(f, qgc_graph_bind(f->graph, f->weights, false, &tensors, d));
+    f->eval = qgc_eval_new(f->graph, tensors, CTX, CHUNK, f->pool);
+
+    must(f, qgc_device_open(&f->device, 0, d));
+    const qgc_device_info *info = qgc_device_about(f->device);
+    const char *arch =
+        qgc_arena_printf(f->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    qgc_compile_options options = {
+        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .keep_values = true, .no_cache = true, .pool = f->pool};
+    qgc_compiled compiled;
+    must(f, qgc_compile(f->graph, &options, &compiled, d));
+    f->plan = compiled.plan;
+    must(f, qgc_program_load(&f->program, f->plan, f->device, f->weights, f->pool, &(qgc_program_options){0},
+                             d));
+}
+
+static void close_model(fixture *f) {
+    qgc_program_drop(f->program);
+    qgc_device_close(f->device);
+    qgc_eval_drop(f->eval);
+    qgc_weights_close(f->weights);
+    qgc_pool_drop(f->pool);
+    qgc_arena_drop(f->arena);
+}
+
+/* The buffer in which a phase leaves a result: the one of that name among the arguments of its launches. */
+static int buffer_of(const fixture *f, qgc_phase_kind phase, const qgc_value *v) {
+    const char *label = qgc_value_label(v, f->arena);
+    const qgc_phase *p = &f->plan->phases[phase];
+    for (size_t i = 0; i < p->n_launches; i++) {
+        for (int k = 0; k < p->launches[i].n_args; k++) {
+            int buffer = p->launches[i].args[k].buffer;
+            if (p->launches[i].args[k].kind == QGC_ARG_BUFFER &&
+                strcmp(f->plan->buffers[buffer].name, label) == 0)
+                return buffer;
+        }
+        int c = p->launches[i].c;
+        if (c >= 0 && strcmp(f->plan->buffers[c].name, label) == 0)
+            return c;
+    }
+    return -1;
+}
+
+/* Compares every float32 result of the step just run; returns how many. */
+static int compare_values(fixture *f, qgc_session *s, qgc_phase_kind phase, double tolerance) {
+    int compared = 0;
+    for (const qgc_node *n = f->graph->first; n; n = n->next) {
+        const qgc_value *v = n->out[0];
+        int buffer = buffer_of(f, phase, v);
+        if (v->dtype != QGC_F32 || qgc_ops[n->op].traits & QGC_IN_PLACE || buffer < 0)
+            continue;
+        int64_t elems;
+        const float *want = qgc_eval_value(f->eval, v, &elems);
+        float *got = qgc_arena_array(f->arena, (size_t)elems, sizeof *got);
+        must(f, qgc_session_read(s, buffer, got, (size_t)elems * sizeof *got, &f->diag));
+        double worst = golden_difference(got, want, elems);
+        if (!(worst <= tolerance)) {
+            print_error("%s of %s: differs by %g of the largest value, %g allowed\n",
+                        qgc_value_label(v, f->arena), qgc_ops[n->op].name, worst, tolerance);
+            fail();
+        }
+        compared++;
+    }
+    return compared;
+}
+
+static int32_t token_at(const fixture *f, int64_t position) {
+    return (int32_t)((position * 7919 + 13) % f->plan->vocab);
+}
+
+/* `n` tokens by decode steps or by chunks, on both; then all values of the last step. */
+static void run_and_compare(const char *name, int64_t n, qgc_prefill prefill, qgc_mode mode,
+                            double tolerance) {
+    fixture f;
+    open_model(&f, name);
+    qgc_session *s;
+    qgc_session_options options = {
+        .ctx = CTX, .mode = mode, .prefill = prefill, .sampling = {.top_p = 1, .repeat_penalty = 1}};
+    must(&f, qgc_session_new(&s, f.program, &options, &f.diag));
+    int64_t step = prefill == QGC_PREFILL_CHUNKS ? CHUNK : 1, last = 0;
+    int32_t next = -1, tokens[CHUNK];
+    for (int64_t done = 0; done < n; done += last) {
+        last = n - done < step ? n - done : step;
+        for (int64_t i = 0; i < last; i++)
+            tokens[i] = token_at(&f, done + i);
+        must(&f, qgc_session_feed(s, tokens, last, &next, &f.diag));
+        must(&f, qgc_eval_step(f.eval, tokens, last, done, false, &f.diag));
+    }
+    qgc_phase_kind phase = last > 1 ? QGC_PHASE_PREFILL : QGC_PHASE_DECODE;
+    assert_true(compare_values(&f, s, phase, tolerance) >= 10);
+    assert_in_range(next, 0, f.plan->vocab - 1);
+    qgc_session_drop(s);
+    close_model(&f);
+}
+
+static const char *const shapes[] = {"smallest", "odd", "eights", "wide", "tall"};
+enum { N_SHAPES = sizeof shapes / sizeof *shapes };
+
+static void first_decode_step_matches_on_every_shape(void **state) {
+    (void)state;
+    for (int i = 0; i < N_SHAPES; i++)
+        run_and_compare(shapes[i], 1, QGC_PREFILL_STEPS, QGC_MODE_STREAM, 2e-4);
+}
+
+/* 300 positions: more than one tile of the attention kernel. */
+static void decode_behind_a_long_context_matches(void **state) {
+    (void)state;
+    run_and_compare("odd", 300, QGC_PREFILL_STEPS, QGC_MODE_STREAM, 2e-3);
+    run_and_compare("eights", 300, QGC_PREFILL_STEPS, QGC_MODE_GRAPH, 2e-3);
+    run_and_compare("wide", 35, QGC_PREFILL_STEPS, QGC_MODE_GRAPH, 2e-3);
+}
+
+static void prefill_in_chunks_matches_within_bf16(void **state) {
+    (void)state;
+    for (int i = 0; i < N_SHAPES; i++)
+        run_and_compare(shapes[i], CHUNK, QGC_PREFILL_CHUNKS, QGC_MODE_STREAM, 3e-2);
+    run_and_compare("eights", 300, QGC_PREFILL_CHUNKS, QGC_MODE_STREAM, 3e-2); /* chunks that are not full */
+}
+
+int main(void) {
+    if (!qgc_device_present()) {
+        print_message("skipped: no GPU\n");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(first_decode_step_matches_on_every_shape),
+        cmocka_unit_test(decode_behind_a_long_context_matches),
+        cmocka_unit_test(prefill_in_chunks_matches_within_bf16),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,933 @@
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/program_private.h"
+#include "runtime/session.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/fake_weights_file.h"
+#include "tests/support/printed.h"
+
+/* Programs and sessions on a made-up device, with a made-up model: the next token depends on all tokens so far,
+ * on their positions and on the seed. */
+
+enum { VOCAB = 16, WIDTH = 8, CHUNK = 4, RING = 8, CTX = 64 };
+enum {
+    X_BYTES = 2 * WIDTH, /* one row of bf16 */
+    EMBED_BYTES = VOCAB * X_BYTES,
+    NORM_BYTES = 4 * WIDTH,
+    LOGITS_BYTES = 4 * VOCAB,
+    RING_BYTES = 4 * RING,
+};
+
+/* The kernels. */
+
+static void *pointer(void **args, int i) {
+    return (void *)(uintptr_t) * (const qgc_address *)args[i]; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static int32_t number(void **args, int i) {
+    return *(const int32_t *)args[i];
+}
+
+static void run_fill_table(void **args, const unsigned grid[3]) {
+    int32_t *table = pointer(args, 0);
+    assert_int_equal(grid[0], (number(args, 1) + 31) / 32);
+    for (int i = 0; i < number(args, 1); i++)
+        table[i] = 3 * i + 1;
+}
+
+static void run_remember(void **args, const unsigned grid[3]) {
+    const int32_t *tokens = pointer(args, 0), *positions = pointer(args, 1);
+    int32_t *history = pointer(args, 2);
+    assert_int_equal(grid[0], number(args, 3));
+    for (int i = 0; i < number(args, 3); i++)
+        history[positions[i]] = tokens[i];
+}
+
+static void run_embed(void **args, const unsigned grid[3]) {
+    const int32_t *tokens = pointer(args, 0);
+    const uint16_t *embed = pointer(args, 1);
+    uint16_t *x = pointer(args, 2);
+    for (unsigned i = 0; i < grid[0]; i++)
+        memcpy(x + (size_t)i * WIDTH, embed + (size_t)tokens[i] * WIDTH, X_BYTES);
+}
+
+static void run_linear(void **args, const unsigned grid[3]) {
+    const uint16_t *x = pointer(args, 0), *w = pointer(args, 1);
+    float *y = pointer(args, 2);
+    assert_int_equal(grid[0], 1);
+    for (int n = 0; n < VOCAB; n++) {
+        y[n] = 0;
+        for (int k = 0; k < WIDTH; k++)
+            y[n] += qgc_bf16_to_f32(x[k]) * qgc_bf16_to_f32(w[n * WIDTH + k]);
+    }
+}
+
+static void run_choose(void **args, const unsigned grid[3]) {
+    const int32_t *history = pointer(args, 0), *table = pointer(args, 1), *positions = pointer(args, 2);
+    const int32_t row = *(const int32_t *)pointer(args, 3);
+    const qgc_sampling *sampling = pointer(args, 4);
+    const float *y = pointer(args, 5);
+    float *logits = pointer(args, 6);
+    int32_t *next = pointer(args, 7);
+    (void)grid;
+    uint64_t sum = sampling->seed;
+    for (int i = 0; i <= positions[row]; i++)
+        sum = sum * 5 + (uint64_t)(history[i] * table[i]);
+    *next = (int32_t)((sum >> 7) % VOCAB);
+    memcpy(logits, y + (size_t)row * VOCAB, LOGITS_BYTES);
+}
+
+static void run_advance(void **args, const unsigned grid[3]) {
+    const int32_t *next = pointer(args, 0), last = number(args, 4) - 1;
+    int32_t *tokens = pointer(args, 1), *positions = pointer(args, 2), *ring = pointer(args, 3);
+    (void)grid;
+    int32_t position = positions[last];
+    ring[position % RING] = *next;
+    tokens[0] = *next;
+    positions[0] = position + 1;
+}
+
+static void run_never(void **args, const unsigned grid[3]) {
+    (void)args, (void)grid;
+    fail_msg("a grid of zero blocks was launched");
+}
+
+static const fake_kernel kernels[] = {
+    {"fill_table", "pi", run_fill_table},
+    {"remember", "pppi", run_remember},
+    {"embed", "ppp", run_embed},
+    {"linear", "ppp", run_linear},
+    {"choose", "pppppppp", run_choose},
+    {"advance", "ppppi", run_advance},
+    {"never", "", run_never},
+    {0},
+};
+enum { FILL_TABLE, REMEMBER, EMBED, LINEAR, CHOOSE, ADVANCE, NEVER, N_KERNELS };
+
+/* The plan. */
+
+enum {
+    B_EMBED,
+    B_HEAD,
+    B_NORM,
+    B_HISTORY,
+    B_MARKS,
+    B_TABLE,
+    B_X,
+    B_Y,
+    B_TOKENS,
+    B_POSITIONS,
+    B_ROWS,
+    B_LOGITS,
+    B_NEXT,
+    B_SAMPLING,
+    B_RING,
+    N_BUFFERS
+};
+
+static const qgc_plan_buffer plan_buffers[N_BUFFERS] = {
+    [B_EMBED] = {"embed", QGC_BUFFER_WEIGHT, {.fixed = EMBED_BYTES}, 0, -1, 0},
+    [B_HEAD] = {"head", QGC_BUFFER_WEIGHT, {.fixed = EMBED_BYTES}, 1, -1, 0},
+    [B_NORM] = {"norm", QGC_BUFFER_WEIGHT, {.fixed = NORM_BYTES}, 2, -1, 0},
+    [B_HISTORY] = {"history", QGC_BUFFER_STATE, {.per_ctx = 4}, -1, -1, 0},
+    [B_MARKS] = {"marks", QGC_BUFFER_STATE, {.fixed = VOCAB}, -1, -1, 0},
+    [B_TABLE] = {"table", QGC_BUFFER_TABLE, {.per_ctx = 4}, -1, -1, 0},
+    [B_X] = {"x", QGC_BUFFER_SCRATCH, {.per_token = X_BYTES}, -1, -1, 0},
+    [B_Y] = {"y", QGC_BUFFER_SCRATCH, {.per_token = LOGITS_BYTES}, -1, -1, 256},
+    [B_TOKENS] = {"tokens", QGC_BUFFER_IO, {.per_token = 4}, -1, QGC_IO_TOKENS, 0},
+    [B_POSITIONS] = {"positions", QGC_BUFFER_IO, {.per_token = 4}, -1, QGC_IO_POSITIONS, 0},
+    [B_ROWS] = {"rows", QGC_BUFFER_IO, {.per_row = 4}, -1, QGC_IO_ROWS, 0},
+    [B_LOGITS] = {"logits", QGC_BUFFER_IO, {.per_row = LOGITS_BYTES}, -1, QGC_IO_LOGITS, 0},
+    [B_NEXT] = {"next", QGC_BUFFER_IO, {.per_row = 4}, -1, QGC_IO_NEXT, 0},
+    [B_SAMPLING] = {"sampling", QGC_BUFFER_IO, {.fixed = 32}, -1, QGC_IO_SAMPLING, 0},
+    [B_RING] = {"ring", QGC_BUFFER_IO, {.fixed = RING_BYTES}, -1, QGC_IO_RING, 0},
+};
+
+static const qgc_plan_weight plan_weights[] = {
+    {.label = "embed", .gguf = "e", .tied = -1, .rank = 2, .shape = {VOCAB, WIDTH}, .storage = QGC_BF16},
+    {.label = "head", .gguf = "h", .tied = 0, .rank = 2, .shape = {VOCAB, WIDTH}, .storage = QGC_BF16},
+    {.label = "norm", .gguf = "n", .tied = -1, .rank = 1, .shape = {WIDTH}, .storage = QGC_F32},
+};
+
+#define BUFFER(b) \
+    { .kind = QGC_ARG_BUFFER, .buffer = (b) }
+#define ONE \
+    { .fixed = 1 }
+
+static qgc_plan_launch launches_init[] = {
+    {.node = "table",
+     .where = "toy.yaml:1:1",
+     .kernel = FILL_TABLE,
+     .grid = {{.per_ctx = 1}, ONE, ONE},
+     .per_block = {32, 1, 1},
+     .n_args = 2,
+     .args = {BUFFER(B_TABLE), {.kind = QGC_ARG_I32, .buffer = -1, .value = {.per_ctx = 1}}}},
+};
+
+#define REMEMBER_AND_EMBED                                                                               \
+    {.node = "remember",                                                                                 \
+     .where = "toy.yaml:2:3",                                                                            \
+     .kernel = REMEMBER,                                                                                 \
+     .grid = {{.per_token = 1}, ONE, ONE},                                                               \
+     .per_block = {1, 1, 1},                                                                             \
+     .n_args = 4,                                                                                        \
+     .args = {BUFFER(B_TOKENS),                                                                          \
+              BUFFER(B_POSITIONS),                                                                       \
+              BUFFER(B_HISTORY),                                                                         \
+              {.kind = QGC_ARG_I32, .buffer = -1, .value = {.per_token = 1}}}},                          \
+    {                                                                                                    \
+        .node = "embed", .where = "toy.yaml:3:3", .kernel = EMBED, .grid = {{.per_token = 1}, ONE, ONE}, \
+        .per_block = {1, 1, 1}, .n_args = 3, .args = {                                                   \
+            BUFFER(B_TOKENS),                                                                            \
+            BUFFER(B_EMBED),                                                                             \
+            BUFFER(B_X)                                                                                  \
+        }                                                                                                \
+    }
+
+#define CHOOSE_AND_ADVANCE                                                                                 \
+    {.node = "choose",                                                                                     \
+     .where = "toy.yaml:5:3",                                                                              \
+     .kernel = CHOOSE,                                                                                     \
+     .grid = {ONE, ONE, ONE},                                                                              \
+     .per_block = {1, 1, 1},                                                                               \
+     .n_args = 8,                                                                                          \
+     .args = {BUFFER(B_HISTORY), BUFFER(B_TABLE), BUFFER(B_POSITIONS), BUFFER(B_ROWS), BUFFER(B_SAMPLING), \
+              BUFFER(B_Y), BUFFER(B_LOGITS), BUFFER(B_NEXT)}},                                             \
+    {                                                                                                      \
+        .node = "the end of the step", .where = "", .kernel = ADVANCE, .grid = {ONE, ONE, ONE},            \
+        .per_block = {1, 1, 1}, .n_args = 5, .args = {                                                     \
+            BUFFER(B_NEXT),                                                                                \
+            BUFFER(B_TOKENS),                                                                              \
+            BUFFER(B_POSITIONS),                                                                           \
+            BUFFER(B_RING),                                                                                \
+            {.kind = QGC_ARG_I32, .buffer = -1, .value = {.per_token = 1}}                                 \
+        }                                                                                                  \
+    }
+
+static qgc_plan_launch launches_prefill[] = {
+    REMEMBER_AND_EMBED,
+    {.kind = QGC_LAUNCH_GEMM,
+     .node = "linear",
+     .where = "toy.yaml:4:3",
+     .kernel = -1,
+     .a = B_X,
+     .b = B_HEAD,
+     .c = B_Y,
+     .rows = {.per_token = 1},
+     .n = VOCAB,
+     .k = WIDTH},
+    CHOOSE_AND_ADVANCE,
+};
+
+static qgc_plan_launch launches_decode[] = {
+    REMEMBER_AND_EMBED,
+    {.node = "linear",
+     .where = "toy.yaml:4:3",
+     .kernel = LINEAR,
+     .grid = {ONE, ONE, ONE},
+     .per_block = {1, 1, 1},
+     .n_args = 3,
+     .args = {BUFFER(B_X), BUFFER(B_HEAD), BUFFER(B_Y)}},
+    {.node = "never",
+     .where = "",
+     .kernel = NEVER,
+     .grid = {{.fixed = -1, .per_token = 1}, ONE, ONE},
+     .per_block = {1, 1, 1}},
+    CHOOSE_AND_ADVANCE,
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* A plan of its own for each test, to be changed at will. */
+static qgc_plan *toy_plan(qgc_arena *a) {
+    qgc_plan *p = qgc_arena_alloc(a, sizeof *p);
+    *p = (qgc_plan){.name = "toy", .arch = "toy", .vocab = VOCAB, .max_positions = 1000, .chunk = CHUNK};
+    p->archs[0] = "sm_80";
+    p->archs[1] = "sm_90";
+    p->n_archs = 2;
+    p->scratch_bytes = 512;
+    p->n_weights = COUNT(plan_weights);
+    p->weights = qgc_arena_array(a, p->n_weights, sizeof *p->weights);
+    memcpy(p->weights, plan_weights, sizeof plan_weights);
+    p->n_buffers = N_BUFFERS;
+    p->buffers = qgc_arena_array(a, p->n_buffers, sizeof *p->buffers);
+    memcpy(p->buffers, plan_buffers, sizeof plan_buffers);
+    p->n_kernels = N_KERNELS;
+    p->kernels = qgc_arena_array(a, p->n_kernels, sizeof *p->kernels);
+    p->images = qgc_arena_array(a, 2 * COUNT(kernels), sizeof *p->images);
+    for (int i = 0; i < N_KERNELS; i++) {
+        p->kernels[i] = (qgc_plan_kernel){.name = "toy.cu",
+                                          .entry = kernels[i].entry,
+                                          .options = "-DTOY",
+                                          .threads = 32,
+                                          .shared_bytes = i};
+        for (int arch = 0; arch < 2; arch++)
+            p->images[p->n_images++] =
+                (qgc_plan_image){.kernel = i, .arch = arch, .data = p->archs[arch], .bytes = 5};
+    }
+    p->phases[QGC_PHASE_INIT] = (qgc_phase){launches_init, COUNT(launches_init)};
+    p->phases[QGC_PHASE_PREFILL] = (qgc_phase){launches_prefill, COUNT(launches_prefill)};
+    p->phases[QGC_PHASE_DECODE] = (qgc_phase){launches_decode, COUNT(launches_decode)};
+    for (int i = 0; i < N_BUFFERS; i++)
+        if (p->buffers[i].kind == QGC_BUFFER_IO)
+            p->io[p->buffers[i].io] = i;
+    return p;
+}
+
+/* Everything that a test needs, in one arena. */
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_device *dev;
+    qgc_pool *pool;
+    qgc_plan *plan;
+    qgc_program *program;
+    qgc_session_options options;
+} fixture;
+
+/* Deterministic, small, exact in bf16. */
+static float value_at(size_t i) {
+    return (float)((int)(i * 7 % 31) - 15) / 4;
+}
+
+static qgc_tensor tensor_of(qgc_arena *a, const char *name, qgc_dtype dtype, int64_t rows, int64_t cols) {
+    const size_t n = (size_t)(rows ? rows * cols : cols);
+    float *values = qgc_arena_array(a, n, sizeof *values);
+    for (size_t i = 0; i < n; i++)
+        values[i] = value_at(i);
+    void *data = qgc_arena_alloc(a, qgc_dtype_bytes(dtype, (int64_t)n));
+    qgc_from_f32(dtype, values, data, (int64_t)n);
+    qgc_tensor t = {.name = name, .dtype = dtype, .data = data, .bytes = qgc_dtype_bytes(dtype, (int64_t)n)};
+    t.rank = rows ? 2 : 1;
+    t.shape[0] = rows ? rows : cols;
+    t.shape[1] = rows ? cols : 0;
+    return t;
+}
+
+static int setup(void **state) {
+    qgc_arena *a = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(a, sizeof *f);
+    *f = (fixture){.arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(2)};
+    f->dev = fake_device_new(kernels);
+    f->plan = toy_plan(a);
+    f->options = (qgc_session_options){
+        .ctx = CTX,
+        .mode = QGC_MODE_GRAPH,
+        .prefill = QGC_PREFILL_CHUNKS,
+        .sampling = {.top_p = 1, .repeat_penalty = 1, .seed = 42},
+    };
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_program_drop(f->program);
+    int held = fake_device_held(f->dev);
+    qgc_device_close(f->dev);
+    qgc_pool_drop(f->pool);
+    qgc_arena_drop(f->arena);
+    return held; /* everything must have been given back */
+}
+
+static void must(const fixture *f, qgc_status s, const char *call) {
+    if (s == QGC_OK)
+        return;
+    qgc_diag_print(&f->diag, stderr, false);
+    fail_msg("%s failed", call);
+}
+
+#define MUST(f, call) must((f), (call), #call)
+
+static qgc_status load(fixture *f, const qgc_tensor *tensors, size_t n) {
+    qgc_weights *w = qgc_arena_alloc(f->arena, sizeof *w);
+    *w = (qgc_weights){.format = QGC_WEIGHTS_GGUF, .arch = "toy", .tensors = tensors, .n_tensors = n};
+    const qgc_program_options none = {0};
+    return qgc_program_load(&f->program, f->plan, f->dev, w, f->pool, &none, &f->diag);
+}
+
+static void load_toy(fixture *f) {
+    qgc_tensor *tensors = qgc_arena_array(f->arena, 2, sizeof *tensors);
+    tensors[0] = tensor_of(f->arena, "e", QGC_BF16, VOCAB, WIDTH);
+    tensors[1] = tensor_of(f->arena, "n", QGC_F32, 0, WIDTH);
+    MUST(f, load(f, tensors, 2));
+}
+
+static qgc_session *start(fixture *f) {
+    if (!f->program)
+        load_toy(f);
+    qgc_session *s = NULL;
+    MUST(f, qgc_session_new(&s, f->program, &f->options, &f->diag));
+    return s;
+}
+
+static const char *notes_of(fixture *f) {
+    const char *const *lines;
+    size_t n = qgc_program_notes(f->program, &lines);
+    qgc_str s = qgc_str_new(f->arena);
+    for (size_t i = 0; i < n; i++)
+        qgc_str_printf(&s, "%s\n", lines[i]);
+    return s.text;
+}
+
+static const int32_t prompt[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 15, 0, 7, 9};
+
+/* Programs. */
+
+static void chooses_the_image_that_suits_the_device_best(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *archs[4];
+        int major, minor, expected;
+        const char *wanted;
+    } cases[] = {
+        {{"sm_80", "sm_90", "sm_90a"}, 9, 0, 2, NULL},
+        {{"sm_90a", "sm_90", "sm_80"}, 9, 0, 0, NULL},
+        {{"sm_80", "sm_90"}, 9, 0, 1, NULL},
+        {{"sm_80", "sm_86"}, 8, 9, 1, NULL},
+        {{"sm_86", "sm_80"}, 8, 9, 0, NULL},
+        {{"sm_80"}, 8, 9, 0, NULL},
+        {{"sm_86", "sm_89"}, 8, 0, -1, NULL},
+        {{"sm_90a"}, 10, 0, -1, NULL},
+        {{"sm_120a", "sm_120"}, 12, 1, 1, NULL},
+        {{"sm_120a"}, 12, 1, -1, NULL},
+        {{"sm_100", "sm_100f"}, 10, 0, 1, NULL},
+        {{"sm_100f"}, 10, 3, -1, NULL},
+        {{"compute_90", "sm_9", "sm_90x", "sm_"}, 9, 0, -1, NULL},
+        {{"sm_90a", "sm_90"}, 9, 0, 1, "sm_90"},
+        {{"sm_80", "sm_90"}, 9, 0, -1, "sm_80"},
+        {{"sm_80", "sm_90"}, 9, 0, -1, "sm_90a"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        qgc_plan plan = {.name = "toy"};
+        while (plan.n_archs < 4 && cases[i].archs[plan.n_archs]) {
+            plan.archs[plan.n_archs] = cases[i].archs[plan.n_archs];
+            plan.n_archs++;
+        }
+        qgc_device_info about = {.name = "Fake GPU", .major = cases[i].major, .minor = cases[i].minor};
+        qgc_diag d = qgc_diag_new(f->arena);
+        int arch;
+        qgc_status s = qgc_program_choose_image(&plan, &about, cases[i].wanted, &arch, &d);
+        assert_int_equal(arch, cases[i].expected);
+        assert_int_equal(s == QGC_OK, arch >= 0);
+    }
+}
+
+static void says_which_images_there_are_when_none_fits(void **state) {
+    fixture *f = *state;
+    qgc_device_info about = {.name = "Fake GPU", .major = 12, .minor = 0};
+    int arch;
+    assert_int_equal(qgc_program_choose_image(f->plan, &about, NULL, &arch, &f->diag), QGC_ERR_INPUT);
+    assert_string_equal(
+        qgc_test_printed(f->arena, &f->diag),
+        "qgc: error: no image of \"toy\" runs on Fake GPU, which is sm_120; there are sm_80, sm_90\n"
+        "  hint: Compile again with --arch sm_120.\n");
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_program_choose_image(f->plan, &about, "sm_75", &arch, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_test_printed(f->arena, &d), "qgc: error: \"toy\" has no image for \"sm_75\"\n"
+                                                        "qgc: note: there is one for sm_80\n"
+                                                        "qgc: note: there is one for sm_90\n"
+                                                        "  hint: Compile again with --arch sm_75.\n");
+}
+
+/* A plan of weights alone. */
+static void plan_weights_only(fixture *f, const qgc_plan_weight *weights, size_t n) {
+    f->plan->weights = qgc_arena_array(f->arena, n, sizeof *weights);
+    memcpy(f->plan->weights, weights, n * sizeof *weights);
+    f->plan->n_weights = n;
+    f->plan->buffers = qgc_arena_array(f->arena, n, sizeof *f->plan->buffers);
+    f->plan->n_buffers = n;
+    for (size_t i = 0; i < n; i++)
+        f->plan->buffers[i] = (qgc_plan_buffer){
+            .name = weights[i].label, .kind = QGC_BUFFER_WEIGHT, .weight = (int)i, .io = -1};
+}
+
+static const void *on_device(const fixture *f, size_t buffer) {
+    const qgc_address p = qgc_program_addresses(f->program)[buffer];
+    return (const void *)(uintptr_t)p; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static void assert_converted(const fixture *f, size_t buffer, const qgc_tensor *from) {
+    const qgc_plan_weight *w = &f->plan->weights[buffer];
+    const int64_t n = w->rank == 2 ? w->shape[0] * w->shape[1] : w->shape[0];
+    float *values = qgc_arena_array(f->arena, (size_t)n, sizeof *values);
+    void *expected = qgc_arena_alloc(f->arena, qgc_dtype_bytes(w->storage, n));
+    qgc_to_f32(from->dtype, from->data, values, n);
+    qgc_from_f32(w->storage, values, expected, n);
+    assert_int_equal(qgc_program_addresses(f->program)[buffer] % 256, 0);
+    assert_memory_equal(on_device(f, buffer), expected, qgc_dtype_bytes(w->storage, n));
+}
+
+/* What tensor_of made, to be changed. */
+static unsigned char *bytes_of(const qgc_tensor *t) {
+    void *data;
+    memcpy(&data, &t->data, sizeof data);
+    return data;
+}
+
+/* Random bytes as Q8_0: any bytes are valid but for the scales, which are made small. */
+static qgc_tensor q8_tensor(qgc_arena *a, const char *name, int64_t rows, int64_t cols) {
+    const size_t blocks = (size_t)(rows * cols / 32);
+    uint8_t *data = qgc_arena_alloc(a, 34 * blocks);
+    for (size_t i = 0; i < 34 * blocks; i++)
+        data[i] = (uint8_t)(i * 2654435761u >> 13);
+    for (size_t b = 0; b < blocks; b++) {
+        uint16_t scale = qgc_f32_to_f16(0.001f * (float)(b % 50 + 1));
+        memcpy(data + 34 * b, &scale, sizeof scale);
+    }
+    return (qgc_tensor){.name = name,
+                        .dtype = QGC_Q8_0,
+                        .rank = 2,
+                        .shape = {rows, cols},
+                        .data = data,
+                        .bytes = 34 * blocks};
+}
+
+static void converts_weights_to_the_storage_of_the_plan(void **state) {
+    fixture *f = *state;
+    /* Rows of 96 x 65: several pieces of the fake's staging, the last one odd. */
+    static const qgc_plan_weight weights[] = {
+        {"a", "a", NULL, -1, 2, {96, 65}, QGC_BF16}, {"b", "b", NULL, -1, 2, {96, 64}, QGC_F16},
+        {"c", "c", NULL, -1, 1, {7}, QGC_F32},       {"d", "d", NULL, -1, 2, {96, 65}, QGC_F32},
+        {"e", "e", NULL, -1, 2, {3, 5}, QGC_BF16},   {"f", "f", NULL, -1, 2, {96, 65}, QGC_F16},
+        {"g", "g", NULL, -1, 2, {3, 5}, QGC_F16},
+    };
+    qgc_arena *a = f->arena;
+    qgc_tensor tensors[] = {
+        tensor_of(a, "a", QGC_F32, 96, 65), q8_tensor(a, "b", 96, 64),
+        tensor_of(a, "c", QGC_BF16, 0, 7),  tensor_of(a, "d", QGC_F16, 96, 65),
+        tensor_of(a, "e", QGC_F32, 3, 5),   tensor_of(a, "f", QGC_F16, 96, 65),
+        tensor_of(a, "g", QGC_BF16, 3, 5),
+    };
+    float inexact = 1.0f / 3; /* in bf16 */
+    memcpy(bytes_of(&tensors[0]) + 6000 * sizeof inexact, &inexact, sizeof inexact);
+
+    plan_weights_only(f, weights, COUNT(weights));
+    MUST(f, load(f, tensors, COUNT(tensors)));
+    for (size_t i = 0; i < COUNT(weights); i++)
+        assert_converted(f, i, &tensors[i]);
+    assert_string_equal(notes_of(f), "image sm_90 runs on Fake GPU (sm_90)\n"
+                                     "1 tensor f32 stored as bf16 without loss\n"
+                                     "1 tensor f32 rounded to bf16: compile with --weights to keep it\n"
+                                     "1 tensor f16 widened to f32\n"
+                                     "1 tensor bf16 widened to f32\n"
+                                     "1 tensor bf16 stored as f16 without loss\n"
+                                     "1 tensor q8_0 rounded to f16\n");
+}
+
+static void refuses_values_that_the_storage_cannot_hold(void **state) {
+    fixture *f = *state;
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, 4}, QGC_F16}};
+    qgc_tensor tensor = tensor_of(f->arena, "w", QGC_BF16, 2, 4);
+    uint16_t large = qgc_f32_to_bf16(1e6f);
+    memcpy(bytes_of(&tensor) + 10, &large, sizeof large);
+    plan_weights_only(f, weights, 1);
+    assert_int_equal(load(f, &tensor, 1), QGC_ERR_INPUT);
+    assert_string_equal(
+        qgc_test_printed(f->arena, &f->diag),
+        "qgc: error: tensor \"w\" (bf16) has values too large for f16\n"
+        "  hint: Compile again with --weights and this file, so that the tensor is kept as it is.\n"
+        "  while: loading weight w\n");
+    assert_null(f->program);
+}
+
+static void a_tied_weight_shares_memory_unless_the_file_has_its_own(void **state) {
+    fixture *f = *state;
+    qgc_tensor tensors[] = {
+        tensor_of(f->arena, "e", QGC_BF16, VOCAB, WIDTH),
+        tensor_of(f->arena, "n", QGC_F32, 0, WIDTH),
+        tensor_of(f->arena, "h", QGC_BF16, VOCAB, WIDTH),
+    };
+    MUST(f, load(f, tensors, 2));
+    assert_ptr_equal(on_device(f, B_HEAD), on_device(f, B_EMBED));
+    assert_string_equal(notes_of(f), "image sm_90 runs on Fake GPU (sm_90)\n"
+                                     "head is tied to embed and shares its memory\n");
+    qgc_program_drop(f->program);
+    MUST(f, load(f, tensors, 3));
+    assert_ptr_not_equal(on_device(f, B_HEAD), on_device(f, B_EMBED));
+    assert_memory_equal(on_device(f, B_HEAD), tensors[2].data, tensors[2].bytes);
+}
+
+static void a_tied_weight_stored_in_another_way_has_memory_of_its_own(void **state) {
+    fixture *f = *state;
+    f->plan->weights[B_HEAD].storage = QGC_F16;
+    qgc_tensor tensors[] = {
+        tensor_of(f->arena, "e", QGC_BF16, VOCAB, WIDTH),
+        tensor_of(f->arena, "n", QGC_F32, 0, WIDTH),
+    };
+    MUST(f, load(f, tensors, 2));
+    assert_ptr_not_equal(on_device(f, B_HEAD), on_device(f, B_EMBED));
+    assert_converted(f, B_HEAD, &tensors[0]);
+}
+
+typedef struct {
+    size_t calls, last, total;
+} seen;
+
+static void see(void *context, size_t done, size_t total) {
+    seen *s = context;
+    assert_true(done > s->last && done <= total);
+    *s = (seen){s->calls + 1, done, total};
+}
+
+static void reports_progress_up_to_the_last_byte(void **state) {
+    fixture *f = *state;
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {96, 65}, QGC_F32}};
+    qgc_tensor tensor = tensor_of(f->arena, "w", QGC_F32, 96, 65);
+    plan_weights_only(f, weights, 1);
+    qgc_weights w = {.arch = "toy", .tensors = &tensor, .n_tensors = 1};
+    seen s = {0};
+    const qgc_program_options options = {.progress = see, .context = &s};
+    MUST(f, qgc_program_load(&f->program, f->plan, f->dev, &w, f->pool, &options, &f->diag));
+    assert_int_equal(s.last, 96 * 65 * 4);
+    assert_int_equal(s.total, s.last);
+    assert_true(s.calls > 1);
+}
+
+static void a_program_without_memory_for_its_weights_gives_everything_back(void **state) {
+    fixture *f = *state;
+    qgc_tensor tensors[] = {
+        tensor_of(f->arena, "e", QGC_BF16, VOCAB, WIDTH),
+        tensor_of(f->arena, "n", QGC_F32, 0, WIDTH),
+    };
+    f->dev->full_for = "weights";
+    assert_int_equal(load(f, tensors, 2), QGC_ERR_DEVICE);
+    assert_string_equal(qgc_diag_message(&f->diag), "512 bytes for \"weights\" do not fit");
+}
+
+static void loads_each_kernel_from_the_chosen_image(void **state) {
+    fixture *f = *state;
+    load_toy(f);
+    assert_string_equal(qgc_program_arch(f->program), "sm_90");
+    assert_string_equal(f->dev->log.text, "load fill_table from sm_90, 0 shared\n"
+                                          "load remember from sm_90, 1 shared\n"
+                                          "load embed from sm_90, 2 shared\n"
+                                          "load linear from sm_90, 3 shared\n"
+                                          "load choose from sm_90, 4 shared\n"
+                                          "load advance from sm_90, 5 shared\n"
+                                          "load never from sm_90, 6 shared\n");
+}
+
+/* Sessions. */
+
+#define LOG_REMEMBER_AND_EMBED(n)                                    \
+    "remember<" #n "x1x1, 32, 1> io+0, io+256, kv cache+0, " #n "\n" \
+    "embed<" #n "x1x1, 32, 2> io+0, weights+0, scratch+0\n"
+#define LOG_CHOOSE_AND_ADVANCE(n)                                                                        \
+    "choose<1x1x1, 32, 4> kv cache+0, tables+0, io+256, io+512, io+1280, scratch+256, io+768, io+1024\n" \
+    "advance<1x1x1, 32, 5> io+1024, io+0, io+256, pinned+0, " #n "\n"
+#define LOG_DECODE            \
+    LOG_REMEMBER_AND_EMBED(1) \
+    "linear<1x1x1, 32, 3> scratch+0, weights+0, scratch+256\n" LOG_CHOOSE_AND_ADVANCE(1)
+static void starts_with_tables_filled_and_the_decode_captured(void **state) {
+    fixture *f = *state;
+    load_toy(f);
+    qgc_str_clear(&f->dev->log);
+    qgc_session *s = start(f);
+    assert_string_equal(f->dev->log.text, "prepare gemm\n"
+                                          "fill_table<2x1x1, 32, 0> tables+0, 64\n"
+                                          "capture\n" LOG_DECODE "end of capture\n");
+    qgc_session_drop(s);
+}
+
+static void cuts_a_prompt_into_chunks_and_steps_by_replay_alone(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    f->dev->log_uploads = true;
+    qgc_str_clear(&f->dev->log);
+    int32_t next;
+    MUST(f, qgc_session_feed(s, prompt, 7, &next, &f->diag));
+    MUST(f, qgc_session_step(s, &next, &f->diag));
+    MUST(f, qgc_session_step(s, &next, &f->diag));
+    assert_string_equal(
+        f->dev->log.text,
+        "upload 16 to io+0\nupload 16 to io+256\nupload 4 to io+512\n" LOG_REMEMBER_AND_EMBED(4) "gemm 4x16x8 scratch+0, weights+0, scratch+256\n" LOG_CHOOSE_AND_ADVANCE(
+            4) "upload 4 to io+512\n"
+               "upload 12 to io+0\nupload 12 to io+256\nupload 4 to io+512\n" LOG_REMEMBER_AND_EMBED(
+                   3) "gemm 3x16x8 scratch+0, weights+0, scratch+256\n" LOG_CHOOSE_AND_ADVANCE(3) "upload 4 to io+512\n"
+                                                                                                  "replay\n"
+                                                                                                  "replay\n");
+    qgc_session_drop(s);
+}
+
+static void feeds_a_single_token_through_the_decode_step(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    f->dev->log_uploads = true;
+    qgc_str_clear(&f->dev->log);
+    int32_t next;
+    MUST(f, qgc_session_feed(s, prompt, 1, &next, &f->diag));
+    assert_string_equal(f->dev->log.text, "upload 4 to io+0\nupload 4 to io+256\nreplay\n");
+    qgc_session_drop(s);
+}
+
+enum { STEPS = 3 * RING };
+
+static void generate(fixture *f, qgc_session *s, int32_t *out) {
+    MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), &out[0], &f->diag));
+    for (int i = 1; i < STEPS; i++)
+        MUST(f, qgc_session_step(s, &out[i], &f->diag));
+    assert_int_equal(qgc_session_position(s), (int64_t)COUNT(prompt) + STEPS - 1);
+    assert_int_equal(qgc_session_room(s), CTX - qgc_session_position(s));
+}
+
+/* What the kernels compute, without any device. */
+static void expect(int32_t *out, uint64_t seed) {
+    int32_t history[CTX];
+    int n = (int)COUNT(prompt);
+    memcpy(history, prompt, sizeof prompt);
+    for (int i = 0; i < STEPS; i++) {
+        uint64_t sum = seed;
+        for (int k = 0; k < n; k++)
+            sum = sum * 5 + (uint64_t)(history[k] * (3 * k + 1));
+        out[i] = (int32_t)((sum >> 7) % VOCAB);
+        history[n++] = out[i];
+    }
+}
+
+static void all_modes_give_the_same_tokens_far_beyond_the_ring(void **state) {
+    fixture *f = *state;
+    int32_t expected[STEPS], got[STEPS];
+    expect(expected, 42);
+    for (int mode = 0; mode < 2; mode++)
+        for (int prefill = 0; prefill < 2; prefill++) {
+            f->options.mode = (qgc_mode)mode;
+            f->options.prefill = (qgc_prefill)prefill;
+            qgc_session *s = start(f);
+            generate(f, s, got);
+            assert_memory_equal(got, expected, sizeof got);
+            qgc_session_drop(s);
+        }
+}
+
+static void sampling_reaches_the_device(void **state) {
+    fixture *f = *state;
+    int32_t expected[STEPS], got[STEPS];
+    expect(expected, 43);
+    f->options.sampling.seed = 43;
+    qgc_session *s = start(f);
+    generate(f, s, got);
+    assert_memory_equal(got, expected, sizeof got);
+    qgc_session_drop(s);
+}
+
+static void a_reset_session_starts_over(void **state) {
+    fixture *f = *state;
+    int32_t first[STEPS], second[STEPS];
+    qgc_session *s = start(f);
+    generate(f, s, first);
+    MUST(f, qgc_session_reset(s, &f->diag));
+    assert_int_equal(qgc_session_position(s), 0);
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_step(s, second, &d), QGC_ERR_USAGE);
+    generate(f, s, second);
+    assert_memory_equal(first, second, sizeof first);
+    qgc_session_drop(s);
+}
+
+static void a_step_allocates_nothing(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    int32_t next;
+    const long made = qgc_device_n_allocations(f->dev);
+    const size_t bytes = qgc_arena_bytes(f->diag.arena);
+    MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), &next, &f->diag));
+    for (int i = 0; i < STEPS; i++)
+        MUST(f, qgc_session_step(s, &next, &f->diag));
+    assert_int_equal(qgc_device_n_allocations(f->dev), made);
+    assert_int_equal(qgc_arena_bytes(f->diag.arena), bytes);
+    qgc_session_drop(s);
+}
+
+static void a_streamed_decode_differs_in_nothing_from_step_to_step(void **state) {
+    fixture *f = *state;
+    f->options.mode = QGC_MODE_STREAM;
+    qgc_session *s = start(f);
+    int32_t next;
+    MUST(f, qgc_session_feed(s, prompt, 5, &next, &f->diag));
+    for (int i = 0; i < 3; i++) {
+        qgc_str_clear(&f->dev->log);
+        MUST(f, qgc_session_step(s, &next, &f->diag));
+        assert_string_equal(f->dev->log.text, LOG_DECODE);
+    }
+    qgc_session_drop(s);
+}
+
+static void gives_the_logits_of_the_last_token(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    int32_t next;
+    float logits[VOCAB];
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_logits(s, logits, &d), QGC_ERR_USAGE);
+    MUST(f, qgc_session_feed(s, prompt, 6, &next, &f->diag));
+    MUST(f, qgc_session_logits(s, logits, &f->diag));
+    for (int v = 0; v < VOCAB; v++) {
+        float sum = 0;
+        for (int k = 0; k < WIDTH; k++)
+            sum += value_at((size_t)prompt[5] * WIDTH + (size_t)k) * value_at((size_t)v * WIDTH + (size_t)k);
+        assert_true(sum == logits[v]);
+    }
+    qgc_session_drop(s);
+}
+
+static void refuses_what_has_no_room_and_stays_as_it_was(void **state) {
+    fixture *f = *state;
+    f->options.ctx = 8;
+    qgc_session *s = start(f);
+    int32_t next;
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_feed(s, prompt, 9, &next, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_test_printed(f->arena, &d),
+                        "qgc: error: no room for 9 tokens: 0 of 8 positions are taken\n"
+                        "  hint: Use a larger context (--ctx) or a shorter text.\n");
+    MUST(f, qgc_session_feed(s, prompt, 7, &next, &f->diag));
+    MUST(f, qgc_session_step(s, &next, &f->diag));
+    assert_int_equal(qgc_session_room(s), 0);
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_step(s, &next, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "no room for 1 token: 8 of 8 positions are taken");
+    assert_int_equal(qgc_session_position(s), 8);
+    qgc_session_drop(s);
+}
+
+static void refuses_tokens_outside_the_vocabulary(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    const int32_t above[] = {1, 2, VOCAB}, below[] = {-1};
+    int32_t next;
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_feed(s, above, 3, &next, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), "token 2 of the text is 16, outside the vocabulary of 16");
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_feed(s, below, 1, &next, &d), QGC_ERR_INPUT);
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_feed(s, above, 0, &next, &d), QGC_ERR_USAGE);
+    assert_int_equal(qgc_session_position(s), 0);
+    qgc_session_drop(s);
+}
+
+static const char *refused(fixture *f) {
+    if (!f->program)
+        load_toy(f);
+    qgc_diag d = qgc_diag_new(f->arena);
+    qgc_session *s;
+    assert_int_not_equal(qgc_session_new(&s, f->program, &f->options, &d), QGC_OK);
+    assert_null(s);
+    return qgc_test_printed(f->arena, &d);
+}
+
+static void refuses_a_context_that_the_model_cannot_have(void **state) {
+    fixture *f = *state;
+    f->options.ctx = 1001;
+    assert_string_equal(refused(f), "qgc: error: a context of 1001 positions, \"toy\" can have at most 1000\n"
+                                    "  hint: Use --ctx 1000 or less.\n"
+                                    "  while: starting a session\n");
+    f->options.ctx = 0;
+    assert_string_equal(refused(f), "qgc: error: a context of 0 positions, expected 1 or more\n"
+                                    "  while: starting a session\n");
+    f->plan->max_positions = 0;
+    f->options.ctx = (1 << 24) + 1;
+    assert_non_null(strstr(refused(f), "can have at most 16777216"));
+}
+
+static void refuses_chunks_where_cublas_is_missing(void **state) {
+    fixture *f = *state;
+    f->dev->no_cublas = true;
+    assert_string_equal(
+        refused(f),
+        "qgc: error: prefill in chunks needs cuBLAS: libcublas.so.13: cannot open shared object file\n"
+        "  hint: Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps), which need no "
+        "cuBLAS.\n"
+        "  while: starting a session\n");
+    f->options.prefill = QGC_PREFILL_STEPS;
+    qgc_session_drop(start(f));
+}
+
+static void a_session_without_memory_gives_everything_back(void **state) {
+    fixture *f = *state;
+    static const char *const owners[] = {"kv cache", "tables", "io", "scratch"};
+    load_toy(f);
+    for (size_t i = 0; i < COUNT(owners); i++) {
+        f->dev->full_for = owners[i];
+        assert_non_null(strstr(refused(f), "do not fit"));
+        assert_int_equal(fake_device_held(f->dev), 1); /* the weights */
+    }
+}
+
+static void a_launch_that_fails_names_its_node_and_ends_the_capture(void **state) {
+    fixture *f = *state;
+    f->dev->broken_kernel = "linear";
+    assert_string_equal(refused(f), "qgc: error: cuLaunchKernel failed\n"
+                                    "qgc: note: \"linear\" stands at toy.yaml:4:3\n"
+                                    "  while: launching linear\n"
+                                    "  while: starting a session\n");
+    assert_null(f->dev->recording);
+}
+
+static void refuses_samplings_that_make_no_sense(void **state) {
+    fixture *f = *state;
+    const qgc_sampling good = {.temperature = 0.7f, .top_k = 40, .top_p = 0.9f, .repeat_penalty = 1.1f};
+    static const struct {
+        size_t field;
+        float value;
+        const char *message;
+    } cases[] = {
+        {offsetof(qgc_sampling, temperature), -1, "sampling wants a temperature of 0 or more, got -1"},
+        {offsetof(qgc_sampling, temperature), NAN, "sampling wants a temperature of 0 or more, got nan"},
+        {offsetof(qgc_sampling, temperature), INFINITY, "sampling wants a temperature of 0 or more, got inf"},
+        {offsetof(qgc_sampling, top_p), 0, "sampling wants a top_p above 0 and at most 1, got 0"},
+        {offsetof(qgc_sampling, top_p), 1.5f, "sampling wants a top_p above 0 and at most 1, got 1.5"},
+        {offsetof(qgc_sampling, min_p), 2, "sampling wants a min_p from 0 to 1, got 2"},
+        {offsetof(qgc_sampling, min_p), NAN, "sampling wants a min_p from 0 to 1, got nan"},
+        {offsetof(qgc_sampling, repeat_penalty), 0, "sampling wants a repeat_penalty above 0, got 0"},
+    };
+    assert_int_equal(qgc_sampling_check(&good, &f->diag), QGC_OK);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        qgc_sampling s = good;
+        memcpy((char *)&s + cases[i].field, &cases[i].value, sizeof(float));
+        qgc_diag d = qgc_diag_new(f->arena);
+        assert_int_equal(qgc_sampling_check(&s, &d), QGC_ERR_USAGE);
+        assert_string_equal(qgc_diag_message(&d), cases[i].message);
+    }
+    qgc_sampling s = good;
+    s.top_k = -1;
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_sampling_check(&s, &d), QGC_ERR_USAGE);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(chooses_the_image_that_suits_the_device_best),
+        TEST(says_which_images_there_are_when_none_fits),
+        TEST(converts_weights_to_the_storage_of_the_plan),
+        TEST(refuses_values_that_the_storage_cannot_hold),
+        TEST(a_tied_weight_shares_memory_unless_the_file_has_its_own),
+        TEST(a_tied_weight_stored_in_another_way_has_memory_of_its_own),
+        TEST(reports_progress_up_to_the_last_byte),
+        TEST(a_program_without_memory_for_its_weights_gives_everything_back),
+        TEST(loads_each_kernel_from_the_chosen_image),
+        TEST(starts_with_tables_filled_and_the_decode_captured),
+        TEST(cuts_a_prompt_into_chunks_and_steps_by_replay_alone),
+        TEST(feeds_a_single_token_through_the_decode_step),
+        TEST(all_modes_give_the_same_tokens_far_beyond_the_ring),
+        TEST(sampling_reaches_the_device),
+        TEST(a_reset_session_starts_over),
+        TEST(a_step_allocates_nothing),
+        TEST(a_streamed_decode_differs_in_nothing_from_step_to_step),
+        TEST(gives_the_logits_of_the_last_token),
+        TEST(refuses_what_has_no_room_and_stays_as_it_was),
+        TEST(refuses_tokens_outside_the_vocabulary),
+        TEST(refuses_a_context_that_the_model_cannot_have),
+        TEST(refuses_chunks_where_cublas_is_missing),
+        TEST(a_session_without_memory_gives_everything_back),
+        TEST(a_launch_that_fails_names_its_node_and_ends_the_capture),
+        TEST(refuses_samplings_that_make_no_sense),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
