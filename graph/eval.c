@@ -9,7 +9,7 @@
  * laid out anew when the number of tokens changes and replaced by a larger one when it no longer fits:
  *
  *   keeping all results        | r0 | r1 | r2 | r3 | ...      any value can be read after the step
- *   keeping the outputs only   | r0, r3 | r1 | r2, r4 |       a result's place is free after its last reader
+ *   keeping the outputs only   | r0, r3 | r1 | r2, r4 |       a result's place is taken over after its last reader
  *
  * So no step asks for memory of its own but the scratch of a reference, which goes when the node is done. */
 struct qgc_eval {

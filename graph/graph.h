@@ -64,7 +64,8 @@ typedef struct {
     qgc_value **values; /* [count] */
 } qgc_state_decl;
 
-/* A hyperparameter: its value, and the keys under which weights files state it (first one found counts). */
+/* A hyperparameter: its value, NAN if the model file gives none, and the keys under which weights files
+ * state it (first one found counts). */
 typedef struct {
     const char *name;
     double value;

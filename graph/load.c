@@ -29,7 +29,7 @@ static qgc_status check_used(qgc_loader *ld) {
     return QGC_OK;
 }
 
-static qgc_status build(qgc_loader *ld) {
+static qgc_status declare(qgc_loader *ld) {
     QGC_TRY(word(ld, "name", &ld->g->name));
     QGC_TRY(word(ld, "arch", &ld->g->arch));
     ld->g->at = ld->doc->at;
@@ -37,7 +37,11 @@ static qgc_status build(qgc_loader *ld) {
     QGC_TRY(qgc_load_scan(ld));
     QGC_TRY(qgc_load_inputs(ld));
     QGC_TRY(qgc_load_weights(ld));
-    QGC_TRY(qgc_load_states(ld));
+    return qgc_load_states(ld);
+}
+
+static qgc_status build(qgc_loader *ld) {
+    QGC_TRY(declare(ld));
     QGC_TRY(qgc_load_nodes(ld));
     QGC_TRY(qgc_load_outputs(ld));
     QGC_TRY(check_used(ld));

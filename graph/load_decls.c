@@ -225,7 +225,7 @@ qgc_status qgc_load_inputs(qgc_loader *ld) {
     QGC_TRY(qgc_load_required(ld, ld->doc, "model file", "inputs", &section));
     QGC_TRY(qgc_load_check_keys(ld, section, "inputs", names, COUNT(names)));
     qgc_graph *g = ld->g;
-    g->inputs = qgc_arena_array(ld->arena, section->n, sizeof *g->inputs);
+    g->inputs = qgc_arena_array(ld->arena, section->n, sizeof(qgc_value *));
     for (size_t i = 0; i < section->n; i++) {
         const qgc_yaml *key = section->keys[i];
         qgc_shape shape, wanted = {.rank = 1};
@@ -297,7 +297,7 @@ static qgc_status read_count(qgc_loader *ld, const qgc_yaml *entry, tensors *t) 
 
 static qgc_status read_dtype(qgc_loader *ld, const qgc_yaml *node, const tensors *t, qgc_dtype *out) {
     QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "dtype"));
-    const char *words[QGC_N_DTYPES];
+    const char *words[QGC_N_DTYPES] = {0};
     size_t n = 0;
     for (int i = 0; i < QGC_N_DTYPES; i++)
         if (t->kind == QGC_WEIGHT ? i != QGC_I32 : !qgc_dtype_is_quantised((qgc_dtype)i))
@@ -327,7 +327,7 @@ static qgc_status make_values(qgc_loader *ld, tensors *t) {
     qgc_dtype dtype = t->otherwise;
     if (t->dtype && !list)
         QGC_TRY(read_dtype(ld, t->dtype, t, &dtype));
-    t->values = qgc_arena_array(ld->arena, (size_t)t->count, sizeof *t->values);
+    t->values = qgc_arena_array(ld->arena, (size_t)t->count, sizeof(qgc_value *));
     for (int i = 0; i < t->count; i++) {
         if (list)
             QGC_TRY(read_dtype(ld, list->items[i], t, &dtype));

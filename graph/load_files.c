@@ -178,7 +178,7 @@ static qgc_status check_path(qgc_loader *ld, const qgc_yaml *node) {
     return QGC_OK;
 }
 
-static qgc_status read_document(qgc_loader *ld, const char *path, const qgc_yaml *said_by, const link *from,
+static qgc_status read_document(qgc_loader *ld, const char *path, qgc_loc said_at, const link *from,
                                 qgc_yaml **out);
 
 static qgc_status extend(qgc_loader *ld, const char *path, const qgc_yaml *extends, const link *from,
@@ -192,23 +192,23 @@ static qgc_status extend(qgc_loader *ld, const char *path, const qgc_yaml *exten
         base_path = qgc_arena_printf(ld->arena, "%s/%s", qgc_path_folder(ld->arena, path), extends->text);
     qgc_frame frame = {ld->d->top, "reading the extended file", extends->text, extends->at};
     ld->d->top = &frame;
-    qgc_status s = read_document(ld, base_path, extends, from, base);
+    qgc_status s = read_document(ld, base_path, extends->at, from, base);
     ld->d->top = frame.up;
     return s;
 }
 
-/* The merged document of a file; `said_by` is the extends that leads here, NULL for the first. */
-static qgc_status read_document(qgc_loader *ld, const char *path, const qgc_yaml *said_by, const link *from,
+/* The merged document of a file; `said_at` is where a file says that it extends this one. */
+static qgc_status read_document(qgc_loader *ld, const char *path, qgc_loc said_at, const link *from,
                                 qgc_yaml **out) {
     link here = {.from = from, .depth = from ? from->depth + 1 : 0};
     if (stat(path, &here.file) == 0)
         for (const link *l = from; l; l = l->from)
             if (l->file.st_dev == here.file.st_dev && l->file.st_ino == here.file.st_ino)
-                return qgc_fail(ld->d, QGC_ERR_INPUT, said_by->at, "file \"%s\" extends itself", path);
+                return qgc_fail(ld->d, QGC_ERR_INPUT, said_at, "file \"%s\" extends itself", path);
     if (here.depth > QGC_LOAD_MAX_EXTENDS)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, said_by->at, "more than %d files extend one another",
+        return qgc_fail(ld->d, QGC_ERR_INPUT, said_at, "more than %d files extend one another",
                         QGC_LOAD_MAX_EXTENDS);
-    qgc_yaml *doc, *base = NULL;
+    qgc_yaml *doc = NULL, *base = NULL;
     QGC_TRY(qgc_yaml_read(&doc, path, ld->arena, ld->d));
     QGC_TRY(check_document(ld, doc));
     const qgc_yaml *extends = qgc_yaml_get(doc, "extends");
@@ -218,14 +218,14 @@ static qgc_status read_document(qgc_loader *ld, const char *path, const qgc_yaml
 }
 
 qgc_status qgc_load_file_document(qgc_loader *ld, const char *path) {
-    qgc_yaml *doc;
-    QGC_TRY(read_document(ld, path, NULL, NULL, &doc));
+    qgc_yaml *doc = NULL;
+    QGC_TRY(read_document(ld, path, QGC_NO_LOC, NULL, &doc));
     ld->doc = doc;
     return QGC_OK;
 }
 
 qgc_status qgc_load_text_document(qgc_loader *ld, const qgc_source *source) {
-    qgc_yaml *doc;
+    qgc_yaml *doc = NULL;
     QGC_TRY(qgc_yaml_parse(&doc, source, ld->arena, ld->d));
     QGC_TRY(check_document(ld, doc));
     const qgc_yaml *extends = qgc_yaml_get(doc, "extends");

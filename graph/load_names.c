@@ -4,6 +4,7 @@
 
 #include "graph/load.h"
 #include "graph/load_parts.h"
+#include "graph/ops.h"
 
 /* All names of a file share one space: inputs, weights, states and the results of ops. A name made inside
  * of a repeat is made once in each turn. It is read bare within its turn, and from elsewhere as "q[3]", or
@@ -50,22 +51,12 @@ bool qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, 
     return qgc_map_put_bytes(&ld->turns, key.bytes, key.n, v);
 }
 
-static const char *kind_name(qgc_value_kind kind) {
-    switch (kind) {
-    case QGC_INPUT:
-        return "input";
-    case QGC_WEIGHT:
-        return "weight";
-    case QGC_STATE:
-        return "state";
-    case QGC_RESULT:
-        break;
-    }
-    return "value";
+static const char *word_of(const qgc_symbol *symbol) {
+    return qgc_value_word(&(qgc_value){.kind = symbol->kind});
 }
 
 static void note_origin(qgc_loader *ld, const qgc_symbol *symbol) {
-    qgc_note(ld->d, symbol->at, "%s \"%s\" is %s here", kind_name(symbol->kind), symbol->name,
+    qgc_note(ld->d, symbol->at, "%s \"%s\" is %s here", word_of(symbol), symbol->name,
              symbol->kind == QGC_RESULT ? "made" : "declared");
 }
 
@@ -150,8 +141,8 @@ static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol
 }
 
 static qgc_status no_such_turn(qgc_loader *ld, const qgc_yaml *node, const qgc_symbol *symbol, long turn) {
-    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has no turn %ld here",
-                            kind_name(symbol->kind), symbol->name, turn);
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has no turn %ld here", word_of(symbol),
+                            symbol->name, turn);
     note_origin(ld, symbol);
     return s;
 }
@@ -189,8 +180,8 @@ static qgc_status resolve_turn(qgc_loader *ld, const qgc_yaml *node, const refer
 
 static qgc_status not_outside(qgc_loader *ld, const qgc_yaml *node, const qgc_symbol *symbol) {
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
-                            "%s \"%s\" is there once for each turn and cannot be used here",
-                            kind_name(symbol->kind), symbol->name);
+                            "%s \"%s\" is there once for each turn and cannot be used here", word_of(symbol),
+                            symbol->name);
     note_origin(ld, symbol);
     qgc_hint(ld->d,
              symbol->kind == QGC_RESULT

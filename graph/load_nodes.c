@@ -95,6 +95,15 @@ static qgc_status read_names(qgc_loader *ld, const qgc_yaml *node, const char *w
     return QGC_OK;
 }
 
+static qgc_status read_inputs(qgc_loader *ld, const qgc_yaml *node, op_text *o) {
+    const qgc_op_info *info = &qgc_ops[o->op];
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_LIST, "in"));
+    if (node->n < (size_t)info->min_inputs || node->n > (size_t)info->max_inputs)
+        return wrong_arity(ld, node, info);
+    o->n_in = (int)node->n;
+    return read_names(ld, node, "input", o->in);
+}
+
 static qgc_status read_outputs(qgc_loader *ld, const qgc_yaml *node, op_text *o) {
     const qgc_op_info *info = &qgc_ops[o->op];
     size_t n = node->kind == QGC_YAML_LIST ? node->n : 1;
@@ -123,15 +132,10 @@ static qgc_status read_op(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
     if (o->op == QGC_N_OPS)
         return unknown_op(ld, name);
     QGC_TRY(read_attrs(ld, map, o));
-    const qgc_op_info *info = &qgc_ops[o->op];
-    const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", info->name);
+    const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", name->text);
     QGC_TRY(qgc_load_required(ld, map, what, "in", &in));
     QGC_TRY(qgc_load_required(ld, map, what, "out", &out));
-    QGC_TRY(qgc_load_expect(ld, in, QGC_YAML_LIST, "in"));
-    if (in->n < (size_t)info->min_inputs || in->n > (size_t)info->max_inputs)
-        return wrong_arity(ld, in, info);
-    QGC_TRY(read_names(ld, in, "input", o->in));
-    o->n_in = (int)in->n;
+    QGC_TRY(read_inputs(ld, in, o));
     return read_outputs(ld, out, o);
 }
 
@@ -167,28 +171,33 @@ static qgc_status read_carry(qgc_loader *ld, const qgc_yaml *node, repeat_text *
     return QGC_OK;
 }
 
+/* `{index: l, from: 4, count: 20, carry: x}` */
+static qgc_status read_head(qgc_loader *ld, const qgc_yaml *head, repeat_text *r) {
+    static const char *const keys[] = {"index", "from", "count", "carry"};
+    const qgc_yaml *index, *from = qgc_yaml_get(head, "from");
+    QGC_TRY(qgc_load_check_keys(ld, head, "a repeat", keys, 4));
+    QGC_TRY(qgc_load_required(ld, head, "repeat", "index", &index));
+    QGC_TRY(qgc_load_required(ld, head, "repeat", "count", &r->count_text));
+    QGC_TRY(qgc_load_check_name(ld, index, "index"));
+    r->index = index->text;
+    QGC_TRY(qgc_load_whole(ld, r->count_text, (qgc_expr_range){"count", 1, QGC_LOAD_MAX_NODES}, &r->count));
+    if (from)
+        QGC_TRY(qgc_load_whole(ld, from, (qgc_expr_range){"from", 0, QGC_LOAD_MAX_NODES}, &r->from));
+    return read_carry(ld, qgc_yaml_get(head, "carry"), r);
+}
+
 static qgc_status read_repeat(qgc_loader *ld, const qgc_yaml *item, repeat_text *r) {
-    static const char *const keys[] = {"index", "from", "count", "carry"}, *const outer[] = {"repeat",
-                                                                                             "body"};
-    const qgc_yaml *head, *index;
+    static const char *const keys[] = {"repeat", "body"};
+    const qgc_yaml *head;
     *r = (repeat_text){.at = item->at};
-    QGC_TRY(qgc_load_check_keys(ld, item, "a repeat", outer, 2));
+    QGC_TRY(qgc_load_check_keys(ld, item, "a repeat", keys, 2));
     QGC_TRY(qgc_load_required(ld, item, "repeat", "repeat", &head));
     QGC_TRY(qgc_load_required(ld, item, "repeat", "body", &r->body));
     QGC_TRY(qgc_load_expect(ld, head, QGC_YAML_MAP, "repeat"));
     QGC_TRY(qgc_load_expect(ld, r->body, QGC_YAML_LIST, "body"));
-    QGC_TRY(qgc_load_check_keys(ld, head, "a repeat", keys, 4));
-    QGC_TRY(qgc_load_required(ld, head, "repeat", "index", &index));
-    QGC_TRY(qgc_load_check_name(ld, index, "index"));
-    r->index = index->text;
-    QGC_TRY(qgc_load_required(ld, head, "repeat", "count", &r->count_text));
-    QGC_TRY(qgc_load_whole(ld, r->count_text, (qgc_expr_range){"count", 1, QGC_LOAD_MAX_NODES}, &r->count));
-    const qgc_yaml *from = qgc_yaml_get(head, "from");
-    if (from)
-        QGC_TRY(qgc_load_whole(ld, from, (qgc_expr_range){"from", 0, QGC_LOAD_MAX_NODES}, &r->from));
     if (r->body->n == 0)
         return qgc_fail(ld->d, QGC_ERR_INPUT, r->body->at, "body of the repeat is empty");
-    return read_carry(ld, qgc_yaml_get(head, "carry"), r);
+    return read_head(ld, head, r);
 }
 
 static bool is_repeat(const qgc_yaml *item) {
@@ -283,7 +292,7 @@ static qgc_value *newer_of(const qgc_loader *ld, const qgc_value *v) {
 
 static void set_newer(qgc_loader *ld, const qgc_value *v, qgc_value *newer) {
     while (ld->n_newer <= (size_t)v->id) {
-        ld->newer = qgc_arena_grow(ld->arena, ld->newer, ld->n_newer, sizeof *ld->newer);
+        ld->newer = qgc_arena_grow(ld->arena, ld->newer, ld->n_newer, sizeof(qgc_value *));
         ld->newer[ld->n_newer++] = NULL;
     }
     ld->newer[v->id] = newer;
@@ -398,7 +407,7 @@ qgc_status qgc_load_outputs(qgc_loader *ld) {
     QGC_TRY(qgc_load_expect(ld, list, QGC_YAML_LIST, "outputs"));
     if (list->n == 0)
         return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "list of outputs is empty");
-    g->outputs = qgc_arena_array(ld->arena, list->n, sizeof *g->outputs);
+    g->outputs = qgc_arena_array(ld->arena, list->n, sizeof(qgc_value *));
     for (size_t i = 0; i < list->n; i++) {
         const qgc_yaml *item = list->items[i];
         qgc_value *v;

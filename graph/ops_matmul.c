@@ -67,7 +67,7 @@ typedef struct {
 } linear;
 
 /* y[0..4) += rows of w [4, stride] times x, over n columns. */
-static inline void dot_1x4(const float *w, int64_t stride, const float *x, int64_t n, float *y) {
+QGC_INLINE void dot_1x4(const float *w, int64_t stride, const float *x, int64_t n, float *y) {
     const float *w0 = w, *w1 = w + stride, *w2 = w + 2 * stride, *w3 = w + 3 * stride;
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
@@ -84,8 +84,8 @@ static inline void dot_1x4(const float *w, int64_t stride, const float *x, int64
 }
 
 /* The same for two tokens, whose results stand y_stride apart: each weight is loaded once for both. */
-static inline void dot_2x4(const float *w, int64_t stride, const float *x, int64_t x_stride, int64_t n,
-                           float *y, int64_t y_stride) {
+QGC_INLINE void dot_2x4(const float *w, int64_t stride, const float *x, int64_t x_stride, int64_t n, float *y,
+                        int64_t y_stride) {
     const float *w0 = w, *w1 = w + stride, *w2 = w + 2 * stride, *w3 = w + 3 * stride;
     const float *xa = x, *xb = x + x_stride;
     float a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
@@ -111,7 +111,7 @@ static inline void dot_2x4(const float *w, int64_t stride, const float *x, int64
     y[3] += b3;
 }
 
-static inline float bf16_at(const char *row, int64_t i) {
+QGC_INLINE float bf16_at(const char *row, int64_t i) {
     uint16_t h;
     memcpy(&h, row + 2 * i, sizeof h);
     return qgc_bf16_to_f32(h);
@@ -136,7 +136,7 @@ static void dot_1x4_bf16(const char *w, size_t row_bytes, const float *x, int64_
     y[3] += s3;
 }
 
-static inline float dot_1x1(const float *w, const float *x, int64_t n) {
+QGC_INLINE float dot_1x1(const float *w, const float *x, int64_t n) {
     float s = 0;
 #pragma omp simd reduction(+ : s)
     for (int64_t i = 0; i < n; i++)

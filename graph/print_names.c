@@ -83,7 +83,7 @@ static void name_single(printer *p, const qgc_value *v, qgc_map *singles) {
     if (c->repeat >= 0 || c->name)
         return;
     c->name = take(p, c->base);
-    const qgc_value **cell = qgc_arena_alloc(p->scratch, sizeof *cell);
+    const qgc_value **cell = qgc_arena_alloc(p->scratch, sizeof(qgc_value *));
     *cell = v;
     qgc_map_put(singles, c->name, cell);
 }
@@ -200,14 +200,14 @@ const qgc_value *qgc_print_now(const printer *p, const char *name) {
 void qgc_print_set_now(printer *p, const char *name, const qgc_value *v) {
     const qgc_value **cell = qgc_map_get(&p->now, name);
     if (!cell) {
-        cell = qgc_arena_alloc(p->scratch, sizeof *cell);
+        cell = qgc_arena_alloc(p->scratch, sizeof(qgc_value *));
         qgc_map_put(&p->now, name, cell);
     }
     *cell = v;
 }
 
 void qgc_print_made(printer *p, const qgc_value *v) {
-    qgc_value **cell = qgc_arena_alloc(p->scratch, sizeof *cell);
+    qgc_value **cell = qgc_arena_alloc(p->scratch, sizeof(qgc_value *));
     *cell = v->maker->out[v->out];
     qgc_map_put(&p->made, turn_key(p, qgc_print_name(p, v), v->repeat, v->layer), cell);
 }

@@ -8,7 +8,7 @@ static bool same_place(const print_group *group, const qgc_node *n) {
 
 void qgc_print_groups(printer *p) {
     const qgc_graph *g = p->g;
-    const qgc_node **nodes = qgc_arena_array(p->scratch, g->n_nodes, sizeof *nodes);
+    const qgc_node **nodes = qgc_arena_array(p->scratch, g->n_nodes, sizeof(qgc_node *));
     p->groups = qgc_arena_array(p->scratch, g->n_nodes, sizeof *p->groups);
     p->group_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->group_of);
     p->index_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->index_of);
@@ -47,6 +47,14 @@ static bool same_origin(print_origin a, print_origin b) {
     return a.kind == b.kind && a.node == b.node && a.out == b.out && a.value == b.value && a.decl == b.decl;
 }
 
+/* To the last bit: -0 is not 0, which would be printed another way. */
+static bool same_number(double a, double b) {
+    uint64_t a_bits, b_bits;
+    memcpy(&a_bits, &a, sizeof a_bits);
+    memcpy(&b_bits, &b, sizeof b_bits);
+    return a_bits == b_bits;
+}
+
 /* Op, attributes, arity and names of results; inputs are another matter. */
 static bool same_op(const printer *p, const qgc_node *a, const qgc_node *b) {
     if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out)
@@ -56,8 +64,7 @@ static bool same_op(const printer *p, const qgc_node *a, const qgc_node *b) {
             return false;
     const qgc_attr_spec *attrs = qgc_ops[a->op].attrs;
     for (int i = 0; attrs[i].name; i++)
-        if (attrs[i].choices[0] ? a->attr[i].choice != b->attr[i].choice
-                                : memcmp(&a->attr[i].number, &b->attr[i].number, sizeof(double)) != 0)
+        if (a->attr[i].choice != b->attr[i].choice || !same_number(a->attr[i].number, b->attr[i].number))
             return false;
     return true;
 }

@@ -7,10 +7,11 @@
  *
  * The k-th largest logit and the smallest w of the top-p set are found digit by digit, by histograms (radix
  * selection): where does the count, or the mass, counted from the top reach the goal? Among equals at the border the
- * lowest ids are kept.
+ * lowest ids are kept. Before that, one histogram by distance from the largest logit says how far down the tokens
+ * that matter can be, and these few are listed; only where they are too many is the whole row gone through each time.
  *
- * Grid: x = rows, one block each. Greedy reads the logits once, a setting that cuts the tail five to seven times
- * more; from L2 that is bound by one SM's load rate. */
+ * Grid: x = rows, one block each. Greedy reads the logits once, other settings three or four times; from L2 that is
+ * bound by one SM's rate of instructions. */
 #include "common.cuh"
 
 #ifndef VOCAB
@@ -38,11 +39,16 @@ struct kept {
     u64 floor; /* of min-p */
 };
 
+/* The tokens under consideration, in the order of their ids: all, or those of a list. */
 struct row {
     const float *logits;
     const i32 *seen;
     float penalty, largest, temperature;
+    const i32 *ids; /* null: item i is token i */
+    i32 n;
 };
+
+__device__ __forceinline__ i32 id_at(const row &r, i32 i) { return r.ids ? r.ids[i] : i; }
 
 __device__ __forceinline__ float logit_at(const row &r, i32 id) {
     float l = r.logits[id];
@@ -108,12 +114,15 @@ template <int BY> __device__ void select_top(const row &r, const kept &k, u64 go
         for (int i = threadIdx.x; i < BINS; i += THREADS)
             bins[i] = 0;
         __syncthreads();
-        for (i32 id = threadIdx.x; id < VOCAB; id += THREADS) {
+        for (i32 i = threadIdx.x; i < r.n; i += THREADS) {
+            i32 id = id_at(r, i);
             float l = logit_at(r, id);
             u32 key = ordered(l);
             u64 weight = weight_of(r, l), value = BY == BY_COUNT ? key : weight;
-            if (passes(k, key, weight, id) && value >> (shift + BITS) == prefix)
-                atomicAdd(&bins[value >> shift & (BINS - 1)], BY == BY_COUNT ? 1 : weight);
+            u32 bin = value >> shift & (BINS - 1);
+            /* the lowest bin is what remains, nobody asks for its sum; most small weights fall into it */
+            if (bin > 0 && passes(k, key, weight, id) && value >> (shift + BITS) == prefix)
+                atomicAdd(&bins[bin], BY == BY_COUNT ? 1 : weight);
         }
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -136,10 +145,11 @@ template <int BY> __device__ void select_top(const row &r, const kept &k, u64 go
     __shared__ i32 last;
     if (threadIdx.x == 0)
         last = VOCAB - 1;
-    for (i32 first = 0; first < VOCAB; first += THREADS) {
-        i32 id = first + threadIdx.x;
+    for (i32 first = 0; first < r.n; first += THREADS) {
+        i32 i = first + threadIdx.x, id = 0;
         bool on_border = false;
-        if (id < VOCAB) {
+        if (i < r.n) {
+            id = id_at(r, i);
             float l = logit_at(r, id);
             u32 key = ordered(l);
             u64 weight = weight_of(r, l);
@@ -173,10 +183,20 @@ __device__ u64 philox(u64 seed, u32 position) {
     return (u64)c[1] << 32 | c[0];
 }
 
-/* Sum of the weights kept by this thread's share of the ids, [first, last). */
-__device__ u64 share_mass(const row &r, const kept &k, i32 first, i32 last) {
+/* This thread's share of the items, [first, last): shares follow one another in the order of the threads. */
+__device__ __forceinline__ void share_of(i32 n, i32 *first, i32 *last) {
+    i32 share = (n + THREADS - 1) / THREADS;
+    *first = min((i32)threadIdx.x * share, n);
+    *last = min(*first + share, n);
+}
+
+/* Sum of the weights kept of this thread's share. */
+__device__ u64 share_mass(const row &r, const kept &k) {
+    i32 first, last;
+    share_of(r.n, &first, &last);
     u64 mass = 0;
-    for (i32 id = first; id < last; id++) {
+    for (i32 i = first; i < last; i++) {
+        i32 id = id_at(r, i);
         float l = logit_at(r, id);
         u64 weight = weight_of(r, l);
         if (passes(k, ordered(l), weight, id))
@@ -185,11 +205,78 @@ __device__ u64 share_mass(const row &r, const kept &k, i32 first, i32 last) {
     return mass;
 }
 
+/* Distances from the largest logit, in units of the temperature, are sorted into bins of 1 / PER_UNIT. */
+enum { BINS_OF_DISTANCE = 1024, PER_UNIT = 16, LIST = 4096 };
+
+__device__ __forceinline__ i32 bin_of(const row &r, float l) {
+    float distance = (r.largest - l) / r.temperature * PER_UNIT;
+    return distance < BINS_OF_DISTANCE ? (i32)distance : BINS_OF_DISTANCE; /* NaN and infinity: the last, too */
+}
+
+/* The lowest bin down to which all tokens are that top-k keeps, or, without top-k, top-p: `goal` is what their
+ * weights have to add up to. A bin's weights are not known, but they are at least as large as at its far end. */
+__device__ i32 farthest_bin(const u32 *bins, i32 top_k, u64 goal) {
+    u64 reached = 0;
+    for (int bin = 0; bin < BINS_OF_DISTANCE; bin++) {
+        u64 least = (u64)(expf(-(bin + 1.01f) / PER_UNIT) * 1099511000000.0f);
+        reached += bins[bin] * (top_k > 0 ? 1 : least);
+        if (reached >= (top_k > 0 ? (u64)top_k : goal))
+            return bin;
+    }
+    return BINS_OF_DISTANCE;
+}
+
+/* ceil(mass * top_p) in whole numbers, top_p as a multiple of 2^-32; mass < 2^62, so in two halves. At least 1. */
+__device__ u64 top_p_goal(u64 mass, float top_p) {
+    u64 part = (u64)((double)top_p * 4294967296.0), low = (mass & 0xFFFFFFFFu) * part;
+    return max((mass >> 32) * part + (low >> 32) + ((low & 0xFFFFFFFFu) != 0), 1ull);
+}
+
+/* Lists the tokens that can be kept by top-k or top-p, if they are at most LIST. *mass: the weights of all. */
+__device__ void list_candidates(row *r, const sampling &s, i32 *list, u64 *mass) {
+    __shared__ u32 bins[BINS_OF_DISTANCE + 1];
+    __shared__ i32 farthest;
+    for (int i = threadIdx.x; i <= BINS_OF_DISTANCE; i += THREADS)
+        bins[i] = 0;
+    __syncthreads();
+    u64 sum = 0;
+    for (i32 id = threadIdx.x; id < VOCAB; id += THREADS) {
+        float l = logit_at(*r, id);
+        sum += weight_of(*r, l);
+        i32 bin = bin_of(*r, l);
+        if (bin < BINS_OF_DISTANCE)
+            atomicAdd(&bins[bin], 1u);
+    }
+    scan(sum, mass); /* its barriers publish the bins */
+    if (threadIdx.x == 0)
+        farthest = farthest_bin(bins, s.top_k < VOCAB ? s.top_k : 0, top_p_goal(*mass, s.top_p));
+    __syncthreads();
+    i32 border = farthest;
+    if (border == BINS_OF_DISTANCE)
+        return;
+
+    i32 first, last, n = 0;
+    share_of(VOCAB, &first, &last);
+    for (i32 id = first; id < last; id++)
+        n += bin_of(*r, logit_at(*r, id)) <= border;
+    u64 total;
+    i32 at = (i32)scan(n, &total);
+    if (total > LIST)
+        return;
+    for (i32 id = first; id < last; id++)
+        if (bin_of(*r, logit_at(*r, id)) <= border)
+            list[at++] = id;
+    __syncthreads();
+    r->ids = list;
+    r->n = (i32)total;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS)
     sample(const float *logits, const i32 *rows, const i32 *positions, const i32 *seen, const sampling *settings,
            i32 *next) {
+    __shared__ i32 list[LIST];
     const sampling s = *settings;
-    row r = {logits + (size_t)blockIdx.x * VOCAB, seen, s.repeat_penalty, 0.0f, s.temperature};
+    row r = {logits + (size_t)blockIdx.x * VOCAB, seen, s.repeat_penalty, 0.0f, s.temperature, nullptr, VOCAB};
 
     /* The largest logit: key in the high half, lower ids ahead in the low half. */
     u64 best = 0;
@@ -215,33 +302,32 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 
     kept k = {0, VOCAB, 0, VOCAB, 0};
-    if (s.top_k > 0 && s.top_k < VOCAB) {
-        u64 border;
-        i32 id;
+    bool by_k = s.top_k > 0 && s.top_k < VOCAB;
+    u64 mass, border;
+    i32 id;
+    if (by_k || s.top_p < 1.0f)
+        list_candidates(&r, s, list, &mass);
+    if (by_k) {
         select_top<BY_COUNT>(r, k, s.top_k, &border, &id);
         k.logit = (u32)border;
         k.logit_id = id;
+        scan(share_mass(r, k), &mass);
     }
-    i32 share = (VOCAB + THREADS - 1) / THREADS;
-    i32 first = min((i32)threadIdx.x * share, VOCAB), last = min(first + share, VOCAB);
     if (s.top_p < 1.0f) {
-        u64 mass, border;
-        i32 id;
-        scan(share_mass(r, k, first, last), &mass);
-        /* ceil(mass * top_p) in whole numbers, top_p as a multiple of 2^-32; mass < 2^62, so in two halves */
-        u64 part = (u64)((double)s.top_p * 4294967296.0), low = (mass & 0xFFFFFFFFu) * part;
-        u64 goal = (mass >> 32) * part + (low >> 32) + ((low & 0xFFFFFFFFu) != 0);
-        select_top<BY_MASS>(r, k, max(goal, 1ull), &border, &id);
+        select_top<BY_MASS>(r, k, top_p_goal(mass, s.top_p), &border, &id);
         k.weight = border;
         k.weight_id = id;
     }
     k.floor = (u64)ceil(fmin((double)s.min_p, 1.0) * 1099511627776.0);
 
-    u64 mass, before = scan(share_mass(r, k, first, last), &mass);
+    u64 before = scan(share_mass(r, k), &mass);
     u64 point = __umul64hi(philox(s.seed, (u32)positions[rows[blockIdx.x]]), mass);
     if (point < before)
         return;
-    for (i32 id = first; id < last; id++) {
+    i32 first, last;
+    share_of(r.n, &first, &last);
+    for (i32 i = first; i < last; i++) {
+        id = id_at(r, i);
         float l = logit_at(r, id);
         u64 weight = weight_of(r, l);
         if (!passes(k, ordered(l), weight, id))

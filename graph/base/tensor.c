@@ -16,7 +16,7 @@
 /* Compiled twice, for AVX2 and for any x86-64; the loader picks. clang 14 has no such attribute for C, and it
  * needs the indirect functions of glibc. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-#define CLONES __attribute__((target_clones("arch=haswell", "default")))
+#define CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
 #define CLONES
 #endif

@@ -4,7 +4,7 @@
 #include "graph/base/str.h"
 #include "graph/expr.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
+#include "tests/support/printed.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -42,7 +42,7 @@ static void check_bad(qgc_arena *a, const char *text, const char *expected) {
     qgc_diag d = qgc_diag_new(a);
     double x;
     assert_int_equal(qgc_expr_eval(&x, text, (qgc_loc){&source, 1, 1}, &names, &d), QGC_ERR_INPUT);
-    assert_string_equal(diag_text(&d, a), expected);
+    assert_string_equal(qgc_test_printed(a, &d), expected);
 }
 
 static void computes_as_on_paper(void **state) {

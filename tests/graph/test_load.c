@@ -8,7 +8,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
+#include "tests/support/printed.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -24,7 +24,7 @@ static qgc_graph *load_good(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
     qgc_graph *g;
     if (qgc_graph_load(&g, path, a, &d) != QGC_OK)
-        fail_msg("%s", diag_text(&d, a));
+        fail_msg("%s", qgc_test_printed(a, &d));
     return g;
 }
 
@@ -154,12 +154,13 @@ static void check_golden(const char *name) {
     qgc_status s = qgc_graph_load(&g, qgc_arena_printf(a, "tests/golden/errors/%s.yaml", name), a, &d);
     if (s != QGC_ERR_INPUT || g)
         fail_msg("%s.yaml is not refused", name);
-    const char *text = diag_text(&d, a), *path = qgc_arena_printf(a, "tests/golden/errors/%s.txt", name);
+    const char *text = qgc_test_printed(a, &d),
+               *path = qgc_arena_printf(a, "tests/golden/errors/%s.txt", name);
     if (update)
         assert_int_equal(qgc_file_write(path, text, strlen(text), &file_diag), QGC_OK);
     qgc_source golden;
     if (qgc_file_read(&golden, path, 1 << 20, "golden text", &file_diag) != QGC_OK)
-        fail_msg("%s", diag_text(&file_diag, a));
+        fail_msg("%s", qgc_test_printed(a, &file_diag));
     if (strcmp(golden.text, text) != 0)
         fail_msg("%s.yaml gives\n%s\nexpected\n%s", name, text, golden.text);
     qgc_arena_drop(a);
@@ -178,7 +179,7 @@ static void check_bad_text(qgc_arena *a, const char *text, size_t bytes, const c
     qgc_graph *g;
     assert_int_equal(qgc_graph_load_text(&g, "bad.yaml", text, bytes, a, &d), QGC_ERR_INPUT);
     assert_null(g);
-    assert_string_equal(diag_text(&d, a), expected);
+    assert_string_equal(qgc_test_printed(a, &d), expected);
 }
 
 static void refuses_files_that_are_no_text(void **state) {
@@ -270,7 +271,7 @@ static void loads_the_example_of_the_documentation(void **state) {
     assert_non_null(end);
     qgc_graph *g;
     if (qgc_graph_load_text(&g, "docs/format.md", start, (size_t)(end - start), *state, &d) != QGC_OK)
-        fail_msg("%s", diag_text(&d, *state));
+        fail_msg("%s", qgc_test_printed(*state, &d));
     assert_string_equal(g->name, "bigram");
 }
 

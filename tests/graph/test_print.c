@@ -3,7 +3,8 @@
 #include "graph/load.h"
 #include "graph/print.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
+#include "tests/support/printed.h"
+#include "tests/support/random.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -19,7 +20,7 @@ static qgc_graph *load_text(qgc_arena *a, const char *text) {
     qgc_diag d = qgc_diag_new(a);
     qgc_graph *g;
     if (qgc_graph_load_text(&g, "text", text, strlen(text), a, &d) != QGC_OK)
-        fail_msg("%s\nin:\n%s", diag_text(&d, a), text);
+        fail_msg("%s\nin:\n%s", qgc_test_printed(a, &d), text);
     return g;
 }
 
@@ -27,7 +28,7 @@ static qgc_graph *load_file(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
     qgc_graph *g;
     if (qgc_graph_load(&g, path, a, &d) != QGC_OK)
-        fail_msg("%s", diag_text(&d, a));
+        fail_msg("%s", qgc_test_printed(a, &d));
     return g;
 }
 
@@ -187,22 +188,24 @@ static void keeps_a_carried_value_that_starts_under_another_name(void **state) {
     assert_non_null(strstr(text, "  - repeat: {index: l, count: 6, carry: {y: start}}\n"));
 }
 
+#define TWO_REPEATS                                                                               \
+    "qgc: 1\nname: two\narch: none\n"                                                             \
+    "weights:\n  embed: {shape: [16, 8]}\n  a: {per: l, shape: [8]}\n  b: {per: m, shape: [8]}\n" \
+    "inputs: {tokens: [T]}\ngraph:\n"                                                             \
+    "  - {op: embedding, in: [tokens, embed], out: x}\n"                                          \
+    "  - repeat: {index: l, count: 3, carry: x}\n    body:\n"                                     \
+    "      - {op: rms_norm, in: [x, a], eps: 1, out: h}\n"                                        \
+    "      - {op: add, in: [x, h], out: x}\n"                                                     \
+    "  - repeat: {index: m, count: 2, carry: x}\n    body:\n"                                     \
+    "      - {op: rms_norm, in: [x, b], eps: 1, out: h}\n"                                        \
+    "      - {op: mul, in: [x, h], out: x}\n"                                                     \
+    "  - {op: add, in: [x, \"h[l=1]\"], out: y}\n"                                                \
+    "  - {op: add, in: [y, \"h[m=1]\"], out: z}\n"                                                \
+    "  - {op: add, in: [z, \"x[l=2]\"], out: end}\n"                                              \
+    "outputs: [end]\n"
+
 static void keeps_two_repeats_apart(void **state) {
-    qgc_graph *g = load_text(
-        *state, "qgc: 1\nname: two\narch: none\n"
-                "weights:\n  embed: {shape: [16, 8]}\n  a: {per: l, shape: [8]}\n  b: {per: m, shape: [8]}\n"
-                "inputs: {tokens: [T]}\ngraph:\n"
-                "  - {op: embedding, in: [tokens, embed], out: x}\n"
-                "  - repeat: {index: l, count: 3, carry: x}\n    body:\n"
-                "      - {op: rms_norm, in: [x, a], eps: 1, out: h}\n"
-                "      - {op: add, in: [x, h], out: x}\n"
-                "  - repeat: {index: m, count: 2, carry: x}\n    body:\n"
-                "      - {op: rms_norm, in: [x, b], eps: 1, out: h}\n"
-                "      - {op: mul, in: [x, h], out: x}\n"
-                "  - {op: add, in: [x, \"h[l=1]\"], out: y}\n"
-                "  - {op: add, in: [y, \"h[m=1]\"], out: z}\n"
-                "  - {op: add, in: [z, \"x[l=2]\"], out: end}\n"
-                "outputs: [end]\n");
+    qgc_graph *g = load_text(*state, TWO_REPEATS);
     const char *text = round_trip(*state, g);
     assert_non_null(strstr(text, "{op: add, in: [x, \"h[l=1]\"], out: y}"));
     assert_non_null(strstr(text, "{op: add, in: [z, \"x[2]\"], out: end}")); /* m has no turn 2 */
@@ -291,6 +294,72 @@ static void unrolls_what_a_repeat_cannot_say(void **state) {
     assert_non_null(strstr(text, "      - {op: add, in: [x, \"x[2]\"], out: late}\n"));
 }
 
+static int64_t random_below(uint64_t *r, int64_t n) {
+    return (int64_t)(test_random(r) % (uint64_t)n);
+}
+
+/* A result made before node n. In this model all have the same shape. */
+static qgc_value *any_before(uint64_t *r, const qgc_graph *g, const qgc_node *n) {
+    int64_t n_before = 0;
+    for (const qgc_node *m = g->first; m != n; m = m->next)
+        n_before++;
+    const qgc_node *m = g->first;
+    for (int64_t k = random_below(r, n_before); k > 0; k--)
+        m = m->next;
+    return m->out[0];
+}
+
+static void change_something(uint64_t *r, qgc_graph *g) {
+    static const char *const names[] = {"x", "h", "s", "y", "x_2", "embed", "norm", "T"};
+    qgc_node *n = g->first;
+    for (int64_t k = random_below(r, (int64_t)g->n_nodes); k > 0; k--)
+        n = n->next;
+    switch (random_below(r, 6)) {
+    case 0:
+        n->out[0]->name = names[random_below(r, 8)];
+        break;
+    case 1: /* in every layer, as a pass would */
+        for (qgc_node *m = g->first; m; m = m->next)
+            if (m->op == n->op && m->repeat == n->repeat)
+                m->out[0]->name = "fused";
+        break;
+    case 2:
+        if (n->prev)
+            n->in[0] = any_before(r, g, n);
+        break;
+    case 3:
+        if (n->op == QGC_OP_RMS_NORM)
+            n->in[1] = g->weights[1 + n->repeat].values[random_below(r, g->weights[1 + n->repeat].count)];
+        break;
+    case 4:
+        if (n->op == QGC_OP_RMS_NORM)
+            n->attr[0].number = (double)random_below(r, 3);
+        break;
+    default:
+        if (n->prev) {
+            qgc_node *silu = qgc_graph_node(g, QGC_OP_SILU, n, n->at);
+            silu->repeat = n->repeat;
+            silu->layer = n->layer;
+            silu->n_in = 1;
+            silu->in[0] = any_before(r, g, silu);
+            qgc_node_output(g, silu, names[random_below(r, 8)])->shape = n->out[0]->shape;
+        }
+    }
+}
+
+static void round_trips_what_passes_may_leave(void **state) {
+    (void)state;
+    uint64_t r = 1;
+    for (int i = 0; i < 2000; i++) {
+        qgc_arena *a = qgc_arena_new();
+        qgc_graph *g = load_text(a, TWO_REPEATS);
+        for (int64_t k = random_below(&r, 12); k >= 0; k--)
+            change_something(&r, g);
+        round_trip(a, g);
+        qgc_arena_drop(a);
+    }
+}
+
 static void draws_clusters_for_layers(void **state) {
     const qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
     qgc_str text = qgc_str_new(*state);
@@ -321,6 +390,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(writes_a_dtype_for_each_layer_where_they_differ, setup, teardown),
         cmocka_unit_test_setup_teardown(carries_several_values, setup, teardown),
         cmocka_unit_test_setup_teardown(unrolls_what_a_repeat_cannot_say, setup, teardown),
+        cmocka_unit_test_setup_teardown(round_trips_what_passes_may_leave, setup, teardown),
         cmocka_unit_test_setup_teardown(draws_clusters_for_layers, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,7 @@
 #include "graph/base/str.h"
 #include "graph/yaml.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
+#include "tests/support/printed.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -26,7 +26,7 @@ static qgc_yaml *read_good(qgc_arena *a, const char *text) {
     qgc_diag d = qgc_diag_new(a);
     qgc_yaml *root;
     if (qgc_yaml_parse(&root, source_of(a, text, strlen(text)), a, &d) != QGC_OK)
-        fail_msg("%s", diag_text(&d, a));
+        fail_msg("%s", qgc_test_printed(a, &d));
     return root;
 }
 
@@ -36,7 +36,7 @@ static void check_bad_bytes(qgc_arena *a, const char *text, size_t bytes, const 
     qgc_yaml *root;
     assert_int_equal(qgc_yaml_parse(&root, source_of(a, text, bytes), a, &d), QGC_ERR_INPUT);
     assert_null(root);
-    assert_string_equal(diag_text(&d, a), expected);
+    assert_string_equal(qgc_test_printed(a, &d), expected);
 }
 
 static void check_bad(qgc_arena *a, const char *text, const char *expected) {
@@ -206,7 +206,7 @@ static void reads_files(void **state) {
 
     d = qgc_diag_new(*state);
     assert_int_equal(qgc_yaml_read(&root, "models/nowhere.yaml", *state, &d), QGC_ERR_INPUT);
-    assert_string_equal(diag_text(&d, *state),
+    assert_string_equal(qgc_test_printed(*state, &d),
                         "models/nowhere.yaml: error: could not open model file: No such file or directory\n");
 }
 

@@ -105,7 +105,7 @@ def main():
     p.add_argument("files", nargs="*")
     p.add_argument("--mb", type=float, default=4)
     p.add_argument("--seed", type=int, default=1)
-    a = p.parse_args()
+    a = p.parse_intermixed_args()
     reference = tokenizers.Tokenizer.from_file(a.tokenizer)
     added = [t.content for t in reference.get_added_tokens_decoder().values()] or ["<|x|>"]
     rng = random.Random(a.seed)

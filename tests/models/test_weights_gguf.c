@@ -1,5 +1,4 @@
 #include <dirent.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/base/file.h"
@@ -7,6 +6,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
 #include "tests/support/gguf_writer.h"
+#include "tests/support/guarded.h"
 #include "tests/support/printed.h"
 
 static int setup(void **state) {
@@ -19,12 +19,11 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* Parses bytes from a block of exactly their size, so that a sanitizer sees a read past the end. The tensors
- * are touched, the weights are gone afterwards. */
+/* Parses bytes that end where no memory follows, so that a read past the end crashes. The tensors are touched,
+ * the weights are gone afterwards. */
 static qgc_status parse(const void *data, size_t bytes, qgc_diag *d) {
-    unsigned char *exact = malloc(bytes ? bytes : 1);
-    if (bytes)
-        memcpy(exact, data, bytes);
+    const unsigned char *exact = guarded_copy(data, bytes);
+    assert_non_null(exact);
     qgc_weights *w = qgc_weights_new("x.gguf", QGC_WEIGHTS_GGUF);
     qgc_status s = qgc_gguf_parse(w, exact, bytes, qgc_weights_place(d, "x.gguf"), d);
     volatile unsigned char touched = 0;
@@ -34,7 +33,6 @@ static qgc_status parse(const void *data, size_t bytes, qgc_diag *d) {
         touched = (unsigned char)(touched + p[0] + p[t->bytes - 1]);
     }
     qgc_weights_close(w);
-    free(exact);
     return s;
 }
 

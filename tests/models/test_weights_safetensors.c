@@ -1,10 +1,10 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "models/weights_impl.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
 #include "tests/support/gguf_writer.h"
+#include "tests/support/guarded.h"
 #include "tests/support/printed.h"
 #include "tests/support/safetensors_writer.h"
 
@@ -63,11 +63,10 @@ static void open_fails(fixture *f, const char *path, const char *expected) {
     assert_string_equal(text.text, expected);
 }
 
-/* Parses from a block of exactly these bytes, so that a sanitizer sees a read past the end. */
+/* Parses bytes that end where no memory follows, so that a read past the end crashes. */
 static qgc_status parse(const void *data, size_t bytes, qgc_diag *d) {
-    unsigned char *exact = malloc(bytes ? bytes : 1);
-    if (bytes)
-        memcpy(exact, data, bytes);
+    const unsigned char *exact = guarded_copy(data, bytes);
+    assert_non_null(exact);
     qgc_weights *w = qgc_weights_new("x.safetensors", QGC_WEIGHTS_HF);
     qgc_status s = qgc_safetensors_parse(w, exact, bytes, qgc_weights_place(d, "x.safetensors"), d);
     volatile unsigned char touched = 0;
@@ -77,7 +76,6 @@ static qgc_status parse(const void *data, size_t bytes, qgc_diag *d) {
         touched = (unsigned char)(touched + p[0] + p[t->bytes - 1]);
     }
     qgc_weights_close(w);
-    free(exact);
     return s;
 }
 
