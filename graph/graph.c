@@ -102,6 +102,19 @@ const char *qgc_value_label(const qgc_value *v, qgc_arena *a) {
     return v->layer < 0 ? v->name : qgc_arena_printf(a, "%s[%d]", v->name, v->layer);
 }
 
+const char *qgc_tensor_name(const char *pattern, const char *index, int layer, qgc_arena *a) {
+    if (!pattern || !index)
+        return pattern;
+    const char *mark = qgc_arena_printf(a, "{%s}", index);
+    qgc_str text = qgc_str_new(a);
+    for (const char *at; (at = strstr(pattern, mark)); pattern = at + strlen(mark)) {
+        qgc_str_add_bytes(&text, pattern, (size_t)(at - pattern));
+        qgc_str_printf(&text, "%d", layer);
+    }
+    qgc_str_add(&text, pattern);
+    return text.text;
+}
+
 bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b) {
     return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]) == 0;
 }

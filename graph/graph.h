@@ -161,6 +161,10 @@ qgc_value *qgc_graph_output(const qgc_graph *g, const char *name);
 /* "q", or "q[3]" in layer 3. */
 const char *qgc_value_label(const qgc_value *v, qgc_arena *a);
 
+/* A tensor's name in a file: `pattern` with "{index}" replaced by the layer: "blk.{l}.attn_q.weight" in layer 3 is
+ * "blk.3.attn_q.weight". The pattern itself where there is nothing to replace; NULL stays NULL. */
+const char *qgc_tensor_name(const char *pattern, const char *index, int layer, qgc_arena *a);
+
 bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b);
 /* "[T, 896]" */
 const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a);
