@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Every check of qgc, from a fresh clone: fetches what is missing, builds with gcc and clang, runs the tests plain,
 # sanitized and under valgrind, fuzzes, checks the sources, compiles the kernels; on a GPU too where there is one.
-# usage: ./test.sh [--quick] [--no-toolkit]
+# usage: ./test.sh [--quick | --full] [--no-toolkit]
 #   --quick        build with gcc and run the tests, nothing else
+#   --full         clang-tidy too, which takes minutes
 #   --no-toolkit   as if no CUDA toolkit were installed: its libraries come as Python wheels
 # FUZZ_SECONDS (20) is the time for each fuzz target. Logs stay in build/log.
 # Not -e: a check that fails is counted, and the next one runs.
@@ -10,12 +11,14 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/tests/setup.sh"
 
 quick=
+full=
 toolkit=
 for option; do
     case $option in
     --quick) quick=1 ;;
+    --full) full=1 ;;
     --no-toolkit) toolkit=$option ;;
-    *) die "unknown option \"$option\"" "usage: ./test.sh [--quick] [--no-toolkit]" ;;
+    *) die "unknown option \"$option\"" "usage: ./test.sh [--quick | --full] [--no-toolkit]" ;;
     esac
 done
 
@@ -120,7 +123,7 @@ valgrind_tests() {
         xargs -P "$jobs" -I{} timeout 300 valgrind -q --leak-check=full --errors-for-leak-kinds=definite \
             --error-exitcode=9 {}
 }
-valgrind_skip='nvrtc|cache|eval|ops$'
+valgrind_skip='gpu|nvrtc|cache|eval|ops$'
 
 fuzz() {
     local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}
@@ -199,7 +202,7 @@ if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C
         target=$(basename "$target" .c)
         check "$target for $fuzz_seconds s" fuzz "$target"
     done
-    check "clang-tidy" check_tidy
+    if [ -n "$full" ]; then check "clang-tidy" check_tidy; else skip "clang-tidy" "only with --full"; fi
 else
     skip "sanitized tests, fuzzing, clang-tidy" "the build with clang failed"
 fi
@@ -223,6 +226,7 @@ check "tiny model writes on the CPU" write_on_cpu
 say "GPU"
 if gpu_present; then
     run_tests "GPU tests" build/gcc -L gpu
+    check "tiny model on the GPU, with compute-sanitizer" tests/gpu/run.sh build/gcc
 else
     skip "GPU tests" "no GPU"
 fi

@@ -142,7 +142,8 @@ static const char **golden_names(qgc_arena *a, size_t *n) {
         names[(*n)++] = qgc_arena_strndup(a, e->d_name, (size_t)(dot - e->d_name));
     }
     closedir(folder);
-    qsort(names, *n, sizeof *names, by_name);
+    if (names)
+        qsort(names, *n, sizeof *names, by_name);
     return names;
 }
 
