@@ -72,7 +72,8 @@ void qgc_graph_remove(qgc_graph *g, qgc_node *n) {
 
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at) {
     for (size_t i = 0; i < g->n_groups; i++)
-        if (g->groups[i].repeat == repeat && g->groups[i].layer == layer && strcmp(g->groups[i].name, name) == 0)
+        if (g->groups[i].repeat == repeat && g->groups[i].layer == layer &&
+            strcmp(g->groups[i].name, name) == 0)
             return (int)i;
     g->groups = qgc_arena_grow(g->arena, g->groups, g->n_groups, sizeof *g->groups);
     g->groups[g->n_groups] = (qgc_group){qgc_arena_strdup(g->arena, name), repeat, layer, at};
