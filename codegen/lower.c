@@ -193,15 +193,6 @@ qgc_dtype qgc_weight_storage(const qgc_value *weight) {
     return qgc_dtype_is_quantised(weight->dtype) ? QGC_F16 : weight->dtype;
 }
 
-/* A tensor's name in a file: "{l}" becomes the layer. */
-static const char *tensor_name(qgc_arena *a, const char *pattern, int layer) {
-    const char *hole = pattern ? strstr(pattern, "{") : NULL;
-    const char *end = hole ? strchr(hole, '}') : NULL;
-    if (!end)
-        return pattern;
-    return qgc_arena_printf(a, "%.*s%d%s", (int)(hole - pattern), pattern, layer, end + 1);
-}
-
 static void add_weights(qgc_lowering *l) {
     const qgc_graph *g = l->graph;
     qgc_plan *p = l->plan;
@@ -214,8 +205,8 @@ static void add_weights(qgc_lowering *l) {
             p->weights = qgc_arena_grow(l->arena, p->weights, p->n_weights, sizeof *p->weights);
             qgc_plan_weight *entry = &p->weights[p->n_weights];
             *entry = (qgc_plan_weight){.label = qgc_value_label(v, l->arena),
-                                       .gguf = tensor_name(l->arena, decl->gguf, v->layer),
-                                       .hf = tensor_name(l->arena, decl->hf, v->layer),
+                                       .gguf = qgc_tensor_name(decl->gguf, decl->index, v->layer, l->arena),
+                                       .hf = qgc_tensor_name(decl->hf, decl->index, v->layer, l->arena),
                                        .tied = -1,
                                        .rank = v->shape.rank,
                                        .storage = qgc_weight_storage(v)};

@@ -28,7 +28,7 @@ qgc_value *qgc_graph_value(qgc_graph *g, qgc_value_kind kind, const char *name, 
 
 qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at) {
     qgc_node *n = qgc_arena_alloc(g->arena, sizeof *n);
-    *n = (qgc_node){.op = op, .id = g->next_node_id++, .repeat = -1, .layer = -1, .at = at};
+    *n = (qgc_node){.op = op, .id = g->next_node_id++, .repeat = -1, .layer = -1, .group = -1, .at = at};
     n->next = before;
     n->prev = before ? before->prev : g->last;
     if (n->prev)
@@ -54,7 +54,7 @@ qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name) {
     return v;
 }
 
-void qgc_graph_remove(qgc_graph *g, qgc_node *n) {
+static void unlink_node(qgc_graph *g, qgc_node *n) {
     if (n->prev)
         n->prev->next = n->next;
     else
@@ -63,7 +63,85 @@ void qgc_graph_remove(qgc_graph *g, qgc_node *n) {
         n->next->prev = n->prev;
     else
         g->last = n->prev;
+}
+
+void qgc_graph_remove(qgc_graph *g, qgc_node *n) {
+    unlink_node(g, n);
     g->n_nodes--;
+}
+
+int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at) {
+    for (size_t i = 0; i < g->n_groups; i++)
+        if (g->groups[i].repeat == repeat && g->groups[i].layer == layer &&
+            strcmp(g->groups[i].name, name) == 0)
+            return (int)i;
+    g->groups = qgc_arena_grow(g->arena, g->groups, g->n_groups, sizeof *g->groups);
+    g->groups[g->n_groups] = (qgc_group){qgc_arena_strdup(g->arena, name), repeat, layer, at};
+    return (int)g->n_groups++;
+}
+
+static bool reads_marked(const qgc_node *n, const bool *marked) {
+    for (int i = 0; i < n->n_in; i++)
+        if (marked[n->in[i]->id])
+            return true;
+    return false;
+}
+
+/* Puts `n` behind `before` (NULL: at the start), as if the list ended there; returns n. */
+static qgc_node *chain(qgc_graph *g, qgc_node *before, qgc_node *n) {
+    n->prev = before;
+    if (before)
+        before->next = n;
+    else
+        g->first = n;
+    return n;
+}
+
+bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between) {
+    qgc_node *first = NULL, *last = NULL;
+    for (qgc_node *n = g->first; n; n = n->next)
+        if (n->group == group) {
+            first = first ? first : n;
+            last = n;
+        }
+    if (!first)
+        return true;
+
+    /* Three runs in their old order: what needs nothing of the group, the group, what needs something of it. */
+    enum { AHEAD, MEMBERS, BEHIND };
+    qgc_node **runs[3];
+    size_t n_runs[3] = {0};
+    for (int i = 0; i < 3; i++)
+        runs[i] = qgc_arena_array(g->arena, g->n_nodes, sizeof(qgc_node *));
+    bool *inside = qgc_arena_array(g->arena, g->n_values, sizeof *inside);
+    bool *behind = qgc_arena_array(g->arena, g->n_values, sizeof *behind);
+    qgc_node *end = last->next;
+    for (qgc_node *n = first; n != end; n = n->next) {
+        bool member = n->group == group, after = reads_marked(n, behind);
+        if (member && after) {
+            for (int i = 0; between && i < n->n_in; i++)
+                if (behind[n->in[i]->id])
+                    *between = n->in[i]->maker;
+            return false;
+        }
+        after = !member && (after || reads_marked(n, inside));
+        for (int i = 0; i < n->n_out; i++) {
+            inside[n->out[i]->id] = member;
+            behind[n->out[i]->id] = after;
+        }
+        int run = member ? MEMBERS : after ? BEHIND : AHEAD;
+        runs[run][n_runs[run]++] = n;
+    }
+    qgc_node *tail = first->prev;
+    for (int i = 0; i < 3; i++)
+        for (size_t k = 0; k < n_runs[i]; k++)
+            tail = chain(g, tail, runs[i][k]);
+    tail->next = end;
+    if (end)
+        end->prev = tail;
+    else
+        g->last = tail;
+    return true;
 }
 
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v) {
@@ -100,6 +178,19 @@ qgc_value *qgc_graph_output(const qgc_graph *g, const char *name) {
 
 const char *qgc_value_label(const qgc_value *v, qgc_arena *a) {
     return v->layer < 0 ? v->name : qgc_arena_printf(a, "%s[%d]", v->name, v->layer);
+}
+
+const char *qgc_tensor_name(const char *pattern, const char *index, int layer, qgc_arena *a) {
+    if (!pattern || !index)
+        return pattern;
+    const char *mark = qgc_arena_printf(a, "{%s}", index);
+    qgc_str text = qgc_str_new(a);
+    for (const char *at; (at = strstr(pattern, mark)); pattern = at + strlen(mark)) {
+        qgc_str_add_bytes(&text, pattern, (size_t)(at - pattern));
+        qgc_str_printf(&text, "%d", layer);
+    }
+    qgc_str_add(&text, pattern);
+    return text.text;
 }
 
 bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b) {

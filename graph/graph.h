@@ -100,11 +100,19 @@ typedef struct {
     int choice;
 } qgc_attr;
 
+/* Nodes that one kernel computes. A group is a name that its nodes carry; within a repeat each turn has its own. */
+typedef struct {
+    const char *name; /* "qkv": the `fuse` key of its nodes in the YAML */
+    int repeat, layer;
+    qgc_loc at;
+} qgc_group;
+
 struct qgc_node {
     qgc_op op;
     int id; /* counts up in order of creation; not the position in the list */
     qgc_node *prev, *next;
     int repeat, layer; /* -1 outside of repeats */
+    int group;         /* index into graph->groups, or -1 */
     qgc_loc at;
     int n_in, n_out;
     qgc_value *in[QGC_MAX_INPUTS];
@@ -133,6 +141,9 @@ struct qgc_graph {
     size_t n_nodes; /* in the list now */
     int next_node_id;
 
+    qgc_group *groups;
+    size_t n_groups;
+
     qgc_value **inputs; /* "tokens" [T], "positions" [T], "rows" [R]; all I32 */
     size_t n_inputs;
     qgc_value **outputs; /* kept alive, found by name: "logits" [R, vocab], "next" [R] */
@@ -150,6 +161,14 @@ qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at);
 qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name);
 void qgc_graph_remove(qgc_graph *g, qgc_node *n);
 
+/* The group of that name in a turn of a repeat, made if there is none. */
+int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at);
+
+/* Moves the nodes of a group together, without changing what the graph computes: nodes between them that need nothing
+ * of the group go before it, the others behind it. False, with nothing changed, if a node outside lies on a path
+ * between two nodes of the group; *between (may be NULL) is then that node. */
+bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between);
+
 /* How often a value is read: once for each input that names it, once for each output of the graph. */
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v);
 
@@ -160,6 +179,10 @@ qgc_value *qgc_graph_output(const qgc_graph *g, const char *name);
 
 /* "q", or "q[3]" in layer 3. */
 const char *qgc_value_label(const qgc_value *v, qgc_arena *a);
+
+/* A tensor's name in a file: `pattern` with "{index}" replaced by the layer: "blk.{l}.attn_q.weight" in layer 3 is
+ * "blk.3.attn_q.weight". The pattern itself where there is nothing to replace; NULL stays NULL. */
+const char *qgc_tensor_name(const char *pattern, const char *index, int layer, qgc_arena *a);
 
 bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b);
 /* "[T, 896]" */

@@ -9,22 +9,21 @@
  * For row r of the logits, l[0..vocab), with the settings s and p the position of token rows[r]:
  *
  *   1. Penalty. Where seen[i] is not 0: l[i] = l[i] > 0 ? l[i] / s.repeat_penalty : l[i] * s.repeat_penalty.
- *   2. A NaN is never chosen, and counts nowhere below; if all are NaN, the choice is token 0. m is the largest
- *      l[i]. If s.temperature is not above 0, the choice is the lowest i with l[i] = m.
+ *   2. A NaN is never chosen, and counts nowhere below. m is the largest l[i]. If there is none, the choice is
+ *      token 0. If s.temperature is not above 0, or m is infinite, the choice is the lowest i with l[i] = m.
  *   3. Top-k. If 0 < s.top_k < vocab, the top_k largest logits stay, of those equal to the smallest that
  *      stays the lowest ids.
- *   4. Weights. w[i] = floor(expf(x) * 2^40), an integer, with x = (l[i] - m) / s.temperature, or 0 where
- *      l[i] = m (both may be infinite). What did not stay has weight 0.
- *   5. Top-p. If s.top_p < 1: let mass be the sum of all w, and need = ceil(s.top_p * mass), but at least 1; the
- *      product is one of doubles. Of the tokens by falling weight, equal ones by rising id, the shortest run
- *      from the first whose weights add up to need or more stays.
+ *   4. Weights. w[i] = floor(expf((l[i] - m) / s.temperature) * 2^40), an integer; 0 for what did not stay.
+ *   5. Top-p. If s.top_p < 1: let mass be the sum of all w, and need = ceil(mass * floor(s.top_p * 2^32) / 2^32),
+ *      but at least 1. Of the tokens by falling weight, equal ones by rising id, the shortest run from the first
+ *      whose weights add up to need or more stays.
  *   6. Min-p. Those with w[i] >= ceil(min(s.min_p, 1) * 2^40) stay. (The largest weight is 2^40.)
  *   7. Draw. u = x1 * 2^32 + x0 where (x0, x1, x2, x3) = Philox4x32-10 with key (low half of s.seed, high half)
  *      and counter (p, 0, 0, 0). The target is the high 64 bits of u * mass, mass being the sum of the weights
  *      that stayed. The choice is the lowest i such that the weights up to and including i that stayed add up
  *      to more than the target.
  *
- * Weights are integers, so neither the order in which they are summed nor the number of threads matters. */
+ * All after step 4 is integers, so neither the order of summation nor the number of threads matters. */
 
 qgc_status infer_sample(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "logits", QGC_F32, d));
@@ -126,7 +125,10 @@ static uint64_t mass_from(const uint64_t *w, int64_t n, uint64_t least) {
  * from it on add up to what is needed. */
 static void keep_top_p(uint64_t *w, int64_t n, float top_p) {
     uint64_t mass = mass_from(w, n, 0);
-    uint64_t need = top_p > 0 ? (uint64_t)ceil((double)top_p * (double)mass) : 0;
+    uint64_t share = top_p > 0 ? (uint64_t)((double)top_p * 4294967296.0) : 0;
+    /* mass < 2^62: in two halves, so that no product overflows */
+    uint64_t low = (mass & 0xFFFFFFFFu) * share;
+    uint64_t need = (mass >> 32) * share + (low >> 32) + ((low & 0xFFFFFFFFu) != 0);
     if (need == 0)
         need = 1;
     uint64_t smallest = 0;
@@ -170,13 +172,13 @@ static int64_t draw(const uint64_t *w, int64_t n, uint64_t seed, int32_t positio
 static int64_t choose(float *l, uint64_t *w, int64_t n, const qgc_sampling *s, int32_t position) {
     int64_t best = largest(l, n);
     float m = l[best];
-    if (!(s->temperature > 0) || isnan(m))
+    if (!(s->temperature > 0) || !isfinite(m))
         return best;
     if (s->top_k > 0 && s->top_k < n)
         keep_top_k(l, n, s->top_k);
     for (int64_t i = 0; i < n; i++) {
-        float x = l[i] == m ? 0.0f : (l[i] - m) / s->temperature;
-        w[i] = isnan(l[i]) ? 0 : (uint64_t)(expf(x) * (float)((uint64_t)1 << WEIGHT_BITS));
+        float e = isnan(l[i]) ? 0.0f : expf((l[i] - m) / s->temperature);
+        w[i] = (uint64_t)(e * (float)((uint64_t)1 << WEIGHT_BITS));
     }
     if (s->top_p < 1)
         keep_top_p(w, n, s->top_p);

@@ -2,31 +2,16 @@
 
 #include <string.h>
 
-#include "graph/base/str.h"
 #include "models/bind.h"
 
 /* From declarations, one for all layers, to wants, one for each tensor: wants of a declaration are adjacent. */
-
-/* "blk.{l}.attn_q.weight" in layer 3 is "blk.3.attn_q.weight". */
-static const char *fill_in(const char *name, const char *index, int layer, qgc_arena *a) {
-    if (!name || !index)
-        return name;
-    const char *mark = qgc_arena_printf(a, "{%s}", index);
-    qgc_str text = qgc_str_new(a);
-    for (const char *at; (at = strstr(name, mark)); name = at + strlen(mark)) {
-        qgc_str_add_bytes(&text, name, (size_t)(at - name));
-        qgc_str_printf(&text, "%d", layer);
-    }
-    qgc_str_add(&text, name);
-    return text.text;
-}
 
 static qgc_weight_want want_of(const qgc_graph *g, const qgc_weight_decl *decl, int i,
                                const int *first_want) {
     const qgc_value *v = decl->values[i];
     qgc_weight_want want = {.label = qgc_value_label(v, g->arena),
-                            .gguf = fill_in(decl->gguf, decl->index, i, g->arena),
-                            .hf = fill_in(decl->hf, decl->index, i, g->arena),
+                            .gguf = qgc_tensor_name(decl->gguf, decl->index, i, g->arena),
+                            .hf = qgc_tensor_name(decl->hf, decl->index, i, g->arena),
                             .tied = -1,
                             .rank = v->shape.rank,
                             .at = decl->at};
@@ -43,6 +28,11 @@ static qgc_param_want *params_of(const qgc_graph *g) {
         params[i] = (qgc_param_want){p->name, p->value, p->gguf, p->hf, p->n_gguf, p->n_hf, p->at};
     }
     return params;
+}
+
+static void take_tensor(qgc_value *v, const qgc_tensor *t, const qgc_tensor **tensors) {
+    tensors[v->id] = t;
+    v->dtype = t->dtype;
 }
 
 qgc_status qgc_graph_bind(qgc_graph *g, const qgc_weights *w, bool allow_unused, const qgc_tensor ***tensors,
@@ -70,6 +60,6 @@ qgc_status qgc_graph_bind(qgc_graph *g, const qgc_weights *w, bool allow_unused,
     *tensors = qgc_arena_array(g->arena, g->n_values, sizeof **tensors);
     for (size_t i = 0; i < g->n_weights; i++)
         for (int k = 0; k < g->weights[i].count; k++)
-            (*tensors)[g->weights[i].values[k]->id] = found[first_want[i] + k];
+            take_tensor(g->weights[i].values[k], found[first_want[i] + k], *tensors);
     return QGC_OK;
 }

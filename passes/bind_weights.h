@@ -6,7 +6,8 @@
 
 /* Finds the tensor of each weight of the graph in a weights file and checks that graph and file speak of the
  * same model (models/bind.h lists the errors). On success `*tensors` is a table in the graph's arena, indexed by
- * value id, as qgc_eval_new takes it: NULL for values that are no weights. */
+ * value id, as qgc_eval_new takes it: NULL for values that are no weights; and each
+ * weight of the graph has the dtype of its tensor. */
 QGC_MUST_USE qgc_status qgc_graph_bind(qgc_graph *g, const qgc_weights *w, bool allow_unused,
                                        const qgc_tensor ***tensors, qgc_diag *d);
 

@@ -23,7 +23,7 @@ static const char *absolute(const char *path, qgc_arena *a) {
     char *real = realpath(path, NULL);
     const char *copy = qgc_arena_strdup(a, real ? real : path);
     if (real)
-        (free)(real); /* realpath's */
+        (free)(real); /* libc's own, made by realpath */
     return copy;
 }
 

@@ -109,6 +109,7 @@ static double rate(int64_t tokens, double seconds) {
 
 /* The first token of an answer comes with the prompt's last step, so it is not counted in decode's rate. */
 static void print_times(const run_state *s) {
+    fflush(stdout); /* where both go to one place, the text comes first */
     const run_times *t = &s->times;
     int64_t steps = t->answer_tokens > 0 ? t->answer_tokens - 1 : 0;
     if (s->o->json)
@@ -189,7 +190,7 @@ static qgc_status converse(run_state *s) {
         interrupted = 0;
         status = take_turn(s, line, first, &carry);
     }
-    (free)(line); /* getline's own */
+    (free)(line); /* libc's own, made by getline */
     return status;
 }
 

@@ -50,6 +50,7 @@ static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_op
     QGC_TRY(choose_ctx(r, o->ctx, limit ? (int64_t)limit->value : 0, c->diag));
     r->vocab = qgc_graph_output(r->graph, "logits")->shape.dim[1];
     r->eval = qgc_eval_new(r->graph, tensors, r->ctx, CPU_CHUNK, r->pool);
+    qgc_eval_keep_outputs_only(r->eval);
     qgc_eval_set_sampling(r->eval, &o->sampling);
     r->label = qgc_arena_printf(c->arena, "cpu, %d threads", qgc_pool_threads(r->pool));
     return QGC_OK;

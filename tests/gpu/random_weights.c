@@ -45,13 +45,6 @@ static void put_numbers(qgc_str *s, const qgc_value *v, uint64_t *state) {
     }
 }
 
-static const char *tensor_name(qgc_arena *a, const char *pattern, int layer) {
-    const char *hole = strchr(pattern, '{');
-    return hole
-               ? qgc_arena_printf(a, "%.*s%d%s", (int)(hole - pattern), pattern, layer, strchr(hole, '}') + 1)
-               : pattern;
-}
-
 qgc_status random_weights_write(const qgc_graph *g, const char *path, uint64_t seed, qgc_diag *d) {
     qgc_str head = qgc_str_new(d->arena), data = qgc_str_new(d->arena);
     uint64_t n_tensors = 0, n_keys = 1;
@@ -77,7 +70,7 @@ qgc_status random_weights_write(const qgc_graph *g, const char *path, uint64_t s
     for (size_t w = 0; w < g->n_weights; w++)
         for (int i = 0; g->weights[w].tied < 0 && i < g->weights[w].count; i++) {
             const qgc_value *v = g->weights[w].values[i];
-            put_text(&head, tensor_name(d->arena, g->weights[w].gguf, v->layer));
+            put_text(&head, qgc_tensor_name(g->weights[w].gguf, g->weights[w].index, v->layer, d->arena));
             put_u32(&head, (uint32_t)v->shape.rank);
             for (int r = v->shape.rank - 1; r >= 0; r--) /* innermost first */
                 put_u64(&head, (uint64_t)v->shape.dim[r]);

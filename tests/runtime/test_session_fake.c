@@ -622,14 +622,17 @@ static void loads_each_kernel_from_the_chosen_image(void **state) {
 #define LOG_DECODE            \
     LOG_REMEMBER_AND_EMBED(1) \
     "linear<1x1x1, 32, 3> scratch+0, weights+0, scratch+256\n" LOG_CHOOSE_AND_ADVANCE(1)
-static void starts_with_tables_filled_and_the_decode_captured(void **state) {
+#define LOG_PREFILL_OF_4 \
+    LOG_REMEMBER_AND_EMBED(4) "gemm 4x16x8 scratch+0, weights+0, scratch+256\n" LOG_CHOOSE_AND_ADVANCE(4)
+static void starts_with_tables_filled_prefill_warm_and_the_decode_captured(void **state) {
     fixture *f = *state;
     load_toy(f);
     qgc_str_clear(&f->dev->log);
     qgc_session *s = start(f);
-    assert_string_equal(f->dev->log.text, "prepare gemm\n"
-                                          "fill_table<2x1x1, 32, 0> tables+0, 64\n"
-                                          "capture\n" LOG_DECODE "end of capture\n");
+    assert_string_equal(f->dev->log.text,
+                        "prepare gemm\n"
+                        "fill_table<2x1x1, 32, 0> tables+0, 64\n" LOG_PREFILL_OF_4 LOG_PREFILL_OF_4
+                        "capture\n" LOG_DECODE "end of capture\n");
     qgc_session_drop(s);
 }
 
@@ -912,7 +915,7 @@ int main(void) {
         TEST(reports_progress_up_to_the_last_byte),
         TEST(a_program_without_memory_for_its_weights_gives_everything_back),
         TEST(loads_each_kernel_from_the_chosen_image),
-        TEST(starts_with_tables_filled_and_the_decode_captured),
+        TEST(starts_with_tables_filled_prefill_warm_and_the_decode_captured),
         TEST(cuts_a_prompt_into_chunks_and_steps_by_replay_alone),
         TEST(feeds_a_single_token_through_the_decode_step),
         TEST(all_modes_give_the_same_tokens_far_beyond_the_ring),

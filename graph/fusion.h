@@ -1,0 +1,37 @@
+#ifndef QGC_GRAPH_FUSION_H
+#define QGC_GRAPH_FUSION_H
+
+#include "graph/graph.h"
+
+/* Which sets of nodes one kernel can compute. Passes ask before they put nodes into a group, the verifier asks after
+ * each pass, and codegen asks for the parts when it composes the kernel; so what may be fused is said in one place.
+ *
+ *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, with one result
+ *   linear      [rms_norm] -> linear, one or several over the same x -> what is done with each row:
+ *                 nothing; or a pointwise piece over the rows of all of them, which have equal shapes;
+ *                 or, for each linear by itself, [rope] -> [append] */
+
+typedef enum { QGC_FUSION_POINTWISE, QGC_FUSION_LINEAR } qgc_fusion_kind;
+
+enum { QGC_MAX_LINEARS = 4, QGC_MAX_POINTWISE = 16 };
+
+typedef struct {
+    const qgc_node *linear;
+    const qgc_node *rope;   /* or NULL */
+    const qgc_node *append; /* or NULL */
+} qgc_fusion_row;
+
+typedef struct {
+    qgc_fusion_kind kind;
+    const qgc_node *norm; /* or NULL */
+    qgc_fusion_row rows[QGC_MAX_LINEARS];
+    int n_rows;
+    const qgc_node *pointwise[QGC_MAX_POINTWISE]; /* in an order in which they can be computed */
+    int n_pointwise;
+} qgc_fusion;
+
+/* Recognises the nodes of a group. If no kernel computes them together, returns false and says in *why what is in the
+ * way ("\"h[3]\" is read outside of the group"), in arena `a`. */
+bool qgc_fusion_of(const qgc_graph *g, int group, qgc_fusion *out, const char **why, qgc_arena *a);
+
+#endif

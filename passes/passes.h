@@ -1,0 +1,75 @@
+#ifndef QGC_PASSES_PASSES_H
+#define QGC_PASSES_PASSES_H
+
+#include "graph/graph.h"
+
+/* The pipeline: named passes over one graph, each of which may be left out. A pass either changes what the graph
+ * computes with (rewriting, to the same results), or puts nodes into groups that one kernel computes. Any subset, in
+ * any order, gives a graph that compiles and computes the same. */
+
+/* What happened at one node: a rule fired, or nearly did. */
+typedef struct {
+    const char *rule;
+    qgc_loc at;
+    const char *node; /* "down[3]" */
+    int layer;
+    bool fired;
+    const char *text; /* what it did, or which condition stopped it */
+} qgc_pass_event;
+
+typedef struct {
+    const char *name; /* with options, as it was asked for: "fuse-pointwise(max=4)" */
+    int n_fired;
+    int n_nodes;   /* in the graph afterwards */
+    int n_kernels; /* nodes and groups afterwards */
+    double us;
+    qgc_pass_event *events;
+    size_t n_events;
+} qgc_pass_run;
+
+typedef struct {
+    qgc_pass_run *runs;
+    size_t n_runs;
+} qgc_pass_report;
+
+/* What a pass is handed. */
+typedef struct {
+    qgc_graph *graph;
+    qgc_pass_run *run;
+    qgc_arena *scratch; /* dropped after the pass */
+    /* the options given, "max" -> "4" */
+    const char *const *option_names, *const *option_values;
+    int n_options;
+} qgc_pass_context;
+
+typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);
+
+typedef struct {
+    const char *name;
+    qgc_pass_fn *run;
+    bool optional;       /* may match nothing */
+    const char *options; /* "max, style", NULL for none */
+    const char *summary;
+} qgc_pass_info;
+
+/* The table of passes.def, in the order of the default pipeline, then those loaded from outside. */
+size_t qgc_pass_count(void);
+const qgc_pass_info *qgc_pass_at(size_t i);
+
+typedef struct {
+    const char
+        *passes; /* "fuse-qkv,fuse-pointwise(max=4)"; NULL: what the graph's file says, else the whole table;
+                           "" for none */
+    const char *skip; /* "fuse-residual,...", NULL for none */
+    /* Called after each pass with its name; for dumps. May be NULL. */
+    qgc_status (*after)(void *context, const char *pass, const qgc_graph *g, qgc_diag *d);
+    void *context;
+} qgc_pass_options;
+
+/* Runs the pipeline. After each pass the graph is verified; an error there names the pass. Errors: an unknown pass or
+ * option (with the nearest name), a pass that matched nothing and is not optional (with its near misses). `*report`
+ * lives in the graph's arena. */
+QGC_MUST_USE qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report,
+                                       qgc_diag *d);
+
+#endif

@@ -1,0 +1,87 @@
+#ifndef QGC_PASSES_REWRITE_H
+#define QGC_PASSES_REWRITE_H
+
+#include "passes/passes.h"
+
+/* Rules: a pattern and a function. The one rewriter walks the graph, matches patterns at each node, and calls the
+ * function of a rule that matches. The function decides first and changes after, through the calls below only; one
+ * that declines says why.
+ *
+ * A pattern is a tree of ops, written as a constant and matched against a node and the makers of its inputs:
+ *
+ *   P(ANY, MUL, P1(ANY, SILU, V(GATE)), V(UP))    mul(silu(gate), up), in either order since mul commutes
+ *
+ * The first word of P captures the node under an index (ANY: not). V captures a value. P1 is P for a node whose result
+ * has no reader but the one above it and is no output of the graph. Inputs that a pattern does not mention are free. */
+
+enum { QGC_MAX_CAPTURES = 12, QGC_PATTERN_INPUTS = 4 };
+
+typedef enum { QGC_PATTERN_VALUE, QGC_PATTERN_OP } qgc_pattern_kind;
+
+typedef struct qgc_pattern {
+    qgc_pattern_kind kind;
+    int capture; /* index, or -1 */
+    qgc_op op;
+    bool one_reader;
+    const struct qgc_pattern *in[QGC_PATTERN_INPUTS]; /* NULL: free */
+} qgc_pattern;
+
+#define ANY (-1)
+#define V(index) (&(const qgc_pattern){.kind = QGC_PATTERN_VALUE, .capture = (index)})
+#define P(index, tag, ...) \
+    (&(const qgc_pattern){ \
+        .kind = QGC_PATTERN_OP, .capture = (index), .op = QGC_OP_##tag, .in = {__VA_ARGS__}})
+#define P1(index, tag, ...)                       \
+    (&(const qgc_pattern){.kind = QGC_PATTERN_OP, \
+                          .capture = (index),     \
+                          .op = QGC_OP_##tag,     \
+                          .one_reader = true,     \
+                          .in = {__VA_ARGS__}})
+
+typedef struct qgc_rewriter qgc_rewriter;
+
+typedef struct {
+    qgc_node *root;
+    qgc_node *node[QGC_MAX_CAPTURES];   /* captured by P */
+    qgc_value *value[QGC_MAX_CAPTURES]; /* captured by V */
+} qgc_match;
+
+/* True if the graph was changed. */
+typedef bool qgc_rule_fn(qgc_rewriter *rw, const qgc_match *m);
+
+typedef struct {
+    const char *name; /* "silu(gate) * up": what explain calls it */
+    const qgc_pattern *pattern;
+    qgc_rule_fn *apply;
+} qgc_rule;
+
+/* Applies the rules (ended by one without a name) until none fires. More than 1000 changes for each node of the graph
+ * are taken for an endless rewrite: an error that names the rule. A match that repeats a decline is logged once. */
+QGC_MUST_USE qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d);
+
+/* For the functions of rules. */
+
+qgc_graph *qgc_rewriter_graph(qgc_rewriter *rw);
+
+/* Records why a match does not apply; returns false, so that a rule can `return qgc_decline(...)`. */
+bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Puts nodes, and all of the groups that they are in, into one group called `name`, if one kernel can compute it
+ * (graph/fusion.h) and no node outside lies between them; else declines with the reason. False without a word if they
+ * are in one group already. */
+bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n);
+
+/* The nodes that read a value, in the order of the list, at most `room`; returns how many there are. A node that reads
+ * it twice counts once. */
+int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int room);
+
+/* Everybody who reads `old` reads `now` instead, outputs of the graph too. Shapes and dtypes are equal. */
+void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now);
+
+/* A new node before `before`, with the places and names of the nodes that it stands for; shapes are inferred at once.
+ * NULL if the shape rule objects, which is recorded as a decline. */
+qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,
+                     int n_in);
+
+#endif
