@@ -8,7 +8,7 @@ cuda=
 
 # One release of CUDA: the wheels must agree with each other.
 cuda_wheels=(nvidia-cuda-nvrtc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88
-    nvidia-cublas==13.1.0.3)
+    nvidia-cuda-cccl==13.0.85 nvidia-cublas==13.1.0.3)
 cuda_oldest=12040 # CUDA_VERSION of 12.4
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
