@@ -65,6 +65,17 @@ static bool read_archs(qgc_nvrtc *n, qgc_arena *a) {
     return n->nvrtcGetSupportedArchs(n->archs) == NVRTC_SUCCESS;
 }
 
+/* NVRTC asks for a second library by its bare name, and the loader does not look beside the first one for it:
+ * outside the system's folders, as in Python's wheels, it is only found if it is open already. If it cannot be
+ * opened here, NVRTC says so in its log. */
+static void open_builtins(const qgc_nvrtc *n, qgc_arena *a) {
+    const char *slash = strrchr(n->library, '/');
+    int folder_bytes = slash ? (int)(slash + 1 - n->library) : 0;
+    (void)dlopen(qgc_arena_printf(a, "%.*slibnvrtc-builtins.so.%s", folder_bytes, n->library,
+                                  version_text(a, n->version)),
+                 RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+}
+
 /* Fills in `n` from a library that is open. Returns NULL, or why it will not do. */
 static const char *look_inside(qgc_nvrtc *n, qgc_arena *a) {
     void *symbol = NULL;
@@ -84,6 +95,7 @@ static const char *look_inside(qgc_nvrtc *n, qgc_arena *a) {
     n->version = 1000 * major + 10 * minor;
     if (n->version < MIN_VERSION)
         return qgc_arena_printf(a, "is NVRTC %s, expected 12.4 or newer", version_text(a, n->version));
+    open_builtins(n, a);
     return read_archs(n, a) ? NULL : "could not ask for its architectures";
 }
 

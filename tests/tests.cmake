@@ -37,10 +37,6 @@ target_link_libraries(tokenize_file PRIVATE qgc_models)
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
 qgc_tests(codegen qgc_codegen)
-if(QGC_SANITIZE)
-  # NVRTC leaks, and it is unloaded when leaks are looked for, so that no suppression could name it.
-  set_tests_properties(codegen_nvrtc PROPERTIES ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-endif()
 qgc_tests(runtime qgc_runtime)
 # The runtime on a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE
