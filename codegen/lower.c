@@ -48,6 +48,28 @@ const char *qgc_low_double(qgc_lowering *l, const char *name, double value) {
     return qgc_low_text(l, "-D%s=%s", name, number_text(l, false, value));
 }
 
+const char *qgc_low_type(qgc_lowering *l, const char *name, qgc_dtype t) {
+    static const char *const types[QGC_N_DTYPES] = {
+        [QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
+    return qgc_low_text(l, "-D%s=%s", name, types[t]);
+}
+
+const char *qgc_low_int(qgc_lowering *l, const char *name, int64_t value) {
+    return qgc_low_text(l, "-D%s=%lld", name, (long long)value);
+}
+
+int64_t qgc_low_width(const qgc_value *v) {
+    return v->shape.dim[v->shape.rank - 1];
+}
+
+double qgc_low_attr(const qgc_node *n, const char *name) {
+    return n->attr[qgc_attr_index(n->op, name)].number;
+}
+
+int64_t qgc_low_attr_int(const qgc_node *n, const char *name) {
+    return (int64_t)qgc_low_attr(n, name);
+}
+
 qgc_extent qgc_low_dim(int64_t dim) {
     switch (dim) {
     case QGC_DIM_T:
@@ -187,12 +209,6 @@ void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value) {
     add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_I32, .buffer = -1, .value = value});
 }
 
-qgc_dtype qgc_weight_storage(const qgc_value *weight) {
-    if (weight->shape.rank < 2)
-        return QGC_F32;
-    return qgc_dtype_is_quantised(weight->dtype) ? QGC_F16 : weight->dtype;
-}
-
 static void add_weights(qgc_lowering *l) {
     const qgc_graph *g = l->graph;
     qgc_plan *p = l->plan;
@@ -306,6 +322,35 @@ static void add_advance(qgc_lowering *l) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_token = 1});
 }
 
+/* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's, and
+ * the rest of such a group goes node by node. */
+static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
+    if (node->group < 0)
+        return false;
+    for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
+        if (n->op == QGC_OP_LINEAR)
+            return l->phase == QGC_PHASE_DECODE || n->in[0]->shape.dim[0] == QGC_DIM_R;
+    for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
+        if (n->op == QGC_OP_LINEAR)
+            return false; /* the rest of a group that goes node by node */
+    return true;
+}
+
+/* The group that begins with `first`; *next is the node behind it. */
+static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_node **next) {
+    const qgc_group *group = &l->graph->groups[first->group];
+    qgc_fusion fusion;
+    const char *why;
+    if (!qgc_fusion_of(l->graph, first->group, &fusion, &why, l->arena))
+        return qgc_fail(l->diag, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
+                        why);
+    for (*next = first; *next && (*next)->group == first->group;)
+        *next = (*next)->next;
+    return qgc_lower_fusion(l, &fusion,
+                            group->layer < 0 ? group->name
+                                             : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
+}
+
 static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     size_t n = l->graph->n_values;
     l->phase = phase;
@@ -317,7 +362,8 @@ static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tok
         if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
             l->buffer_of[i] = -1;
     }
-    for (const qgc_node *node = l->graph->first; node; node = node->next) {
+    for (const qgc_node *node = l->graph->first, *next; node; node = next) {
+        next = node->next;
         l->node = node;
         qgc_frame frame = {l->diag->top, "choosing a kernel for", qgc_value_label(node->out[0], l->arena),
                            node->at};
@@ -328,7 +374,7 @@ static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tok
                 status = qgc_fail(l->diag, QGC_ERR_INPUT, node->at, "\"%s\" has two symbolic dimensions: %s",
                                   node->out[i]->name, qgc_shape_text(&node->out[i]->shape, l->arena));
         if (status == QGC_OK)
-            status = lower_of[node->op](l, node);
+            status = is_one_kernel(l, node) ? lower_group(l, node, &next) : lower_of[node->op](l, node);
         l->diag->top = frame.up;
         QGC_TRY(status);
     }

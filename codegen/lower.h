@@ -30,8 +30,4 @@ typedef struct {
 /* Errors: a node that no kernel fits (a head size beyond what attention does, say), with its place. */
 QGC_MUST_USE qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d);
 
-/* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are, quantised ones
- * widened to F16. */
-qgc_dtype qgc_weight_storage(const qgc_value *weight);
-
 #endif

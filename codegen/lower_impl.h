@@ -4,6 +4,7 @@
 /* The words in which the lowering functions of codegen/lower_ops.c speak. */
 
 #include "codegen/lower.h"
+#include "graph/fusion.h"
 
 typedef struct {
     qgc_graph *graph;
@@ -47,6 +48,21 @@ const char *qgc_low_double(qgc_lowering *l, const char *name, double value);
 qgc_extent qgc_low_elems(const qgc_shape *s);
 qgc_extent qgc_low_dim(int64_t dim);
 qgc_extent qgc_low_times(qgc_extent e, int64_t factor);
+
+/* "-DNAME=F16", "-DNAME=896"; the last dimension of a value; attributes of a node. */
+const char *qgc_low_type(qgc_lowering *l, const char *name, qgc_dtype t);
+const char *qgc_low_int(qgc_lowering *l, const char *name, int64_t value);
+int64_t qgc_low_width(const qgc_value *v);
+double qgc_low_attr(const qgc_node *n, const char *name);
+int64_t qgc_low_attr_int(const qgc_node *n, const char *name);
+
+enum { QGC_LOW_THREADS = 256 }; /* of a block, where nothing asks for another number */
+
+/* The table of cosines and sines that a rope node reads, with its launch in the init phase. */
+int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope);
+
+/* The kernel of a group, or of a node that is one by itself (codegen/lower_group.c). */
+qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *name);
 
 typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 

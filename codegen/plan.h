@@ -100,7 +100,7 @@ typedef struct {
 
 typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_launch_kind;
 
-enum { QGC_MAX_ARGS = 12 };
+enum { QGC_MAX_ARGS = 20 };
 
 /* One kernel with its arguments, or one product of matrices by cuBLAS:
  *   c[rows, n] (f32) = a[rows, k] (bf16) * b[n, k]^T (bf16), plus what c holds if `accumulate`. */

@@ -7,7 +7,7 @@
  * each pass, and codegen asks for the parts when it composes the kernel; so what may be fused is said in one place.
  *
  *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, with one result
- *   linear      [rms_norm] -> linear, one or several over the same x -> what is done with each row:
+ *   linear      [rms_norm or attention_merge] -> linear, one or several over the same x -> what is done with each row:
  *                 nothing; or a pointwise piece over the rows of all of them, which have equal shapes;
  *                 or, for each linear by itself, [rope] -> [append] */
 
@@ -23,12 +23,17 @@ typedef struct {
 
 typedef struct {
     qgc_fusion_kind kind;
-    const qgc_node *norm; /* or NULL */
+    const qgc_node *norm;  /* rms_norm that makes x, or NULL */
+    const qgc_node *merge; /* attention_merge that makes x, or NULL */
     qgc_fusion_row rows[QGC_MAX_LINEARS];
     int n_rows;
     const qgc_node *pointwise[QGC_MAX_POINTWISE]; /* in an order in which they can be computed */
     int n_pointwise;
 } qgc_fusion;
+
+/* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are, quantised ones widened to
+ * F16. Products in one kernel have matrices of one such type. */
+qgc_dtype qgc_weight_storage(const qgc_value *weight);
 
 /* Recognises the nodes of a group. If no kernel computes them together, returns false and says in *why what is in the
  * way ("\"h[3]\" is read outside of the group"), in arena `a`. */

@@ -30,7 +30,8 @@ qgc_status infer_append(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
-qgc_status infer_attention(qgc_node *n, qgc_diag *d) {
+/* What attention and attention_part ask of their inputs. */
+static qgc_status check_attention(const qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "q", QGC_F32, d));
     QGC_TRY(qgc_want_form(n, 0, "q", "[T, heads*d]", d));
     QGC_TRY(qgc_want_cache(n, 1, "keys", d));
@@ -40,28 +41,74 @@ qgc_status infer_attention(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 3, "positions", QGC_I32, d));
     QGC_TRY(qgc_want_form(n, 3, "positions", "[T]", d));
     QGC_TRY(qgc_want_number(n, "scale", 0, false, d));
+    const char *op = qgc_ops[n->op].name;
     const qgc_value *q = n->in[0], *keys = n->in[1], *values = n->in[2];
     if (!qgc_shape_equal(&keys->shape, &values->shape)) {
-        qgc_status s =
-            qgc_fail(d, QGC_ERR_INPUT, n->at, "keys and values of attention \"%s\" differ: %s against %s",
-                     qgc_node_label(n, d->arena), qgc_shape_text(&keys->shape, d->arena),
-                     qgc_shape_text(&values->shape, d->arena));
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at, "keys and values of %s \"%s\" differ: %s against %s",
+                                op, qgc_node_label(n, d->arena), qgc_shape_text(&keys->shape, d->arena),
+                                qgc_shape_text(&values->shape, d->arena));
         qgc_note_origin(n, keys, d);
         qgc_note_origin(n, values, d);
         return s;
     }
     int64_t kv_elems = keys->shape.dim[0] * keys->shape.dim[2];
     if (q->shape.dim[1] % kv_elems != 0) {
-        qgc_status s = qgc_fail(
-            d, QGC_ERR_INPUT, n->at,
-            "rows of q of attention \"%s\" have %lld elements, not a multiple of the %lld of its keys %s",
-            qgc_node_label(n, d->arena), (long long)q->shape.dim[1], (long long)kv_elems,
-            qgc_shape_text(&keys->shape, d->arena));
+        qgc_status s =
+            qgc_fail(d, QGC_ERR_INPUT, n->at,
+                     "rows of q of %s \"%s\" have %lld elements, not a multiple of the %lld of its keys %s",
+                     op, qgc_node_label(n, d->arena), (long long)q->shape.dim[1], (long long)kv_elems,
+                     qgc_shape_text(&keys->shape, d->arena));
         qgc_note_origin(n, q, d);
         qgc_note_origin(n, keys, d);
         return s;
     }
-    qgc_give(n, &q->shape, QGC_F32);
+    return QGC_OK;
+}
+
+qgc_status infer_attention(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(check_attention(n, d));
+    qgc_give(n, &n->in[0]->shape, QGC_F32);
+    return QGC_OK;
+}
+
+enum { MAX_PARTS = 64 };
+
+static qgc_status check_parts(const qgc_node *n, qgc_diag *d) {
+    QGC_TRY(qgc_want_number(n, "parts", 1, true, d));
+    if (qgc_node_number(n, "parts") > MAX_PARTS)
+        return qgc_fail(d, QGC_ERR_INPUT, n->at, "parts of %s \"%s\" is %g, expected 1 to %d",
+                        qgc_ops[n->op].name, qgc_node_label(n, d->arena), qgc_node_number(n, "parts"),
+                        MAX_PARTS);
+    return QGC_OK;
+}
+
+qgc_status infer_attention_part(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(check_attention(n, d));
+    QGC_TRY(check_parts(n, d));
+    int64_t head_dim = n->in[1]->shape.dim[2], heads = n->in[0]->shape.dim[1] / head_dim;
+    int64_t width = (int64_t)qgc_node_number(n, "parts") * heads * (head_dim + 2);
+    qgc_give(n, &(qgc_shape){2, {n->in[0]->shape.dim[0], width}}, QGC_F32);
+    return QGC_OK;
+}
+
+qgc_status infer_attention_merge(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(qgc_want_dtype(n, 0, "p", QGC_F32, d));
+    QGC_TRY(qgc_want_form(n, 0, "p", "[rows, parts*heads*(head_dim+2)]", d));
+    QGC_TRY(qgc_want_number(n, "head_dim", 1, true, d));
+    QGC_TRY(check_parts(n, d));
+    const qgc_value *p = n->in[0];
+    double head_dim = qgc_node_number(n, "head_dim"), each = qgc_node_number(n, "parts") * (head_dim + 2);
+    int64_t heads = each <= (double)p->shape.dim[1] ? p->shape.dim[1] / (int64_t)each : 0;
+    if ((double)heads * each != (double)p->shape.dim[1] || heads == 0) {
+        qgc_status s =
+            qgc_fail(d, QGC_ERR_INPUT, n->at,
+                     "rows of p of attention_merge \"%s\" have %lld elements, not a multiple of parts * "
+                     "(head_dim + 2) = %g",
+                     qgc_node_label(n, d->arena), (long long)p->shape.dim[1], each);
+        qgc_note_origin(n, p, d);
+        return s;
+    }
+    qgc_give(n, &(qgc_shape){2, {p->shape.dim[0], heads * (int64_t)head_dim}}, QGC_F32);
     return QGC_OK;
 }
 
@@ -87,7 +134,7 @@ typedef struct {
     const int32_t *positions;
     float *y;
     float scale;
-    int64_t heads, group, ctx, d, items;
+    int64_t heads, group, ctx, d, items, parts; /* parts 0: one, and its result divided by the total */
     size_t n_lanes;
     float *scores; /* [n_lanes, longest] */
     float *tiles;  /* [n_lanes, TILE_POSITIONS * d] */
@@ -114,7 +161,7 @@ static void add_tile(const float *weights, const float *values, int64_t n, int64
 }
 
 /* scores become exp(score - largest); returns their sum. A NaN goes through to the result. */
-static double exponents(float *scores, int64_t n) {
+static double exponents(float *scores, int64_t n, float *most) {
     float largest = scores[0];
     for (int64_t j = 1; j < n; j++)
         if (scores[j] > largest)
@@ -124,31 +171,54 @@ static double exponents(float *scores, int64_t n) {
         scores[j] = expf(scores[j] - largest);
         sum += scores[j];
     }
+    *most = largest;
     return sum;
 }
 
-/* One head of one token against the positions up to its own. */
-static void attend(const attention *c, int64_t item, float *scores, float *tile) {
-    int64_t t = item / c->heads, h = item % c->heads, d = c->d;
-    int64_t n = c->positions[t] + 1, start = h / c->group * c->ctx * d;
+/* One head of one token against `n` positions from `first` on: y [d] gets the sum of their values, each weighted by
+ * exp(score - *most). Returns the total of the weights. */
+static double attend(const attention *c, int64_t item, int64_t first, int64_t n, float *scores, float *tile,
+                     float *y, float *most) {
+    int64_t h = item % c->heads, d = c->d, start = (h / c->group * c->ctx + first) * d;
     const float *q = c->q + item * d;
     const char *keys = (const char *)c->keys->data + qgc_dtype_bytes(c->keys->dtype, start);
     const char *values = (const char *)c->values->data + qgc_dtype_bytes(c->values->dtype, start);
-    float *y = c->y + item * d;
-
+    memset(y, 0, (size_t)d * sizeof *y);
+    *most = -INFINITY;
+    if (n == 0)
+        return 0;
     for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
         int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
         qgc_to_f32(c->keys->dtype, keys + qgc_dtype_bytes(c->keys->dtype, j * d), tile, some * d);
         score_tile(q, tile, some, d, c->scale, scores + j);
     }
-    double sum = exponents(scores, n);
-    memset(y, 0, (size_t)d * sizeof *y);
+    double sum = exponents(scores, n, most);
     for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
         int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
         qgc_to_f32(c->values->dtype, values + qgc_dtype_bytes(c->values->dtype, j * d), tile, some * d);
         add_tile(scores + j, tile, some, d, y);
     }
-    for (int64_t i = 0; i < d; i++)
+    return sum;
+}
+
+/* A part has at least so many positions: kernels/attention.cu cuts at the same places. */
+enum { LEAST_SPAN = 32 };
+
+static void attend_in_parts(const attention *c, int64_t item, float *scores, float *tile) {
+    int64_t t = item / c->heads, h = item % c->heads, d = c->d, all = c->positions[t] + 1;
+    int64_t span = (all + c->parts - 1) / c->parts;
+    span = span > LEAST_SPAN ? span : LEAST_SPAN;
+    for (int64_t part = 0; part < c->parts; part++) {
+        float *y = c->y + ((t * c->parts + part) * c->heads + h) * (d + 2);
+        int64_t first = part * span < all ? part * span : all, n = all - first < span ? all - first : span;
+        y[d + 1] = (float)attend(c, item, first, n, scores, tile, y, &y[d]);
+    }
+}
+
+static void attend_whole(const attention *c, int64_t item, float *scores, float *tile) {
+    float *y = c->y + item * c->d, most;
+    double sum = attend(c, item, 0, c->positions[item / c->heads] + 1, scores, tile, y, &most);
+    for (int64_t i = 0; i < c->d; i++)
         y[i] = (float)(y[i] / sum);
 }
 
@@ -158,11 +228,11 @@ static void attention_lanes(void *context, size_t first, size_t last) {
     const attention *c = context;
     for (size_t lane = first; lane < last; lane++)
         for (int64_t item = (int64_t)lane; item < c->items; item += (int64_t)c->n_lanes)
-            attend(c, item, c->scores + (int64_t)lane * c->longest,
-                   c->tiles + (int64_t)lane * TILE_POSITIONS * c->d);
+            (c->parts ? attend_in_parts : attend_whole)(c, item, c->scores + (int64_t)lane * c->longest,
+                                                        c->tiles + (int64_t)lane * TILE_POSITIONS * c->d);
 }
 
-void ref_attention(const qgc_call *call) {
+static void run_attention(const qgc_call *call, int64_t parts) {
     const qgc_operand *q = &call->in[0], *keys = &call->in[1];
     attention c = {.q = q->data,
                    .keys = keys,
@@ -171,7 +241,8 @@ void ref_attention(const qgc_call *call) {
                    .y = call->out[0].data,
                    .scale = (float)qgc_node_number(call->node, "scale"),
                    .ctx = keys->dim[1],
-                   .d = keys->dim[2]};
+                   .d = keys->dim[2],
+                   .parts = parts};
     c.heads = q->dim[1] / c.d;
     c.group = c.heads / keys->dim[0];
     c.items = q->dim[0] * c.heads;
@@ -182,4 +253,40 @@ void ref_attention(const qgc_call *call) {
     c.scores = qgc_arena_array(call->scratch, c.n_lanes * (size_t)c.longest, sizeof(float));
     c.tiles = qgc_arena_array(call->scratch, c.n_lanes * TILE_POSITIONS * (size_t)c.d, sizeof(float));
     qgc_pool_for(call->pool, c.n_lanes, 1, attention_lanes, &c);
+}
+
+void ref_attention(const qgc_call *call) {
+    run_attention(call, 0);
+}
+
+void ref_attention_part(const qgc_call *call) {
+    run_attention(call, (int64_t)qgc_node_number(call->node, "parts"));
+}
+
+/* y [d] of one head; part p of it stands at parts + p * stride. */
+static void merge_head(const float *parts, int64_t n_parts, int64_t stride, int64_t d, float *y) {
+    float most = -INFINITY;
+    double total = 0;
+    for (int64_t p = 0; p < n_parts; p++)
+        most = fmaxf(most, parts[p * stride + d]);
+    for (int64_t p = 0; p < n_parts; p++)
+        total += exp((double)parts[p * stride + d] - most) * parts[p * stride + d + 1];
+    for (int64_t i = 0; i < d; i++) {
+        double sum = 0;
+        for (int64_t p = 0; p < n_parts; p++)
+            sum += exp((double)parts[p * stride + d] - most) * parts[p * stride + i];
+        y[i] = (float)(sum / total);
+    }
+}
+
+void ref_attention_merge(const qgc_call *call) {
+    int64_t d = (int64_t)qgc_node_number(call->node, "head_dim");
+    int64_t n_parts = (int64_t)qgc_node_number(call->node, "parts");
+    int64_t rows = call->out[0].dim[0], heads = call->out[0].dim[1] / d;
+    const float *parts = call->in[0].data;
+    float *y = call->out[0].data;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t h = 0; h < heads; h++)
+            merge_head(parts + (r * n_parts * heads + h) * (d + 2), n_parts, heads * (d + 2), d,
+                       y + (r * heads + h) * d);
 }

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/fusion.h"
 #include "graph/ops.h"
 
 /* What holds between any two passes. The YAML reader makes graphs that pass, so an error here is a fault of
@@ -166,6 +167,29 @@ static qgc_status check_ends(const checker *c) {
     return QGC_OK;
 }
 
+/* The nodes of a group stand together, and one kernel can compute them. Each is looked at by its first node. */
+static qgc_status check_group(const checker *c, const qgc_node *first) {
+    if (first->group < 0 || (first->prev && first->prev->group == first->group))
+        return QGC_OK;
+    if ((size_t)first->group >= c->g->n_groups)
+        return qgc_fail(c->d, QGC_ERR_INPUT, first->at, "node \"%s\" is in a group that is not there",
+                        qgc_node_label(first, c->d->arena));
+    const qgc_group *group = &c->g->groups[first->group];
+    const qgc_node *n = first;
+    while (n && n->group == first->group)
+        n = n->next;
+    for (; n; n = n->next)
+        if (n->group == first->group)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "the nodes of group \"%s\" do not stand together",
+                            group->name);
+    qgc_fusion fusion;
+    const char *why;
+    if (!qgc_fusion_of(c->g, first->group, &fusion, &why, c->d->arena))
+        return qgc_fail(c->d, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
+                        why);
+    return QGC_OK;
+}
+
 static qgc_status check(checker *c) {
     QGC_TRY(check_list(c));
     QGC_TRY(check_values(c));
@@ -180,6 +204,7 @@ static qgc_status check(checker *c) {
         QGC_TRY(check_attrs(c, n));
         QGC_TRY(check_order(c, n));
         QGC_TRY(check_shapes(c, n));
+        QGC_TRY(check_group(c, n));
     }
     return check_ends(c);
 }

@@ -1,10 +1,15 @@
 /* Causal attention of one query head of one token over its cache, in one pass with a running maximum
  * (arxiv.org/abs/1805.02867). HEADS / KV_HEADS query heads share a key-value head.
  *
- * Grid: x = query heads, y = tokens. The block walks the positions in tiles of THREADS: first each thread
- * scores one position, then groups of HEAD_DIM threads add up the values, each group every GROUPS-th position
- * of the tile. Scores are float32: Qwen2's key bias is large. Reads the head's keys and values up to the
- * token's position; bound by their latency at short context. */
+ * With PARTS > 1 the positions are cut into parts, one block each (arxiv.org/abs/2311.01282), and what a block leaves is
+ * for attention_merge to put together: for each part and head the sum of values weighted by exp(score - largest), then
+ * the largest score, then the sum of the weights. out is [T, PARTS, HEADS, HEAD_DIM + 2]. A part has at least
+ * LEAST_SPAN positions, so at short context the last parts are empty: largest -infinity, the rest 0.
+ *
+ * Grid: x = query heads, y = tokens, z = parts. The block walks its positions in tiles: groups of lanes score one
+ * position each by loads of 16 bytes, then groups of lanes add up values, each group every GROUPS-th position. Scores are
+ * float32: Qwen2's key bias is large. Reads the head's keys and values up to the token's position; bound by latency at
+ * short context. */
 #include "common.cuh"
 
 #ifndef HEAD_DIM
@@ -25,70 +30,134 @@
 #ifndef SCALE
 #define SCALE 0.125f
 #endif
+#ifndef PARTS
+#define PARTS 1
+#endif
+#ifndef LEAST_SPAN
+#define LEAST_SPAN 32
+#endif
 #ifndef THREADS
-#define THREADS 256 /* a multiple of HEAD_DIM rounded up to 32, see codegen/lower_ops.c */
+#define THREADS 256 /* at least HEAD_DIM */
 #endif
 
-typedef stored<KEYS> keys_of;
-typedef stored<VALUES> values_of;
+enum { WARPS = THREADS / 32, TILE = THREADS };
 
-/* The dot product of the query with one cached key. */
-__device__ __forceinline__ float score(const float *query, const keys_of::elem *key) {
-    float sum = 0.0f;
-#if HEAD_DIM % 8 == 0
+/* How the lanes of a block share rows of one cache: LANES of them take a row, PER_LANE elements each. Rows that are not
+ * made of 16-byte loads for a power of two of lanes go element by element, one lane a row for keys. */
+template <int TYPE> struct sharing {
+    enum {
+        LOADS = HEAD_DIM / stored<TYPE>::PER_LOAD,
+        BY_LOADS = HEAD_DIM % 8 == 0 && LOADS <= 32 && (LOADS & (LOADS - 1)) == 0,
+    };
+};
+
+/* Scores of the positions of a tile into score[]; returns the largest one that this thread has seen. */
+__device__ __forceinline__ float score_tile(const float *query, const stored<KEYS>::elem *keys, int n, float *score) {
+    const int LANES = sharing<KEYS>::BY_LOADS ? sharing<KEYS>::LOADS : 1;
+    const int PER_LANE = HEAD_DIM / LANES;
+    int lane = threadIdx.x % LANES;
+    float largest = -INF;
+    /* all lanes of a warp go the same number of turns, for the shuffles */
+    for (int first = 0; first < n; first += THREADS / LANES) {
+        int p = first + threadIdx.x / LANES;
+        const stored<KEYS>::elem *key = keys + (size_t)min(p, n - 1) * HEAD_DIM + lane * PER_LANE;
+        float sum = 0.0f;
+        if (LANES > 1) {
+            float k[stored<KEYS>::PER_LOAD];
+            stored<KEYS>::widen_load(*(const uint4 *)key, k);
 #pragma unroll
-    for (int i = 0; i < HEAD_DIM; i += keys_of::PER_LOAD) {
-        float k[keys_of::PER_LOAD];
-        keys_of::widen_load(*(const uint4 *)(key + i), k);
+            for (int i = 0; i < stored<KEYS>::PER_LOAD; i++)
+                sum = fmaf(query[lane * PER_LANE + i], k[i], sum);
 #pragma unroll
-        for (int j = 0; j < keys_of::PER_LOAD; j++)
-            sum = fmaf(query[i + j], k[j], sum);
+            for (int distance = LANES / 2; distance > 0; distance /= 2)
+                sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
+        } else
+            for (int i = 0; i < HEAD_DIM; i++)
+                sum = fmaf(query[i], stored<KEYS>::widen(key[i]), sum);
+        if (p < n) {
+            sum *= SCALE;
+            largest = fmaxf(largest, sum);
+            if (lane == 0)
+                score[p] = sum;
+        }
     }
-#else
-    for (int i = 0; i < HEAD_DIM; i++)
-        sum = fmaf(query[i], keys_of::widen(key[i]), sum);
-#endif
-    return sum * SCALE;
+    return largest;
+}
+
+enum {
+    VALUE_ELEMS = sharing<VALUES>::BY_LOADS ? (int)stored<VALUES>::PER_LOAD : 1, /* of a row, that a thread adds up */
+    VALUE_LANES = HEAD_DIM / VALUE_ELEMS,
+    GROUPS = THREADS / VALUE_LANES,
+};
+
+/* sum[] += the weighted values of a tile, of this thread's elements and every GROUPS-th position. */
+__device__ __forceinline__ void add_tile(const float *weight, const stored<VALUES>::elem *values, int n, float *sum) {
+    int group = threadIdx.x / VALUE_LANES, first = threadIdx.x % VALUE_LANES * VALUE_ELEMS;
+    if (group >= GROUPS)
+        return;
+#pragma unroll 4
+    for (int p = group; p < n; p += GROUPS) {
+        const stored<VALUES>::elem *value = values + (size_t)p * HEAD_DIM + first;
+        if (VALUE_ELEMS > 1) {
+            float v[stored<VALUES>::PER_LOAD];
+            stored<VALUES>::widen_load(*(const uint4 *)value, v);
+#pragma unroll
+            for (int i = 0; i < VALUE_ELEMS; i++)
+                sum[i] = fmaf(weight[p], v[i], sum[i]);
+        } else
+            sum[0] = fmaf(weight[p], stored<VALUES>::widen(*value), sum[0]);
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention(const float *q, const keys_of::elem *keys, const values_of::elem *values, const i32 *positions,
+    attention(const float *q, const stored<KEYS>::elem *keys, const stored<VALUES>::elem *values, const i32 *positions,
               float *out, i32 ctx) {
-    const int GROUPS = THREADS / HEAD_DIM;
-    __shared__ float query[HEAD_DIM], weight[THREADS], partial[GROUPS][HEAD_DIM];
+    __shared__ float query[HEAD_DIM], weight[TILE], partial[GROUPS][HEAD_DIM];
     int head = blockIdx.x, thread = threadIdx.x;
-    int group = thread / HEAD_DIM, dim = thread % HEAD_DIM;
-    size_t kv = (size_t)(head / (HEADS / KV_HEADS)) * ctx * HEAD_DIM;
-    size_t at = ((size_t)blockIdx.y * HEADS + head) * HEAD_DIM;
-    int n = positions[blockIdx.y] + 1;
+    size_t token = blockIdx.y, kv = (size_t)(head / (HEADS / KV_HEADS)) * ctx * HEAD_DIM;
+    int all = positions[token] + 1;
+    int span = PARTS > 1 ? max((all + PARTS - 1) / PARTS, LEAST_SPAN) : all;
+    int begin = min((int)blockIdx.z * span, all), end = min(begin + span, all);
 
     for (int i = thread; i < HEAD_DIM; i += THREADS)
-        query[i] = q[at + i];
+        query[i] = q[(token * HEADS + head) * HEAD_DIM + i];
     __syncthreads();
 
-    float largest = -INF, total = 0.0f, sum = 0.0f;
-    for (int first = 0; first < n; first += THREADS) {
-        int in_tile = min(THREADS, n - first);
-        float s = thread < in_tile ? score(query, keys + kv + (size_t)(first + thread) * HEAD_DIM) : -INF;
-        float now = fmaxf(largest, block_max<THREADS / 32>(s));
-        float rescale = expf(largest - now); /* 0 in the first tile */
-        float w = thread < in_tile ? expf(s - now) : 0.0f;
-        weight[thread] = w;
-        total = total * rescale + block_sum<THREADS / 32>(w); /* its barriers publish weight[] */
-        sum *= rescale;
-        if (group < GROUPS)
-            for (int p = group; p < in_tile; p += GROUPS)
-                sum = fmaf(weight[p], values_of::widen(values[kv + (size_t)(first + p) * HEAD_DIM + dim]), sum);
+    float largest = -INF, total = 0.0f, sum[VALUE_ELEMS];
+#pragma unroll
+    for (int i = 0; i < VALUE_ELEMS; i++)
+        sum[i] = 0.0f;
+    for (int first = begin; first < end; first += TILE) {
+        int n = min((int)TILE, end - first);
+        float mine = score_tile(query, keys + kv + (size_t)first * HEAD_DIM, n, weight);
+        float now = fmaxf(largest, block_max<WARPS>(mine)); /* its barriers publish the scores */
+        float rescale = expf(largest - now);                /* 0 in the first tile */
+        float w = thread < n ? expf(weight[thread] - now) : 0.0f;
+        if (thread < n)
+            weight[thread] = w;
+        total = total * rescale + block_sum<WARPS>(w); /* and these the weights */
+#pragma unroll
+        for (int i = 0; i < VALUE_ELEMS; i++)
+            sum[i] *= rescale;
+        add_tile(weight, values + kv + (size_t)first * HEAD_DIM, n, sum);
         largest = now;
         __syncthreads(); /* weight[] is written again */
     }
 
-    if (group < GROUPS)
-        partial[group][dim] = sum;
+    if (thread / VALUE_LANES < GROUPS)
+#pragma unroll
+        for (int i = 0; i < VALUE_ELEMS; i++)
+            partial[thread / VALUE_LANES][thread % VALUE_LANES * VALUE_ELEMS + i] = sum[i];
     __syncthreads();
-    if (group == 0) {
+    out += ((token * PARTS + blockIdx.z) * HEADS + head) * (HEAD_DIM + (PARTS > 1 ? 2 : 0));
+    for (int i = thread; i < HEAD_DIM; i += THREADS) {
+        float y = partial[0][i];
         for (int g = 1; g < GROUPS; g++)
-            sum += partial[g][dim];
-        out[at + dim] = sum / total;
+            y += partial[g][i];
+        out[i] = PARTS > 1 ? y : y / total;
+    }
+    if (PARTS > 1 && thread == 0) {
+        out[HEAD_DIM] = largest;
+        out[HEAD_DIM + 1] = total;
     }
 }

@@ -94,29 +94,29 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
-/* Over a block of WARPS warps; every thread gets the result. */
-template <int WARPS> __device__ __forceinline__ float block_sum(float x) {
-    __shared__ float part[WARPS];
+/* Over a block of Warps warps; every thread gets the result. */
+template <int Warps> __device__ __forceinline__ float block_sum(float x) {
+    __shared__ float part[Warps];
     x = warp_sum(x);
     __syncthreads(); /* an earlier call may still be reading */
     if (threadIdx.x % 32 == 0)
         part[threadIdx.x / 32] = x;
     __syncthreads();
     x = 0.0f;
-    for (int i = 0; i < WARPS; i++)
+    for (int i = 0; i < Warps; i++)
         x += part[i];
     return x;
 }
 
-template <int WARPS> __device__ __forceinline__ float block_max(float x) {
-    __shared__ float part[WARPS];
+template <int Warps> __device__ __forceinline__ float block_max(float x) {
+    __shared__ float part[Warps];
     x = warp_max(x);
     __syncthreads();
     if (threadIdx.x % 32 == 0)
         part[threadIdx.x / 32] = x;
     __syncthreads();
     x = part[0];
-    for (int i = 1; i < WARPS; i++)
+    for (int i = 1; i < Warps; i++)
         x = fmaxf(x, part[i]);
     return x;
 }

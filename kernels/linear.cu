@@ -1,97 +1,63 @@
-/* out[t, :] = weight * x[t, :] + bias, a matrix times a vector for each token; weight is [OUT, IN], row-major.
+/* out[t, r] = EXPRESSION of l0, l1, ... and a0, a1, ...: l is row r of each matrix times x[t, :] (normalized if NORM),
+ * plus its bias; a is element r of outside values. Plain: l0. With a residual: op_add(a0, l0). A gated MLP's first half:
+ * op_mul(op_silu(l0), l1). Matrices are [OUT, IN], row-major.
  *
- * Grid: x = OUT / (rows of a block), y = tokens. SPLIT warps share a row: each sums every SPLIT-th load of
- * 16 bytes, and the sums are added in the order of the warps. A warp works on ROWS rows at once, so that
- * ROWS loads are in flight at each turn. Reads IN * OUT weights a token and is bound by that. */
-#include "common.cuh"
+ * Grid: x = OUT / (rows of a block), y = tokens. Reads MATRICES * IN * OUT weights a token and is bound by that. */
+#include "pointwise.cuh"
+#include "rows.cuh"
 
-#ifndef IN
-#define IN 896
-#endif
 #ifndef OUT
 #define OUT 896
 #endif
-#ifndef WEIGHT
-#define WEIGHT BF16
+#ifndef MATRICES
+#define MATRICES 1
 #endif
 #ifndef BIAS
 #define BIAS 0
 #endif
-#ifndef ROWS
+#ifndef INPUTS /* outside values */
+#define INPUTS 0
+#endif
+#ifndef EXPRESSION
+#define EXPRESSION l0
+#endif
+#ifndef ROWS /* a warp takes at once, of each matrix */
 #define ROWS 1
 #endif
-#ifndef SPLIT
-#define SPLIT 1
-#endif
-#ifndef THREADS
-#define THREADS 256
-#endif
-
-typedef stored<WEIGHT> weights;
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear(const float *x, const weights::elem *weight, const float *bias, float *out) {
-    const int GROUPS = THREADS / 32 / SPLIT; /* of SPLIT warps, each with ROWS rows */
-    const int PER_LOAD = weights::PER_LOAD;
-    int lane = threadIdx.x % 32, group = threadIdx.x / 32 / SPLIT, part = threadIdx.x / 32 % SPLIT;
-    int row = (blockIdx.x * GROUPS + group) * ROWS;
-    x += (size_t)blockIdx.y * IN;
-    out += (size_t)blockIdx.y * OUT;
+    linear(const float *x, const float *norm, const weights::elem *w0, const weights::elem *w1, const weights::elem *w2,
+           const weights::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
+           const float *in0, const float *in1, const float *in2, const float *in3, float *out) {
+    const weights::elem *const matrix[4] = {w0, w1, w2, w3};
+    const float *const bias[4] = {b0, b1, b2, b3};
+    const float *const in[4] = {in0, in1, in2, in3};
+    int first = (blockIdx.x * GROUPS + threadIdx.x / 32 / SPLIT) * ROWS;
+    size_t token = blockIdx.y;
 
-    float sum[ROWS];
+    const weights::elem *row[MATRICES * ROWS];
+    float sum[MATRICES * ROWS];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++)
-        sum[r] = 0.0f;
+    for (int m = 0; m < MATRICES; m++)
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) /* rows past the end are read at the last row, and their sums are dropped */
+            row[m * ROWS + r] = matrix[m] + (size_t)min(first + r, OUT - 1) * IN;
+    dot_rows<MATRICES * ROWS>(load_vector(x, token, norm), row, sum);
 
-#if IN % 8 == 0
-#pragma unroll 4
-    for (int at = (part * 32 + lane) * PER_LOAD; at < IN; at += 32 * SPLIT * PER_LOAD) {
-        float v[PER_LOAD];
-#pragma unroll
-        for (int i = 0; i < PER_LOAD; i += 4)
-            *(float4 *)(v + i) = *(const float4 *)(x + at + i);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            /* Rows past the end are read at the last row, and their sums are dropped. */
-            size_t from = (size_t)min(row + r, OUT - 1) * IN + at;
-            float w[PER_LOAD];
-            weights::widen_load(*(const uint4 *)(weight + from), w);
-#pragma unroll
-            for (int i = 0; i < PER_LOAD; i++)
-                sum[r] = fmaf(w[i], v[i], sum[r]);
-        }
-    }
-#else /* rows do not start at multiples of 16 bytes */
-    for (int at = part * 32 + lane; at < IN; at += 32 * SPLIT)
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            sum[r] = fmaf(weights::widen(weight[(size_t)min(row + r, OUT - 1) * IN + at]), x[at], sum[r]);
-#endif
-
-#pragma unroll
-    for (int r = 0; r < ROWS; r++)
-        sum[r] = warp_sum(sum[r]);
-
-#if SPLIT > 1
-    __shared__ float partial[GROUPS][SPLIT][ROWS];
-    if (lane == 0)
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            partial[group][part][r] = sum[r];
-    __syncthreads();
-    if (part != 0)
+    if (threadIdx.x % (32 * SPLIT) != 0)
         return;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        sum[r] = 0.0f;
+        if (first + r >= OUT)
+            return;
+        float l[4], a[4];
 #pragma unroll
-        for (int p = 0; p < SPLIT; p++)
-            sum[r] += partial[group][p][r];
+        for (int m = 0; m < 4; m++)
+            l[m] = m < MATRICES ? sum[min(m, MATRICES - 1) * ROWS + r] + (BIAS ? bias[m][first + r] : 0.0f) : 0.0f;
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            a[i] = i < INPUTS ? in[i][token * OUT + first + r] : 0.0f;
+        float l0 = l[0], l1 = l[1], l2 = l[2], l3 = l[3], a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+        out[token * OUT + first + r] = EXPRESSION;
     }
-#endif
-    if (lane == 0)
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            if (row + r < OUT)
-                out[row + r] = sum[r] + (BIAS ? bias[row + r] : 0.0f);
 }

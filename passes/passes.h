@@ -36,23 +36,29 @@ typedef struct {
 typedef struct {
     qgc_graph *graph;
     qgc_pass_run *run;
-    qgc_arena *scratch; /* dropped after the pass */
-    /* the options given, "max" -> "4" */
-    const char *const *option_names, *const *option_values;
+    qgc_arena *scratch;              /* dropped after the pass */
+    const char *const *option_names; /* the options given: "max" ... */
+    const double *option_values;     /* ... and 4 */
     int n_options;
 } qgc_pass_context;
 
+/* The value of an option, or `otherwise` where it was not given. */
+double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise);
+
 typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);
+
+#define PASS(name, function, options, summary) qgc_pass_fn qgc_pass_##function;
+#include "passes/passes.def"
+#undef PASS
 
 typedef struct {
     const char *name;
     qgc_pass_fn *run;
-    bool optional;       /* may match nothing */
-    const char *options; /* "max, style", NULL for none */
+    const char *options; /* "max, parts": whole numbers; NULL for none */
     const char *summary;
 } qgc_pass_info;
 
-/* The table of passes.def, in the order of the default pipeline, then those loaded from outside. */
+/* The table of passes.def, in the order of the default pipeline. */
 size_t qgc_pass_count(void);
 const qgc_pass_info *qgc_pass_at(size_t i);
 
@@ -67,8 +73,7 @@ typedef struct {
 } qgc_pass_options;
 
 /* Runs the pipeline. After each pass the graph is verified; an error there names the pass. Errors: an unknown pass or
- * option (with the nearest name), a pass that matched nothing and is not optional (with its near misses). `*report`
- * lives in the graph's arena. */
+ * option (with the nearest name). `*report` lives in the graph's arena. */
 QGC_MUST_USE qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report,
                                        qgc_diag *d);
 

@@ -12,11 +12,12 @@
  *   P(ANY, MUL, P1(ANY, SILU, V(GATE)), V(UP))    mul(silu(gate), up), in either order since mul commutes
  *
  * The first word of P captures the node under an index (ANY: not). V captures a value. P1 is P for a node whose result
- * has no reader but the one above it and is no output of the graph. Inputs that a pattern does not mention are free. */
+ * has no reader but the one above it and is no output of the graph. W and W1 are the same for any pointwise op. Inputs
+ * that a pattern does not mention, or that are FREE, may be anything; each of P, P1, W and W1 mentions one at least. */
 
 enum { QGC_MAX_CAPTURES = 12, QGC_PATTERN_INPUTS = 4 };
 
-typedef enum { QGC_PATTERN_VALUE, QGC_PATTERN_OP } qgc_pattern_kind;
+typedef enum { QGC_PATTERN_VALUE, QGC_PATTERN_OP, QGC_PATTERN_POINTWISE } qgc_pattern_kind;
 
 typedef struct qgc_pattern {
     qgc_pattern_kind kind;
@@ -37,6 +38,12 @@ typedef struct qgc_pattern {
                           .op = QGC_OP_##tag,     \
                           .one_reader = true,     \
                           .in = {__VA_ARGS__}})
+#define W(index, ...) \
+    (&(const qgc_pattern){.kind = QGC_PATTERN_POINTWISE, .capture = (index), .in = {__VA_ARGS__}})
+#define W1(index, ...)     \
+    (&(const qgc_pattern){ \
+        .kind = QGC_PATTERN_POINTWISE, .capture = (index), .one_reader = true, .in = {__VA_ARGS__}})
+#define FREE NULL
 
 typedef struct qgc_rewriter qgc_rewriter;
 
@@ -79,9 +86,19 @@ int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int 
 /* Everybody who reads `old` reads `now` instead, outputs of the graph too. Shapes and dtypes are equal. */
 void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now);
 
-/* A new node before `before`, with the places and names of the nodes that it stands for; shapes are inferred at once.
- * NULL if the shape rule objects, which is recorded as a decline. */
+/* A new node before `before`, at its place in the YAML and its turn of the repeat, whose result is called `name`. The
+ * caller sets attributes and then calls qgc_settle. */
 qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,
                      int n_in);
+
+/* Gives the results of a new or changed node their shapes. False if the op's rule objects: then the rule that made it
+ * is at fault, and the rewriter reports the objection as an error. */
+bool qgc_settle(qgc_rewriter *rw, qgc_node *n);
+
+/* Removes a node, whose results nobody may read any more. */
+void qgc_erase(qgc_rewriter *rw, qgc_node *n);
+
+/* The pass that is running: its options. */
+const qgc_pass_context *qgc_rewriter_pass(const qgc_rewriter *rw);
 
 #endif

@@ -29,8 +29,9 @@ own() {
     "runtime/session.h graph/sampling.h") ;; # parameters only: no ops
     "runtime/"*" codegen/plan.h" | "runtime/"*" models/weights.h" | "runtime/"*" models/bind.h") ;;
 
-    # NVRTC is given common.cuh under its bare name, and no header of CUDA.
-    "kernels/"*" common.cuh") ;;
+    # NVRTC is given the headers of kernels/ under their bare names, and no header of CUDA.
+    "kernels/"*" "*"/"*) return 1 ;;
+    "kernels/"*" "*.cuh) ;;
     *) return 1 ;;
     esac
 }

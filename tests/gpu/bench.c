@@ -1,5 +1,5 @@
 /* Times a decode step and the prefill of 512 tokens of Qwen2.5-0.5B with random weights in bf16, so that no file has to
- * be fetched. usage: bench [GRAPH.yaml]. Prints microseconds; the floor of a step is its bytes over the bandwidth. */
+ * be fetched. usage: bench [GRAPH.yaml [PASSES]]. Prints microseconds; the floor of a step is its bytes over the bandwidth. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 #include "graph/load.h"
 #include "models/weights.h"
 #include "passes/bind_weights.h"
+#include "passes/passes.h"
 #include "runtime/session.h"
 #include "tests/gpu/random_weights.h"
 
@@ -91,6 +92,8 @@ int main(int argc, char **argv) {
     must(qgc_weights_open(&weights, path, &diag));
     unlink(path);
     must(qgc_graph_bind(g, weights, false, &tensors, &diag));
+    qgc_pass_report report;
+    must(qgc_passes_run(g, &(qgc_pass_options){.passes = argc > 2 ? argv[2] : NULL}, &report, &diag));
     must(qgc_device_open(&device, 0, &diag));
     const qgc_device_info *info = qgc_device_about(device);
     const char *arch =

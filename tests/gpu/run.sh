@@ -29,6 +29,7 @@ done
 
 echo; echo "== time, Qwen2.5-0.5B shape"
 check "bench" "$build/gpu_bench"
+check "bench, node by node" "$build/gpu_bench" models/qwen2.5-0.5b.yaml ""
 
 tiny="--weights models/tiny/tiny.gguf"
 check "compile tiny" qgc compile models/tiny/tiny.yaml $tiny -o "$work/tiny.qgc"

@@ -244,8 +244,22 @@ static void append_rounds_to_the_cache_and_leaves_the_rest(void **state) {
     check_append(*state, QGC_BF16);
 }
 
+/* What attention_merge makes of the parts that the call is about to compute. */
+static const float *run_in_parts(fixture *f, int64_t parts, int64_t tokens, int64_t heads, int64_t d) {
+    f->node.op = QGC_OP_ATTENTION_PART;
+    number(f, "parts", (double)parts);
+    const int64_t width = parts * heads * (d + 2);
+    float *p = run(f, DIMS(tokens, width));
+    begin(f, QGC_OP_ATTENTION_MERGE);
+    shaped(&f->call.in[f->node.n_in++], QGC_F32, DIMS(tokens, width))->data = p;
+    number(f, "head_dim", (double)d);
+    number(f, "parts", (double)parts);
+    return run(f, DIMS(tokens, heads * d));
+}
+
+/* `parts` 0: whole, else cut into so many and put together again. */
 static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
-                            int64_t kv_heads, int64_t d) {
+                            int64_t kv_heads, int64_t d, int64_t parts) {
     int64_t ctx = first + tokens + 3;
     begin(f, QGC_OP_ATTENTION);
     const float *q = random_input(f, QGC_F32, DIMS(tokens, heads * d));
@@ -253,7 +267,7 @@ static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t
     const float *v = random_input(f, dtype, DIMS(kv_heads, ctx, d));
     index_input(f, tokens, first);
     number(f, "scale", 0.7);
-    const float *y = run(f, DIMS(tokens, heads * d));
+    const float *y = parts ? run_in_parts(f, parts, tokens, heads, d) : run(f, DIMS(tokens, heads * d));
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t h = 0; h < heads; h++)
             for (int64_t i = 0; i < d; i++) {
@@ -272,10 +286,18 @@ static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t
 }
 
 static void attention(void **state) {
-    check_attention(*state, QGC_F32, 1, 0, 1, 1, 1);
-    check_attention(*state, QGC_F32, 1, 100, 6, 2, 7);
-    check_attention(*state, QGC_BF16, 7, 30, 14, 2, 64);
-    check_attention(*state, QGC_F16, 33, 0, 3, 3, 5);
+    check_attention(*state, QGC_F32, 1, 0, 1, 1, 1, 0);
+    check_attention(*state, QGC_F32, 1, 100, 6, 2, 7, 0);
+    check_attention(*state, QGC_BF16, 7, 30, 14, 2, 64, 0);
+    check_attention(*state, QGC_F16, 33, 0, 3, 3, 5, 0);
+}
+
+/* With more parts than positions, with some of them empty, and with all of them used. */
+static void attention_in_parts(void **state) {
+    check_attention(*state, QGC_F32, 1, 0, 1, 1, 1, 2);
+    check_attention(*state, QGC_F16, 33, 0, 3, 3, 5, 1);
+    check_attention(*state, QGC_F32, 1, 100, 6, 2, 7, 16);
+    check_attention(*state, QGC_BF16, 7, 300, 14, 2, 64, 4);
 }
 
 static void attention_stands_large_scores(void **state) {
@@ -368,6 +390,7 @@ int main(void) {
         OP_TEST(rope),
         OP_TEST(append_rounds_to_the_cache_and_leaves_the_rest),
         OP_TEST(attention),
+        OP_TEST(attention_in_parts),
         OP_TEST(attention_stands_large_scores),
         OP_TEST(pointwise),
         OP_TEST(silu_of_large_numbers),

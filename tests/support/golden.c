@@ -60,10 +60,11 @@ golden golden_read(qgc_arena *a) {
 double golden_difference(const float *got, const float *want, int64_t n) {
     double worst = 0, size = 1e-30;
     for (int64_t i = 0; i < n; i++) {
-        double delta = fabs((double)got[i] - (double)want[i]);
+        double delta =
+            got[i] == want[i] ? 0 : fabs((double)got[i] - (double)want[i]); /* infinities may agree */
         if (!(delta <= worst))
             worst = isfinite(delta) ? delta : INFINITY;
-        if (fabs((double)want[i]) > size)
+        if (isfinite(want[i]) && fabs((double)want[i]) > size)
             size = fabs((double)want[i]);
     }
     return worst / size;

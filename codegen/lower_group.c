@@ -1,0 +1,314 @@
+/* Kernels that are composed: pointwise expressions, and products of matrices with one vector a token together with what
+ * comes before and after them. A node by itself is a group of one. */
+
+#include <stddef.h>
+#include <string.h>
+
+#include "codegen/lower_impl.h"
+#include "graph/base/str.h"
+
+enum { MAX_INPUTS = 6, LINEAR_INPUTS = 4, WARPS = QGC_LOW_THREADS / 32 };
+
+/* --- pointwise expressions ------------------------------------------------------------------------------- */
+
+/* What a kernel calls each value: l0 is the first product, a0 the first outside value, a result its expression. */
+typedef struct {
+    qgc_lowering *l;
+    const qgc_fusion *f;
+    const qgc_value *inputs[MAX_INPUTS];
+    int n_inputs;
+} expression;
+
+static const qgc_node *pointwise_maker(const qgc_fusion *f, const qgc_value *v) {
+    for (int i = 0; i < f->n_pointwise; i++)
+        if (f->pointwise[i]->out[0] == v)
+            return f->pointwise[i];
+    return NULL;
+}
+
+static int input_index(expression *e, const qgc_value *v) {
+    for (int i = 0; i < e->n_inputs; i++)
+        if (e->inputs[i] == v)
+            return i;
+    e->inputs[e->n_inputs] = v;
+    return e->n_inputs++;
+}
+
+/* Appends the text of a value; its depth is that of the group, at most QGC_MAX_POINTWISE. */
+static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // NOLINT(misc-no-recursion)
+    for (int i = 0; i < e->f->n_rows; i++)
+        if (e->f->rows[i].linear->out[0] == v) {
+            qgc_str_printf(text, "l%d", i);
+            return;
+        }
+    const qgc_node *maker = pointwise_maker(e->f, v);
+    if (!maker) {
+        qgc_str_printf(text, "a%d", input_index(e, v));
+        return;
+    }
+    qgc_str_printf(text, "op_%s(", qgc_ops[maker->op].name);
+    for (int i = 0; i < maker->n_in; i++) {
+        if (i)
+            qgc_str_add(text, ",");
+        write_value(e, maker->in[i], text);
+    }
+    qgc_str_add(text, ")");
+}
+
+static const char *expression_option(expression *e, const qgc_value *result) {
+    qgc_str text = qgc_str_new(e->l->arena);
+    qgc_str_add(&text, "-DEXPRESSION=");
+    write_value(e, result, &text);
+    return text.text;
+}
+
+static qgc_status lower_pointwise(qgc_lowering *l, const qgc_fusion *f) {
+    const qgc_value *out = f->pointwise[f->n_pointwise - 1]->out[0];
+    expression e = {.l = l, .f = f};
+    const char *text = expression_option(&e, out);
+    const char *options[] = {text, qgc_low_int(l, "INPUTS", e.n_inputs), NULL};
+    qgc_extent elems = qgc_low_elems(&out->shape);
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "pointwise.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, elems, QGC_LOW_THREADS);
+    for (int i = 0; i < MAX_INPUTS; i++) /* those that are not there are never looked at */
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, e.inputs[i < e.n_inputs ? i : 0]));
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, out));
+    qgc_low_arg_i32(launch, elems);
+    return QGC_OK;
+}
+
+/* --- products -------------------------------------------------------------------------------------------- */
+
+/* How many warps share a row, so that the loads in flight fill the card (about 16 warps on each of some 130
+ * multiprocessors), as long as each of their lanes has something to load. */
+static int64_t split_of(int64_t in, int64_t warps) {
+    int64_t split = 1;
+    while (split < WARPS && warps * split < 2112 && in >= 768 * split)
+        split *= 2;
+    return split;
+}
+
+/* The options of kernels/rows.cuh. */
+static int core_options(qgc_lowering *l, const qgc_fusion *f, int64_t split, const char **options) {
+    const qgc_node *linear = f->rows[0].linear;
+    int n = 0;
+    options[n++] = qgc_low_int(l, "IN", qgc_low_width(linear->in[0]));
+    options[n++] = qgc_low_type(l, "WEIGHT", qgc_weight_storage(linear->in[1]));
+    options[n++] = qgc_low_int(l, "BIAS", linear->n_in > 2);
+    options[n++] = qgc_low_int(l, "MATRICES", f->n_rows);
+    options[n++] = qgc_low_int(l, "SPLIT", split);
+    if (f->merge) {
+        int64_t head_dim = qgc_low_attr_int(f->merge, "head_dim");
+        options[n++] = qgc_low_int(l, "MERGE", qgc_low_attr_int(f->merge, "parts"));
+        options[n++] = qgc_low_int(l, "MERGE_HEADS", qgc_low_width(f->merge->out[0]) / head_dim);
+    }
+    if (f->norm) {
+        options[n++] = qgc_low_int(l, "NORM", 1);
+        options[n++] = qgc_low_float(l, "EPS", qgc_low_attr(f->norm, "eps"));
+    }
+    return n;
+}
+
+/* The arguments that both kernels of products begin with: x, norm, four weights, four biases. What is not there is
+ * never looked at, and x takes its place. */
+static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
+    const qgc_value *x = f->norm ? f->norm->in[0] : f->merge ? f->merge->in[0] : f->rows[0].linear->in[0];
+    int nothing = qgc_low_buffer(l, x);
+    qgc_low_arg_buffer(launch, nothing);
+    qgc_low_arg_buffer(launch, f->norm ? qgc_low_buffer(l, f->norm->in[1]) : nothing);
+    for (int k = 1; k <= 2; k++)
+        for (int i = 0; i < QGC_MAX_LINEARS; i++) {
+            bool there = i < f->n_rows && k < f->rows[i].linear->n_in;
+            qgc_low_arg_buffer(launch, there ? qgc_low_buffer(l, f->rows[i].linear->in[k]) : nothing);
+        }
+    for (int i = 0; i < f->n_rows; i++) {
+        const qgc_value *w = f->rows[i].linear->in[1];
+        launch->weight_bytes +=
+            qgc_shape_elems_from(&w->shape, 0) * (int64_t)qgc_dtype_bytes(qgc_weight_storage(w), 1);
+    }
+}
+
+/* kernels/linear.cu: the rows of all matrices meet in one expression. */
+static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
+    const qgc_node *linear = f->rows[0].linear;
+    const qgc_value *result = f->n_pointwise ? f->pointwise[f->n_pointwise - 1]->out[0] : linear->out[0];
+    int64_t in = qgc_low_width(linear->in[0]), out = qgc_low_width(result);
+    int64_t rows = out >= 65536 ? 4 : out >= 4096 && f->n_rows == 1 ? 2 : 1;
+    int64_t split = split_of(in, out * f->n_rows / rows);
+    expression e = {.l = l, .f = f};
+    const char *options[16];
+    int n = core_options(l, f, split, options);
+    options[n++] = qgc_low_int(l, "OUT", out);
+    options[n++] = qgc_low_int(l, "ROWS", rows);
+    options[n++] = expression_option(&e, result);
+    options[n++] = qgc_low_int(l, "INPUTS", e.n_inputs);
+    options[n] = NULL;
+
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "linear.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = out}, WARPS / split * rows);
+    qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
+    core_arguments(l, f, launch);
+    for (int i = 0; i < LINEAR_INPUTS; i++)
+        qgc_low_arg_buffer(launch, i < e.n_inputs ? qgc_low_buffer(l, e.inputs[i]) : launch->args[0].buffer);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, result));
+    return QGC_OK;
+}
+
+/* The value that the kernel leaves of one of its products. */
+static const qgc_value *result_of(const qgc_fusion_row *row) {
+    const qgc_node *last = row->append ? row->append : row->rope ? row->rope : row->linear;
+    return last->out[0];
+}
+
+static const qgc_value *positions_of(const qgc_fusion *f) {
+    for (int i = 0; i < f->n_rows; i++) {
+        if (f->rows[i].rope)
+            return f->rows[i].rope->in[1];
+        if (f->rows[i].append)
+            return f->rows[i].append->in[2];
+    }
+    return NULL;
+}
+
+/* Elements of a head: those of its ropes and caches agree. */
+static int64_t head_dim_of(const qgc_fusion *f) {
+    for (int i = 0; i < f->n_rows; i++) {
+        if (f->rows[i].rope)
+            return qgc_low_attr_int(f->rows[i].rope, "head_dim");
+        if (f->rows[i].append)
+            return f->rows[i].append->in[0]->shape.dim[2];
+    }
+    return 2;
+}
+
+/* kernels/linear_heads.cu: each matrix's rows go their own way. */
+static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
+    const qgc_node *linear = f->rows[0].linear, *rope = NULL;
+    int64_t pairs = 0;
+    for (int i = 0; i < f->n_rows; i++) {
+        pairs += qgc_low_width(f->rows[i].linear->out[0]) / 2;
+        rope = f->rows[i].rope ? f->rows[i].rope : rope;
+    }
+    int64_t split = split_of(qgc_low_width(linear->in[0]), pairs);
+    const char *options[32];
+    int n = core_options(l, f, split, options);
+    options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
+    for (int i = 0; i < f->n_rows; i++) {
+        const qgc_fusion_row *row = &f->rows[i];
+        const char *cache = row->append ? qgc_low_type(l, "", row->append->in[0]->dtype) : NULL;
+        options[n++] = qgc_low_text(l, "-DOUT%d=%lld", i, (long long)qgc_low_width(row->linear->out[0]));
+        options[n++] = qgc_low_text(l, "-DROPE%d=%d", i, row->rope != NULL);
+        options[n++] = cache ? qgc_low_text(l, "-DCACHE%d=1+%s", i, strchr(cache, '=') + 1)
+                             : qgc_low_text(l, "-DCACHE%d=0", i);
+    }
+    options[n] = NULL;
+
+    int table = rope ? qgc_low_rope_table(l, rope) : -1;
+    int kernel = qgc_low_kernel(l, "linear_heads.cu", QGC_LOW_THREADS, options);
+    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = pairs}, WARPS / split);
+    qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
+    core_arguments(l, f, launch);
+    const qgc_value *positions = positions_of(f);
+    /* without ropes and caches nobody asks for positions, but the kernel reads its token's: any I32 [T] will do */
+    qgc_low_arg_buffer(launch, positions ? qgc_low_buffer(l, positions) : l->plan->io[QGC_IO_POSITIONS]);
+    qgc_low_arg_buffer(launch, table >= 0 ? table : launch->args[0].buffer);
+    for (int i = 0; i < QGC_MAX_LINEARS; i++)
+        qgc_low_arg_buffer(launch, i < f->n_rows ? qgc_low_buffer(l, result_of(&f->rows[i]))
+                                                 : launch->args[0].buffer);
+    qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+    return QGC_OK;
+}
+
+static bool rows_go_their_own_way(const qgc_fusion *f) {
+    for (int i = 0; i < f->n_rows; i++)
+        if (f->rows[i].rope || f->rows[i].append)
+            return true;
+    return f->n_rows > 1 && f->n_pointwise == 0;
+}
+
+qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *name) {
+    size_t before = l->plan->phases[l->phase].n_launches;
+    if (f->kind == QGC_FUSION_POINTWISE)
+        QGC_TRY(lower_pointwise(l, f));
+    else if (rows_go_their_own_way(f))
+        QGC_TRY(lower_heads(l, f));
+    else
+        QGC_TRY(lower_rows(l, f));
+    if (name) /* the launch of the kernel is the last one added: a table's is in the init phase */
+        l->plan->phases[l->phase].launches[before].node = name;
+    return QGC_OK;
+}
+
+/* --- nodes by themselves --------------------------------------------------------------------------------- */
+
+static qgc_status lower_one(qgc_lowering *l, const qgc_node *n) {
+    return qgc_lower_fusion(
+        l, &(qgc_fusion){.kind = QGC_FUSION_POINTWISE, .pointwise = {n}, .n_pointwise = 1}, NULL);
+}
+
+qgc_status lower_add(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_mul(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_silu(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+
+/* The buffer of a value rounded to bf16; made once for all products that read it. */
+static int as_bf16(qgc_lowering *l, const qgc_value *v) {
+    qgc_dtype from = v->kind == QGC_WEIGHT ? qgc_weight_storage(v) : v->dtype;
+    if (from == QGC_BF16)
+        return qgc_low_buffer(l, v);
+    if (l->bf16_of[v->id] >= 0)
+        return l->bf16_of[v->id];
+    qgc_extent elems = qgc_low_elems(&v->shape);
+    int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %.200s", qgc_value_label(v, l->arena)),
+                                 qgc_low_times(elems, 2));
+    const char *options[] = {qgc_low_type(l, "FROM", from), NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "to_bf16.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, elems, 4 * QGC_LOW_THREADS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, v));
+    qgc_low_arg_buffer(launch, buffer);
+    qgc_low_arg_i32(launch, elems);
+    return l->bf16_of[v->id] = buffer;
+}
+
+/* The product of matrices, bf16 with float32 sums: all tokens of a prefill step. */
+static void lower_linear_gemm(qgc_lowering *l, const qgc_node *n) {
+    int x = as_bf16(l, n->in[0]), w = as_bf16(l, n->in[1]), out = qgc_low_buffer(l, n->out[0]);
+    qgc_extent rows = qgc_low_dim(n->in[0]->shape.dim[0]);
+    if (n->n_in > 2) {
+        const char *options[] = {qgc_low_int(l, "D", qgc_low_width(n->out[0])), NULL};
+        qgc_plan_launch *bias =
+            qgc_low_launch(l, l->phase, qgc_low_kernel(l, "bias_rows.cu", QGC_LOW_THREADS, options));
+        qgc_low_grid(bias, 0, (qgc_extent){.fixed = qgc_low_width(n->out[0])}, QGC_LOW_THREADS);
+        qgc_low_grid(bias, 1, rows, 1);
+        qgc_low_arg_buffer(bias, qgc_low_buffer(l, n->in[2]));
+        qgc_low_arg_buffer(bias, out);
+    }
+    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, -1);
+    launch->a = x;
+    launch->b = w;
+    launch->c = out;
+    launch->rows = rows;
+    launch->n = qgc_low_width(n->out[0]);
+    launch->k = qgc_low_width(n->in[0]);
+    launch->accumulate = n->n_in > 2;
+    launch->weight_bytes = 2 * launch->n * launch->k;
+}
+
+/* A decode step, and the rows wanted in prefill, go row by row in float32. */
+qgc_status lower_linear(qgc_lowering *l, const qgc_node *n) {
+    if (l->phase == QGC_PHASE_PREFILL && n->in[0]->shape.dim[0] == QGC_DIM_T) {
+        lower_linear_gemm(l, n);
+        return QGC_OK;
+    }
+    return qgc_lower_fusion(l, &(qgc_fusion){.kind = QGC_FUSION_LINEAR, .rows = {{.linear = n}}, .n_rows = 1},
+                            NULL);
+}

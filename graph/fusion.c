@@ -1,0 +1,281 @@
+#include "graph/fusion.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The nodes of a group, sorted by what they are to a kernel. */
+typedef struct {
+    const qgc_graph *g;
+    int group;
+    qgc_fusion *f;
+    const char **why;
+    qgc_arena *arena;
+    int n_nodes;
+} search;
+
+enum { MAX_OUTSIDE_POINTWISE = 6, MAX_OUTSIDE_LINEAR = 4 };
+
+qgc_dtype qgc_weight_storage(const qgc_value *weight) {
+    if (weight->shape.rank < 2)
+        return QGC_F32;
+    return qgc_dtype_is_quantised(weight->dtype) ? QGC_F16 : weight->dtype;
+}
+
+static bool no(search *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool no(search *s, const char *format, ...) {
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    *s->why = qgc_arena_strdup(s->arena, text);
+    return false;
+}
+
+static const char *label(const search *s, const qgc_value *v) {
+    return qgc_value_label(v, s->arena);
+}
+
+/* Somebody outside of the group reads v, or it is an output of the graph. */
+static bool read_outside(const search *s, const qgc_value *v) {
+    for (const qgc_node *n = s->g->first; n; n = n->next)
+        for (int i = 0; n->group != s->group && i < n->n_in; i++)
+            if (n->in[i] == v)
+                return true;
+    for (size_t i = 0; i < s->g->n_outputs; i++)
+        if (s->g->outputs[i] == v)
+            return true;
+    return false;
+}
+
+static bool inside(const search *s, const qgc_value *v) {
+    return v->maker && v->maker->group == s->group;
+}
+
+static bool is_pointwise(const qgc_node *n) {
+    return (qgc_ops[n->op].traits & QGC_POINTWISE) != 0;
+}
+
+/* --- sorting --------------------------------------------------------------------------------------------- */
+
+static qgc_fusion_row *row_of(search *s, const qgc_value *v) {
+    for (int i = 0; i < s->f->n_rows; i++) {
+        qgc_fusion_row *r = &s->f->rows[i];
+        if (r->linear->out[0] == v || (r->rope && r->rope->out[0] == v))
+            return r;
+    }
+    return NULL;
+}
+
+static bool take_prologue(search *s, const qgc_node **slot, const qgc_node *n) {
+    if (s->f->norm || s->f->merge)
+        return no(s, "\"%s\" is a second %s of the group", label(s, n->out[0]), qgc_ops[n->op].name);
+    *slot = n;
+    return true;
+}
+
+static bool take_linear(search *s, const qgc_node *n) {
+    if (s->f->n_rows == QGC_MAX_LINEARS)
+        return no(s, "more than %d products", QGC_MAX_LINEARS);
+    s->f->rows[s->f->n_rows++] = (qgc_fusion_row){.linear = n};
+    return true;
+}
+
+static bool take_behind(search *s, const qgc_node *n, const qgc_value *x) {
+    qgc_fusion_row *row = row_of(s, x);
+    if (!row)
+        return no(s, "%s \"%s\" does not follow a product of the group", qgc_ops[n->op].name,
+                  label(s, n->out[0]));
+    const qgc_node **slot = n->op == QGC_OP_ROPE ? &row->rope : &row->append;
+    if (*slot || (n->op == QGC_OP_ROPE && row->append))
+        return no(s, "two nodes go on from \"%s\"", label(s, x));
+    *slot = n;
+    return true;
+}
+
+static bool take_pointwise(search *s, const qgc_node *n) {
+    if (s->f->n_pointwise == QGC_MAX_POINTWISE)
+        return no(s, "more than %d pointwise ops", QGC_MAX_POINTWISE);
+    s->f->pointwise[s->f->n_pointwise++] = n;
+    return true;
+}
+
+static bool take(search *s, const qgc_node *n) {
+    if (is_pointwise(n))
+        return take_pointwise(s, n);
+    if (n->op == QGC_OP_LINEAR)
+        return take_linear(s, n);
+    if (n->op == QGC_OP_RMS_NORM)
+        return take_prologue(s, &s->f->norm, n);
+    if (n->op == QGC_OP_ATTENTION_MERGE)
+        return take_prologue(s, &s->f->merge, n);
+    if (n->op == QGC_OP_ROPE)
+        return take_behind(s, n, n->in[0]);
+    if (n->op == QGC_OP_APPEND)
+        return take_behind(s, n, n->in[1]);
+    return no(s, "%s \"%s\" has a kernel of its own only", qgc_ops[n->op].name, label(s, n->out[0]));
+}
+
+/* --- conditions ------------------------------------------------------------------------------------------ */
+
+/* The value of a node stays in the kernel. */
+static bool only_inside(search *s, const qgc_node *n) {
+    return !read_outside(s, n->out[0]) || no(s, "\"%s\" is read outside of the group", label(s, n->out[0]));
+}
+
+/* The pointwise piece: one result, the last; equal shapes; not too many values from outside. */
+static bool check_pointwise(search *s, int most_outside) {
+    const qgc_fusion *f = s->f;
+    const qgc_node *last = f->pointwise[f->n_pointwise - 1];
+    const qgc_value *outside[QGC_MAX_POINTWISE * 2];
+    int n_outside = 0;
+    for (int i = 0; i < f->n_pointwise; i++) {
+        const qgc_node *n = f->pointwise[i];
+        if (n != last && !only_inside(s, n))
+            return false;
+        for (int k = 0; k < n->n_in; k++) {
+            if (!qgc_shape_equal(&n->in[k]->shape, &last->out[0]->shape))
+                return no(s, "\"%s\" and \"%s\" differ in shape", label(s, n->in[k]), label(s, last->out[0]));
+            bool known = inside(s, n->in[k]);
+            for (int j = 0; j < n_outside; j++)
+                known = known || outside[j] == n->in[k];
+            if (!known)
+                outside[n_outside++] = n->in[k];
+        }
+    }
+    if (n_outside > most_outside)
+        return no(s, "%d values come from outside, and the kernel takes %d", n_outside, most_outside);
+    for (int i = 0; i < f->n_pointwise - 1; i++) { /* a piece in one: each but the last is read by another */
+        bool read = false;
+        for (int k = i + 1; k < f->n_pointwise; k++)
+            for (int j = 0; j < f->pointwise[k]->n_in; j++)
+                read = read || f->pointwise[k]->in[j] == f->pointwise[i]->out[0];
+        if (!read)
+            return no(s, "nothing in the group reads \"%s\"", label(s, f->pointwise[i]->out[0]));
+    }
+    return true;
+}
+
+static bool check_prologue(search *s, const qgc_node *prologue) {
+    const qgc_value *x = prologue->out[0];
+    if (!only_inside(s, prologue))
+        return false;
+    for (int i = 0; i < s->f->n_rows; i++)
+        if (s->f->rows[i].linear->in[0] != x)
+            return no(s, "product \"%s\" does not read \"%s\"", label(s, s->f->rows[i].linear->out[0]),
+                      label(s, x));
+    if (prologue->op == QGC_OP_RMS_NORM && prologue->in[1]->shape.dim[0] != x->shape.dim[1])
+        return no(s, "rms_norm \"%s\" is over parts of a row", label(s, x));
+    if (x->shape.dim[1] > 8192)
+        return no(s, "\"%s\" has %lld elements, and a kernel has room for 8192", label(s, x),
+                  (long long)x->shape.dim[1]);
+    return true;
+}
+
+static bool check_products(search *s) {
+    const qgc_node *first = s->f->rows[0].linear;
+    for (int i = 1; i < s->f->n_rows; i++) {
+        const qgc_node *n = s->f->rows[i].linear;
+        if (n->in[0] != first->in[0])
+            return no(s, "products \"%s\" and \"%s\" read different values", label(s, first->out[0]),
+                      label(s, n->out[0]));
+        if (qgc_weight_storage(n->in[1]) != qgc_weight_storage(first->in[1]))
+            return no(s, "weights \"%s\" and \"%s\" are stored as %s and %s", label(s, first->in[1]),
+                      label(s, n->in[1]), qgc_dtypes[qgc_weight_storage(first->in[1])].name,
+                      qgc_dtypes[qgc_weight_storage(n->in[1])].name);
+        if (n->n_in != first->n_in)
+            return no(s, "one of products \"%s\" and \"%s\" has a bias", label(s, first->out[0]),
+                      label(s, n->out[0]));
+    }
+    return true;
+}
+
+/* All rows meet in one pointwise piece. */
+static bool check_meeting(search *s) {
+    for (int i = 0; i < s->f->n_rows; i++) {
+        const qgc_fusion_row *r = &s->f->rows[i];
+        if (r->rope || r->append)
+            return no(s, "rope or append beside pointwise ops");
+        if (!only_inside(s, r->linear))
+            return false;
+        bool read = false;
+        for (int k = 0; k < s->f->n_pointwise; k++)
+            for (int j = 0; j < s->f->pointwise[k]->n_in; j++)
+                read = read || s->f->pointwise[k]->in[j] == r->linear->out[0];
+        if (!read)
+            return no(s, "the pointwise ops do not read \"%s\"", label(s, r->linear->out[0]));
+    }
+    return check_pointwise(s, MAX_OUTSIDE_LINEAR);
+}
+
+/* Number and text that the rows of linear_heads.cu share. */
+typedef struct {
+    const qgc_node *rope;
+    int64_t head_dim;
+    const qgc_value *positions;
+} heads;
+
+static bool same_heads(search *s, heads *h, int64_t head_dim, const qgc_value *positions, const qgc_node *n) {
+    if (h->head_dim && (h->head_dim != head_dim || h->positions != positions))
+        return no(s, "\"%s\" has other heads or positions than the rest", label(s, n->out[0]));
+    h->head_dim = head_dim;
+    h->positions = positions;
+    return true;
+}
+
+static bool check_row(search *s, const qgc_fusion_row *r, heads *h) {
+    const qgc_node *n = r->linear;
+    if (r->rope) {
+        int64_t head_dim = (int64_t)r->rope->attr[qgc_attr_index(QGC_OP_ROPE, "head_dim")].number;
+        if (!only_inside(s, n) || !same_heads(s, h, head_dim, r->rope->in[1], r->rope))
+            return false;
+        if (h->rope && memcmp(h->rope->attr, r->rope->attr, sizeof h->rope->attr) != 0)
+            return no(s, "ropes \"%s\" and \"%s\" differ", label(s, h->rope->out[0]),
+                      label(s, r->rope->out[0]));
+        h->rope = r->rope;
+        n = r->rope;
+    }
+    if (r->append && (!only_inside(s, n) ||
+                      !same_heads(s, h, r->append->in[0]->shape.dim[2], r->append->in[2], r->append)))
+        return false;
+    bool pairs = s->f->n_rows > 1 || r->rope || r->append; /* of rows, in linear_heads.cu */
+    if (pairs && r->linear->out[0]->shape.dim[1] % 2 != 0)
+        return no(s, "product \"%s\" has an odd number of rows", label(s, r->linear->out[0]));
+    return true;
+}
+
+/* Each row goes its own way. A product that both a rope and another node of the group read was refused before. */
+static bool check_ways(search *s) {
+    heads h = {0};
+    for (int i = 0; i < s->f->n_rows; i++)
+        if (!check_row(s, &s->f->rows[i], &h))
+            return false;
+    return true;
+}
+
+bool qgc_fusion_of(const qgc_graph *g, int group, qgc_fusion *out, const char **why, qgc_arena *a) {
+    search s = {.g = g, .group = group, .f = out, .why = why, .arena = a};
+    *out = (qgc_fusion){0};
+    for (const qgc_node *n = g->first; n; n = n->next)
+        if (n->group == group) {
+            if (!take(&s, n))
+                return false;
+            s.n_nodes++;
+        }
+    if (out->n_rows == 0) {
+        out->kind = QGC_FUSION_POINTWISE;
+        if (out->norm || out->merge)
+            return s.n_nodes == 1 ? no(&s, "rms_norm and attention_merge by themselves need no group")
+                                  : no(&s, "a norm without a product");
+        if (out->n_pointwise == 0)
+            return no(&s, "the group is empty");
+        return check_pointwise(&s, MAX_OUTSIDE_POINTWISE);
+    }
+    out->kind = QGC_FUSION_LINEAR;
+    const qgc_node *prologue = out->norm ? out->norm : out->merge;
+    if ((prologue && !check_prologue(&s, prologue)) || !check_products(&s))
+        return false;
+    return out->n_pointwise ? check_meeting(&s) : check_ways(&s);
+}

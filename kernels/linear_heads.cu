@@ -1,0 +1,119 @@
+/* Several products of one vector (normalized if NORM), and for each, as its matrix asks: rotary position embedding of
+ * its rows (NEOX style, see rope.cu), and the result stored, or put into a cache at the token's position (see
+ * append.cu). Queries, keys and values of attention in one kernel.
+ *
+ * A warp takes a pair of rows: the two that are rotated together, i and i + HEAD_DIM / 2 of a head, else neighbours.
+ *
+ * Grid: x = pairs of all matrices / (pairs of a block), y = tokens. Reads all weights once and is bound by that. */
+#include "rows.cuh"
+
+#ifndef MATRICES
+#define MATRICES 1
+#endif
+#ifndef BIAS
+#define BIAS 0
+#endif
+#ifndef HEAD_DIM
+#define HEAD_DIM 64
+#endif
+/* For each matrix: its rows (0: there is none); 1 if they are rotated; 1 + the type of the cache that they go into, or 0
+ * if they are stored as they are. */
+#ifndef OUT0
+#define OUT0 896
+#define ROPE0 0
+#define CACHE0 0
+#endif
+#ifndef OUT1
+#define OUT1 0
+#define ROPE1 0
+#define CACHE1 0
+#endif
+#ifndef OUT2
+#define OUT2 0
+#define ROPE2 0
+#define CACHE2 0
+#endif
+#ifndef OUT3
+#define OUT3 0
+#define ROPE3 0
+#define CACHE3 0
+#endif
+
+struct matrix {
+    const weights::elem *weight;
+    const float *bias;
+    void *out;
+};
+
+/* Element `row` of what a matrix makes for a token. */
+template <int Out, int Cache>
+__device__ __forceinline__ void store(void *out, int row, float value, size_t token, i32 position, i32 ctx) {
+    if constexpr (Cache == 0) {
+        ((float *)out)[token * Out + row] = value;
+    } else {
+        typedef stored<Cache - 1> cached;
+        size_t at = ((size_t)(row / HEAD_DIM) * ctx + position) * HEAD_DIM + row % HEAD_DIM;
+        ((typename cached::elem *)out)[at] = cached::narrow(value);
+    }
+}
+
+template <int Out, int Rope, int Cache>
+__device__ __forceinline__ void finish(const matrix &m, int row, int other, float a, float b, size_t token,
+                                       i32 position, i32 ctx, const float2 *table) {
+    if (BIAS) {
+        a += m.bias[row];
+        b += m.bias[other];
+    }
+    if (Rope) {
+        float2 turn = table[(size_t)position * (HEAD_DIM / 2) + row % HEAD_DIM];
+        float rotated = a * turn.x - b * turn.y;
+        b = b * turn.x + a * turn.y;
+        a = rotated;
+    }
+    store<Out, Cache>(m.out, row, a, token, position, ctx);
+    store<Out, Cache>(m.out, other, b, token, position, ctx);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    linear_heads(const float *x, const float *norm, const weights::elem *w0, const weights::elem *w1,
+                 const weights::elem *w2, const weights::elem *w3, const float *b0, const float *b1, const float *b2,
+                 const float *b3, const i32 *positions, const float2 *table, void *out0, void *out1, void *out2,
+                 void *out3, i32 ctx) {
+    constexpr int outs[] = {OUT0, OUT1, OUT2, OUT3}, ropes[] = {ROPE0, ROPE1, ROPE2, ROPE3};
+    const matrix matrices[4] = {{w0, b0, out0}, {w1, b1, out1}, {w2, b2, out2}, {w3, b3, out3}};
+    int pair = blockIdx.x * GROUPS + threadIdx.x / 32 / SPLIT;
+    size_t token = blockIdx.y;
+
+    int which = 0;
+    matrix m = matrices[0];
+    int rope = ropes[0], out = outs[0];
+#pragma unroll
+    for (int i = 1; i < MATRICES; i++)
+        if (which == i - 1 && pair >= outs[i - 1] / 2) {
+            pair -= outs[i - 1] / 2;
+            which = i;
+            m = matrices[i];
+            rope = ropes[i];
+            out = outs[i];
+        }
+    bool here = pair < out / 2; /* the last block may have pairs past the end; their sums are dropped */
+    pair = min(pair, out / 2 - 1);
+    int row = rope ? pair / (HEAD_DIM / 2) * HEAD_DIM + pair % (HEAD_DIM / 2) : 2 * pair;
+    int other = rope ? row + HEAD_DIM / 2 : row + 1;
+
+    const weights::elem *rows[2] = {m.weight + (size_t)row * IN, m.weight + (size_t)other * IN};
+    float sum[2];
+    dot_rows<2>(load_vector(x, token, norm), rows, sum);
+    if (!here || threadIdx.x % (32 * SPLIT) != 0)
+        return;
+
+    i32 position = positions[token];
+    if (which == 0)
+        finish<OUT0, ROPE0, CACHE0>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+    else if (which == 1)
+        finish<OUT1, ROPE1, CACHE1>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+    else if (which == 2)
+        finish<OUT2, ROPE2, CACHE2>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+    else
+        finish<OUT3, ROPE3, CACHE3>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+}

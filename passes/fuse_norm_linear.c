@@ -1,0 +1,29 @@
+#include "graph/fusion.h"
+#include "passes/rewrite.h"
+
+/* Every block of a product normalizes its vector for itself: a few microseconds less than a kernel before it. All who
+ * read the normalized vector have to be in one kernel. */
+
+enum { FIRST, NORM };
+
+static bool apply(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_node *nodes[QGC_MAX_LINEARS + 1];
+    int n = qgc_readers(rw, m->node[NORM]->out[0], nodes, QGC_MAX_LINEARS);
+    if (n > QGC_MAX_LINEARS)
+        return qgc_decline(rw, m->node[NORM], "more than %d nodes read it", QGC_MAX_LINEARS);
+    for (int i = 0; i < n; i++)
+        if (nodes[i] != nodes[0] && (nodes[i]->group < 0 || nodes[i]->group != nodes[0]->group))
+            return qgc_decline(rw, m->node[NORM], "\"%s\" and \"%s\", which read it, are different kernels",
+                               nodes[0]->out[0]->name, nodes[i]->out[0]->name);
+    nodes[n] = m->node[NORM];
+    return qgc_fuse(rw, "norm", nodes, n + 1);
+}
+
+static const qgc_rule rules[] = {
+    {"linear(rms_norm)", P(FIRST, LINEAR, P(NORM, RMS_NORM, FREE)), apply},
+    {0},
+};
+
+qgc_status qgc_pass_fuse_norm_linear(qgc_pass_context *c, qgc_diag *d) {
+    return qgc_rewrite(c, rules, d);
+}

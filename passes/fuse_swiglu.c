@@ -1,0 +1,23 @@
+#include "passes/rewrite.h"
+
+/* Gated MLP: two products of one vector, and what is made of their rows, in one kernel.
+ *
+ *   m -> gate -> act -\
+ *   m -> up -----------> ff
+ *
+ * Saves three launches a layer, and the way of three vectors through memory. */
+
+enum { GATE, UP, ACT, FF };
+
+static bool apply(qgc_rewriter *rw, const qgc_match *m) {
+    return qgc_fuse(rw, "mlp", (qgc_node *[]){m->node[GATE], m->node[UP], m->node[ACT], m->node[FF]}, 4);
+}
+
+static const qgc_rule rules[] = {
+    {"silu(gate) * up", P(FF, MUL, P1(ACT, SILU, P1(GATE, LINEAR, FREE)), P1(UP, LINEAR, FREE)), apply},
+    {0},
+};
+
+qgc_status qgc_pass_fuse_swiglu(qgc_pass_context *c, qgc_diag *d) {
+    return qgc_rewrite(c, rules, d);
+}

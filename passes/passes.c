@@ -1,0 +1,192 @@
+#include "passes/passes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "graph/base/str.h"
+
+static const qgc_pass_info table[] = {
+#define PASS(name, function, options, summary) {name, qgc_pass_##function, options, summary},
+#include "passes/passes.def"
+#undef PASS
+};
+enum { N_PASSES = sizeof table / sizeof *table, MAX_OPTIONS = 8 };
+
+size_t qgc_pass_count(void) {
+    return N_PASSES;
+}
+
+const qgc_pass_info *qgc_pass_at(size_t i) {
+    return &table[i];
+}
+
+double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise) {
+    for (int i = 0; i < c->n_options; i++)
+        if (strcmp(c->option_names[i], name) == 0)
+            return c->option_values[i];
+    return otherwise;
+}
+
+/* --- the pipeline as text -------------------------------------------------------------------------------- */
+
+/* One pass as it was asked for. */
+typedef struct {
+    const qgc_pass_info *info;
+    const char *text; /* "fuse-pointwise(max=4)" */
+    const char *names[MAX_OPTIONS];
+    double values[MAX_OPTIONS];
+    int n_options;
+} request;
+
+static qgc_status find_pass(const char *name, const qgc_pass_info **out, qgc_diag *d) {
+    const char *names[N_PASSES];
+    for (int i = 0; i < N_PASSES; i++) {
+        names[i] = table[i].name;
+        if (strcmp(name, table[i].name) == 0) {
+            *out = &table[i];
+            return QGC_OK;
+        }
+    }
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown pass \"%s\"", name);
+    const char *near = qgc_nearest(name, names, N_PASSES);
+    if (near)
+        qgc_hint(d, "Did you mean \"%s\"?", near);
+    else
+        qgc_hint(d, "qgc passes lists them.");
+    return s;
+}
+
+/* Is `name` a word of the list "max, parts"? */
+static bool has_option(const char *list, const char *name, size_t bytes) {
+    for (const char *at = list; at && *at; at += strcspn(at, ","), at += strspn(at, ", ")) {
+        size_t length = strcspn(at, ",");
+        if (length == bytes && strncmp(at, name, bytes) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* "max=4,parts=8" */
+static qgc_status parse_options(request *r, const char *text, qgc_diag *d) {
+    while (*text) {
+        size_t length = strcspn(text, ","), name = strcspn(text, "=");
+        const char *word = qgc_arena_strndup(d->arena, text, length);
+        char *end = NULL;
+        double value = name < length ? strtod(word + name + 1, &end) : 0;
+        if (name >= length || end == word + name + 1 || *end || value != (double)(int)value)
+            return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                            "option \"%s\" of pass \"%s\" is not NAME=WHOLE NUMBER", word, r->info->name);
+        if (!has_option(r->info->options, word, name) || r->n_options == MAX_OPTIONS) {
+            qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" has no option \"%.*s\"",
+                                    r->info->name, (int)name, word);
+            if (r->info->options)
+                qgc_hint(d, "It has: %s.", r->info->options);
+            return s;
+        }
+        r->names[r->n_options] = qgc_arena_strndup(d->arena, word, name);
+        r->values[r->n_options++] = value;
+        text += length + (text[length] == ',');
+    }
+    return QGC_OK;
+}
+
+/* Length of the first entry of "a,b(x=1,y=2),c". */
+static size_t entry_length(const char *text) {
+    size_t i = 0;
+    for (int depth = 0; text[i] && (depth > 0 || text[i] != ','); i++)
+        depth += (text[i] == '(') - (text[i] == ')');
+    return i;
+}
+
+static qgc_status parse_pipeline(const char *text, request **out, size_t *n, qgc_diag *d) {
+    while (*text) {
+        size_t length = entry_length(text);
+        char *entry = qgc_arena_strndup(d->arena, text, length);
+        text += length + (text[length] == ',');
+        if (!*entry)
+            continue;
+        request r = {.text = qgc_arena_strdup(d->arena, entry)};
+        char *open = strchr(entry, '(');
+        if (open) {
+            if (entry[length - 1] != ')')
+                return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" lacks a closing bracket", entry);
+            entry[length - 1] = 0;
+            *open = 0;
+        }
+        QGC_TRY(find_pass(entry, &r.info, d));
+        if (open)
+            QGC_TRY(parse_options(&r, open + 1, d));
+        *out = qgc_arena_grow(d->arena, *out, *n, sizeof **out);
+        (*out)[(*n)++] = r;
+    }
+    return QGC_OK;
+}
+
+static const char *default_pipeline(qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    for (int i = 0; i < N_PASSES; i++)
+        qgc_str_printf(&text, "%s%s", i ? "," : "", table[i].name);
+    return text.text;
+}
+
+/* --- running --------------------------------------------------------------------------------------------- */
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+/* Nodes by themselves, and groups. */
+static int count_kernels(const qgc_graph *g) {
+    int n = 0;
+    for (const qgc_node *node = g->first; node; node = node->next)
+        n += node->group < 0 || !node->prev || node->prev->group != node->group;
+    return n;
+}
+
+static qgc_status run_pass(qgc_graph *g, const request *r, qgc_pass_run *run, qgc_diag *d) {
+    *run = (qgc_pass_run){.name = r->text};
+    qgc_pass_context c = {.graph = g,
+                          .run = run,
+                          .scratch = qgc_arena_new(),
+                          .option_names = r->names,
+                          .option_values = r->values,
+                          .n_options = r->n_options};
+    qgc_frame frame = {d->top, "running pass", r->text, QGC_NO_LOC};
+    d->top = &frame;
+    double start = now_us();
+    qgc_status status = r->info->run(&c, d);
+    run->us = now_us() - start;
+    if (status == QGC_OK)
+        status = qgc_verify(g, d);
+    d->top = frame.up;
+    qgc_arena_drop(c.scratch);
+    run->n_nodes = (int)g->n_nodes;
+    run->n_kernels = count_kernels(g);
+    return status;
+}
+
+static bool is_skipped(const request *skipped, size_t n, const qgc_pass_info *info) {
+    for (size_t i = 0; i < n; i++)
+        if (skipped[i].info == info)
+            return true;
+    return false;
+}
+
+qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report, qgc_diag *d) {
+    request *wanted = NULL, *skipped = NULL;
+    size_t n_wanted = 0, n_skipped = 0;
+    QGC_TRY(parse_pipeline(o->passes ? o->passes : default_pipeline(d->arena), &wanted, &n_wanted, d));
+    QGC_TRY(parse_pipeline(o->skip ? o->skip : "", &skipped, &n_skipped, d));
+    *report = (qgc_pass_report){.runs = qgc_arena_array(g->arena, n_wanted, sizeof(qgc_pass_run))};
+    for (size_t i = 0; i < n_wanted; i++) {
+        if (is_skipped(skipped, n_skipped, wanted[i].info))
+            continue;
+        QGC_TRY(run_pass(g, &wanted[i], &report->runs[report->n_runs++], d));
+        if (o->after)
+            QGC_TRY(o->after(o->context, wanted[i].info->name, g, d));
+    }
+    return QGC_OK;
+}

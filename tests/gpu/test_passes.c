@@ -1,0 +1,167 @@
+/* Any subset of passes is right: the tiny model under every subset of the default pipeline, against transformers. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "codegen/compile.h"
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "models/weights.h"
+#include "passes/bind_weights.h"
+#include "passes/passes.h"
+#include "runtime/session.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/golden.h"
+
+static struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_pool *pool;
+    qgc_weights *weights;
+    qgc_device *device;
+    const char *arch, *cache;
+    golden golden;
+} f;
+
+static void must(qgc_status status, const char *passes) {
+    if (status != QGC_OK) {
+        print_error("with passes \"%s\":\n", passes);
+        qgc_diag_print(&f.diag, stderr, false);
+        fail();
+    }
+}
+
+static int open_all(void **state) {
+    (void)state;
+    f.arena = qgc_arena_new();
+    f.diag = qgc_diag_new(f.arena);
+    f.pool = qgc_pool_new(0);
+    f.golden = golden_read(f.arena);
+    must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag), "");
+    must(qgc_device_open(&f.device, 0, &f.diag), "");
+    const qgc_device_info *info = qgc_device_about(f.device);
+    f.arch = qgc_arena_printf(f.arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    f.cache = qgc_arena_printf(f.arena, "/tmp/qgc-test-cache-%p", (void *)f.arena);
+    return 0;
+}
+
+static int close_all(void **state) {
+    (void)state;
+    qgc_device_close(f.device);
+    qgc_weights_close(f.weights);
+    qgc_pool_drop(f.pool);
+    qgc_arena_drop(f.arena);
+    return 0;
+}
+
+/* The passes whose bits are set, in the order of the pipeline. */
+static const char *subset(unsigned bits, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    for (size_t i = 0; i < qgc_pass_count(); i++)
+        if (bits >> i & 1)
+            qgc_str_printf(&text, "%s%s", text.bytes ? "," : "", qgc_pass_at(i)->name);
+    return text.text;
+}
+
+static qgc_plan *compile(const char *passes, qgc_arena *a) {
+    qgc_graph *g;
+    const qgc_tensor **tensors;
+    qgc_pass_report report;
+    must(qgc_graph_load(&g, "models/tiny/tiny.yaml", a, &f.diag), passes);
+    must(qgc_graph_bind(g, f.weights, false, &tensors, &f.diag), passes);
+    must(qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &f.diag), passes);
+    qgc_compile_options options = {
+        .archs = &f.arch, .n_archs = 1, .chunk = 32, .cache_folder = f.cache, .pool = f.pool};
+    qgc_compiled compiled;
+    must(qgc_compile(g, &options, &compiled, &f.diag), passes);
+    return compiled.plan;
+}
+
+static qgc_session *open_session(qgc_program *p, qgc_prefill prefill, const char *passes) {
+    qgc_session *s;
+    qgc_session_options o = {.ctx = 512,
+                             .mode = QGC_MODE_GRAPH,
+                             .prefill = prefill,
+                             .sampling = {.top_p = 1, .repeat_penalty = 1}};
+    must(qgc_session_new(&s, p, &o, &f.diag), passes);
+    return s;
+}
+
+/* Logits behind each token of a prompt, and the greedy answer, by decode steps. */
+static double decode_difference(qgc_program *p, const golden_case *c, const char *passes, qgc_arena *a) {
+    float *got = qgc_arena_array(a, (size_t)f.golden.vocab, sizeof *got);
+    qgc_session *s = open_session(p, QGC_PREFILL_STEPS, passes);
+    double worst = 0;
+    int32_t next = -1;
+    for (int32_t t = 0; t < c->n_ids; t++) {
+        must(qgc_session_feed(s, &c->ids[t], 1, &next, &f.diag), passes);
+        must(qgc_session_logits(s, got, &f.diag), passes);
+        double here = golden_difference(got, c->logits + (int64_t)t * f.golden.vocab, f.golden.vocab);
+        worst = here > worst ? here : worst;
+    }
+    for (int32_t k = 0; k < c->n_new; k++) {
+        if (next != c->new_ids[k])
+            print_error("with passes \"%s\": token %d is %d, expected %d\n", passes, k, next, c->new_ids[k]);
+        assert_int_equal(next, c->new_ids[k]);
+        if (k + 1 < c->n_new)
+            must(qgc_session_step(s, &next, &f.diag), passes);
+    }
+    qgc_session_drop(s);
+    return worst;
+}
+
+/* The logits behind the whole prompt, by chunks. */
+static double prefill_difference(qgc_program *p, const golden_case *c, const char *passes, qgc_arena *a) {
+    float *got = qgc_arena_array(a, (size_t)f.golden.vocab, sizeof *got);
+    qgc_session *s = open_session(p, QGC_PREFILL_CHUNKS, passes);
+    int32_t next;
+    must(qgc_session_feed(s, c->ids, c->n_ids, &next, &f.diag), passes);
+    must(qgc_session_logits(s, got, &f.diag), passes);
+    qgc_session_drop(s);
+    return golden_difference(got, c->logits + (int64_t)(c->n_ids - 1) * f.golden.vocab, f.golden.vocab);
+}
+
+static void every_subset_of_passes_gives_the_same_text(void **state) {
+    (void)state;
+    unsigned n = (unsigned)qgc_pass_count();
+    assert_true(n < 12);
+    double worst = 0, worst_prefill = 0;
+    size_t fewest = SIZE_MAX, most = 0;
+    for (unsigned bits = 0; bits < 1u << n; bits++) {
+        qgc_arena *a = qgc_arena_new();
+        const char *passes = subset(bits, a);
+        qgc_plan *plan = compile(passes, a);
+        qgc_program *p;
+        must(qgc_program_load(&p, plan, f.device, f.weights, f.pool, &(qgc_program_options){0}, &f.diag),
+             passes);
+        const golden_case *c = &f.golden.cases[f.golden.n_cases - 1]; /* the longest prompt */
+        double decode = decode_difference(p, c, passes, a), prefill = prefill_difference(p, c, passes, a);
+        if (!(decode <= 2e-3) || !(prefill <= 2e-2))
+            print_error("with passes \"%s\": logits differ by %g, by %g behind a prefill\n", passes, decode,
+                        prefill);
+        assert_true(decode <= 2e-3);
+        assert_true(prefill <= 2e-2);
+        worst = decode > worst ? decode : worst;
+        worst_prefill = prefill > worst_prefill ? prefill : worst_prefill;
+        size_t launches = plan->phases[QGC_PHASE_DECODE].n_launches;
+        fewest = launches < fewest ? launches : fewest;
+        most = launches > most ? launches : most;
+        qgc_program_drop(p);
+        qgc_arena_drop(a);
+    }
+    print_message(
+        "%u subsets of %u passes, %zu to %zu launches a step; logits differ by at most %.2e, by %.2e behind a "
+        "prefill\n",
+        1u << n, n, fewest, most, worst, worst_prefill);
+}
+
+int main(void) {
+    if (!qgc_device_present()) {
+        print_message("skipped: no GPU\n");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_subset_of_passes_gives_the_same_text),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}

@@ -1,0 +1,278 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "graph/eval.h"
+#include "graph/load.h"
+#include "models/weights.h"
+#include "passes/bind_weights.h"
+#include "passes/passes.h"
+#include "passes/rewrite.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+} fixture;
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    *f = (fixture){arena, qgc_diag_new(arena)};
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static void ok(fixture *f, qgc_status s) {
+    if (s != QGC_OK)
+        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
+}
+
+static qgc_graph *load(fixture *f, const char *path) {
+    qgc_graph *g;
+    ok(f, qgc_graph_load(&g, path, f->arena, &f->diag));
+    return g;
+}
+
+static qgc_pass_report run(fixture *f, qgc_graph *g, const char *passes) {
+    qgc_pass_report report;
+    ok(f, qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &f->diag));
+    return report;
+}
+
+/* The nodes of a layer, groups in brackets: "norm(h q) attention(...)". */
+static const char *layout(fixture *f, const qgc_graph *g, int layer) {
+    qgc_str text = qgc_str_new(f->arena);
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        if (n->layer != layer)
+            continue;
+        bool opens = n->group >= 0 && (!n->prev || n->prev->group != n->group);
+        bool closes = n->group >= 0 && (!n->next || n->next->group != n->group);
+        qgc_str_printf(&text, "%s%s%s%s%s", text.bytes ? " " : "", opens ? g->groups[n->group].name : "",
+                       opens ? "(" : "", n->out[0]->name, closes ? ")" : "");
+    }
+    return text.text;
+}
+
+static int kernels_of_layer(const qgc_graph *g, int layer) {
+    int n = 0;
+    for (const qgc_node *node = g->first; node; node = node->next)
+        n += node->layer == layer && (node->group < 0 || node->prev->group != node->group);
+    return n;
+}
+
+static void the_pipeline_brings_a_layer_to_five_kernels(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/qwen2.5-0.5b.yaml");
+    run(f, g, NULL);
+    for (int layer = 0; layer < 24; layer++) {
+        assert_int_equal(kernels_of_layer(g, layer), 5);
+        assert_string_equal(layout(f, g, layer), "qkv(h q k v qr kr k_all v_all) a_parts out(a o x_mid) "
+                                                 "mlp(m gate up act ff) out_2(down x)");
+    }
+}
+
+static void each_pass_alone(void **state) {
+    fixture *f = *state;
+    const char *const want[][2] = {
+        {"", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
+        {"dead-code", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
+        {"split-attention", "h q k v qr kr k_all v_all a_parts a o x_mid m gate up act ff down x"},
+        {"fuse-swiglu", "h q k v qr kr k_all v_all a o x_mid m mlp(gate up act ff) down x"},
+        {"fuse-qkv", "h qkv(q k v) qr kr k_all v_all a o x_mid m qkv_2(gate up) act ff down x"},
+        {"fuse-rope-append",
+         "h heads(q qr) heads_2(k kr k_all) heads_3(v v_all) a o x_mid m gate up act ff down x"},
+        {"fuse-residual", "h q k v qr kr k_all v_all a out(o x_mid) m gate up act ff out_2(down x)"},
+        {"fuse-norm-linear", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
+        {"fuse-merge-linear", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
+        {"fuse-pointwise", "h q k v qr kr k_all v_all a o x_mid m gate up pointwise(act ff) down x"},
+    };
+    assert_int_equal(sizeof want / sizeof *want, qgc_pass_count() + 1);
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+        run(f, g, want[i][0]);
+        assert_string_equal(layout(f, g, 1), want[i][1]);
+    }
+}
+
+/* The text of the first event of a pass at a node. */
+static const char *event(const qgc_pass_report *r, const char *node, bool fired) {
+    for (size_t i = 0; i < r->n_runs; i++)
+        for (size_t k = 0; k < r->runs[i].n_events; k++)
+            if (r->runs[i].events[k].fired == fired && strcmp(r->runs[i].events[k].node, node) == 0)
+                return r->runs[i].events[k].text;
+    return "nothing";
+}
+
+static void a_rule_that_declines_says_why(void **state) {
+    fixture *f = *state;
+    qgc_pass_report r = run(f, load(f, "models/tiny/tiny.yaml"), "fuse-norm-linear");
+    assert_string_equal(event(&r, "h[2]", false), "\"q\" and \"k\", which read it, are different kernels");
+    assert_string_equal(event(&r, "logits", true), "in group \"norm\"");
+
+    r = run(f, load(f, "models/tiny/tiny.yaml"), "fuse-pointwise(max=1)");
+    assert_string_equal(event(&r, "ff[0]", false), "2 nodes, and at most 1 are wanted in a kernel");
+
+    qgc_graph *g = load(f, "tests/gpu/shapes/odd.yaml");
+    r = run(f, g, "fuse-swiglu,fuse-qkv");
+    assert_string_equal(event(&r, "ff[0]", false),
+                        "weights \"w_gate[0]\" and \"w_up[0]\" are stored as f32 and bf16");
+    assert_string_equal(event(&r, "q[0]", false),
+                        "the other products of the vector have weights of another type");
+
+    r = run(f, load(f, "models/tiny/tiny.yaml"), "split-attention(parts=1)");
+    assert_string_equal(event(&r, "a[0]", false), "option parts is 1, expected 2 to 64");
+}
+
+static void a_norm_that_another_node_reads_stays_alone(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+    for (qgc_node *n = g->first; n; n = n->next) /* x_mid + m instead of x_mid + down */
+        if (n->op == QGC_OP_ADD && n->layer == 0 && strcmp(n->out[0]->name, "x") == 0)
+            for (qgc_node *norm = g->first; norm; norm = norm->next)
+                if (norm->layer == 0 && strcmp(norm->out[0]->name, "m") == 0)
+                    n->in[0] = norm->out[0];
+    qgc_pass_report r = run(f, g, "fuse-swiglu,fuse-norm-linear");
+    assert_string_equal(event(&r, "m[0]", false), "\"gate\" and \"x\", which read it, are different kernels");
+}
+
+static void dead_code_goes_with_what_fed_it(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+    size_t n_nodes = g->n_nodes;
+    qgc_value *ff = NULL;
+    for (qgc_node *n = g->first; n; n = n->next) {
+        if (n->layer == 3 && strcmp(n->out[0]->name, "m") == 0)
+            ff = n->out[0];
+        if (n->layer == 3 && strcmp(n->out[0]->name, "x") == 0)
+            n->in[1] = ff; /* so nobody reads down, ff, act, up and gate */
+    }
+    qgc_pass_report r = run(f, g, "dead-code");
+    assert_int_equal(r.runs[0].n_fired, 5);
+    assert_int_equal(g->n_nodes, n_nodes - 5);
+}
+
+/* The logits of the tiny model behind a few tokens. */
+static void evaluate(fixture *f, qgc_graph *g, const qgc_weights *w, qgc_pool *pool, float *logits,
+                     int64_t vocab) {
+    const int32_t tokens[] = {5, 300, 41, 7, 1000};
+    const qgc_tensor **tensors;
+    ok(f, qgc_graph_bind(g, w, false, &tensors, &f->diag));
+    qgc_eval *e = qgc_eval_new(g, tensors, 64, 5, pool);
+    ok(f, qgc_eval_step(e, tokens, 4, 0, false, &f->diag));
+    ok(f, qgc_eval_step(e, tokens + 4, 1, 4, false, &f->diag));
+    int64_t n;
+    memcpy(logits, qgc_eval_value(e, qgc_graph_output(g, "logits"), &n), (size_t)vocab * sizeof *logits);
+    assert_int_equal(n, vocab);
+    qgc_eval_drop(e);
+}
+
+static const char *subset(qgc_arena *a, const size_t *order, unsigned bits) {
+    qgc_str text = qgc_str_new(a);
+    for (size_t i = 0; i < qgc_pass_count(); i++)
+        if (bits >> i & 1)
+            qgc_str_printf(&text, "%s%s", text.bytes ? "," : "", qgc_pass_at(order[i])->name);
+    return text.text;
+}
+
+/* Every subset in the order of the pipeline, and random ones in random orders: a valid graph, and the same logits. */
+static void any_subset_in_any_order_computes_the_same(void **state) {
+    fixture *all = *state;
+    enum { VOCAB = 1536, RANDOM = 200 };
+    float want[VOCAB], got[VOCAB];
+    qgc_weights *w;
+    ok(all, qgc_weights_open(&w, "models/tiny/tiny.gguf", &all->diag));
+    qgc_pool *pool = qgc_pool_new(1);
+    evaluate(all, load(all, "models/tiny/tiny.yaml"), w, pool, want, VOCAB);
+    unsigned n = (unsigned)qgc_pass_count(), seed = 1;
+    for (unsigned i = 0; i < (1u << n) + RANDOM; i++) {
+        qgc_arena *arena = qgc_arena_new();
+        fixture f = {arena, qgc_diag_new(arena)};
+        size_t order[16];
+        for (size_t k = 0; k < n; k++)
+            order[k] = k;
+        for (size_t k = n - 1; i >= 1u << n && k > 0; k--) {
+            seed = seed * 1103515245u + 12345u;
+            size_t j = (seed >> 16) % (k + 1), held = order[k];
+            order[k] = order[j];
+            order[j] = held;
+        }
+        const char *passes = subset(arena, order, i < 1u << n ? i : (seed >> 8) % (1u << n));
+        qgc_graph *g = load(&f, "models/tiny/tiny.yaml");
+        run(&f, g, passes);
+        evaluate(&f, g, w, pool, got, VOCAB);
+        for (int k = 0; k < VOCAB; k++)
+            if (!(fabsf(got[k] - want[k]) <= 1e-5f * 20))
+                fail_msg("passes \"%s\": logit %d is %g, not %g", passes, k, (double)got[k], (double)want[k]);
+        qgc_arena_drop(arena);
+    }
+    qgc_pool_drop(pool);
+    qgc_weights_close(w);
+}
+
+static void refuses(fixture *f, const char *passes, const char *text) {
+    qgc_diag d = qgc_diag_new(f->arena);
+    qgc_pass_report report;
+    qgc_status s =
+        qgc_passes_run(load(f, "models/tiny/tiny.yaml"), &(qgc_pass_options){.passes = passes}, &report, &d);
+    assert_int_equal(s, QGC_ERR_USAGE);
+    assert_string_equal(qgc_test_printed(f->arena, &d), text);
+}
+
+static void names_what_is_wrong_with_a_pipeline(void **state) {
+    refuses(*state, "fuse-qvk",
+            "qgc: error: unknown pass \"fuse-qvk\"\n  hint: Did you mean \"fuse-qkv\"?\n");
+    refuses(*state, "xyz", "qgc: error: unknown pass \"xyz\"\n  hint: qgc passes lists them.\n");
+    refuses(*state, "fuse-pointwise(min=2)",
+            "qgc: error: pass \"fuse-pointwise\" has no option \"min\"\n  hint: It has: max.\n");
+    refuses(*state, "fuse-qkv(max=2)", "qgc: error: pass \"fuse-qkv\" has no option \"max\"\n");
+    refuses(*state, "fuse-pointwise(max=two)",
+            "qgc: error: option \"max=two\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
+    refuses(*state, "fuse-pointwise(max=2",
+            "qgc: error: pass \"fuse-pointwise(max=2\" lacks a closing bracket\n");
+}
+
+static void skips_what_it_is_told_to(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+    qgc_pass_report r;
+    ok(f, qgc_passes_run(g, &(qgc_pass_options){.skip = "fuse-residual,split-attention"}, &r, &f->diag));
+    assert_int_equal(r.n_runs, qgc_pass_count() - 2);
+    assert_string_equal(layout(f, g, 0),
+                        "qkv(h q k v qr kr k_all v_all) a o x_mid mlp(m gate up act ff) down x");
+}
+
+/* A rule that is at fault: it groups what no kernel computes, and does not ask. */
+static void the_verifier_finds_a_group_that_no_kernel_computes(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+    g->first->group = g->first->next->group = qgc_graph_group(g, "bad", -1, -1, QGC_NO_LOC);
+    assert_int_equal(qgc_verify(g, &f->diag), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&f->diag),
+                        "no kernel computes group \"bad\": embedding \"x\" has a kernel of its own only");
+}
+
+#define PASS_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        PASS_TEST(the_pipeline_brings_a_layer_to_five_kernels),
+        PASS_TEST(each_pass_alone),
+        PASS_TEST(a_rule_that_declines_says_why),
+        PASS_TEST(a_norm_that_another_node_reads_stays_alone),
+        PASS_TEST(dead_code_goes_with_what_fed_it),
+        PASS_TEST(any_subset_in_any_order_computes_the_same),
+        PASS_TEST(names_what_is_wrong_with_a_pipeline),
+        PASS_TEST(skips_what_it_is_told_to),
+        PASS_TEST(the_verifier_finds_a_group_that_no_kernel_computes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
