@@ -137,6 +137,7 @@ static void a_reader_of_the_old_version_before_the_change(void **state) {
                         .next = early->next,
                         .repeat = -1,
                         .layer = -1,
+                        .group = -1,
                         .at = early->at,
                         .n_in = 4,
                         .in = {f.x, f.k_cache, f.v_cache, f.positions}};
