@@ -9,7 +9,7 @@
 #include "graph/load.h"
 #include "graph/print.h"
 #include "passes/bind_weights.h"
-#include "runtime/cli/cli.h"
+#include "runtime/cli/pipeline.h"
 
 /* "models/qwen2.5-0.5b.yaml" -> "qwen2.5-0.5b.qgc" */
 static const char *default_output(const char *graph, qgc_arena *a) {
@@ -29,6 +29,7 @@ static const char *absolute(const char *path, qgc_arena *a) {
 
 typedef struct {
     const char *output, *archs, *weights, *cache, *nvrtc;
+    cli_pipeline pipeline;
     bool no_cache, allow_unused, quiet;
     int64_t chunk;
 } compile_options;
@@ -47,6 +48,7 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
     }
     qgc_str source = qgc_str_new(c->arena);
     qgc_graph_print_yaml(g, &source);
+    QGC_TRY(cli_run_passes(g, &o->pipeline, NULL, c->diag));
 
     qgc_compile_options options = {.chunk = o->chunk,
                                    .cache_folder = o->cache,
@@ -91,6 +93,7 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
         {"arch", 0, OPTION_TEXT, &o.archs, "LIST", "sm_90a,sm_80; this machine's GPU, else sm_90a", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "check these, keep their types, record the path", 0,
          0},
+        CLI_PIPELINE_OPTIONS(o.pipeline),
         {"chunk", 0, OPTION_INT, &o.chunk, "N", "largest number of prompt tokens in a step", 1, 65536},
         {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
          "let weights pass that the graph does not use", 0, 0},

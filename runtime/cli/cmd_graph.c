@@ -6,11 +6,14 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "graph/print.h"
-#include "runtime/cli/cli.h"
+#include "runtime/cli/pipeline.h"
 
 qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     const char *format = "yaml";
+    cli_pipeline pipeline = {.passes = ""};
     const cli_option options[] = {
+        {"passes", 0, OPTION_TEXT, &pipeline.passes, "LIST",
+         "after these passes; groups do not show in the YAML", 0, 0},
         {"format", 0, OPTION_TEXT, &format, "yaml|dot", "the graph format again, or GraphViz", 0, 0},
         {0},
     };
@@ -33,6 +36,7 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
                         format);
     qgc_graph *g;
     QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
+    QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));
     qgc_str text = qgc_str_new(c->arena);
     if (dot)
         qgc_graph_print_dot(g, &text);

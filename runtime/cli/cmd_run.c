@@ -306,6 +306,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
          "replay a CUDA graph, or launch kernel by kernel", 0, 0},
         {"prefill", 0, OPTION_TEXT, &o.runner.prefill, "chunks|steps",
          "prompt by matrix products, or by decode steps", 0, 0},
+        CLI_PIPELINE_OPTIONS(o.runner.pipeline),
         {"strict-arch", 0, OPTION_TEXT, &o.runner.arch, "ARCH", "run this image of the artifact and no other",
          0, 0},
         {"threads", 0, OPTION_INT, &o.runner.threads, "N", "of the CPU; 0: all", 0, 1024},

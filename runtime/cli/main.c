@@ -19,6 +19,8 @@ static const struct {
     {"compile", cmd_compile, "a graph (YAML) to an artifact (.qgc); needs no GPU"},
     {"run", cmd_run, "text from a prompt, or a conversation"},
     {"dump", cmd_dump, "the graph as YAML or for GraphViz"},
+    {"passes", cmd_passes, "the fusion passes, in the order of the pipeline"},
+    {"explain", cmd_explain, "which fusion rules fired where, and why others did not"},
     {"ops", cmd_ops, "the ops that a graph may use"},
     {"inspect", cmd_inspect, "what is in an artifact"},
     {"tokenize", cmd_tokenize, "token ids and pieces of a text"},

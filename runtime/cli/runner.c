@@ -101,6 +101,7 @@ static qgc_status compile_here(cli_runner *r, cli_context *c, const cli_runner_o
                                const qgc_plan **plan) {
     const qgc_tensor **tensors;
     QGC_TRY(qgc_graph_bind(r->graph, r->weights, o->allow_unused, &tensors, c->diag));
+    QGC_TRY(cli_run_passes(r->graph, &o->pipeline, NULL, c->diag));
     const qgc_device_info *info = qgc_device_about(r->device);
     const char *arch = o->arch ? o->arch
                                : qgc_arena_printf(c->arena, "sm_%d%d%s", info->major, info->minor,

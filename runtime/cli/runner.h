@@ -3,7 +3,7 @@
 
 #include "graph/sampling.h"
 #include "models/weights.h"
-#include "runtime/cli/cli.h"
+#include "runtime/cli/pipeline.h"
 
 /* A model that is ready to make text: on a GPU by a session, or on the CPU by the evaluator. Commands do not
  * ask which. */
@@ -17,6 +17,7 @@ typedef struct {
     const char *mode;         /* "graph" or "stream" */
     const char *prefill;      /* "chunks" or "steps" */
     const char *cache_folder; /* of compiled kernels, where a graph is compiled */
+    cli_pipeline pipeline;    /* where a graph is compiled */
     int64_t ctx;              /* 0: as much as the model allows, up to 4096 */
     int64_t threads;          /* of the CPU; 0: all */
     bool allow_unused;
