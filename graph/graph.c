@@ -80,11 +80,82 @@ int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_l
     return (int)g->n_groups++;
 }
 
-static bool reads_marked(const qgc_node *n, const bool *marked) {
+/* Nodes of a stretch of the list on their way into three runs: what needs nothing of the group, the group, what needs
+ * something of it. */
+enum { AHEAD, MEMBERS, BEHIND, N_RUNS };
+
+typedef struct {
+    qgc_node **nodes[N_RUNS];
+    size_t n[N_RUNS];
+    unsigned char *made_in; /* by value: a bit for the run of its maker ... */
+    unsigned char *read_in; /* ... and for the runs in which it was read */
+} gathering;
+
+/* The runs, as bits, that a node has to stay behind: those that make its inputs, and, if it changes a state, those that
+ * read the state as it is. */
+static unsigned needs(const gathering *c, const qgc_node *n) {
+    unsigned runs = 0;
     for (int i = 0; i < n->n_in; i++)
-        if (marked[n->in[i]->id])
+        runs |= c->made_in[n->in[i]->id];
+    if (qgc_ops[n->op].traits & QGC_IN_PLACE)
+        runs |= c->read_in[n->in[0]->id];
+    return runs;
+}
+
+/* Another group, whose nodes stand together, stays whole: `first` speaks for all of it. */
+static unsigned needs_of_group(const gathering *c, const qgc_node *first) {
+    unsigned runs = 0;
+    for (const qgc_node *n = first; n && (n == first || (n->group >= 0 && n->group == first->group));
+         n = n->next)
+        runs |= needs(c, n);
+    return runs;
+}
+
+static void put_in_run(gathering *c, qgc_node *n, int run) {
+    c->nodes[run][c->n[run]++] = n;
+    for (int i = 0; i < n->n_in; i++)
+        c->read_in[n->in[i]->id] |= (unsigned char)(1u << run);
+    for (int i = 0; i < n->n_out; i++)
+        c->made_in[n->out[i]->id] = (unsigned char)(1u << run);
+}
+
+static bool reads(const qgc_node *n, const qgc_value *v) {
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] == v)
             return true;
     return false;
+}
+
+/* The node behind the group that `n`, of the group, has to stay behind. */
+static const qgc_node *stranger(const gathering *c, const qgc_node *n) {
+    for (int i = 0; i < n->n_in; i++)
+        if (c->made_in[n->in[i]->id] & 1u << BEHIND)
+            return n->in[i]->maker;
+    for (size_t i = 0; i < c->n[BEHIND]; i++)
+        if (reads(c->nodes[BEHIND][i], n->in[0]))
+            return c->nodes[BEHIND][i];
+    return NULL;
+}
+
+/* Sorts the nodes from `first` to before `end`; false if one outside lies between two of the group. */
+static bool sort_nodes(gathering *c, int group, qgc_node *first, const qgc_node *end,
+                       const qgc_node **between) {
+    int run = AHEAD;
+    for (qgc_node *n = first; n != end; n = n->next) {
+        if (n->group == group) {
+            if (needs(c, n) & 1u << BEHIND) {
+                if (between)
+                    *between = stranger(c, n);
+                return false;
+            }
+            put_in_run(c, n, MEMBERS);
+            continue;
+        }
+        if (n == first || n->group < 0 || n->group != n->prev->group)
+            run = needs_of_group(c, n) & (1u << MEMBERS | 1u << BEHIND) ? BEHIND : AHEAD;
+        put_in_run(c, n, run);
+    }
+    return true;
 }
 
 /* Puts `n` behind `before` (NULL: at the start), as if the list ended there; returns n. */
@@ -107,41 +178,25 @@ bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between) {
     if (!first)
         return true;
 
-    /* Three runs in their old order: what needs nothing of the group, the group, what needs something of it. */
-    enum { AHEAD, MEMBERS, BEHIND };
-    qgc_node **runs[3];
-    size_t n_runs[3] = {0};
-    for (int i = 0; i < 3; i++)
-        runs[i] = qgc_arena_array(g->arena, g->n_nodes, sizeof(qgc_node *));
-    bool *inside = qgc_arena_array(g->arena, g->n_values, sizeof *inside);
-    bool *behind = qgc_arena_array(g->arena, g->n_values, sizeof *behind);
-    qgc_node *end = last->next;
-    for (qgc_node *n = first; n != end; n = n->next) {
-        bool member = n->group == group, after = reads_marked(n, behind);
-        if (member && after) {
-            for (int i = 0; between && i < n->n_in; i++)
-                if (behind[n->in[i]->id])
-                    *between = n->in[i]->maker;
-            return false;
-        }
-        after = !member && (after || reads_marked(n, inside));
-        for (int i = 0; i < n->n_out; i++) {
-            inside[n->out[i]->id] = member;
-            behind[n->out[i]->id] = after;
-        }
-        int run = member ? MEMBERS : after ? BEHIND : AHEAD;
-        runs[run][n_runs[run]++] = n;
+    qgc_arena *scratch = qgc_arena_new();
+    gathering c = {.made_in = qgc_arena_array(scratch, g->n_values, 1),
+                   .read_in = qgc_arena_array(scratch, g->n_values, 1)};
+    for (int i = 0; i < N_RUNS; i++)
+        c.nodes[i] = qgc_arena_array(scratch, g->n_nodes, sizeof(qgc_node *));
+    qgc_node *tail = first->prev, *end = last->next;
+    bool apart = sort_nodes(&c, group, first, end, between);
+    if (apart) {
+        for (int i = 0; i < N_RUNS; i++)
+            for (size_t k = 0; k < c.n[i]; k++)
+                tail = chain(g, tail, c.nodes[i][k]);
+        tail->next = end;
+        if (end)
+            end->prev = tail;
+        else
+            g->last = tail;
     }
-    qgc_node *tail = first->prev;
-    for (int i = 0; i < 3; i++)
-        for (size_t k = 0; k < n_runs[i]; k++)
-            tail = chain(g, tail, runs[i][k]);
-    tail->next = end;
-    if (end)
-        end->prev = tail;
-    else
-        g->last = tail;
-    return true;
+    qgc_arena_drop(scratch);
+    return apart;
 }
 
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v) {

@@ -165,8 +165,9 @@ void qgc_graph_remove(qgc_graph *g, qgc_node *n);
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at);
 
 /* Moves the nodes of a group together, without changing what the graph computes: nodes between them that need nothing
- * of the group go before it, the others behind it. False, with nothing changed, if a node outside lies on a path
- * between two nodes of the group; *between (may be NULL) is then that node. */
+ * of the group go before it, the others behind it; other groups, whose nodes stand together, stay whole, and who reads a
+ * state stays before who changes it. False, with nothing changed, if a node outside has to lie between two nodes of the
+ * group; *between (may be NULL) is then that node. */
 bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between);
 
 /* How often a value is read: once for each input that names it, once for each output of the graph. */

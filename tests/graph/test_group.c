@@ -80,6 +80,75 @@ static void refuses_a_group_with_a_stranger_on_a_path_inside(void **state) {
     assert_string_equal(order(*state, g, 2), before);
 }
 
+static void another_group_stays_whole(void **state) {
+    qgc_graph *g = load(*state);
+    int qk = put_in_group(g, (const char *const[]){"q", "kr"}, 2, 1);
+    int other = qgc_graph_group(g, "other", -1, 1, QGC_NO_LOC);
+    find(g, "v", 1)->group = find(g, "qr", 1)->group = other; /* v needs nothing of q, qr does */
+    assert_true(qgc_group_gather(g, other, NULL));
+    assert_string_equal(order(*state, g, 1), "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x");
+    assert_true(qgc_group_gather(g, qk, NULL));
+    assert_string_equal(order(*state, g, 1), "h k q kr v qr k_all v_all a o x_mid m gate up act ff down x");
+}
+
+static void refuses_two_groups_that_need_each_other(void **state) {
+    qgc_graph *g = load(*state);
+    int other = qgc_graph_group(g, "other", -1, 1, QGC_NO_LOC);
+    find(g, "k", 1)->group = find(g, "qr", 1)->group = other;
+    assert_true(qgc_group_gather(g, other, NULL));
+    const char *before = order(*state, g, 1);
+    int group = put_in_group(g, (const char *const[]){"q", "kr"}, 2, 1); /* q -> qr, k -> kr */
+    const qgc_node *between = NULL;
+    assert_false(qgc_group_gather(g, group, &between));
+    assert_string_equal(between->out[0]->name, "k");
+    assert_string_equal(order(*state, g, 1), before);
+}
+
+/* A graph in which attention looks at the cache as it was before this step's append. */
+static qgc_graph *load_old_reader(qgc_arena *a) {
+    qgc_graph *g = load(a);
+    qgc_node *attention = find(g, "a", 1), *append = find(g, "k_all", 1), *values = find(g, "v_all", 1);
+    attention->in[1] = append->in[0];
+    attention->in[2] = values->in[0];
+    attention->prev->next = attention->next; /* to before the appends */
+    attention->next->prev = attention->prev;
+    attention->prev = append->prev;
+    attention->next = append;
+    append->prev->next = attention;
+    append->prev = attention;
+    qgc_diag d = qgc_diag_new(a);
+    assert_int_equal(qgc_verify(g, &d), QGC_OK);
+    return g;
+}
+
+static void refuses_to_append_before_a_reader_of_the_old_cache(void **state) {
+    qgc_graph *g = load_old_reader(*state);
+    const char *before = order(*state, g, 1);
+    int group = put_in_group(g, (const char *const[]){"q", "qr", "k", "kr", "k_all"}, 5, 1);
+    const qgc_node *between = NULL;
+    assert_false(qgc_group_gather(g, group, &between));
+    assert_string_equal(between->out[0]->name, "a");
+    assert_string_equal(order(*state, g, 1), before);
+}
+
+static void an_append_stays_behind_readers_of_the_old_cache(void **state) {
+    qgc_graph *g = load_old_reader(*state);
+    int group = put_in_group(g, (const char *const[]){"qr", "o"}, 2, 1);
+    assert_false(qgc_group_gather(g, group, NULL));
+    find(g, "o", 1)->group = -1;
+    find(g, "v_all", 1)->group = group; /* a has to go behind qr, and so before no append */
+    const qgc_node *between = NULL;
+    assert_false(qgc_group_gather(g, group, &between));
+    assert_string_equal(between->out[0]->name, "a");
+    find(g, "v_all", 1)->group = -1;
+    find(g, "seen_now", -1)->group = group;
+    assert_true(qgc_group_gather(g, group, NULL));
+    for (qgc_node *n = g->first; n; n = n->next)
+        n->group = -1;
+    qgc_diag d = qgc_diag_new(*state);
+    assert_int_equal(qgc_verify(g, &d), QGC_OK);
+}
+
 static void an_empty_group_and_one_of_one_node_change_nothing(void **state) {
     qgc_graph *g = load(*state);
     const char *before = order(*state, g, 0);
@@ -93,6 +162,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(gathers_nodes_around_what_needs_nothing_of_them, setup, teardown),
         cmocka_unit_test_setup_teardown(what_needs_the_group_goes_behind_it, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_a_group_with_a_stranger_on_a_path_inside, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_group_stays_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_two_groups_that_need_each_other, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_to_append_before_a_reader_of_the_old_cache, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_append_stays_behind_readers_of_the_old_cache, setup, teardown),
         cmocka_unit_test_setup_teardown(an_empty_group_and_one_of_one_node_change_nothing, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
