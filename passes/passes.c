@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "graph/base/str.h"
+#include "passes/load.h"
 
 static const qgc_pass_info table[] = {
 #define PASS(name, function, options, summary) {name, qgc_pass_##function, options, summary},
@@ -14,11 +15,11 @@ static const qgc_pass_info table[] = {
 enum { N_PASSES = sizeof table / sizeof *table, MAX_OPTIONS = 8 };
 
 size_t qgc_pass_count(void) {
-    return N_PASSES;
+    return N_PASSES + qgc_loaded_count();
 }
 
 const qgc_pass_info *qgc_pass_at(size_t i) {
-    return &table[i];
+    return i < N_PASSES ? &table[i] : qgc_loaded_at(i - N_PASSES);
 }
 
 double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise) {
@@ -40,16 +41,16 @@ typedef struct {
 } request;
 
 static qgc_status find_pass(const char *name, const qgc_pass_info **out, qgc_diag *d) {
-    const char *names[N_PASSES];
-    for (int i = 0; i < N_PASSES; i++) {
-        names[i] = table[i].name;
-        if (strcmp(name, table[i].name) == 0) {
-            *out = &table[i];
+    const char *names[N_PASSES + QGC_MAX_LOADED_PASSES];
+    for (size_t i = 0; i < qgc_pass_count(); i++) {
+        names[i] = qgc_pass_at(i)->name;
+        if (strcmp(name, names[i]) == 0) {
+            *out = qgc_pass_at(i);
             return QGC_OK;
         }
     }
     qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown pass \"%s\"", name);
-    const char *near = qgc_nearest(name, names, N_PASSES);
+    const char *near = qgc_nearest(name, names, qgc_pass_count());
     if (near)
         qgc_hint(d, "Did you mean \"%s\"?", near);
     else
@@ -125,8 +126,8 @@ static qgc_status parse_pipeline(const char *text, request **out, size_t *n, qgc
 
 static const char *default_pipeline(qgc_arena *a) {
     qgc_str text = qgc_str_new(a);
-    for (int i = 0; i < N_PASSES; i++)
-        qgc_str_printf(&text, "%s%s", i ? "," : "", table[i].name);
+    for (size_t i = 0; i < qgc_pass_count(); i++)
+        qgc_str_printf(&text, "%s%s", i ? "," : "", qgc_pass_at(i)->name);
     return text.text;
 }
 
@@ -146,6 +147,24 @@ static int count_kernels(const qgc_graph *g) {
     return n;
 }
 
+/* The plug-in that brought a pass; NULL for one of the table. */
+static const char *plugin_of(const qgc_pass_info *info) {
+    for (size_t i = 0; i < qgc_loaded_count(); i++)
+        if (qgc_loaded_at(i) == info)
+            return qgc_loaded_from(i);
+    return NULL;
+}
+
+static qgc_status call_pass(const request *r, qgc_pass_context *c, qgc_diag *d) {
+    double start = now_us();
+    qgc_status status = r->info->run(c, d);
+    c->run->us = now_us() - start;
+    if (status != QGC_OK || d->status != QGC_OK) /* an error there is kept, and this one is for want of any */
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "pass \"%s\" failed and does not say why",
+                        r->info->name);
+    return qgc_verify(c->graph, d);
+}
+
 static qgc_status run_pass(qgc_graph *g, const request *r, qgc_pass_run *run, qgc_diag *d) {
     *run = (qgc_pass_run){.name = r->text};
     qgc_pass_context c = {.graph = g,
@@ -154,13 +173,12 @@ static qgc_status run_pass(qgc_graph *g, const request *r, qgc_pass_run *run, qg
                           .option_names = r->names,
                           .option_values = r->values,
                           .n_options = r->n_options};
-    qgc_frame frame = {d->top, "running pass", r->text, QGC_NO_LOC};
+    const char *plugin = plugin_of(r->info), *name = r->text;
+    if (plugin)
+        name = qgc_arena_printf(d->arena, "%s of plug-in \"%s\"", r->text, plugin);
+    qgc_frame frame = {d->top, "running pass", name, QGC_NO_LOC};
     d->top = &frame;
-    double start = now_us();
-    qgc_status status = r->info->run(&c, d);
-    run->us = now_us() - start;
-    if (status == QGC_OK)
-        status = qgc_verify(g, d);
+    qgc_status status = call_pass(r, &c, d);
     d->top = frame.up;
     qgc_arena_drop(c.scratch);
     run->n_nodes = (int)g->n_nodes;
@@ -175,18 +193,39 @@ static bool is_skipped(const request *skipped, size_t n, const qgc_pass_info *in
     return false;
 }
 
-qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report, qgc_diag *d) {
-    request *wanted = NULL, *skipped = NULL;
-    size_t n_wanted = 0, n_skipped = 0;
-    QGC_TRY(parse_pipeline(o->passes ? o->passes : default_pipeline(d->arena), &wanted, &n_wanted, d));
+/* Leaves out of the passes wanted those that are skipped, and those behind `until`. */
+static qgc_status narrow(request *wanted, size_t *n, const qgc_pass_options *o, qgc_diag *d) {
+    request *skipped = NULL;
+    const qgc_pass_info *until = NULL;
+    size_t n_skipped = 0, n_kept = 0;
     QGC_TRY(parse_pipeline(o->skip ? o->skip : "", &skipped, &n_skipped, d));
+    if (o->until)
+        QGC_TRY(find_pass(o->until, &until, d));
+    for (size_t i = 0; i < *n; i++)
+        if (!is_skipped(skipped, n_skipped, wanted[i].info))
+            wanted[n_kept++] = wanted[i];
+    *n = n_kept;
+    if (!until)
+        return QGC_OK;
+    for (size_t i = n_kept; i > 0; i--) /* a pass may come twice: the last time counts */
+        if (wanted[i - 1].info == until) {
+            *n = i;
+            return QGC_OK;
+        }
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", o->until);
+}
+
+qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report, qgc_diag *d) {
+    request *wanted = NULL;
+    size_t n_wanted = 0;
+    QGC_TRY(parse_pipeline(o->passes ? o->passes : default_pipeline(d->arena), &wanted, &n_wanted, d));
+    QGC_TRY(narrow(wanted, &n_wanted, o, d));
     *report = (qgc_pass_report){.runs = qgc_arena_array(g->arena, n_wanted, sizeof(qgc_pass_run))};
     for (size_t i = 0; i < n_wanted; i++) {
-        if (is_skipped(skipped, n_skipped, wanted[i].info))
-            continue;
-        QGC_TRY(run_pass(g, &wanted[i], &report->runs[report->n_runs++], d));
+        qgc_pass_run *run = &report->runs[report->n_runs++];
+        QGC_TRY(run_pass(g, &wanted[i], run, d));
         if (o->after)
-            QGC_TRY(o->after(o->context, wanted[i].info->name, g, d));
+            QGC_TRY(o->after(o->context, wanted[i].info, run, g, d));
     }
     return QGC_OK;
 }

@@ -45,6 +45,7 @@ typedef struct {
 /* The value of an option, or `otherwise` where it was not given. */
 double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise);
 
+/* A pass adds 1 to run->n_fired for each change that it makes; the rewriter does that for rules. */
 typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);
 
 #define PASS(name, function, options, summary) qgc_pass_fn qgc_pass_##function;
@@ -58,7 +59,7 @@ typedef struct {
     const char *summary;
 } qgc_pass_info;
 
-/* The table of passes.def, in the order of the default pipeline. */
+/* The table of passes.def, in the order of the default pipeline, then those loaded from outside (passes/load.h). */
 size_t qgc_pass_count(void);
 const qgc_pass_info *qgc_pass_at(size_t i);
 
@@ -66,14 +67,17 @@ typedef struct {
     const char
         *passes; /* "fuse-qkv,fuse-pointwise(max=4)"; NULL: what the graph's file says, else the whole table;
                            "" for none */
-    const char *skip; /* "fuse-residual,...", NULL for none */
-    /* Called after each pass with its name; for dumps. May be NULL. */
-    qgc_status (*after)(void *context, const char *pass, const qgc_graph *g, qgc_diag *d);
+    const char *skip;  /* "fuse-residual,...", NULL for none */
+    const char *until; /* the last pass to run; NULL: all of them */
+    /* Called after each pass; for dumps. May be NULL. */
+    qgc_status (*after)(void *context, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
+                        qgc_diag *d);
     void *context;
 } qgc_pass_options;
 
-/* Runs the pipeline. After each pass the graph is verified; an error there names the pass. Errors: an unknown pass or
- * option (with the nearest name). `*report` lives in the graph's arena. */
+/* Runs the pipeline. After each pass the graph is verified; an error there names the pass, and the plug-in that
+ * brought it. Errors: an unknown pass or option (with the nearest name), an `until` that would not run. `*report` lives
+ * in the graph's arena. */
 QGC_MUST_USE qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report,
                                        qgc_diag *d);
 

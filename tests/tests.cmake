@@ -36,6 +36,9 @@ add_executable(tokenize_file ${CMAKE_SOURCE_DIR}/tests/models/tokenize_file.c)
 target_link_libraries(tokenize_file PRIVATE qgc_models)
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
+# What a plug-in calls is in the executable that loads it; the test compiles some.
+set_target_properties(test_passes_load PROPERTIES ENABLE_EXPORTS ON)
+target_compile_definitions(test_passes_load PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
 qgc_tests(codegen qgc_codegen)
 qgc_tests(runtime qgc_runtime)
 # The runtime on a device and a weights file that are made up: these objects stand before the libraries.

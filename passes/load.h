@@ -1,0 +1,34 @@
+#ifndef QGC_PASSES_LOAD_H
+#define QGC_PASSES_LOAD_H
+
+#include "passes/passes.h"
+
+/* Passes from outside: a shared object with one function, qgc_pass_plugin, that returns its rows. It is compiled against
+ * the headers of graph/ and passes/ and calls what they declare in the executable that loads it.
+ * docs/adding_a_pass.md builds one. */
+
+/* What a plug-in and qgc have to agree on: the structs that these headers show, and the tags of the ops. The hundreds
+ * are raised by whoever changes a struct; the ops count by themselves. */
+enum { QGC_PASS_ABI = 100 + QGC_N_OPS };
+
+typedef struct {
+    int abi;                     /* QGC_PASS_ABI as the plug-in was compiled */
+    const qgc_pass_info *passes; /* ended by one without a name */
+} qgc_pass_rows;
+
+/* What a plug-in defines. */
+const qgc_pass_rows *qgc_pass_plugin(void);
+
+/* Adds the passes of a plug-in behind those that there are, for the rest of the process. Errors, which name the
+ * plug-in and leave the table as it is: the file cannot be loaded, has no qgc_pass_plugin, has another ABI version,
+ * brings a pass without a function or with a name that is taken, or more than there is room for. */
+QGC_MUST_USE qgc_status qgc_passes_load(const char *path, qgc_diag *d);
+
+enum { QGC_MAX_LOADED_PASSES = 64 };
+
+/* The passes loaded so far, in order, and the plug-in that each came from. */
+size_t qgc_loaded_count(void);
+const qgc_pass_info *qgc_loaded_at(size_t i);
+const char *qgc_loaded_from(size_t i);
+
+#endif
