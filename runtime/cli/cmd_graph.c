@@ -10,10 +10,10 @@
 
 qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     const char *format = "yaml";
-    cli_pipeline pipeline = {.passes = ""};
+    cli_pipeline pipeline = {0};
     const cli_option options[] = {
-        {"passes", 0, OPTION_TEXT, &pipeline.passes, "LIST",
-         "after these passes; groups do not show in the YAML", 0, 0},
+        {"after", 0, OPTION_TEXT, &pipeline.until, "PASS", "run the passes up to this one", 0, 0},
+        CLI_PIPELINE_OPTIONS(pipeline),
         {"format", 0, OPTION_TEXT, &format, "yaml|dot", "the graph format again, or GraphViz", 0, 0},
         {0},
     };
@@ -22,6 +22,9 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
         .arguments = "GRAPH.yaml",
         .summary =
             "Prints the graph as it was understood: numbers put in, shapes checked. The YAML is valid input.",
+        .details =
+            "Passes are run where --after, --passes, --skip or --print-after asks for them. Groups do not "
+            "show in the YAML.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,
@@ -34,6 +37,8 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     if (!dot && strcmp(format, "yaml") != 0)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown format \"%s\", expected yaml or dot",
                         format);
+    if (!pipeline.until && !pipeline.skip && !pipeline.print_after && !pipeline.passes)
+        pipeline.passes = "";
     qgc_graph *g;
     QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
     QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));

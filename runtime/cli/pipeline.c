@@ -3,94 +3,89 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "graph/load.h"
+#include "graph/print.h"
+#include "passes/load.h"
 
-qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
-    qgc_pass_report unread;
-    const qgc_pass_options options = {.passes = p->passes, .skip = p->skip};
-    return qgc_passes_run(g, &options, report ? report : &unread, d);
-}
-
-qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
-    const cli_option options[] = {{0}};
-    const cli_command command = {
-        .name = "passes",
-        .arguments = "",
-        .summary = "Lists the passes in the order of the pipeline. Any of them may be left out.",
-        .options = options,
-    };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    for (size_t i = 0; !line.help && i < qgc_pass_count(); i++) {
-        const qgc_pass_info *info = qgc_pass_at(i);
-        printf("%-18s %s%s%s%s\n", info->name, info->summary, info->options ? " (" : "",
-               info->options ? info->options : "", info->options ? ")" : "");
-    }
+qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d) {
+    int n;
+    const char **paths = cli_split(p->load ? p->load : "", &n, d->arena);
+    for (int i = 0; i < n; i++)
+        QGC_TRY(qgc_passes_load(paths[i], d));
     return QGC_OK;
 }
 
-/* "down", from "down[3]": events of one node in several layers are one line. */
-static size_t base_length(const char *node) {
-    return strcspn(node, "[");
-}
+/* --- --print-after --------------------------------------------------------------------------------------- */
 
-static bool alike(const qgc_pass_event *a, const qgc_pass_event *b) {
-    size_t n = base_length(a->node);
-    return a->fired == b->fired && strcmp(a->rule, b->rule) == 0 && base_length(b->node) == n &&
-           strncmp(a->node, b->node, n) == 0 && a->at.line == b->at.line;
-}
+typedef struct {
+    const char *wanted; /* "all", "changed" or a pass */
+    bool printed;
+} printing;
 
-static void print_events(const qgc_pass_run *run, const char *node) {
-    for (size_t i = 0; i < run->n_events; i++) {
-        const qgc_pass_event *e = &run->events[i];
-        bool first = true;
-        int times = 0;
-        for (size_t k = 0; k < run->n_events; k++) {
-            first = first && (k >= i || !alike(&run->events[k], e));
-            times += alike(&run->events[k], e);
-        }
-        if (!first ||
-            (node && (strlen(node) != base_length(e->node) || strncmp(node, e->node, strlen(node)) != 0)))
-            continue;
-        printf("  %s  %-28s %s", e->fired ? "fired   " : "declined", e->rule, e->node);
-        if (times > 1)
-            printf(" and %d like it", times - 1);
-        printf("%s%s", *e->text ? ": " : "", e->text);
-        if (e->at.source)
-            printf("  (%s:%d)", e->at.source->name, e->at.line);
-        putchar('\n');
-    }
-}
-
-qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
-    cli_pipeline pipeline = {0};
-    const char *node = NULL;
-    const cli_option options[] = {
-        CLI_PIPELINE_OPTIONS(pipeline),
-        {"node", 0, OPTION_TEXT, &node, "NAME", "only what concerns this node", 0, 0},
-        {0},
-    };
-    const cli_command command = {
-        .name = "explain",
-        .arguments = "GRAPH.yaml",
-        .summary = "Says which rules fired where, and which nearly did and what stopped them.",
-        .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
-    };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+static qgc_status print_graph(void *context, const qgc_pass_info *pass, const qgc_pass_run *run,
+                              const qgc_graph *g, qgc_diag *d) {
+    printing *p = context;
+    bool all = strcmp(p->wanted, "all") == 0, changed = strcmp(p->wanted, "changed") == 0;
+    if (!all && !(changed && run->n_fired > 0) && strcmp(p->wanted, pass->name) != 0)
         return QGC_OK;
-    qgc_graph *g;
-    qgc_pass_report report;
-    QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
-    QGC_TRY(cli_run_passes(g, &pipeline, &report, c->diag));
-    for (size_t i = 0; i < report.n_runs; i++) {
-        const qgc_pass_run *run = &report.runs[i];
-        printf("%s: %d fired, %d nodes in %d kernels\n", run->name, run->n_fired, run->n_nodes,
-               run->n_kernels);
-        print_events(run, node);
+    qgc_str text = qgc_str_new(d->arena);
+    qgc_graph_print_yaml(g, &text);
+    printf("# after %s: %d fired, %d nodes in %d kernels\n%s", run->name, run->n_fired, run->n_nodes,
+           run->n_kernels, text.text);
+    p->printed = true;
+    return QGC_OK;
+}
+
+/* Is it a word that --print-after understands? */
+static qgc_status check_print_after(const char *word, qgc_diag *d) {
+    enum { N_WORDS = 2 };
+    size_t n = qgc_pass_count();
+    const char **words = qgc_arena_array(d->arena, n + N_WORDS, sizeof *words);
+    words[0] = "all";
+    words[1] = "changed";
+    for (size_t i = 0; i < n; i++)
+        words[N_WORDS + i] = qgc_pass_at(i)->name;
+    for (size_t i = 0; i < n + N_WORDS; i++)
+        if (strcmp(words[i], word) == 0)
+            return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                            "option --print-after is \"%s\", expected a pass, all or changed", word);
+    const char *near = qgc_nearest(word, words, n + N_WORDS);
+    if (near)
+        qgc_hint(d, "Did you mean \"%s\"?", near);
+    else
+        qgc_hint(d, "qgc passes lists the passes.");
+    return s;
+}
+
+qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
+    QGC_TRY(cli_load_passes(p, d));
+    qgc_pass_report unread;
+    printing print = {.wanted = p->print_after};
+    qgc_pass_options options = {.passes = p->passes, .skip = p->skip, .until = p->until};
+    if (print.wanted) {
+        QGC_TRY(check_print_after(print.wanted, d));
+        options.after = print_graph;
+        options.context = &print;
     }
+    QGC_TRY(qgc_passes_run(g, &options, report ? report : &unread, d));
+    bool one = print.wanted && strcmp(print.wanted, "all") != 0 && strcmp(print.wanted, "changed") != 0;
+    if (one && !print.printed)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", print.wanted);
+    return QGC_OK;
+}
+
+qgc_status cli_want_no_passes(const cli_pipeline *p, const char *path, qgc_diag *d) {
+    const struct {
+        const char *name, *value;
+    } given[] = {
+        {"passes", p->passes}, {"skip", p->skip}, {"load-pass", p->load}, {"print-after", p->print_after}};
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        if (given[i].value) {
+            qgc_status s =
+                qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                         "option --%s is for graphs, and \"%s\" is compiled already", given[i].name, path);
+            qgc_hint(d, "Give it to qgc compile.");
+            return s;
+        }
     return QGC_OK;
 }

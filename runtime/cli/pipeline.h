@@ -6,17 +6,34 @@
 
 /* The options by which commands choose passes. */
 typedef struct {
-    const char *passes; /* --passes: NULL for the whole pipeline */
-    const char *skip;   /* --skip */
+    const char *passes;      /* --passes: NULL for the whole pipeline */
+    const char *skip;        /* --skip */
+    const char *load;        /* --load-pass */
+    const char *print_after; /* --print-after */
+    const char *until;       /* --after of dump: the last pass to run */
 } cli_pipeline;
 
-#define CLI_PIPELINE_OPTIONS(p)                                                                              \
-    {"passes", 0, OPTION_TEXT, &(p).passes, "LIST", "these passes, 'a,b(max=4)', '' for none; all", 0, 0}, { \
-        "skip", 0, OPTION_TEXT, &(p).skip, "LIST", "all passes but these", 0, 0                              \
+#define CLI_LOAD_OPTION(p) \
+    { "load-pass", 0, OPTION_TEXT, &(p).load, "LIST", "shared objects with passes of your own", 0, 0 }
+
+#define CLI_CHOICE_OPTIONS(p)                                                                              \
+    {"passes", 0, OPTION_TEXT, &(p).passes, "LIST", "these passes, 'a,b(max=4)', '' for none; all", 0, 0}, \
+        {"skip", 0, OPTION_TEXT, &(p).skip, "LIST", "all passes but these", 0, 0}, CLI_LOAD_OPTION(p)
+
+#define CLI_PIPELINE_OPTIONS(p)                                  \
+    CLI_CHOICE_OPTIONS(p), {                                     \
+        "print-after", 0, OPTION_TEXT, &(p).print_after, "PASS", \
+            "print the graph after it; 'all', 'changed'", 0, 0   \
     }
 
-/* Runs the passes on a graph. `report` may be NULL. */
+/* Loads the plug-ins that --load-pass names. */
+QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
+
+/* Loads plug-ins and runs the passes on a graph. `report` may be NULL. */
 QGC_MUST_USE qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report,
                                        qgc_diag *d);
+
+/* An error if passes are chosen for an artifact, whose passes have been run. */
+QGC_MUST_USE qgc_status cli_want_no_passes(const cli_pipeline *p, const char *path, qgc_diag *d);
 
 #endif

@@ -46,6 +46,8 @@ static qgc_status choose_ctx(cli_runner *r, int64_t asked, int64_t limit, qgc_di
 static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_options *o) {
     const qgc_tensor **tensors;
     QGC_TRY(qgc_graph_bind(r->graph, r->weights, o->allow_unused, &tensors, c->diag));
+    if (!cli_is_artifact(o->path)) /* those of an artifact have been run */
+        QGC_TRY(cli_run_passes(r->graph, &o->pipeline, NULL, c->diag));
     const qgc_param *limit = qgc_graph_param(r->graph, "max_positions");
     QGC_TRY(choose_ctx(r, o->ctx, limit ? (int64_t)limit->value : 0, c->diag));
     r->vocab = qgc_graph_output(r->graph, "logits")->shape.dim[1];
@@ -140,6 +142,7 @@ static qgc_status open_plan(cli_runner *r, cli_context *c, const cli_runner_opti
     *plan = NULL;
     if (!cli_is_artifact(o->path))
         return qgc_graph_load(&r->graph, o->path, c->arena, c->diag);
+    QGC_TRY(cli_want_no_passes(&o->pipeline, o->path, c->diag));
     QGC_TRY(qgc_file_open(&r->artifact, o->path, c->diag));
     qgc_plan *unpacked;
     qgc_loc at = {.source = &r->artifact.source};

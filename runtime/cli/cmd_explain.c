@@ -1,0 +1,251 @@
+/* The commands that tell of passes: passes, explain. */
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "runtime/cli/pipeline.h"
+
+qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
+    cli_pipeline pipeline = {0};
+    const cli_option options[] = {CLI_LOAD_OPTION(pipeline), {0}};
+    const cli_command command = {
+        .name = "passes",
+        .arguments = "",
+        .summary = "Lists the passes in the order of the pipeline. Any of them may be left out.",
+        .options = options,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    QGC_TRY(cli_load_passes(&pipeline, c->diag));
+    for (size_t i = 0; i < qgc_pass_count(); i++) {
+        const qgc_pass_info *info = qgc_pass_at(i);
+        printf("%-18s %s%s%s%s\n", info->name, info->summary, info->options ? " (" : "",
+               info->options ? info->options : "", info->options ? ")" : "");
+    }
+    return QGC_OK;
+}
+
+/* --- explain: events that differ in their layer only are one line ----------------------------------------- */
+
+/* Are two texts the same but for the layers in them, "h[3]"? */
+static bool same_but_layers(const char *a, const char *b) {
+    while (*a && *a == *b) {
+        if (*a == '[' && isdigit((unsigned char)a[1]) && isdigit((unsigned char)b[1])) {
+            a += strcspn(a, "]");
+            b += strcspn(b, "]");
+            continue;
+        }
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+static bool alike(const qgc_pass_event *a, const qgc_pass_event *b) {
+    return a->fired == b->fired && a->at.line == b->at.line && (a->layer < 0) == (b->layer < 0) &&
+           strcmp(a->rule, b->rule) == 0 && same_but_layers(a->node, b->node) &&
+           same_but_layers(a->text, b->text);
+}
+
+static size_t base_length(const char *node) {
+    return strcspn(node, "[");
+}
+
+/* Is an event about the node asked for: "down", in all layers, or "down[3]"? */
+static bool concerns(const qgc_pass_event *e, const char *node) {
+    return !node || strcmp(e->node, node) == 0 ||
+           (strlen(node) == base_length(e->node) && strncmp(node, e->node, strlen(node)) == 0);
+}
+
+/* Text with "[*]" in place of the layer, where it stands for several. */
+static const char *without_layers(const char *text, qgc_arena *a) {
+    qgc_str out = qgc_str_new(a);
+    for (; *text; text++) {
+        qgc_str_add_bytes(&out, text, 1);
+        if (*text == '[' && isdigit((unsigned char)text[1])) {
+            qgc_str_add(&out, "*");
+            text += strcspn(text, "]") - 1;
+        }
+    }
+    return out.text;
+}
+
+/* "down[0..23]" or "down[0..3, 5]", from the `n` layers in rising order. */
+static const char *with_ranges(const char *node, const int *layers, int n, qgc_arena *a) {
+    qgc_str out = qgc_str_new(a);
+    qgc_str_add_bytes(&out, node, base_length(node));
+    for (int i = 0; i < n;) {
+        int first = i++;
+        while (i < n && layers[i] == layers[i - 1] + 1)
+            i++;
+        qgc_str_printf(&out, "%s%d", first ? ", " : "[", layers[first]);
+        if (i - first > 1)
+            qgc_str_printf(&out, "..%d", layers[i - 1]);
+    }
+    qgc_str_add(&out, "]");
+    return out.text;
+}
+
+/* Events come in the order of sweeps, which need not be that of layers. */
+static void insert_layer(int *layers, int *n, int layer) {
+    int at = *n;
+    while (at > 0 && layers[at - 1] > layer)
+        at--;
+    if (at > 0 && layers[at - 1] == layer)
+        return;
+    memmove(&layers[at + 1], &layers[at], (size_t)(*n - at) * sizeof *layers);
+    layers[at] = layer;
+    ++*n;
+}
+
+static void print_event(const qgc_pass_run *run, size_t i, const char *node, bool *told, qgc_arena *a) {
+    const qgc_pass_event *e = &run->events[i];
+    int *layers = qgc_arena_array(a, run->n_events, sizeof *layers), n = 0;
+    for (size_t k = i; k < run->n_events; k++)
+        if (!told[k] && alike(e, &run->events[k]) && concerns(&run->events[k], node)) {
+            told[k] = true;
+            insert_layer(layers, &n, run->events[k].layer);
+        }
+    bool several = n > 1;
+    const char *label = several ? with_ranges(e->node, layers, n, a) : e->node;
+    const char *text = several ? without_layers(e->text, a) : e->text;
+    printf("  %s  %-28s %s%s%s", e->fired ? "fired   " : "declined", e->rule, label, *text ? ": " : "", text);
+    if (e->at.source)
+        printf("  (%s:%d)", e->at.source->name, e->at.line);
+    putchar('\n');
+}
+
+static void print_text(const qgc_pass_report *report, const char *node, qgc_arena *a) {
+    for (size_t i = 0; i < report->n_runs; i++) {
+        const qgc_pass_run *run = &report->runs[i];
+        printf("%s: %d fired, %d nodes in %d kernels\n", run->name, run->n_fired, run->n_nodes,
+               run->n_kernels);
+        bool *told = qgc_arena_array(a, run->n_events, sizeof *told);
+        for (size_t k = 0; k < run->n_events; k++)
+            if (!told[k] && concerns(&run->events[k], node))
+                print_event(run, k, node, told, a);
+    }
+}
+
+/* --- explain --json: every event by itself ---------------------------------------------------------------- */
+
+static void print_string(const char *text) {
+    putchar('"');
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            printf("\\%c", c);
+        else if (c < 32)
+            printf("\\u%04x", c);
+        else
+            putchar(c);
+    }
+    putchar('"');
+}
+
+static void print_field(const char *name, const char *text) {
+    printf("\"%s\": ", name);
+    print_string(text);
+    fputs(", ", stdout);
+}
+
+static void print_json_events(const qgc_pass_run *run, const char *node) {
+    const char *separator = "";
+    for (size_t i = 0; i < run->n_events; i++) {
+        const qgc_pass_event *e = &run->events[i];
+        if (!concerns(e, node))
+            continue;
+        printf("%s\n    {", separator);
+        print_field("rule", e->rule);
+        print_field("node", e->node);
+        print_field("text", e->text);
+        print_field("file", e->at.source ? e->at.source->name : "");
+        printf("\"line\": %d, \"col\": %d, \"layer\": %d, \"fired\": %s}", e->at.line, e->at.col, e->layer,
+               e->fired ? "true" : "false");
+        separator = ",";
+    }
+}
+
+static void print_json(const qgc_pass_report *report, const char *node) {
+    fputs("[", stdout);
+    for (size_t i = 0; i < report->n_runs; i++) {
+        const qgc_pass_run *run = &report->runs[i];
+        fputs(i ? ",\n  {" : "\n  {", stdout);
+        print_field("pass", run->name);
+        printf("\"fired\": %d, \"nodes\": %d, \"kernels\": %d, \"us\": %.0f, \"events\": [", run->n_fired,
+               run->n_nodes, run->n_kernels, run->us);
+        print_json_events(run, node);
+        fputs("]}", stdout);
+    }
+    fputs("\n]\n", stdout);
+}
+
+/* Where a node ended up: events tell of the root of a match only. */
+static void print_place(const qgc_graph *g, const char *name, qgc_arena *a) {
+    const qgc_node *n = g->first;
+    while (n && strcmp(n->out[0]->name, name) != 0 && strcmp(qgc_value_label(n->out[0], a), name) != 0)
+        n = n->next;
+    if (!n)
+        return;
+    printf("%s: %s ", qgc_value_label(n->out[0], a), qgc_ops[n->op].name);
+    if (n->group < 0) {
+        puts("in a kernel of its own");
+        return;
+    }
+    printf("in group \"%s\" of", g->groups[n->group].name);
+    for (const qgc_node *other = g->first; other; other = other->next)
+        if (other->group == n->group)
+            printf(" %s", other->out[0]->name);
+    putchar('\n');
+}
+
+static bool has_node(const qgc_graph *g, const char *name, qgc_arena *a) {
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_out; i++)
+            if (strcmp(n->out[i]->name, name) == 0 || strcmp(qgc_value_label(n->out[i], a), name) == 0)
+                return true;
+    return false;
+}
+
+qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
+    cli_pipeline pipeline = {0};
+    const char *node = NULL;
+    bool json = false;
+    const cli_option options[] = {
+        CLI_CHOICE_OPTIONS(pipeline),
+        {"node", 0, OPTION_TEXT, &node, "NAME", "what concerns this node: 'down', or 'down[3]'", 0, 0},
+        {"json", 0, OPTION_FLAG, &json, NULL, "every event by itself, as JSON", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "explain",
+        .arguments = "GRAPH.yaml",
+        .summary = "Says which rules fired where, and which nearly did and what stopped them.",
+        .options = options,
+        .min_arguments = 1,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    qgc_graph *g;
+    qgc_pass_report report;
+    QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
+    bool known = !node || has_node(g, node, c->arena);
+    QGC_TRY(cli_run_passes(g, &pipeline, &report, c->diag));
+    if (!known && !has_node(g, node, c->arena)) /* passes make nodes, and remove some */
+        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "the graph has no node \"%s\"", node);
+    if (json)
+        print_json(&report, node);
+    else
+        print_text(&report, node, c->arena);
+    if (!json && node)
+        print_place(g, node, c->arena);
+    return QGC_OK;
+}

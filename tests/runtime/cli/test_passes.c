@@ -1,0 +1,156 @@
+/* The options of qgc that choose, print and explain passes. */
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "graph/base/str.h"
+#include "tests/support/cmocka.h"
+
+static int setup(void **state) {
+    *state = qgc_arena_new();
+    return 0;
+}
+
+static int teardown(void **state) {
+    qgc_arena_drop(*state);
+    return 0;
+}
+
+/* What `qgc ...` prints, errors too. */
+static const char *output(qgc_arena *a, const char *arguments, int want) {
+    FILE *f = popen(qgc_arena_printf(a, "'" QGC_COMMAND "' %s 2>&1", arguments), "r");
+    assert_non_null(f);
+    qgc_str text = qgc_str_new(a);
+    char piece[4096];
+    for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;)
+        qgc_str_add_bytes(&text, piece, n);
+    int status = pclose(f);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != want)
+        fail_msg("qgc %s: status %d, output:\n%s", arguments, status, text.text);
+    return text.text;
+}
+
+static void prints(void **state, const char *arguments, int status, const char *want) {
+    assert_string_equal(output(*state, arguments, status), want);
+}
+
+static void contains(void **state, const char *arguments, const char *want) {
+    const char *text = output(*state, arguments, 0);
+    if (!strstr(text, want))
+        fail_msg("qgc %s does not print \"%s\", but:\n%s", arguments, want, text);
+}
+
+static int count(const char *text, const char *word) {
+    int n = 0;
+    while ((text = strstr(text, word))) {
+        text += strlen(word);
+        n++;
+    }
+    return n;
+}
+
+static void explain_names_layers_by_ranges(void **state) {
+    prints(
+        state, "explain models/tiny/tiny.yaml --passes fuse-residual,fuse-norm-linear", 0,
+        "fuse-residual: 8 fired, 78 nodes in 70 kernels\n"
+        "  fired     residual + linear            x_mid[0..3]: in group \"out\"  (models/tiny/../qwen2.yaml:57)\n"
+        "  fired     residual + linear            x[0..3]: in group \"out_2\"  (models/tiny/../qwen2.yaml:64)\n"
+        "fuse-norm-linear: 1 fired, 78 nodes in 69 kernels\n"
+        "  declined  linear(rms_norm)             h[0..3]: \"q\" and \"k\", which read it, are different "
+        "kernels  (models/tiny/../qwen2.yaml:47)\n"
+        "  declined  linear(rms_norm)             m[0..3]: \"gate\" and \"up\", which read it, are different "
+        "kernels  (models/tiny/../qwen2.yaml:58)\n"
+        "  fired     linear(rms_norm)             logits: in group \"norm\"  (models/tiny/../qwen2.yaml:67)\n");
+}
+
+static void explain_can_be_about_one_node(void **state) {
+    prints(
+        state, "explain models/tiny/tiny.yaml --passes fuse-residual --node 'x[2]'", 0,
+        "fuse-residual: 8 fired, 78 nodes in 70 kernels\n"
+        "  fired     residual + linear            x[2]: in group \"out_2\"  (models/tiny/../qwen2.yaml:64)\n"
+        "x[2]: add in group \"out_2\" of down x\n");
+    contains(state, "explain models/tiny/tiny.yaml --node down",
+             "\ndown[0]: linear in group \"out_2\" of down x\n");
+    prints(state, "explain models/tiny/tiny.yaml --node nix", 2,
+           "qgc: error: the graph has no node \"nix\"\n");
+}
+
+static void explain_prints_json(void **state) {
+    const char *text =
+        output(*state, "explain models/tiny/tiny.yaml --passes fuse-residual --json --node 'x[2]'", 0);
+    assert_non_null(
+        strstr(text, "[\n  {\"pass\": \"fuse-residual\", \"fired\": 8, \"nodes\": 78, \"kernels\": 70, "));
+    assert_non_null(strstr(text,
+                           "\"events\": [\n    {\"rule\": \"residual + linear\", \"node\": \"x[2]\", "
+                           "\"text\": \"in group \\\"out_2\\\"\", \"file\": \"models/tiny/../qwen2.yaml\", "
+                           "\"line\": 64, \"col\": 9, \"layer\": 2, \"fired\": true}]}\n]\n"));
+}
+
+static void passes_lists_the_table(void **state) {
+    const char *text = output(*state, "passes", 0);
+    assert_int_equal(count(text, "\n"), 9);
+    assert_non_null(strstr(text, "fuse-pointwise     neighbouring pointwise ops in one kernel (max)\n"));
+}
+
+static void dump_stops_after_a_pass(void **state) {
+    const char *plain = output(*state, "dump models/tiny/tiny.yaml", 0);
+    assert_int_equal(count(plain, "attention_merge"), 0);
+    prints(state, "dump models/tiny/tiny.yaml --after dead-code", 0, plain);
+    contains(state, "dump models/tiny/tiny.yaml --after split-attention", "- {op: attention_merge, ");
+    prints(state, "dump models/tiny/tiny.yaml --after fuse-qvk", 2,
+           "qgc: error: unknown pass \"fuse-qvk\"\n  hint: Did you mean \"fuse-qkv\"?\n");
+    prints(state, "dump models/tiny/tiny.yaml --after fuse-qkv --skip fuse-qkv", 2,
+           "qgc: error: pass \"fuse-qkv\" is not in the pipeline\n");
+}
+
+static void print_after_prints_the_graph(void **state) {
+    const char *plain = output(*state, "dump models/tiny/tiny.yaml", 0);
+    prints(
+        state, "dump models/tiny/tiny.yaml --passes dead-code --print-after dead-code", 0,
+        qgc_arena_printf(*state, "# after dead-code: 0 fired, 78 nodes in 78 kernels\n%s%s", plain, plain));
+    const char *text = output(*state, "dump models/tiny/tiny.yaml --print-after all", 0);
+    assert_int_equal(count(text, "# after "), 9);
+    text = output(*state, "dump models/tiny/tiny.yaml --print-after changed", 0);
+    assert_int_equal(count(text, "# after "), 7);
+    assert_null(strstr(text, "# after dead-code"));
+}
+
+static void print_after_wants_a_pass_that_runs(void **state) {
+    prints(state, "dump models/tiny/tiny.yaml --print-after chnged", 2,
+           "qgc: error: option --print-after is \"chnged\", expected a pass, all or changed\n"
+           "  hint: Did you mean \"changed\"?\n");
+    prints(state, "dump models/tiny/tiny.yaml --passes dead-code --print-after fuse-qkv", 2,
+           "qgc: error: pass \"fuse-qkv\" is not in the pipeline\n");
+}
+
+static void a_plugin_that_is_not_there_is_an_error(void **state) {
+    prints(state, "passes --load-pass no/such.so", 1,
+           "qgc: error: could not open plug-in \"no/such.so\": No such file or directory\n");
+}
+
+static void run_says_the_same_on_a_cpu_with_and_without_passes(void **state) {
+    const char *arguments =
+        "run models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu -q -n 8 -p 'The '";
+    const char *with = output(*state, arguments, 0);
+    prints(state, qgc_arena_printf(*state, "%s --passes ''", arguments), 0, with);
+    contains(state, qgc_arena_printf(*state, "%s --print-after split-attention", arguments),
+             "# after split-attention: 4 fired, 82 nodes in 82 kernels\n");
+}
+
+#define CLI_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CLI_TEST(explain_names_layers_by_ranges),
+        CLI_TEST(explain_can_be_about_one_node),
+        CLI_TEST(explain_prints_json),
+        CLI_TEST(passes_lists_the_table),
+        CLI_TEST(dump_stops_after_a_pass),
+        CLI_TEST(print_after_prints_the_graph),
+        CLI_TEST(print_after_wants_a_pass_that_runs),
+        CLI_TEST(a_plugin_that_is_not_there_is_an_error),
+        CLI_TEST(run_says_the_same_on_a_cpu_with_and_without_passes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
