@@ -9,6 +9,8 @@ own() {
     case "$1 $2" in
     "tests/"* | "runtime/cli/"*) ;;
     *" tests/"* | *" runtime/cli/"*) return 1 ;;
+    "runtime/lab/"*) ;;
+    *" runtime/lab/"*) return 1 ;;
 
     "graph/base/"*" graph/base/"*) ;;
     "graph/base/"*) return 1 ;;

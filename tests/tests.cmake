@@ -49,11 +49,10 @@ target_compile_definitions(test_runtime_cli_passes PRIVATE QGC_COMMAND="$<TARGET
 target_sources(test_runtime_session_fake PRIVATE
   ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
-add_library(qgc_gpu_test_support STATIC ${CMAKE_SOURCE_DIR}/tests/gpu/random_weights.c)
-target_link_libraries(qgc_gpu_test_support PUBLIC qgc_graph)
 add_executable(gpu_bench ${CMAKE_SOURCE_DIR}/tests/gpu/bench.c)
-target_link_libraries(gpu_bench PRIVATE qgc_gpu_test_support qgc_runtime qgc_device qgc_passes qgc_codegen)
-qgc_tests(gpu qgc_gpu_test_support qgc_runtime qgc_device qgc_passes qgc_codegen)
+target_link_libraries(gpu_bench PRIVATE qgc_lab)
+qgc_tests(runtime/lab qgc_lab)
+qgc_tests(gpu qgc_lab)
 
 # Fuzz targets: tests/fuzz/fuzz_<reader>.c, each one LLVMFuzzerTestOneInput.
 if(QGC_FUZZ)

@@ -11,8 +11,8 @@
 #include "models/weights.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
+#include "runtime/lab/random_weights.h"
 #include "runtime/session.h"
-#include "tests/gpu/random_weights.h"
 
 enum { CHUNK = 512, CTX = 4608, PROMPT = 512, STEPS = 64, ROUNDS = 5 };
 
@@ -88,7 +88,7 @@ int main(int argc, char **argv) {
     const qgc_tensor **tensors;
     must(qgc_graph_load(&g, argc > 1 ? argv[1] : "models/qwen2.5-0.5b.yaml", arena, &diag));
     const char *path = qgc_arena_printf(arena, "/tmp/qgc-bench-%ld.gguf", (long)getpid());
-    must(random_weights_write(g, path, 1, &diag));
+    must(qgc_random_weights_write(g, path, 1, &diag));
     must(qgc_weights_open(&weights, path, &diag));
     unlink(path);
     must(qgc_graph_bind(g, weights, false, &tensors, &diag));

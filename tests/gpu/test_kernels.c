@@ -12,8 +12,8 @@
 #include "models/weights.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
+#include "runtime/lab/random_weights.h"
 #include "runtime/session.h"
-#include "tests/gpu/random_weights.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
 
@@ -47,7 +47,7 @@ static void open_model(fixture *f, const char *name, const char *passes) {
     must(f, qgc_graph_load(&f->graph, qgc_arena_printf(f->arena, "tests/gpu/shapes/%s.yaml", name), f->arena,
                            d));
     const char *path = qgc_arena_printf(f->arena, "/tmp/qgc-%s-%ld.gguf", name, (long)getpid());
-    must(f, random_weights_write(f->graph, path, 7, d));
+    must(f, qgc_random_weights_write(f->graph, path, 7, d));
     must(f, qgc_weights_open(&f->weights, path, d));
     unlink(path);
 

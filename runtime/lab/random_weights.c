@@ -1,4 +1,4 @@
-#include "tests/gpu/random_weights.h"
+#include "runtime/lab/random_weights.h"
 
 #include <math.h>
 #include <string.h>
@@ -45,7 +45,7 @@ static void put_numbers(qgc_str *s, const qgc_value *v, uint64_t *state) {
     }
 }
 
-qgc_status random_weights_write(const qgc_graph *g, const char *path, uint64_t seed, qgc_diag *d) {
+qgc_status qgc_random_weights_write(const qgc_graph *g, const char *path, uint64_t seed, qgc_diag *d) {
     qgc_str head = qgc_str_new(d->arena), data = qgc_str_new(d->arena);
     uint64_t n_tensors = 0, n_keys = 1;
     for (size_t w = 0; w < g->n_weights; w++)
