@@ -228,6 +228,7 @@ static void visit_launch(io *s, void *row) {
     visit_i64(s, &l->n);
     visit_i64(s, &l->k);
     visit_bool(s, &l->accumulate);
+    visit_bool(s, &l->on_all);
     visit_i64(s, &l->weight_bytes);
 }
 
@@ -242,6 +243,8 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_i64(s, &p->max_positions);
     visit_i64(s, &p->chunk);
     visit_i64(s, &p->scratch_bytes);
+    visit_text(s, &p->not_persistent);
+    visit_i64(s, &p->least_sms);
     p->n_archs = visit_choice(s, p->n_archs, QGC_MAX_ARCHS + 1);
     for (int i = 0; i < p->n_archs; i++)
         visit_text(s, &p->archs[i]);

@@ -114,10 +114,13 @@ static int new_buffer(qgc_lowering *l, qgc_plan_buffer buffer) {
     return (int)p->n_buffers++;
 }
 
+int qgc_low_buffer_of_kind(qgc_lowering *l, const char *name, qgc_buffer_kind kind, qgc_extent bytes) {
+    return new_buffer(l,
+                      (qgc_plan_buffer){.name = name, .kind = kind, .bytes = bytes, .weight = -1, .io = -1});
+}
+
 int qgc_low_scratch(qgc_lowering *l, const char *name, qgc_extent bytes) {
-    return new_buffer(
-        l,
-        (qgc_plan_buffer){.name = name, .kind = QGC_BUFFER_SCRATCH, .bytes = bytes, .weight = -1, .io = -1});
+    return qgc_low_buffer_of_kind(l, name, QGC_BUFFER_SCRATCH, bytes);
 }
 
 int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *made) {
@@ -307,6 +310,7 @@ static qgc_status add_interface(qgc_lowering *l) {
     add_io(l, QGC_IO_NEXT, "next", per_row, qgc_graph_output(g, "next"));
     add_io(l, QGC_IO_SAMPLING, "sampling", (qgc_extent){.fixed = 32}, NULL);
     add_io(l, QGC_IO_RING, "ring", (qgc_extent){.fixed = 4 * RING}, NULL);
+    add_io(l, QGC_IO_FAULT, "fault", (qgc_extent){.fixed = 4}, NULL);
     return QGC_OK;
 }
 
@@ -329,7 +333,7 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
         return false;
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
         if (n->op == QGC_OP_LINEAR)
-            return l->phase == QGC_PHASE_DECODE || n->in[0]->shape.dim[0] == QGC_DIM_R;
+            return l->phase != QGC_PHASE_PREFILL || n->in[0]->shape.dim[0] == QGC_DIM_R;
     for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
         if (n->op == QGC_OP_LINEAR)
             return false; /* the rest of a group that goes node by node */
@@ -351,19 +355,24 @@ static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_
                                              : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
 }
 
-static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
-    size_t n = l->graph->n_values;
+static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     l->phase = phase;
     l->sizes = (qgc_sizes){.tokens = tokens, .rows = 1};
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < l->graph->n_values; i++) {
         const qgc_value *v = l->graph->values[i];
         l->bf16_of[i] = -1;
         int buffer = l->buffer_of[i]; /* scratch is each phase's own */
         if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
             l->buffer_of[i] = -1;
     }
+}
+
+/* All nodes but those that are covered already (NULL: none are). */
+static qgc_status lower_nodes(qgc_lowering *l, const bool *covered) {
     for (const qgc_node *node = l->graph->first, *next; node; node = next) {
         next = node->next;
+        if (covered && covered[node->id])
+            continue;
         l->node = node;
         qgc_frame frame = {l->diag->top, "choosing a kernel for", qgc_value_label(node->out[0], l->arena),
                            node->at};
@@ -374,12 +383,26 @@ static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tok
                 status = qgc_fail(l->diag, QGC_ERR_INPUT, node->at, "\"%s\" has two symbolic dimensions: %s",
                                   node->out[i]->name, qgc_shape_text(&node->out[i]->shape, l->arena));
         if (status == QGC_OK)
-            status = is_one_kernel(l, node) ? lower_group(l, node, &next) : lower_of[node->op](l, node);
+            status = is_one_kernel(l, node) && !covered ? lower_group(l, node, &next)
+                                                        : lower_of[node->op](l, node);
         l->diag->top = frame.up;
         QGC_TRY(status);
     }
     add_advance(l);
     return QGC_OK;
+}
+
+static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
+    begin_phase(l, phase, tokens);
+    return lower_nodes(l, NULL);
+}
+
+/* Behind the persistent kernel come the nodes that it does not cover, one by one. */
+static qgc_status lower_persistent(qgc_lowering *l) {
+    bool *covered;
+    begin_phase(l, QGC_PHASE_PERSISTENT, 1);
+    l->node = NULL;
+    return qgc_lower_persistent(l, &covered) ? lower_nodes(l, covered) : QGC_OK;
 }
 
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
@@ -400,6 +423,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     QGC_TRY(add_interface(&l));
     QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
+    QGC_TRY(lower_persistent(&l));
     qgc_plan_memory(plan, o->keep_values, a);
     *out = (qgc_lowered){plan, l.jobs};
     return QGC_OK;

@@ -1,6 +1,7 @@
 /* Kernels that are composed: pointwise expressions, and products of matrices with one vector a token together with what
  * comes before and after them. A node by itself is a group of one. */
 
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -60,6 +61,13 @@ static const char *expression_option(expression *e, const qgc_value *result) {
     qgc_str_add(&text, "-DEXPRESSION=");
     write_value(e, result, &text);
     return text.text;
+}
+
+const char *qgc_low_expression(qgc_lowering *l, const qgc_fusion *f, const qgc_value *result) {
+    expression e = {.l = l, .f = f};
+    const char *text = expression_option(&e, result);
+    assert(e.n_inputs == 0);
+    return text;
 }
 
 static qgc_status lower_pointwise(qgc_lowering *l, const qgc_fusion *f) {

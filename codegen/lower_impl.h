@@ -25,6 +25,9 @@ int qgc_low_buffer(qgc_lowering *l, const qgc_value *v);
 /* Scratch for the launches of this node (and later ones). */
 int qgc_low_scratch(qgc_lowering *l, const char *name, qgc_extent bytes);
 
+/* A buffer of a kind that needs no more than a size. */
+int qgc_low_buffer_of_kind(qgc_lowering *l, const char *name, qgc_buffer_kind kind, qgc_extent bytes);
+
 /* A table that the init phase fills, found by its name: *made says that it is new and wants a launch there. */
 int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *made);
 
@@ -70,6 +73,13 @@ typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
     qgc_lower_fn lower_##function;
 #include "graph/ops.def"
 #undef OP
+
+/* The text "-DEXPRESSION=op_mul(op_silu(l0),l1)" of what a result is of the fusion's products and of nothing else. */
+const char *qgc_low_expression(qgc_lowering *l, const qgc_fusion *f, const qgc_value *result);
+
+/* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id.
+ * False, with the reason in the plan, if the graph does not fit (codegen/lower_persistent.c). */
+bool qgc_lower_persistent(qgc_lowering *l, bool **covered);
 
 /* Scratch buffers get their offsets: codegen/memory.c. */
 void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a);

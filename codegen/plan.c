@@ -133,7 +133,8 @@ static qgc_status check_numbers(const checker *c) {
     } numbers[] = {{"vocab", p->vocab, 1, INT32_MAX},
                    {"max_positions", p->max_positions, 0, max_size},
                    {"chunk", p->chunk, 1, max_size},
-                   {"scratch_bytes", p->scratch_bytes, 0, max_bytes}};
+                   {"scratch_bytes", p->scratch_bytes, 0, max_bytes},
+                   {"least_sms", p->least_sms, 0, 1 << 16}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].value < numbers[i].low || numbers[i].value > numbers[i].high)
             return BROKEN(c, "%s of the plan is %lld, expected %lld to %lld", numbers[i].what,
@@ -154,8 +155,10 @@ static qgc_status check_counts(const checker *c) {
                   {"images", p->n_images, p->images},
                   {"launches", p->phases[0].n_launches, p->phases[0].launches},
                   {"launches", p->phases[1].n_launches, p->phases[1].launches},
-                  {"launches", p->phases[2].n_launches, p->phases[2].launches}};
-    _Static_assert(QGC_N_PHASES == 3, "each phase has a row above");
+                  {"launches", p->phases[2].n_launches, p->phases[2].launches},
+                  {"launches", p->phases[3].n_launches, p->phases[3].launches},
+                  {"launches", p->phases[4].n_launches, p->phases[4].launches}};
+    _Static_assert(QGC_N_PHASES == 5, "each phase has a row above");
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         if (tables[i].n > MAX_COUNT)
             return BROKEN(c, "the plan has %zu %s, expected at most %d", tables[i].n, tables[i].what,
@@ -264,6 +267,7 @@ static qgc_status check_buffer(const checker *c, size_t i) {
         return check_buffer_weight(c, b);
     case QGC_BUFFER_STATE:
     case QGC_BUFFER_TABLE:
+    case QGC_BUFFER_PACKED:
         if (per_step)
             break;
         return QGC_OK;
@@ -298,6 +302,7 @@ static qgc_status check_io(const checker *c) {
         [QGC_IO_NEXT] = {"next", {.per_row = 4}},
         [QGC_IO_SAMPLING] = {"sampling", {.fixed = sizeof(qgc_sampling)}},
         [QGC_IO_RING] = {"ring", {.fixed = 4}},
+        [QGC_IO_FAULT] = {"fault", {.fixed = 4}},
     };
     qgc_sizes most = most_of(p, QGC_PHASE_PREFILL);
     for (int i = 0; i < QGC_N_IO; i++) {
@@ -463,9 +468,11 @@ static qgc_status check_launch(const checker *c, int phase, size_t i) {
 }
 
 static qgc_status check_phases(const checker *c) {
-    static const char *const names[QGC_N_PHASES] = {"init", "prefill", "decode"};
+    static const char *const names[QGC_N_PHASES] = {"init", "prefill", "decode", "pack", "persistent"};
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
-        if (phase != QGC_PHASE_INIT && c->p->phases[phase].n_launches == 0)
+        bool may_be_empty =
+            phase == QGC_PHASE_INIT || (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL);
+        if (!may_be_empty && c->p->phases[phase].n_launches == 0)
             return BROKEN(c, "phase \"%s\" of the plan is empty", names[phase]);
         for (size_t i = 0; i < c->p->phases[phase].n_launches; i++)
             QGC_TRY(check_launch(c, phase, i));

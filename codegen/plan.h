@@ -26,6 +26,7 @@ typedef enum {
     QGC_BUFFER_TABLE,   /* filled once by the init phase */
     QGC_BUFFER_SCRATCH, /* lives within a step, at `offset` of the scratch slab */
     QGC_BUFFER_IO,      /* what the session writes and reads, see qgc_io */
+    QGC_BUFFER_PACKED,  /* zero at first, filled by the pack phase; there only in persistent mode */
     QGC_N_BUFFER_KINDS
 } qgc_buffer_kind;
 
@@ -38,6 +39,7 @@ typedef enum {
     QGC_IO_NEXT,      /* i32 [R]: the tokens chosen */
     QGC_IO_SAMPLING,  /* one qgc_sampling (graph/sampling.h) */
     QGC_IO_RING, /* i32 [ring size], host memory: decode step at position p leaves its choice in [p % size] */
+    QGC_IO_FAULT, /* i32, host memory: 0, or the place in a persistent step where a wait was given up */
     QGC_N_IO
 } qgc_io;
 
@@ -120,6 +122,7 @@ typedef struct {
     int64_t n, k;
     bool accumulate;
 
+    bool on_all; /* grid[0] is the number of multiprocessors of the device, and all blocks run at once */
     int64_t weight_bytes; /* read from weights, for reports: the floor of this launch */
 } qgc_plan_launch;
 
@@ -127,6 +130,8 @@ typedef enum {
     QGC_PHASE_INIT,    /* once after the weights are there */
     QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1 */
     QGC_PHASE_DECODE, /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
+    QGC_PHASE_PACK,   /* once, behind init: weights put in the order of the persistent step */
+    QGC_PHASE_PERSISTENT, /* as decode, with most of it in one kernel; empty where the graph does not fit */
     QGC_N_PHASES
 } qgc_phase_kind;
 
@@ -148,6 +153,8 @@ typedef struct {
     int64_t max_positions;    /* 0: the model names no limit */
     int64_t chunk;            /* largest T of a prefill step */
     int64_t scratch_bytes;
+    const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
+    int64_t least_sms;          /* multiprocessors that the persistent phase needs */
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
     int n_archs;

@@ -410,7 +410,7 @@ void qgc_device_unload(qgc_device *dev, qgc_function *f) {
 
 static qgc_status launch_failed(qgc_device *dev, CUresult r, const qgc_function *f, const qgc_launch *l,
                                 qgc_diag *d) {
-    qgc_status s = qgc_cuda_try(&dev->cu, r, "cuLaunchKernel", d);
+    qgc_status s = qgc_cuda_try(&dev->cu, r, l->together ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", d);
     qgc_note(d, QGC_NO_LOC, "kernel \"%s\": grid %u x %u x %u, %u threads, %u bytes of shared memory",
              f->entry, l->grid[0], l->grid[1], l->grid[2], l->threads, l->shared_bytes);
     return s;
@@ -418,8 +418,11 @@ static qgc_status launch_failed(qgc_device *dev, CUresult r, const qgc_function 
 
 qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch *l, qgc_diag *d) {
     QGC_TRY(qgc_device_enter(dev, d));
-    CUresult r = dev->cu.LaunchKernel(f->function, l->grid[0], l->grid[1], l->grid[2], l->threads, 1, 1,
-                                      l->shared_bytes, dev->stream, l->args, NULL);
+    CUresult r =
+        l->together ? dev->cu.LaunchCooperativeKernel(f->function, l->grid[0], l->grid[1], l->grid[2],
+                                                      l->threads, 1, 1, l->shared_bytes, dev->stream, l->args)
+                    : dev->cu.LaunchKernel(f->function, l->grid[0], l->grid[1], l->grid[2], l->threads, 1, 1,
+                                           l->shared_bytes, dev->stream, l->args, NULL);
     return r == CUDA_SUCCESS ? QGC_OK : launch_failed(dev, r, f, l, d);
 }
 

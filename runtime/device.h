@@ -78,7 +78,8 @@ typedef struct {
     unsigned grid[3];
     unsigned threads;
     unsigned shared_bytes;
-    void **args; /* pointers to the values, as cuLaunchKernel takes them */
+    bool together; /* a cooperative launch: all blocks run at the same time, or it fails */
+    void **args;   /* pointers to the values, as cuLaunchKernel takes them */
 } qgc_launch;
 QGC_MUST_USE qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch *l, qgc_diag *d);
 

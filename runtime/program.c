@@ -114,6 +114,10 @@ static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const 
         .threads = (unsigned)k->threads, .shared_bytes = (unsigned)k->shared_bytes, .args = args};
     if (!grid_of(l, sizes, launch.grid))
         return QGC_OK;
+    if (l->on_all) {
+        launch.grid[0] = (unsigned)qgc_device_about(p->dev)->sms;
+        launch.together = true;
+    }
     for (int i = 0; i < l->n_args; i++) {
         const qgc_plan_arg *a = &l->args[i];
         int64_t value = qgc_extent_size(&a->value, sizes);

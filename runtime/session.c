@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/capture.h"
@@ -24,8 +25,10 @@ struct qgc_session {
     qgc_address *addresses; /* by buffer of the plan */
     qgc_address states;     /* all states, one after the other */
     size_t state_bytes;
-    qgc_address tables, scratch, io, pinned;
+    qgc_address tables, packed, scratch, io, pinned[2];
+    size_t packed_bytes;
     const volatile int32_t *ring; /* written by the device */
+    const volatile int32_t *fault;
     int64_t ring_size;
     qgc_capture *decode; /* NULL in stream mode */
     qgc_event *done;
@@ -101,7 +104,39 @@ static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
 /* True for the buffers that the session keeps in one region of this kind. */
 static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
     const qgc_plan_buffer *b = &s->plan->buffers[i];
-    return b->kind == kind && !(kind == QGC_BUFFER_IO && b->io == QGC_IO_RING);
+    return b->kind == kind && !(kind == QGC_BUFFER_IO && (b->io == QGC_IO_RING || b->io == QGC_IO_FAULT));
+}
+
+/* Why the persistent step cannot run here, or NULL. */
+static const char *not_persistent(const qgc_session *s) {
+    const qgc_plan *plan = s->plan;
+    const qgc_device_info *about = qgc_device_about(s->dev);
+    if (plan->not_persistent)
+        return plan->not_persistent;
+    if (atoi(qgc_program_arch(s->program) + strlen("sm_")) < 90)
+        return qgc_arena_printf(s->arena, "image %s has no bulk copies, which sm_90 has",
+                                qgc_program_arch(s->program));
+    if (about->sms < plan->least_sms)
+        return qgc_arena_printf(s->arena, "it needs %lld multiprocessors, %s has %d",
+                                (long long)plan->least_sms, about->name, about->sms);
+    const qgc_phase *phase = &plan->phases[QGC_PHASE_PERSISTENT];
+    for (size_t i = 0; i < phase->n_launches; i++) {
+        const qgc_plan_kernel *k = &plan->kernels[phase->launches[i].kernel];
+        if (phase->launches[i].on_all && k->shared_bytes > about->shared_bytes_max)
+            return qgc_arena_printf(s->arena, "it needs %d bytes of shared memory a block, %s has %d",
+                                    k->shared_bytes, about->name, about->shared_bytes_max);
+    }
+    return NULL;
+}
+
+static qgc_status check_mode(const qgc_session *s, qgc_diag *d) {
+    const char *why = s->options.mode == QGC_MODE_PERSISTENT ? not_persistent(s) : NULL;
+    if (!why)
+        return QGC_OK;
+    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in persistent mode: %s",
+                                 s->plan->name, why);
+    qgc_hint(d, "Use --mode graph.");
+    return status;
 }
 
 /* One allocation for all buffers of a kind, each at a multiple of 256. */
@@ -137,15 +172,21 @@ static qgc_status allocate_scratch(qgc_session *s, qgc_diag *d) {
     return QGC_OK;
 }
 
-static qgc_status allocate_ring(qgc_session *s, qgc_diag *d) {
-    const int at = s->plan->io[QGC_IO_RING];
-    const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = s->options.ctx};
-    const int64_t bytes = qgc_extent_size(&s->plan->buffers[at].bytes, &sizes);
-    void *host;
-    QGC_TRY(qgc_device_alloc_pinned(s->dev, (size_t)bytes, &host, &s->pinned, d));
-    s->ring = host;
-    s->ring_size = bytes / (int64_t)sizeof *s->ring;
-    s->addresses[at] = s->pinned;
+/* What the device writes into the host's memory: the ring, and the place of a fault. */
+static qgc_status allocate_pinned(qgc_session *s, qgc_diag *d) {
+    const qgc_io roles[] = {QGC_IO_RING, QGC_IO_FAULT};
+    const volatile int32_t **const into[] = {&s->ring, &s->fault};
+    for (int i = 0; i < 2; i++) {
+        const int at = s->plan->io[roles[i]];
+        const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = s->options.ctx};
+        const int64_t bytes = qgc_extent_size(&s->plan->buffers[at].bytes, &sizes);
+        void *host;
+        QGC_TRY(qgc_device_alloc_pinned(s->dev, (size_t)bytes, &host, &s->pinned[i], d));
+        *into[i] = host;
+        s->addresses[at] = s->pinned[i];
+        if (roles[i] == QGC_IO_RING)
+            s->ring_size = bytes / (int64_t)sizeof *s->ring;
+    }
     return QGC_OK;
 }
 
@@ -162,11 +203,15 @@ static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, q
     return qgc_program_launch(s->program, phase, s->addresses, &sizes, d);
 }
 
+static qgc_phase_kind decode_phase(const qgc_session *s) {
+    return s->options.mode == QGC_MODE_PERSISTENT ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE;
+}
+
 static qgc_status capture_decode(qgc_session *s, qgc_diag *d) {
-    if (s->options.mode != QGC_MODE_GRAPH)
+    if (s->options.mode == QGC_MODE_STREAM)
         return QGC_OK;
     QGC_TRY(qgc_capture_begin(s->dev, d));
-    qgc_status launched = launch(s, QGC_PHASE_DECODE, 1, d);
+    qgc_status launched = launch(s, decode_phase(s), 1, d);
     qgc_status ended = qgc_capture_end(s->dev, &s->decode, d);
     return launched != QGC_OK ? launched : ended;
 }
@@ -176,8 +221,10 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
     QGC_TRY(allocate_region(s, QGC_BUFFER_STATE, "kv cache", &s->states, &s->state_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_TABLE, "tables", &s->tables, &table_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_IO, "io", &s->io, io_bytes, d));
+    if (s->options.mode == QGC_MODE_PERSISTENT)
+        QGC_TRY(allocate_region(s, QGC_BUFFER_PACKED, "packed weights", &s->packed, &s->packed_bytes, d));
     QGC_TRY(allocate_scratch(s, d));
-    QGC_TRY(allocate_ring(s, d));
+    QGC_TRY(allocate_pinned(s, d));
     return qgc_event_new(s->dev, &s->done, d);
 }
 
@@ -196,6 +243,10 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     QGC_TRY(qgc_device_upload(s->dev, io_address(s, QGC_IO_SAMPLING), &s->options.sampling,
                               sizeof s->options.sampling, d));
     QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
+    if (s->options.mode == QGC_MODE_PERSISTENT) {
+        QGC_TRY(qgc_device_fill(s->dev, s->packed, 0, s->packed_bytes, d));
+        QGC_TRY(launch(s, QGC_PHASE_PACK, 1, d));
+    }
     QGC_TRY(warm_up_prefill(s, d));
     QGC_TRY(qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d));
     return qgc_device_sync(s->dev, d); /* an error of the init phase shows here and not in the first feed */
@@ -204,6 +255,7 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
 static qgc_status begin(qgc_session *s, qgc_diag *d) {
     size_t io_bytes;
     QGC_TRY(check_options(s, d));
+    QGC_TRY(check_mode(s, d));
     QGC_TRY(prepare_prefill(s, d));
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));
@@ -236,7 +288,8 @@ void qgc_session_drop(qgc_session *s) {
         return;
     qgc_capture_drop(s->dev, s->decode);
     qgc_event_drop(s->dev, s->done);
-    const qgc_address owned[] = {s->states, s->tables, s->io, s->scratch, s->pinned};
+    const qgc_address owned[] = {s->states,  s->tables,    s->packed,   s->io,
+                                 s->scratch, s->pinned[0], s->pinned[1]};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         qgc_device_free(s->dev, owned[i]);
     qgc_arena_drop(s->arena);
@@ -263,13 +316,30 @@ static qgc_status check_room(const qgc_session *s, int64_t n, qgc_diag *d) {
 static qgc_status decode(qgc_session *s, qgc_diag *d) {
     if (s->decode)
         return qgc_capture_replay(s->dev, s->decode, d);
-    return launch(s, QGC_PHASE_DECODE, 1, d);
+    return launch(s, decode_phase(s), 1, d);
+}
+
+/* kernels/persistent.cu says where it gave up: 1 + 8 * layer + product. */
+static void note_fault(int32_t fault, qgc_diag *d) {
+    static const char *const products[8] = {"queries, keys and values",
+                                            "attention",
+                                            "merge of attention",
+                                            "attention's output",
+                                            "gate and up",
+                                            "down",
+                                            "head",
+                                            "?"};
+    qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what \"%s\" of layer %d reads",
+             products[(fault - 1) % 8], (int)((fault - 1) / 8));
 }
 
 /* Waits for the stream and reads the token chosen after position `last`. */
 static qgc_status choice(qgc_session *s, int64_t last, int32_t *next, qgc_diag *d) {
     QGC_TRY(qgc_event_record(s->dev, s->done, d));
-    QGC_TRY(qgc_event_wait(s->dev, s->done, d));
+    qgc_status waited = qgc_event_wait(s->dev, s->done, d);
+    if (waited != QGC_OK && *s->fault)
+        note_fault(*s->fault, d);
+    QGC_TRY(waited);
     *next = s->ring[last % s->ring_size];
     return QGC_OK;
 }

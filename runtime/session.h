@@ -8,8 +8,9 @@
 typedef struct qgc_session qgc_session;
 
 typedef enum {
-    QGC_MODE_STREAM, /* every kernel launched by itself */
-    QGC_MODE_GRAPH,  /* the decode step captured once and replayed */
+    QGC_MODE_STREAM,     /* every kernel launched by itself */
+    QGC_MODE_GRAPH,      /* the decode step captured once and replayed */
+    QGC_MODE_PERSISTENT, /* most of the step in one kernel, captured and replayed too */
 } qgc_mode;
 
 typedef enum {

@@ -3,8 +3,11 @@
 #include "codegen/artifact.h"
 #include "runtime/cli/cli.h"
 
-static const char *const phase_names[QGC_N_PHASES] = {
-    [QGC_PHASE_INIT] = "init", [QGC_PHASE_PREFILL] = "prefill", [QGC_PHASE_DECODE] = "decode"};
+static const char *const phase_names[QGC_N_PHASES] = {[QGC_PHASE_INIT] = "init",
+                                                      [QGC_PHASE_PREFILL] = "prefill",
+                                                      [QGC_PHASE_DECODE] = "decode",
+                                                      [QGC_PHASE_PACK] = "pack",
+                                                      [QGC_PHASE_PERSISTENT] = "persistent"};
 
 /* "4096 + 512 T" */
 static void print_extent(const qgc_extent *e) {

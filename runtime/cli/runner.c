@@ -86,7 +86,9 @@ static qgc_status open_on_gpu(cli_runner *r, cli_context *c, const cli_runner_op
     r->vocab = plan->vocab;
     qgc_session_options session = {
         .ctx = r->ctx,
-        .mode = strcmp(o->mode, "stream") == 0 ? QGC_MODE_STREAM : QGC_MODE_GRAPH,
+        .mode = strcmp(o->mode, "stream") == 0       ? QGC_MODE_STREAM
+                : strcmp(o->mode, "persistent") == 0 ? QGC_MODE_PERSISTENT
+                                                     : QGC_MODE_GRAPH,
         .prefill = strcmp(o->prefill, "steps") == 0 ? QGC_PREFILL_STEPS : QGC_PREFILL_CHUNKS,
         .sampling = o->sampling,
     };

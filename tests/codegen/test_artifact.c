@@ -149,13 +149,13 @@ static void refuses_bytes_behind_the_end(void **state) {
 
 static void refuses_other_versions_with_both_numbers(void **state) {
     fixture *f = *state;
-    f->data[AT_VERSION] = 2;
+    f->data[AT_VERSION] = 3;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 2, expected 1\n"
+                 "small.qgc: error: the file has version 3, expected 2\n"
                  "  hint: Compile the model again with this qgc, or run it with a newer one.\n");
     f->data[AT_VERSION] = 0;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 0, expected 1\n"
+                 "small.qgc: error: the file has version 0, expected 2\n"
                  "  hint: Compile the model again with this qgc.\n");
 }
 
@@ -204,7 +204,7 @@ static void refuses_a_plan_that_is_wrong(void **state) {
     size_t bytes;
     qgc_artifact_pack(p, f->arena, &data, &bytes);
     expect_error(f, data, bytes,
-                 "small.qgc: error: launch \"embedding x\" names buffer 99, but there are 13\n");
+                 "small.qgc: error: launch \"embedding x\" names buffer 99, but there are 14\n");
 }
 
 static int update(void) {

@@ -76,7 +76,7 @@ static void accepts_the_small_plan(void **state) {
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = -1)                 \
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.fixed = INT64_MIN)              \
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = (int64_t)1 << 40)   \
-    BREAK("buffer \"x\" is of unknown kind 5", p->buffers[SMALL_X].kind = QGC_N_BUFFER_KINDS)              \
+    BREAK("buffer \"x\" is of unknown kind 6", p->buffers[SMALL_X].kind = QGC_N_BUFFER_KINDS)              \
     BREAK("the size of buffer \"embed\" depends on what it may not depend on",                             \
           p->buffers[SMALL_EMBED].bytes.per_ctx = 1)                                                       \
     BREAK("the size of buffer \"cache\" depends on what it may not depend on",                             \
@@ -96,8 +96,8 @@ static void accepts_the_small_plan(void **state) {
     BREAK("buffer \"x\" has unknown role -1", p->buffers[SMALL_X].kind = QGC_BUFFER_IO)                    \
     BREAK("buffer \"x\" has role 0, which another buffer has", p->buffers[SMALL_X].kind = QGC_BUFFER_IO;   \
           p->buffers[SMALL_X].io = 0)                                                                      \
-    BREAK("role 3 has buffer 13, but there are 13", p->io[QGC_IO_LOGITS] = SMALL_N_BUFFERS)                \
-    BREAK("role 3 has buffer -1, but there are 13", p->io[QGC_IO_LOGITS] = -1)                             \
+    BREAK("role 3 has buffer 14, but there are 14", p->io[QGC_IO_LOGITS] = SMALL_N_BUFFERS)                \
+    BREAK("role 3 has buffer -1, but there are 14", p->io[QGC_IO_LOGITS] = -1)                             \
     BREAK("role 3 has buffer 4, which is for something else", p->io[QGC_IO_LOGITS] = SMALL_X)              \
     BREAK("role 3 has buffer 6, which is for something else", p->io[QGC_IO_LOGITS] = SMALL_IO)             \
     BREAK("buffer \"tokens\" is too small for the role \"tokens\"",                                        \
@@ -133,8 +133,8 @@ static void accepts_the_small_plan(void **state) {
     BREAK("launch \"embedding x\" has 21 arguments, expected 0 to 20", l->n_args = 21)                      \
     BREAK("launch \"embedding x\" has -1 arguments, expected 0 to 20", l->n_args = -1)                      \
     BREAK("argument 0 of launch \"embedding x\" is of unknown kind 2", l->args[0].kind = QGC_N_ARG_KINDS)   \
-    BREAK("launch \"embedding x\" names buffer 13, but there are 13", l->args[0].buffer = SMALL_N_BUFFERS)  \
-    BREAK("launch \"embedding x\" names buffer -1, but there are 13", l->args[0].buffer = -1)               \
+    BREAK("launch \"embedding x\" names buffer 14, but there are 14", l->args[0].buffer = SMALL_N_BUFFERS)  \
+    BREAK("launch \"embedding x\" names buffer -1, but there are 14", l->args[0].buffer = -1)               \
     BREAK("argument 0 of launch \"embedding x\" has an impossible value",                                   \
           l->args[0].value.per_row = INT64_MIN)                                                             \
     BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                           \
@@ -155,8 +155,8 @@ static void accepts_the_small_plan(void **state) {
           l->grid[0].per_token = (int64_t)1 << 60)                                                          \
     BREAK("buffer \"x\" of launch \"embedding x\" ends behind the 640 bytes of the scratch memory",         \
           p->buffers[SMALL_X].offset = 512)                                                                 \
-    BREAK("launch \"linear logits\" names buffer 13, but there are 13", m->b = SMALL_N_BUFFERS)             \
-    BREAK("launch \"linear logits\" names buffer -1, but there are 13", m->c = -1)                          \
+    BREAK("launch \"linear logits\" names buffer 14, but there are 14", m->b = SMALL_N_BUFFERS)             \
+    BREAK("launch \"linear logits\" names buffer -1, but there are 14", m->c = -1)                          \
     BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->n = 0)  \
     BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647", m->k = -1) \
     BREAK("the product of launch \"linear logits\" may have dimensions outside 1 to 2147483647",            \

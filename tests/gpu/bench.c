@@ -107,12 +107,12 @@ int main(int argc, char **argv) {
     printf("%s, %s, bf16, random weights; loaded in %.0f ms\n", info->name, g->name,
            1e-3 * (now_us() - start));
 
-    const int64_t positions[] = {100, 512, 4096};
+    const int64_t positions[] = {40, 512, 4096};
     for (int i = 0; i < 3; i++)
-        for (int mode = QGC_MODE_STREAM; mode <= QGC_MODE_GRAPH; mode++) {
+        for (int mode = QGC_MODE_GRAPH; mode <= QGC_MODE_PERSISTENT; mode++) {
             double us = decode_us(program, (qgc_mode)mode, positions[i]);
             printf("decode at position %4lld, %s: %7.1f us a token, %6.1f tok/s\n", (long long)positions[i],
-                   mode == QGC_MODE_GRAPH ? "graph " : "stream", us, 1e6 / us);
+                   mode == QGC_MODE_GRAPH ? "graph " : "persistent", us, 1e6 / us);
         }
     double us = prefill_us(program);
     printf("prefill of %d tokens: %.2f ms, %.0f tok/s\n", PROMPT, 1e-3 * us, 1e6 * PROMPT / us);

@@ -125,6 +125,7 @@ enum {
     B_NEXT,
     B_SAMPLING,
     B_RING,
+    B_FAULT,
     N_BUFFERS
 };
 
@@ -144,6 +145,7 @@ static const qgc_plan_buffer plan_buffers[N_BUFFERS] = {
     [B_NEXT] = {"next", QGC_BUFFER_IO, {.per_row = 4}, -1, QGC_IO_NEXT, 0},
     [B_SAMPLING] = {"sampling", QGC_BUFFER_IO, {.fixed = 32}, -1, QGC_IO_SAMPLING, 0},
     [B_RING] = {"ring", QGC_BUFFER_IO, {.fixed = RING_BYTES}, -1, QGC_IO_RING, 0},
+    [B_FAULT] = {"fault", QGC_BUFFER_IO, {.fixed = 4}, -1, QGC_IO_FAULT, 0},
 };
 
 static const qgc_plan_weight plan_weights[] = {

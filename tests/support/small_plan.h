@@ -72,7 +72,9 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                     {"logits", QGC_BUFFER_IO, {.per_row = 4 * SMALL_VOCAB}, -1, QGC_IO_LOGITS, 0},
                     {"next", QGC_BUFFER_IO, {.per_row = 4}, -1, QGC_IO_NEXT, 0},
                     {"sampling", QGC_BUFFER_IO, {.fixed = sizeof(qgc_sampling)}, -1, QGC_IO_SAMPLING, 0},
-                    {"ring", QGC_BUFFER_IO, {.fixed = 256}, -1, QGC_IO_RING, 0}});
+                    {"ring", QGC_BUFFER_IO, {.fixed = 256}, -1, QGC_IO_RING, 0},
+                    {"fault", QGC_BUFFER_IO, {.fixed = 4}, -1, QGC_IO_FAULT, 0}});
+    p->not_persistent = "too small";
     for (int i = 0; i < QGC_N_IO; i++)
         p->io[i] = SMALL_IO + i;
 

@@ -1,0 +1,84 @@
+/* Vectors that multiprocessors hand each other while a kernel runs. There is no barrier, flag or fence: the lowest bit
+ * of every float is the parity of the use that it belongs to, so each word says for itself whether it is there. A vector
+ * is used once a layer; who writes it again has by then received something that depended on all of its readers.
+ *
+ * What the bit costs is at most one unit in the last place. Every vector lies there in COPIES, each for some of the
+ * readers, so that polls spread over the slices of the L2 cache. */
+#pragma once
+#include "common.cuh"
+
+#ifndef COPIES
+#define COPIES 2
+#endif
+#ifndef MOST_POLLS /* before a wait is given up: some seconds */
+#define MOST_POLLS (1 << 23)
+#endif
+
+/* Who waits, for the message when it waits in vain. */
+struct waiting {
+    volatile i32 *fault; /* host memory */
+    i32 what;            /* 1 + layer * 8 + product */
+};
+
+__device__ __noinline__ void give_up(const waiting &w) {
+    *w.fault = w.what;
+    asm volatile("fence.sys;" ::: "memory");
+    asm volatile("trap;");
+}
+
+__device__ __forceinline__ uint4 load_relaxed(const float *p) {
+    uint4 v;
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p)
+                 : "memory");
+    return v;
+}
+
+__device__ __forceinline__ u32 load_relaxed_one(const float *p) {
+    u32 v;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+
+/* The barrier of the warp behind a poll matters: without it the shuffles that follow go the slow way of lanes that
+ * have parted. */
+__device__ __forceinline__ float4 poll4(const float *p, u32 parity, const waiting &w) {
+    uint4 v = load_relaxed(p);
+    for (int polls = 0; ((v.x ^ parity) | (v.y ^ parity) | (v.z ^ parity) | (v.w ^ parity)) & 1; polls++) {
+        if (polls > MOST_POLLS)
+            give_up(w);
+        v = load_relaxed(p);
+    }
+    __syncwarp();
+    return make_float4(bits_f32(v.x), bits_f32(v.y), bits_f32(v.z), bits_f32(v.w));
+}
+
+/* Two words at once. */
+__device__ __forceinline__ float2 poll_two(const float *p, const float *q, u32 parity, const waiting &w) {
+    u32 a = load_relaxed_one(p), b = load_relaxed_one(q);
+    for (int polls = 0; ((a ^ parity) | (b ^ parity)) & 1; polls++) {
+        if (polls > MOST_POLLS)
+            give_up(w);
+        a = load_relaxed_one(p), b = load_relaxed_one(q);
+    }
+    __syncwarp();
+    return make_float2(bits_f32(a), bits_f32(b));
+}
+
+__device__ __forceinline__ u32 marked(float x, u32 parity) { return (__float_as_uint(x) & ~1u) | parity; }
+
+/* `stride` floats lie between the copies. */
+__device__ __forceinline__ void publish(float *p, size_t stride, float x, u32 parity) {
+#pragma unroll
+    for (int c = 0; c < COPIES; c++)
+        asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p + c * stride), "r"(marked(x, parity)) : "memory");
+}
+
+__device__ __forceinline__ void publish_two(float *p, size_t stride, float x, float y, u32 parity) {
+#pragma unroll
+    for (int c = 0; c < COPIES; c++)
+        asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(p + c * stride), "r"(marked(x, parity)),
+                     "r"(marked(y, parity))
+                     : "memory");
+}

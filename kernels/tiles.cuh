@@ -1,0 +1,94 @@
+/* A ring of slots in shared memory through which one warp streams global memory and the others take it: bulk copies
+ * and barriers of sm_90 (PTX ISA, cp.async.bulk and mbarrier). Producer and consumers walk the slots alike. */
+#pragma once
+#include "common.cuh"
+
+__device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
+
+__device__ __forceinline__ void barrier_init(u64 *b, int arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals));
+}
+
+__device__ __forceinline__ void barrier_arrive(u64 *b) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
+}
+
+__device__ __forceinline__ void barrier_expect(u64 *b, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
+                 : "memory");
+}
+
+/* These waits end when a copy has landed or a warp has read, which nothing but a fault of the kernel can stop: they are
+ * not bounded. Waits for other multiprocessors are (exchange.cuh). */
+__device__ __forceinline__ void barrier_wait(u64 *b, u32 parity) {
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                 "@done bra over;\n"
+                 "bra again;\n"
+                 "over:\n"
+                 "}\n" ::"r"(shared_address(b)),
+                 "r"(parity)
+                 : "memory");
+}
+
+__device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes, u64 *b) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(b))
+                 : "memory");
+}
+
+/* A place in the ring: slot and parity of its turn. */
+template <int Slots> struct place {
+    u32 slot, parity;
+    __device__ __forceinline__ void next() {
+        if (++slot == Slots) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+template <int Slots, int Bytes> struct ring {
+    alignas(128) u8 slot[Slots][Bytes];
+    u64 full[Slots], empty[Slots];
+
+    __device__ __forceinline__ void init(int consumers) {
+        for (int i = 0; i < Slots; i++) {
+            barrier_init(&full[i], 1);
+            barrier_init(&empty[i], consumers);
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+};
+
+/* What the producing lane knows: where it is, and the copies under way. At most `depth` copies are in flight: deeper
+ * queues in front of the memory slow every exchange between multiprocessors down. */
+template <int Slots, int Bytes> struct producer {
+    ring<Slots, Bytes> &r;
+    place<Slots> at;
+    place<Slots> landed; /* the oldest copy that may be in flight */
+    int in_flight, depth;
+    bool first_turn;
+
+    __device__ __forceinline__ void put(const void *from, u32 bytes) {
+        if (!first_turn) /* the slot's last readers have gone */
+            barrier_wait(&r.empty[at.slot], at.parity ^ 1);
+        if (in_flight == depth) {
+            barrier_wait(&r.full[landed.slot], landed.parity);
+            landed.next();
+            in_flight--;
+        }
+        in_flight++;
+        if (bytes) {
+            barrier_expect(&r.full[at.slot], bytes);
+            bulk_copy(r.slot[at.slot], from, bytes, &r.full[at.slot]);
+        } else
+            barrier_arrive(&r.full[at.slot]);
+        at.next();
+        if (at.slot == 0)
+            first_turn = false;
+    }
+};

@@ -1,0 +1,111 @@
+#include <string.h>
+
+#include "codegen/lower.h"
+#include "graph/load.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/folder.h"
+
+/* Which graphs the persistent step takes. Its kernel is tested on a GPU: tests/gpu/test_persistent.c. */
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    const char *folder;
+} fixture;
+
+static int set_up(void **state) {
+    qgc_arena *a = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(a, sizeof *f);
+    *f = (fixture){a, qgc_diag_new(a), qgc_test_folder(a)};
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    qgc_test_folder_drop(f->arena, f->folder);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static const qgc_plan *lowered(fixture *f, qgc_graph *g) {
+    qgc_lowered out;
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 32}, &out, &f->diag), QGC_OK);
+    return out.plan;
+}
+
+static const qgc_plan *plan_of(fixture *f, const char *path) {
+    qgc_graph *g;
+    if (qgc_graph_load(&g, path, f->arena, &f->diag) != QGC_OK) {
+        qgc_diag_print(&f->diag, stderr, false);
+        fail();
+    }
+    return lowered(f, g);
+}
+
+/* A small Qwen2, with some more lines of YAML. */
+static const qgc_plan *plan_with(fixture *f, const char *more) {
+    const char *text = qgc_arena_printf(f->arena,
+                                        "qgc: 1\nextends: ../..%s/models/qwen2.yaml\nname: small\n"
+                                        "params: {layers: 2, d_model: 128, d_ff: 192, heads: 4, kv_heads: 2, "
+                                        "d_head: 32, vocab: 99, rope_base: 1e4, eps: 1e-6, "
+                                        "max_positions: 64}\n%s",
+                                        QGC_SOURCE_DIR, more);
+    const char *path = qgc_test_write(f->arena, f->folder, "small.yaml", text, strlen(text));
+    return plan_of(f, path);
+}
+
+static void takes_the_models_of_the_family(void **state) {
+    static const char *const paths[] = {"models/qwen2.5-0.5b.yaml", "models/qwen2.5-1.5b.yaml",
+                                        "models/qwen2.5-3b.yaml", "models/qwen2.5-7b.yaml"};
+    for (int i = 0; i < 4; i++) {
+        const qgc_plan *p = plan_of(*state, paths[i]);
+        assert_null(p->not_persistent);
+        const qgc_phase *phase = &p->phases[QGC_PHASE_PERSISTENT];
+        assert_true(phase->launches[0].on_all);
+        assert_string_equal(p->kernels[phase->launches[0].kernel].name, "persistent.cu");
+        assert_true(phase->launches[0].weight_bytes > (int64_t)900e6);
+        for (size_t k = 1; k < phase->n_launches; k++)
+            assert_false(phase->launches[k].on_all);
+    }
+}
+
+static void leaves_sampling_to_kernels_of_its_own(void **state) {
+    const qgc_plan *p = plan_with(*state, "");
+    const qgc_phase *phase = &p->phases[QGC_PHASE_PERSISTENT];
+    assert_null(p->not_persistent);
+    assert_int_equal(p->phases[QGC_PHASE_PACK].n_launches, 3); /* two layers and the head */
+    assert_true(phase->n_launches > 1);
+    assert_string_equal(p->kernels[phase->launches[phase->n_launches - 1].kernel].name, "advance.cu");
+}
+
+static void says_why_a_graph_does_not_fit(void **state) {
+    static const struct {
+        const char *yaml, *why;
+    } cases[] = {
+        {"state: {v_cache: {dtype: f32}}\n", "caches are f16 and f32, not both f16 or both bf16"},
+        {"weights: {wo: {dtype: f16}}\n",
+         "weight \"wo[0]\" is stored as f16, and not all as bf16 or all as f16"},
+        {"outputs: [logits, next, x_out]\n", "\"x_out\" is an output"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const qgc_plan *p = plan_with(*state, cases[i].yaml);
+        assert_non_null(p->not_persistent);
+        assert_string_equal(p->not_persistent, cases[i].why);
+        assert_int_equal(p->phases[QGC_PHASE_PERSISTENT].n_launches, 0);
+        assert_int_equal(p->phases[QGC_PHASE_PACK].n_launches, 0);
+    }
+    assert_string_equal(plan_of(*state, "tests/gpu/shapes/odd.yaml")->not_persistent,
+                        "weight \"wq[0]\" is stored as f16, and not all as bf16 or all as f16");
+    assert_string_equal(plan_of(*state, "tests/gpu/shapes/smallest.yaml")->not_persistent,
+                        "width 1 is no multiple of 64");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(takes_the_models_of_the_family, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(leaves_sampling_to_kernels_of_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(says_why_a_graph_does_not_fit, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,182 @@
+/* The persistent step against the decode step node by node: the same tokens and nearly the same logits. */
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/compile.h"
+#include "graph/load.h"
+#include "models/weights.h"
+#include "passes/bind_weights.h"
+#include "passes/passes.h"
+#include "runtime/lab/random_weights.h"
+#include "runtime/session.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/golden.h"
+
+enum { CHUNK = 256, MOST_CTX = 33000 };
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_pool *pool;
+    qgc_graph *graph;
+    qgc_weights *weights;
+    qgc_device *device;
+    qgc_program *program;
+    const qgc_plan *plan;
+} fixture;
+
+static void must(fixture *f, qgc_status status) {
+    if (status != QGC_OK) {
+        qgc_diag_print(&f->diag, stderr, false);
+        fail();
+    }
+}
+
+static void open_model(fixture *f, const char *name) {
+    *f = (fixture){.arena = qgc_arena_new()};
+    f->diag = qgc_diag_new(f->arena);
+    f->pool = qgc_pool_new(0);
+    qgc_diag *d = &f->diag;
+    must(f, qgc_graph_load(&f->graph, qgc_arena_printf(f->arena, "%s.yaml", name), f->arena, d));
+    const char *path = qgc_arena_printf(f->arena, "/tmp/qgc-persistent-%ld.gguf", (long)getpid());
+    must(f, qgc_random_weights_write(f->graph, path, 7, d));
+    must(f, qgc_weights_open(&f->weights, path, d));
+    unlink(path);
+    const qgc_tensor **tensors;
+    must(f, qgc_graph_bind(f->graph, f->weights, false, &tensors, d));
+    qgc_pass_report report;
+    must(f, qgc_passes_run(f->graph, &(qgc_pass_options){0}, &report, d));
+    must(f, qgc_device_open(&f->device, 0, d));
+    const qgc_device_info *info = qgc_device_about(f->device);
+    const char *arch =
+        qgc_arena_printf(f->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    qgc_compile_options options = {
+        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .no_cache = true, .pool = f->pool};
+    qgc_compiled compiled;
+    must(f, qgc_compile(f->graph, &options, &compiled, d));
+    f->plan = compiled.plan;
+    must(f, qgc_program_load(&f->program, f->plan, f->device, f->weights, f->pool, &(qgc_program_options){0},
+                             d));
+}
+
+static void close_model(fixture *f) {
+    qgc_program_drop(f->program);
+    qgc_device_close(f->device);
+    qgc_weights_close(f->weights);
+    qgc_pool_drop(f->pool);
+    qgc_arena_drop(f->arena);
+}
+
+static qgc_session *session(fixture *f, qgc_mode mode, int64_t ctx, float temperature) {
+    qgc_session *s;
+    qgc_session_options o = {
+        .ctx = ctx,
+        .mode = mode,
+        .sampling = {.temperature = temperature, .top_p = 1, .repeat_penalty = 1, .seed = 3}};
+    must(f, qgc_session_new(&s, f->program, &o, &f->diag));
+    return s;
+}
+
+/* A prompt, then `steps` steps in both modes. Both are fed the same token, so that one near tie does not part them. */
+static void modes_agree(const char *name, int64_t prompt, int steps, double tolerance) {
+    fixture f;
+    open_model(&f, name);
+    int64_t ctx = prompt + steps + 1;
+    qgc_session *graph = session(&f, QGC_MODE_GRAPH, ctx, 0), *one = session(&f, QGC_MODE_PERSISTENT, ctx, 0);
+    int32_t *tokens = qgc_arena_array(f.arena, (size_t)prompt, sizeof *tokens), a, b;
+    for (int64_t i = 0; i < prompt; i++)
+        tokens[i] = (int32_t)((i * 7919 + 13) % f.plan->vocab);
+    must(&f, qgc_session_feed(graph, tokens, prompt, &a, &f.diag));
+    must(&f, qgc_session_feed(one, tokens, prompt, &b, &f.diag));
+    float *want = qgc_arena_array(f.arena, (size_t)f.plan->vocab, sizeof *want);
+    float *got = qgc_arena_array(f.arena, (size_t)f.plan->vocab, sizeof *got);
+    double worst = 0;
+    int flips = 0;
+    for (int i = 0; i < steps; i++) {
+        int32_t token = a;
+        must(&f, qgc_session_feed(graph, &token, 1, &a, &f.diag));
+        must(&f, qgc_session_feed(one, &token, 1, &b, &f.diag));
+        must(&f, qgc_session_logits(graph, want, &f.diag));
+        must(&f, qgc_session_logits(one, got, &f.diag));
+        double difference = golden_difference(got, want, f.plan->vocab);
+        worst = !(difference <= worst) ? difference : worst;
+        flips += a != b;
+    }
+    print_message("%s behind %lld tokens: %d steps, logits differ by %.1e of the largest, %d other tokens\n",
+                  name, (long long)prompt, steps, worst, flips);
+    assert_true(worst <= tolerance);
+    assert_true(flips <= steps / 50); /* near ties */
+    qgc_session_drop(graph);
+    qgc_session_drop(one);
+    close_model(&f);
+}
+
+static void small_models_agree_with_graph_mode(void **state) {
+    (void)state;
+    modes_agree("tests/gpu/shapes/halves", 2, 100, 3e-4);
+    modes_agree("tests/gpu/shapes/halves", 700, 20, 3e-4);
+    modes_agree("tests/gpu/shapes/broad", 2, 100, 3e-4);
+    modes_agree("tests/gpu/shapes/broad", 700, 20, 3e-4);
+}
+
+static void long_contexts_agree_with_graph_mode(void **state) {
+    (void)state;
+    modes_agree("tests/gpu/shapes/halves", 32700, 5, 3e-4);
+}
+
+static void qwen_agrees_with_graph_mode(void **state) {
+    (void)state;
+    modes_agree("models/qwen2.5-0.5b", 10, 256, 1e-3);
+    modes_agree("models/qwen2.5-0.5b", 1000, 20, 1e-3);
+}
+
+static void ten_runs_are_the_same_bits(void **state) {
+    (void)state;
+    fixture f;
+    open_model(&f, "tests/gpu/shapes/halves");
+    qgc_session *s = session(&f, QGC_MODE_PERSISTENT, 400, 0.9f);
+    size_t bytes = (size_t)f.plan->vocab * sizeof(float);
+    float *first = qgc_arena_alloc(f.arena, bytes), *now = qgc_arena_alloc(f.arena, bytes);
+    int32_t chosen[64], next, prompt[3] = {1, 2, 3};
+    for (int run = 0; run < 10; run++) {
+        must(&f, qgc_session_reset(s, &f.diag));
+        must(&f, qgc_session_feed(s, prompt, 3, &next, &f.diag));
+        for (int i = 0; i < 64; i++) {
+            must(&f, qgc_session_step(s, &next, &f.diag));
+            if (run == 0)
+                chosen[i] = next;
+            assert_int_equal(next, chosen[i]);
+        }
+        must(&f, qgc_session_logits(s, run ? now : first, &f.diag));
+        if (run)
+            assert_memory_equal(now, first, bytes);
+    }
+    qgc_session_drop(s);
+    close_model(&f);
+}
+
+static void a_model_that_does_not_fit_is_refused(void **state) {
+    (void)state;
+    fixture f;
+    open_model(&f, "tests/gpu/shapes/odd");
+    qgc_session *s;
+    qgc_session_options o = {
+        .ctx = 8, .mode = QGC_MODE_PERSISTENT, .sampling = {.top_p = 1, .repeat_penalty = 1}};
+    assert_int_equal(qgc_session_new(&s, f.program, &o, &f.diag), QGC_ERR_USAGE);
+    close_model(&f);
+}
+
+int main(void) {
+    if (!qgc_device_present()) {
+        print_message("skipped: no GPU\n");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_models_agree_with_graph_mode),   cmocka_unit_test(ten_runs_are_the_same_bits),
+        cmocka_unit_test(a_model_that_does_not_fit_is_refused), cmocka_unit_test(qwen_agrees_with_graph_mode),
+        cmocka_unit_test(long_contexts_agree_with_graph_mode),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
