@@ -7,23 +7,23 @@
 
 /* What the files of the YAML printer share; for graph/print*.c only.
  *
- *   print_roll.c    nodes -> groups of one layer -> runs of equal groups
+ *   print_roll.c    nodes -> stretches of one layer -> runs of equal stretches
  *   print_names.c   names that the loader will understand
  *   print.c         the text
  *
- * A group is a stretch of the list whose nodes stand in one turn of one repeat (or in none). A run is one
- * or more groups, one behind the other, that differ in nothing but the turn: it becomes one `repeat`. */
+ * A stretch is a part of the list whose nodes stand in one turn of one repeat (or in none). A run is one
+ * or more stretches, one behind the other, that differ in nothing but the turn: it becomes one `repeat`. */
 
 typedef struct {
     const qgc_node **nodes;
     int n_nodes, repeat, layer;
-} print_group;
+} print_stretch;
 
-/* Where an input of a node comes from, seen from its group. */
+/* Where an input of a node comes from, seen from its stretch. */
 typedef enum {
     FROM_TURN,     /* a weight or state of this turn */
-    FROM_GROUP,    /* made by node `node` of this group */
-    FROM_PREVIOUS, /* made by node `node` of the group before, which is the turn before */
+    FROM_STRETCH,  /* made by node `node` of this stretch */
+    FROM_PREVIOUS, /* made by node `node` of the stretch before, which is the turn before */
     FROM_OUTSIDE,  /* the same value in every turn */
 } print_origin_kind;
 
@@ -41,7 +41,7 @@ typedef struct {
 } print_carry;
 
 typedef struct {
-    int first, n_groups;
+    int first, n_stretches;
     print_carry *carries;
     int n_carries;
 } print_run;
@@ -58,11 +58,11 @@ typedef struct {
     qgc_arena *scratch;
     qgc_str *out;
 
-    print_group *groups;
-    int n_groups;
+    print_stretch *stretches;
+    int n_stretches;
     print_run *runs;
     int n_runs;
-    int *group_of, *index_of; /* by node id: its group, and where it stands in it */
+    int *stretch_of, *index_of; /* by node id: its stretch, and where it stands in it */
 
     int *turns; /* by repeat: as many as are printed */
 
@@ -79,9 +79,9 @@ typedef struct {
 } printer;
 
 /* print_roll.c. Names have to be classed before runs are made. */
-void qgc_print_groups(printer *p);
+void qgc_print_stretches(printer *p);
 void qgc_print_runs(printer *p);
-print_origin qgc_print_origin(const printer *p, int group, const qgc_value *v);
+print_origin qgc_print_origin(const printer *p, int stretch, const qgc_value *v);
 
 /* print_names.c: classes, then their names; the name of a value as it has to be written for a reader who
  * has read up to here. `run` is NULL outside of repeats. */

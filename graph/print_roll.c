@@ -2,37 +2,37 @@
 
 #include "graph/print_parts.h"
 
-static bool same_place(const print_group *group, const qgc_node *n) {
-    return group->repeat == n->repeat && group->layer == n->layer;
+static bool same_place(const print_stretch *stretch, const qgc_node *n) {
+    return stretch->repeat == n->repeat && stretch->layer == n->layer;
 }
 
-void qgc_print_groups(printer *p) {
+void qgc_print_stretches(printer *p) {
     const qgc_graph *g = p->g;
     const qgc_node **nodes = qgc_arena_array(p->scratch, g->n_nodes, sizeof(qgc_node *));
-    p->groups = qgc_arena_array(p->scratch, g->n_nodes, sizeof *p->groups);
-    p->group_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->group_of);
+    p->stretches = qgc_arena_array(p->scratch, g->n_nodes, sizeof *p->stretches);
+    p->stretch_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->stretch_of);
     p->index_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->index_of);
     int i = 0;
     for (const qgc_node *n = g->first; n; n = n->next, i++) {
         nodes[i] = n;
-        if (p->n_groups == 0 || !same_place(&p->groups[p->n_groups - 1], n))
-            p->groups[p->n_groups++] =
-                (print_group){.nodes = &nodes[i], .repeat = n->repeat, .layer = n->layer};
-        print_group *group = &p->groups[p->n_groups - 1];
-        p->group_of[n->id] = p->n_groups - 1;
-        p->index_of[n->id] = group->n_nodes++;
+        if (p->n_stretches == 0 || !same_place(&p->stretches[p->n_stretches - 1], n))
+            p->stretches[p->n_stretches++] =
+                (print_stretch){.nodes = &nodes[i], .repeat = n->repeat, .layer = n->layer};
+        print_stretch *stretch = &p->stretches[p->n_stretches - 1];
+        p->stretch_of[n->id] = p->n_stretches - 1;
+        p->index_of[n->id] = stretch->n_nodes++;
     }
 }
 
-print_origin qgc_print_origin(const printer *p, int group, const qgc_value *v) {
-    const print_group *here = &p->groups[group];
+print_origin qgc_print_origin(const printer *p, int stretch, const qgc_value *v) {
+    const print_stretch *here = &p->stretches[stretch];
     if (v->kind == QGC_RESULT) {
-        int maker = p->group_of[v->maker->id];
-        print_origin made = {.kind = FROM_GROUP, .node = p->index_of[v->maker->id], .out = v->out};
-        if (maker == group)
+        int maker = p->stretch_of[v->maker->id];
+        print_origin made = {.kind = FROM_STRETCH, .node = p->index_of[v->maker->id], .out = v->out};
+        if (maker == stretch)
             return made;
-        if (maker == group - 1 && p->groups[maker].repeat == here->repeat &&
-            p->groups[maker].layer == here->layer - 1) {
+        if (maker == stretch - 1 && p->stretches[maker].repeat == here->repeat &&
+            p->stretches[maker].layer == here->layer - 1) {
             made.kind = FROM_PREVIOUS;
             return made;
         }
@@ -80,7 +80,7 @@ static bool note_carry(printer *p, print_run *run, print_origin o, const qgc_val
     return true;
 }
 
-/* Does input i of node k fit, where `a` is the first group of the run and `b` the second? A value of the
+/* Does input i of node k fit, where `a` is the first stretch of the run and `b` the second? A value of the
  * turn before can only be read as long as this turn has not made its own of that name. */
 static bool fits_first(printer *p, print_run *run, int k, const qgc_value *in_a, const qgc_value *in_b) {
     int a = run->first, b = a + 1;
@@ -92,20 +92,20 @@ static bool fits_first(printer *p, print_run *run, int k, const qgc_value *in_a,
     case FROM_OUTSIDE:
         return outside_a && in_a == in_b;
     case FROM_TURN:
-    case FROM_GROUP:
+    case FROM_STRETCH:
         break;
     }
     return same_origin(from_a, from_b);
 }
 
 static bool continues(printer *p, print_run *run, int next) {
-    const print_group *last = &p->groups[next - 1], *group = &p->groups[next];
-    if (group->repeat < 0 || group->repeat != last->repeat || group->layer != last->layer + 1 ||
-        group->n_nodes != last->n_nodes)
+    const print_stretch *last = &p->stretches[next - 1], *stretch = &p->stretches[next];
+    if (stretch->repeat < 0 || stretch->repeat != last->repeat || stretch->layer != last->layer + 1 ||
+        stretch->n_nodes != last->n_nodes)
         return false;
-    bool second = run->n_groups == 1;
-    for (int k = 0; k < group->n_nodes; k++) {
-        const qgc_node *a = last->nodes[k], *b = group->nodes[k];
+    bool second = run->n_stretches == 1;
+    for (int k = 0; k < stretch->n_nodes; k++) {
+        const qgc_node *a = last->nodes[k], *b = stretch->nodes[k];
         if (!same_op(p, a, b))
             return false;
         for (int i = 0; i < a->n_in; i++)
@@ -118,13 +118,13 @@ static bool continues(printer *p, print_run *run, int next) {
 }
 
 void qgc_print_runs(printer *p) {
-    p->runs = qgc_arena_array(p->scratch, (size_t)p->n_groups, sizeof *p->runs);
-    for (int i = 0; i < p->n_groups;) {
+    p->runs = qgc_arena_array(p->scratch, (size_t)p->n_stretches, sizeof *p->runs);
+    for (int i = 0; i < p->n_stretches;) {
         print_run *run = &p->runs[p->n_runs++];
-        *run = (print_run){.first = i, .n_groups = 1};
-        while (++i < p->n_groups && continues(p, run, i))
-            run->n_groups++;
-        if (run->n_groups == 1)
-            run->n_carries = 0; /* noted before the second group turned out not to fit */
+        *run = (print_run){.first = i, .n_stretches = 1};
+        while (++i < p->n_stretches && continues(p, run, i))
+            run->n_stretches++;
+        if (run->n_stretches == 1)
+            run->n_carries = 0; /* noted before the second stretch turned out not to fit */
     }
 }
