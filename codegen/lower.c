@@ -345,7 +345,7 @@ static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_
     const qgc_group *group = &l->graph->groups[first->group];
     qgc_fusion fusion;
     const char *why;
-    if (!qgc_fusion_of(l->graph, first->group, &fusion, &why, l->arena))
+    if (!qgc_fusion_at(first, l->uses, &fusion, &why, l->arena))
         return qgc_fail(l->diag, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
                         why);
     for (*next = first; *next && (*next)->group == first->group;)
@@ -413,6 +413,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .plan = plan,
                       .arena = a,
                       .diag = d,
+                      .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
                       .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int))};
     for (size_t i = 0; i < g->n_values; i++)

@@ -15,6 +15,7 @@ typedef struct {
     const qgc_node *node; /* being lowered */
     qgc_phase_kind phase;
     qgc_sizes sizes; /* largest of this phase */
+    int *uses;       /* [n_values] how often each is read */
     int *buffer_of;  /* [n_values] in this phase, -1 where there is none yet */
     int *bf16_of;    /* [n_values]: the buffer with the value rounded to bf16, in this phase */
 } qgc_lowering;

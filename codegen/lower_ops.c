@@ -123,8 +123,7 @@ qgc_status lower_attention(qgc_lowering *l, const qgc_node *n) {
 /* Many tokens fill the card without parts: in prefill an attention_part that goes into an attention_merge and nowhere
  * else is computed whole, by the kernel of the merge. */
 static bool is_whole(const qgc_lowering *l, const qgc_node *part) {
-    if (l->phase != QGC_PHASE_PREFILL || part->op != QGC_OP_ATTENTION_PART ||
-        qgc_value_uses(l->graph, part->out[0]) != 1)
+    if (l->phase != QGC_PHASE_PREFILL || part->op != QGC_OP_ATTENTION_PART || l->uses[part->out[0]->id] != 1)
         return false;
     for (const qgc_node *n = part->next; n; n = n->next)
         if (n->op == QGC_OP_ATTENTION_MERGE && n->in[0] == part->out[0])

@@ -6,12 +6,12 @@
 
 /* The nodes of a group, sorted by what they are to a kernel. */
 typedef struct {
-    const qgc_graph *g;
-    int group;
+    const qgc_node *const *nodes;
+    int n_nodes;
+    const int *uses;
     qgc_fusion *f;
     const char **why;
     qgc_arena *arena;
-    int n_nodes;
 } search;
 
 enum { MAX_OUTSIDE_POINTWISE = 6, MAX_OUTSIDE_LINEAR = 4 };
@@ -40,18 +40,15 @@ static const char *label(const search *s, const qgc_value *v) {
 
 /* Somebody outside of the group reads v, or it is an output of the graph. */
 static bool read_outside(const search *s, const qgc_value *v) {
-    for (const qgc_node *n = s->g->first; n; n = n->next)
-        for (int i = 0; n->group != s->group && i < n->n_in; i++)
-            if (n->in[i] == v)
-                return true;
-    for (size_t i = 0; i < s->g->n_outputs; i++)
-        if (s->g->outputs[i] == v)
-            return true;
-    return false;
+    int inside = 0;
+    for (int i = 0; i < s->n_nodes; i++)
+        for (int k = 0; k < s->nodes[i]->n_in; k++)
+            inside += s->nodes[i]->in[k] == v;
+    return s->uses[v->id] > inside;
 }
 
 static bool inside(const search *s, const qgc_value *v) {
-    return v->maker && v->maker->group == s->group;
+    return v->maker && v->maker->group == s->nodes[0]->group;
 }
 
 static bool is_pointwise(const qgc_node *n) {
@@ -255,15 +252,13 @@ static bool check_ways(search *s) {
     return true;
 }
 
-bool qgc_fusion_of(const qgc_graph *g, int group, qgc_fusion *out, const char **why, qgc_arena *a) {
-    search s = {.g = g, .group = group, .f = out, .why = why, .arena = a};
+bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fusion *out, const char **why,
+                   qgc_arena *a) {
+    search s = {.nodes = nodes, .n_nodes = n, .uses = uses, .f = out, .why = why, .arena = a};
     *out = (qgc_fusion){0};
-    for (const qgc_node *n = g->first; n; n = n->next)
-        if (n->group == group) {
-            if (!take(&s, n))
-                return false;
-            s.n_nodes++;
-        }
+    for (int i = 0; i < n; i++)
+        if (!take(&s, nodes[i]))
+            return false;
     if (out->n_rows == 0) {
         out->kind = QGC_FUSION_POINTWISE;
         if (out->norm || out->merge)
@@ -278,4 +273,13 @@ bool qgc_fusion_of(const qgc_graph *g, int group, qgc_fusion *out, const char **
     if ((prologue && !check_prologue(&s, prologue)) || !check_products(&s))
         return false;
     return out->n_pointwise ? check_meeting(&s) : check_ways(&s);
+}
+
+bool qgc_fusion_at(const qgc_node *first, const int *uses, qgc_fusion *out, const char **why, qgc_arena *a) {
+    const qgc_node *nodes[QGC_MAX_GROUP + 1];
+    int n = 0;
+    for (const qgc_node *node = first; node && node->group == first->group && n <= QGC_MAX_GROUP;
+         node = node->next)
+        nodes[n++] = node;
+    return qgc_fusion_of(nodes, n, uses, out, why, a); /* one node too many is one that has no place */
 }

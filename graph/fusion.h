@@ -15,6 +15,9 @@ typedef enum { QGC_FUSION_POINTWISE, QGC_FUSION_LINEAR } qgc_fusion_kind;
 
 enum { QGC_MAX_LINEARS = 4, QGC_MAX_POINTWISE = 16 };
 
+/* More nodes than these no kernel computes: a prologue, products with rope and append, pointwise ops. */
+enum { QGC_MAX_GROUP = 1 + 3 * QGC_MAX_LINEARS + QGC_MAX_POINTWISE };
+
 typedef struct {
     const qgc_node *linear;
     const qgc_node *rope;   /* or NULL */
@@ -35,8 +38,13 @@ typedef struct {
  * F16. Products in one kernel have matrices of one such type. */
 qgc_dtype qgc_weight_storage(const qgc_value *weight);
 
-/* Recognises the nodes of a group. If no kernel computes them together, returns false and says in *why what is in the
- * way ("\"h[3]\" is read outside of the group"), in arena `a`. */
-bool qgc_fusion_of(const qgc_graph *g, int group, qgc_fusion *out, const char **why, qgc_arena *a);
+/* Recognises the nodes of a group: `n` of them, in the order of the list, and no other is in the group. `uses` says how
+ * often each value of the graph is read (qgc_graph_uses). If no kernel computes them together, returns false and says
+ * in *why what is in the way ("\"h[3]\" is read outside of the group"), in arena `a`. */
+bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fusion *out, const char **why,
+                   qgc_arena *a);
+
+/* The same for the group of `first`, whose nodes stand together behind it. */
+bool qgc_fusion_at(const qgc_node *first, const int *uses, qgc_fusion *out, const char **why, qgc_arena *a);
 
 #endif

@@ -8,6 +8,7 @@
 qgc_graph *qgc_graph_new(qgc_arena *arena) {
     qgc_graph *g = qgc_arena_alloc(arena, sizeof *g);
     g->arena = arena;
+    g->group_index = qgc_map_new(arena);
     return g;
 }
 
@@ -26,6 +27,18 @@ qgc_value *qgc_graph_value(qgc_graph *g, qgc_value_kind kind, const char *name, 
     return v;
 }
 
+/* Between its neighbours; where there is no room between them, all nodes get new numbers. */
+static void number_node(qgc_graph *g, qgc_node *n) {
+    enum { STEP = 1 << 20 };
+    int64_t before = n->prev ? n->prev->order : 0;
+    n->order = n->next ? before + (n->next->order - before) / 2 : before + STEP;
+    if (n->order > before)
+        return;
+    int64_t order = 0;
+    for (qgc_node *node = g->first; node; node = node->next)
+        node->order = order += STEP;
+}
+
 qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at) {
     qgc_node *n = qgc_arena_alloc(g->arena, sizeof *n);
     *n = (qgc_node){.op = op, .id = g->next_node_id++, .repeat = -1, .layer = -1, .group = -1, .at = at};
@@ -40,6 +53,7 @@ qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at) 
     else
         g->last = n;
     g->n_nodes++;
+    number_node(g, n);
     return n;
 }
 
@@ -70,15 +84,28 @@ void qgc_graph_remove(qgc_graph *g, qgc_node *n) {
     g->n_nodes--;
 }
 
+static const char *group_key(qgc_arena *a, const char *name, int repeat, int layer) {
+    return qgc_arena_printf(a, "%d/%d/%s", repeat, layer, name);
+}
+
+int qgc_graph_find_group(const qgc_graph *g, const char *name, int repeat, int layer) {
+    const int *found = qgc_map_get(&g->group_index, group_key(g->arena, name, repeat, layer));
+    return found ? *found : -1;
+}
+
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at) {
-    for (size_t i = 0; i < g->n_groups; i++)
-        if (g->groups[i].repeat == repeat && g->groups[i].layer == layer &&
-            strcmp(g->groups[i].name, name) == 0)
-            return (int)i;
+    int found = qgc_graph_find_group(g, name, repeat, layer);
+    if (found >= 0)
+        return found;
+    int *index = qgc_arena_alloc(g->arena, sizeof *index);
+    *index = (int)g->n_groups;
+    qgc_map_put(&g->group_index, group_key(g->arena, name, repeat, layer), index);
     g->groups = qgc_arena_grow(g->arena, g->groups, g->n_groups, sizeof *g->groups);
     g->groups[g->n_groups] = (qgc_group){qgc_arena_strdup(g->arena, name), repeat, layer, at};
     return (int)g->n_groups++;
 }
+
+/* --- gathering ------------------------------------------------------------------------------------------- */
 
 /* Nodes of a stretch of the list on their way into three runs: what needs nothing of the group, the group, what needs
  * something of it. */
@@ -87,36 +114,43 @@ enum { AHEAD, MEMBERS, BEHIND, N_RUNS };
 typedef struct {
     qgc_node **nodes[N_RUNS];
     size_t n[N_RUNS];
-    unsigned char *made_in; /* by value: a bit for the run of its maker ... */
-    unsigned char *read_in; /* ... and for the runs in which it was read */
 } gathering;
+
+/* A value's `runs`: a bit for the run of its maker, and bits for the runs in which it was read. */
+static unsigned made_in(const qgc_value *v) {
+    return v->runs & 7u;
+}
+
+static unsigned read_in(const qgc_value *v) {
+    return v->runs >> 3;
+}
 
 /* The runs, as bits, that a node has to stay behind: those that make its inputs, and, if it changes a state, those that
  * read the state as it is. */
-static unsigned needs(const gathering *c, const qgc_node *n) {
+static unsigned needs(const qgc_node *n) {
     unsigned runs = 0;
     for (int i = 0; i < n->n_in; i++)
-        runs |= c->made_in[n->in[i]->id];
+        runs |= made_in(n->in[i]);
     if (qgc_ops[n->op].traits & QGC_IN_PLACE)
-        runs |= c->read_in[n->in[0]->id];
+        runs |= read_in(n->in[0]);
     return runs;
 }
 
 /* Another group, whose nodes stand together, stays whole: `first` speaks for all of it. */
-static unsigned needs_of_group(const gathering *c, const qgc_node *first) {
+static unsigned needs_of_group(const qgc_node *first) {
     unsigned runs = 0;
     for (const qgc_node *n = first; n && (n == first || (n->group >= 0 && n->group == first->group));
          n = n->next)
-        runs |= needs(c, n);
+        runs |= needs(n);
     return runs;
 }
 
 static void put_in_run(gathering *c, qgc_node *n, int run) {
     c->nodes[run][c->n[run]++] = n;
     for (int i = 0; i < n->n_in; i++)
-        c->read_in[n->in[i]->id] |= (unsigned char)(1u << run);
+        n->in[i]->runs |= (unsigned char)(8u << run);
     for (int i = 0; i < n->n_out; i++)
-        c->made_in[n->out[i]->id] = (unsigned char)(1u << run);
+        n->out[i]->runs |= (unsigned char)(1u << run);
 }
 
 static bool reads(const qgc_node *n, const qgc_value *v) {
@@ -129,7 +163,7 @@ static bool reads(const qgc_node *n, const qgc_value *v) {
 /* The node behind the group that `n`, of the group, has to stay behind. */
 static const qgc_node *stranger(const gathering *c, const qgc_node *n) {
     for (int i = 0; i < n->n_in; i++)
-        if (c->made_in[n->in[i]->id] & 1u << BEHIND)
+        if (made_in(n->in[i]) & 1u << BEHIND)
             return n->in[i]->maker;
     for (size_t i = 0; i < c->n[BEHIND]; i++)
         if (reads(c->nodes[BEHIND][i], n->in[0]))
@@ -137,13 +171,12 @@ static const qgc_node *stranger(const gathering *c, const qgc_node *n) {
     return NULL;
 }
 
-/* Sorts the nodes from `first` to before `end`; false if one outside lies between two of the group. */
-static bool sort_nodes(gathering *c, int group, qgc_node *first, const qgc_node *end,
-                       const qgc_node **between) {
+/* Sorts the nodes from `first` to `last`, both of the group; false if one outside lies between two of it. */
+static bool sort_nodes(gathering *c, qgc_node *first, const qgc_node *last, const qgc_node **between) {
     int run = AHEAD;
-    for (qgc_node *n = first; n != end; n = n->next) {
-        if (n->group == group) {
-            if (needs(c, n) & 1u << BEHIND) {
+    for (qgc_node *n = first; n != last->next; n = n->next) {
+        if (n->group == first->group) {
+            if (needs(n) & 1u << BEHIND) {
                 if (between)
                     *between = stranger(c, n);
                 return false;
@@ -151,11 +184,20 @@ static bool sort_nodes(gathering *c, int group, qgc_node *first, const qgc_node 
             put_in_run(c, n, MEMBERS);
             continue;
         }
-        if (n == first || n->group < 0 || n->group != n->prev->group)
-            run = needs_of_group(c, n) & (1u << MEMBERS | 1u << BEHIND) ? BEHIND : AHEAD;
+        if (n->group < 0 || n->group != n->prev->group)
+            run = needs_of_group(n) & (1u << MEMBERS | 1u << BEHIND) ? BEHIND : AHEAD;
         put_in_run(c, n, run);
     }
     return true;
+}
+
+static void forget_runs(qgc_node *first, const qgc_node *end) {
+    for (qgc_node *n = first; n != end; n = n->next) {
+        for (int i = 0; i < n->n_in; i++)
+            n->in[i]->runs = 0;
+        for (int i = 0; i < n->n_out; i++)
+            n->out[i]->runs = 0;
+    }
 }
 
 /* Puts `n` behind `before` (NULL: at the start), as if the list ended there; returns n. */
@@ -168,35 +210,63 @@ static qgc_node *chain(qgc_graph *g, qgc_node *before, qgc_node *n) {
     return n;
 }
 
-bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between) {
-    qgc_node *first = NULL, *last = NULL;
-    for (qgc_node *n = g->first; n; n = n->next)
-        if (n->group == group) {
-            first = first ? first : n;
-            last = n;
+/* Links the sorted nodes between `tail` and `end`, whose neighbours they are. */
+static void link_runs(qgc_graph *g, const gathering *c, const int64_t *orders, qgc_node *tail,
+                      qgc_node *end) {
+    size_t n = 0;
+    for (int i = 0; i < N_RUNS; i++)
+        for (size_t k = 0; k < c->n[i]; k++) {
+            tail = chain(g, tail, c->nodes[i][k]);
+            tail->order = orders[n++];
         }
-    if (!first)
+    tail->next = end;
+    if (end)
+        end->prev = tail;
+    else
+        g->last = tail;
+}
+
+bool qgc_nodes_gather(qgc_graph *g, qgc_node *const *nodes, int n, const qgc_node **between) {
+    if (n == 0)
+        return true;
+    qgc_node *first = nodes[0], *last = nodes[0];
+    for (int i = 1; i < n; i++) {
+        first = nodes[i]->order < first->order ? nodes[i] : first;
+        last = nodes[i]->order > last->order ? nodes[i] : last;
+    }
+    size_t length = 1;
+    for (const qgc_node *node = first; node != last; node = node->next)
+        length++;
+    if (length == (size_t)n)
         return true;
 
     qgc_arena *scratch = qgc_arena_new();
-    gathering c = {.made_in = qgc_arena_array(scratch, g->n_values, 1),
-                   .read_in = qgc_arena_array(scratch, g->n_values, 1)};
+    gathering c = {0};
     for (int i = 0; i < N_RUNS; i++)
-        c.nodes[i] = qgc_arena_array(scratch, g->n_nodes, sizeof(qgc_node *));
+        c.nodes[i] = qgc_arena_array(scratch, length, sizeof(qgc_node *));
+    int64_t *orders = qgc_arena_array(scratch, length, sizeof *orders);
+    length = 0;
+    for (const qgc_node *node = first; node != last->next; node = node->next)
+        orders[length++] = node->order;
     qgc_node *tail = first->prev, *end = last->next;
-    bool apart = sort_nodes(&c, group, first, end, between);
-    if (apart) {
-        for (int i = 0; i < N_RUNS; i++)
-            for (size_t k = 0; k < c.n[i]; k++)
-                tail = chain(g, tail, c.nodes[i][k]);
-        tail->next = end;
-        if (end)
-            end->prev = tail;
-        else
-            g->last = tail;
-    }
+    bool apart = sort_nodes(&c, first, last, between);
+    forget_runs(first, end);
+    if (apart)
+        link_runs(g, &c, orders, tail, end);
     qgc_arena_drop(scratch);
     return apart;
+}
+
+bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between) {
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_node **nodes = qgc_arena_array(scratch, g->n_nodes, sizeof(qgc_node *));
+    int n = 0;
+    for (qgc_node *node = g->first; node; node = node->next)
+        if (node->group == group)
+            nodes[n++] = node;
+    bool gathered = qgc_nodes_gather(g, nodes, n, between);
+    qgc_arena_drop(scratch);
+    return gathered;
 }
 
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v) {
@@ -206,6 +276,16 @@ int qgc_value_uses(const qgc_graph *g, const qgc_value *v) {
             uses += n->in[i] == v;
     for (size_t i = 0; i < g->n_outputs; i++)
         uses += g->outputs[i] == v;
+    return uses;
+}
+
+int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a) {
+    int *uses = qgc_arena_array(a, g->n_values, sizeof *uses);
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_in; i++)
+            uses[n->in[i]->id]++;
+    for (size_t i = 0; i < g->n_outputs; i++)
+        uses[g->outputs[i]->id]++;
     return uses;
 }
 

@@ -89,9 +89,10 @@ struct qgc_value {
     qgc_dtype dtype;   /* results are F32 unless the op says otherwise; weights as they are to be stored */
     qgc_shape shape;
     qgc_loc at;
-    int decl;        /* index into weights or states; -1 for others */
-    qgc_node *maker; /* of a result */
-    int out;         /* which output of the maker */
+    int decl;           /* index into weights or states; -1 for others */
+    qgc_node *maker;    /* of a result */
+    int out;            /* which output of the maker */
+    unsigned char runs; /* for qgc_nodes_gather, and 0 outside of it */
 };
 
 /* An attribute: a number, or the index of a word in the op's list of choices. */
@@ -109,7 +110,8 @@ typedef struct {
 
 struct qgc_node {
     qgc_op op;
-    int id; /* counts up in order of creation; not the position in the list */
+    int id;        /* counts up in order of creation; not the position in the list */
+    int64_t order; /* rises along the list, by steps of any size */
     qgc_node *prev, *next;
     int repeat, layer; /* -1 outside of repeats */
     int group;         /* index into graph->groups, or -1 */
@@ -143,6 +145,7 @@ struct qgc_graph {
 
     qgc_group *groups;
     size_t n_groups;
+    qgc_map group_index; /* (repeat, layer, name) to an int: the index into groups */
 
     qgc_value **inputs; /* "tokens" [T], "positions" [T], "rows" [R]; all I32 */
     size_t n_inputs;
@@ -161,17 +164,23 @@ qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at);
 qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name);
 void qgc_graph_remove(qgc_graph *g, qgc_node *n);
 
-/* The group of that name in a turn of a repeat, made if there is none. */
+/* The group of that name in a turn of a repeat, made if there is none; and the same, -1 if there is none. A group may
+ * have no nodes: those that it had may be gone, or in another group. */
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at);
+int qgc_graph_find_group(const qgc_graph *g, const char *name, int repeat, int layer);
 
 /* Moves the nodes of a group together, without changing what the graph computes: nodes between them that need nothing
  * of the group go before it, the others behind it; other groups, whose nodes stand together, stay whole, and who reads a
  * state stays before who changes it. False, with nothing changed, if a node outside has to lie between two nodes of the
- * group; *between (may be NULL) is then that node. */
+ * group; *between (may be NULL) is then that node. Given all `n` nodes of the group, in any order, it looks at no more
+ * than the list between the first and the last of them; given the group, it goes over the list to find them. */
+bool qgc_nodes_gather(qgc_graph *g, qgc_node *const *nodes, int n, const qgc_node **between);
 bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between);
 
-/* How often a value is read: once for each input that names it, once for each output of the graph. */
+/* How often a value is read: once for each input that names it, once for each output of the graph. It goes over the
+ * list; who asks for many values asks for all, by id, in arena `a`. */
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v);
+int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a);
 
 /* By name: a hyperparameter, an input, an output; NULL if there is none. */
 const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name);

@@ -13,6 +13,8 @@ typedef struct {
     bool *made;         /* [n_values] may be read by the node at hand */
     qgc_value **newest; /* [n_values] of a state: its newest version so far */
     qgc_value **state;  /* [n_values] of a version: the state it belongs to; NULL for other values */
+    int *uses;          /* [n_values] how often it is read */
+    int *members;       /* [n_groups] nodes */
 } checker;
 
 /* The label of a node that may have lost its outputs. */
@@ -28,10 +30,15 @@ static qgc_status check_list(const checker *c) {
     const qgc_graph *g = c->g;
     size_t n_nodes = 0;
     const qgc_node *last = NULL;
-    for (const qgc_node *n = g->first; n && n_nodes <= g->n_nodes; last = n, n = n->next, n_nodes++)
+    for (const qgc_node *n = g->first; n && n_nodes <= g->n_nodes; last = n, n = n->next, n_nodes++) {
         if (n->prev != last)
             return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
                             "the list of nodes is not linked both ways at node %d", n->id);
+        if (last && n->order <= last->order)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                            "node %d does not have a higher number than the one before it in the list",
+                            n->id);
+    }
     if (last != g->last || n_nodes != g->n_nodes)
         return qgc_fail(c->d, QGC_ERR_INPUT, g->at,
                         "the list of nodes has another length or end than the graph says (%zu nodes)",
@@ -176,23 +183,41 @@ static qgc_status check_group(const checker *c, const qgc_node *first) {
                         qgc_node_label(first, c->d->arena));
     const qgc_group *group = &c->g->groups[first->group];
     const qgc_node *n = first;
-    while (n && n->group == first->group)
-        n = n->next;
-    for (; n; n = n->next)
+    int together = 0;
+    for (; n && n->group == first->group; n = n->next)
+        together++;
+    for (; n && together < c->members[first->group]; n = n->next)
         if (n->group == first->group)
             return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "the nodes of group \"%s\" do not stand together",
                             group->name);
     qgc_fusion fusion;
     const char *why;
-    if (!qgc_fusion_of(c->g, first->group, &fusion, &why, c->d->arena))
+    if (!qgc_fusion_at(first, c->uses, &fusion, &why, c->d->arena))
         return qgc_fail(c->d, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
                         why);
     return QGC_OK;
 }
 
+/* How often values are read, and groups named, where that can be told. */
+static void count(const checker *c) {
+    const qgc_graph *g = c->g;
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        for (int i = 0; i < n->n_in; i++)
+            c->uses[n->in[i]->id]++;
+        if (n->group >= 0 && (size_t)n->group < g->n_groups)
+            c->members[n->group]++;
+    }
+    for (size_t i = 0; i < g->n_outputs; i++)
+        if (known(c, g->outputs[i]))
+            c->uses[g->outputs[i]->id]++;
+}
+
 static qgc_status check(checker *c) {
     QGC_TRY(check_list(c));
     QGC_TRY(check_values(c));
+    for (const qgc_node *n = c->g->first; n; n = n->next)
+        QGC_TRY(check_arity(c, n));
+    count(c);
     for (size_t i = 0; i < c->g->n_values; i++) {
         qgc_value *v = c->g->values[i];
         c->made[i] = v->kind != QGC_RESULT;
@@ -200,7 +225,6 @@ static qgc_status check(checker *c) {
             c->state[i] = c->newest[i] = v;
     }
     for (qgc_node *n = c->g->first; n; n = n->next) {
-        QGC_TRY(check_arity(c, n));
         QGC_TRY(check_attrs(c, n));
         QGC_TRY(check_order(c, n));
         QGC_TRY(check_shapes(c, n));
@@ -215,6 +239,8 @@ qgc_status qgc_verify(qgc_graph *g, qgc_diag *d) {
     c.made = qgc_arena_array(scratch, g->n_values, sizeof *c.made);
     c.newest = qgc_arena_array(scratch, g->n_values, sizeof *c.newest);
     c.state = qgc_arena_array(scratch, g->n_values, sizeof *c.state);
+    c.uses = qgc_arena_array(scratch, g->n_values, sizeof *c.uses);
+    c.members = qgc_arena_array(scratch, g->n_groups, sizeof *c.members);
     qgc_status s = check(&c);
     if (s != QGC_OK)
         qgc_hint(

@@ -5,20 +5,24 @@
 
 enum { INNER, OUTER };
 
-static int group_size(const qgc_graph *g, const qgc_node *node) {
-    int n = 0;
-    for (const qgc_node *other = g->first; other && node->group >= 0; other = other->next)
-        n += other->group == node->group;
-    return n > 0 ? n : 1;
+/* The nodes of a group stand together. */
+static int group_size(const qgc_node *node) {
+    int n = 1;
+    for (const qgc_node *other = node->prev; other && node->group >= 0 && other->group == node->group;
+         other = other->prev)
+        n++;
+    for (const qgc_node *other = node->next; other && node->group >= 0 && other->group == node->group;
+         other = other->next)
+        n++;
+    return n;
 }
 
 static bool apply(qgc_rewriter *rw, const qgc_match *m) {
-    const qgc_graph *g = qgc_rewriter_graph(rw);
     int max = (int)qgc_pass_option(qgc_rewriter_pass(rw), "max", 8);
     qgc_node *inner = m->node[INNER], *outer = m->node[OUTER];
     if (inner->group >= 0 && inner->group == outer->group)
         return false;
-    int n = group_size(g, inner) + group_size(g, outer);
+    int n = group_size(inner) + group_size(outer);
     if (n > max)
         return qgc_decline(rw, outer, "%d nodes, and at most %d are wanted in a kernel", n, max);
     return qgc_fuse(rw, "pointwise", (qgc_node *[]){inner, outer}, 2);

@@ -6,12 +6,25 @@
 
 #include "graph/fusion.h"
 
+/* The nodes that read a value, each once, in no order. */
+typedef struct {
+    qgc_node **nodes;
+    size_t n;
+} reader_list;
+
 struct qgc_rewriter {
     qgc_pass_context *pass;
     qgc_diag *diag;
     const qgc_rule *rule;
     const char *said; /* what the last call had to say about the match at hand */
     qgc_status status;
+    qgc_map logged;
+    /* What the graph does not keep; the calls by which rules change it keep these up to date. */
+    reader_list *readers; /* by value id */
+    int *uses;            /* by value id: how often it is read */
+    size_t n_values;
+    int *members; /* by group: nodes */
+    size_t n_groups;
 };
 
 qgc_graph *qgc_rewriter_graph(qgc_rewriter *rw) {
@@ -24,16 +37,18 @@ const qgc_pass_context *qgc_rewriter_pass(const qgc_rewriter *rw) {
 
 /* --- the log --------------------------------------------------------------------------------------------- */
 
+/* A match may come again in the next sweep. */
+static bool is_new(qgc_rewriter *rw, const char *rule, const char *node, bool fired, const char *text) {
+    const char *key = qgc_arena_printf(rw->pass->scratch, "%d %s\n%s\n%s", fired, node, rule, text);
+    return qgc_map_put(&rw->logged, key, rw);
+}
+
 static void log_event(qgc_rewriter *rw, const qgc_node *at, bool fired, const char *text) {
     qgc_pass_run *run = rw->pass->run;
     qgc_arena *a = rw->pass->graph->arena;
     const char *label = qgc_value_label(at->out[0], a);
-    for (size_t i = 0; i < run->n_events; i++) { /* a match may come again in the next sweep */
-        const qgc_pass_event *e = &run->events[i];
-        if (e->fired == fired && strcmp(e->node, label) == 0 && strcmp(e->rule, rw->rule->name) == 0 &&
-            strcmp(e->text, text) == 0)
-            return;
-    }
+    if (!is_new(rw, rw->rule->name, label, fired, text))
+        return;
     run->events = qgc_arena_grow(a, run->events, run->n_events, sizeof *run->events);
     run->events[run->n_events++] = (qgc_pass_event){.rule = rw->rule->name,
                                                     .at = at->at,
@@ -56,39 +71,105 @@ bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) 
 
 /* --- matching -------------------------------------------------------------------------------------------- */
 
-static bool match_value(const qgc_graph *g, const qgc_pattern *p, qgc_value *v, qgc_match *m);
+static bool match_value(const qgc_rewriter *rw, const qgc_pattern *p, qgc_value *v, qgc_match *m);
 
-static bool match_inputs(const qgc_graph *g, const qgc_pattern *p, qgc_node *n, bool swapped, qgc_match *m) {
+static bool match_inputs(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n, bool swapped,
+                         qgc_match *m) {
     for (int i = 0; i < QGC_PATTERN_INPUTS; i++) {
         if (!p->in[i])
             continue;
-        if (i >= n->n_in || !match_value(g, p->in[i], n->in[swapped && i < 2 ? 1 - i : i], m))
+        if (i >= n->n_in || !match_value(rw, p->in[i], n->in[swapped && i < 2 ? 1 - i : i], m))
             return false;
     }
     return true;
 }
 
 /* The depth of the calls is that of the pattern, which is a constant of the program. */
-static bool match_node(const qgc_graph *g, const qgc_pattern *p, qgc_node *n,
+static bool match_node(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n,
                        qgc_match *m) { // NOLINT(misc-no-recursion)
     bool right =
         p->kind == QGC_PATTERN_POINTWISE ? (qgc_ops[n->op].traits & QGC_POINTWISE) != 0 : n->op == p->op;
-    if (!right || (p->one_reader && qgc_value_uses(g, n->out[0]) != 1))
+    if (!right || (p->one_reader && rw->uses[n->out[0]->id] != 1))
         return false;
     if (p->capture >= 0)
         m->node[p->capture] = n;
-    if (match_inputs(g, p, n, false, m))
+    if (match_inputs(rw, p, n, false, m))
         return true;
-    return qgc_ops[n->op].traits & QGC_COMMUTES && n->n_in == 2 && match_inputs(g, p, n, true, m);
+    return qgc_ops[n->op].traits & QGC_COMMUTES && n->n_in == 2 && match_inputs(rw, p, n, true, m);
 }
 
-static bool match_value(const qgc_graph *g, const qgc_pattern *p, qgc_value *v,
+static bool match_value(const qgc_rewriter *rw, const qgc_pattern *p, qgc_value *v,
                         qgc_match *m) { // NOLINT(misc-no-recursion)
     if (p->kind != QGC_PATTERN_VALUE)
-        return v->maker && match_node(g, p, v->maker, m);
+        return v->maker && match_node(rw, p, v->maker, m);
     if (p->capture >= 0)
         m->value[p->capture] = v;
     return true;
+}
+
+/* --- who reads what, and how large groups are ------------------------------------------------------------- */
+
+static void add_value(qgc_rewriter *rw) {
+    rw->readers = qgc_arena_grow(rw->pass->scratch, rw->readers, rw->n_values, sizeof *rw->readers);
+    rw->uses = qgc_arena_grow(rw->pass->scratch, rw->uses, rw->n_values, sizeof *rw->uses);
+    rw->readers[rw->n_values] = (reader_list){0};
+    rw->uses[rw->n_values++] = 0;
+}
+
+static void add_reader(qgc_rewriter *rw, const qgc_value *v, qgc_node *n) {
+    reader_list *list = &rw->readers[v->id];
+    list->nodes = qgc_arena_grow(rw->pass->scratch, list->nodes, list->n, sizeof(qgc_node *));
+    list->nodes[list->n++] = n;
+}
+
+static void drop_reader(qgc_rewriter *rw, const qgc_value *v, const qgc_node *n) {
+    reader_list *list = &rw->readers[v->id];
+    for (size_t i = list->n; i > 0; i--) /* what came last is most likely to go */
+        if (list->nodes[i - 1] == n) {
+            list->nodes[i - 1] = list->nodes[--list->n];
+            return;
+        }
+}
+
+/* Does a node read v by one of its inputs before number `end`? */
+static bool reads_before(const qgc_node *n, const qgc_value *v, int end) {
+    for (int i = 0; i < end; i++)
+        if (n->in[i] == v)
+            return true;
+    return false;
+}
+
+static void count_inputs(qgc_rewriter *rw, qgc_node *n, int by) {
+    while (rw->n_values < rw->pass->graph->n_values)
+        add_value(rw);
+    for (int i = 0; i < n->n_in; i++) {
+        rw->uses[n->in[i]->id] += by;
+        if (reads_before(n, n->in[i], i))
+            continue;
+        if (by > 0)
+            add_reader(rw, n->in[i], n);
+        else
+            drop_reader(rw, n->in[i], n);
+    }
+}
+
+static void count_member(qgc_rewriter *rw, const qgc_node *n, int by) {
+    while (rw->n_groups < rw->pass->graph->n_groups) {
+        rw->members = qgc_arena_grow(rw->pass->scratch, rw->members, rw->n_groups, sizeof *rw->members);
+        rw->members[rw->n_groups++] = 0;
+    }
+    if (n->group >= 0)
+        rw->members[n->group] += by;
+}
+
+static void take_stock(qgc_rewriter *rw) {
+    const qgc_graph *g = rw->pass->graph;
+    for (qgc_node *n = g->first; n; n = n->next) {
+        count_inputs(rw, n, 1);
+        count_member(rw, n, 1);
+    }
+    for (size_t i = 0; i < g->n_outputs; i++)
+        rw->uses[g->outputs[i]->id]++;
 }
 
 /* --- driving --------------------------------------------------------------------------------------------- */
@@ -100,7 +181,7 @@ static bool rewrite_at(qgc_rewriter *rw, const qgc_rule *rules, qgc_node *n) {
     for (rw->rule = rules; rw->rule->name; rw->rule++) {
         qgc_match m = {.root = n};
         rw->said = "";
-        if (!match_node(rw->pass->graph, rw->rule->pattern, n, &m) || !rw->rule->apply(rw, &m))
+        if (!match_node(rw, rw->rule->pattern, n, &m) || !rw->rule->apply(rw, &m))
             continue;
         log_event(rw, n, true, rw->said);
         return true;
@@ -110,7 +191,12 @@ static bool rewrite_at(qgc_rewriter *rw, const qgc_rule *rules, qgc_node *n) {
 
 qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) {
     qgc_graph *g = c->graph;
-    qgc_rewriter rw = {.pass = c, .diag = d};
+    qgc_rewriter rw = {.pass = c, .diag = d, .logged = qgc_map_new(c->scratch)};
+    take_stock(&rw);
+    for (size_t i = 0; i < c->run->n_events; i++) {
+        const qgc_pass_event *e = &c->run->events[i];
+        is_new(&rw, e->rule, e->node, e->fired, e->text);
+    }
     size_t changes = 0, most = CHANGES_A_NODE * (g->n_nodes + 1);
     for (bool changed = true; changed;) {
         changed = false;
@@ -136,29 +222,39 @@ qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) 
 /* --- what rules may do ----------------------------------------------------------------------------------- */
 
 int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int room) {
+    const reader_list *list = &rw->readers[v->id];
     int n = 0;
-    for (qgc_node *node = rw->pass->graph->first; node; node = node->next)
-        for (int i = 0; i < node->n_in; i++)
-            if (node->in[i] == v) {
-                if (n < room)
-                    out[n] = node;
-                n++;
-                break;
-            }
-    return n;
+    for (size_t i = 0; i < list->n; i++) { /* the first `room` of them, sorted */
+        qgc_node *node = list->nodes[i];
+        int at = n < room ? n++ : room;
+        if (at == room && (room == 0 || out[--at]->order < node->order))
+            continue;
+        for (; at > 0 && out[at - 1]->order > node->order; at--)
+            out[at] = out[at - 1];
+        out[at] = node;
+    }
+    return (int)list->n;
 }
 
 void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now) {
     qgc_graph *g = rw->pass->graph;
-    for (qgc_node *n = g->first; n; n = n->next)
+    reader_list *list = &rw->readers[old->id];
+    for (size_t k = 0; k < list->n; k++) {
+        qgc_node *n = list->nodes[k];
+        if (!reads_before(n, now, n->n_in))
+            add_reader(rw, now, n);
         for (int i = 0; i < n->n_in; i++)
             if (n->in[i] == old)
                 n->in[i] = now;
+    }
+    list->n = 0;
     for (size_t i = 0; i < g->n_outputs; i++)
         if (g->outputs[i] == old) {
             g->outputs[i] = now;
             now->name = old->name; /* outputs are found by name */
         }
+    rw->uses[now->id] += rw->uses[old->id];
+    rw->uses[old->id] = 0;
 }
 
 qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,
@@ -171,6 +267,7 @@ qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *
     for (int i = 0; i < n_in; i++)
         n->in[i] = in[i];
     qgc_node_output(g, n, qgc_arena_strdup(g->arena, name));
+    count_inputs(rw, n, 1);
     return n;
 }
 
@@ -180,68 +277,120 @@ bool qgc_settle(qgc_rewriter *rw, qgc_node *n) {
 }
 
 void qgc_erase(qgc_rewriter *rw, qgc_node *n) {
+    count_inputs(rw, n, -1);
+    count_member(rw, n, -1);
     qgc_graph_remove(rw->pass->graph, n);
     n->n_out = 0;
 }
 
-/* "mlp", or "mlp_2" if the turn of the repeat has an "mlp" that does not take part. */
-static const char *free_name(const qgc_graph *g, const char *name, const qgc_node *n) {
+/* --- fusing ---------------------------------------------------------------------------------------------- */
+
+/* "mlp", or "mlp_2" if the turn of the repeat has nodes in an "mlp" that does not take part. */
+static const char *free_name(qgc_rewriter *rw, const char *name, const qgc_node *n) {
+    const qgc_graph *g = rw->pass->graph;
     const char *candidate = name;
     for (int i = 2;; i++) {
-        bool taken = false;
-        for (size_t k = 0; k < g->n_groups; k++)
-            taken = taken || (g->groups[k].repeat == n->repeat && g->groups[k].layer == n->layer &&
-                              strcmp(g->groups[k].name, candidate) == 0);
-        if (!taken)
+        int group = qgc_graph_find_group(g, candidate, n->repeat, n->layer);
+        if (group < 0 || (size_t)group >= rw->n_groups || rw->members[group] == 0)
             return candidate;
         candidate = qgc_arena_printf(g->arena, "%s_%d", name, i);
     }
 }
 
+/* Nodes that are to become a group, in the order of the list, and the groups that they are in now. */
+typedef struct {
+    qgc_node *nodes[QGC_MAX_GROUP];
+    int groups[QGC_MAX_GROUP];
+    int n;
+} gathered;
+
+/* False if there are more than there is room for. */
+static bool add_node(gathered *all, qgc_node *n) {
+    int at = all->n;
+    for (int i = 0; i < all->n; i++)
+        if (all->nodes[i] == n)
+            return true;
+    if (all->n == QGC_MAX_GROUP)
+        return false;
+    for (; at > 0 && all->nodes[at - 1]->order > n->order; at--) {
+        all->nodes[at] = all->nodes[at - 1];
+        all->groups[at] = all->groups[at - 1];
+    }
+    all->nodes[at] = n;
+    all->groups[at] = n->group;
+    all->n++;
+    return true;
+}
+
+/* A node and all of its group, whose nodes stand together. */
+static bool add_group(gathered *all, qgc_node *n) {
+    qgc_node *first = n;
+    while (n->group >= 0 && first->prev && first->prev->group == n->group)
+        first = first->prev;
+    bool fits = add_node(all, first);
+    for (qgc_node *node = first->next; node && n->group >= 0 && node->group == n->group; node = node->next)
+        fits = fits && add_node(all, node);
+    return fits;
+}
+
+static bool are_one_group(qgc_node *const *nodes, int n) {
+    bool one = n == 0 || nodes[0]->group >= 0;
+    for (int i = 1; i < n; i++)
+        one = one && nodes[i]->group == nodes[0]->group;
+    return one;
+}
+
+/* The group that is there takes in the others; else there is a new one. */
+static int group_for(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n) {
+    qgc_graph *g = rw->pass->graph;
+    for (int i = 0; i < n; i++)
+        if (nodes[i]->group >= 0)
+            return nodes[i]->group;
+    int group =
+        qgc_graph_group(g, free_name(rw, name, nodes[0]), nodes[0]->repeat, nodes[0]->layer, nodes[0]->at);
+    g->groups[group].at = nodes[0]->at; /* it may be left from nodes that are gone */
+    return group;
+}
+
+static void put_in_group(qgc_rewriter *rw, gathered *all, int group) {
+    for (int i = 0; i < all->n; i++) {
+        count_member(rw, all->nodes[i], -1);
+        all->nodes[i]->group = group;
+        count_member(rw, all->nodes[i], 1);
+    }
+}
+
+static void put_back(qgc_rewriter *rw, gathered *all) {
+    for (int i = 0; i < all->n; i++) {
+        count_member(rw, all->nodes[i], -1);
+        all->nodes[i]->group = all->groups[i];
+        count_member(rw, all->nodes[i], 1);
+    }
+}
+
 bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n) {
     qgc_graph *g = rw->pass->graph;
-    int joined = -1;
-    bool apart = n == 0;
-    for (int i = 0; i < n; i++) {
-        apart = apart || nodes[i]->group < 0 || nodes[i]->group != nodes[0]->group;
-        if (joined < 0)
-            joined = nodes[i]->group;
-    }
-    if (!apart)
+    gathered all = {.n = 0};
+    bool fits = true;
+    if (are_one_group(nodes, n))
         return false;
+    for (int i = 0; i < n; i++)
+        fits = fits && add_group(&all, nodes[i]);
+    if (!fits)
+        return qgc_decline(rw, nodes[n - 1], "more than %d nodes", QGC_MAX_GROUP);
 
-    /* The group that is there takes in the others; the old numbers are kept until it is known to work. */
-    const char *group_name = joined >= 0 ? g->groups[joined].name : free_name(g, name, nodes[0]);
-    int group = joined >= 0 ? joined
-                            : qgc_graph_group(g, group_name, nodes[0]->repeat, nodes[0]->layer, nodes[0]->at);
-    int *before = qgc_arena_array(rw->pass->scratch, g->n_nodes, sizeof *before);
-    size_t k = 0;
-    for (qgc_node *node = g->first; node; node = node->next)
-        before[k++] = node->group;
-    qgc_node **order = qgc_arena_array(rw->pass->scratch, g->n_nodes, sizeof(qgc_node *));
-    k = 0;
-    for (qgc_node *node = g->first; node; node = node->next)
-        order[k++] = node;
-    for (int i = 0; i < n; i++) {
-        int other = nodes[i]->group;
-        nodes[i]->group = group;
-        for (size_t j = 0; other >= 0 && j < k; j++)
-            if (order[j]->group == other)
-                order[j]->group = group;
-    }
-
+    int group = group_for(rw, name, nodes, n);
+    put_in_group(rw, &all, group);
     qgc_fusion fusion;
     const char *why = "";
     const qgc_node *between = NULL;
-    bool fits = qgc_fusion_of(g, group, &fusion, &why, rw->pass->scratch);
-    if (fits && qgc_group_gather(g, group, &between)) {
-        rw->said = qgc_arena_printf(g->arena, "in group \"%s\"", group_name);
+    fits =
+        qgc_fusion_of((const qgc_node *const *)all.nodes, all.n, rw->uses, &fusion, &why, rw->pass->scratch);
+    if (fits && qgc_nodes_gather(g, all.nodes, all.n, &between)) {
+        rw->said = qgc_arena_printf(g->arena, "in group \"%s\"", g->groups[group].name);
         return true;
     }
-    for (size_t j = 0; j < k; j++)
-        order[j]->group = before[j];
-    if (joined < 0)
-        g->n_groups--; /* made here, and last */
+    put_back(rw, &all);
     if (fits)
         why = qgc_arena_printf(rw->pass->scratch, "\"%s\" lies between",
                                qgc_value_label(between->out[0], g->arena));

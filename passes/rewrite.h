@@ -66,7 +66,8 @@ typedef struct {
  * are taken for an endless rewrite: an error that names the rule. A match that repeats a decline is logged once. */
 QGC_MUST_USE qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d);
 
-/* For the functions of rules. */
+/* For the functions of rules. The rewriter keeps count of who reads what: a rule changes nodes, their inputs and the
+ * outputs of the graph by these calls only. */
 
 qgc_graph *qgc_rewriter_graph(qgc_rewriter *rw);
 

@@ -116,6 +116,7 @@ static qgc_graph *load_old_reader(qgc_arena *a) {
     attention->next = append;
     append->prev->next = attention;
     append->prev = attention;
+    attention->order = append->order - 1;
     qgc_diag d = qgc_diag_new(a);
     assert_int_equal(qgc_verify(g, &d), QGC_OK);
     return g;

@@ -1,10 +1,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "graph/base/str.h"
 #include "graph/eval.h"
 #include "graph/load.h"
+#include "graph/print.h"
 #include "models/weights.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
@@ -250,6 +252,30 @@ static void skips_what_it_is_told_to(void **state) {
                         "qkv(h q k v qr kr k_all v_all) a o x_mid mlp(m gate up act ff) down x");
 }
 
+/* The tiny model with a hundred times a thousand nodes: what the passes do grows with the nodes, not with their square,
+ * which would be minutes. Seconds are those of the processor, and many more than it takes. */
+static void a_graph_of_100000_nodes_takes_seconds(void **state) {
+    fixture *f = *state;
+    enum { LAYERS = 5500, SECONDS = 60 };
+    qgc_str text = qgc_str_new(f->arena);
+    qgc_graph_print_yaml(load(f, "models/tiny/tiny.yaml"), &text);
+    const char *count = strstr(text.text, "{index: l, count: 4, ");
+    assert_non_null(count);
+    const char *deep = qgc_arena_printf(f->arena, "%.*s{index: l, count: %d, %s", (int)(count - text.text),
+                                        text.text, LAYERS, count + strlen("{index: l, count: 4, "));
+    qgc_graph *g;
+    clock_t start = clock();
+    ok(f, qgc_graph_load_text(&g, "deep.yaml", deep, strlen(deep), f->arena, &f->diag));
+    assert_int_equal(g->n_nodes, LAYERS * 18 + 6);
+    run(f, g, NULL);
+    assert_int_equal(kernels_of_layer(g, LAYERS - 1), 5);
+    qgc_str after = qgc_str_new(f->arena);
+    qgc_graph_print_yaml(g, &after);
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    if (!(seconds <= SECONDS))
+        fail_msg("%d layers took %g s", LAYERS, seconds);
+}
+
 /* A rule that is at fault: it groups what no kernel computes, and does not ask. */
 static void the_verifier_finds_a_group_that_no_kernel_computes(void **state) {
     fixture *f = *state;
@@ -272,6 +298,7 @@ int main(void) {
         PASS_TEST(any_subset_in_any_order_computes_the_same),
         PASS_TEST(names_what_is_wrong_with_a_pipeline),
         PASS_TEST(skips_what_it_is_told_to),
+        PASS_TEST(a_graph_of_100000_nodes_takes_seconds),
         PASS_TEST(the_verifier_finds_a_group_that_no_kernel_computes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
