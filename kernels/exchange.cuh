@@ -10,6 +10,9 @@
 #ifndef COPIES
 #define COPIES 2
 #endif
+#ifndef WAITS /* 0: takes whatever is there, to time the stream and the arithmetic alone */
+#define WAITS 1
+#endif
 #ifndef MOST_POLLS /* before a wait is given up: some seconds */
 #define MOST_POLLS (1 << 23)
 #endif
@@ -43,21 +46,43 @@ __device__ __forceinline__ u32 load_relaxed_one(const float *p) {
 
 /* The barrier of the warp behind a poll matters: without it the shuffles that follow go the slow way of lanes that
  * have parted. */
-__device__ __forceinline__ float4 poll4(const float *p, u32 parity, const waiting &w) {
-    uint4 v = load_relaxed(p);
-    for (int polls = 0; ((v.x ^ parity) | (v.y ^ parity) | (v.z ^ parity) | (v.w ^ parity)) & 1; polls++) {
+/* missing | (word ^ parity), one instruction: left to itself the compiler makes comparisons of it. */
+__device__ __forceinline__ void check(u32 &missing, u32 word, u32 parity) {
+    asm("lop3.b32 %0, %1, %2, %3, 0xF6;" : "=r"(missing) : "r"(missing), "r"(word), "r"(parity));
+}
+
+__device__ __forceinline__ void check(u32 &missing, const uint4 &v, u32 parity) {
+    check(missing, v.x, parity), check(missing, v.y, parity), check(missing, v.z, parity), check(missing, v.w, parity);
+}
+
+/* N vectors of four at once: out[i] from p[i], where p[i] is there. All loads are under way together, as each takes
+ * the latency of the L2 cache. */
+template <int N>
+__device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
+    uint4 v[N];
+    for (int polls = 0;; polls++) {
+        u32 missing = 0;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            v[i] = load_relaxed(p[i]);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            check(missing, v[i], parity);
+        if (!WAITS || !(missing & 1))
+            break;
         if (polls > MOST_POLLS)
             give_up(w);
-        v = load_relaxed(p);
     }
     __syncwarp();
-    return make_float4(bits_f32(v.x), bits_f32(v.y), bits_f32(v.z), bits_f32(v.w));
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        out[i] = make_float4(bits_f32(v[i].x), bits_f32(v[i].y), bits_f32(v[i].z), bits_f32(v[i].w));
 }
 
 /* Two words at once. */
 __device__ __forceinline__ float2 poll_two(const float *p, const float *q, u32 parity, const waiting &w) {
     u32 a = load_relaxed_one(p), b = load_relaxed_one(q);
-    for (int polls = 0; ((a ^ parity) | (b ^ parity)) & 1; polls++) {
+    for (int polls = 0; WAITS && ((a ^ parity) | (b ^ parity)) & 1; polls++) {
         if (polls > MOST_POLLS)
             give_up(w);
         a = load_relaxed_one(p), b = load_relaxed_one(q);

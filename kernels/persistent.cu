@@ -15,6 +15,7 @@
  * of it; where there are several stretches, blocks put their parts together, 8 elements of a head each.
  *
  * Grid: x = multiprocessors. Weights and caches are read once; bound by that, and by the chain of 5 exchanges a layer. */
+#define APPROXIMATE 1
 #include "exchange.cuh"
 #include "mma.cuh"
 #include "share.cuh"
@@ -38,11 +39,11 @@
 #ifndef SHARED_BYTES /* a block may have */
 #define SHARED_BYTES 232448
 #endif
-#ifndef DEPTH /* copies in flight, in layers and in the head */
-#define DEPTH 2
+#ifndef DEPTH /* bytes in flight, in layers and in the head */
+#define DEPTH 29000
 #endif
 #ifndef HEAD_DEPTH
-#define HEAD_DEPTH 3
+#define HEAD_DEPTH 43100
 #endif
 #include "pointwise.cuh"
 
@@ -87,7 +88,6 @@ struct workspace {
     union {
         struct {
             u16 query[16 * QUERY_STRIDE]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
-            float fresh[2 * HEAD_DIM];    /* key and value of the token */
             float largest[SPAN_WARPS][8], total[SPAN_WARPS][8];
             float part[SPAN_WARPS][8][HEAD_DIM];
         } attention;
@@ -99,7 +99,7 @@ struct workspace {
     float2 turn[HALF];
 };
 
-enum { SLOTS = (SHARED_BYTES - sizeof(workspace)) / (SLOT + 16) };
+enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (SLOT + 20) };
 
 struct shared : workspace {
     ring<SLOTS, SLOT> tiles;
@@ -147,7 +147,7 @@ template <int K, typename Producer> __device__ __forceinline__ const u8 *put_row
 }
 
 __device__ __forceinline__ void produce(shared &s, const arguments &a, const share &mine, const rows &head) {
-    producer<SLOTS, SLOT> p = {s.tiles, {0, 0}, {0, 0}, 0, DEPTH, true};
+    producer<SLOTS, SLOT> p = {s.tiles, {0, 0}, {0, 0}, 0, DEPTH, 0, true};
     stretches cut = divide(a.position + 1, gridDim.x);
     int kv = blockIdx.x / cut.n, begin = blockIdx.x % cut.n * cut.span;
     int end = min(a.position, begin + cut.span); /* of what is in the cache */
@@ -158,8 +158,9 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a, const sha
         from = put_rows<D>(p, from, mine.qkv.n);
         if (attends)
 #pragma unroll 1
-            for (int at = begin; at < end + last; at += SPAN) { /* the token itself comes from its block */
-                size_t bytes = (size_t)max(min((int)SPAN, end - at), 0) * HEAD_DIM * 2;
+            for (int at = begin, room = SPAN - last; at < end || (last && at == begin); at += room, room = SPAN) {
+                /* the first tile keeps a row for the token itself, which its block puts there */
+                u32 bytes = min(room, end - at) * HEAD_DIM * 2;
                 size_t offset = ((size_t)kv * a.ctx + at) * HEAD_DIM * 2;
                 p.put((const u8 *)a.caches[2 * layer] + offset, bytes);
                 p.put((const u8 *)a.caches[2 * layer + 1] + offset, bytes);
@@ -194,42 +195,61 @@ struct consumer {
     }
 };
 
-/* What a lane holds of an operand B for its warp's pairs of blocks: pair i of warp w is number i * WARPS + w. */
+/* What a lane holds of an operand B for its warp's pairs of blocks: pair i of warp w is number i * WARPS + w.
+ *
+ * Lane = 4 * column + quarter. A column is the half of a lane's eight elements, the block of the pair, and, from lane 16 on,
+ * the low part of what the columns before have in their high part. Where a warp has several pairs the lanes of low parts
+ * load other ones, and both hand each other what they lack; else they load the same. */
 template <int K> struct operand {
-    enum { PAIRS = K / PAIR, MINE = (PAIRS + WARPS - 1) / WARPS };
-    u32 first[MINE], second[MINE];
+    enum {
+        PAIRS = K / PAIR,
+        MINE = (PAIRS + WARPS - 1) / WARPS,
+        SHARED = MINE > 1,
+        LOADS = SHARED ? (MINE + 1) / 2 : 1,
+    };
+    u32 first[2 * LOADS], second[2 * LOADS];
 
-    static __device__ __forceinline__ bool here(int i) {
-        return PAIRS % WARPS == 0 || i * WARPS + threadIdx.x / 32 < PAIRS;
+    static __device__ __forceinline__ bool low() { return threadIdx.x % 32 >= 16; }
+    static __device__ __forceinline__ bool here(int pair) {
+        return pair < MINE && (PAIRS % WARPS == 0 || pair * WARPS + threadIdx.x / 32 < PAIRS);
     }
+    /* The pair of which this lane loads number i, and whether there is one. */
+    static __device__ __forceinline__ int pair_of(int i) { return SHARED ? 2 * i + low() : 0; }
+    static __device__ __forceinline__ bool loads(int i) { return here(pair_of(i)); }
 
-    /* The element of K from which on a lane holds four of pair i. Lane = 4 * column + quarter; a column is the half of a
-     * lane's eight elements, the block of the pair, and the high or low part. */
+    /* The element of K from which on this lane's load i has four. */
     static __device__ __forceinline__ int element(int i) {
-        int lane = threadIdx.x % 32, column = lane / 4, quarter = lane % 4;
-        return (i * WARPS + threadIdx.x / 32) * PAIR + column / 2 % 2 * 32 + 8 * quarter + 4 * (column % 2);
+        int lane = threadIdx.x % 32, column = lane / 4 % 4, quarter = lane % 4;
+        int pair = loads(i) ? pair_of(i) : 0;
+        return (pair * WARPS + threadIdx.x / 32) * PAIR + column / 2 * 32 + 8 * quarter + 4 * (column % 2);
     }
 
     __device__ __forceinline__ void set(int i, float4 x) {
         if (WEIGHT == F16)
             x.x *= SHRINK, x.y *= SHRINK, x.z *= SHRINK, x.w *= SHRINK;
-        first[i] = narrow_two<WEIGHT>(x.x, x.y);
-        second[i] = narrow_two<WEIGHT>(x.z, x.w);
-        if (threadIdx.x % 32 >= 16) {
-            first[i] = narrow_rest<WEIGHT>(x.x, x.y, first[i]);
-            second[i] = narrow_rest<WEIGHT>(x.z, x.w, second[i]);
-        }
+        u32 high[2] = {narrow_two<WEIGHT>(x.x, x.y), narrow_two<WEIGHT>(x.z, x.w)};
+        u32 rest[2] = {narrow_rest<WEIGHT>(x.x, x.y, high[0]), narrow_rest<WEIGHT>(x.z, x.w, high[1])};
+        bool is_low = low();
+        u32 mine[2] = {is_low ? rest[0] : high[0], is_low ? rest[1] : high[1]};
+        if constexpr (SHARED) {
+            u32 theirs[2];
+#pragma unroll
+            for (int k = 0; k < 2; k++)
+                theirs[k] = __shfl_xor_sync(0xFFFFFFFFu, is_low ? high[k] : rest[k], 16);
+            first[2 * i] = is_low ? theirs[0] : mine[0], second[2 * i] = is_low ? theirs[1] : mine[1];
+            first[2 * i + 1] = is_low ? mine[0] : theirs[0], second[2 * i + 1] = is_low ? mine[1] : theirs[1];
+        } else
+            first[i] = mine[0], second[i] = mine[1];
     }
 };
 
 /* A norm's weights for the elements that a lane takes of x. Loaded a phase ahead, as the memory is busy. */
 struct norm_weights {
-    enum { MINE = operand<D>::MINE };
-    float4 w[MINE];
+    float4 w[operand<D>::LOADS];
     __device__ __forceinline__ void load(const float *norm) {
 #pragma unroll
-        for (int i = 0; i < MINE; i++)
-            if (operand<D>::here(i))
+        for (int i = 0; i < operand<D>::LOADS; i++)
+            if (operand<D>::here(0))
                 w[i] = *(const float4 *)(norm + operand<D>::element(i));
     }
 };
@@ -237,53 +257,114 @@ struct norm_weights {
 /* The sum of squares of this warp's part of x to squares[warp]. */
 __device__ __forceinline__ void put_squares(float *squares, float sum) {
 #pragma unroll
-    for (int distance = 1; distance < 16; distance *= 2) /* the low parts' lanes hold the same elements */
+    for (int distance = 1; distance < (operand<D>::SHARED ? 32 : 16); distance *= 2) /* else lanes hold the same twice */
         sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
     if (threadIdx.x % 32 == 0)
         squares[threadIdx.x / 32] = sum;
 }
 
-template <typename Element>
-__device__ __forceinline__ void take_normed(operand<D> &x, const norm_weights &norm, float *squares, Element element) {
-    float sum = 0.0f;
+/* The elements that a lane takes of an exchanged vector, a few loads at a time; use(i, four of them). Where there is nothing
+ * left to load for a lane it takes its warp's pair 0 again, which nobody uses. */
+template <int K, typename Use>
+__device__ __forceinline__ void take(const float *from, u32 parity, const waiting &wait, Use use) {
+    enum { LOADS = operand<K>::LOADS, POLLED = LOADS < 4 ? (int)LOADS : 4 };
+    if (!operand<K>::here(0))
+        return;
 #pragma unroll
-    for (int i = 0; i < operand<D>::MINE; i++)
-        if (operand<D>::here(i)) {
-            float4 v = element(operand<D>::element(i));
-            sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-            float4 w = norm.w[i];
-            x.set(i, make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w));
+    for (int first = 0; first < LOADS; first += POLLED) {
+        const float *p[POLLED];
+        float4 v[POLLED];
+#pragma unroll
+        for (int i = 0; i < POLLED; i++)
+            p[i] = from + operand<K>::element(min(first + i, LOADS - 1));
+        poll4(p, v, parity, wait);
+#pragma unroll
+        for (int i = 0; i < POLLED; i++)
+            if (first + i < LOADS)
+                use(first + i, v[i]);
+    }
+}
+
+/* Of a vector that is normalized: the operand, and this lane's sum of squares. */
+struct normed {
+    operand<D> x;
+    float squares;
+
+    __device__ __forceinline__ void add(int i, const float4 &v, const norm_weights &norm) {
+        if (operand<D>::loads(i))
+            squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+        float4 w = norm.w[i];
+        x.set(i, make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w));
+    }
+};
+
+__device__ __forceinline__ normed take_normed(const float *from, u32 parity, const waiting &wait,
+                                              const norm_weights &norm) {
+    normed n;
+    n.squares = 0.0f;
+    take<D>(from, parity, wait, [&](int i, const float4 &v) { n.add(i, v, norm); });
+    return n;
+}
+
+/* What a tile leaves in a lane's registers: products of the even blocks and of the odd ones. */
+struct products {
+    float even[4], odd[4];
+
+    /* Row lane / 4, over the block that the lane's columns belong to and both halves: to be added up over four lanes. */
+    __device__ __forceinline__ float sum() const {
+        bool second = threadIdx.x % 2; /* columns 2 and 3, 6 and 7 */
+        return second ? odd[0] + odd[3] : even[0] + even[3];
+    }
+};
+
+/* A lane's 16 bytes of both blocks of its warp's pair, in registers. */
+struct fragment {
+    uint4 even, odd;
+
+    /* The next chunk of a tile of `height` rows; `here`: this warp has a pair in it. */
+    __device__ __forceinline__ void load(consumer &c, int height, bool here) {
+        const u8 *tile = c.tile();
+        if (here) {
+            const u8 *block = tile + threadIdx.x / 32 * 2 * height * 64 + threadIdx.x % 32 * 16;
+            even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
         }
-    put_squares(squares, sum);
+        c.release();
+    }
+};
+
+/* The first chunk of a product's rows, taken before x is there. */
+template <int K> __device__ __forceinline__ fragment first_fragment(consumer &c, int n) {
+    fragment f;
+    f.load(c, min(n, (int)TILE), operand<K>::here(0));
+    return f;
 }
 
+/* A tile of `height` rows times this warp's part of x; the first chunk is in `f` if `loaded`. */
 template <int K>
-__device__ __forceinline__ void take(operand<K> &x, const float *from, u32 parity, const waiting &wait) {
-#pragma unroll
-    for (int i = 0; i < operand<K>::MINE; i++)
-        if (operand<K>::here(i))
-            x.set(i, poll4(from + operand<K>::element(i), parity, wait));
-}
-
-/* The sums of a tile of `height` rows over this warp's part of K, for row lane / 4: the block that the lane's columns
- * belong to, both halves. To be added up over the four lanes of a row. */
-template <int K> __device__ __forceinline__ float tile_sums(consumer &c, const operand<K> &x, int height) {
-    float even[4] = {}, odd[4] = {};
-    int lane = threadIdx.x % 32;
+__device__ __forceinline__ products tile_products(consumer &c, const operand<K> &x, int height, fragment f = {},
+                                                  bool loaded = false) {
+    products p = {};
 #pragma unroll
     for (int i = 0; i < operand<K>::MINE; i++) {
-        const u8 *tile = c.tile();
+        if (i > 0 || !loaded)
+            f.load(c, height, operand<K>::here(i));
         if (operand<K>::here(i)) {
-            const u8 *block = tile + threadIdx.x / 32 * 2 * height * 64 + lane * 16;
-            uint4 a = *(const uint4 *)block, b = *(const uint4 *)(block + height * 64);
-            c.release();
-            mma<WEIGHT>(even, a.x, a.z, a.y, a.w, x.first[i], x.second[i]);
-            mma<WEIGHT>(odd, b.x, b.z, b.y, b.w, x.first[i], x.second[i]);
-        } else
-            c.release();
+            mma<WEIGHT>(p.even, f.even.x, f.even.z, f.even.y, f.even.w, x.first[i], x.second[i]);
+            mma<WEIGHT>(p.odd, f.odd.x, f.odd.z, f.odd.y, f.odd.w, x.first[i], x.second[i]);
+        }
     }
-    bool second = lane % 2; /* columns 2 and 3, 6 and 7 */
-    return second ? odd[0] + odd[3] : even[0] + even[3];
+    return p;
+}
+
+/* Sums of two tiles over four lanes, which share the shuffles; each goes to its row of sum[][]. */
+__device__ __forceinline__ void put_sums(const products &p, const products &q, float *to) {
+    float a = p.sum(), b = q.sum();
+    int quarter = threadIdx.x % 4;
+    float mine = quarter % 2 ? b : a, other = quarter % 2 ? a : b;
+    mine += __shfl_xor_sync(0xFFFFFFFFu, other, 1);
+    mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 2);
+    if (quarter < 2)
+        *to = mine;
 }
 
 /* Sums over a row of sum[][], which all warps have left there. */
@@ -300,27 +381,34 @@ __device__ __forceinline__ float total_of(const float *row) {
     return total;
 }
 
-/* All `n` rows of this block times x. finish(row, there, product) is called by whole warps with a thread for each row. */
-template <int K, typename Finish>
-__device__ __forceinline__ void multiply(consumer &c, const operand<K> &x, int n, Finish finish) {
+/* All `n` rows of this block times x. meanwhile() is called once, when the first tiles have been multiplied and before the
+ * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
+template <int K, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply(consumer &c, const fragment &f, const operand<K> &x, int n, Meanwhile meanwhile,
+                                         Finish finish) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quarter = lane % 4;
+    bool loaded = true;
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         int here = min((int)BATCH, n - first);
         float *sum = c.s.sum[c.batch];
         float *to = sum + (lane / 4 + TILE * (quarter % 2)) * STRIDE + warp;
+        products p = tile_products(c, x, min(here, (int)TILE), f, loaded), q = {};
+        loaded = false;
+        if (here > TILE)
+            q = tile_products(c, x, min(here - (int)TILE, (int)TILE));
 #pragma unroll 1
-        for (int left = here; left > 0; left -= 2 * TILE) { /* two tiles share their shuffles */
-            float a = tile_sums(c, x, min(left, (int)TILE)), b = 0.0f;
+        for (int left = here - 2 * TILE; left > 0; left -= 2 * TILE) { /* the last two are added up meanwhile */
+            products p_next = tile_products(c, x, min(left, (int)TILE)), q_next = {};
             if (left > TILE)
-                b = tile_sums(c, x, min(left - (int)TILE, (int)TILE));
-            float mine = quarter % 2 ? b : a, other = quarter % 2 ? a : b;
-            mine += __shfl_xor_sync(0xFFFFFFFFu, other, 1);
-            mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 2);
-            if (quarter < 2)
-                *to = mine;
+                q_next = tile_products(c, x, min(left - (int)TILE, (int)TILE));
+            put_sums(p, q, to);
             to += 2 * TILE * STRIDE;
+            p = p_next, q = q_next;
         }
+        if (first == 0)
+            meanwhile();
+        put_sums(p, q, to);
         consumers_meet();
         if (warp * 32 < here) {
             int i = threadIdx.x;
@@ -333,9 +421,10 @@ __device__ __forceinline__ void multiply(consumer &c, const operand<K> &x, int n
 /* --- attention ------------------------------------------------------------------------------------------- */
 
 /* Queries of this key-value head into shared memory, rotated, scaled and in two parts; in the last stretch also the
- * token's key and value. */
+ * token's key and value, into the cache and into row `row` of the first tile. That is written by threads where a later
+ * copy will write, hence the fence. */
 __device__ __forceinline__ void take_queries(consumer &c, const arguments &a, int kv, bool last, const float *q, u32 parity,
-                                             u16 *k_cache, u16 *v_cache) {
+                                             u16 *k_cache, u16 *v_cache, u16 *keys, u16 *values, int row) {
     auto &at = c.s.attention;
     int lane = threadIdx.x % 32;
 #pragma unroll 1
@@ -362,8 +451,9 @@ __device__ __forceinline__ void take_queries(consumer &c, const arguments &a, in
                 u16 *to = (head == GROUP ? k_cache : v_cache) + ((size_t)kv * a.ctx + a.position) * HEAD_DIM + i;
                 u16 first_half = cached::narrow(x.x), second_half = cached::narrow(x.y);
                 to[0] = first_half, to[HALF] = second_half;
-                u16 *fresh = (u16 *)at.fresh + (head - GROUP) * HEAD_DIM + i;
+                u16 *fresh = (head == GROUP ? keys : values) + row * HEAD_DIM + i;
                 fresh[0] = first_half, fresh[HALF] = second_half;
+                asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
             }
         }
     }
@@ -435,14 +525,6 @@ __device__ __forceinline__ void attend(running &r, const u16 *query, const u16 *
     }
 }
 
-/* The token's key and value behind those of the tile, which came from the cache. Written by threads where a later copy
- * will write, hence the fence. */
-__device__ __forceinline__ void add_fresh(const u16 *fresh, u16 *keys, u16 *values, int row) {
-    for (int i = threadIdx.x; i < 2 * HEAD_DIM; i += THREADS)
-        (i < HEAD_DIM ? keys : values)[row * HEAD_DIM + i % HEAD_DIM] = fresh[i];
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 /* Positions of one stretch for the query heads of one key-value head; the result to A, or to the parts. */
 __device__ __forceinline__ void attention(consumer &c, const arguments &a, const stretches &cut, int layer, u32 parity) {
     auto &at = c.s.attention;
@@ -450,19 +532,18 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, const
     int begin = stretch * cut.span, end = min(a.position + 1, begin + cut.span);
     bool last = end == a.position + 1;
     u16 *k_cache = (u16 *)a.caches[2 * layer], *v_cache = (u16 *)a.caches[2 * layer + 1];
-    take_queries(c, a, kv, last, a.exchange + Q + blockIdx.x % COPIES * COPY, parity, k_cache, v_cache);
-    consumers_meet();
-
+    int left = end - begin; /* the token itself is the last row of the first tile */
     running r = {-INF, 0.0f, {}};
 #pragma unroll 1
-    for (int first = begin; first < end; first += SPAN) {
-        int n = min((int)SPAN, end - first);
-        u16 *keys = (u16 *)c.tile();
+    for (bool first = true; left > 0; first = false) {
+        int n = min((int)SPAN, left);
+        left -= n;
         consumer values_at = c;
         values_at.at.next();
-        u16 *values = (u16 *)values_at.tile();
-        if (last && first + n == end) {
-            add_fresh((const u16 *)at.fresh, keys, values, n - 1);
+        u16 *keys = (u16 *)c.tile(), *values = (u16 *)values_at.tile();
+        if (first) {
+            take_queries(c, a, kv, last, a.exchange + Q + blockIdx.x % COPIES * COPY, parity, k_cache, v_cache, keys,
+                         values, n - 1);
             consumers_meet();
         }
         if (warp < SPAN_WARPS && warp * 16 < n)
@@ -498,14 +579,15 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, const
         }
         int query_head = kv * GROUP + head;
         if (cut.n == 1)
-            publish_two(a.exchange + A + query_head * HEAD_DIM + element, COPY, x / total, y / total, parity);
+            publish_two(a.exchange + A + query_head * HEAD_DIM + element, COPY, __fdividef(x, total),
+                        __fdividef(y, total), parity);
         else {
             float *to = a.exchange + PARTS_AT + ((size_t)query_head * MOST_PARTS + stretch) * PART;
             asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(to + element), "r"(marked(x, parity)),
                          "r"(marked(y, parity))
                          : "memory");
             if (element == 0)
-                asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(to + HEAD_DIM),
+                asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1,%2,%2,%2};" ::"l"(to + HEAD_DIM),
                              "r"(marked(largest, parity)), "r"(marked(total, parity))
                              : "memory");
         }
@@ -523,10 +605,10 @@ __device__ __forceinline__ void merge(consumer &c, const arguments &a, const str
     if (warp * 32 < cut.n) {
         int stretch = min(thread, cut.n - 1);
         const float *from = a.exchange + PARTS_AT + ((size_t)head * MOST_PARTS + stretch) * PART;
-        float2 v = poll_two(from + HEAD_DIM, from + HEAD_DIM + 1, parity, c.wait);
-        x = poll4(from + first, parity, c.wait);
-        y = poll4(from + first + 4, parity, c.wait);
-        largest = v.x, total = v.y;
+        const float *const p[3] = {from + first, from + first + 4, from + HEAD_DIM};
+        float4 v[3];
+        poll4(p, v, parity, c.wait);
+        x = v[0], y = v[1], largest = v[2].x, total = v[2].y;
         float most = warp_max(largest);
         if (lane == 0)
             m.largest[warp] = most;
@@ -560,11 +642,21 @@ __device__ __forceinline__ void merge(consumer &c, const arguments &a, const str
 
 /* --- the step -------------------------------------------------------------------------------------------- */
 
-__device__ __forceinline__ float norm_scale(const float *squares) { return 1.0f / sqrtf(total_of(squares) / D + EPS); }
+__device__ __forceinline__ float norm_scale(const float *squares) { return rsqrtf(total_of(squares) / D + EPS); }
 
 __device__ __forceinline__ float4 table_row(const weights::elem *row, int element) {
     uint2 v = *(const uint2 *)(row + element);
     return make_float4(low_half<WEIGHT>(v.x), high_half<WEIGHT>(v.x), low_half<WEIGHT>(v.y), high_half<WEIGHT>(v.y));
+}
+
+__device__ __forceinline__ normed take_embedding(const weights::elem *row, const norm_weights &norm) {
+    normed n;
+    n.squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < operand<D>::LOADS; i++)
+        if (operand<D>::here(0))
+            n.add(i, table_row(row, operand<D>::element(i)), norm);
+    return n;
 }
 
 __device__ __forceinline__ void consume(shared &s, const arguments &a, const share &mine, const rows &head) {
@@ -580,6 +672,7 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
     /* The residual of a row of OUT and DOWN stays with the thread that finishes the row. */
     float residual = thread < mine.out.n ? weights::widen(token[mine.out.first + thread]) : 0.0f;
     u32 parity = 0;
+    auto nothing = [] {};
 
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
@@ -592,12 +685,14 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
             float bias = BIAS && thread < mine.qkv.n ? small[QKV_BIAS + mine.qkv.first + thread] : 0.0f;
             mlp_norm.load(small + MLP_NORM);
             waits_for(FOR_QKV);
-            operand<D> x;
+            fragment f = first_fragment<D>(c, mine.qkv.n);
+            normed n;
             if (layer == 0)
-                take_normed(x, attn_norm, s.squares[0], [&](int i) { return table_row(token, i); });
+                n = take_embedding(token, attn_norm);
             else
-                take_normed(x, attn_norm, s.squares[0], [&](int i) { return poll4(from + X + i, before, c.wait); });
-            multiply(c, x, mine.qkv.n, [&](int row, bool there, float product) {
+                n = take_normed(from + X, before, c.wait, attn_norm);
+            auto squares = [&] { put_squares(s.squares[0], n.squares); };
+            multiply(c, f, n.x, mine.qkv.n, squares, [&](int row, bool there, float product) {
                 float y = product * norm_scale(s.squares[0]);
                 if (row >= THREADS || mine.qkv.n > BATCH) /* more rows than the threads that have a bias */
                     bias = BIAS && there ? small[QKV_BIAS + mine.qkv.first + row] : 0.0f;
@@ -620,9 +715,10 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
 
         if (mine.out.n) {
             waits_for(FOR_OUT);
+            fragment f = first_fragment<QUERIES>(c, mine.out.n);
             operand<QUERIES> x;
-            take(x, from + A, parity, c.wait);
-            multiply(c, x, mine.out.n, [&](int row, bool there, float product) {
+            take<QUERIES>(from + A, parity, c.wait, [&](int i, const float4 &v) { x.set(i, v); });
+            multiply(c, f, x, mine.out.n, nothing, [&](int row, bool there, float product) {
                 residual += product;
                 if (there)
                     publish(a.exchange + MID + mine.out.first + row, COPY, residual, parity);
@@ -632,9 +728,10 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
         attn_norm.load(small + SMALL + ATTN_NORM); /* of the next layer, or the head's */
         if (mine.mlp.n) {
             waits_for(FOR_MLP);
-            operand<D> x;
-            take_normed(x, mlp_norm, s.squares[1], [&](int i) { return poll4(from + MID + i, parity, c.wait); });
-            multiply(c, x, mine.mlp.n, [&](int row, bool there, float product) {
+            fragment f = first_fragment<D>(c, mine.mlp.n);
+            normed n = take_normed(from + MID, parity, c.wait, mlp_norm);
+            auto squares = [&] { put_squares(s.squares[1], n.squares); };
+            multiply(c, f, n.x, mine.mlp.n, squares, [&](int row, bool there, float product) {
                 float l0 = product * norm_scale(s.squares[1]);
                 float l1 = __shfl_down_sync(0xFFFFFFFFu, l0, 1);
                 if (there && row % 2 == 0)
@@ -644,9 +741,10 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
 
         if (mine.out.n) {
             waits_for(FOR_DOWN);
+            fragment f = first_fragment<FF>(c, mine.out.n);
             operand<FF> x;
-            take(x, from + HIDDEN, parity, c.wait);
-            multiply(c, x, mine.out.n, [&](int row, bool there, float product) {
+            take<FF>(from + HIDDEN, parity, c.wait, [&](int i, const float4 &v) { x.set(i, v); });
+            multiply(c, f, x, mine.out.n, nothing, [&](int row, bool there, float product) {
                 residual += product;
                 if (there)
                     publish(a.exchange + X + mine.out.first + row, COPY, residual, parity);
@@ -656,9 +754,10 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
 
     if (head.n) {
         c.wait.what = 1 + LAYERS * 8 + FOR_HEAD;
-        operand<D> x;
-        take_normed(x, attn_norm, s.squares[0], [&](int i) { return poll4(from + X + i, parity, c.wait); });
-        multiply(c, x, head.n, [&](int row, bool there, float product) {
+        fragment f = first_fragment<D>(c, head.n);
+        normed n = take_normed(from + X, parity, c.wait, attn_norm);
+        auto squares = [&] { put_squares(s.squares[0], n.squares); };
+        multiply(c, f, n.x, head.n, squares, [&](int row, bool there, float product) {
             if (there)
                 a.logits[head.first + row] = product * norm_scale(s.squares[0]);
         });

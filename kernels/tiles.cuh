@@ -3,6 +3,10 @@
 #pragma once
 #include "common.cuh"
 
+#ifndef STREAMS /* 0: nothing is copied, to time the chain of exchanges alone */
+#define STREAMS 1
+#endif
+
 __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
 __device__ __forceinline__ void barrier_init(u64 *b, int arrivals) {
@@ -54,6 +58,7 @@ template <int Slots> struct place {
 template <int Slots, int Bytes> struct ring {
     alignas(128) u8 slot[Slots][Bytes];
     u64 full[Slots], empty[Slots];
+    u32 bytes[Slots]; /* for the producer */
 
     __device__ __forceinline__ void init(int consumers) {
         for (int i = 0; i < Slots; i++) {
@@ -64,25 +69,29 @@ template <int Slots, int Bytes> struct ring {
     }
 };
 
-/* What the producing lane knows: where it is, and the copies under way. At most `depth` copies are in flight: deeper
+/* What the producing lane knows: where it is, and the copies under way. At most `depth` bytes are in flight: deeper
  * queues in front of the memory slow every exchange between multiprocessors down. */
 template <int Slots, int Bytes> struct producer {
     ring<Slots, Bytes> &r;
     place<Slots> at;
     place<Slots> landed; /* the oldest copy that may be in flight */
-    int in_flight, depth;
+    u32 in_flight, depth;  /* bytes */
+    int copies;            /* from `landed` to `at` */
     bool first_turn;
 
     __device__ __forceinline__ void put(const void *from, u32 bytes) {
         if (!first_turn) /* the slot's last readers have gone */
             barrier_wait(&r.empty[at.slot], at.parity ^ 1);
-        if (in_flight == depth) {
+        while (copies == Slots || (in_flight > 0 && in_flight + bytes > depth)) {
             barrier_wait(&r.full[landed.slot], landed.parity);
+            in_flight -= r.bytes[landed.slot];
             landed.next();
-            in_flight--;
+            copies--;
         }
-        in_flight++;
-        if (bytes) {
+        copies++;
+        r.bytes[at.slot] = bytes;
+        in_flight += bytes;
+        if (STREAMS && bytes) {
             barrier_expect(&r.full[at.slot], bytes);
             bulk_copy(r.slot[at.slot], from, bytes, &r.full[at.slot]);
         } else

@@ -408,6 +408,25 @@ qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
     return QGC_OK;
 }
 
+int64_t qgc_session_most_steps(const qgc_session *s) {
+    return s->ring_size;
+}
+
+qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d) {
+    QGC_TRY(check_chosen(s, d));
+    QGC_TRY(check_room(s, n, d));
+    if (n < 1 || n > s->ring_size)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps at a time, expected 1 to %lld",
+                        (long long)n, (long long)s->ring_size);
+    for (int64_t i = 0; i < n; i++)
+        QGC_TRY(decode(s, d));
+    QGC_TRY(choice(s, s->position + n - 1, &next[n - 1], d));
+    for (int64_t i = 0; i < n; i++)
+        next[i] = s->ring[(s->position + i) % s->ring_size];
+    s->position += n;
+    return QGC_OK;
+}
+
 qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {
     QGC_TRY(check_chosen(s, d));
     return qgc_device_download(s->dev, logits, io_address(s, QGC_IO_LOGITS),

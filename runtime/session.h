@@ -47,6 +47,11 @@ QGC_MUST_USE qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, 
  * itself; the host uploads nothing, allocates nothing and patches nothing. Errors: no room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d);
 
+/* n >= 1 decode steps, queued without the host in between: next[i] is what step i chose. What one step costs the host
+ * is hidden behind the step before. Errors: no room, nothing fed yet, n beyond qgc_session_most_steps. */
+QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d);
+int64_t qgc_session_most_steps(const qgc_session *s);
+
 /* The logits of the row chosen from last, [vocab]. */
 QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);
 
