@@ -192,6 +192,7 @@ static void visit_kernel(io *s, void *row) {
     visit_text(s, &k->options);
     visit_i32(s, &k->threads);
     visit_i32(s, &k->shared_bytes);
+    visit_bool(s, &k->waits);
 }
 
 /* The machine code itself is in a section of its own. */

@@ -78,6 +78,7 @@ typedef struct {
     const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
     int threads;         /* a block */
     int shared_bytes;    /* dynamic shared memory a block */
+    bool waits;          /* it waits for what was launched before it, and may be started early */
 } qgc_plan_kernel;
 
 /* The machine code of a kernel for one architecture. */

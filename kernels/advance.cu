@@ -9,6 +9,8 @@
 #endif
 
 extern "C" __global__ void advance(const i32 *next, i32 *tokens, i32 *positions, i32 *ring, i32 n) {
+    let_next_start();
+    wait_for_previous();
     i32 position = positions[n - 1];
     ring[position % RING] = next[0];
     tokens[0] = next[0];

@@ -14,6 +14,8 @@
 #endif
 
 extern "C" __global__ void append(stored<STATE>::elem *cache, const float *x, const i32 *positions, i32 ctx) {
+    let_next_start();
+    wait_for_previous();
     int at = blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= KV_HEADS * HEAD_DIM)
         return;

@@ -112,6 +112,8 @@ __device__ __forceinline__ void add_tile(const float *weight, const stored<VALUE
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(const float *q, const stored<KEYS>::elem *keys, const stored<VALUES>::elem *values, const i32 *positions,
               float *out, i32 ctx) {
+    let_next_start();
+    wait_for_previous();
     __shared__ float query[HEAD_DIM], weight[TILE], partial[GROUPS][HEAD_DIM];
     int head = blockIdx.x, thread = threadIdx.x;
     size_t token = blockIdx.y, kv = (size_t)(head / (HEADS / KV_HEADS)) * ctx * HEAD_DIM;

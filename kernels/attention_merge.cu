@@ -14,6 +14,8 @@
 #endif
 
 extern "C" __global__ void attention_merge(const float *parts, float *out) {
+    let_next_start();
+    wait_for_previous();
     __shared__ float share[HEADS * PARTS];
     parts += (size_t)blockIdx.x * PARTS * HEADS * (HEAD_DIM + 2);
     merge_shares<HEADS, PARTS, HEAD_DIM>(parts, share, blockDim.x);

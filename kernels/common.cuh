@@ -80,6 +80,25 @@ template <> struct stored<BF16> {
     }
 };
 
+/* Programmatic dependent launch (sm_90; CUDA programming guide): a kernel may be started while the one before it still runs.
+ * Every kernel that is launched so calls both, and before the wait it touches nothing but weights. As all of them wait, and
+ * a wait ends when the whole grid before has ended and so its own wait too, whatever comes behind a wait sees everything
+ * that was launched earlier, and disturbs none of it. Without such a launch neither does anything.
+ *
+ * Kernels that load weights early let the next one start only when their own wait is over: its blocks take places as they
+ * become free, and those of attention, few and long, then come to lie two on a multiprocessor. */
+__device__ __forceinline__ void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /* Sum and maximum over the lanes of a warp; every lane gets the result. The order is fixed, so the same
  * inputs give the same bits. */
 __device__ __forceinline__ float warp_sum(float x) {

@@ -42,7 +42,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int r = 0; r < ROWS; r++) /* rows past the end are read at the last row, and their sums are dropped */
             row[m * ROWS + r] = matrix[m] + (size_t)min(first + r, OUT - 1) * IN;
-    dot_rows<MATRICES * ROWS>(load_vector(x, token, norm), row, sum);
+    early_rows<MATRICES * ROWS> early;
+    early.load(row);
+    wait_for_previous();
+    let_next_start();
+    dot_rows<MATRICES * ROWS>(load_vector(x, token, norm), early, row, sum);
 
     if (threadIdx.x % (32 * SPLIT) != 0)
         return;

@@ -103,7 +103,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     const weights::elem *rows[2] = {m.weight + (size_t)row * IN, m.weight + (size_t)other * IN};
     float sum[2];
-    dot_rows<2>(load_vector(x, token, norm), rows, sum);
+    early_rows<2> early;
+    early.load(rows);
+    wait_for_previous();
+    let_next_start();
+    dot_rows<2>(load_vector(x, token, norm), early, rows, sum);
     if (!here || threadIdx.x % (32 * SPLIT) != 0)
         return;
 

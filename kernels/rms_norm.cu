@@ -14,6 +14,8 @@
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS) rms_norm(const float *x, const float *weight, float *out) {
+    let_next_start();
+    wait_for_previous();
     const int PER_THREAD = (D + THREADS - 1) / THREADS;
     float v[PER_THREAD];
     x += (size_t)blockIdx.x * D;

@@ -12,6 +12,8 @@
 #endif
 
 extern "C" __global__ void rope(const float *x, const i32 *positions, const float2 *table, float *out) {
+    let_next_start();
+    wait_for_previous();
     const int HALF = HEAD_DIM / 2;
     int pair = blockIdx.x * blockDim.x + threadIdx.x;
     if (pair >= HEADS * HALF)

@@ -26,6 +26,9 @@
 #ifndef THREADS
 #define THREADS 256
 #endif
+#ifndef HELD /* loads of 16 bytes that a thread keeps in registers until x is there */
+#define HELD 4
+#endif
 
 typedef stored<WEIGHT> weights;
 
@@ -65,35 +68,71 @@ __device__ __forceinline__ vector load_vector(const float *x, size_t token, cons
 #endif
 }
 
+/* The first loads of a lane's part of COUNT rows, in registers: on their way while the block still waits for x. */
+template <int Count> struct early_rows {
+    enum {
+        STEP = 32 * SPLIT * weights::PER_LOAD,
+        TURNS = (IN + STEP - 1) / STEP,
+        ROOM = HELD / Count > 0 ? HELD / Count : 1,
+        HERE = IN % 8 == 0 ? (TURNS < ROOM ? (int)TURNS : (int)ROOM) : 0,
+    };
+    uint4 turn[HERE > 0 ? (int)HERE : 1][Count];
+
+    static __device__ __forceinline__ int first() {
+        return (threadIdx.x / 32 % SPLIT * 32 + threadIdx.x % 32) * weights::PER_LOAD;
+    }
+    __device__ __forceinline__ void load(const weights::elem *const *row) {
+#pragma unroll
+        for (int t = 0; t < HERE; t++)
+            if ((t + 1) * STEP <= IN || first() + t * STEP < IN)
+#pragma unroll
+                for (int r = 0; r < Count; r++)
+                    turn[t][r] = *(const uint4 *)(row[r] + first() + t * STEP);
+    }
+};
+
+/* sum[r] += a load of row r times the vector from `at` on. */
+template <int Count>
+__device__ __forceinline__ void add_turn(const vector &v, const uint4 (&loaded)[Count], int at, float *sum) {
+    const int PER_LOAD = weights::PER_LOAD;
+    float x[PER_LOAD];
+#pragma unroll
+    for (int i = 0; i < PER_LOAD; i += 4)
+        *(float4 *)(x + i) = *(const float4 *)(v.x + at + i);
+#pragma unroll
+    for (int r = 0; r < Count; r++) {
+        float w[PER_LOAD];
+        weights::widen_load(loaded[r], w);
+#pragma unroll
+        for (int i = 0; i < PER_LOAD; i++)
+            sum[r] = fmaf(w[i], x[i], sum[r]);
+    }
+}
+
 /* sum[i] = the dot product of row[i] and the vector, in every lane of the warps with part = 0. All threads of the block
  * have to call this. */
 template <int COUNT>
-__device__ __forceinline__ void dot_rows(const vector &v, const weights::elem *const *row, float *sum) {
-    const int PER_LOAD = weights::PER_LOAD;
+__device__ __forceinline__ void dot_rows(const vector &v, const early_rows<COUNT> &early,
+                                         const weights::elem *const *row, float *sum) {
     int lane = threadIdx.x % 32, group = threadIdx.x / 32 / SPLIT, part = threadIdx.x / 32 % SPLIT;
 #pragma unroll
     for (int r = 0; r < COUNT; r++)
         sum[r] = 0.0f;
 
 #if IN % 8 == 0
+    typedef early_rows<COUNT> early_type;
+    const int STEP = early_type::STEP, HERE = early_type::HERE, first = early_type::first();
+#pragma unroll
+    for (int t = 0; t < HERE; t++)
+        if ((t + 1) * STEP <= IN || first + t * STEP < IN)
+            add_turn<COUNT>(v, early.turn[t], first + t * STEP, sum);
 #pragma unroll 4
-    for (int at = (part * 32 + lane) * PER_LOAD; at < IN; at += 32 * SPLIT * PER_LOAD) {
-        float x[PER_LOAD];
+    for (int at = first + HERE * STEP; at < IN; at += STEP) {
         uint4 loaded[COUNT];
 #pragma unroll
         for (int r = 0; r < COUNT; r++)
             loaded[r] = *(const uint4 *)(row[r] + at);
-#pragma unroll
-        for (int i = 0; i < PER_LOAD; i += 4)
-            *(float4 *)(x + i) = *(const float4 *)(v.x + at + i);
-#pragma unroll
-        for (int r = 0; r < COUNT; r++) {
-            float w[PER_LOAD];
-            weights::widen_load(loaded[r], w);
-#pragma unroll
-            for (int i = 0; i < PER_LOAD; i++)
-                sum[r] = fmaf(w[i], x[i], sum[r]);
-        }
+        add_turn<COUNT>(v, loaded, at, sum);
     }
 #else /* rows do not start at multiples of 16 bytes */
     for (int at = part * 32 + lane; at < IN; at += 32 * SPLIT)

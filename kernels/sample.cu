@@ -274,6 +274,8 @@ __device__ void list_candidates(row *r, const sampling &s, i32 *list, u64 *mass)
 extern "C" __global__ void __launch_bounds__(THREADS)
     sample(const float *logits, const i32 *rows, const i32 *positions, const i32 *seen, const sampling *settings,
            i32 *next) {
+    let_next_start();
+    wait_for_previous();
     __shared__ i32 list[LIST];
     const sampling s = *settings;
     row r = {logits + (size_t)blockIdx.x * VOCAB, seen, s.repeat_penalty, 0.0f, s.temperature, nullptr, VOCAB};

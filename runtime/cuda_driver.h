@@ -45,6 +45,7 @@
     F(ModuleUnload, cuModuleUnload, "cuModuleUnload")                                     \
     F(FuncSetAttribute, cuFuncSetAttribute, "cuFuncSetAttribute")                         \
     F(LaunchKernel, cuLaunchKernel, "cuLaunchKernel")                                     \
+    F(LaunchKernelEx, cuLaunchKernelEx, "cuLaunchKernelEx")                               \
     F(LaunchCooperativeKernel, cuLaunchCooperativeKernel, "cuLaunchCooperativeKernel")    \
     F(GraphGetNodes, cuGraphGetNodes, "cuGraphGetNodes")                                  \
     F(GraphInstantiate, cuGraphInstantiate, "cuGraphInstantiateWithFlags")                \

@@ -410,19 +410,41 @@ void qgc_device_unload(qgc_device *dev, qgc_function *f) {
 
 static qgc_status launch_failed(qgc_device *dev, CUresult r, const qgc_function *f, const qgc_launch *l,
                                 qgc_diag *d) {
-    qgc_status s = qgc_cuda_try(&dev->cu, r, l->together ? "cuLaunchCooperativeKernel" : "cuLaunchKernel", d);
+    const char *call = l->together ? "cuLaunchCooperativeKernel" : "cuLaunchKernelEx";
+    qgc_status s = qgc_cuda_try(&dev->cu, r, l->together || l->early ? call : "cuLaunchKernel", d);
     qgc_note(d, QGC_NO_LOC, "kernel \"%s\": grid %u x %u x %u, %u threads, %u bytes of shared memory",
              f->entry, l->grid[0], l->grid[1], l->grid[2], l->threads, l->shared_bytes);
     return s;
 }
 
+static CUresult launch_early(qgc_device *dev, qgc_function *f, const qgc_launch *l) {
+    CUlaunchAttribute early = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                               .value = {.programmaticStreamSerializationAllowed = 1}};
+    CUlaunchConfig config = {.gridDimX = l->grid[0],
+                             .gridDimY = l->grid[1],
+                             .gridDimZ = l->grid[2],
+                             .blockDimX = l->threads,
+                             .blockDimY = 1,
+                             .blockDimZ = 1,
+                             .sharedMemBytes = l->shared_bytes,
+                             .hStream = dev->stream,
+                             .attrs = &early,
+                             .numAttrs = 1};
+    return dev->cu.LaunchKernelEx(&config, f->function, l->args, NULL);
+}
+
 qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch *l, qgc_diag *d) {
+    const unsigned *g = l->grid;
     QGC_TRY(qgc_device_enter(dev, d));
-    CUresult r =
-        l->together ? dev->cu.LaunchCooperativeKernel(f->function, l->grid[0], l->grid[1], l->grid[2],
-                                                      l->threads, 1, 1, l->shared_bytes, dev->stream, l->args)
-                    : dev->cu.LaunchKernel(f->function, l->grid[0], l->grid[1], l->grid[2], l->threads, 1, 1,
-                                           l->shared_bytes, dev->stream, l->args, NULL);
+    CUresult r;
+    if (l->early)
+        r = launch_early(dev, f, l);
+    else if (l->together)
+        r = dev->cu.LaunchCooperativeKernel(f->function, g[0], g[1], g[2], l->threads, 1, 1, l->shared_bytes,
+                                            dev->stream, l->args);
+    else
+        r = dev->cu.LaunchKernel(f->function, g[0], g[1], g[2], l->threads, 1, 1, l->shared_bytes,
+                                 dev->stream, l->args, NULL);
     return r == CUDA_SUCCESS ? QGC_OK : launch_failed(dev, r, f, l, d);
 }
 

@@ -78,6 +78,7 @@ typedef struct {
     unsigned grid[3];
     unsigned threads;
     unsigned shared_bytes;
+    bool early;    /* may start while what was launched before it runs: the kernel itself waits (sm_90) */
     bool together; /* a cooperative launch: all blocks run at the same time, or it fails */
     void **args;   /* pointers to the values, as cuLaunchKernel takes them */
 } qgc_launch;

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "runtime/program_private.h"
 
@@ -89,6 +91,13 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines) {
     return p->n_notes;
 }
 
+bool qgc_program_overlaps(const qgc_program *p) {
+    bool any = false;
+    for (size_t i = 0; i < p->plan->n_kernels; i++)
+        any = any || p->plan->kernels[i].waits;
+    return any && atoi(qgc_program_arch(p) + strlen("sm_")) >= 90;
+}
+
 /* Blocks along each axis; false if there is nothing to do. */
 static bool grid_of(const qgc_plan_launch *l, const qgc_sizes *sizes, unsigned grid[3]) {
     for (int i = 0; i < 3; i++) {
@@ -103,15 +112,17 @@ static bool grid_of(const qgc_plan_launch *l, const qgc_sizes *sizes, unsigned g
 }
 
 static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
-                                const qgc_sizes *sizes, qgc_diag *d) {
+                                const qgc_sizes *sizes, bool overlap, qgc_diag *d) {
     union {
         qgc_address address;
         int32_t i32;
     } values[QGC_MAX_ARGS];
     void *args[QGC_MAX_ARGS];
     const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
-    qgc_launch launch = {
-        .threads = (unsigned)k->threads, .shared_bytes = (unsigned)k->shared_bytes, .args = args};
+    qgc_launch launch = {.threads = (unsigned)k->threads,
+                         .shared_bytes = (unsigned)k->shared_bytes,
+                         .early = overlap && k->waits,
+                         .args = args};
     if (!grid_of(l, sizes, launch.grid))
         return QGC_OK;
     if (l->on_all) {
@@ -146,14 +157,14 @@ static qgc_status launch_gemm(qgc_program *p, const qgc_plan_launch *l, const qg
 }
 
 static qgc_status launch(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
-                         const qgc_sizes *sizes, qgc_diag *d) {
+                         const qgc_sizes *sizes, bool overlap, qgc_diag *d) {
     if (l->kind == QGC_LAUNCH_GEMM)
         return launch_gemm(p, l, addresses, sizes, d);
-    return launch_kernel(p, l, addresses, sizes, d);
+    return launch_kernel(p, l, addresses, sizes, overlap, d);
 }
 
 qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
-                              const qgc_sizes *sizes, qgc_diag *d) {
+                              const qgc_sizes *sizes, bool overlap, qgc_diag *d) {
     const qgc_phase *ph = &p->plan->phases[phase];
     qgc_frame frame = {d->top, "launching", NULL, QGC_NO_LOC};
     d->top = &frame;
@@ -161,7 +172,7 @@ qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_ad
     for (size_t i = 0; i < ph->n_launches && s == QGC_OK; i++) {
         const qgc_plan_launch *l = &ph->launches[i];
         frame.name = l->node;
-        s = launch(p, l, addresses, sizes, d);
+        s = launch(p, l, addresses, sizes, overlap, d);
         if (s != QGC_OK && l->where)
             qgc_note(d, QGC_NO_LOC, "\"%s\" stands at %s", l->node, l->where);
     }

@@ -36,9 +36,12 @@ const char *qgc_program_arch(const qgc_program *p); /* of the images in use */
  * ("12 tensors f32 rounded to bf16: compile with --weights to keep them"), tied. */
 size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
 
-/* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. */
+/* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. With `overlap` kernels that
+ * wait for their predecessors themselves are started early; qgc_program_overlaps says whether there are any in the
+ * images that run. */
 QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
-                                           const qgc_sizes *sizes, qgc_diag *d);
+                                           const qgc_sizes *sizes, bool overlap, qgc_diag *d);
+bool qgc_program_overlaps(const qgc_program *p);
 
 /* The addresses of the weights; the rest are 0 and a session's to fill. */
 const qgc_address *qgc_program_addresses(const qgc_program *p);

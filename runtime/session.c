@@ -39,6 +39,25 @@ struct qgc_session {
 
 enum { ALIGN = 256, MAX_CTX = 1 << 24 };
 
+static const char *const mode_names[QGC_N_MODES] = {[QGC_MODE_STREAM] = "stream",
+                                                    [QGC_MODE_GRAPH] = "graph",
+                                                    [QGC_MODE_PDL] = "pdl",
+                                                    [QGC_MODE_PERSISTENT] = "persistent"};
+
+const char *qgc_mode_name(qgc_mode mode) {
+    return mode_names[mode];
+}
+
+qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
+    for (int i = 0; i < QGC_N_MODES; i++)
+        if (strcmp(name, mode_names[i]) == 0) {
+            *mode = (qgc_mode)i;
+            return QGC_OK;
+        }
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                    "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
+}
+
 static qgc_status check_range(const char *name, float value, bool ok, const char *range, qgc_diag *d) {
     if (ok && isfinite(value))
         return QGC_OK;
@@ -129,12 +148,21 @@ static const char *not_persistent(const qgc_session *s) {
     return NULL;
 }
 
+static const char *not_overlapping(const qgc_session *s) {
+    if (qgc_program_overlaps(s->program))
+        return NULL;
+    return qgc_arena_printf(s->arena, "image %s has no programmatic dependent launch, which sm_90 has",
+                            qgc_program_arch(s->program));
+}
+
 static qgc_status check_mode(const qgc_session *s, qgc_diag *d) {
-    const char *why = s->options.mode == QGC_MODE_PERSISTENT ? not_persistent(s) : NULL;
+    const char *why = s->options.mode == QGC_MODE_PERSISTENT ? not_persistent(s)
+                      : s->options.mode == QGC_MODE_PDL      ? not_overlapping(s)
+                                                             : NULL;
     if (!why)
         return QGC_OK;
-    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in persistent mode: %s",
-                                 s->plan->name, why);
+    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in %s mode: %s",
+                                 s->plan->name, qgc_mode_name(s->options.mode), why);
     qgc_hint(d, "Use --mode graph.");
     return status;
 }
@@ -200,7 +228,9 @@ static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
 
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
     const qgc_sizes sizes = sizes_of(s, tokens);
-    return qgc_program_launch(s->program, phase, s->addresses, &sizes, d);
+    const bool overlap = (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
+                         (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program));
+    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlap, d);
 }
 
 static qgc_phase_kind decode_phase(const qgc_session *s) {

@@ -10,8 +10,14 @@ typedef struct qgc_session qgc_session;
 typedef enum {
     QGC_MODE_STREAM,     /* every kernel launched by itself */
     QGC_MODE_GRAPH,      /* the decode step captured once and replayed */
+    QGC_MODE_PDL,        /* as graph, each kernel started while the one before it still runs */
     QGC_MODE_PERSISTENT, /* most of the step in one kernel, captured and replayed too */
+    QGC_N_MODES
 } qgc_mode;
+
+/* "graph"; and the mode of a name, with an error that lists them. */
+const char *qgc_mode_name(qgc_mode mode);
+QGC_MUST_USE qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d);
 
 typedef enum {
     QGC_PREFILL_CHUNKS, /* matrices by cuBLAS, `chunk` tokens at a time */

@@ -21,7 +21,7 @@ static void on_interrupt(int signal_number) {
 
 typedef struct {
     cli_runner_options runner;
-    const char *prompt, *prompt_file, *system;
+    const char *prompt, *prompt_file, *system, *mode;
     int64_t n, seed, top_k;
     double temperature, top_p, min_p, repeat_penalty;
     bool chat, specials, ignore_eos, verbose_prompt, json;
@@ -226,11 +226,8 @@ static qgc_status find_artifact(cli_context *c, const char **path) {
 }
 
 static qgc_status check(run_options *o, qgc_diag *d) {
-    const char *const modes[] = {"graph", "stream", "persistent"}, *const prefills[] = {"chunks", "steps"};
-    if (strcmp(o->runner.mode, modes[0]) != 0 && strcmp(o->runner.mode, modes[1]) != 0 &&
-        strcmp(o->runner.mode, modes[2]) != 0)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "unknown mode \"%s\", expected graph, stream or persistent", o->runner.mode);
+    const char *const prefills[] = {"chunks", "steps"};
+    QGC_TRY(qgc_mode_named(o->mode, &o->runner.mode, d));
     if (strcmp(o->runner.prefill, prefills[0]) != 0 && strcmp(o->runner.prefill, prefills[1]) != 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
                         o->runner.prefill);
@@ -277,7 +274,8 @@ static qgc_status run_all(cli_context *c, run_options *o) {
 }
 
 qgc_status cmd_run(cli_context *c, int argc, char **argv) {
-    run_options o = {.runner = {.device = "auto", .mode = "graph", .prefill = "chunks"},
+    run_options o = {.runner = {.device = "auto", .prefill = "chunks"},
+                     .mode = "graph",
                      .n = 256,
                      .seed = -1,
                      .top_p = 1,
@@ -303,7 +301,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
          1e-3, 1e3},
         {"seed", 0, OPTION_INT, &o.seed, "N", "of the random choice; -1: a new one each time", -1, 9e18},
         {"device", 0, OPTION_TEXT, &o.runner.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
-        {"mode", 0, OPTION_TEXT, &o.runner.mode, "graph|stream|persistent",
+        {"mode", 0, OPTION_TEXT, &o.mode, "graph|stream|pdl|persistent",
          "replay a CUDA graph, or launch kernel by kernel", 0, 0},
         {"prefill", 0, OPTION_TEXT, &o.runner.prefill, "chunks|steps",
          "prompt by matrix products, or by decode steps", 0, 0},

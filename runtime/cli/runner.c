@@ -86,9 +86,7 @@ static qgc_status open_on_gpu(cli_runner *r, cli_context *c, const cli_runner_op
     r->vocab = plan->vocab;
     qgc_session_options session = {
         .ctx = r->ctx,
-        .mode = strcmp(o->mode, "stream") == 0       ? QGC_MODE_STREAM
-                : strcmp(o->mode, "persistent") == 0 ? QGC_MODE_PERSISTENT
-                                                     : QGC_MODE_GRAPH,
+        .mode = o->mode,
         .prefill = strcmp(o->prefill, "steps") == 0 ? QGC_PREFILL_STEPS : QGC_PREFILL_CHUNKS,
         .sampling = o->sampling,
     };

@@ -4,17 +4,18 @@
 #include "graph/sampling.h"
 #include "models/weights.h"
 #include "runtime/cli/pipeline.h"
+#include "runtime/session.h"
 
 /* A model that is ready to make text: on a GPU by a session, or on the CPU by the evaluator. Commands do not
  * ask which. */
 typedef struct cli_runner cli_runner;
 
 typedef struct {
-    const char *path;         /* an artifact, or a graph, which is then compiled in memory */
-    const char *weights;      /* file or folder */
-    const char *device;       /* "auto", "gpu", "gpu:1", "cpu" */
-    const char *arch;         /* run this image of the artifact and no other, or NULL */
-    const char *mode;         /* "graph" or "stream" */
+    const char *path;    /* an artifact, or a graph, which is then compiled in memory */
+    const char *weights; /* file or folder */
+    const char *device;  /* "auto", "gpu", "gpu:1", "cpu" */
+    const char *arch;    /* run this image of the artifact and no other, or NULL */
+    qgc_mode mode;
     const char *prefill;      /* "chunks" or "steps" */
     const char *cache_folder; /* of compiled kernels, where a graph is compiled */
     cli_pipeline pipeline;    /* where a graph is compiled */

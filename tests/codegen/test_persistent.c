@@ -5,7 +5,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
 
-/* Which graphs the persistent step takes. Its kernel is tested on a GPU: tests/gpu/test_persistent.c. */
+/* Which graphs the persistent step takes. Its kernel is tested on a GPU: tests/gpu/test_modes.c. */
 
 typedef struct {
     qgc_arena *arena;

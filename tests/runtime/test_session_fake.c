@@ -839,6 +839,42 @@ static void refuses_a_context_that_the_model_cannot_have(void **state) {
     assert_non_null(strstr(refused(f), "can have at most 16777216"));
 }
 
+static void refuses_modes_that_the_plan_cannot_run_in(void **state) {
+    fixture *f = *state;
+    f->options.mode = QGC_MODE_PERSISTENT;
+    f->plan->not_persistent = "there is no embedding";
+    assert_string_equal(refused(f),
+                        "qgc: error: \"toy\" cannot run in persistent mode: there is no embedding\n"
+                        "  hint: Use --mode graph.\n"
+                        "  while: starting a session\n");
+    f->options.mode = QGC_MODE_PDL; /* none of the toy's kernels waits */
+    assert_non_null(strstr(refused(f), "cannot run in pdl mode: image sm_"));
+    qgc_mode mode;
+    qgc_diag d = qgc_diag_new(f->arena);
+    for (int i = 0; i < QGC_N_MODES; i++) {
+        assert_int_equal(qgc_mode_named(qgc_mode_name((qgc_mode)i), &mode, &d), QGC_OK);
+        assert_int_equal(mode, i);
+    }
+    assert_int_equal(qgc_mode_named("fast", &mode, &d), QGC_ERR_USAGE);
+}
+
+static void steps_in_a_queue_choose_as_steps_one_by_one(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    int32_t text[] = {1, 2, 3}, next, one[8], many[8];
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    for (int i = 0; i < 8; i++)
+        MUST(f, qgc_session_step(s, &one[i], &f->diag));
+    MUST(f, qgc_session_reset(s, &f->diag));
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    MUST(f, qgc_session_steps(s, 5, many, &f->diag));
+    MUST(f, qgc_session_steps(s, 3, many + 5, &f->diag));
+    assert_memory_equal(one, many, sizeof one);
+    assert_int_equal(qgc_session_position(s), 11);
+    assert_int_not_equal(qgc_session_steps(s, qgc_session_most_steps(s) + 1, many, &f->diag), QGC_OK);
+    qgc_session_drop(s);
+}
+
 static void refuses_chunks_where_cublas_is_missing(void **state) {
     fixture *f = *state;
     f->dev->no_cublas = true;
@@ -929,6 +965,8 @@ int main(void) {
         TEST(refuses_what_has_no_room_and_stays_as_it_was),
         TEST(refuses_tokens_outside_the_vocabulary),
         TEST(refuses_a_context_that_the_model_cannot_have),
+        TEST(refuses_modes_that_the_plan_cannot_run_in),
+        TEST(steps_in_a_queue_choose_as_steps_one_by_one),
         TEST(refuses_chunks_where_cublas_is_missing),
         TEST(a_session_without_memory_gives_everything_back),
         TEST(a_launch_that_fails_names_its_node_and_ends_the_capture),

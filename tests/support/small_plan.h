@@ -79,7 +79,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
         p->io[i] = SMALL_IO + i;
 
     SMALL_TABLE_OF(a, p->kernels, p->n_kernels,
-                   {{"fill.cu", "fill", "", 64, 0}, {"embed.cu", "embed", "-DD=4", 128, 1024}});
+                   {{"fill.cu", "fill", "", 64, 0, false}, {"embed.cu", "embed", "-DD=4", 128, 1024, true}});
     SMALL_TABLE_OF(
         a, p->images, p->n_images,
         {{0, 0, "first image", 11}, {1, 0, "second", 6}, {0, 1, "third", 5}, {1, 1, "fourth image", 12}});

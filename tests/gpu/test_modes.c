@@ -1,4 +1,4 @@
-/* The persistent step against the decode step node by node: the same tokens and nearly the same logits. */
+/* The ways to run a decode step against each other: the same tokens, and nearly or exactly the same logits. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +132,36 @@ static void qwen_agrees_with_graph_mode(void **state) {
     modes_agree("models/qwen2.5-0.5b", 1000, 20, 1e-3);
 }
 
+/* Started early or not, the kernels are the same. */
+static void pdl_is_graph_mode_bit_for_bit(void **state) {
+    (void)state;
+    fixture f;
+    open_model(&f, "models/qwen2.5-0.5b");
+    qgc_session *graph = session(&f, QGC_MODE_GRAPH, 700, 0), *pdl = session(&f, QGC_MODE_PDL, 700, 0);
+    size_t bytes = (size_t)f.plan->vocab * sizeof(float);
+    float *want = qgc_arena_alloc(f.arena, bytes), *got = qgc_arena_alloc(f.arena, bytes);
+    int32_t tokens[400], a[256], b[256];
+    for (int i = 0; i < 400; i++)
+        tokens[i] = (i * 7919 + 13) % 1000;
+    must(&f, qgc_session_feed(graph, tokens, 400, a, &f.diag));
+    must(&f, qgc_session_feed(pdl, tokens, 400, b, &f.diag));
+    assert_int_equal(a[0], b[0]);
+    for (int round = 0; round < 2; round++) { /* one by one, and queued */
+        if (round)
+            must(&f, qgc_session_steps(graph, 128, a, &f.diag));
+        for (int i = 0; !round && i < 128; i++)
+            must(&f, qgc_session_step(graph, &a[i], &f.diag));
+        must(&f, qgc_session_steps(pdl, 128, b, &f.diag));
+        assert_memory_equal(a, b, 128 * sizeof *a);
+        must(&f, qgc_session_logits(graph, want, &f.diag));
+        must(&f, qgc_session_logits(pdl, got, &f.diag));
+        assert_memory_equal(want, got, bytes);
+    }
+    qgc_session_drop(graph);
+    qgc_session_drop(pdl);
+    close_model(&f);
+}
+
 static void ten_runs_are_the_same_bits(void **state) {
     (void)state;
     fixture f;
@@ -174,8 +204,11 @@ int main(void) {
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_models_agree_with_graph_mode),   cmocka_unit_test(ten_runs_are_the_same_bits),
-        cmocka_unit_test(a_model_that_does_not_fit_is_refused), cmocka_unit_test(qwen_agrees_with_graph_mode),
+        cmocka_unit_test(small_models_agree_with_graph_mode),
+        cmocka_unit_test(pdl_is_graph_mode_bit_for_bit),
+        cmocka_unit_test(ten_runs_are_the_same_bits),
+        cmocka_unit_test(a_model_that_does_not_fit_is_refused),
+        cmocka_unit_test(qwen_agrees_with_graph_mode),
         cmocka_unit_test(long_contexts_agree_with_graph_mode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
