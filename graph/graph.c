@@ -185,7 +185,7 @@ static bool sort_nodes(gathering *c, qgc_node *first, const qgc_node *last, cons
             continue;
         }
         if (n->group < 0 || n->group != n->prev->group)
-            run = needs_of_group(n) & (1u << MEMBERS | 1u << BEHIND) ? BEHIND : AHEAD;
+            run = (needs_of_group(n) & (1u << MEMBERS | 1u << BEHIND)) != 0 ? BEHIND : AHEAD;
         put_in_run(c, n, run);
     }
     return true;
