@@ -46,6 +46,7 @@ static qgc_status build(qgc_loader *ld) {
     QGC_TRY(qgc_load_outputs(ld));
     QGC_TRY(check_used(ld));
     QGC_TRY(qgc_infer(ld->g, ld->d));
+    QGC_TRY(qgc_load_groups(ld));
     return qgc_verify(ld->g, ld->d);
 }
 

@@ -74,20 +74,21 @@ qgc_status qgc_load_declare(qgc_loader *ld, const char *name, qgc_value_kind kin
     return QGC_OK;
 }
 
-static qgc_status not_a_reference(qgc_loader *ld, const qgc_yaml *node) {
-    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "\"%s\" is not the name of a value", node->text);
-    qgc_hint(ld->d, "A value is written \"x\", \"x[3]\" or \"x[l=3]\".");
+/* `what` is "value" or "group". */
+static qgc_status not_a_reference(qgc_loader *ld, const qgc_yaml *node, const char *what) {
+    qgc_status s =
+        qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "\"%s\" is not the name of a %s", node->text, what);
+    qgc_hint(ld->d, "A %s is written \"x\", \"x[3]\" or \"x[l=3]\".", what);
     return s;
 }
 
-static qgc_status parse_reference(qgc_loader *ld, const qgc_yaml *node, reference *out) {
-    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "input"));
+static qgc_status parse_reference(qgc_loader *ld, const qgc_yaml *node, const char *what, reference *out) {
     const char *text = node->text, *open = strchr(text, '[');
     *out = (reference){.name = text, .turn = -1};
     if (text[strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")] && !open)
-        return not_a_reference(ld, node);
+        return not_a_reference(ld, node, what);
     if (strlen(text) > 63 + (open ? strlen(open) : 0))
-        return not_a_reference(ld, node);
+        return not_a_reference(ld, node, what);
     if (!open)
         return QGC_OK;
     out->name = qgc_arena_strndup(ld->arena, text, (size_t)(open - text));
@@ -99,7 +100,7 @@ static qgc_status parse_reference(qgc_loader *ld, const qgc_yaml *node, referenc
     char *end;
     out->turn = strtol(number, &end, 10);
     if (!isdigit((unsigned char)*number) || strcmp(end, "]") != 0 || end - number > 6)
-        return not_a_reference(ld, node);
+        return not_a_reference(ld, node, what);
     return QGC_OK;
 }
 
@@ -211,7 +212,8 @@ static qgc_status resolve_bare(qgc_loader *ld, const qgc_yaml *node, qgc_symbol 
 
 qgc_status qgc_load_resolve(qgc_loader *ld, const qgc_yaml *node, qgc_place where, qgc_value **out) {
     reference ref;
-    QGC_TRY(parse_reference(ld, node, &ref));
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "input"));
+    QGC_TRY(parse_reference(ld, node, "value", &ref));
     qgc_symbol *symbol = qgc_map_get(&ld->symbols, ref.name);
     if (!symbol)
         return unknown(ld, node, ref.name);
@@ -219,4 +221,35 @@ qgc_status qgc_load_resolve(qgc_loader *ld, const qgc_yaml *node, qgc_place wher
     if (ref.turn >= 0)
         return resolve_turn(ld, node, &ref, symbol, out);
     return resolve_bare(ld, node, symbol, where, out);
+}
+
+/* The turn of "qkv[3]", "qkv[l=3]". */
+static qgc_status turn_of_group(qgc_loader *ld, const qgc_yaml *node, const reference *ref, qgc_place *out) {
+    const qgc_graph *g = ld->g;
+    out->repeat = ref->index ? qgc_load_find_repeat(g, ref->index) : 0;
+    out->layer = (int)ref->turn;
+    if (out->repeat < 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "no repeat has the index \"%s\"", ref->index);
+    if (!ref->index && g->n_repeats > 1) {
+        qgc_status s =
+            qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "group \"%s\" may be of several repeats", node->text);
+        qgc_hint(ld->d, "Name the index too: \"%s[%s=%ld]\".", ref->name, g->repeats[0].index, ref->turn);
+        return s;
+    }
+    if (g->n_repeats == 0 || ref->turn >= g->repeats[out->repeat].count)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "group \"%s\" has no turn %ld here", ref->name,
+                        ref->turn);
+    return QGC_OK;
+}
+
+qgc_status qgc_load_group(qgc_loader *ld, const qgc_yaml *node, qgc_place where, int *group) {
+    reference ref;
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "fuse"));
+    QGC_TRY(parse_reference(ld, node, "group", &ref));
+    const qgc_yaml name = {.kind = QGC_YAML_SCALAR, .at = node->at, .text = ref.name};
+    QGC_TRY(qgc_load_check_name(ld, &name, "group"));
+    if (ref.turn >= 0)
+        QGC_TRY(turn_of_group(ld, node, &ref, &where));
+    *group = qgc_graph_group(ld->g, ref.name, where.repeat, where.layer, node->at);
+    return QGC_OK;
 }

@@ -14,6 +14,7 @@ typedef struct {
     const qgc_yaml *out[QGC_MAX_OUTPUTS];
     int n_in, n_out;
     qgc_attr attr[QGC_MAX_ATTRS];
+    const qgc_yaml *fuse; /* NULL: in no group */
 } op_text;
 
 /* A repeat as written. */
@@ -60,10 +61,11 @@ static qgc_status read_choice(qgc_loader *ld, const qgc_yaml *node, const qgc_at
 static qgc_status read_attrs(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
     const qgc_op_info *info = &qgc_ops[o->op];
     const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", info->name);
-    const char *keys[3 + QGC_MAX_ATTRS] = {"op", "in", "out"};
+    const char *keys[4 + QGC_MAX_ATTRS] = {"op", "in", "out"};
     size_t n_keys = 3;
     for (const qgc_attr_spec *spec = info->attrs; spec->name; spec++)
         keys[n_keys++] = spec->name;
+    keys[n_keys++] = "fuse";
     QGC_TRY(qgc_load_check_keys(ld, map, what, keys, n_keys));
     for (int i = 0; info->attrs[i].name; i++) {
         const qgc_attr_spec *spec = &info->attrs[i];
@@ -136,6 +138,7 @@ static qgc_status read_op(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
     QGC_TRY(qgc_load_required(ld, map, what, "in", &in));
     QGC_TRY(qgc_load_required(ld, map, what, "out", &out));
     QGC_TRY(read_inputs(ld, in, o));
+    o->fuse = qgc_yaml_get(map, "fuse");
     return read_outputs(ld, out, o);
 }
 
@@ -331,6 +334,8 @@ static qgc_status make_node(qgc_loader *ld, const op_text *o, qgc_place where, c
     n->repeat = where.repeat;
     n->layer = where.layer;
     memcpy(n->attr, o->attr, sizeof n->attr);
+    if (o->fuse)
+        QGC_TRY(qgc_load_group(ld, o->fuse, where, &n->group));
     for (int i = 0; i < o->n_in; i++) {
         QGC_TRY(qgc_load_resolve(ld, o->in[i], where, &n->in[i]));
         QGC_TRY(check_state(ld, o, i, n->in[i]));

@@ -11,7 +11,8 @@
  *   load_files.c   files that extend one another -> one document
  *   load_decls.c   its params, weights, state and inputs
  *   load_names.c   names of values, and what they stand for at some point of the graph
- *   load_nodes.c   its graph and outputs */
+ *   load_nodes.c   its graph and outputs
+ *   load_groups.c  groups of its nodes */
 
 /* A name of the file and what it stands for. Names made in a repeat have one value for each turn, found
  * under name, repeat and layer in qgc_loader.turns. */
@@ -85,10 +86,16 @@ bool qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, 
 /* The repeat of that index name, or -1. */
 int qgc_load_find_repeat(const qgc_graph *g, const char *index);
 
+/* load_names.c too: the group that a `fuse` key means at some place, made if it is new. */
+QGC_MUST_USE qgc_status qgc_load_group(qgc_loader *ld, const qgc_yaml *node, qgc_place where, int *group);
+
 /* load_nodes.c: finds the repeats and the makers of all names; makes the nodes; lists the outputs. */
 QGC_MUST_USE qgc_status qgc_load_scan(qgc_loader *ld);
 QGC_MUST_USE qgc_status qgc_load_nodes(qgc_loader *ld);
 QGC_MUST_USE qgc_status qgc_load_outputs(qgc_loader *ld);
+
+/* load_groups.c: checks, once shapes are known, that a kernel can compute each group, and moves its nodes together. */
+QGC_MUST_USE qgc_status qgc_load_groups(qgc_loader *ld);
 
 /* Adds the hint `Did you mean "near"?` to the error just recorded, if some word is near. */
 void qgc_load_hint_nearest(qgc_diag *d, const char *word, const char *const *words, size_t n);

@@ -204,7 +204,13 @@ static void print_node(printer *p, const print_run *run, int k) {
     qgc_str_printf(p->out, ", out: %s", n->n_out > 1 ? "[" : "");
     for (int i = 0; i < n->n_out; i++)
         qgc_str_printf(p->out, "%s%s", i ? ", " : "", qgc_print_name(p, n->out[i]));
-    qgc_str_add(p->out, n->n_out > 1 ? "]}\n" : "}\n");
+    qgc_str_add(p->out, n->n_out > 1 ? "]" : "");
+    const char *fuse = qgc_print_fuse(p, n);
+    if (fuse) {
+        qgc_str_add(p->out, ", fuse: ");
+        add_text(p->out, fuse);
+    }
+    qgc_str_add(p->out, "}\n");
 }
 
 /* What the name of an output of the body means in the first turn, before the body makes it; NULL if it is
@@ -304,6 +310,7 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
                  .made = qgc_map_new(scratch)};
     qgc_print_stretches(&p);
     qgc_print_classes(&p);
+    qgc_print_groups(&p);
     qgc_print_runs(&p);
     find_printed(&p);
     count_turns(&p);

@@ -11,7 +11,7 @@ static const char *turn_key(printer *p, const char *name, int repeat, int layer)
 }
 
 /* Letters, digits and _; no digit first; none of the symbols of shapes. */
-static const char *legal(qgc_arena *a, const char *name) {
+const char *qgc_print_legal(qgc_arena *a, const char *name) {
     bool add = !name[0] || isdigit((unsigned char)name[0]) || strcmp(name, "T") == 0 ||
                strcmp(name, "R") == 0 || strcmp(name, "ctx") == 0;
     char *text = qgc_arena_printf(a, "%s%.*s", add ? "_" : "", MAX_NAME, name);
@@ -32,7 +32,8 @@ static int class_named(printer *p, qgc_map *index, const qgc_value *v) {
             *found = p->n_classes;
             qgc_map_put(index, key, found);
             p->classes = qgc_arena_grow(p->scratch, p->classes, (size_t)p->n_classes, sizeof *p->classes);
-            p->classes[p->n_classes++] = (print_class){.base = legal(p->scratch, v->name), .repeat = repeat};
+            p->classes[p->n_classes++] =
+                (print_class){.base = qgc_print_legal(p->scratch, v->name), .repeat = repeat};
         }
         const char *turn = qgc_arena_printf(p->scratch, "%s/%d/%d/%d", v->name, repeat, copy, v->layer);
         if (qgc_map_put(index, turn, found))
@@ -71,11 +72,11 @@ static void name_declarations(printer *p) {
     p->weight_names = qgc_arena_array(p->scratch, g->n_weights, sizeof *p->weight_names);
     for (size_t i = 0; i < g->n_weights; i++)
         if (p->weight_printed[i])
-            p->weight_names[i] = take(p, legal(p->scratch, g->weights[i].name));
+            p->weight_names[i] = take(p, qgc_print_legal(p->scratch, g->weights[i].name));
     p->state_names = qgc_arena_array(p->scratch, g->n_states, sizeof *p->state_names);
     for (size_t i = 0; i < g->n_states; i++)
         if (p->state_printed[i])
-            p->state_names[i] = take(p, legal(p->scratch, g->states[i].name));
+            p->state_names[i] = take(p, qgc_print_legal(p->scratch, g->states[i].name));
 }
 
 static void name_single(printer *p, const qgc_value *v, qgc_map *singles) {

@@ -9,6 +9,7 @@
  *
  *   print_roll.c    nodes -> stretches of one layer -> runs of equal stretches
  *   print_names.c   names that the loader will understand
+ *   print_fuse.c    names of groups, likewise
  *   print.c         the text
  *
  * A stretch is a part of the list whose nodes stand in one turn of one repeat (or in none). A run is one
@@ -53,6 +54,12 @@ typedef struct {
     int repeat;       /* -1: a single value */
 } print_class;
 
+/* A group as the file calls it: the name, and the turn of a repeat that it is of. */
+typedef struct {
+    const char *name; /* NULL: it has no nodes */
+    int repeat, layer;
+} print_fused;
+
 typedef struct {
     const qgc_graph *g;
     qgc_arena *scratch;
@@ -72,6 +79,8 @@ typedef struct {
     bool *used;    /* by value id: read by a node */
     bool *weight_printed, *state_printed;
 
+    print_fused *fused; /* by group */
+
     const char **weight_names, **state_names;
     qgc_map taken; /* names of inputs, weights, states, and single results */
     qgc_map now; /* name to const qgc_value **: what it means outside of repeats, at this point of the text */
@@ -89,10 +98,17 @@ void qgc_print_classes(printer *p);
 void qgc_print_names(printer *p);
 const char *qgc_print_name(const printer *p, const qgc_value *v);
 const char *qgc_print_reference(printer *p, const qgc_value *v, const print_run *run);
+/* As much of a name as the loader takes, made legal. */
+const char *qgc_print_legal(qgc_arena *a, const char *name);
 /* Tells the names that the text has made this value of a repeat. */
 void qgc_print_made(printer *p, const qgc_value *v);
 /* What a name means outside of repeats, at this point of the text; NULL if nothing. */
 const qgc_value *qgc_print_now(const printer *p, const char *name);
 void qgc_print_set_now(printer *p, const char *name, const qgc_value *v);
+
+/* print_fuse.c: names of groups; what the `fuse` key of a node says, NULL for one in no group. Groups have to be named
+ * before runs are made. */
+void qgc_print_groups(printer *p);
+const char *qgc_print_fuse(const printer *p, const qgc_node *n);
 
 #endif

@@ -55,9 +55,14 @@ static bool same_number(double a, double b) {
     return a_bits == b_bits;
 }
 
-/* Op, attributes, arity and names of results; inputs are another matter. */
+static bool same_group(const printer *p, const qgc_node *a, const qgc_node *b) {
+    const char *of_a = qgc_print_fuse(p, a), *of_b = qgc_print_fuse(p, b);
+    return of_a && of_b ? strcmp(of_a, of_b) == 0 : of_a == of_b;
+}
+
+/* Op, attributes, arity, names of results and of groups; inputs are another matter. */
 static bool same_op(const printer *p, const qgc_node *a, const qgc_node *b) {
-    if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out)
+    if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out || !same_group(p, a, b))
         return false;
     for (int i = 0; i < a->n_out; i++)
         if (p->class_of[a->out[i]->id] != p->class_of[b->out[i]->id])

@@ -1,10 +1,7 @@
 #include <string.h>
 
-#include "graph/load.h"
-#include "graph/print.h"
-#include "tests/support/cmocka.h"
-#include "tests/support/printed.h"
 #include "tests/support/random.h"
+#include "tests/support/same_graph.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -16,68 +13,12 @@ static int teardown(void **state) {
     return 0;
 }
 
-static qgc_graph *load_text(qgc_arena *a, const char *text) {
-    qgc_diag d = qgc_diag_new(a);
-    qgc_graph *g;
-    if (qgc_graph_load_text(&g, "text", text, strlen(text), a, &d) != QGC_OK)
-        fail_msg("%s\nin:\n%s", qgc_test_printed(a, &d), text);
-    return g;
-}
-
 static qgc_graph *load_file(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
     qgc_graph *g;
     if (qgc_graph_load(&g, path, a, &d) != QGC_OK)
         fail_msg("%s", qgc_test_printed(a, &d));
     return g;
-}
-
-static const char *print(qgc_arena *a, const qgc_graph *g) {
-    qgc_str text = qgc_str_new(a);
-    qgc_graph_print_yaml(g, &text);
-    return text.text;
-}
-
-/* Pairs of values found so far: other[a->id] is the one of the second graph. */
-static void check_same_value(const qgc_value **other, const qgc_value *a, const qgc_value *b) {
-    if (!other[a->id]) {
-        assert_int_equal(a->kind, b->kind);
-        assert_int_equal(a->layer, b->layer);
-        assert_int_equal(a->dtype, b->dtype);
-        assert_true(qgc_shape_equal(&a->shape, &b->shape));
-        other[a->id] = b;
-    }
-    assert_ptr_equal(other[a->id], b);
-}
-
-static void check_isomorphic(qgc_arena *arena, const qgc_graph *a, const qgc_graph *b) {
-    const qgc_value **other = qgc_arena_array(arena, a->n_values, sizeof(qgc_value *));
-    assert_int_equal(a->n_nodes, b->n_nodes);
-    const qgc_node *n = a->first, *m = b->first;
-    for (; n && m; n = n->next, m = m->next) {
-        assert_int_equal(n->op, m->op);
-        assert_int_equal(n->layer, m->layer);
-        assert_int_equal(n->repeat < 0, m->repeat < 0);
-        assert_memory_equal(n->attr, m->attr, sizeof n->attr);
-        assert_int_equal(n->n_in, m->n_in);
-        assert_int_equal(n->n_out, m->n_out);
-        for (int i = 0; i < n->n_in; i++)
-            check_same_value(other, n->in[i], m->in[i]);
-        for (int i = 0; i < n->n_out; i++)
-            check_same_value(other, n->out[i], m->out[i]);
-    }
-    assert_int_equal(a->n_outputs, b->n_outputs);
-    for (size_t i = 0; i < a->n_outputs; i++)
-        check_same_value(other, a->outputs[i], b->outputs[i]);
-}
-
-/* Prints, reads, compares, prints again; gives the text. */
-static const char *round_trip(qgc_arena *a, const qgc_graph *g) {
-    const char *text = print(a, g);
-    const qgc_graph *again = load_text(a, text);
-    check_isomorphic(a, g, again);
-    assert_string_equal(print(a, again), text);
-    return text;
 }
 
 /* The part of a printed graph between `graph:` and `outputs:`. */
@@ -126,7 +67,7 @@ static qgc_node *node_of(qgc_graph *g, qgc_op op, int layer) {
 }
 
 static void splits_a_repeat_where_a_layer_differs(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     node_of(g, QGC_OP_RMS_NORM, 2)->attr[0].number = 1e-6;
     assert_string_equal(nodes_of(*state, round_trip(*state, g)),
                         "  - {op: embedding, in: [tokens, embed], out: x}\n"
@@ -145,7 +86,7 @@ static void splits_a_repeat_where_a_layer_differs(void **state) {
 }
 
 static void names_turns_of_other_layers(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     qgc_node *norm = node_of(g, QGC_OP_RMS_NORM, 4), *add = node_of(g, QGC_OP_ADD, 5);
     norm->in[1] = node_of(g, QGC_OP_RMS_NORM, 1)->in[1];
     add->in[1] = node_of(g, QGC_OP_SILU, 3)->out[0];
@@ -156,16 +97,16 @@ static void names_turns_of_other_layers(void **state) {
 
 static void reads_turns_by_name_outside_of_repeats(void **state) {
     qgc_graph *g =
-        load_text(*state, SMALL BODY "  - {op: add, in: [x, \"s[2]\"], out: y}\n"
-                                     "  - {op: rms_norm, in: [y, \"norm[5]\"], eps: 1e-6, out: z}\n"
-                                     "outputs: [z]\n");
+        load_graph_text(*state, SMALL BODY "  - {op: add, in: [x, \"s[2]\"], out: y}\n"
+                                           "  - {op: rms_norm, in: [y, \"norm[5]\"], eps: 1e-6, out: z}\n"
+                                           "outputs: [z]\n");
     const char *text = round_trip(*state, g);
     assert_non_null(strstr(text, "{op: add, in: [x, \"s[2]\"], out: y}"));
     assert_non_null(strstr(text, "{op: rms_norm, in: [y, \"norm[5]\"], eps: 1e-06, out: z}"));
 }
 
 static void renames_what_the_carried_name_would_hide(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [y]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [y]\n");
     g->last->in[0] = g->first->out[0]; /* the embedding, whose name the repeat took over */
     assert_string_equal(nodes_of(*state, round_trip(*state, g)),
                         "  - {op: embedding, in: [tokens, embed], out: x}\n"
@@ -178,11 +119,11 @@ static void renames_what_the_carried_name_would_hide(void **state) {
 
 static void keeps_a_carried_value_that_starts_under_another_name(void **state) {
     qgc_graph *g =
-        load_text(*state, SMALL "  - {op: silu, in: [x], out: start}\n"
-                                "  - repeat: {index: l, count: layers, carry: {y: start}}\n    body:\n"
-                                "      - {op: rms_norm, in: [y, norm], eps: 1, out: h}\n"
-                                "      - {op: add, in: [h, x], out: y}\n"
-                                "outputs: [y]\n");
+        load_graph_text(*state, SMALL "  - {op: silu, in: [x], out: start}\n"
+                                      "  - repeat: {index: l, count: layers, carry: {y: start}}\n    body:\n"
+                                      "      - {op: rms_norm, in: [y, norm], eps: 1, out: h}\n"
+                                      "      - {op: add, in: [h, x], out: y}\n"
+                                      "outputs: [y]\n");
     assert_int_equal(g->n_nodes, 2 + 12);
     const char *text = round_trip(*state, g);
     assert_non_null(strstr(text, "  - repeat: {index: l, count: 6, carry: {y: start}}\n"));
@@ -205,14 +146,14 @@ static void keeps_a_carried_value_that_starts_under_another_name(void **state) {
     "outputs: [end]\n"
 
 static void keeps_two_repeats_apart(void **state) {
-    qgc_graph *g = load_text(*state, TWO_REPEATS);
+    qgc_graph *g = load_graph_text(*state, TWO_REPEATS);
     const char *text = round_trip(*state, g);
     assert_non_null(strstr(text, "{op: add, in: [x, \"h[l=1]\"], out: y}"));
     assert_non_null(strstr(text, "{op: add, in: [z, \"x[2]\"], out: end}")); /* m has no turn 2 */
 }
 
 static void numbers_names_that_a_pass_made_twice(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     for (int layer = 0; layer < 6; layer++) {
         qgc_node *silu = node_of(g, QGC_OP_SILU, layer);
         silu->out[0]->name = "h"; /* as the norm before it */
@@ -228,7 +169,7 @@ static void numbers_names_that_a_pass_made_twice(void **state) {
 }
 
 static void makes_names_legal(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [x]\n");
     g->last->out[0]->name = "3 x.y";
     assert_non_null(strstr(round_trip(*state, g), "out: _3_x_y}"));
     g->last->out[0]->name = "ctx";
@@ -236,7 +177,7 @@ static void makes_names_legal(void **state) {
 }
 
 static void leaves_out_what_nothing_reads(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     for (int layer = 0; layer < 6; layer++) {
         qgc_node *norm = node_of(g, QGC_OP_RMS_NORM, layer);
         node_of(g, QGC_OP_SILU, layer)->in[0] = norm->in[0];
@@ -247,7 +188,7 @@ static void leaves_out_what_nothing_reads(void **state) {
 }
 
 static void keeps_a_count_that_the_repeats_do_not_tell(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     g->outputs[0] = node_of(g, QGC_OP_ADD, 3)->out[0]; /* so that the last two turns can go */
     for (int layer = 4; layer < 6; layer++) {
         qgc_graph_remove(g, node_of(g, QGC_OP_RMS_NORM, layer));
@@ -260,25 +201,25 @@ static void keeps_a_count_that_the_repeats_do_not_tell(void **state) {
 }
 
 static void writes_a_dtype_for_each_layer_where_they_differ(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     g->weights[1].values[2]->dtype = QGC_F16;
     assert_non_null(strstr(round_trip(*state, g), "dtype: [f32, f32, f16, f32, f32, f32]}"));
 }
 
 static void carries_several_values(void **state) {
-    qgc_graph *g =
-        load_text(*state, SMALL "  - repeat: {index: l, count: layers, carry: {x: x, y: x}}\n    body:\n"
-                                "      - {op: rms_norm, in: [x, norm], eps: 1, out: n}\n"
-                                "      - {op: add, in: [n, y], out: x}\n"
-                                "      - {op: silu, in: [n], out: y}\n"
-                                "  - {op: mul, in: [x, y], out: z}\n"
-                                "outputs: [z]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL
+                                   "  - repeat: {index: l, count: layers, carry: {x: x, y: x}}\n    body:\n"
+                                   "      - {op: rms_norm, in: [x, norm], eps: 1, out: n}\n"
+                                   "      - {op: add, in: [n, y], out: x}\n"
+                                   "      - {op: silu, in: [n], out: y}\n"
+                                   "  - {op: mul, in: [x, y], out: z}\n"
+                                   "outputs: [z]\n");
     assert_non_null(strstr(round_trip(*state, g), "count: 6, carry: {x: x, y: x}}\n"));
 }
 
 /* A turn that reads the old x behind its own x can't be said in a repeat: the turns are named. */
 static void unrolls_what_a_repeat_cannot_say(void **state) {
-    qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     for (int layer = 1; layer < 6; layer++) {
         qgc_node *add = node_of(g, QGC_OP_ADD, layer),
                  *late = qgc_graph_node(g, QGC_OP_ADD, add->next, add->at);
@@ -292,6 +233,66 @@ static void unrolls_what_a_repeat_cannot_say(void **state) {
     const char *text = round_trip(*state, g);
     assert_non_null(strstr(text, "  - repeat: {index: l, from: 3, count: 1, carry: x}\n"));
     assert_non_null(strstr(text, "      - {op: add, in: [x, \"x[2]\"], out: late}\n"));
+}
+
+/* Puts the nodes of a layer (-1: outside) that make these names into a group of the name given. */
+static void fuse(qgc_graph *g, const char *group, int layer, const char *const *names, int n) {
+    int index = qgc_graph_group(g, group, layer < 0 ? -1 : 0, layer, QGC_NO_LOC);
+    for (qgc_node *node = g->first; node; node = node->next)
+        for (int i = 0; i < n; i++)
+            if (node->layer == layer && strcmp(node->out[0]->name, names[i]) == 0)
+                node->group = index;
+}
+
+#define FUSE(g, group, layer, ...)                            \
+    fuse(g, group, layer, (const char *const[]){__VA_ARGS__}, \
+         sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *))
+
+static void rolls_up_groups_of_one_name(void **state) {
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
+    for (int layer = 0; layer < 6; layer++)
+        FUSE(g, layer == 4 ? "other" : "tail", layer, "s", "x");
+    assert_string_equal(nodes_of(*state, round_trip(*state, g)),
+                        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                        "  - repeat: {index: l, count: 4, carry: x}\n    body:\n"
+                        "      - {op: rms_norm, in: [x, norm], eps: 1e-05, out: h}\n"
+                        "      - {op: silu, in: [h], out: s, fuse: tail}\n"
+                        "      - {op: add, in: [x, s], out: x, fuse: tail}\n"
+                        "  - repeat: {index: l, from: 4, count: 1, carry: x}\n    body:\n"
+                        "      - {op: rms_norm, in: [x, norm], eps: 1e-05, out: h}\n"
+                        "      - {op: silu, in: [h], out: s, fuse: other}\n"
+                        "      - {op: add, in: [x, s], out: x, fuse: other}\n"
+                        "  - repeat: {index: l, from: 5, count: 1, carry: x}\n    body:\n"
+                        "      - {op: rms_norm, in: [x, norm], eps: 1e-05, out: h}\n"
+                        "      - {op: silu, in: [h], out: s, fuse: tail}\n"
+                        "      - {op: add, in: [x, s], out: x, fuse: tail}\n");
+}
+
+static void names_the_turn_of_a_group_in_several(void **state) {
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [y]\n");
+    FUSE(g, "end", 5, "s", "x");
+    g->last->group = node_of(g, QGC_OP_ADD, 5)->group;
+    FUSE(g, "end", 4, "x");
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "      - {op: add, in: [x, s], out: x, fuse: end}\n"
+                                 "  - {op: silu, in: [x], out: y, fuse: \"end[l=5]\"}\n"));
+    qgc_graph *at_the_end =
+        load_graph_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [y]\n");
+    at_the_end->last->group = qgc_graph_group(at_the_end, "end", -1, -1, QGC_NO_LOC);
+    node_of(at_the_end, QGC_OP_ADD, 5)->group = at_the_end->last->group;
+    assert_non_null(strstr(round_trip(*state, at_the_end), "fuse: \"end[l=5]\"}\n"));
+}
+
+static void numbers_and_mends_names_of_groups(void **state) {
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "  - {op: silu, in: [x], out: y}\noutputs: [y]\n");
+    g->last->group = qgc_graph_group(g, "my group", -1, -1, QGC_NO_LOC);
+    g->first->next->group = -1;
+    FUSE(g, "a-b", 0, "s");
+    FUSE(g, "a b", 0, "x");
+    const char *text = round_trip(*state, g);
+    assert_non_null(strstr(text, "out: s, fuse: a_b}\n"));
+    assert_non_null(strstr(text, "out: x, fuse: a_b_2}\n"));
+    assert_non_null(strstr(text, "out: y, fuse: my_group}\n"));
 }
 
 static int64_t random_below(uint64_t *r, int64_t n) {
@@ -314,7 +315,7 @@ static void change_something(uint64_t *r, qgc_graph *g) {
     qgc_node *n = g->first;
     for (int64_t k = random_below(r, (int64_t)g->n_nodes); k > 0; k--)
         n = n->next;
-    switch (random_below(r, 6)) {
+    switch (random_below(r, 7)) {
     case 0:
         n->out[0]->name = names[random_below(r, 8)];
         break;
@@ -335,6 +336,13 @@ static void change_something(uint64_t *r, qgc_graph *g) {
         if (n->op == QGC_OP_RMS_NORM)
             n->attr[0].number = (double)random_below(r, 3);
         break;
+    case 5: /* a group of one, which any pointwise op can be */
+        if (qgc_ops[n->op].traits & QGC_POINTWISE) {
+            const char *name = names[random_below(r, 8)];
+            if (qgc_graph_find_group(g, name, n->repeat, n->layer) < 0)
+                n->group = qgc_graph_group(g, name, n->repeat, n->layer, n->at);
+        }
+        break;
     default:
         if (n->prev) {
             qgc_node *silu = qgc_graph_node(g, QGC_OP_SILU, n, n->at);
@@ -352,7 +360,7 @@ static void round_trips_what_passes_may_leave(void **state) {
     uint64_t r = 1;
     for (int i = 0; i < 2000; i++) {
         qgc_arena *a = qgc_arena_new();
-        qgc_graph *g = load_text(a, TWO_REPEATS);
+        qgc_graph *g = load_graph_text(a, TWO_REPEATS);
         for (int64_t k = random_below(&r, 12); k >= 0; k--)
             change_something(&r, g);
         round_trip(a, g);
@@ -361,7 +369,7 @@ static void round_trips_what_passes_may_leave(void **state) {
 }
 
 static void draws_clusters_for_layers(void **state) {
-    const qgc_graph *g = load_text(*state, SMALL BODY "outputs: [x]\n");
+    const qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     qgc_str text = qgc_str_new(*state);
     qgc_graph_print_dot(g, &text);
     assert_memory_equal(text.text, "digraph \"small\" {\n", 18);
@@ -390,6 +398,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(writes_a_dtype_for_each_layer_where_they_differ, setup, teardown),
         cmocka_unit_test_setup_teardown(carries_several_values, setup, teardown),
         cmocka_unit_test_setup_teardown(unrolls_what_a_repeat_cannot_say, setup, teardown),
+        cmocka_unit_test_setup_teardown(rolls_up_groups_of_one_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(names_the_turn_of_a_group_in_several, setup, teardown),
+        cmocka_unit_test_setup_teardown(numbers_and_mends_names_of_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(round_trips_what_passes_may_leave, setup, teardown),
         cmocka_unit_test_setup_teardown(draws_clusters_for_layers, setup, teardown),
     };

@@ -6,13 +6,13 @@
 #include "graph/base/str.h"
 #include "graph/eval.h"
 #include "graph/load.h"
-#include "graph/print.h"
 #include "models/weights.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
+#include "tests/support/same_graph.h"
 
 typedef struct {
     qgc_arena *arena;
@@ -82,6 +82,20 @@ static void the_pipeline_brings_a_layer_to_five_kernels(void **state) {
     }
 }
 
+static void every_model_can_be_printed_after_the_pipeline(void **state) {
+    fixture *f = *state;
+    static const char *const paths[] = {"models/qwen2.5-0.5b.yaml",     "models/qwen2.5-1.5b.yaml",
+                                        "models/qwen2.5-3b.yaml",       "models/qwen2.5-7b.yaml",
+                                        "models/tiny/tiny.yaml",        "tests/gpu/shapes/odd.yaml",
+                                        "tests/gpu/shapes/eights.yaml", "tests/gpu/shapes/smallest.yaml",
+                                        "tests/gpu/shapes/wide.yaml",   "tests/gpu/shapes/tall.yaml"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        qgc_graph *g = load(f, paths[i]);
+        run(f, g, NULL);
+        round_trip(f->arena, g);
+    }
+}
+
 static void each_pass_alone(void **state) {
     fixture *f = *state;
     const char *const want[][2] = {
@@ -102,6 +116,7 @@ static void each_pass_alone(void **state) {
         qgc_graph *g = load(f, "models/tiny/tiny.yaml");
         run(f, g, want[i][0]);
         assert_string_equal(layout(f, g, 1), want[i][1]);
+        assert_string_equal(layout(f, load_graph_text(f->arena, round_trip(f->arena, g)), 1), want[i][1]);
     }
 }
 
@@ -210,6 +225,7 @@ static void any_subset_in_any_order_computes_the_same(void **state) {
         const char *passes = subset(arena, order, i < 1u << n ? i : (seed >> 8) % (1u << n));
         qgc_graph *g = load(&f, "models/tiny/tiny.yaml");
         run(&f, g, passes);
+        round_trip(arena, g);
         evaluate(&f, g, w, pool, got, VOCAB);
         for (int k = 0; k < VOCAB; k++)
             if (!(fabsf(got[k] - want[k]) <= 1e-5f * 20))
@@ -257,20 +273,18 @@ static void skips_what_it_is_told_to(void **state) {
 static void a_graph_of_100000_nodes_takes_seconds(void **state) {
     fixture *f = *state;
     enum { LAYERS = 5500, SECONDS = 60 };
-    qgc_str text = qgc_str_new(f->arena);
-    qgc_graph_print_yaml(load(f, "models/tiny/tiny.yaml"), &text);
-    const char *count = strstr(text.text, "{index: l, count: 4, ");
+    const char *text = print_graph(f->arena, load(f, "models/tiny/tiny.yaml"));
+    const char *count = strstr(text, "{index: l, count: 4, ");
     assert_non_null(count);
-    const char *deep = qgc_arena_printf(f->arena, "%.*s{index: l, count: %d, %s", (int)(count - text.text),
-                                        text.text, LAYERS, count + strlen("{index: l, count: 4, "));
+    const char *deep = qgc_arena_printf(f->arena, "%.*s{index: l, count: %d, %s", (int)(count - text),
+                                        text, LAYERS, count + strlen("{index: l, count: 4, "));
     qgc_graph *g;
     clock_t start = clock();
     ok(f, qgc_graph_load_text(&g, "deep.yaml", deep, strlen(deep), f->arena, &f->diag));
     assert_int_equal(g->n_nodes, LAYERS * 18 + 6);
     run(f, g, NULL);
     assert_int_equal(kernels_of_layer(g, LAYERS - 1), 5);
-    qgc_str after = qgc_str_new(f->arena);
-    qgc_graph_print_yaml(g, &after);
+    print_graph(f->arena, g);
     double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     if (!(seconds <= SECONDS))
         fail_msg("%d layers took %g s", LAYERS, seconds);
@@ -291,6 +305,7 @@ static void the_verifier_finds_a_group_that_no_kernel_computes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         PASS_TEST(the_pipeline_brings_a_layer_to_five_kernels),
+        PASS_TEST(every_model_can_be_printed_after_the_pipeline),
         PASS_TEST(each_pass_alone),
         PASS_TEST(a_rule_that_declines_says_why),
         PASS_TEST(a_norm_that_another_node_reads_stays_alone),
