@@ -123,7 +123,7 @@ valgrind_tests() {
         xargs -P "$jobs" -I{} sh -c 'timeout 200 valgrind -q --leak-check=full --show-leak-kinds=definite \
             --errors-for-leak-kinds=definite --error-exitcode=9 {} || { echo "{} ended with $?"; exit 1; }'
 }
-valgrind_skip='gpu|nvrtc|cache|eval|ops$|passes_passes'
+valgrind_skip='gpu|kernels_|nvrtc|cache|eval|ops$|passes_passes'
 
 fuzz() {
     local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}
@@ -181,7 +181,7 @@ setup_cuda "$toolkit"
 say "CUDA: $cuda; $jobs cores"
 
 say "gcc"
-check "build with gcc" build build/gcc -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc -DQGC_WERROR=ON || finish
+check "build with gcc" build build/gcc -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DQGC_WERROR=ON || finish
 run_tests "tests" build/gcc -L cpu
 [ -z "$quick" ] || finish
 
@@ -197,7 +197,7 @@ if have shellcheck; then check "scripts" check_scripts; else skip "scripts" "no 
 
 say "clang, with sanitizers"
 if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
-    -DCMAKE_C_COMPILER=clang -DQGC_WERROR=ON -DQGC_SANITIZE=address,undefined -DQGC_FUZZ=ON; then
+    -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g" -DQGC_WERROR=ON -DQGC_SANITIZE=address,undefined -DQGC_FUZZ=ON; then
     run_tests "sanitized tests" build/clang -L cpu
     for target in tests/fuzz/fuzz_*.c; do
         target=$(basename "$target" .c)

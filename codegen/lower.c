@@ -16,9 +16,6 @@ static qgc_lower_fn *const lower_of[QGC_N_OPS] = {
 #undef OP
 };
 
-/* Host and device agree on this; the answer that a step leaves is read before 1024 more are made. */
-enum { RING = 1024 };
-
 const char *qgc_low_text(qgc_lowering *l, const char *format, ...) {
     char text[256];
     va_list args;
@@ -309,15 +306,17 @@ static qgc_status add_interface(qgc_lowering *l) {
     add_io(l, QGC_IO_LOGITS, "logits", (qgc_extent){.per_row = 4 * l->plan->vocab}, logits);
     add_io(l, QGC_IO_NEXT, "next", per_row, qgc_graph_output(g, "next"));
     add_io(l, QGC_IO_SAMPLING, "sampling", (qgc_extent){.fixed = 32}, NULL);
-    add_io(l, QGC_IO_RING, "ring", (qgc_extent){.fixed = 4 * RING}, NULL);
+    add_io(l, QGC_IO_RING, "ring", (qgc_extent){.fixed = 4 * QGC_LOW_RING}, NULL);
     add_io(l, QGC_IO_FAULT, "fault", (qgc_extent){.fixed = 4}, NULL);
     return QGC_OK;
 }
 
-/* kernels/advance.cu ends a step. */
+/* kernels/advance.cu ends a step, unless its last kernel did. */
 static void add_advance(qgc_lowering *l) {
     l->node = NULL;
-    const char *options[] = {qgc_low_text(l, "-DRING=%d", RING), NULL};
+    if (l->ended)
+        return;
+    const char *options[] = {qgc_low_text(l, "-DRING=%d", QGC_LOW_RING), NULL};
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "advance.cu", 1, options));
     qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_NEXT]);
     qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_TOKENS]);
@@ -357,6 +356,7 @@ static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_
 
 static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     l->phase = phase;
+    l->ended = false;
     l->sizes = (qgc_sizes){.tokens = tokens, .rows = 1};
     for (size_t i = 0; i < l->graph->n_values; i++) {
         const qgc_value *v = l->graph->values[i];

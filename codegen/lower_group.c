@@ -111,6 +111,9 @@ static int core_options(qgc_lowering *l, const qgc_fusion *f, int64_t split, con
         options[n++] = qgc_low_int(l, "MERGE", qgc_low_attr_int(f->merge, "parts"));
         options[n++] = qgc_low_int(l, "MERGE_HEADS", qgc_low_width(f->merge->out[0]) / head_dim);
     }
+    if (f->embedding)
+        options[n++] = qgc_low_text(
+            l, "-DEMBED=1+%s", strchr(qgc_low_type(l, "", qgc_weight_storage(f->embedding->in[1])), '=') + 1);
     if (f->norm) {
         options[n++] = qgc_low_int(l, "NORM", 1);
         options[n++] = qgc_low_float(l, "EPS", qgc_low_attr(f->norm, "eps"));
@@ -137,6 +140,18 @@ static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch
     }
 }
 
+/* The arguments behind all others: tokens and table of an embedding; what a sample_part reads and makes. */
+static void last_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
+    if (f->embedding)
+        for (int i = 0; i < 2; i++)
+            qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->embedding->in[i]));
+    if (f->part) {
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->in[1]));
+        qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING]);
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->out[0]));
+    }
+}
+
 /* kernels/linear.cu: the rows of all matrices meet in one expression. */
 static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
     const qgc_node *linear = f->rows[0].linear;
@@ -144,6 +159,10 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
     int64_t in = qgc_low_width(linear->in[0]), out = qgc_low_width(result);
     int64_t rows = out >= 65536 ? 4 : out >= 4096 && f->n_rows == 1 ? 2 : 1;
     int64_t split = split_of(in, out * f->n_rows / rows);
+    if (f->part) { /* a block has the rows of a stretch */
+        split = 1;
+        rows = QGC_STRETCH / WARPS;
+    }
     expression e = {.l = l, .f = f};
     const char *options[16];
     int n = core_options(l, f, split, options);
@@ -151,6 +170,8 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
     options[n++] = qgc_low_int(l, "ROWS", rows);
     options[n++] = expression_option(&e, result);
     options[n++] = qgc_low_int(l, "INPUTS", e.n_inputs);
+    if (f->part)
+        options[n++] = qgc_low_int(l, "LARGEST", 1);
     options[n] = NULL;
 
     qgc_plan_launch *launch =
@@ -161,6 +182,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
     for (int i = 0; i < LINEAR_INPUTS; i++)
         qgc_low_arg_buffer(launch, i < e.n_inputs ? qgc_low_buffer(l, e.inputs[i]) : launch->args[0].buffer);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, result));
+    last_arguments(l, f, launch);
     return QGC_OK;
 }
 
@@ -227,6 +249,7 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
         qgc_low_arg_buffer(launch, i < f->n_rows ? qgc_low_buffer(l, result_of(&f->rows[i]))
                                                  : launch->args[0].buffer);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+    last_arguments(l, f, launch);
     return QGC_OK;
 }
 

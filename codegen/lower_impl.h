@@ -18,6 +18,7 @@ typedef struct {
     int *uses;       /* [n_values] how often each is read */
     int *buffer_of;  /* [n_values] in this phase, -1 where there is none yet */
     int *bf16_of;    /* [n_values]: the buffer with the value rounded to bf16, in this phase */
+    bool ended;      /* the kernel that chooses the token has ended the step, as advance.cu does */
 } qgc_lowering;
 
 /* The buffer of a value. A result gets one at its first use here; an in-place op's result lives in its input's. */
@@ -29,7 +30,8 @@ int qgc_low_scratch(qgc_lowering *l, const char *name, qgc_extent bytes);
 /* A buffer of a kind that needs no more than a size. */
 int qgc_low_buffer_of_kind(qgc_lowering *l, const char *name, qgc_buffer_kind kind, qgc_extent bytes);
 
-/* A table that the init phase fills, found by its name: *made says that it is new and wants a launch there. */
+/* A table that the init phase fills, found by its name: *made says that it is new and wants a launch there. It is zero at
+ * first. */
 int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *made);
 
 /* A kernel of the plan: kernels/<file>, whose entry is the file's name without ".cu", compiled with `options`, a list
@@ -61,6 +63,9 @@ double qgc_low_attr(const qgc_node *n, const char *name);
 int64_t qgc_low_attr_int(const qgc_node *n, const char *name);
 
 enum { QGC_LOW_THREADS = 256 }; /* of a block, where nothing asks for another number */
+
+/* Host and device agree on this; the answer that a step leaves is read before 1024 more are made. */
+enum { QGC_LOW_RING = 1024 };
 
 /* The table of cosines and sines that a rope node reads, with its launch in the init phase. */
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope);

@@ -176,13 +176,103 @@ qgc_status lower_mark(qgc_lowering *l, const qgc_node *n) {
     return QGC_OK;
 }
 
-qgc_status lower_sample(qgc_lowering *l, const qgc_node *n) {
-    const char *options[] = {qgc_low_int(l, "VOCAB", qgc_low_width(n->in[0])), NULL};
-    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "sample.cu", 1024, options));
-    qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
-    for (int i = 0; i < n->n_in; i++)
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]));
+/* --- sampling -------------------------------------------------------------------------------------------- */
+
+/* kernels/sample_merge.cu keeps the largest of the stretches in registers, 16 a thread; tokens of a slice as there. */
+enum { MERGE_THREADS = 1024, MOST_STRETCHES = 16 * MERGE_THREADS, SLICE = 2048, MERGE_BINS = 1153 };
+
+static int64_t divided(int64_t n, int64_t by) {
+    return (n + by - 1) / by;
+}
+
+static void sample_part_kernel(qgc_lowering *l, const qgc_value *logits, int seen, int64_t stretch,
+                               int parts) {
+    int64_t vocab = qgc_low_width(logits);
+    const char *options[] = {qgc_low_int(l, "VOCAB", vocab), qgc_low_int(l, "STRETCH", stretch), NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "sample_part.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = divided(vocab, stretch)}, QGC_LOW_THREADS / 32);
+    qgc_low_grid(launch, 1, qgc_low_dim(logits->shape.dim[0]), 1);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, logits));
+    qgc_low_arg_buffer(launch, seen);
     qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING]);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[0]));
+    qgc_low_arg_buffer(launch, parts);
+}
+
+/* Where nothing comes behind the choice, its kernel ends the step. */
+static bool ends_step(const qgc_lowering *l, const qgc_node *n) {
+    return !n->next && n->out[0] == qgc_graph_output(l->graph, "next");
+}
+
+/* `rows` is input `rows_at` of the node, positions the one behind it, and seen the one behind that. */
+static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at, int64_t stretch, int parts) {
+    int64_t vocab = qgc_low_width(n->in[0]);
+    bool made;
+    int64_t words = MERGE_BINS + divided(vocab, SLICE) + 1; /* bins, sums of slices, count of blocks */
+    int sums = qgc_low_table(l, qgc_low_text(l, "sums of sampling %lld", (long long)vocab),
+                             (qgc_extent){.fixed = 8 * words}, &made);
+    l->ended = ends_step(l, n);
+    const char *options[] = {qgc_low_int(l, "VOCAB", vocab), qgc_low_int(l, "STRETCH", stretch),
+                             qgc_low_int(l, "SLICE", SLICE),
+                             qgc_low_int(l, "RING", l->ended ? QGC_LOW_RING : 0), NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "sample_merge.cu", MERGE_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = vocab}, SLICE);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[0]));
+    qgc_low_arg_buffer(launch, parts);
+    for (int i = 0; i < 3; i++)
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[rows_at + i]));
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING]);
+    qgc_low_arg_buffer(launch, sums);
+    int next = qgc_low_buffer(l, n->out[0]);
+    qgc_low_arg_buffer(launch, next);
+    /* looked at where the kernel ends the step */
+    qgc_low_arg_buffer(launch, l->ended ? l->plan->io[QGC_IO_TOKENS] : next);
+    qgc_low_arg_buffer(launch, l->ended ? l->plan->io[QGC_IO_RING] : next);
+}
+
+static qgc_status check_stretches(const qgc_lowering *l, const qgc_node *n, int64_t stretch) {
+    int64_t vocab = qgc_low_width(n->in[0]);
+    if (vocab > 1 << 24)
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "%s over %lld tokens, and its kernels do at most %d",
+                        qgc_ops[n->op].name, (long long)vocab, 1 << 24);
+    if (divided(vocab, stretch) > MOST_STRETCHES)
+        return qgc_fail(
+            l->diag, QGC_ERR_INPUT, n->at,
+            "%s over %lld stretches, and its kernels do at most %d: a stretch has to be longer than %lld",
+            qgc_ops[n->op].name, (long long)divided(vocab, stretch), MOST_STRETCHES, (long long)stretch);
+    return QGC_OK;
+}
+
+/* Both halves at once. */
+qgc_status lower_sample(qgc_lowering *l, const qgc_node *n) {
+    const qgc_value *logits = n->in[0];
+    int64_t vocab = qgc_low_width(logits), stretch = QGC_STRETCH;
+    while (divided(vocab, stretch) > MOST_STRETCHES)
+        stretch *= 2;
+    QGC_TRY(check_stretches(l, n, stretch));
+    qgc_extent bytes = qgc_low_times(qgc_low_dim(logits->shape.dim[0]), 4 * divided(vocab, stretch));
+    int parts =
+        qgc_low_scratch(l, qgc_low_text(l, "largest of %.200s", qgc_value_label(logits, l->arena)), bytes);
+    sample_part_kernel(l, logits, qgc_low_buffer(l, n->in[3]), stretch, parts);
+    sample_merge_kernel(l, n, 1, stretch, parts);
+    return QGC_OK;
+}
+
+/* A stretch may be longer than all. */
+static int64_t stretch_of(const qgc_node *n) {
+    int64_t stretch = qgc_low_attr_int(n, "stretch"), vocab = qgc_low_width(n->in[0]);
+    return stretch < vocab ? stretch : vocab;
+}
+
+qgc_status lower_sample_part(qgc_lowering *l, const qgc_node *n) {
+    QGC_TRY(check_stretches(l, n, stretch_of(n)));
+    sample_part_kernel(l, n->in[0], qgc_low_buffer(l, n->in[1]), stretch_of(n), qgc_low_buffer(l, n->out[0]));
+    return QGC_OK;
+}
+
+qgc_status lower_sample_merge(qgc_lowering *l, const qgc_node *n) {
+    QGC_TRY(check_stretches(l, n, stretch_of(n)));
+    sample_merge_kernel(l, n, 2, stretch_of(n), qgc_low_buffer(l, n->in[1]));
     return QGC_OK;
 }

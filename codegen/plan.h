@@ -21,9 +21,9 @@ typedef struct {
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at);
 
 typedef enum {
-    QGC_BUFFER_WEIGHT,  /* filled once from the weights file */
-    QGC_BUFFER_STATE,   /* zero at the start of a session, kept from step to step */
-    QGC_BUFFER_TABLE,   /* filled once by the init phase */
+    QGC_BUFFER_WEIGHT, /* filled once from the weights file */
+    QGC_BUFFER_STATE,  /* zero at the start of a session, kept from step to step */
+    QGC_BUFFER_TABLE, /* zero at first, filled by the init phase or by what uses it; kept from step to step */
     QGC_BUFFER_SCRATCH, /* lives within a step, at `offset` of the scratch slab */
     QGC_BUFFER_IO,      /* what the session writes and reads, see qgc_io */
     QGC_BUFFER_PACKED,  /* zero at first, filled by the pack phase; there only in persistent mode */

@@ -199,6 +199,11 @@ static int indices_of(const qgc_eval *e, const qgc_node *n, const char **what, i
         *count = e->sizes.tokens;
         return 1;
     }
+    if (n->op == QGC_OP_SAMPLE_MERGE) {
+        *what = "row";
+        *count = e->sizes.tokens;
+        return 2;
+    }
     return -1;
 }
 

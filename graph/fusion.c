@@ -73,6 +73,13 @@ static bool take_prologue(search *s, const qgc_node **slot, const qgc_node *n) {
     return true;
 }
 
+static bool take_only(search *s, const qgc_node **slot, const qgc_node *n) {
+    if (*slot)
+        return no(s, "\"%s\" is a second %s of the group", label(s, n->out[0]), qgc_ops[n->op].name);
+    *slot = n;
+    return true;
+}
+
 static bool take_linear(search *s, const qgc_node *n) {
     if (s->f->n_rows == QGC_MAX_LINEARS)
         return no(s, "more than %d products", QGC_MAX_LINEARS);
@@ -108,6 +115,10 @@ static bool take(search *s, const qgc_node *n) {
         return take_prologue(s, &s->f->norm, n);
     if (n->op == QGC_OP_ATTENTION_MERGE)
         return take_prologue(s, &s->f->merge, n);
+    if (n->op == QGC_OP_EMBEDDING)
+        return take_only(s, &s->f->embedding, n);
+    if (n->op == QGC_OP_SAMPLE_PART)
+        return take_only(s, &s->f->part, n);
     if (n->op == QGC_OP_ROPE)
         return take_behind(s, n, n->in[0]);
     if (n->op == QGC_OP_APPEND)
@@ -168,6 +179,33 @@ static bool check_prologue(search *s, const qgc_node *prologue) {
     if (x->shape.dim[1] > 8192)
         return no(s, "\"%s\" has %lld elements, and a kernel has room for 8192", label(s, x),
                   (long long)x->shape.dim[1]);
+    return true;
+}
+
+static bool check_embedding(search *s) {
+    const qgc_value *x = s->f->embedding->out[0];
+    if (!s->f->norm || s->f->norm->in[0] != x)
+        return no(s, "embedding \"%s\" is not what a norm of the group reads", label(s, x));
+    for (int i = 0; i < s->n_nodes; i++) { /* its rows are there when the kernel is done */
+        const qgc_node *n = s->nodes[i];
+        for (int k = 0; n != s->f->norm && k < n->n_in; k++)
+            if (n->in[k] == x)
+                return no(s, "\"%s\" of the group reads \"%s\" too", label(s, n->out[0]), label(s, x));
+    }
+    return true;
+}
+
+static bool check_part(search *s) {
+    const qgc_fusion *f = s->f;
+    if (f->n_rows != 1 || f->n_pointwise || f->rows[0].rope || f->rows[0].append ||
+        f->part->in[0] != f->rows[0].linear->out[0])
+        return no(s, "sample_part \"%s\" does not follow the only product of the group",
+                  label(s, f->part->out[0]));
+    double stretch = f->part->attr[qgc_attr_index(QGC_OP_SAMPLE_PART, "stretch")].number;
+    if (stretch != QGC_STRETCH)
+        return no(s,
+                  "sample_part \"%s\" has stretches of %g, and a kernel of products finds the largest of %d",
+                  label(s, f->part->out[0]), stretch, QGC_STRETCH);
     return true;
 }
 
@@ -252,6 +290,12 @@ static bool check_ways(search *s) {
     return true;
 }
 
+/* Of those that need a product. */
+static const qgc_node *first_of(const search *s) {
+    const qgc_fusion *f = s->f;
+    return f->embedding ? f->embedding : f->norm ? f->norm : f->merge ? f->merge : f->part;
+}
+
 bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fusion *out, const char **why,
                    qgc_arena *a) {
     search s = {.nodes = nodes, .n_nodes = n, .uses = uses, .f = out, .why = why, .arena = a};
@@ -261,9 +305,11 @@ bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fus
             return false;
     if (out->n_rows == 0) {
         out->kind = QGC_FUSION_POINTWISE;
-        if (out->norm || out->merge)
-            return s.n_nodes == 1 ? no(&s, "rms_norm and attention_merge by themselves need no group")
-                                  : no(&s, "a norm without a product");
+        if (s.n_nodes == 1 && !out->n_pointwise)
+            return no(&s, "%s by itself needs no group", qgc_ops[first_of(&s)->op].name);
+        if (out->norm || out->merge || out->embedding || out->part)
+            return no(&s, "%s \"%s\" without a product", qgc_ops[first_of(&s)->op].name,
+                      label(&s, first_of(&s)->out[0]));
         if (out->n_pointwise == 0)
             return no(&s, "the group is empty");
         return check_pointwise(&s, MAX_OUTSIDE_POINTWISE);
@@ -271,6 +317,8 @@ bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fus
     out->kind = QGC_FUSION_LINEAR;
     const qgc_node *prologue = out->norm ? out->norm : out->merge;
     if ((prologue && !check_prologue(&s, prologue)) || !check_products(&s))
+        return false;
+    if ((out->embedding && !check_embedding(&s)) || (out->part && !check_part(&s)))
         return false;
     return out->n_pointwise ? check_meeting(&s) : check_ways(&s);
 }

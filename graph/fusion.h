@@ -9,14 +9,20 @@
  *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, with one result
  *   linear      [rms_norm or attention_merge] -> linear, one or several over the same x -> what is done with each row:
  *                 nothing; or a pointwise piece over the rows of all of them, which have equal shapes;
- *                 or, for each linear by itself, [rope] -> [append] */
+ *                 or, for each linear by itself, [rope] -> [append];
+ *                 or, for a single one, sample_part with a stretch of QGC_STRETCH, which leaves the product as well;
+ *               before the rms_norm there may be an embedding, which leaves its rows as well */
 
 typedef enum { QGC_FUSION_POINTWISE, QGC_FUSION_LINEAR } qgc_fusion_kind;
 
 enum { QGC_MAX_LINEARS = 4, QGC_MAX_POINTWISE = 16 };
 
-/* More nodes than these no kernel computes: a prologue, products with rope and append, pointwise ops. */
-enum { QGC_MAX_GROUP = 1 + 3 * QGC_MAX_LINEARS + QGC_MAX_POINTWISE };
+/* More nodes than these no kernel computes: embedding, norm or merge, products with rope and append, pointwise ops,
+ * a sample_part. */
+enum { QGC_MAX_GROUP = 3 + 3 * QGC_MAX_LINEARS + QGC_MAX_POINTWISE };
+
+/* The stretch of a sample_part that a kernel of products computes: as many rows as one of its blocks. */
+enum { QGC_STRETCH = 32 };
 
 typedef struct {
     const qgc_node *linear;
@@ -26,8 +32,10 @@ typedef struct {
 
 typedef struct {
     qgc_fusion_kind kind;
-    const qgc_node *norm;  /* rms_norm that makes x, or NULL */
-    const qgc_node *merge; /* attention_merge that makes x, or NULL */
+    const qgc_node *embedding; /* what the norm reads, or NULL */
+    const qgc_node *norm;      /* rms_norm that makes x, or NULL */
+    const qgc_node *merge;     /* attention_merge that makes x, or NULL */
+    const qgc_node *part;      /* sample_part of the only product, or NULL */
     qgc_fusion_row rows[QGC_MAX_LINEARS];
     int n_rows;
     const qgc_node *pointwise[QGC_MAX_POINTWISE]; /* in an order in which they can be computed */

@@ -3,8 +3,8 @@
 
 #include "graph/ops.h"
 
-/* sample: the next token. kernels/sample.cu is written to the same text, and the two agree on every choice for
- * equal logits and equal exponentials; expf is the only step in which devices may differ, by an ulp.
+/* sample: the next token. The kernels are written to the same text (kernels/sample.cuh), and the two agree on every
+ * choice for equal logits and equal exponentials; expf is the only step in which devices may differ, by an ulp.
  *
  * For row r of the logits, l[0..vocab), with the settings s and p the position of token rows[r]:
  *
@@ -13,7 +13,8 @@
  *      token 0. If s.temperature is not above 0, or m is infinite, the choice is the lowest i with l[i] = m.
  *   3. Top-k. If 0 < s.top_k < vocab, the top_k largest logits stay, of those equal to the smallest that
  *      stays the lowest ids.
- *   4. Weights. w[i] = floor(expf((l[i] - m) / s.temperature) * 2^40), an integer; 0 for what did not stay.
+ *   4. Weights. w[i] = floor(expf((l[i] - m) / s.temperature) * 2^40), an integer; 0 for what did not
+ *      stay, and where the exponential is NaN (-infinity at an infinite temperature).
  *   5. Top-p. If s.top_p < 1: let mass be the sum of all w, and need = ceil(mass * floor(s.top_p * 2^32) / 2^32),
  *      but at least 1. Of the tokens by falling weight, equal ones by rising id, the shortest run from the first
  *      whose weights add up to need or more stays.
@@ -23,27 +24,82 @@
  *      that stayed. The choice is the lowest i such that the weights up to and including i that stayed add up
  *      to more than the target.
  *
- * All after step 4 is integers, so neither the order of summation nor the number of threads matters. */
+ * All after step 4 is integers, so neither the order of summation nor the number of threads matters.
+ *
+ * sample_part and sample_merge are the two halves of the same. The first is steps 1 and 2 for every stretch of the
+ * vocabulary: the largest l[i] of the stretch, NaN if there is none. The second goes on from there. The largest say where
+ * m is, and which stretches can hold tokens of the top-k: of the stretches by falling largest, equal ones in their order,
+ * the first top_k. */
 
-qgc_status infer_sample(qgc_node *n, qgc_diag *d) {
+/* Logits are input 0, and `seen` is input `seen_at`. */
+static qgc_status want_logits(const qgc_node *n, int seen_at, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "logits", QGC_F32, d));
     QGC_TRY(qgc_want_form(n, 0, "logits", "[R, vocab]", d));
-    QGC_TRY(qgc_want_dtype(n, 1, "rows", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 1, "rows", "[R]", d));
-    QGC_TRY(qgc_want_dtype(n, 2, "positions", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 2, "positions", "[T]", d));
-    QGC_TRY(qgc_want_dtype(n, 3, "seen", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 3, "seen", "[vocab]", d));
-    const qgc_value *logits = n->in[0], *seen = n->in[3];
-    if (logits->shape.dim[1] != seen->shape.dim[0]) {
-        qgc_status s =
-            qgc_fail(d, QGC_ERR_INPUT, n->at, "logits and seen of sample \"%s\" differ: %s against %s",
-                     qgc_node_label(n, d->arena), qgc_shape_text(&logits->shape, d->arena),
-                     qgc_shape_text(&seen->shape, d->arena));
-        qgc_note_origin(n, logits, d);
-        qgc_note_origin(n, seen, d);
+    QGC_TRY(qgc_want_dtype(n, seen_at, "seen", QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, seen_at, "seen", "[vocab]", d));
+    const qgc_value *logits = n->in[0], *seen = n->in[seen_at];
+    if (logits->shape.dim[1] == seen->shape.dim[0])
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at, "logits and seen of %s \"%s\" differ: %s against %s",
+                            qgc_ops[n->op].name, qgc_node_label(n, d->arena),
+                            qgc_shape_text(&logits->shape, d->arena), qgc_shape_text(&seen->shape, d->arena));
+    qgc_note_origin(n, logits, d);
+    qgc_note_origin(n, seen, d);
+    return s;
+}
+
+static qgc_status want_rows(const qgc_node *n, int rows_at, qgc_diag *d) {
+    QGC_TRY(qgc_want_dtype(n, rows_at, "rows", QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, rows_at, "rows", "[R]", d));
+    QGC_TRY(qgc_want_dtype(n, rows_at + 1, "positions", QGC_I32, d));
+    return qgc_want_form(n, rows_at + 1, "positions", "[T]", d);
+}
+
+qgc_status infer_sample(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(want_logits(n, 3, d));
+    QGC_TRY(want_rows(n, 1, d));
+    qgc_give(n, &(qgc_shape){1, {QGC_DIM_R}}, QGC_I32);
+    return QGC_OK;
+}
+
+static int64_t stretch_of(const qgc_node *n) {
+    return (int64_t)qgc_node_number(n, "stretch");
+}
+
+/* The shape of what sample_part makes of the logits; the stretch is not longer than they are. */
+static qgc_status parts_shape(const qgc_node *n, qgc_shape *shape, qgc_diag *d) {
+    const int64_t vocab = n->in[0]->shape.dim[1];
+    QGC_TRY(qgc_want_number(n, "stretch", 1, true, d));
+    if (qgc_node_number(n, "stretch") > INT32_MAX)
+        return qgc_fail(d, QGC_ERR_INPUT, n->at, "stretch of %s \"%s\" is %g, expected at most %d",
+                        qgc_ops[n->op].name, qgc_node_label(n, d->arena), qgc_node_number(n, "stretch"),
+                        INT32_MAX);
+    *shape = (qgc_shape){2, {QGC_DIM_R, (vocab + stretch_of(n) - 1) / stretch_of(n)}};
+    return QGC_OK;
+}
+
+qgc_status infer_sample_part(qgc_node *n, qgc_diag *d) {
+    qgc_shape shape;
+    QGC_TRY(want_logits(n, 1, d));
+    QGC_TRY(parts_shape(n, &shape, d));
+    qgc_give(n, &shape, QGC_F32);
+    return QGC_OK;
+}
+
+qgc_status infer_sample_merge(qgc_node *n, qgc_diag *d) {
+    qgc_shape shape;
+    QGC_TRY(want_logits(n, 4, d));
+    QGC_TRY(parts_shape(n, &shape, d));
+    QGC_TRY(qgc_want_dtype(n, 1, "parts", QGC_F32, d));
+    const qgc_value *parts = n->in[1];
+    if (!qgc_shape_equal(&parts->shape, &shape)) {
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at, "parts of sample_merge \"%s\" must be %s, not %s",
+                                qgc_node_label(n, d->arena), qgc_shape_text(&shape, d->arena),
+                                qgc_shape_text(&parts->shape, d->arena));
+        qgc_note_origin(n, parts, d);
         return s;
     }
+    QGC_TRY(want_rows(n, 2, d));
     qgc_give(n, &(qgc_shape){1, {QGC_DIM_R}}, QGC_I32);
     return QGC_OK;
 }
@@ -168,9 +224,9 @@ static int64_t draw(const uint64_t *w, int64_t n, uint64_t seed, int32_t positio
     return i;
 }
 
-/* `l` may be changed; `w` is room for n weights. */
-static int64_t choose(float *l, uint64_t *w, int64_t n, const qgc_sampling *s, int32_t position) {
-    int64_t best = largest(l, n);
+/* `best` is the id of the largest logit; `l` may be changed; `w` is room for n weights. */
+static int64_t choose(float *l, uint64_t *w, int64_t n, int64_t best, const qgc_sampling *s,
+                      int32_t position) {
     float m = l[best];
     if (!(s->temperature > 0) || !isfinite(m))
         return best;
@@ -178,13 +234,23 @@ static int64_t choose(float *l, uint64_t *w, int64_t n, const qgc_sampling *s, i
         keep_top_k(l, n, s->top_k);
     for (int64_t i = 0; i < n; i++) {
         float e = isnan(l[i]) ? 0.0f : expf((l[i] - m) / s->temperature);
-        w[i] = (uint64_t)(e * (float)((uint64_t)1 << WEIGHT_BITS));
+        w[i] = e > 0 ? (uint64_t)(e * (float)((uint64_t)1 << WEIGHT_BITS)) : 0;
     }
     if (s->top_p < 1)
         keep_top_p(w, n, s->top_p);
     if (s->min_p > 0)
         keep_min_p(w, n, s->min_p);
     return draw(w, n, s->seed, position);
+}
+
+/* Step 1 for one token. */
+static float penalised(float l, int32_t seen, const qgc_sampling *s) {
+    return !seen ? l : l > 0 ? l / s->repeat_penalty : l * s->repeat_penalty;
+}
+
+static void penalise(const float *logits, const int32_t *seen, int64_t n, const qgc_sampling *s, float *l) {
+    for (int64_t i = 0; i < n; i++)
+        l[i] = penalised(logits[i], seen[i], s);
 }
 
 void ref_sample(const qgc_call *call) {
@@ -196,10 +262,53 @@ void ref_sample(const qgc_call *call) {
     float *l = qgc_arena_array(call->scratch, (size_t)n, sizeof *l);
     uint64_t *w = qgc_arena_array(call->scratch, (size_t)n, sizeof *w);
     for (int64_t r = 0; r < call->in[0].dim[0]; r++) {
-        for (int64_t i = 0; i < n; i++) {
-            float x = logits[r * n + i];
-            l[i] = !seen[i] ? x : x > 0 ? x / s->repeat_penalty : x * s->repeat_penalty;
+        penalise(logits + r * n, seen, n, s, l);
+        next[r] = (int32_t)choose(l, w, n, largest(l, n), s, positions[rows[r]]);
+    }
+}
+
+void ref_sample_part(const qgc_call *call) {
+    int64_t n = call->in[0].dim[1], stretch = stretch_of(call->node), n_parts = call->out[0].dim[1];
+    const float *logits = call->in[0].data;
+    const int32_t *seen = call->in[1].data;
+    float *parts = call->out[0].data;
+    for (int64_t r = 0; r < call->in[0].dim[0]; r++)
+        for (int64_t p = 0; p < n_parts; p++) {
+            float most = NAN;
+            for (int64_t i = p * stretch; i < n && i < (p + 1) * stretch; i++)
+                most = fmaxf(most, penalised(logits[r * n + i], seen[i], call->sampling)); /* skips NaN */
+            parts[r * n_parts + p] = most;
         }
-        next[r] = (int32_t)choose(l, w, n, s, positions[rows[r]]);
+}
+
+/* What is in none of the first k stretches, by falling largest, becomes NaN. */
+static void keep_stretches(float *l, int64_t n, const float *parts, int64_t n_parts, int64_t stretch,
+                           int64_t k, float *kept) {
+    memcpy(kept, parts, (size_t)n_parts * sizeof *kept);
+    keep_top_k(kept, n_parts, k);
+    for (int64_t i = 0; i < n; i++)
+        if (isnan(kept[i / stretch]))
+            l[i] = NAN;
+}
+
+void ref_sample_merge(const qgc_call *call) {
+    const qgc_sampling *s = call->sampling;
+    int64_t n = call->in[0].dim[1], n_parts = call->in[1].dim[1], stretch = stretch_of(call->node);
+    const float *logits = call->in[0].data;
+    const int32_t *rows = call->in[2].data, *positions = call->in[3].data, *seen = call->in[4].data;
+    int32_t *next = call->out[0].data;
+    float *l = qgc_arena_array(call->scratch, (size_t)n, sizeof *l);
+    float *kept = qgc_arena_array(call->scratch, (size_t)n_parts, sizeof *kept);
+    uint64_t *w = qgc_arena_array(call->scratch, (size_t)n, sizeof *w);
+    for (int64_t r = 0; r < call->in[0].dim[0]; r++) {
+        const float *parts = (const float *)call->in[1].data + r * n_parts;
+        penalise(logits + r * n, seen, n, s, l);
+        int64_t first = largest(parts, n_parts) * stretch;
+        int64_t best = isnan(parts[first / stretch])
+                           ? 0
+                           : first + largest(l + first, n - first < stretch ? n - first : stretch);
+        if (s->top_k > 0 && s->top_k < n_parts && s->temperature > 0 && isfinite(l[best]))
+            keep_stretches(l, n, parts, n_parts, stretch, s->top_k, kept);
+        next[r] = (int32_t)choose(l, w, n, best, s, positions[rows[r]]);
     }
 }

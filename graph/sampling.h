@@ -3,8 +3,8 @@
 
 #include <stdint.h>
 
-/* How the next token is chosen. The same 32 bytes are read by the CPU reference (graph/ops_sample.c) and by
- * kernels/sample.cu, which states the algorithm; the two agree on every choice for equal logits. */
+/* How the next token is chosen. The same 32 bytes are read by the CPU reference (graph/ops_sample.c), which states the
+ * algorithm, and by the kernels (kernels/sample.cuh); the two agree on every choice for equal logits. */
 typedef struct {
     float temperature; /* 0: greedy, the largest logit, the lowest id among equals */
     int32_t top_k;     /* 0: all */

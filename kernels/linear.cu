@@ -5,6 +5,7 @@
  * Grid: x = OUT / (rows of a block), y = tokens. Reads MATRICES * IN * OUT weights a token and is bound by that. */
 #include "pointwise.cuh"
 #include "rows.cuh"
+#include "sample.cuh"
 
 #ifndef OUT
 #define OUT 896
@@ -24,11 +25,20 @@
 #ifndef ROWS /* a warp takes at once, of each matrix */
 #define ROWS 1
 #endif
+#ifndef LARGEST /* 1: the largest result of each block, behind the repetition penalty, goes to parts (sample_part.cu) */
+#define LARGEST 0
+#endif
+
+#if LARGEST
+#define LARGEST_PARAMETERS , const i32 *seen, const sampling *settings, float *parts
+#else
+#define LARGEST_PARAMETERS
+#endif
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear(const float *x, const float *norm, const weights::elem *w0, const weights::elem *w1, const weights::elem *w2,
+    linear(float *x, const float *norm, const weights::elem *w0, const weights::elem *w1, const weights::elem *w2,
            const weights::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
-           const float *in0, const float *in1, const float *in2, const float *in3, float *out) {
+           const float *in0, const float *in1, const float *in2, const float *in3, float *out EMBED_PARAMETERS LARGEST_PARAMETERS) {
     const weights::elem *const matrix[4] = {w0, w1, w2, w3};
     const float *const bias[4] = {b0, b1, b2, b3};
     const float *const in[4] = {in0, in1, in2, in3};
@@ -46,14 +56,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     early.load(row);
     wait_for_previous();
     let_next_start();
-    dot_rows<MATRICES * ROWS>(load_vector(x, token, norm), early, row, sum);
+    dot_rows<MATRICES * ROWS>(load_vector(x, token, norm EMBED_ARGUMENTS), early, row, sum);
 
-    if (threadIdx.x % (32 * SPLIT) != 0)
-        return;
+#if LARGEST
+    float largest = NOT_A_NUMBER; /* fmaxf skips it */
+    const float penalty = settings->repeat_penalty;
+#endif
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        if (first + r >= OUT)
-            return;
+        if (threadIdx.x % (32 * SPLIT) != 0 || first + r >= OUT)
+            break;
         float l[4], a[4];
 #pragma unroll
         for (int m = 0; m < 4; m++)
@@ -62,6 +74,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         for (int i = 0; i < 4; i++)
             a[i] = i < INPUTS ? in[i][token * OUT + first + r] : 0.0f;
         float l0 = l[0], l1 = l[1], l2 = l[2], l3 = l[3], a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
-        out[token * OUT + first + r] = EXPRESSION;
+        float result = EXPRESSION;
+        out[token * OUT + first + r] = result;
+#if LARGEST
+        largest = fmaxf(largest, penalised(result, seen, first + r, penalty));
+#endif
     }
+#if LARGEST
+    largest = block_max<WARPS>(largest);
+    if (threadIdx.x == 0)
+        parts[token * gridDim.x + blockIdx.x] = largest;
+#endif
 }

@@ -75,10 +75,10 @@ __device__ __forceinline__ void finish(const matrix &m, int row, int other, floa
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear_heads(const float *x, const float *norm, const weights::elem *w0, const weights::elem *w1,
+    linear_heads(float *x, const float *norm, const weights::elem *w0, const weights::elem *w1,
                  const weights::elem *w2, const weights::elem *w3, const float *b0, const float *b1, const float *b2,
                  const float *b3, const i32 *positions, const float2 *table, void *out0, void *out1, void *out2,
-                 void *out3, i32 ctx) {
+                 void *out3, i32 ctx EMBED_PARAMETERS) {
     constexpr int outs[] = {OUT0, OUT1, OUT2, OUT3}, ropes[] = {ROPE0, ROPE1, ROPE2, ROPE3};
     const matrix matrices[4] = {{w0, b0, out0}, {w1, b1, out1}, {w2, b2, out2}, {w3, b3, out3}};
     int pair = blockIdx.x * GROUPS + threadIdx.x / 32 / SPLIT;
@@ -107,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     early.load(rows);
     wait_for_previous();
     let_next_start();
-    dot_rows<2>(load_vector(x, token, norm), early, rows, sum);
+    dot_rows<2>(load_vector(x, token, norm EMBED_ARGUMENTS), early, rows, sum);
     if (!here || threadIdx.x % (32 * SPLIT) != 0)
         return;
 

@@ -20,6 +20,9 @@
 #define MERGE 0
 #define MERGE_HEADS 1
 #endif
+#ifndef EMBED /* 1 + the type of a table whose row for the token is x, which is then left in x; 0: x is there. With NORM. */
+#define EMBED 0
+#endif
 #ifndef SPLIT
 #define SPLIT 1
 #endif
@@ -39,8 +42,18 @@ struct vector {
     float scale;    /* by which the dot products have to be multiplied */
 };
 
-/* The vector of a token. Each block normalizes or merges for itself: that costs less than a kernel before this one. */
-__device__ __forceinline__ vector load_vector(const float *x, size_t token, const float *norm) {
+#if EMBED
+typedef stored<EMBED - 1> embedded;
+#define EMBED_PARAMETERS , const i32 *tokens, const embedded::elem *embeddings
+#define EMBED_ARGUMENTS , tokens, embeddings
+#else
+#define EMBED_PARAMETERS
+#define EMBED_ARGUMENTS
+#endif
+
+/* The vector of a token. Each block normalizes or merges for itself: that costs less than a kernel before this one. Each
+ * looks the embedding up for itself too; the first leaves it for later kernels, and no block of this one reads that. */
+__device__ __forceinline__ vector load_vector(float *x, size_t token, const float *norm EMBED_PARAMETERS) {
 #if MERGE
     __shared__ __align__(16) float whole[IN];
     __shared__ float share[MERGE_HEADS * MERGE];
@@ -56,8 +69,17 @@ __device__ __forceinline__ vector load_vector(const float *x, size_t token, cons
     x += token * IN;
     __shared__ __align__(16) float scaled[IN];
     float squares = 0.0f;
+#if EMBED
+    const embedded::elem *embedding = embeddings + (size_t)tokens[token] * IN;
+#endif
     for (int i = threadIdx.x; i < IN; i += THREADS) {
+#if EMBED
+        float v = embedded::widen(embedding[i]);
+        if (blockIdx.x == 0)
+            x[i] = v;
+#else
         float v = x[i];
+#endif
         squares = fmaf(v, v, squares);
         scaled[i] = v * norm[i];
     }

@@ -26,7 +26,7 @@ struct qgc_session {
     qgc_address states;     /* all states, one after the other */
     size_t state_bytes;
     qgc_address tables, packed, scratch, io, pinned[2];
-    size_t packed_bytes;
+    size_t table_bytes, packed_bytes;
     const volatile int32_t *ring; /* written by the device */
     const volatile int32_t *fault;
     int64_t ring_size;
@@ -247,9 +247,8 @@ static qgc_status capture_decode(qgc_session *s, qgc_diag *d) {
 }
 
 static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
-    size_t table_bytes;
     QGC_TRY(allocate_region(s, QGC_BUFFER_STATE, "kv cache", &s->states, &s->state_bytes, d));
-    QGC_TRY(allocate_region(s, QGC_BUFFER_TABLE, "tables", &s->tables, &table_bytes, d));
+    QGC_TRY(allocate_region(s, QGC_BUFFER_TABLE, "tables", &s->tables, &s->table_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_IO, "io", &s->io, io_bytes, d));
     if (s->options.mode == QGC_MODE_PERSISTENT)
         QGC_TRY(allocate_region(s, QGC_BUFFER_PACKED, "packed weights", &s->packed, &s->packed_bytes, d));
@@ -272,6 +271,8 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     QGC_TRY(qgc_device_fill(s->dev, s->io, 0, io_bytes, d));
     QGC_TRY(qgc_device_upload(s->dev, io_address(s, QGC_IO_SAMPLING), &s->options.sampling,
                               sizeof s->options.sampling, d));
+    if (s->table_bytes)
+        QGC_TRY(qgc_device_fill(s->dev, s->tables, 0, s->table_bytes, d));
     QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
     if (s->options.mode == QGC_MODE_PERSISTENT) {
         QGC_TRY(qgc_device_fill(s->dev, s->packed, 0, s->packed_bytes, d));

@@ -82,7 +82,7 @@ setup_build() {
 
 # clang's runtime for sanitizers and fuzzing is a package of its own from Debian 12 on, named after its version.
 setup_checks() {
-    install_packages clang clang-format clang-tidy cppcheck valgrind
+    install_packages g++ clang clang-format clang-tidy cppcheck valgrind
     local version kind
     version=$(clang -dumpversion)
     kind=rt

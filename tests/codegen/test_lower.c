@@ -85,8 +85,8 @@ static void prefill_rounds_each_input_once_and_takes_the_head_by_rows(void **sta
     size_t n = p->phases[QGC_PHASE_PREFILL].n_launches;
     assert_string_equal(names(*state, p, QGC_PHASE_PREFILL, n - 4, 4), "linear logits: linear.cu\n"
                                                                        "mark seen_now: mark.cu\n"
-                                                                       "sample next: sample.cu\n"
-                                                                       "the end of the step: advance.cu\n");
+                                                                       "sample next: sample_part.cu\n"
+                                                                       "sample next: sample_merge.cu\n");
 }
 
 /* First and last launch of a phase that names a buffer; false if none does. */

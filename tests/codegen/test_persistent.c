@@ -76,7 +76,7 @@ static void leaves_sampling_to_kernels_of_its_own(void **state) {
     assert_null(p->not_persistent);
     assert_int_equal(p->phases[QGC_PHASE_PACK].n_launches, 3); /* two layers and the head */
     assert_true(phase->n_launches > 1);
-    assert_string_equal(p->kernels[phase->launches[phase->n_launches - 1].kernel].name, "advance.cu");
+    assert_string_equal(p->kernels[phase->launches[phase->n_launches - 1].kernel].name, "sample_merge.cu");
 }
 
 static void says_why_a_graph_does_not_fit(void **state) {

@@ -305,6 +305,65 @@ static void agrees_with_a_sort_on_random_logits(void **state) {
     }
 }
 
+/* sample_part and sample_merge over the same logits. */
+static int choose_in_two_halves(const float *logits, const int32_t *seen, int n, int stretch,
+                                const qgc_sampling *s, int32_t position) {
+    float l[MAX_VOCAB], parts[MAX_VOCAB];
+    int32_t marks[MAX_VOCAB], rows[1] = {0}, positions[1] = {position}, next[1] = {-1};
+    memcpy(l, logits, (size_t)n * sizeof *l);
+    memcpy(marks, seen, (size_t)n * sizeof *marks);
+    const int n_parts = (n + stretch - 1) / stretch;
+    qgc_node part = {.op = QGC_OP_SAMPLE_PART, .n_in = 2}, merge = {.op = QGC_OP_SAMPLE_MERGE, .n_in = 5};
+    part.attr[qgc_attr_index(part.op, "stretch")].number = stretch;
+    merge.attr[qgc_attr_index(merge.op, "stretch")].number = stretch;
+    qgc_call first = {.node = &part,
+                      .in = {{QGC_F32, 2, {1, n}, l}, {QGC_I32, 1, {n}, marks}},
+                      .out = {{QGC_F32, 2, {1, n_parts}, parts}},
+                      .sampling = s,
+                      .scratch = qgc_arena_new()};
+    qgc_ops[part.op].ref(&first);
+    qgc_call second = {.node = &merge,
+                       .in = {{QGC_F32, 2, {1, n}, l},
+                              {QGC_F32, 2, {1, n_parts}, parts},
+                              {QGC_I32, 1, {1}, rows},
+                              {QGC_I32, 1, {1}, positions},
+                              {QGC_I32, 1, {n}, marks}},
+                       .out = {{QGC_I32, 1, {1}, next}},
+                       .sampling = s,
+                       .scratch = first.scratch};
+    qgc_ops[merge.op].ref(&second);
+    qgc_arena_drop(first.scratch);
+    return next[0];
+}
+
+static void two_halves_choose_as_the_whole_does(void **state) {
+    (void)state;
+    static const float temperatures[] = {0, 0.3f, 1, 5}, top_ps[] = {1, 0.9f, 0.3f}, penalties[] = {1, 1.3f};
+    static const int top_ks[] = {0, 1, 7, 40, MAX_VOCAB}, stretches[] = {1, 7, 32, 2000};
+    uint64_t seed = 1;
+    for (int round = 0; round < 4000; round++) {
+        float l[MAX_VOCAB];
+        int32_t seen[MAX_VOCAB];
+        const int n = 1 + (int)(test_random(&seed) % MAX_VOCAB);
+        for (int i = 0; i < n; i++) {
+            float u = test_random_float(&seed);
+            l[i] = round % 3 == 0 ? roundf(8 * u) : round % 3 == 1 ? 10 * u : u > 0.5f ? NAN : 3 * u;
+            seen[i] = test_random(&seed) % 5 == 0;
+        }
+        const qgc_sampling s = {.temperature = temperatures[test_random(&seed) % 4],
+                                .top_k = top_ks[test_random(&seed) % 5],
+                                .top_p = top_ps[test_random(&seed) % 3],
+                                .repeat_penalty = penalties[test_random(&seed) % 2],
+                                .seed = test_random(&seed)};
+        const int stretch = stretches[test_random(&seed) % 4];
+        int whole = choose_at(l, seen, n, &s, round),
+            halves = choose_in_two_halves(l, seen, n, stretch, &s, round);
+        if (whole != halves)
+            fail_msg("round %d, %d tokens, stretch %d, top-k %d: %d, not %d", round, n, stretch, s.top_k,
+                     halves, whole);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_gives_the_known_answers),
@@ -320,6 +379,7 @@ int main(void) {
         cmocka_unit_test(the_draw_depends_on_seed_and_position_only),
         cmocka_unit_test(draws_follow_the_probabilities),
         cmocka_unit_test(agrees_with_a_sort_on_random_logits),
+        cmocka_unit_test(two_halves_choose_as_the_whole_does),
     };
     return cmocka_run_group_tests_name("graph/sample", tests, NULL, NULL);
 }

@@ -89,7 +89,7 @@ static void explain_prints_json(void **state) {
 
 static void passes_lists_the_table(void **state) {
     const char *text = output(*state, "passes", 0);
-    assert_int_equal(count(text, "\n"), 9);
+    assert_int_equal(count(text, "\n"), 12);
     assert_non_null(strstr(text, "fuse-pointwise     neighbouring pointwise ops in one kernel (max)\n"));
 }
 
@@ -110,9 +110,9 @@ static void print_after_prints_the_graph(void **state) {
         state, "dump models/tiny/tiny.yaml --passes dead-code --print-after dead-code", 0,
         qgc_arena_printf(*state, "# after dead-code: 0 fired, 78 nodes in 78 kernels\n%s%s", plain, plain));
     const char *text = output(*state, "dump models/tiny/tiny.yaml --print-after all", 0);
-    assert_int_equal(count(text, "# after "), 9);
+    assert_int_equal(count(text, "# after "), 12);
     text = output(*state, "dump models/tiny/tiny.yaml --print-after changed", 0);
-    assert_int_equal(count(text, "# after "), 7);
+    assert_int_equal(count(text, "# after "), 10);
     assert_null(strstr(text, "# after dead-code"));
 }
 
