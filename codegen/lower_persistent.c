@@ -4,8 +4,8 @@
  *   x -> rms_norm -> linear q, k, v -> [rope q, k] -> append k, v -> attention -> linear -> + x = mid
  *   mid -> rms_norm -> linear, linear -> pointwise ops -> linear -> + mid = the next x
  *
- * between an embedding and a last norm and linear whose result is the logits. What comes behind (sampling) stays in
- * kernels of its own. Where a graph is not like this, the plan says why. */
+ * between an embedding and a last norm and linear whose result is the logits; and, if they are there, the mark of the
+ * token and the first half of sampling. What comes behind stays in kernels of its own. Where a graph is not like this, the plan says why. */
 
 #include <assert.h>
 #include <stdarg.h>
@@ -19,7 +19,7 @@
 enum {
     SHARED_BYTES = 227 << 10, /* a block of sm_90 and sm_100 may have */
     PAIR = 64,                /* of elements that a warp multiplies at a time */
-    BATCH = 80,               /* rows of a multiprocessor that a thread's residual can be for */
+    BATCH = 96,               /* rows of a multiprocessor that a thread's residual can be for */
     LEAST_WARPS = 8,
     MOST_WARPS = 15, /* with the producer's a multiple of 4: more would leave each thread fewer registers */
     PRODUCER_THREADS = 32,
@@ -38,7 +38,8 @@ typedef struct {
     bool *covered; /* [next_node_id] */
     const char *why;
     const qgc_value *table, *head, *out_norm, *logits;
-    const qgc_node *rope; /* of the first layer, NULL if there is none */
+    const qgc_node *rope;        /* of the first layer, NULL if there is none */
+    const qgc_node *mark, *part; /* both or none */
     layer *layers;
     int n_layers;
     int64_t d, ff, heads, kv_heads, head_dim, vocab;
@@ -316,17 +317,37 @@ static bool find_head(finder *f, const qgc_value *x) {
            no(f, "the last product is not the logits");
 }
 
+/* The mark of the step's token, and sample_part of the logits behind it. */
+static void find_sampling(finder *f) {
+    const qgc_node *mark = NULL, *part = NULL;
+    for (const qgc_node *n = f->l->graph->first; n; n = n->next) {
+        if (n->op == QGC_OP_MARK && n->in[1] == qgc_graph_input(f->l->graph, "tokens"))
+            mark = n;
+        if (n->op == QGC_OP_SAMPLE_PART && mark && n->in[0] == f->logits && n->in[1] == mark->out[0] &&
+            qgc_low_attr_int(n, "stretch") == QGC_STRETCH)
+            part = n;
+    }
+    if (part) {
+        f->mark = cover(f, mark);
+        f->part = cover(f, part);
+    }
+}
+
+static bool leaves(const finder *f, const qgc_value *v) {
+    return v == f->logits || (f->part && (v == f->part->out[0] || v == f->mark->out[0]));
+}
+
 /* Nothing else may read what lives inside of the kernel only. */
 static bool nobody_else_reads(finder *f) {
     const qgc_graph *g = f->l->graph;
     for (const qgc_node *n = g->first; n; n = n->next)
         for (int i = 0; !f->covered[n->id] && i < n->n_in; i++) {
             const qgc_value *v = n->in[i];
-            if (v->maker && f->covered[v->maker->id] && v != f->logits)
+            if (v->maker && f->covered[v->maker->id] && !leaves(f, v))
                 return no(f, "\"%s\" is read by \"%s\" too", label(f, v), label(f, n->out[0]));
         }
     for (size_t i = 0; i < g->n_outputs; i++)
-        if (g->outputs[i]->maker && f->covered[g->outputs[i]->maker->id] && g->outputs[i] != f->logits)
+        if (g->outputs[i]->maker && f->covered[g->outputs[i]->maker->id] && !leaves(f, g->outputs[i]))
             return no(f, "\"%s\" is an output", label(f, g->outputs[i]));
     return true;
 }
@@ -366,7 +387,10 @@ static bool find(finder *f) {
             return false;
     if (f->n_layers == 0)
         return no(f, "\"%s\" is not read by a norm and an addition", label(f, x));
-    return find_head(f, x) && nobody_else_reads(f) && dimensions_fit(f);
+    if (!find_head(f, x))
+        return false;
+    find_sampling(f);
+    return nobody_else_reads(f) && dimensions_fit(f);
 }
 
 /* How many warps waste least: each takes PAIR elements of a chunk, and a row's last chunk may not be full. A chunk costs
@@ -480,7 +504,10 @@ static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
                         b->exchange,
                         b->epoch,
                         l->plan->io[QGC_IO_LOGITS],
-                        l->plan->io[QGC_IO_FAULT]};
+                        l->plan->io[QGC_IO_FAULT],
+                        f->part ? qgc_low_buffer(l, f->mark->out[0]) : b->small,
+                        l->plan->io[QGC_IO_SAMPLING],
+                        f->part ? qgc_low_buffer(l, f->part->out[0]) : b->small};
     for (size_t i = 0; i < sizeof args / sizeof *args; i++)
         qgc_low_arg_buffer(launch, args[i]);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
@@ -505,6 +532,7 @@ bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     options[n++] = qgc_low_int(l, "ROPE", f.rope != NULL);
     options[n++] = qgc_low_type(l, "CACHE", f.cache);
     options[n++] = f.expression;
+    options[n++] = qgc_low_int(l, "SAMPLE", f.part != NULL);
     options[n++] = qgc_low_int(l, "SHARED_BYTES", SHARED_BYTES);
     options[n] = NULL;
     int step = qgc_low_kernel(l, "persistent.cu", (int)warps * 32 + PRODUCER_THREADS, options);

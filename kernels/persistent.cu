@@ -45,13 +45,17 @@
 #ifndef HEAD_DEPTH
 #define HEAD_DEPTH 43100
 #endif
+#ifndef SAMPLE /* 1: the step begins with mark.cu's work and leaves the largest logit of each 32 (sample_part.cu) in `parts` */
+#define SAMPLE 0
+#endif
 #include "pointwise.cuh"
+#include "sample.cuh"
 
 enum {
     THREADS = WARPS * 32, /* that compute */
     GROUP = HEADS / KV_HEADS,
     SLOT = TILE * CHUNK * 2,
-    BATCH = 80, /* rows whose sums lie in shared memory at a time */
+    BATCH = 96, /* rows whose sums lie in shared memory at a time: whole warps of them */
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
     /* attention */
     SPAN = SLOT / (HEAD_DIM * 2) >= 64 ? 64 : SLOT / (HEAD_DIM * 2) / 16 * 16, /* positions of a tile; of a stretch at least */
@@ -114,8 +118,10 @@ struct arguments {
     const weights::elem *table;
     const float2 *rope;
     float *exchange;
-    float *logits;
+    float *logits, *parts;
+    const i32 *seen;
     volatile i32 *fault;
+    float penalty;
     i32 token, position, ctx;
     u32 base; /* uses of the exchange before this token */
 };
@@ -640,6 +646,21 @@ __device__ __forceinline__ void merge(consumer &c, const arguments &a, const str
     }
 }
 
+/* --- the head -------------------------------------------------------------------------------------------- */
+
+/* A logit of each lane of a warp, `id` that of this one. The token of the step counts as seen, though another block may not
+ * have marked it yet. */
+__device__ __forceinline__ void put_logits(const arguments &a, i32 id, bool there, float logit) {
+    if (there)
+        a.logits[id] = logit;
+    if (SAMPLE) {
+        float l = there ? penalised(logit, a.seen, id, a.penalty, a.token) : NOT_A_NUMBER;
+        l = warp_max(l);
+        if (id % 32 == 0)
+            a.parts[id / 32] = l;
+    }
+}
+
 /* --- the step -------------------------------------------------------------------------------------------- */
 
 __device__ __forceinline__ float norm_scale(const float *squares) { return rsqrtf(total_of(squares) / D + EPS); }
@@ -758,8 +779,7 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
         normed n = take_normed(from + X, parity, c.wait, attn_norm);
         auto squares = [&] { put_squares(s.squares[0], n.squares); };
         multiply(c, f, n.x, head.n, squares, [&](int row, bool there, float product) {
-            if (there)
-                a.logits[head.first + row] = product * norm_scale(s.squares[0]);
+            put_logits(a, head.first + row, there, product * norm_scale(s.squares[0]));
         });
     }
 }
@@ -768,12 +788,17 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const sha
 extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
     persistent(const u8 *stream, const float *small, const u64 *caches, const weights::elem *table, const float2 *rope,
                const i32 *tokens, const i32 *positions, float *exchange, u32 *epoch, float *logits, i32 *fault,
-               i32 ctx) {
+               i32 *seen, const sampling *settings, float *parts, i32 ctx) {
 #if __CUDA_ARCH__ >= 900
     extern __shared__ __align__(128) u8 memory[];
     shared &s = *(shared *)memory;
-    arguments a = {stream, small, caches, table, rope, exchange, logits, fault, tokens[0], positions[0], ctx,
-                   epoch[0] * LAYERS};
+    arguments a = {stream, small, caches,    table,        rope, exchange,         logits, parts, seen,
+                   fault,  1.0f,  tokens[0], positions[0], ctx,  epoch[0] * LAYERS};
+    if (SAMPLE) {
+        a.penalty = settings->repeat_penalty;
+        if (blockIdx.x == 0 && threadIdx.x == 0)
+            seen[a.token] = 1;
+    }
     const share mine = share_of(blockIdx.x, gridDim.x);
     const rows head = head_share(blockIdx.x, gridDim.x);
     if (threadIdx.x == 0)

@@ -97,9 +97,11 @@ __device__ inline share share_of(int i, int n) {
     return {{from.qkv, to.qkv - from.qkv}, {from.out, to.out - from.out}, {from.mlp, to.mlp - from.mlp}};
 }
 
+/* Whole stretches of sampling, which end where a warp's rows do. */
 __device__ inline rows head_share(int i, int n) {
-    const long long tiles = (VOCAB + TILE - 1) / TILE;
-    int first = (int)(tiles * i / n) * TILE, end = min((int)(tiles * (i + 1) / n) * TILE, VOCAB);
+    const int STRETCH = 32;
+    const long long stretches = (VOCAB + STRETCH - 1) / STRETCH;
+    int first = (int)(stretches * i / n) * STRETCH, end = min((int)(stretches * (i + 1) / n) * STRETCH, VOCAB);
     return {first, end - first};
 }
 
