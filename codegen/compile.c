@@ -101,7 +101,8 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
 qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out, qgc_diag *d) {
     *out = (qgc_compiled){0};
     qgc_lowered lowered;
-    qgc_lower_options lower = {.chunk = o->chunk, .keep_values = o->keep_values};
+    qgc_lower_options lower = {
+        .chunk = o->chunk, .keep_values = o->keep_values, .decode_only = o->decode_only};
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
 
     qgc_nvrtc *nvrtc;
@@ -120,5 +121,6 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     p->source = o->source ? o->source : text.text;
     QGC_TRY(qgc_plan_check(p, g->at, d));
     out->plan = p;
+    out->buffers = lowered.buffers;
     return QGC_OK;
 }

@@ -12,6 +12,7 @@ typedef struct {
     int n_archs;
     int64_t chunk;            /* largest prefill step */
     bool keep_values;         /* see codegen/lower.h */
+    bool decode_only;         /* likewise */
     const char *cache_folder; /* NULL: the user's */
     bool no_cache;
     const char *nvrtc_library; /* NULL: search */
@@ -22,6 +23,7 @@ typedef struct {
 typedef struct {
     qgc_plan *plan;
     int n_compiled, n_cached; /* images made, images found */
+    const int *buffers;       /* by value id, see codegen/lower.h */
 } qgc_compiled;
 
 /* The plan lives in the graph's arena. Errors: no NVRTC; an arch that it does not know; a kernel that does not

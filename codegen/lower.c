@@ -422,10 +422,16 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     add_states(&l);
     add_params(&l);
     QGC_TRY(add_interface(&l));
-    QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
+    if (!o->decode_only)
+        QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
-    QGC_TRY(lower_persistent(&l));
+    int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers);
+    memcpy(buffers, l.buffer_of, g->n_values * sizeof *buffers);
+    if (o->decode_only)
+        plan->not_persistent = "it was compiled for decode steps only";
+    else
+        QGC_TRY(lower_persistent(&l));
     qgc_plan_memory(plan, o->keep_values, a);
-    *out = (qgc_lowered){plan, l.jobs};
+    *out = (qgc_lowered){plan, l.jobs, buffers};
     return QGC_OK;
 }

@@ -11,6 +11,7 @@
 typedef struct {
     int64_t chunk;    /* largest number of tokens in a prefill step, 1 or more */
     bool keep_values; /* scratch is not shared, so that every value can be read when the step is over */
+    bool decode_only; /* no phases but init and decode: for who takes single steps only */
 } qgc_lower_options;
 
 /* What the compile step has to know about plan->kernels[i] beyond the plan: its options one by one, and the first
@@ -25,6 +26,7 @@ typedef struct {
 typedef struct {
     qgc_plan *plan;       /* complete but for archs, images, graph, source, compiler */
     qgc_kernel_job *jobs; /* [plan->n_kernels] */
+    int *buffers; /* [g->n_values]: where a decode step has a value; -1 where it never leaves a kernel */
 } qgc_lowered;
 
 /* Errors: a node that no kernel fits (a head size beyond what attention does, say), with its place. */

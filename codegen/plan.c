@@ -470,8 +470,8 @@ static qgc_status check_launch(const checker *c, int phase, size_t i) {
 static qgc_status check_phases(const checker *c) {
     static const char *const names[QGC_N_PHASES] = {"init", "prefill", "decode", "pack", "persistent"};
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
-        bool may_be_empty =
-            phase == QGC_PHASE_INIT || (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL);
+        bool may_be_empty = phase == QGC_PHASE_INIT || phase == QGC_PHASE_PREFILL ||
+                            (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL);
         if (!may_be_empty && c->p->phases[phase].n_launches == 0)
             return BROKEN(c, "phase \"%s\" of the plan is empty", names[phase]);
         for (size_t i = 0; i < c->p->phases[phase].n_launches; i++)

@@ -129,7 +129,7 @@ typedef struct {
 
 typedef enum {
     QGC_PHASE_INIT,    /* once after the weights are there */
-    QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1 */
+    QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1; empty in a plan for decode steps only */
     QGC_PHASE_DECODE, /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
     QGC_PHASE_PACK,   /* once, behind init: weights put in the order of the persistent step */
     QGC_PHASE_PERSISTENT, /* as decode, with most of it in one kernel; empty where the graph does not fit */

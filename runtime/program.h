@@ -13,6 +13,9 @@ typedef struct qgc_program qgc_program;
 typedef struct {
     const char *arch; /* run this image and no other; NULL: the best one for the device */
     bool allow_unused;
+    /* Another program on this device, of the same weights file: its weights serve this one too, where the two plans want
+     * the same of them, else they are uploaded again. It outlives this one. May be NULL. */
+    const qgc_program *share;
     /* Called while weights go up, with bytes done and in all; may be NULL. */
     void (*progress)(void *context, size_t done, size_t total);
     void *context;

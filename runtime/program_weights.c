@@ -247,9 +247,49 @@ static void note_conversions(qgc_program *p, const placed *all) {
                              p->plan->weights[all[i].shared].label);
 }
 
+static bool same_text(const char *a, const char *b) {
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* Does one upload serve both plans? */
+static bool want_the_same(const qgc_plan *a, const qgc_plan *b) {
+    if (a->n_weights != b->n_weights)
+        return false;
+    for (size_t i = 0; i < a->n_weights; i++) {
+        const qgc_plan_weight *x = &a->weights[i], *y = &b->weights[i];
+        if (x->storage != y->storage || x->rank != y->rank || x->tied != y->tied ||
+            memcmp(x->shape, y->shape, (size_t)x->rank * sizeof *x->shape) != 0 ||
+            !same_text(x->gguf, y->gguf) || !same_text(x->hf, y->hf))
+            return false;
+    }
+    return true;
+}
+
+/* The addresses of another program's weights; false if it cannot give them all. */
+static bool take_shared(qgc_program *p, const qgc_program *from) {
+    const qgc_plan *plan = p->plan;
+    if (!want_the_same(plan, from->plan))
+        return false;
+    qgc_address *at = qgc_arena_array(p->arena, plan->n_weights, sizeof *at);
+    for (size_t i = 0; i < from->plan->n_buffers; i++)
+        if (from->plan->buffers[i].kind == QGC_BUFFER_WEIGHT)
+            at[from->plan->buffers[i].weight] = from->addresses[i];
+    bool all = true;
+    for (size_t i = 0; i < plan->n_buffers; i++)
+        if (plan->buffers[i].kind == QGC_BUFFER_WEIGHT) {
+            p->addresses[i] = at[plan->buffers[i].weight];
+            all = all && p->addresses[i];
+        }
+    return all;
+}
+
 qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
                                    const qgc_program_options *options, qgc_diag *d) {
     const qgc_plan *plan = p->plan;
+    if (options->share && take_shared(p, options->share)) {
+        qgc_program_note(p, "the weights are those of another program");
+        return QGC_OK;
+    }
     const qgc_tensor **found = qgc_arena_array(p->arena, plan->n_weights, sizeof(qgc_tensor *));
     QGC_TRY(bind(plan, weights, options->allow_unused, found, d));
     placed *all = qgc_arena_array(p->arena, plan->n_weights, sizeof *all);

@@ -157,6 +157,34 @@ static void kept_values_share_nothing(void **state) {
         }
 }
 
+static void a_plan_for_decode_steps_has_no_other_phase(void **state) {
+    const qgc_plan *p =
+        lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 1, .decode_only = true});
+    const qgc_plan *full = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 1});
+    assert_int_equal(p->phases[QGC_PHASE_PREFILL].n_launches, 0);
+    assert_int_equal(p->phases[QGC_PHASE_PACK].n_launches, 0);
+    assert_int_equal(p->phases[QGC_PHASE_PERSISTENT].n_launches, 0);
+    assert_string_equal(p->not_persistent, "it was compiled for decode steps only");
+    assert_string_equal(names(*state, p, QGC_PHASE_DECODE, 0, 200),
+                        names(*state, full, QGC_PHASE_DECODE, 0, 200));
+    assert_true(p->n_kernels < full->n_kernels && p->n_buffers < full->n_buffers);
+}
+
+static void says_where_a_decode_step_has_each_value(void **state) {
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g = load(*state, "models/tiny/tiny.yaml");
+    qgc_lowered lowered;
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 3}, &lowered, &d), QGC_OK);
+    const qgc_phase *decode = &lowered.plan->phases[QGC_PHASE_DECODE];
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        const int buffer = lowered.buffers[n->out[0]->id];
+        size_t first, last;
+        assert_true(buffer >= 0 && life(decode, buffer, &first, &last));
+        if (lowered.plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
+            assert_string_equal(lowered.plan->buffers[buffer].name, qgc_value_label(n->out[0], *state));
+    }
+}
+
 static const qgc_plan_weight *weight(const qgc_plan *p, const char *label) {
     for (size_t i = 0; i < p->n_weights; i++)
         if (strcmp(p->weights[i].label, label) == 0)
@@ -201,6 +229,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(buffers_alive_at_once_do_not_overlap, setup, teardown),
         cmocka_unit_test_setup_teardown(scratch_of_a_deep_model_stays_that_of_a_layer, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_values_share_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_plan_for_decode_steps_has_no_other_phase, setup, teardown),
+        cmocka_unit_test_setup_teardown(says_where_a_decode_step_has_each_value, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_carry_their_names_in_files, setup, teardown),
         cmocka_unit_test_setup_teardown(kernels_are_shared_between_layers, setup, teardown),
         cmocka_unit_test_setup_teardown(an_append_lives_in_its_cache, setup, teardown),

@@ -536,6 +536,28 @@ static void refuses_values_that_the_storage_cannot_hold(void **state) {
     assert_null(f->program);
 }
 
+static void another_program_lends_its_weights_where_the_plans_agree(void **state) {
+    fixture *f = *state;
+    load_toy(f);
+    qgc_program *other = NULL;
+    qgc_weights nothing = {.format = QGC_WEIGHTS_GGUF, .arch = "toy"};
+    const qgc_program_options share = {.share = f->program};
+    qgc_plan plan = *f->plan;
+    MUST(f, qgc_program_load(&other, &plan, f->dev, &nothing, f->pool, &share, &f->diag));
+    for (size_t i = 0; i < f->plan->n_buffers; i++)
+        assert_int_equal(qgc_program_addresses(other)[i], qgc_program_addresses(f->program)[i]);
+    qgc_program_drop(other);
+    assert_int_equal(fake_device_held(f->dev), 1);
+
+    plan.weights = qgc_arena_array(f->arena, plan.n_weights, sizeof *plan.weights);
+    memcpy(plan.weights, f->plan->weights, plan.n_weights * sizeof *plan.weights);
+    plan.weights[B_NORM].storage = QGC_BF16; /* and so it looks for the tensor, which this file has not */
+    assert_int_equal(qgc_program_load(&other, &plan, f->dev, &nothing, f->pool, &share, &f->diag),
+                     QGC_ERR_INPUT);
+    assert_null(other);
+    assert_int_equal(fake_device_held(f->dev), 1);
+}
+
 static void a_tied_weight_shares_memory_unless_the_file_has_its_own(void **state) {
     fixture *f = *state;
     qgc_tensor tensors[] = {
@@ -948,6 +970,7 @@ int main(void) {
         TEST(says_which_images_there_are_when_none_fits),
         TEST(converts_weights_to_the_storage_of_the_plan),
         TEST(refuses_values_that_the_storage_cannot_hold),
+        TEST(another_program_lends_its_weights_where_the_plans_agree),
         TEST(a_tied_weight_shares_memory_unless_the_file_has_its_own),
         TEST(a_tied_weight_stored_in_another_way_has_memory_of_its_own),
         TEST(reports_progress_up_to_the_last_byte),
