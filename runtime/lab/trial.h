@@ -17,36 +17,54 @@ typedef struct {
     bool keep_values;         /* every value can be read after a step */
     const char *cache_folder; /* of compiled kernels, NULL: the user's */
     qgc_pool *pool;
+    const qgc_trial
+        *share; /* of the same weights on the same device: what it has uploaded serves this one too, and it
+                               is dropped after this one; NULL for none */
 } qgc_trial_options;
 
-/* `g` has been bound to `tensors` (passes/bind_weights.h) and its passes have been run; it, the weights and the pool
- * outlive the trial. Errors: those of lowering, NVRTC, the device, and of weights that do not fit. */
+/* `g` has been bound to `tensors` (passes/bind_weights.h) and its passes have been run; it, the weights, the pool and the
+ * device outlive the trial. On a GPU `g` is lowered and compiled for it, through the cache, and the weights go up
+ * unless they are shared. Errors: those of lowering, NVRTC, the device, and of weights that do not fit. */
 QGC_MUST_USE qgc_status qgc_trial_new(qgc_trial **out, qgc_graph *g, const qgc_weights *weights,
                                       const qgc_tensor *const *tensors, const qgc_trial_options *o,
                                       qgc_diag *d);
+/* NULL is allowed. */
 void qgc_trial_drop(qgc_trial *t);
 
-/* One step with one token; the position counts up. `logits` gets [vocab] floats, or is NULL. */
+/* The logits of a step. */
+int64_t qgc_trial_vocab(const qgc_trial *t);
+
+/* Tokens taken since the start or the last reset. */
+int64_t qgc_trial_position(const qgc_trial *t);
+
+/* One step with one token; the position counts up. `logits` gets [vocab] floats, or is NULL. Errors: a token that is
+ * not in the vocabulary, no position left; those of the device. */
 QGC_MUST_USE qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *d);
 
-/* What the last step computed for a result of the graph, as floats; false where it was not kept, or where it has no
- * memory of its own (a value inside a fused kernel). `*to` lives until the next step. */
+/* What the last step computed for a result of the graph, as floats, with T = R = 1; a changed state is all of it. *kept
+ * is false, and nothing is read, where the value has no memory of its own (inside a fused kernel), where it was not
+ * kept (without keep_values there are the outputs and the states only), for what is no result, and before the first
+ * step. `*to` lives until the next step or reset. */
 QGC_MUST_USE qgc_status qgc_trial_value(qgc_trial *t, const qgc_value *v, const float **to, int64_t *n,
                                         bool *kept, qgc_diag *d);
 
-/* Back to position 0. */
+/* Back to position 0, with states as they were at the start. */
 QGC_MUST_USE qgc_status qgc_trial_reset(qgc_trial *t, qgc_diag *d);
 
-/* What a decode step costs by the plan: kernels launched, bytes of weights and of activations moved. On the CPU too,
- * where the plan is only made. */
+/* What a decode step costs by the plan. On the CPU too, where the plan is only made. */
 typedef struct {
-    int kernels;
-    int64_t weight_bytes, value_bytes;
+    int kernels;          /* launched */
+    int64_t weight_bytes; /* of matrices that products read */
+    int64_t
+        value_bytes; /* of results, inputs and outputs that kernels hand to one another: each launch counts what it
+                             names once; caches, tables and settings are not counted */
 } qgc_trial_cost;
 
 QGC_MUST_USE qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag *d);
 
-/* Microseconds of `steps` decode steps in one go from the current position, replayed as a CUDA graph; GPU only. */
+/* Microseconds of `steps` decode steps in one go from the current position, replayed as a CUDA graph, on the clock of the
+ * GPU. The device feeds itself; the position counts up by `steps`. Errors: on the CPU; before the first step; no
+ * positions left; more than 1024 steps. */
 QGC_MUST_USE qgc_status qgc_trial_time(qgc_trial *t, int steps, double *us, qgc_diag *d);
 
 #endif

@@ -1,0 +1,387 @@
+/* Trials on a device: a small model whose kernels are compiled for real and run by C functions in place of them, against
+ * the CPU. */
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+#include "passes/passes.h"
+#include "runtime/lab/random_weights.h"
+#include "runtime/lab/trial.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/folder.h"
+#include "tests/support/printed.h"
+
+enum { D = 32, VOCAB = 40, STRETCH = 32, CTX = 64 };
+
+/* What the kernels below can do together. */
+#define FUSED "dead-code,fuse-norm-linear"
+
+static const char model[] = "qgc: 1\n"
+                            "name: toy\n"
+                            "arch: toy\n"
+                            "params: {d: 32, vocab: 40}\n"
+                            "weights:\n"
+                            "  embed: {shape: [vocab, d], gguf: e}\n"
+                            "  norm: {shape: [d], gguf: n}\n"
+                            "  head: {shape: [vocab, d], gguf: h}\n"
+                            "state:\n"
+                            "  seen: {shape: [vocab], dtype: i32}\n"
+                            "inputs: {tokens: [T], positions: [T], rows: [R]}\n"
+                            "graph:\n"
+                            "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                            "  - {op: select_rows, in: [x, rows], out: x_rows}\n"
+                            "  - {op: rms_norm, in: [x_rows, norm], eps: 1e-6, out: h}\n"
+                            "  - {op: linear, in: [h, head], out: logits}\n"
+                            "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
+                            "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
+                            "outputs: [logits, next]\n";
+
+/* --- the kernels ----------------------------------------------------------------------------------------- */
+
+static void *pointer(void **args, int i) {
+    return (void *)(uintptr_t) * (const qgc_address *)args[i]; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static void run_embedding(void **args, const unsigned grid[3]) {
+    const int32_t *tokens = pointer(args, 0);
+    const uint16_t *table = pointer(args, 1);
+    float *out = pointer(args, 2);
+    assert_int_equal(grid[0], 1);
+    for (int i = 0; i < D; i++)
+        out[i] = qgc_bf16_to_f32(table[tokens[0] * D + i]);
+}
+
+static void run_select_rows(void **args, const unsigned grid[3]) {
+    const int32_t *rows = pointer(args, 1);
+    assert_int_equal(grid[0], 1);
+    memcpy(pointer(args, 2), (const float *)pointer(args, 0) + (ptrdiff_t)rows[0] * D, D * sizeof(float));
+}
+
+static void norm(const float *x, const float *weight, float *out) {
+    float squares = 0;
+    for (int i = 0; i < D; i++)
+        squares += x[i] * x[i];
+    for (int i = 0; i < D; i++)
+        out[i] = x[i] / sqrtf(squares / D + 1e-6f) * weight[i];
+}
+
+static void run_rms_norm(void **args, const unsigned grid[3]) {
+    (void)grid;
+    norm(pointer(args, 0), pointer(args, 1), pointer(args, 2));
+}
+
+/* With the norm in front where its weights are given: an argument that is not there is x again. */
+static void run_linear(void **args, const unsigned grid[3]) {
+    const float *x = pointer(args, 0), *weight = pointer(args, 1);
+    const uint16_t *w = pointer(args, 2);
+    float *out = pointer(args, 14), normed[D];
+    (void)grid;
+    if (weight != x) {
+        norm(x, weight, normed);
+        x = normed;
+    }
+    for (int i = 0; i < VOCAB; i++) {
+        out[i] = 0;
+        for (int k = 0; k < D; k++)
+            out[i] += x[k] * qgc_bf16_to_f32(w[i * D + k]);
+    }
+}
+
+static void run_mark(void **args, const unsigned grid[3]) {
+    (void)grid;
+    ((int32_t *)pointer(args, 0))[*(const int32_t *)pointer(args, 1)] = 1;
+}
+
+static void run_sample_part(void **args, const unsigned grid[3]) {
+    const float *logits = pointer(args, 0);
+    float *parts = pointer(args, 3);
+    assert_int_equal(grid[0], 1);
+    for (int i = 0; i < VOCAB; i++)
+        parts[i / STRETCH] = i % STRETCH ? fmaxf(parts[i / STRETCH], logits[i]) : logits[i];
+}
+
+/* It ends the step too. */
+static void run_sample_merge(void **args, const unsigned grid[3]) {
+    const float *logits = pointer(args, 0), *parts = pointer(args, 1);
+    int32_t *positions = pointer(args, 3), *tokens = pointer(args, 8), *ring = pointer(args, 9), best = 0;
+    (void)grid;
+    while (logits[best] != fmaxf(parts[0], parts[1]))
+        best++;
+    *(int32_t *)pointer(args, 7) = ring[positions[0] % 1024] = tokens[0] = best;
+    positions[0]++;
+}
+
+static const fake_kernel kernels[] = {
+    {"embedding", "ppp", run_embedding},
+    {"select_rows", "ppp", run_select_rows},
+    {"rms_norm", "ppp", run_rms_norm},
+    {"linear", "ppppppppppppppp", run_linear},
+    {"mark", "ppi", run_mark},
+    {"sample_part", "pppp", run_sample_part},
+    {"sample_merge", "pppppppppp", run_sample_merge},
+    {0},
+};
+
+/* --- fixture --------------------------------------------------------------------------------------------- */
+
+/* For all tests: NVRTC takes seconds. */
+static struct {
+    qgc_arena *arena;
+    const char *folder;
+} cache;
+
+static int make_cache(void **state) {
+    (void)state;
+    cache.arena = qgc_arena_new();
+    cache.folder = qgc_test_folder(cache.arena);
+    return 0;
+}
+
+static int drop_cache(void **state) {
+    (void)state;
+    qgc_test_folder_drop(cache.arena, cache.folder);
+    qgc_arena_drop(cache.arena);
+    return 0;
+}
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    const char *folder;
+    qgc_pool *pool;
+    qgc_device *dev;
+    qgc_weights *weights;
+    qgc_graph *graph; /* of the last trial */
+    qgc_trial *trials[3];
+} fixture;
+
+static void ok(fixture *f, qgc_status s) {
+    if (s != QGC_OK)
+        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
+}
+
+static qgc_graph *load(fixture *f) {
+    qgc_graph *g;
+    ok(f, qgc_graph_load_text(&g, "toy.yaml", model, strlen(model), f->arena, &f->diag));
+    return g;
+}
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    *f = (fixture){.arena = arena,
+                   .diag = qgc_diag_new(arena),
+                   .folder = qgc_test_folder(arena),
+                   .pool = qgc_pool_new(1),
+                   .dev = fake_device_new(kernels)};
+    const char *path = qgc_test_path(arena, f->folder, "toy.gguf");
+    ok(f, qgc_random_weights_write(load(f), path, 1, &f->diag));
+    ok(f, qgc_weights_open(&f->weights, path, &f->diag));
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    for (int i = 2; i >= 0; i--)
+        qgc_trial_drop(f->trials[i]);
+    int held = fake_device_held(f->dev);
+    qgc_device_close(f->dev);
+    qgc_weights_close(f->weights);
+    qgc_pool_drop(f->pool);
+    qgc_test_folder_drop(f->arena, f->folder);
+    qgc_arena_drop(f->arena);
+    return held; /* everything must have been given back */
+}
+
+static qgc_trial *begin(fixture *f, int i, const char *passes, qgc_trial_options o) {
+    const qgc_tensor **tensors;
+    qgc_pass_report report;
+    f->graph = load(f);
+    ok(f, qgc_graph_bind(f->graph, f->weights, false, &tensors, &f->diag));
+    ok(f, qgc_passes_run(f->graph, &(qgc_pass_options){.passes = passes}, &report, &f->diag));
+    o.ctx = CTX;
+    o.pool = f->pool;
+    o.cache_folder = cache.folder;
+    ok(f, qgc_trial_new(&f->trials[i], f->graph, f->weights, tensors, &o, &f->diag));
+    return f->trials[i];
+}
+
+static void assert_near(const float *got, const float *want, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabsf(got[i] - want[i]) <= 1e-5f))
+            fail_msg("number %d is %g, not %g", (int)i, (double)got[i], (double)want[i]);
+}
+
+static const qgc_value *value(const qgc_graph *g, const char *name) {
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_RESULT && strcmp(g->values[i]->name, name) == 0)
+            return g->values[i];
+    fail_msg("no value \"%s\"", name);
+    return NULL;
+}
+
+static const float *read(fixture *f, qgc_trial *t, const char *name, int64_t *n) {
+    const float *to;
+    bool kept;
+    ok(f, qgc_trial_value(t, value(f->graph, name), &to, n, &kept, &f->diag));
+    assert_int_equal(kept, to != NULL);
+    return to;
+}
+
+static int count(const char *text, const char *word) {
+    int n = 0;
+    while ((text = strstr(text, word))) {
+        text += strlen(word);
+        n++;
+    }
+    return n;
+}
+
+/* --- tests ----------------------------------------------------------------------------------------------- */
+
+static void a_device_and_the_cpu_give_the_same_logits(void **state) {
+    fixture *f = *state;
+    static const int32_t tokens[] = {3, 1, 4, 1, 5, 39};
+    qgc_trial *cpu = begin(f, 0, "", (qgc_trial_options){0});
+    qgc_trial *gpu = begin(f, 1, FUSED, (qgc_trial_options){.device = f->dev});
+    float want[VOCAB], got[VOCAB];
+    for (int turn = 0; turn < 2; turn++) {
+        for (int i = 0; i < 6; i++) {
+            ok(f, qgc_trial_step(cpu, tokens[i], want, &f->diag));
+            ok(f, qgc_trial_step(gpu, tokens[i], got, &f->diag));
+            assert_near(got, want, VOCAB);
+        }
+        assert_int_equal(qgc_trial_position(gpu), 6);
+        ok(f, qgc_trial_reset(cpu, &f->diag));
+        ok(f, qgc_trial_reset(gpu, &f->diag));
+        assert_int_equal(qgc_trial_position(gpu), 0);
+    }
+}
+
+static void kept_values_are_those_of_the_cpu(void **state) {
+    fixture *f = *state;
+    static const char *const names[] = {"x", "x_rows", "h", "logits", "seen_now", "next"};
+    qgc_trial *cpu = begin(f, 0, "", (qgc_trial_options){.keep_values = true});
+    qgc_trial *gpu = begin(f, 1, "", (qgc_trial_options){.keep_values = true, .device = f->dev});
+    int64_t n, n_want;
+    assert_null(read(f, gpu, "h", &n)); /* before the first step */
+    for (int32_t token = 7; token < 9; token++) {
+        ok(f, qgc_trial_step(cpu, token, NULL, &f->diag));
+        ok(f, qgc_trial_step(gpu, token, NULL, &f->diag));
+        for (int i = 0; i < 6; i++) {
+            const float *want = read(f, cpu, names[i], &n_want), *got = read(f, gpu, names[i], &n);
+            assert_int_equal(n, n_want);
+            assert_near(got, want, n);
+        }
+    }
+}
+
+static void a_value_inside_a_fused_kernel_is_not_kept(void **state) {
+    fixture *f = *state;
+    int64_t n;
+    qgc_trial *t = begin(f, 0, FUSED, (qgc_trial_options){.keep_values = true, .device = f->dev});
+    ok(f, qgc_trial_step(t, 7, NULL, &f->diag));
+    assert_null(read(f, t, "h", &n));
+    assert_non_null(read(f, t, "x_rows", &n));
+    assert_int_equal(n, D);
+}
+
+static void shared_memory_is_not_read_where_values_were_not_kept(void **state) {
+    fixture *f = *state;
+    int64_t n;
+    qgc_trial *t = begin(f, 0, "", (qgc_trial_options){.device = f->dev});
+    ok(f, qgc_trial_step(t, 7, NULL, &f->diag));
+    assert_null(read(f, t, "h", &n));
+    assert_non_null(read(f, t, "seen_now", &n));
+    assert_non_null(read(f, t, "logits", &n));
+}
+
+static int regions(const fixture *f, const char *owner) {
+    int n = 0;
+    for (int i = 0; i < f->dev->n_allocations; i++)
+        n += f->dev->allocations[i].owner && strcmp(f->dev->allocations[i].owner, owner) == 0;
+    return n;
+}
+
+static void trials_share_one_upload_of_the_weights(void **state) {
+    fixture *f = *state;
+    float want[VOCAB], got[VOCAB];
+    qgc_trial *first = begin(f, 0, FUSED, (qgc_trial_options){.device = f->dev});
+    qgc_trial *second = begin(f, 1, "", (qgc_trial_options){.device = f->dev, .share = first});
+    qgc_trial *third = begin(f, 2, "", (qgc_trial_options){.device = f->dev, .share = second});
+    assert_int_equal(regions(f, "weights"), 1);
+    assert_int_equal(regions(f, "scratch"), 3);
+    ok(f, qgc_trial_step(first, 11, want, &f->diag));
+    ok(f, qgc_trial_step(second, 11, got, &f->diag));
+    assert_near(got, want, VOCAB);
+    ok(f, qgc_trial_step(third, 11, got, &f->diag));
+    assert_near(got, want, VOCAB);
+    qgc_trial_drop(third);
+    f->trials[2] = NULL;
+    assert_int_equal(regions(f, "weights"), 1);
+}
+
+static void a_trial_holds_no_kernels_but_those_of_a_step(void **state) {
+    fixture *f = *state;
+    begin(f, 0, "", (qgc_trial_options){.device = f->dev});
+    assert_int_equal(count(f->dev->log.text, "load "), 7);
+    qgc_trial_cost cost;
+    ok(f, qgc_trial_cost_of(f->trials[0], &cost, &f->diag));
+    assert_int_equal(cost.kernels, 7);
+    assert_int_equal(cost.weight_bytes, 2 * VOCAB * D);
+    /* x, x_rows, h and the two stretches written and read; logits read twice; tokens in three kernels, rows in two */
+    assert_int_equal(cost.value_bytes, 4 * (6 * D + 2 * 2 + 3 * VOCAB + 3 + 2 + 1 + 1));
+}
+
+static void timed_steps_replay_the_captured_one(void **state) {
+    fixture *f = *state;
+    double us = -1;
+    qgc_trial *t = begin(f, 0, FUSED, (qgc_trial_options){.device = f->dev});
+    assert_int_equal(qgc_trial_time(t, 5, &us, &f->diag), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&f->diag), "the session was fed no token yet");
+    f->diag = qgc_diag_new(f->arena);
+    ok(f, qgc_trial_step(t, 3, NULL, &f->diag));
+    size_t before = f->dev->log.bytes;
+    ok(f, qgc_trial_time(t, 5, &us, &f->diag));
+    assert_true(us == 1); /* what the made-up clock says */
+    assert_string_equal(f->dev->log.text + before, "replay\nreplay\nreplay\nreplay\nreplay\n");
+    assert_int_equal(qgc_trial_position(t), 6);
+    assert_int_equal(qgc_trial_time(t, CTX, &us, &f->diag), QGC_ERR_INPUT);
+}
+
+static void an_error_of_the_device_leaves_nothing_behind(void **state) {
+    fixture *f = *state;
+    const qgc_tensor **tensors;
+    qgc_trial *t;
+    qgc_graph *g = load(f);
+    ok(f, qgc_graph_bind(g, f->weights, false, &tensors, &f->diag));
+    const qgc_trial_options o = {.device = f->dev, .ctx = CTX, .pool = f->pool, .cache_folder = cache.folder};
+    static const char *const owners[] = {"weights", "scratch", "io"};
+    for (int i = 0; i < 3; i++) {
+        f->dev->full_for = owners[i];
+        f->diag = qgc_diag_new(f->arena);
+        assert_int_equal(qgc_trial_new(&t, g, f->weights, tensors, &o, &f->diag), QGC_ERR_DEVICE);
+        assert_null(t);
+        assert_int_equal(fake_device_held(f->dev), 0);
+    }
+}
+
+#define TRIAL_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TRIAL_TEST(a_device_and_the_cpu_give_the_same_logits),
+        TRIAL_TEST(kept_values_are_those_of_the_cpu),
+        TRIAL_TEST(a_value_inside_a_fused_kernel_is_not_kept),
+        TRIAL_TEST(shared_memory_is_not_read_where_values_were_not_kept),
+        TRIAL_TEST(trials_share_one_upload_of_the_weights),
+        TRIAL_TEST(a_trial_holds_no_kernels_but_those_of_a_step),
+        TRIAL_TEST(timed_steps_replay_the_captured_one),
+        TRIAL_TEST(an_error_of_the_device_leaves_nothing_behind),
+    };
+    return cmocka_run_group_tests(tests, make_cache, drop_cache);
+}
