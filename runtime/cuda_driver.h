@@ -33,6 +33,7 @@
     F(StreamCreate, cuStreamCreate, "cuStreamCreate")                                     \
     F(StreamDestroy, cuStreamDestroy, "cuStreamDestroy_v2")                               \
     F(StreamSynchronize, cuStreamSynchronize, "cuStreamSynchronize")                      \
+    F(StreamQuery, cuStreamQuery, "cuStreamQuery")                                        \
     F(StreamBeginCapture, cuStreamBeginCapture, "cuStreamBeginCapture_v2")                \
     F(StreamEndCapture, cuStreamEndCapture, "cuStreamEndCapture")                         \
     F(EventCreate, cuEventCreate, "cuEventCreate")                                        \

@@ -332,6 +332,13 @@ qgc_status qgc_device_sync(qgc_device *dev, qgc_diag *d) {
     return QGC_CUDA(&dev->cu, d, StreamSynchronize, dev->stream);
 }
 
+qgc_status qgc_device_busy(qgc_device *dev, bool *busy, qgc_diag *d) {
+    QGC_TRY(qgc_device_enter(dev, d));
+    CUresult r = dev->cu.StreamQuery(dev->stream);
+    *busy = r == CUDA_ERROR_NOT_READY;
+    return *busy ? QGC_OK : qgc_cuda_try(&dev->cu, r, "cuStreamQuery", d);
+}
+
 /* Code. */
 
 static bool is_elf(const void *cubin, size_t bytes) {

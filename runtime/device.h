@@ -59,6 +59,8 @@ QGC_MUST_USE qgc_status qgc_device_download(qgc_device *dev, void *to, qgc_addre
 QGC_MUST_USE qgc_status qgc_device_fill(qgc_device *dev, qgc_address p, unsigned char byte, size_t bytes,
                                         qgc_diag *d);
 QGC_MUST_USE qgc_status qgc_device_sync(qgc_device *dev, qgc_diag *d);
+/* Is there work that has not ended? Errors: work that failed. */
+QGC_MUST_USE qgc_status qgc_device_busy(qgc_device *dev, bool *busy, qgc_diag *d);
 
 /* Upload without a copy in between: `stage` gives pinned room for min(want, 32 MiB) bytes, which the host fills
  * and `send` uploads. Each send belongs to the stage just before it. Two such rooms alternate, so that filling

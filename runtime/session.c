@@ -12,7 +12,7 @@
  *   host    tokens, positions, rows --upload-->            (feed only)
  *   device  prefill or decode; its last kernel puts the token chosen into tokens[0], the position behind into
  *           positions[0], and the token into ring[position % size]
- *   host    waits for an event, reads the ring, which is host memory
+ *   host    waits until the token is in the ring, which is host memory
  *
  * So a step needs nothing from the host but its launch. */
 
@@ -27,36 +27,17 @@ struct qgc_session {
     size_t state_bytes;
     qgc_address tables, packed, scratch, io, pinned[2];
     size_t table_bytes, packed_bytes;
-    const volatile int32_t *ring; /* written by the device */
+    volatile int32_t *ring; /* written by the device; what is not there yet is -1 */
     const volatile int32_t *fault;
     int64_t ring_size;
     qgc_capture *decode; /* NULL in stream mode */
-    qgc_event *done;
-    int32_t *positions; /* [chunk] */
+    int32_t *positions;  /* [chunk] */
     int64_t position;
-    bool chosen; /* a token waits in tokens[0] on the device */
+    int64_t queued; /* steps behind the position whose choice nobody has taken */
+    bool chosen;    /* a token waits in tokens[0] on the device */
 };
 
 enum { ALIGN = 256, MAX_CTX = 1 << 24 };
-
-static const char *const mode_names[QGC_N_MODES] = {[QGC_MODE_STREAM] = "stream",
-                                                    [QGC_MODE_GRAPH] = "graph",
-                                                    [QGC_MODE_PDL] = "pdl",
-                                                    [QGC_MODE_PERSISTENT] = "persistent"};
-
-const char *qgc_mode_name(qgc_mode mode) {
-    return mode_names[mode];
-}
-
-qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
-    for (int i = 0; i < QGC_N_MODES; i++)
-        if (strcmp(name, mode_names[i]) == 0) {
-            *mode = (qgc_mode)i;
-            return QGC_OK;
-        }
-    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
-                    "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
-}
 
 static qgc_status check_range(const char *name, float value, bool ok, const char *range, qgc_diag *d) {
     if (ok && isfinite(value))
@@ -126,39 +107,8 @@ static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
     return b->kind == kind && !(kind == QGC_BUFFER_IO && (b->io == QGC_IO_RING || b->io == QGC_IO_FAULT));
 }
 
-/* Why the persistent step cannot run here, or NULL. */
-static const char *not_persistent(const qgc_session *s) {
-    const qgc_plan *plan = s->plan;
-    const qgc_device_info *about = qgc_device_about(s->dev);
-    if (plan->not_persistent)
-        return plan->not_persistent;
-    if (atoi(qgc_program_arch(s->program) + strlen("sm_")) < 90)
-        return qgc_arena_printf(s->arena, "image %s has no bulk copies, which sm_90 has",
-                                qgc_program_arch(s->program));
-    if (about->sms < plan->least_sms)
-        return qgc_arena_printf(s->arena, "it needs %lld multiprocessors, %s has %d",
-                                (long long)plan->least_sms, about->name, about->sms);
-    const qgc_phase *phase = &plan->phases[QGC_PHASE_PERSISTENT];
-    for (size_t i = 0; i < phase->n_launches; i++) {
-        const qgc_plan_kernel *k = &plan->kernels[phase->launches[i].kernel];
-        if (phase->launches[i].on_all && k->shared_bytes > about->shared_bytes_max)
-            return qgc_arena_printf(s->arena, "it needs %d bytes of shared memory a block, %s has %d",
-                                    k->shared_bytes, about->name, about->shared_bytes_max);
-    }
-    return NULL;
-}
-
-static const char *not_overlapping(const qgc_session *s) {
-    if (qgc_program_overlaps(s->program))
-        return NULL;
-    return qgc_arena_printf(s->arena, "image %s has no programmatic dependent launch, which sm_90 has",
-                            qgc_program_arch(s->program));
-}
-
 static qgc_status check_mode(const qgc_session *s, qgc_diag *d) {
-    const char *why = s->options.mode == QGC_MODE_PERSISTENT ? not_persistent(s)
-                      : s->options.mode == QGC_MODE_PDL      ? not_overlapping(s)
-                                                             : NULL;
+    const char *why = qgc_mode_refusal(s->program, s->options.mode, s->arena);
     if (!why)
         return QGC_OK;
     qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in %s mode: %s",
@@ -203,14 +153,16 @@ static qgc_status allocate_scratch(qgc_session *s, qgc_diag *d) {
 /* What the device writes into the host's memory: the ring, and the place of a fault. */
 static qgc_status allocate_pinned(qgc_session *s, qgc_diag *d) {
     const qgc_io roles[] = {QGC_IO_RING, QGC_IO_FAULT};
-    const volatile int32_t **const into[] = {&s->ring, &s->fault};
     for (int i = 0; i < 2; i++) {
         const int at = s->plan->io[roles[i]];
         const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = s->options.ctx};
         const int64_t bytes = qgc_extent_size(&s->plan->buffers[at].bytes, &sizes);
         void *host;
         QGC_TRY(qgc_device_alloc_pinned(s->dev, (size_t)bytes, &host, &s->pinned[i], d));
-        *into[i] = host;
+        if (roles[i] == QGC_IO_RING)
+            s->ring = host;
+        else
+            s->fault = host;
         s->addresses[at] = s->pinned[i];
         if (roles[i] == QGC_IO_RING)
             s->ring_size = bytes / (int64_t)sizeof *s->ring;
@@ -253,8 +205,7 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
     if (s->options.mode == QGC_MODE_PERSISTENT)
         QGC_TRY(allocate_region(s, QGC_BUFFER_PACKED, "packed weights", &s->packed, &s->packed_bytes, d));
     QGC_TRY(allocate_scratch(s, d));
-    QGC_TRY(allocate_pinned(s, d));
-    return qgc_event_new(s->dev, &s->done, d);
+    return allocate_pinned(s, d);
 }
 
 /* cuBLAS loads its kernels when they are first used, some 80 ms in all on an H100: better now than in the first
@@ -318,7 +269,6 @@ void qgc_session_drop(qgc_session *s) {
     if (!s)
         return;
     qgc_capture_drop(s->dev, s->decode);
-    qgc_event_drop(s->dev, s->done);
     const qgc_address owned[] = {s->states,  s->tables,    s->packed,   s->io,
                                  s->scratch, s->pinned[0], s->pinned[1]};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
@@ -360,19 +310,39 @@ static void note_fault(int32_t fault, qgc_diag *d) {
                                             "down",
                                             "head",
                                             "?"};
-    qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what \"%s\" of layer %d reads",
-             products[(fault - 1) % 8], (int)((fault - 1) / 8));
+    const char *product = products[(fault - 1) % 8];
+    if (strcmp(product, "head") == 0)
+        qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what the head reads");
+    else
+        qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what \"%s\" of layer %d reads",
+                 product, (int)((fault - 1) / 8));
 }
 
-/* Waits for the stream and reads the token chosen after position `last`. */
-static qgc_status choice(qgc_session *s, int64_t last, int32_t *next, qgc_diag *d) {
-    QGC_TRY(qgc_event_record(s->dev, s->done, d));
-    qgc_status waited = qgc_event_wait(s->dev, s->done, d);
-    if (waited != QGC_OK && *s->fault)
+/* What a wait for the device gave, with the place of a fault. */
+static qgc_status waited(const qgc_session *s, qgc_status status, qgc_diag *d) {
+    if (status != QGC_OK && *s->fault)
         note_fault(*s->fault, d);
-    QGC_TRY(waited);
-    *next = s->ring[last % s->ring_size];
-    return QGC_OK;
+    return status;
+}
+
+/* The place in the ring of the token chosen after a position; before the step is launched it is cleared. */
+static void expect_choice(qgc_session *s, int64_t position) {
+    s->ring[position % s->ring_size] = -1;
+}
+
+/* Waits until it is there. The device may have failed meanwhile, and is asked now and then. */
+static qgc_status choice(qgc_session *s, int64_t position, int32_t *next, qgc_diag *d) {
+    enum { LOOKS = 4096 };
+    const volatile int32_t *place = &s->ring[position % s->ring_size];
+    for (bool busy = true; *place < 0 && busy;) {
+        for (int i = 0; i < LOOKS && *place < 0; i++)
+            ;
+        if (*place < 0)
+            QGC_TRY(waited(s, qgc_device_busy(s->dev, &busy, d), d));
+    }
+    *next = *place;
+    return *next >= 0 ? QGC_OK
+                      : qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the device ended a step without a choice");
 }
 
 static qgc_status put(qgc_session *s, qgc_io role, const int32_t *values, int64_t n, qgc_diag *d) {
@@ -412,6 +382,7 @@ static qgc_status check_tokens(const qgc_session *s, const int32_t *tokens, int6
 qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_tokens(s, tokens, n, d));
     const int64_t most = s->options.prefill == QGC_PREFILL_CHUNKS ? s->plan->chunk : 1;
+    s->queued = 0;
     for (int64_t done = 0; done < n;) {
         int64_t now = n - done < most ? n - done : most;
         if (now == 1)
@@ -420,7 +391,8 @@ qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, in
             QGC_TRY(feed_chunk(s, tokens + done, s->position + done, now, d));
         done += now;
     }
-    QGC_TRY(choice(s, s->position + n - 1, next, d));
+    QGC_TRY(waited(s, qgc_device_sync(s->dev, d), d)); /* pieces a ring apart have one place in it */
+    *next = s->ring[(s->position + n - 1) % s->ring_size];
     s->position += n;
     s->chosen = true;
     return QGC_OK;
@@ -430,17 +402,38 @@ static qgc_status check_chosen(const qgc_session *s, qgc_diag *d) {
     return s->chosen ? QGC_OK : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "the session was fed no token yet");
 }
 
-qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
+qgc_status qgc_session_queue(qgc_session *s, qgc_diag *d) {
     QGC_TRY(check_chosen(s, d));
-    QGC_TRY(check_room(s, 1, d));
+    QGC_TRY(check_room(s, s->queued + 1, d));
+    if (s->queued == s->ring_size)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps are queued, which is the most",
+                        (long long)s->queued);
+    expect_choice(s, s->position + s->queued);
     QGC_TRY(decode(s, d));
-    QGC_TRY(choice(s, s->position, next, d));
-    s->position++;
+    s->queued++;
     return QGC_OK;
 }
 
+qgc_status qgc_session_take(qgc_session *s, int32_t *next, qgc_diag *d) {
+    if (s->queued == 0)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no step is queued");
+    QGC_TRY(choice(s, s->position, next, d));
+    s->position++;
+    s->queued--;
+    return QGC_OK;
+}
+
+int64_t qgc_session_queued(const qgc_session *s) {
+    return s->queued;
+}
 int64_t qgc_session_most_steps(const qgc_session *s) {
     return s->ring_size;
+}
+
+qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
+    if (s->queued == 0)
+        QGC_TRY(qgc_session_queue(s, d));
+    return qgc_session_take(s, next, d);
 }
 
 qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d) {
@@ -449,12 +442,10 @@ qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag 
     if (n < 1 || n > s->ring_size)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps at a time, expected 1 to %lld",
                         (long long)n, (long long)s->ring_size);
+    while (s->queued < n)
+        QGC_TRY(qgc_session_queue(s, d));
     for (int64_t i = 0; i < n; i++)
-        QGC_TRY(decode(s, d));
-    QGC_TRY(choice(s, s->position + n - 1, &next[n - 1], d));
-    for (int64_t i = 0; i < n; i++)
-        next[i] = s->ring[(s->position + i) % s->ring_size];
-    s->position += n;
+        QGC_TRY(qgc_session_take(s, &next[i], d));
     return QGC_OK;
 }
 
@@ -471,6 +462,7 @@ qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, 
 
 qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->position = 0;
+    s->queued = 0;
     s->chosen = false;
     return qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d);
 }

@@ -2,22 +2,10 @@
 #define QGC_RUNTIME_SESSION_H
 
 #include "graph/sampling.h"
-#include "runtime/program.h"
+#include "runtime/mode.h"
 
 /* One timeline on a program: its caches, its position, its random state. */
 typedef struct qgc_session qgc_session;
-
-typedef enum {
-    QGC_MODE_STREAM,     /* every kernel launched by itself */
-    QGC_MODE_GRAPH,      /* the decode step captured once and replayed */
-    QGC_MODE_PDL,        /* as graph, each kernel started while the one before it still runs */
-    QGC_MODE_PERSISTENT, /* most of the step in one kernel, captured and replayed too */
-    QGC_N_MODES
-} qgc_mode;
-
-/* "graph"; and the mode of a name, with an error that lists them. */
-const char *qgc_mode_name(qgc_mode mode);
-QGC_MUST_USE qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d);
 
 typedef enum {
     QGC_PREFILL_CHUNKS, /* matrices by cuBLAS, `chunk` tokens at a time */
@@ -53,10 +41,19 @@ QGC_MUST_USE qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, 
  * itself; the host uploads nothing, allocates nothing and patches nothing. Errors: no room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d);
 
-/* n >= 1 decode steps, queued without the host in between: next[i] is what step i chose. What one step costs the host
- * is hidden behind the step before. Errors: no room, nothing fed yet, n beyond qgc_session_most_steps. */
-QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d);
+/* The two halves of a step: queue starts one behind those that are queued already, and returns at once; take waits for
+ * the oldest. So what a step costs the host is hidden behind the step before. The device chooses for itself and goes on
+ * with that, whatever it is: what was queued and not taken is as if it had not been, from the next feed or reset on, but
+ * for the repetition penalty, to which the tokens that such steps started from count as seen. At most
+ * qgc_session_most_steps are queued. Errors of queue: no room, nothing fed yet; of take: nothing queued. */
+QGC_MUST_USE qgc_status qgc_session_queue(qgc_session *s, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_session_take(qgc_session *s, int32_t *next, qgc_diag *d);
+int64_t qgc_session_queued(const qgc_session *s);
 int64_t qgc_session_most_steps(const qgc_session *s);
+
+/* n >= 1 decode steps, queued without the host in between: next[i] is what step i chose. Errors: no room, nothing fed
+ * yet, n beyond qgc_session_most_steps. */
+QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d);
 
 /* The logits of the row chosen from last, [vocab]. */
 QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);

@@ -21,7 +21,7 @@ static void on_interrupt(int signal_number) {
 
 typedef struct {
     cli_runner_options runner;
-    const char *prompt, *prompt_file, *system, *mode;
+    const char *prompt, *prompt_file, *system;
     int64_t n, seed, top_k;
     double temperature, top_p, min_p, repeat_penalty;
     bool chat, specials, ignore_eos, verbose_prompt, json;
@@ -93,7 +93,7 @@ static qgc_status generate(run_state *s, const qgc_tokens *prompt, int32_t *last
         made++;
         if (made == limit || cli_runner_position(s->runner) == cli_runner_ctx(s->runner))
             break;
-        QGC_TRY(cli_runner_step(s->runner, &token, d));
+        QGC_TRY(cli_runner_step(s->runner, limit - made, &token, d));
     }
     qgc_str_clear(&buffer);
     qgc_utf8_finish(&stream, &buffer);
@@ -113,20 +113,21 @@ static void print_times(const run_state *s) {
     const run_times *t = &s->times;
     int64_t steps = t->answer_tokens > 0 ? t->answer_tokens - 1 : 0;
     if (s->o->json)
-        fprintf(stderr,
-                "{\"device\": \"%s\", \"seed\": %lld, \"prompt_tokens\": %lld, \"prompt_seconds\": %.6f, "
-                "\"answer_tokens\": %lld, \"decode_seconds\": %.6f, \"prompt_tokens_per_second\": %.2f, "
-                "\"decode_tokens_per_second\": %.2f}\n",
-                cli_runner_device(s->runner), (long long)s->o->seed, (long long)t->prompt_tokens,
-                t->prompt_seconds, (long long)t->answer_tokens, t->answer_seconds,
-                rate(t->prompt_tokens, t->prompt_seconds), rate(steps, t->answer_seconds));
+        fprintf(
+            stderr,
+            "{\"device\": \"%s\", \"mode\": \"%s\", \"seed\": %lld, \"prompt_tokens\": %lld, \"prompt_seconds\": %.6f, "
+            "\"answer_tokens\": %lld, \"decode_seconds\": %.6f, \"prompt_tokens_per_second\": %.2f, "
+            "\"decode_tokens_per_second\": %.2f}\n",
+            cli_runner_device(s->runner), cli_runner_mode(s->runner), (long long)s->o->seed,
+            (long long)t->prompt_tokens, t->prompt_seconds, (long long)t->answer_tokens, t->answer_seconds,
+            rate(t->prompt_tokens, t->prompt_seconds), rate(steps, t->answer_seconds));
     else if (!s->o->runner.quiet)
         fprintf(
             stderr,
-            "%s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
-            cli_runner_device(s->runner), (long long)t->prompt_tokens, 1e3 * t->prompt_seconds,
-            rate(t->prompt_tokens, t->prompt_seconds), (long long)t->answer_tokens, 1e3 * t->answer_seconds,
-            rate(steps, t->answer_seconds), (long long)s->o->seed);
+            "%s, %s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
+            cli_runner_device(s->runner), cli_runner_mode(s->runner), (long long)t->prompt_tokens,
+            1e3 * t->prompt_seconds, rate(t->prompt_tokens, t->prompt_seconds), (long long)t->answer_tokens,
+            1e3 * t->answer_seconds, rate(steps, t->answer_seconds), (long long)s->o->seed);
 }
 
 static qgc_status complete(run_state *s, const qgc_source *text) {
@@ -227,7 +228,9 @@ static qgc_status find_artifact(cli_context *c, const char **path) {
 
 static qgc_status check(run_options *o, qgc_diag *d) {
     const char *const prefills[] = {"chunks", "steps"};
-    QGC_TRY(qgc_mode_named(o->mode, &o->runner.mode, d));
+    qgc_mode mode;
+    if (strcmp(o->runner.mode, "auto") != 0)
+        QGC_TRY(qgc_mode_named(o->runner.mode, &mode, d));
     if (strcmp(o->runner.prefill, prefills[0]) != 0 && strcmp(o->runner.prefill, prefills[1]) != 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
                         o->runner.prefill);
@@ -274,8 +277,7 @@ static qgc_status run_all(cli_context *c, run_options *o) {
 }
 
 qgc_status cmd_run(cli_context *c, int argc, char **argv) {
-    run_options o = {.runner = {.device = "auto", .prefill = "chunks"},
-                     .mode = "graph",
+    run_options o = {.runner = {.mode = "auto", .device = "auto", .prefill = "chunks"},
                      .n = 256,
                      .seed = -1,
                      .top_p = 1,
@@ -301,8 +303,8 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
          1e-3, 1e3},
         {"seed", 0, OPTION_INT, &o.seed, "N", "of the random choice; -1: a new one each time", -1, 9e18},
         {"device", 0, OPTION_TEXT, &o.runner.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
-        {"mode", 0, OPTION_TEXT, &o.mode, "graph|stream|pdl|persistent",
-         "replay a CUDA graph, or launch kernel by kernel", 0, 0},
+        {"mode", 0, OPTION_TEXT, &o.runner.mode, "auto|stream|graph|pdl|persistent",
+         "how a step runs on a GPU; auto: as fast as can be", 0, 0},
         {"prefill", 0, OPTION_TEXT, &o.runner.prefill, "chunks|steps",
          "prompt by matrix products, or by decode steps", 0, 0},
         CLI_PIPELINE_OPTIONS(o.runner.pipeline),

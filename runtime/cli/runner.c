@@ -16,7 +16,7 @@ struct cli_runner {
     qgc_weights *weights;
     qgc_pool *pool;
     qgc_file artifact; /* images point into it */
-    const char *label;
+    const char *label, *mode;
     int64_t ctx, vocab;
 
     /* on a GPU */
@@ -51,6 +51,7 @@ static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_op
     const qgc_param *limit = qgc_graph_param(r->graph, "max_positions");
     QGC_TRY(choose_ctx(r, o->ctx, limit ? (int64_t)limit->value : 0, c->diag));
     r->vocab = qgc_graph_output(r->graph, "logits")->shape.dim[1];
+    r->mode = "cpu";
     r->eval = qgc_eval_new(r->graph, tensors, r->ctx, CPU_CHUNK, r->pool);
     qgc_eval_keep_outputs_only(r->eval);
     qgc_eval_set_sampling(r->eval, &o->sampling);
@@ -84,9 +85,15 @@ static qgc_status open_on_gpu(cli_runner *r, cli_context *c, const cli_runner_op
     QGC_TRY(loaded);
     QGC_TRY(choose_ctx(r, o->ctx, plan->max_positions, c->diag));
     r->vocab = plan->vocab;
+    qgc_mode mode;
+    if (strcmp(o->mode, "auto") == 0)
+        mode = qgc_mode_fastest(r->program, r->ctx, c->arena);
+    else
+        QGC_TRY(qgc_mode_named(o->mode, &mode, c->diag));
+    r->mode = qgc_mode_name(mode);
     qgc_session_options session = {
         .ctx = r->ctx,
-        .mode = o->mode,
+        .mode = mode,
         .prefill = strcmp(o->prefill, "steps") == 0 ? QGC_PREFILL_STEPS : QGC_PREFILL_CHUNKS,
         .sampling = o->sampling,
     };
@@ -211,6 +218,9 @@ const qgc_weights *cli_runner_weights(const cli_runner *r) {
 const char *cli_runner_device(const cli_runner *r) {
     return r->label;
 }
+const char *cli_runner_mode(const cli_runner *r) {
+    return r->mode;
+}
 int64_t cli_runner_ctx(const cli_runner *r) {
     return r->ctx;
 }
@@ -239,9 +249,20 @@ qgc_status cli_runner_feed(cli_runner *r, const int32_t *tokens, int64_t n, int3
     return r->session ? qgc_session_feed(r->session, tokens, n, next, d) : feed_cpu(r, tokens, n, next, d);
 }
 
-qgc_status cli_runner_step(cli_runner *r, int32_t *next, qgc_diag *d) {
+/* One step ahead and no further: it starts from the token that is taken next, which the model is fed in any case if the
+ * text goes on behind it, so that nothing has to be undone. */
+static qgc_status step_gpu(cli_runner *r, int64_t wanted, int32_t *next, qgc_diag *d) {
+    enum { AHEAD = 2 };
+    int64_t room = qgc_session_room(r->session);
+    while (qgc_session_queued(r->session) < AHEAD && qgc_session_queued(r->session) < wanted &&
+           qgc_session_queued(r->session) < room)
+        QGC_TRY(qgc_session_queue(r->session, d));
+    return qgc_session_step(r->session, next, d);
+}
+
+qgc_status cli_runner_step(cli_runner *r, int64_t wanted, int32_t *next, qgc_diag *d) {
     if (r->session)
-        return qgc_session_step(r->session, next, d);
+        return step_gpu(r, wanted, next, d);
     int32_t token = r->last;
     return feed_cpu(r, &token, 1, next, d);
 }

@@ -11,11 +11,11 @@
 typedef struct cli_runner cli_runner;
 
 typedef struct {
-    const char *path;    /* an artifact, or a graph, which is then compiled in memory */
-    const char *weights; /* file or folder */
-    const char *device;  /* "auto", "gpu", "gpu:1", "cpu" */
-    const char *arch;    /* run this image of the artifact and no other, or NULL */
-    qgc_mode mode;
+    const char *path;         /* an artifact, or a graph, which is then compiled in memory */
+    const char *weights;      /* file or folder */
+    const char *device;       /* "auto", "gpu", "gpu:1", "cpu" */
+    const char *arch;         /* run this image of the artifact and no other, or NULL */
+    const char *mode;         /* "auto": the fastest that there is */
     const char *prefill;      /* "chunks" or "steps" */
     const char *cache_folder; /* of compiled kernels, where a graph is compiled */
     cli_pipeline pipeline;    /* where a graph is compiled */
@@ -31,6 +31,7 @@ void cli_runner_close(cli_runner *r);
 
 const qgc_weights *cli_runner_weights(const cli_runner *r);
 const char *cli_runner_device(const cli_runner *r); /* "NVIDIA H100 80GB HBM3, sm_90a" or "cpu, 2 threads" */
+const char *cli_runner_mode(const cli_runner *r);   /* "persistent"; "cpu" on the CPU */
 int64_t cli_runner_ctx(const cli_runner *r);
 int64_t cli_runner_position(const cli_runner *r); /* tokens in the caches */
 int64_t cli_runner_vocab(const cli_runner *r);
@@ -39,7 +40,8 @@ int64_t cli_runner_vocab(const cli_runner *r);
 QGC_MUST_USE qgc_status cli_runner_feed(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next,
                                         qgc_diag *d);
 
-/* Takes the token chosen last, and chooses the next. */
-QGC_MUST_USE qgc_status cli_runner_step(cli_runner *r, int32_t *next, qgc_diag *d);
+/* Takes the token chosen last, and chooses the next. `wanted` >= 1 is how many of these calls there will be, as far as is
+ * known: a GPU begins with the next step while the host still deals with this one. */
+QGC_MUST_USE qgc_status cli_runner_step(cli_runner *r, int64_t wanted, int32_t *next, qgc_diag *d);
 
 #endif

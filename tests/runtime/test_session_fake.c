@@ -1,5 +1,6 @@
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/program_private.h"
@@ -897,6 +898,88 @@ static void steps_in_a_queue_choose_as_steps_one_by_one(void **state) {
     qgc_session_drop(s);
 }
 
+static void what_is_queued_and_not_taken_is_forgotten(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    int32_t text[] = {1, 2, 3}, more[] = {9, 7}, next, expected[4], got[4];
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_queue(s, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d), "the session was fed no token yet");
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    MUST(f, qgc_session_step(s, &next, &f->diag));
+    MUST(f, qgc_session_feed(s, more, 2, &expected[0], &f->diag));
+    MUST(f, qgc_session_steps(s, 3, expected + 1, &f->diag));
+
+    MUST(f, qgc_session_reset(s, &f->diag));
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    for (int i = 0; i < 4; i++)
+        MUST(f, qgc_session_queue(s, &f->diag));
+    MUST(f, qgc_session_take(s, &next, &f->diag));
+    assert_int_equal(qgc_session_position(s), 4);
+    assert_int_equal(qgc_session_queued(s), 3);
+    MUST(f, qgc_session_feed(s, more, 2, &got[0], &f->diag));
+    assert_int_equal(qgc_session_queued(s), 0);
+    MUST(f, qgc_session_steps(s, 3, got + 1, &f->diag));
+    assert_memory_equal(got, expected, sizeof got);
+
+    MUST(f, qgc_session_queue(s, &f->diag));
+    MUST(f, qgc_session_reset(s, &f->diag));
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_take(s, &next, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d), "no step is queued");
+    qgc_session_drop(s);
+}
+
+static void queues_no_more_than_the_ring_and_the_context_hold(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    int32_t text[] = {1, 2, 3}, next;
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    for (int i = 0; i < RING; i++)
+        MUST(f, qgc_session_queue(s, &f->diag));
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_queue(s, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d), "8 steps are queued, which is the most");
+    qgc_session_drop(s);
+
+    f->options.ctx = 4;
+    s = start(f);
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    MUST(f, qgc_session_queue(s, &f->diag));
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_queue(s, &d), QGC_ERR_INPUT);
+    MUST(f, qgc_session_take(s, &next, &f->diag));
+    qgc_session_drop(s);
+}
+
+static void a_step_that_leaves_no_choice_is_an_error(void **state) {
+    fixture *f = *state;
+    f->options.mode = QGC_MODE_STREAM;
+    qgc_session *s = start(f);
+    int32_t text[] = {1, 2, 3}, next;
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    f->plan->phases[QGC_PHASE_DECODE].n_launches--; /* the one that ends the step */
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_step(s, &next, &d), QGC_ERR_DEVICE);
+    assert_string_equal(qgc_diag_message(&d), "the device ended a step without a choice");
+    qgc_session_drop(s);
+}
+
+/* The toy has neither: what is left is graph mode. */
+static void auto_takes_a_mode_that_runs(void **state) {
+    fixture *f = *state;
+    load_toy(f);
+    f->plan->not_persistent = "there is no embedding";
+    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+    f->plan->not_persistent = NULL;
+    const bool new_enough = atoi(qgc_program_arch(f->program) + 3) >= 90;
+    f->dev->info.free_bytes = (size_t)1 << 40;
+    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena),
+                     new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
+    f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
+    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+}
+
 static void refuses_chunks_where_cublas_is_missing(void **state) {
     fixture *f = *state;
     f->dev->no_cublas = true;
@@ -990,6 +1073,10 @@ int main(void) {
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),
         TEST(steps_in_a_queue_choose_as_steps_one_by_one),
+        TEST(what_is_queued_and_not_taken_is_forgotten),
+        TEST(queues_no_more_than_the_ring_and_the_context_hold),
+        TEST(a_step_that_leaves_no_choice_is_an_error),
+        TEST(auto_takes_a_mode_that_runs),
         TEST(refuses_chunks_where_cublas_is_missing),
         TEST(a_session_without_memory_gives_everything_back),
         TEST(a_launch_that_fails_names_its_node_and_ends_the_capture),

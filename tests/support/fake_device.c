@@ -288,6 +288,12 @@ void qgc_event_drop(qgc_device *dev, qgc_event *e) {
     (void)dev, (void)e;
 }
 
+qgc_status qgc_device_busy(qgc_device *dev, bool *busy, qgc_diag *d) {
+    (void)dev, (void)d;
+    *busy = false;
+    return QGC_OK;
+}
+
 qgc_status qgc_event_record(qgc_device *dev, qgc_event *e, qgc_diag *d) {
     (void)dev, (void)e, (void)d;
     return QGC_OK;
