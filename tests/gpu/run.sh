@@ -7,7 +7,7 @@
 # only the tiny model is run. Exits 1 if a check failed.
 set -uo pipefail
 build=$(cd "$1" && pwd) model=${2:-}
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 [ -d "$build/lib" ] && export LD_LIBRARY_PATH="$build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 qgc() { "$build/qgc" "$@"; }
@@ -49,19 +49,24 @@ text -n 60
 check "ten runs of one seed are the same text" test "$(distinct 10 text -n 64 --temp 0.9 --seed 5)" = 1
 check "three seeds give three texts" test "$(distinct 3 text -n 64 --temp 0.9 --seed {})" = 3
 
+# sanitize NAME TOOL COMMAND...
+sanitize() {
+    if ! command -v compute-sanitizer > /dev/null; then echo "skipped $1: no compute-sanitizer"; return; fi
+    compute-sanitizer --tool "$2" --error-exitcode 9 "${@:3}" > "$work/log" 2>&1
+    rc=$?
+    tail -3 "$work/log"
+    check "$1" test $rc = 0
+}
 echo; echo "== compute-sanitizer, 16 tokens of the tiny model"
 for tool in memcheck initcheck racecheck; do
     # initcheck does not see what cuBLAS writes and calls it uninitialized: the prompt goes through decode steps.
     prefill=; [ $tool = initcheck ] && prefill="--prefill steps"
-    if command -v compute-sanitizer > /dev/null; then
-        compute-sanitizer --tool $tool --error-exitcode 9 "$build/qgc" run "$work/tiny.qgc" $tiny --device gpu -q $prefill \
-            -n 16 --temp 0.9 --top-k 40 --top-p 0.9 --seed 1 -p "She was" > "$work/log" 2>&1
-        rc=$?
-        tail -3 "$work/log"
-        check "$tool" test $rc = 0
-    else
-        echo "skipped $tool: no compute-sanitizer"
-    fi
+    sanitize $tool $tool "$build/qgc" run "$work/tiny.qgc" $tiny --device gpu --mode graph -q $prefill \
+        -n 16 --temp 0.9 --top-k 40 --top-p 0.9 --seed 1 -p "She was"
+done
+echo; echo "== compute-sanitizer, 5 tokens of a small model in every mode"
+for tool in memcheck racecheck; do
+    sanitize "$tool in every mode" $tool "$build/test_gpu_modes" a_short_text*
 done
 
 if [ -n "$model" ]; then
@@ -79,7 +84,7 @@ if [ -n "$model" ]; then
     echo "-- 512 tokens of prompt and 256 of answer"
     python3 -c 'print("The quick brown fox jumps over the lazy dog. " * 51)' > "$work/long" 2>/dev/null ||
         for i in $(seq 51); do printf 'The quick brown fox jumps over the lazy dog. '; done > "$work/long"
-    for mode in graph stream; do
+    for mode in auto graph stream; do
         for i in 1 2 3; do q -f "$work/long" -n 256 --ignore-eos --mode $mode --json | tail -1; done
     done
     for i in 1 2 3; do q -p "Once upon a time" -n 200 --ignore-eos --json | tail -1; done

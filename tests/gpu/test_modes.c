@@ -162,6 +162,22 @@ static void pdl_is_graph_mode_bit_for_bit(void **state) {
     close_model(&f);
 }
 
+/* Short enough for compute-sanitizer. */
+static void a_short_text_is_the_same_in_every_mode(void **state) {
+    (void)state;
+    fixture f;
+    open_model(&f, "tests/gpu/shapes/halves");
+    int32_t prompt[] = {7, 1, 900}, texts[QGC_N_MODES][5];
+    for (int mode = 0; mode < QGC_N_MODES; mode++) {
+        qgc_session *s = session(&f, (qgc_mode)mode, 16, 0);
+        must(&f, qgc_session_feed(s, prompt, 3, &texts[mode][0], &f.diag));
+        must(&f, qgc_session_steps(s, 4, &texts[mode][1], &f.diag));
+        assert_memory_equal(texts[mode], texts[0], sizeof texts[0]);
+        qgc_session_drop(s);
+    }
+    close_model(&f);
+}
+
 static void ten_runs_are_the_same_bits(void **state) {
     (void)state;
     fixture f;
@@ -198,7 +214,10 @@ static void a_model_that_does_not_fit_is_refused(void **state) {
     close_model(&f);
 }
 
-int main(void) {
+/* usage: test_gpu_modes [PATTERN of the tests to run] */
+int main(int argc, char **argv) {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     if (!qgc_device_present()) {
         print_message("skipped: no GPU\n");
         return 77;
@@ -206,6 +225,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_models_agree_with_graph_mode),
         cmocka_unit_test(pdl_is_graph_mode_bit_for_bit),
+        cmocka_unit_test(a_short_text_is_the_same_in_every_mode),
         cmocka_unit_test(ten_runs_are_the_same_bits),
         cmocka_unit_test(a_model_that_does_not_fit_is_refused),
         cmocka_unit_test(qwen_agrees_with_graph_mode),
