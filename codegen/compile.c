@@ -1,6 +1,7 @@
 #include "codegen/compile.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "codegen/cache.h"
 #include "codegen/kernel_sources.h"
@@ -98,11 +99,22 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
     return status;
 }
 
+qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tuning **out, qgc_diag *d) {
+    *out = NULL;
+    const char *path = o->n_archs == 1 ? qgc_tuning_path(o->cache_folder, o->archs[0], d->arena) : NULL;
+    if (!path || access(path, R_OK) != 0)
+        return QGC_OK;
+    qgc_tuning *t = qgc_arena_alloc(d->arena, sizeof *t);
+    QGC_TRY(qgc_tuning_read(t, path, o->archs[0], d));
+    *out = t;
+    return QGC_OK;
+}
+
 qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out, qgc_diag *d) {
     *out = (qgc_compiled){0};
     qgc_lowered lowered;
     qgc_lower_options lower = {
-        .chunk = o->chunk, .keep_values = o->keep_values, .decode_only = o->decode_only};
+        .chunk = o->chunk, .keep_values = o->keep_values, .decode_only = o->decode_only, .tuning = o->tuning};
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
 
     qgc_nvrtc *nvrtc;
@@ -122,5 +134,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     QGC_TRY(qgc_plan_check(p, g->at, d));
     out->plan = p;
     out->buffers = lowered.buffers;
+    out->knobs = lowered.knobs;
+    out->n_knobs = lowered.n_knobs;
     return QGC_OK;
 }

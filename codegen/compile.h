@@ -2,6 +2,7 @@
 #define QGC_CODEGEN_COMPILE_H
 
 #include "codegen/plan.h"
+#include "codegen/tuning.h"
 #include "graph/base/pool.h"
 #include "graph/graph.h"
 
@@ -16,6 +17,7 @@ typedef struct {
     const char *cache_folder; /* NULL: the user's */
     bool no_cache;
     const char *nvrtc_library; /* NULL: search */
+    const qgc_tuning *tuning;  /* of the only arch; NULL: none */
     const char *source;        /* YAML of the graph before any pass, kept in the plan */
     qgc_pool *pool;            /* kernels are compiled on it */
 } qgc_compile_options;
@@ -24,7 +26,14 @@ typedef struct {
     qgc_plan *plan;
     int n_compiled, n_cached; /* images made, images found */
     const int *buffers;       /* by value id, see codegen/lower.h */
+    const qgc_knob *knobs;    /* what can be set, see codegen/tuning.h */
+    size_t n_knobs;
 } qgc_compiled;
+
+/* The tuning of the cache folder for the only arch of `o`, in *out, or NULL: several archs share their kernels' settings
+ * and so go without, and so does one that nobody has tuned for. Errors: a file that is no tuning. */
+QGC_MUST_USE qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tuning **out,
+                                                qgc_diag *d);
 
 /* The plan lives in the graph's arena. Errors: no NVRTC; an arch that it does not know; a kernel that does not
  * compile (with NVRTC's log and the node that wants it). */

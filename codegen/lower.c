@@ -55,6 +55,25 @@ const char *qgc_low_int(qgc_lowering *l, const char *name, int64_t value) {
     return qgc_low_text(l, "-D%s=%lld", name, (long long)value);
 }
 
+static bool is_among(int64_t value, const int64_t *candidates) {
+    while (*candidates && *candidates != value)
+        candidates++;
+    return *candidates != 0;
+}
+
+int64_t qgc_low_setting(qgc_lowering *l, const char *kernel, const char *name, int64_t usual,
+                        const int64_t *candidates) {
+    int64_t value = qgc_tuning_get(l->tuning, kernel, name, usual);
+    if (!is_among(value, candidates)) /* of another version's kernel */
+        value = usual;
+    for (size_t i = 0; i < l->n_knobs; i++)
+        if (strcmp(l->knobs[i].kernel, kernel) == 0 && strcmp(l->knobs[i].name, name) == 0)
+            return value;
+    l->knobs = qgc_arena_grow(l->arena, l->knobs, l->n_knobs, sizeof *l->knobs);
+    l->knobs[l->n_knobs++] = (qgc_knob){kernel, name, value, candidates};
+    return value;
+}
+
 int64_t qgc_low_width(const qgc_value *v) {
     return v->shape.dim[v->shape.rank - 1];
 }
@@ -413,6 +432,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .plan = plan,
                       .arena = a,
                       .diag = d,
+                      .tuning = o->tuning,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
                       .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int))};
@@ -432,6 +452,6 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     else
         QGC_TRY(lower_persistent(&l));
     qgc_plan_memory(plan, o->keep_values, a);
-    *out = (qgc_lowered){plan, l.jobs, buffers};
+    *out = (qgc_lowered){plan, l.jobs, buffers, l.knobs, l.n_knobs};
     return QGC_OK;
 }

@@ -2,6 +2,7 @@
 #define QGC_CODEGEN_LOWER_H
 
 #include "codegen/plan.h"
+#include "codegen/tuning.h"
 #include "graph/graph.h"
 
 /* From the graph to the plan: which kernels run on which buffers, in which order. Every node is lowered twice,
@@ -12,6 +13,7 @@ typedef struct {
     int64_t chunk;    /* largest number of tokens in a prefill step, 1 or more */
     bool keep_values; /* scratch is not shared, so that every value can be read when the step is over */
     bool decode_only; /* no phases but init and decode: for who takes single steps only */
+    const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
 } qgc_lower_options;
 
 /* What the compile step has to know about plan->kernels[i] beyond the plan: its options one by one, and the first
@@ -27,6 +29,8 @@ typedef struct {
     qgc_plan *plan;       /* complete but for archs, images, graph, source, compiler */
     qgc_kernel_job *jobs; /* [plan->n_kernels] */
     int *buffers; /* [g->n_values]: where a decode step has a value; -1 where it never leaves a kernel */
+    qgc_knob *knobs;
+    size_t n_knobs;
 } qgc_lowered;
 
 /* Errors: a node that no kernel fits (a head size beyond what attention does, say), with its place. */

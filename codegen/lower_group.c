@@ -8,7 +8,7 @@
 #include "codegen/lower_impl.h"
 #include "graph/base/str.h"
 
-enum { MAX_INPUTS = 6, LINEAR_INPUTS = 4, WARPS = QGC_LOW_THREADS / 32 };
+enum { MAX_INPUTS = 6, LINEAR_INPUTS = 4, WARPS = QGC_LOW_THREADS / 32, HELD = 4 };
 
 /* --- pointwise expressions ------------------------------------------------------------------------------- */
 
@@ -97,6 +97,27 @@ static int64_t split_of(int64_t in, int64_t warps) {
     return split;
 }
 
+/* The name under which a kernel of products is tuned. */
+static const char *name_of(qgc_lowering *l, const char *file, const qgc_fusion *f) {
+    const qgc_node *linear = f->rows[0].linear;
+    qgc_str text = qgc_str_new(l->arena);
+    qgc_str_printf(&text, "%s %lld to", file, (long long)qgc_low_width(linear->in[0]));
+    for (int i = 0; i < f->n_rows; i++)
+        qgc_str_printf(&text, "%s%lld", i ? "+" : " ", (long long)qgc_low_width(f->rows[i].linear->out[0]));
+    qgc_str_printf(&text, ", %s%s%s", qgc_dtypes[qgc_weight_storage(linear->in[1])].name,
+                   f->norm    ? ", norm"
+                   : f->merge ? ", merge"
+                              : "",
+                   f->part ? ", part" : "");
+    return text.text;
+}
+
+static int64_t setting(qgc_lowering *l, const char *file, const qgc_fusion *f, const char *name,
+                       int64_t usual) {
+    static const int64_t few[] = {1, 2, 4, 8, 0};
+    return qgc_low_setting(l, name_of(l, file, f), name, usual, few);
+}
+
 /* The options of kernels/rows.cuh. */
 static int core_options(qgc_lowering *l, const qgc_fusion *f, int64_t split, const char **options) {
     const qgc_node *linear = f->rows[0].linear;
@@ -158,16 +179,19 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
     const qgc_value *result = f->n_pointwise ? f->pointwise[f->n_pointwise - 1]->out[0] : linear->out[0];
     int64_t in = qgc_low_width(linear->in[0]), out = qgc_low_width(result);
     int64_t rows = out >= 65536 ? 4 : out >= 4096 && f->n_rows == 1 ? 2 : 1;
-    int64_t split = split_of(in, out * f->n_rows / rows);
-    if (f->part) { /* a block has the rows of a stretch */
-        split = 1;
+    int64_t split = 1;
+    if (f->part) /* a block has the rows of a stretch */
         rows = QGC_STRETCH / WARPS;
+    else {
+        rows = setting(l, "linear.cu", f, "ROWS", rows);
+        split = setting(l, "linear.cu", f, "SPLIT", split_of(in, out * f->n_rows / rows));
     }
     expression e = {.l = l, .f = f};
     const char *options[16];
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "OUT", out);
     options[n++] = qgc_low_int(l, "ROWS", rows);
+    options[n++] = qgc_low_int(l, "HELD", setting(l, "linear.cu", f, "HELD", HELD));
     options[n++] = expression_option(&e, result);
     options[n++] = qgc_low_int(l, "INPUTS", e.n_inputs);
     if (f->part)
@@ -221,10 +245,11 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
         pairs += qgc_low_width(f->rows[i].linear->out[0]) / 2;
         rope = f->rows[i].rope ? f->rows[i].rope : rope;
     }
-    int64_t split = split_of(qgc_low_width(linear->in[0]), pairs);
+    int64_t split = setting(l, "linear_heads.cu", f, "SPLIT", split_of(qgc_low_width(linear->in[0]), pairs));
     const char *options[32];
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
+    options[n++] = qgc_low_int(l, "HELD", setting(l, "linear_heads.cu", f, "HELD", HELD));
     for (int i = 0; i < f->n_rows; i++) {
         const qgc_fusion_row *row = &f->rows[i];
         const char *cache = row->append ? qgc_low_type(l, "", row->append->in[0]->dtype) : NULL;

@@ -18,7 +18,10 @@ typedef struct {
     int *uses;       /* [n_values] how often each is read */
     int *buffer_of;  /* [n_values] in this phase, -1 where there is none yet */
     int *bf16_of;    /* [n_values]: the buffer with the value rounded to bf16, in this phase */
-    bool ended;      /* the kernel that chooses the token has ended the step, as advance.cu does */
+    const qgc_tuning *tuning;
+    qgc_knob *knobs; /* each once */
+    size_t n_knobs;
+    bool ended; /* the kernel that chooses the token has ended the step, as advance.cu does */
 } qgc_lowering;
 
 /* The buffer of a value. A result gets one at its first use here; an in-place op's result lives in its input's. */
@@ -37,6 +40,11 @@ int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *mad
 /* A kernel of the plan: kernels/<file>, whose entry is the file's name without ".cu", compiled with `options`, a list
  * of texts such as "-DIN=896" that ends with NULL. The same file with the same options is the same kernel. */
 int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options);
+
+/* A setting of the kernel of that name and shape: what the tuning says, if it is among the candidates (ended by 0), or else
+ * `usual`. */
+int64_t qgc_low_setting(qgc_lowering *l, const char *kernel, const char *name, int64_t usual,
+                        const int64_t *candidates);
 
 /* A launch at the end of `phase`. Grid and arguments are then given one by one. */
 qgc_plan_launch *qgc_low_launch(qgc_lowering *l, qgc_phase_kind phase, int kernel);

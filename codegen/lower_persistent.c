@@ -513,6 +513,14 @@ static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
 }
 
+/* The name under which the kernel is tuned. */
+static const char *name_of(finder *f) {
+    return qgc_low_text(f->l, "persistent.cu %dx%lld, heads %lld/%lldx%lld, ff %lld, vocab %lld, %s",
+                        f->n_layers, (long long)f->d, (long long)f->heads, (long long)f->kv_heads,
+                        (long long)f->head_dim, (long long)f->ff, (long long)f->vocab,
+                        qgc_dtypes[f->weight].name);
+}
+
 bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     finder f = {.l = l,
                 .covered = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(bool)),
@@ -523,7 +531,10 @@ bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
         return false;
     }
     const char *options[32];
-    int64_t warps = choose_warps(&f);
+    static const int64_t warp_counts[] = {8, 9, 10, 11, 12, 13, 14, 15, 0};
+    static const int64_t depths[] = {15000, 22000, 29000, 43000, 60000, 90000, 0};
+    const char *name = name_of(&f);
+    int64_t warps = qgc_low_setting(l, name, "WARPS", choose_warps(&f), warp_counts);
     int n = shape_options(&f, warps, options);
     options[n] = NULL;
     int pack = qgc_low_kernel(l, "pack.cu", PACK_THREADS, options);
@@ -534,6 +545,8 @@ bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     options[n++] = f.expression;
     options[n++] = qgc_low_int(l, "SAMPLE", f.part != NULL);
     options[n++] = qgc_low_int(l, "SHARED_BYTES", SHARED_BYTES);
+    options[n++] = qgc_low_int(l, "DEPTH", qgc_low_setting(l, name, "DEPTH", 29000, depths));
+    options[n++] = qgc_low_int(l, "HEAD_DEPTH", qgc_low_setting(l, name, "HEAD_DEPTH", 43000, depths));
     options[n] = NULL;
     int step = qgc_low_kernel(l, "persistent.cu", (int)warps * 32 + PRODUCER_THREADS, options);
     l->plan->kernels[step].shared_bytes = SHARED_BYTES;

@@ -43,7 +43,7 @@
 #define DEPTH 29000
 #endif
 #ifndef HEAD_DEPTH
-#define HEAD_DEPTH 43100
+#define HEAD_DEPTH 43000
 #endif
 #ifndef SAMPLE /* 1: the step begins with mark.cu's work and leaves the largest logit of each 32 (sample_part.cu) in `parts` */
 #define SAMPLE 0

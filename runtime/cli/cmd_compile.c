@@ -30,7 +30,7 @@ static const char *absolute(const char *path, qgc_arena *a) {
 typedef struct {
     const char *output, *archs, *weights, *cache, *nvrtc;
     cli_pipeline pipeline;
-    bool no_cache, allow_unused, quiet;
+    bool no_cache, no_tuning, allow_unused, quiet;
     int64_t chunk;
 } compile_options;
 
@@ -60,6 +60,8 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
                         "option --arch names %d architectures, expected 1 to %d", options.n_archs,
                         QGC_MAX_ARCHS);
+    if (!o->no_tuning)
+        QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, c->diag));
     options.pool = qgc_pool_new(0);
     qgc_compiled compiled;
     qgc_status status = qgc_compile(g, &options, &compiled, c->diag);
@@ -99,6 +101,7 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
          "let weights pass that the graph does not use", 0, 0},
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "compiled kernels are kept here; ~/.cache/qgc", 0, 0},
         {"no-cache", 0, OPTION_FLAG, &o.no_cache, NULL, "compile every kernel anew", 0, 0},
+        {"no-tuning", 0, OPTION_FLAG, &o.no_tuning, NULL, "leave out what qgc tune has found", 0, 0},
         {"nvrtc", 0, OPTION_TEXT, &o.nvrtc, "FILE", "libnvrtc.so to use", 0, 0},
         {"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "print nothing but errors", 0, 0},
         {0},

@@ -118,6 +118,7 @@ static qgc_status compile_here(cli_runner *r, cli_context *c, const cli_runner_o
     qgc_compile_options options = {
         .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache_folder, .pool = r->pool};
     qgc_compiled compiled;
+    QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, c->diag));
     QGC_TRY(qgc_compile(r->graph, &options, &compiled, c->diag));
     *plan = compiled.plan;
     return QGC_OK;

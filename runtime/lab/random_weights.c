@@ -1,7 +1,10 @@
 #include "runtime/lab/random_weights.h"
 
+#include <errno.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
@@ -84,4 +87,24 @@ qgc_status qgc_random_weights_write(const qgc_graph *g, const char *path, uint64
         qgc_str_add_bytes(&head, "", 1);
     qgc_str_add_bytes(&head, data.text, data.bytes);
     return qgc_file_write(path, head.text, head.bytes, d);
+}
+
+qgc_status qgc_random_weights_open(qgc_weights **out, const qgc_graph *g, uint64_t seed, qgc_diag *d) {
+    *out = NULL;
+    char folder[] = "/tmp/qgc-XXXXXX";
+    if (!mkdtemp(folder))
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                        "could not make a folder in /tmp for random weights: %s", strerror(errno));
+    qgc_arena *text = qgc_arena_new(); /* of the file, which is as large as the weights */
+    qgc_diag inner = qgc_diag_new(text);
+    const char *path = qgc_arena_printf(d->arena, "%s/random.gguf", folder);
+    qgc_status status = qgc_random_weights_write(g, path, seed, &inner);
+    if (status != QGC_OK)
+        status = qgc_diag_adopt(d, &inner);
+    qgc_arena_drop(text);
+    if (status == QGC_OK)
+        status = qgc_weights_open(out, path, d);
+    unlink(path); /* it stays mapped */
+    rmdir(folder);
+    return status;
 }

@@ -1,0 +1,141 @@
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/lower.h"
+#include "codegen/tuning.h"
+#include "graph/base/file.h"
+#include "graph/load.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    char folder[32];
+} fixture;
+
+static int setup(void **state) {
+    qgc_arena *a = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(a, sizeof *f);
+    *f = (fixture){a, qgc_diag_new(a), "/tmp/qgc-tuning-XXXXXX"};
+    assert_non_null(mkdtemp(f->folder));
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    unlink(qgc_arena_printf(f->arena, "%s/t.yaml", f->folder));
+    rmdir(f->folder);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static const char *path(const fixture *f) {
+    return qgc_arena_printf(f->arena, "%s/t.yaml", f->folder);
+}
+
+static void what_is_written_is_read(void **state) {
+    fixture *f = *state;
+    qgc_tuning t = qgc_tuning_new("sm_90a", f->arena), again;
+    qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 4);
+    qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "ROWS", 2);
+    qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 8);
+    assert_int_equal(qgc_tuning_write(&t, path(f), &f->diag), QGC_OK);
+    assert_int_equal(qgc_tuning_read(&again, path(f), "sm_90a", &f->diag), QGC_OK);
+    assert_int_equal(again.n, 2);
+    assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 1), 8);
+    assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "ROWS", 1), 2);
+    assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 896, bf16", "ROWS", 7), 7);
+    assert_int_equal(qgc_tuning_get(NULL, "linear.cu 896 to 896, bf16", "ROWS", 7), 7);
+    assert_int_equal(qgc_tuning_write(&(qgc_tuning){.arch = "sm_80"}, path(f), &f->diag), QGC_OK);
+    assert_int_equal(qgc_tuning_read(&again, path(f), NULL, &f->diag), QGC_OK);
+    assert_int_equal(again.n, 0);
+    assert_string_equal(again.arch, "sm_80");
+}
+
+static void bad_files_are_clear_errors(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"[]\n", "a tuning has no \"tuning\" here"},
+        {"tuning: x\n", "\"tuning\" is \"x\", expected a number above 0"},
+        {"tuning: 2\n", "a tuning of version 2, this qgc reads 1"},
+        {"tuning: 1\n", "a tuning has no \"arch\" here"},
+        {"tuning: 1\narch: sm_80\n", "a tuning for sm_80, not for sm_90a"},
+        {"tuning: 1\narch: sm_90a\n", "a tuning has a list \"settings\""},
+        {"tuning: 1\narch: sm_90a\nsettings: [3]\n", "a tuning has no \"kernel\" here"},
+        {"tuning: 1\narch: sm_90a\nsettings: [{kernel: k, name: n, value: -4}]\n",
+         "\"value\" is \"-4\", expected a number above 0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qgc_diag d = qgc_diag_new(f->arena);
+        qgc_tuning t;
+        assert_int_equal(qgc_file_write(path(f), cases[i].text, strlen(cases[i].text), &f->diag), QGC_OK);
+        assert_int_equal(qgc_tuning_read(&t, path(f), "sm_90a", &d), QGC_ERR_INPUT);
+        assert_string_equal(qgc_diag_message(&d), cases[i].message);
+    }
+}
+
+static qgc_lowered lower(fixture *f, const qgc_tuning *t) {
+    qgc_graph *g;
+    qgc_lowered out;
+    if (qgc_graph_load(&g, "models/qwen2.5-0.5b.yaml", f->arena, &f->diag) != QGC_OK ||
+        qgc_lower(g, &(qgc_lower_options){.chunk = 8, .tuning = t}, &out, &f->diag) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
+    return out;
+}
+
+static const qgc_knob *knob(const qgc_lowered *l, const char *kernel, const char *name) {
+    for (size_t i = 0; i < l->n_knobs; i++)
+        if (strcmp(l->knobs[i].kernel, kernel) == 0 && strcmp(l->knobs[i].name, name) == 0)
+            return &l->knobs[i];
+    fail_msg("there is no %s of \"%s\"", name, kernel);
+    return NULL;
+}
+
+/* How many kernels are compiled with an option. */
+static int with_option(const qgc_lowered *l, const char *option) {
+    int n = 0;
+    for (size_t i = 0; i < l->plan->n_kernels; i++)
+        for (int k = 0; k < l->jobs[i].n_options; k++)
+            n += strcmp(l->jobs[i].options[k], option) == 0;
+    return n;
+}
+
+static void lowering_takes_settings_that_the_kernel_takes(void **state) {
+    fixture *f = *state;
+    static const char mlp[] = "linear.cu 896 to 4864, bf16";
+    static const char one[] = "persistent.cu 24x896, heads 14/2x64, ff 4864, vocab 151936, bf16";
+    qgc_lowered usual = lower(f, NULL);
+    assert_int_equal(knob(&usual, one, "WARPS")->value, 14);
+    const int64_t rows = knob(&usual, mlp, "ROWS")->value;
+    assert_int_equal(rows, 2);
+
+    qgc_tuning t = qgc_tuning_new("sm_90a", f->arena);
+    qgc_tuning_set(&t, mlp, "ROWS", 8);
+    qgc_tuning_set(&t, mlp, "HELD", 3); /* no candidate */
+    qgc_tuning_set(&t, one, "WARPS", 11);
+    qgc_tuning_set(&t, "linear.cu 1 to 2, bf16", "ROWS", 8);
+    qgc_lowered tuned = lower(f, &t);
+    assert_int_equal(knob(&tuned, mlp, "ROWS")->value, 8);
+    assert_int_equal(knob(&tuned, mlp, "HELD")->value, 4);
+    assert_int_equal(knob(&tuned, one, "WARPS")->value, 11);
+    assert_int_equal(with_option(&tuned, "-DROWS=8"), with_option(&usual, "-DROWS=8") + 1);
+    assert_int_equal(with_option(&usual, "-DWARPS=11"), 0);
+    assert_int_equal(with_option(&tuned, "-DWARPS=11"), 2); /* the step, and what packs for it */
+    assert_int_equal(tuned.n_knobs, usual.n_knobs);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(what_is_written_is_read),
+        TEST(bad_files_are_clear_errors),
+        TEST(lowering_takes_settings_that_the_kernel_takes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
