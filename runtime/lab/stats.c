@@ -1,0 +1,127 @@
+#include "runtime/lab/stats.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* A sorted copy; NULL where there is nothing to sort, or not a number. */
+static const double *sorted(const double *x, size_t n, qgc_arena *a) {
+    for (size_t i = 0; i < n; i++)
+        if (isnan(x[i]))
+            return NULL;
+    if (n == 0)
+        return NULL;
+    double *copy = qgc_arena_array(a, n, sizeof *copy);
+    memcpy(copy, x, n * sizeof *copy);
+    qsort(copy, n, sizeof *copy, by_value);
+    return copy;
+}
+
+static double percentile_of_sorted(const double *x, size_t n, double p) {
+    double at = p / 100 * (double)(n - 1);
+    size_t below = (size_t)at;
+    if (below + 1 >= n)
+        return x[n - 1];
+    double part = at - (double)below;
+    return part == 0 ? x[below] : x[below] + part * (x[below + 1] - x[below]);
+}
+
+double qgc_percentile(const double *x, size_t n, double p, qgc_arena *a) {
+    const double *s = sorted(x, n, a);
+    return s ? percentile_of_sorted(s, n, p) : NAN;
+}
+
+double qgc_median(const double *x, size_t n, qgc_arena *a) {
+    return qgc_percentile(x, n, 50, a);
+}
+
+/* At most k - 1 of n numbers fall below the median with probability P(B < k), B binomial(n, 1/2); an interval leaves out
+ * that much on each side. */
+size_t qgc_interval_rank(size_t n) {
+    double each = -(double)n * log(2), outside = 0; /* the logarithm of P(B = k) */
+    size_t k = 0;
+    while (k < n / 2) {
+        outside += exp(each);
+        if (!(2 * outside <= 0.05))
+            break;
+        each += log((double)(n - k)) - log((double)(k + 1));
+        k++;
+    }
+    return k;
+}
+
+qgc_interval qgc_median_interval(const double *x, size_t n, qgc_arena *a) {
+    const double *s = sorted(x, n, a);
+    if (!s)
+        return (qgc_interval){NAN, NAN, NAN};
+    size_t k = qgc_interval_rank(n);
+    return (qgc_interval){percentile_of_sorted(s, n, 50), k ? s[k - 1] : -INFINITY, k ? s[n - k] : INFINITY};
+}
+
+/* The larger of two numbers, and NaN where one is. */
+static double larger(double x, double y) {
+    return isnan(x) || x >= y ? x : y;
+}
+
+/* NaN without its sign, which means nothing and would be printed. */
+static double unsigned_nan(double x) {
+    return isnan(x) ? NAN : x;
+}
+
+/* The logarithm of the sum of the exponentials, and where the largest is; -1 where one is not a number. */
+static double log_sum(const float *x, int64_t n, int64_t *largest) {
+    *largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (isnan(x[i])) {
+            *largest = -1;
+            return NAN;
+        }
+        if (x[i] > x[*largest])
+            *largest = i;
+    }
+    double sum = 0, most = (double)x[*largest];
+    for (int64_t i = 0; i < n; i++)
+        sum += exp((double)x[i] - most);
+    return most + log(sum);
+}
+
+qgc_drift qgc_drift_of(const float *reference, const float *other, int64_t n) {
+    int64_t first, second;
+    double sum = log_sum(reference, n, &first), shift = sum - log_sum(other, n, &second), kl = 0;
+    qgc_drift x = {.positions = 1, .logits = (double)n};
+    for (int64_t i = 0; i < n; i++) {
+        double a = (double)reference[i], difference = reference[i] == other[i] ? 0 : a - (double)other[i];
+        x.max_drift = larger(x.max_drift, fabs(difference));
+        x.squares += difference * difference;
+        double p = exp(a - sum);
+        kl += p == 0 ? 0 : p * (difference - shift);
+    }
+    x.max_drift = unsigned_nan(x.max_drift);
+    x.squares = unsigned_nan(x.squares);
+    x.kl_sum = x.kl_max = kl < 0 ? 0 : unsigned_nan(kl); /* below 0 by rounding */
+    x.flips = first != second || first < 0;
+    return x;
+}
+
+void qgc_drift_add(qgc_drift *sum, const qgc_drift *x) {
+    sum->positions += x->positions;
+    sum->max_drift = larger(sum->max_drift, x->max_drift);
+    sum->squares += x->squares;
+    sum->logits += x->logits;
+    sum->kl_sum += x->kl_sum;
+    sum->kl_max = larger(sum->kl_max, x->kl_max);
+    sum->flips += x->flips;
+}
+
+double qgc_drift_rms(const qgc_drift *x) {
+    return unsigned_nan(sqrt(x->squares / x->logits));
+}
+
+double qgc_drift_kl(const qgc_drift *x) {
+    return unsigned_nan(x->kl_sum / (double)x->positions);
+}
