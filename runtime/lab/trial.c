@@ -40,14 +40,15 @@ static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_di
     const qgc_device_info *info = qgc_device_about(o->device);
     const char *arch =
         qgc_arena_printf(t->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
-    const qgc_compile_options compile = {.archs = &arch,
-                                         .n_archs = 1,
-                                         .chunk = 1,
-                                         .keep_values = o->keep_values,
-                                         .decode_only = true,
-                                         .cache_folder = o->cache_folder,
-                                         .pool = o->pool};
+    qgc_compile_options compile = {.archs = &arch,
+                                   .n_archs = 1,
+                                   .chunk = 1,
+                                   .keep_values = o->keep_values,
+                                   .decode_only = true,
+                                   .cache_folder = o->cache_folder,
+                                   .pool = o->pool};
     qgc_compiled compiled;
+    QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, d));
     QGC_TRY(qgc_compile(t->graph, &compile, &compiled, d));
     t->plan = compiled.plan;
     t->buffers = compiled.buffers;

@@ -23,8 +23,8 @@ typedef struct {
 } qgc_trial_options;
 
 /* `g` has been bound to `tensors` (passes/bind_weights.h) and its passes have been run; it, the weights, the pool and the
- * device outlive the trial. On a GPU `g` is lowered and compiled for it, through the cache, and the weights go up
- * unless they are shared. Errors: those of lowering, NVRTC, the device, and of weights that do not fit. */
+ * device outlive the trial. On a GPU `g` is lowered and compiled for it, through the cache and with what `qgc tune` has found,
+ * as `qgc run` does, and the weights go up unless they are shared. Errors: those of lowering, NVRTC, the device, and of weights that do not fit. */
 QGC_MUST_USE qgc_status qgc_trial_new(qgc_trial **out, qgc_graph *g, const qgc_weights *weights,
                                       const qgc_tensor *const *tensors, const qgc_trial_options *o,
                                       qgc_diag *d);

@@ -7,6 +7,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
+#include "runtime/lab/ablate.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/lab/trial.h"
 #include "tests/support/cmocka.h"
@@ -370,6 +371,42 @@ static void an_error_of_the_device_leaves_nothing_behind(void **state) {
     }
 }
 
+static void ablation_runs_two_ways_by_turns(void **state) {
+    fixture *f = *state;
+    static const int32_t tokens[] = {3, 1, 4};
+    qgc_ablation x;
+    qgc_ablate_options o = {.graph = qgc_test_write(f->arena, f->folder, "toy.yaml", model, strlen(model)),
+                            .weights = f->weights,
+                            .passes = FUSED,
+                            .device = f->dev,
+                            .cache_folder = cache.folder,
+                            .pool = f->pool,
+                            .tokens = tokens,
+                            .n_tokens = 3,
+                            .positions = 8,
+                            .ctx = CTX,
+                            .pairs = 7};
+    ok(f, qgc_ablate(&o, &x, &f->diag));
+    assert_true(x.timed && x.n_rows == 2);
+    assert_true(x.all.us == 1.0 / QGC_ABLATE_STEPS); /* what the made-up clock says of so many steps */
+    for (int i = 0; i < 2; i++) {
+        const qgc_ablate_effect *e = i ? &x.rows[i].left_out : &x.rows[i].alone;
+        assert_true(e->us.median == 0 && e->us.low == 0 && e->us.high == 0);
+        assert_int_equal(e->kernels, i);
+        assert_true(e->drift.max_drift <= 1e-5 && e->drift.kl_max <= 1e-9);
+        assert_int_equal(e->drift.flips, 0);
+    }
+    /* Five comparisons of seven pairs. Three pairs fit into the caches, behind 64 - 48 steps: the first of them is fed,
+     * 15 are timed for nothing, three times over. Six variants read the text before. */
+    assert_int_equal(count(f->dev->log.text, "replay\n"), 5 * 2 * (7 * QGC_ABLATE_STEPS + 3 * 16) + 6 * 8);
+    assert_int_equal(fake_device_held(f->dev), 0);
+
+    o.pairs = 5;
+    assert_int_equal(qgc_ablate(&o, &x, &f->diag), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&f->diag),
+                        "5 pairs of timings in a context of 64 positions, expected 6 or more in 17 or more");
+}
+
 #define TRIAL_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
@@ -382,6 +419,7 @@ int main(void) {
         TRIAL_TEST(a_trial_holds_no_kernels_but_those_of_a_step),
         TRIAL_TEST(timed_steps_replay_the_captured_one),
         TRIAL_TEST(an_error_of_the_device_leaves_nothing_behind),
+        TRIAL_TEST(ablation_runs_two_ways_by_turns),
     };
     return cmocka_run_group_tests(tests, make_cache, drop_cache);
 }

@@ -1,0 +1,293 @@
+#include "runtime/lab/ablate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+#include "passes/passes.h"
+
+/* Held at a time are three programs: all passes, no pass, and the variant that is looked at. They share the weights, which
+ * belong to the first. */
+
+/* The graph under some passes. */
+typedef struct {
+    qgc_arena *arena; /* of the graph */
+    qgc_trial *trial;
+    qgc_pass_report report;
+    qgc_trial_cost cost;
+    float *logits; /* [positions, vocab] */
+} variant;
+
+typedef struct {
+    const qgc_ablate_options *o;
+    qgc_diag *d;
+    variant all, none;
+    int32_t *tokens; /* [positions] */
+    int64_t vocab;
+    size_t done, parts;
+} lab;
+
+static void part_done(lab *l) {
+    l->done++;
+    if (l->o->progress)
+        l->o->progress(l->o->context, l->done, l->parts);
+}
+
+/* --- variants -------------------------------------------------------------------------------------------- */
+
+static qgc_status check_sizes(const lab *l, const qgc_graph *g) {
+    const qgc_ablate_options *o = l->o;
+    const qgc_param *limit = qgc_graph_param(g, "max_positions");
+    if (o->positions > o->ctx)
+        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "%lld steps do not fit into a context of %lld positions", (long long)o->positions,
+                        (long long)o->ctx);
+    if (limit && (double)o->ctx > limit->value)
+        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "a context of %lld positions, \"%s\" can have at most %.0f", (long long)o->ctx,
+                        g->name, limit->value);
+    return QGC_OK;
+}
+
+static qgc_status open_graph(lab *l, variant *v, const char *passes, const char *skip) {
+    const qgc_ablate_options *o = l->o;
+    qgc_graph *g;
+    const qgc_tensor **tensors;
+    QGC_TRY(qgc_graph_load(&g, o->graph, v->arena, l->d));
+    QGC_TRY(check_sizes(l, g));
+    QGC_TRY(qgc_graph_bind(g, o->weights, o->allow_unused, &tensors, l->d));
+    QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = passes, .skip = skip}, &v->report, l->d));
+    const qgc_trial_options trial = {.device = o->device,
+                                     .ctx = o->ctx,
+                                     .cache_folder = o->cache_folder,
+                                     .pool = o->pool,
+                                     .share = l->all.trial};
+    return qgc_trial_new(&v->trial, g, o->weights, tensors, &trial, l->d);
+}
+
+static void drop_variant(variant *v) {
+    qgc_trial_drop(v->trial);
+    qgc_arena_drop(v->arena);
+    *v = (variant){0};
+}
+
+static int32_t largest(const float *x, int64_t n) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        best = x[i] > x[best] ? i : best;
+    return (int32_t)best;
+}
+
+/* The text through a variant; behind its end goes what the whole pipeline chooses. */
+static qgc_status read_text(lab *l, variant *v) {
+    const int64_t n = l->o->positions;
+    v->logits = qgc_arena_array(v->arena, (size_t)(n * l->vocab), sizeof *v->logits);
+    QGC_TRY(qgc_trial_reset(v->trial, l->d));
+    for (int64_t i = 0; i < n; i++) {
+        float *logits = v->logits + i * l->vocab;
+        QGC_TRY(qgc_trial_step(v->trial, l->tokens[i], logits, l->d));
+        if (v == &l->all && i + 1 >= (int64_t)l->o->n_tokens && i + 1 < n)
+            l->tokens[i + 1] = largest(logits, l->vocab);
+    }
+    return QGC_OK;
+}
+
+static qgc_status open_variant(lab *l, variant *v, const char *passes, const char *skip) {
+    v->arena = qgc_arena_new();
+    qgc_frame frame = {l->d->top, "running with passes", passes ? passes : "of the whole pipeline",
+                       QGC_NO_LOC};
+    l->d->top = &frame;
+    qgc_status status = open_graph(l, v, passes, skip);
+    if (status == QGC_OK) {
+        l->vocab = qgc_trial_vocab(v->trial);
+        status = qgc_trial_cost_of(v->trial, &v->cost, l->d);
+    }
+    if (status == QGC_OK)
+        status = read_text(l, v);
+    l->d->top = frame.up;
+    return status;
+}
+
+/* --- logits ---------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const float *reference, *other;
+    int64_t vocab;
+    qgc_drift *each;
+} comparison;
+
+static void compare_positions(void *context, size_t first, size_t last) {
+    comparison *c = context;
+    for (size_t i = first; i < last; i++)
+        c->each[i] =
+            qgc_drift_of(c->reference + (int64_t)i * c->vocab, c->other + (int64_t)i * c->vocab, c->vocab);
+}
+
+static qgc_drift compare_logits(const lab *l, const variant *reference, const variant *other) {
+    const size_t n = (size_t)l->o->positions;
+    comparison c = {reference->logits, other->logits, l->vocab,
+                    qgc_arena_array(other->arena, n, sizeof(qgc_drift))};
+    qgc_pool_for(l->o->pool, n, 1, compare_positions, &c);
+    qgc_drift sum = {0};
+    for (size_t i = 0; i < n; i++)
+        qgc_drift_add(&sum, &c.each[i]);
+    return sum;
+}
+
+/* --- times ----------------------------------------------------------------------------------------------- */
+
+/* Runs a trial up to the position from which `steps` fit. */
+static qgc_status wind(lab *l, qgc_trial *t, int64_t steps) {
+    const int64_t first = l->o->ctx > steps ? l->o->ctx - steps : 1;
+    double us;
+    QGC_TRY(qgc_trial_reset(t, l->d));
+    QGC_TRY(qgc_trial_step(t, l->tokens[0], NULL, l->d));
+    while (qgc_trial_position(t) < first) {
+        int64_t left = first - qgc_trial_position(t), now = left < 256 ? left : 256;
+        QGC_TRY(qgc_trial_time(t, (int)now, &us, l->d));
+    }
+    return QGC_OK;
+}
+
+static qgc_status time_once(lab *l, qgc_trial *t, double *us) {
+    QGC_TRY(qgc_trial_time(t, QGC_ABLATE_STEPS, us, l->d));
+    *us /= QGC_ABLATE_STEPS;
+    return QGC_OK;
+}
+
+/* Pairs of timings of one and the other, at the same positions, in alternating order: what changes slowly, the clock of
+ * the device say, takes part in both and leaves the difference. */
+static qgc_status time_pairs(lab *l, qgc_trial *a, qgc_trial *b, double *us_a, double *us_b) {
+    int64_t most = (l->o->ctx - 1) / QGC_ABLATE_STEPS; /* pairs that fit */
+    if (most > l->o->pairs)
+        most = l->o->pairs;
+    for (int i = 0; i < l->o->pairs; i++) {
+        if (i % most == 0) {
+            QGC_TRY(wind(l, a, most * QGC_ABLATE_STEPS));
+            QGC_TRY(wind(l, b, most * QGC_ABLATE_STEPS));
+        }
+        qgc_trial *first = i % 2 ? b : a, *second = i % 2 ? a : b;
+        QGC_TRY(time_once(l, first, first == a ? &us_a[i] : &us_b[i]));
+        QGC_TRY(time_once(l, second, second == a ? &us_a[i] : &us_b[i]));
+    }
+    return QGC_OK;
+}
+
+/* --- effects --------------------------------------------------------------------------------------------- */
+
+/* What is saved from `without` to `with`. The medians of the two go to *us_with and *us_without, which may be NULL. */
+static qgc_status time_effect(lab *l, const variant *without, const variant *with, qgc_ablate_effect *effect,
+                              double *us_without, double *us_with) {
+    const size_t n = (size_t)l->o->pairs;
+    qgc_arena *scratch = qgc_arena_new();
+    double *a = qgc_arena_array(scratch, n, sizeof *a), *b = qgc_arena_array(scratch, n, sizeof *b),
+           *saved = qgc_arena_array(scratch, n, sizeof *saved);
+    qgc_status status = time_pairs(l, without->trial, with->trial, a, b);
+    for (size_t i = 0; status == QGC_OK && i < n; i++)
+        saved[i] = a[i] - b[i];
+    if (status == QGC_OK) {
+        effect->us = qgc_median_interval(saved, n, scratch);
+        if (us_without)
+            *us_without = qgc_median(a, n, scratch);
+        if (us_with)
+            *us_with = qgc_median(b, n, scratch);
+    }
+    qgc_arena_drop(scratch);
+    return status;
+}
+
+/* All but the times; drift is measured from `reference`, one of the two. */
+static qgc_ablate_effect effect_of(const lab *l, const variant *without, const variant *with,
+                                   const variant *reference) {
+    return (qgc_ablate_effect){
+        .us = {NAN, NAN, NAN},
+        .kernels = without->cost.kernels - with->cost.kernels,
+        .bytes = without->cost.value_bytes - with->cost.value_bytes,
+        .drift = compare_logits(l, reference, reference == with ? without : with),
+    };
+}
+
+/* The passes of the whole pipeline but one, "a,b(max=4)". */
+static const char *without(const qgc_pass_report *all, size_t left_out, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    for (size_t i = 0; i < all->n_runs; i++)
+        if (i != left_out)
+            qgc_str_printf(&text, "%s%s", text.bytes ? "," : "", all->runs[i].name);
+    return text.text;
+}
+
+static qgc_status leave_out(lab *l, size_t i, qgc_ablate_row *row) {
+    variant v = {0};
+    qgc_status status = open_variant(l, &v, without(&l->all.report, i, l->d->arena), NULL);
+    if (status == QGC_OK)
+        row->left_out = effect_of(l, &v, &l->all, &l->all);
+    if (status == QGC_OK && l->o->device)
+        status = time_effect(l, &v, &l->all, &row->left_out, NULL, NULL);
+    drop_variant(&v);
+    part_done(l);
+    return status;
+}
+
+static qgc_status take_alone(lab *l, size_t i, qgc_ablate_row *row) {
+    variant v = {0};
+    qgc_status status = open_variant(l, &v, l->all.report.runs[i].name, NULL);
+    if (status == QGC_OK) {
+        row->fired_alone = v.report.runs[0].n_fired;
+        row->alone = effect_of(l, &l->none, &v, &l->none);
+    }
+    if (status == QGC_OK && l->o->device)
+        status = time_effect(l, &l->none, &v, &row->alone, NULL, NULL);
+    drop_variant(&v);
+    part_done(l);
+    return status;
+}
+
+static qgc_status measure_total(lab *l, qgc_ablation *out) {
+    out->all = (qgc_ablate_way){l->all.cost, NAN};
+    out->none = (qgc_ablate_way){l->none.cost, NAN};
+    out->total = effect_of(l, &l->none, &l->all, &l->none);
+    if (!l->o->device)
+        return QGC_OK;
+    return time_effect(l, &l->none, &l->all, &out->total, &out->none.us, &out->all.us);
+}
+
+static qgc_status measure(lab *l, qgc_ablation *out) {
+    QGC_TRY(open_variant(l, &l->all, l->o->passes, l->o->skip));
+    const qgc_pass_report *all = &l->all.report;
+    l->parts = 2 + 2 * all->n_runs;
+    part_done(l);
+    QGC_TRY(open_variant(l, &l->none, "", NULL));
+    QGC_TRY(measure_total(l, out));
+    part_done(l);
+    out->rows = qgc_arena_array(l->d->arena, all->n_runs, sizeof *out->rows);
+    out->n_rows = all->n_runs;
+    for (size_t i = 0; i < all->n_runs; i++) {
+        qgc_ablate_row *row = &out->rows[i];
+        row->pass = qgc_arena_strdup(l->d->arena, all->runs[i].name);
+        row->fired = all->runs[i].n_fired;
+        QGC_TRY(leave_out(l, i, row));
+        QGC_TRY(take_alone(l, i, row));
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *d) {
+    *out = (qgc_ablation){.positions = o->positions, .timed = o->device != NULL};
+    if (o->positions < 1 || o->n_tokens < 1)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to compare logits on");
+    if (o->device && (o->pairs < 6 || o->ctx <= QGC_ABLATE_STEPS))
+        return qgc_fail(
+            d, QGC_ERR_USAGE, QGC_NO_LOC,
+            "%d pairs of timings in a context of %lld positions, expected 6 or more in %d or more", o->pairs,
+            (long long)o->ctx, QGC_ABLATE_STEPS + 1);
+    lab l = {.o = o, .d = d};
+    size_t known = o->n_tokens < (size_t)o->positions ? o->n_tokens : (size_t)o->positions;
+    l.tokens = qgc_arena_array(d->arena, (size_t)o->positions, sizeof *l.tokens);
+    memcpy(l.tokens, o->tokens, known * sizeof *l.tokens);
+    qgc_status status = measure(&l, out);
+    drop_variant(&l.none);
+    drop_variant(&l.all); /* the weights are its */
+    return status;
+}

@@ -1,0 +1,146 @@
+#include "runtime/lab/ablate_report.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "runtime/lab/chart.h"
+
+/* --- table ----------------------------------------------------------------------------------------------- */
+
+/* A small number in few letters: "0", "1.2e-07", "0.35". */
+static const char *small(double x, qgc_arena *a) {
+    if (x == 0 || fabs(x) >= 0.01)
+        return qgc_arena_printf(a, "%.3g", x);
+    return qgc_arena_printf(a, "%.1e", x);
+}
+
+static void put_effect(qgc_str *out, const char *pass, int width, const qgc_ablate_effect *e, bool timed) {
+    qgc_arena *a = out->arena;
+    qgc_str_printf(out, "%-*s", width, pass);
+    if (timed)
+        qgc_str_printf(out, "  %9.2f  %-18s", e->us.median,
+                       qgc_arena_printf(a, "[%.2f, %.2f]", e->us.low, e->us.high));
+    qgc_str_printf(out, "  %7d  %9lld  %9s  %9s  %9s  %9s  %5lld\n", e->kernels, (long long)e->bytes,
+                   small(e->drift.max_drift, a), small(qgc_drift_rms(&e->drift), a),
+                   small(qgc_drift_kl(&e->drift), a), small(e->drift.kl_max, a), (long long)e->drift.flips);
+}
+
+static void put_head(qgc_str *out, const char *what, int width, bool timed) {
+    qgc_str_printf(out, "%-*s", width, what);
+    if (timed)
+        qgc_str_printf(out, "  %9s  %-18s", "us", "95% interval");
+    qgc_str_printf(out, "  %7s  %9s  %9s  %9s  %9s  %9s  %5s\n", "kernels", "bytes", "max drift", "RMS drift",
+                   "KL", "max KL", "flips");
+}
+
+static void put_way(qgc_str *out, const char *name, const qgc_ablate_way *way, bool timed) {
+    qgc_str_printf(out, "%s: %d kernels, %lld bytes of values", name, way->cost.kernels,
+                   (long long)way->cost.value_bytes);
+    if (timed)
+        qgc_str_printf(out, ", %.1f us", way->us);
+    qgc_str_add(out, "\n");
+}
+
+void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out) {
+    int width = 16;
+    for (size_t i = 0; i < x->n_rows; i++)
+        width = (int)strlen(x->rows[i].pass) > width ? (int)strlen(x->rows[i].pass) : width;
+    qgc_str_printf(out, "%s, weights %s, %s\n", h->graph, h->weights, h->device);
+    qgc_str_printf(out, "logits over %lld positions: %s\n", (long long)x->positions, h->text);
+    if (x->timed)
+        qgc_str_printf(out, "times of %d pairs of %d steps, at the end of %lld positions\n", h->pairs,
+                       QGC_ABLATE_STEPS, (long long)h->ctx);
+    put_way(out, "a decode step with all passes", &x->all, x->timed);
+    put_way(out, "a decode step with none", &x->none, x->timed);
+    qgc_str_add(out, "\nsaved a token by a pass in the pipeline, against the pipeline without it\n");
+    put_head(out, "left out", width, x->timed);
+    for (size_t i = 0; i < x->n_rows; i++)
+        put_effect(out, x->rows[i].pass, width, &x->rows[i].left_out, x->timed);
+    qgc_str_add(out, "\nsaved a token by a pass alone, against no pass\n");
+    put_head(out, "alone", width, x->timed);
+    for (size_t i = 0; i < x->n_rows; i++)
+        put_effect(out, x->rows[i].pass, width, &x->rows[i].alone, x->timed);
+    put_effect(out, "all of them", width, &x->total, x->timed);
+}
+
+/* --- JSON ------------------------------------------------------------------------------------------------ */
+
+static json_t *number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static json_t *effect_json(const qgc_ablate_effect *e) {
+    return json_pack("{s:{s:o, s:o, s:o}, s:i, s:I, s:o, s:o, s:o, s:o, s:I}", "us", "median",
+                     number(e->us.median), "low", number(e->us.low), "high", number(e->us.high), "kernels",
+                     e->kernels, "bytes", (json_int_t)e->bytes, "max_drift", number(e->drift.max_drift),
+                     "rms_drift", number(qgc_drift_rms(&e->drift)), "kl", number(qgc_drift_kl(&e->drift)),
+                     "max_kl", number(e->drift.kl_max), "flips", (json_int_t)e->drift.flips);
+}
+
+static json_t *way_json(const qgc_ablate_way *way) {
+    return json_pack("{s:i, s:I, s:I, s:o}", "kernels", way->cost.kernels, "value_bytes",
+                     (json_int_t)way->cost.value_bytes, "weight_bytes", (json_int_t)way->cost.weight_bytes,
+                     "us", number(way->us));
+}
+
+static json_t *rows_json(const qgc_ablation *x) {
+    json_t *rows = json_array();
+    for (size_t i = 0; i < x->n_rows; i++) {
+        const qgc_ablate_row *row = &x->rows[i];
+        json_array_append_new(rows,
+                              json_pack("{s:s, s:i, s:i, s:o, s:o}", "pass", row->pass, "fired", row->fired,
+                                        "fired_alone", row->fired_alone, "left_out",
+                                        effect_json(&row->left_out), "alone", effect_json(&row->alone)));
+    }
+    return rows;
+}
+
+qgc_status qgc_ablate_json(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out, qgc_diag *d) {
+    json_t *all =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "graph", h->graph, "weights",
+                  h->weights, "device", h->device, "text", h->text, "positions", (json_int_t)x->positions,
+                  "ctx", (json_int_t)h->ctx, "pairs", x->timed ? json_integer(h->pairs) : json_null(),
+                  "all_passes", way_json(&x->all), "no_passes", way_json(&x->none), "total",
+                  effect_json(&x->total), "passes", rows_json(x));
+    char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    if (text)
+        qgc_str_printf(out, "%s\n", text);
+    const bool written = text != NULL;
+    (free)(text); /* jansson's own */
+    json_decref(all);
+    return written
+               ? QGC_OK
+               : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a name in the report is not UTF-8, which JSON is");
+}
+
+/* --- chart ----------------------------------------------------------------------------------------------- */
+
+static qgc_chart_bar bar_of(const qgc_ablate_effect *e, bool timed) {
+    if (timed)
+        return (qgc_chart_bar){e->us.median, e->us.low, e->us.high};
+    return (qgc_chart_bar){e->kernels, NAN, NAN};
+}
+
+void qgc_ablate_svg(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out) {
+    qgc_arena *a = out->arena;
+    const char **labels = qgc_arena_array(a, x->n_rows, sizeof *labels);
+    qgc_chart_bar *bars = qgc_arena_array(a, 2 * x->n_rows, sizeof *bars);
+    for (size_t i = 0; i < x->n_rows; i++) {
+        labels[i] = x->rows[i].pass;
+        bars[2 * i] = bar_of(&x->rows[i].left_out, x->timed);
+        bars[2 * i + 1] = bar_of(&x->rows[i].alone, x->timed);
+    }
+    const qgc_chart chart = {
+        .title = qgc_arena_printf(a, "What each pass saves: %s", h->graph),
+        .subtitle = qgc_arena_printf(a, "%s, weights %s%s", h->device, h->weights,
+                                     x->timed ? "; medians of paired differences, 95% intervals" : ""),
+        .axis = x->timed ? "microseconds saved a token" : "kernels saved a token",
+        .series = {"in the pipeline", "alone"},
+        .n_series = 2,
+        .labels = labels,
+        .bars = bars,
+        .n_rows = x->n_rows,
+    };
+    qgc_chart_svg(&chart, out);
+}

@@ -1,0 +1,231 @@
+/* What passes do to the tiny model, on the CPU. */
+
+#include <math.h>
+#include <string.h>
+
+#include "passes/passes.h"
+#include "runtime/lab/ablate.h"
+#include "runtime/lab/ablate_report.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_pool *pool;
+    qgc_weights *weights;
+    qgc_ablate_options options;
+} fixture;
+
+static const int32_t tokens[] = {5, 300, 41, 7, 1000};
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    *f = (fixture){.arena = arena, .diag = qgc_diag_new(arena), .pool = qgc_pool_new(1)};
+    assert_int_equal(qgc_weights_open(&f->weights, "models/tiny/tiny.gguf", &f->diag), QGC_OK);
+    f->options = (qgc_ablate_options){.graph = "models/tiny/tiny.yaml",
+                                      .weights = f->weights,
+                                      .pool = f->pool,
+                                      .tokens = tokens,
+                                      .n_tokens = 5,
+                                      .positions = 12,
+                                      .ctx = 64,
+                                      .pairs = 6};
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_weights_close(f->weights);
+    qgc_pool_drop(f->pool);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static qgc_ablation measure(fixture *f) {
+    qgc_ablation x;
+    if (qgc_ablate(&f->options, &x, &f->diag) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
+    return x;
+}
+
+static void refuses(fixture *f, qgc_status status, const char *want) {
+    qgc_ablation x;
+    assert_int_equal(qgc_ablate(&f->options, &x, &f->diag), status);
+    assert_string_equal(qgc_diag_message(&f->diag), want);
+}
+
+static const qgc_ablate_row *row(const qgc_ablation *x, const char *pass) {
+    for (size_t i = 0; i < x->n_rows; i++)
+        if (strcmp(x->rows[i].pass, pass) == 0)
+            return &x->rows[i];
+    fail_msg("no row \"%s\"", pass);
+    return NULL;
+}
+
+static void assert_same_logits(const qgc_ablate_row *r, const qgc_ablate_effect *e, int64_t positions) {
+    if (!(e->drift.kl_max <= 1e-9) || !(e->drift.max_drift <= 1e-3) || e->drift.flips != 0)
+        fail_msg("\"%s\" changes the logits by %g, with a KL divergence of %g", r->pass, e->drift.max_drift,
+                 e->drift.kl_max);
+    assert_int_equal(e->drift.positions, positions);
+    assert_true(e->drift.logits == 1536.0 * (double)positions);
+    assert_true(isnan(e->us.median) && isnan(e->us.low) && isnan(e->us.high));
+}
+
+static void no_pass_changes_the_logits(void **state) {
+    fixture *f = *state;
+    qgc_ablation x = measure(f);
+    assert_int_equal(x.n_rows, qgc_pass_count());
+    assert_false(x.timed);
+    for (size_t i = 0; i < x.n_rows; i++) {
+        assert_string_equal(x.rows[i].pass, qgc_pass_at(i)->name);
+        assert_same_logits(&x.rows[i], &x.rows[i].left_out, 12);
+        assert_same_logits(&x.rows[i], &x.rows[i].alone, 12);
+    }
+    assert_true(x.total.drift.kl_max <= 1e-9);
+    /* the reference of attention sums in another order; what only makes groups changes no bit */
+    assert_true(row(&x, "split-attention")->alone.drift.max_drift > 0);
+    assert_true(row(&x, "fuse-swiglu")->alone.drift.max_drift == 0);
+}
+
+static void kernels_and_bytes_are_what_passes_save(void **state) {
+    qgc_ablation x = measure(*state);
+    assert_int_equal(x.none.cost.kernels, 79);
+    assert_int_equal(x.total.kernels, x.none.cost.kernels - x.all.cost.kernels);
+    assert_int_equal(x.total.bytes, x.none.cost.value_bytes - x.all.cost.value_bytes);
+    assert_true(x.total.kernels > 50);
+    const qgc_ablate_row *swiglu = row(&x, "fuse-swiglu");
+    assert_int_equal(swiglu->fired, 4);
+    assert_int_equal(swiglu->fired_alone, 4);
+    assert_int_equal(swiglu->alone.kernels, 12); /* gate, up, silu and mul of 4 layers become one */
+    assert_int_equal(swiglu->left_out.kernels,
+                     4); /* fuse-pointwise brings two of them together in its place */
+    const qgc_ablate_row *split = row(&x, "split-attention");
+    assert_int_equal(split->alone.kernels, -4);
+    assert_true(split->alone.bytes < 0);
+}
+
+static void the_pipeline_may_be_chosen(void **state) {
+    fixture *f = *state;
+    f->options.passes = "fuse-pointwise(max=4),fuse-qkv,fuse-residual";
+    f->options.skip = "fuse-qkv";
+    qgc_ablation x = measure(f);
+    assert_int_equal(x.n_rows, 2);
+    assert_string_equal(x.rows[0].pass, "fuse-pointwise(max=4)");
+    assert_string_equal(x.rows[1].pass, "fuse-residual");
+    /* fuse-pointwise leaves single additions alone: the other pass, behind it, does as much as it does alone */
+    assert_int_equal(x.rows[1].left_out.kernels, x.rows[1].alone.kernels);
+    assert_int_equal(x.total.kernels, x.rows[0].alone.kernels + x.rows[1].alone.kernels);
+}
+
+static void a_long_text_is_cut(void **state) {
+    fixture *f = *state;
+    f->options.positions = 3;
+    f->options.passes = "fuse-qkv";
+    qgc_ablation x = measure(f);
+    assert_int_equal(x.rows[0].alone.drift.positions, 3);
+}
+
+static void note_part(void *context, size_t done, size_t total) {
+    size_t *parts = context;
+    assert_int_equal(done, parts[0] + 1);
+    parts[0] = done;
+    parts[1] = total;
+}
+
+static void progress_counts_up_to_all_parts(void **state) {
+    fixture *f = *state;
+    size_t parts[2] = {0};
+    f->options.passes = "fuse-qkv,fuse-swiglu";
+    f->options.progress = note_part;
+    f->options.context = parts;
+    measure(f);
+    assert_int_equal(parts[0], 2 + 2 * 2);
+    assert_int_equal(parts[1], parts[0]);
+}
+
+static void refuses_more_steps_than_positions(void **state) {
+    fixture *f = *state;
+    f->options.positions = 65;
+    refuses(f, QGC_ERR_USAGE, "65 steps do not fit into a context of 64 positions");
+}
+
+static void refuses_more_positions_than_the_model_takes(void **state) {
+    fixture *f = *state;
+    f->options.ctx = 1025;
+    refuses(f, QGC_ERR_USAGE, "a context of 1025 positions, \"tiny\" can have at most 1024");
+}
+
+static void refuses_to_compare_on_nothing(void **state) {
+    fixture *f = *state;
+    f->options.n_tokens = 0;
+    refuses(f, QGC_ERR_USAGE, "no tokens to compare logits on");
+}
+
+static void names_an_unknown_pass(void **state) {
+    fixture *f = *state;
+    f->options.passes = "fuse-qvk";
+    refuses(f, QGC_ERR_USAGE, "unknown pass \"fuse-qvk\"");
+}
+
+static void a_report_has_a_line_for_each_pass(void **state) {
+    fixture *f = *state;
+    f->options.passes = "fuse-qkv,fuse-swiglu"; /* gate and up are one kernel with either */
+    qgc_ablation x = measure(f);
+    const qgc_ablate_heading h = {"g.yaml", "w.gguf", "cpu", "a text", 64, 6};
+    qgc_str table = qgc_str_new(f->arena), json = qgc_str_new(f->arena), svg = qgc_str_new(f->arena);
+    qgc_ablate_table(&x, &h, &table);
+    assert_string_equal(
+        table.text,
+        "g.yaml, weights w.gguf, cpu\n"
+        "logits over 12 positions: a text\n"
+        "a decode step with all passes: 59 kernels, 105468 bytes of values\n"
+        "a decode step with none: 79 kernels, 157676 bytes of values\n"
+        "\n"
+        "saved a token by a pass in the pipeline, against the pipeline without it\n"
+        "left out          kernels      bytes  max drift  RMS drift         KL     max KL  flips\n"
+        "fuse-qkv                8       6128          0          0          0          0      0\n"
+        "fuse-swiglu             8      43024          0          0          0          0      0\n"
+        "\n"
+        "saved a token by a pass alone, against no pass\n"
+        "alone             kernels      bytes  max drift  RMS drift         KL     max KL  flips\n"
+        "fuse-qkv               12       9184          0          0          0          0      0\n"
+        "fuse-swiglu            12      46080          0          0          0          0      0\n"
+        "all of them            20      52208          0          0          0          0      0\n");
+    assert_int_equal(qgc_ablate_json(&x, &h, &json, &f->diag), QGC_OK);
+    assert_non_null(strstr(json.text, "\"pass\": \"fuse-swiglu\",\n      \"fired\": 4,\n"));
+    assert_non_null(strstr(json.text, "\"median\": null"));
+    qgc_ablate_svg(&x, &h, &svg);
+    assert_non_null(strstr(svg.text, ">fuse-swiglu</text>"));
+    assert_non_null(strstr(svg.text, ">kernels saved a token</text>"));
+}
+
+static void json_is_not_written_of_what_is_not_utf8(void **state) {
+    fixture *f = *state;
+    qgc_ablation x = {.positions = 1};
+    const qgc_ablate_heading h = {"\xff.yaml", "w", "cpu", "t", 64, 6};
+    qgc_str json = qgc_str_new(f->arena);
+    assert_int_equal(qgc_ablate_json(&x, &h, &json, &f->diag), QGC_ERR_INPUT);
+    assert_int_equal(json.bytes, 0);
+}
+
+#define ABLATE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        ABLATE_TEST(no_pass_changes_the_logits),
+        ABLATE_TEST(kernels_and_bytes_are_what_passes_save),
+        ABLATE_TEST(the_pipeline_may_be_chosen),
+        ABLATE_TEST(a_long_text_is_cut),
+        ABLATE_TEST(progress_counts_up_to_all_parts),
+        ABLATE_TEST(refuses_more_steps_than_positions),
+        ABLATE_TEST(refuses_more_positions_than_the_model_takes),
+        ABLATE_TEST(refuses_to_compare_on_nothing),
+        ABLATE_TEST(names_an_unknown_pass),
+        ABLATE_TEST(a_report_has_a_line_for_each_pass),
+        ABLATE_TEST(json_is_not_written_of_what_is_not_utf8),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
