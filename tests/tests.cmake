@@ -45,6 +45,9 @@ qgc_tests(runtime qgc_runtime)
 qgc_tests(runtime/cli qgc_base)
 add_dependencies(test_runtime_cli_passes qgc)
 target_compile_definitions(test_runtime_cli_passes PRIVATE QGC_COMMAND="$<TARGET_FILE:qgc>")
+add_dependencies(test_runtime_cli_ablate qgc)
+target_compile_definitions(test_runtime_cli_ablate PRIVATE
+  QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
 # The runtime on a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE
   ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)

@@ -25,6 +25,7 @@ qgc_status cmd_ops(cli_context *c, int argc, char **argv);
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv);
 qgc_status cmd_tune(cli_context *c, int argc, char **argv);
 qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
+qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
 
 /* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, nothing else. */
 typedef struct {
@@ -43,6 +44,9 @@ const char *cli_bytes(size_t bytes, qgc_arena *a);
 
 /* The architecture to compile for when none is named: the GPU's of this machine, else sm_90a. */
 const char *cli_default_arch(qgc_arena *a);
+
+/* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
+QGC_MUST_USE qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d);
 
 /* Does a file begin like a .qgc artifact? */
 bool cli_is_artifact(const char *path);

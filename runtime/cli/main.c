@@ -25,6 +25,7 @@ static const struct {
     {"tune", cmd_tune, "the fastest settings of a graph's kernels on this GPU"},
     {"inspect", cmd_inspect, "what is in an artifact"},
     {"tokenize", cmd_tokenize, "token ids and pieces of a text"},
+    {"ablate", cmd_ablate, "what each pass saves, and what it does to the logits"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -124,8 +124,7 @@ static qgc_status compile_here(cli_runner *r, cli_context *c, const cli_runner_o
     return QGC_OK;
 }
 
-/* Which GPU "auto", "gpu", "gpu:1" or "cpu" means; -1 is the CPU. */
-static qgc_status choose_device(const char *text, int *index, qgc_diag *d) {
+qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d) {
     *index = 0;
     if (strcmp(text, "cpu") == 0) {
         *index = -1;
@@ -135,7 +134,7 @@ static qgc_status choose_device(const char *text, int *index, qgc_diag *d) {
         *index = qgc_device_present() ? 0 : -1;
         return QGC_OK;
     }
-    if (strcmp(text, "gpu") == 0)
+    if (strcmp(text, "gpu") == 0 || strcmp(text, "cuda") == 0)
         return QGC_OK;
     if (strncmp(text, "gpu:", 4) == 0 && text[4] >= '0' && text[4] <= '9' && strlen(text) <= 6) {
         *index = atoi(text + 4);
@@ -161,7 +160,7 @@ static qgc_status open_plan(cli_runner *r, cli_context *c, const cli_runner_opti
 
 static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_options *o) {
     int gpu;
-    QGC_TRY(choose_device(o->device, &gpu, c->diag));
+    QGC_TRY(cli_choose_device(o->device, &gpu, c->diag));
     const qgc_plan *plan;
     QGC_TRY(open_plan(r, c, o, &plan));
     const char *weights = o->weights ? o->weights : plan ? plan->weights_path : NULL;

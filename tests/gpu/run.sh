@@ -31,6 +31,11 @@ echo; echo "== time, Qwen2.5-0.5B shape"
 check "bench" "$build/gpu_bench"
 check "bench, node by node" "$build/gpu_bench" models/qwen2.5-0.5b.yaml ""
 
+echo; echo "== what each pass saves, Qwen2.5-0.5B shape"
+echo "max_kl: 1e-4" > "$work/budget.yaml"
+check "ablate" qgc ablate models/qwen2.5-0.5b.yaml --weights random --device gpu --steps 32 --ctx 320 --pairs 16 \
+    --budget "$work/budget.yaml"
+
 tiny="--weights models/tiny/tiny.gguf"
 check "compile tiny" qgc compile models/tiny/tiny.yaml $tiny -o "$work/tiny.qgc"
 text() { qgc run "$work/tiny.qgc" $tiny --device gpu -q -p "It is a truth universally acknowledged, that" "$@" 2>&1; }

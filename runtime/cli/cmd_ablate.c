@@ -1,0 +1,235 @@
+/* The command that measures passes: ablate. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "models/tokenizer.h"
+#include "runtime/cli/pipeline.h"
+#include "runtime/cli/weights.h"
+#include "runtime/lab/ablate.h"
+#include "runtime/lab/ablate_report.h"
+#include "runtime/lab/budget.h"
+
+enum { SEED = 1 };
+
+typedef struct {
+    const char *graph, *weights, *device, *tokens, *prompt, *cache_folder, *json, *svg, *budget;
+    cli_pipeline pipeline;
+    int64_t steps, ctx, pairs, threads;
+    bool allow_unused, quiet;
+} ablate_options;
+
+/* What is held while measuring. */
+typedef struct {
+    qgc_weights *weights;
+    qgc_device *device;
+    qgc_pool *pool;
+    qgc_tokens tokens;
+    qgc_ablate_heading heading;
+} ablate_state;
+
+static bool is_random(const ablate_options *o) {
+    return o->weights && strcmp(o->weights, "random") == 0;
+}
+
+static qgc_status open_weights(ablate_state *s, const ablate_options *o, cli_context *c) {
+    qgc_graph *g;
+    QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
+    s->heading.weights = is_random(o) ? "made up" : o->weights;
+    return cli_lab_weights(&s->weights, o->weights, g, c);
+}
+
+/* --- the text -------------------------------------------------------------------------------------------- */
+
+/* Ids spread over the vocabulary: a model with random weights knows no words. */
+static qgc_status make_up_tokens(ablate_state *s, const ablate_options *o, cli_context *c) {
+    qgc_graph *g;
+    QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
+    const qgc_value *logits = qgc_graph_output(g, "logits");
+    if (!logits || logits->shape.rank != 2 || logits->shape.dim[1] < 1)
+        return qgc_fail(c->diag, QGC_ERR_INPUT, g->at,
+                        "the graph has no output \"logits\" of shape [R, vocab]");
+    uint64_t state = SEED;
+    for (int64_t i = 0; i < o->steps; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth, MMIX */
+        qgc_tokens_add(&s->tokens, (int32_t)((state >> 33) % (uint64_t)logits->shape.dim[1]));
+    }
+    s->heading.text = "made-up tokens";
+    return QGC_OK;
+}
+
+static qgc_status encode(ablate_state *s, const qgc_source *text, cli_context *c) {
+    qgc_tokenizer *tokenizer;
+    QGC_TRY(qgc_tokenizer_open(&tokenizer, s->weights, c->diag));
+    qgc_status status = qgc_tokenizer_encode(tokenizer, text->text, text->bytes, false, &s->tokens, c->diag);
+    qgc_tokenizer_close(tokenizer);
+    if (status == QGC_OK && s->tokens.n == 0)
+        return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the text is empty");
+    return status;
+}
+
+static qgc_status read_text(ablate_state *s, const ablate_options *o, cli_context *c) {
+    s->tokens = qgc_tokens_new(c->arena);
+    if (is_random(o))
+        return make_up_tokens(s, o, c);
+    const char *prompt = o->prompt ? o->prompt : "Once upon a time";
+    qgc_source text = {.text = prompt, .bytes = strlen(prompt)};
+    const char *name = qgc_arena_printf(c->arena, "\"%s\"", prompt);
+    if (o->tokens) {
+        QGC_TRY(qgc_file_read(&text, o->tokens, (size_t)64 << 20, "the text", c->diag));
+        name = o->tokens;
+    }
+    QGC_TRY(encode(s, &text, c));
+    s->heading.text = name;
+    if ((int64_t)s->tokens.n < o->steps)
+        s->heading.text = qgc_arena_printf(c->arena, "%zu tokens of %s, then what the pipeline makes of them",
+                                           s->tokens.n, name);
+    return QGC_OK;
+}
+
+/* --- running --------------------------------------------------------------------------------------------- */
+
+static qgc_status open_device(ablate_state *s, const ablate_options *o, cli_context *c) {
+    int index;
+    QGC_TRY(cli_choose_device(o->device, &index, c->diag));
+    s->pool = qgc_pool_new((int)o->threads);
+    if (index < 0) {
+        s->heading.device = "cpu";
+        return QGC_OK;
+    }
+    QGC_TRY(qgc_device_open(&s->device, index, c->diag));
+    s->heading.device = qgc_arena_strdup(c->arena, qgc_device_about(s->device)->name);
+    return QGC_OK;
+}
+
+static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context *c, qgc_ablation *out) {
+    cli_progress progress = {.label = "passes"};
+    const qgc_ablate_options options = {.graph = o->graph,
+                                        .weights = s->weights,
+                                        .allow_unused = o->allow_unused,
+                                        .passes = o->pipeline.passes,
+                                        .skip = o->pipeline.skip,
+                                        .device = s->device,
+                                        .cache_folder = o->cache_folder,
+                                        .pool = s->pool,
+                                        .tokens = s->tokens.ids,
+                                        .n_tokens = s->tokens.n,
+                                        .positions = o->steps,
+                                        .ctx = o->ctx,
+                                        .pairs = (int)o->pairs,
+                                        .progress = o->quiet ? NULL : cli_progress_show,
+                                        .context = &progress};
+    qgc_status status = qgc_ablate(&options, out, c->diag);
+    cli_progress_clear(&progress);
+    return status;
+}
+
+/* The files that were asked for. */
+static qgc_status write_files(const qgc_ablation *x, const ablate_state *s, const ablate_options *o,
+                              cli_context *c) {
+    if (o->json) {
+        qgc_str text = qgc_str_new(c->arena);
+        QGC_TRY(qgc_ablate_json(x, &s->heading, &text, c->diag));
+        QGC_TRY(qgc_file_write(o->json, text.text, text.bytes, c->diag));
+    }
+    if (o->svg) {
+        qgc_str text = qgc_str_new(c->arena);
+        qgc_ablate_svg(x, &s->heading, &text);
+        QGC_TRY(qgc_file_write(o->svg, text.text, text.bytes, c->diag));
+    }
+    return QGC_OK;
+}
+
+static qgc_status hold_against(const qgc_budget *budget, const ablate_options *o, const qgc_ablation *x,
+                               cli_context *c) {
+    if (!o->budget)
+        return QGC_OK;
+    int unchecked;
+    QGC_TRY(qgc_budget_check(budget, x, &unchecked, c->diag));
+    printf("\n%s is kept\n", o->budget);
+    if (unchecked)
+        printf("not checked without a GPU: min_us of %d passes\n", unchecked);
+    return QGC_OK;
+}
+
+static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) {
+    qgc_budget budget = {0};
+    qgc_ablation x;
+    if (o->budget)
+        QGC_TRY(qgc_budget_read(&budget, o->budget, c->diag));
+    QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
+    QGC_TRY(open_device(s, o, c));
+    QGC_TRY(open_weights(s, o, c));
+    QGC_TRY(read_text(s, o, c));
+    QGC_TRY(measure(s, o, c, &x));
+    qgc_str table = qgc_str_new(c->arena);
+    qgc_ablate_table(&x, &s->heading, &table);
+    fputs(table.text, stdout);
+    fflush(stdout);
+    QGC_TRY(write_files(&x, s, o, c));
+    return hold_against(&budget, o, &x, c);
+}
+
+static qgc_status check(const ablate_options *o, qgc_diag *d) {
+    if (o->tokens && o->prompt)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "both a text file (--tokens) and a prompt (--prompt) are given");
+    if (is_random(o) && (o->tokens || o->prompt))
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "random weights come without a tokenizer, and option --%s is a text",
+                        o->tokens ? "tokens" : "prompt");
+    return QGC_OK;
+}
+
+qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
+    ablate_options o = {.device = "auto", .steps = 64, .ctx = 512, .pairs = 30};
+    const cli_option options[] = {
+        {"weights", 0, OPTION_TEXT, &o.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
+        {"device", 0, OPTION_TEXT, &o.device, "auto|gpu|gpu:N|cpu",
+         "where to run; times are taken on a GPU only", 0, 0},
+        {"tokens", 0, OPTION_TEXT, &o.tokens, "FILE", "the text over which logits are compared", 0, 0},
+        {"prompt", 'p', OPTION_TEXT, &o.prompt, "TEXT", "the same, given here", 0, 0},
+        {"steps", 0, OPTION_INT, &o.steps, "N", "tokens of it; where it is shorter, the model goes on", 1,
+         1 << 20},
+        {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
+         1 << 24},
+        {"pairs", 0, OPTION_INT, &o.pairs, "N", "timings of a pass, with and without it by turns", 6, 100000},
+        {"json", 0, OPTION_TEXT, &o.json, "FILE", "write the numbers as JSON", 0, 0},
+        {"svg", 0, OPTION_TEXT, &o.svg, "FILE", "write a bar chart", 0, 0},
+        {"budget", 0, OPTION_TEXT, &o.budget, "FILE", "limits (YAML); exit code 1 where one is broken", 0, 0},
+        CLI_CHOICE_OPTIONS(o.pipeline),
+        {"threads", 0, OPTION_INT, &o.threads, "N", "of the CPU; 0: all", 0, 1024},
+        {"cache", 0, OPTION_TEXT, &o.cache_folder, "DIR", "of compiled kernels", 0, 0},
+        {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
+         "let weights pass that the graph does not use", 0, 0},
+        {"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "no progress", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "ablate",
+        .arguments = "GRAPH.yaml",
+        .summary = "Measures what each pass saves, and what it does to the logits.",
+        .details =
+            "Each pass is left out of the pipeline, and run alone. Compared are the time of a decode step, its\n"
+            "kernels, the bytes that they hand on, and the logits, token by token.",
+        .options = options,
+        .min_arguments = 1,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    if (line.help)
+        return QGC_OK;
+    o.graph = line.arguments[0];
+    QGC_TRY(check(&o, c->diag));
+    ablate_state s = {.heading = {.graph = o.graph, .ctx = o.ctx, .pairs = (int)o.pairs}};
+    qgc_status status = run(&s, &o, c);
+    qgc_device_close(s.device);
+    if (s.weights)
+        qgc_weights_close(s.weights);
+    qgc_pool_drop(s.pool);
+    return status;
+}

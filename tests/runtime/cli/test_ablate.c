@@ -1,0 +1,214 @@
+/* qgc ablate, as a user calls it. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/folder.h"
+
+#define TINY "ablate models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 8 "
+
+typedef struct {
+    qgc_arena *arena;
+    const char *folder;
+} fixture;
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    *f = (fixture){arena, qgc_test_folder(arena)};
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_test_folder_drop(f->arena, f->folder);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+/* What `qgc ...` prints, errors too. */
+static const char *output(fixture *f, const char *arguments, int want) {
+    FILE *p = popen(qgc_arena_printf(f->arena, "'" QGC_COMMAND "' %s 2>&1", arguments), "r");
+    assert_non_null(p);
+    qgc_str text = qgc_str_new(f->arena);
+    char piece[4096];
+    for (size_t n; (n = fread(piece, 1, sizeof piece, p)) > 0;)
+        qgc_str_add_bytes(&text, piece, n);
+    int status = pclose(p);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != want)
+        fail_msg("qgc %s: status %d, output:\n%s", arguments, status, text.text);
+    return text.text;
+}
+
+static const char *with_file(fixture *f, const char *arguments, const char *path) {
+    return qgc_arena_printf(f->arena, "%s '%s'", arguments, path);
+}
+
+static void has(const char *text, const char *want) {
+    if (!strstr(text, want))
+        fail_msg("\"%s\" is not in:\n%s", want, text);
+}
+
+static const char *write(fixture *f, const char *name, const char *text) {
+    return qgc_test_write(f->arena, f->folder, name, text, strlen(text));
+}
+
+/* A plug-in whose pass gives all nodes of an op another number. */
+static const char *compile_pass(fixture *f, const char *op, const char *attribute, const char *number) {
+    const char *source = write(
+        f, "wrong.c",
+        qgc_arena_printf(f->arena,
+                         "#include \"passes/load.h\"\n"
+                         "static qgc_status run(qgc_pass_context *c, qgc_diag *d) {\n"
+                         "    (void)d;\n"
+                         "    for (qgc_node *n = c->graph->first; n; n = n->next)\n"
+                         "        if (n->op == %s) {\n"
+                         "            n->attr[qgc_attr_index(n->op, \"%s\")].number = %s;\n"
+                         "            c->run->n_fired++;\n"
+                         "        }\n"
+                         "    return QGC_OK;\n}\n"
+                         "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
+                         "    static const qgc_pass_info p[] = {{\"wrong\", run, 0, \"a test\"}, {0}};\n"
+                         "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
+                         "    return &rows;\n}\n",
+                         op, attribute, number));
+    const char *out = qgc_test_path(f->arena, f->folder, "wrong.so");
+    assert_int_equal(system(qgc_arena_printf(
+                         f->arena, "'" QGC_CC "' -std=c11 -shared -fPIC -I '" QGC_SOURCE_DIR "' '%s' -o '%s'",
+                         source, out)),
+                     0);
+    return out;
+}
+
+static void passes_that_make_groups_only_keep_a_strict_budget(void **state) {
+    fixture *f = *state;
+    const char *budget = write(f, "b.yaml",
+                               "max_kl: 0\nmax_drift: 0\nmax_flips: 0\npasses:\n"
+                               "  split-attention: {max_kl: 1e-9, max_drift: 1e-3}\n"
+                               "  fuse-swiglu: {min_kernels: 4}\n");
+    const char *text = output(f, with_file(f, TINY "--budget", budget), 0);
+    has(text,
+        "models/tiny/tiny.yaml, weights models/tiny/tiny.gguf, cpu\n"
+        "logits over 8 positions: 5 tokens of \"Once upon a time\", then what the pipeline makes of them\n");
+    has(text, "\nfuse-swiglu              4 ");
+    has(text, "\nfuse-swiglu             12 ");
+    has(text, "b.yaml is kept\n");
+}
+
+static void a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget(void **state) {
+    fixture *f = *state;
+    const char *budget = write(f, "b.yaml", "max_kl: 1e-4\n");
+    const char *plugin = compile_pass(f, "QGC_OP_RMS_NORM", "eps", "0.5"),
+               *json = qgc_test_path(f->arena, f->folder, "x.json");
+    const char *text = output(
+        f,
+        qgc_arena_printf(f->arena, TINY "--load-pass '%s' --budget '%s' --json '%s'", plugin, budget, json),
+        1);
+    has(text, "b.yaml:1:9: error: pass \"wrong\" in the pipeline changes the logits by a KL divergence of ");
+    assert_null(strstr(text, "error: pass \"fuse"));
+    assert_null(strstr(text, "note: pass \"fuse"));
+    /* Both tables have the drift of this pass, which is no small one, and the file is written all the same. */
+    const char *line = strstr(text, "\nwrong ");
+    for (int i = 0; i < 2; i++, line = strstr(line + 1, "\nwrong ")) {
+        int kernels;
+        long long bytes;
+        double drift;
+        assert_non_null(line);
+        assert_int_equal(sscanf(line, " wrong %d %lld %lf", &kernels, &bytes, &drift), 3);
+        assert_int_equal(kernels, 0);
+        assert_true(drift > 0.01 && drift < 100);
+    }
+    qgc_diag d = qgc_diag_new(f->arena);
+    qgc_source written;
+    assert_int_equal(qgc_file_read(&written, json, 1 << 20, "JSON", &d), QGC_OK);
+    has(written.text, "\"pass\": \"wrong\",\n      \"fired\": 9,\n");
+}
+
+static void a_pass_that_makes_nan_breaks_any_budget(void **state) {
+    fixture *f = *state;
+    const char *budget = write(f, "b.yaml", "max_kl: 1e30\n");
+    const char *text =
+        output(f,
+               qgc_arena_printf(f->arena, TINY "--passes 'wrong,fuse-qkv' --load-pass '%s' --budget '%s'",
+                                compile_pass(f, "QGC_OP_ATTENTION", "scale", "1e300"), budget),
+               1);
+    has(text,
+        "error: pass \"wrong\" in the pipeline changes the logits by a KL divergence of nan, and its budget "
+        "is max_kl 1e+30\n");
+}
+
+static void writes_json_and_a_chart(void **state) {
+    fixture *f = *state;
+    const char *json = qgc_test_path(f->arena, f->folder, "x.json");
+    const char *svg = qgc_test_path(f->arena, f->folder, "x.svg");
+    output(f, qgc_arena_printf(f->arena, TINY "--passes fuse-qkv --json '%s' --svg '%s'", json, svg), 0);
+    qgc_diag d = qgc_diag_new(f->arena);
+    qgc_source text;
+    assert_int_equal(qgc_file_read(&text, json, 1 << 20, "JSON", &d), QGC_OK);
+    has(text.text, "{\n  \"graph\": \"models/tiny/tiny.yaml\",\n");
+    has(text.text, "\"positions\": 8,\n");
+    has(text.text, "\"pairs\": null,\n");
+    assert_int_equal(qgc_file_read(&text, svg, 1 << 20, "SVG", &d), QGC_OK);
+    assert_memory_equal(text.text, "<svg ", 5);
+    has(text.text, ">fuse-qkv</text>");
+}
+
+static void takes_a_text_from_a_file_or_the_line(void **state) {
+    fixture *f = *state;
+    const char *file = write(f, "text.txt",
+                             "It is a truth universally acknowledged, that a single man in "
+                             "possession of a good fortune, must be in want of a wife.");
+    has(output(f, with_file(f, TINY "--passes fuse-qkv --tokens", file), 0),
+        qgc_arena_printf(f->arena, "logits over 8 positions: %s\n", file));
+    has(output(f, TINY "--passes fuse-qkv --prompt 'She was'", 0),
+        "logits over 8 positions: 2 tokens of \"She was\", then what the pipeline makes of them\n");
+}
+
+static void random_weights_need_no_file(void **state) {
+    const char *text = output(
+        *state, "ablate models/tiny/tiny.yaml --weights random --device cpu --steps 4 --passes fuse-qkv", 0);
+    has(text, "models/tiny/tiny.yaml, weights made up, cpu\nlogits over 4 positions: made-up tokens\n");
+}
+
+static void refuses_what_does_not_go_together(void **state) {
+    fixture *f = *state;
+    has(output(f, "ablate models/tiny/tiny.yaml --device cpu", 2), "qgc: error: no weights\n  hint: Give ");
+    assert_string_equal(output(f, TINY "--tokens a --prompt b", 2),
+                        "qgc: error: both a text file (--tokens) and a prompt (--prompt) are given\n");
+    assert_string_equal(
+        output(f, "ablate models/tiny/tiny.yaml --weights random --prompt a", 2),
+        "qgc: error: random weights come without a tokenizer, and option --prompt is a text\n");
+    has(output(f, TINY "--budget no/such.yaml", 1),
+        "no/such.yaml: error: could not open the budget: No such file or directory\n");
+    has(output(f, TINY "--prompt ''", 1), "error: the text is empty\n");
+    has(output(f, TINY "--pairs 5", 2), "option --pairs is 5, expected 6 to 100000");
+}
+
+static void a_budget_of_times_is_not_checked_without_a_gpu(void **state) {
+    fixture *f = *state;
+    const char *budget = write(f, "b.yaml", "min_us: 1000\n");
+    has(output(f, with_file(f, TINY "--passes fuse-qkv,fuse-swiglu --budget", budget), 0),
+        "b.yaml is kept\nnot checked without a GPU: min_us of 2 passes\n");
+}
+
+#define CLI_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CLI_TEST(passes_that_make_groups_only_keep_a_strict_budget),
+        CLI_TEST(a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget),
+        CLI_TEST(a_pass_that_makes_nan_breaks_any_budget),
+        CLI_TEST(writes_json_and_a_chart),
+        CLI_TEST(takes_a_text_from_a_file_or_the_line),
+        CLI_TEST(random_weights_need_no_file),
+        CLI_TEST(refuses_what_does_not_go_together),
+        CLI_TEST(a_budget_of_times_is_not_checked_without_a_gpu),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
