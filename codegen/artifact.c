@@ -231,6 +231,7 @@ static void visit_launch(io *s, void *row) {
     visit_bool(s, &l->accumulate);
     visit_bool(s, &l->on_all);
     visit_i64(s, &l->weight_bytes);
+    visit_i64(s, &l->position_bytes);
 }
 
 static void visit_plan(io *s, qgc_plan *p) {

@@ -86,6 +86,11 @@ qgc_status lower_append(qgc_lowering *l, const qgc_node *n) {
     return QGC_OK;
 }
 
+/* Of a cache [kv_heads, ctx, head_dim], for one position. */
+static int64_t position_bytes(const qgc_value *cache) {
+    return cache->shape.dim[0] * (int64_t)qgc_dtype_bytes(cache->dtype, cache->shape.dim[2]);
+}
+
 /* `parts` is 1 for a whole attention. What it makes goes into `out`. */
 static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t parts, const qgc_value *out) {
     const qgc_shape *cache = &n->in[1]->shape;
@@ -109,6 +114,7 @@ static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t p
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads}, 1);
     qgc_low_grid(launch, 1, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
     qgc_low_grid(launch, 2, (qgc_extent){.fixed = parts}, 1);
+    launch->position_bytes = position_bytes(n->in[1]) + position_bytes(n->in[2]);
     for (int i = 0; i < n->n_in; i++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]));
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, out));

@@ -494,6 +494,7 @@ static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
     launch->on_all = true;
     launch->node = "persistent";
     launch->weight_bytes = 2 * (f->n_layers * layer_elems(f) + f->vocab * f->d);
+    launch->position_bytes = 2 * 2 * f->n_layers * f->kv_heads * f->head_dim;
     const int args[] = {b->stream,
                         b->small,
                         b->caches,

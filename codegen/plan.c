@@ -454,6 +454,9 @@ static qgc_status check_launch(const checker *c, int phase, size_t i) {
     qgc_sizes most = most_of(c->p, phase);
     if (!l->node || !l->where)
         return BROKEN(c, "launch %zu of phase %d does not say of which node it is", i, phase);
+    if (l->position_bytes < 0)
+        return BROKEN(c, "launch \"%s\" reads %lld bytes of caches for a position", l->node,
+                      (long long)l->position_bytes);
     if (l->weight_bytes < 0)
         return BROKEN(c, "launch \"%s\" reads %lld bytes of weights", l->node, (long long)l->weight_bytes);
     switch (l->kind) {

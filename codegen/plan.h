@@ -124,7 +124,8 @@ typedef struct {
     bool accumulate;
 
     bool on_all; /* grid[0] is the number of multiprocessors of the device, and all blocks run at once */
-    int64_t weight_bytes; /* read from weights, for reports: the floor of this launch */
+    /* for reports, the floor of this launch: bytes read from weights, and from caches for each position in them */
+    int64_t weight_bytes, position_bytes;
 } qgc_plan_launch;
 
 typedef enum {

@@ -165,12 +165,20 @@ static qgc_status launch(qgc_program *p, const qgc_plan_launch *l, const qgc_add
 
 qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
                               const qgc_sizes *sizes, bool overlap, qgc_diag *d) {
+    return qgc_program_launch_some(p, phase, NULL, addresses, sizes, overlap, d);
+}
+
+qgc_status qgc_program_launch_some(qgc_program *p, qgc_phase_kind phase, const bool *wanted,
+                                   const qgc_address *addresses, const qgc_sizes *sizes, bool overlap,
+                                   qgc_diag *d) {
     const qgc_phase *ph = &p->plan->phases[phase];
     qgc_frame frame = {d->top, "launching", NULL, QGC_NO_LOC};
     d->top = &frame;
     qgc_status s = QGC_OK;
     for (size_t i = 0; i < ph->n_launches && s == QGC_OK; i++) {
         const qgc_plan_launch *l = &ph->launches[i];
+        if (wanted && !wanted[i])
+            continue;
         frame.name = l->node;
         s = launch(p, l, addresses, sizes, overlap, d);
         if (s != QGC_OK && l->where)

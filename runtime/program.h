@@ -44,6 +44,10 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
  * images that run. */
 QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
                                            const qgc_sizes *sizes, bool overlap, qgc_diag *d);
+/* The same for those launches of the phase that are `wanted` (one bool each; NULL: all), for measuring. */
+QGC_MUST_USE qgc_status qgc_program_launch_some(qgc_program *p, qgc_phase_kind phase, const bool *wanted,
+                                                const qgc_address *addresses, const qgc_sizes *sizes,
+                                                bool overlap, qgc_diag *d);
 bool qgc_program_overlaps(const qgc_program *p);
 
 /* The addresses of the weights; the rest are 0 and a session's to fill. */

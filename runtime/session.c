@@ -449,6 +449,42 @@ qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag 
     return QGC_OK;
 }
 
+qgc_phase_kind qgc_session_phase(const qgc_session *s) {
+    return decode_phase(s);
+}
+
+/* Once to warm up, then `repeats` times between two events. */
+static qgc_status time_replays(qgc_session *s, qgc_capture *c, int repeats, qgc_event *const marks[2],
+                               double *us, qgc_diag *d) {
+    QGC_TRY(qgc_capture_replay(s->dev, c, d));
+    QGC_TRY(qgc_event_record(s->dev, marks[0], d));
+    for (int i = 0; i < repeats; i++)
+        QGC_TRY(qgc_capture_replay(s->dev, c, d));
+    QGC_TRY(qgc_event_record(s->dev, marks[1], d));
+    QGC_TRY(qgc_event_elapsed(s->dev, marks[0], marks[1], us, d));
+    *us /= repeats;
+    return QGC_OK;
+}
+
+qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us, qgc_diag *d) {
+    QGC_TRY(check_chosen(s, d));
+    const qgc_sizes sizes = sizes_of(s, 1);
+    qgc_capture *c = NULL;
+    QGC_TRY(qgc_capture_begin(s->dev, d));
+    qgc_status launched = qgc_program_launch_some(s->program, decode_phase(s), wanted, s->addresses, &sizes,
+                                                  s->options.mode == QGC_MODE_PDL, d);
+    qgc_status status = qgc_capture_end(s->dev, &c, d);
+    qgc_event *marks[2] = {NULL, NULL};
+    for (int i = 0; i < 2 && status == QGC_OK; i++)
+        status = qgc_event_new(s->dev, &marks[i], d);
+    if (launched == QGC_OK && status == QGC_OK)
+        status = time_replays(s, c, repeats, marks, us, d);
+    qgc_capture_drop(s->dev, c);
+    for (int i = 0; i < 2; i++)
+        qgc_event_drop(s->dev, marks[i]);
+    return launched != QGC_OK ? launched : status;
+}
+
 qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {
     QGC_TRY(check_chosen(s, d));
     return qgc_device_download(s->dev, logits, io_address(s, QGC_IO_LOGITS),

@@ -55,6 +55,15 @@ int64_t qgc_session_most_steps(const qgc_session *s);
  * yet, n beyond qgc_session_most_steps. */
 QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d);
 
+/* The phase that a decode step of this session is. */
+qgc_phase_kind qgc_session_phase(const qgc_session *s);
+
+/* Microseconds of the `wanted` launches of a decode step (one bool each), in the order of the phase and without the others,
+ * replayed as a CUDA graph: the mean of `repeats`. For measuring: what the session holds is spoilt, and it wants a reset.
+ * Errors: nothing fed yet. */
+QGC_MUST_USE qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us,
+                                         qgc_diag *d);
+
 /* The logits of the row chosen from last, [vocab]. */
 QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);
 

@@ -52,8 +52,6 @@ target_compile_definitions(test_runtime_cli_ablate PRIVATE
 target_sources(test_runtime_session_fake PRIVATE
   ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
-add_executable(gpu_bench ${CMAKE_SOURCE_DIR}/tests/gpu/bench.c)
-target_link_libraries(gpu_bench PRIVATE qgc_lab)
 qgc_tests(runtime/lab qgc_lab)
 target_sources(test_runtime_lab_trial_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 qgc_tests(gpu qgc_lab)

@@ -22,6 +22,7 @@ static const struct {
     {"passes", cmd_passes, "the fusion passes, in the order of the pipeline"},
     {"explain", cmd_explain, "which fusion rules fired where, and why others did not"},
     {"ops", cmd_ops, "the ops that a graph may use"},
+    {"bench", cmd_bench, "what a token takes in every mode, and what memory allows"},
     {"tune", cmd_tune, "the fastest settings of a graph's kernels on this GPU"},
     {"inspect", cmd_inspect, "what is in an artifact"},
     {"tokenize", cmd_tokenize, "token ids and pieces of a text"},

@@ -149,13 +149,13 @@ static void refuses_bytes_behind_the_end(void **state) {
 
 static void refuses_other_versions_with_both_numbers(void **state) {
     fixture *f = *state;
-    f->data[AT_VERSION] = 3;
+    f->data[AT_VERSION] = 4;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 3, expected 2\n"
+                 "small.qgc: error: the file has version 4, expected 3\n"
                  "  hint: Compile the model again with this qgc, or run it with a newer one.\n");
     f->data[AT_VERSION] = 0;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 0, expected 2\n"
+                 "small.qgc: error: the file has version 0, expected 3\n"
                  "  hint: Compile the model again with this qgc.\n");
 }
 

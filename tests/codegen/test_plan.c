@@ -127,6 +127,7 @@ static void accepts_the_small_plan(void **state) {
     BREAK("launch 0 of phase 1 does not say of which node it is", l->node = NULL)                           \
     BREAK("launch 0 of phase 1 does not say of which node it is", l->where = NULL)                          \
     BREAK("launch \"embedding x\" reads -1 bytes of weights", l->weight_bytes = -1)                         \
+    BREAK("launch \"embedding x\" reads -8 bytes of caches for a position", l->position_bytes = -8)         \
     BREAK("launch \"embedding x\" is of unknown kind 2", l->kind = QGC_N_LAUNCH_KINDS)                      \
     BREAK("launch \"embedding x\" is of kernel 2, but there are 2", l->kernel = 2)                          \
     BREAK("launch \"embedding x\" is of kernel -1, but there are 2", l->kernel = -1)                        \

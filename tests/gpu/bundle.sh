@@ -5,8 +5,8 @@ set -euo pipefail
 build=$1 folder=$2
 rm -rf "$folder"
 mkdir -p "$folder/lib"
-cp "$build"/qgc "$build"/gpu_bench "$build"/test_gpu_* "$folder/"
-strip "$folder"/qgc "$folder"/gpu_bench "$folder"/test_gpu_*
+cp "$build"/qgc "$build"/test_gpu_* "$folder/"
+strip "$folder"/qgc "$folder"/test_gpu_*
 ldd "$folder"/qgc "$folder"/test_gpu_* | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
     grep -Ev '/(libc|libm|libdl|libpthread|librt)\.so' | xargs -I{} cp -L {} "$folder/lib/"
 du -sh "$folder"

@@ -27,9 +27,10 @@ for t in "$build"/test_gpu_*; do
     check "$(basename "$t")" test $rc = 0
 done
 
-echo; echo "== time, Qwen2.5-0.5B shape"
-check "bench" "$build/gpu_bench"
-check "bench, node by node" "$build/gpu_bench" models/qwen2.5-0.5b.yaml ""
+echo; echo "== time, Qwen2.5-0.5B shape, random weights"
+check "bench" qgc bench models/qwen2.5-0.5b.yaml --weights random
+check "bench, node by node" qgc bench models/qwen2.5-0.5b.yaml --weights random --passes "" --mode graph --rounds 3 \
+    --positions 512 --generate 0
 
 echo; echo "== what each pass saves, Qwen2.5-0.5B shape"
 echo "max_kl: 1e-4" > "$work/budget.yaml"

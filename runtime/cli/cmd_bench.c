@@ -1,0 +1,162 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/compile.h"
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+#include "runtime/cli/pipeline.h"
+#include "runtime/cli/weights.h"
+#include "runtime/lab/bench.h"
+
+enum { CHUNK = 512, MOST_POSITIONS = 16 };
+
+typedef struct {
+    const char *weights, *modes, *positions, *json, *svg, *cache;
+    int64_t gpu, rounds, generate, threads;
+    bool no_kernels, no_tuning, allow_unused;
+    cli_pipeline pipeline;
+} bench_options;
+
+static qgc_status choose_modes(const char *text, bool *modes, cli_context *c) {
+    int n;
+    const char **names = cli_split(text, &n, c->arena);
+    for (int i = 0; i < n; i++) {
+        qgc_mode mode;
+        if (strcmp(names[i], "all") == 0) {
+            for (int m = 0; m < QGC_N_MODES; m++)
+                modes[m] = true;
+            continue;
+        }
+        QGC_TRY(qgc_mode_named(names[i], &mode, c->diag));
+        modes[mode] = true;
+    }
+    return n > 0 ? QGC_OK : qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "option --mode names no mode");
+}
+
+static qgc_status choose_positions(const char *text, int64_t *positions, size_t *n_positions, qgc_diag *d,
+                                   qgc_arena *a) {
+    int n;
+    const char **numbers = cli_split(text, &n, a);
+    if (n > MOST_POSITIONS)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --positions has %d positions, at most %d", n,
+                        MOST_POSITIONS);
+    for (int i = 0; i < n; i++) {
+        char *end;
+        errno = 0;
+        positions[i] = strtoll(numbers[i], &end, 10);
+        if (*end || end == numbers[i] || errno || positions[i] < 1 || positions[i] > 1 << 24)
+            return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "position \"%s\" is not a number from 1 on",
+                            numbers[i]);
+    }
+    *n_positions = (size_t)n;
+    return QGC_OK;
+}
+
+typedef struct {
+    qgc_device *device;
+    qgc_weights *weights;
+    qgc_pool *pool;
+    qgc_program *program;
+} parts;
+
+static qgc_status load(parts *p, const char *path, const bench_options *o, cli_context *c) {
+    qgc_graph *g;
+    const qgc_tensor **tensors;
+    QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
+    QGC_TRY(qgc_device_open(&p->device, (int)o->gpu, c->diag));
+    QGC_TRY(cli_lab_weights(&p->weights, o->weights, g, c));
+    QGC_TRY(qgc_graph_bind(g, p->weights, o->allow_unused, &tensors, c->diag));
+    QGC_TRY(cli_run_passes(g, &o->pipeline, NULL, c->diag));
+    p->pool = qgc_pool_new((int)o->threads);
+    const qgc_device_info *info = qgc_device_about(p->device);
+    const char *arch =
+        qgc_arena_printf(c->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    qgc_compile_options compile = {
+        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache, .pool = p->pool};
+    if (!o->no_tuning)
+        QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, c->diag));
+    qgc_compiled compiled;
+    QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
+    const qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
+    return qgc_program_load(&p->program, compiled.plan, p->device, p->weights, p->pool, &program, c->diag);
+}
+
+static qgc_status write_reports(const qgc_bench *b, const bench_options *o, cli_context *c) {
+    qgc_str text = qgc_str_new(c->arena);
+    qgc_bench_table(b, &text);
+    fputs(text.text, stdout);
+    if (o->json) {
+        qgc_str_clear(&text);
+        QGC_TRY(qgc_bench_json(b, &text, c->diag));
+        QGC_TRY(qgc_file_write(o->json, text.text, text.bytes, c->diag));
+    }
+    if (o->svg) {
+        qgc_str_clear(&text);
+        qgc_bench_svg(b, &text);
+        QGC_TRY(qgc_file_write(o->svg, text.text, text.bytes, c->diag));
+    }
+    return QGC_OK;
+}
+
+static qgc_status bench_graph(cli_context *c, const char *path, const bench_options *o) {
+    int64_t positions[MOST_POSITIONS];
+    qgc_bench_options bench = {
+        .positions = positions, .rounds = (int)o->rounds, .generate = o->generate, .kernels = !o->no_kernels};
+    QGC_TRY(choose_modes(o->modes, bench.modes, c));
+    QGC_TRY(choose_positions(o->positions, positions, &bench.n_positions, c->diag, c->arena));
+    parts p = {0};
+    qgc_bench result;
+    qgc_status s = load(&p, path, o, c);
+    if (s == QGC_OK)
+        s = qgc_bench_run(&result, p.program, &bench, c->diag);
+    if (s == QGC_OK)
+        s = write_reports(&result, o, c);
+    qgc_program_drop(p.program);
+    qgc_device_close(p.device);
+    qgc_weights_close(p.weights);
+    qgc_pool_drop(p.pool);
+    return s;
+}
+
+qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
+    bench_options o = {
+        .modes = "graph,pdl,persistent", .positions = "16,512,4096", .rounds = 9, .generate = 256};
+    const cli_option options[] = {
+        {"weights", 0, OPTION_TEXT, &o.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
+        {"mode", 0, OPTION_TEXT, &o.modes, "LIST", "of stream, graph, pdl, persistent, or all", 0, 0},
+        {"positions", 0, OPTION_TEXT, &o.positions, "LIST", "tokens in the caches when steps are timed", 0,
+         0},
+        {"rounds", 0, OPTION_INT, &o.rounds, "N", "of 64 steps, of every mode at every position in turns", 1,
+         1000},
+        {"generate", 0, OPTION_INT, &o.generate, "N", "length of a text that is timed; 0: none", 0, 1 << 20},
+        {"no-kernels", 0, OPTION_FLAG, &o.no_kernels, NULL, "do not time each kernel by itself", 0, 0},
+        {"json", 0, OPTION_TEXT, &o.json, "FILE", "the numbers, for programs", 0, 0},
+        {"svg", 0, OPTION_TEXT, &o.svg, "FILE", "a chart", 0, 0},
+        CLI_PIPELINE_OPTIONS(o.pipeline),
+        {"no-tuning", 0, OPTION_FLAG, &o.no_tuning, NULL, "leave out what qgc tune has found", 0, 0},
+        {"gpu", 0, OPTION_INT, &o.gpu, "N", "which GPU", 0, 63},
+        {"threads", 0, OPTION_INT, &o.threads, "N", "of the CPU; 0: all", 0, 1024},
+        {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
+        {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
+         "let weights pass that the graph does not use", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "bench",
+        .arguments = "GRAPH.yaml",
+        .summary = "Times decode steps in every mode, against what the card's memory allows.",
+        .details =
+            "The bandwidth is measured in the same run. A step's floor is what it reads of weights and caches,\n"
+            "divided by that.",
+        .options = options,
+        .min_arguments = 1,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    return line.help ? QGC_OK : bench_graph(c, line.arguments[0], &o);
+}

@@ -1,0 +1,269 @@
+#include "runtime/lab/bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/lab/probe.h"
+#include "runtime/lab/stats.h"
+
+enum { STEPS = 64, PREFILL = 512, ROOM = 16, REPEATS = 20, GENERATE_FROM = 16 };
+
+typedef struct {
+    const qgc_bench_options *o;
+    qgc_bench *out;
+    qgc_program *program;
+    const qgc_plan *plan;
+    qgc_arena *arena;
+    qgc_diag *d;
+    qgc_session *sessions[QGC_N_MODES];
+    int32_t *tokens; /* made up, as many as a prompt can have */
+} bench;
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+int64_t qgc_bench_bytes(const qgc_plan *plan, qgc_phase_kind phase, int64_t position) {
+    const qgc_phase *p = &plan->phases[phase];
+    int64_t bytes = 0;
+    for (size_t i = 0; i < p->n_launches; i++)
+        bytes += p->launches[i].weight_bytes + p->launches[i].position_bytes * position;
+    return bytes;
+}
+
+static int64_t largest_position(const qgc_bench_options *o) {
+    int64_t most = PREFILL;
+    for (size_t i = 0; i < o->n_positions; i++)
+        most = o->positions[i] > most ? o->positions[i] : most;
+    return most > GENERATE_FROM + o->generate ? most : GENERATE_FROM + o->generate;
+}
+
+static qgc_status open_sessions(bench *b) {
+    const qgc_bench_options *o = b->o;
+    int64_t ctx = largest_position(o) + STEPS + ROOM;
+    if (b->plan->max_positions > 0 && ctx > b->plan->max_positions)
+        ctx = b->plan->max_positions;
+    b->tokens = qgc_arena_array(b->arena, (size_t)ctx, sizeof *b->tokens);
+    for (int64_t i = 0; i < ctx; i++)
+        b->tokens[i] = (int32_t)((i * 7919 + 13) % b->plan->vocab);
+    bool any = false;
+    for (int m = 0; m < QGC_N_MODES; m++) {
+        if (!o->modes[m])
+            continue;
+        b->out->refusal[m] = qgc_mode_refusal(b->program, (qgc_mode)m, b->arena);
+        if (b->out->refusal[m])
+            continue;
+        const qgc_session_options session = {
+            .ctx = ctx, .mode = (qgc_mode)m, .sampling = {.top_p = 1, .repeat_penalty = 1}};
+        QGC_TRY(qgc_session_new(&b->sessions[m], b->program, &session, b->d));
+        b->out->kernels[m] = (int)b->plan->phases[qgc_session_phase(b->sessions[m])].n_launches;
+        any = true;
+    }
+    return any ? QGC_OK
+               : qgc_fail(b->d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" can run in none of these modes",
+                          b->plan->name);
+}
+
+static qgc_status feed(const bench *b, qgc_session *s, int64_t n) {
+    int32_t next;
+    QGC_TRY(qgc_session_reset(s, b->d));
+    return qgc_session_feed(s, b->tokens, n > 0 ? n : 1, &next, b->d);
+}
+
+/* --- steps ----------------------------------------------------------------------------------------------- */
+
+/* The mean of a round, on the host's clock: what the host takes is in it. */
+static qgc_status time_round(const bench *b, qgc_session *s, int64_t position, double *us) {
+    int32_t chosen[STEPS];
+    const int64_t steps = position >= STEPS / 2 ? STEPS : position + 1;
+    QGC_TRY(feed(b, s, position - steps / 2));
+    double start = now_us();
+    QGC_TRY(qgc_session_steps(s, steps, chosen, b->d));
+    *us = (now_us() - start) / (double)steps;
+    return QGC_OK;
+}
+
+static qgc_bench_row *add_row(bench *b, int mode, int64_t position) {
+    qgc_bench *out = b->out;
+    out->rows = qgc_arena_grow(b->arena, out->rows, out->n_rows, sizeof *out->rows);
+    qgc_bench_row *r = &out->rows[out->n_rows++];
+    *r = (qgc_bench_row){.mode = (qgc_mode)mode, .position = position};
+    r->bytes = qgc_bench_bytes(b->plan, qgc_session_phase(b->sessions[mode]), position);
+    return r;
+}
+
+/* Round after round, every mode at every position in each, so that a card that slows down slows all. */
+static qgc_status time_steps(bench *b) {
+    const qgc_bench_options *o = b->o;
+    for (size_t i = 0; i < o->n_positions; i++)
+        for (int m = 0; m < QGC_N_MODES; m++)
+            if (b->sessions[m])
+                add_row(b, m, o->positions[i]);
+    const size_t n = b->out->n_rows, rounds = (size_t)o->rounds;
+    double *us = qgc_arena_array(b->arena, n * rounds, sizeof *us);
+    for (int round = -1; round < o->rounds; round++) /* one to warm up */
+        for (size_t i = 0; i < n; i++) {
+            const qgc_bench_row *r = &b->out->rows[i];
+            double mean = 0;
+            QGC_TRY(time_round(b, b->sessions[r->mode], r->position, &mean));
+            if (round >= 0)
+                us[i * rounds + (size_t)round] = mean;
+        }
+    for (size_t i = 0; i < n; i++) {
+        qgc_bench_row *r = &b->out->rows[i];
+        r->us = qgc_median(us + i * rounds, rounds, b->arena);
+        r->low_us = qgc_percentile(us + i * rounds, rounds, 10, b->arena);
+        r->high_us = qgc_percentile(us + i * rounds, rounds, 90, b->arena);
+    }
+    return QGC_OK;
+}
+
+/* A text as qgc run makes it: each token is looked at while the step behind it runs. */
+static qgc_status generate(const bench *b, qgc_session *s, double *us) {
+    int32_t next;
+    QGC_TRY(feed(b, s, GENERATE_FROM));
+    double start = now_us();
+    QGC_TRY(qgc_session_queue(s, b->d));
+    for (int64_t i = 1; i < b->o->generate; i++) {
+        QGC_TRY(qgc_session_queue(s, b->d));
+        QGC_TRY(qgc_session_take(s, &next, b->d));
+    }
+    QGC_TRY(qgc_session_take(s, &next, b->d));
+    *us = (now_us() - start) / (double)b->o->generate;
+    return QGC_OK;
+}
+
+/* The best of three. */
+static qgc_status time_texts(bench *b) {
+    b->out->generated = b->o->generate;
+    for (int m = 0; m < QGC_N_MODES && b->o->generate > 0; m++)
+        for (int i = 0; i < 3 && b->sessions[m]; i++) {
+            double us = 0, *best = &b->out->generate_us[m];
+            QGC_TRY(generate(b, b->sessions[m], &us));
+            *best = *best == 0 || us < *best ? us : *best;
+        }
+    return QGC_OK;
+}
+
+static qgc_session *any_session(const bench *b) {
+    int m = 0;
+    while (!b->sessions[m])
+        m++;
+    return b->sessions[m];
+}
+
+static qgc_status time_prefill(bench *b) {
+    qgc_session *s = any_session(b);
+    QGC_TRY(qgc_session_reset(s, b->d));
+    const int64_t room = qgc_session_room(s);
+    b->out->prefill_tokens = room < PREFILL ? room : PREFILL;
+    for (int i = 0; i < 4; i++) { /* the first warms up */
+        double start = now_us();
+        QGC_TRY(feed(b, s, b->out->prefill_tokens));
+        double us = now_us() - start;
+        if (i > 0 && (b->out->prefill_us == 0 || us < b->out->prefill_us))
+            b->out->prefill_us = us;
+    }
+    return QGC_OK;
+}
+
+/* --- kernels --------------------------------------------------------------------------------------------- */
+
+/* "mlp" of "mlp[3]", "q" of "linear q[3]". */
+static const char *plain_name(const char *node, qgc_arena *a) {
+    const char *space = strrchr(node, ' '), *from = space ? space + 1 : node;
+    if (strchr(node, ' ') != space) /* "the end of the step" */
+        from = node;
+    return qgc_arena_strndup(a, from, strcspn(from, "["));
+}
+
+static const char *kernel_of(const qgc_plan *plan, const qgc_plan_launch *l) {
+    return l->kind == QGC_LAUNCH_GEMM ? "cuBLAS" : plan->kernels[l->kernel].name;
+}
+
+static int by_time(const void *a, const void *b) {
+    const qgc_bench_kernel *x = a, *y = b;
+    return x->us < y->us ? 1 : x->us > y->us ? -1 : strcmp(x->node, y->node);
+}
+
+/* Marks the launches that are of one kind with the first that is not done yet; false when all are. */
+static bool next_kind(const bench *b, const qgc_phase *p, bool *done, bool *wanted, qgc_bench_kernel *k,
+                      int64_t position) {
+    memset(wanted, 0, p->n_launches * sizeof *wanted);
+    for (size_t i = 0; i < p->n_launches; i++) {
+        const qgc_plan_launch *l = &p->launches[i];
+        const char *node = plain_name(l->node, b->arena), *kernel = kernel_of(b->plan, l);
+        if (done[i] || (k->count > 0 && (strcmp(k->node, node) != 0 || strcmp(k->kernel, kernel) != 0)))
+            continue;
+        k->node = node;
+        k->kernel = kernel;
+        k->count++;
+        k->bytes += l->weight_bytes + l->position_bytes * position;
+        done[i] = wanted[i] = true;
+    }
+    return k->count > 0;
+}
+
+/* The launches of one kind in all layers, one behind the other: by the time the first comes again its weights have left
+ * the L2 cache, if all of them are more than fit into it. */
+static qgc_status time_kernels(bench *b, qgc_mode mode, int64_t position) {
+    qgc_session *s = b->sessions[mode];
+    const qgc_phase *p = &b->plan->phases[qgc_session_phase(s)];
+    bool *done = qgc_arena_array(b->arena, p->n_launches, sizeof *done);
+    bool *wanted = qgc_arena_array(b->arena, p->n_launches, sizeof *wanted);
+    qgc_bench *out = b->out;
+    const size_t first = out->n_parts;
+    for (qgc_bench_kernel k = {.mode = mode}; next_kind(b, p, done, wanted, &k, position);
+         k = (qgc_bench_kernel){.mode = mode}) {
+        QGC_TRY(feed(b, s, position)); /* the last one may have moved the position */
+        QGC_TRY(qgc_session_time(s, wanted, REPEATS, &k.us, b->d));
+        out->parts = qgc_arena_grow(b->arena, out->parts, out->n_parts, sizeof *out->parts);
+        out->parts[out->n_parts++] = k;
+    }
+    if (out->n_parts > first)
+        qsort(out->parts + first, out->n_parts - first, sizeof *out->parts, by_time);
+    return QGC_OK;
+}
+
+/* Of graph mode, whose kernels those of pdl and stream mode are, and of persistent mode. */
+static qgc_status time_all_kernels(bench *b) {
+    if (!b->o->kernels)
+        return QGC_OK;
+    const int64_t room = qgc_session_room(any_session(b)) + qgc_session_position(any_session(b));
+    b->out->kernel_position = room > PREFILL + STEPS ? PREFILL : room / 2;
+    for (int m = QGC_MODE_GRAPH; m >= QGC_MODE_STREAM; m--)
+        if (b->sessions[m]) {
+            QGC_TRY(time_kernels(b, (qgc_mode)m, b->out->kernel_position));
+            break;
+        }
+    return b->sessions[QGC_MODE_PERSISTENT] ? time_kernels(b, QGC_MODE_PERSISTENT, b->out->kernel_position)
+                                            : QGC_OK;
+}
+
+static qgc_status run_all(bench *b) {
+    qgc_device *dev = qgc_program_device(b->program);
+    QGC_TRY(qgc_probe_bandwidth(dev, qgc_program_arch(b->program), &b->out->bandwidth, &b->out->probe_bytes,
+                                b->d));
+    QGC_TRY(open_sessions(b));
+    QGC_TRY(time_steps(b));
+    QGC_TRY(time_texts(b));
+    QGC_TRY(time_prefill(b));
+    return time_all_kernels(b);
+}
+
+qgc_status qgc_bench_run(qgc_bench *out, qgc_program *p, const qgc_bench_options *o, qgc_diag *d) {
+    const qgc_device_info *info = qgc_device_about(qgc_program_device(p));
+    *out = (qgc_bench){.model = qgc_program_plan(p)->name,
+                       .device = info->name,
+                       .arch = qgc_program_arch(p),
+                       .driver = info->driver_version,
+                       .l2_bytes = info->l2_bytes};
+    bench b = {.o = o, .out = out, .program = p, .plan = qgc_program_plan(p), .arena = d->arena, .d = d};
+    qgc_status s = run_all(&b);
+    for (int m = 0; m < QGC_N_MODES; m++)
+        qgc_session_drop(b.sessions[m]);
+    return s;
+}

@@ -1,0 +1,69 @@
+#ifndef QGC_LAB_BENCH_H
+#define QGC_LAB_BENCH_H
+
+#include "graph/base/str.h"
+#include "models/weights.h"
+#include "runtime/mode.h"
+#include "runtime/session.h"
+
+/* What a model's steps take, in the modes in which they can run, against what the memory allows. */
+
+typedef struct {
+    bool modes[QGC_N_MODES];  /* which to measure */
+    const int64_t *positions; /* tokens in the caches when steps are timed, in the middle of those timed */
+    size_t n_positions;
+    int rounds;       /* of every mode at every position, in turns */
+    int64_t generate; /* steps of a text, as qgc run makes it; 0: none */
+    bool kernels;     /* time each kernel by itself, too */
+} qgc_bench_options;
+
+/* A mode at a position. Numbers of a round are the mean of its steps. */
+typedef struct {
+    qgc_mode mode;
+    int64_t position;
+    double us, low_us, high_us; /* of a step: median, 10th and 90th percentile of the rounds */
+    int64_t bytes;              /* that a step reads of weights and caches */
+} qgc_bench_row;
+
+/* The launches of one kernel for nodes of one name, in all layers. */
+typedef struct {
+    qgc_mode mode;
+    const char *node, *kernel; /* "mlp", "linear.cu" */
+    int count;
+    double us; /* of all of them, one behind the other as a graph */
+    int64_t bytes;
+} qgc_bench_kernel;
+
+typedef struct {
+    const char *model, *device, *arch;
+    int driver;
+    size_t l2_bytes;
+    double bandwidth; /* bytes a second, measured in the same run */
+    int64_t probe_bytes;
+    const char *refusal[QGC_N_MODES]; /* why a mode was not measured, or NULL */
+    int kernels[QGC_N_MODES];         /* launched in a step */
+    double generate_us[QGC_N_MODES];  /* a token of a text, the host included; 0: not measured */
+    int64_t generated;
+    double prefill_us; /* of `prefill_tokens` */
+    int64_t prefill_tokens;
+    int64_t kernel_position; /* of what is in `parts` */
+    qgc_bench_row *rows;
+    size_t n_rows;
+    qgc_bench_kernel *parts; /* by mode, the longest first */
+    size_t n_parts;
+} qgc_bench;
+
+/* Measures a program. Everything in *out lives in the arena of `d`. Errors: no mode that can run, no room for the
+ * caches, those of the device. */
+QGC_MUST_USE qgc_status qgc_bench_run(qgc_bench *out, qgc_program *p, const qgc_bench_options *o,
+                                      qgc_diag *d);
+
+/* Bytes that a step of a mode reads at a position: matrices of weights, and the caches. */
+int64_t qgc_bench_bytes(const qgc_plan *plan, qgc_phase_kind phase, int64_t position);
+
+/* The tables, one JSON object, and a bar chart of the rows. */
+void qgc_bench_table(const qgc_bench *b, qgc_str *out);
+QGC_MUST_USE qgc_status qgc_bench_json(const qgc_bench *b, qgc_str *out, qgc_diag *d);
+void qgc_bench_svg(const qgc_bench *b, qgc_str *out);
+
+#endif
