@@ -157,22 +157,27 @@ static qgc_status time_once(lab *l, qgc_trial *t, double *us) {
     return QGC_OK;
 }
 
-/* Pairs of timings of one and the other, at the same positions, in alternating order: what changes slowly, the clock of
- * the device say, takes part in both and leaves the difference. */
+static qgc_status time_pair(lab *l, bool turned, qgc_trial *a, qgc_trial *b, double *us_a, double *us_b) {
+    if (turned)
+        QGC_TRY(time_once(l, b, us_b));
+    QGC_TRY(time_once(l, a, us_a));
+    return turned ? QGC_OK : time_once(l, b, us_b);
+}
+
+/* Timings of one and the other at the same positions, in alternating order: what changes slowly, the clock of the device
+ * say, takes part in both and leaves the difference. */
 static qgc_status time_pairs(lab *l, qgc_trial *a, qgc_trial *b, double *us_a, double *us_b) {
-    int64_t most = (l->o->ctx - 1) / QGC_ABLATE_STEPS; /* pairs that fit */
-    if (most > l->o->pairs)
-        most = l->o->pairs;
-    for (int i = 0; i < l->o->pairs; i++) {
-        if (i % most == 0) {
-            QGC_TRY(wind(l, a, most * QGC_ABLATE_STEPS));
-            QGC_TRY(wind(l, b, most * QGC_ABLATE_STEPS));
-        }
-        qgc_trial *first = i % 2 ? b : a, *second = i % 2 ? a : b;
-        QGC_TRY(time_once(l, first, first == a ? &us_a[i] : &us_b[i]));
-        QGC_TRY(time_once(l, second, second == a ? &us_a[i] : &us_b[i]));
+    const int64_t fit = (l->o->ctx - 1) / QGC_ABLATE_STEPS, most = fit < l->o->pairs ? fit : l->o->pairs;
+    qgc_status status = QGC_OK;
+    for (int i = 0; status == QGC_OK && i < l->o->pairs; i++) {
+        if (i % most == 0)
+            status = wind(l, a, most * QGC_ABLATE_STEPS);
+        if (i % most == 0 && status == QGC_OK)
+            status = wind(l, b, most * QGC_ABLATE_STEPS);
+        if (status == QGC_OK)
+            status = time_pair(l, i % 2, a, b, &us_a[i], &us_b[i]);
     }
-    return QGC_OK;
+    return status;
 }
 
 /* --- effects --------------------------------------------------------------------------------------------- */

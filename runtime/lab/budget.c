@@ -61,17 +61,7 @@ static qgc_status read_limits(qgc_limit *limits, const qgc_yaml *map, bool top, 
     return QGC_OK;
 }
 
-qgc_status qgc_budget_read(qgc_budget *out, const char *path, qgc_diag *d) {
-    qgc_yaml *doc;
-    *out = (qgc_budget){0};
-    qgc_source *text = qgc_arena_alloc(d->arena, sizeof *text); /* places point into it */
-    QGC_TRY(qgc_file_read(text, path, QGC_YAML_MAX_BYTES, "the budget", d));
-    QGC_TRY(qgc_yaml_parse(&doc, text, d->arena, d));
-    QGC_TRY(want(doc, QGC_YAML_MAP, "a budget", d));
-    QGC_TRY(read_limits(out->limits, doc, true, d));
-    const qgc_yaml *passes = qgc_yaml_get(doc, "passes");
-    if (!passes)
-        return QGC_OK;
+static qgc_status read_passes(qgc_budget *out, const qgc_yaml *passes, qgc_diag *d) {
     QGC_TRY(want(passes, QGC_YAML_MAP, "passes", d));
     out->passes = qgc_arena_array(d->arena, passes->n, sizeof *out->passes);
     out->n_passes = passes->n;
@@ -81,6 +71,18 @@ qgc_status qgc_budget_read(qgc_budget *out, const char *path, qgc_diag *d) {
         QGC_TRY(read_limits(out->passes[i].limits, passes->items[i], false, d));
     }
     return QGC_OK;
+}
+
+qgc_status qgc_budget_read(qgc_budget *out, const char *path, qgc_diag *d) {
+    qgc_yaml *doc;
+    *out = (qgc_budget){0};
+    qgc_source *text = qgc_arena_alloc(d->arena, sizeof *text); /* places point into it */
+    QGC_TRY(qgc_file_read(text, path, QGC_YAML_MAX_BYTES, "the budget", d));
+    QGC_TRY(qgc_yaml_parse(&doc, text, d->arena, d));
+    QGC_TRY(want(doc, QGC_YAML_MAP, "a budget", d));
+    QGC_TRY(read_limits(out->limits, doc, true, d));
+    const qgc_yaml *passes = qgc_yaml_get(doc, "passes");
+    return passes ? read_passes(out, passes, d) : QGC_OK;
 }
 
 /* --- checking -------------------------------------------------------------------------------------------- */

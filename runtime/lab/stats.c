@@ -84,9 +84,9 @@ static double log_sum(const float *x, int64_t n, int64_t *largest) {
         if (x[i] > x[*largest])
             *largest = i;
     }
-    double sum = 0, most = (double)x[*largest];
+    double sum = 1, most = (double)x[*largest]; /* 1: the largest itself */
     for (int64_t i = 0; i < n; i++)
-        sum += exp((double)x[i] - most);
+        sum += i == *largest ? 0 : exp((double)x[i] - most);
     return most + log(sum);
 }
 

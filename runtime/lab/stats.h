@@ -37,7 +37,7 @@ typedef struct {
     int64_t flips; /* positions where the largest logit (the lowest of equals) is another token's */
 } qgc_drift;
 
-/* Of the `n` logits of one position. Equal infinities differ by 0. Where there is a NaN the drift and divergence are NaN,
+/* Of the `n` logits of one position, at least one. Equal infinities differ by 0. Where there is a NaN the drift and divergence are NaN,
  * and the position counts as a flip. */
 qgc_drift qgc_drift_of(const float *reference, const float *other, int64_t n);
 

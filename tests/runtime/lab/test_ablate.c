@@ -91,7 +91,9 @@ static void no_pass_changes_the_logits(void **state) {
 }
 
 static void kernels_and_bytes_are_what_passes_save(void **state) {
-    qgc_ablation x = measure(*state);
+    fixture *f = *state;
+    f->options.positions = 1;
+    qgc_ablation x = measure(f);
     assert_int_equal(x.none.cost.kernels, 79);
     assert_int_equal(x.total.kernels, x.none.cost.kernels - x.all.cost.kernels);
     assert_int_equal(x.total.bytes, x.none.cost.value_bytes - x.all.cost.value_bytes);
@@ -109,6 +111,7 @@ static void kernels_and_bytes_are_what_passes_save(void **state) {
 
 static void the_pipeline_may_be_chosen(void **state) {
     fixture *f = *state;
+    f->options.positions = 1;
     f->options.passes = "fuse-pointwise(max=4),fuse-qkv,fuse-residual";
     f->options.skip = "fuse-qkv";
     qgc_ablation x = measure(f);
@@ -137,6 +140,7 @@ static void note_part(void *context, size_t done, size_t total) {
 
 static void progress_counts_up_to_all_parts(void **state) {
     fixture *f = *state;
+    f->options.positions = 1;
     size_t parts[2] = {0};
     f->options.passes = "fuse-qkv,fuse-swiglu";
     f->options.progress = note_part;
