@@ -35,7 +35,7 @@ typedef struct {
     FILE *in, *out;
 } worker;
 
-/* One line for an error, with its first note: what NVRTC said, for example. */
+/* An error as one line. */
 static const char *message(worker *w) {
     char *text = qgc_arena_strdup(w->arena, qgc_diag_message(&w->diag));
     for (char *p = text; *p; p++)
@@ -52,6 +52,7 @@ static void drop(build *b) {
 
 static qgc_status make(worker *w, const qgc_tuning *tuning, build *b) {
     *b = (build){0};
+    const qgc_program *first = w->best.program; /* NULL: this is it */
     const qgc_compile_options compile = {.archs = &w->arch,
                                          .n_archs = 1,
                                          .chunk = CHUNK,
@@ -59,11 +60,11 @@ static qgc_status make(worker *w, const qgc_tuning *tuning, build *b) {
                                          .tuning = tuning,
                                          .pool = w->pool};
     QGC_TRY(qgc_compile(w->o->graph, &compile, &b->compiled, &w->diag));
-    const qgc_program_options program = {.allow_unused = true, .share = w->best.program};
+    const qgc_program_options program = {.allow_unused = true, .share = first};
     QGC_TRY(qgc_program_load(&b->program, b->compiled.plan, w->device, w->o->weights, w->pool, &program,
                              &w->diag));
     const int64_t ctx = w->o->position + CHECKED + 2 * (int64_t)TURNS * STEPS + ROOM;
-    if (!w->best.program && strcmp(w->o->mode, "auto") == 0)
+    if (!first && strcmp(w->o->mode, "auto") == 0)
         w->mode = qgc_mode_fastest(b->program, ctx, w->arena);
     const qgc_session_options session = {
         .ctx = ctx, .mode = w->mode, .sampling = {.top_p = 1, .repeat_penalty = 1}};
