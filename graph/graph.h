@@ -127,6 +127,8 @@ struct qgc_graph {
     const char *name; /* "qwen2.5-0.5b" */
     const char *arch; /* "qwen2": general.architecture of a GGUF, model_type of a config.json */
     qgc_loc at;
+    const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: the file does not say */
+    qgc_loc passes_at;
 
     qgc_param *params;
     size_t n_params;

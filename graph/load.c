@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/base/str.h"
 #include "graph/load_parts.h"
 
 static qgc_status word(qgc_loader *ld, const char *key, const char **out) {
@@ -29,10 +30,31 @@ static qgc_status check_used(qgc_loader *ld) {
     return QGC_OK;
 }
 
+/* `passes: "a,b(x=1)"` or `passes: [a, "b(x=1)"]`; what the words mean is not the graph's affair. */
+static qgc_status load_passes(qgc_loader *ld) {
+    const qgc_yaml *node = qgc_yaml_get(ld->doc, "passes");
+    if (!node)
+        return QGC_OK;
+    ld->g->passes_at = node->at;
+    if (node->kind == QGC_YAML_SCALAR) {
+        ld->g->passes = node->text;
+        return QGC_OK;
+    }
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_LIST, "passes"));
+    qgc_str text = qgc_str_new(ld->arena);
+    for (size_t i = 0; i < node->n; i++) {
+        QGC_TRY(qgc_load_expect(ld, node->items[i], QGC_YAML_SCALAR, "pass"));
+        qgc_str_printf(&text, "%s%s", i ? "," : "", node->items[i]->text);
+    }
+    ld->g->passes = text.text;
+    return QGC_OK;
+}
+
 static qgc_status declare(qgc_loader *ld) {
     QGC_TRY(word(ld, "name", &ld->g->name));
     QGC_TRY(word(ld, "arch", &ld->g->arch));
     ld->g->at = ld->doc->at;
+    QGC_TRY(load_passes(ld));
     QGC_TRY(qgc_load_params(ld));
     QGC_TRY(qgc_load_scan(ld));
     QGC_TRY(qgc_load_inputs(ld));

@@ -293,6 +293,21 @@ static void print_single_nodes(printer *p, const print_run *run) {
     }
 }
 
+/* As a list: it may be longer than a scalar may be. */
+static void print_passes(printer *p) {
+    const char *text = p->g->passes;
+    if (!text)
+        return;
+    qgc_str_add(p->out, "passes: [");
+    for (bool first = true; *text; first = false) {
+        size_t bytes = qgc_list_entry(text);
+        qgc_str_add(p->out, first ? "" : ", ");
+        add_text(p->out, qgc_arena_strndup(p->scratch, text, bytes));
+        text += bytes + (text[bytes] == ',');
+    }
+    qgc_str_add(p->out, "]\n");
+}
+
 static void print_outputs(printer *p) {
     qgc_str_add(p->out, "outputs: [");
     for (size_t i = 0; i < p->g->n_outputs; i++)
@@ -321,6 +336,7 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     qgc_str_add(out, "\narch: ");
     add_text(out, g->arch);
     qgc_str_add(out, "\n");
+    print_passes(&p);
     print_params(&p);
     print_weights(&p);
     print_states(&p);

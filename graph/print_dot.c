@@ -28,15 +28,23 @@ static void add_box(qgc_str *out, const qgc_node *n) {
     qgc_str_add(out, "\"];\n");
 }
 
-/* One name makes one cluster, however often it is opened. */
+/* One name makes one cluster, however often it is opened. A group's is in that of the layer the group is of, with all
+ * its nodes. */
 static void add_boxes(const qgc_graph *g, qgc_str *out) {
     for (const qgc_node *n = g->first; n; n = n->next) {
-        bool in_cluster = n->repeat >= 0;
-        if (in_cluster)
-            qgc_str_printf(out, "  subgraph cluster_%d_%d { label=\"%s = %d\";\n  ", n->repeat, n->layer,
-                           g->repeats[n->repeat].index, n->layer);
+        const qgc_group *group = n->group >= 0 ? &g->groups[n->group] : NULL;
+        const int repeat = group ? group->repeat : n->repeat, layer = group ? group->layer : n->layer;
+        if (repeat >= 0)
+            qgc_str_printf(out, "  subgraph cluster_%d_%d { label=\"%s = %d\";\n  ", repeat, layer,
+                           g->repeats[repeat].index, layer);
+        if (group) {
+            qgc_str_printf(out, "  subgraph cluster_g%d { style=filled; color=lightblue; label=\"", n->group);
+            add_escaped(out, group->name);
+            qgc_str_add(out, "\";\n  ");
+        }
         add_box(out, n);
-        qgc_str_add(out, in_cluster ? "  }\n" : "");
+        qgc_str_add(out, group ? "  }\n" : "");
+        qgc_str_add(out, repeat >= 0 ? "  }\n" : "");
     }
 }
 

@@ -1,5 +1,7 @@
 #include "passes/passes.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -35,12 +37,26 @@ double qgc_pass_option(const qgc_pass_context *c, const char *name, double other
 typedef struct {
     const qgc_pass_info *info;
     const char *text; /* "fuse-pointwise(max=4)" */
+    bool optional;    /* it may match nothing: there was a "?" behind it */
     const char *names[MAX_OPTIONS];
     double values[MAX_OPTIONS];
     int n_options;
 } request;
 
-static qgc_status find_pass(const char *name, const qgc_pass_info **out, qgc_diag *d) {
+/* An error in the command line, or, where it has a place, in the graph's file. */
+static qgc_status wrong(qgc_loc at, qgc_diag *d, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static qgc_status wrong(qgc_loc at, qgc_diag *d, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return qgc_fail(d, at.source ? QGC_ERR_INPUT : QGC_ERR_USAGE, at, "%s", text);
+}
+
+static qgc_status find_pass(const char *name, qgc_loc at, const qgc_pass_info **out, qgc_diag *d) {
     const char *names[N_PASSES + QGC_MAX_LOADED_PASSES];
     for (size_t i = 0; i < qgc_pass_count(); i++) {
         names[i] = qgc_pass_at(i)->name;
@@ -49,7 +65,7 @@ static qgc_status find_pass(const char *name, const qgc_pass_info **out, qgc_dia
             return QGC_OK;
         }
     }
-    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown pass \"%s\"", name);
+    qgc_status s = wrong(at, d, "unknown pass \"%s\"", name);
     const char *near = qgc_nearest(name, names, qgc_pass_count());
     if (near)
         qgc_hint(d, "Did you mean \"%s\"?", near);
@@ -69,18 +85,16 @@ static bool has_option(const char *list, const char *name, size_t bytes) {
 }
 
 /* "max=4,parts=8" */
-static qgc_status parse_options(request *r, const char *text, qgc_diag *d) {
+static qgc_status parse_options(request *r, const char *text, qgc_loc at, qgc_diag *d) {
     while (*text) {
         size_t length = strcspn(text, ","), name = strcspn(text, "=");
         const char *word = qgc_arena_strndup(d->arena, text, length);
         char *end = NULL;
         double value = name < length ? strtod(word + name + 1, &end) : 0;
         if (name >= length || end == word + name + 1 || *end || value != (double)(int)value)
-            return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
-                            "option \"%s\" of pass \"%s\" is not NAME=WHOLE NUMBER", word, r->info->name);
+            return wrong(at, d, "option \"%s\" of pass \"%s\" is not NAME=WHOLE NUMBER", word, r->info->name);
         if (!has_option(r->info->options, word, name) || r->n_options == MAX_OPTIONS) {
-            qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" has no option \"%.*s\"",
-                                    r->info->name, (int)name, word);
+            qgc_status s = wrong(at, d, "pass \"%s\" has no option \"%.*s\"", r->info->name, (int)name, word);
             if (r->info->options)
                 qgc_hint(d, "It has: %s.", r->info->options);
             return s;
@@ -92,42 +106,41 @@ static qgc_status parse_options(request *r, const char *text, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* Length of the first entry of "a,b(x=1,y=2),c". */
-static size_t entry_length(const char *text) {
-    size_t i = 0;
-    for (int depth = 0; text[i] && (depth > 0 || text[i] != ','); i++)
-        depth += (text[i] == '(') - (text[i] == ')');
-    return i;
-}
-
-static qgc_status parse_pipeline(const char *text, request **out, size_t *n, qgc_diag *d) {
+static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, size_t *n, qgc_diag *d) {
     while (*text) {
-        size_t length = entry_length(text);
+        text += strspn(text, " ");
+        size_t length = qgc_list_entry(text), behind = length + (text[length] == ',');
+        while (length > 0 && text[length - 1] == ' ')
+            length--;
         char *entry = qgc_arena_strndup(d->arena, text, length);
-        text += length + (text[length] == ',');
+        text += behind;
         if (!*entry)
             continue;
-        request r = {.text = qgc_arena_strdup(d->arena, entry)};
+        request r = {.optional = entry[length - 1] == '?'};
+        if (r.optional)
+            entry[--length] = 0;
+        r.text = qgc_arena_strdup(d->arena, entry);
         char *open = strchr(entry, '(');
         if (open) {
-            if (entry[length - 1] != ')')
-                return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" lacks a closing bracket", entry);
+            if (length == 0 || entry[length - 1] != ')')
+                return wrong(at, d, "pass \"%s\" lacks a closing bracket", entry);
             entry[length - 1] = 0;
             *open = 0;
         }
-        QGC_TRY(find_pass(entry, &r.info, d));
+        QGC_TRY(find_pass(entry, at, &r.info, d));
         if (open)
-            QGC_TRY(parse_options(&r, open + 1, d));
+            QGC_TRY(parse_options(&r, open + 1, at, d));
         *out = qgc_arena_grow(d->arena, *out, *n, sizeof **out);
         (*out)[(*n)++] = r;
     }
     return QGC_OK;
 }
 
+/* Not every model has something for every pass. */
 static const char *default_pipeline(qgc_arena *a) {
     qgc_str text = qgc_str_new(a);
     for (size_t i = 0; i < qgc_pass_count(); i++)
-        qgc_str_printf(&text, "%s%s", i ? "," : "", qgc_pass_at(i)->name);
+        qgc_str_printf(&text, "%s%s?", i ? "," : "", qgc_pass_at(i)->name);
     return text.text;
 }
 
@@ -193,37 +206,65 @@ static bool is_skipped(const request *skipped, size_t n, const qgc_pass_info *in
     return false;
 }
 
-/* Leaves out of the passes wanted those that are skipped, and those behind `until`. */
-static qgc_status narrow(request *wanted, size_t *n, const qgc_pass_options *o, qgc_diag *d) {
+/* Leaves out of the passes wanted those that are skipped; *end: behind the last that is to run. */
+static qgc_status narrow(request *wanted, size_t *n, const qgc_pass_options *o, size_t *end, qgc_diag *d) {
     request *skipped = NULL;
     const qgc_pass_info *until = NULL;
     size_t n_skipped = 0, n_kept = 0;
-    QGC_TRY(parse_pipeline(o->skip ? o->skip : "", &skipped, &n_skipped, d));
+    QGC_TRY(parse_pipeline(o->skip ? o->skip : "", QGC_NO_LOC, &skipped, &n_skipped, d));
     if (o->until)
-        QGC_TRY(find_pass(o->until, &until, d));
+        QGC_TRY(find_pass(o->until, QGC_NO_LOC, &until, d));
     for (size_t i = 0; i < *n; i++)
         if (!is_skipped(skipped, n_skipped, wanted[i].info))
             wanted[n_kept++] = wanted[i];
-    *n = n_kept;
+    *n = *end = n_kept;
     if (!until)
         return QGC_OK;
-    for (size_t i = n_kept; i > 0; i--) /* a pass may come twice: the last time counts */
-        if (wanted[i - 1].info == until) {
-            *n = i;
+    for (; *end > 0; (*end)--) /* a pass may come twice: the last time counts */
+        if (wanted[*end - 1].info == until)
             return QGC_OK;
-        }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", o->until);
+}
+
+/* The passes that are still to be run, for the graph's text. */
+static const char *rest_of(const request *wanted, size_t n, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    for (size_t i = 0; i < n; i++)
+        qgc_str_printf(&text, "%s%s%s", i ? "," : "", wanted[i].text, wanted[i].optional ? "?" : "");
+    return text.text;
+}
+
+/* A pass that was named and found nothing is a mistake: what it nearly matched says why. */
+static qgc_status matched_nothing(const request *r, const qgc_pass_run *run, qgc_loc at, qgc_diag *d) {
+    enum { MOST_NOTES = 5 };
+    qgc_status s = wrong(at, d, "pass \"%s\" matched nothing", r->text);
+    int told = 0;
+    for (size_t i = 0; i < run->n_events && told < MOST_NOTES; i++) {
+        const qgc_pass_event *e = &run->events[i];
+        if (!e->fired && ++told)
+            qgc_note(d, e->at, "%s at \"%s\": %s", e->rule, e->node, e->text);
+    }
+    qgc_hint(d, "Write \"%s?\" if it may match nothing.", r->text);
+    return s;
 }
 
 qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report, qgc_diag *d) {
     request *wanted = NULL;
-    size_t n_wanted = 0;
-    QGC_TRY(parse_pipeline(o->passes ? o->passes : default_pipeline(d->arena), &wanted, &n_wanted, d));
-    QGC_TRY(narrow(wanted, &n_wanted, o, d));
-    *report = (qgc_pass_report){.runs = qgc_arena_array(g->arena, n_wanted, sizeof(qgc_pass_run))};
-    for (size_t i = 0; i < n_wanted; i++) {
+    size_t n_wanted = 0, end;
+    const char *text = o->passes ? o->passes : g->passes ? g->passes : default_pipeline(d->arena);
+    const qgc_loc at = o->passes || !g->passes ? QGC_NO_LOC : g->passes_at;
+    QGC_TRY(parse_pipeline(text, at, &wanted, &n_wanted, d));
+    QGC_TRY(narrow(wanted, &n_wanted, o, &end, d));
+    *report = (qgc_pass_report){.runs = qgc_arena_array(g->arena, end, sizeof(qgc_pass_run))};
+    g->passes = rest_of(wanted, n_wanted, g->arena);
+    if (o->after)
+        QGC_TRY(o->after(o->context, NULL, NULL, g, d));
+    for (size_t i = 0; i < end; i++) {
         qgc_pass_run *run = &report->runs[report->n_runs++];
         QGC_TRY(run_pass(g, &wanted[i], run, d));
+        g->passes = rest_of(wanted + i + 1, n_wanted - i - 1, g->arena);
+        if (o->want_matches && run->n_fired == 0 && !wanted[i].optional)
+            return matched_nothing(&wanted[i], run, at, d);
         if (o->after)
             QGC_TRY(o->after(o->context, wanted[i].info, run, g, d));
     }

@@ -64,20 +64,23 @@ size_t qgc_pass_count(void);
 const qgc_pass_info *qgc_pass_at(size_t i);
 
 typedef struct {
-    const char
-        *passes; /* "fuse-qkv,fuse-pointwise(max=4)"; NULL: what the graph's file says, else the whole table;
-                           "" for none */
+    /* "fuse-qkv,fuse-pointwise(max=4)"; NULL: what the graph's file says, else the whole table; "" for none. An entry
+     * with "?" at its end may match nothing, and so may those of the whole table. */
+    const char *passes;
     const char *skip;  /* "fuse-residual,...", NULL for none */
     const char *until; /* the last pass to run; NULL: all of them */
-    /* Called after each pass; for dumps. May be NULL. */
+    bool want_matches; /* a pass that matches nothing, though it has no "?", is an error */
+    /* Called once before the first pass, with `pass` and `run` NULL, and after each; for dumps. May be NULL. */
     qgc_status (*after)(void *context, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
                         qgc_diag *d);
     void *context;
 } qgc_pass_options;
 
-/* Runs the pipeline. After each pass the graph is verified; an error there names the pass, and the plug-in that
- * brought it. Errors: an unknown pass or option (with the nearest name), an `until` that would not run. `*report` lives
- * in the graph's arena. */
+/* Runs the pipeline. g->passes holds what is still to be run of it: printed at any time, the graph is a file that goes on
+ * from there; at the end that are those behind `until`. After each pass the graph is verified; an error there names the
+ * pass, and the plug-in that brought it. Errors: an unknown pass or option (with the nearest name, and its place where the
+ * graph's file has it), an `until` that would not run, a pass without matches (with what it nearly matched). `*report`
+ * lives in the graph's arena. */
 QGC_MUST_USE qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report,
                                        qgc_diag *d);
 

@@ -43,11 +43,11 @@ qgc_tests(codegen qgc_codegen)
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
-add_dependencies(test_runtime_cli_passes qgc)
-target_compile_definitions(test_runtime_cli_passes PRIVATE QGC_COMMAND="$<TARGET_FILE:qgc>")
-add_dependencies(test_runtime_cli_ablate qgc)
-target_compile_definitions(test_runtime_cli_ablate PRIVATE
-  QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
+foreach(test IN ITEMS passes ablate dumps)
+  add_dependencies(test_runtime_cli_${test} qgc)
+  target_compile_definitions(test_runtime_cli_${test} PRIVATE
+    QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
+endforeach()
 # The runtime on a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE
   ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)

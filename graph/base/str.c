@@ -93,3 +93,10 @@ const char *qgc_nearest(const char *word, const char *const *words, size_t n) {
     }
     return found;
 }
+
+size_t qgc_list_entry(const char *text) {
+    size_t i = 0;
+    for (int depth = 0; text[i] && (depth > 0 || text[i] != ','); i++)
+        depth += (text[i] == '(') - (text[i] == ')');
+    return i;
+}

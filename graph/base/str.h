@@ -26,4 +26,7 @@ void qgc_str_clear(qgc_str *s);
  * worth a hint (more than a third of its letters differ). */
 const char *qgc_nearest(const char *word, const char *const *words, size_t n);
 
+/* Bytes of the first entry of a list such as "a,b(x=1,y=2),c": a comma between brackets belongs to its entry. */
+size_t qgc_list_entry(const char *text);
+
 #endif

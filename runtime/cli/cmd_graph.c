@@ -23,8 +23,8 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
         .summary =
             "Prints the graph as it was understood: numbers put in, shapes checked. The YAML is valid input.",
         .details =
-            "Passes are run where --after, --passes, --skip or --print-after asks for them. Groups do not "
-            "show in the YAML.",
+            "Passes are run where --after, --passes, --skip, --print-after or --dump-passes asks for them. What is\n"
+            "printed carries the passes that are still to be run.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,
@@ -37,11 +37,12 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     if (!dot && strcmp(format, "yaml") != 0)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown format \"%s\", expected yaml or dot",
                         format);
-    if (!pipeline.until && !pipeline.skip && !pipeline.print_after && !pipeline.passes)
-        pipeline.passes = "";
+    bool run =
+        pipeline.until || pipeline.skip || pipeline.print_after || pipeline.passes || pipeline.dump_folder;
     qgc_graph *g;
     QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
-    QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));
+    if (run)
+        QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));
     qgc_str text = qgc_str_new(c->arena);
     if (dot)
         qgc_graph_print_dot(g, &text);

@@ -1,8 +1,11 @@
 #include "runtime/cli/pipeline.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "graph/base/file.h"
 #include "graph/print.h"
 #include "passes/load.h"
 
@@ -14,25 +17,45 @@ qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* --- --print-after --------------------------------------------------------------------------------------- */
+/* --- --print-after, --dump-passes -------------------------------------------------------------------------- */
 
 typedef struct {
-    const char *wanted; /* "all", "changed" or a pass */
+    const char *wanted; /* "all", "changed" or a pass; NULL: nothing is printed */
     bool printed;
-} printing;
+    const char *folder; /* NULL: no files */
+    int n_files;
+} watcher;
 
-static qgc_status print_graph(void *context, const qgc_pass_info *pass, const qgc_pass_run *run,
-                              const qgc_graph *g, qgc_diag *d) {
-    printing *p = context;
-    bool all = strcmp(p->wanted, "all") == 0, changed = strcmp(p->wanted, "changed") == 0;
-    if (!all && !(changed && run->n_fired > 0) && strcmp(p->wanted, pass->name) != 0)
-        return QGC_OK;
+static void print_graph(watcher *w, const qgc_pass_info *pass, const qgc_pass_run *run, const char *text) {
+    bool all = strcmp(w->wanted, "all") == 0, changed = strcmp(w->wanted, "changed") == 0;
+    if (!all && !(changed && run->n_fired > 0) && strcmp(w->wanted, pass->name) != 0)
+        return;
+    printf("# after %s: %d fired, %d nodes in %d kernels\n%s", run->name, run->n_fired, run->n_nodes,
+           run->n_kernels, text);
+    w->printed = true;
+}
+
+/* "03-fuse-qkv.yaml" is there before the next pass begins, so what makes that one crash is in it. */
+static qgc_status write_file(watcher *w, const qgc_pass_info *pass, const qgc_str *text, qgc_diag *d) {
+    const char *path =
+        qgc_arena_printf(d->arena, "%s/%02d-%s.yaml", w->folder, w->n_files++, pass ? pass->name : "loaded");
+    return qgc_file_write(path, text->text, text->bytes, d);
+}
+
+static qgc_status watch(void *context, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
+                        qgc_diag *d) {
+    watcher *w = context;
     qgc_str text = qgc_str_new(d->arena);
     qgc_graph_print_yaml(g, &text);
-    printf("# after %s: %d fired, %d nodes in %d kernels\n%s", run->name, run->n_fired, run->n_nodes,
-           run->n_kernels, text.text);
-    p->printed = true;
-    return QGC_OK;
+    if (w->wanted && pass)
+        print_graph(w, pass, run, text.text);
+    return w->folder ? write_file(w, pass, &text, d) : QGC_OK;
+}
+
+static qgc_status make_folder(const char *path, qgc_diag *d) {
+    if (mkdir(path, 0777) == 0 || (errno == EEXIST && qgc_file_is_folder(path)))
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "could not make folder \"%s\": %s", path, strerror(errno));
 }
 
 /* Is it a word that --print-after understands? */
@@ -60,25 +83,32 @@ static qgc_status check_print_after(const char *word, qgc_diag *d) {
 qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
     QGC_TRY(cli_load_passes(p, d));
     qgc_pass_report unread;
-    printing print = {.wanted = p->print_after};
-    qgc_pass_options options = {.passes = p->passes, .skip = p->skip, .until = p->until};
-    if (print.wanted) {
-        QGC_TRY(check_print_after(print.wanted, d));
-        options.after = print_graph;
-        options.context = &print;
+    watcher w = {.wanted = p->print_after, .folder = p->dump_folder};
+    qgc_pass_options options = {
+        .passes = p->passes, .skip = p->skip, .until = p->until, .want_matches = report == NULL};
+    if (w.wanted)
+        QGC_TRY(check_print_after(w.wanted, d));
+    if (w.folder)
+        QGC_TRY(make_folder(w.folder, d));
+    if (w.wanted || w.folder) {
+        options.after = watch;
+        options.context = &w;
     }
     QGC_TRY(qgc_passes_run(g, &options, report ? report : &unread, d));
-    bool one = print.wanted && strcmp(print.wanted, "all") != 0 && strcmp(print.wanted, "changed") != 0;
-    if (one && !print.printed)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", print.wanted);
+    bool one = w.wanted && strcmp(w.wanted, "all") != 0 && strcmp(w.wanted, "changed") != 0;
+    if (one && !w.printed)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", w.wanted);
     return QGC_OK;
 }
 
 qgc_status cli_want_no_passes(const cli_pipeline *p, const char *path, qgc_diag *d) {
     const struct {
         const char *name, *value;
-    } given[] = {
-        {"passes", p->passes}, {"skip", p->skip}, {"load-pass", p->load}, {"print-after", p->print_after}};
+    } given[] = {{"passes", p->passes},
+                 {"skip", p->skip},
+                 {"load-pass", p->load},
+                 {"print-after", p->print_after},
+                 {"dump-passes", p->dump_folder}};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i].value) {
             qgc_status s =

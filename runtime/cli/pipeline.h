@@ -10,26 +10,38 @@ typedef struct {
     const char *skip;        /* --skip */
     const char *load;        /* --load-pass */
     const char *print_after; /* --print-after */
+    const char *dump_folder; /* --dump-passes */
     const char *until;       /* --after of dump: the last pass to run */
 } cli_pipeline;
 
 #define CLI_LOAD_OPTION(p) \
     { "load-pass", 0, OPTION_TEXT, &(p).load, "LIST", "shared objects with passes of your own", 0, 0 }
 
-#define CLI_CHOICE_OPTIONS(p)                                                                              \
-    {"passes", 0, OPTION_TEXT, &(p).passes, "LIST", "these passes, 'a,b(max=4)', '' for none; all", 0, 0}, \
+#define CLI_CHOICE_OPTIONS(p)                                                                             \
+    {                                                                                                     \
+        "passes", 0, OPTION_TEXT, &(p).passes, "LIST", "these passes, 'a,b?,c(max=4)', '' for none; all", \
+        0,        0},                                                                                     \
         {"skip", 0, OPTION_TEXT, &(p).skip, "LIST", "all passes but these", 0, 0}, CLI_LOAD_OPTION(p)
 
-#define CLI_PIPELINE_OPTIONS(p)                                  \
-    CLI_CHOICE_OPTIONS(p), {                                     \
-        "print-after", 0, OPTION_TEXT, &(p).print_after, "PASS", \
-            "print the graph after it; 'all', 'changed'", 0, 0   \
+#define CLI_PIPELINE_OPTIONS(p)                                           \
+    CLI_CHOICE_OPTIONS(p), {"print-after",                                \
+                            0,                                            \
+                            OPTION_TEXT,                                  \
+                            &(p).print_after,                             \
+                            "PASS",                                       \
+                            "print the graph after it; 'all', 'changed'", \
+                            0,                                            \
+                            0},                                           \
+    {                                                                     \
+        "dump-passes", 0, OPTION_TEXT, &(p).dump_folder, "DIR",           \
+            "a numbered file before and after each pass", 0, 0            \
     }
 
 /* Loads the plug-ins that --load-pass names. */
 QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
 
-/* Loads plug-ins and runs the passes on a graph. `report` may be NULL. */
+/* Loads plug-ins and runs the passes on a graph. A pass that is named and matches nothing is an error, unless there is a
+ * `report`, which then tells of it. */
 QGC_MUST_USE qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report,
                                        qgc_diag *d);
 

@@ -380,6 +380,18 @@ static void draws_clusters_for_layers(void **state) {
     assert_non_null(strstr(text.text, "-> out0 [label=\"x[5] [T, 8]\"];\n"));
 }
 
+static void draws_groups_in_the_cluster_of_their_layer(void **state) {
+    qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
+    g->first->group =
+        qgc_graph_group(g, "start", 0, 0, QGC_NO_LOC); /* the embedding, which is in no layer itself */
+    qgc_str text = qgc_str_new(*state);
+    qgc_graph_print_dot(g, &text);
+    assert_non_null(strstr(text.text,
+                           "  subgraph cluster_0_0 { label=\"l = 0\";\n"
+                           "    subgraph cluster_g0 { style=filled; color=lightblue; label=\"start\";\n"
+                           "    n0 [label=\"embedding"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(round_trips_every_model, setup, teardown),
@@ -403,6 +415,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(numbers_and_mends_names_of_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(round_trips_what_passes_may_leave, setup, teardown),
         cmocka_unit_test_setup_teardown(draws_clusters_for_layers, setup, teardown),
+        cmocka_unit_test_setup_teardown(draws_groups_in_the_cluster_of_their_layer, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/command.h"
 #include "tests/support/folder.h"
 
 #define TINY "ablate models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 8 "
@@ -32,18 +32,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* What `qgc ...` prints, errors too. */
 static const char *output(fixture *f, const char *arguments, int want) {
-    FILE *p = popen(qgc_arena_printf(f->arena, "'" QGC_COMMAND "' %s 2>&1", arguments), "r");
-    assert_non_null(p);
-    qgc_str text = qgc_str_new(f->arena);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, p)) > 0;)
-        qgc_str_add_bytes(&text, piece, n);
-    int status = pclose(p);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != want)
-        fail_msg("qgc %s: status %d, output:\n%s", arguments, status, text.text);
-    return text.text;
+    return qgc_test_output(f->arena, arguments, want);
 }
 
 static const char *with_file(fixture *f, const char *arguments, const char *path) {

@@ -2,10 +2,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/command.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -17,18 +17,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* What `qgc ...` prints, errors too. */
 static const char *output(qgc_arena *a, const char *arguments, int want) {
-    FILE *f = popen(qgc_arena_printf(a, "'" QGC_COMMAND "' %s 2>&1", arguments), "r");
-    assert_non_null(f);
-    qgc_str text = qgc_str_new(a);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;)
-        qgc_str_add_bytes(&text, piece, n);
-    int status = pclose(f);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != want)
-        fail_msg("qgc %s: status %d, output:\n%s", arguments, status, text.text);
-    return text.text;
+    return qgc_test_output(a, arguments, want);
 }
 
 static void prints(void **state, const char *arguments, int status, const char *want) {
@@ -93,10 +83,20 @@ static void passes_lists_the_table(void **state) {
     assert_non_null(strstr(text, "fuse-pointwise     neighbouring pointwise ops in one kernel (max)\n"));
 }
 
+/* The text but for the line of passes. */
+static const char *without_passes(qgc_arena *a, const char *text) {
+    const char *line = strstr(text, "\npasses: ");
+    assert_non_null(line);
+    return qgc_arena_printf(a, "%.*s%s", (int)(line - text), text, strchr(line + 1, '\n'));
+}
+
 static void dump_stops_after_a_pass(void **state) {
     const char *plain = output(*state, "dump models/tiny/tiny.yaml", 0);
     assert_int_equal(count(plain, "attention_merge"), 0);
-    prints(state, "dump models/tiny/tiny.yaml --after dead-code", 0, plain);
+    assert_null(strstr(plain, "passes"));
+    const char *text = output(*state, "dump models/tiny/tiny.yaml --after dead-code", 0);
+    assert_string_equal(without_passes(*state, text), plain);
+    assert_non_null(strstr(text, "passes: [\"split-attention?\", "));
     contains(state, "dump models/tiny/tiny.yaml --after split-attention", "- {op: attention_merge, ");
     prints(state, "dump models/tiny/tiny.yaml --after fuse-qvk", 2,
            "qgc: error: unknown pass \"fuse-qvk\"\n  hint: Did you mean \"fuse-qkv\"?\n");
@@ -106,10 +106,14 @@ static void dump_stops_after_a_pass(void **state) {
 
 static void print_after_prints_the_graph(void **state) {
     const char *plain = output(*state, "dump models/tiny/tiny.yaml", 0);
-    prints(
-        state, "dump models/tiny/tiny.yaml --passes dead-code --print-after dead-code", 0,
-        qgc_arena_printf(*state, "# after dead-code: 0 fired, 78 nodes in 78 kernels\n%s%s", plain, plain));
-    const char *text = output(*state, "dump models/tiny/tiny.yaml --print-after all", 0);
+    const char *text =
+        output(*state, "dump models/tiny/tiny.yaml --passes 'dead-code?' --print-after dead-code", 0);
+    const char *head = "# after dead-code: 0 fired, 78 nodes in 78 kernels\n";
+    assert_int_equal(strncmp(text, head, strlen(head)), 0);
+    assert_int_equal(count(text, "passes: []\n"), 2);
+    const char *second = strstr(text + strlen(head) + 1, "qgc: 1\n");
+    assert_string_equal(without_passes(*state, second), plain);
+    text = output(*state, "dump models/tiny/tiny.yaml --print-after all", 0);
     assert_int_equal(count(text, "# after "), 12);
     text = output(*state, "dump models/tiny/tiny.yaml --print-after changed", 0);
     assert_int_equal(count(text, "# after "), 10);
@@ -120,7 +124,7 @@ static void print_after_wants_a_pass_that_runs(void **state) {
     prints(state, "dump models/tiny/tiny.yaml --print-after chnged", 2,
            "qgc: error: option --print-after is \"chnged\", expected a pass, all or changed\n"
            "  hint: Did you mean \"changed\"?\n");
-    prints(state, "dump models/tiny/tiny.yaml --passes dead-code --print-after fuse-qkv", 2,
+    prints(state, "dump models/tiny/tiny.yaml --passes dead-code? --print-after fuse-qkv", 2,
            "qgc: error: pass \"fuse-qkv\" is not in the pipeline\n");
 }
 

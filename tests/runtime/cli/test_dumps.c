@@ -1,0 +1,179 @@
+/* Pipelines in files: the `passes` key, dumps from which work goes on, passes that match nothing. */
+
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/command.h"
+#include "tests/support/folder.h"
+
+typedef struct {
+    qgc_arena *arena;
+    const char *folder, *dumps;
+} fixture;
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    *f = (fixture){arena, qgc_test_folder(arena), qgc_test_folder(arena)};
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_test_folder_drop(f->arena, f->folder);
+    qgc_test_folder_drop(f->arena, f->dumps);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static const char *output(fixture *f, const char *arguments, int want) {
+    return qgc_test_output(f->arena, arguments, want);
+}
+
+static const char *write(fixture *f, const char *name, const char *text) {
+    return qgc_test_write(f->arena, f->folder, name, text, strlen(text));
+}
+
+static glob_t files(fixture *f) {
+    glob_t found;
+    assert_int_equal(glob(qgc_arena_printf(f->arena, "%s/*.yaml", f->dumps), 0, NULL, &found), 0);
+    return found;
+}
+
+static void work_goes_on_from_every_dump(void **state) {
+    fixture *f = *state;
+    const char *whole = output(
+        f,
+        qgc_arena_printf(f->arena, "dump models/tiny/tiny.yaml --after fuse-pointwise --dump-passes '%s'",
+                         f->dumps),
+        0);
+    assert_non_null(strstr(whole, "\npasses: []\n"));
+    glob_t found = files(f);
+    assert_int_equal(found.gl_pathc, 13); /* 12 passes, and the graph as loaded */
+    assert_non_null(strstr(found.gl_pathv[0], "/00-loaded.yaml"));
+    assert_non_null(strstr(found.gl_pathv[5], "/05-fuse-qkv.yaml"));
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        assert_string_equal(
+            output(f, qgc_arena_printf(f->arena, "dump '%s' --skip ''", found.gl_pathv[i]), 0), whole);
+    globfree(&found);
+}
+
+/* The same launches, of kernels that are all in the cache by then. */
+static void a_dump_compiles_to_the_same_plan(void **state) {
+    fixture *f = *state;
+    const char *cache = qgc_test_folder(f->arena), *summary[2];
+    for (int i = 0; i < 2; i++) {
+        const char *from =
+            i ? qgc_arena_printf(f->arena, "'%s/04-fuse-swiglu.yaml'", f->dumps)
+              : qgc_arena_printf(f->arena, "models/tiny/tiny.yaml --dump-passes '%s'", f->dumps);
+        const char *text =
+            output(f,
+                   qgc_arena_printf(f->arena, "compile %s --arch sm_90a --cache '%s' -o '%s/a.qgc'", from,
+                                    cache, f->folder),
+                   0);
+        summary[i] = strstr(text, "a.qgc: ");
+        assert_non_null(summary[i]);
+    }
+    qgc_test_folder_drop(f->arena, cache);
+    const char *end = strstr(summary[0], " (");
+    assert_int_equal(strncmp(summary[0], summary[1], (size_t)(end - summary[0])), 0);
+    assert_non_null(strstr(summary[1], " (0 compiled, "));
+}
+
+static void the_file_says_which_passes_run(void **state) {
+    fixture *f = *state;
+    const char *tiny = QGC_SOURCE_DIR "/models/tiny/tiny.yaml";
+    const char *absolute = output(f, qgc_arena_printf(f->arena, "dump '%s'", tiny), 0);
+    const char *rest = strstr(absolute, "params:");
+    const char *path =
+        write(f, "p.yaml",
+              qgc_arena_printf(f->arena, "qgc: 1\nname: tiny\narch: qwen2\npasses: [fuse-qkv]\n%s", rest));
+    const char *text = output(f, qgc_arena_printf(f->arena, "dump '%s' --after fuse-qkv", path), 0);
+    assert_non_null(strstr(text, "fuse: qkv"));
+    assert_null(strstr(text, "fuse: mlp"));
+    text = output(f, qgc_arena_printf(f->arena, "dump '%s' --passes fuse-swiglu", path), 0);
+    assert_null(strstr(text, "fuse: qkv"));
+    assert_non_null(strstr(text, "fuse: mlp"));
+
+    path = write(f, "q.yaml",
+                 qgc_arena_printf(f->arena,
+                                  "qgc: 1\nname: tiny\narch: qwen2\npasses: \"fuse-qkv, fuse-x\"\n%s", rest));
+    text = output(f, qgc_arena_printf(f->arena, "dump '%s' --skip ''", path), 1);
+    assert_non_null(strstr(text, "q.yaml:4:9: error: unknown pass \"fuse-x\"\n"));
+    path = write(f, "r.yaml",
+                 qgc_arena_printf(f->arena, "qgc: 1\nname: tiny\narch: qwen2\npasses: {a: b}\n%s", rest));
+    assert_non_null(
+        strstr(output(f, qgc_arena_printf(f->arena, "dump '%s'", path), 1), "r.yaml:4:9: error: "));
+}
+
+static void a_named_pass_without_matches_is_an_error_that_says_why(void **state) {
+    fixture *f = *state;
+    const char *text = output(f, "dump models/tiny/tiny.yaml --passes fuse-embed", 2);
+    assert_non_null(strstr(text, "qgc: error: pass \"fuse-embed\" matched nothing\n"));
+    assert_non_null(strstr(text, "/qwen2.yaml:44:5: note: linear(rms_norm(embedding)) at"));
+    assert_non_null(strstr(text, "is a kernel by itself"));
+    assert_non_null(strstr(text, "  hint: Write \"fuse-embed?\" if it may match nothing.\n"));
+    output(f, "dump models/tiny/tiny.yaml --passes 'fuse-embed?'", 0);
+    output(f, "dump models/tiny/tiny.yaml --skip ''", 0); /* dead-code of the whole table finds nothing */
+    output(f, "explain models/tiny/tiny.yaml --passes fuse-embed", 0);
+}
+
+static void a_crash_leaves_a_file_that_reproduces_it(void **state) {
+    fixture *f = *state;
+    const char *source =
+        write(f, "crash.c",
+              "#include <stdlib.h>\n"
+              "#include \"passes/load.h\"\n"
+              "static qgc_status run(qgc_pass_context *c, qgc_diag *d) {\n"
+              "    (void)d;\n"
+              "    for (qgc_node *n = c->graph->first; n; n = n->next)\n"
+              "        if (n->group >= 0)\n"
+              "            abort();\n"
+              "    return QGC_OK;\n}\n"
+              "static const qgc_pass_info passes[] = {{\"crash\", run, NULL, \"crashes\"}, {0}};\n"
+              "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
+              "    static const qgc_pass_rows rows = {QGC_PASS_ABI, passes};\n"
+              "    return &rows;\n}\n");
+    const char *plugin = qgc_test_path(f->arena, f->folder, "crash.so");
+    const char *cc = qgc_arena_printf(f->arena, "%s -shared -fPIC -I%s '%s' -o '%s'", QGC_CC, QGC_SOURCE_DIR,
+                                      source, plugin);
+    assert_int_equal(system(cc), 0);
+    int status;
+    qgc_test_run(
+        f->arena,
+        qgc_arena_printf(f->arena,
+                         "dump models/tiny/tiny.yaml --passes 'fuse-swiglu,crash,fuse-qkv' --load-pass '%s' "
+                         "--dump-passes '%s'",
+                         plugin, f->dumps),
+        &status);
+    assert_int_equal(status, -1);
+    glob_t found = files(f);
+    assert_int_equal(found.gl_pathc, 2);
+    const char *last = found.gl_pathv[1];
+    assert_non_null(strstr(last, "/01-fuse-swiglu.yaml"));
+    qgc_test_run(f->arena, qgc_arena_printf(f->arena, "dump '%s' --skip '' --load-pass '%s'", last, plugin),
+                 &status);
+    assert_int_equal(status, -1);
+    const char *text =
+        output(f, qgc_arena_printf(f->arena, "dump '%s' --skip crash --load-pass '%s'", last, plugin), 0);
+    assert_non_null(strstr(text, "fuse: qkv"));
+    globfree(&found);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(work_goes_on_from_every_dump),
+        TEST(a_dump_compiles_to_the_same_plan),
+        TEST(the_file_says_which_passes_run),
+        TEST(a_named_pass_without_matches_is_an_error_that_says_why),
+        TEST(a_crash_leaves_a_file_that_reproduces_it),
+    };
+    return cmocka_run_group_tests_name("cli/dumps", tests, NULL, NULL);
+}
