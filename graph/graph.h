@@ -127,7 +127,7 @@ struct qgc_graph {
     const char *name; /* "qwen2.5-0.5b" */
     const char *arch; /* "qwen2": general.architecture of a GGUF, model_type of a config.json */
     qgc_loc at;
-    const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: the file does not say */
+    const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
 
     qgc_param *params;

@@ -308,7 +308,7 @@ static void agrees_with_a_sort_on_random_logits(void **state) {
 /* sample_part and sample_merge over the same logits. */
 static int choose_in_two_halves(const float *logits, const int32_t *seen, int n, int stretch,
                                 const qgc_sampling *s, int32_t position) {
-    float l[MAX_VOCAB], parts[MAX_VOCAB];
+    float l[MAX_VOCAB], parts[MAX_VOCAB] = {0};
     int32_t marks[MAX_VOCAB], rows[1] = {0}, positions[1] = {position}, next[1] = {-1};
     memcpy(l, logits, (size_t)n * sizeof *l);
     memcpy(marks, seen, (size_t)n * sizeof *marks);

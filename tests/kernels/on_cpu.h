@@ -84,8 +84,12 @@ template <typename T, typename U> static T atomicAdd(T *at, U by) {
     return before;
 }
 
-static inline int __popc(unsigned x) { return __builtin_popcount(x); }
-static inline int __clzll(unsigned long long x) { return x ? __builtin_clzll(x) : 64; }
+static inline int __popc(unsigned x) {
+    return __builtin_popcount(x);
+}
+static inline int __clzll(unsigned long long x) {
+    return x ? __builtin_clzll(x) : 64;
+}
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     __extension__ typedef unsigned __int128 wide;
     return (unsigned long long)((wide)a * b >> 64);
@@ -100,8 +104,14 @@ static inline unsigned __float_as_uint(float f) {
     memcpy(&bits, &f, sizeof bits);
     return bits;
 }
-static inline float __fmul_rn(float a, float b) { return a * b; }
-template <typename T> static T min(T a, T b) { return b < a ? b : a; }
-template <typename T> static T max(T a, T b) { return a < b ? b : a; }
+static inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+template <typename T> static T min(T a, T b) {
+    return b < a ? b : a;
+}
+template <typename T> static T max(T a, T b) {
+    return a < b ? b : a;
+}
 
 #endif
