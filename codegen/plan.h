@@ -148,7 +148,7 @@ typedef struct {
     const char *name;         /* of the graph: "qwen2.5-0.5b" */
     const char *arch;         /* of the model: "qwen2" */
     const char *graph;        /* the YAML of the graph that was lowered; valid input for the CPU evaluator */
-    const char *source;       /* the YAML of the graph before any pass */
+    const char *source;       /* the YAML of the graph before any pass, with the passes that were run */
     const char *compiler;     /* "qgc 0.1.0, NVRTC 13.0" */
     const char *weights_path; /* the weights it was compiled for, NULL if none were named */
     int64_t vocab;            /* rows of the logits */

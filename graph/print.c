@@ -27,20 +27,6 @@ static void add_text(qgc_str *out, const char *text) {
     qgc_str_add(out, "\"");
 }
 
-/* The shortest text that is read back as the same double. */
-static void add_number(qgc_str *out, double x) {
-    char text[40];
-    if (x == floor(x) && fabs(x) < 1e15) {
-        qgc_str_printf(out, "%.0f", x);
-        return;
-    }
-    int digits = 1;
-    do
-        snprintf(text, sizeof text, "%.*g", digits, x);
-    while (strtod(text, NULL) != x && digits++ < 17);
-    qgc_str_add(out, text);
-}
-
 static void add_file_keys(qgc_str *out, const char *name, const char **keys, int n, const char **separator) {
     if (n == 0)
         return;
@@ -66,7 +52,7 @@ static void print_params(printer *p) {
         add_file_keys(p->out, "hf", param->hf, param->n_hf, &separator);
         if (!isnan(param->value)) {
             qgc_str_printf(p->out, "%svalue: ", separator);
-            add_number(p->out, param->value);
+            qgc_str_add_number(p->out, param->value);
         }
         qgc_str_add(p->out, "}\n");
     }
@@ -199,7 +185,7 @@ static void print_node(printer *p, const print_run *run, int k) {
         if (op->attrs[i].choices[0])
             add_text(p->out, op->attrs[i].choices[n->attr[i].choice]);
         else
-            add_number(p->out, n->attr[i].number);
+            qgc_str_add_number(p->out, n->attr[i].number);
     }
     qgc_str_printf(p->out, ", out: %s", n->n_out > 1 ? "[" : "");
     for (int i = 0; i < n->n_out; i++)

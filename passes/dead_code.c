@@ -14,6 +14,8 @@ qgc_status qgc_pass_dead_code(qgc_pass_context *c, qgc_diag *d) {
     int *uses = qgc_graph_uses(c->graph, c->scratch);
     for (qgc_node *n = c->graph->last, *prev; n; n = prev) {
         prev = n->prev;
+        if (c->run->n_fired == c->most)
+            return QGC_OK;
         if (is_read(n, uses))
             continue;
         for (int i = 0; i < n->n_in; i++)

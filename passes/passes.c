@@ -1,5 +1,6 @@
 #include "passes/passes.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,14 +179,15 @@ static qgc_status call_pass(const request *r, qgc_pass_context *c, qgc_diag *d) 
     return qgc_verify(c->graph, d);
 }
 
-static qgc_status run_pass(qgc_graph *g, const request *r, qgc_pass_run *run, qgc_diag *d) {
+static qgc_status run_pass(qgc_graph *g, const request *r, int most, qgc_pass_run *run, qgc_diag *d) {
     *run = (qgc_pass_run){.name = r->text};
     qgc_pass_context c = {.graph = g,
                           .run = run,
                           .scratch = qgc_arena_new(),
                           .option_names = r->names,
                           .option_values = r->values,
-                          .n_options = r->n_options};
+                          .n_options = r->n_options,
+                          .most = most};
     const char *plugin = plugin_of(r->info), *name = r->text;
     if (plugin)
         name = qgc_arena_printf(d->arena, "%s of plug-in \"%s\"", r->text, plugin);
@@ -255,13 +257,16 @@ qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_repo
     const qgc_loc at = o->passes || !g->passes ? QGC_NO_LOC : g->passes_at;
     QGC_TRY(parse_pipeline(text, at, &wanted, &n_wanted, d));
     QGC_TRY(narrow(wanted, &n_wanted, o, &end, d));
+    if (o->limit && o->limit->passes < end)
+        end = o->limit->passes;
     *report = (qgc_pass_report){.runs = qgc_arena_array(g->arena, end, sizeof(qgc_pass_run))};
     g->passes = rest_of(wanted, n_wanted, g->arena);
     if (o->after)
         QGC_TRY(o->after(o->context, NULL, NULL, g, d));
     for (size_t i = 0; i < end; i++) {
         qgc_pass_run *run = &report->runs[report->n_runs++];
-        QGC_TRY(run_pass(g, &wanted[i], run, d));
+        const bool limited = o->limit && i + 1 == o->limit->passes;
+        QGC_TRY(run_pass(g, &wanted[i], limited ? o->limit->changes : INT_MAX, run, d));
         g->passes = rest_of(wanted + i + 1, n_wanted - i - 1, g->arena);
         if (o->want_matches && run->n_fired == 0 && !wanted[i].optional)
             return matched_nothing(&wanted[i], run, at, d);

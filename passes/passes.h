@@ -40,12 +40,13 @@ typedef struct {
     const char *const *option_names; /* the options given: "max" ... */
     const double *option_values;     /* ... and 4 */
     int n_options;
+    int most; /* changes that are wanted: a pass stops when run->n_fired is as many. INT_MAX where all are */
 } qgc_pass_context;
 
 /* The value of an option, or `otherwise` where it was not given. */
 double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise);
 
-/* A pass adds 1 to run->n_fired for each change that it makes; the rewriter does that for rules. */
+/* A pass adds 1 to run->n_fired for each change that it makes, and stops at c->most; the rewriter does both for rules. */
 typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);
 
 #define PASS(name, function, options, summary) qgc_pass_fn qgc_pass_##function;
@@ -63,13 +64,20 @@ typedef struct {
 size_t qgc_pass_count(void);
 const qgc_pass_info *qgc_pass_at(size_t i);
 
+/* The beginning of a pipeline, for who looks for the change that does harm. */
+typedef struct {
+    size_t passes; /* the first so many, */
+    int changes;   /* the last of which makes at most so many changes */
+} qgc_pass_limit;
+
 typedef struct {
     /* "fuse-qkv,fuse-pointwise(max=4)"; NULL: what the graph's file says, else the whole table; "" for none. An entry
      * with "?" at its end may match nothing, and so may those of the whole table. */
     const char *passes;
-    const char *skip;  /* "fuse-residual,...", NULL for none */
-    const char *until; /* the last pass to run; NULL: all of them */
-    bool want_matches; /* a pass that matches nothing, though it has no "?", is an error */
+    const char *skip;            /* "fuse-residual,...", NULL for none */
+    const char *until;           /* the last pass to run; NULL: all of them */
+    const qgc_pass_limit *limit; /* NULL: none */
+    bool want_matches;           /* a pass that matches nothing, though it has no "?", is an error */
     /* Called once before the first pass, with `pass` and `run` NULL, and after each; for dumps. May be NULL. */
     qgc_status (*after)(void *context, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
                         qgc_diag *d);

@@ -56,7 +56,6 @@ static void log_event(qgc_rewriter *rw, const qgc_node *at, bool fired, const ch
                                                     .layer = at->layer,
                                                     .fired = fired,
                                                     .text = qgc_arena_strdup(a, text)};
-    run->n_fired += fired;
 }
 
 bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) {
@@ -184,6 +183,7 @@ static bool rewrite_at(qgc_rewriter *rw, const qgc_rule *rules, qgc_node *n) {
         if (!match_node(rw, rw->rule->pattern, n, &m) || !rw->rule->apply(rw, &m))
             continue;
         log_event(rw, n, true, rw->said);
+        rw->pass->run->n_fired++;
         return true;
     }
     return false;
@@ -206,6 +206,8 @@ qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) 
         for (qgc_node *node = g->first; node; node = node->next)
             nodes[n++] = node;
         for (size_t i = 0; i < n; i++) {
+            if (c->run->n_fired >= c->most)
+                return QGC_OK;
             if (nodes[i]->n_out == 0 || !rewrite_at(&rw, rules, nodes[i])) /* erased nodes make nothing */
                 continue;
             changed = true;

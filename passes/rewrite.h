@@ -63,7 +63,7 @@ typedef struct {
 } qgc_rule;
 
 /* Applies the rules (ended by one without a name) until none fires. More than 1000 changes for each node of the graph
- * are taken for an endless rewrite: an error that names the rule. A match that repeats a decline is logged once. */
+ * are taken for an endless rewrite: an error that names the rule. What is said again of a node is logged once. */
 QGC_MUST_USE qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d);
 
 /* For the functions of rules. The rewriter keeps count of who reads what: a rule changes nodes, their inputs and the

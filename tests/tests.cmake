@@ -43,7 +43,7 @@ qgc_tests(codegen qgc_codegen)
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
-foreach(test IN ITEMS passes ablate dumps)
+foreach(test IN ITEMS passes ablate bisect dumps)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")

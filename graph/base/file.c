@@ -114,6 +114,12 @@ bool qgc_file_exists(const char *path) {
     return access(path, R_OK) == 0;
 }
 
+qgc_status qgc_folder_make(const char *path, qgc_diag *d) {
+    if (mkdir(path, 0777) == 0 || (errno == EEXIST && qgc_file_is_folder(path)))
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "could not make folder \"%s\": %s", path, strerror(errno));
+}
+
 bool qgc_file_is_folder(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);

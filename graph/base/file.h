@@ -26,6 +26,9 @@ QGC_MUST_USE qgc_status qgc_file_read(qgc_source *out, const char *path, size_t 
 /* Writes a file as a whole or not at all: to a temporary name beside it, then renamed over it. */
 QGC_MUST_USE qgc_status qgc_file_write(const char *path, const void *data, size_t bytes, qgc_diag *d);
 
+/* Makes a folder, in one that is there, unless it is there already. */
+QGC_MUST_USE qgc_status qgc_folder_make(const char *path, qgc_diag *d);
+
 bool qgc_file_exists(const char *path);
 bool qgc_file_is_folder(const char *path);
 

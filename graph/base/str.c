@@ -1,7 +1,9 @@
 #include "graph/base/str.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 qgc_str qgc_str_new(qgc_arena *arena) {
@@ -46,6 +48,19 @@ void qgc_str_printf(qgc_str *s, const char *format, ...) {
         s->bytes += (size_t)n;
     }
     va_end(again);
+}
+
+void qgc_str_add_number(qgc_str *s, double x) {
+    char text[40];
+    if (x == floor(x) && fabs(x) < 1e15) {
+        qgc_str_printf(s, "%.0f", x);
+        return;
+    }
+    int digits = 1;
+    do
+        snprintf(text, sizeof text, "%.*g", digits, x);
+    while (strtod(text, NULL) != x && digits++ < 17);
+    qgc_str_add(s, text);
 }
 
 void qgc_str_clear(qgc_str *s) {

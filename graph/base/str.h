@@ -19,6 +19,9 @@ void qgc_str_add(qgc_str *s, const char *text);
 void qgc_str_add_bytes(qgc_str *s, const void *data, size_t bytes);
 void qgc_str_printf(qgc_str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A number in the fewest letters that give it again. */
+void qgc_str_add_number(qgc_str *s, double x);
+
 /* Empties the string and keeps its room. */
 void qgc_str_clear(qgc_str *s);
 

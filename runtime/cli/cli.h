@@ -27,6 +27,7 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv);
 qgc_status cmd_tune(cli_context *c, int argc, char **argv);
 qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
+qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
 
 /* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, nothing else. */
 typedef struct {

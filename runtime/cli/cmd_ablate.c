@@ -6,17 +6,16 @@
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
-#include "models/tokenizer.h"
 #include "runtime/cli/pipeline.h"
+#include "runtime/cli/text.h"
 #include "runtime/cli/weights.h"
 #include "runtime/lab/ablate.h"
 #include "runtime/lab/ablate_report.h"
 #include "runtime/lab/budget.h"
 
-enum { SEED = 1 };
-
 typedef struct {
-    const char *graph, *weights, *device, *tokens, *prompt, *cache_folder, *json, *svg, *budget;
+    const char *graph, *weights, *device, *cache_folder, *json, *svg, *budget;
+    cli_text text;
     cli_pipeline pipeline;
     int64_t steps, ctx, pairs, threads;
     bool allow_unused, quiet;
@@ -42,47 +41,11 @@ static qgc_status open_weights(ablate_state *s, const ablate_options *o, cli_con
     return cli_lab_weights(&s->weights, o->weights, g, c);
 }
 
-/* --- the text -------------------------------------------------------------------------------------------- */
-
-/* Ids spread over the vocabulary: a model with random weights knows no words. */
-static qgc_status make_up_tokens(ablate_state *s, const ablate_options *o, cli_context *c) {
+static qgc_status read_text(ablate_state *s, const ablate_options *o, cli_context *c) {
     qgc_graph *g;
     QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
-    const qgc_value *logits = qgc_graph_output(g, "logits");
-    if (!logits || logits->shape.rank != 2 || logits->shape.dim[1] < 1)
-        return qgc_fail(c->diag, QGC_ERR_INPUT, g->at,
-                        "the graph has no output \"logits\" of shape [R, vocab]");
-    uint64_t state = SEED;
-    for (int64_t i = 0; i < o->steps; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth, MMIX */
-        qgc_tokens_add(&s->tokens, (int32_t)((state >> 33) % (uint64_t)logits->shape.dim[1]));
-    }
-    s->heading.text = "made-up tokens";
-    return QGC_OK;
-}
-
-static qgc_status encode(ablate_state *s, const qgc_source *text, cli_context *c) {
-    qgc_tokenizer *tokenizer;
-    QGC_TRY(qgc_tokenizer_open(&tokenizer, s->weights, c->diag));
-    qgc_status status = qgc_tokenizer_encode(tokenizer, text->text, text->bytes, false, &s->tokens, c->diag);
-    qgc_tokenizer_close(tokenizer);
-    if (status == QGC_OK && s->tokens.n == 0)
-        return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the text is empty");
-    return status;
-}
-
-static qgc_status read_text(ablate_state *s, const ablate_options *o, cli_context *c) {
-    s->tokens = qgc_tokens_new(c->arena);
-    if (is_random(o))
-        return make_up_tokens(s, o, c);
-    const char *prompt = o->prompt ? o->prompt : "Once upon a time";
-    qgc_source text = {.text = prompt, .bytes = strlen(prompt)};
-    const char *name = qgc_arena_printf(c->arena, "\"%s\"", prompt);
-    if (o->tokens) {
-        QGC_TRY(qgc_file_read(&text, o->tokens, (size_t)64 << 20, "the text", c->diag));
-        name = o->tokens;
-    }
-    QGC_TRY(encode(s, &text, c));
+    const char *name;
+    QGC_TRY(cli_text_read(&o->text, s->weights, g, is_random(o), o->steps, &s->tokens, &name, c));
     s->heading.text = name;
     if ((int64_t)s->tokens.n < o->steps)
         s->heading.text = qgc_arena_printf(c->arena, "%zu tokens of %s, then what the pipeline makes of them",
@@ -173,25 +136,13 @@ static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) 
     return hold_against(&budget, o, &x, c);
 }
 
-static qgc_status check(const ablate_options *o, qgc_diag *d) {
-    if (o->tokens && o->prompt)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "both a text file (--tokens) and a prompt (--prompt) are given");
-    if (is_random(o) && (o->tokens || o->prompt))
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "random weights come without a tokenizer, and option --%s is a text",
-                        o->tokens ? "tokens" : "prompt");
-    return QGC_OK;
-}
-
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
     ablate_options o = {.device = "auto", .steps = 64, .ctx = 512, .pairs = 30};
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"device", 0, OPTION_TEXT, &o.device, "auto|gpu|gpu:N|cpu",
          "where to run; times are taken on a GPU only", 0, 0},
-        {"tokens", 0, OPTION_TEXT, &o.tokens, "FILE", "the text over which logits are compared", 0, 0},
-        {"prompt", 'p', OPTION_TEXT, &o.prompt, "TEXT", "the same, given here", 0, 0},
+        CLI_TEXT_OPTIONS(o.text),
         {"steps", 0, OPTION_INT, &o.steps, "N", "tokens of it; where it is shorter, the model goes on", 1,
          1 << 20},
         {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
@@ -224,7 +175,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
     if (line.help)
         return QGC_OK;
     o.graph = line.arguments[0];
-    QGC_TRY(check(&o, c->diag));
+    QGC_TRY(cli_text_check(&o.text, is_random(&o), c->diag));
     ablate_state s = {.heading = {.graph = o.graph, .ctx = o.ctx, .pairs = (int)o.pairs}};
     qgc_status status = run(&s, &o, c);
     qgc_device_close(s.device);

@@ -46,9 +46,10 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
         qgc_weights_close(weights); /* the graph keeps dtypes, the artifact no tensors */
         QGC_TRY(bound);
     }
-    QGC_TRY(cli_run_passes(g, &o->pipeline, NULL, c->diag));
     qgc_str source = qgc_str_new(c->arena);
-    qgc_graph_print_yaml(g, &source);
+    cli_pipeline pipeline = o->pipeline;
+    pipeline.source = &source;
+    QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));
 
     qgc_compile_options options = {.chunk = o->chunk,
                                    .cache_folder = o->cache,

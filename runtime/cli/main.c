@@ -27,6 +27,7 @@ static const struct {
     {"inspect", cmd_inspect, "what is in an artifact"},
     {"tokenize", cmd_tokenize, "token ids and pieces of a text"},
     {"ablate", cmd_ablate, "what each pass saves, and what it does to the logits"},
+    {"bisect", cmd_bisect, "the pass, its change and the value at which a graph goes wrong"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -1,9 +1,7 @@
 #include "runtime/cli/pipeline.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "graph/base/file.h"
 #include "graph/print.h"
@@ -24,6 +22,7 @@ typedef struct {
     bool printed;
     const char *folder; /* NULL: no files */
     int n_files;
+    qgc_str *source; /* NULL: not wanted */
 } watcher;
 
 static void print_graph(watcher *w, const qgc_pass_info *pass, const qgc_pass_run *run, const char *text) {
@@ -47,15 +46,11 @@ static qgc_status watch(void *context, const qgc_pass_info *pass, const qgc_pass
     watcher *w = context;
     qgc_str text = qgc_str_new(d->arena);
     qgc_graph_print_yaml(g, &text);
+    if (w->source && !pass)
+        qgc_str_add(w->source, text.text);
     if (w->wanted && pass)
         print_graph(w, pass, run, text.text);
     return w->folder ? write_file(w, pass, &text, d) : QGC_OK;
-}
-
-static qgc_status make_folder(const char *path, qgc_diag *d) {
-    if (mkdir(path, 0777) == 0 || (errno == EEXIST && qgc_file_is_folder(path)))
-        return QGC_OK;
-    return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "could not make folder \"%s\": %s", path, strerror(errno));
 }
 
 /* Is it a word that --print-after understands? */
@@ -83,14 +78,14 @@ static qgc_status check_print_after(const char *word, qgc_diag *d) {
 qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
     QGC_TRY(cli_load_passes(p, d));
     qgc_pass_report unread;
-    watcher w = {.wanted = p->print_after, .folder = p->dump_folder};
+    watcher w = {.wanted = p->print_after, .folder = p->dump_folder, .source = p->source};
     qgc_pass_options options = {
         .passes = p->passes, .skip = p->skip, .until = p->until, .want_matches = report == NULL};
     if (w.wanted)
         QGC_TRY(check_print_after(w.wanted, d));
     if (w.folder)
-        QGC_TRY(make_folder(w.folder, d));
-    if (w.wanted || w.folder) {
+        QGC_TRY(qgc_folder_make(w.folder, d));
+    if (w.wanted || w.folder || w.source) {
         options.after = watch;
         options.context = &w;
     }

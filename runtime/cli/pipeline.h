@@ -1,6 +1,7 @@
 #ifndef QGC_CLI_PIPELINE_H
 #define QGC_CLI_PIPELINE_H
 
+#include "graph/base/str.h"
 #include "passes/passes.h"
 #include "runtime/cli/cli.h"
 
@@ -12,6 +13,7 @@ typedef struct {
     const char *print_after; /* --print-after */
     const char *dump_folder; /* --dump-passes */
     const char *until;       /* --after of dump: the last pass to run */
+    qgc_str *source;         /* gets the graph before the first pass, with its pipeline; NULL: not wanted */
 } cli_pipeline;
 
 #define CLI_LOAD_OPTION(p) \

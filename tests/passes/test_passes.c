@@ -318,6 +318,32 @@ static void the_verifier_finds_a_group_that_no_kernel_computes(void **state) {
 
 #define PASS_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* For who looks for the change that does harm: any beginning of the pipeline can be run. */
+static void a_limit_stops_at_a_change(void **state) {
+    fixture *f = *state;
+    const struct {
+        const char *pass;
+        int all;
+    } passes[] = {{"split-attention", 4}, {"fuse-swiglu", 4}, {"fuse-qkv", 8}};
+    for (size_t i = 0; i < sizeof passes / sizeof *passes; i++)
+        for (int most = 0; most <= passes[i].all + 1; most++) {
+            qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+            const qgc_pass_limit limit = {2, most};
+            const qgc_pass_options o = {
+                .passes = qgc_arena_printf(f->arena, "dead-code,%s,fuse-residual", passes[i].pass),
+                .limit = &limit};
+            qgc_pass_report report;
+            ok(f, qgc_passes_run(g, &o, &report, &f->diag));
+            assert_int_equal(report.n_runs, 2);
+            assert_int_equal(report.runs[1].n_fired, most < passes[i].all ? most : passes[i].all);
+            assert_string_equal(g->passes, "fuse-residual");
+        }
+    qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+    qgc_pass_report report;
+    ok(f, qgc_passes_run(g, &(qgc_pass_options){.limit = &(qgc_pass_limit){0, 0}}, &report, &f->diag));
+    assert_int_equal(report.n_runs, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         PASS_TEST(the_pipeline_brings_a_layer_to_five_kernels),
@@ -326,6 +352,7 @@ int main(void) {
         PASS_TEST(a_rule_that_declines_says_why),
         PASS_TEST(a_norm_that_another_node_reads_stays_alone),
         PASS_TEST(dead_code_goes_with_what_fed_it),
+        PASS_TEST(a_limit_stops_at_a_change),
         PASS_TEST(any_subset_in_any_order_computes_the_same),
         PASS_TEST(names_what_is_wrong_with_a_pipeline),
         PASS_TEST(skips_what_it_is_told_to),

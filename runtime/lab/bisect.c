@@ -1,0 +1,358 @@
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+#include "runtime/lab/bisect_parts.h"
+
+/* Held at a time: the reference, and the beginning of the pipeline that is looked at. On a device the whole pipeline's
+ * program is held too, as the weights are its. */
+
+typedef struct {
+    const qgc_bisect_options *o;
+    qgc_diag *d;
+    qgc_bisection *out;
+    int32_t *tokens; /* [positions] */
+    bisect_side right, first;
+    size_t done;
+} lab;
+
+static const qgc_pass_limit whole = {SIZE_MAX, INT_MAX}, nothing = {0, 0};
+
+/* --- sides ----------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    bool is_reference; /* the graph that is right; else `graph` under `limit` */
+    qgc_pass_limit limit;
+    bool on_device, keep_values;
+} wanted;
+
+static qgc_status load(const lab *l, const wanted *w, bisect_side *s) {
+    const qgc_bisect_options *o = l->o;
+    if (w->is_reference && o->against)
+        return qgc_graph_load(&s->graph, o->against, s->arena, l->d);
+    if (o->text)
+        return qgc_graph_load_text(&s->graph, o->graph, o->text, strlen(o->text), s->arena, l->d);
+    return qgc_graph_load(&s->graph, o->graph, s->arena, l->d);
+}
+
+static qgc_status check_positions(const lab *l, const qgc_graph *g) {
+    const qgc_param *limit = qgc_graph_param(g, "max_positions");
+    if (limit && (double)l->o->positions > limit->value)
+        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %.0f",
+                        (long long)l->o->positions, g->name, limit->value);
+    return QGC_OK;
+}
+
+static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
+    const qgc_bisect_options *o = l->o;
+    s->arena = qgc_arena_new();
+    QGC_TRY(load(l, w, s));
+    QGC_TRY(check_positions(l, s->graph));
+    /* Of two graphs over one file each may read what the other does not. */
+    QGC_TRY(qgc_graph_bind(s->graph, o->weights, o->allow_unused || o->against, &s->tensors, l->d));
+    qgc_pass_options passes = {.passes = o->passes, .skip = o->skip, .limit = &w->limit};
+    if (w->is_reference)
+        passes = (qgc_pass_options){.passes = ""};
+    QGC_TRY(qgc_passes_run(s->graph, &passes, &s->report, l->d));
+    const qgc_trial_options trial = {.device = w->on_device ? o->device : NULL,
+                                     .ctx = o->positions,
+                                     .keep_values = w->keep_values,
+                                     .cache_folder = o->cache_folder,
+                                     .pool = o->pool,
+                                     .share = w->on_device ? l->first.trial : NULL};
+    QGC_TRY(qgc_trial_new(&s->trial, s->graph, o->weights, s->tensors, &trial, l->d));
+    s->vocab = qgc_trial_vocab(s->trial);
+    if (l->right.trial && s->vocab != l->right.vocab)
+        return qgc_fail(l->d, QGC_ERR_INPUT, s->graph->at, "logits of %lld tokens, and \"%s\" has %lld",
+                        (long long)s->vocab, l->right.graph->name, (long long)l->right.vocab);
+    return QGC_OK;
+}
+
+static void drop(bisect_side *s) {
+    qgc_trial_drop(s->trial);
+    if (s->arena)
+        qgc_arena_drop(s->arena);
+    *s = (bisect_side){0};
+}
+
+static int32_t most_likely(const float *logits, int64_t n) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        best = logits[i] > logits[best] ? i : best;
+    return (int32_t)best;
+}
+
+/* The token that the graph chose, or -1. */
+static qgc_status read_next(const bisect_side *s, int32_t *next, qgc_diag *d) {
+    const qgc_value *v = qgc_graph_output(s->graph, "next");
+    const float *at;
+    int64_t n;
+    bool kept = false;
+    if (v)
+        QGC_TRY(qgc_trial_value(s->trial, v, &at, &n, &kept, d));
+    *next = kept ? (int32_t)at[0] : -1;
+    return QGC_OK;
+}
+
+/* The text, one token a step. The reference goes on behind its end. */
+static qgc_status read_text(lab *l, bisect_side *s) {
+    const int64_t n = l->o->positions;
+    s->logits = qgc_arena_array(s->arena, (size_t)(n * s->vocab), sizeof *s->logits);
+    s->next = qgc_arena_array(s->arena, (size_t)n, sizeof *s->next);
+    for (int64_t i = 0; i < n; i++) {
+        float *logits = s->logits + i * s->vocab;
+        QGC_TRY(qgc_trial_step(s->trial, l->tokens[i], logits, l->d));
+        QGC_TRY(read_next(s, &s->next[i], l->d));
+        if (s == &l->right && i + 1 >= (int64_t)l->o->n_tokens && i + 1 < n)
+            l->tokens[i + 1] = most_likely(logits, s->vocab);
+    }
+    if (l->o->progress) /* so many runs it takes, more or less */
+        l->o->progress(l->o->context, ++l->done < 20 ? l->done : 19, 20);
+    return QGC_OK;
+}
+
+/* --- how far apart --------------------------------------------------------------------------------------- */
+
+double bisect_distance(const float *good, const float *bad, int64_t n) {
+    double largest = 0, apart = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double difference = fabs((double)good[i] - (double)bad[i]);
+        if (isnan(good[i]) && isnan(bad[i]))
+            continue;
+        if (!(difference < INFINITY) && good[i] != bad[i]) /* infinities may be equal */
+            return INFINITY;
+        if (isfinite(good[i])) {
+            largest = fmax(largest, fabs((double)good[i]));
+            apart = fmax(apart, difference);
+        }
+    }
+    return apart == 0 ? 0 : largest == 0 ? INFINITY : apart / largest;
+}
+
+/* Of the logits of a position; another choice is as far off as its logit is from the best one's. */
+static double distance_at(const bisect_side *right, const bisect_side *s, int64_t i) {
+    const float *good = right->logits + i * right->vocab, *bad = s->logits + i * right->vocab;
+    double apart = bisect_distance(good, bad, right->vocab), largest = 0;
+    const int32_t want = right->next[i], got = s->next[i];
+    if (want < 0 || got == want)
+        return apart;
+    if (got < 0 || got >= right->vocab)
+        return INFINITY;
+    for (int64_t k = 0; k < right->vocab; k++)
+        largest = fmax(largest, fabs((double)good[k]));
+    const double lost = fabs((double)good[want] - (double)good[got]);
+    return fmax(apart, largest > 0 ? lost / largest : lost);
+}
+
+static double distance(const bisect_side *right, const bisect_side *s, int64_t positions) {
+    double worst = 0;
+    for (int64_t i = 0; i < positions; i++)
+        worst = fmax(worst, distance_at(right, s, i));
+    return worst;
+}
+
+/* How far the graph under `limit` is from what is right. *fired (may be NULL): changes of the last pass. */
+static qgc_status measure(lab *l, qgc_pass_limit limit, bool on_device, double *apart, int *fired) {
+    bisect_side s = {0};
+    qgc_status status = make(l, &(wanted){.limit = limit, .on_device = on_device}, &s);
+    if (status == QGC_OK)
+        status = read_text(l, &s);
+    if (status == QGC_OK) {
+        *apart = distance(&l->right, &s, l->o->positions);
+        if (fired)
+            *fired = s.report.n_runs ? s.report.runs[s.report.n_runs - 1].n_fired : 0;
+    }
+    drop(&s);
+    return status;
+}
+
+/* --- searching ------------------------------------------------------------------------------------------- */
+
+/* Between two that are `low` and `high` apart: as far from the one as from the other in digits, so that the first of
+ * several faults is found, and not the last. */
+static double between(double low, double high) {
+    const double least = fmin(ldexp(1, -24), high / 4);
+    return isinf(high) ? fmax(1, 2 * low) : sqrt(fmax(low, least) * high);
+}
+
+/* The first pass with which more than half of the distance is there. */
+static qgc_status find_pass(lab *l, bool on_device, double all, size_t *found) {
+    qgc_bisection *b = l->out;
+    size_t low = 0, high = (size_t)b->n_passes;
+    b->before_pass = b->none;
+    b->with_pass = all;
+    const double limit = isinf(all) ? between(b->none, all) : all / 2;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        double apart;
+        QGC_TRY(measure(l, (qgc_pass_limit){middle, INT_MAX}, on_device, &apart, NULL));
+        if (apart > limit) {
+            high = middle;
+            b->with_pass = apart;
+        } else {
+            low = middle;
+            b->before_pass = apart;
+        }
+    }
+    *found = high;
+    return QGC_OK;
+}
+
+static qgc_status find_change(lab *l, bool on_device, size_t pass) {
+    qgc_bisection *b = l->out;
+    double apart;
+    QGC_TRY(measure(l, (qgc_pass_limit){pass, INT_MAX}, on_device, &apart, &b->n_changes));
+    b->before_change = b->before_pass;
+    b->with_change = b->with_pass;
+    int low = 0, high = b->n_changes;
+    const double limit = between(b->before_pass, b->with_pass);
+    while (high - low > 1) {
+        const int middle = low + (high - low) / 2;
+        QGC_TRY(measure(l, (qgc_pass_limit){pass, middle}, on_device, &apart, NULL));
+        if (apart > limit) {
+            high = middle;
+            b->with_change = apart;
+        } else {
+            low = middle;
+            b->before_change = apart;
+        }
+    }
+    b->change = high;
+    return QGC_OK;
+}
+
+/* --- telling --------------------------------------------------------------------------------------------- */
+
+static const char *place_of(qgc_loc at, qgc_arena *a) {
+    return at.source ? qgc_arena_printf(a, "%s:%d:%d", at.source->name, at.line, at.col) : "";
+}
+
+/* The last change that a side's last pass has made. */
+static void tell_change(lab *l, const bisect_side *bad) {
+    qgc_bisection *b = l->out;
+    qgc_arena *a = l->d->arena;
+    const qgc_pass_run *run = &bad->report.runs[bad->report.n_runs - 1];
+    b->pass = qgc_arena_strdup(a, run->name);
+    for (size_t i = run->n_events; i-- > 0;) {
+        const qgc_pass_event *e = &run->events[i];
+        if (!e->fired)
+            continue;
+        b->rule = qgc_arena_strdup(a, e->rule);
+        b->rule_at = qgc_arena_strdup(a, e->node);
+        b->rule_place = place_of(e->at, a);
+        b->rule_text = qgc_arena_strdup(a, e->text);
+        return;
+    }
+}
+
+const char *bisect_node_text(const qgc_node *n, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    qgc_str_printf(&text, "%s(", qgc_ops[n->op].name);
+    for (int i = 0; i < n->n_in; i++)
+        qgc_str_printf(&text, "%s%s", i ? ", " : "", qgc_value_label(n->in[i], a));
+    qgc_str_add(&text, ")");
+    return text.text;
+}
+
+static void tell_value(lab *l, const bisect_comparison *c) {
+    qgc_bisection *b = l->out;
+    qgc_arena *a = l->d->arena;
+    b->n_compared = c->n_compared;
+    b->n_unread = c->n_unread;
+    b->verdict = QGC_BISECT_HARMLESS;
+    if (!c->part)
+        return;
+    const bisect_value *v = &c->values[c->part->id];
+    b->value = qgc_arena_strdup(a, qgc_value_label(c->part, a));
+    b->node = bisect_node_text(c->part->maker, a);
+    b->place = place_of(c->part->maker->at, a);
+    b->position = v->position;
+    b->apart = v->apart;
+    b->inputs = v->inputs;
+    b->rounding = v->rounding;
+    if (v->ratio > 1)
+        b->verdict = QGC_BISECT_WRONG;
+}
+
+/* --- the two sides that are left ------------------------------------------------------------------------- */
+
+static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one) {
+    const qgc_bisect_options *o = l->o;
+    bisect_side good = {0}, bad = {0};
+    bisect_comparison c;
+    qgc_status status = make(l, good_one, &good);
+    if (status == QGC_OK)
+        status = make(l, bad_one, &bad);
+    if (status == QGC_OK)
+        status = bisect_compare(&good, &bad, l->tokens, o->positions, l->out->by_kernels, &c, l->d);
+    if (status == QGC_OK) {
+        if (bad.report.n_runs)
+            tell_change(l, &bad);
+        tell_value(l, &c);
+        if (o->reproduction && c.part)
+            status = bisect_write(o->reproduction, &good, &bad, &c, l->tokens, o->positions,
+                                  l->out->by_kernels, l->out, l->d);
+    }
+    drop(&bad);
+    drop(&good);
+    return status;
+}
+
+/* The beginning of the pipeline that parts, and the one that does not yet. */
+static qgc_status look_closer(lab *l, double all) {
+    qgc_bisection *b = l->out;
+    const bool on_device = b->by_kernels;
+    wanted bad = {.limit = nothing, .on_device = on_device, .keep_values = true};
+    wanted good = {.is_reference = true, .keep_values = true};
+    size_t pass = 0;
+    if (b->n_passes > 0 && b->none <= all / 2 && isfinite(b->none)) {
+        QGC_TRY(find_pass(l, on_device, all, &pass));
+        QGC_TRY(find_change(l, on_device, pass));
+        bad.limit = (qgc_pass_limit){pass, b->change > 0 ? b->change : INT_MAX};
+        good.is_reference = false;
+        /* A pass that does not count its changes is left out as a whole. */
+        good.limit =
+            b->change > 0 ? (qgc_pass_limit){pass, b->change - 1} : (qgc_pass_limit){pass - 1, INT_MAX};
+    }
+    if (on_device) { /* the graph is right: what its own evaluation gives */
+        good.is_reference = false;
+        good.limit = bad.limit;
+    }
+    return compare(l, &bad, &good);
+}
+
+static qgc_status bisect(lab *l) {
+    const qgc_bisect_options *o = l->o;
+    qgc_bisection *b = l->out;
+    QGC_TRY(make(l, &(wanted){.is_reference = true}, &l->right));
+    QGC_TRY(read_text(l, &l->right));
+    QGC_TRY(make(l, &(wanted){.limit = whole, .on_device = o->device != NULL}, &l->first));
+    QGC_TRY(read_text(l, &l->first));
+    b->n_passes = (int)l->first.report.n_runs;
+    b->all = b->evaluated = distance(&l->right, &l->first, o->positions);
+    if (b->all == 0)
+        return QGC_OK;
+    if (o->device) {
+        QGC_TRY(measure(l, whole, false, &b->evaluated, NULL));
+        b->by_kernels = !(b->evaluated > b->all / 2) && !isinf(b->evaluated);
+    }
+    if (o->against || b->by_kernels)
+        QGC_TRY(measure(l, nothing, b->by_kernels, &b->none, NULL));
+    return look_closer(l, b->by_kernels ? b->all : b->evaluated);
+}
+
+qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag *d) {
+    *out = (qgc_bisection){.verdict = QGC_BISECT_EQUAL};
+    if (o->positions < 1 || o->n_tokens < 1)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to compare values on");
+    lab l = {.o = o, .d = d, .out = out};
+    const size_t known = o->n_tokens < (size_t)o->positions ? o->n_tokens : (size_t)o->positions;
+    l.tokens = qgc_arena_array(d->arena, (size_t)o->positions, sizeof *l.tokens);
+    memcpy(l.tokens, o->tokens, known * sizeof *l.tokens);
+    qgc_status status = bisect(&l);
+    drop(&l.right);
+    drop(&l.first); /* the weights on the device are its */
+    return status;
+}

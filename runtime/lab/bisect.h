@@ -1,0 +1,82 @@
+#ifndef QGC_LAB_BISECT_H
+#define QGC_LAB_BISECT_H
+
+#include "graph/base/pool.h"
+#include "graph/base/str.h"
+#include "models/weights.h"
+#include "runtime/device.h"
+
+/* Where a graph begins to compute something else than it should: what `qgc bisect` does. Right is what the CPU evaluator
+ * makes of the graph before any pass. Beginnings of the pipeline are held against it, first by passes, then by changes of
+ * the pass that was found, so that two graphs are left that differ by one change; and these value by value. */
+
+typedef struct {
+    const char *graph; /* model file */
+    const char *text;  /* the graph itself, as an artifact holds it, which `graph` then only names; or NULL */
+    const char *against; /* model file of the graph that is right; NULL: `graph` before any pass */
+    const qgc_weights *weights;
+    bool allow_unused;         /* ... of `graph`; `against` may leave out what it likes */
+    const char *passes, *skip; /* as qgc_pass_options */
+    qgc_device
+        *device; /* NULL: passes are looked at by what the evaluator makes of them, kernels not at all */
+    const char *cache_folder; /* of compiled kernels, NULL: the user's */
+    qgc_pool *pool;
+    const int32_t *tokens; /* the text, at least one; behind its end goes what is most likely */
+    size_t n_tokens;
+    int64_t positions;        /* decode steps to compare */
+    const char *reproduction; /* folder for a small graph that shows the same; NULL: none is written */
+    void (*progress)(void *context, size_t done, size_t parts); /* may be NULL */
+    void *context;
+} qgc_bisect_options;
+
+typedef enum {
+    QGC_BISECT_EQUAL,    /* bit for bit */
+    QGC_BISECT_HARMLESS, /* no value is further off than rounding explains */
+    QGC_BISECT_WRONG
+} qgc_bisect_verdict;
+
+enum { QGC_BISECT_FILES = 8 };
+
+/* Distances of tensors are the largest difference of two elements, as a part of the largest element; of logits, the
+ * largest of all positions. Infinite where one is not a number. Texts live in the arena of the diag. */
+typedef struct {
+    qgc_bisect_verdict verdict;
+    int n_passes;
+    double all, none; /* of the logits under the whole pipeline, and under no pass */
+    double evaluated; /* on a device: of the whole pipeline's on the evaluator; else `all` */
+    bool by_kernels;  /* the evaluator finds nothing wrong with the graph: its kernels are at fault */
+
+    const char *pass; /* the first that parts them; NULL where they part without any */
+    double before_pass, with_pass;
+
+    int change,
+        n_changes; /* the first of its changes that does, from 1, of so many; 0: it does not count them */
+    double before_change, with_change;
+    const char *rule, *rule_at, *rule_place, *rule_text; /* NULL where the pass logs nothing */
+
+    const char *value; /* the first that parts, "ff[7]"; NULL: none that can be read does */
+    const char *node;  /* "mul(act_2[7], gate[7])" */
+    const char *place; /* "models/qwen2.yaml:70:9" or "" */
+    int64_t position;  /* where it is worst */
+    double apart;      /* of the value */
+    double inputs;     /* of the furthest of what it was computed from */
+    double rounding;   /* what rounding explains, given the inputs */
+    int n_compared,
+        n_unread; /* values: compared, and those that only one side has or that stay inside a kernel */
+
+    const char *files[QGC_BISECT_FILES]; /* written */
+    int n_files;
+    int64_t steps;           /* of the reproduction: its text is the ids 0 to steps - 1 */
+    const char *not_written; /* why there is no reproduction; NULL */
+} qgc_bisection;
+
+/* Errors: those of graphs, passes, weights, the device; texts that do not fit; files that cannot be written. A difference
+ * is no error. */
+QGC_MUST_USE qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag *d);
+
+/* What was found, for people and for programs. */
+void qgc_bisect_text(const qgc_bisection *b, const qgc_bisect_options *o, qgc_str *out);
+QGC_MUST_USE qgc_status qgc_bisect_json(const qgc_bisection *b, const qgc_bisect_options *o, qgc_str *out,
+                                        qgc_diag *d);
+
+#endif

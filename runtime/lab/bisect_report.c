@@ -1,0 +1,128 @@
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "runtime/lab/bisect.h"
+
+static const char *const words[] = {"equal", "harmless", "wrong"};
+
+/* --- text ------------------------------------------------------------------------------------------------ */
+
+/* A distance in few letters: "0", "1.2e-07", "0.35", "not a number". */
+static const char *distance(double x, qgc_arena *a) {
+    if (isinf(x))
+        return "without bound";
+    if (x == 0 || x >= 0.01)
+        return qgc_arena_printf(a, "%.3g", x);
+    return qgc_arena_printf(a, "%.1e", x);
+}
+
+static void put_pass(qgc_str *out, const qgc_bisection *b) {
+    qgc_arena *a = out->arena;
+    if (!b->pass) {
+        qgc_str_printf(out, "pass    none: logits are %s apart without any\n", distance(b->none, a));
+        return;
+    }
+    qgc_str_printf(out, "pass    %s: logits %s apart before it, %s with it\n", b->pass,
+                   distance(b->before_pass, a), distance(b->with_pass, a));
+    if (b->change == 0)
+        qgc_str_add(out, "change  unknown: the pass does not count its changes\n");
+    else
+        qgc_str_printf(out, "change  %d of %d: logits %s apart before it, %s with it\n", b->change,
+                       b->n_changes, distance(b->before_change, a), distance(b->with_change, a));
+    if (b->rule)
+        qgc_str_printf(out, "        %s at \"%s\"%s%s%s%s\n", b->rule, b->rule_at, *b->rule_text ? ", " : "",
+                       b->rule_text, *b->rule_place ? "  " : "", b->rule_place);
+}
+
+static void put_value(qgc_str *out, const qgc_bisection *b) {
+    qgc_arena *a = out->arena;
+    if (!b->value) {
+        qgc_str_printf(out, "value   none of the %d that can be compared differs\n", b->n_compared);
+        return;
+    }
+    qgc_str_printf(out, "value   \"%s\" = %s%s%s\n", b->value, b->node, *b->place ? "  " : "", b->place);
+    qgc_str_printf(
+        out, "        %s apart at position %lld; what goes in is %s apart, which with rounding explains %s\n",
+        distance(b->apart, a), (long long)b->position, distance(b->inputs, a), distance(b->rounding, a));
+}
+
+static void put_files(qgc_str *out, const qgc_bisection *b) {
+    if (b->not_written)
+        qgc_str_printf(out, "no reproduction: %s\n", b->not_written);
+    for (int i = 0; i < b->n_files; i++)
+        qgc_str_printf(out, "written: %s\n", b->files[i]);
+}
+
+void qgc_bisect_text(const qgc_bisection *b, const qgc_bisect_options *o, qgc_str *out) {
+    qgc_arena *a = out->arena;
+    qgc_str_printf(out, "%s on %s, against the CPU evaluator on %s\n", o->graph,
+                   o->device ? qgc_device_about(o->device)->name : "the CPU evaluator",
+                   o->against ? o->against : "the graph before any pass");
+    qgc_str_printf(out, "%d passes, %lld positions: logits %s apart, as a part of the largest\n", b->n_passes,
+                   (long long)o->positions, distance(b->all, a));
+    if (b->verdict == QGC_BISECT_EQUAL) {
+        qgc_str_add(out, "equal: bit for bit\n");
+        return;
+    }
+    if (o->device)
+        qgc_str_printf(
+            out,
+            b->by_kernels
+                ? "the graph is right: on the evaluator logits are %s apart; so kernels are looked at\n"
+                : "the graph is not the same: on the evaluator too logits are %s apart\n",
+            distance(b->evaluated, a));
+    put_pass(out, b);
+    put_value(out, b);
+    if (b->verdict == QGC_BISECT_WRONG)
+        qgc_str_printf(out, "wrong: more than rounding explains\n");
+    else
+        qgc_str_printf(out, "harmless: no more than rounding explains\n");
+    put_files(out, b);
+}
+
+/* --- JSON ------------------------------------------------------------------------------------------------ */
+
+static json_t *number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static json_t *pass_json(const qgc_bisection *b) {
+    if (!b->pass)
+        return json_null();
+    return json_pack("{s:s, s:o, s:o, s:i, s:i, s:o, s:o, s:s?, s:s?, s:s?, s:s?}", "name", b->pass, "before",
+                     number(b->before_pass), "with", number(b->with_pass), "change", b->change, "changes",
+                     b->n_changes, "before_change", number(b->before_change), "with_change",
+                     number(b->with_change), "rule", b->rule, "at", b->rule_at, "place", b->rule_place,
+                     "text", b->rule_text);
+}
+
+static json_t *value_json(const qgc_bisection *b) {
+    if (!b->value)
+        return json_null();
+    return json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "name", b->value, "node", b->node, "place",
+                     b->place, "position", (json_int_t)b->position, "apart", number(b->apart), "inputs_apart",
+                     number(b->inputs), "explained", number(b->rounding));
+}
+
+qgc_status qgc_bisect_json(const qgc_bisection *b, const qgc_bisect_options *o, qgc_str *out, qgc_diag *d) {
+    json_t *files = json_array();
+    for (int i = 0; i < b->n_files; i++)
+        json_array_append_new(files, json_string(b->files[i]));
+    json_t *all = json_pack("{s:s, s:s?, s:s, s:s, s:I, s:i, s:o, s:o, s:b, s:o, s:o, s:i, s:i, s:o}",
+                            "graph", o->graph, "against", o->against, "device",
+                            o->device ? qgc_device_about(o->device)->name : "cpu", "verdict",
+                            words[b->verdict], "positions", (json_int_t)o->positions, "passes", b->n_passes,
+                            "apart", number(b->all), "apart_on_evaluator", number(b->evaluated), "by_kernels",
+                            (int)b->by_kernels, "pass", pass_json(b), "value", value_json(b), "compared",
+                            b->n_compared, "unread", b->n_unread, "files", files);
+    char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    if (text)
+        qgc_str_printf(out, "%s\n", text);
+    const bool written = text != NULL;
+    (free)(text); /* jansson's own */
+    json_decref(all);
+    return written
+               ? QGC_OK
+               : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a name in the report is not UTF-8, which JSON is");
+}

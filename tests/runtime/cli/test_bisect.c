@@ -1,0 +1,243 @@
+/* qgc bisect, as a user calls it: faults are planted by passes from outside, and have to be found. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/command.h"
+#include "tests/support/folder.h"
+
+#define TINY "bisect models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 8 "
+
+typedef struct {
+    qgc_arena *arena;
+    const char *folder;
+} fixture;
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    *f = (fixture){arena, qgc_test_folder(arena)};
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    const char *inside = qgc_test_path(f->arena, f->folder, "r");
+    if (qgc_file_is_folder(inside))
+        qgc_test_folder_drop(f->arena, inside);
+    qgc_test_folder_drop(f->arena, f->folder);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static const char *output(fixture *f, const char *arguments, int want) {
+    return qgc_test_output(f->arena, arguments, want);
+}
+
+static void has(const char *text, const char *want) {
+    if (!strstr(text, want))
+        fail_msg("\"%s\" is not in:\n%s", want, text);
+}
+
+/* A plug-in of one pass, "plant", with one rule. */
+static const char *plant(fixture *f, const char *pattern, const char *body) {
+    const char *source =
+        qgc_arena_printf(f->arena,
+                         "#include <string.h>\n"
+                         "#include \"passes/load.h\"\n"
+                         "#include \"passes/rewrite.h\"\n"
+                         "enum { A, B, C, D };\n"
+                         "static bool apply(qgc_rewriter *rw, const qgc_match *m) {\n%s}\n"
+                         "static const qgc_rule rules[] = {{\"planted\", %s, apply}, {0}};\n"
+                         "static qgc_status run(qgc_pass_context *c, qgc_diag *d) {\n"
+                         "    return qgc_rewrite(c, rules, d);\n}\n"
+                         "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
+                         "    static const qgc_pass_info p[] = {{\"plant\", run, 0, \"a test\"}, {0}};\n"
+                         "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
+                         "    return &rows;\n}\n",
+                         body, pattern);
+    const char *in = qgc_test_write(f->arena, f->folder, "plant.c", source, strlen(source));
+    const char *out = qgc_test_path(f->arena, f->folder, "plant.so");
+    assert_int_equal(
+        system(qgc_arena_printf(
+            f->arena, "'" QGC_CC "' -std=c11 -shared -fPIC -I '" QGC_SOURCE_DIR "' '%s' -o '%s'", in, out)),
+        0);
+    return out;
+}
+
+/* silu(up) * gate where silu(gate) * up stood, in layer 2 only. */
+static const char *plant_swapped_operands(fixture *f) {
+    return plant(
+        f, "P(C, MUL, P1(B, SILU, P1(A, LINEAR, FREE)), P1(D, LINEAR, FREE))",
+        "    qgc_node *ff = m->node[C], *act = m->node[B];\n"
+        "    qgc_value *gate = m->node[A]->out[0], *up = m->node[D]->out[0];\n"
+        "    if (ff->layer != 2 || strcmp(gate->name, \"gate\") != 0)\n"
+        "        return qgc_decline(rw, ff, \"elsewhere\");\n"
+        "    qgc_node *silu = qgc_insert(rw, ff, QGC_OP_SILU, \"act_of_up\", &up, 1);\n"
+        "    qgc_settle(rw, silu);\n"
+        "    qgc_node *mul = qgc_insert(rw, ff, QGC_OP_MUL, \"ff\", (qgc_value *[]){silu->out[0], gate}, 2);\n"
+        "    qgc_settle(rw, mul);\n"
+        "    qgc_replace(rw, ff->out[0], mul->out[0]);\n"
+        "    qgc_erase(rw, ff);\n"
+        "    qgc_erase(rw, act);\n"
+        "    return true;\n");
+}
+
+/* The bias of the keys, in every layer from 1 on. */
+static const char *plant_dropped_bias(fixture *f) {
+    return plant(f, "P(A, LINEAR, FREE, FREE, V(B))",
+                 "    qgc_node *n = m->node[A];\n"
+                 "    if (n->n_in < 3 || n->layer < 1 || strcmp(n->out[0]->name, \"k\") != 0)\n"
+                 "        return false;\n"
+                 "    qgc_node *now = qgc_insert(rw, n, QGC_OP_LINEAR, \"k\", n->in, 2);\n"
+                 "    qgc_settle(rw, now);\n"
+                 "    qgc_replace(rw, n->out[0], now->out[0]);\n"
+                 "    qgc_erase(rw, n);\n"
+                 "    return true;\n");
+}
+
+/* x + (o + down) where (x + o) + down stood. */
+static const char *plant_reordered_sum(fixture *f) {
+    return plant(f, "P(B, ADD, P(A, ADD, V(C), FREE), P1(D, LINEAR, FREE))",
+                 "    qgc_node *inner = m->node[A], *outer = m->node[B], *down = m->node[D];\n"
+                 "    if (outer->in[0] != inner->out[0])\n"
+                 "        return false;\n"
+                 "    qgc_value *late[] = {inner->in[1], down->out[0]};\n"
+                 "    qgc_node *sum = qgc_insert(rw, outer, QGC_OP_ADD, \"late\", late, 2);\n"
+                 "    qgc_settle(rw, sum);\n"
+                 "    qgc_node *now = qgc_insert(rw, outer, QGC_OP_ADD, outer->out[0]->name,\n"
+                 "                               (qgc_value *[]){inner->in[0], sum->out[0]}, 2);\n"
+                 "    qgc_settle(rw, now);\n"
+                 "    qgc_replace(rw, outer->out[0], now->out[0]);\n"
+                 "    qgc_erase(rw, outer);\n"
+                 "    return true;\n");
+}
+
+static void a_swapped_operand_is_found_in_its_layer(void **state) {
+    fixture *f = *state;
+    const char *plugin = plant_swapped_operands(f), *folder = qgc_test_path(f->arena, f->folder, "r"),
+               *json = qgc_test_path(f->arena, f->folder, "x.json");
+    const char *text =
+        output(f,
+               qgc_arena_printf(f->arena,
+                                TINY "--load-pass '%s' --passes 'split-attention,fuse-residual,plant,"
+                                     "fuse-swiglu,fuse-qkv' -o '%s' --json '%s'",
+                                plugin, folder, json),
+               1);
+    has(text, "\npass    plant: ");
+    has(text, "\nchange  1 of 1: ");
+    has(text, "\n        planted at \"ff[2]\"");
+    has(text, "qwen2.yaml:62:9\nvalue   \"ff[2]\" = mul(act_of_up[2], gate[2])");
+    has(text, "what goes in is 0 apart");
+    has(text, "\nwrong: more than rounding explains\n");
+    has(text, "\" is wrong from \"ff[2]\" on\n");
+    qgc_diag d = qgc_diag_new(f->arena);
+    qgc_source written;
+    assert_int_equal(qgc_file_read(&written, json, 1 << 20, "JSON", &d), QGC_OK);
+    has(written.text, "\"verdict\": \"wrong\"");
+    has(written.text, "\"name\": \"ff[2]\"");
+
+    /* The reproduction: a few nodes, which are as far apart. */
+    const char *bad = qgc_test_path(f->arena, folder, "bad.yaml");
+    assert_int_equal(qgc_file_read(&written, bad, 1 << 20, "YAML", &d), QGC_OK);
+    has(written.text, "  - {op: silu, in: [up_2], out: act_of_up_2}\n"
+                      "  - {op: mul, in: [act_of_up_2, gate_2], out: ff_2}\n");
+    const char *again = qgc_arena_printf(
+        f->arena,
+        "bisect '%s/bad.yaml' --against '%s/good.yaml' --weights '%s/inputs.gguf' --ids 0-7 --steps 8 --device cpu",
+        folder, folder, folder);
+    has(text, "to see the same: qgc bisect ");
+    const char *small = output(f, again, 1);
+    has(small, "\npass    none: ");
+    has(small, "\nvalue   \"ff_2\" = mul(act_of_up_2, gate_2)");
+    const char *line = strstr(text, "value   \"ff[2]\""), *small_line = strstr(small, "value   \"ff_2\"");
+    line = strchr(line, '\n') + 1;
+    small_line = strchr(small_line, '\n') + 1;
+    assert_memory_equal(line, small_line, strcspn(line, ";")); /* "0.8 apart at position 3" */
+    output(f,
+           qgc_arena_printf(f->arena,
+                            "bisect '%s/good.yaml' --weights '%s/inputs.gguf' --allow-unused --ids 0-7 "
+                            "--steps 8 --device cpu",
+                            folder, folder),
+           0);
+}
+
+static void the_first_of_several_dropped_biases_is_found(void **state) {
+    fixture *f = *state;
+    const char *plugin = plant_dropped_bias(f);
+    const char *text = output(
+        f, qgc_arena_printf(f->arena, TINY "--load-pass '%s' --passes split-attention,plant", plugin), 1);
+    has(text, "\npass    plant: ");
+    has(text, "\nchange  1 of 3: ");
+    has(text, "\nvalue   \"k[1]\" = linear(h[1], wk[1])");
+    has(text, "\nwrong: ");
+}
+
+static void a_reordered_sum_is_harmless(void **state) {
+    fixture *f = *state;
+    const char *plugin = plant_reordered_sum(f);
+    const char *text =
+        output(f, qgc_arena_printf(f->arena, TINY "--load-pass '%s' --passes plant", plugin), 0);
+    has(text, "\npass    plant: ");
+    has(text, "\nchange  1 of ");
+    has(text, "\nvalue   \"x[0]\" = add(x, late[0])");
+    has(text, "\nharmless: no more than rounding explains\n");
+    const char *split = output(f, TINY "--passes split-attention,fuse-qkv", 0);
+    has(split, "\npass    split-attention: ");
+    has(split, "\nharmless: ");
+}
+
+static void groups_alone_are_equal(void **state) {
+    fixture *f = *state;
+    has(output(f, TINY "--skip split-attention", 0), "\nequal: bit for bit\n");
+}
+
+static void an_artifact_carries_its_graph_and_pipeline(void **state) {
+    fixture *f = *state;
+    const char *plugin = plant_swapped_operands(f), *artifact = qgc_test_path(f->arena, f->folder, "t.qgc");
+    output(
+        f,
+        qgc_arena_printf(f->arena,
+                         "compile models/tiny/tiny.yaml --weights models/tiny/tiny.gguf -o '%s' --load-pass "
+                         "'%s' --passes fuse-residual,plant -q",
+                         artifact, plugin),
+        0);
+    const char *text = output(
+        f,
+        qgc_arena_printf(f->arena, "bisect '%s' --load-pass '%s' --device cpu --steps 4", artifact, plugin),
+        1);
+    has(text, "\npass    plant: ");
+    has(text, "\nvalue   \"ff[2]\" = mul(");
+    /* without the plug-in its pass is unknown */
+    has(output(f, qgc_arena_printf(f->arena, "bisect '%s' --device cpu", artifact), 1),
+        "unknown pass \"plant\"");
+}
+
+static void says_what_is_wrong_with_the_command_line(void **state) {
+    fixture *f = *state;
+    has(output(f, "bisect models/tiny/tiny.yaml --device cpu", 2), "no weights");
+    has(output(f, TINY "--ids 5,x", 2), "option --ids is \"5,x\", expected ids from 0 to 1535");
+    has(output(f, TINY "--ids 1536", 2), "expected ids from 0 to 1535");
+    has(output(f, TINY "--ids 7-5", 2), "expected ids");
+    has(output(f, TINY "--ids 5 --prompt x", 2), "two texts are given, --prompt and --ids");
+    has(output(f, TINY "--steps 2000", 2), "2000 steps, and \"tiny\" can have at most 1024");
+    has(output(f, TINY "--against models/qwen2.5-0.5b.yaml", 1), "error: ");
+    has(output(f, TINY "--passes split-attention -o /nowhere/at/all", 1), "could not make folder");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_swapped_operand_is_found_in_its_layer, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_first_of_several_dropped_biases_is_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reordered_sum_is_harmless, setup, teardown),
+        cmocka_unit_test_setup_teardown(groups_alone_are_equal, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_artifact_carries_its_graph_and_pipeline, setup, teardown),
+        cmocka_unit_test_setup_teardown(says_what_is_wrong_with_the_command_line, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
