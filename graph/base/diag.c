@@ -85,11 +85,27 @@ void qgc_hint(qgc_diag *d, const char *format, ...) {
     va_end(args);
 }
 
+static const qgc_source *copy_source(qgc_arena *a, const qgc_source *s) {
+    qgc_source *copy = qgc_arena_alloc(a, sizeof *copy);
+    *copy = (qgc_source){.name = qgc_arena_strdup(a, s->name), .bytes = s->bytes};
+    if (s->text)
+        copy->text = qgc_arena_strndup(a, s->text, s->bytes);
+    return copy;
+}
+
 qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other) {
     if (d->status != QGC_OK)
         return d->status;
-    for (const struct qgc_diag_line *l = other->lines; l; l = l->next)
-        append(d, new_line(d, l->kind, l->at, qgc_arena_strdup(d->arena, l->text)));
+    const qgc_source *from = NULL, *copy = NULL; /* lines that follow one another mostly have one source */
+    for (const struct qgc_diag_line *l = other->lines; l; l = l->next) {
+        qgc_loc at = l->at;
+        if (at.source && at.source != from) {
+            from = at.source;
+            copy = copy_source(d->arena, from);
+        }
+        at.source = at.source ? copy : NULL;
+        append(d, new_line(d, l->kind, at, qgc_arena_strdup(d->arena, l->text)));
+    }
     if (other->hint)
         d->hint = qgc_arena_strdup(d->arena, other->hint);
     return d->status = other->status;

@@ -259,8 +259,9 @@ static qgc_status check(run_options *o, qgc_diag *d) {
 static qgc_status run_all(cli_context *c, run_options *o) {
     run_state s = {.c = c, .o = o};
     QGC_TRY(cli_runner_open(&s.runner, c, &o->runner));
-    qgc_status status = qgc_tokenizer_open(&s.tokenizer, cli_runner_weights(s.runner), c->diag);
-    if (status == QGC_OK && qgc_tokenizer_size(s.tokenizer) > cli_runner_vocab(s.runner))
+    s.tokenizer = cli_runner_tokenizer(s.runner);
+    qgc_status status = QGC_OK;
+    if (qgc_tokenizer_size(s.tokenizer) > cli_runner_vocab(s.runner))
         status = qgc_fail(c->diag, QGC_ERR_INPUT, qgc_weights_loc(cli_runner_weights(s.runner)),
                           "the tokenizer has %d ids, and the model rows for %lld",
                           qgc_tokenizer_size(s.tokenizer), (long long)cli_runner_vocab(s.runner));
@@ -271,7 +272,6 @@ static qgc_status run_all(cli_context *c, run_options *o) {
     }
     if (status == QGC_OK)
         print_times(&s);
-    qgc_tokenizer_close(s.tokenizer);
     cli_runner_close(s.runner);
     return status;
 }

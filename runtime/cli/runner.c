@@ -1,5 +1,6 @@
 #include "runtime/cli/runner.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +13,21 @@
 
 enum { CHUNK = 512, CPU_CHUNK = 128, DEFAULT_CTX = 4096 };
 
+/* The tokenizer on its way: it is read while the weights go up. */
+typedef struct {
+    const qgc_weights *weights;
+    pthread_t thread;
+    bool started;
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_status status;
+    qgc_tokenizer *tokenizer;
+} reading;
+
 struct cli_runner {
     qgc_weights *weights;
+    reading reading;
+    qgc_tokenizer *tokenizer;
     qgc_pool *pool;
     qgc_file artifact; /* images point into it */
     const char *label, *mode;
@@ -158,6 +172,36 @@ static qgc_status open_plan(cli_runner *r, cli_context *c, const cli_runner_opti
     return QGC_OK;
 }
 
+static void *read_tokenizer(void *context) {
+    reading *t = context;
+    t->status = qgc_tokenizer_open(&t->tokenizer, t->weights, &t->diag);
+    return NULL;
+}
+
+/* On a thread of its own; where there is none to be had, here. */
+static void begin_tokenizer(cli_runner *r) {
+    reading *t = &r->reading;
+    *t = (reading){.weights = r->weights, .arena = qgc_arena_new()};
+    t->diag = qgc_diag_new(t->arena);
+    t->started = pthread_create(&t->thread, NULL, read_tokenizer, t) == 0;
+    if (!t->started)
+        read_tokenizer(t);
+}
+
+/* Once. The error is told if there is no other. */
+static qgc_status end_tokenizer(cli_runner *r, qgc_diag *d) {
+    reading *t = &r->reading;
+    if (!t->arena)
+        return QGC_OK;
+    if (t->started)
+        pthread_join(t->thread, NULL);
+    r->tokenizer = t->tokenizer;
+    qgc_status status = t->status == QGC_OK ? QGC_OK : qgc_diag_adopt(d, &t->diag);
+    qgc_arena_drop(t->arena);
+    t->arena = NULL;
+    return status;
+}
+
 static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_options *o) {
     int gpu;
     QGC_TRY(cli_choose_device(o->device, &gpu, c->diag));
@@ -171,6 +215,7 @@ static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_optio
         return s;
     }
     QGC_TRY(qgc_weights_open(&r->weights, weights, c->diag));
+    begin_tokenizer(r);
     r->pool = qgc_pool_new((int)o->threads);
     if (gpu < 0) {
         if (plan)
@@ -186,7 +231,8 @@ static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_optio
 
 qgc_status cli_runner_open(cli_runner **out, cli_context *c, const cli_runner_options *o) {
     cli_runner *r = qgc_arena_alloc(c->arena, sizeof *r);
-    qgc_status status = open_all(r, c, o);
+    qgc_status status = open_all(r, c, o), read = end_tokenizer(r, c->diag);
+    status = status == QGC_OK ? read : status;
     if (status != QGC_OK) {
         cli_runner_close(r);
         r = NULL;
@@ -206,6 +252,7 @@ void cli_runner_close(cli_runner *r) {
         qgc_device_close(r->device);
     if (r->eval)
         qgc_eval_drop(r->eval);
+    qgc_tokenizer_close(r->tokenizer);
     if (r->weights)
         qgc_weights_close(r->weights);
     qgc_pool_drop(r->pool);
@@ -214,6 +261,9 @@ void cli_runner_close(cli_runner *r) {
 
 const qgc_weights *cli_runner_weights(const cli_runner *r) {
     return r->weights;
+}
+qgc_tokenizer *cli_runner_tokenizer(const cli_runner *r) {
+    return r->tokenizer;
 }
 const char *cli_runner_device(const cli_runner *r) {
     return r->label;

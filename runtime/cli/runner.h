@@ -2,6 +2,7 @@
 #define QGC_CLI_RUNNER_H
 
 #include "graph/sampling.h"
+#include "models/tokenizer.h"
 #include "models/weights.h"
 #include "runtime/cli/pipeline.h"
 #include "runtime/session.h"
@@ -30,6 +31,7 @@ QGC_MUST_USE qgc_status cli_runner_open(cli_runner **out, cli_context *c, const 
 void cli_runner_close(cli_runner *r);
 
 const qgc_weights *cli_runner_weights(const cli_runner *r);
+qgc_tokenizer *cli_runner_tokenizer(const cli_runner *r);
 const char *cli_runner_device(const cli_runner *r); /* "NVIDIA H100 80GB HBM3, sm_90a" or "cpu, 2 threads" */
 const char *cli_runner_mode(const cli_runner *r);   /* "persistent"; "cpu" on the CPU */
 int64_t cli_runner_ctx(const cli_runner *r);

@@ -120,6 +120,26 @@ static void diag_prints_place_quote_notes_hint_and_frames(void **state) {
     assert_string_equal(qgc_diag_message(&d), "no such word");
 }
 
+/* What was read elsewhere may be gone when the error is printed. */
+static void an_adopted_error_keeps_the_text_that_it_quotes(void **state) {
+    qgc_arena *a = *state, *elsewhere = qgc_arena_new();
+    qgc_source *s = qgc_arena_alloc(elsewhere, sizeof *s);
+    s->text = qgc_arena_strdup(elsewhere, "a: 1\nb: 2\n");
+    *s = (qgc_source){qgc_arena_strdup(elsewhere, "f.yaml"), s->text, strlen(s->text)};
+    qgc_diag inner = qgc_diag_new(elsewhere), d = qgc_diag_new(a), same = qgc_diag_new(a);
+    for (int i = 0; i < 2; i++) {
+        qgc_diag *to = i ? &inner : &same;
+        (void)qgc_fail(to, QGC_ERR_INPUT, (qgc_loc){s, 2, 4}, "no such number");
+        qgc_note(to, QGC_NO_LOC, "none at all");
+        qgc_hint(to, "Write 3.");
+    }
+    const char *want = printed(a, &same);
+    assert_int_equal(qgc_diag_adopt(&d, &inner), QGC_ERR_INPUT);
+    memset((void *)(uintptr_t)s->text, 'x', s->bytes);
+    qgc_arena_drop(elsewhere);
+    assert_string_equal(printed(a, &d), want);
+}
+
 static void file_errors_name_the_path(void **state) {
     qgc_file f;
     qgc_diag d = qgc_diag_new(*state);
@@ -178,6 +198,7 @@ int main(void) {
         cmocka_unit_test(nearest_suggests_only_what_is_near),
         cmocka_unit_test(hash_is_xxh3),
         cmocka_unit_test_setup_teardown(diag_prints_place_quote_notes_hint_and_frames, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_adopted_error_keeps_the_text_that_it_quotes, setup, teardown),
         cmocka_unit_test_setup_teardown(file_errors_name_the_path, setup, teardown),
         cmocka_unit_test_setup_teardown(file_write_then_map_gives_the_same_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(pool_covers_every_index_once, setup, teardown),

@@ -169,7 +169,7 @@ static void refuses_what_does_not_go_together(void **state) {
     fixture *f = *state;
     has(output(f, "ablate models/tiny/tiny.yaml --device cpu", 2), "qgc: error: no weights\n  hint: Give ");
     assert_string_equal(output(f, TINY "--tokens a --prompt b", 2),
-                        "qgc: error: both a text file (--tokens) and a prompt (--prompt) are given\n");
+                        "qgc: error: two texts are given, --tokens and --prompt\n");
     assert_string_equal(
         output(f, "ablate models/tiny/tiny.yaml --weights random --prompt a", 2),
         "qgc: error: random weights come without a tokenizer, and option --prompt is a text\n");
