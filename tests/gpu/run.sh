@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # All checks and timings that need a GPU, in one command. What it prints goes into docs/benchmarks.md.
 #
-#   tests/gpu/run.sh BUILD [MODEL.gguf]
+#   tests/gpu/run.sh BUILD [MODEL]
 #
-# BUILD is a build folder, or one made by tests/gpu/bundle.sh. MODEL is a Qwen2.5-0.5B-Instruct as GGUF; without it
-# only the tiny model is run. Exits 1 if a check failed.
+# BUILD is a build folder, or one made by tests/gpu/bundle.sh. MODEL is a Qwen2.5-0.5B-Instruct, as GGUF or as a folder, or
+# one of that shape made by tests/gpu/random_model.py; without it only the tiny model is run. PARTS chooses among what is done,
+# "tests bench ablate tiny sanitize model" if it is not set. Exits 1 if a check failed.
 set -uo pipefail
 build=$(cd "$1" && pwd) model=${2:-}
 cd "$(dirname "$0")/../.." || exit 1
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/../.." || exit 1
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 qgc() { "$build/qgc" "$@"; }
 failed=0 passed=0
+part() { case " ${PARTS:-tests bench ablate tiny sanitize model} " in *" $1 "*) true ;; *) false ;; esac; }
 check() { # check NAME COMMAND...
     if "${@:2}"; then echo "ok      $1"; passed=$((passed + 1)); else echo "FAILED  $1"; failed=$((failed + 1)); fi
 }
@@ -20,22 +22,29 @@ echo "date    $(date -u +%F)"
 echo "gpu     $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader)"
 echo "commit  ${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}"
 
+if part tests; then
 echo; echo "== tests"
 for t in "$build"/test_gpu_*; do
     "$t" > "$work/log" 2>&1; rc=$?
     grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log"
     check "$(basename "$t")" test $rc = 0
 done
+fi
 
+if part bench; then
 echo; echo "== time, Qwen2.5-0.5B shape, random weights"
 check "bench" qgc bench models/qwen2.5-0.5b.yaml --weights random
 check "bench, node by node" qgc bench models/qwen2.5-0.5b.yaml --weights random --passes "" --mode graph --rounds 3 \
     --positions 512 --generate 0
+fi
 
+if part ablate; then
 echo; echo "== what each pass saves, Qwen2.5-0.5B shape"
 echo "max_kl: 1e-4" > "$work/budget.yaml"
 check "ablate" qgc ablate models/qwen2.5-0.5b.yaml --weights random --device gpu --steps 32 --ctx 320 --pairs 16 \
-    --budget "$work/budget.yaml"
+    --budget "$work/budget.yaml" --json "$work/ablate.json" --svg "$work/ablate.svg"
+[ -n "${KEEP:-}" ] && cp "$work"/ablate.* "$KEEP/"
+fi
 
 tiny="--weights models/tiny/tiny.gguf"
 check "compile tiny" qgc compile models/tiny/tiny.yaml $tiny -o "$work/tiny.qgc"
@@ -50,10 +59,13 @@ distinct() {
     done
     sort -u "$work/sums" | wc -l
 }
+if part tiny; then
 echo; echo "== tiny model"
 text -n 60
 check "ten runs of one seed are the same text" test "$(distinct 10 text -n 64 --temp 0.9 --seed 5)" = 1
 check "three seeds give three texts" test "$(distinct 3 text -n 64 --temp 0.9 --seed {})" = 3
+check "bisect: the kernels of all passes are harmless" qgc bisect models/tiny/tiny.yaml $tiny --device gpu
+fi
 
 # sanitize NAME TOOL COMMAND...
 sanitize() {
@@ -63,6 +75,7 @@ sanitize() {
     tail -3 "$work/log"
     check "$1" test $rc = 0
 }
+if part sanitize; then
 echo; echo "== compute-sanitizer, 16 tokens of the tiny model"
 for tool in memcheck initcheck racecheck; do
     # initcheck does not see what cuBLAS writes and calls it uninitialized: the prompt goes through decode steps.
@@ -74,27 +87,63 @@ echo; echo "== compute-sanitizer, 5 tokens of a small model in every mode"
 for tool in memcheck racecheck; do
     sanitize "$tool in every mode" $tool "$build/test_gpu_modes" a_short_text*
 done
+fi
 
-if [ -n "$model" ]; then
+q() { qgc run "$work/q.qgc" --device gpu "$@" 2>&1; }
+# from_start NAME MOST COMMAND...: seconds from the start of the process to its end, the best of three.
+from_start() {
+    local best=999 from seconds
+    for _ in 1 2 3; do
+        from=$EPOCHREALTIME
+        "${@:3}" > "$work/one" || return 1
+        seconds=$(awk -v a="$from" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }')
+        best=$(awk -v a="$best" -v b="$seconds" 'BEGIN { print a < b ? a : b }')
+        echo "$1: $seconds s"
+    done
+    awk -v s="$best" -v most="$2" 'BEGIN { exit !(s <= most) }'
+}
+# number KEY: of the JSON on standard input.
+number() { grep -o "\"$1\": [-0-9.e+]*" | head -1 | sed 's/.*: //'; }
+# near BENCH MODE: what `qgc run` takes for 256 tokens is within 3 % of what the bench did.
+near() {
+    local bench run
+    bench=$(tr '\n' ' ' < "$1" | grep -o "\"mode\": \"$2\",[^}]*text_us_a_token[^,}]*" | head -1 | number text_us_a_token)
+    for _ in 1 2 3; do
+        q -q -p "Once upon a time" -n 257 --ignore-eos --mode "$2" --json | tail -1 > "$work/run.json"
+        run=$(awk -v n="$(number decode_tokens_per_second < "$work/run.json")" 'BEGIN { printf "%.1f", 1e6 / n }')
+        echo "$2: $run us a token, bench $bench"
+        awk -v a="$run" -v b="$bench" 'BEGIN { exit !(a <= 1.03 * b) }' && return 0
+    done
+    return 1
+}
+if part model && [ -n "$model" ]; then
     echo; echo "== $(basename "$model")"
     check "compile" qgc compile models/qwen2.5-0.5b.yaml --weights "$model" -o "$work/q.qgc"
-    q() { qgc run "$work/q.qgc" --device gpu "$@" 2>&1; }
-    q --chat -n 64 -p "What is the capital of France?" | tee "$work/paris"
-    check "names Paris" grep -q Paris "$work/paris"
-    q --chat -n 128 --temp 0.7 --top-p 0.9 --seed 11 -p "Write a haiku about a compiler."
+    for mode in auto graph; do
+        check "first token within 1.5 s, $mode" from_start "$mode" 1.5 q -q -p "Once upon a time" -n 1 --mode $mode
+    done
+    qgc bench models/qwen2.5-0.5b.yaml --weights "$model" --positions 16 --rounds 3 --no-kernels --json "$work/bench.json"
+    for mode in graph pdl persistent; do
+        check "256 tokens as fast as the bench, $mode" near "$work/bench.json" $mode
+    done
+    for sampling in "--temp 0.7" "--temp 0.7 --top-k 40 --top-p 0.9" "--temp 0.7 --top-p 0.95"; do
+        echo "$sampling:"
+        # shellcheck disable=SC2086
+        q -p "Once upon a time" -n 200 --ignore-eos $sampling --json | tail -1
+    done
+    echo "-- 512 tokens of prompt and 256 of answer"
+    for _ in $(seq 51); do printf 'The quick brown fox jumps over the lazy dog. '; done > "$work/long"
+    for mode in auto graph stream; do q -f "$work/long" -n 256 --ignore-eos --mode $mode --json | tail -1; done
     story() { q -q --chat -n 48 -p "Tell me a story." "$@"; }
     check "ten runs of one seed are the same text" test "$(distinct 10 story --temp 0.8 --seed 5)" = 1
     greedy() { a=$(story --temp 0 --seed 1) && b=$(story --temp 1 --top-k 1 --seed 2) && test "$a" = "$b"; }
     check "temperature 0 is greedy" greedy
     check "three seeds give three texts" test "$(distinct 3 story --temp 0.8 --seed {})" = 3
-    echo "-- 512 tokens of prompt and 256 of answer"
-    python3 -c 'print("The quick brown fox jumps over the lazy dog. " * 51)' > "$work/long" 2>/dev/null ||
-        for i in $(seq 51); do printf 'The quick brown fox jumps over the lazy dog. '; done > "$work/long"
-    for mode in auto graph stream; do
-        for i in 1 2 3; do q -f "$work/long" -n 256 --ignore-eos --mode $mode --json | tail -1; done
-    done
-    for i in 1 2 3; do q -p "Once upon a time" -n 200 --ignore-eos --json | tail -1; done
-    for i in 1 2; do q -p "Once upon a time" -n 200 --ignore-eos --temp 0.7 --top-k 40 --top-p 0.9 --json | tail -1; done
+    if [ ! -f "$model/RANDOM" ]; then
+        q --chat -n 64 -p "What is the capital of France?" | tee "$work/paris"
+        check "names Paris" grep -q Paris "$work/paris"
+        q --chat -n 128 --temp 0.7 --top-p 0.9 --seed 11 -p "Write a haiku about a compiler."
+    fi
 fi
 echo; echo "$passed passed, $failed failed"
 [ $failed = 0 ]
