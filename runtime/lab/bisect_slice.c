@@ -160,12 +160,12 @@ static void put_rows(bisect_slices *s, const qgc_tensor *t, int64_t rows, const 
     for (int64_t row = 0; row < rows; row++) {
         const char *from = (const char *)t->data + (size_t)(tokens ? tokens[row] : row) * bytes;
         if (stored_as(t) == t->dtype) {
-            qgc_str_add_bytes(&s->file.data, from, bytes);
+            qgc_str_add_bytes(&s->data, from, bytes);
             continue;
         }
         qgc_to_f32(t->dtype, from, x, n);
         qgc_from_f32(stored_as(t), x, to, n);
-        qgc_str_add_bytes(&s->file.data, to, stored);
+        qgc_str_add_bytes(&s->data, to, stored);
     }
 }
 
@@ -194,6 +194,7 @@ static void declare_weights(bisect_slice *x, const qgc_node *n, const int32_t *t
             continue;
         qgc_gguf_writer_tensor(&s->file, name, stored_as(t), v->shape.rank, shape);
         put_rows(s, t, rows, looked_up ? tokens : NULL);
+        qgc_gguf_pad(&s->data);
     }
 }
 

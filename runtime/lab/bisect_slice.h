@@ -31,6 +31,7 @@ typedef struct {
     size_t n_tables;
     qgc_map weights; /* names of those in the file */
     qgc_gguf_writer file;
+    qgc_str data; /* of its tensors */
     qgc_arena *arena;
     qgc_diag *d;
 } bisect_slices;
@@ -59,7 +60,7 @@ bisect_slice bisect_slice_new(bisect_slices *s, const bisect_side *side);
 /* The name of a value in the slice's model file. */
 const char *bisect_slice_name(bisect_slice *x, const qgc_value *v);
 
-/* The model file of a slice. The weights of its nodes go into s->file. */
+/* The model file of a slice. The weights of its nodes go into s->file and s->data. */
 const char *bisect_slice_text(bisect_slice *x, const int32_t *tokens);
 
 #endif

@@ -24,7 +24,8 @@ static qgc_status record(bisect_slices *s, const int32_t *tokens) {
     for (size_t k = 0; k < s->n_tables; k++) {
         const bisect_table *t = &s->tables[k];
         qgc_gguf_writer_tensor(&s->file, t->name, QGC_F32, 2, (int64_t[]){s->steps, t->value->shape.dim[1]});
-        qgc_str_add_bytes(&s->file.data, t->rows.text, t->rows.bytes);
+        qgc_str_add_bytes(&s->data, t->rows.text, t->rows.bytes);
+        qgc_gguf_pad(&s->data);
     }
     return QGC_OK;
 }
@@ -95,9 +96,9 @@ static qgc_status write_all(bisect_slices *s, const char *folder, const int32_t 
     QGC_TRY(write_file(folder, "bad.yaml", bad_text, strlen(bad_text), out, s->d));
     if (good_text)
         QGC_TRY(write_file(folder, "good.yaml", good_text, strlen(good_text), out, s->d));
-    const char *inputs = qgc_arena_printf(s->d->arena, "%s/inputs.gguf", folder);
-    QGC_TRY(qgc_gguf_writer_end(&s->file, inputs, s->d));
-    out->files[out->n_files++] = inputs;
+    qgc_str inputs = qgc_gguf_writer_head(&s->file);
+    qgc_str_add_bytes(&inputs, s->data.text, s->data.bytes);
+    QGC_TRY(write_file(folder, "inputs.gguf", inputs.text, inputs.bytes, out, s->d));
     return write_kernels(&bad, folder, bad_graph, out);
 }
 
@@ -113,6 +114,7 @@ qgc_status bisect_write(const char *folder, const bisect_side *good, const bisec
                        .d = d};
     s.weights = qgc_map_new(s.arena);
     s.file = qgc_gguf_writer_new("slice", s.arena);
+    s.data = qgc_str_new(s.arena);
     s.output = bisect_slice_output(&s);
     if (!s.output) {
         out->not_written = "no rows of numbers depend on the value";

@@ -2,9 +2,7 @@
 
 #include <string.h>
 
-#include "graph/base/file.h"
-
-enum { KV_STRING = 8, KV_FLOAT64 = 12, GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30, ALIGN = 32 };
+enum { KV_STRING = 8, KV_FLOAT64 = 12, GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30 };
 
 static void put_u32(qgc_str *s, uint32_t x) {
     qgc_str_add_bytes(s, &x, sizeof x);
@@ -19,13 +17,13 @@ static void put_text(qgc_str *s, const char *text) {
     qgc_str_add(s, text);
 }
 
-static void put_padding(qgc_str *s) {
-    while (s->bytes % ALIGN)
+void qgc_gguf_pad(qgc_str *s) {
+    while (s->bytes % QGC_GGUF_ALIGN)
         qgc_str_add_bytes(s, "", 1);
 }
 
 qgc_gguf_writer qgc_gguf_writer_new(const char *arch, qgc_arena *a) {
-    qgc_gguf_writer f = {qgc_str_new(a), qgc_str_new(a), qgc_str_new(a), 1, 0};
+    qgc_gguf_writer f = {qgc_str_new(a), qgc_str_new(a), 1, 0, 0};
     put_text(&f.keys, "general.architecture");
     put_u32(&f.keys, KV_STRING);
     put_text(&f.keys, arch);
@@ -41,26 +39,28 @@ void qgc_gguf_writer_number(qgc_gguf_writer *f, const char *key, double value) {
 
 void qgc_gguf_writer_tensor(qgc_gguf_writer *f, const char *name, qgc_dtype dtype, int rank,
                             const int64_t *shape) {
-    put_padding(&f->data);
+    int64_t n = 1;
     put_text(&f->tensors, name);
     put_u32(&f->tensors, (uint32_t)rank);
-    for (int r = rank - 1; r >= 0; r--) /* innermost first */
+    for (int r = rank - 1; r >= 0; r--) { /* innermost first */
         put_u64(&f->tensors, (uint64_t)shape[r]);
+        n *= shape[r];
+    }
     put_u32(&f->tensors, dtype == QGC_F32 ? GGML_F32 : dtype == QGC_F16 ? GGML_F16 : GGML_BF16);
-    put_u64(&f->tensors, f->data.bytes);
+    put_u64(&f->tensors, f->data_bytes);
+    const uint64_t most = QGC_GGUF_ALIGN - 1;
+    f->data_bytes += (qgc_dtype_bytes(dtype, n) + most) & ~most;
     f->n_tensors++;
 }
 
-qgc_status qgc_gguf_writer_end(qgc_gguf_writer *f, const char *path, qgc_diag *d) {
-    qgc_str file = qgc_str_new(f->data.arena);
-    qgc_str_add_bytes(&file, "GGUF", 4);
-    put_u32(&file, 3);
-    put_u64(&file, f->n_tensors);
-    put_u64(&file, f->n_keys);
-    qgc_str_add_bytes(&file, f->keys.text, f->keys.bytes);
-    qgc_str_add_bytes(&file, f->tensors.text, f->tensors.bytes);
-    put_padding(&file);
-    put_padding(&f->data);
-    qgc_str_add_bytes(&file, f->data.text, f->data.bytes);
-    return qgc_file_write(path, file.text, file.bytes, d);
+qgc_str qgc_gguf_writer_head(const qgc_gguf_writer *f) {
+    qgc_str head = qgc_str_new(f->keys.arena);
+    qgc_str_add_bytes(&head, "GGUF", 4);
+    put_u32(&head, 3);
+    put_u64(&head, f->n_tensors);
+    put_u64(&head, f->n_keys);
+    qgc_str_add_bytes(&head, f->keys.text, f->keys.bytes);
+    qgc_str_add_bytes(&head, f->tensors.text, f->tensors.bytes);
+    qgc_gguf_pad(&head);
+    return head;
 }

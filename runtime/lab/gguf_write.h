@@ -1,27 +1,34 @@
 #ifndef QGC_LAB_GGUF_WRITE_H
 #define QGC_LAB_GGUF_WRITE_H
 
-#include "graph/base/diag.h"
 #include "graph/base/str.h"
 #include "graph/base/tensor.h"
 
-/* A GGUF in the making (github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3), in memory until it is written. */
+/* The head of a GGUF (github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3): what is in it and where. Behind the
+ * head come the tensors, in the order in which they were named, each followed by zeros up to a multiple of
+ * QGC_GGUF_ALIGN. */
+
+enum { QGC_GGUF_ALIGN = 32 };
+
 typedef struct {
-    qgc_str keys, tensors, data;
+    qgc_str keys, tensors;
     uint64_t n_keys, n_tensors;
+    uint64_t data_bytes; /* of the tensors named so far, with the zeros */
 } qgc_gguf_writer;
 
-/* A file for models of architecture `arch`; it lives in `a`. */
+/* For models of architecture `arch`; it lives in `a`. */
 qgc_gguf_writer qgc_gguf_writer_new(const char *arch, qgc_arena *a);
 
 void qgc_gguf_writer_number(qgc_gguf_writer *f, const char *key, double value);
 
-/* A tensor of F32, F16 or BF16, shape outermost first. Its data, as many bytes as that asks for, go to f->data before the
- * next tensor is begun. */
+/* A tensor of F32, F16 or BF16, shape outermost first. */
 void qgc_gguf_writer_tensor(qgc_gguf_writer *f, const char *name, qgc_dtype dtype, int rank,
                             const int64_t *shape);
 
-/* Writes the file as a whole or not at all. */
-QGC_MUST_USE qgc_status qgc_gguf_writer_end(qgc_gguf_writer *f, const char *path, qgc_diag *d);
+/* The bytes that the file begins with. */
+qgc_str qgc_gguf_writer_head(const qgc_gguf_writer *f);
+
+/* Zeros up to a multiple of QGC_GGUF_ALIGN. */
+void qgc_gguf_pad(qgc_str *s);
 
 #endif
