@@ -17,7 +17,7 @@ typedef struct {
     const char *graph, *weights, *device, *cache_folder, *json, *svg, *budget;
     cli_text text;
     cli_pipeline pipeline;
-    int64_t steps, ctx, pairs, threads;
+    int64_t steps, ctx, pairs, subsets, threads;
     bool allow_unused, quiet;
 } ablate_options;
 
@@ -83,6 +83,7 @@ static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context 
                                         .positions = o->steps,
                                         .ctx = o->ctx,
                                         .pairs = (int)o->pairs,
+                                        .subsets = (int)o->subsets,
                                         .progress = o->quiet ? NULL : cli_progress_show,
                                         .context = &progress};
     qgc_status status = qgc_ablate(&options, out, c->diag);
@@ -148,6 +149,8 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
          1 << 24},
         {"pairs", 0, OPTION_INT, &o.pairs, "N", "timings of a pass, with and without it by turns", 6, 100000},
+        {"subsets", 0, OPTION_INT, &o.subsets, "N", "compare logits under random subsets of the passes, too",
+         0, 100000},
         {"json", 0, OPTION_TEXT, &o.json, "FILE", "write the numbers as JSON", 0, 0},
         {"svg", 0, OPTION_TEXT, &o.svg, "FILE", "write a bar chart", 0, 0},
         {"budget", 0, OPTION_TEXT, &o.budget, "FILE", "limits (YAML); exit code 1 where one is broken", 0, 0},

@@ -258,10 +258,56 @@ static qgc_status measure_total(lab *l, qgc_ablation *out) {
     return time_effect(l, &l->none, &l->all, &out->total, &out->none.us, &out->all.us);
 }
 
+/* splitmix64 (prng.di.unimi.it/splitmix64.c) */
+static uint64_t draw(uint64_t *state) {
+    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* Each pass of the pipeline or not, in any order. */
+static const char *random_subset(const qgc_pass_report *all, uint64_t *state, qgc_arena *a) {
+    size_t *order = qgc_arena_array(a, all->n_runs, sizeof *order);
+    qgc_str text = qgc_str_new(a);
+    for (size_t i = 0; i < all->n_runs; i++) { /* Fisher and Yates, inside out */
+        const size_t at = draw(state) % (i + 1);
+        order[i] = order[at];
+        order[at] = i;
+    }
+    for (size_t i = 0; i < all->n_runs; i++)
+        if (draw(state) & 1)
+            qgc_str_printf(&text, "%s%s", text.bytes ? "," : "", all->runs[order[i]].name);
+    return text.text;
+}
+
+static qgc_status compare_subsets(lab *l, qgc_ablation *out) {
+    uint64_t state = 1;
+    double worst = -1;
+    for (int i = 0; i < l->o->subsets; i++) {
+        variant v = {0};
+        const char *passes = random_subset(&l->all.report, &state, l->d->arena);
+        qgc_status status = open_variant(l, &v, passes, NULL);
+        if (status == QGC_OK) {
+            const qgc_drift drift = compare_logits(l, &l->none, &v);
+            qgc_drift_add(&out->subsets, &drift);
+            if (!(drift.max_drift <= worst)) {
+                worst = drift.max_drift;
+                out->worst_subset = passes;
+            }
+        }
+        drop_variant(&v);
+        QGC_TRY(status);
+        out->n_subsets++;
+        part_done(l);
+    }
+    return QGC_OK;
+}
+
 static qgc_status measure(lab *l, qgc_ablation *out) {
     QGC_TRY(open_variant(l, &l->all, l->o->passes, l->o->skip));
     const qgc_pass_report *all = &l->all.report;
-    l->parts = 2 + 2 * all->n_runs;
+    l->parts = 2 + 2 * all->n_runs + (size_t)l->o->subsets;
     part_done(l);
     QGC_TRY(open_variant(l, &l->none, "", NULL));
     QGC_TRY(measure_total(l, out));
@@ -275,7 +321,7 @@ static qgc_status measure(lab *l, qgc_ablation *out) {
         QGC_TRY(leave_out(l, i, row));
         QGC_TRY(take_alone(l, i, row));
     }
-    return QGC_OK;
+    return compare_subsets(l, out);
 }
 
 qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *d) {

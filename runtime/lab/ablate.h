@@ -25,6 +25,7 @@ typedef struct {
         positions; /* that are compared: where the text is shorter, what the whole pipeline chooses goes on */
     int64_t ctx;   /* positions of the caches; times are taken at the end of them */
     int pairs;     /* of timings, alternating; 6 or more */
+    int subsets;   /* random subsets of the pipeline, in random orders, whose logits are compared too */
     /* Called after each of `total` parts of the work; may be NULL. */
     void (*progress)(void *context, size_t done, size_t total);
     void *context;
@@ -60,6 +61,10 @@ typedef struct {
     qgc_ablate_effect total;  /* the whole pipeline, against no pass */
     qgc_ablate_row *rows;     /* in the order of the pipeline */
     size_t n_rows;
+
+    int n_subsets;
+    qgc_drift subsets;        /* of all of them, against no pass */
+    const char *worst_subset; /* the one whose logits differ most; NULL without subsets */
 } qgc_ablation;
 
 /* The result lives in the arena of `d`. Errors: those of the graph, its passes and its trials; positions or ctx beyond what

@@ -62,6 +62,14 @@ void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_st
     for (size_t i = 0; i < x->n_rows; i++)
         put_effect(out, x->rows[i].pass, width, &x->rows[i].alone, x->timed);
     put_effect(out, "all of them", width, &x->total, x->timed);
+    if (x->n_subsets > 0)
+        qgc_str_printf(
+            out,
+            "\n%d random subsets in random orders, against no pass: max drift %s, RMS drift %s, KL %s, max KL %s, "
+            "%lld flips\nthe largest drift: --passes '%s'\n",
+            x->n_subsets, small(x->subsets.max_drift, out->arena),
+            small(qgc_drift_rms(&x->subsets), out->arena), small(qgc_drift_kl(&x->subsets), out->arena),
+            small(x->subsets.kl_max, out->arena), (long long)x->subsets.flips, x->worst_subset);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------ */
@@ -96,13 +104,23 @@ static json_t *rows_json(const qgc_ablation *x) {
     return rows;
 }
 
+static json_t *subsets_json(const qgc_ablation *x) {
+    const qgc_drift *drift = &x->subsets;
+    if (x->n_subsets == 0)
+        return json_null();
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:I, s:s}", "subsets", x->n_subsets, "max_drift",
+                     number(drift->max_drift), "rms_drift", number(qgc_drift_rms(drift)), "kl",
+                     number(qgc_drift_kl(drift)), "max_kl", number(drift->kl_max), "flips",
+                     (json_int_t)drift->flips, "worst", x->worst_subset);
+}
+
 qgc_status qgc_ablate_json(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out, qgc_diag *d) {
-    json_t *all =
-        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "graph", h->graph, "weights",
-                  h->weights, "device", h->device, "text", h->text, "positions", (json_int_t)x->positions,
-                  "ctx", (json_int_t)h->ctx, "pairs", x->timed ? json_integer(h->pairs) : json_null(),
-                  "all_passes", way_json(&x->all), "no_passes", way_json(&x->none), "total",
-                  effect_json(&x->total), "passes", rows_json(x));
+    json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "graph", h->graph,
+                            "weights", h->weights, "device", h->device, "text", h->text, "positions",
+                            (json_int_t)x->positions, "ctx", (json_int_t)h->ctx, "pairs",
+                            x->timed ? json_integer(h->pairs) : json_null(), "all_passes", way_json(&x->all),
+                            "no_passes", way_json(&x->none), "total", effect_json(&x->total), "passes",
+                            rows_json(x), "random_subsets", subsets_json(x));
     char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     if (text)
         qgc_str_printf(out, "%s\n", text);

@@ -41,7 +41,7 @@ fi
 if part ablate; then
 echo; echo "== what each pass saves, Qwen2.5-0.5B shape"
 echo "max_kl: 1e-4" > "$work/budget.yaml"
-check "ablate" qgc ablate models/qwen2.5-0.5b.yaml --weights random --device gpu --steps 32 --ctx 320 --pairs 16 \
+check "ablate" qgc ablate models/qwen2.5-0.5b.yaml --weights random --device gpu --steps 64 --ctx 320 --pairs 16 --subsets 200 \
     --budget "$work/budget.yaml" --json "$work/ablate.json" --svg "$work/ablate.svg"
 [ -n "${KEEP:-}" ] && cp "$work"/ablate.* "$KEEP/"
 fi

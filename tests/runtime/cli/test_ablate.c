@@ -96,10 +96,11 @@ static void a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget
     const char *budget = write(f, "b.yaml", "max_kl: 1e-4\n");
     const char *plugin = compile_pass(f, "QGC_OP_RMS_NORM", "eps", "0.5"),
                *json = qgc_test_path(f->arena, f->folder, "x.json");
-    const char *text = output(
-        f,
-        qgc_arena_printf(f->arena, TINY "--load-pass '%s' --budget '%s' --json '%s'", plugin, budget, json),
-        1);
+    const char *text =
+        output(f,
+               qgc_arena_printf(f->arena, TINY "--load-pass '%s' --budget '%s' --json '%s' --subsets 6",
+                                plugin, budget, json),
+               1);
     has(text, "b.yaml:1:9: error: pass \"wrong\" in the pipeline changes the logits by a KL divergence of ");
     assert_null(strstr(text, "error: pass \"fuse"));
     assert_null(strstr(text, "note: pass \"fuse"));
@@ -117,6 +118,14 @@ static void a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget
     qgc_source written;
     assert_int_equal(qgc_file_read(&written, json, 1 << 20, "JSON", &d), QGC_OK);
     has(written.text, "\"pass\": \"wrong\",\n      \"fired\": 9,\n");
+    /* A subset with it differs most. */
+    static const char subsets[] = "\n6 random subsets in random orders, against no pass: max drift ";
+    has(text, subsets);
+    assert_true(strtod(strstr(text, subsets) + sizeof subsets - 1, NULL) > 0.01);
+    const char *worst = strstr(text, "\nthe largest drift: --passes '");
+    assert_non_null(worst);
+    assert_non_null(strstr(worst, "wrong"));
+    has(written.text, "\"random_subsets\": {\n    \"subsets\": 6,\n");
 }
 
 static void a_pass_that_makes_nan_breaks_any_budget(void **state) {
