@@ -12,8 +12,8 @@
 #include "passes/rewrite.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
-#include "tests/support/random.h"
 #include "tests/support/same_graph.h"
+#include "tests/support/subset.h"
 
 typedef struct {
     qgc_arena *arena;
@@ -197,27 +197,6 @@ static void evaluate(fixture *f, qgc_graph *g, const qgc_weights *w, qgc_pool *p
     qgc_eval_drop(e);
 }
 
-static unsigned random_bits(uint64_t *seed) {
-    return (unsigned)test_random(seed);
-}
-
-/* The passes whose bits are set, in the order of the pipeline, or with `shuffled` in a random one. */
-static const char *subset(qgc_arena *a, unsigned bits, bool shuffled, uint64_t *seed) {
-    size_t n = qgc_pass_count(), *order = qgc_arena_array(a, n, sizeof *order);
-    for (size_t k = 0; k < n; k++)
-        order[k] = k;
-    for (size_t k = n - 1; shuffled && k > 0; k--) {
-        size_t j = random_bits(seed) % (k + 1), held = order[k];
-        order[k] = order[j];
-        order[j] = held;
-    }
-    qgc_str text = qgc_str_new(a);
-    for (size_t k = 0; k < n; k++)
-        if (bits >> order[k] & 1)
-            qgc_str_printf(&text, "%s%s", text.bytes ? "," : "", qgc_pass_at(order[k])->name);
-    return text.text;
-}
-
 /* None, all, each by itself, each left out, then random ones; those of the last 200 in random orders: a valid graph that
  * can be printed and read, and the same logits. */
 static void any_subset_in_any_order_computes_the_same(void **state) {
@@ -228,17 +207,12 @@ static void any_subset_in_any_order_computes_the_same(void **state) {
     ok(all, qgc_weights_open(&w, "models/tiny/tiny.gguf", &all->diag));
     qgc_pool *pool = qgc_pool_new(1);
     evaluate(all, load(all, "models/tiny/tiny.yaml"), w, pool, want, VOCAB);
-    const unsigned n = (unsigned)qgc_pass_count(), whole = (1u << n) - 1, chosen = 2 * n + 2;
+    const unsigned shuffled = test_chosen_pipelines() + RANDOM;
     uint64_t seed = 1;
-    for (unsigned i = 0; i < chosen + RANDOM + SHUFFLED; i++) {
+    for (unsigned i = 0; i < shuffled + SHUFFLED; i++) {
         qgc_arena *arena = qgc_arena_new();
         fixture f = {arena, qgc_diag_new(arena)};
-        unsigned bits = i < n        ? 1u << i
-                        : i < 2 * n  ? whole & ~(1u << (i - n))
-                        : i == 2 * n ? 0
-                        : i < chosen ? whole
-                                     : random_bits(&seed) & whole;
-        const char *passes = subset(arena, bits, i >= chosen + RANDOM, &seed);
+        const char *passes = test_pipeline(arena, i, shuffled, &seed);
         qgc_graph *g = load(&f, "models/tiny/tiny.yaml");
         run(&f, g, passes);
         round_trip(arena, g);
