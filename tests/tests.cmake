@@ -7,7 +7,7 @@ endif()
 
 # What tests share: writers of small files, printed diagnostics.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
-list(FILTER sources EXCLUDE REGEX "/fake_")
+list(FILTER sources EXCLUDE REGEX "/(fake_|eval_double|random_model)")
 add_library(qgc_test_support STATIC ${sources})
 target_link_libraries(qgc_test_support PUBLIC qgc_base PkgConfig::CMOCKA m)
 
@@ -39,6 +39,12 @@ qgc_tests(passes qgc_passes)
 # What a plug-in calls is in the executable that loads it; the test compiles some.
 set_target_properties(test_passes_load PROPERTIES ENABLE_EXPORTS ON)
 target_compile_definitions(test_passes_load PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
+# These use the graph, so they stand before the libraries.
+target_sources(test_passes_semantics PRIVATE
+  ${CMAKE_SOURCE_DIR}/tests/support/eval_double.c ${CMAKE_SOURCE_DIR}/tests/support/random_model.c)
+if(QGC_SANITIZE)
+  target_compile_definitions(test_passes_semantics PRIVATE ROUNDS=60)
+endif()
 qgc_tests(codegen qgc_codegen)
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.

@@ -1,0 +1,432 @@
+/* Both sides of the rules, in double precision: what a graph computes before a pass and behind it, over several steps, for
+ * the cases of the rules and for models of random shapes. The evaluator that everybody goes by, in float32, is held against
+ * the same numbers. */
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/eval.h"
+#include "graph/load.h"
+#include "passes/passes.h"
+#include "passes/rewrite.h"
+#include "tests/passes/rule_cases.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/eval_double.h"
+#include "tests/support/printed.h"
+#include "tests/support/random_model.h"
+#include "tests/support/subset.h"
+
+#ifndef ROUNDS /* fewer where a sanitizer makes them slow */
+#define ROUNDS 600
+#endif
+
+enum { RANDOM = 4, SHUFFLED = 4, MAX_STEPS = 6 };
+
+/* Sums in another order, and no more. */
+static const double bound = 1e-12;
+
+/* --- a model, and what it computes ----------------------------------------------------------------------- */
+
+typedef struct {
+    int64_t tokens;
+    bool all_rows;
+} step;
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    uint64_t seed;
+    const char *yaml;
+    qgc_graph *g;
+    const qgc_tensor **weights;
+    qgc_sampling sampling;
+    int64_t ctx;
+    step steps[MAX_STEPS];
+    int n_steps;
+    int32_t *tokens; /* of all steps */
+} model;
+
+static unsigned below(model *m, unsigned n) {
+    return (unsigned)(test_random(&m->seed) % n);
+}
+
+static qgc_graph *load(model *m) {
+    qgc_graph *g;
+    if (qgc_graph_load_text(&g, "model.yaml", m->yaml, strlen(m->yaml), m->arena, &m->diag) != QGC_OK)
+        fail_msg("%s\n%s", qgc_test_printed(m->arena, &m->diag), m->yaml);
+    return g;
+}
+
+static int64_t vocab_of(const qgc_graph *g) {
+    for (const qgc_node *n = g->first; n; n = n->next)
+        if (n->op == QGC_OP_EMBEDDING)
+            return n->in[1]->shape.dim[0];
+    return 1;
+}
+
+/* A prompt, in some models so long that a split attention has several parts with something in them, then steps of one
+ * token, one of several again, one more. */
+static void choose_steps(model *m) {
+    const int64_t prompt = below(m, 4) == 0 ? 33 + below(m, 50) : 1 + below(m, 6);
+    const int64_t lengths[MAX_STEPS] = {prompt, 1, 1, 1, 1 + below(m, 4), 1};
+    m->n_steps = MAX_STEPS;
+    for (int i = 0; i < MAX_STEPS; i++) {
+        m->steps[i] = (step){lengths[i], below(m, 2) == 0};
+        m->ctx += lengths[i];
+    }
+    m->tokens = qgc_arena_array(m->arena, (size_t)m->ctx, sizeof *m->tokens);
+    for (int64_t i = 0; i < m->ctx; i++)
+        m->tokens[i] = (int32_t)below(m, (unsigned)vocab_of(m->g));
+    m->ctx += below(m, 3);
+}
+
+static void choose_sampling(model *m) {
+    m->sampling = (qgc_sampling){.top_p = 1, .repeat_penalty = 1, .seed = test_random(&m->seed)};
+    if (below(m, 2) == 0)
+        m->sampling.repeat_penalty = 1.5f;
+    if (below(m, 3) == 0)
+        return;
+    m->sampling.temperature = 0.5f + (float)below(m, 4) / 4;
+    m->sampling.top_k = below(m, 2) == 0 ? 0 : 1 + (int32_t)below(m, 20);
+    m->sampling.top_p = below(m, 2) == 0 ? 1 : 0.8f;
+    m->sampling.min_p = below(m, 2) == 0 ? 0 : 0.1f;
+}
+
+static model *new_model(const char *yaml, uint64_t seed) {
+    qgc_arena *a = qgc_arena_new();
+    model *m = qgc_arena_alloc(a, sizeof *m);
+    *m = (model){.arena = a, .diag = qgc_diag_new(a), .seed = seed};
+    m->yaml = yaml ? yaml : random_model_yaml(&m->seed, a);
+    m->g = load(m);
+    m->weights = random_model_weights(m->g, &m->seed, a);
+    choose_steps(m);
+    choose_sampling(m);
+    return m;
+}
+
+static void drop_model(model *m) {
+    qgc_arena_drop(m->arena);
+}
+
+/* Outputs and states behind each step, one after the other. */
+typedef struct {
+    double *x;
+    size_t *ends; /* of each value */
+    size_t n, n_values;
+} trace;
+
+static void add_to_trace(model *m, trace *t, const double *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        t->x = qgc_arena_grow(m->arena, t->x, t->n, sizeof *t->x);
+        t->x[t->n++] = x[i];
+    }
+    t->ends = qgc_arena_grow(m->arena, t->ends, t->n_values, sizeof *t->ends);
+    t->ends[t->n_values++] = t->n;
+}
+
+static void add_value(model *m, trace *t, const eval_double *e, const qgc_value *v) {
+    int64_t n;
+    const double *x = eval_double_value(e, v, &n);
+    add_to_trace(m, t, x, n);
+}
+
+static trace run_graph(model *m, const qgc_graph *g) {
+    trace t = {0};
+    eval_double *e = eval_double_new(g, m->weights, m->ctx, m->arena);
+    eval_double_set_sampling(e, &m->sampling);
+    for (int64_t s = 0, at = 0; s < m->n_steps; at += m->steps[s++].tokens) {
+        eval_double_step(e, m->tokens + at, m->steps[s].tokens, at, m->steps[s].all_rows);
+        for (size_t i = 0; i < g->n_outputs; i++)
+            add_value(m, &t, e, g->outputs[i]);
+        for (size_t i = 0; i < g->n_states; i++)
+            for (int k = 0; k < g->states[i].count; k++)
+                add_value(m, &t, e, g->states[i].values[k]);
+    }
+    eval_double_drop(e);
+    return t;
+}
+
+/* Largest difference of n numbers, relative to the largest of `want`, or to `least` where that is larger. What is no number, or
+ * infinite in one of them only, counts as infinite. */
+static double difference_of(const double *got, const double *want, size_t n, double least) {
+    double worst = 0, size = least;
+    for (size_t i = 0; i < n; i++) {
+        const double apart = got[i] == want[i] ? 0 : fabs(got[i] - want[i]);
+        if (!(apart <= worst))
+            worst = isfinite(apart) ? apart : INFINITY;
+        if (isfinite(want[i]))
+            size = fmax(size, fabs(want[i]));
+    }
+    return worst / size;
+}
+
+static double difference(const trace *got, const trace *want) {
+    double worst = 0;
+    assert_int_equal(got->n_values, want->n_values);
+    for (size_t i = 0, first = 0; i < want->n_values; first = want->ends[i++]) {
+        assert_int_equal(got->ends[i], want->ends[i]);
+        worst = fmax(worst, difference_of(got->x + first, want->x + first, want->ends[i] - first, 1e-300));
+    }
+    return worst;
+}
+
+/* --- before and behind passes ---------------------------------------------------------------------------- */
+
+static void check_passes(model *m, qgc_graph *g, const char *passes, const trace *want, int *fired) {
+    qgc_pass_report report;
+    if (qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &m->diag) != QGC_OK)
+        fail_msg("%s\n%s", qgc_test_printed(m->arena, &m->diag), m->yaml);
+    bool sums = false; /* in another order */
+    for (size_t i = 0; i < report.n_runs; i++) {
+        sums = sums || strncmp(report.runs[i].name, "split-attention", strlen("split-attention")) == 0;
+        for (size_t k = 0; fired && k < qgc_pass_count(); k++)
+            if (strcmp(qgc_pass_at(k)->name, report.runs[i].name) == 0)
+                fired[k] += report.runs[i].n_fired > 0;
+    }
+    const trace got = run_graph(m, g);
+    const double apart = difference(&got, want);
+    if (!(apart <= (sums ? bound : 0)))
+        fail_msg("with passes \"%s\" results differ by %g:\n%s", passes, apart, m->yaml);
+}
+
+static void both_sides_of_each_rule_compute_the_same(void **state) {
+    (void)state;
+    for (size_t i = 0; i < N_RULE_CASES; i++) {
+        const rule_case *c = &rule_cases[i];
+        if (!c->fires)
+            continue;
+        qgc_arena *a = qgc_arena_new();
+        model *m = new_model(rule_yaml(c, a), i);
+        const trace want = run_graph(m, m->g);
+        const char *passes = c->before ? qgc_arena_printf(a, "%s,%s", c->before, c->pass) : c->pass;
+        check_passes(m, load(m), passes, &want, NULL);
+        drop_model(m);
+        qgc_arena_drop(a);
+    }
+}
+
+static void random_models_compute_the_same_behind_any_passes(void **state) {
+    (void)state;
+    int fired[64] = {0};
+    const unsigned chosen = test_chosen_pipelines();
+    assert_true(qgc_pass_count() <= sizeof fired / sizeof *fired);
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        model *m = new_model(NULL, r);
+        const trace want = run_graph(m, m->g);
+        for (unsigned i = 0; i < RANDOM + SHUFFLED + 1; i++) {
+            /* one of those with a single pass, all, random ones, shuffled ones */
+            const unsigned which = i > 0 ? chosen - 1 + i - 1 : r % (unsigned)qgc_pass_count();
+            check_passes(m, load(m), test_pipeline(m->arena, which, chosen + RANDOM, &m->seed), &want, fired);
+        }
+        drop_model(m);
+    }
+    for (size_t k = 0; k < qgc_pass_count(); k++)
+        if (fired[k] < ROUNDS / 20)
+            fail_msg("pass \"%s\" fired in %d pipelines of %d random models", qgc_pass_at(k)->name, fired[k],
+                     ROUNDS);
+}
+
+/* --- rules that are wrong -------------------------------------------------------------------------------- */
+
+enum { A, B, C };
+
+static bool planted_done;
+
+/* A node in place of the match's root, which reads other values. Once for each graph. */
+static bool plant(qgc_rewriter *rw, const qgc_match *m, qgc_value *const *in, int n_in) {
+    if (planted_done)
+        return false;
+    planted_done = true;
+    const char *name = qgc_arena_printf(qgc_rewriter_graph(rw)->arena, "%s_planted", m->root->out[0]->name);
+    qgc_node *n = qgc_insert(rw, m->root, m->root->op, name, in, n_in);
+    memcpy(n->attr, m->root->attr, sizeof n->attr);
+    assert_true(qgc_settle(rw, n));
+    qgc_replace(rw, m->root->out[0], n->out[0]);
+    qgc_erase(rw, m->root);
+    return true;
+}
+
+/* silu(a) * b becomes a * b */
+static bool lose_silu(qgc_rewriter *rw, const qgc_match *m) {
+    return plant(rw, m, (qgc_value *[]){m->value[A], m->value[B]}, 2);
+}
+
+static bool swap_keys_and_values(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_value *const *in = m->root->in;
+    return plant(rw, m, (qgc_value *[]){in[0], in[2], in[1], in[3]}, 4);
+}
+
+static bool lose_bias(qgc_rewriter *rw, const qgc_match *m) {
+    return m->root->n_in == 3 && plant(rw, m, m->root->in, 2);
+}
+
+/* Far less than float32 would show. */
+static bool change_eps(qgc_rewriter *rw, const qgc_match *m) {
+    m->root->attr[qgc_attr_index(m->root->op, "eps")].number += 1e-9;
+    return plant(rw, m, m->root->in, 2);
+}
+
+static bool turn_by_tokens(qgc_rewriter *rw, const qgc_match *m) {
+    return plant(rw, m, (qgc_value *[]){m->root->in[0], qgc_graph_input(qgc_rewriter_graph(rw), "tokens")},
+                 2);
+}
+
+static bool add_twice(qgc_rewriter *rw, const qgc_match *m) {
+    return plant(rw, m, (qgc_value *[]){m->root->in[1], m->root->in[1]}, 2);
+}
+
+static const struct {
+    qgc_rule rule;
+    bool float32_shows; /* that it is wrong */
+} planted[] = {
+    {{"silu(a) * b", P(ANY, MUL, P(ANY, SILU, V(A)), V(B)), lose_silu}, true},
+    {{"attention", P(ANY, ATTENTION, FREE, V(A), V(B)), swap_keys_and_values}, true},
+    {{"linear with a bias", P(ANY, LINEAR, FREE, V(A), V(B)), lose_bias}, true},
+    {{"rms_norm", P(ANY, RMS_NORM, FREE, V(A)), change_eps}, false},
+    {{"rope", P(ANY, ROPE, V(A)), turn_by_tokens}, true},
+    {{"a + b", P(ANY, ADD, V(A), V(B)), add_twice}, true},
+};
+enum { N_PLANTED = sizeof planted / sizeof *planted };
+
+/* The graph behind one rule; NULL where it does not fire. */
+static qgc_graph *apply_planted(model *m, const qgc_rule *rule) {
+    const qgc_rule rules[] = {*rule, {0}};
+    qgc_graph *g = load(m);
+    qgc_pass_run run = {.name = rule->name};
+    qgc_pass_context c = {.graph = g, .run = &run, .scratch = m->arena};
+    planted_done = false;
+    assert_int_equal(qgc_rewrite(&c, rules, &m->diag), QGC_OK);
+    if (qgc_verify(g, &m->diag) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(m->arena, &m->diag));
+    return run.n_fired ? g : NULL;
+}
+
+static double float32_difference(model *m, qgc_graph *g, const qgc_graph *want, int *compared);
+
+static void a_wrong_rule_is_caught(void **state) {
+    (void)state;
+    int fired[N_PLANTED] = {0}, caught[N_PLANTED] = {0}, caught_in_float32[N_PLANTED] = {0};
+    for (unsigned r = 0; r < ROUNDS / 4; r++) {
+        model *m = new_model(NULL, r);
+        const trace want = run_graph(m, m->g);
+        for (int i = 0; i < N_PLANTED; i++) {
+            qgc_graph *g = apply_planted(m, &planted[i].rule);
+            if (!g)
+                continue;
+            const trace got = run_graph(m, g);
+            fired[i]++;
+            caught[i] += !(difference(&got, &want) <= bound);
+            caught_in_float32[i] += !(float32_difference(m, g, m->g, NULL) <= 1e-5);
+        }
+        drop_model(m);
+    }
+    for (int i = 0; i < N_PLANTED; i++) {
+        print_message("%s: wrong in %d graphs, caught in %d, in float32 in %d\n", planted[i].rule.name,
+                      fired[i], caught[i], caught_in_float32[i]);
+        assert_true(fired[i] > 0);
+        assert_true(caught[i] >= fired[i] * 9 / 10); /* a token may be its own position */
+        if (planted[i].float32_shows)
+            assert_true(caught_in_float32[i] >= fired[i] * 9 / 10);
+    }
+}
+
+/* --- the evaluator in float32 ---------------------------------------------------------------------------- */
+
+/* What it has for a value, as doubles. */
+static const double *widened(model *m, const qgc_eval *e, const qgc_value *v, int64_t *n) {
+    const void *from = qgc_eval_value(e, v, n);
+    double *x = qgc_arena_array(m->arena, (size_t)*n, sizeof *x);
+    float *f = qgc_arena_array(m->arena, (size_t)*n, sizeof *f);
+    if (v->dtype != QGC_I32)
+        qgc_to_f32(v->dtype, from, f, *n);
+    for (int64_t i = 0; i < *n; i++)
+        x[i] = v->dtype == QGC_I32 ? ((const int32_t *)from)[i] : (double)f[i];
+    return x;
+}
+
+/* Of activations: a value of few numbers may be what is left of a sum of larger ones. */
+static const double usual = 0.1;
+
+/* The largest difference of a result of `g` in float32 and of the one of its name in `want` in double precision. `compared`
+ * (NULL: outputs only) counts results of each op, and all are compared. */
+static double compare_step(model *m, const qgc_graph *g, const qgc_eval *e, const qgc_graph *want,
+                           const eval_double *exact, int *compared) {
+    double worst = 0;
+    for (size_t i = 0; !compared && i < g->n_outputs; i++) {
+        int64_t n, n_want;
+        const double *x = widened(m, e, g->outputs[i], &n);
+        const double *y = eval_double_value(exact, want->outputs[i], &n_want);
+        assert_int_equal(n, n_want);
+        worst = fmax(worst, difference_of(x, y, (size_t)n, usual));
+    }
+    for (const qgc_node *node = g->first; compared && node; node = node->next) {
+        int64_t n, n_want;
+        const double *x = widened(m, e, node->out[0], &n);
+        const double *y = eval_double_value(exact, node->out[0], &n_want);
+        const double apart = difference_of(x, y, (size_t)n, usual);
+        assert_int_equal(n, n_want);
+        if (!(apart <= 1e-5))
+            return apart;
+        worst = fmax(worst, apart);
+        compared[node->op]++;
+    }
+    return worst;
+}
+
+static double float32_difference(model *m, qgc_graph *g, const qgc_graph *want, int *compared) {
+    qgc_pool *pool = qgc_pool_new(1);
+    qgc_eval *e = qgc_eval_new(g, m->weights, m->ctx, m->ctx, pool);
+    eval_double *exact = eval_double_new(want, m->weights, m->ctx, m->arena);
+    qgc_eval_set_sampling(e, &m->sampling);
+    eval_double_set_sampling(exact, &m->sampling);
+    double worst = 0;
+    for (int64_t s = 0, at = 0; s < m->n_steps; at += m->steps[s++].tokens) {
+        const step *now = &m->steps[s];
+        if (qgc_eval_step(e, m->tokens + at, now->tokens, at, now->all_rows, &m->diag) != QGC_OK)
+            fail_msg("%s", qgc_test_printed(m->arena, &m->diag));
+        eval_double_step(exact, m->tokens + at, now->tokens, at, now->all_rows);
+        worst = fmax(worst, compare_step(m, g, e, want, exact, compared));
+    }
+    eval_double_drop(exact);
+    qgc_eval_drop(e);
+    qgc_pool_drop(pool);
+    return worst;
+}
+
+/* A cache of fewer bits rounds one way here and the other way there where a number lies in the middle. */
+static bool rounds(const qgc_graph *g) {
+    for (size_t i = 0; i < g->n_states; i++)
+        if (g->states[i].values[0]->dtype == QGC_F16 || g->states[i].values[0]->dtype == QGC_BF16)
+            return true;
+    return false;
+}
+
+static void the_evaluator_in_float32_computes_the_same(void **state) {
+    (void)state;
+    int compared[QGC_N_OPS] = {0};
+    double worst[2] = {0, 0};
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        model *m = new_model(NULL, r);
+        const bool rounded = rounds(m->g);
+        const double apart = float32_difference(m, m->g, m->g, rounded ? NULL : compared);
+        if (!(apart <= (rounded ? 2e-3 : 1e-5)))
+            fail_msg("round %u: float32 differs by %g:\n%s", r, apart, m->yaml);
+        worst[rounded] = fmax(worst[rounded], apart);
+        drop_model(m);
+    }
+    for (int op = 0; op < QGC_N_OPS; op++)
+        if (compared[op] == 0)
+            fail_msg("no random model has op \"%s\": add it to tests/support/random_model.c",
+                     qgc_ops[op].name);
+    print_message("largest relative difference %.2g, with caches of fewer bits %.2g\n", worst[0], worst[1]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_sides_of_each_rule_compute_the_same),
+        cmocka_unit_test(random_models_compute_the_same_behind_any_passes),
+        cmocka_unit_test(a_wrong_rule_is_caught),
+        cmocka_unit_test(the_evaluator_in_float32_computes_the_same),
+    };
+    return cmocka_run_group_tests_name("passes/semantics", tests, NULL, NULL);
+}

@@ -1,0 +1,279 @@
+#include "tests/support/random_model.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "tests/support/random.h"
+
+/* What is written as the graph is made up: a weight is declared where it is used first. */
+typedef struct {
+    uint64_t *seed;
+    qgc_arena *arena;
+    qgc_str weights, body;
+    int layers, heads, kv_heads, head_dim, width, hidden, vocab;
+} writer;
+
+static int below(writer *m, int n) {
+    return (int)(test_random(m->seed) % (uint64_t)n);
+}
+
+static int from_to(writer *m, int least, int most) {
+    return least + below(m, most - least + 1);
+}
+
+/* True once in n times. */
+static bool once_in(writer *m, int n) {
+    return below(m, n) == 0;
+}
+
+static const char *text(writer *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static const char *text(writer *m, const char *format, ...) {
+    char line[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    return qgc_arena_strdup(m->arena, line);
+}
+
+/* --- weights --------------------------------------------------------------------------------------------- */
+
+static const char *dtype(writer *m, int row) {
+    static const char *const names[] = {"bf16", "bf16", "bf16", "f16", "f32", "q8_0"};
+    const int i = below(m, row % 32 == 0 ? 6 : 5);
+    return names[i];
+}
+
+/* One for each layer, of one type or of any. */
+static const char *layer_dtypes(writer *m, int row) {
+    if (!once_in(m, 4))
+        return dtype(m, row);
+    const char *list = "[";
+    for (int l = 0; l < m->layers; l++)
+        list = text(m, "%s%s%s", list, l ? ", " : "", dtype(m, row));
+    return text(m, "%s]", list);
+}
+
+static const char *matrix(writer *m, const char *name, int rows, int row) {
+    qgc_str_printf(&m->weights, "  %s: {per: l, shape: [%d, %d], dtype: %s}\n", name, rows, row,
+                   layer_dtypes(m, row));
+    return name;
+}
+
+static const char *vector(writer *m, const char *name, int n) {
+    qgc_str_printf(&m->weights, "  %s: {per: l, shape: [%d]}\n", name, n);
+    return name;
+}
+
+/* --- the body of a layer --------------------------------------------------------------------------------- */
+
+static void node(writer *m, const char *op, const char *in, const char *attributes, const char *out) {
+    qgc_str_printf(&m->body, "      - {op: %s, in: [%s]%s, out: %s}\n", op, in, attributes, out);
+}
+
+static const char *norm(writer *m, const char *x, const char *weight, int n, const char *out) {
+    node(m, "rms_norm", text(m, "%s, %s", x, vector(m, weight, n)),
+         once_in(m, 2) ? ", eps: 1e-6" : ", eps: 1e-5", out);
+    return out;
+}
+
+static const char *linear(writer *m, const char *x, int in, int out, bool bias, const char *result) {
+    const char *weight = matrix(m, text(m, "w_%s", result), out, in);
+    const char *more = bias ? text(m, ", %s", vector(m, text(m, "b_%s", result), out)) : "";
+    node(m, "linear", text(m, "%s, %s%s", x, weight, more), "", result);
+    return result;
+}
+
+/* In either order. */
+static const char *pair(writer *m, const char *op, const char *a, const char *b, const char *out) {
+    node(m, op, once_in(m, 2) ? text(m, "%s, %s", a, b) : text(m, "%s, %s", b, a), "", out);
+    return out;
+}
+
+static const char *rope(writer *m, const char *x, int base, const char *out) {
+    node(m, "rope", text(m, "%s, positions", x),
+         text(m, ", style: neox, base: %d, head_dim: %d", base, m->head_dim), out);
+    return out;
+}
+
+static const char *cached(writer *m, const char *cache, const char *x, const char *out) {
+    node(m, "append", text(m, "%s, %s, positions", cache, x), "", out);
+    return out;
+}
+
+/* Queries, keys and values of h, as attention takes them. */
+static void queries_keys_values(writer *m, const char *h, const char *in[3]) {
+    const char *const names[] = {"q", "k", "v"};
+    const bool biased = once_in(m, 2), odd_one = once_in(m, 5), normed = once_in(m, 3),
+               turned = !once_in(m, 6);
+    const int base = once_in(m, 2) ? 10000 : 10, other = once_in(m, 5) ? 500 : base;
+    for (int i = 0; i < 3; i++) {
+        const int heads = i == 0 ? m->heads : m->kv_heads;
+        const bool bias = biased != (odd_one && i == 1);
+        in[i] = linear(m, h, m->width, heads * m->head_dim, bias, names[i]);
+        if (normed && i < 2)
+            in[i] = norm(m, in[i], text(m, "%s_norm", names[i]), m->head_dim, text(m, "%sn", names[i]));
+        if ((turned && i < 2) || (i == 2 && once_in(m, 10)))
+            in[i] = rope(m, in[i], i == 1 ? other : base, text(m, "%sr", names[i]));
+    }
+    in[1] = cached(m, "k_cache", in[1], "k_all");
+    in[2] = cached(m, "v_cache", in[2], "v_all");
+}
+
+static const char *attention(writer *m, const char *h) {
+    const char *in[3];
+    queries_keys_values(m, h, in);
+    const char *inputs = text(m, "%s, %s, %s, positions", in[0], in[1], in[2]);
+    const char *scale = text(m, ", scale: %d^-0.5", m->head_dim);
+    if (!once_in(m, 5)) {
+        node(m, "attention", inputs, scale, "a");
+    } else {
+        const int parts = from_to(m, 1, 5);
+        node(m, "attention_part", inputs, text(m, "%s, parts: %d", scale, parts), "a_split");
+        node(m, "attention_merge", "a_split", text(m, ", head_dim: %d, parts: %d", m->head_dim, parts), "a");
+    }
+    return linear(m, "a", m->heads * m->head_dim, m->width, once_in(m, 4), "o");
+}
+
+static const char *silu(writer *m, const char *x, const char *out) {
+    node(m, "silu", x, "", out);
+    return out;
+}
+
+static const char *mlp(writer *m, const char *h) {
+    const int kind = below(m, 6);
+    const bool bias = once_in(m, 4);
+    const char *up = linear(m, h, m->width, m->hidden, bias, "up"), *ff;
+    if (kind == 0) {
+        ff = silu(m, up, "ff");
+    } else {
+        const char *gate = linear(m, h, m->width, m->hidden, bias != once_in(m, 8), "gate");
+        const char *act = kind == 1 ? gate : silu(m, gate, "act");
+        ff = pair(m, "mul", act, kind == 2 ? silu(m, up, "up_act") : up, "ff");
+        if (kind == 3)
+            ff = pair(m, "add", ff, pair(m, "mul", "act", "act", "act_2"), "ff_2");
+    }
+    return linear(m, ff, m->hidden, m->width, bias, "down");
+}
+
+static void layer(writer *m) {
+    const bool parallel = once_in(m, 5);
+    const char *h = once_in(m, 8) ? "x" : norm(m, "x", "attn_norm", m->width, "h");
+    const char *o = attention(m, h);
+    if (once_in(m, 6))
+        o = norm(m, o, "post_norm", m->width, "o_n");
+    if (once_in(m, 4))
+        silu(m, h, "unread");
+    const char *mid = parallel ? "x" : pair(m, "add", "x", o, "x_mid");
+    const char *in = parallel && once_in(m, 2) ? h : norm(m, mid, "mlp_norm", m->width, "m");
+    const char *down = mlp(m, in);
+    if (parallel)
+        down = pair(m, "add", o, down, "both");
+    pair(m, "add", mid, down, "x");
+}
+
+/* --- the file -------------------------------------------------------------------------------------------- */
+
+static const char *cache_dtype(writer *m) {
+    return once_in(m, 2) ? "f32" : once_in(m, 2) ? "f16" : "bf16";
+}
+
+static void head(writer *m, qgc_str *out) {
+    qgc_str_printf(out, "  - {op: select_rows, in: [x, rows], out: x_rows}\n"
+                        "  - {op: rms_norm, in: [x_rows, out_norm], eps: 1e-6, out: x_out}\n"
+                        "  - {op: linear, in: [x_out, head], out: logits}\n"
+                        "  - {op: mark, in: [seen, tokens], out: seen_now}\n");
+    if (!once_in(m, 4)) {
+        qgc_str_printf(out, "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n");
+    } else {
+        const int stretch = once_in(m, 2) ? 32 : from_to(m, 1, 40);
+        qgc_str_printf(out,
+                       "  - {op: sample_part, in: [logits, seen_now], stretch: %d, out: parts}\n"
+                       "  - {op: sample_merge, in: [logits, parts, rows, positions, seen_now], stretch: %d, "
+                       "out: next}\n",
+                       stretch, stretch);
+    }
+    static const char *const more[] = {"", "", "", ", \"o[0]\"", ", \"q[0]\"", ", \"up[0]\""};
+    qgc_str_printf(out, "outputs: [logits, next%s]\n", more[below(m, 6)]);
+}
+
+static void choose_sizes(writer *m) {
+    m->layers = from_to(m, 1, 3);
+    m->kv_heads = from_to(m, 1, 3);
+    m->heads = m->kv_heads * from_to(m, 1, 3);
+    m->head_dim = 2 * from_to(m, 1, 6);
+    m->width = once_in(m, 4) ? 32 : from_to(m, 3, 24);
+    m->hidden = once_in(m, 4) ? 32 : from_to(m, 1, 24);
+    m->vocab = from_to(m, 2, 80);
+}
+
+const char *random_model_yaml(uint64_t *seed, qgc_arena *a) {
+    writer m = {.seed = seed, .arena = a, .weights = qgc_str_new(a), .body = qgc_str_new(a)};
+    choose_sizes(&m);
+    const char *table = dtype(&m, m.width), *tied = once_in(&m, 3) ? ", tied: embed" : "";
+    layer(&m);
+    const char *k_dtype = cache_dtype(&m), *v_dtype = once_in(&m, 3) ? cache_dtype(&m) : k_dtype;
+
+    qgc_str out = qgc_str_new(a);
+    qgc_str_printf(&out,
+                   "qgc: 1\nname: random\narch: random\nweights:\n"
+                   "  embed: {shape: [%d, %d], dtype: %s}\n  head: {shape: [%d, %d], dtype: %s%s}\n"
+                   "  out_norm: {shape: [%d]}\n%s",
+                   m.vocab, m.width, table, m.vocab, m.width, table, tied, m.width, m.weights.text);
+    qgc_str_printf(
+        &out,
+        "state:\n  k_cache: {per: l, shape: [%d, ctx, %d], dtype: %s}\n"
+        "  v_cache: {per: l, shape: [%d, ctx, %d], dtype: %s}\n  seen: {shape: [%d], dtype: i32}\n",
+        m.kv_heads, m.head_dim, k_dtype, m.kv_heads, m.head_dim, v_dtype, m.vocab);
+    qgc_str_printf(&out,
+                   "inputs: {tokens: [T], positions: [T], rows: [R]}\ngraph:\n"
+                   "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                   "  - repeat: {index: l, count: %d, carry: x}\n    body:\n%s",
+                   m.layers, m.body.text);
+    head(&m, &out);
+    return out.text;
+}
+
+/* --- numbers --------------------------------------------------------------------------------------------- */
+
+/* Blocks of an f16 scale and 32 signed bytes. */
+static void fill_q8_0(unsigned char *to, int64_t n, float scale, uint64_t *seed) {
+    for (int64_t block = 0; block < n / 32; block++, to += 34) {
+        const uint16_t bits =
+            qgc_f32_to_f16(scale / 127 * (1.5f + test_random_float(seed)) / 2); /* little-endian */
+        to[0] = (unsigned char)bits;
+        to[1] = (unsigned char)(bits >> 8);
+        for (int i = 0; i < 32; i++)
+            to[2 + i] = (unsigned char)test_random(seed);
+    }
+}
+
+static const qgc_tensor *fill(const qgc_value *v, uint64_t *seed, qgc_arena *a) {
+    const int64_t n = qgc_shape_elems_from(&v->shape, 0), row = v->shape.dim[v->shape.rank - 1];
+    qgc_tensor *t = qgc_arena_alloc(a, sizeof *t);
+    void *data = qgc_arena_alloc(a, qgc_dtype_bytes(v->dtype, n));
+    *t = (qgc_tensor){.name = v->name, .dtype = v->dtype, .rank = v->shape.rank, .data = data};
+    for (int i = 0; i < t->rank; i++)
+        t->shape[i] = v->shape.dim[i];
+    t->bytes = qgc_dtype_bytes(v->dtype, n);
+    const float scale = t->rank > 1 ? sqrtf(3.0f / (float)row) : 0.3f;
+    if (v->dtype == QGC_Q8_0) {
+        fill_q8_0(data, n, scale, seed);
+        return t;
+    }
+    float *x = qgc_arena_array(a, (size_t)n, sizeof *x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (t->rank > 1 ? 0 : 1) + scale * test_random_float(seed);
+    qgc_from_f32(v->dtype, x, data, n);
+    return t;
+}
+
+const qgc_tensor **random_model_weights(const qgc_graph *g, uint64_t *seed, qgc_arena *a) {
+    const qgc_tensor **tensors = qgc_arena_array(a, g->n_values, sizeof(qgc_tensor *));
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_WEIGHT)
+            tensors[i] = fill(g->values[i], seed, a);
+    return tensors;
+}
