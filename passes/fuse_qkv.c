@@ -7,7 +7,7 @@
 enum { FIRST, X };
 
 static bool apply(qgc_rewriter *rw, const qgc_match *m) {
-    qgc_node *readers[QGC_MAX_LINEARS + 1], *alike[QGC_MAX_LINEARS];
+    qgc_node *readers[QGC_MAX_LINEARS + 1], *alike[QGC_MAX_LINEARS] = {NULL};
     int n = qgc_readers(rw, m->value[X], readers, QGC_MAX_LINEARS + 1), n_alike = 0, n_of_type = 0,
         n_linears = 0;
     if (n > QGC_MAX_LINEARS)

@@ -86,8 +86,8 @@ static qgc_session *open_session(qgc_program *p, qgc_prefill prefill, const char
     return s;
 }
 
-/* Logits behind each token of a prompt by decode steps; and the greedy answer is that of transformers, which is the CPU
- * evaluator's too (tests/passes/test_golden.c). */
+/* Logits behind each token of a prompt by decode steps; and the greedy answer is that of transformers,
+ * which is the CPU evaluator's too (tests/passes/test_golden.c). */
 static double decode_difference(qgc_program *p, const golden_case *c, const char *passes, qgc_arena *a) {
     float *got = qgc_arena_array(a, (size_t)f.golden.vocab, sizeof *got);
     qgc_session *s = open_session(p, QGC_PREFILL_STEPS, passes);
@@ -143,8 +143,9 @@ static void compare(const char *passes, bool with_prefill, const golden_case *c,
     s->most = launches > s->most ? launches : s->most;
 }
 
-/* None, all, each pass by itself, each left out, then random subsets, the last of them in random orders. Chunks of a
- * prompt take other kernels: those are checked with all pipelines that are not random, and with some that are. */
+/* None, all, each pass by itself, each left out, then random subsets, the last of them in random orders.
+ * Chunks of a prompt take other kernels: those are checked with all pipelines that are not random, and
+ * with some that are. */
 static void any_subset_in_any_order_gives_the_same_text(void **state) {
     (void)state;
     const golden_case *c = &f.golden.cases[f.golden.n_cases - 1]; /* the longest prompt */

@@ -6,8 +6,8 @@
 
 #include "graph/base/str.h"
 
-/* Small graphs, each with one rule that fires in it, or does not and says why. tests/passes/test_rules.c checks what the
- * rules say and that each rule has both; test_semantics.c evaluates both sides. */
+/* Small graphs, each with one rule that fires in it, or does not and says why. tests/passes/test_rules.c
+ * checks what the rules say and that each rule has both; test_semantics.c evaluates both sides. */
 
 typedef struct {
     const char *pass;   /* with options, as a pipeline has it */

@@ -1,5 +1,5 @@
-/* Every rule of every pass by itself: where it fires, where it does not, and what it says. The rules are found in the
- * sources of the passes, so that one without a case is seen. */
+/* Every rule of every pass by itself: where it fires, where it does not, and what it says. The rules are
+ * found in the sources of the passes, so that one without a case is seen. */
 
 #include <dirent.h>
 
@@ -35,16 +35,17 @@ static int teardown(void **state) {
 static qgc_pass_run run_case(fixture *f, const rule_case *c) {
     const char *yaml = rule_yaml(c, f->arena);
     qgc_graph *g;
-    qgc_pass_report report;
+    qgc_pass_report report = {0};
     qgc_status s = qgc_graph_load_text(&g, "case.yaml", yaml, strlen(yaml), f->arena, &f->diag);
     if (s == QGC_OK && c->before)
         s = qgc_passes_run(g, &(qgc_pass_options){.passes = c->before, .want_matches = true}, &report,
                            &f->diag);
     if (s == QGC_OK)
         s = qgc_passes_run(g, &(qgc_pass_options){.passes = c->pass}, &report, &f->diag);
-    if (s != QGC_OK)
-        fail_msg("%s\n%s", qgc_test_printed(f->arena, &f->diag), yaml);
-    return report.runs[0];
+    if (s == QGC_OK && report.runs)
+        return report.runs[0];
+    fail_msg("%s\n%s", qgc_test_printed(f->arena, &f->diag), yaml);
+    return (qgc_pass_run){0};
 }
 
 /* What the events of a pass say, for a failure. */
@@ -184,7 +185,8 @@ static void the_names_of_rules_are_found_in_c(void **state) {
 static const char *source_of(fixture *f, const char *pass) {
     char *path = qgc_arena_printf(f->arena, "passes/%s.c", pass);
     for (char *c = path; *c; c++)
-        *c = *c == '-' ? '_' : *c;
+        if (*c == '-')
+            *c = '_';
     qgc_source file;
     if (qgc_file_read(&file, path, (size_t)1 << 20, "the source of a pass", &f->diag) != QGC_OK)
         fail_msg("%s", qgc_test_printed(f->arena, &f->diag));

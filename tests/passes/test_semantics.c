@@ -1,6 +1,6 @@
-/* Both sides of the rules, in double precision: what a graph computes before a pass and behind it, over several steps, for
- * the cases of the rules and for models of random shapes. The evaluator that everybody goes by, in float32, is held against
- * the same numbers. */
+/* Both sides of the rules, in double precision: what a graph computes before a pass and behind it, over
+ * several steps, for the cases of the rules and for models of random shapes. The evaluator that everybody
+ * goes by, in float32, is held against the same numbers. */
 
 #include <math.h>
 #include <string.h>
@@ -64,8 +64,8 @@ static int64_t vocab_of(const qgc_graph *g) {
     return 1;
 }
 
-/* A prompt, in some models so long that a split attention has several parts with something in them, then steps of one
- * token, one of several again, one more. */
+/* A prompt, in some models so long that a split attention has several parts with something in them, then
+ * steps of one token, one of several again, one more. */
 static void choose_steps(model *m) {
     const int64_t prompt = below(m, 4) == 0 ? 33 + below(m, 50) : 1 + below(m, 6);
     const int64_t lengths[MAX_STEPS] = {prompt, 1, 1, 1, 1 + below(m, 4), 1};
@@ -146,8 +146,8 @@ static trace run_graph(model *m, const qgc_graph *g) {
     return t;
 }
 
-/* Largest difference of n numbers, relative to the largest of `want`, or to `least` where that is larger. What is no number, or
- * infinite in one of them only, counts as infinite. */
+/* Largest difference of n numbers, relative to the largest of `want`, or to `least` where that is larger.
+ * What is no number, or infinite in one of them only, counts as infinite. */
 static double difference_of(const double *got, const double *want, size_t n, double least) {
     double worst = 0, size = least;
     for (size_t i = 0; i < n; i++) {
@@ -226,6 +226,106 @@ static void random_models_compute_the_same_behind_any_passes(void **state) {
                      ROUNDS);
 }
 
+/* --- the evaluator in float32 ---------------------------------------------------------------------------- */
+
+/* What it has for a value, as doubles. */
+static const double *widened(model *m, const qgc_eval *e, const qgc_value *v, int64_t *n) {
+    const void *from = qgc_eval_value(e, v, n);
+    double *x = qgc_arena_array(m->arena, (size_t)*n, sizeof *x);
+    float *f = qgc_arena_array(m->arena, (size_t)*n, sizeof *f);
+    if (v->dtype != QGC_I32)
+        qgc_to_f32(v->dtype, from, f, *n);
+    for (int64_t i = 0; i < *n; i++)
+        x[i] = v->dtype == QGC_I32 ? ((const int32_t *)from)[i] : (double)f[i];
+    return x;
+}
+
+/* Of activations: a value of few numbers may be what is left of a sum of larger ones. */
+static const double usual = 0.1;
+
+/* A value in float32 against the same in double precision. */
+static double value_difference(model *m, const qgc_eval *e, const qgc_value *v, const eval_double *exact,
+                               const qgc_value *want) {
+    int64_t n, n_want;
+    const double *x = widened(m, e, v, &n), *y = eval_double_value(exact, want, &n_want);
+    assert_int_equal(n, n_want);
+    return difference_of(x, y, (size_t)n, usual);
+}
+
+static double outputs_difference(model *m, const qgc_graph *g, const qgc_eval *e, const qgc_graph *want,
+                                 const eval_double *exact) {
+    double worst = 0;
+    for (size_t i = 0; i < g->n_outputs; i++)
+        worst = fmax(worst, value_difference(m, e, g->outputs[i], exact, want->outputs[i]));
+    return worst;
+}
+
+/* All results of a graph; `compared` counts those of each op. */
+static double results_difference(model *m, const qgc_graph *g, const qgc_eval *e, const eval_double *exact,
+                                 int *compared) {
+    double worst = 0;
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        const double apart = value_difference(m, e, n->out[0], exact, n->out[0]);
+        if (!(apart <= 1e-5) && worst <= 1e-5)
+            print_error("%s \"%s\" is the first to differ\n", qgc_ops[n->op].name,
+                        qgc_value_label(n->out[0], m->arena));
+        worst = fmax(worst, apart);
+        compared[n->op]++;
+    }
+    return worst;
+}
+
+/* The largest difference of what `g` computes in float32 and `want` in double precision: of the outputs,
+ * or with `compared` of all results, where the graphs are the same. */
+static double float32_difference(model *m, qgc_graph *g, const qgc_graph *want, int *compared) {
+    qgc_pool *pool = qgc_pool_new(1);
+    qgc_eval *e = qgc_eval_new(g, m->weights, m->ctx, m->ctx, pool);
+    eval_double *exact = eval_double_new(want, m->weights, m->ctx, m->arena);
+    qgc_eval_set_sampling(e, &m->sampling);
+    eval_double_set_sampling(exact, &m->sampling);
+    double worst = 0;
+    for (int64_t s = 0, at = 0; s < m->n_steps; at += m->steps[s++].tokens) {
+        const step *now = &m->steps[s];
+        if (qgc_eval_step(e, m->tokens + at, now->tokens, at, now->all_rows, &m->diag) != QGC_OK)
+            fail_msg("%s", qgc_test_printed(m->arena, &m->diag));
+        eval_double_step(exact, m->tokens + at, now->tokens, at, now->all_rows);
+        worst = fmax(worst, compared ? results_difference(m, g, e, exact, compared)
+                                     : outputs_difference(m, g, e, want, exact));
+    }
+    eval_double_drop(exact);
+    qgc_eval_drop(e);
+    qgc_pool_drop(pool);
+    return worst;
+}
+
+/* A cache of fewer bits rounds one way here and the other way there where a number lies in the middle. */
+static bool rounds(const qgc_graph *g) {
+    for (size_t i = 0; i < g->n_states; i++)
+        if (g->states[i].values[0]->dtype == QGC_F16 || g->states[i].values[0]->dtype == QGC_BF16)
+            return true;
+    return false;
+}
+
+static void the_evaluator_in_float32_computes_the_same(void **state) {
+    (void)state;
+    int compared[QGC_N_OPS] = {0};
+    double worst[2] = {0, 0};
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        model *m = new_model(NULL, r);
+        const bool rounded = rounds(m->g);
+        const double apart = float32_difference(m, m->g, m->g, rounded ? NULL : compared);
+        if (!(apart <= (rounded ? 2e-3 : 1e-5)))
+            fail_msg("round %u: float32 differs by %g:\n%s", r, apart, m->yaml);
+        worst[rounded] = fmax(worst[rounded], apart);
+        drop_model(m);
+    }
+    for (int op = 0; op < QGC_N_OPS; op++)
+        if (compared[op] == 0)
+            fail_msg("no random model has op \"%s\": add it to tests/support/random_model.c",
+                     qgc_ops[op].name);
+    print_message("largest relative difference %.2g, with caches of fewer bits %.2g\n", worst[0], worst[1]);
+}
+
 /* --- rules that are wrong -------------------------------------------------------------------------------- */
 
 enum { A, B, C };
@@ -301,8 +401,6 @@ static qgc_graph *apply_planted(model *m, const qgc_rule *rule) {
     return run.n_fired ? g : NULL;
 }
 
-static double float32_difference(model *m, qgc_graph *g, const qgc_graph *want, int *compared);
-
 static void a_wrong_rule_is_caught(void **state) {
     (void)state;
     int fired[N_PLANTED] = {0}, caught[N_PLANTED] = {0}, caught_in_float32[N_PLANTED] = {0};
@@ -330,103 +428,12 @@ static void a_wrong_rule_is_caught(void **state) {
     }
 }
 
-/* --- the evaluator in float32 ---------------------------------------------------------------------------- */
-
-/* What it has for a value, as doubles. */
-static const double *widened(model *m, const qgc_eval *e, const qgc_value *v, int64_t *n) {
-    const void *from = qgc_eval_value(e, v, n);
-    double *x = qgc_arena_array(m->arena, (size_t)*n, sizeof *x);
-    float *f = qgc_arena_array(m->arena, (size_t)*n, sizeof *f);
-    if (v->dtype != QGC_I32)
-        qgc_to_f32(v->dtype, from, f, *n);
-    for (int64_t i = 0; i < *n; i++)
-        x[i] = v->dtype == QGC_I32 ? ((const int32_t *)from)[i] : (double)f[i];
-    return x;
-}
-
-/* Of activations: a value of few numbers may be what is left of a sum of larger ones. */
-static const double usual = 0.1;
-
-/* The largest difference of a result of `g` in float32 and of the one of its name in `want` in double precision. `compared`
- * (NULL: outputs only) counts results of each op, and all are compared. */
-static double compare_step(model *m, const qgc_graph *g, const qgc_eval *e, const qgc_graph *want,
-                           const eval_double *exact, int *compared) {
-    double worst = 0;
-    for (size_t i = 0; !compared && i < g->n_outputs; i++) {
-        int64_t n, n_want;
-        const double *x = widened(m, e, g->outputs[i], &n);
-        const double *y = eval_double_value(exact, want->outputs[i], &n_want);
-        assert_int_equal(n, n_want);
-        worst = fmax(worst, difference_of(x, y, (size_t)n, usual));
-    }
-    for (const qgc_node *node = g->first; compared && node; node = node->next) {
-        int64_t n, n_want;
-        const double *x = widened(m, e, node->out[0], &n);
-        const double *y = eval_double_value(exact, node->out[0], &n_want);
-        const double apart = difference_of(x, y, (size_t)n, usual);
-        assert_int_equal(n, n_want);
-        if (!(apart <= 1e-5))
-            return apart;
-        worst = fmax(worst, apart);
-        compared[node->op]++;
-    }
-    return worst;
-}
-
-static double float32_difference(model *m, qgc_graph *g, const qgc_graph *want, int *compared) {
-    qgc_pool *pool = qgc_pool_new(1);
-    qgc_eval *e = qgc_eval_new(g, m->weights, m->ctx, m->ctx, pool);
-    eval_double *exact = eval_double_new(want, m->weights, m->ctx, m->arena);
-    qgc_eval_set_sampling(e, &m->sampling);
-    eval_double_set_sampling(exact, &m->sampling);
-    double worst = 0;
-    for (int64_t s = 0, at = 0; s < m->n_steps; at += m->steps[s++].tokens) {
-        const step *now = &m->steps[s];
-        if (qgc_eval_step(e, m->tokens + at, now->tokens, at, now->all_rows, &m->diag) != QGC_OK)
-            fail_msg("%s", qgc_test_printed(m->arena, &m->diag));
-        eval_double_step(exact, m->tokens + at, now->tokens, at, now->all_rows);
-        worst = fmax(worst, compare_step(m, g, e, want, exact, compared));
-    }
-    eval_double_drop(exact);
-    qgc_eval_drop(e);
-    qgc_pool_drop(pool);
-    return worst;
-}
-
-/* A cache of fewer bits rounds one way here and the other way there where a number lies in the middle. */
-static bool rounds(const qgc_graph *g) {
-    for (size_t i = 0; i < g->n_states; i++)
-        if (g->states[i].values[0]->dtype == QGC_F16 || g->states[i].values[0]->dtype == QGC_BF16)
-            return true;
-    return false;
-}
-
-static void the_evaluator_in_float32_computes_the_same(void **state) {
-    (void)state;
-    int compared[QGC_N_OPS] = {0};
-    double worst[2] = {0, 0};
-    for (unsigned r = 0; r < ROUNDS; r++) {
-        model *m = new_model(NULL, r);
-        const bool rounded = rounds(m->g);
-        const double apart = float32_difference(m, m->g, m->g, rounded ? NULL : compared);
-        if (!(apart <= (rounded ? 2e-3 : 1e-5)))
-            fail_msg("round %u: float32 differs by %g:\n%s", r, apart, m->yaml);
-        worst[rounded] = fmax(worst[rounded], apart);
-        drop_model(m);
-    }
-    for (int op = 0; op < QGC_N_OPS; op++)
-        if (compared[op] == 0)
-            fail_msg("no random model has op \"%s\": add it to tests/support/random_model.c",
-                     qgc_ops[op].name);
-    print_message("largest relative difference %.2g, with caches of fewer bits %.2g\n", worst[0], worst[1]);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_sides_of_each_rule_compute_the_same),
         cmocka_unit_test(random_models_compute_the_same_behind_any_passes),
-        cmocka_unit_test(a_wrong_rule_is_caught),
         cmocka_unit_test(the_evaluator_in_float32_computes_the_same),
+        cmocka_unit_test(a_wrong_rule_is_caught),
     };
     return cmocka_run_group_tests_name("passes/semantics", tests, NULL, NULL);
 }

@@ -142,8 +142,8 @@ static void append(const call *c) {
                     round_to(c->node->in[0]->dtype, c->in[1][(t * heads + h) * d + i]);
 }
 
-/* y [d + 2]: the values of `n` positions from `first` on, each weighted by exp(score - largest), then the largest score
- * and the sum of the weights. */
+/* y [d + 2]: the values of `n` positions from `first` on, each weighted by exp(score - largest), then the
+ * largest score and the sum of the weights. */
 static void attend(const call *c, int64_t t, int64_t h, int64_t first, int64_t n, double *y) {
     const int64_t d = dim(c, 1, 2), ctx = dim(c, 1, 1), heads = dim(c, 0, 1) / d;
     const int64_t start = h / (heads / dim(c, 1, 0)) * ctx + first;
@@ -277,7 +277,8 @@ static double drawn(uint64_t seed, uint32_t position) {
     return ldexp((double)x[1], -32) + ldexp((double)x[0], -64);
 }
 
-/* Of the logits l, behind the penalty, -infinity where they cannot be chosen; `most` is the id of the largest. */
+/* Of the logits l, behind the penalty, -infinity where they cannot be chosen; `most` is the id of the
+ * largest. */
 static int64_t choose(const call *c, const double *l, int64_t n, int64_t most, uint32_t position) {
     const qgc_sampling *s = &c->e->sampling;
     if (!(s->temperature > 0))
@@ -328,8 +329,8 @@ static void sample_part(const call *c) {
     }
 }
 
-/* Goes by the parts wherever they can tell: the largest logit is in the first stretch of those with the largest part, the
- * top_k largest in the top_k stretches with the largest. */
+/* Goes by the parts wherever they can tell: the largest logit is in the first stretch of those with the
+ * largest part, the top_k largest in the top_k stretches with the largest. */
 static void sample_merge(const call *c) {
     const int64_t n = dim(c, 0, 1), n_parts = dim(c, 1, 1), stretch = whole(c, "stretch");
     for (int64_t r = 0; r < dim(c, 0, 0); r++) {

@@ -4,20 +4,22 @@
 #include "graph/graph.h"
 #include "graph/sampling.h"
 
-/* A second evaluator, in double precision: plain loops over the formulas of graph/ops.def, which share no code with the
- * references of graph/ops_*.c. Nothing is rounded but what goes into a cache of f16 or bf16. Slow, for small graphs. */
+/* A second evaluator, in double precision: plain loops over the formulas of graph/ops.def, which share no
+ * code with the references of graph/ops_*.c. Nothing is rounded but what goes into a cache of f16 or bf16.
+ * Slow, for small graphs. */
 typedef struct eval_double eval_double;
 
-/* `weights[v->id]` is the tensor of each weight, stored as f32, f16, bf16 or q8_0; graph and tensors outlive the evaluator,
- * which lives in `a`. `ctx` is the number of positions that caches get. States start as zeros. */
+/* `weights[v->id]` is the tensor of each weight, stored as f32, f16, bf16 or q8_0; graph and tensors
+ * outlive the evaluator, which lives in `a`. `ctx` is the number of positions that caches get. States
+ * start as zeros. */
 eval_double *eval_double_new(const qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, qgc_arena *a);
 void eval_double_drop(eval_double *e);
 
 /* Greedy until set. */
 void eval_double_set_sampling(eval_double *e, const qgc_sampling *s);
 
-/* Runs the graph over n tokens at positions first, first + 1, ...; rows are all of them, or the last. Fails the test at an
- * op that it does not know. */
+/* Runs the graph over n tokens at positions first, first + 1, ...; rows are all of them, or the last.
+ * Fails the test at an op that it does not know. */
 void eval_double_step(eval_double *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows);
 
 /* Any value as the last step left it, whole numbers too; *n is its size. Results live until the next step. */

@@ -210,7 +210,8 @@ static void choose_sizes(writer *m) {
 }
 
 const char *random_model_yaml(uint64_t *seed, qgc_arena *a) {
-    writer m = {.seed = seed, .arena = a, .weights = qgc_str_new(a), .body = qgc_str_new(a)};
+    writer m = {.arena = a, .weights = qgc_str_new(a), .body = qgc_str_new(a)};
+    m.seed = seed;
     choose_sizes(&m);
     const char *table = dtype(&m, m.width), *tied = once_in(&m, 3) ? ", tied: embed" : "";
     layer(&m);
@@ -265,7 +266,7 @@ static const qgc_tensor *fill(const qgc_value *v, uint64_t *seed, qgc_arena *a) 
     }
     float *x = qgc_arena_array(a, (size_t)n, sizeof *x);
     for (int64_t i = 0; i < n; i++)
-        x[i] = (t->rank > 1 ? 0 : 1) + scale * test_random_float(seed);
+        x[i] = (t->rank > 1 ? 0.0f : 1.0f) + scale * test_random_float(seed);
     qgc_from_f32(v->dtype, x, data, n);
     return t;
 }

@@ -1,6 +1,8 @@
 #ifndef TESTS_SUPPORT_SUBSET_H
 #define TESTS_SUPPORT_SUBSET_H
 
+#include <assert.h>
+
 #include "graph/base/str.h"
 #include "passes/passes.h"
 #include "tests/support/random.h"
@@ -12,9 +14,9 @@ static inline const char *test_subset(qgc_arena *a, unsigned bits, bool shuffled
     size_t n = qgc_pass_count(), *order = qgc_arena_array(a, n, sizeof *order);
     for (size_t k = 0; k < n; k++)
         order[k] = k;
-    for (size_t k = n - 1; shuffled && k > 0; k--) {
-        size_t j = (unsigned)test_random(seed) % (k + 1), held = order[k];
-        order[k] = order[j];
+    for (size_t k = n; shuffled && k > 1; k--) {
+        size_t j = (unsigned)test_random(seed) % k, held = order[k - 1];
+        order[k - 1] = order[j];
         order[j] = held;
     }
     qgc_str text = qgc_str_new(a);
@@ -31,7 +33,9 @@ static inline unsigned test_chosen_pipelines(void) {
 
 /* Pipeline i: the chosen ones, then random subsets, those from `shuffled` on in random orders. */
 static inline const char *test_pipeline(qgc_arena *a, unsigned i, unsigned shuffled, uint64_t *seed) {
-    const unsigned n = (unsigned)qgc_pass_count(), whole = (1u << n) - 1;
+    const unsigned n = (unsigned)qgc_pass_count();
+    assert(n < 32);
+    const unsigned whole = (1u << n) - 1;
     unsigned bits = i < n                         ? 1u << i
                     : i < 2 * n                   ? whole & ~(1u << (i - n))
                     : i == 2 * n                  ? 0
