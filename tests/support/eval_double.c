@@ -424,6 +424,26 @@ static void run_node(eval_double *e, const qgc_node *n) {
     e->data[n->out[0]->id] = c.out;
 }
 
+/* Does the kernel of a group leave the result of one of its nodes in memory? What another of its nodes reads stays
+ * inside, but for the rows of an embedding and the logits of which it finds the largest. */
+static bool is_left(const qgc_node *n) {
+    const qgc_node *first = n;
+    while (first->prev && first->prev->group == n->group)
+        first = first->prev;
+    bool left = true;
+    for (const qgc_node *reader = first; reader && reader->group == n->group; reader = reader->next)
+        for (int i = 0; i < reader->n_in; i++)
+            left = left && (reader->in[i] != n->out[0] || reader->op == QGC_OP_SAMPLE_PART);
+    return left || n->op == QGC_OP_EMBEDDING;
+}
+
+/* Behind the last node of a group nobody can read what its kernel does not leave. */
+static void forget_inside(const eval_double *e, const qgc_node *last) {
+    for (const qgc_node *n = last; n && n->group == last->group; n = n->prev)
+        for (int64_t i = 0; !is_left(n) && i < qgc_shape_elems(&n->out[0]->shape, &e->sizes); i++)
+            e->data[n->out[0]->id][i] = NAN;
+}
+
 void eval_double_step(eval_double *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows) {
     qgc_arena_drop(e->step);
     e->step = qgc_arena_new();
@@ -431,8 +451,11 @@ void eval_double_step(eval_double *e, const int32_t *tokens, int64_t n, int64_t 
     e->sizes.rows = all_rows ? n : 1;
     for (size_t i = 0; i < e->g->n_inputs; i++)
         fill_input(e, e->g->inputs[i], tokens, first);
-    for (const qgc_node *node = e->g->first; node; node = node->next)
+    for (const qgc_node *node = e->g->first; node; node = node->next) {
         run_node(e, node);
+        if (node->group >= 0 && (!node->next || node->next->group != node->group))
+            forget_inside(e, node);
+    }
 }
 
 const double *eval_double_value(const eval_double *e, const qgc_value *v, int64_t *n) {

@@ -18,8 +18,9 @@ void eval_double_drop(eval_double *e);
 /* Greedy until set. */
 void eval_double_set_sampling(eval_double *e, const qgc_sampling *s);
 
-/* Runs the graph over n tokens at positions first, first + 1, ...; rows are all of them, or the last.
- * Fails the test at an op that it does not know. */
+/* Runs the graph over n tokens at positions first, first + 1, ...; rows are all of them, or the last. A value
+ * that the kernel of a group does not leave in memory is NaN for whoever reads it outside. Fails the test at an
+ * op that it does not know. */
 void eval_double_step(eval_double *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows);
 
 /* Any value as the last step left it, whole numbers too; *n is its size. Results live until the next step. */

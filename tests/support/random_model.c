@@ -11,6 +11,8 @@ typedef struct {
     uint64_t *seed;
     qgc_arena *arena;
     qgc_str weights, body;
+    const char *results[48]; /* what a layer makes, but for x */
+    int n_results;
     int layers, heads, kv_heads, head_dim, width, hidden, vocab;
 } writer;
 
@@ -70,6 +72,8 @@ static const char *vector(writer *m, const char *name, int n) {
 /* --- the body of a layer --------------------------------------------------------------------------------- */
 
 static void node(writer *m, const char *op, const char *in, const char *attributes, const char *out) {
+    if (out[0] != 'x' || out[1])
+        m->results[m->n_results++] = out;
     qgc_str_printf(&m->body, "      - {op: %s, in: [%s]%s, out: %s}\n", op, in, attributes, out);
 }
 
@@ -195,8 +199,10 @@ static void head(writer *m, qgc_str *out) {
                        "out: next}\n",
                        stretch, stretch);
     }
-    static const char *const more[] = {"", "", "", ", \"o[0]\"", ", \"q[0]\"", ", \"up[0]\""};
-    qgc_str_printf(out, "outputs: [logits, next%s]\n", more[below(m, 6)]);
+    qgc_str_printf(out, "outputs: [logits, next");
+    if (once_in(m, 2)) /* read by nobody else, or by somebody else too */
+        qgc_str_printf(out, ", \"%s[%d]\"", m->results[below(m, m->n_results)], below(m, m->layers));
+    qgc_str_printf(out, "]\n");
 }
 
 static void choose_sizes(writer *m) {
