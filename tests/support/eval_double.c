@@ -11,6 +11,8 @@ struct eval_double {
     qgc_sampling sampling;
     qgc_sizes sizes;
     double **data; /* by value id */
+    eval_double_see *see;
+    void *context;
 };
 
 /* One node: inputs and output with their sizes in this step. */
@@ -422,6 +424,13 @@ static void run_node(eval_double *e, const qgc_node *n) {
     else
         ops[n->op](&c);
     e->data[n->out[0]->id] = c.out;
+    if (e->see)
+        e->see(e->context, n, c.out, qgc_shape_elems(&n->out[0]->shape, &e->sizes));
+}
+
+void eval_double_watch(eval_double *e, eval_double_see *see, void *context) {
+    e->see = see;
+    e->context = context;
 }
 
 /* Does the kernel of a group leave the result of one of its nodes in memory? What another of its nodes reads stays

@@ -23,6 +23,10 @@ void eval_double_set_sampling(eval_double *e, const qgc_sampling *s);
  * op that it does not know. */
 void eval_double_step(eval_double *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows);
 
+/* Called behind each node with the `n` numbers of its result, which it may change for those that read it. */
+typedef void eval_double_see(void *context, const qgc_node *node, double *x, int64_t n);
+void eval_double_watch(eval_double *e, eval_double_see *see, void *context);
+
 /* Any value as the last step left it, whole numbers too; *n is its size. Results live until the next step. */
 const double *eval_double_value(const eval_double *e, const qgc_value *v, int64_t *n);
 
