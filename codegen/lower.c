@@ -451,7 +451,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
         plan->not_persistent = "it was compiled for decode steps only";
     else
         QGC_TRY(lower_persistent(&l));
-    qgc_plan_memory(plan, o->keep_values, a);
+    qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);
     *out = (qgc_lowered){plan, l.jobs, buffers, l.knobs, l.n_knobs};
     return QGC_OK;
 }

@@ -10,9 +10,10 @@
  * graph/ops.def. Kernels are named and given their options here; compiling them is codegen/compile.c's part. */
 
 typedef struct {
-    int64_t chunk;    /* largest number of tokens in a prefill step, 1 or more */
-    bool keep_values; /* scratch is not shared, so that every value can be read when the step is over */
-    bool decode_only; /* no phases but init and decode: for who takes single steps only */
+    int64_t chunk; /* largest number of tokens in a prefill step, 1 or more */
+    bool
+        keep_values; /* scratch is not shared even if the graph allows it, so that every value can be read behind a step */
+    bool decode_only;         /* no phases but init and decode: for who takes single steps only */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
 } qgc_lower_options;
 

@@ -129,6 +129,8 @@ struct qgc_graph {
     qgc_loc at;
     const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
+    bool
+        shares_memory; /* a result may lie where one lay that nobody reads any more; codegen/memory.c says where */
 
     qgc_param *params;
     size_t n_params;

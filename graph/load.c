@@ -50,11 +50,24 @@ static qgc_status load_passes(qgc_loader *ld) {
     return QGC_OK;
 }
 
+/* `memory: shared` */
+static qgc_status load_memory(qgc_loader *ld) {
+    const qgc_yaml *node = qgc_yaml_get(ld->doc, "memory");
+    if (!node)
+        return QGC_OK;
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "memory"));
+    if (strcmp(node->text, "shared") != 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "\"memory\" is \"%s\", expected shared", node->text);
+    ld->g->shares_memory = true;
+    return QGC_OK;
+}
+
 static qgc_status declare(qgc_loader *ld) {
     QGC_TRY(word(ld, "name", &ld->g->name));
     QGC_TRY(word(ld, "arch", &ld->g->arch));
     ld->g->at = ld->doc->at;
     QGC_TRY(load_passes(ld));
+    QGC_TRY(load_memory(ld));
     QGC_TRY(qgc_load_params(ld));
     QGC_TRY(qgc_load_scan(ld));
     QGC_TRY(qgc_load_inputs(ld));

@@ -323,6 +323,7 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     add_text(out, g->arch);
     qgc_str_add(out, "\n");
     print_passes(&p);
+    qgc_str_add(out, g->shares_memory ? "memory: shared\n" : "");
     print_params(&p);
     print_weights(&p);
     print_states(&p);

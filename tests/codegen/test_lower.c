@@ -23,6 +23,7 @@ static qgc_graph *load(qgc_arena *a, const char *path) {
         qgc_diag_print(&d, stderr, false);
         fail();
     }
+    g->shares_memory = true; /* as plan-memory says */
     return g;
 }
 
@@ -140,9 +141,7 @@ static void scratch_of_a_deep_model_stays_that_of_a_layer(void **state) {
     assert_true(tiny->scratch_bytes < 512 * 4 * (4 * 896 + 4 * 4864));
 }
 
-static void kept_values_share_nothing(void **state) {
-    const qgc_plan *p =
-        lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 3, .keep_values = true});
+static void check_nothing_is_shared(const qgc_plan *p) {
     const qgc_sizes sizes = {.tokens = 1, .rows = 1};
     for (size_t i = 0; i < p->n_buffers; i++)
         for (size_t k = 0; k < i; k++) {
@@ -155,6 +154,20 @@ static void kept_values_share_nothing(void **state) {
             assert_true(a->offset + qgc_extent_size(&a->bytes, &sizes) <= b->offset ||
                         b->offset + qgc_extent_size(&b->bytes, &sizes) <= a->offset);
         }
+}
+
+static void kept_values_share_nothing(void **state) {
+    check_nothing_is_shared(
+        lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 3, .keep_values = true}));
+}
+
+static void without_the_pass_nothing_is_shared(void **state) {
+    qgc_graph *g = load(*state, "models/tiny/tiny.yaml");
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_lowered lowered;
+    g->shares_memory = false;
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 3}, &lowered, &d), QGC_OK);
+    check_nothing_is_shared(lowered.plan);
 }
 
 static void a_plan_for_decode_steps_has_no_other_phase(void **state) {
@@ -229,6 +242,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(buffers_alive_at_once_do_not_overlap, setup, teardown),
         cmocka_unit_test_setup_teardown(scratch_of_a_deep_model_stays_that_of_a_layer, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_values_share_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_the_pass_nothing_is_shared, setup, teardown),
         cmocka_unit_test_setup_teardown(a_plan_for_decode_steps_has_no_other_phase, setup, teardown),
         cmocka_unit_test_setup_teardown(says_where_a_decode_step_has_each_value, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_carry_their_names_in_files, setup, teardown),

@@ -51,6 +51,7 @@ static inline void check_same_graph(qgc_arena *arena, const qgc_graph *a, const 
     int *group = qgc_arena_array(arena, a->n_groups, sizeof *group);
     int *back = qgc_arena_array(arena, b->n_groups, sizeof *back);
     assert_int_equal(a->n_nodes, b->n_nodes);
+    assert_int_equal(a->shares_memory, b->shares_memory);
     const qgc_node *n = a->first, *m = b->first;
     for (; n && m; n = n->next, m = m->next) {
         assert_int_equal(n->op, m->op);
