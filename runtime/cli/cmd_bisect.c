@@ -117,6 +117,9 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
         QGC_TRY(qgc_bisect_json(&b, &options, &json, c->diag));
         QGC_TRY(qgc_file_write(o->json, json.text, json.bytes, c->diag));
     }
+    if (b.by_memory)
+        return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" is wrong where results share memory",
+                        o->graph);
     if (b.verdict == QGC_BISECT_WRONG)
         return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" is wrong from \"%s\" on", o->graph,
                         b.value);

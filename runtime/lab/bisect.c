@@ -18,6 +18,8 @@ typedef struct {
     size_t done;
 } lab;
 
+enum { MUCH = 16 };
+
 static const qgc_pass_limit whole = {SIZE_MAX, INT_MAX}, nothing = {0, 0};
 
 /* --- sides ----------------------------------------------------------------------------------------------- */
@@ -256,13 +258,22 @@ const char *bisect_node_text(const qgc_node *n, qgc_arena *a) {
     return text.text;
 }
 
-static void tell_value(lab *l, const bisect_comparison *c) {
+/* Values are compared where each keeps its place. If logits are then nearer by far, it is that which parts them. */
+static bool is_of_memory(const lab *l, const bisect_side *bad, const bisect_comparison *c) {
+    const qgc_value *logits = qgc_graph_output(bad->graph, "logits");
+    const bisect_value *v = &c->values[logits->id];
+    const double shared = l->out->pass ? l->out->with_change : l->out->none;
+    return l->out->by_kernels && v->other && shared > MUCH * fmax(v->apart, ldexp(1, -20));
+}
+
+static void tell_value(lab *l, const bisect_side *bad, const bisect_comparison *c) {
     qgc_bisection *b = l->out;
     qgc_arena *a = l->d->arena;
     b->n_compared = c->n_compared;
     b->n_unread = c->n_unread;
-    b->verdict = QGC_BISECT_HARMLESS;
-    if (!c->part)
+    b->by_memory = is_of_memory(l, bad, c);
+    b->verdict = b->by_memory ? QGC_BISECT_WRONG : QGC_BISECT_HARMLESS;
+    if (!c->part || b->by_memory)
         return;
     const bisect_value *v = &c->values[c->part->id];
     b->value = qgc_arena_strdup(a, qgc_value_label(c->part, a));
@@ -290,8 +301,8 @@ static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one)
     if (status == QGC_OK) {
         if (bad.report.n_runs)
             tell_change(l, &bad);
-        tell_value(l, &c);
-        if (o->reproduction && c.part)
+        tell_value(l, &bad, &c);
+        if (o->reproduction && c.part && !l->out->by_memory)
             status = bisect_write(o->reproduction, &good, &bad, &c, l->tokens, o->positions,
                                   l->out->by_kernels, l->out, l->d);
     }

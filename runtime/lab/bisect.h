@@ -45,6 +45,7 @@ typedef struct {
     double all, none; /* of the logits under the whole pipeline, and under no pass */
     double evaluated; /* on a device: of the whole pipeline's on the evaluator; else `all` */
     bool by_kernels;  /* the evaluator finds nothing wrong with the graph: its kernels are at fault */
+    bool by_memory; /* nor are they where every result keeps a place of its own: the plan of the memory is */
 
     const char *pass; /* the first that parts them; NULL where they part without any */
     double before_pass, with_pass;

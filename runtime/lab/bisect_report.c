@@ -37,6 +37,11 @@ static void put_pass(qgc_str *out, const qgc_bisection *b) {
 
 static void put_value(qgc_str *out, const qgc_bisection *b) {
     qgc_arena *a = out->arena;
+    if (b->by_memory) {
+        qgc_str_add(
+            out, "value   none, where each keeps a place of its own: the plan of the memory is at fault\n");
+        return;
+    }
     if (!b->value) {
         qgc_str_printf(out, "value   none of the %d that can be compared differs\n", b->n_compared);
         return;
@@ -75,9 +80,9 @@ void qgc_bisect_text(const qgc_bisection *b, const qgc_bisect_options *o, qgc_st
     put_pass(out, b);
     put_value(out, b);
     if (b->verdict == QGC_BISECT_WRONG)
-        qgc_str_printf(out, "wrong: more than rounding explains\n");
+        qgc_str_add(out, "wrong: more than rounding explains\n");
     else
-        qgc_str_printf(out, "harmless: no more than rounding explains\n");
+        qgc_str_add(out, "harmless: no more than rounding explains\n");
     put_files(out, b);
 }
 
@@ -109,13 +114,13 @@ qgc_status qgc_bisect_json(const qgc_bisection *b, const qgc_bisect_options *o, 
     json_t *files = json_array();
     for (int i = 0; i < b->n_files; i++)
         json_array_append_new(files, json_string(b->files[i]));
-    json_t *all = json_pack("{s:s, s:s?, s:s, s:s, s:I, s:i, s:o, s:o, s:b, s:o, s:o, s:i, s:i, s:o}",
+    json_t *all = json_pack("{s:s, s:s?, s:s, s:s, s:I, s:i, s:o, s:o, s:b, s:b, s:o, s:o, s:i, s:i, s:o}",
                             "graph", o->graph, "against", o->against, "device",
                             o->device ? qgc_device_about(o->device)->name : "cpu", "verdict",
                             words[b->verdict], "positions", (json_int_t)o->positions, "passes", b->n_passes,
                             "apart", number(b->all), "apart_on_evaluator", number(b->evaluated), "by_kernels",
-                            (int)b->by_kernels, "pass", pass_json(b), "value", value_json(b), "compared",
-                            b->n_compared, "unread", b->n_unread, "files", files);
+                            (int)b->by_kernels, "by_memory", (int)b->by_memory, "pass", pass_json(b), "value",
+                            value_json(b), "compared", b->n_compared, "unread", b->n_unread, "files", files);
     char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     if (text)
         qgc_str_printf(out, "%s\n", text);
