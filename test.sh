@@ -193,6 +193,7 @@ case $(clang-format --version) in
 *) skip "format" "the sources are formatted as clang-format 14 does" ;;
 esac
 check "cppcheck" check_cppcheck
+check "docs/adding_an_op.md" tests/adding_an_op.sh -DQGC_CUDA_DIR="$cuda"
 if have shellcheck; then check "scripts" check_scripts; else skip "scripts" "no shellcheck"; fi
 
 say "clang, with sanitizers"

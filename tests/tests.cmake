@@ -36,6 +36,8 @@ add_executable(tokenize_file ${CMAKE_SOURCE_DIR}/tests/models/tokenize_file.c)
 target_link_libraries(tokenize_file PRIVATE qgc_models)
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
+add_executable(print_values ${CMAKE_SOURCE_DIR}/tests/passes/print_values.c)
+target_link_libraries(print_values PRIVATE qgc_passes)
 # What a plug-in calls is in the executable that loads it; the test compiles some.
 set_target_properties(test_passes_load PROPERTIES ENABLE_EXPORTS ON)
 target_compile_definitions(test_passes_load PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
