@@ -257,8 +257,10 @@ static void add_weights(qgc_lowering *l) {
         }
     }
     for (size_t w = 0; w < g->n_weights; w++)
-        if (g->weights[w].tied >= 0)
+        if (g->weights[w].tied >= 0) {
+            assert(p->weights); /* there are two, then */
             p->weights[first[w]].tied = first[g->weights[w].tied];
+        }
 }
 
 static void add_states(qgc_lowering *l) {
@@ -325,7 +327,7 @@ static qgc_status add_interface(qgc_lowering *l) {
     add_io(l, QGC_IO_LOGITS, "logits", (qgc_extent){.per_row = 4 * l->plan->vocab}, logits);
     add_io(l, QGC_IO_NEXT, "next", per_row, qgc_graph_output(g, "next"));
     add_io(l, QGC_IO_SAMPLING, "sampling", (qgc_extent){.fixed = 32}, NULL);
-    add_io(l, QGC_IO_RING, "ring", (qgc_extent){.fixed = 4 * QGC_LOW_RING}, NULL);
+    add_io(l, QGC_IO_RING, "ring", (qgc_extent){.fixed = (int64_t)4 * QGC_LOW_RING}, NULL);
     add_io(l, QGC_IO_FAULT, "fault", (qgc_extent){.fixed = 4}, NULL);
     return QGC_OK;
 }

@@ -328,7 +328,7 @@ static int as_bf16(qgc_lowering *l, const qgc_value *v) {
     const char *options[] = {qgc_low_type(l, "FROM", from), NULL};
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "to_bf16.cu", QGC_LOW_THREADS, options));
-    qgc_low_grid(launch, 0, elems, 4 * QGC_LOW_THREADS);
+    qgc_low_grid(launch, 0, elems, (int64_t)4 * QGC_LOW_THREADS);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, v));
     qgc_low_arg_buffer(launch, buffer);
     qgc_low_arg_i32(launch, elems);

@@ -24,10 +24,11 @@ qgc_status lower_embedding(qgc_lowering *l, const qgc_node *n) {
 qgc_status lower_rms_norm(qgc_lowering *l, const qgc_node *n) {
     int64_t d = qgc_low_width(n->in[1]),
             threads = d >= QGC_LOW_THREADS ? QGC_LOW_THREADS : (d + 31) / 32 * 32;
-    if (d > 32 * QGC_LOW_THREADS)
+    const int64_t most = (int64_t)32 * QGC_LOW_THREADS;
+    if (d > most)
         return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
-                        "rms_norm over %lld elements, and its kernel does at most %d", (long long)d,
-                        32 * QGC_LOW_THREADS);
+                        "rms_norm over %lld elements, and its kernel does at most %lld", (long long)d,
+                        (long long)most);
     const char *options[] = {qgc_low_int(l, "D", d), qgc_low_float(l, "EPS", qgc_low_attr(n, "eps")),
                              qgc_low_int(l, "THREADS", threads), NULL};
     qgc_plan_launch *launch =

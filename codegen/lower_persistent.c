@@ -110,7 +110,7 @@ static bool same_type(finder *f, const qgc_value *matrix) {
 static bool same_rope(finder *f, const qgc_node *n) {
     if (!f->rope)
         f->rope = n;
-    if (memcmp(f->rope->attr, n->attr, sizeof n->attr) != 0 || f->rope->in[1] != n->in[1])
+    if (!qgc_attrs_equal(f->rope, n) || f->rope->in[1] != n->in[1])
         return no(f, "\"%s\" is rotated otherwise than \"%s\"", label(f, n->out[0]),
                   label(f, f->rope->out[0]));
     return qgc_low_attr_int(n, "head_dim") == f->head_dim || no(f, "rotation of heads that are no heads");
@@ -434,7 +434,7 @@ static buffers make_buffers(finder *f) {
     copy = (copy + 1023) / 1024 * 1024;
     return (buffers){
         .stream = packed(f, "stream", 2 * (f->n_layers * layer_elems(f) + f->vocab * f->d)),
-        .small = packed(f, "small vectors", 4 * (f->n_layers + 1) * small),
+        .small = packed(f, "small vectors", (int64_t)4 * (f->n_layers + 1) * small),
         .caches = packed(f, "addresses of caches", 16 * (int64_t)f->n_layers),
         .exchange = packed(f, "exchange", 4 * (COPIES * copy + f->heads * MOST_PARTS * (f->head_dim + 4))),
         .epoch = packed(f, "epoch", 8),
@@ -457,35 +457,44 @@ static int shape_options(finder *f, int64_t warps, const char **options) {
     return n;
 }
 
-static void lower_pack(finder *f, int kernel, const buffers *b) {
+enum { N_PACKED = 14 };
+
+/* One launch: a layer's weights and caches in the order of the kernel's arguments, or those of the head. */
+static void pack_some(finder *f, int kernel, const buffers *b, const qgc_value *const weights[N_PACKED],
+                      int i) {
     qgc_lowering *l = f->l;
-    for (int i = 0; i <= f->n_layers; i++) {
-        qgc_plan_launch *launch = qgc_low_launch(l, QGC_PHASE_PACK, kernel);
-        launch->on_all = true;
-        launch->node = i < f->n_layers ? qgc_low_text(l, "layer %d", i) : "head";
-        const layer *y = i < f->n_layers ? &f->layers[i] : NULL;
-        const qgc_value *const weights[] = {y ? y->wq : f->head,
-                                            y ? y->wk : NULL,
-                                            y ? y->wv : NULL,
-                                            y ? y->wo : NULL,
-                                            y ? y->w0 : NULL,
-                                            y ? y->w1 : NULL,
-                                            y ? y->down : NULL,
-                                            y ? y->bq : NULL,
-                                            y ? y->bk : NULL,
-                                            y ? y->bv : NULL,
-                                            y ? y->attn_norm : f->out_norm,
-                                            y ? y->mlp_norm : NULL,
-                                            y ? y->k_append->in[0] : NULL,
-                                            y ? y->v_append->in[0] : NULL};
-        for (size_t k = 0; k < sizeof weights / sizeof *weights;
-             k++) /* what is not there is never looked at */
-            qgc_low_arg_buffer(launch, qgc_low_buffer(l, weights[k] ? weights[k] : weights[0]));
-        qgc_low_arg_buffer(launch, b->stream);
-        qgc_low_arg_buffer(launch, b->small);
-        qgc_low_arg_buffer(launch, b->caches);
-        qgc_low_arg_i32(launch, (qgc_extent){.fixed = i});
+    qgc_plan_launch *launch = qgc_low_launch(l, QGC_PHASE_PACK, kernel);
+    launch->on_all = true;
+    launch->node = i < f->n_layers ? qgc_low_text(l, "layer %d", i) : "head";
+    for (int k = 0; k < N_PACKED; k++) /* what is not there is never looked at */
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, weights[k] ? weights[k] : weights[0]));
+    qgc_low_arg_buffer(launch, b->stream);
+    qgc_low_arg_buffer(launch, b->small);
+    qgc_low_arg_buffer(launch, b->caches);
+    qgc_low_arg_i32(launch, (qgc_extent){.fixed = i});
+}
+
+static void lower_pack(finder *f, int kernel, const buffers *b) {
+    for (int i = 0; i < f->n_layers; i++) {
+        const layer *y = &f->layers[i];
+        const qgc_value *const weights[N_PACKED] = {y->wq,
+                                                    y->wk,
+                                                    y->wv,
+                                                    y->wo,
+                                                    y->w0,
+                                                    y->w1,
+                                                    y->down,
+                                                    y->bq,
+                                                    y->bk,
+                                                    y->bv,
+                                                    y->attn_norm,
+                                                    y->mlp_norm,
+                                                    y->k_append->in[0],
+                                                    y->v_append->in[0]};
+        pack_some(f, kernel, b, weights, i);
     }
+    const qgc_value *const head[N_PACKED] = {[0] = f->head, [10] = f->out_norm};
+    pack_some(f, kernel, b, head, f->n_layers);
 }
 
 static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
@@ -494,7 +503,7 @@ static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
     launch->on_all = true;
     launch->node = "persistent";
     launch->weight_bytes = 2 * (f->n_layers * layer_elems(f) + f->vocab * f->d);
-    launch->position_bytes = 2 * 2 * f->n_layers * f->kv_heads * f->head_dim;
+    launch->position_bytes = (int64_t)2 * 2 * f->n_layers * f->kv_heads * f->head_dim;
     const int args[] = {b->stream,
                         b->small,
                         b->caches,

@@ -1,5 +1,6 @@
 #include "graph/fusion.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -133,9 +134,19 @@ static bool only_inside(search *s, const qgc_node *n) {
     return !read_outside(s, n->out[0]) || no(s, "\"%s\" is read outside of the group", label(s, n->out[0]));
 }
 
+/* Does a pointwise node from number `first` on read v? */
+static bool read_behind(const qgc_fusion *f, int first, const qgc_value *v) {
+    for (int i = first; i < f->n_pointwise; i++)
+        for (int k = 0; k < f->pointwise[i]->n_in; k++)
+            if (f->pointwise[i]->in[k] == v)
+                return true;
+    return false;
+}
+
 /* The pointwise piece: one result, the last; equal shapes; not too many values from outside. */
 static bool check_pointwise(search *s, int most_outside) {
     const qgc_fusion *f = s->f;
+    assert(s->n_nodes > 0);
     const qgc_node *last = f->pointwise[f->n_pointwise - 1];
     const qgc_value *outside[QGC_MAX_POINTWISE * 2];
     int n_outside = 0;
@@ -155,14 +166,9 @@ static bool check_pointwise(search *s, int most_outside) {
     }
     if (n_outside > most_outside)
         return no(s, "%d values come from outside, and the kernel takes %d", n_outside, most_outside);
-    for (int i = 0; i < f->n_pointwise - 1; i++) { /* a piece in one: each but the last is read by another */
-        bool read = false;
-        for (int k = i + 1; k < f->n_pointwise; k++)
-            for (int j = 0; j < f->pointwise[k]->n_in; j++)
-                read = read || f->pointwise[k]->in[j] == f->pointwise[i]->out[0];
-        if (!read)
+    for (int i = 0; i < f->n_pointwise - 1; i++) /* a piece in one: each but the last is read by another */
+        if (!read_behind(f, i + 1, f->pointwise[i]->out[0]))
             return no(s, "nothing in the group reads \"%s\"", label(s, f->pointwise[i]->out[0]));
-    }
     return true;
 }
 
@@ -235,11 +241,7 @@ static bool check_meeting(search *s) {
             return no(s, "rope or append beside pointwise ops");
         if (!only_inside(s, r->linear))
             return false;
-        bool read = false;
-        for (int k = 0; k < s->f->n_pointwise; k++)
-            for (int j = 0; j < s->f->pointwise[k]->n_in; j++)
-                read = read || s->f->pointwise[k]->in[j] == r->linear->out[0];
-        if (!read)
+        if (!read_behind(s->f, 0, r->linear->out[0]))
             return no(s, "the pointwise ops do not read \"%s\"", label(s, r->linear->out[0]));
     }
     return check_pointwise(s, MAX_OUTSIDE_LINEAR);
@@ -266,7 +268,7 @@ static bool check_row(search *s, const qgc_fusion_row *r, heads *h) {
         int64_t head_dim = (int64_t)r->rope->attr[qgc_attr_index(QGC_OP_ROPE, "head_dim")].number;
         if (!only_inside(s, n) || !same_heads(s, h, head_dim, r->rope->in[1], r->rope))
             return false;
-        if (h->rope && memcmp(h->rope->attr, r->rope->attr, sizeof h->rope->attr) != 0)
+        if (h->rope && !qgc_attrs_equal(h->rope, r->rope))
             return no(s, "ropes \"%s\" and \"%s\" differ", label(s, h->rope->out[0]),
                       label(s, r->rope->out[0]));
         h->rope = r->rope;

@@ -235,8 +235,10 @@ bool qgc_nodes_gather(qgc_graph *g, qgc_node *const *nodes, int n, const qgc_nod
         last = nodes[i]->order > last->order ? nodes[i] : last;
     }
     size_t length = 1;
-    for (const qgc_node *node = first; node != last; node = node->next)
+    for (const qgc_node *node = first; node != last; node = node->next) {
+        assert(node->next); /* their order is that of the list */
         length++;
+    }
     if (length == (size_t)n)
         return true;
 
@@ -246,8 +248,10 @@ bool qgc_nodes_gather(qgc_graph *g, qgc_node *const *nodes, int n, const qgc_nod
         c.nodes[i] = qgc_arena_array(scratch, length, sizeof(qgc_node *));
     int64_t *orders = qgc_arena_array(scratch, length, sizeof *orders);
     length = 0;
-    for (const qgc_node *node = first; node != last->next; node = node->next)
+    for (const qgc_node *node = first; node != last->next; node = node->next) {
+        assert(node);
         orders[length++] = node->order;
+    }
     qgc_node *tail = first->prev, *end = last->next;
     bool apart = sort_nodes(&c, first, last, between);
     forget_runs(first, end);
@@ -267,6 +271,13 @@ bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between) {
     bool gathered = qgc_nodes_gather(g, nodes, n, between);
     qgc_arena_drop(scratch);
     return gathered;
+}
+
+bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b) {
+    for (int i = 0; qgc_ops[a->op].attrs[i].name; i++)
+        if (a->attr[i].number != b->attr[i].number || a->attr[i].choice != b->attr[i].choice)
+            return false;
+    return true;
 }
 
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v) {

@@ -181,6 +181,9 @@ int qgc_graph_find_group(const qgc_graph *g, const char *name, int repeat, int l
 bool qgc_nodes_gather(qgc_graph *g, qgc_node *const *nodes, int n, const qgc_node **between);
 bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between);
 
+/* Do two nodes of one op have the same attributes? */
+bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b);
+
 /* How often a value is read: once for each input that names it, once for each output of the graph. It goes over the
  * list; who asks for many values asks for all, by id, in arena `a`. */
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v);

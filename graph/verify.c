@@ -134,12 +134,13 @@ static qgc_status check_order(checker *c, const qgc_node *n) {
 static qgc_status check_shapes(const checker *c, qgc_node *n) {
     qgc_shape shape[QGC_MAX_OUTPUTS];
     qgc_dtype dtype[QGC_MAX_OUTPUTS];
-    for (int i = 0; i < n->n_out; i++) {
+    const int n_out = n->n_out;
+    for (int i = 0; i < n_out; i++) {
         shape[i] = n->out[i]->shape;
         dtype[i] = n->out[i]->dtype;
     }
     QGC_TRY(qgc_ops[n->op].infer(n, c->d));
-    for (int i = 0; i < n->n_out; i++) {
+    for (int i = 0; i < n_out; i++) {
         qgc_value *v = n->out[i];
         qgc_shape by_rule = v->shape;
         qgc_dtype dtype_by_rule = v->dtype;

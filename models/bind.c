@@ -1,5 +1,6 @@
 #include "models/bind.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -69,6 +70,7 @@ static qgc_status check_param(const binding *b, const qgc_param_want *p) {
 }
 
 static qgc_status check_shape(const binding *b, const qgc_weight_want *want, const qgc_tensor *t) {
+    assert(t); /* find_tied has seen to it */
     if (t->rank == want->rank && memcmp(t->shape, want->shape, (size_t)t->rank * sizeof *t->shape) == 0)
         return QGC_OK;
     qgc_arena *a = b->d->arena;

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -169,6 +170,7 @@ static void apply_piece(qgc_span piece, code_points *v, qgc_str *out) {
         add_decomposed(v, c);
     }
     order_marks(v);
+    assert(v->at); /* no piece is empty */
     utf8proc_ssize_t n =
         utf8proc_normalize_utf32(v->at, (utf8proc_ssize_t)v->n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     for (utf8proc_ssize_t i = 0; i < n; i++) {

@@ -17,12 +17,12 @@ typedef struct {
 
 /* utf8.c */
 
-/* The length of the character at p, and its code point; 0 if the n bytes do not start with a whole one. */
-int qgc_utf8_decode(const char *p, size_t n, uint32_t *code_point);
+/* The length of the character at `text`, and its code point; 0 if the n bytes do not start with a whole one. */
+int qgc_utf8_decode(const char *text, size_t n, uint32_t *code_point);
 /* Writes one character, returns its length. */
 int qgc_utf8_encode(uint32_t code_point, char out[4]);
 /* The offset of the first byte that is not UTF-8; n if there is none. */
-size_t qgc_utf8_check(const char *p, size_t n);
+size_t qgc_utf8_check(const char *text, size_t n);
 
 /* nfc.c */
 

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <jansson.h>
 #include <string.h>
 
@@ -160,6 +161,7 @@ static qgc_status two_texts(const reader *r, int32_t id, const char *text, const
 static qgc_status read_vocab(qgc_tokenizer_tables *t, const reader *r, json_t *vocab) {
     const char *text;
     json_t *value;
+    assert(t->tokens);
     json_object_foreach(vocab, text, value) {
         qgc_token *token = &t->tokens[json_integer_value(value)];
         if (token->kind != QGC_TOKEN_NONE)

@@ -74,7 +74,7 @@ static qgc_status add_rows(const char *path, const qgc_pass_rows *rows, qgc_diag
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
                         "plug-in \"%s\" brings %zu passes, and there is room for %zu", path, n,
                         QGC_MAX_LOADED_PASSES - n_loaded);
-    strcpy(paths[n_plugins], path); /* the caller has looked at its length */
+    memcpy(paths[n_plugins], path, strlen(path) + 1); /* the caller has looked at its length */
     for (size_t i = 0; i < n; i++) {
         loaded[n_loaded].info = &rows->passes[i];
         loaded[n_loaded++].plugin = n_plugins;

@@ -1,5 +1,6 @@
 #include "passes/passes.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -129,6 +130,7 @@ static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, si
             *open = 0;
         }
         QGC_TRY(find_pass(entry, at, &r.info, d));
+        assert(r.info);
         if (open)
             QGC_TRY(parse_options(&r, open + 1, at, d));
         *out = qgc_arena_grow(d->arena, *out, *n, sizeof **out);

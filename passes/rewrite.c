@@ -1,5 +1,6 @@
 #include "passes/rewrite.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -167,8 +168,10 @@ static void take_stock(qgc_rewriter *rw) {
         count_inputs(rw, n, 1);
         count_member(rw, n, 1);
     }
-    for (size_t i = 0; i < g->n_outputs; i++)
+    for (size_t i = 0; i < g->n_outputs; i++) {
+        assert(rw->uses); /* a node makes it */
         rw->uses[g->outputs[i]->id]++;
+    }
 }
 
 /* --- driving --------------------------------------------------------------------------------------------- */

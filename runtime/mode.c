@@ -27,7 +27,7 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
     const qgc_device_info *about = qgc_device_about(qgc_program_device(p));
     if (plan->not_persistent)
         return plan->not_persistent;
-    if (atoi(qgc_program_arch(p) + strlen("sm_")) < 90)
+    if (strtol(qgc_program_arch(p) + strlen("sm_"), NULL, 10) < 90)
         return qgc_arena_printf(a, "image %s has no bulk copies, which sm_90 has", qgc_program_arch(p));
     if (about->sms < plan->least_sms)
         return qgc_arena_printf(a, "it needs %lld multiprocessors, %s has %d", (long long)plan->least_sms,

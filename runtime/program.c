@@ -95,7 +95,7 @@ bool qgc_program_overlaps(const qgc_program *p) {
     bool any = false;
     for (size_t i = 0; i < p->plan->n_kernels; i++)
         any = any || p->plan->kernels[i].waits;
-    return any && atoi(qgc_program_arch(p) + strlen("sm_")) >= 90;
+    return any && strtol(qgc_program_arch(p) + strlen("sm_"), NULL, 10) >= 90;
 }
 
 /* Blocks along each axis; false if there is nothing to do. */

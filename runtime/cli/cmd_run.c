@@ -135,7 +135,7 @@ static qgc_status complete(run_state *s, const qgc_source *text) {
     QGC_TRY(qgc_tokenizer_encode(s->tokenizer, text->text, text->bytes, s->o->specials, &tokens, s->c->diag));
     if (tokens.n == 0)
         return qgc_fail(s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt is empty");
-    int32_t last;
+    int32_t last = 0;
     bool ended;
     QGC_TRY(generate(s, &tokens, &last, &ended));
     putchar('\n');
@@ -160,7 +160,7 @@ static qgc_status take_turn(run_state *s, const char *text, bool first, qgc_toke
     qgc_message user = {"user", text};
     QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &user, first, &tokens, d));
     QGC_TRY(qgc_chat_encode_prompt(&s->chat, s->tokenizer, &tokens, d));
-    int32_t last;
+    int32_t last = 0;
     bool ended;
     QGC_TRY(generate(s, &tokens, &last, &ended));
     putchar('\n');

@@ -5,17 +5,26 @@
 #include "models/tokenizer.h"
 #include "runtime/cli/cli.h"
 
+/* The length of the character at the start of n bytes, 0 if they do not start with a whole one. */
+static size_t character(const char *text, size_t n) {
+    unsigned char b = (unsigned char)text[0];
+    size_t length = b < 0x80 ? 1 : b >= 0xF0 ? 4 : b >= 0xE0 ? 3 : b >= 0xC2 ? 2 : 0;
+    if (length > n)
+        return 0;
+    for (size_t k = 1; k < length; k++)
+        if (((unsigned char)text[k] & 0xC0) != 0x80)
+            return 0;
+    return length;
+}
+
 /* A piece in double quotes on one line: control bytes and bytes of unfinished characters as \xNN. */
 static void print_piece(const char *piece, size_t bytes) {
     qgc_arena *a = qgc_arena_new();
     putchar('"');
     for (size_t i = 0; i < bytes;) {
         unsigned char b = (unsigned char)piece[i];
-        size_t length = b < 0x80 ? 1 : b >= 0xF0 ? 4 : b >= 0xE0 ? 3 : b >= 0xC2 ? 2 : 0;
-        bool whole = length > 0 && i + length <= bytes;
-        for (size_t k = 1; whole && k < length; k++)
-            whole = ((unsigned char)piece[i + k] & 0xC0) == 0x80;
-        if (!whole || b < 32 || b == 127) {
+        size_t length = character(piece + i, bytes - i);
+        if (length == 0 || b < 32 || b == 127) {
             printf(b == '\n' ? "\\n" : b == '\t' ? "\\t" : "\\x%02X", b);
             i++;
             continue;

@@ -70,9 +70,9 @@ double cli_seconds(void) {
 }
 
 const char *cli_bytes(size_t bytes, qgc_arena *a) {
-    if (bytes >= 1000 * 1000 * 1000)
+    if (bytes >= 1000000000)
         return qgc_arena_printf(a, "%.2f GB", (double)bytes * 1e-9);
-    if (bytes >= 1000 * 1000)
+    if (bytes >= 1000000)
         return qgc_arena_printf(a, "%.1f MB", (double)bytes * 1e-6);
     return qgc_arena_printf(a, "%.1f kB", (double)bytes * 1e-3);
 }

@@ -104,11 +104,27 @@ static const cli_option *find(const cli_command *c, const char *word, const char
     return NULL;
 }
 
+/* The option of argv[*i], whose value may be the next word: *i is then moved there. */
+static qgc_status take_option(const cli_command *c, int argc, char **argv, int *i, qgc_diag *d) {
+    const char *word = argv[*i], *value;
+    const cli_option *o = find(c, word, &value);
+    if (!o)
+        return unknown_option(c, word, d);
+    if (o->kind == OPTION_FLAG && value)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s takes no value", o->name);
+    if (o->kind != OPTION_FLAG && !value) {
+        if (*i + 1 == argc)
+            return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option %s wants a value: %s", word, o->value);
+        value = argv[++*i];
+    }
+    return store(o, value, d);
+}
+
 qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line, qgc_diag *d) {
     *line = (cli_line){.arguments = qgc_arena_array(d->arena, (size_t)argc + 1, sizeof(char *))};
     bool options_end = false;
     for (int i = 0; i < argc; i++) {
-        const char *word = argv[i], *value;
+        const char *word = argv[i];
         if (options_end || word[0] != '-' || word[1] == 0) {
             line->arguments[line->n++] = word;
             continue;
@@ -122,17 +138,7 @@ qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line
             line->help = true;
             return QGC_OK;
         }
-        const cli_option *o = find(c, word, &value);
-        if (!o)
-            return unknown_option(c, word, d);
-        if (o->kind == OPTION_FLAG && value)
-            return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s takes no value", o->name);
-        if (o->kind != OPTION_FLAG && !value) {
-            if (i + 1 == argc)
-                return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option %s wants a value: %s", word, o->value);
-            value = argv[++i];
-        }
-        QGC_TRY(store(o, value, d));
+        QGC_TRY(take_option(c, argc, argv, &i, d));
     }
     if (line->n < c->min_arguments || line->n > c->max_arguments) {
         qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "qgc %s takes %s%s, got %d argument%s", c->name,

@@ -151,7 +151,7 @@ qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d) {
     if (strcmp(text, "gpu") == 0 || strcmp(text, "cuda") == 0)
         return QGC_OK;
     if (strncmp(text, "gpu:", 4) == 0 && text[4] >= '0' && text[4] <= '9' && strlen(text) <= 6) {
-        *index = atoi(text + 4);
+        *index = (int)strtol(text + 4, NULL, 10);
         return QGC_OK;
     }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown device \"%s\", expected auto, gpu, gpu:N or cpu",

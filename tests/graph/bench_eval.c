@@ -83,7 +83,7 @@ static void measure(bench *b, qgc_dtype dtype) {
 
 int main(int argc, char **argv) {
     qgc_arena *arena = qgc_arena_new();
-    bench b = {.pool = qgc_pool_new(0), .tokens = argc > 1 ? atoi(argv[1]) : 1};
+    bench b = {.pool = qgc_pool_new(0), .tokens = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1};
     b.x = qgc_arena_array(arena, (size_t)b.tokens * FF, sizeof *b.x);
     b.y = qgc_arena_array(arena, (size_t)b.tokens * FF + VOCAB, sizeof *b.y);
     for (int64_t i = 0; i < b.tokens * FF; i++)

@@ -331,7 +331,7 @@ static void pointwise(void **state) {
         f->node.n_in = 1;
         y = run(f, DIMS(1, sizes[s]));
         for (int64_t i = 0; i < sizes[s]; i++)
-            near(y[i], a[i] / (1 + exp(-a[i])), 1e-7);
+            near(y[i], a[i] / (1 + exp(-(double)a[i])), 1e-7);
     }
 }
 

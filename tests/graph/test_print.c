@@ -304,6 +304,8 @@ static qgc_value *any_before(uint64_t *r, const qgc_graph *g, const qgc_node *n)
     int64_t n_before = 0;
     for (const qgc_node *m = g->first; m != n; m = m->next)
         n_before++;
+    if (n_before == 0)
+        fail_msg("nothing is made before the first node");
     const qgc_node *m = g->first;
     for (int64_t k = random_below(r, n_before); k > 0; k--)
         m = m->next;

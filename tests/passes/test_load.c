@@ -114,7 +114,7 @@ static const char *tail_of(fixture *f, const qgc_graph *g) {
     while (n->prev && n->op != QGC_OP_ATTENTION)
         n = n->prev;
     for (; n; n = n->next) {
-        bool opens = n->group >= 0 && n->prev->group != n->group;
+        bool opens = n->group >= 0 && (!n->prev || n->prev->group != n->group);
         bool closes = n->group >= 0 && (!n->next || n->next->group != n->group);
         qgc_str_printf(&text, "%s%s%s%s", text.bytes ? " " : "", opens ? "(" : "", n->out[0]->name,
                        closes ? ")" : "");

@@ -972,7 +972,7 @@ static void auto_takes_a_mode_that_runs(void **state) {
     f->plan->not_persistent = "there is no embedding";
     assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
     f->plan->not_persistent = NULL;
-    const bool new_enough = atoi(qgc_program_arch(f->program) + 3) >= 90;
+    const bool new_enough = strtol(qgc_program_arch(f->program) + 3, NULL, 10) >= 90;
     f->dev->info.free_bytes = (size_t)1 << 40;
     assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena),
                      new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);

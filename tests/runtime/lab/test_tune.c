@@ -27,10 +27,11 @@ void qgc_tune_work(const qgc_tune_options *o, const qgc_tuning *tuning, int requ
     for (size_t i = 0; i < tuning->n; i++)
         best -= 10;
     while (fgets(line, sizeof line, in)) {
-        const char *kernel = strchr(line, '\t') + 1;
-        long long value = 0;
+        const char *kernel = strchr(line, '\t') + 1, *setting = strchr(kernel, '\t');
+        int length = 0;
         sscanf(line, "%15s", what);
-        sscanf(strchr(kernel, '\t'), "%15s %lld", name, &value);
+        sscanf(setting, "%15s%n", name, &length);
+        const long long value = strtoll(setting + length, NULL, 10);
         bool faster = (strcmp(name, "ROWS") == 0 && value == 4) || (strcmp(name, "HELD") == 0 && value == 8);
         if (strcmp(name, "SPLIT") == 0 && value == 4)
             abort();
