@@ -396,23 +396,43 @@ static bool is_listed(const qgc_nvrtc *n, int number) {
 }
 
 /* NVRTC does not list which architectures have a variant with a letter, so it is asked to use it. */
-static bool compiles_for(const qgc_nvrtc *n, const char *arch, qgc_arena *a) {
+static outcome probe(const qgc_nvrtc *n, const char *arch, qgc_arena *a) {
     const char *option = qgc_arena_printf(a, "--gpu-architecture=%s", arch);
     program p = {.name = "/kernels/probe.cu", .text = "__global__ void probe() {}", .n_options = 1};
     p.options = &option;
-    return compile(n, &p, a).result == NVRTC_SUCCESS;
+    return compile(n, &p, a);
+}
+
+static qgc_status malformed(const char *arch, qgc_diag *d) {
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "architecture \"%s\" is malformed", arch);
+    qgc_hint(d, "An architecture is written like sm_90, or sm_90a for that GPU only.");
+    return s;
+}
+
+/* Kernels for an architecture that is listed do not compile: that is not for the variant's sake. */
+static qgc_status fail_probe(const qgc_nvrtc *n, const char *arch, const outcome *o, qgc_diag *d) {
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "NVRTC %s could not compile an empty kernel for \"%s\"",
+                 version_text(d->arena, n->version), arch);
+    qgc_note(d, QGC_NO_LOC, "\"%s\" says %s", n->library, n->nvrtcGetErrorString(o->result));
+    note_log(o->log, &(qgc_nvrtc_job){0}, d);
+    return s;
 }
 
 qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *d) {
     int number = 0;
     char letter = 0;
-    if (!read_arch(arch, &number, &letter)) {
-        qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "architecture \"%s\" is malformed", arch);
-        qgc_hint(d, "An architecture is written like sm_90, or sm_90a for that GPU only.");
-        return s;
+    if (!read_arch(arch, &number, &letter))
+        return malformed(arch, d);
+    const bool listed = is_listed(n, number);
+    outcome o = {.log = ""};
+    if (listed && letter) {
+        o = probe(n, arch, d->arena);
+        const char *plain = qgc_arena_printf(d->arena, "sm_%d", number);
+        if (o.result != NVRTC_SUCCESS && probe(n, plain, d->arena).result != NVRTC_SUCCESS)
+            return fail_probe(n, arch, &o, d);
     }
-    bool listed = is_listed(n, number);
-    if (listed && (!letter || compiles_for(n, arch, d->arena)))
+    if (listed && o.result == NVRTC_SUCCESS)
         return QGC_OK;
     qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "NVRTC %s cannot compile for architecture \"%s\"",
                             version_text(d->arena, n->version), arch);
@@ -420,6 +440,7 @@ qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *
     for (int i = 0; i < n->n_archs; i++)
         qgc_str_printf(&list, "%ssm_%d", i ? ", " : "", n->archs[i]);
     qgc_note(d, QGC_NO_LOC, "\"%s\" compiles for %s", n->library, list.text);
+    note_log(o.log, &(qgc_nvrtc_job){0}, d);
     if (listed)
         qgc_hint(d, "sm_%d has no variant \"%c\".", number, letter);
     return s;

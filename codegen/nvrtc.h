@@ -20,8 +20,9 @@ const char *qgc_nvrtc_library(const qgc_nvrtc *n);
 /* The architectures it compiles for, ascending: 75, 80, ..., 121. */
 int qgc_nvrtc_archs(const qgc_nvrtc *n, const int **archs);
 
-/* Is "sm_90", "sm_90a" (for that GPU only) or "sm_100f" (its family) one that this NVRTC compiles for? The
- * error (QGC_ERR_USAGE) lists the architectures that are. */
+/* Is "sm_90", "sm_90a" (for that GPU only) or "sm_100f" (its family) one that this NVRTC compiles for? The error
+ * (QGC_ERR_USAGE) lists the architectures that are. Letters are tried, and the error has NVRTC's log; it is QGC_ERR_DEVICE
+ * where an empty kernel does not compile without the letter either. */
 QGC_MUST_USE qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *d);
 
 typedef struct {

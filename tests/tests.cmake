@@ -48,6 +48,7 @@ if(QGC_SANITIZE)
   target_compile_definitions(test_passes_semantics PRIVATE ROUNDS=60)
 endif()
 qgc_tests(codegen qgc_codegen)
+target_compile_definitions(test_codegen_nvrtc PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)

@@ -1,12 +1,14 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "codegen/nvrtc.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/diag_text.h"
+#include "tests/support/folder.h"
 
 /* Sources of this test's own, so that it does not depend on kernels/. */
 static const qgc_kernel_source sources[] = {
@@ -242,6 +244,66 @@ static void accepts_the_letters_that_an_arch_has(void **state) {
     stop(&f);
 }
 
+/* An NVRTC that compiles nothing: with FAILS_AT 'a' for letters only. It is made by the compiler of this test. */
+static const char fake_nvrtc[] =
+    "#include <string.h>\n"
+    "static const char *arch = \"\";\n"
+    "int nvrtcVersion(int *a, int *b) { *a = 13; *b = 0; return 0; }\n"
+    "const char *nvrtcGetErrorString(int r) { return r == 7 ? \"BUILTIN_OPERATION_FAILURE\" : \"?\"; }\n"
+    "int nvrtcGetNumSupportedArchs(int *n) { *n = 1; return 0; }\n"
+    "int nvrtcGetSupportedArchs(int *a) { *a = 90; return 0; }\n"
+    "int nvrtcCreateProgram(void **p) { *p = 0; return 0; }\n"
+    "int nvrtcDestroyProgram(void **p) { return p == 0; }\n"
+    "int nvrtcCompileProgram(void *p, int n, const char *const *options) {\n"
+    "    arch = strchr(options[n - 1], '=') + 1;\n"
+    "    return p || !FAILS_AT || strchr(arch, FAILS_AT) ? 7 : 0;\n"
+    "}\n"
+    "int nvrtcGetCUBINSize(void *p, size_t *n) { *n = 1; return p != 0; }\n"
+    "int nvrtcGetCUBIN(void *p, char *to) { *to = 0; return p != 0; }\n"
+    "int nvrtcGetProgramLogSize(void *p, size_t *n) { *n = 64; return p != 0; }\n"
+    "int nvrtcGetProgramLog(void *p, char *to) {\n"
+    "    strcat(strcpy(to, \"could not open builtins for \"), arch);\n"
+    "    return p != 0;\n"
+    "}\n";
+
+static qgc_nvrtc *open_fake(qgc_arena *a, const char *folder, const char *fails_at, qgc_diag *d) {
+    const char *source = qgc_test_write(a, folder, "fake.c", fake_nvrtc, strlen(fake_nvrtc));
+    const char *out = qgc_test_path(a, folder, *fails_at == '0' ? "fake0.so" : "fake_a.so");
+    const char *command = qgc_arena_printf(
+        a, "'" QGC_CC "' -std=c11 -shared -fPIC \"-DFAILS_AT=%s\" '%s' -o '%s'", fails_at, source, out);
+    assert_int_equal(system(command), 0);
+    qgc_nvrtc *n;
+    assert_int_equal(qgc_nvrtc_open(&n, out, d), QGC_OK);
+    return n;
+}
+
+static void shows_the_log_where_a_letter_cannot_be_tried(void **state) {
+    (void)state;
+    qgc_arena *a = qgc_arena_new();
+    const char *folder = qgc_test_folder(a);
+    qgc_diag broken = qgc_diag_new(a), without = qgc_diag_new(a);
+
+    qgc_nvrtc *n = open_fake(a, folder, "0", &broken);
+    assert_int_equal(qgc_nvrtc_check_arch(n, "sm_90a", &broken), QGC_ERR_DEVICE);
+    assert_string_equal(
+        diag_text(&broken, a),
+        qgc_arena_printf(a,
+                         "qgc: error: NVRTC 13.0 could not compile an empty kernel for \"sm_90a\"\n"
+                         "qgc: note: \"%s/fake0.so\" says BUILTIN_OPERATION_FAILURE\n"
+                         "qgc: note: could not open builtins for sm_90a\n",
+                         folder));
+    qgc_nvrtc_close(n);
+
+    n = open_fake(a, folder, "'a'", &without);
+    assert_int_equal(qgc_nvrtc_check_arch(n, "sm_90a", &without), QGC_ERR_USAGE);
+    const char *text = diag_text(&without, a);
+    assert_non_null(strstr(text, "note: could not open builtins for sm_90a\n"));
+    assert_non_null(strstr(text, "hint: sm_90 has no variant \"a\".\n"));
+    qgc_nvrtc_close(n);
+    qgc_test_folder_drop(a, folder);
+    qgc_arena_drop(a);
+}
+
 static void key_changes_with_all_that_it_stands_for(void **state) {
     (void)state;
     START(f);
@@ -333,6 +395,7 @@ int main(void) {
         cmocka_unit_test(refuses_an_option_that_nvrtc_does_not_know),
         cmocka_unit_test(compiles_for_every_arch_it_lists),
         cmocka_unit_test(accepts_the_letters_that_an_arch_has),
+        cmocka_unit_test(shows_the_log_where_a_letter_cannot_be_tried),
         cmocka_unit_test(key_changes_with_all_that_it_stands_for),
         cmocka_unit_test(compiles_in_two_threads_at_once),
         cmocka_unit_test(table_of_kernels_ends_with_an_empty_row),
