@@ -35,9 +35,9 @@ static void print_usage(FILE *out) {
     fputs("usage: qgc COMMAND [options]\n\n", out);
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fputs(
-        "\nqgc COMMAND --help says more. Exit codes: 0 ok, 1 the input is at fault, 2 usage, 3 the device.\n",
-        out);
+    fputs("\nqgc COMMAND --help says more, qgc --version which qgc this is.\n"
+          "Exit codes: 0 ok, 1 the input is at fault, 2 usage, 3 the device.\n",
+          out);
 }
 
 void cli_progress_show(void *progress, size_t done, size_t total) {

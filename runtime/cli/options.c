@@ -7,18 +7,22 @@
 
 #include "graph/base/str.h"
 
+enum { COLUMN = 28 }; /* of what an option is for */
+
 static void print_help(const cli_command *c) {
-    printf("usage: qgc %s%s%s%s\n\n%s\n", c->name, c->options[0].name ? " [options]" : "",
-           *c->arguments ? " " : "", c->arguments, c->summary);
+    printf("usage: qgc %s [options]%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
+           c->summary);
     if (c->details)
         printf("\n%s\n", c->details);
-    if (c->options[0].name)
-        printf("\noptions:\n");
+    printf("\noptions:\n");
     for (const cli_option *o = c->options; o->name; o++) {
         char left[64];
         snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
                  o->letter ? "," : " ", o->name, o->value ? " " : "", o->value ? o->value : "");
-        printf("  %-28s %s", left, o->help);
+        if (strlen(left) > COLUMN)
+            printf("  %s\n  %*s %s", left, COLUMN, "", o->help);
+        else
+            printf("  %-*s %s", COLUMN, left, o->help);
         if (o->kind == OPTION_INT)
             printf(" [%lld]", (long long)*(int64_t *)o->into);
         else if (o->kind == OPTION_NUMBER)
@@ -27,7 +31,7 @@ static void print_help(const cli_command *c) {
             printf(" [%s]", *(const char **)o->into);
         putchar('\n');
     }
-    printf("  %-28s %s\n", "    --help", "this text");
+    printf("  %-*s %s\n", COLUMN, "-h, --help", "this text");
 }
 
 static qgc_status unknown_option(const cli_command *c, const char *word, qgc_diag *d) {

@@ -16,28 +16,20 @@ typedef struct {
     qgc_str *source;         /* gets the graph before the first pass, with its pipeline; NULL: not wanted */
 } cli_pipeline;
 
+/* clang-format off */
 #define CLI_LOAD_OPTION(p) \
-    { "load-pass", 0, OPTION_TEXT, &(p).load, "LIST", "shared objects with passes of your own", 0, 0 }
+    {"load-pass", 0, OPTION_TEXT, &(p).load, "LIST", "shared objects with passes of your own", 0, 0}
 
-#define CLI_CHOICE_OPTIONS(p)                                                                             \
-    {                                                                                                     \
-        "passes", 0, OPTION_TEXT, &(p).passes, "LIST", "these passes, 'a,b?,c(max=4)', '' for none; all", \
-        0,        0},                                                                                     \
-        {"skip", 0, OPTION_TEXT, &(p).skip, "LIST", "all passes but these", 0, 0}, CLI_LOAD_OPTION(p)
+#define CLI_CHOICE_OPTIONS(p) \
+    {"passes", 0, OPTION_TEXT, &(p).passes, "LIST", "only these, in this order: 'a,b?,c(max=4)'; '' for none", 0, 0}, \
+    {"skip", 0, OPTION_TEXT, &(p).skip, "LIST", "all passes but these", 0, 0}, \
+    CLI_LOAD_OPTION(p)
 
-#define CLI_PIPELINE_OPTIONS(p)                                           \
-    CLI_CHOICE_OPTIONS(p), {"print-after",                                \
-                            0,                                            \
-                            OPTION_TEXT,                                  \
-                            &(p).print_after,                             \
-                            "PASS",                                       \
-                            "print the graph after it; 'all', 'changed'", \
-                            0,                                            \
-                            0},                                           \
-    {                                                                     \
-        "dump-passes", 0, OPTION_TEXT, &(p).dump_folder, "DIR",           \
-            "a numbered file before and after each pass", 0, 0            \
-    }
+#define CLI_PIPELINE_OPTIONS(p) \
+    CLI_CHOICE_OPTIONS(p), \
+    {"print-after", 0, OPTION_TEXT, &(p).print_after, "PASS", "print the graph after it; 'all', 'changed'", 0, 0}, \
+    {"dump-passes", 0, OPTION_TEXT, &(p).dump_folder, "DIR", "a numbered file before and after each pass", 0, 0}
+/* clang-format on */
 
 /* Loads the plug-ins that --load-pass names. */
 QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
