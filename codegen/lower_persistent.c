@@ -5,7 +5,8 @@
  *   mid -> rms_norm -> linear, linear -> pointwise ops -> linear -> + mid = the next x
  *
  * between an embedding and a last norm and linear whose result is the logits; and, if they are there, the mark of the
- * token and the first half of sampling. What comes behind stays in kernels of its own. Where a graph is not like this, the plan says why. */
+ * token and the first half of sampling. What comes behind stays in kernels of its own. Where a graph is not like this,
+ * the plan says why. */
 
 #include <assert.h>
 #include <stdarg.h>

@@ -46,11 +46,10 @@ typedef enum {
 typedef struct {
     const char *name; /* "q[3]": the value that lives here, for reports */
     qgc_buffer_kind kind;
-    qgc_extent
-        bytes;      /* of SCRATCH: fits behind `offset` in the slab at the sizes of the phases that use it */
-    int weight;     /* of a WEIGHT: index into weights */
-    int io;         /* of an IO: which */
-    int64_t offset; /* of a SCRATCH: bytes from the start of the slab, a multiple of 256 */
+    qgc_extent bytes; /* of SCRATCH: fits behind `offset` at the sizes of the phases that use it */
+    int weight;       /* of a WEIGHT: index into weights */
+    int io;           /* of an IO: which */
+    int64_t offset;   /* of a SCRATCH: bytes from the start of the slab, a multiple of 256 */
 } qgc_plan_buffer;
 
 typedef struct {

@@ -24,8 +24,7 @@ typedef struct {
     const qgc_yaml *count_text;
     int64_t from, count;
     const qgc_yaml *carry[MAX_CARRY]; /* names */
-    const qgc_yaml
-        *start[MAX_CARRY]; /* what each is in the first turn; NULL for what its name means already */
+    const qgc_yaml *start[MAX_CARRY]; /* in the first turn; NULL: what the name means already */
     int n_carry;
     const qgc_yaml *body;
 } repeat_text;

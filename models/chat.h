@@ -11,9 +11,8 @@ typedef struct {
 } qgc_message;
 
 typedef struct {
-    const char *family; /* "chatml" */
-    const char
-        *default_system; /* what the file's template puts first when there is no system message, or NULL */
+    const char *family;         /* "chatml" */
+    const char *default_system; /* what the template puts first where there is no system message, or NULL */
 } qgc_chat;
 
 /* Recognises the template. The texts in `out` live as long as t. Errors: no template in the file, or one of

@@ -21,11 +21,10 @@ typedef struct {
     qgc_pool *pool;
     const int32_t *tokens; /* of a text, at least one */
     size_t n_tokens;
-    int64_t
-        positions; /* that are compared: where the text is shorter, what the whole pipeline chooses goes on */
-    int64_t ctx;   /* positions of the caches; times are taken at the end of them */
-    int pairs;     /* of timings, alternating; 6 or more */
-    int subsets;   /* random subsets of the pipeline, in random orders, whose logits are compared too */
+    int64_t positions; /* that are compared; behind the text goes on what the whole pipeline chooses */
+    int64_t ctx;       /* positions of the caches; times are taken at the end of them */
+    int pairs;         /* of timings, alternating; 6 or more */
+    int subsets;       /* random subsets of the pipeline, in random orders, whose logits are compared too */
     /* Called after each of `total` parts of the work; may be NULL. */
     void (*progress)(void *context, size_t done, size_t total);
     void *context;

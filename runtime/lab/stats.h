@@ -15,9 +15,10 @@ double qgc_percentile(const double *x, size_t n, double p, qgc_arena *a);
 double qgc_median(const double *x, size_t n, qgc_arena *a);
 
 /* A median and an interval that holds that of the population with a probability of at least 95%, whatever the
- * distribution, as long as the numbers are independent: the k-th smallest and the k-th largest of the numbers, k by the binomial distribution of how many are
- * below the median (the interval that belongs to the sign test). For n < 6 there is none: low and high are -INFINITY
- * and INFINITY. Median, low and high are NaN where one of the numbers is, and for n = 0. */
+ * distribution, as long as the numbers are independent: the k-th smallest and the k-th largest of the numbers, k by
+ * the binomial distribution of how many are below the median (the interval that belongs to the sign test). For n < 6
+ * there is none: low and high are -INFINITY and INFINITY. Median, low and high are NaN where one of the numbers is, and
+ * for n = 0. */
 typedef struct {
     double median, low, high;
 } qgc_interval;
@@ -37,8 +38,8 @@ typedef struct {
     int64_t flips; /* positions where the largest logit (the lowest of equals) is another token's */
 } qgc_drift;
 
-/* Of the `n` logits of one position, at least one. Equal infinities differ by 0. Where there is a NaN the drift and divergence are NaN,
- * and the position counts as a flip. */
+/* Of the `n` logits of one position, at least one. Equal infinities differ by 0. Where there is a NaN the drift and
+ * divergence are NaN, and the position counts as a flip. */
 qgc_drift qgc_drift_of(const float *reference, const float *other, int64_t n);
 
 /* Adds the positions of `x`. */

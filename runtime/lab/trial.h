@@ -17,14 +17,15 @@ typedef struct {
     bool keep_values;         /* every value can be read after a step */
     const char *cache_folder; /* of compiled kernels, NULL: the user's */
     qgc_pool *pool;
-    const qgc_trial
-        *share; /* of the same weights on the same device: what it has uploaded serves this one too, and it
-                               is dropped after this one; NULL for none */
+    /* A trial of the same weights on the same device: what it has uploaded serves this one too, and it is dropped after
+     * this one. NULL for none. */
+    const qgc_trial *share;
 } qgc_trial_options;
 
 /* `g` has been bound to `tensors` (passes/bind_weights.h) and its passes have been run; it, the weights, the pool and the
- * device outlive the trial. On a GPU `g` is lowered and compiled for it, through the cache and with what `qgc tune` has found,
- * as `qgc run` does, and the weights go up unless they are shared. Errors: those of lowering, NVRTC, the device, and of weights that do not fit. */
+ * device outlive the trial. On a GPU `g` is lowered and compiled for it, through the cache and with what `qgc tune`
+ * has found, as `qgc run` does, and the weights go up unless they are shared. Errors: those of lowering, NVRTC, the
+ * device, and of weights that do not fit. */
 QGC_MUST_USE qgc_status qgc_trial_new(qgc_trial **out, qgc_graph *g, const qgc_weights *weights,
                                       const qgc_tensor *const *tensors, const qgc_trial_options *o,
                                       qgc_diag *d);
@@ -55,9 +56,9 @@ QGC_MUST_USE qgc_status qgc_trial_reset(qgc_trial *t, qgc_diag *d);
 typedef struct {
     int kernels;          /* launched */
     int64_t weight_bytes; /* of matrices that products read */
-    int64_t
-        value_bytes; /* of results, inputs and outputs that kernels hand to one another: each launch counts what it
-                             names once; caches, tables and settings are not counted */
+    /* Of results, inputs and outputs that kernels hand to one another: each launch counts what it names once; caches,
+     * tables and settings are not counted. */
+    int64_t value_bytes;
 } qgc_trial_cost;
 
 QGC_MUST_USE qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag *d);
