@@ -1,5 +1,6 @@
 #include "runtime/cli/text.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ static qgc_status count_vocab(const qgc_graph *g, int64_t *vocab, qgc_diag *d) {
 static qgc_status make_up(const qgc_graph *g, int64_t n, qgc_tokens *out, qgc_diag *d) {
     int64_t vocab = 0;
     QGC_TRY(count_vocab(g, &vocab, d));
+    assert(vocab > 0);
     uint64_t state = SEED;
     for (int64_t i = 0; i < n; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth, MMIX */
