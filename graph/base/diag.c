@@ -93,19 +93,23 @@ static const qgc_source *copy_source(qgc_arena *a, const qgc_source *s) {
     return copy;
 }
 
+void qgc_diag_keep(qgc_diag *d) {
+    const qgc_source *from = NULL, *copy = NULL; /* lines that follow one another mostly have one source */
+    for (struct qgc_diag_line *l = d->lines; l; l = l->next) {
+        if (l->at.source && l->at.source != from) {
+            from = l->at.source;
+            copy = copy_source(d->arena, from);
+        }
+        l->at.source = l->at.source ? copy : NULL;
+    }
+}
+
 qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other) {
     if (d->status != QGC_OK)
         return d->status;
-    const qgc_source *from = NULL, *copy = NULL; /* lines that follow one another mostly have one source */
-    for (const struct qgc_diag_line *l = other->lines; l; l = l->next) {
-        qgc_loc at = l->at;
-        if (at.source && at.source != from) {
-            from = at.source;
-            copy = copy_source(d->arena, from);
-        }
-        at.source = at.source ? copy : NULL;
-        append(d, new_line(d, l->kind, at, qgc_arena_strdup(d->arena, l->text)));
-    }
+    for (const struct qgc_diag_line *l = other->lines; l; l = l->next)
+        append(d, new_line(d, l->kind, l->at, qgc_arena_strdup(d->arena, l->text)));
+    qgc_diag_keep(d);
     if (other->hint)
         d->hint = qgc_arena_strdup(d->arena, other->hint);
     return d->status = other->status;

@@ -67,6 +67,9 @@ void qgc_hint(qgc_diag *d, const char *format, ...) __attribute__((format(printf
  * afterwards. For work done elsewhere, on a thread of its own say. Returns its status. */
 qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other);
 
+/* Copies the sources that the error points into, if there is one, so that they may go before it is printed. */
+void qgc_diag_keep(qgc_diag *d);
+
 /* Prints the error as `file:line:col: error: ...` with the line of the source and a caret, its notes, the
  * hint and the frames. Prints nothing if there is no error. */
 void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour);

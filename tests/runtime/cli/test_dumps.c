@@ -47,11 +47,11 @@ static glob_t files(fixture *f) {
 
 static void work_goes_on_from_every_dump(void **state) {
     fixture *f = *state;
-    const char *whole = output(
-        f,
-        qgc_arena_printf(f->arena, "dump models/tiny/tiny.yaml --after plan-memory --dump-passes '%s'",
-                         f->dumps),
-        0);
+    const char *whole =
+        output(f,
+               qgc_arena_printf(f->arena, "dump models/tiny/tiny.yaml --after plan-memory --dump-passes '%s'",
+                                f->dumps),
+               0);
     assert_non_null(strstr(whole, "\npasses: []\n"));
     glob_t found = files(f);
     assert_int_equal(found.gl_pathc, 14); /* 13 passes, and the graph as loaded */
