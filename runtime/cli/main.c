@@ -21,6 +21,7 @@ static const struct {
     {"dump", cmd_dump, "the graph as YAML or for GraphViz"},
     {"passes", cmd_passes, "the fusion passes, in the order of the pipeline"},
     {"explain", cmd_explain, "which fusion rules fired where, and why others did not"},
+    {"view", cmd_view, "a page that shows the graph before and after each pass"},
     {"ops", cmd_ops, "the ops that a graph may use"},
     {"bench", cmd_bench, "what a token takes in every mode, and what memory allows"},
     {"tune", cmd_tune, "the fastest settings of a graph's kernels on this GPU"},

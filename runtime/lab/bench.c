@@ -172,15 +172,14 @@ static qgc_status time_prefill(bench *b) {
 
 /* --- kernels --------------------------------------------------------------------------------------------- */
 
-/* "mlp" of "mlp[3]", "q" of "linear q[3]". */
-static const char *plain_name(const char *node, qgc_arena *a) {
-    const char *space = strrchr(node, ' '), *from = space ? space + 1 : node;
+const char *qgc_bench_node(const qgc_plan_launch *l, qgc_arena *a) {
+    const char *node = l->node, *space = strrchr(node, ' '), *from = space ? space + 1 : node;
     if (strchr(node, ' ') != space) /* "the end of the step" */
         from = node;
     return qgc_arena_strndup(a, from, strcspn(from, "["));
 }
 
-static const char *kernel_of(const qgc_plan *plan, const qgc_plan_launch *l) {
+const char *qgc_bench_file(const qgc_plan *plan, const qgc_plan_launch *l) {
     return l->kind == QGC_LAUNCH_GEMM ? "cuBLAS" : plan->kernels[l->kernel].name;
 }
 
@@ -195,7 +194,7 @@ static bool next_kind(const bench *b, const qgc_phase *p, bool *done, bool *want
     memset(wanted, 0, p->n_launches * sizeof *wanted);
     for (size_t i = 0; i < p->n_launches; i++) {
         const qgc_plan_launch *l = &p->launches[i];
-        const char *node = plain_name(l->node, b->arena), *kernel = kernel_of(b->plan, l);
+        const char *node = qgc_bench_node(l, b->arena), *kernel = qgc_bench_file(b->plan, l);
         if (done[i] || (k->count > 0 && (strcmp(k->node, node) != 0 || strcmp(k->kernel, kernel) != 0)))
             continue;
         k->node = node;

@@ -61,6 +61,10 @@ QGC_MUST_USE qgc_status qgc_bench_run(qgc_bench *out, qgc_program *p, const qgc_
 /* Bytes that a step of a mode reads at a position: matrices of weights, and the caches. */
 int64_t qgc_bench_bytes(const qgc_plan *plan, qgc_phase_kind phase, int64_t position);
 
+/* Under which names the times of a launch are counted: "mlp" for "mlp[3]", "q" for "linear q[3]"; and "linear.cu". */
+const char *qgc_bench_node(const qgc_plan_launch *l, qgc_arena *a);
+const char *qgc_bench_file(const qgc_plan *plan, const qgc_plan_launch *l);
+
 /* The tables, one JSON object, and a bar chart of the rows. */
 void qgc_bench_table(const qgc_bench *b, qgc_str *out);
 QGC_MUST_USE qgc_status qgc_bench_json(const qgc_bench *b, qgc_str *out, qgc_diag *d);

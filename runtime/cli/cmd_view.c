@@ -1,0 +1,86 @@
+/* The command that draws: view. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+#include "runtime/cli/pipeline.h"
+#include "runtime/cli/weights.h"
+#include "runtime/lab/view.h"
+
+typedef struct {
+    const char *output, *bench, *weights;
+    cli_pipeline pipeline;
+    int64_t layer;
+    bool allow_unused;
+} view_options;
+
+/* "qwen2.5-0.5b.html" of "models/qwen2.5-0.5b.yaml". */
+static const char *default_output(const char *path, qgc_arena *a) {
+    const char *base = qgc_path_base(path), *dot = strrchr(base, '.');
+    return qgc_arena_printf(a, "%.*s.html", (int)(dot && dot != base ? dot - base : (long)strlen(base)),
+                            base);
+}
+
+/* The dtypes of a file are the graph's: which products can share a kernel depends on them. */
+static qgc_status bind(qgc_graph *g, const view_options *o, cli_context *c) {
+    qgc_weights *weights;
+    const qgc_tensor **tensors;
+    QGC_TRY(cli_lab_weights(&weights, o->weights, g, c));
+    qgc_status status = qgc_graph_bind(g, weights, o->allow_unused, &tensors, c->diag);
+    qgc_weights_close(weights);
+    return status;
+}
+
+static qgc_status view_graph(cli_context *c, const char *path, const view_options *o) {
+    qgc_graph *g;
+    qgc_view *view;
+    qgc_pass_report report;
+    QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
+    if (o->weights)
+        QGC_TRY(bind(g, o, c));
+    QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
+    QGC_TRY(qgc_view_new(&view, g, path, o->layer, c->diag));
+    const qgc_pass_options passes = {
+        .passes = o->pipeline.passes, .skip = o->pipeline.skip, .after = qgc_view_after, .context = view};
+    QGC_TRY(qgc_passes_run(g, &passes, &report, c->diag));
+    if (o->bench)
+        QGC_TRY(qgc_view_read_times(view, g, o->bench, c->diag));
+    qgc_str page = qgc_str_new(c->arena);
+    qgc_view_html(view, &page);
+    const char *output = o->output ? o->output : default_output(path, c->arena);
+    QGC_TRY(qgc_file_write(output, page.text, page.bytes, c->diag));
+    fprintf(stderr, "%s: %zu passes, %s\n", output, report.n_runs, cli_bytes(page.bytes, c->arena));
+    return QGC_OK;
+}
+
+qgc_status cmd_view(cli_context *c, int argc, char **argv) {
+    view_options o = {.layer = -1};
+    const cli_option options[] = {
+        {"output", 'o', OPTION_TEXT, &o.output, "FILE", "the page; GRAPH.html in this folder", 0, 0},
+        {"layer", 0, OPTION_INT, &o.layer, "N", "the layer to draw; the second of three or more", 0, 1 << 20},
+        {"bench", 0, OPTION_TEXT, &o.bench, "FILE", "times of kernels, from qgc bench --json", 0, 0},
+        {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with; " CLI_WEIGHTS_HELP, 0, 0},
+        CLI_CHOICE_OPTIONS(o.pipeline),
+        {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
+         "let weights pass that the graph does not use", 0, 0},
+        {0},
+    };
+    const cli_command command = {
+        .name = "view",
+        .arguments = "GRAPH.yaml",
+        .summary = "Draws one layer, and what is around the layers, before any pass and after each.",
+        .details =
+            "The page is one HTML file that needs no other and no network. In it, a click on a node says what the\n"
+            "rules did there; #after=fuse-qkv&node=q behind its address chooses a pass and a node.",
+        .options = options,
+        .min_arguments = 1,
+        .max_arguments = 1,
+    };
+    cli_line line;
+    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
+    return line.help ? QGC_OK : view_graph(c, line.arguments[0], &o);
+}

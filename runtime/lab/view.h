@@ -1,0 +1,28 @@
+#ifndef QGC_LAB_VIEW_H
+#define QGC_LAB_VIEW_H
+
+#include "graph/base/str.h"
+#include "passes/passes.h"
+
+/* A graph on its way through the passes as one HTML page that needs no other file: drawings of one layer, and of what
+ * lies before and behind the layers, before any pass and after each; what the rules did at each node; and, where times
+ * were measured, what each kernel takes. */
+typedef struct qgc_view qgc_view;
+
+/* `layer` is the one to draw, of each repeat that has it; -1: the second of three or more, else the first. `path` is the
+ * file of the graph, for the page. The view lives in the graph's arena. Errors: no such layer. */
+QGC_MUST_USE qgc_status qgc_view_new(qgc_view **out, const qgc_graph *g, const char *path, int64_t layer,
+                                     qgc_diag *d);
+
+/* Takes down the graph as it is now: qgc_pass_options.after, with the view as context. */
+qgc_status qgc_view_after(void *view, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
+                          qgc_diag *d);
+
+/* Reads the times of kernels from a file of qgc bench --json. `g` is the graph behind all passes. Errors: no such file,
+ * one of another model or of other passes, one without times of kernels. */
+QGC_MUST_USE qgc_status qgc_view_read_times(qgc_view *v, qgc_graph *g, const char *path, qgc_diag *d);
+
+/* The page. */
+void qgc_view_html(const qgc_view *v, qgc_str *out);
+
+#endif

@@ -1,0 +1,133 @@
+/* Which stage, drawing and node are chosen stands in the fragment: #after=fuse-qkv&part=layer&node=q. Without this
+ * script all stages are shown. */
+(function () {
+  'use strict';
+  const all = (selector, root) => Array.from((root || document).querySelectorAll(selector));
+  const stages = all('section.stage'), buttons = all('.switch button');
+  const parts = buttons.map(b => b.dataset.part);
+  const detail = document.createElement('aside');
+  detail.id = 'detail';
+
+  const read = () => {
+    const given = new URLSearchParams(location.hash.slice(1));
+    const after = given.get('after'), last = stages[stages.length - 1].dataset.stage;
+    return {
+      after: stages.some(s => s.dataset.stage === after) ? after : last,
+      part: parts.includes(given.get('part')) ? given.get('part') : parts[0],
+      node: given.get('node'),
+    };
+  };
+  const write = change => {
+    const now = Object.assign(read(), change);
+    const fields = ['after=' + encodeURIComponent(now.after)];
+    if (now.part !== parts[0]) fields.push('part=' + encodeURIComponent(now.part));
+    if (now.node) fields.push('node=' + encodeURIComponent(now.node));
+    location.hash = fields.join('&');
+  };
+
+  const stageOf = key => stages.find(s => s.dataset.stage === key);
+  const figureOf = (stage, part) => all('figure', stage).find(f => f.dataset.part === part);
+  const nodesOf = figure => all('[data-detail]', figure);
+  /* "q[3]" as it stands, or "q" of the layer that is drawn. */
+  const find = (figure, name) => nodesOf(figure).find(n => n.dataset.node === name) ||
+      nodesOf(figure).find(n => n.dataset.name === name);
+
+  /* Nodes that stay glide to their new places. */
+  const places = figure => new Map(nodesOf(figure).filter(n => n.hasAttribute('transform')).map(n => [n.dataset.node, n]));
+  const offset = (figure, node) => {
+    const box = figure.querySelector('svg').viewBox.baseVal, at = node.transform.baseVal.consolidate().matrix;
+    return [at.e - box.x, at.f - box.y];
+  };
+  const glide = (from, to) => {
+    if (!from || from === to || matchMedia('(prefers-reduced-motion: reduce)').matches) return;
+    const before = places(from);
+    places(to).forEach((node, name) => {
+      const old = before.get(name), [x, y] = offset(to, node);
+      const at = (dx, dy) => 'translate(' + dx + 'px, ' + dy + 'px)';
+      const box = to.querySelector('svg').viewBox.baseVal;
+      if (!old) {
+        node.animate([{opacity: 0}, {opacity: 1}], 260);
+        return;
+      }
+      const [oldX, oldY] = offset(from, old);
+      node.animate([{transform: at(oldX + box.x, oldY + box.y)}, {transform: at(x + box.x, y + box.y)}],
+          {duration: 260, easing: 'ease-in-out'});
+    });
+    all('.edge, .frame', to).forEach(e => e.animate([{opacity: 0}, {opacity: 1}], 320));
+  };
+
+  const mark = (list, is) => list.forEach(e => e.classList.toggle('chosen', is(e)));
+
+  const show_detail = (stage, figure, node) => {
+    mark(nodesOf(figure), n => n === node);
+    all('.edge', figure).forEach(e => {
+      e.classList.toggle('into', !!node && e.dataset.to === node.dataset.box);
+      e.classList.toggle('out', !!node && e.dataset.from === node.dataset.box);
+    });
+    detail.remove();
+    if (!node) return;
+    const close = document.createElement('button');
+    close.className = 'close';
+    close.textContent = '\u00d7';
+    close.setAttribute('aria-label', 'close');
+    close.addEventListener('click', () => write({node: null}));
+    detail.replaceChildren(close, document.getElementById(node.dataset.detail).content.cloneNode(true));
+    all('.history li', detail).forEach(li => li.classList.toggle('now', li.dataset.stage === stage.dataset.stage));
+    const notes = stage.querySelector('.notes');
+    notes.prepend(detail);
+    notes.scrollTop = 0;
+  };
+
+  let shown = null;
+  const show = () => {
+    const state = read(), stage = stageOf(state.after);
+    let part = state.part, node = state.node ? find(figureOf(stage, part), state.node) : null;
+    if (state.node && !node) /* it may be in another drawing */
+      parts.forEach(other => {
+        const found = node ? null : find(figureOf(stage, other), state.node);
+        if (found) [node, part] = [found, other];
+      });
+    const figure = figureOf(stage, part);
+    mark(stages, s => s === stage);
+    mark(all('.strip a, .passes tr'), e => e.dataset.stage === state.after);
+    mark(buttons, b => b.dataset.part === part);
+    mark(all('figure'), f => f.dataset.part === part);
+    show_detail(stage, figure, node);
+    glide(shown, figure);
+    shown = figure;
+    document.documentElement.dataset.after = state.after;
+    document.documentElement.dataset.node = node ? node.dataset.node : '';
+  };
+
+  const step = by => {
+    const at = stages.findIndex(s => s.dataset.stage === read().after);
+    write({after: stages[Math.min(Math.max(at + by, 0), stages.length - 1)].dataset.stage});
+  };
+
+  document.addEventListener('click', event => {
+    const link = event.target.closest('a, [data-detail], .fold[data-part], .switch button');
+    if (!link) {
+      if (event.target.closest('figure')) write({node: null});
+      return;
+    }
+    event.preventDefault();
+    if (link.dataset.stage) write({after: link.dataset.stage});
+    else if (link.dataset.node) write({node: link.dataset.node});
+    else if (link.dataset.part) write({part: link.dataset.part, node: null});
+    else if (link.hash) write({after: decodeURIComponent(link.hash.replace('#after=', ''))});
+  });
+  document.addEventListener('keydown', event => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const keys = {ArrowLeft: () => step(-1), ArrowRight: () => step(1), Escape: () => write({node: null}),
+      Home: () => step(-stages.length), End: () => step(stages.length)};
+    const chosen = document.activeElement.closest('svg [role=button]');
+    if (event.key === 'Enter' && chosen) chosen.dispatchEvent(new MouseEvent('click', {bubbles: true}));
+    else if (keys[event.key]) keys[event.key]();
+    else return;
+    event.preventDefault();
+  });
+
+  document.documentElement.classList.add('js');
+  addEventListener('hashchange', show);
+  show();
+})();

@@ -1,0 +1,159 @@
+#ifndef QGC_LAB_VIEW_PARTS_H
+#define QGC_LAB_VIEW_PARTS_H
+
+#include "runtime/lab/layout.h"
+#include "runtime/lab/view.h"
+
+/* What the view*.c files share. */
+
+/* A drawing for each layer that is drawn, and one of what is in no layer. */
+typedef struct {
+    const char *key, *title; /* "layer", "layer 3 of 24" */
+    int repeat, layer;       /* -1: of what is in no layer */
+} view_part;
+
+typedef enum {
+    VIEW_NODE,
+    VIEW_IN,   /* a value that comes from outside of the drawing */
+    VIEW_OUT,  /* a value that is read there */
+    VIEW_FOLD, /* all layers of a repeat */
+} view_kind;
+
+typedef struct {
+    view_kind kind;
+    const qgc_node *node;
+    qgc_node was;            /* the node as it was then */
+    const qgc_value *value;  /* of IN and OUT */
+    const char *text, *more; /* of OUT: who reads it; of FOLD: "layers 0 to 23" and what is in them */
+    int group;               /* of the scene, or -1 */
+} view_box;
+
+typedef struct {
+    int from, to;
+    const qgc_value *value;
+} view_edge;
+
+typedef struct {
+    int id;                   /* in the graph */
+    const char *name, *label; /* "qkv", "qkv[3]" */
+} view_group;
+
+/* What one drawing shows. */
+typedef struct {
+    view_box *boxes;
+    size_t n_boxes;
+    view_edge *edges;
+    size_t n_edges;
+    view_group *groups;
+    size_t n_groups;
+} view_scene;
+
+/* The graph before the first pass, or after one. */
+typedef struct {
+    const char *key;           /* "fuse-qkv", "fuse-qkv-2" where it ran before, "loaded" */
+    const qgc_pass_info *pass; /* NULL: before the first */
+    const qgc_pass_run *run;   /* likewise */
+    int n_nodes, n_kernels;
+    view_scene *scenes; /* one for each part */
+} view_stage;
+
+/* A line of the bench file: the launches of one kernel for nodes of one name. */
+typedef struct {
+    const char *name, *kernel;
+    int count;
+    double us, floor_us; /* of all of them */
+    int64_t bytes;
+} view_kernel;
+
+struct qgc_view {
+    qgc_arena *arena;
+    const qgc_graph *g;
+    const char *path;
+    view_part *parts;
+    size_t n_parts;
+    view_stage *stages;
+    size_t n_stages;
+
+    bool timed;
+    const char *device, *bench_path;
+    int64_t position;
+    view_kernel *kernels;
+    size_t n_kernels;
+    qgc_map times; /* "linear q[3]" or "qkv[3]", as launches are called, to a view_time */
+};
+
+typedef struct {
+    double us;          /* mean of its launches */
+    const char *kernel; /* "linear.cu" */
+} view_time;
+
+/* --- view_text.c --- */
+
+/* Text between tags or in an attribute. What XML cannot hold is left out, bytes that are not UTF-8 become U+FFFD. */
+void view_escape(qgc_str *out, const char *text);
+
+/* How many letters wide a text is in a font of equal ones; letters beyond ASCII may be two wide. */
+int view_columns(const char *text);
+
+/* At most `most` columns: longer ones end in an ellipsis. */
+const char *view_shortened(const char *text, int most, qgc_arena *a);
+
+/* "4.21 µs" */
+const char *view_us(double us, qgc_arena *a);
+
+/* The shortest text that is read as the same number. */
+const char *view_number(double x, qgc_arena *a);
+
+/* The line of the YAML at a place, without what is before it; NULL where it is not known. */
+const char *view_source_line(qgc_loc at, qgc_arena *a);
+
+/* "models/qwen2.yaml:48", escaped, or nothing. */
+void view_place(qgc_str *out, qgc_loc at);
+
+/* --- view_scene.c --- */
+
+view_scene view_scene_of(const qgc_view *v, const view_part *part, const qgc_graph *g);
+
+/* "q[3]": how events call a node. */
+const char *view_label(const view_box *b, qgc_arena *a);
+
+/* The box of a node in a scene, or NULL. */
+const view_box *view_find(const view_scene *s, const qgc_node *node);
+
+/* Does the pass of a stage tell of this node: at it, or with its name? */
+bool view_concerns(const qgc_pass_event *e, const view_box *b, qgc_arena *a);
+
+/* --- view_times.c --- */
+
+/* What a kernel of the last stage takes: of a group, or, if `group` is NULL, of a node by itself. NULL: not known. */
+const view_time *view_time_of(const qgc_view *v, const view_group *group, const view_box *box);
+
+/* --- view_draw.c --- */
+
+/* The drawings of all stages: [stage * n_parts + part]. `names` gives groups of one name the same colour. */
+typedef struct {
+    qgc_layout *layouts;
+    double *widths; /* of each part, the widest */
+    qgc_map names;
+    double most_us; /* of a kernel that is drawn */
+} view_drawings;
+
+view_drawings view_lay_out(const qgc_view *v, qgc_arena *a);
+
+/* One drawing as SVG. `details` are the ids of the templates of its boxes and then of its groups. */
+void view_draw(const qgc_view *v, const view_drawings *d, size_t stage, size_t part,
+               const char *const *details, qgc_str *out);
+
+/* --- view_detail.c --- */
+
+/* Templates with what there is to know of each box and group, each text once. */
+typedef struct {
+    qgc_str text;
+    qgc_map ids; /* text to id */
+} view_details;
+
+/* The id of what there is to know of a box, or of group `group` if `box` is NULL. */
+const char *view_detail(const qgc_view *v, size_t stage, size_t part, const view_box *box, int group,
+                        view_details *all);
+
+#endif

@@ -1,0 +1,115 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/lab/view_parts.h"
+
+/* --- letters ---------------------------------------------------------------------------------------------- */
+
+/* The bytes of the letter that begins a text, 0 if it is not UTF-8 (RFC 3629). */
+static size_t letter_bytes(const unsigned char *t) {
+    if (t[0] < 0x80)
+        return 1;
+    const size_t n = t[0] >= 0xC2 && t[0] < 0xE0   ? 2
+                     : (t[0] & 0xF0) == 0xE0       ? 3
+                     : t[0] >= 0xF0 && t[0] < 0xF5 ? 4
+                                                   : 0;
+    for (size_t i = 1; i < n; i++)
+        if ((t[i] & 0xC0) != 0x80)
+            return 0;
+    const bool overlong = (t[0] == 0xE0 && t[1] < 0xA0) || (t[0] == 0xF0 && t[1] < 0x90);
+    const bool surrogate = t[0] == 0xED && t[1] > 0x9F, beyond = t[0] == 0xF4 && t[1] > 0x8F;
+    return overlong || surrogate || beyond ? 0 : n;
+}
+
+static const char *entity(unsigned char c) {
+    switch (c) {
+    case '&':
+        return "&amp;";
+    case '<':
+        return "&lt;";
+    case '>':
+        return "&gt;";
+    case '"':
+        return "&quot;";
+    default:
+        return NULL;
+    }
+}
+
+void view_escape(qgc_str *out, const char *text) {
+    for (const unsigned char *t = (const unsigned char *)text; *t;) {
+        const size_t n = letter_bytes(t);
+        if (n == 0)
+            qgc_str_add(out, "\xEF\xBF\xBD");
+        else if (entity(*t))
+            qgc_str_add(out, entity(*t));
+        else if (*t >= ' ' || *t == '\t' || *t == '\n')
+            qgc_str_add_bytes(out, t, n);
+        t += n ? n : 1;
+    }
+}
+
+int view_columns(const char *text) {
+    int columns = 0;
+    for (const unsigned char *t = (const unsigned char *)text; *t;) {
+        const size_t n = letter_bytes(t);
+        columns += n == 1 ? 1 : 2;
+        t += n ? n : 1;
+    }
+    return columns;
+}
+
+const char *view_shortened(const char *text, int most, qgc_arena *a) {
+    if (view_columns(text) <= most)
+        return text;
+    const unsigned char *t = (const unsigned char *)text;
+    for (int columns = 0;;) {
+        const size_t n = letter_bytes(t);
+        columns += n == 1 ? 1 : 2;
+        if (columns > most - 2) /* an ellipsis counts as two */
+            break;
+        t += n ? n : 1;
+    }
+    return qgc_arena_printf(a, "%.*s\xE2\x80\xA6", (int)(t - (const unsigned char *)text), text);
+}
+
+/* --- numbers, places -------------------------------------------------------------------------------------- */
+
+const char *view_us(double us, qgc_arena *a) {
+    return qgc_arena_printf(a, "%.*f \xC2\xB5s", us < 10 ? 2 : us < 1000 ? 1 : 0, us);
+}
+
+const char *view_number(double x, qgc_arena *a) {
+    if (x == floor(x) && fabs(x) < 1e15)
+        return qgc_arena_printf(a, "%.0f", x);
+    for (int digits = 1; digits < 17; digits++) {
+        const char *text = qgc_arena_printf(a, "%.*g", digits, x);
+        if (strtod(text, NULL) == x)
+            return text;
+    }
+    return qgc_arena_printf(a, "%.17g", x);
+}
+
+const char *view_source_line(qgc_loc at, qgc_arena *a) {
+    enum { MOST = 160 };
+    if (!at.source || !at.source->text || at.line < 1)
+        return NULL;
+    const char *line = at.source->text;
+    for (int i = 1; i < at.line && line; i++) {
+        line = strchr(line, '\n');
+        line = line ? line + 1 : NULL;
+    }
+    if (!line)
+        return NULL;
+    line += strspn(line, " ");
+    return view_shortened(qgc_arena_strndup(a, line, strcspn(line, "\r\n")), MOST, a);
+}
+
+void view_place(qgc_str *out, qgc_loc at) {
+    if (!at.source)
+        return;
+    qgc_str_add(out, "<span class=\"place\">");
+    view_escape(out, at.source->name);
+    qgc_str_printf(out, ":%d</span>", at.line);
+}
