@@ -14,7 +14,6 @@ enum {
     PORT_STEP = 26,   /* between links that end at one box */
     MOST_SWEEPS = 24, /* over the order; fewer where bends are many */
     MOST_SWAPS = 12,
-    PLACE_SWEEPS = 24,
     MANY_VERTICES = 20000,
     MANY_PAIRS = 10000,
 };
@@ -32,7 +31,6 @@ typedef struct {
 typedef struct {
     int upper, lower;
     double upper_at, lower_at; /* from the middle */
-    double weight;
 } segment;
 
 typedef struct {
@@ -131,15 +129,11 @@ static void cut_link(state *s, int link) {
     int upper = k->from;
     for (int row = first + 1; row <= last; row++) {
         int lower = row == last ? k->to : add_vertex(s, -1, row);
-        const int bends = (row > first + 1) + (row < last);
         s->segments[s->n_segments++] = (segment){
             .upper = upper,
             .lower = lower,
             .upper_at = row > first + 1 || isnan(k->from_at) ? 0 : k->from_at - from_width / 2,
             .lower_at = row < last || isnan(k->to_at) ? 0 : k->to_at - to_width / 2,
-            .weight = bends == 2   ? 8
-                      : bends == 1 ? 3
-                                   : 2,
         };
         upper = lower;
     }
@@ -408,76 +402,218 @@ static void spread_ends(state *s) {
     }
 }
 
-static double gap_between(const state *s, const vertex *left, const vertex *right) {
-    bool boxes = left->item >= 0 && right->item >= 0 && s->l->items[left->item].kind == LAYOUT_BOX &&
-                 s->l->items[right->item].kind == LAYOUT_BOX;
-    return (left->width + right->width) / 2 + (boxes ? BOX_GAP : LINE_GAP);
-}
-
-/* Where a vertex would like to be: the weighted mean of where its segments were straight. */
-static double wanted_x(const state *s, const vertex *v, bool above, bool below, double *weight) {
-    double sum = 0, total = 0;
-    for (int k = 0; above && k < v->n_up; k++) {
-        const segment *g = &s->segments[s->ups[v->up + k]];
-        sum += g->weight * (s->vertices[g->upper].x + g->upper_at - g->lower_at);
-        total += g->weight;
-    }
-    for (int k = 0; below && k < v->n_down; k++) {
-        const segment *g = &s->segments[s->downs[v->down + k]];
-        sum += g->weight * (s->vertices[g->lower].x + g->lower_at - g->upper_at);
-        total += g->weight;
-    }
-    *weight = total > 0 ? total : 0.01;
-    return total > 0 ? sum / total : v->x;
-}
-
-/* Vertices that touch one another: they move together. */
+/* Brandes and Koepf (2001): vertices are aligned with one of the middle vertices that they are joined to, once each from
+ * above and below, with the left and the right in favour; blocks of aligned vertices are pushed together; and of the four
+ * places of a vertex the mean of the middle two is taken. So lines that pass rows are straight. */
 typedef struct {
-    double sum, weight; /* of what its first vertex would like */
-    int n;
-} block;
+    bool down, mirrored;
+    int *root, *next; /* of a vertex: the first of its block, and the next; the last's next is the first */
+    double *shift;    /* from the root */
+    double *x;        /* of each vertex */
+    double left, right;
+} alignment;
 
-/* The places nearest to those wanted, in weighted squares, that keep the order and the gaps: once the gaps are taken off
- * that is isotonic regression, by pool adjacent violators. */
-static void place_row(state *s, int row, bool above, bool below, block *blocks) {
-    const int *at = s->rows[row];
-    int n_blocks = 0;
-    double gaps = 0;
-    for (int i = 0; i < s->row_sizes[row]; i++) {
-        const vertex *v = &s->vertices[at[i]];
-        double weight, x = wanted_x(s, v, above, below, &weight);
-        gaps += i > 0 ? gap_between(s, &s->vertices[at[i - 1]], v) : 0;
-        blocks[n_blocks++] = (block){weight * (x - gaps), weight, 1};
-        for (; n_blocks > 1; n_blocks--) {
-            block *left = &blocks[n_blocks - 2];
-            const block *right = &blocks[n_blocks - 1];
-            if (left->sum / left->weight <= right->sum / right->weight)
-                break;
-            *left = (block){left->sum + right->sum, left->weight + right->weight, left->n + right->n};
-        }
-    }
-    gaps = 0;
-    for (int b = 0, i = 0; b < n_blocks; b++)
-        for (int k = 0; k < blocks[b].n; k++, i++) {
-            gaps += i > 0 ? gap_between(s, &s->vertices[at[i - 1]], &s->vertices[at[i]]) : 0;
-            s->vertices[at[i]].x = blocks[b].sum / blocks[b].weight + gaps;
-        }
+static int place_in(const state *s, const alignment *g, int v) {
+    const vertex *x = &s->vertices[v];
+    return g->mirrored ? s->row_sizes[x->row] - 1 - x->place : x->place;
 }
 
-static void place_all(state *s) {
-    block *blocks = qgc_arena_array(s->a, (size_t)s->n_vertices, sizeof *blocks);
-    for (int row = 0; row < s->n_rows; row++)
-        place_row(s, row, false, false, blocks);
-    for (int i = 0; i < PLACE_SWEEPS; i++) {
-        const bool down = i % 2 == 0, both = i >= PLACE_SWEEPS / 2;
-        for (int k = 0; k < s->n_rows; k++)
-            place_row(s, down ? k : s->n_rows - 1 - k, down || both, !down || both, blocks);
+static int vertex_at(const state *s, const alignment *g, int row, int i) {
+    return s->rows[row][g->mirrored ? s->row_sizes[row] - 1 - i : i];
+}
+
+static bool is_bend(const state *s, int v) {
+    return s->vertices[v].item < 0;
+}
+
+static bool is_inner(const state *s, const segment *g) {
+    return is_bend(s, g->upper) && is_bend(s, g->lower);
+}
+
+/* Lines that pass go before others: what crosses one of their segments is not aligned. */
+static void mark_row_conflicts(const state *s, int row, bool *conflicts) {
+    const int n = s->row_sizes[row], n_above = s->row_sizes[row - 1];
+    int low = 0;
+    for (int i = 0, done = 0; i < n; i++) {
+        const vertex *v = &s->vertices[s->rows[row][i]];
+        const bool inner = v->n_up == 1 && is_inner(s, &s->segments[s->ups[v->up]]);
+        if (!inner && i + 1 < n)
+            continue;
+        const int high = inner ? s->vertices[s->segments[s->ups[v->up]].upper].place : n_above;
+        for (; done <= i; done++) {
+            const vertex *lower = &s->vertices[s->rows[row][done]];
+            for (int k = 0; k < lower->n_up; k++) {
+                const segment *g = &s->segments[s->ups[lower->up + k]];
+                const int place = s->vertices[g->upper].place;
+                if (!is_inner(s, g) && (place < low || place > high))
+                    conflicts[s->ups[lower->up + k]] = true;
+            }
+        }
+        low = high;
     }
-    double left = HUGE_VAL, right = -HUGE_VAL;
+}
+
+static int sorted_ends(const state *s, const alignment *g, int v, sortable *out) {
+    const vertex *x = &s->vertices[v];
+    const int n = g->down ? x->n_up : x->n_down, *list = g->down ? s->ups + x->up : s->downs + x->down;
+    for (int i = 0; i < n; i++) {
+        const segment *part = &s->segments[list[i]];
+        const double key = g->down ? upper_key(s, part) : lower_key(s, part);
+        out[i] = (sortable){g->mirrored ? -key : key, list[i], list[i]};
+    }
+    if (n > 1)
+        qsort(out, (size_t)n, sizeof *out, by_key);
+    return n;
+}
+
+/* Puts v behind u, so that the segment between them is upright. */
+static void join_block(alignment *g, int u, int v, const segment *part) {
+    const double ends = g->down ? part->upper_at - part->lower_at : part->lower_at - part->upper_at;
+    g->next[u] = v;
+    g->root[v] = g->root[u];
+    g->next[v] = g->root[v];
+    g->shift[v] = g->shift[u] + (g->mirrored ? -ends : ends);
+}
+
+static void align_vertices(const state *s, alignment *g, const bool *conflicts, sortable *ends) {
     for (int i = 0; i < s->n_vertices; i++) {
-        const vertex *v = &s->vertices[i];
-        left = fmin(left, v->x - v->width / 2);
-        right = fmax(right, v->x + v->width / 2);
+        g->root[i] = g->next[i] = i;
+        g->shift[i] = 0;
+    }
+    for (int r = 1; r < s->n_rows; r++) {
+        const int row = g->down ? r : s->n_rows - 1 - r;
+        int last = -1;
+        for (int i = 0; i < s->row_sizes[row]; i++) {
+            const int v = vertex_at(s, g, row, i), n = sorted_ends(s, g, v, ends);
+            for (int k = (n - 1) / 2; n > 0 && k <= n / 2 && g->next[v] == v && g->root[v] == v; k++) {
+                const segment *part = &s->segments[ends[k].what];
+                const int u = g->down ? part->upper : part->lower;
+                if (conflicts[ends[k].what] || place_in(s, g, u) <= last)
+                    continue;
+                join_block(g, u, v, part);
+                last = place_in(s, g, u);
+            }
+        }
+    }
+}
+
+static double gap_between(const state *s, int left, int right) {
+    const vertex *u = &s->vertices[left], *v = &s->vertices[right];
+    const bool boxes = u->item >= 0 && v->item >= 0 && s->l->items[u->item].kind == LAYOUT_BOX &&
+                       s->l->items[v->item].kind == LAYOUT_BOX;
+    return (u->width + v->width) / 2 + (boxes ? BOX_GAP : LINE_GAP);
+}
+
+/* The blocks in an order in which each comes behind those to its left. */
+static int order_blocks(const state *s, const alignment *g, int *order, int *waits) {
+    int n = 0, done = 0;
+    for (int i = 0; i < s->n_vertices; i++)
+        waits[i] = 0;
+    for (int i = 0; i < s->n_vertices; i++)
+        waits[g->root[i]] += place_in(s, g, i) > 0;
+    for (int i = 0; i < s->n_vertices; i++)
+        if (g->root[i] == i && waits[i] == 0)
+            order[n++] = i;
+    for (; done < n; done++) {
+        int v = order[done];
+        do {
+            const int row = s->vertices[v].row, place = place_in(s, g, v);
+            if (place + 1 < s->row_sizes[row]) {
+                const int root = g->root[vertex_at(s, g, row, place + 1)];
+                if (--waits[root] == 0)
+                    order[n++] = root;
+            }
+            v = g->next[v];
+        } while (v != order[done]);
+    }
+    return n;
+}
+
+/* How far to the left, or to the right, a block may go for its neighbours on that side; `otherwise` without any. */
+static double bound_of(const state *s, const alignment *g, int root, int side, double otherwise) {
+    double bound = otherwise;
+    bool any = false;
+    int v = root;
+    do {
+        const int row = s->vertices[v].row, place = place_in(s, g, v) + side;
+        if (place >= 0 && place < s->row_sizes[row]) {
+            const int other = vertex_at(s, g, row, place);
+            const double at =
+                g->x[g->root[other]] + g->shift[other] - g->shift[v] - side * gap_between(s, v, other);
+            bound = !any ? at : side < 0 ? fmax(bound, at) : fmin(bound, at);
+            any = true;
+        }
+        v = g->next[v];
+    } while (v != root);
+    return bound;
+}
+
+/* To the left as far as it goes, then to the right where there is room. */
+static void push_blocks(const state *s, alignment *g, int *order, int *waits) {
+    const int n = order_blocks(s, g, order, waits);
+    for (int i = 0; i < n; i++)
+        g->x[order[i]] = bound_of(s, g, order[i], -1, 0);
+    for (int i = n - 1; i >= 0; i--)
+        g->x[order[i]] = fmax(g->x[order[i]], bound_of(s, g, order[i], 1, g->x[order[i]]));
+    for (int i = 0; i < s->n_vertices; i++)
+        if (g->root[i] != i)
+            g->x[i] = g->x[g->root[i]] + g->shift[i];
+    g->left = HUGE_VAL;
+    g->right = -HUGE_VAL;
+    for (int i = 0; i < s->n_vertices; i++) {
+        g->x[i] = g->mirrored ? -g->x[i] : g->x[i];
+        g->left = fmin(g->left, g->x[i] - s->vertices[i].width / 2);
+        g->right = fmax(g->right, g->x[i] + s->vertices[i].width / 2);
+    }
+}
+
+static double middle_of_four(const double *x) {
+    double low = x[0], high = x[0], sum = 0;
+    for (int i = 0; i < 4; i++) {
+        low = fmin(low, x[i]);
+        high = fmax(high, x[i]);
+        sum += x[i];
+    }
+    return (sum - low - high) / 2;
+}
+
+static void align_all(state *s, alignment *four) {
+    const size_t n = (size_t)s->n_vertices;
+    sortable *ends = qgc_arena_array(s->a, (size_t)s->n_segments, sizeof *ends);
+    bool *conflicts = qgc_arena_array(s->a, (size_t)s->n_segments, sizeof *conflicts);
+    int *order = qgc_arena_array(s->a, n, sizeof *order), *waits = qgc_arena_array(s->a, n, sizeof *waits);
+    int *root = qgc_arena_array(s->a, n, sizeof *root), *next = qgc_arena_array(s->a, n, sizeof *next);
+    double *shift = qgc_arena_array(s->a, n, sizeof *shift);
+    for (int row = 1; row < s->n_rows; row++)
+        mark_row_conflicts(s, row, conflicts);
+    for (int i = 0; i < 4; i++) {
+        four[i] = (alignment){.down = i < 2,
+                              .mirrored = i % 2 == 1,
+                              .root = root,
+                              .next = next,
+                              .shift = shift,
+                              .x = qgc_arena_array(s->a, n, sizeof(double))};
+        align_vertices(s, &four[i], conflicts, ends);
+        push_blocks(s, &four[i], order, waits);
+    }
+}
+
+/* All four are brought to the sides of the narrowest: who leans left to its left side. */
+static void place_all(state *s) {
+    alignment four[4];
+    align_all(s, four);
+    const alignment *best = &four[0];
+    for (int i = 1; i < 4; i++)
+        best = four[i].right - four[i].left < best->right - best->left ? &four[i] : best;
+    double left = HUGE_VAL, right = -HUGE_VAL;
+    for (int v = 0; v < s->n_vertices; v++) {
+        double x[4];
+        for (int i = 0; i < 4; i++)
+            x[i] =
+                four[i].x[v] + (four[i].mirrored ? best->right - four[i].right : best->left - four[i].left);
+        s->vertices[v].x = middle_of_four(x);
+        left = fmin(left, s->vertices[v].x - s->vertices[v].width / 2);
+        right = fmax(right, s->vertices[v].x + s->vertices[v].width / 2);
     }
     for (int i = 0; i < s->n_vertices; i++)
         s->vertices[i].x -= left;
@@ -486,8 +622,18 @@ static void place_all(state *s) {
 
 /* --- heights, links --------------------------------------------------------------------------------------- */
 
-/* Lines that go far to the side get more room to do so. */
+static bool is_box_row(const state *s, int row) {
+    for (int i = 0; i < s->row_sizes[row]; i++) {
+        const int item = s->vertices[s->rows[row][i]].item;
+        if (item >= 0 && s->l->items[item].kind == LAYOUT_BOX)
+            return true;
+    }
+    return false;
+}
+
+/* Lines that go far to the side get more room to do so; between boxes and the side of a frame there may be little. */
 static double gap_below(const state *s, int row) {
+    const double gap = s->l->gap, least = is_box_row(s, row) && is_box_row(s, row + 1) ? gap : gap / 3;
     double far = 0;
     for (int i = 0; i < s->row_sizes[row]; i++) {
         const vertex *v = &s->vertices[s->rows[row][i]];
@@ -496,7 +642,7 @@ static double gap_below(const state *s, int row) {
             far = fmax(far, fabs(v->x + g->upper_at - s->vertices[g->lower].x - g->lower_at));
         }
     }
-    return s->l->gap + fmin(far / 10, s->l->gap);
+    return fmax(fmin(least + far / 6, 2 * gap), least);
 }
 
 static void set_heights(state *s, double *tops, double *bottoms) {
