@@ -23,6 +23,7 @@ enum { PAD = 10, INNER_GAP = 20, OUTER_GAP = 26 };
 typedef struct {
     int from, to; /* box, cluster */
     int entry;    /* item in the level of the frame */
+    double key;   /* entries of a frame come in the order of keys */
 } route;
 
 typedef struct {
@@ -148,12 +149,26 @@ static int add_link(layout_level *level, int from, int to) {
     return (int)level->n_links++;
 }
 
+/* In the order in which their lines come. */
+static void add_entries(compound *c, int frame) {
+    size_t first = 0, end;
+    while (first < c->n_routes && c->routes[first].to != frame)
+        first++;
+    for (end = first; end < c->n_routes && c->routes[end].to == frame; end++)
+        c->routes[end].entry = -1;
+    for (size_t i = first; i < end; i++) {
+        route *next = NULL;
+        for (size_t k = first; k < end; k++)
+            if (c->routes[k].entry < 0 && (!next || c->routes[k].key < next->key))
+                next = &c->routes[k];
+        next->entry = add_item(&c->levels[frame], LAYOUT_ENTRY, 0, 0);
+    }
+}
+
 static void add_frame_items(compound *c, int frame) {
     const qgc_layout *l = c->l;
     layout_level *level = &c->levels[frame];
-    for (size_t i = 0; i < c->n_routes; i++)
-        if (c->routes[i].to == frame)
-            c->routes[i].entry = add_item(level, LAYOUT_ENTRY, 0, 0);
+    add_entries(c, frame);
     add_item(level, LAYOUT_TITLE, l->frames[frame].title_width, l->frames[frame].title_height);
     for (size_t i = 0; i < l->n_boxes; i++)
         if (l->boxes[i].group == frame)
@@ -239,10 +254,11 @@ static void add_clusters(compound *c) {
     }
 }
 
-static void lay_out_clusters(compound *c) {
+/* Lines end at the entries of frames; while these have no order yet, in the order in which they come. */
+static void lay_out_clusters(compound *c, bool entries) {
     const qgc_layout *l = c->l;
+    c->outer = (layout_level){.gap = OUTER_GAP};
     add_clusters(c);
-    c->outer.gap = OUTER_GAP;
     c->outer.links = qgc_arena_array(c->scratch, c->n_routes, sizeof *c->outer.links);
     for (size_t i = 0; i < c->n_routes; i++) {
         const route *r = &c->routes[i];
@@ -251,10 +267,22 @@ static void lay_out_clusters(compound *c) {
             &c->outer.links[add_link(&c->outer, c->cluster_item[from], c->cluster_item[r->to])];
         if (from < (int)l->n_frames)
             link->from_at = PAD + c->levels[from].items[c->exit_of[r->from]].x;
-        if (r->to < (int)l->n_frames)
+        if (r->to < (int)l->n_frames && entries)
             link->to_at = PAD + c->levels[r->to].items[r->entry].x;
     }
     qgc_layout_level(&c->outer, c->scratch);
+}
+
+/* First as if lines could come into frames anywhere, then as they came. */
+static void lay_out_twice(compound *c) {
+    lay_out_frames(c);
+    lay_out_clusters(c, false);
+    for (size_t i = 0; i < c->n_routes; i++) {
+        const layout_link *link = &c->outer.links[i];
+        c->routes[i].key = link->points[link->n_points - 1].x;
+    }
+    lay_out_frames(c);
+    lay_out_clusters(c, true);
 }
 
 /* --- all together ----------------------------------------------------------------------------------------- */
@@ -319,8 +347,7 @@ void qgc_layout_run(qgc_layout *l, qgc_arena *a) {
     compound c = {.l = l, .a = a, .scratch = qgc_arena_new(), .n_clusters = (int)(l->n_frames + l->n_boxes)};
     order_clusters(&c);
     find_routes(&c);
-    lay_out_frames(&c);
-    lay_out_clusters(&c);
+    lay_out_twice(&c);
     set_places(&c);
     for (size_t i = 0; i < l->n_edges; i++)
         draw_edge(&c, i);

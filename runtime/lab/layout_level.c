@@ -203,8 +203,10 @@ static void make_vertices(state *s) {
 
 /* --- order within rows ------------------------------------------------------------------------------------ */
 
-static bool is_title(const state *s, int v) {
-    return s->vertices[v].item >= 0 && s->l->items[s->vertices[v].item].kind == LAYOUT_TITLE;
+/* Is it a row of a title and entries? */
+static bool has_fixed_order(const state *s, int row) {
+    const int item = s->vertices[s->rows[row][0]].item;
+    return item >= 0 && in_first_row(&s->l->items[item]);
 }
 
 /* Where a segment ends in the order of a row: links of one wide box keep the order of their ends. */
@@ -298,8 +300,11 @@ static void sort_row(state *s, int row, bool from_above, sortable *wanted) {
 }
 
 static void sweep(state *s, bool down, sortable *room) {
-    for (int i = 1; i < s->n_rows; i++)
-        sort_row(s, down ? i : s->n_rows - 1 - i, down, room);
+    for (int i = 1; i < s->n_rows; i++) {
+        const int row = down ? i : s->n_rows - 1 - i;
+        if (!has_fixed_order(s, row))
+            sort_row(s, row, down, room);
+    }
 }
 
 /* How many of the segments of two neighbours cross, above and below, if u is left of v. */
@@ -320,7 +325,7 @@ static bool swap_neighbours(state *s, int row, int i) {
     int *at = &s->rows[row][i];
     vertex *u = &s->vertices[at[0]], *v = &s->vertices[at[1]];
     const int64_t pairs = (int64_t)u->n_up * v->n_up + (int64_t)u->n_down * v->n_down;
-    if (is_title(s, at[0]) || pairs > MANY_PAIRS || pair_crossings(s, v, u) >= pair_crossings(s, u, v))
+    if (has_fixed_order(s, row) || pairs > MANY_PAIRS || pair_crossings(s, v, u) >= pair_crossings(s, u, v))
         return false;
     const int left = at[0];
     at[0] = at[1];

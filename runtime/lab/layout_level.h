@@ -8,8 +8,8 @@
 
 typedef enum {
     LAYOUT_BOX,
-    LAYOUT_TITLE, /* first in the first row; no link */
-    LAYOUT_ENTRY, /* in the first row: where links come in from outside, at its upper side */
+    LAYOUT_TITLE, /* in the first row, where no box is: the first; no link */
+    LAYOUT_ENTRY, /* likewise, in the order of items: where links come in from outside, at its upper side */
     LAYOUT_EXIT,  /* in the last row: where links go out, at its lower side */
 } layout_kind;
 

@@ -91,7 +91,7 @@
     mark(stages, s => s === stage);
     mark(all('.strip a, .passes tr'), e => e.dataset.stage === state.after);
     mark(buttons, b => b.dataset.part === part);
-    mark(all('figure'), f => f.dataset.part === part);
+    mark(all('figure, .list'), f => f.dataset.part === part);
     show_detail(stage, figure, node);
     glide(shown, figure);
     shown = figure;

@@ -178,6 +178,11 @@ view_drawings view_lay_out(const qgc_view *v, qgc_arena *a) {
     return d;
 }
 
+int view_hue(const view_drawings *d, const view_group *group) {
+    const int *hue = qgc_map_get(&d->names, group->name);
+    return hue ? *hue : hues[0];
+}
+
 /* --- drawing ---------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -214,11 +219,10 @@ static void put_bar(pen *p, double x, double y, double us) {
 static void put_frame(pen *p, size_t i) {
     const view_group *g = &p->s->groups[i];
     const qgc_layout_frame *f = &p->l->frames[i];
-    const int *hue = qgc_map_get(&p->d->names, g->name);
     const char *title = title_of(g, &p->v->parts[p->part], p->v->g, p->a);
     const view_time *t = time_of(p->v, p->stage, g, NULL);
     qgc_str_printf(p->out, "<g class=\"frame\" style=\"--hue:%d\" tabindex=\"0\" role=\"button\"",
-                   hue ? *hue : hues[0]);
+                   view_hue(p->d, g));
     put_attribute(p, "data-node", qgc_arena_printf(p->a, "kernel %s", g->label));
     put_attribute(p, "aria-label", qgc_arena_printf(p->a, "kernel %s", g->label));
     qgc_str_printf(

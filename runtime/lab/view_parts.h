@@ -140,6 +140,9 @@ typedef struct {
 
 view_drawings view_lay_out(const qgc_view *v, qgc_arena *a);
 
+/* The colour of a group, as a hue in degrees. */
+int view_hue(const view_drawings *d, const view_group *group);
+
 /* One drawing as SVG. `details` are the ids of the templates of its boxes and then of its groups. */
 void view_draw(const qgc_view *v, const view_drawings *d, size_t stage, size_t part,
                const char *const *details, qgc_str *out);
@@ -155,5 +158,27 @@ typedef struct {
 /* The id of what there is to know of a box, or of group `group` if `box` is NULL. */
 const char *view_detail(const qgc_view *v, size_t stage, size_t part, const view_box *box, int group,
                         view_details *all);
+
+/* --- view_page.c, view_notes.c --- */
+
+typedef struct {
+    const qgc_view *v;
+    const view_drawings *d;
+    qgc_str *out;
+    qgc_arena *a;
+    view_details details;
+} view_page;
+
+/* Text, escaped. */
+void view_put(view_page *p, const char *text);
+
+/* The most kernels that there are in any stage; 1 at least. */
+int view_most_kernels(const qgc_view *v);
+
+/* What stands beside the drawings of a stage. */
+void view_notes(view_page *p, size_t stage);
+
+/* The tables of passes and, where there are times, of kernels. */
+void view_tables(view_page *p);
 
 #endif

@@ -1,0 +1,236 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/lab/view_parts.h"
+
+/* What stands beside the drawings of a stage, and the tables at the end of the page. */
+
+/* --- what the rules did ----------------------------------------------------------------------------------- */
+
+static void put_event(view_page *p, const qgc_pass_event *e) {
+    const char *line = view_source_line(e->at, p->a);
+    qgc_str_printf(p->out, "<li class=\"%s\"><div><span class=\"mark\">%s</span> ",
+                   e->fired ? "fired" : "declined", e->fired ? "fired" : "declined");
+    qgc_str_add(p->out, "<a href=\"#\" data-node=\"");
+    view_put(p, e->node);
+    qgc_str_add(p->out, "\"><code>");
+    view_put(p, e->node);
+    qgc_str_add(p->out, "</code></a> <span class=\"rule\">");
+    view_put(p, e->rule);
+    qgc_str_add(p->out, "</span></div>");
+    if (*e->text) {
+        qgc_str_add(p->out, "<div class=\"text\">");
+        view_put(p, e->text);
+        qgc_str_add(p->out, "</div>");
+    }
+    qgc_str_add(p->out, "<div class=\"source\">");
+    view_place(p->out, e->at);
+    if (line) {
+        qgc_str_add(p->out, "<pre>");
+        view_put(p, line);
+        qgc_str_add(p->out, "</pre>");
+    }
+    qgc_str_add(p->out, "</div></li>\n");
+}
+
+/* Is an event of a layer that is drawn, or of none? */
+static bool is_drawn(const qgc_view *v, const qgc_pass_event *e) {
+    for (size_t i = 0; i < v->n_parts; i++)
+        if (v->parts[i].layer == e->layer)
+            return true;
+    return e->layer < 0;
+}
+
+static void put_events(view_page *p, const qgc_pass_run *run) {
+    size_t n = 0;
+    qgc_str_add(p->out, "<ul class=\"events\">\n");
+    for (int fired = 1; fired >= 0; fired--)
+        for (size_t i = 0; i < run->n_events; i++)
+            if (run->events[i].fired == (fired == 1) && is_drawn(p->v, &run->events[i])) {
+                put_event(p, &run->events[i]);
+                n++;
+            }
+    qgc_str_add(p->out, "</ul>\n");
+    if (run->n_events == 0)
+        qgc_str_add(p->out, "<p class=\"none\">No rule of this pass matched anything.</p>\n");
+    else if (n < run->n_events)
+        qgc_str_printf(p->out, "<p class=\"none\">%zu more in other layers.</p>\n", run->n_events - n);
+}
+
+/* --- kernels of a drawing ---------------------------------------------------------------------------------- */
+
+static void put_kernel_link(view_page *p, const char *node, const char *name) {
+    qgc_str_add(p->out, "<a href=\"#\" data-node=\"");
+    view_put(p, node);
+    qgc_str_add(p->out, "\"><code>");
+    view_put(p, name);
+    qgc_str_add(p->out, "</code></a>");
+}
+
+static void put_kernel_time(view_page *p, const view_time *t) {
+    if (t)
+        qgc_str_printf(p->out, "<span class=\"takes\">%s</span>", view_us(t->us, p->a));
+}
+
+static void put_group(view_page *p, const view_scene *s, int group, bool last) {
+    const view_group *g = &s->groups[group];
+    qgc_str_printf(p->out, "<li style=\"--hue:%d\"><i></i>", view_hue(p->d, g));
+    put_kernel_link(p, qgc_arena_printf(p->a, "kernel %s", g->label), g->label);
+    put_kernel_time(p, last ? view_time_of(p->v, g, NULL) : NULL);
+    qgc_str_add(p->out, "<div>");
+    for (size_t i = 0; i < s->n_boxes; i++)
+        if (s->boxes[i].kind == VIEW_NODE && s->boxes[i].group == group) {
+            view_put(p, s->boxes[i].was.out[0]->name);
+            qgc_str_add(p->out, " ");
+        }
+    qgc_str_add(p->out, "</div></li>\n");
+}
+
+/* Groups one by one; nodes by themselves in one line, or each with its time. */
+static void put_kernel_list(view_page *p, size_t stage, size_t part) {
+    const view_scene *s = &p->v->stages[stage].scenes[part];
+    const bool last = stage + 1 == p->v->n_stages, timed = last && p->v->timed;
+    size_t alone = 0;
+    qgc_str_add(p->out, "<div class=\"list\" data-part=\"");
+    view_put(p, p->v->parts[part].key);
+    qgc_str_add(p->out, "\"><h4>Kernels: ");
+    view_put(p, p->v->parts[part].title);
+    qgc_str_add(p->out, "</h4>\n<ul>\n");
+    for (size_t i = 0; i < s->n_groups; i++)
+        put_group(p, s, (int)i, last);
+    for (size_t i = 0; i < s->n_boxes; i++) {
+        const view_box *b = &s->boxes[i];
+        if (b->kind != VIEW_NODE || b->group >= 0)
+            continue;
+        qgc_str_add(p->out, timed ? "<li><i></i>" : alone == 0 ? "<li class=\"alone\"><i></i>" : " ");
+        put_kernel_link(p, view_label(b, p->a), timed ? view_label(b, p->a) : b->was.out[0]->name);
+        put_kernel_time(p, timed ? view_time_of(p->v, NULL, b) : NULL);
+        qgc_str_add(p->out, timed ? "</li>\n" : "");
+        alone++;
+    }
+    if (alone > 0 && !timed)
+        qgc_str_printf(p->out, "<div>%s</div></li>\n", alone > 1 ? "each by itself" : "by itself");
+    qgc_str_add(p->out, "</ul></div>\n");
+}
+
+static void put_kernel_lists(view_page *p, size_t stage) {
+    for (size_t i = 0; i < p->v->n_parts; i++)
+        put_kernel_list(p, stage, i);
+}
+
+void view_notes(view_page *p, size_t stage) {
+    const view_stage *s = &p->v->stages[stage];
+    qgc_str_add(p->out, "<div class=\"notes\">\n<h2>");
+    if (!s->run) {
+        qgc_str_printf(
+            p->out,
+            "as loaded</h2>\n<p class=\"summary\">Before any pass: %d nodes, each a kernel by itself "
+            "unless the file says otherwise: %d kernels.</p>\n",
+            s->n_nodes, s->n_kernels);
+        put_kernel_lists(p, stage);
+        qgc_str_add(p->out, "</div>\n");
+        return;
+    }
+    view_put(p, s->run->name);
+    qgc_str_add(p->out, "</h2>\n<p class=\"summary\">");
+    view_put(p, s->pass->summary);
+    const int saved = p->v->stages[stage - 1].n_kernels - s->n_kernels;
+    qgc_str_printf(p->out,
+                   "</p>\n<p class=\"counts\"><span><b>%d</b> fired</span> <span><b>%d</b> nodes</span> "
+                   "<span><b>%d</b> kernels</span>",
+                   s->run->n_fired, s->n_nodes, s->n_kernels);
+    if (saved)
+        qgc_str_printf(p->out, " <span class=\"%s\"><b>%s%d</b></span>", saved > 0 ? "less" : "more",
+                       saved > 0 ? "\xE2\x88\x92" : "+", abs(saved));
+    qgc_str_add(p->out, "</p>\n");
+    put_events(p, s->run);
+    put_kernel_lists(p, stage);
+    qgc_str_add(p->out, "</div>\n");
+}
+
+/* --- tables ----------------------------------------------------------------------------------------------- */
+
+static void put_passes(view_page *p) {
+    const qgc_view *v = p->v;
+    const int most = view_most_kernels(v);
+    qgc_str_add(p->out,
+                "<section class=\"table\"><h2>Passes</h2>\n<table class=\"passes\"><thead><tr><th>pass</th>"
+                "<th>fired</th><th>nodes</th><th>kernels</th><th></th><th>saved</th>"
+                "<th>what it is for</th></tr></thead>\n<tbody>\n");
+    for (size_t i = 0; i < v->n_stages; i++) {
+        const view_stage *s = &v->stages[i];
+        qgc_str_printf(p->out, "<tr data-stage=\"");
+        view_put(p, s->key);
+        qgc_str_add(p->out, "\"><td><a href=\"#after=");
+        view_put(p, s->key);
+        qgc_str_add(p->out, "\"><code>");
+        view_put(p, s->run ? s->run->name : s->key);
+        qgc_str_printf(p->out, "</code></a></td><td>%s</td><td>%d</td><td>%d</td>",
+                       s->run ? qgc_arena_printf(p->a, "%d", s->run->n_fired) : "", s->n_nodes, s->n_kernels);
+        qgc_str_printf(p->out, "<td class=\"meter\"><i style=\"width:%.1f%%\"></i></td><td>%s</td><td>",
+                       100.0 * s->n_kernels / most,
+                       s->run ? qgc_arena_printf(p->a, "%d", v->stages[i - 1].n_kernels - s->n_kernels) : "");
+        view_put(p, s->pass ? s->pass->summary : "the graph as it was loaded");
+        qgc_str_add(p->out, "</td></tr>\n");
+    }
+    qgc_str_add(p->out, "</tbody></table></section>\n");
+}
+
+static int by_time(const void *a, const void *b) {
+    const view_kernel *x = a, *y = b;
+    if (x->us != y->us)
+        return x->us < y->us ? 1 : -1;
+    return strcmp(x->name, y->name);
+}
+
+static void put_kernel(view_page *p, const view_kernel *k, double most) {
+    qgc_str_add(p->out, "<tr><td><code>");
+    view_put(p, k->name);
+    qgc_str_add(p->out, "</code></td><td><code>");
+    view_put(p, k->kernel);
+    qgc_str_printf(
+        p->out,
+        "</code></td><td>%d</td><td>%s</td><td>%s</td><td class=\"meter\"><i style=\"width:%.1f%%\"></i>"
+        "<u style=\"width:%.1f%%\"></u></td><td>%.1f</td><td>%s</td></tr>\n",
+        k->count, view_us(k->us / k->count, p->a), view_us(k->us, p->a), 100 * k->us / most,
+        100 * k->floor_us / most, 1e-6 * (double)k->bytes, view_us(k->floor_us, p->a));
+}
+
+static void put_kernels(view_page *p) {
+    const qgc_view *v = p->v;
+    if (!v->timed)
+        return;
+    view_kernel *sorted = qgc_arena_array(p->a, v->n_kernels, sizeof *sorted), all = {.us = 0};
+    double most = 1e-9;
+    for (size_t i = 0; i < v->n_kernels; i++) {
+        sorted[i] = v->kernels[i];
+        all.us += sorted[i].us;
+        all.floor_us += sorted[i].floor_us;
+        all.bytes += sorted[i].bytes;
+        all.count += sorted[i].count;
+        most = sorted[i].us > most ? sorted[i].us : most;
+        most = sorted[i].floor_us > most ? sorted[i].floor_us : most;
+    }
+    qsort(sorted, v->n_kernels, sizeof *sorted, by_time);
+    qgc_str_add(p->out, "<section class=\"table\"><h2>Kernels of a decode step</h2>\n<p class=\"summary\">");
+    view_put(p, v->device);
+    qgc_str_printf(p->out, ", at position %lld, each timed by itself; the floor is what memory allows. From ",
+                   (long long)v->position);
+    view_put(p, v->bench_path);
+    qgc_str_add(
+        p->out,
+        ".</p>\n<table class=\"kernels\"><thead><tr><th>node or group</th><th>kernel</th><th>launches</th>"
+        "<th>each</th><th>all</th><th></th><th>MB</th><th>floor</th></tr></thead>\n<tbody>\n");
+    for (size_t i = 0; i < v->n_kernels; i++)
+        put_kernel(p, &sorted[i], most);
+    qgc_str_printf(
+        p->out,
+        "</tbody><tfoot><tr><td>all</td><td></td><td>%d</td><td></td><td>%s</td><td></td><td>%.1f</td>"
+        "<td>%s</td></tr></tfoot></table></section>\n",
+        all.count, view_us(all.us, p->a), 1e-6 * (double)all.bytes, view_us(all.floor_us, p->a));
+}
+
+void view_tables(view_page *p) {
+    put_kernels(p);
+    put_passes(p);
+}
