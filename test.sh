@@ -225,6 +225,13 @@ for model in models/*-*.yaml; do
 done
 check "tiny model writes on the CPU" write_on_cpu
 
+say "pages"
+if have chromium; then
+    check "qgc view in a browser" tests/view_in_browser.sh "$qgc" build/view
+else
+    skip "qgc view in a browser" "no chromium, and apt-get could not install it"
+fi
+
 say "GPU"
 if gpu_present; then
     run_tests "GPU tests" build/gcc -L gpu

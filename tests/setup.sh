@@ -42,6 +42,7 @@ present() {
     libcmocka-dev) pkg-config --exists cmocka ;;
     libclang-*-dev) echo 'int main(void) { return 0; }' |
         clang -x c -fsanitize=address,undefined,fuzzer-no-link -o /dev/null - ;;
+    fonts-dejavu-core) [ -e /usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf ] ;;
     python3-pip) python3 -m pip --version ;;
     *) have "$1" ;;
     esac >/dev/null 2>&1
@@ -88,6 +89,7 @@ setup_checks() {
     kind=rt
     have apt-cache && [ -z "$(apt-cache search --names-only "^libclang-rt-${version%%.*}-dev$")" ] && kind=common
     install_packages "libclang-$kind-${version%%.*}-dev"
+    (install_packages chromium fonts-dejavu-core) 2>/dev/null || true # pages are looked at where there is one
 }
 
 # The folder $1 if it is a toolkit that will do: headers, NVRTC and cuBLAS of 12.4 or newer.

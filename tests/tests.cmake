@@ -52,7 +52,7 @@ target_compile_definitions(test_codegen_nvrtc PRIVATE QGC_CC="${CMAKE_C_COMPILER
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
-foreach(test IN ITEMS passes ablate dumps bisect help)
+foreach(test IN ITEMS passes ablate dumps bisect help view)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")

@@ -61,7 +61,8 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
     view_options o = {.layer = -1};
     const cli_option options[] = {
         {"output", 'o', OPTION_TEXT, &o.output, "FILE", "the page; GRAPH.html in this folder", 0, 0},
-        {"layer", 0, OPTION_INT, &o.layer, "N", "the layer to draw; the second of three or more", 0, 1 << 20},
+        {"layer", 0, OPTION_INT, &o.layer, "N",
+         "the layer to draw; -1: the second of three or more, else the first", -1, 1 << 20},
         {"bench", 0, OPTION_TEXT, &o.bench, "FILE", "times of kernels, from qgc bench --json", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with; " CLI_WEIGHTS_HELP, 0, 0},
         CLI_CHOICE_OPTIONS(o.pipeline),

@@ -58,7 +58,7 @@
 
   const mark = (list, is) => list.forEach(e => e.classList.toggle('chosen', is(e)));
 
-  const show_detail = (stage, figure, node) => {
+  const showDetail = (stage, figure, node) => {
     mark(nodesOf(figure), n => n === node);
     all('.edge', figure).forEach(e => {
       e.classList.toggle('into', !!node && e.dataset.to === node.dataset.box);
@@ -90,9 +90,11 @@
     const figure = figureOf(stage, part);
     mark(stages, s => s === stage);
     mark(all('.strip a, .passes tr'), e => e.dataset.stage === state.after);
+    const strip = document.querySelector('.strip'), chosen = strip.querySelector('.chosen');
+    strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - (strip.clientWidth - chosen.offsetWidth) / 2;
     mark(buttons, b => b.dataset.part === part);
     mark(all('figure, .list'), f => f.dataset.part === part);
-    show_detail(stage, figure, node);
+    showDetail(stage, figure, node);
     glide(shown, figure);
     shown = figure;
     document.documentElement.dataset.after = state.after;

@@ -141,17 +141,16 @@ static qgc_layout lay_out(const qgc_view *v, size_t stage, size_t part, qgc_aren
     return l;
 }
 
-static void find_most(const qgc_view *v, view_drawings *d) {
-    const view_stage *last = &v->stages[v->n_stages - 1];
-    for (size_t p = 0; p < v->n_parts && v->timed; p++) {
-        const view_scene *s = &last->scenes[p];
-        for (size_t i = 0; i < s->n_boxes; i++) {
-            const view_box *b = &s->boxes[i];
-            const view_group *group = b->group >= 0 ? &s->groups[b->group] : NULL;
-            const view_time *t = b->kind == VIEW_NODE ? view_time_of(v, group, b) : NULL;
-            d->most_us = t ? fmax(d->most_us, t->us) : d->most_us;
-        }
+/* What the longest kernel of a drawing takes. */
+static double most_us(const qgc_view *v, const view_scene *s) {
+    double most = 0;
+    for (size_t i = 0; i < s->n_boxes && v->timed; i++) {
+        const view_box *b = &s->boxes[i];
+        const view_group *group = b->group >= 0 ? &s->groups[b->group] : NULL;
+        const view_time *t = b->kind == VIEW_NODE ? view_time_of(v, group, b) : NULL;
+        most = t ? fmax(most, t->us) : most;
     }
+    return most;
 }
 
 /* Groups take colours in the order in which their names turn up. */
@@ -166,15 +165,17 @@ static void name_groups(const view_scene *s, view_drawings *d, qgc_arena *a) {
 view_drawings view_lay_out(const qgc_view *v, qgc_arena *a) {
     view_drawings d = {.layouts = qgc_arena_array(a, v->n_stages * v->n_parts, sizeof(qgc_layout)),
                        .widths = qgc_arena_array(a, v->n_parts, sizeof(double)),
+                       .most_us = qgc_arena_array(a, v->n_parts, sizeof(double)),
                        .names = qgc_map_new(a)};
-    find_most(v, &d);
-    for (size_t p = 0; p < v->n_parts; p++)
+    for (size_t p = 0; p < v->n_parts; p++) {
+        d.most_us[p] = most_us(v, &v->stages[v->n_stages - 1].scenes[p]);
         for (size_t i = 0; i < v->n_stages; i++) {
             qgc_layout *l = &d.layouts[i * v->n_parts + p];
             *l = lay_out(v, i, p, a);
             d.widths[p] = fmax(d.widths[p], l->width);
             name_groups(&v->stages[i].scenes[p], &d, a);
         }
+    }
     return d;
 }
 
@@ -209,7 +210,7 @@ static void put_attribute(pen *p, const char *name, const char *text) {
 }
 
 static void put_bar(pen *p, double x, double y, double us) {
-    const double share = p->d->most_us > 0 ? us / p->d->most_us : 0;
+    const double most = p->d->most_us[p->part], share = most > 0 ? us / most : 0;
     qgc_str_printf(p->out,
                    "<rect class=\"track\" x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"5\" rx=\"2.5\"/>"
                    "<rect class=\"time-bar\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"5\" rx=\"2.5\"/>",

@@ -135,7 +135,7 @@ typedef struct {
     qgc_layout *layouts;
     double *widths; /* of each part, the widest */
     qgc_map names;
-    double most_us; /* of a kernel that is drawn */
+    double *most_us; /* likewise, the longest time of a kernel */
 } view_drawings;
 
 view_drawings view_lay_out(const qgc_view *v, qgc_arena *a);
