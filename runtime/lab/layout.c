@@ -149,19 +149,21 @@ static int add_link(layout_level *level, int from, int to) {
     return (int)level->n_links++;
 }
 
+static bool comes_before(const route *a, const route *b) {
+    return a->key != b->key ? a->key < b->key : a->from < b->from;
+}
+
 /* In the order in which their lines come. */
 static void add_entries(compound *c, int frame) {
     size_t first = 0, end;
     while (first < c->n_routes && c->routes[first].to != frame)
         first++;
     for (end = first; end < c->n_routes && c->routes[end].to == frame; end++)
-        c->routes[end].entry = -1;
+        add_item(&c->levels[frame], LAYOUT_ENTRY, 0, 0);
     for (size_t i = first; i < end; i++) {
-        route *next = NULL;
+        c->routes[i].entry = 0;
         for (size_t k = first; k < end; k++)
-            if (c->routes[k].entry < 0 && (!next || c->routes[k].key < next->key))
-                next = &c->routes[k];
-        next->entry = add_item(&c->levels[frame], LAYOUT_ENTRY, 0, 0);
+            c->routes[i].entry += comes_before(&c->routes[k], &c->routes[i]);
     }
 }
 
