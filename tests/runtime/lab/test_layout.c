@@ -127,7 +127,7 @@ static qgc_layout random_graph(qgc_arena *a, int n, int reads, int reach, int gr
     qgc_layout l = {.boxes = qgc_arena_array(a, (size_t)n, sizeof(qgc_layout_box)),
                     .n_boxes = (size_t)n,
                     .frames = qgc_arena_array(a, (size_t)n, sizeof(qgc_layout_frame)),
-                    .edges = qgc_arena_array(a, (size_t)(n * reads), sizeof(qgc_layout_edge))};
+                    .edges = qgc_arena_array(a, (size_t)n * (size_t)reads, sizeof(qgc_layout_edge))};
     int group = -1;
     for (int i = 0, left = 0; i < n; i++, left--) {
         if (left == 0) {

@@ -82,12 +82,11 @@ static int count(const char *text, const char *word) {
 
 /* The part of a page from one text to another behind it. */
 static const char *piece(fixture *f, const char *page, const char *from, const char *to) {
-    const char *start = strstr(page, from);
-    if (!start)
-        fail_msg("\"%s\" is not in the page", from);
-    const char *end = strstr(start + strlen(from), to);
-    if (!end)
-        fail_msg("no \"%s\" is behind \"%s\"", to, from);
+    const char *start = strstr(page, from), *end = start ? strstr(start + strlen(from), to) : NULL;
+    if (!end) {
+        fail_msg("\"%s\" is not in the page, or no \"%s\" behind it", from, to);
+        return NULL;
+    }
     return qgc_arena_strndup(f->arena, start, (size_t)(end - start));
 }
 
@@ -143,8 +142,8 @@ static void check_attributes(checker *c) {
 
 static void close_element(checker *c) {
     const size_t length = strcspn(c->at + 2, ">");
-    if (c->depth == 0 || length != c->lengths[c->depth - 1] ||
-        strncmp(c->at + 2, c->open[c->depth - 1], length) != 0)
+    const char *open = c->depth > 0 ? c->open[c->depth - 1] : "";
+    if (c->depth == 0 || length != c->lengths[c->depth - 1] || strncmp(c->at + 2, open, length) != 0)
         bad(c, "closes what is not open");
     c->depth--;
     c->at += length + 3;
