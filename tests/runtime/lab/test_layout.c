@@ -267,6 +267,35 @@ static void a_group_has_a_frame_of_its_own(void **state) {
     assert_true(l.edges[0].points[l.edges[0].n_points - 1].x != l.edges[1].points[l.edges[1].n_points - 1].x);
 }
 
+/* Where an edge is at a height at which it is upright. */
+static double x_at(const qgc_layout_edge *e, double y) {
+    for (size_t i = 0; i + 1 < e->n_points; i++)
+        if (e->points[i].x == e->points[i + 1].x && e->points[i].y <= y && y <= e->points[i + 1].y)
+            return e->points[i].x;
+    fail_msg("edge %d -> %d is not upright at %g", e->from, e->to, y);
+    return 0;
+}
+
+/* [0 -> 1] -> 2 -> [3 -> 4], and 0 -> 4: the long line passes 2 on the side on which it comes into the second frame. */
+static void lines_come_into_a_frame_as_they_pass_outside(void **state) {
+    const pair edges[] = {{0, 1}, {1, 2}, {2, 3}, {3, 4}, {0, 4}};
+    for (int wide = 0; wide < 5; wide++) {
+        qgc_layout l = plain_graph(*state, 5, edges, 5);
+        qgc_layout_frame frames[] = {{.title_width = 50, .title_height = 20},
+                                     {.title_width = 50, .title_height = 20}};
+        l.frames = frames;
+        l.n_frames = 2;
+        l.boxes[0].group = l.boxes[1].group = 0;
+        l.boxes[3].group = l.boxes[4].group = 1;
+        l.boxes[wide].width = 300;
+        qgc_layout_run(&l, *state);
+        check(&l);
+        const bool left_of_box = x_at(&l.edges[4], l.boxes[2].y + 1) < l.boxes[2].x;
+        const bool left_in_frame = x_at(&l.edges[4], frames[1].y + 1) < x_at(&l.edges[2], frames[1].y + 1);
+        assert_int_equal(left_of_box, left_in_frame);
+    }
+}
+
 static void an_edge_that_closes_a_cycle_is_not_drawn(void **state) {
     const pair edges[] = {{0, 1}, {1, 2}, {2, 0}, {1, 3}};
     qgc_layout l = plain_graph(*state, 4, edges, 4);
@@ -297,6 +326,7 @@ int main(void) {
         TEST(order_avoids_crossings),
         TEST(what_is_read_late_stands_low),
         TEST(a_group_has_a_frame_of_its_own),
+        TEST(lines_come_into_a_frame_as_they_pass_outside),
         TEST(an_edge_that_closes_a_cycle_is_not_drawn),
         TEST(random_graphs_keep_clear_of_one_another),
         TEST(the_same_graph_gives_the_same_drawing),
