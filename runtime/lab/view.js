@@ -78,6 +78,18 @@
     notes.scrollTop = 0;
   };
 
+  /* A drawing may be larger than the window: the node that is chosen comes into sight, else the first. */
+  const bringIntoSight = (figure, node) => {
+    const first = figure.querySelector('[data-box]');
+    if (node) {
+      node.scrollIntoView({block: 'nearest', inline: 'nearest'});
+    } else if (first && figure.scrollWidth > figure.clientWidth) {
+      const room = figure.getBoundingClientRect(), at = first.getBoundingClientRect();
+      if (at.left < room.left || at.right > room.right)
+        figure.scrollLeft += (at.left + at.right - room.left - room.right) / 2;
+    }
+  };
+
   let shown = null;
   const show = () => {
     const state = read(), stage = stageOf(state.after);
@@ -95,6 +107,7 @@
     mark(buttons, b => b.dataset.part === part);
     mark(all('figure, .list'), f => f.dataset.part === part);
     showDetail(stage, figure, node);
+    bringIntoSight(figure, node);
     glide(shown, figure);
     shown = figure;
     document.documentElement.dataset.after = state.after;

@@ -6,6 +6,7 @@ typedef struct {
     const qgc_view *v;
     size_t stage, part;
     const view_scene *s;
+    view_details *all;
     qgc_str *out;
     qgc_arena *a;
 } writer;
@@ -136,18 +137,30 @@ static void open_entry(writer *w, const view_stage *stage, const char *classes) 
     qgc_str_add(w->out, "</a> ");
 }
 
-static bool put_events(writer *w, const view_stage *stage, const view_box *b) {
+/* A node as events call it: "q[3]", with quotes, and the quoted "q" of its layer. */
+typedef struct {
+    const char *label, *quoted, *quoted_name;
+    int layer;
+} names;
+
+/* Does an event tell of this node: at it, or with its name? */
+static bool concerns(const qgc_pass_event *e, const names *n) {
+    return strcmp(e->node, n->label) == 0 || strstr(e->text, n->quoted) ||
+           (e->layer == n->layer && !e->fired && strstr(e->text, n->quoted_name));
+}
+
+static bool put_events(writer *w, const view_stage *stage, const names *n) {
     bool fired = false;
     for (size_t i = 0; i < stage->run->n_events; i++) {
         const qgc_pass_event *e = &stage->run->events[i];
-        if (!view_concerns(e, b, w->a))
+        if (!concerns(e, n))
             continue;
         fired = fired || e->fired;
         open_entry(w, stage, e->fired ? "fired" : "declined");
         qgc_str_printf(w->out, "%s <code>", e->fired ? "fired" : "declined");
         view_escape(w->out, e->rule);
         qgc_str_add(w->out, "</code>");
-        if (strcmp(e->node, view_label(b, w->a)) != 0) {
+        if (strcmp(e->node, n->label) != 0) {
             qgc_str_add(w->out, " at <code>");
             view_escape(w->out, e->node);
             qgc_str_add(w->out, "</code>");
@@ -175,23 +188,36 @@ static void put_change(writer *w, const view_stage *before, const view_stage *st
     qgc_str_add(w->out, "</li>\n");
 }
 
-static void put_history(writer *w, const view_box *b) {
-    const size_t start = w->out->bytes;
-    qgc_str_add(w->out, "<h4>What the passes did</h4><ol class=\"history\">\n");
-    const size_t head = w->out->bytes;
+static void put_stages(writer *w, const view_box *b) {
+    const char *label = view_label(b, w->a), *name = b->was.out[0]->name;
+    const names n = {label, qgc_arena_printf(w->a, "\"%s\"", label), qgc_arena_printf(w->a, "\"%s\"", name),
+                     b->was.layer};
     for (size_t i = 1; i < w->v->n_stages; i++) {
         const view_stage *stage = &w->v->stages[i];
         const view_box *now = view_find(&stage->scenes[w->part], b->node);
-        if (!put_events(w, stage, b) && now)
+        if (!put_events(w, stage, &n) && now)
             put_change(w, &w->v->stages[i - 1], stage, now);
     }
-    if (w->out->bytes > head) {
-        qgc_str_add(w->out, "</ol>\n");
-        return;
+}
+
+/* The same in all stages. */
+static void put_history(writer *w, const view_box *b) {
+    const char *key = qgc_arena_printf(w->a, "%zu/%d", w->part, b->node->id);
+    char *known = qgc_map_get(&w->all->histories, key);
+    if (!known) {
+        qgc_str text = qgc_str_new(w->a), *out = w->out;
+        w->out = &text;
+        put_stages(w, b);
+        w->out = out;
+        known = text.text;
+        qgc_map_put(&w->all->histories, key, known);
     }
-    w->out->bytes = start;
-    w->out->text[start] = 0;
-    qgc_str_add(w->out, "<p class=\"none\">No rule said anything about it.</p>\n");
+    if (*known) {
+        qgc_str_add(w->out, "<h4>What the passes did</h4><ol class=\"history\">\n");
+        qgc_str_add(w->out, known);
+        qgc_str_add(w->out, "</ol>\n");
+    } else
+        qgc_str_add(w->out, "<p class=\"none\">No rule said anything about it.</p>\n");
 }
 
 /* --- whole ones ------------------------------------------------------------------------------------------- */
@@ -239,7 +265,7 @@ const char *view_detail(const qgc_view *v, size_t stage, size_t part, const view
                         view_details *all) {
     qgc_arena *a = all->text.arena;
     qgc_str text = qgc_str_new(a);
-    writer w = {v, stage, part, &v->stages[stage].scenes[part], &text, a};
+    writer w = {v, stage, part, &v->stages[stage].scenes[part], all, &text, a};
     if (!box)
         put_group(&w, group);
     else if (box->kind == VIEW_NODE)

@@ -115,7 +115,7 @@ void qgc_view_html(const qgc_view *v, qgc_str *out) {
                    .d = &d,
                    .out = out,
                    .a = out->arena,
-                   .details = {qgc_str_new(out->arena), qgc_map_new(out->arena)}};
+                   .details = {qgc_str_new(out->arena), qgc_map_new(out->arena), qgc_map_new(out->arena)}};
     qgc_str_add(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
                      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
                      "<meta name=\"color-scheme\" content=\"light dark\"/>\n<title>");

@@ -46,6 +46,7 @@ typedef struct {
     size_t n_edges;
     view_group *groups;
     size_t n_groups;
+    int *box_of, n_ids; /* by the id of a node; -1: it is not drawn */
 } view_scene;
 
 /* The graph before the first pass, or after one. */
@@ -120,9 +121,6 @@ const char *view_label(const view_box *b, qgc_arena *a);
 /* The box of a node in a scene, or NULL. */
 const view_box *view_find(const view_scene *s, const qgc_node *node);
 
-/* Does the pass of a stage tell of this node: at it, or with its name? */
-bool view_concerns(const qgc_pass_event *e, const view_box *b, qgc_arena *a);
-
 /* --- view_times.c --- */
 
 /* What a kernel of the last stage takes: of a group, or, if `group` is NULL, of a node by itself. NULL: not known. */
@@ -152,7 +150,8 @@ void view_draw(const qgc_view *v, const view_drawings *d, size_t stage, size_t p
 /* Templates with what there is to know of each box and group, each text once. */
 typedef struct {
     qgc_str text;
-    qgc_map ids; /* text to id */
+    qgc_map ids;       /* text to id */
+    qgc_map histories; /* "part/node" to what the passes did to it */
 } view_details;
 
 /* The id of what there is to know of a box, or of group `group` if `box` is NULL. */

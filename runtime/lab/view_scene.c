@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "runtime/lab/view_parts.h"
 
 /* --- which nodes ------------------------------------------------------------------------------------------ */
@@ -58,7 +56,8 @@ static const char *count_fold(const builder *b, int repeat) {
         nodes++;
         kernels += n->group < 0 || !n->prev || n->prev->group != n->group;
     }
-    return qgc_arena_printf(b->v->arena, "%d nodes, %d kernels", nodes, kernels);
+    return qgc_arena_printf(b->v->arena, "%d node%s, %d kernel%s", nodes, nodes == 1 ? "" : "s", kernels,
+                            kernels == 1 ? "" : "s");
 }
 
 static int add_fold(builder *b, int repeat) {
@@ -78,6 +77,7 @@ static void add_nodes(builder *b) {
                                                      .node = n,
                                                      .was = *n,
                                                      .group = n->group >= 0 ? add_group(b, n->group) : -1});
+            b->s->box_of[n->id] = b->box_of[n->id];
         } else if (b->part->repeat < 0) {
             if (folds[n->repeat] == 0)
                 folds[n->repeat] = add_fold(b, n->repeat) + 1;
@@ -158,7 +158,8 @@ static void add_edges(builder *b) {
 }
 
 view_scene view_scene_of(const qgc_view *v, const view_part *part, const qgc_graph *g) {
-    view_scene s = {0};
+    view_scene s = {.box_of = qgc_arena_array(v->arena, (size_t)g->next_node_id, sizeof(int)),
+                    .n_ids = g->next_node_id};
     qgc_arena *scratch = qgc_arena_new();
     builder b = {.v = v,
                  .part = part,
@@ -171,7 +172,7 @@ view_scene view_scene_of(const qgc_view *v, const view_part *part, const qgc_gra
                  .edges = qgc_map_new(scratch),
                  .ends = qgc_map_new(scratch)};
     for (int i = 0; i < g->next_node_id; i++)
-        b.box_of[i] = -1;
+        b.box_of[i] = s.box_of[i] = -1;
     for (size_t i = 0; i < g->n_groups; i++)
         b.group_of[i] = -1;
     mark_groups(&b);
@@ -188,17 +189,5 @@ const char *view_label(const view_box *b, qgc_arena *a) {
 }
 
 const view_box *view_find(const view_scene *s, const qgc_node *node) {
-    for (size_t i = 0; i < s->n_boxes; i++)
-        if (s->boxes[i].kind == VIEW_NODE && s->boxes[i].node == node)
-            return &s->boxes[i];
-    return NULL;
-}
-
-bool view_concerns(const qgc_pass_event *e, const view_box *b, qgc_arena *a) {
-    const char *label = view_label(b, a);
-    if (strcmp(e->node, label) == 0)
-        return true;
-    return strstr(e->text, qgc_arena_printf(a, "\"%s\"", label)) ||
-           (e->layer == b->was.layer && !e->fired &&
-            strstr(e->text, qgc_arena_printf(a, "\"%s\"", b->was.out[0]->name)));
+    return node->id < s->n_ids && s->box_of[node->id] >= 0 ? &s->boxes[s->box_of[node->id]] : NULL;
 }
