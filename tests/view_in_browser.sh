@@ -86,13 +86,14 @@ want() {
 }
 
 look_at() {
-    local name=$1 dom=$folder/$1.dom
+    local name=$1 dom=$folder/$1.dom last
     "$qgc" view "$2" --layer 1 -o "$folder/$name.html"
+    last=$("$qgc" passes | sed -n '$s/ .*//p')
     with_probe "$folder/$name.html" "$folder/$name-probe.html"
     browse --dump-dom "file://$folder/$name-probe.html#after=fuse-qkv&node=q" >"$dom"
     want "$dom" error ""
     want "$dom" log "fuse-qkv:q[1]:1:true fuse-rope-append:q[1]:1:true fuse-rope-append:k[1]:1:true fuse-rope-append:kernel\
- qkv[1]:1:true fuse-rope-append::1:false fuse-pointwise::1:false loaded::1:false loaded:logits:1:true"
+ qkv[1]:1:true fuse-rope-append::1:false $last::1:false loaded::1:false loaded:logits:1:true"
     want "$dom" faults none
     want "$dom" fetched 0
     [ "$(attribute "$dom" texts)" -gt 500 ] || { echo "$name: few texts: $(attribute "$dom" texts)"; return 1; }
