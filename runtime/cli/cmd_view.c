@@ -64,7 +64,7 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
         {"layer", 0, OPTION_INT, &o.layer, "N",
          "the layer to draw; -1: the second of three or more, else the first", -1, 1 << 20},
         {"bench", 0, OPTION_TEXT, &o.bench, "FILE", "times of kernels, from qgc bench --json", 0, 0},
-        {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with; " CLI_WEIGHTS_HELP, 0, 0},
+        {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with: as bench takes it", 0, 0},
         CLI_CHOICE_OPTIONS(o.pipeline),
         {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
          "let weights pass that the graph does not use", 0, 0},
