@@ -156,6 +156,8 @@ check_op() {
     cd "$work/source"
     expect "qgc ops lists it" "gelu         in: [x]" qgc ops
     expect "its reference is right" "PASSED" "$work/build/test_graph_ops"
+    expect "its rule fires and declines" "PASSED" "$work/build/test_passes_rules"
+    expect "random models with it compute the same" "PASSED" "$work/build/test_passes_semantics"
     compare_values
     compare_kernel
     [ "$(fused_with fuse-pointwise pointwise | wc -l)" = 2 ] || fail "fuse-pointwise does not take gelu and mul"
@@ -178,6 +180,6 @@ cut_page
 copy_changed
 cmake -S "$work/source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O1 \
     -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DQGC_WERROR=ON -U 'QGC_NVRTC_*' -U 'QGC_CUDA_*' "$@" >"$work/build.log" 2>&1 &&
-    cmake --build "$work/build" --target qgc print_values test_graph_ops test_gpu_kernels >>"$work/build.log" 2>&1 ||
+    cmake --build "$work/build" --target qgc print_values test_graph_ops test_passes_rules test_passes_semantics test_gpu_kernels >>"$work/build.log" 2>&1 ||
     { tail -n 30 "$work/build.log"; fail "the sources with the page's changes do not build"; }
 check_op

@@ -44,6 +44,10 @@ static void has(const char *text, const char *want) {
         fail_msg("\"%s\" is not in:\n%s", want, text);
 }
 
+static const char *write(fixture *f, const char *name, const char *text) {
+    return qgc_test_write(f->arena, f->folder, name, text, strlen(text));
+}
+
 /* A plug-in of one pass, "plant", with one rule. */
 static const char *plant(fixture *f, const char *pattern, const char *body) {
     const char *source =
@@ -61,7 +65,7 @@ static const char *plant(fixture *f, const char *pattern, const char *body) {
                          "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
                          "    return &rows;\n}\n",
                          body, pattern);
-    const char *in = qgc_test_write(f->arena, f->folder, "plant.c", source, strlen(source));
+    const char *in = write(f, "plant.c", source);
     const char *out = qgc_test_path(f->arena, f->folder, "plant.so");
     assert_int_equal(
         system(qgc_arena_printf(
@@ -70,13 +74,13 @@ static const char *plant(fixture *f, const char *pattern, const char *body) {
     return out;
 }
 
-/* silu(up) * gate where silu(gate) * up stood, in layer 2 only. */
-static const char *plant_swapped_operands(fixture *f) {
-    return plant(
-        f, "P(C, MUL, P1(B, SILU, P1(A, LINEAR, FREE)), P1(D, LINEAR, FREE))",
+/* silu(up) * gate where silu(gate) * up stood, in one layer only. */
+static const char *plant_swapped_operands(fixture *f, int layer) {
+    const char *apply = qgc_arena_printf(
+        f->arena,
         "    qgc_node *ff = m->node[C], *act = m->node[B];\n"
         "    qgc_value *gate = m->node[A]->out[0], *up = m->node[D]->out[0];\n"
-        "    if (ff->layer != 2 || strcmp(gate->name, \"gate\") != 0)\n"
+        "    if (ff->layer != %d || strcmp(gate->name, \"gate\") != 0)\n"
         "        return qgc_decline(rw, ff, \"elsewhere\");\n"
         "    qgc_node *silu = qgc_insert(rw, ff, QGC_OP_SILU, \"act_of_up\", &up, 1);\n"
         "    qgc_settle(rw, silu);\n"
@@ -85,7 +89,9 @@ static const char *plant_swapped_operands(fixture *f) {
         "    qgc_replace(rw, ff->out[0], mul->out[0]);\n"
         "    qgc_erase(rw, ff);\n"
         "    qgc_erase(rw, act);\n"
-        "    return true;\n");
+        "    return true;\n",
+        layer);
+    return plant(f, "P(C, MUL, P1(B, SILU, P1(A, LINEAR, FREE)), P1(D, LINEAR, FREE))", apply);
 }
 
 /* The bias of the keys, in every layer from 1 on. */
@@ -120,33 +126,35 @@ static const char *plant_reordered_sum(fixture *f) {
 
 static void a_swapped_operand_is_found_in_its_layer(void **state) {
     fixture *f = *state;
-    const char *plugin = plant_swapped_operands(f), *folder = qgc_test_path(f->arena, f->folder, "r"),
+    const char *plugin = plant_swapped_operands(f, 7), *folder = qgc_test_path(f->arena, f->folder, "r"),
                *json = qgc_test_path(f->arena, f->folder, "x.json");
-    const char *text =
-        output(f,
-               qgc_arena_printf(f->arena,
-                                TINY "--load-pass '%s' --passes 'split-attention,fuse-residual,plant,"
-                                     "fuse-swiglu,fuse-qkv' -o '%s' --json '%s'",
-                                plugin, folder, json),
-               1);
+    const char *text = output(
+        f,
+        qgc_arena_printf(
+            f->arena,
+            "bisect tests/runtime/cli/eight_layers.yaml --weights random --device cpu --ids 5,300,41,7,1000,2,77,8 --steps 8 "
+            "--load-pass '%s' --passes 'split-attention,fuse-residual,plant,"
+            "fuse-swiglu,fuse-qkv' -o '%s' --json '%s'",
+            plugin, folder, json),
+        1);
     has(text, "\npass    plant: ");
     has(text, "\nchange  1 of 1: ");
-    has(text, "\n        planted at \"ff[2]\"");
-    has(text, "qwen2.yaml:62:9\nvalue   \"ff[2]\" = mul(act_of_up[2], gate[2])");
+    has(text, "\n        planted at \"ff[7]\"");
+    has(text, "qwen2.yaml:62:9\nvalue   \"ff[7]\" = mul(act_of_up[7], gate[7])");
     has(text, "what goes in is 0 apart");
     has(text, "\nwrong: more than rounding explains\n");
-    has(text, "\" is wrong from \"ff[2]\" on\n");
+    has(text, "\" is wrong from \"ff[7]\" on\n");
     qgc_diag d = qgc_diag_new(f->arena);
     qgc_source written;
     assert_int_equal(qgc_file_read(&written, json, 1 << 20, "JSON", &d), QGC_OK);
     has(written.text, "\"verdict\": \"wrong\"");
-    has(written.text, "\"name\": \"ff[2]\"");
+    has(written.text, "\"name\": \"ff[7]\"");
 
     /* The reproduction: a few nodes, which are as far apart. */
     const char *bad = qgc_test_path(f->arena, folder, "bad.yaml");
     assert_int_equal(qgc_file_read(&written, bad, 1 << 20, "YAML", &d), QGC_OK);
-    has(written.text, "  - {op: silu, in: [up_2], out: act_of_up_2}\n"
-                      "  - {op: mul, in: [act_of_up_2, gate_2], out: ff_2}\n");
+    has(written.text, "  - {op: silu, in: [up_7], out: act_of_up_7}\n"
+                      "  - {op: mul, in: [act_of_up_7, gate_7], out: ff_7}\n");
     const char *again = qgc_arena_printf(
         f->arena,
         "bisect '%s/bad.yaml' --against '%s/good.yaml' --weights '%s/inputs.gguf' --ids 0-7 --steps 8 --device cpu",
@@ -154,8 +162,8 @@ static void a_swapped_operand_is_found_in_its_layer(void **state) {
     has(text, "to see the same: qgc bisect ");
     const char *small = output(f, again, 1);
     has(small, "\npass    none: ");
-    has(small, "\nvalue   \"ff_2\" = mul(act_of_up_2, gate_2)");
-    const char *line = strstr(text, "value   \"ff[2]\""), *small_line = strstr(small, "value   \"ff_2\"");
+    has(small, "\nvalue   \"ff_7\" = mul(act_of_up_7, gate_7)");
+    const char *line = strstr(text, "value   \"ff[7]\""), *small_line = strstr(small, "value   \"ff_7\"");
     line = strchr(line, '\n') + 1;
     small_line = strchr(small_line, '\n') + 1;
     assert_memory_equal(line, small_line, strcspn(line, ";")); /* "0.8 apart at position 3" */
@@ -199,7 +207,8 @@ static void groups_alone_are_equal(void **state) {
 
 static void an_artifact_carries_its_graph_and_pipeline(void **state) {
     fixture *f = *state;
-    const char *plugin = plant_swapped_operands(f), *artifact = qgc_test_path(f->arena, f->folder, "t.qgc");
+    const char *plugin = plant_swapped_operands(f, 2),
+               *artifact = qgc_test_path(f->arena, f->folder, "t.qgc");
     output(
         f,
         qgc_arena_printf(f->arena,
