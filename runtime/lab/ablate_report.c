@@ -1,19 +1,12 @@
 #include "runtime/lab/ablate_report.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
 #include "runtime/lab/chart.h"
+#include "runtime/lab/report.h"
 
 /* --- table ----------------------------------------------------------------------------------------------- */
-
-/* A small number in few letters: "0", "1.2e-07", "0.35". */
-static const char *small(double x, qgc_arena *a) {
-    if (x == 0 || fabs(x) >= 0.01)
-        return qgc_arena_printf(a, "%.3g", x);
-    return qgc_arena_printf(a, "%.1e", x);
-}
 
 static void put_effect(qgc_str *out, const char *pass, int width, const qgc_ablate_effect *e, bool timed) {
     qgc_arena *a = out->arena;
@@ -22,8 +15,9 @@ static void put_effect(qgc_str *out, const char *pass, int width, const qgc_abla
         qgc_str_printf(out, "  %9.2f  %-18s", e->us.median,
                        qgc_arena_printf(a, "[%.2f, %.2f]", e->us.low, e->us.high));
     qgc_str_printf(out, "  %7d  %9lld  %9s  %9s  %9s  %9s  %5lld\n", e->kernels, (long long)e->bytes,
-                   small(e->drift.max_drift, a), small(qgc_drift_rms(&e->drift), a),
-                   small(qgc_drift_kl(&e->drift), a), small(e->drift.kl_max, a), (long long)e->drift.flips);
+                   qgc_report_small(e->drift.max_drift, a), qgc_report_small(qgc_drift_rms(&e->drift), a),
+                   qgc_report_small(qgc_drift_kl(&e->drift), a), qgc_report_small(e->drift.kl_max, a),
+                   (long long)e->drift.flips);
 }
 
 static void put_head(qgc_str *out, const char *what, int width, bool timed) {
@@ -67,29 +61,28 @@ void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_st
             out,
             "\n%d random subsets in random orders, against no pass: max drift %s, RMS drift %s, KL %s, max KL %s, "
             "%lld flips\nthe largest drift: --passes '%s'\n",
-            x->n_subsets, small(x->subsets.max_drift, out->arena),
-            small(qgc_drift_rms(&x->subsets), out->arena), small(qgc_drift_kl(&x->subsets), out->arena),
-            small(x->subsets.kl_max, out->arena), (long long)x->subsets.flips, x->worst_subset);
+            x->n_subsets, qgc_report_small(x->subsets.max_drift, out->arena),
+            qgc_report_small(qgc_drift_rms(&x->subsets), out->arena),
+            qgc_report_small(qgc_drift_kl(&x->subsets), out->arena),
+            qgc_report_small(x->subsets.kl_max, out->arena), (long long)x->subsets.flips, x->worst_subset);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------ */
 
-static json_t *number(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 static json_t *effect_json(const qgc_ablate_effect *e) {
     return json_pack("{s:{s:o, s:o, s:o}, s:i, s:I, s:o, s:o, s:o, s:o, s:I}", "us", "median",
-                     number(e->us.median), "low", number(e->us.low), "high", number(e->us.high), "kernels",
-                     e->kernels, "bytes", (json_int_t)e->bytes, "max_drift", number(e->drift.max_drift),
-                     "rms_drift", number(qgc_drift_rms(&e->drift)), "kl", number(qgc_drift_kl(&e->drift)),
-                     "max_kl", number(e->drift.kl_max), "flips", (json_int_t)e->drift.flips);
+                     qgc_report_number(e->us.median), "low", qgc_report_number(e->us.low), "high",
+                     qgc_report_number(e->us.high), "kernels", e->kernels, "bytes", (json_int_t)e->bytes,
+                     "max_drift", qgc_report_number(e->drift.max_drift), "rms_drift",
+                     qgc_report_number(qgc_drift_rms(&e->drift)), "kl",
+                     qgc_report_number(qgc_drift_kl(&e->drift)), "max_kl", qgc_report_number(e->drift.kl_max),
+                     "flips", (json_int_t)e->drift.flips);
 }
 
 static json_t *way_json(const qgc_ablate_way *way) {
     return json_pack("{s:i, s:I, s:I, s:o}", "kernels", way->cost.kernels, "value_bytes",
                      (json_int_t)way->cost.value_bytes, "weight_bytes", (json_int_t)way->cost.weight_bytes,
-                     "us", number(way->us));
+                     "us", qgc_report_number(way->us));
 }
 
 static json_t *rows_json(const qgc_ablation *x) {
@@ -109,9 +102,10 @@ static json_t *subsets_json(const qgc_ablation *x) {
     if (x->n_subsets == 0)
         return json_null();
     return json_pack("{s:i, s:o, s:o, s:o, s:o, s:I, s:s}", "subsets", x->n_subsets, "max_drift",
-                     number(drift->max_drift), "rms_drift", number(qgc_drift_rms(drift)), "kl",
-                     number(qgc_drift_kl(drift)), "max_kl", number(drift->kl_max), "flips",
-                     (json_int_t)drift->flips, "worst", x->worst_subset);
+                     qgc_report_number(drift->max_drift), "rms_drift",
+                     qgc_report_number(qgc_drift_rms(drift)), "kl", qgc_report_number(qgc_drift_kl(drift)),
+                     "max_kl", qgc_report_number(drift->kl_max), "flips", (json_int_t)drift->flips, "worst",
+                     x->worst_subset);
 }
 
 qgc_status qgc_ablate_json(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out, qgc_diag *d) {
@@ -121,15 +115,7 @@ qgc_status qgc_ablate_json(const qgc_ablation *x, const qgc_ablate_heading *h, q
                             x->timed ? json_integer(h->pairs) : json_null(), "all_passes", way_json(&x->all),
                             "no_passes", way_json(&x->none), "total", effect_json(&x->total), "passes",
                             rows_json(x), "random_subsets", subsets_json(x));
-    char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    if (text)
-        qgc_str_printf(out, "%s\n", text);
-    const bool written = text != NULL;
-    (free)(text); /* jansson's own */
-    json_decref(all);
-    return written
-               ? QGC_OK
-               : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a name in the report is not UTF-8, which JSON is");
+    return qgc_report_json(all, out, d);
 }
 
 /* --- chart ----------------------------------------------------------------------------------------------- */

@@ -1,9 +1,8 @@
-#include <jansson.h>
 #include <math.h>
-#include <string.h>
 
 #include "runtime/lab/bench.h"
 #include "runtime/lab/chart.h"
+#include "runtime/lab/report.h"
 
 static double floor_us(const qgc_bench *b, int64_t bytes) {
     return 1e6 * (double)bytes / b->bandwidth;
@@ -88,10 +87,6 @@ void qgc_bench_table(const qgc_bench *b, qgc_str *out) {
 
 /* --- JSON ------------------------------------------------------------------------------------------------ */
 
-static json_t *number(double x) {
-    return isfinite(x) && x != 0 ? json_real(x) : json_null();
-}
-
 static json_t *modes_json(const qgc_bench *b) {
     json_t *modes = json_array();
     for (int m = 0; m < QGC_N_MODES; m++)
@@ -99,7 +94,7 @@ static json_t *modes_json(const qgc_bench *b) {
             json_array_append_new(modes,
                                   json_pack("{s:s, s:s?, s:i, s:o}", "mode", qgc_mode_name((qgc_mode)m),
                                             "refused", b->refusal[m], "kernels", b->kernels[m],
-                                            "text_us_a_token", number(b->generate_us[m])));
+                                            "text_us_a_token", qgc_report_number(b->generate_us[m])));
     return modes;
 }
 
@@ -107,11 +102,11 @@ static json_t *rows_json(const qgc_bench *b) {
     json_t *rows = json_array();
     for (size_t i = 0; i < b->n_rows; i++) {
         const qgc_bench_row *r = &b->rows[i];
-        json_array_append_new(rows,
-                              json_pack("{s:s, s:I, s:o, s:o, s:o, s:I, s:o}", "mode", qgc_mode_name(r->mode),
-                                        "position", (json_int_t)r->position, "us", number(r->us), "us_10",
-                                        number(r->low_us), "us_90", number(r->high_us), "bytes",
-                                        (json_int_t)r->bytes, "floor_us", number(floor_us(b, r->bytes))));
+        json_array_append_new(
+            rows, json_pack("{s:s, s:I, s:o, s:o, s:o, s:I, s:o}", "mode", qgc_mode_name(r->mode), "position",
+                            (json_int_t)r->position, "us", qgc_report_number(r->us), "us_10",
+                            qgc_report_number(r->low_us), "us_90", qgc_report_number(r->high_us), "bytes",
+                            (json_int_t)r->bytes, "floor_us", qgc_report_number(floor_us(b, r->bytes))));
     }
     return rows;
 }
@@ -122,29 +117,21 @@ static json_t *parts_json(const qgc_bench *b) {
         const qgc_bench_kernel *k = &b->parts[i];
         json_array_append_new(
             parts, json_pack("{s:s, s:s, s:s, s:i, s:o, s:I, s:o}", "mode", qgc_mode_name(k->mode), "name",
-                             k->node, "kernel", k->kernel, "count", k->count, "us", number(k->us), "bytes",
-                             (json_int_t)k->bytes, "floor_us", json_real(floor_us(b, k->bytes))));
+                             k->node, "kernel", k->kernel, "count", k->count, "us", qgc_report_number(k->us),
+                             "bytes", (json_int_t)k->bytes, "floor_us", json_real(floor_us(b, k->bytes))));
     }
     return parts;
 }
 
 qgc_status qgc_bench_json(const qgc_bench *b, qgc_str *out, qgc_diag *d) {
-    json_t *all =
-        json_pack("{s:s, s:s, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:I, s:o}", "model", b->model,
-                  "device", b->device, "arch", b->arch, "driver", b->driver, "bytes_per_second",
-                  number(b->bandwidth), "probe_bytes", (json_int_t)b->probe_bytes, "modes", modes_json(b),
-                  "steps", rows_json(b), "text_tokens", (json_int_t)b->generated, "prefill_tokens",
-                  (json_int_t)b->prefill_tokens, "prefill_us", number(b->prefill_us), "kernel_position",
-                  (json_int_t)b->kernel_position, "kernels", parts_json(b));
-    char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    if (text)
-        qgc_str_printf(out, "%s\n", text);
-    const bool written = text != NULL;
-    (free)(text); /* jansson's own */
-    json_decref(all);
-    return written
-               ? QGC_OK
-               : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a name in the report is not UTF-8, which JSON is");
+    json_t *all = json_pack("{s:s, s:s, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:I, s:o}", "model",
+                            b->model, "device", b->device, "arch", b->arch, "driver", b->driver,
+                            "bytes_per_second", qgc_report_number(b->bandwidth), "probe_bytes",
+                            (json_int_t)b->probe_bytes, "modes", modes_json(b), "steps", rows_json(b),
+                            "text_tokens", (json_int_t)b->generated, "prefill_tokens",
+                            (json_int_t)b->prefill_tokens, "prefill_us", qgc_report_number(b->prefill_us),
+                            "kernel_position", (json_int_t)b->kernel_position, "kernels", parts_json(b));
+    return qgc_report_json(all, out, d);
 }
 
 /* --- chart ----------------------------------------------------------------------------------------------- */

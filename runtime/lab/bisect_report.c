@@ -1,20 +1,15 @@
-#include <jansson.h>
 #include <math.h>
-#include <string.h>
 
 #include "runtime/lab/bisect.h"
+#include "runtime/lab/report.h"
 
 static const char *const words[] = {"equal", "harmless", "wrong"};
 
 /* --- text ------------------------------------------------------------------------------------------------ */
 
-/* A distance in few letters: "0", "1.2e-07", "0.35", "not a number". */
+/* "0", "1.2e-07", "0.35" */
 static const char *distance(double x, qgc_arena *a) {
-    if (isinf(x))
-        return "without bound";
-    if (x == 0 || x >= 0.01)
-        return qgc_arena_printf(a, "%.3g", x);
-    return qgc_arena_printf(a, "%.1e", x);
+    return isinf(x) ? "without bound" : qgc_report_small(x, a);
 }
 
 static void put_pass(qgc_str *out, const qgc_bisection *b) {
@@ -88,46 +83,35 @@ void qgc_bisect_text(const qgc_bisection *b, const qgc_bisect_options *o, qgc_st
 
 /* --- JSON ------------------------------------------------------------------------------------------------ */
 
-static json_t *number(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 static json_t *pass_json(const qgc_bisection *b) {
     if (!b->pass)
         return json_null();
     return json_pack("{s:s, s:o, s:o, s:i, s:i, s:o, s:o, s:s?, s:s?, s:s?, s:s?}", "name", b->pass, "before",
-                     number(b->before_pass), "with", number(b->with_pass), "change", b->change, "changes",
-                     b->n_changes, "before_change", number(b->before_change), "with_change",
-                     number(b->with_change), "rule", b->rule, "at", b->rule_at, "place", b->rule_place,
-                     "text", b->rule_text);
+                     qgc_report_number(b->before_pass), "with", qgc_report_number(b->with_pass), "change",
+                     b->change, "changes", b->n_changes, "before_change", qgc_report_number(b->before_change),
+                     "with_change", qgc_report_number(b->with_change), "rule", b->rule, "at", b->rule_at,
+                     "place", b->rule_place, "text", b->rule_text);
 }
 
 static json_t *value_json(const qgc_bisection *b) {
     if (!b->value)
         return json_null();
     return json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "name", b->value, "node", b->node, "place",
-                     b->place, "position", (json_int_t)b->position, "apart", number(b->apart), "inputs_apart",
-                     number(b->inputs), "explained", number(b->rounding));
+                     b->place, "position", (json_int_t)b->position, "apart", qgc_report_number(b->apart),
+                     "inputs_apart", qgc_report_number(b->inputs), "explained",
+                     qgc_report_number(b->rounding));
 }
 
 qgc_status qgc_bisect_json(const qgc_bisection *b, const qgc_bisect_options *o, qgc_str *out, qgc_diag *d) {
     json_t *files = json_array();
     for (int i = 0; i < b->n_files; i++)
         json_array_append_new(files, json_string(b->files[i]));
-    json_t *all = json_pack("{s:s, s:s?, s:s, s:s, s:I, s:i, s:o, s:o, s:b, s:b, s:o, s:o, s:i, s:i, s:o}",
-                            "graph", o->graph, "against", o->against, "device",
-                            o->device ? qgc_device_about(o->device)->name : "cpu", "verdict",
-                            words[b->verdict], "positions", (json_int_t)o->positions, "passes", b->n_passes,
-                            "apart", number(b->all), "apart_on_evaluator", number(b->evaluated), "by_kernels",
-                            (int)b->by_kernels, "by_memory", (int)b->by_memory, "pass", pass_json(b), "value",
-                            value_json(b), "compared", b->n_compared, "unread", b->n_unread, "files", files);
-    char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    if (text)
-        qgc_str_printf(out, "%s\n", text);
-    const bool written = text != NULL;
-    (free)(text); /* jansson's own */
-    json_decref(all);
-    return written
-               ? QGC_OK
-               : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a name in the report is not UTF-8, which JSON is");
+    json_t *all = json_pack(
+        "{s:s, s:s?, s:s, s:s, s:I, s:i, s:o, s:o, s:b, s:b, s:o, s:o, s:i, s:i, s:o}", "graph", o->graph,
+        "against", o->against, "device", o->device ? qgc_device_about(o->device)->name : "cpu", "verdict",
+        words[b->verdict], "positions", (json_int_t)o->positions, "passes", b->n_passes, "apart",
+        qgc_report_number(b->all), "apart_on_evaluator", qgc_report_number(b->evaluated), "by_kernels",
+        (int)b->by_kernels, "by_memory", (int)b->by_memory, "pass", pass_json(b), "value", value_json(b),
+        "compared", b->n_compared, "unread", b->n_unread, "files", files);
+    return qgc_report_json(all, out, d);
 }

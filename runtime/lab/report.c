@@ -1,0 +1,25 @@
+#include "runtime/lab/report.h"
+
+#include <math.h>
+
+const char *qgc_report_small(double x, qgc_arena *a) {
+    if (x == 0 || fabs(x) >= 0.01)
+        return qgc_arena_printf(a, "%.3g", x);
+    return qgc_arena_printf(a, "%.1e", x);
+}
+
+json_t *qgc_report_number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+qgc_status qgc_report_json(json_t *all, qgc_str *out, qgc_diag *d) {
+    char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    if (text)
+        qgc_str_printf(out, "%s\n", text);
+    const bool written = text != NULL;
+    (free)(text); /* jansson's own */
+    json_decref(all);
+    return written
+               ? QGC_OK
+               : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "a name in the report is not UTF-8, which JSON is");
+}
