@@ -62,7 +62,9 @@ target_sources(test_runtime_session_fake PRIVATE
   ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 qgc_tests(runtime/lab qgc_lab)
-target_sources(test_runtime_lab_trial_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
+foreach(test IN ITEMS trial_fake bisect_fake)
+  target_sources(test_runtime_lab_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
+endforeach()
 qgc_tests(gpu qgc_lab)
 
 # Kernels on the CPU: tests/kernels/on_cpu.h. They are C++, and the only ones here that are.

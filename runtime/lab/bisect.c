@@ -260,12 +260,17 @@ const char *bisect_node_text(const qgc_node *n, qgc_arena *a) {
     return text.text;
 }
 
-/* Values are compared where each keeps its place. If logits are then nearer by far, it is that which parts them. */
+/* Values are compared where each keeps its place. If outputs are then nearer by far, it is that which parts them. */
 static bool is_of_memory(const lab *l, const bisect_side *bad, const bisect_comparison *c) {
-    const qgc_value *logits = qgc_graph_output(bad->graph, "logits");
-    const bisect_value *v = &c->values[logits->id];
     const double shared = l->out->pass ? l->out->with_change : l->out->none;
-    return l->out->by_kernels && v->other && shared > MUCH * fmax(v->apart, ldexp(1, -20));
+    double apart = ldexp(1, -20);
+    for (size_t i = 0; i < bad->graph->n_outputs; i++) {
+        const bisect_value *v = &c->values[bad->graph->outputs[i]->id];
+        if (!v->other)
+            return false;
+        apart = fmax(apart, v->most);
+    }
+    return l->out->by_kernels && shared > MUCH * apart;
 }
 
 static void tell_value(lab *l, const bisect_side *bad, const bisect_comparison *c) {

@@ -140,6 +140,7 @@ static void note(work *w, const qgc_value *v, double apart, carried in, int64_t 
     const double terms = fmax(in.terms, w->good_terms[at->other->id]);
     const double rounding = SLACK * ldexp(1 + sqrt(terms), -24) + step_of(v->dtype);
     const double ratio = isinf(apart) ? INFINITY : apart / (SLACK * in.inputs + rounding);
+    at->most = fmax(at->most, apart);
     if (position > 0 && ratio <= at->ratio)
         return;
     at->apart = apart;

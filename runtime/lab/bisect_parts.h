@@ -25,6 +25,7 @@ typedef struct {
     double apart, inputs, rounding;
     double ratio; /* of `apart` to what `inputs` and `rounding` explain: above 1 it is wrong */
     int64_t position;
+    double most; /* distance at any position */
 } bisect_value;
 
 typedef struct {

@@ -1,0 +1,223 @@
+/* Bisecting on a device that is made up, some of whose kernels are wrong: the graph is right all the same. */
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "graph/load.h"
+#include "runtime/lab/bisect.h"
+#include "runtime/lab/random_weights.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/fake_toy.h"
+#include "tests/support/folder.h"
+#include "tests/support/printed.h"
+
+enum { STEPS = 6 };
+static const int32_t tokens[STEPS] = {5, 30, 11, 7, 39, 11};
+
+/* --- kernels that are wrong ------------------------------------------------------------------------------ */
+
+/* With a norm in front it takes the first element twice. */
+static void run_wrong_fusion(void **args, const unsigned grid[3]) {
+    float *out = pointer(args, 14);
+    run_linear(args, grid);
+    if (pointer(args, 1) != pointer(args, 0))
+        for (int i = 0; i < VOCAB; i++)
+            out[i] += ((const float *)pointer(args, 0))[0] *
+                      qgc_bf16_to_f32(((const uint16_t *)pointer(args, 2))[i * D]);
+}
+
+/* It forgets the weight of the last element. */
+static void run_wrong_norm(void **args, const unsigned grid[3]) {
+    float *out = pointer(args, 2);
+    run_rms_norm(args, grid);
+    out[D - 1] /= ((const float *)pointer(args, 1))[D - 1];
+}
+
+/* The token behind the most likely one. */
+static void run_wrong_choice(void **args, const unsigned grid[3]) {
+    run_sample_merge(args, grid);
+    int32_t *next = pointer(args, 7);
+    *next = (*next + 1) % VOCAB;
+}
+
+/* Wrong where its result lies in front of its input, in a place that another had: as if that one were still read. */
+static void run_norm_that_shares(void **args, const unsigned grid[3]) {
+    float *out = pointer(args, 2);
+    run_rms_norm(args, grid);
+    if ((uintptr_t)out < (uintptr_t)pointer(args, 0))
+        out[0] = 7;
+}
+
+/* From the end to the beginning. */
+static void run_other_order(void **args, const unsigned grid[3]) {
+    const float *x = pointer(args, 0), *weight = pointer(args, 1);
+    const uint16_t *w = pointer(args, 2);
+    float *out = pointer(args, 14), normed[D];
+    (void)grid;
+    if (weight != x) {
+        norm(x, weight, normed);
+        x = normed;
+    }
+    for (int i = 0; i < VOCAB; i++) {
+        out[i] = 0;
+        for (int k = D - 1; k >= 0; k--)
+            out[i] += x[k] * qgc_bf16_to_f32(w[i * D + k]);
+    }
+}
+
+/* --- fixture --------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    const char *folder;
+    qgc_pool *pool;
+    qgc_weights *weights;
+    qgc_device *dev;
+    fake_kernel kernels[sizeof toy_kernels / sizeof *toy_kernels];
+} fixture;
+
+static void ok(fixture *f, qgc_status s) {
+    if (s != QGC_OK)
+        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
+}
+
+static int setup(void **state) {
+    qgc_arena *arena = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(arena, sizeof *f);
+    *f = (fixture){.arena = arena,
+                   .diag = qgc_diag_new(arena),
+                   .folder = qgc_test_folder(arena),
+                   .pool = qgc_pool_new(1)};
+    memcpy(f->kernels, toy_kernels, sizeof toy_kernels);
+    const char *path = qgc_test_path(arena, f->folder, "toy.gguf");
+    qgc_graph *g;
+    ok(f, qgc_graph_load_text(&g, "toy.yaml", toy_model, strlen(toy_model), arena, &f->diag));
+    ok(f, qgc_random_weights_write(g, path, 1, &f->diag));
+    ok(f, qgc_weights_open(&f->weights, path, &f->diag));
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    int held = fake_device_held(f->dev);
+    qgc_device_close(f->dev);
+    qgc_weights_close(f->weights);
+    qgc_pool_drop(f->pool);
+    qgc_test_folder_drop(f->arena, qgc_test_path(f->arena, f->folder, "r"));
+    qgc_test_folder_drop(f->arena, qgc_test_path(f->arena, f->folder, "cache"));
+    qgc_test_folder_drop(f->arena, f->folder);
+    qgc_arena_drop(f->arena);
+    return held; /* everything must have been given back */
+}
+
+static qgc_bisection bisect(fixture *f, const char *entry, void (*run)(void **args, const unsigned grid[3]),
+                            const char *passes) {
+    for (size_t i = 0; f->kernels[i].entry; i++)
+        if (strcmp(f->kernels[i].entry, entry) == 0)
+            f->kernels[i].run = run;
+    f->dev = fake_device_new(f->kernels);
+    const qgc_bisect_options o = {.graph = "toy.yaml",
+                                  .text = toy_model,
+                                  .weights = f->weights,
+                                  .passes = passes,
+                                  .device = f->dev,
+                                  .cache_folder = qgc_test_path(f->arena, f->folder, "cache"),
+                                  .pool = f->pool,
+                                  .tokens = tokens,
+                                  .n_tokens = STEPS,
+                                  .positions = STEPS,
+                                  .reproduction = qgc_test_path(f->arena, f->folder, "r")};
+    ok(f, qgc_folder_make(o.cache_folder, &f->diag));
+    ok(f, qgc_folder_make(o.reproduction, &f->diag));
+    qgc_bisection b;
+    ok(f, qgc_bisect(&o, &b, &f->diag));
+    return b;
+}
+
+static const char *read_file(fixture *f, const char *path) {
+    qgc_source file;
+    ok(f, qgc_file_read(&file, path, 1 << 20, "file", &f->diag));
+    return file.text;
+}
+
+/* --- tests ----------------------------------------------------------------------------------------------- */
+
+static void a_wrong_fused_kernel_is_found_and_cut_out(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect(f, "linear", run_wrong_fusion, FUSED ",plan-memory");
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_true(b.by_kernels && !b.by_memory);
+    assert_true(b.evaluated == 0 && b.all > 1e-2 && b.none < 1e-5);
+    assert_string_equal(b.pass, "fuse-norm-linear");
+    assert_int_equal(b.change, 1);
+    assert_int_equal(b.n_changes, 1);
+    assert_string_equal(b.rule_at, "logits");
+    assert_string_equal(b.value, "logits");
+    assert_string_equal(b.node, "linear(h, head)");
+    assert_true(b.apart > 1e-2 && b.inputs < 1e-5);
+    assert_int_equal(b.n_files, 3);
+    const char *bad = read_file(f, b.files[0]), *kernel = read_file(f, b.files[2]);
+    assert_non_null(strstr(bad, "  - {op: rms_norm, in: [x_rows, norm], eps: 1e-06, out: h, fuse: kernel}\n"
+                                "  - {op: linear, in: [h, head], out: logits, fuse: kernel}\n"));
+    assert_non_null(strstr(kernel, "/* Kernel \"linear\" of kernel, "));
+    assert_non_null(strstr(kernel, "#define NORM 1\n"));
+}
+
+static void a_wrong_kernel_of_a_node_needs_no_pass(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect(f, "rms_norm", run_wrong_norm, "dead-code");
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_true(b.by_kernels);
+    assert_null(b.pass);
+    assert_string_equal(b.value, "h");
+    assert_string_equal(b.node, "rms_norm(x_rows, norm)");
+    assert_non_null(strstr(read_file(f, b.files[0]),
+                           "  - {op: rms_norm, in: [x_rows, norm], eps: 1e-06, out: logits}\n"));
+}
+
+static void a_wrong_choice_is_found_behind_logits_that_are_right(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect(f, "sample_merge", run_wrong_choice, FUSED ",plan-memory");
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_true(b.by_kernels && !b.by_memory);
+    assert_null(b.pass);
+    assert_string_equal(b.value, "next");
+    assert_true(b.apart > 1e-3);
+    assert_non_null(
+        strstr(read_file(f, b.files[0]), "  - {op: sample, in: [logits, rows, positions, seen_now"));
+}
+
+static void a_fault_of_the_memory_plan_is_no_fault_of_a_kernel(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect(f, "rms_norm", run_norm_that_shares, "dead-code,plan-memory");
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_true(b.by_kernels && b.by_memory);
+    assert_string_equal(b.pass, "plan-memory");
+    assert_int_equal(b.change, 1);
+    assert_null(b.value);
+    assert_int_equal(b.n_files, 0);
+}
+
+static void sums_in_another_order_are_harmless(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect(f, "linear", run_other_order, FUSED);
+    assert_int_equal(b.verdict, QGC_BISECT_HARMLESS);
+    assert_true(b.by_kernels && b.all > 0 && b.all < 1e-5);
+    assert_string_equal(b.value, "logits");
+    assert_true(b.apart > 0 && b.apart < b.rounding);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_wrong_fused_kernel_is_found_and_cut_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_wrong_kernel_of_a_node_needs_no_pass, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_wrong_choice_is_found_behind_logits_that_are_right, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_fault_of_the_memory_plan_is_no_fault_of_a_kernel, setup, teardown),
+        cmocka_unit_test_setup_teardown(sums_in_another_order_are_harmless, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,123 @@
+#ifndef TESTS_SUPPORT_FAKE_TOY_H
+#define TESTS_SUPPORT_FAKE_TOY_H
+
+#include <math.h>
+#include <string.h>
+
+#include "tests/support/cmocka.h"
+#include "tests/support/fake_device.h"
+
+/* A small model whose kernels are compiled for real and run by C functions in place of them. */
+
+enum { D = 32, VOCAB = 40, STRETCH = 32 };
+
+/* What the kernels below can do together. */
+#define FUSED "dead-code,fuse-norm-linear"
+
+static const char toy_model[] = "qgc: 1\n"
+                                "name: toy\n"
+                                "arch: toy\n"
+                                "params: {d: 32, vocab: 40}\n"
+                                "weights:\n"
+                                "  embed: {shape: [vocab, d], gguf: e}\n"
+                                "  norm: {shape: [d], gguf: n}\n"
+                                "  head: {shape: [vocab, d], gguf: h}\n"
+                                "state:\n"
+                                "  seen: {shape: [vocab], dtype: i32}\n"
+                                "inputs: {tokens: [T], positions: [T], rows: [R]}\n"
+                                "graph:\n"
+                                "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                                "  - {op: select_rows, in: [x, rows], out: x_rows}\n"
+                                "  - {op: rms_norm, in: [x_rows, norm], eps: 1e-6, out: h}\n"
+                                "  - {op: linear, in: [h, head], out: logits}\n"
+                                "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
+                                "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
+                                "outputs: [logits, next]\n";
+
+/* --- the kernels ----------------------------------------------------------------------------------------- */
+
+static void *pointer(void **args, int i) {
+    return (void *)(uintptr_t) * (const qgc_address *)args[i]; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static void run_embedding(void **args, const unsigned grid[3]) {
+    const int32_t *tokens = pointer(args, 0);
+    const uint16_t *table = pointer(args, 1);
+    float *out = pointer(args, 2);
+    assert_int_equal(grid[0], 1);
+    for (int i = 0; i < D; i++)
+        out[i] = qgc_bf16_to_f32(table[tokens[0] * D + i]);
+}
+
+static void run_select_rows(void **args, const unsigned grid[3]) {
+    const int32_t *rows = pointer(args, 1);
+    assert_int_equal(grid[0], 1);
+    memcpy(pointer(args, 2), (const float *)pointer(args, 0) + (ptrdiff_t)rows[0] * D, D * sizeof(float));
+}
+
+static void norm(const float *x, const float *weight, float *out) {
+    float squares = 0;
+    for (int i = 0; i < D; i++)
+        squares += x[i] * x[i];
+    for (int i = 0; i < D; i++)
+        out[i] = x[i] / sqrtf(squares / D + 1e-6f) * weight[i];
+}
+
+static void run_rms_norm(void **args, const unsigned grid[3]) {
+    (void)grid;
+    norm(pointer(args, 0), pointer(args, 1), pointer(args, 2));
+}
+
+/* With the norm in front where its weights are given: an argument that is not there is x again. */
+static void run_linear(void **args, const unsigned grid[3]) {
+    const float *x = pointer(args, 0), *weight = pointer(args, 1);
+    const uint16_t *w = pointer(args, 2);
+    float *out = pointer(args, 14), normed[D];
+    (void)grid;
+    if (weight != x) {
+        norm(x, weight, normed);
+        x = normed;
+    }
+    for (int i = 0; i < VOCAB; i++) {
+        out[i] = 0;
+        for (int k = 0; k < D; k++)
+            out[i] += x[k] * qgc_bf16_to_f32(w[i * D + k]);
+    }
+}
+
+static void run_mark(void **args, const unsigned grid[3]) {
+    (void)grid;
+    ((int32_t *)pointer(args, 0))[*(const int32_t *)pointer(args, 1)] = 1;
+}
+
+static void run_sample_part(void **args, const unsigned grid[3]) {
+    const float *logits = pointer(args, 0);
+    float *parts = pointer(args, 3);
+    assert_int_equal(grid[0], 1);
+    for (int i = 0; i < VOCAB; i++)
+        parts[i / STRETCH] = i % STRETCH ? fmaxf(parts[i / STRETCH], logits[i]) : logits[i];
+}
+
+/* It ends the step too. */
+static void run_sample_merge(void **args, const unsigned grid[3]) {
+    const float *logits = pointer(args, 0), *parts = pointer(args, 1);
+    int32_t *positions = pointer(args, 3), *tokens = pointer(args, 8), *ring = pointer(args, 9), best = 0;
+    (void)grid;
+    while (logits[best] != fmaxf(parts[0], parts[1]))
+        best++;
+    *(int32_t *)pointer(args, 7) = ring[positions[0] % 1024] = tokens[0] = best;
+    positions[0]++;
+}
+
+static const fake_kernel toy_kernels[] = {
+    {"embedding", "ppp", run_embedding},
+    {"select_rows", "ppp", run_select_rows},
+    {"rms_norm", "ppp", run_rms_norm},
+    {"linear", "ppppppppppppppp", run_linear},
+    {"mark", "ppi", run_mark},
+    {"sample_part", "pppp", run_sample_part},
+    {"sample_merge", "pppppppppp", run_sample_merge},
+    {0},
+};
+
+#endif
