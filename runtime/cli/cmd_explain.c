@@ -1,11 +1,11 @@
 /* The commands that tell of passes: passes, explain. */
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "graph/base/str.h"
 #include "graph/load.h"
+#include "runtime/cli/explain.h"
 #include "runtime/cli/pipeline.h"
 
 qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
@@ -28,108 +28,6 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
                info->options ? info->options : "", info->options ? ")" : "");
     }
     return QGC_OK;
-}
-
-/* --- explain: events that differ in their layer only are one line ----------------------------------------- */
-
-/* Are two texts the same but for the layers in them, "h[3]"? */
-static bool same_but_layers(const char *a, const char *b) {
-    while (*a && *a == *b) {
-        if (*a == '[' && isdigit((unsigned char)a[1]) && isdigit((unsigned char)b[1])) {
-            a += strcspn(a, "]");
-            b += strcspn(b, "]");
-            continue;
-        }
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
-static bool alike(const qgc_pass_event *a, const qgc_pass_event *b) {
-    return a->fired == b->fired && a->at.line == b->at.line && (a->layer < 0) == (b->layer < 0) &&
-           strcmp(a->rule, b->rule) == 0 && same_but_layers(a->node, b->node) &&
-           same_but_layers(a->text, b->text);
-}
-
-static size_t base_length(const char *node) {
-    return strcspn(node, "[");
-}
-
-/* Is an event about the node asked for: "down", in all layers, or "down[3]"? */
-static bool concerns(const qgc_pass_event *e, const char *node) {
-    return !node || strcmp(e->node, node) == 0 ||
-           (strlen(node) == base_length(e->node) && strncmp(node, e->node, strlen(node)) == 0);
-}
-
-/* Text with "[*]" in place of the layer, where it stands for several. */
-static const char *without_layers(const char *text, qgc_arena *a) {
-    qgc_str out = qgc_str_new(a);
-    for (; *text; text++) {
-        qgc_str_add_bytes(&out, text, 1);
-        if (*text == '[' && isdigit((unsigned char)text[1])) {
-            qgc_str_add(&out, "*");
-            text += strcspn(text, "]") - 1;
-        }
-    }
-    return out.text;
-}
-
-/* "down[0..23]" or "down[0..3, 5]", from the `n` layers in rising order. */
-static const char *with_ranges(const char *node, const int *layers, int n, qgc_arena *a) {
-    qgc_str out = qgc_str_new(a);
-    qgc_str_add_bytes(&out, node, base_length(node));
-    for (int i = 0; i < n;) {
-        int first = i++;
-        while (i < n && layers[i] == layers[i - 1] + 1)
-            i++;
-        qgc_str_printf(&out, "%s%d", first ? ", " : "[", layers[first]);
-        if (i - first > 1)
-            qgc_str_printf(&out, "..%d", layers[i - 1]);
-    }
-    qgc_str_add(&out, "]");
-    return out.text;
-}
-
-/* Events come in the order of sweeps, which need not be that of layers. */
-static void insert_layer(int *layers, int *n, int layer) {
-    int at = *n;
-    while (at > 0 && layers[at - 1] > layer)
-        at--;
-    if (at > 0 && layers[at - 1] == layer)
-        return;
-    memmove(&layers[at + 1], &layers[at], (size_t)(*n - at) * sizeof *layers);
-    layers[at] = layer;
-    ++*n;
-}
-
-static void print_event(const qgc_pass_run *run, size_t i, const char *node, bool *told, qgc_arena *a) {
-    const qgc_pass_event *e = &run->events[i];
-    int *layers = qgc_arena_array(a, run->n_events, sizeof *layers), n = 0;
-    for (size_t k = i; k < run->n_events; k++)
-        if (!told[k] && alike(e, &run->events[k]) && concerns(&run->events[k], node)) {
-            told[k] = true;
-            insert_layer(layers, &n, run->events[k].layer);
-        }
-    bool several = n > 1;
-    const char *label = several ? with_ranges(e->node, layers, n, a) : e->node;
-    const char *text = several ? without_layers(e->text, a) : e->text;
-    printf("  %s  %-28s %s%s%s", e->fired ? "fired   " : "declined", e->rule, label, *text ? ": " : "", text);
-    if (e->at.source)
-        printf("  (%s:%d)", e->at.source->name, e->at.line);
-    putchar('\n');
-}
-
-static void print_text(const qgc_pass_report *report, const char *node, qgc_arena *a) {
-    for (size_t i = 0; i < report->n_runs; i++) {
-        const qgc_pass_run *run = &report->runs[i];
-        printf("%s: %d fired, %d nodes in %d kernels\n", run->name, run->n_fired, run->n_nodes,
-               run->n_kernels);
-        bool *told = qgc_arena_array(a, run->n_events, sizeof *told);
-        for (size_t k = 0; k < run->n_events; k++)
-            if (!told[k] && concerns(&run->events[k], node))
-                print_event(run, k, node, told, a);
-    }
 }
 
 /* --- explain --json: every event by itself ---------------------------------------------------------------- */
@@ -158,7 +56,7 @@ static void print_json_events(const qgc_pass_run *run, const char *node) {
     const char *separator = "";
     for (size_t i = 0; i < run->n_events; i++) {
         const qgc_pass_event *e = &run->events[i];
-        if (!concerns(e, node))
+        if (!cli_explain_concerns(e, node))
             continue;
         printf("%s\n    {", separator);
         print_field("rule", e->rule);
@@ -210,6 +108,12 @@ static bool has_node(const qgc_graph *g, const char *name, qgc_arena *a) {
             if (strcmp(n->out[i]->name, name) == 0 || strcmp(qgc_value_label(n->out[i], a), name) == 0)
                 return true;
     return false;
+}
+
+static void print_text(const qgc_pass_report *report, const char *node, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    cli_explain(report, node, &text);
+    fputs(text.text, stdout);
 }
 
 qgc_status cmd_explain(cli_context *c, int argc, char **argv) {

@@ -6,6 +6,7 @@
 #include "graph/base/file.h"
 #include "graph/print.h"
 #include "passes/load.h"
+#include "runtime/cli/explain.h"
 
 qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d) {
     int n;
@@ -75,9 +76,16 @@ static qgc_status check_print_after(const char *word, qgc_diag *d) {
     return s;
 }
 
+/* Those that were run before an error, too. */
+static void explain(const qgc_pass_report *report, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    cli_explain(report, NULL, &text);
+    fputs(text.text, stderr);
+}
+
 qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
     QGC_TRY(cli_load_passes(p, d));
-    qgc_pass_report unread;
+    qgc_pass_report unread = {0};
     watcher w = {.wanted = p->print_after, .folder = p->dump_folder, .source = p->source};
     qgc_pass_options options = {
         .passes = p->passes, .skip = p->skip, .until = p->until, .want_matches = report == NULL};
@@ -89,7 +97,12 @@ qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *
         options.after = watch;
         options.context = &w;
     }
-    QGC_TRY(qgc_passes_run(g, &options, report ? report : &unread, d));
+    if (!report)
+        report = &unread;
+    qgc_status status = qgc_passes_run(g, &options, report, d);
+    if (p->explain)
+        explain(report, d->arena);
+    QGC_TRY(status);
     bool one = w.wanted && strcmp(w.wanted, "all") != 0 && strcmp(w.wanted, "changed") != 0;
     if (one && !w.printed)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", w.wanted);
@@ -99,11 +112,9 @@ qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *
 qgc_status cli_want_no_passes(const cli_pipeline *p, const char *path, qgc_diag *d) {
     const struct {
         const char *name, *value;
-    } given[] = {{"passes", p->passes},
-                 {"skip", p->skip},
-                 {"load-pass", p->load},
-                 {"print-after", p->print_after},
-                 {"dump-passes", p->dump_folder}};
+    } given[] = {{"passes", p->passes},           {"skip", p->skip},
+                 {"load-pass", p->load},          {"print-after", p->print_after},
+                 {"dump-passes", p->dump_folder}, {"explain", p->explain ? "" : NULL}};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i].value) {
             qgc_status s =

@@ -13,6 +13,7 @@ typedef struct {
     const char *print_after; /* --print-after */
     const char *dump_folder; /* --dump-passes */
     const char *until;       /* --after of dump: the last pass to run */
+    bool explain;            /* --explain */
     qgc_str *source;         /* gets the graph before the first pass, with its pipeline; NULL: not wanted */
 } cli_pipeline;
 
@@ -28,7 +29,8 @@ typedef struct {
 #define CLI_PIPELINE_OPTIONS(p) \
     CLI_CHOICE_OPTIONS(p), \
     {"print-after", 0, OPTION_TEXT, &(p).print_after, "PASS", "print the graph after it; 'all', 'changed'", 0, 0}, \
-    {"dump-passes", 0, OPTION_TEXT, &(p).dump_folder, "DIR", "a numbered file before and after each pass", 0, 0}
+    {"dump-passes", 0, OPTION_TEXT, &(p).dump_folder, "DIR", "a numbered file before and after each pass", 0, 0}, \
+    {"explain", 0, OPTION_FLAG, &(p).explain, NULL, "say on standard error which rules fired, and which did not and why", 0, 0}
 /* clang-format on */
 
 /* Loads the plug-ins that --load-pass names. */

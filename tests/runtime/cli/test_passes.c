@@ -1,5 +1,6 @@
 /* The options of qgc that choose, print and explain passes. */
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,8 +22,22 @@ static const char *output(qgc_arena *a, const char *arguments, int want) {
     return qgc_test_output(a, arguments, want);
 }
 
+/* The text without the times of passes, ", 30 us". */
+static const char *without_times(qgc_arena *a, const char *text) {
+    qgc_str out = qgc_str_new(a);
+    while (*text) {
+        const size_t line = strcspn(text, "\n");
+        const char *end = qgc_arena_strndup(a, text, line), *comma = strrchr(end, ',');
+        const bool timed = comma && line > 3 && strcmp(end + line - 3, " us") == 0;
+        qgc_str_add_bytes(&out, text, timed ? (size_t)(comma - end) : line);
+        qgc_str_add(&out, text[line] ? "\n" : "");
+        text += line + (text[line] == '\n');
+    }
+    return out.text;
+}
+
 static void prints(void **state, const char *arguments, int status, const char *want) {
-    assert_string_equal(output(*state, arguments, status), want);
+    assert_string_equal(without_times(*state, output(*state, arguments, status)), want);
 }
 
 static void contains(void **state, const char *arguments, const char *want) {
@@ -64,6 +79,19 @@ static void explain_can_be_about_one_node(void **state) {
              "\ndown[0]: linear in group \"out_2\" of down x\n");
     prints(state, "explain models/tiny/tiny.yaml --node nix", 2,
            "qgc: error: the graph has no node \"nix\"\n");
+}
+
+/* Beside what else a command does, errors too. */
+static void any_command_explains_its_passes(void **state) {
+    contains(state, "dump models/tiny/tiny.yaml --passes fuse-swiglu --explain",
+             "  fired     silu(gate) * up              ff[0..3]: in group \"mlp\"");
+    contains(state,
+             "run models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu -n 1 -p a --explain",
+             "\n  fired     silu(gate) * up ");
+    const char *text = output(*state, "dump models/tiny/tiny.yaml --passes fuse-embed --explain", 2);
+    assert_non_null(strstr(text, "fuse-embed: 0 fired, 78 nodes in 78 kernels, "));
+    assert_non_null(strstr(text, " us\n  declined  "));
+    assert_non_null(strstr(text, "error: pass \"fuse-embed\" matched nothing"));
 }
 
 static void explain_prints_json(void **state) {
@@ -148,6 +176,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CLI_TEST(explain_names_layers_by_ranges),
         CLI_TEST(explain_can_be_about_one_node),
+        CLI_TEST(any_command_explains_its_passes),
         CLI_TEST(explain_prints_json),
         CLI_TEST(passes_lists_the_table),
         CLI_TEST(dump_stops_after_a_pass),
