@@ -68,6 +68,26 @@ static void run_other_order(void **args, const unsigned grid[3]) {
 
 /* --- fixture --------------------------------------------------------------------------------------------- */
 
+/* For all tests: NVRTC takes seconds. */
+static struct {
+    qgc_arena *arena;
+    const char *folder;
+} cache;
+
+static int make_cache(void **state) {
+    (void)state;
+    cache.arena = qgc_arena_new();
+    cache.folder = qgc_test_folder(cache.arena);
+    return 0;
+}
+
+static int drop_cache(void **state) {
+    (void)state;
+    qgc_test_folder_drop(cache.arena, cache.folder);
+    qgc_arena_drop(cache.arena);
+    return 0;
+}
+
 typedef struct {
     qgc_arena *arena;
     qgc_diag diag;
@@ -107,7 +127,6 @@ static int teardown(void **state) {
     qgc_weights_close(f->weights);
     qgc_pool_drop(f->pool);
     qgc_test_folder_drop(f->arena, qgc_test_path(f->arena, f->folder, "r"));
-    qgc_test_folder_drop(f->arena, qgc_test_path(f->arena, f->folder, "cache"));
     qgc_test_folder_drop(f->arena, f->folder);
     qgc_arena_drop(f->arena);
     return held; /* everything must have been given back */
@@ -124,13 +143,12 @@ static qgc_bisection bisect(fixture *f, const char *entry, void (*run)(void **ar
                                   .weights = f->weights,
                                   .passes = passes,
                                   .device = f->dev,
-                                  .cache_folder = qgc_test_path(f->arena, f->folder, "cache"),
+                                  .cache_folder = cache.folder,
                                   .pool = f->pool,
                                   .tokens = tokens,
                                   .n_tokens = STEPS,
                                   .positions = STEPS,
                                   .reproduction = qgc_test_path(f->arena, f->folder, "r")};
-    ok(f, qgc_folder_make(o.cache_folder, &f->diag));
     ok(f, qgc_folder_make(o.reproduction, &f->diag));
     qgc_bisection b;
     ok(f, qgc_bisect(&o, &b, &f->diag));
@@ -219,5 +237,5 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_fault_of_the_memory_plan_is_no_fault_of_a_kernel, setup, teardown),
         cmocka_unit_test_setup_teardown(sums_in_another_order_are_harmless, setup, teardown),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_cache, drop_cache);
 }
