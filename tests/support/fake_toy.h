@@ -6,6 +6,7 @@
 
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_device.h"
+#include "tests/support/folder.h"
 
 /* A small model whose kernels are compiled for real and run by C functions in place of them. */
 
@@ -68,16 +69,20 @@ static void run_rms_norm(void **args, const unsigned grid[3]) {
     norm(pointer(args, 0), pointer(args, 1), pointer(args, 2));
 }
 
-/* With the norm in front where its weights are given: an argument that is not there is x again. */
-static void run_linear(void **args, const unsigned grid[3]) {
+/* What is multiplied: behind the norm, in `normed`, where its weights are given. An argument that is not there is x again. */
+static const float *vector_of_linear(void **args, float *normed) {
     const float *x = pointer(args, 0), *weight = pointer(args, 1);
-    const uint16_t *w = pointer(args, 2);
+    if (weight == x)
+        return x;
+    norm(x, weight, normed);
+    return normed;
+}
+
+static void run_linear(void **args, const unsigned grid[3]) {
     float *out = pointer(args, 14), normed[D];
+    const float *x = vector_of_linear(args, normed);
+    const uint16_t *w = pointer(args, 2);
     (void)grid;
-    if (weight != x) {
-        norm(x, weight, normed);
-        x = normed;
-    }
     for (int i = 0; i < VOCAB; i++) {
         out[i] = 0;
         for (int k = 0; k < D; k++)
@@ -119,5 +124,27 @@ static const fake_kernel toy_kernels[] = {
     {"sample_merge", "pppppppppp", run_sample_merge},
     {0},
 };
+
+/* --- their cache ----------------------------------------------------------------------------------------- */
+
+/* For all tests: NVRTC takes seconds. */
+static struct {
+    qgc_arena *arena;
+    const char *folder;
+} toy_cache;
+
+static int make_toy_cache(void **state) {
+    (void)state;
+    toy_cache.arena = qgc_arena_new();
+    toy_cache.folder = qgc_test_folder(toy_cache.arena);
+    return 0;
+}
+
+static int drop_toy_cache(void **state) {
+    (void)state;
+    qgc_test_folder_drop(toy_cache.arena, toy_cache.folder);
+    qgc_arena_drop(toy_cache.arena);
+    return 0;
+}
 
 #endif

@@ -18,26 +18,6 @@ enum { CTX = 64 };
 
 /* --- fixture --------------------------------------------------------------------------------------------- */
 
-/* For all tests: NVRTC takes seconds. */
-static struct {
-    qgc_arena *arena;
-    const char *folder;
-} cache;
-
-static int make_cache(void **state) {
-    (void)state;
-    cache.arena = qgc_arena_new();
-    cache.folder = qgc_test_folder(cache.arena);
-    return 0;
-}
-
-static int drop_cache(void **state) {
-    (void)state;
-    qgc_test_folder_drop(cache.arena, cache.folder);
-    qgc_arena_drop(cache.arena);
-    return 0;
-}
-
 typedef struct {
     qgc_arena *arena;
     qgc_diag diag;
@@ -96,7 +76,7 @@ static qgc_trial *begin(fixture *f, int i, const char *passes, qgc_trial_options
     ok(f, qgc_passes_run(f->graph, &(qgc_pass_options){.passes = passes}, &report, &f->diag));
     o.ctx = CTX;
     o.pool = f->pool;
-    o.cache_folder = cache.folder;
+    o.cache_folder = toy_cache.folder;
     ok(f, qgc_trial_new(&f->trials[i], f->graph, f->weights, tensors, &o, &f->diag));
     return f->trials[i];
 }
@@ -250,7 +230,8 @@ static void an_error_of_the_device_leaves_nothing_behind(void **state) {
     qgc_trial *t;
     qgc_graph *g = load(f);
     ok(f, qgc_graph_bind(g, f->weights, false, &tensors, &f->diag));
-    const qgc_trial_options o = {.device = f->dev, .ctx = CTX, .pool = f->pool, .cache_folder = cache.folder};
+    const qgc_trial_options o = {
+        .device = f->dev, .ctx = CTX, .pool = f->pool, .cache_folder = toy_cache.folder};
     static const char *const owners[] = {"weights", "scratch", "io"};
     for (int i = 0; i < 3; i++) {
         f->dev->full_for = owners[i];
@@ -270,7 +251,7 @@ static void ablation_runs_two_ways_by_turns(void **state) {
                             .weights = f->weights,
                             .passes = FUSED,
                             .device = f->dev,
-                            .cache_folder = cache.folder,
+                            .cache_folder = toy_cache.folder,
                             .pool = f->pool,
                             .tokens = tokens,
                             .n_tokens = 3,
@@ -312,5 +293,5 @@ int main(void) {
         TRIAL_TEST(an_error_of_the_device_leaves_nothing_behind),
         TRIAL_TEST(ablation_runs_two_ways_by_turns),
     };
-    return cmocka_run_group_tests(tests, make_cache, drop_cache);
+    return cmocka_run_group_tests(tests, make_toy_cache, drop_toy_cache);
 }
