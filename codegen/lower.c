@@ -155,7 +155,7 @@ int qgc_low_buffer(qgc_lowering *l, const qgc_value *v) {
     if (*buffer >= 0)
         return *buffer;
     assert(v->kind == QGC_RESULT);
-    if (qgc_ops[v->maker->op].traits & QGC_IN_PLACE && v->out == 0)
+    if (qgc_value_is_version(v))
         return *buffer = qgc_low_buffer(l, v->maker->in[0]);
     qgc_extent bytes = qgc_low_times(qgc_low_elems(&v->shape), (int64_t)qgc_dtype_bytes(v->dtype, 1));
     return *buffer = qgc_low_scratch(l, qgc_value_label(v, l->arena), bytes);

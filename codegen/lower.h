@@ -11,8 +11,8 @@
 
 typedef struct {
     int64_t chunk; /* largest number of tokens in a prefill step, 1 or more */
-    bool
-        keep_values; /* scratch is not shared even if the graph allows it, so that every value can be read behind a step */
+    /* Scratch is not shared even if the graph allows it, so that every value can be read when the step is over. */
+    bool keep_values;
     bool decode_only;         /* no phases but init and decode: for who takes single steps only */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
 } qgc_lower_options;

@@ -38,11 +38,6 @@ static size_t bytes_of(const qgc_eval *e, const qgc_value *v) {
     return (bytes + 63) & ~(size_t)63;
 }
 
-/* A version of a state lies where the state lies. */
-static bool is_version(const qgc_value *v) {
-    return v->kind == QGC_RESULT && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE);
-}
-
 static void find_last_reads(qgc_eval *e) {
     int at = 0;
     for (const qgc_node *n = e->g->first; n; n = n->next, at++) {
@@ -119,7 +114,7 @@ static size_t plan_results(qgc_eval *e) {
     for (const qgc_node *n = e->g->first; n; n = n->next, at++) {
         for (int i = 0; i < n->n_out; i++) {
             const qgc_value *v = n->out[i];
-            if (is_version(v))
+            if (qgc_value_is_version(v))
                 continue;
             size_t index = n_living;
             e->place[v->id] = e->outputs_only ? find_place(e, n_living, bytes_of(e, v), &index) : bytes;
@@ -152,7 +147,7 @@ static void lay_out_results(qgc_eval *e) {
     for (const qgc_node *n = e->g->first; n; n = n->next)
         for (int i = 0; i < n->n_out; i++)
             e->data[n->out[i]->id] =
-                is_version(n->out[i]) ? e->data[n->in[0]->id] : e->slab + e->place[n->out[i]->id];
+                qgc_value_is_version(n->out[i]) ? e->data[n->in[0]->id] : e->slab + e->place[n->out[i]->id];
 }
 
 /* The tokens, positions and rows of a step. */
@@ -282,7 +277,8 @@ qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t 
 }
 
 const void *qgc_eval_value(const qgc_eval *e, const qgc_value *v, int64_t *elems) {
-    bool gone = e->sizes.tokens == 0 || (v->kind == QGC_RESULT && !is_version(v) && !e->kept[v->id]);
+    bool gone =
+        e->sizes.tokens == 0 || (v->kind == QGC_RESULT && !qgc_value_is_version(v) && !e->kept[v->id]);
     *elems = gone ? 0 : qgc_shape_elems(&v->shape, &e->sizes);
     return gone ? NULL : e->data[v->id];
 }

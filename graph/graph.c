@@ -280,6 +280,10 @@ bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b) {
     return true;
 }
 
+bool qgc_value_is_version(const qgc_value *v) {
+    return v->kind == QGC_RESULT && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE);
+}
+
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v) {
     int uses = 0;
     for (const qgc_node *n = g->first; n; n = n->next)

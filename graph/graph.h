@@ -184,6 +184,9 @@ bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between);
 /* Do two nodes of one op have the same attributes? */
 bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b);
 
+/* Is it a result that lies in the memory of the state that it is a version of? */
+bool qgc_value_is_version(const qgc_value *v);
+
 /* How often a value is read: once for each input that names it, once for each output of the graph. It goes over the
  * list; who asks for many values asks for all, by id, in arena `a`. */
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v);

@@ -110,8 +110,7 @@ qgc_status qgc_want_form(const qgc_node *n, int i, const char *role, const char 
 qgc_status qgc_want_state(const qgc_node *n, const char *role, qgc_diag *d) {
     const qgc_value *v = n->in[0];
     /* One step back is enough: the node that made a version was checked before this one. */
-    bool version = v->kind == QGC_RESULT && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE);
-    if (v->kind == QGC_STATE || version)
+    if (v->kind == QGC_STATE || qgc_value_is_version(v))
         return QGC_OK;
     qgc_status s =
         qgc_fail(d, QGC_ERR_INPUT, n->at, "%s of %s \"%s\" must be a state, but \"%s\" is %s %s", role,

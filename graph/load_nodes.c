@@ -301,8 +301,7 @@ static void set_newer(qgc_loader *ld, const qgc_value *v, qgc_value *newer) {
 }
 
 static bool is_state(const qgc_value *v) {
-    return v->kind == QGC_STATE ||
-           (v->kind == QGC_RESULT && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE));
+    return v->kind == QGC_STATE || qgc_value_is_version(v);
 }
 
 /* A state that an op changes in place is gone: the op's output is the same memory. */

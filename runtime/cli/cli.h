@@ -45,6 +45,9 @@ double cli_seconds(void);
 /* "988.0 MB" */
 const char *cli_bytes(size_t bytes, qgc_arena *a);
 
+/* "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". */
+const char *cli_default_output(const char *path, const char *extension, qgc_arena *a);
+
 /* The architecture to compile for when none is named: the GPU's of this machine, else sm_90a. */
 const char *cli_default_arch(qgc_arena *a);
 

@@ -23,6 +23,7 @@ typedef struct {
 
 /* What is held while measuring. */
 typedef struct {
+    qgc_graph *graph; /* before any pass */
     qgc_weights *weights;
     qgc_device *device;
     qgc_pool *pool;
@@ -30,22 +31,16 @@ typedef struct {
     qgc_ablate_heading heading;
 } ablate_state;
 
-static bool is_random(const ablate_options *o) {
-    return o->weights && strcmp(o->weights, "random") == 0;
-}
-
 static qgc_status open_weights(ablate_state *s, const ablate_options *o, cli_context *c) {
-    qgc_graph *g;
-    QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
-    s->heading.weights = is_random(o) ? "made up" : o->weights;
-    return cli_lab_weights(&s->weights, o->weights, g, c);
+    QGC_TRY(qgc_graph_load(&s->graph, o->graph, c->arena, c->diag));
+    s->heading.weights = cli_weights_are_random(o->weights) ? "made up" : o->weights;
+    return cli_lab_weights(&s->weights, o->weights, s->graph, c);
 }
 
 static qgc_status read_text(ablate_state *s, const ablate_options *o, cli_context *c) {
-    qgc_graph *g;
-    QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
     const char *name;
-    QGC_TRY(cli_text_read(&o->text, s->weights, g, is_random(o), o->steps, &s->tokens, &name, c));
+    QGC_TRY(cli_text_read(&o->text, s->weights, s->graph, cli_weights_are_random(o->weights), o->steps,
+                          &s->tokens, &name, c));
     s->heading.text = name;
     if ((int64_t)s->tokens.n < o->steps)
         s->heading.text = qgc_arena_printf(c->arena, "%zu tokens of %s, then what the pipeline makes of them",
@@ -178,7 +173,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
     if (line.help)
         return QGC_OK;
     o.graph = line.arguments[0];
-    QGC_TRY(cli_text_check(&o.text, is_random(&o), c->diag));
+    QGC_TRY(cli_text_check(&o.text, cli_weights_are_random(o.weights), c->diag));
     ablate_state s = {.heading = {.graph = o.graph, .ctx = o.ctx, .pairs = (int)o.pairs}};
     qgc_status status = run(&s, &o, c);
     qgc_device_close(s.device);

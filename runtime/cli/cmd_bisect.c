@@ -28,10 +28,6 @@ typedef struct {
     qgc_tokens tokens;
 } bisect_state;
 
-static bool is_random(const bisect_options *o) {
-    return o->weights && strcmp(o->weights, "random") == 0;
-}
-
 /* An artifact has the graph as it was before any pass, with the passes, and may name its weights. */
 static qgc_status open_artifact(bisect_state *s, bisect_options *o, cli_context *c) {
     qgc_file file;
@@ -66,12 +62,13 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     const char *name;
     if (cli_is_artifact(o->graph))
         QGC_TRY(open_artifact(s, o, c));
-    QGC_TRY(cli_text_check(&o->text, is_random(o), c->diag));
+    QGC_TRY(cli_text_check(&o->text, cli_weights_are_random(o->weights), c->diag));
     QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
     QGC_TRY(open_device(s, o, c));
     QGC_TRY(load_graph(s, o, &g, c));
     QGC_TRY(cli_lab_weights(&s->weights, o->weights, g, c));
-    return cli_text_read(&o->text, s->weights, g, is_random(o), o->steps, &s->tokens, &name, c);
+    return cli_text_read(&o->text, s->weights, g, cli_weights_are_random(o->weights), o->steps, &s->tokens,
+                         &name, c);
 }
 
 /* How to see the same on the small graph. */

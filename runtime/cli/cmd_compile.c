@@ -11,13 +11,6 @@
 #include "passes/bind_weights.h"
 #include "runtime/cli/pipeline.h"
 
-/* "models/qwen2.5-0.5b.yaml" -> "qwen2.5-0.5b.qgc" */
-static const char *default_output(const char *graph, qgc_arena *a) {
-    const char *base = qgc_path_base(graph), *dot = strrchr(base, '.');
-    size_t length = dot && dot != base ? (size_t)(dot - base) : strlen(base);
-    return qgc_arena_printf(a, "%.*s.qgc", (int)length, base);
-}
-
 /* The weights' path as it will be found from anywhere. */
 static const char *absolute(const char *path, qgc_arena *a) {
     char *real = realpath(path, NULL);
@@ -71,7 +64,7 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
     qgc_plan *plan = compiled.plan;
     plan->weights_path = o->weights ? absolute(o->weights, c->arena) : NULL;
 
-    const char *output = o->output ? o->output : default_output(path, c->arena);
+    const char *output = o->output ? o->output : cli_default_output(path, "qgc", c->arena);
     const void *data;
     size_t bytes;
     qgc_artifact_pack(plan, c->arena, &data, &bytes);

@@ -18,13 +18,6 @@ typedef struct {
     bool allow_unused;
 } view_options;
 
-/* "qwen2.5-0.5b.html" of "models/qwen2.5-0.5b.yaml". */
-static const char *default_output(const char *path, qgc_arena *a) {
-    const char *base = qgc_path_base(path), *dot = strrchr(base, '.');
-    return qgc_arena_printf(a, "%.*s.html", (int)(dot && dot != base ? dot - base : (long)strlen(base)),
-                            base);
-}
-
 /* The dtypes of a file are the graph's: which products can share a kernel depends on them. */
 static qgc_status bind(qgc_graph *g, const view_options *o, cli_context *c) {
     qgc_weights *weights;
@@ -51,7 +44,7 @@ static qgc_status view_graph(cli_context *c, const char *path, const view_option
         QGC_TRY(qgc_view_read_times(view, g, o->bench, c->diag));
     qgc_str page = qgc_str_new(c->arena);
     qgc_view_html(view, &page);
-    const char *output = o->output ? o->output : default_output(path, c->arena);
+    const char *output = o->output ? o->output : cli_default_output(path, "html", c->arena);
     QGC_TRY(qgc_file_write(output, page.text, page.bytes, c->diag));
     fprintf(stderr, "%s: %zu passes, %s\n", output, report.n_runs, cli_bytes(page.bytes, c->arena));
     return QGC_OK;

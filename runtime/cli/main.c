@@ -78,6 +78,12 @@ const char *cli_bytes(size_t bytes, qgc_arena *a) {
     return qgc_arena_printf(a, "%.1f kB", (double)bytes * 1e-3);
 }
 
+const char *cli_default_output(const char *path, const char *extension, qgc_arena *a) {
+    const char *base = qgc_path_base(path), *dot = strrchr(base, '.');
+    const size_t length = dot && dot != base ? (size_t)(dot - base) : strlen(base);
+    return qgc_arena_printf(a, "%.*s.%s", (int)length, base, extension);
+}
+
 const char *cli_default_arch(qgc_arena *a) {
     qgc_diag ignored = qgc_diag_new(a);
     qgc_device *dev;

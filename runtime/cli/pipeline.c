@@ -45,6 +45,8 @@ static qgc_status write_file(watcher *w, const qgc_pass_info *pass, const qgc_st
 static qgc_status watch(void *context, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
                         qgc_diag *d) {
     watcher *w = context;
+    if (pass && !w->wanted && !w->folder)
+        return QGC_OK;
     qgc_str text = qgc_str_new(d->arena);
     qgc_graph_print_yaml(g, &text);
     if (w->source && !pass)

@@ -27,7 +27,6 @@ typedef struct {
 struct cli_runner {
     qgc_weights *weights;
     reading reading;
-    qgc_tokenizer *tokenizer;
     qgc_pool *pool;
     qgc_file artifact; /* images point into it */
     const char *label, *mode;
@@ -195,7 +194,6 @@ static qgc_status end_tokenizer(cli_runner *r, qgc_diag *d) {
         return QGC_OK;
     if (t->started)
         pthread_join(t->thread, NULL);
-    r->tokenizer = t->tokenizer;
     qgc_status status = t->status == QGC_OK ? QGC_OK : qgc_diag_adopt(d, &t->diag);
     qgc_arena_drop(t->arena);
     t->arena = NULL;
@@ -252,7 +250,7 @@ void cli_runner_close(cli_runner *r) {
         qgc_device_close(r->device);
     if (r->eval)
         qgc_eval_drop(r->eval);
-    qgc_tokenizer_close(r->tokenizer);
+    qgc_tokenizer_close(r->reading.tokenizer);
     if (r->weights)
         qgc_weights_close(r->weights);
     qgc_pool_drop(r->pool);
@@ -263,7 +261,7 @@ const qgc_weights *cli_runner_weights(const cli_runner *r) {
     return r->weights;
 }
 qgc_tokenizer *cli_runner_tokenizer(const cli_runner *r) {
-    return r->tokenizer;
+    return r->reading.tokenizer;
 }
 const char *cli_runner_device(const cli_runner *r) {
     return r->label;

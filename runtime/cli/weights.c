@@ -6,6 +6,10 @@
 
 enum { SEED = 1 };
 
+bool cli_weights_are_random(const char *path) {
+    return path && strcmp(path, "random") == 0;
+}
+
 qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g, cli_context *c) {
     *out = NULL;
     if (!path) {
@@ -13,6 +17,6 @@ qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph 
         qgc_hint(c->diag, "Give a file or folder with --weights, or --weights random for made-up ones.");
         return s;
     }
-    return strcmp(path, "random") == 0 ? qgc_random_weights_open(out, g, SEED, c->diag)
-                                       : qgc_weights_open(out, path, c->diag);
+    return cli_weights_are_random(path) ? qgc_random_weights_open(out, g, SEED, c->diag)
+                                        : qgc_weights_open(out, path, c->diag);
 }

@@ -7,6 +7,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
+#include "runtime/lab/random.h"
 
 /* Held at a time are three programs: all passes, no pass, and the variant that is looked at. They share the weights, which
  * belong to the first. */
@@ -75,13 +76,6 @@ static void drop_variant(lab *l, variant *v) {
     *v = (variant){0};
 }
 
-static int32_t largest(const float *x, int64_t n) {
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        best = x[i] > x[best] ? i : best;
-    return (int32_t)best;
-}
-
 /* The text through a variant; behind its end goes what the whole pipeline chooses. */
 static qgc_status read_text(lab *l, variant *v) {
     const int64_t n = l->o->positions;
@@ -91,7 +85,7 @@ static qgc_status read_text(lab *l, variant *v) {
         float *logits = v->logits + i * l->vocab;
         QGC_TRY(qgc_trial_step(v->trial, l->tokens[i], logits, l->d));
         if (v == &l->all && i + 1 >= (int64_t)l->o->n_tokens && i + 1 < n)
-            l->tokens[i + 1] = largest(logits, l->vocab);
+            l->tokens[i + 1] = qgc_most_likely(logits, l->vocab);
     }
     return QGC_OK;
 }
@@ -260,25 +254,17 @@ static qgc_status measure_total(lab *l, qgc_ablation *out) {
     return time_effect(l, &l->none, &l->all, &out->total, &out->none.us, &out->all.us);
 }
 
-/* splitmix64 (prng.di.unimi.it/splitmix64.c) */
-static uint64_t draw(uint64_t *state) {
-    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
 /* Each pass of the pipeline or not, in any order. */
 static const char *random_subset(const qgc_pass_report *all, uint64_t *state, qgc_arena *a) {
     size_t *order = qgc_arena_array(a, all->n_runs, sizeof *order);
     qgc_str text = qgc_str_new(a);
     for (size_t i = 0; i < all->n_runs; i++) { /* Fisher and Yates, inside out */
-        const size_t at = draw(state) % (i + 1);
+        const size_t at = qgc_random(state) % (i + 1);
         order[i] = order[at];
         order[at] = i;
     }
     for (size_t i = 0; i < all->n_runs; i++)
-        if (draw(state) & 1)
+        if (qgc_random(state) & 1)
             qgc_str_printf(&text, "%s%s", text.bytes ? "," : "", all->runs[order[i]].name);
     return text.text;
 }

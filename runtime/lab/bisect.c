@@ -5,6 +5,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/stats.h"
 
 /* Held at a time: the reference, and the beginning of the pipeline that is looked at. On a device the whole pipeline's
  * program is held too, as the weights are its. */
@@ -81,13 +82,6 @@ static void drop(lab *l, bisect_side *s) {
     *s = (bisect_side){0};
 }
 
-static int32_t most_likely(const float *logits, int64_t n) {
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        best = logits[i] > logits[best] ? i : best;
-    return (int32_t)best;
-}
-
 /* The token that the graph chose, or -1. */
 static qgc_status read_next(const bisect_side *s, int32_t *next, qgc_diag *d) {
     const qgc_value *v = qgc_graph_output(s->graph, "next");
@@ -110,7 +104,7 @@ static qgc_status read_text(lab *l, bisect_side *s) {
         QGC_TRY(qgc_trial_step(s->trial, l->tokens[i], logits, l->d));
         QGC_TRY(read_next(s, &s->next[i], l->d));
         if (s == &l->right && i + 1 >= (int64_t)l->o->n_tokens && i + 1 < n)
-            l->tokens[i + 1] = most_likely(logits, s->vocab);
+            l->tokens[i + 1] = qgc_most_likely(logits, s->vocab);
     }
     if (l->o->progress) /* so many runs it takes, more or less */
         l->o->progress(l->o->context, ++l->done < 20 ? l->done : 19, 20);
@@ -135,19 +129,24 @@ double bisect_distance(const float *good, const float *bad, int64_t n) {
     return apart == 0 ? 0 : largest == 0 ? INFINITY : apart / largest;
 }
 
-/* Of the logits of a position; another choice is as far off as its logit is from the best one's. */
+double bisect_choice_distance(const float *logits, int64_t vocab, int64_t want, int64_t got) {
+    double largest = 0;
+    if (got == want)
+        return 0;
+    if (want < 0 || want >= vocab || got < 0 || got >= vocab)
+        return INFINITY;
+    for (int64_t i = 0; i < vocab; i++)
+        largest = fmax(largest, fabs((double)logits[i]));
+    return largest > 0 ? fabs((double)logits[want] - (double)logits[got]) / largest : INFINITY;
+}
+
+/* Of the logits of a position, and of the choice where there is one. */
 static double distance_at(const bisect_side *right, const bisect_side *s, int64_t i) {
     const float *good = right->logits + i * right->vocab, *bad = s->logits + i * right->vocab;
-    double apart = bisect_distance(good, bad, right->vocab), largest = 0;
-    const int32_t want = right->next[i], got = s->next[i];
-    if (want < 0 || got == want)
+    const double apart = bisect_distance(good, bad, right->vocab);
+    if (right->next[i] < 0)
         return apart;
-    if (got < 0 || got >= right->vocab)
-        return INFINITY;
-    for (int64_t k = 0; k < right->vocab; k++)
-        largest = fmax(largest, fabs((double)good[k]));
-    const double lost = fabs((double)good[want] - (double)good[got]);
-    return fmax(apart, largest > 0 ? lost / largest : lost);
+    return fmax(apart, bisect_choice_distance(good, right->vocab, right->next[i], s->next[i]));
 }
 
 static double distance(const bisect_side *right, const bisect_side *s, int64_t positions) {
@@ -157,17 +156,14 @@ static double distance(const bisect_side *right, const bisect_side *s, int64_t p
     return worst;
 }
 
-/* How far the graph under `limit` is from what is right. *fired (may be NULL): changes of the last pass. */
-static qgc_status measure(lab *l, qgc_pass_limit limit, bool on_device, double *apart, int *fired) {
+/* How far the graph under `limit` is from what is right. */
+static qgc_status measure(lab *l, qgc_pass_limit limit, bool on_device, double *apart) {
     bisect_side s = {0};
     qgc_status status = make(l, &(wanted){.limit = limit, .on_device = on_device}, &s);
     if (status == QGC_OK)
         status = read_text(l, &s);
-    if (status == QGC_OK) {
+    if (status == QGC_OK)
         *apart = distance(&l->right, &s, l->o->positions);
-        if (fired)
-            *fired = s.report.n_runs ? s.report.runs[s.report.n_runs - 1].n_fired : 0;
-    }
     drop(l, &s);
     return status;
 }
@@ -181,50 +177,49 @@ static double between(double low, double high) {
     return isinf(high) ? fmax(1, 2 * low) : sqrt(fmax(low, least) * high);
 }
 
-/* The first pass with which more than half of the distance is there. */
-static qgc_status find_pass(lab *l, bool on_device, double all, size_t *found) {
-    qgc_bisection *b = l->out;
-    size_t low = 0, high = (size_t)b->n_passes;
-    b->before_pass = b->none;
-    b->with_pass = all;
-    const double limit = isinf(all) ? between(b->none, all) : all / 2;
+/* The first of `n` passes, or of the `n` changes of pass number `pass` where that is not 0, with which more than `limit` of
+ * the distance is there. *before and *with are what is known of the distances at the ends, and then at the place found. */
+static qgc_status search(lab *l, bool on_device, size_t pass, int n, double limit, int *found, double *before,
+                         double *with) {
+    int low = 0, high = n;
     while (high - low > 1) {
-        const size_t middle = low + (high - low) / 2;
+        const int middle = low + (high - low) / 2;
+        const qgc_pass_limit at =
+            pass ? (qgc_pass_limit){pass, middle} : (qgc_pass_limit){(size_t)middle, INT_MAX};
         double apart;
-        QGC_TRY(measure(l, (qgc_pass_limit){middle, INT_MAX}, on_device, &apart, NULL));
+        QGC_TRY(measure(l, at, on_device, &apart));
         if (apart > limit) {
             high = middle;
-            b->with_pass = apart;
+            *with = apart;
         } else {
             low = middle;
-            b->before_pass = apart;
+            *before = apart;
         }
     }
     *found = high;
     return QGC_OK;
 }
 
+/* The first pass with which more than half of the distance is there. */
+static qgc_status find_pass(lab *l, bool on_device, double all, size_t *found) {
+    qgc_bisection *b = l->out;
+    int pass;
+    b->before_pass = b->none;
+    b->with_pass = all;
+    const double limit = isinf(all) ? between(b->none, all) : all / 2;
+    QGC_TRY(search(l, on_device, 0, b->n_passes, limit, &pass, &b->before_pass, &b->with_pass));
+    *found = (size_t)pass;
+    return QGC_OK;
+}
+
+/* The pass makes as many changes as it did in the whole pipeline, of which the beginning is the same. */
 static qgc_status find_change(lab *l, bool on_device, size_t pass) {
     qgc_bisection *b = l->out;
-    double apart;
-    QGC_TRY(measure(l, (qgc_pass_limit){pass, INT_MAX}, on_device, &apart, &b->n_changes));
+    b->n_changes = l->first.report.runs[pass - 1].n_fired;
     b->before_change = b->before_pass;
     b->with_change = b->with_pass;
-    int low = 0, high = b->n_changes;
     const double limit = between(b->before_pass, b->with_pass);
-    while (high - low > 1) {
-        const int middle = low + (high - low) / 2;
-        QGC_TRY(measure(l, (qgc_pass_limit){pass, middle}, on_device, &apart, NULL));
-        if (apart > limit) {
-            high = middle;
-            b->with_change = apart;
-        } else {
-            low = middle;
-            b->before_change = apart;
-        }
-    }
-    b->change = high;
-    return QGC_OK;
+    return search(l, on_device, pass, b->n_changes, limit, &b->change, &b->before_change, &b->with_change);
 }
 
 /* --- telling --------------------------------------------------------------------------------------------- */
@@ -353,11 +348,11 @@ static qgc_status bisect(lab *l) {
     if (b->all == 0)
         return QGC_OK;
     if (o->device) {
-        QGC_TRY(measure(l, whole, false, &b->evaluated, NULL));
+        QGC_TRY(measure(l, whole, false, &b->evaluated));
         b->by_kernels = !(b->evaluated > b->all / 2) && !isinf(b->evaluated);
     }
     if (o->against || b->by_kernels)
-        QGC_TRY(measure(l, nothing, b->by_kernels, &b->none, NULL));
+        QGC_TRY(measure(l, nothing, b->by_kernels, &b->none));
     return look_closer(l, b->by_kernels ? b->all : b->evaluated);
 }
 

@@ -30,10 +30,6 @@ typedef struct {
 
 /* --- pairs of values ------------------------------------------------------------------------------------- */
 
-static bool is_version(const qgc_value *v) {
-    return v->maker && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE);
-}
-
 /* By their labels; of several the last, which is the newest. */
 static void find_pairs(work *w, qgc_value **in_bad) {
     qgc_arena *a = w->bad->arena;
@@ -48,7 +44,8 @@ static void find_pairs(work *w, qgc_value **in_bad) {
         for (int i = 0; i < n->n_out; i++) {
             qgc_value *v = n->out[i], *other = qgc_map_get(&labels, qgc_value_label(v, a));
             if (!other || !named[other->id] || other->dtype != v->dtype ||
-                !qgc_shape_equal(&other->shape, &v->shape) || is_version(other) != is_version(v))
+                !qgc_shape_equal(&other->shape, &v->shape) ||
+                qgc_value_is_version(other) != qgc_value_is_version(v))
                 continue;
             named[other->id] = NULL; /* taken */
             w->out->values[v->id].other = other;
@@ -96,23 +93,13 @@ static double step_of(qgc_dtype t) {
     return t == QGC_F16 ? ldexp(1, -10) : t == QGC_BF16 ? ldexp(1, -7) : 0;
 }
 
-/* Another token is as far off as its logit is from the best one's. */
 static qgc_status choice_distance(const work *w, const float *good, const float *bad, double *apart) {
     const qgc_value *logits = qgc_graph_output(w->good->graph, "logits");
     const float *at;
     int64_t n;
     bool kept;
-    if (good[0] == bad[0])
-        return QGC_OK;
     QGC_TRY(qgc_trial_value(w->good->trial, logits, &at, &n, &kept, w->d));
-    const int64_t want = (int64_t)good[0], got = (int64_t)bad[0];
-    *apart = INFINITY;
-    if (!kept || want < 0 || want >= n || got < 0 || got >= n)
-        return QGC_OK;
-    double largest = 0;
-    for (int64_t i = 0; i < n; i++)
-        largest = fmax(largest, fabs((double)at[i]));
-    *apart = largest > 0 ? fabs((double)at[want] - (double)at[got]) / largest : INFINITY;
+    *apart = bisect_choice_distance(at, kept ? n : 0, (int64_t)good[0], (int64_t)bad[0]);
     return QGC_OK;
 }
 

@@ -42,6 +42,9 @@ QGC_MUST_USE qgc_status bisect_compare(const bisect_side *good, const bisect_sid
 /* Distance of two tensors, see qgc_bisection. */
 double bisect_distance(const float *good, const float *bad, int64_t n);
 
+/* Of a choice: what its logit lacks of that of the one wanted, as a part of the largest. */
+double bisect_choice_distance(const float *logits, int64_t vocab, int64_t want, int64_t got);
+
 /* "mul(act[7], up[7])" */
 const char *bisect_node_text(const qgc_node *n, qgc_arena *a);
 

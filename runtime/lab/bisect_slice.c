@@ -3,14 +3,10 @@
 #include <ctype.h>
 #include <string.h>
 
-static bool is_version(const qgc_value *v) {
-    return v->maker && v->out == 0 && (qgc_ops[v->maker->op].traits & QGC_IN_PLACE);
-}
-
 /* Rows of floats, one for each token of the step or each that is wanted. */
 static bool is_rows(const qgc_value *v) {
-    return v->maker && v->dtype == QGC_F32 && !is_version(v) && v->shape.rank == 2 && v->shape.dim[1] > 0 &&
-           (v->shape.dim[0] == QGC_DIM_T || v->shape.dim[0] == QGC_DIM_R);
+    return v->maker && v->dtype == QGC_F32 && !qgc_value_is_version(v) && v->shape.rank == 2 &&
+           v->shape.dim[1] > 0 && (v->shape.dim[0] == QGC_DIM_T || v->shape.dim[0] == QGC_DIM_R);
 }
 
 static const qgc_value *twin_of(const bisect_slices *s, const qgc_value *v) {
@@ -132,17 +128,6 @@ const qgc_value *bisect_slice_output(const bisect_slices *s) {
 
 /* --- the model file -------------------------------------------------------------------------------------- */
 
-static void put_shape(qgc_str *out, const qgc_shape *shape) {
-    for (int i = 0; i < shape->rank; i++) {
-        const int64_t dim = shape->dim[i];
-        qgc_str_add(out, i ? ", " : "");
-        if (dim == QGC_DIM_CTX)
-            qgc_str_add(out, "ctx");
-        else
-            qgc_str_printf(out, "%lld", (long long)dim);
-    }
-}
-
 static bool reads_tokens(const qgc_node *n) {
     return n->op == QGC_OP_EMBEDDING && n->in[0]->kind == QGC_INPUT;
 }
@@ -181,19 +166,17 @@ static void declare_weights(bisect_slice *x, const qgc_node *n, const int32_t *t
             continue;
         const char *name = bisect_slice_name(x, v);
         const qgc_tensor *t = x->side->tensors[v->id];
-        int64_t shape[QGC_MAX_RANK], rows = qgc_tensor_rows(t);
-        memcpy(shape, v->shape.dim, sizeof shape);
+        qgc_shape shape = v->shape;
         if (looked_up)
-            shape[0] = rows = s->steps;
+            shape.dim[0] = s->steps;
         if (!qgc_map_put(declared, name, s))
             continue;
-        qgc_str_printf(out, "  %s: {shape: [", name);
-        put_shape(out, &(qgc_shape){v->shape.rank, {shape[0], shape[1], shape[2], shape[3]}});
-        qgc_str_printf(out, "], gguf: %s, dtype: %s}\n", name, qgc_dtypes[stored_as(t)].name);
+        qgc_str_printf(out, "  %s: {shape: %s, gguf: %s, dtype: %s}\n", name,
+                       qgc_shape_text(&shape, s->arena), name, qgc_dtypes[stored_as(t)].name);
         if (!qgc_map_put(&s->weights, name, s))
             continue;
-        qgc_gguf_writer_tensor(&s->file, name, stored_as(t), v->shape.rank, shape);
-        put_rows(s, t, rows, looked_up ? tokens : NULL);
+        qgc_gguf_writer_tensor(&s->file, name, stored_as(t), shape.rank, shape.dim);
+        put_rows(s, t, looked_up ? s->steps : qgc_tensor_rows(t), looked_up ? tokens : NULL);
         qgc_gguf_pad(&s->data);
     }
 }
@@ -222,9 +205,8 @@ static void declare_states(bisect_slice *x, qgc_str *out) {
             const qgc_value *v = n->in[i];
             if (v->kind != QGC_STATE || !qgc_map_put(&declared, bisect_slice_name(x, v), x))
                 continue;
-            qgc_str_printf(out, "  %s: {shape: [", bisect_slice_name(x, v));
-            put_shape(out, &v->shape);
-            qgc_str_printf(out, "], dtype: %s}\n", qgc_dtypes[v->dtype].name);
+            qgc_str_printf(out, "  %s: {shape: %s, dtype: %s}\n", bisect_slice_name(x, v),
+                           qgc_shape_text(&v->shape, x->s->arena), qgc_dtypes[v->dtype].name);
         }
 }
 

@@ -8,17 +8,15 @@
 #include <unistd.h>
 
 #include "runtime/lab/gguf_write.h"
+#include "runtime/lab/random.h"
 
 /* Numbers are drawn once and taken over and over, each tensor going on where the one before ended: so a model of 15 GB takes
  * seconds. That they are a prime number keeps the rows of a matrix from being equal. */
 enum { NUMBERS = 1048583 };
 
-/* splitmix64 (prng.di.unimi.it/splitmix64.c), to a number in [-1, 1). */
+/* In [-1, 1). */
 static float uniform(uint64_t *state) {
-    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return (float)((double)((z ^ (z >> 31)) >> 11) / 4503599627370496.0 - 1.0);
+    return (float)((double)(qgc_random(state) >> 11) / 4503599627370496.0 - 1.0);
 }
 
 /* A file in the making. */

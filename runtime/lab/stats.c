@@ -125,3 +125,10 @@ double qgc_drift_rms(const qgc_drift *x) {
 double qgc_drift_kl(const qgc_drift *x) {
     return unsigned_nan(x->kl_sum / (double)x->positions);
 }
+
+int32_t qgc_most_likely(const float *logits, int64_t vocab) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < vocab; i++)
+        best = logits[i] > logits[best] ? i : best;
+    return (int32_t)best;
+}

@@ -49,4 +49,7 @@ void qgc_drift_add(qgc_drift *sum, const qgc_drift *x);
 double qgc_drift_rms(const qgc_drift *x);
 double qgc_drift_kl(const qgc_drift *x);
 
+/* The token of the largest of `vocab` logits, the lowest of equals. */
+int32_t qgc_most_likely(const float *logits, int64_t vocab);
+
 #endif
