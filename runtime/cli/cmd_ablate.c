@@ -1,7 +1,6 @@
 /* The command that measures passes: ablate. */
 
 #include <stdio.h>
-#include <string.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"

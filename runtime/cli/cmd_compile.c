@@ -1,7 +1,6 @@
 #define _XOPEN_SOURCE 700 /* realpath */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "codegen/artifact.h"
 #include "codegen/compile.h"

@@ -1,7 +1,6 @@
 /* The command that draws: view. */
 
 #include <stdio.h>
-#include <string.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
