@@ -532,6 +532,30 @@ static const char *name_of(finder *f) {
                         qgc_dtypes[f->weight].name);
 }
 
+/* Options that change the speed of the kernel only; the usual values were measured (docs/performance.md). A warp's part of
+ * long rows takes registers that then cannot hold weights. */
+static int speed_options(finder *f, const char *name, int64_t warps, const char **options) {
+    static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
+    static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 0};
+    static const int64_t parts[] = {4, 8, 16, 32, 64, 0};
+    const struct {
+        const char *name;
+        int64_t usual;
+        const int64_t *candidates;
+    } knobs[] = {{"DEPTH", 43000, depths},
+                 {"MERGE_DEPTH", 36000, depths},
+                 {"HEAD_DEPTH", 57500, depths},
+                 {"HELD", 4, held},
+                 {"HELD_LONG", f->ff / PAIR / warps > 8 ? 2 : 6, held},
+                 {"PARTS", 16, parts}};
+    int n = 0;
+    for (; n < (int)(sizeof knobs / sizeof *knobs); n++)
+        options[n] =
+            qgc_low_int(f->l, knobs[n].name,
+                        qgc_low_setting(f->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
+    return n;
+}
+
 bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     finder f = {.l = l,
                 .covered = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(bool)),
@@ -543,7 +567,6 @@ bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     }
     const char *options[32];
     static const int64_t warp_counts[] = {8, 9, 10, 11, 12, 13, 14, 15, 0};
-    static const int64_t depths[] = {15000, 22000, 29000, 43000, 60000, 90000, 0};
     const char *name = name_of(&f);
     int64_t warps = qgc_low_setting(l, name, "WARPS", choose_warps(&f), warp_counts);
     int n = shape_options(&f, warps, options);
@@ -556,8 +579,7 @@ bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     options[n++] = f.expression;
     options[n++] = qgc_low_int(l, "SAMPLE", f.part != NULL);
     options[n++] = qgc_low_int(l, "SHARED_BYTES", SHARED_BYTES);
-    options[n++] = qgc_low_int(l, "DEPTH", qgc_low_setting(l, name, "DEPTH", 29000, depths));
-    options[n++] = qgc_low_int(l, "HEAD_DEPTH", qgc_low_setting(l, name, "HEAD_DEPTH", 43000, depths));
+    n += speed_options(&f, name, warps, options + n);
     options[n] = NULL;
     int step = qgc_low_kernel(l, "persistent.cu", (int)warps * 32 + PRODUCER_THREADS, options);
     l->plan->kernels[step].shared_bytes = SHARED_BYTES;

@@ -23,7 +23,7 @@ struct waiting {
     i32 what;            /* 1 + layer * 8 + product */
 };
 
-__device__ __noinline__ void give_up(const waiting &w) {
+__device__ __forceinline__ void give_up(const waiting &w) {
     *w.fault = w.what;
     asm volatile("fence.sys;" ::: "memory");
     asm volatile("trap;");
@@ -100,10 +100,20 @@ __device__ __forceinline__ void publish(float *p, size_t stride, float x, u32 pa
         asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p + c * stride), "r"(marked(x, parity)) : "memory");
 }
 
+__device__ __forceinline__ void publish_two(float *p, float x, float y, u32 parity) {
+    asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(marked(x, parity)), "r"(marked(y, parity))
+                 : "memory");
+}
+
 __device__ __forceinline__ void publish_two(float *p, size_t stride, float x, float y, u32 parity) {
 #pragma unroll
     for (int c = 0; c < COPIES; c++)
-        asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(p + c * stride), "r"(marked(x, parity)),
-                     "r"(marked(y, parity))
-                     : "memory");
+        publish_two(p + c * stride, x, y, parity);
+}
+
+/* Of what is read by few and lies there once. */
+__device__ __forceinline__ void publish_four(float *p, float x, float y, float z, float w, u32 parity) {
+    asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(marked(x, parity)),
+                 "r"(marked(y, parity)), "r"(marked(z, parity)), "r"(marked(w, parity))
+                 : "memory");
 }

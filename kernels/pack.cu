@@ -17,7 +17,8 @@ __device__ __forceinline__ void pack_rows(u16 *to, int n, Source source) {
         int tile = row / TILE, height = min((int)TILE, n - tile * TILE), chunk = k / CHUNK;
         size_t at = (size_t)tile * TILE * K + (size_t)height * chunk * CHUNK +
                     ((size_t)(k % CHUNK / 32) * height + row % TILE) * 32 + k % 32;
-        *(uint4 *)(to + at) = *(const uint4 *)(source(row) + k);
+        uint4 eight = *(const uint4 *)(source(row) + k);
+        *(uint4 *)(to + at) = make_uint4(eight.x, eight.z, eight.y, eight.w);
     }
 }
 

@@ -39,11 +39,26 @@
 #ifndef SHARED_BYTES /* a block may have */
 #define SHARED_BYTES 232448
 #endif
-#ifndef DEPTH /* bytes in flight, in layers and in the head */
-#define DEPTH 29000
+#ifndef DEPTH /* bytes in flight in layers, where attention is one stretch */
+#define DEPTH 43000
 #endif
-#ifndef HEAD_DEPTH
-#define HEAD_DEPTH 43000
+#ifndef MERGE_DEPTH /* where it is several: each layer has an exchange more, which the stream must not delay */
+#define MERGE_DEPTH 36000
+#endif
+#ifndef HEAD_DEPTH /* in the head, which has none */
+#define HEAD_DEPTH 57500
+#endif
+#ifndef HELD /* the most fragments of weights that a warp holds in registers while it waits for an activation, 8 each */
+#define HELD 4
+#endif
+#ifndef HELD_LONG
+#define HELD_LONG 6
+#endif
+#ifndef PARTS /* that attention is cut into */
+#define PARTS 16
+#endif
+#ifndef TYPICAL_SMS /* multiprocessors for whose shares the registers are laid out; any other number works */
+#define TYPICAL_SMS 132
 #endif
 #ifndef SAMPLE /* 1: the step begins with mark.cu's work and leaves the largest logit of each 32 (sample_part.cu) in `parts` */
 #define SAMPLE 0
@@ -55,11 +70,13 @@ enum {
     THREADS = WARPS * 32, /* that compute */
     GROUP = HEADS / KV_HEADS,
     SLOT = TILE * CHUNK * 2,
+    GATHERED = 4, /* tiles whose sums are put together at a time */
     BATCH = 96, /* rows whose sums lie in shared memory at a time: whole warps of them */
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
     /* attention */
     SPAN = SLOT / (HEAD_DIM * 2) >= 64 ? 64 : SLOT / (HEAD_DIM * 2) / 16 * 16, /* positions of a tile; of a stretch at least */
     SPAN_WARPS = SPAN / 16,
+    LEAST_SPAN = 16, /* what a warp takes at a time */
     PART = HEAD_DIM + 4, /* floats of a part: sums, largest score, total */
     MOST_PARTS = 160,
     HALF = HEAD_DIM / 2,
@@ -86,20 +103,40 @@ static_assert(D % PAIR == 0 && QUERIES % PAIR == 0 && FF % PAIR == 0 && (HEAD_DI
                   SPAN >= 16 && BATCH <= THREADS,
               "shape");
 
+/* How the positions up to this one are divided: `n` stretches of `span` for each key-value head. One where that is a tile;
+ * else there are parts to merge anyway, and the more multiprocessors take some the less do they fall behind in streaming: as
+ * many as a warp has lanes to merge them, and more only where they would be longer than a tile. */
+struct stretches {
+    int n, span;
+};
+
+__device__ __forceinline__ stretches divide(int positions, int blocks) {
+    if (positions <= SPAN)
+        return {1, positions};
+    int most = min(blocks / KV_HEADS, (int)MOST_PARTS), n = min(most, max(PARTS, (positions + SPAN - 1) / SPAN));
+    int span = max((positions + n - 1) / n, (int)LEAST_SPAN);
+    return {(positions + span - 1) / span, span};
+}
+
+/* What is the same all along a step. In shared memory, as registers hold weights. */
+struct step {
+    share mine;
+    rows head;
+    stretches cut;
+    i32 token, position;
+    u32 base; /* uses of the exchange before this token */
+    float penalty;
+};
+
 struct workspace {
+    step now;
     alignas(16) float sum[2][BATCH * STRIDE];
     alignas(16) float squares[2][STRIDE];
-    union {
-        struct {
-            u16 query[16 * QUERY_STRIDE]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
-            float largest[SPAN_WARPS][8], total[SPAN_WARPS][8];
-            float part[SPAN_WARPS][8][HEAD_DIM];
-        } attention;
-        struct {
-            float largest[WARPS];
-            float weighted[9][MOST_PARTS];
-        } merge;
-    };
+    struct {
+        alignas(16) u16 query[16 * QUERY_STRIDE]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
+        float largest[SPAN_WARPS][8], total[SPAN_WARPS][8];
+        float part[SPAN_WARPS][8][HEAD_DIM];
+    } attention;
     float2 turn[HALF];
 };
 
@@ -121,20 +158,18 @@ struct arguments {
     float *logits, *parts;
     const i32 *seen;
     volatile i32 *fault;
-    float penalty;
-    i32 token, position, ctx;
-    u32 base; /* uses of the exchange before this token */
+    i32 ctx;
 };
 
-/* How the positions up to this one are divided: `n` stretches of `span` for each key-value head. */
-struct stretches {
-    int n, span;
-};
+/* Where a vector is written, in the first of its copies, and where this block reads it. */
+__device__ __forceinline__ float *exchanged(const arguments &a, int vector) { return a.exchange + vector; }
+__device__ __forceinline__ const float *polled(const arguments &a, int vector) {
+    return a.exchange + blockIdx.x % COPIES * COPY + vector;
+}
 
-__device__ __forceinline__ stretches divide(int positions, int blocks) {
-    int most = min(blocks / KV_HEADS, (int)MOST_PARTS), n = min((positions + SPAN - 1) / SPAN, most);
-    int span = (positions + n - 1) / n;
-    return {(positions + span - 1) / span, span};
+/* What a stretch of positions leaves for a query head: sums, largest score, total. */
+__device__ __forceinline__ float *part_of(const arguments &a, int query_head, int stretch) {
+    return a.exchange + PARTS_AT + ((size_t)query_head * MOST_PARTS + stretch) * PART;
 }
 
 /* --- producer -------------------------------------------------------------------------------------------- */
@@ -152,12 +187,15 @@ template <int K, typename Producer> __device__ __forceinline__ const u8 *put_row
     return from;
 }
 
-__device__ __forceinline__ void produce(shared &s, const arguments &a, const share &mine, const rows &head) {
-    producer<SLOTS, SLOT> p = {s.tiles, {0, 0}, {0, 0}, 0, DEPTH, 0, true};
-    stretches cut = divide(a.position + 1, gridDim.x);
+__device__ __forceinline__ void produce(shared &s, const arguments &a) {
+    producer<SLOTS, SLOT> p = {s.tiles, s.now.cut.n > 1 ? MERGE_DEPTH + 0u : DEPTH + 0u};
+    const share mine = s.now.mine;
+    const rows head = s.now.head;
+    const stretches cut = s.now.cut;
+    const int position = s.now.position;
     int kv = blockIdx.x / cut.n, begin = blockIdx.x % cut.n * cut.span;
-    int end = min(a.position, begin + cut.span); /* of what is in the cache */
-    bool attends = kv < KV_HEADS, last = begin + cut.span > a.position;
+    int end = min(position, begin + cut.span); /* of what is in the cache */
+    bool attends = kv < KV_HEADS, last = begin + cut.span > position;
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
         const u8 *from = a.stream + share_at(mine, layer);
@@ -188,6 +226,16 @@ struct consumer {
     place<SLOTS> at;
     int batch; /* which of the two buffers of sums is next */
     waiting wait;
+    u32 thread;
+
+    /* Registers hold weights, so what can be had again is not to be kept in them: what a phase makes of the thread's
+     * number is its own. */
+    __device__ __forceinline__ void begin(int what) {
+        wait.what = what;
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    }
+    __device__ __forceinline__ int lane() const { return (int)(thread % 32); }
+    __device__ __forceinline__ int warp() const { return (int)(thread / 32); }
 
     __device__ __forceinline__ const u8 *tile() {
         barrier_wait(&s.tiles.full[at.slot], at.parity);
@@ -195,7 +243,7 @@ struct consumer {
     }
     __device__ __forceinline__ void release() {
         __syncwarp();
-        if (threadIdx.x % 32 == 0)
+        if (lane() == 0)
             barrier_arrive(&s.tiles.empty[at.slot]);
         at.next();
     }
@@ -213,29 +261,29 @@ template <int K> struct operand {
         SHARED = MINE > 1,
         LOADS = SHARED ? (MINE + 1) / 2 : 1,
     };
-    u32 first[2 * LOADS], second[2 * LOADS];
+    u32 first[2 * LOADS] = {}, second[2 * LOADS] = {};
 
-    static __device__ __forceinline__ bool low() { return threadIdx.x % 32 >= 16; }
-    static __device__ __forceinline__ bool here(int pair) {
-        return pair < MINE && (PAIRS % WARPS == 0 || pair * WARPS + threadIdx.x / 32 < PAIRS);
+    static __device__ __forceinline__ bool low(const consumer &c) { return c.lane() >= 16; }
+    static __device__ __forceinline__ bool here(const consumer &c, int pair) {
+        return pair < MINE && (PAIRS % WARPS == 0 || pair * WARPS + c.warp() < PAIRS);
     }
     /* The pair of which this lane loads number i, and whether there is one. */
-    static __device__ __forceinline__ int pair_of(int i) { return SHARED ? 2 * i + low() : 0; }
-    static __device__ __forceinline__ bool loads(int i) { return here(pair_of(i)); }
+    static __device__ __forceinline__ int pair_of(const consumer &c, int i) { return SHARED ? 2 * i + low(c) : 0; }
+    static __device__ __forceinline__ bool loads(const consumer &c, int i) { return here(c, pair_of(c, i)); }
 
     /* The element of K from which on this lane's load i has four. */
-    static __device__ __forceinline__ int element(int i) {
-        int lane = threadIdx.x % 32, column = lane / 4 % 4, quarter = lane % 4;
-        int pair = loads(i) ? pair_of(i) : 0;
-        return (pair * WARPS + threadIdx.x / 32) * PAIR + column / 2 * 32 + 8 * quarter + 4 * (column % 2);
+    static __device__ __forceinline__ int element(const consumer &c, int i) {
+        int column = c.lane() / 4 % 4, quarter = c.lane() % 4;
+        int pair = loads(c, i) ? pair_of(c, i) : 0;
+        return (pair * WARPS + c.warp()) * PAIR + column / 2 * 32 + 8 * quarter + 4 * (column % 2);
     }
 
-    __device__ __forceinline__ void set(int i, float4 x) {
+    __device__ __forceinline__ void set(const consumer &c, int i, float4 x) {
         if (WEIGHT == F16)
             x.x *= SHRINK, x.y *= SHRINK, x.z *= SHRINK, x.w *= SHRINK;
         u32 high[2] = {narrow_two<WEIGHT>(x.x, x.y), narrow_two<WEIGHT>(x.z, x.w)};
         u32 rest[2] = {narrow_rest<WEIGHT>(x.x, x.y, high[0]), narrow_rest<WEIGHT>(x.z, x.w, high[1])};
-        bool is_low = low();
+        bool is_low = low(c);
         u32 mine[2] = {is_low ? rest[0] : high[0], is_low ? rest[1] : high[1]};
         if constexpr (SHARED) {
             u32 theirs[2];
@@ -252,29 +300,29 @@ template <int K> struct operand {
 /* A norm's weights for the elements that a lane takes of x. Loaded a phase ahead, as the memory is busy. */
 struct norm_weights {
     float4 w[operand<D>::LOADS];
-    __device__ __forceinline__ void load(const float *norm) {
+    __device__ __forceinline__ void load(const consumer &c, const float *norm) {
 #pragma unroll
         for (int i = 0; i < operand<D>::LOADS; i++)
-            if (operand<D>::here(0))
-                w[i] = *(const float4 *)(norm + operand<D>::element(i));
+            if (operand<D>::here(c, 0))
+                w[i] = *(const float4 *)(norm + operand<D>::element(c, i));
     }
 };
 
 /* The sum of squares of this warp's part of x to squares[warp]. */
-__device__ __forceinline__ void put_squares(float *squares, float sum) {
+__device__ __forceinline__ void put_squares(const consumer &c, float *squares, float sum) {
 #pragma unroll
     for (int distance = 1; distance < (operand<D>::SHARED ? 32 : 16); distance *= 2) /* else lanes hold the same twice */
         sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
-    if (threadIdx.x % 32 == 0)
-        squares[threadIdx.x / 32] = sum;
+    if (c.lane() == 0)
+        squares[c.warp()] = sum;
 }
 
 /* The elements that a lane takes of an exchanged vector, a few loads at a time; use(i, four of them). Where there is nothing
  * left to load for a lane it takes its warp's pair 0 again, which nobody uses. */
 template <int K, typename Use>
-__device__ __forceinline__ void take(const float *from, u32 parity, const waiting &wait, Use use) {
+__device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity, Use use) {
     enum { LOADS = operand<K>::LOADS, POLLED = LOADS < 4 ? (int)LOADS : 4 };
-    if (!operand<K>::here(0))
+    if (!operand<K>::here(c, 0))
         return;
 #pragma unroll
     for (int first = 0; first < LOADS; first += POLLED) {
@@ -282,8 +330,8 @@ __device__ __forceinline__ void take(const float *from, u32 parity, const waitin
         float4 v[POLLED];
 #pragma unroll
         for (int i = 0; i < POLLED; i++)
-            p[i] = from + operand<K>::element(min(first + i, LOADS - 1));
-        poll4(p, v, parity, wait);
+            p[i] = from + operand<K>::element(c, min(first + i, LOADS - 1));
+        poll4(p, v, parity, c.wait);
 #pragma unroll
         for (int i = 0; i < POLLED; i++)
             if (first + i < LOADS)
@@ -296,19 +344,19 @@ struct normed {
     operand<D> x;
     float squares;
 
-    __device__ __forceinline__ void add(int i, const float4 &v, const norm_weights &norm) {
-        if (operand<D>::loads(i))
+    __device__ __forceinline__ void add(const consumer &c, int i, const float4 &v, const norm_weights &norm) {
+        if (operand<D>::loads(c, i))
             squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
         float4 w = norm.w[i];
-        x.set(i, make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w));
+        x.set(c, i, make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w));
     }
 };
 
-__device__ __forceinline__ normed take_normed(const float *from, u32 parity, const waiting &wait,
+__device__ __forceinline__ normed take_normed(const consumer &c, const float *from, u32 parity,
                                               const norm_weights &norm) {
     normed n;
     n.squares = 0.0f;
-    take<D>(from, parity, wait, [&](int i, const float4 &v) { n.add(i, v, norm); });
+    take<D>(c, from, parity, [&](int i, const float4 &v) { n.add(c, i, v, norm); });
     return n;
 }
 
@@ -317,8 +365,8 @@ struct products {
     float even[4], odd[4];
 
     /* Row lane / 4, over the block that the lane's columns belong to and both halves: to be added up over four lanes. */
-    __device__ __forceinline__ float sum() const {
-        bool second = threadIdx.x % 2; /* columns 2 and 3, 6 and 7 */
+    __device__ __forceinline__ float sum(int lane) const {
+        bool second = lane % 2; /* columns 2 and 3, 6 and 7 */
         return second ? odd[0] + odd[3] : even[0] + even[3];
     }
 };
@@ -327,50 +375,90 @@ struct products {
 struct fragment {
     uint4 even, odd;
 
+    /* A register that is set on some ways only keeps its place on all others, all through the layers. */
+    __device__ __forceinline__ void clear() { even = odd = make_uint4(0, 0, 0, 0); }
+
     /* The next chunk of a tile of `height` rows; `here`: this warp has a pair in it. */
     __device__ __forceinline__ void load(consumer &c, int height, bool here) {
         const u8 *tile = c.tile();
+        clear();
         if (here) {
-            const u8 *block = tile + threadIdx.x / 32 * 2 * height * 64 + threadIdx.x % 32 * 16;
+            const u8 *block = tile + c.warp() * 2 * height * 64 + c.lane() * 16;
             even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
         }
         c.release();
     }
 };
 
-/* The first chunk of a product's rows, taken before x is there. */
-template <int K> __device__ __forceinline__ fragment first_fragment(consumer &c, int n) {
-    fragment f;
-    f.load(c, min(n, (int)TILE), operand<K>::here(0));
-    return f;
+/* What a warp takes of a product's rows before x is there, so that little is left to do when it comes: all tiles of
+ * its share of `Rows`, or as much of them as there are registers for. It makes room in the ring besides. */
+template <int K, int Rows> struct held {
+    enum {
+        MINE = operand<K>::MINE,
+        ALL = (Rows / TYPICAL_SMS + TILE) / TILE * MINE,
+        MOST = MINE > 1 ? HELD_LONG : HELD,
+        N = ALL <= MOST ? (int)ALL : MOST < MINE ? (int)MOST : MOST / MINE * MINE,
+        TILES = (N + MINE - 1) / MINE,
+        GROUPS = (TILES + GATHERED - 1) / GATHERED,
+        ROWS = GROUPS * GATHERED * TILE,
+    };
+    fragment f[N];
+
+    __device__ __forceinline__ void load(consumer &c, int rows) {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            if (i / MINE * TILE < rows)
+                f[i].load(c, min(rows - i / MINE * TILE, (int)TILE), operand<K>::here(c, i % MINE));
+            else
+                f[i].clear();
+    }
+};
+
+__device__ __forceinline__ void add_product(products &p, const fragment &f, u32 first, u32 second) {
+    mma<WEIGHT>(p.even, f.even.x, f.even.y, f.even.z, f.even.w, first, second);
+    mma<WEIGHT>(p.odd, f.odd.x, f.odd.y, f.odd.z, f.odd.w, first, second);
 }
 
-/* A tile of `height` rows times this warp's part of x; the first chunk is in `f` if `loaded`. */
-template <int K>
-__device__ __forceinline__ products tile_products(consumer &c, const operand<K> &x, int height, fragment f = {},
-                                                  bool loaded = false) {
+/* A tile of `height` rows times this warp's part of x. */
+template <int K> __device__ __forceinline__ products tile_products(consumer &c, const operand<K> &x, int height) {
     products p = {};
+    fragment f;
 #pragma unroll
     for (int i = 0; i < operand<K>::MINE; i++) {
-        if (i > 0 || !loaded)
-            f.load(c, height, operand<K>::here(i));
-        if (operand<K>::here(i)) {
-            mma<WEIGHT>(p.even, f.even.x, f.even.z, f.even.y, f.even.w, x.first[i], x.second[i]);
-            mma<WEIGHT>(p.odd, f.odd.x, f.odd.z, f.odd.y, f.odd.w, x.first[i], x.second[i]);
-        }
+        f.load(c, height, operand<K>::here(c, i));
+        if (operand<K>::here(c, i))
+            add_product(p, f, x.first[i], x.second[i]);
     }
     return p;
 }
 
-/* Sums of two tiles over four lanes, which share the shuffles; each goes to its row of sum[][]. */
-__device__ __forceinline__ void put_sums(const products &p, const products &q, float *to) {
-    float a = p.sum(), b = q.sum();
-    int quarter = threadIdx.x % 4;
-    float mine = quarter % 2 ? b : a, other = quarter % 2 ? a : b;
-    mine += __shfl_xor_sync(0xFFFFFFFFu, other, 1);
-    mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 2);
-    if (quarter < 2)
-        *to = mine;
+/* The same for tile `t` of those that are held, the first `Held` chunks of it in registers. */
+template <int K, int Rows>
+__device__ __forceinline__ products held_products(consumer &c, const held<K, Rows> &h, const operand<K> &x, int t, int height) {
+    products p = {};
+    fragment f;
+#pragma unroll
+    for (int i = 0; i < operand<K>::MINE; i++) {
+        int at = t * operand<K>::MINE + i;
+        if (at >= h.N)
+            f.load(c, height, operand<K>::here(c, i));
+        if (operand<K>::here(c, i))
+            add_product(p, at < h.N ? h.f[at < h.N ? at : 0] : f, x.first[i], x.second[i]);
+    }
+    return p;
+}
+
+/* What the four lanes of a row have of four tiles, added up; each lane takes one tile's sum to its row of sum[][], `to` being
+ * the lane's place for the first of them. */
+__device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *to, int lane) {
+    bool odd = lane % 2, high = lane / 2 % 2;
+    float a = odd ? tile[2] : tile[0], b = odd ? tile[3] : tile[1];
+    float theirs = odd ? tile[0] : tile[2], others = odd ? tile[1] : tile[3];
+    a += __shfl_xor_sync(0xFFFFFFFFu, theirs, 1);
+    b += __shfl_xor_sync(0xFFFFFFFFu, others, 1);
+    float mine = high ? b : a;
+    mine += __shfl_xor_sync(0xFFFFFFFFu, high ? a : b, 2);
+    *to = mine;
 }
 
 /* Sums over a row of sum[][], which all warps have left there. */
@@ -389,35 +477,44 @@ __device__ __forceinline__ float total_of(const float *row) {
 
 /* All `n` rows of this block times x. meanwhile() is called once, when the first tiles have been multiplied and before the
  * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
-template <int K, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply(consumer &c, const fragment &f, const operand<K> &x, int n, Meanwhile meanwhile,
-                                         Finish finish) {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quarter = lane % 4;
-    bool loaded = true;
+template <int K, int Rows, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply(consumer &c, const held<K, Rows> &h, const operand<K> &x, int n,
+                                         Meanwhile meanwhile, Finish finish) {
+    int lane = c.lane(), warp = c.warp();
+    int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
-        int here = min((int)BATCH, n - first);
-        float *sum = c.s.sum[c.batch];
-        float *to = sum + (lane / 4 + TILE * (quarter % 2)) * STRIDE + warp;
-        products p = tile_products(c, x, min(here, (int)TILE), f, loaded), q = {};
-        loaded = false;
-        if (here > TILE)
-            q = tile_products(c, x, min(here - (int)TILE, (int)TILE));
-#pragma unroll 1
-        for (int left = here - 2 * TILE; left > 0; left -= 2 * TILE) { /* the last two are added up meanwhile */
-            products p_next = tile_products(c, x, min(left, (int)TILE)), q_next = {};
-            if (left > TILE)
-                q_next = tile_products(c, x, min(left - (int)TILE, (int)TILE));
-            put_sums(p, q, to);
-            to += 2 * TILE * STRIDE;
-            p = p_next, q = q_next;
-        }
-        if (first == 0)
+        int here = min((int)BATCH, n - first), row = 0;
+        float *sum = c.s.sum[c.batch], *to = sum + place;
+        if (first == 0) {
+            row = h.ROWS;
+            float tile[held<K, Rows>::GROUPS][GATHERED] = {};
+#pragma unroll
+            for (int t = 0; t < h.TILES; t++)
+                tile[t / GATHERED][t % GATHERED] = held_products(c, h, x, t, min(here - t * TILE, (int)TILE)).sum(lane);
+#pragma unroll
+            for (int g = 0; g < h.GROUPS; g++)
+#pragma unroll
+                for (int t = 0; t < GATHERED; t++)
+                    if (g * GATHERED + t >= h.TILES && (g * GATHERED + t) * TILE < here)
+                        tile[g][t] = tile_products(c, x, min(here - (g * GATHERED + t) * TILE, (int)TILE)).sum(lane);
             meanwhile();
-        put_sums(p, q, to);
+#pragma unroll
+            for (int g = 0; g < h.GROUPS; g++, to += GATHERED * TILE * STRIDE)
+                put_sums(tile[g], to, lane);
+        }
+#pragma unroll 1
+        for (; row < here; row += GATHERED * TILE, to += GATHERED * TILE * STRIDE) {
+            float tile[GATHERED] = {};
+#pragma unroll
+            for (int t = 0; t < GATHERED; t++)
+                if (row + t * TILE < here)
+                    tile[t] = tile_products(c, x, min(here - row - t * TILE, (int)TILE)).sum(lane);
+            put_sums(tile, to, lane);
+        }
         consumers_meet();
         if (warp * 32 < here) {
-            int i = threadIdx.x;
+            int i = (int)c.thread;
             finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE) / SHRINK);
         }
         c.batch ^= 1;
@@ -432,9 +529,9 @@ __device__ __forceinline__ void multiply(consumer &c, const fragment &f, const o
 __device__ __forceinline__ void take_queries(consumer &c, const arguments &a, int kv, bool last, const float *q, u32 parity,
                                              u16 *k_cache, u16 *v_cache, u16 *keys, u16 *values, int row) {
     auto &at = c.s.attention;
-    int lane = threadIdx.x % 32;
+    int lane = c.lane();
 #pragma unroll 1
-    for (int head = threadIdx.x / 32; head < GROUP + 2 * last; head += WARPS) {
+    for (int head = c.warp(); head < GROUP + 2 * last; head += WARPS) {
         const float *from = q + (head < GROUP    ? (kv * GROUP + head) * HEAD_DIM
                                  : head == GROUP ? QUERIES + kv * HEAD_DIM
                                                  : QUERIES + CACHED + kv * HEAD_DIM);
@@ -454,7 +551,7 @@ __device__ __forceinline__ void take_queries(consumer &c, const arguments &a, in
                 to += 8 * QUERY_STRIDE;
                 to[0] = (u16)low, to[HALF] = (u16)(low >> 16);
             } else {
-                u16 *to = (head == GROUP ? k_cache : v_cache) + ((size_t)kv * a.ctx + a.position) * HEAD_DIM + i;
+                u16 *to = (head == GROUP ? k_cache : v_cache) + ((size_t)kv * a.ctx + c.s.now.position) * HEAD_DIM + i;
                 u16 first_half = cached::narrow(x.x), second_half = cached::narrow(x.y);
                 to[0] = first_half, to[HALF] = second_half;
                 u16 *fresh = (head == GROUP ? keys : values) + row * HEAD_DIM + i;
@@ -471,8 +568,8 @@ struct running {
 };
 
 /* 16 positions, of which `n` are there, from keys and values in shared memory. */
-__device__ __forceinline__ void attend(running &r, const u16 *query, const u16 *keys, const u16 *values, int n) {
-    int lane = threadIdx.x % 32, quarter = lane % 4;
+__device__ __forceinline__ void attend(running &r, int lane, const u16 *query, const u16 *keys, const u16 *values, int n) {
+    int quarter = lane % 4;
     float score[2][4] = {};
 #pragma unroll
     for (int k = 0; k < HEAD_DIM; k += 32) {
@@ -532,11 +629,12 @@ __device__ __forceinline__ void attend(running &r, const u16 *query, const u16 *
 }
 
 /* Positions of one stretch for the query heads of one key-value head; the result to A, or to the parts. */
-__device__ __forceinline__ void attention(consumer &c, const arguments &a, const stretches &cut, int layer, u32 parity) {
+__device__ __forceinline__ void attention(consumer &c, const arguments &a, int layer, u32 from_parity, u32 parity) {
     auto &at = c.s.attention;
-    int kv = blockIdx.x / cut.n, stretch = blockIdx.x % cut.n, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int begin = stretch * cut.span, end = min(a.position + 1, begin + cut.span);
-    bool last = end == a.position + 1;
+    const stretches cut = c.s.now.cut;
+    int kv = blockIdx.x / cut.n, stretch = blockIdx.x % cut.n, warp = c.warp(), lane = c.lane();
+    int begin = stretch * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
+    bool last = end == c.s.now.position + 1;
     u16 *k_cache = (u16 *)a.caches[2 * layer], *v_cache = (u16 *)a.caches[2 * layer + 1];
     int left = end - begin; /* the token itself is the last row of the first tile */
     running r = {-INF, 0.0f, {}};
@@ -548,18 +646,37 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, const
         values_at.at.next();
         u16 *keys = (u16 *)c.tile(), *values = (u16 *)values_at.tile();
         if (first) {
-            take_queries(c, a, kv, last, a.exchange + Q + blockIdx.x % COPIES * COPY, parity, k_cache, v_cache, keys,
+            take_queries(c, a, kv, last, polled(a, Q), from_parity, k_cache, v_cache, keys,
                          values, n - 1);
             consumers_meet();
         }
         if (warp < SPAN_WARPS && warp * 16 < n)
-            attend(r, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM, n - warp * 16);
+            attend(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM, n - warp * 16);
         c.release();
         c.release();
     }
 
+    auto put = [&](int head, int element, float x, float y, float largest, float total) {
+        int query_head = kv * GROUP + head;
+        if (cut.n == 1) {
+            publish_two(exchanged(a, A) + query_head * HEAD_DIM + element, COPY, __fdividef(x, total),
+                        __fdividef(y, total), parity);
+            return;
+        }
+        float *to = part_of(a, query_head, stretch);
+        publish_two(to + element, x, y, parity);
+        if (element == 0)
+            publish_four(to + HEAD_DIM, largest, total, total, total, parity);
+    };
+    int head = lane / 4;
+    if (end - begin <= 16) { /* one warp has it all */
+        if (warp == 0 && head < GROUP)
+#pragma unroll
+            for (int j = 0; j < HEAD_DIM / 8; j++)
+                put(head, 8 * j + 2 * (lane % 4), r.sums[j][0], r.sums[j][1], r.largest, r.total);
+        return;
+    }
     if (warp < SPAN_WARPS) {
-        int head = lane / 4;
         if (lane % 4 == 0) {
             at.largest[warp][head] = r.largest;
             at.total[warp][head] = r.total;
@@ -570,91 +687,94 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, const
     }
     consumers_meet();
 #pragma unroll
-    for (int i = threadIdx.x; i < GROUP * HALF; i += THREADS) {
-        int head = i / HALF, element = i % HALF * 2;
+    for (int i = c.thread; i < GROUP * HALF; i += THREADS) {
+        int of = i / HALF, element = i % HALF * 2;
         float largest = -INF, total = 0.0f, x = 0.0f, y = 0.0f;
 #pragma unroll
         for (int w = 0; w < SPAN_WARPS; w++)
-            largest = fmaxf(largest, at.largest[w][head]);
+            largest = fmaxf(largest, at.largest[w][of]);
 #pragma unroll
         for (int w = 0; w < SPAN_WARPS; w++) {
-            float by = __expf(at.largest[w][head] - largest); /* 0 where a warp had no position */
-            float2 part = *(const float2 *)&at.part[w][head][element];
-            total += by * at.total[w][head];
+            float by = __expf(at.largest[w][of] - largest); /* 0 where a warp had no position */
+            float2 part = *(const float2 *)&at.part[w][of][element];
+            total += by * at.total[w][of];
             x += by * part.x, y += by * part.y;
         }
-        int query_head = kv * GROUP + head;
-        if (cut.n == 1)
-            publish_two(a.exchange + A + query_head * HEAD_DIM + element, COPY, __fdividef(x, total),
-                        __fdividef(y, total), parity);
-        else {
-            float *to = a.exchange + PARTS_AT + ((size_t)query_head * MOST_PARTS + stretch) * PART;
-            asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(to + element), "r"(marked(x, parity)),
-                         "r"(marked(y, parity))
-                         : "memory");
-            if (element == 0)
-                asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1,%2,%2,%2};" ::"l"(to + HEAD_DIM),
-                             "r"(marked(largest, parity)), "r"(marked(total, parity))
-                             : "memory");
-        }
+        put(of, element, x, y, largest, total);
     }
 }
 
-/* 8 elements of a head from all stretches. */
-__device__ __forceinline__ void merge(consumer &c, const arguments &a, const stretches &cut, int unit, u32 parity) {
-    auto &m = c.s.merge;
-    int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8, thread = threadIdx.x;
-    int warp = thread / 32, lane = thread % 32;
-    float4 x = {}, y = {};
-    float largest = -INF, total = 0.0f;
-    consumers_meet(); /* the shared memory is in use */
-    if (warp * 32 < cut.n) {
-        int stretch = min(thread, cut.n - 1);
-        const float *from = a.exchange + PARTS_AT + ((size_t)head * MOST_PARTS + stretch) * PART;
+/* What positions have come to: sums of their values, and of their weights, as if `largest` were the largest score. */
+template <int N> struct partial {
+    float sum[N], largest, total;
+
+    __device__ __forceinline__ partial() : largest(-INF), total(0.0f) {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            sum[i] = 0.0f;
+    }
+    /* As if another score were the largest, which is one. */
+    __device__ __forceinline__ void rescale(float most) {
+        float by = __expf(largest - most); /* 0 where there is nothing */
+        largest = most;
+        total *= by;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            sum[i] *= by;
+    }
+    /* Another one's sums for four of the elements, from `at` on. */
+    __device__ __forceinline__ void add(int at, const float4 &v, float by) {
+        sum[at] += by * v.x, sum[at + 1] += by * v.y, sum[at + 2] += by * v.z, sum[at + 3] += by * v.w;
+    }
+};
+
+/* 8 elements of a head from all stretches, by one warp: a lane takes every 32nd stretch. */
+__device__ __forceinline__ void merge(const consumer &c, const arguments &a, int unit, u32 parity) {
+    const int n = c.s.now.cut.n, lane = c.lane();
+    const int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8;
+    partial<8> r;
+#pragma unroll 1
+    for (int stretch = lane; stretch - lane < n; stretch += 32) { /* whole warps poll */
+        const float *from = part_of(a, head, min(stretch, n - 1));
         const float *const p[3] = {from + first, from + first + 4, from + HEAD_DIM};
         float4 v[3];
         poll4(p, v, parity, c.wait);
-        x = v[0], y = v[1], largest = v[2].x, total = v[2].y;
-        float most = warp_max(largest);
-        if (lane == 0)
-            m.largest[warp] = most;
-    }
-    consumers_meet();
-    if (thread < cut.n) {
-        float most = m.largest[0];
-        for (int w = 1; w * 32 < cut.n; w++)
-            most = fmaxf(most, m.largest[w]);
-        float by = __expf(largest - most);
-        const float element[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            m.weighted[i][thread] = by * element[i];
-        m.weighted[8][thread] = by * total;
-    }
-    consumers_meet();
-#pragma unroll 1
-    for (int i = warp; i < 8; i += WARPS) {
-        float sum = 0.0f, weight = 0.0f;
-#pragma unroll 1
-        for (int p = lane; p < cut.n; p += 32) {
-            sum += m.weighted[i][p];
-            weight += m.weighted[8][p];
+        if (stretch < n) {
+            r.rescale(fmaxf(r.largest, v[2].x));
+            float by = __expf(v[2].x - r.largest);
+            r.add(0, v[0], by), r.add(4, v[1], by);
+            r.total += by * v[2].y;
         }
-        sum = warp_sum(sum), weight = warp_sum(weight);
-        if (lane == 0)
-            publish(a.exchange + A + head * HEAD_DIM + first + i, COPY, sum / weight, parity);
+        __syncwarp();
     }
+    r.rescale(warp_max(r.largest));
+    float total = warp_sum(r.total);
+    /* Each lane keeps half of the sums, gives the other half away, and so on. */
+#pragma unroll
+    for (int kept = 4; kept > 0; kept /= 2) {
+        bool upper = lane & (4 * kept);
+#pragma unroll
+        for (int i = 0; i < kept; i++) {
+            float given = upper ? r.sum[i] : r.sum[i + kept];
+            r.sum[i] = (upper ? r.sum[i + kept] : r.sum[i]) + __shfl_xor_sync(0xFFFFFFFFu, given, 4 * kept);
+        }
+    }
+    float sum = r.sum[0];
+    sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 2);
+    sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
+    if (lane % 4 == 0)
+        publish(exchanged(a, A) + head * HEAD_DIM + first + lane / 4, COPY, __fdividef(sum, total), parity);
 }
 
 /* --- the head -------------------------------------------------------------------------------------------- */
 
 /* A logit of each lane of a warp, `id` that of this one. The token of the step counts as seen, though another block may not
  * have marked it yet. */
-__device__ __forceinline__ void put_logits(const arguments &a, i32 id, bool there, float logit) {
+__device__ __forceinline__ void put_logits(const arguments &a, const step &now, i32 id, bool there, float logit) {
     if (there)
         a.logits[id] = logit;
     if (SAMPLE) {
-        float l = there ? penalised(logit, a.seen, id, a.penalty, a.token) : NOT_A_NUMBER;
+        float l = there ? penalised(logit, a.seen, id, now.penalty, now.token) : NOT_A_NUMBER;
         l = warp_max(l);
         if (id % 32 == 0)
             a.parts[id / 32] = l;
@@ -663,125 +783,173 @@ __device__ __forceinline__ void put_logits(const arguments &a, i32 id, bool ther
 
 /* --- the step -------------------------------------------------------------------------------------------- */
 
-__device__ __forceinline__ float norm_scale(const float *squares) { return rsqrtf(total_of(squares) / D + EPS); }
+__device__ __forceinline__ float norm_scale(const float *squares) { return rsqrtf(total_of(squares) * (1.0f / D) + EPS); }
 
 __device__ __forceinline__ float4 table_row(const weights::elem *row, int element) {
     uint2 v = *(const uint2 *)(row + element);
     return make_float4(low_half<WEIGHT>(v.x), high_half<WEIGHT>(v.x), low_half<WEIGHT>(v.y), high_half<WEIGHT>(v.y));
 }
 
-__device__ __forceinline__ normed take_embedding(const weights::elem *row, const norm_weights &norm) {
+__device__ __forceinline__ normed take_embedding(const consumer &c, const weights::elem *row, const norm_weights &norm) {
     normed n;
     n.squares = 0.0f;
 #pragma unroll
     for (int i = 0; i < operand<D>::LOADS; i++)
-        if (operand<D>::here(0))
-            n.add(i, table_row(row, operand<D>::element(i)), norm);
+        if (operand<D>::here(c, 0))
+            n.add(c, i, table_row(row, operand<D>::element(c, i)), norm);
     return n;
 }
 
-__device__ __forceinline__ void consume(shared &s, const arguments &a, const share &mine, const rows &head) {
-    consumer c = {s, {0, 0}, 0, {a.fault, 0}};
-    const stretches cut = divide(a.position + 1, gridDim.x);
-    const bool attends = blockIdx.x < KV_HEADS * cut.n;
-    const float *from = a.exchange + blockIdx.x % COPIES * COPY;
-    const int thread = threadIdx.x;
-    const weights::elem *token = a.table + (size_t)a.token * D;
+/* What goes from phase to phase in registers. */
+struct carried {
+    norm_weights attn_norm, mlp_norm; /* loaded a phase ahead */
+    float residual; /* of a row of OUT and DOWN, which stays with the thread that finishes the row */
+    u32 parity, attention_parity; /* of the exchange in this layer, and of what attention leaves in it */
+};
 
-    norm_weights attn_norm, mlp_norm;
-    attn_norm.load(a.small + ATTN_NORM);
-    /* The residual of a row of OUT and DOWN stays with the thread that finishes the row. */
-    float residual = thread < mine.out.n ? weights::widen(token[mine.out.first + thread]) : 0.0f;
-    u32 parity = 0;
-    auto nothing = [] {};
+__device__ __forceinline__ void qkv(consumer &c, const arguments &a, carried &k, int layer) {
+    const rows mine = c.s.now.mine.qkv;
+    const float *small = a.small + (size_t)layer * SMALL, *biases = small + QKV_BIAS + mine.first;
+    float bias = BIAS && c.thread < mine.n ? biases[c.thread] : 0.0f;
+    held<D, QKV> h;
+    h.load(c, mine.n);
+    normed n;
+    if (layer == 0)
+        n = take_embedding(c, a.table + (size_t)c.s.now.token * D, k.attn_norm);
+    else
+        n = take_normed(c, polled(a, X), k.parity ^ 1, k.attn_norm);
+    auto squares = [&] { put_squares(c, c.s.squares[0], n.squares); };
+    multiply(c, h, n.x, mine.n, squares, [&](int row, bool there, float product) {
+        float y = product * norm_scale(c.s.squares[0]);
+        if (row >= THREADS || mine.n > BATCH) /* more rows than the threads that have a bias */
+            bias = BIAS && there ? biases[row] : 0.0f;
+        if (there)
+            publish(exchanged(a, Q) + mine.first + row, COPY, y + bias, k.parity);
+    });
+}
 
+/* OUT and DOWN: the product is added to the residual. */
+template <int K>
+__device__ __forceinline__ void add_to_residual(consumer &c, const arguments &a, carried &k, const held<K, D> &h,
+                                                const operand<K> &x, const rows &mine, int to) {
+    multiply(c, h, x, mine.n, [] {}, [&](int row, bool there, float product) {
+        k.residual += product;
+        if (there)
+            publish(exchanged(a, to) + mine.first + row, COPY, k.residual, k.parity);
+    });
+}
+
+__device__ __forceinline__ void out(consumer &c, const arguments &a, carried &k) {
+    const rows mine = c.s.now.mine.out;
+    held<QUERIES, D> h;
+    h.load(c, mine.n);
+    operand<QUERIES> x;
+    take<QUERIES>(c, polled(a, A), k.attention_parity, [&](int i, const float4 &v) { x.set(c, i, v); });
+    add_to_residual(c, a, k, h, x, mine, MID);
+}
+
+__device__ __forceinline__ void down(consumer &c, const arguments &a, carried &k) {
+    const rows mine = c.s.now.mine.out;
+    held<FF, D> h;
+    h.load(c, mine.n);
+    operand<FF> x;
+    take<FF>(c, polled(a, HIDDEN), k.parity, [&](int i, const float4 &v) { x.set(c, i, v); });
+    add_to_residual(c, a, k, h, x, mine, X);
+}
+
+__device__ __forceinline__ void mlp(consumer &c, const arguments &a, carried &k) {
+    const rows mine = c.s.now.mine.mlp;
+    held<D, 2 * FF> h;
+    h.load(c, mine.n);
+    normed n = take_normed(c, polled(a, MID), k.parity, k.mlp_norm);
+    auto squares = [&] { put_squares(c, c.s.squares[1], n.squares); };
+    multiply(c, h, n.x, mine.n, squares, [&](int row, bool there, float product) {
+        float l0 = product * norm_scale(c.s.squares[1]);
+        float l1 = __shfl_down_sync(0xFFFFFFFFu, l0, 1);
+        if (there && row % 2 == 0)
+            publish(exchanged(a, HIDDEN) + (mine.first + row) / 2, COPY, EXPRESSION, k.parity);
+    });
+}
+
+__device__ __forceinline__ void head(consumer &c, const arguments &a, carried &k) {
+    const rows mine = c.s.now.head;
+    held<D, VOCAB> h;
+    h.load(c, mine.n);
+    normed n = take_normed(c, polled(a, X), k.parity, k.attn_norm);
+    auto squares = [&] { put_squares(c, c.s.squares[0], n.squares); };
+    multiply(c, h, n.x, mine.n, squares, [&](int row, bool there, float product) {
+        put_logits(a, c.s.now, mine.first + row, there, product * norm_scale(c.s.squares[0]));
+    });
+}
+
+/* The vectors of attention are not written in every step, so their parities begin anew in each, and an odd number of uses
+ * must not end with the parity of the next step's first. All of X says that nobody reads them any more. */
+__device__ __forceinline__ void close_attention(consumer &c, const arguments &a, const carried &k) {
+    const stretches cut = c.s.now.cut;
+    take<D>(c, polled(a, X), k.parity, [](int, const float4 &) {});
+    consumers_meet();
+    auto unused = [&](float *p, int n, size_t stride) {
+        for (int i = c.thread; i < n; i += THREADS)
+            publish(p + i, stride, 0.0f, 0);
+    };
+    if (blockIdx.x < KV_HEADS * cut.n)
+        for (int i = 0; i < GROUP; i++) {
+            int head = blockIdx.x / cut.n * GROUP + i;
+            if (cut.n == 1)
+                unused(exchanged(a, A) + head * HEAD_DIM, HEAD_DIM, COPY);
+            else
+                unused(part_of(a, head, blockIdx.x % cut.n), PART, 0);
+        }
+    if (cut.n > 1)
+        for (int unit = gridDim.x - 1 - blockIdx.x; unit < QUERIES / 8; unit += gridDim.x)
+            unused(exchanged(a, A) + unit * 8, 8, COPY);
+}
+
+__device__ __forceinline__ void consume(shared &s, const arguments &a) {
+    consumer c = {s, {0, 0}, 0, {a.fault, 0}, threadIdx.x};
+    carried k;
+    k.attn_norm.load(c, a.small + ATTN_NORM);
+    {
+        const rows mine = s.now.mine.out;
+        const weights::elem *token = a.table + (size_t)s.now.token * D;
+        k.residual = c.thread < mine.n ? weights::widen(token[mine.first + c.thread]) : 0.0f;
+    }
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
-        const float *small = a.small + (size_t)layer * SMALL;
-        const u32 before = parity;
-        parity = (a.base + layer + 1) & 1;
-        auto waits_for = [&](int product) { c.wait.what = 1 + layer * 8 + product; };
-
-        if (mine.qkv.n) {
-            float bias = BIAS && thread < mine.qkv.n ? small[QKV_BIAS + mine.qkv.first + thread] : 0.0f;
-            mlp_norm.load(small + MLP_NORM);
-            waits_for(FOR_QKV);
-            fragment f = first_fragment<D>(c, mine.qkv.n);
-            normed n;
-            if (layer == 0)
-                n = take_embedding(token, attn_norm);
-            else
-                n = take_normed(from + X, before, c.wait, attn_norm);
-            auto squares = [&] { put_squares(s.squares[0], n.squares); };
-            multiply(c, f, n.x, mine.qkv.n, squares, [&](int row, bool there, float product) {
-                float y = product * norm_scale(s.squares[0]);
-                if (row >= THREADS || mine.qkv.n > BATCH) /* more rows than the threads that have a bias */
-                    bias = BIAS && there ? small[QKV_BIAS + mine.qkv.first + row] : 0.0f;
-                if (there)
-                    publish(a.exchange + Q + mine.qkv.first + row, COPY, y + bias, parity);
-            });
-        } else
-            mlp_norm.load(small + MLP_NORM);
-
-        if (attends) {
-            waits_for(FOR_ATTENTION);
-            attention(c, a, cut, layer, parity);
+        k.parity = (s.now.base + layer + 1) & 1;
+        k.attention_parity = (layer + 1) & 1;
+        const int here = 1 + layer * 8;
+        c.begin(here + FOR_QKV);
+        if (s.now.mine.qkv.n)
+            qkv(c, a, k, layer);
+        if (blockIdx.x < KV_HEADS * s.now.cut.n) {
+            c.begin(here + FOR_ATTENTION);
+            attention(c, a, layer, k.parity, k.attention_parity);
         }
-        if (cut.n > 1) {
-            waits_for(FOR_MERGE);
+        if (s.now.cut.n > 1) {
+            c.begin(here + FOR_MERGE);
 #pragma unroll 1
-            for (int unit = gridDim.x - 1 - blockIdx.x; unit < QUERIES / 8; unit += gridDim.x)
-                merge(c, a, cut, unit, parity);
+            for (int unit = gridDim.x - 1 - blockIdx.x + c.warp() * gridDim.x; unit < QUERIES / 8;
+                 unit += WARPS * gridDim.x)
+                merge(c, a, unit, k.attention_parity);
         }
-
-        if (mine.out.n) {
-            waits_for(FOR_OUT);
-            fragment f = first_fragment<QUERIES>(c, mine.out.n);
-            operand<QUERIES> x;
-            take<QUERIES>(from + A, parity, c.wait, [&](int i, const float4 &v) { x.set(i, v); });
-            multiply(c, f, x, mine.out.n, nothing, [&](int row, bool there, float product) {
-                residual += product;
-                if (there)
-                    publish(a.exchange + MID + mine.out.first + row, COPY, residual, parity);
-            });
-        }
-
-        attn_norm.load(small + SMALL + ATTN_NORM); /* of the next layer, or the head's */
-        if (mine.mlp.n) {
-            waits_for(FOR_MLP);
-            fragment f = first_fragment<D>(c, mine.mlp.n);
-            normed n = take_normed(from + MID, parity, c.wait, mlp_norm);
-            auto squares = [&] { put_squares(s.squares[1], n.squares); };
-            multiply(c, f, n.x, mine.mlp.n, squares, [&](int row, bool there, float product) {
-                float l0 = product * norm_scale(s.squares[1]);
-                float l1 = __shfl_down_sync(0xFFFFFFFFu, l0, 1);
-                if (there && row % 2 == 0)
-                    publish(a.exchange + HIDDEN + (mine.mlp.first + row) / 2, COPY, EXPRESSION, parity);
-            });
-        }
-
-        if (mine.out.n) {
-            waits_for(FOR_DOWN);
-            fragment f = first_fragment<FF>(c, mine.out.n);
-            operand<FF> x;
-            take<FF>(from + HIDDEN, parity, c.wait, [&](int i, const float4 &v) { x.set(i, v); });
-            multiply(c, f, x, mine.out.n, nothing, [&](int row, bool there, float product) {
-                residual += product;
-                if (there)
-                    publish(a.exchange + X + mine.out.first + row, COPY, residual, parity);
-            });
-        }
+        c.begin(here + FOR_OUT);
+        k.mlp_norm.load(c, a.small + (size_t)layer * SMALL + MLP_NORM);
+        if (s.now.mine.out.n)
+            out(c, a, k);
+        c.begin(here + FOR_MLP);
+        if (s.now.mine.mlp.n)
+            mlp(c, a, k);
+        c.begin(here + FOR_DOWN);
+        k.attn_norm.load(c, a.small + (size_t)(layer + 1) * SMALL + ATTN_NORM); /* of the next layer, or the head's */
+        if (s.now.mine.out.n)
+            down(c, a, k);
     }
-
-    if (head.n) {
-        c.wait.what = 1 + LAYERS * 8 + FOR_HEAD;
-        fragment f = first_fragment<D>(c, head.n);
-        normed n = take_normed(from + X, parity, c.wait, attn_norm);
-        auto squares = [&] { put_squares(s.squares[0], n.squares); };
-        multiply(c, f, n.x, head.n, squares, [&](int row, bool there, float product) {
-            put_logits(a, head.first + row, there, product * norm_scale(s.squares[0]));
-        });
-    }
+    c.begin(1 + LAYERS * 8 + FOR_HEAD);
+    if (s.now.head.n)
+        head(c, a, k);
+    if (LAYERS % 2)
+        close_attention(c, a, k);
 }
 
 /* epoch[0] counts the tokens, epoch[1] the blocks that are through with this one. */
@@ -792,28 +960,26 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
 #if __CUDA_ARCH__ >= 900
     extern __shared__ __align__(128) u8 memory[];
     shared &s = *(shared *)memory;
-    arguments a = {stream, small, caches,    table,        rope, exchange,         logits, parts, seen,
-                   fault,  1.0f,  tokens[0], positions[0], ctx,  epoch[0] * LAYERS};
-    if (SAMPLE) {
-        a.penalty = settings->repeat_penalty;
-        if (blockIdx.x == 0 && threadIdx.x == 0)
-            seen[a.token] = 1;
-    }
-    const share mine = share_of(blockIdx.x, gridDim.x);
-    const rows head = head_share(blockIdx.x, gridDim.x);
-    if (threadIdx.x == 0)
+    const arguments a = {stream, small, caches, table, rope, exchange, logits, parts, seen, fault, ctx};
+    if (threadIdx.x == 0) {
+        const int position = positions[0];
+        s.now = {share_of(blockIdx.x, gridDim.x), head_share(blockIdx.x, gridDim.x), divide(position + 1, gridDim.x),
+                 tokens[0], position, epoch[0] * LAYERS, SAMPLE ? settings->repeat_penalty : 1.0f};
         s.tiles.init(WARPS);
+        if (SAMPLE && blockIdx.x == 0)
+            seen[tokens[0]] = 1;
+    }
     if (ROPE)
         for (int i = threadIdx.x; i < HALF; i += THREADS + 32)
-            s.turn[i] = rope[(size_t)a.position * HALF + i];
+            s.turn[i] = rope[(size_t)positions[0] * HALF + i];
     for (int i = threadIdx.x; i < 2 * STRIDE; i += THREADS + 32)
         s.squares[0][i] = 0.0f;
     __syncthreads();
     if (threadIdx.x >= THREADS) {
         if (threadIdx.x == THREADS)
-            produce(s, a, mine, head);
+            produce(s, a);
     } else
-        consume(s, a, mine, head);
+        consume(s, a);
     __syncthreads();
     if (threadIdx.x == 0 && atomicAdd(&epoch[1], 1) == gridDim.x - 1) {
         epoch[1] = 0;

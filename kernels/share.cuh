@@ -5,7 +5,8 @@
  * gate's row i, row 2i + 1 the up product's) and DOWN. Each multiprocessor takes consecutive rows of each, OUT and DOWN
  * the same ones; HEAD follows the last layer. Rows lie in tiles of 8, a tile in chunks of CHUNK elements of K, a chunk
  * in blocks of 32 elements: [block][row][32]. So 16 bytes for each lane of a warp are one operand of an MMA
- * instruction, and the 512 bytes of a warp's load are consecutive: no bank conflict. */
+ * instruction, and the 512 bytes of a warp's load are consecutive: no bank conflict. Of each eight elements the third and
+ * fourth lie behind the fifth and sixth, for so the operand's registers are those that were loaded, in their order. */
 #pragma once
 #include "common.cuh"
 

@@ -73,14 +73,15 @@ template <int Slots, int Bytes> struct ring {
  * queues in front of the memory slow every exchange between multiprocessors down. */
 template <int Slots, int Bytes> struct producer {
     ring<Slots, Bytes> &r;
+    u32 depth;
     place<Slots> at;
     place<Slots> landed; /* the oldest copy that may be in flight */
-    u32 in_flight, depth;  /* bytes */
-    int copies;            /* from `landed` to `at` */
-    bool first_turn;
+    u32 in_flight;       /* bytes */
+    int copies;          /* from `landed` to `at` */
+    bool later_turn;
 
     __device__ __forceinline__ void put(const void *from, u32 bytes) {
-        if (!first_turn) /* the slot's last readers have gone */
+        if (later_turn) /* the slot's last readers have gone */
             barrier_wait(&r.empty[at.slot], at.parity ^ 1);
         while (copies == Slots || (in_flight > 0 && in_flight + bytes > depth)) {
             barrier_wait(&r.full[landed.slot], landed.parity);
@@ -98,6 +99,6 @@ template <int Slots, int Bytes> struct producer {
             barrier_arrive(&r.full[at.slot]);
         at.next();
         if (at.slot == 0)
-            first_turn = false;
+            later_turn = true;
     }
 };
