@@ -1,0 +1,289 @@
+/* A matrix product of the persistent kernel: a block's rows times a vector that other blocks have made.
+ *
+ * Warp w multiplies two blocks of 32 elements of each chunk of K for all rows of its block, so it needs only these
+ * activations, and polls them straight into registers. Tensor cores do it: a tile of 8 rows is operand A twice over, MMA
+ * rows 0 to 7 with the first four of a lane's eight elements, rows 8 to 15 with the others; the columns of B hold both
+ * halves, for two blocks, once in their high and once in their low part. Then the sums of all warps meet in shared
+ * memory, and a thread for each row finishes it.
+ *
+ * A vector comes late and the weights early, so the first of them wait for it in registers. What is left to do when it is
+ * there is on the way of every token: loads and waits for tiles are kept off it.
+ *
+ * RMSNorm: x is multiplied with the norm's weight on its way into registers and the product divided by the root of the
+ * mean square afterwards. */
+#pragma once
+#include "persistent_step.cuh"
+
+/* What a lane holds of an operand B for its warp's pairs of blocks: pair i of warp w is number i * WARPS + w.
+ *
+ * Lane = 4 * column + quarter. A column is the half of a lane's eight elements, the block of the pair, and, from lane 16 on,
+ * the low part of what the columns before have in their high part. Where a warp has several pairs the lanes of low parts
+ * load other ones, and both hand each other what they lack; else they load the same. */
+template <int K> struct operand {
+    enum {
+        PAIRS = K / PAIR,
+        MINE = (PAIRS + WARPS - 1) / WARPS,
+        SHARED = MINE > 1,
+        LOADS = SHARED ? (MINE + 1) / 2 : 1,
+    };
+    u32 first[2 * LOADS] = {}, second[2 * LOADS] = {};
+
+    static __device__ __forceinline__ bool low(const consumer &c) { return c.lane() >= 16; }
+    static __device__ __forceinline__ bool here(const consumer &c, int pair) {
+        return pair < MINE && (PAIRS % WARPS == 0 || pair * WARPS + c.warp() < PAIRS);
+    }
+    /* The pair of which this lane loads number i, and whether there is one. */
+    static __device__ __forceinline__ int pair_of(const consumer &c, int i) { return SHARED ? 2 * i + low(c) : 0; }
+    static __device__ __forceinline__ bool loads(const consumer &c, int i) { return here(c, pair_of(c, i)); }
+
+    /* The element of K from which on this lane's load i has four. */
+    static __device__ __forceinline__ int element(const consumer &c, int i) {
+        int column = c.lane() / 4 % 4, quarter = c.lane() % 4;
+        int pair = loads(c, i) ? pair_of(c, i) : 0;
+        return (pair * WARPS + c.warp()) * PAIR + column / 2 * 32 + 8 * quarter + 4 * (column % 2);
+    }
+
+    __device__ __forceinline__ void set(const consumer &c, int i, float4 x) {
+        if (WEIGHT == F16)
+            x.x *= SHRINK, x.y *= SHRINK, x.z *= SHRINK, x.w *= SHRINK;
+        u32 high[2] = {narrow_two<WEIGHT>(x.x, x.y), narrow_two<WEIGHT>(x.z, x.w)};
+        u32 rest[2] = {narrow_rest<WEIGHT>(x.x, x.y, high[0]), narrow_rest<WEIGHT>(x.z, x.w, high[1])};
+        bool is_low = low(c);
+        u32 mine[2] = {is_low ? rest[0] : high[0], is_low ? rest[1] : high[1]};
+        if constexpr (SHARED) {
+            u32 theirs[2];
+#pragma unroll
+            for (int k = 0; k < 2; k++)
+                theirs[k] = __shfl_xor_sync(0xFFFFFFFFu, is_low ? high[k] : rest[k], 16);
+            first[2 * i] = is_low ? theirs[0] : mine[0], second[2 * i] = is_low ? theirs[1] : mine[1];
+            first[2 * i + 1] = is_low ? mine[0] : theirs[0], second[2 * i + 1] = is_low ? mine[1] : theirs[1];
+        } else
+            first[i] = mine[0], second[i] = mine[1];
+    }
+};
+
+/* A norm's weights for the elements that a lane takes of x. Loaded a phase ahead, as the memory is busy. */
+struct norm_weights {
+    float4 w[operand<D>::LOADS];
+    __device__ __forceinline__ void load(const consumer &c, const float *norm) {
+#pragma unroll
+        for (int i = 0; i < operand<D>::LOADS; i++)
+            if (operand<D>::here(c, 0))
+                w[i] = *(const float4 *)(norm + operand<D>::element(c, i));
+    }
+};
+
+/* The sum of squares of this warp's part of x to squares[warp]. */
+__device__ __forceinline__ void put_squares(const consumer &c, float *squares, float sum) {
+#pragma unroll
+    for (int distance = 1; distance < (operand<D>::SHARED ? 32 : 16); distance *= 2) /* else lanes hold the same twice */
+        sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
+    if (c.lane() == 0)
+        squares[c.warp()] = sum;
+}
+
+/* The elements that a lane takes of an exchanged vector, a few loads at a time; use(i, four of them). Where there is nothing
+ * left to load for a lane it takes its warp's pair 0 again, which nobody uses. */
+template <int K, typename Use>
+__device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity, Use use) {
+    enum { LOADS = operand<K>::LOADS, POLLED = LOADS < 4 ? (int)LOADS : 4 };
+    if (!operand<K>::here(c, 0))
+        return;
+#pragma unroll
+    for (int first = 0; first < LOADS; first += POLLED) {
+        const float *p[POLLED];
+        float4 v[POLLED];
+#pragma unroll
+        for (int i = 0; i < POLLED; i++)
+            p[i] = from + operand<K>::element(c, min(first + i, LOADS - 1));
+        poll4(p, v, parity, c.wait);
+#pragma unroll
+        for (int i = 0; i < POLLED; i++)
+            if (first + i < LOADS)
+                use(first + i, v[i]);
+    }
+}
+
+/* Of a vector that is normalized: the operand, and this lane's sum of squares. */
+struct normed {
+    operand<D> x;
+    float squares;
+
+    __device__ __forceinline__ void add(const consumer &c, int i, const float4 &v, const norm_weights &norm) {
+        if (operand<D>::loads(c, i))
+            squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+        float4 w = norm.w[i];
+        x.set(c, i, make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w));
+    }
+};
+
+__device__ __forceinline__ normed take_normed(const consumer &c, const float *from, u32 parity,
+                                              const norm_weights &norm) {
+    normed n;
+    n.squares = 0.0f;
+    take<D>(c, from, parity, [&](int i, const float4 &v) { n.add(c, i, v, norm); });
+    return n;
+}
+
+/* What a tile leaves in a lane's registers: products of the even blocks and of the odd ones. */
+struct products {
+    float even[4], odd[4];
+
+    /* Row lane / 4, over the block that the lane's columns belong to and both halves: to be added up over four lanes. */
+    __device__ __forceinline__ float sum(int lane) const {
+        bool second = lane % 2; /* columns 2 and 3, 6 and 7 */
+        return second ? odd[0] + odd[3] : even[0] + even[3];
+    }
+};
+
+/* A lane's 16 bytes of both blocks of its warp's pair, in registers. */
+struct fragment {
+    uint4 even, odd;
+
+    /* A register that is set on some ways only keeps its place on all others, all through the layers. */
+    __device__ __forceinline__ void clear() { even = odd = make_uint4(0, 0, 0, 0); }
+
+    /* The next chunk of a tile of `height` rows; `here`: this warp has a pair in it. */
+    __device__ __forceinline__ void load(consumer &c, int height, bool here) {
+        const u8 *tile = c.tile();
+        clear();
+        if (here) {
+            const u8 *block = tile + c.warp() * 2 * height * 64 + c.lane() * 16;
+            even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
+        }
+        c.release();
+    }
+};
+
+/* What a warp takes of a product's rows before x is there, so that little is left to do when it comes: all tiles of
+ * its share of `Rows`, or as much of them as there are registers for. It makes room in the ring besides. */
+template <int K, int Rows> struct held {
+    enum {
+        MINE = operand<K>::MINE,
+        ALL = (Rows / TYPICAL_SMS + TILE) / TILE * MINE,
+        MOST = MINE > 1 ? HELD_LONG : HELD,
+        N = ALL <= MOST ? (int)ALL : MOST < MINE ? (int)MOST : MOST / MINE * MINE,
+        TILES = (N + MINE - 1) / MINE,
+        GROUPS = (TILES + GATHERED - 1) / GATHERED,
+        ROWS = GROUPS * GATHERED * TILE,
+    };
+    fragment f[N];
+
+    __device__ __forceinline__ void load(consumer &c, int rows) {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            if (i / MINE * TILE < rows)
+                f[i].load(c, min(rows - i / MINE * TILE, (int)TILE), operand<K>::here(c, i % MINE));
+            else
+                f[i].clear();
+    }
+};
+
+__device__ __forceinline__ void add_product(products &p, const fragment &f, u32 first, u32 second) {
+    mma<WEIGHT>(p.even, f.even.x, f.even.y, f.even.z, f.even.w, first, second);
+    mma<WEIGHT>(p.odd, f.odd.x, f.odd.y, f.odd.z, f.odd.w, first, second);
+}
+
+/* A tile of `height` rows times this warp's part of x. */
+template <int K> __device__ __forceinline__ products tile_products(consumer &c, const operand<K> &x, int height) {
+    products p = {};
+    fragment f;
+#pragma unroll
+    for (int i = 0; i < operand<K>::MINE; i++) {
+        f.load(c, height, operand<K>::here(c, i));
+        if (operand<K>::here(c, i))
+            add_product(p, f, x.first[i], x.second[i]);
+    }
+    return p;
+}
+
+/* The same for tile `t` of those that are held, the first `Held` chunks of it in registers. */
+template <int K, int Rows>
+__device__ __forceinline__ products held_products(consumer &c, const held<K, Rows> &h, const operand<K> &x, int t, int height) {
+    products p = {};
+    fragment f;
+#pragma unroll
+    for (int i = 0; i < operand<K>::MINE; i++) {
+        int at = t * operand<K>::MINE + i;
+        if (at >= h.N)
+            f.load(c, height, operand<K>::here(c, i));
+        if (operand<K>::here(c, i))
+            add_product(p, at < h.N ? h.f[at < h.N ? at : 0] : f, x.first[i], x.second[i]);
+    }
+    return p;
+}
+
+/* What the four lanes of a row have of four tiles, added up; each lane takes one tile's sum to its row of sum[][], `to` being
+ * the lane's place for the first of them. */
+__device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *to, int lane) {
+    bool odd = lane % 2, high = lane / 2 % 2;
+    float a = odd ? tile[2] : tile[0], b = odd ? tile[3] : tile[1];
+    float theirs = odd ? tile[0] : tile[2], others = odd ? tile[1] : tile[3];
+    a += __shfl_xor_sync(0xFFFFFFFFu, theirs, 1);
+    b += __shfl_xor_sync(0xFFFFFFFFu, others, 1);
+    float mine = high ? b : a;
+    mine += __shfl_xor_sync(0xFFFFFFFFu, high ? a : b, 2);
+    *to = mine;
+}
+
+/* Sums over a row of sum[][], which all warps have left there. */
+__device__ __forceinline__ float total_of(const float *row) {
+    float total = 0.0f;
+#pragma unroll
+    for (int i = 0; i + 4 <= WARPS; i += 4) {
+        float4 v = *(const float4 *)(row + i);
+        total += (v.x + v.y) + (v.z + v.w);
+    }
+#pragma unroll
+    for (int i = WARPS / 4 * 4; i < WARPS; i++)
+        total += row[i];
+    return total;
+}
+
+/* All `n` rows of this block times x. meanwhile() is called once, when the first tiles have been multiplied and before the
+ * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
+template <int K, int Rows, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply(consumer &c, const held<K, Rows> &h, const operand<K> &x, int n,
+                                         Meanwhile meanwhile, Finish finish) {
+    int lane = c.lane(), warp = c.warp();
+    int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
+#pragma unroll 1
+    for (int first = 0; first < n; first += BATCH) {
+        int here = min((int)BATCH, n - first), row = 0;
+        float *sum = c.s.sum[c.batch], *to = sum + place;
+        if (first == 0) {
+            row = h.ROWS;
+            float tile[held<K, Rows>::GROUPS][GATHERED] = {};
+#pragma unroll
+            for (int t = 0; t < h.TILES; t++)
+                tile[t / GATHERED][t % GATHERED] = held_products(c, h, x, t, min(here - t * TILE, (int)TILE)).sum(lane);
+#pragma unroll
+            for (int g = 0; g < h.GROUPS; g++)
+#pragma unroll
+                for (int t = 0; t < GATHERED; t++)
+                    if (g * GATHERED + t >= h.TILES && (g * GATHERED + t) * TILE < here)
+                        tile[g][t] = tile_products(c, x, min(here - (g * GATHERED + t) * TILE, (int)TILE)).sum(lane);
+            meanwhile();
+#pragma unroll
+            for (int g = 0; g < h.GROUPS; g++, to += GATHERED * TILE * STRIDE)
+                put_sums(tile[g], to, lane);
+        }
+#pragma unroll 1
+        for (; row < here; row += GATHERED * TILE, to += GATHERED * TILE * STRIDE) {
+            float tile[GATHERED] = {};
+#pragma unroll
+            for (int t = 0; t < GATHERED; t++)
+                if (row + t * TILE < here)
+                    tile[t] = tile_products(c, x, min(here - row - t * TILE, (int)TILE)).sum(lane);
+            put_sums(tile, to, lane);
+        }
+        consumers_meet();
+        if (warp * 32 < here) {
+            int i = (int)c.thread;
+            finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE) / SHRINK);
+        }
+        c.batch ^= 1;
+    }
+}
+
+__device__ __forceinline__ float norm_scale(const float *squares) { return rsqrtf(total_of(squares) * (1.0f / D) + EPS); }
