@@ -136,27 +136,8 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, int l
         c.release();
     }
 
-    auto put = [&](int head, int element, float x, float y, float largest, float total) {
-        int query_head = kv * GROUP + head;
-        if (cut.n == 1) {
-            publish_two(exchanged(a, A) + query_head * HEAD_DIM + element, COPY, __fdividef(x, total),
-                        __fdividef(y, total), parity);
-            return;
-        }
-        float *to = part_of(a, query_head, stretch);
-        publish_two(to + element, x, y, parity);
-        if (element == 0)
-            publish_four(to + HEAD_DIM, largest, total, total, total, parity);
-    };
-    int head = lane / 4;
-    if (end - begin <= 16) { /* one warp has it all */
-        if (warp == 0 && head < GROUP)
-#pragma unroll
-            for (int j = 0; j < HEAD_DIM / 8; j++)
-                put(head, 8 * j + 2 * (lane % 4), r.sums[j][0], r.sums[j][1], r.largest, r.total);
-        return;
-    }
     if (warp < SPAN_WARPS) {
+        int head = lane / 4;
         if (lane % 4 == 0) {
             at.largest[warp][head] = r.largest;
             at.total[warp][head] = r.total;
@@ -168,19 +149,27 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, int l
     consumers_meet();
 #pragma unroll
     for (int i = c.thread; i < GROUP * HALF; i += THREADS) {
-        int of = i / HALF, element = i % HALF * 2;
+        int head = i / HALF, element = i % HALF * 2, query_head = kv * GROUP + head;
         float largest = -INF, total = 0.0f, x = 0.0f, y = 0.0f;
 #pragma unroll
         for (int w = 0; w < SPAN_WARPS; w++)
-            largest = fmaxf(largest, at.largest[w][of]);
+            largest = fmaxf(largest, at.largest[w][head]);
 #pragma unroll
         for (int w = 0; w < SPAN_WARPS; w++) {
-            float by = __expf(at.largest[w][of] - largest); /* 0 where a warp had no position */
-            float2 part = *(const float2 *)&at.part[w][of][element];
-            total += by * at.total[w][of];
+            float by = __expf(at.largest[w][head] - largest); /* 0 where a warp had no position */
+            float2 part = *(const float2 *)&at.part[w][head][element];
+            total += by * at.total[w][head];
             x += by * part.x, y += by * part.y;
         }
-        put(of, element, x, y, largest, total);
+        if (cut.n == 1) {
+            publish_two(exchanged(a, A) + query_head * HEAD_DIM + element, COPY, __fdividef(x, total),
+                        __fdividef(y, total), parity);
+            continue;
+        }
+        float *to = part_of(a, query_head, stretch);
+        publish_two(to + element, x, y, parity);
+        if (element == 0)
+            publish_four(to + HEAD_DIM, largest, total, total, total, parity);
     }
 }
 
