@@ -451,6 +451,8 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     memcpy(buffers, l.buffer_of, g->n_values * sizeof *buffers);
     if (o->decode_only)
         plan->not_persistent = "it was compiled for decode steps only";
+    else if (!g->persistent)
+        plan->not_persistent = "the pass persistent was not run";
     else
         QGC_TRY(lower_persistent(&l));
     qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);

@@ -129,8 +129,9 @@ struct qgc_graph {
     qgc_loc at;
     const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
-    bool
-        shares_memory; /* a result may lie where one lay that nobody reads any more; codegen/memory.c says where */
+    /* What codegen may do with the kernels, behind lowering. */
+    bool shares_memory; /* results lie where others lay that nobody reads any more: codegen/memory.c */
+    bool persistent;    /* most of a decode step is one kernel: codegen/lower_persistent.c */
 
     qgc_param *params;
     size_t n_params;

@@ -33,6 +33,13 @@ double qgc_pass_option(const qgc_pass_context *c, const char *name, double other
     return otherwise;
 }
 
+void qgc_pass_wish(qgc_pass_context *c, bool *flag) {
+    if (*flag || c->run->n_fired == c->most)
+        return;
+    *flag = true;
+    c->run->n_fired++;
+}
+
 /* --- the pipeline as text -------------------------------------------------------------------------------- */
 
 /* One pass as it was asked for. */

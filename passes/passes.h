@@ -46,6 +46,9 @@ typedef struct {
 /* The value of an option, or `otherwise` where it was not given. */
 double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise);
 
+/* The one change of a pass that only wants something of codegen: sets a flag of the graph, if it is not set. */
+void qgc_pass_wish(qgc_pass_context *c, bool *flag);
+
 /* A pass adds 1 to run->n_fired for each change that it makes, and stops at c->most; the rewriter does both for rules. */
 typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);
 

@@ -6,9 +6,6 @@
 
 qgc_status qgc_pass_plan_memory(qgc_pass_context *c, qgc_diag *d) {
     (void)d;
-    if (c->graph->shares_memory || c->run->n_fired == c->most)
-        return QGC_OK;
-    c->graph->shares_memory = true;
-    c->run->n_fired++;
+    qgc_pass_wish(c, &c->graph->shares_memory);
     return QGC_OK;
 }

@@ -34,12 +34,18 @@ static const qgc_plan *lowered(fixture *f, qgc_graph *g) {
     return out.plan;
 }
 
-static const qgc_plan *plan_of(fixture *f, const char *path) {
+static qgc_graph *load(fixture *f, const char *path) {
     qgc_graph *g;
     if (qgc_graph_load(&g, path, f->arena, &f->diag) != QGC_OK) {
         qgc_diag_print(&f->diag, stderr, false);
         fail();
     }
+    return g;
+}
+
+static const qgc_plan *plan_of(fixture *f, const char *path) {
+    qgc_graph *g = load(f, path);
+    g->persistent = true; /* as the pass says */
     return lowered(f, g);
 }
 
@@ -101,11 +107,19 @@ static void says_why_a_graph_does_not_fit(void **state) {
                         "width 1 is no multiple of 64");
 }
 
+static void is_not_tried_without_the_pass(void **state) {
+    const qgc_plan *p = lowered(*state, load(*state, "models/qwen2.5-0.5b.yaml"));
+    assert_string_equal(p->not_persistent, "the pass persistent was not run");
+    assert_int_equal(p->phases[QGC_PHASE_PERSISTENT].n_launches, 0);
+    assert_int_equal(p->phases[QGC_PHASE_PACK].n_launches, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(takes_the_models_of_the_family, set_up, tear_down),
         cmocka_unit_test_setup_teardown(leaves_sampling_to_kernels_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(says_why_a_graph_does_not_fit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(is_not_tried_without_the_pass, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,8 +82,10 @@ static void bad_files_are_clear_errors(void **state) {
 static qgc_lowered lower(fixture *f, const qgc_tuning *t) {
     qgc_graph *g;
     qgc_lowered out = {0};
-    if (qgc_graph_load(&g, "models/qwen2.5-0.5b.yaml", f->arena, &f->diag) != QGC_OK ||
-        qgc_lower(g, &(qgc_lower_options){.chunk = 8, .tuning = t}, &out, &f->diag) != QGC_OK)
+    if (qgc_graph_load(&g, "models/qwen2.5-0.5b.yaml", f->arena, &f->diag) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
+    g->persistent = true; /* as the pass says */
+    if (qgc_lower(g, &(qgc_lower_options){.chunk = 8, .tuning = t}, &out, &f->diag) != QGC_OK)
         fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
     return out;
 }
