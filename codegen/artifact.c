@@ -207,6 +207,7 @@ static void visit_arg(io *s, qgc_plan_arg *arg) {
     arg->kind = (qgc_arg_kind)visit_choice(s, (int)arg->kind, QGC_N_ARG_KINDS);
     visit_i32(s, &arg->buffer);
     visit_extent(s, &arg->value);
+    arg->access = visit_choice(s, arg->access, QGC_N_ACCESS);
 }
 
 static void visit_launch(io *s, void *row) {

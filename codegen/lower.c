@@ -220,8 +220,8 @@ static void add_arg(qgc_plan_launch *launch, qgc_plan_arg arg) {
     launch->args[launch->n_args++] = arg;
 }
 
-void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer) {
-    add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_BUFFER, .buffer = buffer});
+void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer, int access) {
+    add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_BUFFER, .buffer = buffer, .access = access});
 }
 
 void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value) {
@@ -339,10 +339,10 @@ static void add_advance(qgc_lowering *l) {
         return;
     const char *options[] = {qgc_low_text(l, "-DRING=%d", QGC_LOW_RING), NULL};
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "advance.cu", 1, options));
-    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_NEXT]);
-    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_TOKENS]);
-    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_POSITIONS]);
-    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_RING]);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_NEXT], QGC_READS);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_TOKENS], QGC_WRITES);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_POSITIONS], QGC_READS | QGC_WRITES);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_RING], QGC_WRITES);
     qgc_low_arg_i32(launch, (qgc_extent){.per_token = 1});
 }
 

@@ -80,8 +80,9 @@ static qgc_status lower_pointwise(qgc_lowering *l, const qgc_fusion *f) {
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "pointwise.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, elems, QGC_LOW_THREADS);
     for (int i = 0; i < MAX_INPUTS; i++) /* those that are not there are never looked at */
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, e.inputs[i < e.n_inputs ? i : 0]));
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, out));
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, e.inputs[i < e.n_inputs ? i : 0]),
+                           i < e.n_inputs ? QGC_READS : 0);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, out), QGC_WRITES);
     qgc_low_arg_i32(launch, elems);
     return QGC_OK;
 }
@@ -142,17 +143,28 @@ static int core_options(qgc_lowering *l, const qgc_fusion *f, int64_t split, con
     return n;
 }
 
+/* What a kernel does with one of its matrices: it loads the beginnings of rows early, where they start at multiples of 16
+ * bytes (early_rows of kernels/rows.cuh). */
+static int matrix_access(const qgc_value *w) {
+    return qgc_low_width(w) % 8 == 0 ? QGC_READS | QGC_EARLY : QGC_READS;
+}
+
 /* The arguments that both kernels of products begin with: x, norm, four weights, four biases. What is not there is
- * never looked at, and x takes its place. */
+ * never looked at, and x takes its place. Of an embedding x is made here, and not read. */
 static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
     const qgc_value *x = f->norm ? f->norm->in[0] : f->merge ? f->merge->in[0] : f->rows[0].linear->in[0];
     int nothing = qgc_low_buffer(l, x);
-    qgc_low_arg_buffer(launch, nothing);
-    qgc_low_arg_buffer(launch, f->norm ? qgc_low_buffer(l, f->norm->in[1]) : nothing);
+    qgc_low_arg_buffer(launch, nothing, f->embedding ? QGC_WRITES : QGC_READS);
+    if (f->norm)
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->norm->in[1]), QGC_READS);
+    else
+        qgc_low_arg_buffer(launch, nothing, 0);
     for (int k = 1; k <= 2; k++)
         for (int i = 0; i < QGC_MAX_LINEARS; i++) {
-            bool there = i < f->n_rows && k < f->rows[i].linear->n_in;
-            qgc_low_arg_buffer(launch, there ? qgc_low_buffer(l, f->rows[i].linear->in[k]) : nothing);
+            const qgc_value *w =
+                i < f->n_rows && k < f->rows[i].linear->n_in ? f->rows[i].linear->in[k] : NULL;
+            const int access = !w ? 0 : k == 1 ? matrix_access(w) : QGC_READS;
+            qgc_low_arg_buffer(launch, w ? qgc_low_buffer(l, w) : nothing, access);
         }
     for (int i = 0; i < f->n_rows; i++) {
         const qgc_value *w = f->rows[i].linear->in[1];
@@ -165,11 +177,11 @@ static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch
 static void last_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)
-            qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->embedding->in[i]));
+            qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->embedding->in[i]), QGC_READS);
     if (f->part) {
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->in[1]));
-        qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING]);
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->out[0]));
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->in[1]), QGC_READS);
+        qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING], QGC_READS);
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->out[0]), QGC_WRITES);
     }
 }
 
@@ -204,8 +216,11 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
     qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
     core_arguments(l, f, launch);
     for (int i = 0; i < LINEAR_INPUTS; i++)
-        qgc_low_arg_buffer(launch, i < e.n_inputs ? qgc_low_buffer(l, e.inputs[i]) : launch->args[0].buffer);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, result));
+        if (i < e.n_inputs)
+            qgc_low_arg_buffer(launch, qgc_low_buffer(l, e.inputs[i]), QGC_READS);
+        else
+            qgc_low_arg_buffer(launch, launch->args[0].buffer, 0);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, result), QGC_WRITES);
     last_arguments(l, f, launch);
     return QGC_OK;
 }
@@ -267,12 +282,15 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
     qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
     core_arguments(l, f, launch);
     const qgc_value *positions = positions_of(f);
-    /* without ropes and caches nobody asks for positions, but the kernel reads its token's: any I32 [T] will do */
-    qgc_low_arg_buffer(launch, positions ? qgc_low_buffer(l, positions) : l->plan->io[QGC_IO_POSITIONS]);
-    qgc_low_arg_buffer(launch, table >= 0 ? table : launch->args[0].buffer);
+    /* without ropes and caches nobody asks for positions */
+    qgc_low_arg_buffer(launch, positions ? qgc_low_buffer(l, positions) : l->plan->io[QGC_IO_POSITIONS],
+                       positions ? QGC_READS : 0);
+    qgc_low_arg_buffer(launch, table >= 0 ? table : launch->args[0].buffer, table >= 0 ? QGC_READS : 0);
     for (int i = 0; i < QGC_MAX_LINEARS; i++)
-        qgc_low_arg_buffer(launch, i < f->n_rows ? qgc_low_buffer(l, result_of(&f->rows[i]))
-                                                 : launch->args[0].buffer);
+        if (i < f->n_rows)
+            qgc_low_arg_buffer(launch, qgc_low_buffer(l, result_of(&f->rows[i])), QGC_WRITES);
+        else
+            qgc_low_arg_buffer(launch, launch->args[0].buffer, 0);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
     last_arguments(l, f, launch);
     return QGC_OK;
@@ -329,8 +347,8 @@ static int as_bf16(qgc_lowering *l, const qgc_value *v) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "to_bf16.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, elems, (int64_t)4 * QGC_LOW_THREADS);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, v));
-    qgc_low_arg_buffer(launch, buffer);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, v), QGC_READS);
+    qgc_low_arg_buffer(launch, buffer, QGC_WRITES);
     qgc_low_arg_i32(launch, elems);
     return l->bf16_of[v->id] = buffer;
 }
@@ -345,8 +363,8 @@ static void lower_linear_gemm(qgc_lowering *l, const qgc_node *n) {
             qgc_low_launch(l, l->phase, qgc_low_kernel(l, "bias_rows.cu", QGC_LOW_THREADS, options));
         qgc_low_grid(bias, 0, (qgc_extent){.fixed = qgc_low_width(n->out[0])}, QGC_LOW_THREADS);
         qgc_low_grid(bias, 1, rows, 1);
-        qgc_low_arg_buffer(bias, qgc_low_buffer(l, n->in[2]));
-        qgc_low_arg_buffer(bias, out);
+        qgc_low_arg_buffer(bias, qgc_low_buffer(l, n->in[2]), QGC_READS);
+        qgc_low_arg_buffer(bias, out, QGC_WRITES);
     }
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, -1);
     launch->a = x;

@@ -49,7 +49,7 @@ int64_t qgc_low_setting(qgc_lowering *l, const char *kernel, const char *name, i
 /* A launch at the end of `phase`. Grid and arguments are then given one by one. */
 qgc_plan_launch *qgc_low_launch(qgc_lowering *l, qgc_phase_kind phase, int kernel);
 void qgc_low_grid(qgc_plan_launch *launch, int axis, qgc_extent elems, int64_t per_block);
-void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer);
+void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer, int access); /* QGC_READS ..., or 0 */
 void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value);
 
 /* Text in the plan's arena, for options. */

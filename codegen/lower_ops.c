@@ -6,8 +6,8 @@
 /* Buffers of all inputs, then of the output, as arguments. */
 static void operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n) {
     for (int i = 0; i < n->n_in; i++)
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]));
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[0]));
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), QGC_READS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[0]), QGC_WRITES);
 }
 
 qgc_status lower_embedding(qgc_lowering *l, const qgc_node *n) {
@@ -51,7 +51,7 @@ int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {
         int kernel = qgc_low_kernel(l, "rope_table.cu", QGC_LOW_THREADS, options);
         qgc_plan_launch *fill = qgc_low_launch(l, QGC_PHASE_INIT, kernel);
         qgc_low_grid(fill, 0, (qgc_extent){.per_ctx = head_dim / 2}, QGC_LOW_THREADS);
-        qgc_low_arg_buffer(fill, table);
+        qgc_low_arg_buffer(fill, table, QGC_WRITES);
         qgc_low_arg_i32(fill, (qgc_extent){.per_ctx = 1});
     }
     return table;
@@ -65,10 +65,10 @@ qgc_status lower_rope(qgc_lowering *l, const qgc_node *n) {
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "rope.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads * head_dim / 2}, QGC_LOW_THREADS);
     qgc_low_grid(launch, 1, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[0]));
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[1]));
-    qgc_low_arg_buffer(launch, table);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[0]));
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[0]), QGC_READS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[1]), QGC_READS);
+    qgc_low_arg_buffer(launch, table, QGC_READS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[0]), QGC_WRITES);
     return QGC_OK;
 }
 
@@ -82,7 +82,7 @@ qgc_status lower_append(qgc_lowering *l, const qgc_node *n) {
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = cache->dim[0] * cache->dim[2]}, QGC_LOW_THREADS);
     qgc_low_grid(launch, 1, qgc_low_dim(n->in[1]->shape.dim[0]), 1);
     for (int i = 0; i < n->n_in; i++)
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]));
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), i == 0 ? QGC_WRITES : QGC_READS);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
     return QGC_OK;
 }
@@ -117,8 +117,8 @@ static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t p
     qgc_low_grid(launch, 2, (qgc_extent){.fixed = parts}, 1);
     launch->position_bytes = position_bytes(n->in[1]) + position_bytes(n->in[2]);
     for (int i = 0; i < n->n_in; i++)
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]));
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, out));
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), QGC_READS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, out), QGC_WRITES);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
     return QGC_OK;
 }
@@ -177,8 +177,8 @@ qgc_status lower_mark(qgc_lowering *l, const qgc_node *n) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "mark.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, tokens, QGC_LOW_THREADS);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[0]));
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[1]));
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[0]), QGC_WRITES);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[1]), QGC_READS);
     qgc_low_arg_i32(launch, tokens);
     return QGC_OK;
 }
@@ -200,10 +200,10 @@ static void sample_part_kernel(qgc_lowering *l, const qgc_value *logits, int see
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "sample_part.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = divided(vocab, stretch)}, QGC_LOW_THREADS / 32);
     qgc_low_grid(launch, 1, qgc_low_dim(logits->shape.dim[0]), 1);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, logits));
-    qgc_low_arg_buffer(launch, seen);
-    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING]);
-    qgc_low_arg_buffer(launch, parts);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, logits), QGC_READS);
+    qgc_low_arg_buffer(launch, seen, QGC_READS);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING], QGC_READS);
+    qgc_low_arg_buffer(launch, parts, QGC_WRITES);
 }
 
 /* Where nothing comes behind the choice, its kernel ends the step. */
@@ -225,17 +225,18 @@ static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at,
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "sample_merge.cu", MERGE_THREADS, options));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = vocab}, SLICE);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[0]));
-    qgc_low_arg_buffer(launch, parts);
-    for (int i = 0; i < 3; i++)
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[rows_at + i]));
-    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING]);
-    qgc_low_arg_buffer(launch, sums);
+    const int at_end = l->ended ? QGC_WRITES : 0; /* what is written where the kernel ends the step */
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[0]), QGC_READS);
+    qgc_low_arg_buffer(launch, parts, QGC_READS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[rows_at]), QGC_READS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[rows_at + 1]), QGC_READS | at_end);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[rows_at + 2]), QGC_READS);
+    qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING], QGC_READS);
+    qgc_low_arg_buffer(launch, sums, QGC_READS | QGC_WRITES);
     int next = qgc_low_buffer(l, n->out[0]);
-    qgc_low_arg_buffer(launch, next);
-    /* looked at where the kernel ends the step */
-    qgc_low_arg_buffer(launch, l->ended ? l->plan->io[QGC_IO_TOKENS] : next);
-    qgc_low_arg_buffer(launch, l->ended ? l->plan->io[QGC_IO_RING] : next);
+    qgc_low_arg_buffer(launch, next, QGC_WRITES);
+    qgc_low_arg_buffer(launch, l->ended ? l->plan->io[QGC_IO_TOKENS] : next, at_end);
+    qgc_low_arg_buffer(launch, l->ended ? l->plan->io[QGC_IO_RING] : next, at_end);
 }
 
 static qgc_status check_stretches(const qgc_lowering *l, const qgc_node *n, int64_t stretch) {

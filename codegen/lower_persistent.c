@@ -467,11 +467,13 @@ static void pack_some(finder *f, int kernel, const buffers *b, const qgc_value *
     qgc_plan_launch *launch = qgc_low_launch(l, QGC_PHASE_PACK, kernel);
     launch->on_all = true;
     launch->node = i < f->n_layers ? qgc_low_text(l, "layer %d", i) : "head";
-    for (int k = 0; k < N_PACKED; k++) /* what is not there is never looked at */
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, weights[k] ? weights[k] : weights[0]));
-    qgc_low_arg_buffer(launch, b->stream);
-    qgc_low_arg_buffer(launch, b->small);
-    qgc_low_arg_buffer(launch, b->caches);
+    for (int k = 0; k < N_PACKED;
+         k++) /* what is not there is never looked at, and of caches only where they are */
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, weights[k] ? weights[k] : weights[0]),
+                           weights[k] && weights[k]->kind == QGC_WEIGHT ? QGC_READS : 0);
+    qgc_low_arg_buffer(launch, b->stream, QGC_WRITES);
+    qgc_low_arg_buffer(launch, b->small, QGC_WRITES);
+    qgc_low_arg_buffer(launch, b->caches, QGC_WRITES);
     qgc_low_arg_i32(launch, (qgc_extent){.fixed = i});
 }
 
@@ -505,22 +507,25 @@ static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
     launch->node = "persistent";
     launch->weight_bytes = 2 * (f->n_layers * layer_elems(f) + f->vocab * f->d);
     launch->position_bytes = (int64_t)2 * 2 * f->n_layers * f->kv_heads * f->head_dim;
-    const int args[] = {b->stream,
-                        b->small,
-                        b->caches,
-                        qgc_low_buffer(l, f->table),
-                        rope >= 0 ? rope : b->small,
-                        l->plan->io[QGC_IO_TOKENS],
-                        l->plan->io[QGC_IO_POSITIONS],
-                        b->exchange,
-                        b->epoch,
-                        l->plan->io[QGC_IO_LOGITS],
-                        l->plan->io[QGC_IO_FAULT],
-                        f->part ? qgc_low_buffer(l, f->mark->out[0]) : b->small,
-                        l->plan->io[QGC_IO_SAMPLING],
-                        f->part ? qgc_low_buffer(l, f->part->out[0]) : b->small};
+    const struct {
+        int buffer, access;
+    } args[] = {
+        {b->stream, QGC_READS},
+        {b->small, QGC_READS},
+        {b->caches, QGC_READS | QGC_FOLLOWS},
+        {qgc_low_buffer(l, f->table), QGC_READS},
+        {rope >= 0 ? rope : b->small, rope >= 0 ? QGC_READS : 0},
+        {l->plan->io[QGC_IO_TOKENS], QGC_READS},
+        {l->plan->io[QGC_IO_POSITIONS], QGC_READS},
+        {b->exchange, QGC_READS | QGC_WRITES},
+        {b->epoch, QGC_READS | QGC_WRITES},
+        {l->plan->io[QGC_IO_LOGITS], QGC_WRITES},
+        {l->plan->io[QGC_IO_FAULT], QGC_READS | QGC_WRITES},
+        {f->part ? qgc_low_buffer(l, f->mark->out[0]) : b->small, f->part ? QGC_READS | QGC_WRITES : 0},
+        {l->plan->io[QGC_IO_SAMPLING], f->part ? QGC_READS : 0},
+        {f->part ? qgc_low_buffer(l, f->part->out[0]) : b->small, f->part ? QGC_WRITES : 0}};
     for (size_t i = 0; i < sizeof args / sizeof *args; i++)
-        qgc_low_arg_buffer(launch, args[i]);
+        qgc_low_arg_buffer(launch, args[i].buffer, args[i].access);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
 }
 

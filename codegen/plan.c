@@ -378,6 +378,18 @@ static qgc_status check_use(const checker *c, const qgc_plan_launch *l, int buff
                   b->name, l->node, (long long)c->p->scratch_bytes);
 }
 
+static qgc_status check_access(const checker *c, const qgc_plan_launch *l, int i) {
+    const qgc_plan_arg *arg = &l->args[i];
+    bool touches = (arg->access & (QGC_READS | QGC_WRITES)) != 0;
+    if (arg->access < 0 || arg->access >= QGC_N_ACCESS || (arg->access != 0 && !touches) ||
+        (arg->access != 0 && arg->kind != QGC_ARG_BUFFER))
+        return BROKEN(c, "argument %d of launch \"%s\" has impossible access %d", i, l->node, arg->access);
+    if ((arg->access & QGC_WRITES) && c->p->buffers[arg->buffer].kind == QGC_BUFFER_WEIGHT)
+        return BROKEN(c, "argument %d of launch \"%s\" overwrites weight \"%s\"", i, l->node,
+                      c->p->buffers[arg->buffer].name);
+    return QGC_OK;
+}
+
 static qgc_status check_arg(const checker *c, const qgc_plan_launch *l, int i, const qgc_sizes *most) {
     const qgc_plan_arg *arg = &l->args[i];
     if (!is_safe(&arg->value))
@@ -422,8 +434,10 @@ static qgc_status check_kernel_launch(const checker *c, const qgc_plan_launch *l
     if (l->n_args < 0 || l->n_args > QGC_MAX_ARGS)
         return BROKEN(c, "launch \"%s\" has %d arguments, expected 0 to %d", l->node, l->n_args,
                       QGC_MAX_ARGS);
-    for (int i = 0; i < l->n_args; i++)
+    for (int i = 0; i < l->n_args; i++) {
         QGC_TRY(check_arg(c, l, i, most));
+        QGC_TRY(check_access(c, l, i));
+    }
     return check_grid(c, l, most);
 }
 

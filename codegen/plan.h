@@ -94,17 +94,28 @@ typedef enum {
     QGC_N_ARG_KINDS
 } qgc_arg_kind;
 
+/* What a kernel does with a buffer that it is given; nothing of it: it is there for its place among the arguments. Weights
+ * are never written. */
+enum {
+    QGC_READS = 1,
+    QGC_WRITES = 2,
+    QGC_EARLY = 4,   /* and that also before it waits for the launches before it */
+    QGC_FOLLOWS = 8, /* addresses of states lie there, and those states are read and written */
+    QGC_N_ACCESS = 16
+};
+
 typedef struct {
     qgc_arg_kind kind;
     int buffer;
     qgc_extent value;
+    int access; /* of a BUFFER: what of the above */
 } qgc_plan_arg;
 
 typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_launch_kind;
 
 enum { QGC_MAX_ARGS = 20 };
 
-/* One kernel with its arguments, or one product of matrices by cuBLAS:
+/* One kernel with its arguments, or one product of matrices by cuBLAS, which reads a and b and writes c:
  *   c[rows, n] (f32) = a[rows, k] (bf16) * b[n, k]^T (bf16), plus what c holds if `accumulate`. */
 typedef struct {
     qgc_launch_kind kind;
@@ -176,7 +187,7 @@ typedef struct {
 
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
  * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
- * the phase may have (ctx up to 2^24), scratch inside the slab, a buffer of sufficient size for each role,
+ * the phase may have (ctx up to 2^24), no weight written, scratch inside the slab, a buffer of sufficient size for each role,
  * weight buffers as large as their weights, one image for each kernel and arch. Status QGC_ERR_INPUT. */
 QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);
 

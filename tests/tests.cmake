@@ -49,6 +49,7 @@ if(QGC_SANITIZE)
 endif()
 qgc_tests(codegen qgc_codegen)
 target_compile_definitions(test_codegen_nvrtc PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
+target_link_libraries(test_codegen_access PRIVATE qgc_passes) # plans of whole pipelines
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)

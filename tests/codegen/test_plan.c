@@ -143,6 +143,11 @@ static void accepts_the_small_plan(void **state) {
     BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                           \
           l->args[0].value.fixed = -1)                                                                      \
     BREAK("argument 2 of launch \"embedding x\" points outside buffer \"x\"", l->args[2].value.fixed--)     \
+    BREAK("argument 0 of launch \"embedding x\" has impossible access 16", l->args[0].access = 16)          \
+    BREAK("argument 0 of launch \"embedding x\" has impossible access 4", l->args[0].access = QGC_EARLY)    \
+    BREAK("argument 3 of launch \"embedding x\" has impossible access 1", l->args[3].access = QGC_READS)    \
+    BREAK("argument 0 of launch \"embedding x\" overwrites weight \"embed\"",                               \
+          l->args[0].access = QGC_WRITES)                                                                   \
     BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits",                                      \
           l->args[3].value.per_token = (1 << 27) + 1)                                                       \
     BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits", l->args[3].value.per_ctx = -256)     \
