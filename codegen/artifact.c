@@ -193,6 +193,7 @@ static void visit_kernel(io *s, void *row) {
     visit_i32(s, &k->threads);
     visit_i32(s, &k->shared_bytes);
     visit_bool(s, &k->waits);
+    k->lets_next = (qgc_next)visit_choice(s, (int)k->lets_next, QGC_N_NEXT);
 }
 
 /* The machine code itself is in a section of its own. */
@@ -230,6 +231,8 @@ static void visit_launch(io *s, void *row) {
     visit_i64(s, &l->n);
     visit_i64(s, &l->k);
     visit_bool(s, &l->accumulate);
+    visit_bool(s, &l->early);
+    visit_text(s, &l->not_early);
     visit_bool(s, &l->on_all);
     visit_i64(s, &l->weight_bytes);
     visit_i64(s, &l->position_bytes);
@@ -248,6 +251,7 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_i64(s, &p->scratch_bytes);
     visit_text(s, &p->not_persistent);
     visit_i64(s, &p->least_sms);
+    visit_text(s, &p->not_overlapping);
     p->n_archs = visit_choice(s, p->n_archs, QGC_MAX_ARCHS + 1);
     for (int i = 0; i < p->n_archs; i++)
         visit_text(s, &p->archs[i]);

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "codegen/cache.h"
-#include "codegen/kernel_sources.h"
 #include "codegen/lower.h"
 #include "codegen/nvrtc.h"
 #include "graph/base/str.h"
@@ -43,14 +42,6 @@ static void make_images(void *context, size_t first, size_t last) {
     }
 }
 
-/* What a kernel does is in its text: those that wait for their predecessors may be started early. */
-static void find_waits(qgc_plan *p) {
-    for (size_t i = 0; i < p->n_kernels; i++)
-        for (const qgc_kernel_source *s = qgc_kernel_sources; s->name; s++)
-            if (strcmp(s->name, p->kernels[i].name) == 0)
-                p->kernels[i].waits = strstr(s->text, "wait_for_previous();") != NULL;
-}
-
 /* The first error of any task becomes the caller's. */
 static qgc_status collect(work *w, qgc_plan *p, qgc_compiled *out, qgc_arena *a, qgc_diag *d) {
     p->images = qgc_arena_array(a, p->n_images, sizeof *p->images);
@@ -74,7 +65,6 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
         QGC_TRY(qgc_nvrtc_check_arch(nvrtc, o->archs[i], d));
         p->archs[p->n_archs++] = qgc_arena_strdup(d->arena, o->archs[i]);
     }
-    find_waits(p);
     p->n_images = p->n_kernels * (size_t)p->n_archs;
     work w = {.nvrtc = nvrtc,
               .options = o,

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/edges.h"
+#include "codegen/kernel_sources.h"
 #include "codegen/lower_impl.h"
 #include "graph/base/str.h"
 
@@ -161,6 +163,19 @@ int qgc_low_buffer(qgc_lowering *l, const qgc_value *v) {
     return *buffer = qgc_low_scratch(l, qgc_value_label(v, l->arena), bytes);
 }
 
+/* What a kernel does is in its text. */
+static void read_kernel(qgc_plan_kernel *k) {
+    const qgc_kernel_source *s = qgc_kernel_sources;
+    while (s->name && strcmp(s->name, k->name) != 0)
+        s++;
+    const char *wait = s->name ? strstr(s->text, "wait_for_previous();") : NULL;
+    const char *next = s->name ? strstr(s->text, "let_next_start();") : NULL;
+    k->waits = wait != NULL;
+    k->lets_next = !next                 ? QGC_NEXT_AT_END
+                   : wait && wait < next ? QGC_NEXT_BEHIND_WAIT
+                                         : QGC_NEXT_BEFORE_WAIT;
+}
+
 int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options) {
     qgc_plan *p = l->plan;
     qgc_str joined = qgc_str_new(l->arena);
@@ -177,6 +192,7 @@ int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *c
                                                  .entry = qgc_arena_strndup(l->arena, file, strlen(file) - 3),
                                                  .options = joined.text,
                                                  .threads = threads};
+    read_kernel(&p->kernels[p->n_kernels]);
     const char **copy = qgc_arena_array(l->arena, (size_t)n + 1, sizeof *copy);
     for (int i = 0; i < n; i++)
         copy[i] = options[i];
@@ -456,6 +472,10 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     else
         QGC_TRY(lower_persistent(&l));
     qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);
+    if (g->starts_early)
+        qgc_place_edges(plan, a);
+    else
+        plan->not_overlapping = "the pass pdl-edges was not run";
     *out = (qgc_lowered){plan, l.jobs, buffers, l.knobs, l.n_knobs};
     return QGC_OK;
 }

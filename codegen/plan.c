@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codegen/edges.h"
 #include "graph/sampling.h"
 
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at) {
@@ -338,6 +339,9 @@ static qgc_status check_kernel(const checker *c, size_t i) {
     if (k->shared_bytes < 0 || k->shared_bytes > MAX_SHARED)
         return BROKEN(c, "kernel \"%s\" has %d bytes of shared memory, expected 0 to %d", k->name,
                       k->shared_bytes, MAX_SHARED);
+    if (k->lets_next < 0 || k->lets_next >= QGC_N_NEXT)
+        return BROKEN(c, "kernel \"%s\" lets the next one start at an unknown time %d", k->name,
+                      (int)k->lets_next);
     return QGC_OK;
 }
 
@@ -484,6 +488,19 @@ static qgc_status check_launch(const checker *c, int phase, size_t i) {
     }
 }
 
+/* What says that it starts early is held against the same proof as what lowering has placed. */
+static qgc_status check_early(const checker *c, int phase, size_t i) {
+    const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
+    if (!l->early)
+        return QGC_OK;
+    const char *why = phase != QGC_PHASE_DECODE && phase != QGC_PHASE_PERSISTENT
+                          ? "it is in no phase in which launches do"
+                          : c->p->not_overlapping;
+    if (!why)
+        why = qgc_edge_refusal(c->p, (qgc_phase_kind)phase, i, c->d->arena);
+    return why ? BROKEN(c, "launch \"%s\" is to start early: %s", l->node, why) : QGC_OK;
+}
+
 static qgc_status check_phases(const checker *c) {
     static const char *const names[QGC_N_PHASES] = {"init", "prefill", "decode", "pack", "persistent"};
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
@@ -491,8 +508,10 @@ static qgc_status check_phases(const checker *c) {
                             (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL);
         if (!may_be_empty && c->p->phases[phase].n_launches == 0)
             return BROKEN(c, "phase \"%s\" of the plan is empty", names[phase]);
-        for (size_t i = 0; i < c->p->phases[phase].n_launches; i++)
+        for (size_t i = 0; i < c->p->phases[phase].n_launches; i++) {
             QGC_TRY(check_launch(c, phase, i));
+            QGC_TRY(check_early(c, phase, i));
+        }
     }
     return QGC_OK;
 }

@@ -70,6 +70,14 @@ typedef struct {
     const char **hf;
 } qgc_plan_param;
 
+/* When a kernel lets the next one start, if that one may start early. */
+typedef enum {
+    QGC_NEXT_AT_END,
+    QGC_NEXT_BEFORE_WAIT, /* so what it waits for may still run then */
+    QGC_NEXT_BEHIND_WAIT,
+    QGC_N_NEXT
+} qgc_next;
+
 /* One compilation of one .cu. */
 typedef struct {
     const char *name;    /* "linear.cu" */
@@ -77,7 +85,8 @@ typedef struct {
     const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
     int threads;         /* a block */
     int shared_bytes;    /* dynamic shared memory a block */
-    bool waits;          /* it waits for what was launched before it, and may be started early */
+    bool waits; /* for the launch before it to have ended; by no way around that does it end itself */
+    qgc_next lets_next;
 } qgc_plan_kernel;
 
 /* The machine code of a kernel for one architecture. */
@@ -133,6 +142,9 @@ typedef struct {
     int64_t n, k;
     bool accumulate;
 
+    bool early;            /* it may be started while launches before it still run: codegen/edges.h */
+    const char *not_early; /* why not; NULL if it may, or if nobody asked */
+
     bool on_all; /* grid[0] is the number of multiprocessors of the device, and all blocks run at once */
     /* for reports, the floor of this launch: bytes read from weights, and from caches for each position in them */
     int64_t weight_bytes, position_bytes;
@@ -167,6 +179,8 @@ typedef struct {
     int64_t scratch_bytes;
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
     int64_t least_sms;          /* multiprocessors that the persistent phase needs */
+    const char
+        *not_overlapping; /* why launches were not asked whether they may start early; NULL if they were */
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
     int n_archs;
@@ -187,7 +201,7 @@ typedef struct {
 
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
  * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
- * the phase may have (ctx up to 2^24), no weight written, scratch inside the slab, a buffer of sufficient size for each role,
+ * the phase may have (ctx up to 2^24), no weight written, early starts that can be proved harmless, scratch inside the slab, a buffer of sufficient size for each role,
  * weight buffers as large as their weights, one image for each kernel and arch. Status QGC_ERR_INPUT. */
 QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);
 

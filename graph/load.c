@@ -69,6 +69,7 @@ static qgc_status declare(qgc_loader *ld) {
     ld->g->at = ld->doc->at;
     QGC_TRY(load_passes(ld));
     QGC_TRY(load_wish(ld, "memory", "shared", &ld->g->shares_memory));
+    QGC_TRY(load_wish(ld, "launches", "early", &ld->g->starts_early));
     QGC_TRY(load_wish(ld, "step", "persistent", &ld->g->persistent));
     QGC_TRY(qgc_load_params(ld));
     QGC_TRY(qgc_load_scan(ld));

@@ -14,8 +14,8 @@
  */
 
 static const char *const sections[] = {"params", "weights", "state", "inputs"};
-static const char *const keys[] = {"qgc",    "extends", "name",  "arch",   "passes", "memory", "step",
-                                   "params", "weights", "state", "inputs", "graph",  "outputs"};
+static const char *const keys[] = {"qgc",  "extends", "name",    "arch",  "passes", "memory", "launches",
+                                   "step", "params",  "weights", "state", "inputs", "graph",  "outputs"};
 enum { N_SECTIONS = sizeof sections / sizeof *sections, N_KEYS = sizeof keys / sizeof *keys };
 
 enum { FORMAT = 1 };

@@ -43,10 +43,13 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
 }
 
 static const char *not_overlapping(const qgc_program *p, qgc_arena *a) {
-    if (qgc_program_overlaps(p))
-        return NULL;
-    return qgc_arena_printf(a, "image %s has no programmatic dependent launch, which sm_90 has",
-                            qgc_program_arch(p));
+    const qgc_plan *plan = qgc_program_plan(p);
+    if (plan->not_overlapping)
+        return plan->not_overlapping;
+    if (!qgc_program_can_wait(p))
+        return qgc_arena_printf(a, "image %s has no programmatic dependent launch, which sm_90 has",
+                                qgc_program_arch(p));
+    return qgc_program_overlaps(p, QGC_PHASE_DECODE) ? NULL : "no launch of a decode step may start early";
 }
 
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a) {

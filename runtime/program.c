@@ -91,11 +91,15 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines) {
     return p->n_notes;
 }
 
-bool qgc_program_overlaps(const qgc_program *p) {
+bool qgc_program_can_wait(const qgc_program *p) {
+    return strtol(qgc_program_arch(p) + strlen("sm_"), NULL, 10) >= 90;
+}
+
+bool qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase) {
     bool any = false;
-    for (size_t i = 0; i < p->plan->n_kernels; i++)
-        any = any || p->plan->kernels[i].waits;
-    return any && strtol(qgc_program_arch(p) + strlen("sm_"), NULL, 10) >= 90;
+    for (size_t i = 0; i < p->plan->phases[phase].n_launches; i++)
+        any = any || p->plan->phases[phase].launches[i].early;
+    return any && qgc_program_can_wait(p);
 }
 
 /* Blocks along each axis; false if there is nothing to do. */
@@ -121,7 +125,7 @@ static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const 
     const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
     qgc_launch launch = {.threads = (unsigned)k->threads,
                          .shared_bytes = (unsigned)k->shared_bytes,
-                         .early = overlap && k->waits,
+                         .early = overlap && l->early,
                          .args = args};
     if (!grid_of(l, sizes, launch.grid))
         return QGC_OK;

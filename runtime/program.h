@@ -39,16 +39,18 @@ const char *qgc_program_arch(const qgc_program *p); /* of the images in use */
  * ("12 tensors f32 rounded to bf16: compile with --weights to keep them"), tied. */
 size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
 
-/* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. With `overlap` kernels that
- * wait for their predecessors themselves are started early; qgc_program_overlaps says whether there are any in the
- * images that run. */
+/* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. With `overlap` launches that the
+ * plan lets start early do; qgc_program_overlaps says whether the phase has any and the images that run can wait. */
 QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
                                            const qgc_sizes *sizes, bool overlap, qgc_diag *d);
-/* The same for those launches of the phase that are `wanted` (one bool each; NULL: all), for measuring. */
+/* The same for those launches of the phase that are `wanted` (one bool each; NULL: all), for measuring: the plan's early starts
+ * are proved for all of them, so what is computed then is not to be looked at. */
 QGC_MUST_USE qgc_status qgc_program_launch_some(qgc_program *p, qgc_phase_kind phase, const bool *wanted,
                                                 const qgc_address *addresses, const qgc_sizes *sizes,
                                                 bool overlap, qgc_diag *d);
-bool qgc_program_overlaps(const qgc_program *p);
+bool qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase);
+/* Do the images that run wait for the launches before them? Code for less than sm_90 does not, on whatever device. */
+bool qgc_program_can_wait(const qgc_program *p);
 
 /* The addresses of the weights; the rest are 0 and a session's to fill. */
 const qgc_address *qgc_program_addresses(const qgc_program *p);

@@ -181,7 +181,7 @@ static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
     const qgc_sizes sizes = sizes_of(s, tokens);
     const bool overlap = (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
-                         (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program));
+                         (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
     return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlap, d);
 }
 

@@ -141,7 +141,7 @@ static void the_effects_of_a_kernel_are_read_off_its_ptx(void **state) {
 typedef struct {
     const char *file, *entry, *options;
     const qgc_kernel_job *job;
-    bool waits;
+    const qgc_plan_kernel *plan;
     int n_args;
     int declared[QGC_MAX_ARGS]; /* by any launch */
     bool differ;                /* launches do not say the same */
@@ -168,7 +168,7 @@ static kernel *kernel_of(collection *all, const qgc_lowered *l, int i, int n_arg
                       .entry = k->entry,
                       .options = k->options,
                       .job = &l->jobs[i],
-                      .waits = strstr(source_of(k->name, qgc_kernel_sources), "wait_for_previous();") != NULL,
+                      .plan = k,
                       .n_args = n_args};
     for (int arg = 0; arg < n_args; arg++)
         known->declared[arg] = -1;
@@ -222,17 +222,24 @@ static void must_be(const kernel *k, bool holds, const char *what, qgc_arena *a)
                  access_text(k->declared, k->n_args, a), access_text(k->found.access, k->n_args, a));
 }
 
+static qgc_next lets_next(const ptx_effects *e) {
+    return e->before_wait       ? QGC_NEXT_BEFORE_WAIT
+           : e->lets_next_start ? QGC_NEXT_BEHIND_WAIT
+                                : QGC_NEXT_AT_END;
+}
+
 static void check_kernel(collection *all, kernel *k) {
     qgc_arena *a = all->arena;
     const bool persistent = strcmp(k->file, "persistent.cu") == 0, pack = strcmp(k->file, "pack.cu") == 0;
     must_be(k, k->found.found, "it does not compile", a);
-    must_be(k, k->found.waits == k->waits, "a way through it does not wait", a);
+    must_be(k, k->found.waits == k->plan->waits, "not on every way does it wait", a);
+    must_be(k, lets_next(&k->found) == k->plan->lets_next, "it lets the next one start at another time", a);
     must_be(k, pack || !k->differ, "its launches do not agree", a);
     must_be(k, !k->found.unclear, "its PTX is not understood", a);
     must_be(k, !k->found.hands_on, "it hands a pointer to a function", a);
     for (int i = 0; i < k->n_args; i++) {
         int declared = k->declared[i], found = k->found.access[i];
-        if (!k->waits) /* all that it does is early */
+        if (!k->plan->waits) /* all that it does is early */
             found &= ~QGC_EARLY;
         must_be(k, (found & ~declared) == 0, "it does more than is declared", a);
         must_be(k, persistent || declared == found, "more is declared than it does", a);

@@ -65,6 +65,8 @@ static void gives_back_the_plan(void **state) {
     const qgc_plan_launch *embed = &p->phases[QGC_PHASE_DECODE].launches[0];
     assert_string_equal(embed->where, "small.yaml:7:5");
     assert_int_equal(embed->args[2].value.fixed, -4 * SMALL_D);
+    assert_string_equal(embed->not_early, "it is the first launch of its phase");
+    assert_int_equal(p->kernels[1].lets_next, QGC_NEXT_BEHIND_WAIT);
     assert_int_equal(embed->args[0].access, QGC_READS | QGC_EARLY);
     assert_true(p->phases[QGC_PHASE_PREFILL].launches[1].accumulate);
 }
@@ -152,11 +154,11 @@ static void refuses_other_versions_with_both_numbers(void **state) {
     fixture *f = *state;
     f->data[AT_VERSION] = QGC_ARTIFACT_VERSION + 1;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 5, expected 4\n"
+                 "small.qgc: error: the file has version 6, expected 5\n"
                  "  hint: Compile the model again with this qgc, or run it with a newer one.\n");
     f->data[AT_VERSION] = 0;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 0, expected 4\n"
+                 "small.qgc: error: the file has version 0, expected 5\n"
                  "  hint: Compile the model again with this qgc.\n");
 }
 

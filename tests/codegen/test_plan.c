@@ -114,6 +114,8 @@ static void accepts_the_small_plan(void **state) {
     BREAK("kernel \"fill.cu\" has 1025 threads a block, expected 1 to 1024", p->kernels[0].threads = 1025) \
     BREAK("kernel \"fill.cu\" has -1 bytes of shared memory, expected 0 to 232448",                        \
           p->kernels[0].shared_bytes = -1)                                                                 \
+    BREAK("kernel \"fill.cu\" lets the next one start at an unknown time 3",                               \
+          p->kernels[0].lets_next = QGC_N_NEXT)                                                            \
     BREAK("the plan has 3 images, expected 4", p->n_images = 3)                                            \
     BREAK("image 3 is of kernel 2, but there are 2", p->images[3].kernel = 2)                              \
     BREAK("image 3 is for architecture 2, but there are 2", p->images[3].arch = 2)                         \
@@ -143,6 +145,13 @@ static void accepts_the_small_plan(void **state) {
     BREAK("argument 0 of launch \"embedding x\" points outside buffer \"embed\"",                           \
           l->args[0].value.fixed = -1)                                                                      \
     BREAK("argument 2 of launch \"embedding x\" points outside buffer \"x\"", l->args[2].value.fixed--)     \
+    BREAK("launch \"embedding x\" is to start early: it is in no phase in which launches do",               \
+          l->early = true)                                                                                  \
+    BREAK(                                                                                                  \
+        "launch \"linear logits\" is to start early: it is a product of cuBLAS, whose kernels do not wait", \
+        m->early = true)                                                                                    \
+    BREAK("launch \"linear logits\" is to start early: the pass pdl-edges was not run", m->early = true;    \
+          p->not_overlapping = "the pass pdl-edges was not run")                                            \
     BREAK("argument 0 of launch \"embedding x\" has impossible access 16", l->args[0].access = 16)          \
     BREAK("argument 0 of launch \"embedding x\" has impossible access 4", l->args[0].access = QGC_EARLY)    \
     BREAK("argument 3 of launch \"embedding x\" has impossible access 1", l->args[3].access = QGC_READS)    \

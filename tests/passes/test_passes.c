@@ -116,6 +116,7 @@ static void each_pass_alone(void **state) {
         {"fuse-merge-linear", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
         {"fuse-pointwise", "h q k v qr kr k_all v_all a o x_mid m gate up pointwise(act ff) down x"},
         {"plan-memory", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
+        {"pdl-edges", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
         {"persistent", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
     };
     assert_int_equal(sizeof want / sizeof *want, qgc_pass_count() + 1);

@@ -870,8 +870,15 @@ static void refuses_modes_that_the_plan_cannot_run_in(void **state) {
                         "qgc: error: \"toy\" cannot run in persistent mode: there is no embedding\n"
                         "  hint: Use --mode graph.\n"
                         "  while: starting a session\n");
-    f->options.mode = QGC_MODE_PDL; /* none of the toy's kernels waits */
-    assert_non_null(strstr(refused(f), "cannot run in pdl mode: image sm_"));
+    f->options.mode = QGC_MODE_PDL;
+    f->plan->not_overlapping = "the pass pdl-edges was not run";
+    assert_string_equal(refused(f),
+                        "qgc: error: \"toy\" cannot run in pdl mode: the pass pdl-edges was not run\n"
+                        "  hint: Use --mode graph.\n"
+                        "  while: starting a session\n");
+    f->plan->not_overlapping = NULL;
+    assert_non_null(
+        strstr(refused(f), "cannot run in pdl mode: no launch of a decode step may start early\n"));
     qgc_mode mode;
     qgc_diag d = qgc_diag_new(f->arena);
     for (int i = 0; i < QGC_N_MODES; i++) {
@@ -879,6 +886,48 @@ static void refuses_modes_that_the_plan_cannot_run_in(void **state) {
         assert_int_equal(mode, i);
     }
     assert_int_equal(qgc_mode_named("fast", &mode, &d), QGC_ERR_USAGE);
+}
+
+/* The toy with the embedding and the product of its step started early; the plan's launches are its own. */
+static void let_two_start_early(fixture *f) {
+    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE];
+    qgc_plan_launch *own = qgc_arena_array(f->arena, decode->n_launches, sizeof *own);
+    memcpy(own, decode->launches, decode->n_launches * sizeof *own);
+    own[1].early = own[2].early = true;
+    decode->launches = own;
+}
+
+static int count(const char *text, const char *word) {
+    int n = 0;
+    for (; (text = strstr(text, word)); text += strlen(word))
+        n++;
+    return n;
+}
+
+static void what_the_plan_lets_start_early_does_in_pdl_mode_only(void **state) {
+    fixture *f = *state;
+    let_two_start_early(f);
+    load_toy(f);
+    for (int pdl = 0; pdl < 2; pdl++) {
+        f->options.mode = pdl ? QGC_MODE_PDL : QGC_MODE_GRAPH;
+        qgc_str_clear(&f->dev->log);
+        qgc_session *s = start(f);
+        assert_int_equal(count(f->dev->log.text, ", early\n"), pdl ? 2 : 0);
+        assert_int_equal(count(f->dev->log.text, "fill_table<"), 1);
+        qgc_session_drop(s);
+    }
+    f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
+    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_PDL);
+}
+
+static void an_image_that_cannot_wait_starts_nothing_early(void **state) {
+    fixture *f = *state;
+    let_two_start_early(f);
+    f->dev->info.major = 8; /* so that the image for sm_80 is taken */
+    f->options.mode = QGC_MODE_PDL;
+    assert_non_null(strstr(refused(f), "cannot run in pdl mode: image sm_80 has no programmatic dependent "
+                                       "launch, which sm_90 has\n"));
+    assert_false(qgc_program_overlaps(f->program, QGC_PHASE_DECODE));
 }
 
 static void steps_in_a_queue_choose_as_steps_one_by_one(void **state) {
@@ -1072,6 +1121,8 @@ int main(void) {
         TEST(refuses_tokens_outside_the_vocabulary),
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),
+        TEST(what_the_plan_lets_start_early_does_in_pdl_mode_only),
+        TEST(an_image_that_cannot_wait_starts_nothing_early),
         TEST(steps_in_a_queue_choose_as_steps_one_by_one),
         TEST(what_is_queued_and_not_taken_is_forgotten),
         TEST(queues_no_more_than_the_ring_and_the_context_hold),

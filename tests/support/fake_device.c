@@ -220,7 +220,7 @@ static void log_launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *
         else
             qgc_str_printf(&dev->log, "%d", *(const int32_t *)l->args[i]);
     }
-    qgc_str_add(&dev->log, "\n");
+    qgc_str_add(&dev->log, l->early ? ", early\n" : "\n");
 }
 
 static void record(struct qgc_capture *c, const fake_kernel *k, const qgc_launch *l) {

@@ -237,6 +237,10 @@ static int effect_of(const char *opcode, int *bracket) {
 
 static void add_effect(reader *r, const statement *s, ptx_effects *e) {
     int bracket, effect = effect_of(s->text, &bracket);
+    if (begins(s->text, "griddepcontrol.launch_dependents")) {
+        e->lets_next_start = true;
+        e->before_wait = e->before_wait || s->reached_early;
+    }
     const char *end = first_end(s->operands);
     const origin stored = origins_in(r, end, end + strlen(end));
     if (begins(s->text, "st.param") && (stored.is || stored.from))

@@ -11,8 +11,10 @@ enum { PTX_MAX_PARAMS = 24 };
 
 typedef struct {
     bool found;
-    bool waits;    /* there is a griddepcontrol.wait, and no way around it to the end */
-    bool hands_on; /* a pointer to a function that is not inlined, which is not looked into */
+    bool waits; /* there is a griddepcontrol.wait, and no way around it to the end */
+    bool lets_next_start,
+        before_wait; /* a griddepcontrol.launch_dependents, and one that is reached before a wait */
+    bool hands_on;   /* a pointer to a function that is not inlined, which is not looked into */
     /* QGC_READS and so on (codegen/plan.h); EARLY: of an instruction that is reached before a wait. */
     int access[PTX_MAX_PARAMS];
     const char *

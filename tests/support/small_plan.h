@@ -79,7 +79,8 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
         p->io[i] = SMALL_IO + i;
 
     SMALL_TABLE_OF(a, p->kernels, p->n_kernels,
-                   {{"fill.cu", "fill", "", 64, 0, false}, {"embed.cu", "embed", "-DD=4", 128, 1024, true}});
+                   {{"fill.cu", "fill", "", 64, 0, false, QGC_NEXT_AT_END},
+                    {"embed.cu", "embed", "-DD=4", 128, 1024, true, QGC_NEXT_BEHIND_WAIT}});
     SMALL_TABLE_OF(
         a, p->images, p->n_images,
         {{0, 0, "first image", 11}, {1, 0, "second", 6}, {0, 1, "third", 5}, {1, 1, "fourth image", 12}});
@@ -100,6 +101,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
         .kind = QGC_LAUNCH_KERNEL,
         .node = "embedding x",
         .where = "small.yaml:7:5",
+        .not_early = "it is the first launch of its phase",
         .kernel = 1,
         .grid = {{.fixed = 1}, {.per_token = 1}, {.fixed = 1}},
         .per_block = {1, 1, 1},

@@ -54,7 +54,7 @@ static void work_goes_on_from_every_dump(void **state) {
                0);
     assert_non_null(strstr(whole, "\npasses: []\n"));
     glob_t found = files(f);
-    assert_int_equal(found.gl_pathc, 15); /* 14 passes, and the graph as loaded */
+    assert_int_equal(found.gl_pathc, 16); /* 15 passes, and the graph as loaded */
     assert_non_null(strstr(found.gl_pathv[0], "/00-loaded.yaml"));
     assert_non_null(strstr(found.gl_pathv[5], "/05-fuse-qkv.yaml"));
     for (size_t i = 0; i < found.gl_pathc; i++)

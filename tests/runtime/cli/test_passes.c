@@ -107,7 +107,7 @@ static void explain_prints_json(void **state) {
 
 static void passes_lists_the_table(void **state) {
     const char *text = output(*state, "passes", 0);
-    assert_int_equal(count(text, "\n"), 14);
+    assert_int_equal(count(text, "\n"), 15);
     assert_non_null(strstr(text, "fuse-pointwise     neighbouring pointwise ops in one kernel (max)\n"));
 }
 
@@ -142,9 +142,9 @@ static void print_after_prints_the_graph(void **state) {
     const char *second = strstr(text + strlen(head) + 1, "qgc: 1\n");
     assert_string_equal(without_passes(*state, second), plain);
     text = output(*state, "dump models/tiny/tiny.yaml --print-after all", 0);
-    assert_int_equal(count(text, "# after "), 14);
+    assert_int_equal(count(text, "# after "), 15);
     text = output(*state, "dump models/tiny/tiny.yaml --print-after changed", 0);
-    assert_int_equal(count(text, "# after "), 12);
+    assert_int_equal(count(text, "# after "), 13);
     assert_null(strstr(text, "# after dead-code"));
 }
 

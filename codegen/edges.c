@@ -1,0 +1,171 @@
+#include "codegen/edges.h"
+
+/* Launch i is started early: at once where the launch before it lets it, and it waits, when it likes, until that one has ended.
+ *
+ *   i-2   ========R==|                   R  reads X
+ *   i-1        n.....w=========|         n  lets the next one start    w  its wait is over
+ *   i              W.............w====   W  writes X, too early: i-2 still runs
+ *
+ * What has ended when i starts: everything before a launch that was started the ordinary way; everything before a launch that
+ * lets the next one start only behind its own wait, or at its end. For if k waits, everything before k has ended with its wait:
+ * the launch before has, and by then so had that one's wait, and so on back. So only what waits may start early. */
+
+/* --- which memory ---------------------------------------------------------------------------------------- */
+
+/* One buffer with what a launch does to it. */
+typedef struct {
+    int buffer, access;
+} use;
+
+typedef struct {
+    use *list;
+    size_t n;
+} uses;
+
+static void add_use(uses *u, int buffer, int access, qgc_arena *a) {
+    if (!(access & (QGC_READS | QGC_WRITES)))
+        return;
+    u->list = qgc_arena_grow(a, u->list, u->n, sizeof *u->list);
+    u->list[u->n++] = (use){buffer, access};
+}
+
+static void add_states(uses *u, const qgc_plan *p, int early, qgc_arena *a) {
+    for (size_t i = 0; i < p->n_buffers; i++)
+        if (p->buffers[i].kind == QGC_BUFFER_STATE)
+            add_use(u, (int)i, QGC_READS | QGC_WRITES | early, a);
+}
+
+static uses uses_of(const qgc_plan *p, const qgc_plan_launch *l, qgc_arena *a) {
+    uses u = {0};
+    if (l->kind == QGC_LAUNCH_GEMM) {
+        add_use(&u, l->a, QGC_READS, a);
+        add_use(&u, l->b, QGC_READS, a);
+        add_use(&u, l->c, QGC_WRITES | (l->accumulate ? QGC_READS : 0), a);
+        return u;
+    }
+    for (int i = 0; i < l->n_args; i++) {
+        const qgc_plan_arg *arg = &l->args[i];
+        if (arg->kind != QGC_ARG_BUFFER)
+            continue;
+        add_use(&u, arg->buffer, arg->access, a);
+        if (arg->access & QGC_FOLLOWS)
+            add_states(&u, p, arg->access & QGC_EARLY, a);
+    }
+    return u;
+}
+
+/* The weight in whose memory a weight may lie. */
+static int root_of(const qgc_plan *p, int weight) {
+    return p->weights[weight].tied >= 0 ? p->weights[weight].tied : weight;
+}
+
+/* Do two buffers have bytes in common, in a step of one token? */
+static bool meet(const qgc_plan *p, int a, int b) {
+    const qgc_plan_buffer *x = &p->buffers[a], *y = &p->buffers[b];
+    if (a == b)
+        return true;
+    if (x->kind == QGC_BUFFER_WEIGHT && y->kind == QGC_BUFFER_WEIGHT)
+        return root_of(p, x->weight) == root_of(p, y->weight);
+    if (x->kind != QGC_BUFFER_SCRATCH || y->kind != QGC_BUFFER_SCRATCH)
+        return false;
+    const qgc_sizes one = {.tokens = 1, .rows = 1};
+    return x->offset < y->offset + qgc_extent_size(&y->bytes, &one) &&
+           y->offset < x->offset + qgc_extent_size(&x->bytes, &one);
+}
+
+/* --- which launches -------------------------------------------------------------------------------------- */
+
+/* Has everything before launch `j` ended when the one behind it starts? */
+static bool holds_back(const qgc_plan *p, const qgc_plan_launch *j) {
+    return !j->early || p->kernels[j->kernel].lets_next != QGC_NEXT_BEFORE_WAIT;
+}
+
+/* A launch that is to start early, and one `n` before it that may still be running then. */
+typedef struct {
+    const qgc_plan *plan;
+    const qgc_plan_launch *early, *running;
+    size_t n;
+    qgc_arena *arena;
+} pair;
+
+static const char *distance(const pair *x) {
+    static const char *const words[] = {"", "one launch", "two launches", "three launches"};
+    return x->n < sizeof words / sizeof *words ? words[x->n]
+                                               : qgc_arena_printf(x->arena, "%zu launches", x->n);
+}
+
+static const char *hazard(const pair *x, use mine, const char *does, use theirs, const char *doing) {
+    const qgc_plan_buffer *buffers = x->plan->buffers;
+    const char *text = qgc_arena_printf(
+        x->arena, "\"%s\" %s \"%s\" before it waits, %s \"%s\" %s earlier may still be %s", x->early->node,
+        does, buffers[mine.buffer].name, mine.buffer == theirs.buffer ? "which" : "whose bytes",
+        x->running->node, distance(x), doing);
+    return mine.buffer == theirs.buffer
+               ? text
+               : qgc_arena_printf(x->arena, "%s as \"%s\"", text, buffers[theirs.buffer].name);
+}
+
+/* What one does before its wait to a buffer, and the other at any time to another. */
+static const char *clash(const pair *x, use mine, use theirs) {
+    if (!(mine.access & QGC_EARLY) || !meet(x->plan, mine.buffer, theirs.buffer))
+        return NULL;
+    if ((mine.access & QGC_READS) && (theirs.access & QGC_WRITES))
+        return hazard(x, mine, "reads", theirs, "writing");
+    if ((mine.access & QGC_WRITES) && (theirs.access & QGC_WRITES))
+        return hazard(x, mine, "writes", theirs, "writing");
+    if ((mine.access & QGC_WRITES) && (theirs.access & QGC_READS))
+        return hazard(x, mine, "writes", theirs, "reading");
+    return NULL;
+}
+
+static const char *clash_of(const pair *x) {
+    const uses mine = uses_of(x->plan, x->early, x->arena), theirs = uses_of(x->plan, x->running, x->arena);
+    for (size_t i = 0; i < mine.n; i++)
+        for (size_t k = 0; k < theirs.n; k++) {
+            const char *why = clash(x, mine.list[i], theirs.list[k]);
+            if (why)
+                return why;
+        }
+    return NULL;
+}
+
+/* What forbids an early start whatever is read and written. */
+static const char *unfit(const qgc_plan *p, const qgc_plan_launch *l, const qgc_plan_launch *before,
+                         qgc_arena *a) {
+    if (l->kind != QGC_LAUNCH_KERNEL)
+        return "it is a product of cuBLAS, whose kernels do not wait";
+    if (!p->kernels[l->kernel].waits)
+        return qgc_arena_printf(a, "kernel \"%s\" does not wait for the launches before it",
+                                p->kernels[l->kernel].name);
+    if (l->on_all)
+        return "all its blocks run at once, and may find no room beside others";
+    if (!before)
+        return "it is the first launch of its phase";
+    if (before->kind != QGC_LAUNCH_KERNEL)
+        return qgc_arena_printf(a,
+                                "\"%s\" before it is a product of cuBLAS, of which it is not known when "
+                                "it lets the next launch start",
+                                before->node);
+    return NULL;
+}
+
+const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind phase, size_t i, qgc_arena *a) {
+    const qgc_plan_launch *launches = p->phases[phase].launches;
+    const char *why = unfit(p, &launches[i], i > 0 ? &launches[i - 1] : NULL, a);
+    for (size_t n = 1; !why && n <= i; n++) {
+        why = clash_of(&(pair){p, &launches[i], &launches[i - n], n, a});
+        if (holds_back(p, &launches[i - n]))
+            break;
+    }
+    return why;
+}
+
+void qgc_place_edges(qgc_plan *p, qgc_arena *a) {
+    static const qgc_phase_kind phases[] = {QGC_PHASE_DECODE, QGC_PHASE_PERSISTENT};
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < p->phases[phases[k]].n_launches; i++) {
+            qgc_plan_launch *l = &p->phases[phases[k]].launches[i];
+            l->not_early = qgc_edge_refusal(p, phases[k], i, a);
+            l->early = !l->not_early;
+        }
+}

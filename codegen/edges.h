@@ -1,0 +1,16 @@
+#ifndef QGC_CODEGEN_EDGES_H
+#define QGC_CODEGEN_EDGES_H
+
+#include "codegen/plan.h"
+
+/* Which launches may be started while those before them still run (docs/design.md, "Early starts"). */
+
+/* Why launch `i` of a phase may not be, made in arena `a`; NULL if it may. What is known of the launches before it, their
+ * `early` included, has to be right. */
+const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind phase, size_t i, qgc_arena *a);
+
+/* Decides it for every launch of a decode step and of a persistent one: `early` or `not_early` is set. Scratch has its
+ * places by then. */
+void qgc_place_edges(qgc_plan *p, qgc_arena *a);
+
+#endif
