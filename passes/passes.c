@@ -33,7 +33,8 @@ double qgc_pass_option(const qgc_pass_context *c, const char *name, double other
     return otherwise;
 }
 
-void qgc_pass_wish(qgc_pass_context *c, bool *flag) {
+void qgc_pass_wish(qgc_pass_context *c, bool *flag, const char *note) {
+    c->run->note = note;
     if (*flag || c->run->n_fired == c->most)
         return;
     *flag = true;

@@ -25,6 +25,7 @@ typedef struct {
     double us;
     qgc_pass_event *events;
     size_t n_events;
+    const char *note; /* where to look for what comes of it; NULL: all of it is in the events */
 } qgc_pass_run;
 
 typedef struct {
@@ -46,8 +47,9 @@ typedef struct {
 /* The value of an option, or `otherwise` where it was not given. */
 double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise);
 
-/* The one change of a pass that only wants something of codegen: sets a flag of the graph, if it is not set. */
-void qgc_pass_wish(qgc_pass_context *c, bool *flag);
+/* The one change of a pass that only wants something of codegen: sets a flag of the graph, if it is not set. `note` says where to
+ * look for what comes of it. */
+void qgc_pass_wish(qgc_pass_context *c, bool *flag, const char *note);
 
 /* A pass adds 1 to run->n_fired for each change that it makes, and stops at c->most; the rewriter does both for rules. */
 typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);

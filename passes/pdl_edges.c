@@ -6,6 +6,7 @@
 
 qgc_status qgc_pass_pdl_edges(qgc_pass_context *c, qgc_diag *d) {
     (void)d;
-    qgc_pass_wish(c, &c->graph->starts_early);
+    qgc_pass_wish(c, &c->graph->starts_early,
+                  "qgc inspect --launches says which launches start early, and what keeps the others");
     return QGC_OK;
 }

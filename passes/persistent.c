@@ -5,6 +5,6 @@
 
 qgc_status qgc_pass_persistent(qgc_pass_context *c, qgc_diag *d) {
     (void)d;
-    qgc_pass_wish(c, &c->graph->persistent);
+    qgc_pass_wish(c, &c->graph->persistent, "qgc inspect says whether the graph fits, and if not, why");
     return QGC_OK;
 }

@@ -6,6 +6,6 @@
 
 qgc_status qgc_pass_plan_memory(qgc_pass_context *c, qgc_diag *d) {
     (void)d;
-    qgc_pass_wish(c, &c->graph->shares_memory);
+    qgc_pass_wish(c, &c->graph->shares_memory, "qgc inspect says how much scratch memory that takes");
     return QGC_OK;
 }

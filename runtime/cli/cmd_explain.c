@@ -75,8 +75,11 @@ static void print_json(const qgc_pass_report *report, const char *node) {
         const qgc_pass_run *run = &report->runs[i];
         fputs(i ? ",\n  {" : "\n  {", stdout);
         print_field("pass", run->name);
-        printf("\"fired\": %d, \"nodes\": %d, \"kernels\": %d, \"us\": %.0f, \"events\": [", run->n_fired,
-               run->n_nodes, run->n_kernels, run->us);
+        printf("\"fired\": %d, \"nodes\": %d, \"kernels\": %d, \"us\": %.0f, ", run->n_fired, run->n_nodes,
+               run->n_kernels, run->us);
+        if (run->note)
+            print_field("note", run->note);
+        fputs("\"events\": [", stdout);
         print_json_events(run, node);
         fputs("]}", stdout);
     }

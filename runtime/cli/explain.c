@@ -103,5 +103,7 @@ void cli_explain(const qgc_pass_report *report, const char *node, qgc_str *out) 
         for (size_t k = 0; k < run->n_events; k++)
             if (!told[k] && cli_explain_concerns(&run->events[k], node))
                 put_event(run, k, node, told, out);
+        if (run->note && !node)
+            qgc_str_printf(out, "  %s\n", run->note);
     }
 }

@@ -54,7 +54,12 @@ static void put_events(view_page *p, const qgc_pass_run *run) {
     if (run->n_events == 0)
         qgc_str_add(p->out, run->n_fired ? "<p class=\"none\">This pass tells of no node.</p>\n"
                                          : "<p class=\"none\">No rule of this pass matched anything.</p>\n");
-    else if (n < run->n_events)
+    if (run->note) {
+        qgc_str_add(p->out, "<p class=\"none\">");
+        view_put(p, run->note);
+        qgc_str_add(p->out, "</p>\n");
+    }
+    if (n < run->n_events)
         qgc_str_printf(p->out, "<p class=\"none\">%zu more in other layers.</p>\n", run->n_events - n);
 }
 

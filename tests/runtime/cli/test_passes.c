@@ -105,6 +105,21 @@ static void explain_prints_json(void **state) {
                            "\"line\": 64, \"col\": 9, \"layer\": 2, \"fired\": true}]}\n]\n"));
 }
 
+/* What comes of these two is known behind lowering only. */
+static void explain_says_where_to_look_for_what_lowering_does(void **state) {
+    prints(state, "explain models/tiny/tiny.yaml --passes plan-memory,pdl-edges,persistent", 0,
+           "plan-memory: 1 fired, 78 nodes in 78 kernels\n"
+           "  qgc inspect says how much scratch memory that takes\n"
+           "pdl-edges: 1 fired, 78 nodes in 78 kernels\n"
+           "  qgc inspect --launches says which launches start early, and what keeps the others\n"
+           "persistent: 1 fired, 78 nodes in 78 kernels\n"
+           "  qgc inspect says whether the graph fits, and if not, why\n");
+    contains(
+        state, "explain models/tiny/tiny.yaml --passes pdl-edges --json",
+        ", \"note\": \"qgc inspect --launches says which launches start early, and what keeps the others\", "
+        "\"events\": []}\n]\n");
+}
+
 static void passes_lists_the_table(void **state) {
     const char *text = output(*state, "passes", 0);
     assert_int_equal(count(text, "\n"), 15);
@@ -178,6 +193,7 @@ int main(void) {
         CLI_TEST(explain_can_be_about_one_node),
         CLI_TEST(any_command_explains_its_passes),
         CLI_TEST(explain_prints_json),
+        CLI_TEST(explain_says_where_to_look_for_what_lowering_does),
         CLI_TEST(passes_lists_the_table),
         CLI_TEST(dump_stops_after_a_pass),
         CLI_TEST(print_after_prints_the_graph),
