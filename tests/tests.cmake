@@ -55,7 +55,8 @@ endforeach()
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
-foreach(test IN ITEMS passes ablate dumps bisect help view)
+target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
+foreach(test IN ITEMS passes ablate dumps bisect help view inspect)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")

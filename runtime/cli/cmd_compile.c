@@ -9,6 +9,7 @@
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "runtime/cli/pipeline.h"
+#include "runtime/lab/plan_report.h"
 
 /* The weights' path as it will be found from anywhere. */
 static const char *absolute(const char *path, qgc_arena *a) {
@@ -69,9 +70,10 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
     qgc_artifact_pack(plan, c->arena, &data, &bytes);
     QGC_TRY(qgc_file_write(output, data, bytes, c->diag));
     if (!o->quiet) {
-        fprintf(stderr, "%s: %zu launches a decode step, %zu a prefill step, %zu kernels for", output,
-                plan->phases[QGC_PHASE_DECODE].n_launches, plan->phases[QGC_PHASE_PREFILL].n_launches,
-                plan->n_kernels);
+        fprintf(stderr,
+                "%s: %zu launches a decode step, %zu of them early, %zu a prefill step, %zu kernels for",
+                output, plan->phases[QGC_PHASE_DECODE].n_launches, qgc_plan_early(plan, QGC_PHASE_DECODE),
+                plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
         for (int i = 0; i < plan->n_archs; i++)
             fprintf(stderr, "%s %s", i ? "," : "", plan->archs[i]);
         fprintf(stderr, " (%d compiled, %d from the cache), %s, %.2f s\n", compiled.n_compiled,

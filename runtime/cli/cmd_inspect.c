@@ -1,13 +1,9 @@
 #include <stdio.h>
 
 #include "codegen/artifact.h"
+#include "graph/base/str.h"
 #include "runtime/cli/cli.h"
-
-static const char *const phase_names[QGC_N_PHASES] = {[QGC_PHASE_INIT] = "init",
-                                                      [QGC_PHASE_PREFILL] = "prefill",
-                                                      [QGC_PHASE_DECODE] = "decode",
-                                                      [QGC_PHASE_PACK] = "pack",
-                                                      [QGC_PHASE_PERSISTENT] = "persistent"};
+#include "runtime/lab/plan_report.h"
 
 /* "4096 + 512 T" */
 static void print_extent(const qgc_extent *e) {
@@ -23,6 +19,19 @@ static void print_extent(const qgc_extent *e) {
         }
     if (first)
         putchar('0');
+}
+
+/* "decode     124 launches, 123 of them early", or why there are none. */
+static void print_phase(const qgc_plan *p, qgc_phase_kind phase) {
+    const bool steps = phase == QGC_PHASE_DECODE || phase == QGC_PHASE_PERSISTENT;
+    printf("%-10s %zu launches", qgc_phase_name(phase), p->phases[phase].n_launches);
+    if (phase == QGC_PHASE_PERSISTENT && p->not_persistent)
+        printf(": %s", p->not_persistent);
+    else if (steps && p->not_overlapping)
+        printf(", none of them early: %s", p->not_overlapping);
+    else if (steps)
+        printf(", %zu of them early", qgc_plan_early(p, phase));
+    putchar('\n');
 }
 
 static void print_summary(const qgc_plan *p, qgc_arena *a) {
@@ -51,7 +60,7 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
            cli_bytes(sums[QGC_BUFFER_TABLE], a), (long long)at_ctx.ctx,
            cli_bytes((size_t)p->scratch_bytes, a), cli_bytes(sums[QGC_BUFFER_IO], a));
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
-        printf("%-10s %zu launches\n", phase_names[phase], p->phases[phase].n_launches);
+        print_phase(p, (qgc_phase_kind)phase);
 }
 
 static void print_kernels(const qgc_plan *p) {
@@ -66,33 +75,52 @@ static void print_kernels(const qgc_plan *p) {
     }
 }
 
+static void print_product(const qgc_plan_launch *l) {
+    printf("cuBLAS [");
+    print_extent(&l->rows);
+    printf(", %lld] x [%lld, %lld]^T\n", (long long)l->k, (long long)l->n, (long long)l->k);
+}
+
+static void print_kernel_launch(const qgc_plan *p, const qgc_plan_launch *l) {
+    printf("%-16s", p->kernels[l->kernel].name);
+    for (int axis = 0; axis < 3; axis++) {
+        printf("%s(", axis ? " x " : " ");
+        print_extent(&l->grid[axis]);
+        printf(")/%lld", (long long)l->per_block[axis]);
+    }
+    printf("  %s\n", l->where);
+}
+
 static void print_launches(const qgc_plan *p) {
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
-        printf("\n%s\n", phase_names[phase]);
+        printf("\n%s\n", qgc_phase_name((qgc_phase_kind)phase));
         for (size_t i = 0; i < p->phases[phase].n_launches; i++) {
             const qgc_plan_launch *l = &p->phases[phase].launches[i];
-            printf("  %4zu  %-32s ", i, l->node);
-            if (l->kind == QGC_LAUNCH_GEMM) {
-                printf("cuBLAS [");
-                print_extent(&l->rows);
-                printf(", %lld] x [%lld, %lld]^T\n", (long long)l->k, (long long)l->n, (long long)l->k);
-                continue;
-            }
-            printf("%-16s", p->kernels[l->kernel].name);
-            for (int axis = 0; axis < 3; axis++) {
-                printf("%s(", axis ? " x " : " ");
-                print_extent(&l->grid[axis]);
-                printf(")/%lld", (long long)l->per_block[axis]);
-            }
-            printf("  %s\n", l->where);
+            printf("  %4zu %-5s %-32s ", i, l->early ? "early" : "", l->node);
+            if (l->kind == QGC_LAUNCH_GEMM)
+                print_product(l);
+            else
+                print_kernel_launch(p, l);
+            if (l->not_early)
+                printf("             not early: %s\n", l->not_early);
         }
     }
 }
 
+static qgc_status print_json(const qgc_plan *p, cli_context *c) {
+    qgc_str text = qgc_str_new(c->arena);
+    QGC_TRY(qgc_plan_json(p, &text, c->diag));
+    fputs(text.text, stdout);
+    return QGC_OK;
+}
+
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
-    bool launches = false, graph = false;
+    bool launches = false, graph = false, json = false;
     const cli_option options[] = {
-        {"launches", 0, OPTION_FLAG, &launches, NULL, "list every launch, with the place in the YAML", 0, 0},
+        {"launches", 0, OPTION_FLAG, &launches, NULL,
+         "list every launch, its place in the YAML, and whether it starts early", 0, 0},
+        {"json", 0, OPTION_FLAG, &json, NULL, "every launch and what it does with its buffers, as JSON", 0,
+         0},
         {"graph", 0, OPTION_FLAG, &graph, NULL,
          "print the graph that was compiled, as YAML, and nothing else", 0, 0},
         {0},
@@ -115,7 +143,9 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
     qgc_plan *plan;
     qgc_status status =
         qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);
-    if (status == QGC_OK && graph)
+    if (status == QGC_OK && json)
+        status = print_json(plan, c);
+    else if (status == QGC_OK && graph)
         fputs(plan->graph, stdout);
     else if (status == QGC_OK) {
         print_summary(plan, c->arena);

@@ -1,0 +1,123 @@
+/* qgc inspect: what it prints of an artifact. */
+
+#include <string.h>
+
+#include "codegen/artifact.h"
+#include "graph/base/str.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/command.h"
+#include "tests/support/folder.h"
+#include "tests/support/small_plan.h"
+
+typedef struct {
+    qgc_arena *arena;
+    const char *folder;
+    qgc_plan *plan;
+} fixture;
+
+/* The small plan, with a decode step in which one launch starts early and one may not. */
+static int setup(void **state) {
+    qgc_arena *a = qgc_arena_new();
+    fixture *f = qgc_arena_alloc(a, sizeof *f);
+    *f = (fixture){a, qgc_test_folder(a), small_plan(a)};
+    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE];
+    const qgc_plan_launch embed = decode->launches[0], product = decode->launches[1];
+    decode->launches = qgc_arena_array(a, 3, sizeof *decode->launches);
+    decode->n_launches = 3;
+    decode->launches[0] = decode->launches[1] = embed;
+    decode->launches[1].node = "embedding again";
+    decode->launches[1].early = true;
+    decode->launches[1].not_early = NULL;
+    decode->launches[2] = product;
+    decode->launches[2].not_early = "it is a product of cuBLAS, whose kernels do not wait";
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    qgc_test_folder_drop(f->arena, f->folder);
+    qgc_arena_drop(f->arena);
+    return 0;
+}
+
+static const char *inspect(fixture *f, const char *options) {
+    const void *data;
+    size_t bytes;
+    qgc_artifact_pack(f->plan, f->arena, &data, &bytes);
+    const char *path = qgc_test_write(f->arena, f->folder, "small.qgc", data, bytes);
+    return qgc_test_output(f->arena, qgc_arena_printf(f->arena, "inspect %s '%s'", options, path), 0);
+}
+
+static void has(const char *text, const char *want) {
+    if (!strstr(text, want))
+        fail_msg("\"%s\" is not in:\n%s", want, text);
+}
+
+static void the_summary_counts_early_launches(void **state) {
+    fixture *f = *state;
+    has(inspect(f, ""), "init       1 launches\n"
+                        "prefill    2 launches\n"
+                        "decode     3 launches, 1 of them early\n"
+                        "pack       0 launches\n"
+                        "persistent 0 launches: too small\n");
+}
+
+static void the_summary_says_which_pass_was_not_run(void **state) {
+    fixture *f = *state;
+    f->plan->not_overlapping = "the pass pdl-edges was not run";
+    f->plan->phases[QGC_PHASE_DECODE].launches[1].early = false;
+    has(inspect(f, ""), "decode     3 launches, none of them early: the pass pdl-edges was not run\n");
+}
+
+static void every_launch_says_whether_it_starts_early(void **state) {
+    has(inspect(*state, "--launches"),
+        "\ndecode\n"
+        "     0       embedding x                      embed.cu         (1)/1 x (1 T)/1 x (1)/1  small.yaml:7:5\n"
+        "             not early: it is the first launch of its phase\n"
+        "     1 early embedding again                  embed.cu         (1)/1 x (1 T)/1 x (1)/1  small.yaml:7:5\n"
+        "     2       linear logits                    cuBLAS [1 R, 4] x [8, 4]^T\n"
+        "             not early: it is a product of cuBLAS, whose kernels do not wait\n");
+}
+
+static void json_says_what_launches_do_with_their_buffers(void **state) {
+    const char *text = inspect(*state, "--json"), *decode = strstr(text, "    \"decode\": [\n");
+    assert_non_null(decode);
+    has(text, "  \"not_overlapping\": null,\n  \"not_persistent\": \"too small\",\n");
+    const char *want = "        \"node\": \"embedding again\",\n"
+                       "        \"where\": \"small.yaml:7:5\",\n"
+                       "        \"kernel\": \"embed.cu\",\n"
+                       "        \"options\": \"-DD=4\",\n"
+                       "        \"early\": true,\n"
+                       "        \"not_early\": null,\n"
+                       "        \"buffers\": [\n"
+                       "          {\n"
+                       "            \"buffer\": \"embed\",\n"
+                       "            \"reads\": true,\n"
+                       "            \"writes\": false,\n"
+                       "            \"before_wait\": true,\n"
+                       "            \"follows_addresses\": false\n"
+                       "          },\n"
+                       "          {\n"
+                       "            \"buffer\": \"tokens\",\n"
+                       "            \"reads\": true,\n"
+                       "            \"writes\": false,\n"
+                       "            \"before_wait\": false,\n";
+    has(decode, want);
+    has(decode,
+        "        \"early\": false,\n        \"not_early\": \"it is a product of cuBLAS, whose kernels do "
+        "not wait\",\n");
+    has(decode,
+        "            \"buffer\": \"logits\",\n            \"reads\": true,\n            \"writes\": true,\n");
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(the_summary_counts_early_launches),
+        TEST(the_summary_says_which_pass_was_not_run),
+        TEST(every_launch_says_whether_it_starts_early),
+        TEST(json_says_what_launches_do_with_their_buffers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
