@@ -123,7 +123,7 @@ valgrind_tests() {
         xargs -P "$jobs" -I{} sh -c 'timeout 200 valgrind -q --leak-check=full --show-leak-kinds=definite \
             --errors-for-leak-kinds=definite --error-exitcode=9 {} || { echo "{} ended with $?"; exit 1; }'
 }
-valgrind_skip='gpu|kernels_|nvrtc|cache|eval|ops$|passes_passes|passes_semantics|lab_bisect'
+valgrind_skip='gpu|kernels_|nvrtc|cache|access|eval|ops$|passes_passes|passes_semantics|lab_bisect'
 
 fuzz() {
     local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}

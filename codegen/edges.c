@@ -85,7 +85,8 @@ typedef struct {
     const qgc_plan *plan;
     const qgc_plan_launch *early, *running;
     size_t n;
-    qgc_arena *arena;
+    uses mine; /* of `early` */
+    qgc_arena *arena, *scratch;
 } pair;
 
 static const char *distance(const pair *x) {
@@ -119,10 +120,10 @@ static const char *clash(const pair *x, use mine, use theirs) {
 }
 
 static const char *clash_of(const pair *x) {
-    const uses mine = uses_of(x->plan, x->early, x->arena), theirs = uses_of(x->plan, x->running, x->arena);
-    for (size_t i = 0; i < mine.n; i++)
+    const uses theirs = uses_of(x->plan, x->running, x->scratch);
+    for (size_t i = 0; i < x->mine.n; i++)
         for (size_t k = 0; k < theirs.n; k++) {
-            const char *why = clash(x, mine.list[i], theirs.list[k]);
+            const char *why = clash(x, x->mine.list[i], theirs.list[k]);
             if (why)
                 return why;
         }
@@ -149,15 +150,25 @@ static const char *unfit(const qgc_plan *p, const qgc_plan_launch *l, const qgc_
     return NULL;
 }
 
+/* The first hazard between launch `i` and those that may still be running when it starts early. */
+static const char *first_hazard(const qgc_plan *p, const qgc_plan_launch *launches, size_t i, qgc_arena *a) {
+    pair x = {.plan = p, .early = &launches[i], .arena = a, .scratch = qgc_arena_new()};
+    const char *why = NULL;
+    x.mine = uses_of(p, x.early, x.scratch);
+    for (x.n = 1; !why && x.n <= i; x.n++) {
+        x.running = &launches[i - x.n];
+        why = clash_of(&x);
+        if (holds_back(p, x.running))
+            break;
+    }
+    qgc_arena_drop(x.scratch);
+    return why;
+}
+
 const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind phase, size_t i, qgc_arena *a) {
     const qgc_plan_launch *launches = p->phases[phase].launches;
     const char *why = unfit(p, &launches[i], i > 0 ? &launches[i - 1] : NULL, a);
-    for (size_t n = 1; !why && n <= i; n++) {
-        why = clash_of(&(pair){p, &launches[i], &launches[i - n], n, a});
-        if (holds_back(p, &launches[i - n]))
-            break;
-    }
-    return why;
+    return why ? why : first_hazard(p, launches, i, a);
 }
 
 void qgc_place_edges(qgc_plan *p, qgc_arena *a) {

@@ -259,11 +259,10 @@ static void nothing_starts_early_without_the_pass(void **state) {
 static void a_kernel_that_read_its_input_early_would_be_found(void **state) {
     qgc_plan *p = lowered(*state, "models/tiny/tiny.yaml", NULL);
     qgc_phase *decode = &p->phases[QGC_PHASE_DECODE];
-    qgc_plan_launch *out = NULL;
-    for (size_t i = 0; i < decode->n_launches; i++)
-        if (strcmp(decode->launches[i].node, "out[3]") == 0)
-            out = &decode->launches[i];
-    assert_non_null(out);
+    size_t at = 0;
+    while (strcmp(decode->launches[at].node, "out[3]") != 0)
+        at++;
+    qgc_plan_launch *out = &decode->launches[at];
     out->args[0].access |= QGC_EARLY;
     qgc_place_edges(p, *state);
     assert_false(out->early);
