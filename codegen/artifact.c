@@ -236,6 +236,12 @@ static void visit_launch(io *s, void *row) {
     visit_bool(s, &l->on_all);
     visit_i64(s, &l->weight_bytes);
     visit_i64(s, &l->position_bytes);
+    l->n_parts = visit_choice(s, l->n_parts, QGC_MAX_PARTS + 1);
+    for (int i = 0; i < l->n_parts; i++) {
+        visit_text(s, &l->parts[i].name);
+        visit_i64(s, &l->parts[i].weight_bytes);
+        visit_i64(s, &l->parts[i].position_bytes);
+    }
 }
 
 static void visit_plan(io *s, qgc_plan *p) {
@@ -251,6 +257,7 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_i64(s, &p->scratch_bytes);
     visit_text(s, &p->not_persistent);
     visit_i64(s, &p->least_sms);
+    visit_i32(s, &p->trace);
     visit_text(s, &p->not_overlapping);
     p->n_archs = visit_choice(s, p->n_archs, QGC_MAX_ARCHS + 1);
     for (int i = 0; i < p->n_archs; i++)

@@ -104,7 +104,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     *out = (qgc_compiled){0};
     qgc_lowered lowered;
     qgc_lower_options lower = {
-        .chunk = o->chunk, .keep_values = o->keep_values, .decode_only = o->decode_only, .tuning = o->tuning};
+        .chunk = o->chunk, .keep_values = o->keep_values, .decode_only = o->decode_only, .traced = o->traced, .tuning = o->tuning};
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
 
     qgc_nvrtc *nvrtc;

@@ -14,6 +14,7 @@ typedef struct {
     int64_t chunk;            /* largest prefill step */
     bool keep_values;         /* see codegen/lower.h */
     bool decode_only;         /* likewise */
+    bool traced;              /* likewise */
     const char *cache_folder; /* NULL: the user's */
     bool no_cache;
     const char *nvrtc_library; /* NULL: search */

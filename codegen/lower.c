@@ -435,17 +435,17 @@ static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tok
 }
 
 /* Behind the persistent kernel come the nodes that it does not cover, one by one. */
-static qgc_status lower_persistent(qgc_lowering *l) {
+static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
     bool *covered;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
-    return qgc_lower_persistent(l, &covered) ? lower_nodes(l, covered) : QGC_OK;
+    return qgc_lower_persistent(l, traced, &covered) ? lower_nodes(l, covered) : QGC_OK;
 }
 
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
-    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk};
+    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk, .trace = -1};
     qgc_lowering l = {.graph = g,
                       .plan = plan,
                       .arena = a,
@@ -470,7 +470,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     else if (!g->persistent)
         plan->not_persistent = "the pass persistent was not run";
     else
-        QGC_TRY(lower_persistent(&l));
+        QGC_TRY(lower_persistent(&l, o->traced));
     qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);
     if (g->starts_early)
         qgc_place_edges(plan, a);

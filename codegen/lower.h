@@ -14,6 +14,7 @@ typedef struct {
     /* Scratch is not shared even if the graph allows it, so that every value can be read when the step is over. */
     bool keep_values;
     bool decode_only;         /* no phases but init and decode: for who takes single steps only */
+    bool traced;              /* the persistent kernel measures its parts, which makes it slower */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
 } qgc_lower_options;
 

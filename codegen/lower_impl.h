@@ -93,7 +93,7 @@ const char *qgc_low_expression(qgc_lowering *l, const qgc_fusion *f, const qgc_v
 
 /* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id.
  * False, with the reason in the plan, if the graph does not fit (codegen/lower_persistent.c). */
-bool qgc_lower_persistent(qgc_lowering *l, bool **covered);
+bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered);
 
 /* Scratch buffers get their offsets: codegen/memory.c. */
 void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a);

@@ -500,6 +500,20 @@ static void lower_pack(finder *f, int kernel, const buffers *b) {
     pack_some(f, kernel, b, head, f->n_layers);
 }
 
+/* In the order of `enum product` in the kernel. */
+static void name_parts(const finder *f, qgc_plan_launch *launch) {
+    int64_t queries = f->heads * f->head_dim, cached = f->kv_heads * f->head_dim, layers = 2 * f->n_layers;
+    const qgc_plan_part parts[] = {{"qkv", layers * (queries + 2 * cached) * f->d, 0},
+                                   {"attention", 0, launch->position_bytes},
+                                   {"merge", 0, 0},
+                                   {"out", layers * f->d * queries, 0},
+                                   {"mlp", layers * 2 * f->ff * f->d, 0},
+                                   {"down", layers * f->d * f->ff, 0},
+                                   {"head", 2 * f->vocab * f->d, 0}};
+    launch->n_parts = sizeof parts / sizeof *parts;
+    memcpy(launch->parts, parts, sizeof parts);
+}
+
 static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
     qgc_lowering *l = f->l;
     qgc_plan_launch *launch = qgc_low_launch(l, QGC_PHASE_PERSISTENT, kernel);
@@ -507,6 +521,7 @@ static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
     launch->node = "persistent";
     launch->weight_bytes = 2 * (f->n_layers * layer_elems(f) + f->vocab * f->d);
     launch->position_bytes = (int64_t)2 * 2 * f->n_layers * f->kv_heads * f->head_dim;
+    name_parts(f, launch);
     const struct {
         int buffer, access;
     } args[] = {
@@ -523,7 +538,8 @@ static void lower_step(finder *f, int kernel, int rope, const buffers *b) {
         {l->plan->io[QGC_IO_FAULT], QGC_READS | QGC_WRITES},
         {f->part ? qgc_low_buffer(l, f->mark->out[0]) : b->small, f->part ? QGC_READS | QGC_WRITES : 0},
         {l->plan->io[QGC_IO_SAMPLING], f->part ? QGC_READS : 0},
-        {f->part ? qgc_low_buffer(l, f->part->out[0]) : b->small, f->part ? QGC_WRITES : 0}};
+        {f->part ? qgc_low_buffer(l, f->part->out[0]) : b->small, f->part ? QGC_WRITES : 0},
+        {l->plan->trace >= 0 ? l->plan->trace : b->small, l->plan->trace >= 0 ? QGC_WRITES : 0}};
     for (size_t i = 0; i < sizeof args / sizeof *args; i++)
         qgc_low_arg_buffer(launch, args[i].buffer, args[i].access);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
@@ -561,7 +577,7 @@ static int speed_options(finder *f, const char *name, int64_t warps, const char 
     return n;
 }
 
-bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
+bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered) {
     finder f = {.l = l,
                 .covered = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(bool)),
                 .weight = QGC_N_DTYPES};
@@ -584,6 +600,7 @@ bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     options[n++] = f.expression;
     options[n++] = qgc_low_int(l, "SAMPLE", f.part != NULL);
     options[n++] = qgc_low_int(l, "SHARED_BYTES", SHARED_BYTES);
+    options[n++] = qgc_low_int(l, "TRACE", traced);
     n += speed_options(&f, name, warps, options + n);
     options[n] = NULL;
     int step = qgc_low_kernel(l, "persistent.cu", (int)warps * 32 + PRODUCER_THREADS, options);
@@ -591,6 +608,8 @@ bool qgc_lower_persistent(qgc_lowering *l, bool **covered) {
     l->plan->least_sms =
         f.d / (BATCH - 8) + 1; /* shares are of equal bytes, and rows so only nearly of equal number */
     const buffers b = make_buffers(&f);
+    if (traced)
+        l->plan->trace = packed(&f, "trace", 4 * QGC_TRACE_BLOCKS * QGC_MAX_PARTS * QGC_TRACE_WORDS);
     int rope = f.rope ? qgc_low_rope_table(l, f.rope) : -1;
     lower_pack(&f, pack, &b);
     lower_step(&f, step, rope, &b);

@@ -467,6 +467,26 @@ static qgc_status check_gemm_launch(const checker *c, const qgc_plan_launch *l, 
     return QGC_OK;
 }
 
+static qgc_status check_parts(const checker *c, const qgc_plan_launch *l) {
+    if (l->n_parts < 0 || l->n_parts > QGC_MAX_PARTS)
+        return BROKEN(c, "launch \"%s\" has %d parts", l->node, l->n_parts);
+    for (int i = 0; i < l->n_parts; i++)
+        if (!l->parts[i].name || l->parts[i].weight_bytes < 0 || l->parts[i].position_bytes < 0)
+            return BROKEN(c, "part %d of launch \"%s\" has no name or reads less than nothing", i, l->node);
+    return QGC_OK;
+}
+
+static qgc_status check_trace(const checker *c) {
+    const qgc_plan *p = c->p;
+    const int64_t bytes = (int64_t)4 * QGC_TRACE_BLOCKS * QGC_MAX_PARTS * QGC_TRACE_WORDS;
+    if (p->trace == -1)
+        return QGC_OK;
+    if (p->trace < 0 || (size_t)p->trace >= p->n_buffers || p->buffers[p->trace].kind != QGC_BUFFER_PACKED ||
+        p->buffers[p->trace].bytes.fixed < bytes)
+        return BROKEN(c, "buffer %d is not one for a trace", p->trace);
+    return QGC_OK;
+}
+
 static qgc_status check_launch(const checker *c, int phase, size_t i) {
     const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
     qgc_sizes most = most_of(c->p, phase);
@@ -477,6 +497,7 @@ static qgc_status check_launch(const checker *c, int phase, size_t i) {
                       (long long)l->position_bytes);
     if (l->weight_bytes < 0)
         return BROKEN(c, "launch \"%s\" reads %lld bytes of weights", l->node, (long long)l->weight_bytes);
+    QGC_TRY(check_parts(c, l));
     switch (l->kind) {
     case QGC_LAUNCH_KERNEL:
         return check_kernel_launch(c, l, &most);
@@ -536,6 +557,7 @@ static qgc_status check_buffers(const checker *c) {
     QGC_TRY(check_each(c, c->p->n_weights, check_tied));
     QGC_TRY(check_roles(c));
     QGC_TRY(check_each(c, c->p->n_buffers, check_buffer));
+    QGC_TRY(check_trace(c));
     return check_io(c);
 }
 

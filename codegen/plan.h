@@ -124,6 +124,17 @@ typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_laun
 
 enum { QGC_MAX_ARGS = 20 };
 
+/* Work of one kind in a kernel that does several, layer after layer: for reports. */
+typedef struct {
+    const char *name;                     /* "mlp" */
+    int64_t weight_bytes, position_bytes; /* as those of a launch */
+} qgc_plan_part;
+
+/* What a kernel that traces leaves for each block, of one of its warps: clock cycles spent in each part, and of these waiting for
+ * activations and for weights; u32 [QGC_TRACE_BLOCKS, QGC_MAX_PARTS, QGC_TRACE_WORDS]. */
+enum { QGC_MAX_PARTS = 8, QGC_TRACE_BLOCKS = 1024 };
+enum { QGC_TRACE_CYCLES, QGC_TRACE_ACTIVATIONS, QGC_TRACE_WEIGHTS, QGC_TRACE_WORDS };
+
 /* One kernel with its arguments, or one product of matrices by cuBLAS, which reads a and b and writes c:
  *   c[rows, n] (f32) = a[rows, k] (bf16) * b[n, k]^T (bf16), plus what c holds if `accumulate`. */
 typedef struct {
@@ -148,6 +159,8 @@ typedef struct {
     bool on_all; /* grid[0] is the number of multiprocessors of the device, and all blocks run at once */
     /* for reports, the floor of this launch: bytes read from weights, and from caches for each position in them */
     int64_t weight_bytes, position_bytes;
+    int n_parts; /* 0 where it does one thing; in the order in which the kernel counts them */
+    qgc_plan_part parts[QGC_MAX_PARTS];
 } qgc_plan_launch;
 
 typedef enum {
@@ -179,6 +192,7 @@ typedef struct {
     int64_t scratch_bytes;
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
     int64_t least_sms;          /* multiprocessors that the persistent phase needs */
+    int trace;                  /* buffer in which the persistent kernel leaves its trace, or -1 */
     const char
         *not_overlapping; /* why launches were not asked whether they may start early; NULL if they were */
 

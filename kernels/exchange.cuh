@@ -17,10 +17,31 @@
 #define MOST_POLLS (1 << 23)
 #endif
 
+#ifndef TRACE /* 1: count the cycles that are spent waiting */
+#define TRACE 0
+#endif
+
+__device__ __forceinline__ u32 cycles() {
+    u32 t;
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(t)::"memory");
+    return t;
+}
+
+/* Adds the cycles of its life to *sum, for one thread of a block of a kernel that traces. */
+struct stopwatch {
+    u32 *sum, from;
+    __device__ __forceinline__ stopwatch(u32 *sum) : sum(sum), from(TRACE ? cycles() : 0) {}
+    __device__ __forceinline__ ~stopwatch() {
+        if (TRACE && threadIdx.x == 0)
+            *sum += cycles() - from;
+    }
+};
+
 /* Who waits, for the message when it waits in vain. */
 struct waiting {
     volatile i32 *fault; /* host memory */
     i32 what;            /* 1 + layer * 8 + product */
+    u32 *waited;         /* cycles, where they are counted */
 };
 
 __device__ __forceinline__ void give_up(const waiting &w) {
@@ -59,6 +80,7 @@ __device__ __forceinline__ void check(u32 &missing, const uint4 &v, u32 parity) 
  * the latency of the L2 cache. */
 template <int N>
 __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
+    stopwatch watch(w.waited);
     uint4 v[N];
     for (int polls = 0;; polls++) {
         u32 missing = 0;
@@ -81,6 +103,7 @@ __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[
 
 /* Two words at once. */
 __device__ __forceinline__ float2 poll_two(const float *p, const float *q, u32 parity, const waiting &w) {
+    stopwatch watch(w.waited);
     u32 a = load_relaxed_one(p), b = load_relaxed_one(q);
     for (int polls = 0; WAITS && ((a ^ parity) | (b ^ parity)) & 1; polls++) {
         if (polls > MOST_POLLS)

@@ -191,7 +191,7 @@ __device__ __forceinline__ void close_attention(consumer &c, const arguments &a,
 }
 
 __device__ __forceinline__ void consume(shared &s, const arguments &a) {
-    consumer c = {s, {0, 0}, 0, {a.fault, 0}, threadIdx.x};
+    consumer c = {s, {0, 0}, 0, {a.fault, 0, nullptr}, threadIdx.x, nullptr, 0};
     carried k;
     k.attn_norm.load(c, a.small + ATTN_NORM);
     {
@@ -235,17 +235,18 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a) {
         head(c, a, k);
     if (LAYERS % 2)
         close_attention(c, a, k);
+    c.end();
 }
 
 /* epoch[0] counts the tokens, epoch[1] the blocks that are through with this one. */
 extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
     persistent(const u8 *stream, const float *small, const u64 *caches, const weights::elem *table, const float2 *rope,
                const i32 *tokens, const i32 *positions, float *exchange, u32 *epoch, float *logits, i32 *fault,
-               i32 *seen, const sampling *settings, float *parts, i32 ctx) {
+               i32 *seen, const sampling *settings, float *parts, u32 *trace, i32 ctx) {
 #if __CUDA_ARCH__ >= 900
     extern __shared__ __align__(128) u8 memory[];
     shared &s = *(shared *)memory;
-    const arguments a = {stream, small, caches, table, rope, exchange, logits, parts, seen, fault, ctx};
+    const arguments a = {stream, small, caches, table, rope, exchange, logits, parts, seen, fault, ctx, trace};
     if (threadIdx.x == 0) {
         const int position = positions[0];
         s.now = {share_of(blockIdx.x, gridDim.x), head_share(blockIdx.x, gridDim.x), divide(position + 1, gridDim.x),
@@ -259,6 +260,9 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
             s.turn[i] = rope[(size_t)positions[0] * HALF + i];
     for (int i = threadIdx.x; i < 2 * STRIDE; i += THREADS + 32)
         s.squares[0][i] = 0.0f;
+    if (TRACE)
+        for (int i = threadIdx.x; i < PRODUCTS * WORDS; i += THREADS + 32)
+            s.trace[0][i] = 0;
     __syncthreads();
     if (threadIdx.x >= THREADS) {
         if (threadIdx.x == THREADS)
@@ -270,5 +274,8 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
         epoch[1] = 0;
         epoch[0]++;
     }
+    if (TRACE && blockIdx.x < TRACED_BLOCKS)
+        for (int i = threadIdx.x; i < PRODUCTS * WORDS; i += THREADS + 32)
+            a.trace[blockIdx.x * PRODUCTS * WORDS + i] = s.trace[0][i];
 #endif
 }

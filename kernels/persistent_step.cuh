@@ -77,6 +77,10 @@ enum {
     PARTS_AT = COPIES * COPY,
 };
 
+/* What a block's first thread counts for each product, if the kernel traces: cycles, and those spent waiting for activations
+ * and for weights. codegen/plan.h has the same. */
+enum { PRODUCTS = 8, TRACED_BLOCKS = 1024 };
+enum word { IN_ALL, FOR_ACTIVATIONS, FOR_WEIGHTS, WORDS };
 enum product { FOR_QKV, FOR_ATTENTION, FOR_MERGE, FOR_OUT, FOR_MLP, FOR_DOWN, FOR_HEAD };
 
 typedef stored<WEIGHT> weights;
@@ -124,6 +128,7 @@ struct workspace {
         float part[SPAN_WARPS][8][HEAD_DIM];
     } attention;
     float2 turn[HALF];
+    u32 trace[TRACE ? PRODUCTS : 1][WORDS];
 };
 
 enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (SLOT + 20) };
@@ -145,6 +150,7 @@ struct arguments {
     const i32 *seen;
     volatile i32 *fault;
     i32 ctx;
+    u32 *trace;
 };
 
 /* Where a vector is written, in the first of its copies, and where this block reads it. */
@@ -166,17 +172,29 @@ struct consumer {
     int batch; /* which of the two buffers of sums is next */
     waiting wait;
     u32 thread;
+    u32 *counts, began; /* of the product, if the kernel traces */
 
     /* Registers hold weights, so what can be had again is not to be kept in them: what a phase makes of the thread's
      * number is its own. */
     __device__ __forceinline__ void begin(int what) {
         wait.what = what;
+        if (TRACE) {
+            end();
+            counts = s.trace[(what - 1) % PRODUCTS];
+            wait.waited = counts + FOR_ACTIVATIONS;
+            began = cycles();
+        }
         asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    }
+    __device__ __forceinline__ void end() {
+        if (TRACE && counts && thread == 0)
+            counts[IN_ALL] += cycles() - began;
     }
     __device__ __forceinline__ int lane() const { return (int)(thread % 32); }
     __device__ __forceinline__ int warp() const { return (int)(thread / 32); }
 
     __device__ __forceinline__ const u8 *tile() {
+        stopwatch watch(counts + FOR_WEIGHTS);
         barrier_wait(&s.tiles.full[at.slot], at.parity);
         return s.tiles.slot[at.slot];
     }

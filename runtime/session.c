@@ -300,28 +300,19 @@ static qgc_status decode(qgc_session *s, qgc_diag *d) {
     return launch(s, decode_phase(s), 1, d);
 }
 
-/* kernels/persistent.cu says where it gave up: 1 + 8 * layer + product. */
-static void note_fault(int32_t fault, qgc_diag *d) {
-    static const char *const products[8] = {"queries, keys and values",
-                                            "attention",
-                                            "merge of attention",
-                                            "attention's output",
-                                            "gate and up",
-                                            "down",
-                                            "head",
-                                            "?"};
-    const char *product = products[(fault - 1) % 8];
-    if (strcmp(product, "head") == 0)
-        qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what the head reads");
-    else
+/* kernels/persistent.cu says where it gave up: 1 + 8 * layer + part. */
+static void note_fault(const qgc_plan *plan, int32_t fault, qgc_diag *d) {
+    const qgc_plan_launch *l = plan->phases[QGC_PHASE_PERSISTENT].launches;
+    const int part = (fault - 1) % QGC_MAX_PARTS;
+    if (plan->phases[QGC_PHASE_PERSISTENT].n_launches > 0 && part < l->n_parts)
         qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what \"%s\" of layer %d reads",
-                 product, (int)((fault - 1) / 8));
+                 l->parts[part].name, (int)((fault - 1) / QGC_MAX_PARTS));
 }
 
 /* What a wait for the device gave, with the place of a fault. */
 static qgc_status waited(const qgc_session *s, qgc_status status, qgc_diag *d) {
     if (status != QGC_OK && *s->fault)
-        note_fault(*s->fault, d);
+        note_fault(s->plan, *s->fault, d);
     return status;
 }
 

@@ -60,7 +60,7 @@ typedef struct {
     qgc_device *device;
     qgc_weights *weights;
     qgc_pool *pool;
-    qgc_program *program;
+    qgc_program *program, *traced;
 } parts;
 
 static qgc_status load(parts *p, const char *path, const bench_options *o, cli_context *c) {
@@ -81,8 +81,14 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, cli_c
         QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, c->diag));
     qgc_compiled compiled;
     QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
-    const qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
-    return qgc_program_load(&p->program, compiled.plan, p->device, p->weights, p->pool, &program, c->diag);
+    qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
+    QGC_TRY(qgc_program_load(&p->program, compiled.plan, p->device, p->weights, p->pool, &program, c->diag));
+    if (o->no_kernels || qgc_mode_refusal(p->program, QGC_MODE_PERSISTENT, c->arena))
+        return QGC_OK;
+    compile.traced = true;
+    program.share = p->program;
+    QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
+    return qgc_program_load(&p->traced, compiled.plan, p->device, p->weights, p->pool, &program, c->diag);
 }
 
 static qgc_status write_reports(const qgc_bench *b, const bench_options *o, cli_context *c) {
@@ -111,10 +117,12 @@ static qgc_status bench_graph(cli_context *c, const char *path, const bench_opti
     parts p = {0};
     qgc_bench result;
     qgc_status s = load(&p, path, o, c);
+    bench.traced = p.traced;
     if (s == QGC_OK)
         s = qgc_bench_run(&result, p.program, &bench, c->diag);
     if (s == QGC_OK)
         s = write_reports(&result, o, c);
+    qgc_program_drop(p.traced);
     qgc_program_drop(p.program);
     qgc_device_close(p.device);
     qgc_weights_close(p.weights);

@@ -15,6 +15,9 @@ typedef struct {
     int rounds;       /* of every mode at every position, in turns */
     int64_t generate; /* steps of a text, as qgc run makes it; 0: none */
     bool kernels;     /* time each kernel by itself, too */
+    /* The same as the program, compiled to trace (codegen/lower.h): then the parts of the persistent kernel are measured, too.
+     * NULL: they are not. */
+    qgc_program *traced;
 } qgc_bench_options;
 
 /* A mode at a position. Numbers of a round are the mean of its steps. */
@@ -34,6 +37,15 @@ typedef struct {
     int64_t bytes;
 } qgc_bench_kernel;
 
+/* A part of the persistent kernel, in all layers. Parts do not follow one another in time: while the readers of one wait, its
+ * weights and those of others come in. */
+typedef struct {
+    const char *name;
+    double us;                         /* spent in it by a multiprocessor, the mean of all */
+    double activations_us, weights_us; /* of these, spent waiting */
+    int64_t bytes;
+} qgc_bench_part;
+
 typedef struct {
     const char *model, *device, *arch;
     int driver;
@@ -51,6 +63,8 @@ typedef struct {
     size_t n_rows;
     qgc_bench_kernel *parts; /* by mode, the longest first */
     size_t n_parts;
+    qgc_bench_part *trace; /* in the order of a layer, at kernel_position */
+    size_t n_trace;
 } qgc_bench;
 
 /* Measures a program. Everything in *out lives in the arena of `d`. Errors: no mode that can run, no room for the

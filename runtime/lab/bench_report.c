@@ -78,11 +78,29 @@ static void put_parts(const qgc_bench *b, qgc_str *out) {
     }
 }
 
+static void put_trace(const qgc_bench *b, qgc_str *out) {
+    if (b->n_trace == 0)
+        return;
+    qgc_str_printf(
+        out,
+        "\npersistent mode, part by part, at position %lld; waits: for activations, and for weights\n"
+        "%-14s  %8s  %8s  %8s  %8s  %11s  %8s\n",
+        (long long)b->kernel_position, "part", "MB", "floor us", "us", "gap us", "activations", "weights");
+    for (size_t i = 0; i < b->n_trace; i++) {
+        const qgc_bench_part *p = &b->trace[i];
+        double floor = floor_us(b, p->bytes);
+        qgc_str_printf(out, "%-14s  %8.1f  %8.1f  %8.1f  %8.1f  %11.1f  %8.1f\n", p->name,
+                       1e-6 * (double)p->bytes, floor, p->us, p->us - floor, p->activations_us,
+                       p->weights_us);
+    }
+}
+
 void qgc_bench_table(const qgc_bench *b, qgc_str *out) {
     put_head(b, out);
     put_rows(b, out);
     put_texts(b, out);
     put_parts(b, out);
+    put_trace(b, out);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------ */
@@ -123,14 +141,27 @@ static json_t *parts_json(const qgc_bench *b) {
     return parts;
 }
 
+static json_t *trace_json(const qgc_bench *b) {
+    json_t *trace = json_array();
+    for (size_t i = 0; i < b->n_trace; i++) {
+        const qgc_bench_part *p = &b->trace[i];
+        json_array_append_new(
+            trace, json_pack("{s:s, s:o, s:o, s:o, s:I, s:o}", "name", p->name, "us",
+                             qgc_report_number(p->us), "activations_us", qgc_report_number(p->activations_us),
+                             "weights_us", qgc_report_number(p->weights_us), "bytes", (json_int_t)p->bytes,
+                             "floor_us", json_real(floor_us(b, p->bytes))));
+    }
+    return trace;
+}
+
 qgc_status qgc_bench_json(const qgc_bench *b, qgc_str *out, qgc_diag *d) {
-    json_t *all = json_pack("{s:s, s:s, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:I, s:o}", "model",
-                            b->model, "device", b->device, "arch", b->arch, "driver", b->driver,
-                            "bytes_per_second", qgc_report_number(b->bandwidth), "probe_bytes",
-                            (json_int_t)b->probe_bytes, "modes", modes_json(b), "steps", rows_json(b),
-                            "text_tokens", (json_int_t)b->generated, "prefill_tokens",
-                            (json_int_t)b->prefill_tokens, "prefill_us", qgc_report_number(b->prefill_us),
-                            "kernel_position", (json_int_t)b->kernel_position, "kernels", parts_json(b));
+    json_t *all = json_pack(
+        "{s:s, s:s, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:I, s:o, s:o}", "model", b->model, "device",
+        b->device, "arch", b->arch, "driver", b->driver, "bytes_per_second", qgc_report_number(b->bandwidth),
+        "probe_bytes", (json_int_t)b->probe_bytes, "modes", modes_json(b), "steps", rows_json(b),
+        "text_tokens", (json_int_t)b->generated, "prefill_tokens", (json_int_t)b->prefill_tokens,
+        "prefill_us", qgc_report_number(b->prefill_us), "kernel_position", (json_int_t)b->kernel_position,
+        "kernels", parts_json(b), "parts", trace_json(b));
     return qgc_report_json(all, out, d);
 }
 

@@ -178,14 +178,14 @@ static kernel *kernel_of(collection *all, const qgc_lowered *l, int i, int n_arg
     return known;
 }
 
-static void collect(collection *all, const char *path, const char *passes) {
+static void collect(collection *all, const char *path, const char *passes, bool traced) {
     qgc_graph *g;
     qgc_pass_report report;
     qgc_lowered l;
     qgc_diag *d = &all->diag;
     if (qgc_graph_load(&g, path, all->arena, d) != QGC_OK ||
         qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, d) != QGC_OK ||
-        qgc_lower(g, &(qgc_lower_options){.chunk = 8}, &l, d) != QGC_OK)
+        qgc_lower(g, &(qgc_lower_options){.chunk = 8, .traced = traced}, &l, d) != QGC_OK)
         fail_msg("%s", qgc_test_printed(all->arena, d));
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
         for (size_t i = 0; i < l.plan->phases[phase].n_launches; i++) {
@@ -258,9 +258,10 @@ static void launches_declare_what_their_kernels_do(void **state) {
     }
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         for (int none = 0; none < 2; none++)
-            collect(&all, paths[i], none ? "" : NULL);
+            collect(&all, paths[i], none ? "" : NULL, false);
+    collect(&all, "models/qwen2.5-0.5b.yaml", NULL, true);
     for (size_t i = 0; i < qgc_pass_count(); i++)
-        collect(&all, "models/tiny/tiny.yaml", qgc_pass_at(i)->name);
+        collect(&all, "models/tiny/tiny.yaml", qgc_pass_at(i)->name, false);
     qgc_pool *pool = qgc_pool_new(0);
     qgc_pool_for(pool, all.n, 1, compile, &all);
     qgc_pool_drop(pool);

@@ -76,6 +76,37 @@ static void takes_the_models_of_the_family(void **state) {
     }
 }
 
+/* The bytes of its parts are those of the kernel. */
+static void counts_its_parts(void **state) {
+    fixture *f = *state;
+    const qgc_plan *p = plan_of(f, "models/qwen2.5-0.5b.yaml");
+    const qgc_plan_launch *l = &p->phases[QGC_PHASE_PERSISTENT].launches[0];
+    int64_t weights = 0, position = 0;
+    for (int i = 0; i < l->n_parts; i++) {
+        weights += l->parts[i].weight_bytes;
+        position += l->parts[i].position_bytes;
+    }
+    assert_int_equal(weights, l->weight_bytes);
+    assert_int_equal(position, l->position_bytes);
+    assert_string_equal(l->parts[4].name, "mlp");
+    assert_int_equal(p->trace, -1);
+}
+
+static void traces_if_it_is_asked_to(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/qwen2.5-0.5b.yaml");
+    qgc_lowered out;
+    g->persistent = true;
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 32, .traced = true}, &out, &f->diag), QGC_OK);
+    assert_true(out.plan->trace >= 0);
+    const qgc_plan_launch *l = &out.plan->phases[QGC_PHASE_PERSISTENT].launches[0];
+    assert_non_null(strstr(out.plan->kernels[l->kernel].options, "-DTRACE=1"));
+    bool written = false;
+    for (int i = 0; i < l->n_args; i++)
+        written = written || (l->args[i].buffer == out.plan->trace && l->args[i].access == QGC_WRITES);
+    assert_true(written);
+}
+
 static void leaves_sampling_to_kernels_of_its_own(void **state) {
     const qgc_plan *p = plan_with(*state, "");
     const qgc_phase *phase = &p->phases[QGC_PHASE_PERSISTENT];
@@ -117,6 +148,8 @@ static void is_not_tried_without_the_pass(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(takes_the_models_of_the_family, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(counts_its_parts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(traces_if_it_is_asked_to, set_up, tear_down),
         cmocka_unit_test_setup_teardown(leaves_sampling_to_kernels_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(says_why_a_graph_does_not_fit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(is_not_tried_without_the_pass, set_up, tear_down),

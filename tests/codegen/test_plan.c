@@ -55,6 +55,12 @@ static void accepts_the_small_plan(void **state) {
     BREAK("the plan has 16777217 buffers, expected at most 16777216", p->n_buffers = 16777217)
 
 #define BROKEN_TABLES                                                                                      \
+    BREAK("buffer 3 is not one for a trace", p->trace = 3)                                                 \
+    BREAK("buffer 99 is not one for a trace", p->trace = 99)                                               \
+    BREAK("buffer -2 is not one for a trace", p->trace = -2)                                               \
+    BREAK("launch \"fill table\" has 9 parts", p->phases[0].launches[0].n_parts = 9)                       \
+    BREAK("part 0 of launch \"fill table\" has no name or reads less than nothing",                        \
+          p->phases[0].launches[0].n_parts = 1)                                                            \
     BREAK("param 0 has no name", p->params[0].name = NULL)                                                 \
     BREAK("param \"eps\" is not a finite number", p->params[1].value = NAN)                                \
     BREAK("param \"eps\" is not a finite number", p->params[1].value = INFINITY)                           \

@@ -75,6 +75,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                     {"ring", QGC_BUFFER_IO, {.fixed = 256}, -1, QGC_IO_RING, 0},
                     {"fault", QGC_BUFFER_IO, {.fixed = 4}, -1, QGC_IO_FAULT, 0}});
     p->not_persistent = "too small";
+    p->trace = -1;
     for (int i = 0; i < QGC_N_IO; i++)
         p->io[i] = SMALL_IO + i;
 

@@ -75,6 +75,28 @@ static void the_table_says_floors_and_gaps(void **state) {
         "all                                                     485.0               400.0      85.0\n");
 }
 
+/* The parts of the persistent kernel, which were not measured above. */
+static qgc_bench traced_example(void) {
+    static qgc_bench_part trace[] = {{"qkv", 50, 20, 5, 40000000}, {"merge", 10, 8, 0, 0}};
+    qgc_bench b = example();
+    b.trace = trace;
+    b.n_trace = 2;
+    return b;
+}
+
+static void the_table_says_what_parts_wait_for(void **state) {
+    const qgc_bench b = traced_example();
+    qgc_str out = qgc_str_new(*state);
+    qgc_bench_table(&b, &out);
+    const char *parts = strstr(out.text, "\npersistent mode, part by part");
+    assert_non_null(parts);
+    assert_string_equal(
+        parts, "\npersistent mode, part by part, at position 512; waits: for activations, and for weights\n"
+               "part                  MB  floor us        us    gap us  activations   weights\n"
+               "qkv                 40.0      40.0      50.0      10.0         20.0       5.0\n"
+               "merge                0.0       0.0      10.0      10.0          8.0       0.0\n");
+}
+
 static void says_where_the_cache_flatters(void **state) {
     qgc_bench b = example();
     b.l2_bytes = 200000000;
@@ -86,7 +108,7 @@ static void says_where_the_cache_flatters(void **state) {
 
 static void the_json_has_the_numbers(void **state) {
     qgc_arena *a = *state;
-    const qgc_bench b = example();
+    const qgc_bench b = traced_example();
     qgc_str out = qgc_str_new(a);
     qgc_diag d = qgc_diag_new(a);
     assert_int_equal(qgc_bench_json(&b, &out, &d), QGC_OK);
@@ -97,6 +119,7 @@ static void the_json_has_the_numbers(void **state) {
         "\"mode\": \"graph\",\n      \"position\": 16,\n      \"us\": 800.4",
         "\"name\": \"mlp\",\n      \"kernel\": \"linear.cu\",\n      \"count\": 24,\n      \"us\": 480.0",
         "\"floor_us\": 400.0",
+        "\"name\": \"qkv\",\n      \"us\": 50.0,\n      \"activations_us\": 20.0,\n      \"weights_us\": 5.0",
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!strstr(out.text, parts[i]))
@@ -139,9 +162,9 @@ static void a_step_reads_every_matrix_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(the_table_says_floors_and_gaps), TEST(says_where_the_cache_flatters),
-        TEST(the_json_has_the_numbers),       TEST(the_chart_has_a_row_for_each_line),
-        TEST(a_step_reads_every_matrix_once),
+        TEST(the_table_says_floors_and_gaps),    TEST(the_table_says_what_parts_wait_for),
+        TEST(says_where_the_cache_flatters),     TEST(the_json_has_the_numbers),
+        TEST(the_chart_has_a_row_for_each_line), TEST(a_step_reads_every_matrix_once),
     };
     return cmocka_run_group_tests_name("lab/bench", tests, NULL, NULL);
 }
