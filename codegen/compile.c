@@ -1,5 +1,7 @@
 #include "codegen/compile.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -100,11 +102,26 @@ qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tunin
     return QGC_OK;
 }
 
+/* Names that are none are refused later. */
+static int least_arch(const qgc_compile_options *o) {
+    int least = INT_MAX;
+    for (int i = 0; i < o->n_archs; i++) {
+        int arch =
+            strncmp(o->archs[i], "sm_", 3) == 0 ? atoi(o->archs[i] + 3) : INT_MAX; // NOLINT(cert-err34-c)
+        least = arch < least ? arch : least;
+    }
+    return least;
+}
+
 qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out, qgc_diag *d) {
     *out = (qgc_compiled){0};
     qgc_lowered lowered;
-    qgc_lower_options lower = {
-        .chunk = o->chunk, .keep_values = o->keep_values, .decode_only = o->decode_only, .traced = o->traced, .tuning = o->tuning};
+    qgc_lower_options lower = {.chunk = o->chunk,
+                               .keep_values = o->keep_values,
+                               .least_arch = least_arch(o),
+                               .decode_only = o->decode_only,
+                               .traced = o->traced,
+                               .tuning = o->tuning};
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
 
     qgc_nvrtc *nvrtc;

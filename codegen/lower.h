@@ -13,8 +13,9 @@ typedef struct {
     int64_t chunk; /* largest number of tokens in a prefill step, 1 or more */
     /* Scratch is not shared even if the graph allows it, so that every value can be read when the step is over. */
     bool keep_values;
-    bool decode_only;         /* no phases but init and decode: for who takes single steps only */
-    bool traced;              /* the persistent kernel measures its parts, which makes it slower */
+    int least_arch;   /* the oldest that the kernels are for, 75 for sm_75; 0: new enough for all of them */
+    bool decode_only; /* no phases but init and decode: for who takes single steps only */
+    bool traced;      /* the persistent kernel measures its parts, which makes it slower */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
 } qgc_lower_options;
 

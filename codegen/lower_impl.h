@@ -18,6 +18,7 @@ typedef struct {
     int *uses;       /* [n_values] how often each is read */
     int *buffer_of;  /* [n_values] in this phase, -1 where there is none yet */
     int *bf16_of;    /* [n_values]: the buffer with the value rounded to bf16, in this phase */
+    int least_arch;  /* of qgc_lower_options */
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;
