@@ -180,11 +180,17 @@ unsigned ballot(bool bit, int place) {
 }
 
 void launch(unsigned blocks, unsigned threads, order how, body *kernel) {
-    grid_size = {blocks, 1, 1};
+    launch(index3{blocks, 1, 1}, threads, how, kernel);
+}
+
+void launch(index3 grid, unsigned threads, order how, body *kernel) {
+    const unsigned blocks = grid.x * grid.y * grid.z;
+    grid_size = grid;
     block_size = {threads, 1, 1};
     kernel_body = kernel;
     for (unsigned i = 0; i < blocks; i++) {
-        block_index = {how == FORWARDS ? i : how == BACKWARDS ? blocks - 1 - i : (i + blocks / 2) % blocks, 0, 0};
+        const unsigned at = how == FORWARDS ? i : how == BACKWARDS ? blocks - 1 - i : (i + blocks / 2) % blocks;
+        block_index = {at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y};
         run_block(threads);
     }
 }

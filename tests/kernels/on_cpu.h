@@ -23,6 +23,7 @@ extern index3 thread_index, block_index, grid_size, block_size;
 typedef void body();
 enum order { FORWARDS, BACKWARDS, FROM_THE_MIDDLE };
 void launch(unsigned blocks, unsigned threads, order how, body *kernel);
+void launch(index3 grid, unsigned threads, order how, body *kernel);
 
 /* `place` is a line of the source. All threads of the block get here; all lanes of the warp leave 8 bytes and get those
  * of lane `from`; or a bit, and get those of all. */

@@ -1,0 +1,96 @@
+/* Attention of a head a block and the merge of its parts, run on the CPU, against a sum in double precision. The kernels
+ * for the tensor cores are tested on a GPU: tests/gpu/test_kernels.c. */
+
+#include <math.h>
+
+#include "graph/base/arena.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/random.h"
+
+typedef void run_fn(const float *q, const float *keys, const float *values, const int32_t *positions,
+                    unsigned tokens, int32_t ctx, float *parts, float *out, int order);
+#define VARIANT(d, heads, kv_heads, parts) run_fn attention_##d##_##heads##_##kv_heads##_##parts;
+#include "attention_variants.h"
+#undef VARIANT
+
+static const struct {
+    int d, heads, kv_heads, parts;
+    run_fn *run;
+} variants[] = {
+#define VARIANT(d, heads, kv_heads, parts) \
+    {d, heads, kv_heads, parts, attention_##d##_##heads##_##kv_heads##_##parts},
+#include "attention_variants.h"
+#undef VARIANT
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants };
+
+static float *made_up(qgc_arena *a, size_t n, uint64_t *seed) {
+    float *x = qgc_arena_array(a, n, sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = test_random_float(seed);
+    return x;
+}
+
+/* y [d] of a query against n rows of keys and values. */
+static void attend(const float *q, const float *keys, const float *values, int n, int d, double *y) {
+    double total = 0;
+    for (int i = 0; i < d; i++)
+        y[i] = 0;
+    for (int p = 0; p < n; p++) {
+        double score = 0;
+        for (int i = 0; i < d; i++)
+            score += (double)q[i] * keys[p * d + i];
+        const double weight = exp(0.7 * score);
+        total += weight;
+        for (int i = 0; i < d; i++)
+            y[i] += weight * values[p * d + i];
+    }
+    for (int i = 0; i < d; i++)
+        y[i] /= total;
+}
+
+static void check(int variant, int first, int tokens, int order) {
+    const int d = variants[variant].d, heads = variants[variant].heads, kv_heads = variants[variant].kv_heads;
+    const int ctx = first + tokens + 2, parts = variants[variant].parts;
+    qgc_arena *a = qgc_arena_new();
+    uint64_t seed = (uint64_t)(1000 * first + variant);
+    const size_t row = (size_t)(heads * d), cache = (size_t)(kv_heads * ctx * d);
+    float *q = made_up(a, (size_t)tokens * row, &seed), *keys = made_up(a, cache, &seed),
+          *values = made_up(a, cache, &seed);
+    float *of_parts = made_up(a, (size_t)(tokens * parts * heads * (d + 2)), &seed),
+          *out = made_up(a, (size_t)tokens * row, &seed);
+    int32_t positions[8];
+    for (int t = 0; t < tokens; t++)
+        positions[t] = first + t;
+    variants[variant].run(q, keys, values, positions, (unsigned)tokens, ctx, of_parts, out, order);
+    double want[512];
+    for (int t = 0; t < tokens; t++)
+        for (int h = 0; h < heads; h++) {
+            const size_t at = (size_t)t * row + (size_t)(h * d),
+                         of = (size_t)(h / (heads / kv_heads) * ctx * d);
+            attend(q + at, keys + of, values + of, first + t + 1, d, want);
+            for (int i = 0; i < d; i++)
+                if (!(fabs(out[at + (size_t)i] - want[i]) <= 1e-5)) {
+                    print_error("variant %d, position %d, head %d, element %d: %g, expected %g\n", variant,
+                                first + t, h, i, out[at + (size_t)i], want[i]);
+                    fail();
+                }
+        }
+    qgc_arena_drop(a);
+}
+
+/* With empty parts, with one position, and with several tiles of positions. */
+static void the_kernels_are_the_sum(void **state) {
+    (void)state;
+    static const int firsts[] = {0, 30, 63, 64, 300, 1030};
+    for (int v = 0; v < N_VARIANTS; v++)
+        for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++)
+            check(v, firsts[i], 1 + (int)i % 3, (int)i % 3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_kernels_are_the_sum),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
