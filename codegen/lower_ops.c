@@ -92,34 +92,124 @@ static int64_t position_bytes(const qgc_value *cache) {
     return cache->shape.dim[0] * (int64_t)qgc_dtype_bytes(cache->dtype, cache->shape.dim[2]);
 }
 
-/* `parts` is 1 for a whole attention. What it makes goes into `out`. */
-static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t parts, const qgc_value *out) {
+/* An attention to be lowered; `parts` is 1 for a whole one. What it makes goes into `out`. */
+typedef struct {
+    const qgc_node *node;
+    const qgc_value *out;
+    int64_t parts, head_dim, heads, kv_heads, group;
+    qgc_dtype keys, values;
+} attention;
+
+static attention attention_of(const qgc_node *n, int64_t parts, const qgc_value *out) {
     const qgc_shape *cache = &n->in[1]->shape;
     int64_t head_dim = cache->dim[2], heads = qgc_low_width(n->in[0]) / head_dim;
-    if (head_dim > 512)
+    return (attention){n,
+                       out,
+                       parts,
+                       head_dim,
+                       heads,
+                       cache->dim[0],
+                       heads / cache->dim[0],
+                       n->in[1]->dtype,
+                       n->in[2]->dtype};
+}
+
+/* What the kernels of attention have in common; returns how many options. */
+static int attention_options(qgc_lowering *l, const attention *a, int64_t parts, const char **options) {
+    int n = 0;
+    options[n++] = qgc_low_int(l, "HEAD_DIM", a->head_dim);
+    options[n++] = qgc_low_int(l, "HEADS", a->heads);
+    options[n++] = qgc_low_int(l, "KV_HEADS", a->kv_heads);
+    options[n++] = qgc_low_type(l, "KEYS", a->keys);
+    options[n++] = qgc_low_type(l, "VALUES", a->values);
+    options[n++] = qgc_low_float(l, "SCALE", qgc_low_attr(a->node, "scale"));
+    options[n++] = qgc_low_int(l, "PARTS", parts);
+    return n;
+}
+
+/* A launch with the inputs and the result as arguments; the grid is left to the caller. */
+static qgc_plan_launch *attention_launch(qgc_lowering *l, const attention *a, int kernel) {
+    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
+    launch->position_bytes = position_bytes(a->node->in[1]) + position_bytes(a->node->in[2]);
+    for (int i = 0; i < a->node->n_in; i++)
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->node->in[i]), QGC_READS);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->out), QGC_WRITES);
+    return launch;
+}
+
+/* Those kernels take rows by 16 bytes and multiply them by instructions of sm_80. */
+static bool suits_tensor_cores(const qgc_lowering *l, const attention *a) {
+    bool old = l->least_arch != 0 && l->least_arch < 80;
+    return !old && a->keys != QGC_F32 && a->values != QGC_F32 &&
+           (a->head_dim == 32 || a->head_dim == 64 || a->head_dim == 128);
+}
+
+/* Counts of blocks, zero at first as their kernels leave them (kernels/last.cuh). No two of these kernels run at once, so
+ * all of one shape have the same. */
+static int counts(qgc_lowering *l, int64_t n) {
+    bool made;
+    return qgc_low_table(l, qgc_low_text(l, "counts of attention %lld", (long long)n),
+                         (qgc_extent){.fixed = 4 * n}, &made);
+}
+
+/* Scratch for what blocks leave for the last of them. */
+static int shares(qgc_lowering *l, const attention *a, qgc_extent floats) {
+    return qgc_low_scratch(l, qgc_low_text(l, "shares of %.200s", qgc_value_label(a->out, l->arena)),
+                           qgc_low_times(floats, 4));
+}
+
+/* kernels/attention.cu: any type and size of head, each head by itself. */
+static void attention_by_head(qgc_lowering *l, const attention *a) {
+    int threads = a->head_dim <= QGC_LOW_THREADS ? QGC_LOW_THREADS : 512;
+    const char *options[16];
+    int n = attention_options(l, a, a->parts, options);
+    options[n++] = qgc_low_int(l, "THREADS", threads);
+    options[n] = NULL;
+    qgc_plan_launch *launch = attention_launch(l, a, qgc_low_kernel(l, "attention.cu", threads, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = a->heads}, 1);
+    qgc_low_grid(launch, 1, qgc_low_dim(a->node->in[0]->shape.dim[0]), 1);
+    qgc_low_grid(launch, 2, (qgc_extent){.fixed = a->parts}, 1);
+    qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+}
+
+static int64_t within(int64_t x, int64_t least, int64_t most) {
+    return x < least ? least : x > most ? most : x;
+}
+
+/* kernels/attention_heads.cu: 8 heads of a group a block. In decode, where a long part would keep few multiprocessors
+ * busy, as many blocks may share one as fill a card of about 130. */
+static void attention_by_group(qgc_lowering *l, const attention *a) {
+    enum { THREADS = 256, HEADS_AT_ONCE = 8, FILL = 132 };
+    int64_t units = a->kv_heads * ((a->group + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE),
+            n_parts = units * a->parts;
+    int64_t blocks = l->phase == QGC_PHASE_PREFILL ? 1 : within(FILL / n_parts, 1, 64);
+    const char *options[16];
+    int n = attention_options(l, a, a->parts, options);
+    options[n++] = qgc_low_int(l, "BLOCKS", blocks);
+    options[n] = NULL;
+    qgc_plan_launch *launch =
+        attention_launch(l, a, qgc_low_kernel(l, "attention_heads.cu", THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = units}, 1);
+    qgc_low_grid(launch, 1, qgc_low_dim(a->node->in[0]->shape.dim[0]), 1);
+    qgc_low_grid(launch, 2, (qgc_extent){.fixed = a->parts * blocks}, 1);
+    int out = launch->args[launch->n_args - 1].buffer; /* takes the place of what is not looked at */
+    int access = blocks > 1 ? QGC_READS | QGC_WRITES : 0;
+    int64_t floats = n_parts * blocks * HEADS_AT_ONCE * (a->head_dim + 4);
+    qgc_low_arg_buffer(launch, blocks > 1 ? shares(l, a, (qgc_extent){.fixed = floats}) : out, access);
+    qgc_low_arg_buffer(launch, blocks > 1 ? counts(l, n_parts) : out, access);
+    qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+}
+
+static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t parts, const qgc_value *out) {
+    const attention a = attention_of(n, parts, out);
+    if (a.head_dim > 512)
         return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
                         "attention with heads of %lld elements, and its kernel does at most 512",
-                        (long long)head_dim);
-    int threads = head_dim <= QGC_LOW_THREADS ? QGC_LOW_THREADS : 512;
-    const char *options[] = {qgc_low_int(l, "HEAD_DIM", head_dim),
-                             qgc_low_int(l, "HEADS", heads),
-                             qgc_low_int(l, "KV_HEADS", cache->dim[0]),
-                             qgc_low_type(l, "KEYS", n->in[1]->dtype),
-                             qgc_low_type(l, "VALUES", n->in[2]->dtype),
-                             qgc_low_float(l, "SCALE", qgc_low_attr(n, "scale")),
-                             qgc_low_int(l, "THREADS", threads),
-                             qgc_low_int(l, "PARTS", parts),
-                             NULL};
-    qgc_plan_launch *launch =
-        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "attention.cu", threads, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads}, 1);
-    qgc_low_grid(launch, 1, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
-    qgc_low_grid(launch, 2, (qgc_extent){.fixed = parts}, 1);
-    launch->position_bytes = position_bytes(n->in[1]) + position_bytes(n->in[2]);
-    for (int i = 0; i < n->n_in; i++)
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), QGC_READS);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, out), QGC_WRITES);
-    qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+                        (long long)a.head_dim);
+    if (!suits_tensor_cores(l, &a) || (l->phase == QGC_PHASE_PREFILL && parts == 1))
+        attention_by_head(l, &a);
+    else
+        attention_by_group(l, &a);
     return QGC_OK;
 }
 

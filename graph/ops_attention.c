@@ -201,8 +201,8 @@ static double attend(const attention *c, int64_t item, int64_t first, int64_t n,
     return sum;
 }
 
-/* A part has at least so many positions: kernels/attention.cu cuts at the same places. */
-enum { LEAST_SPAN = 32 };
+/* A part has at least so many positions: kernels/attention.cu and attention_heads.cu cut at the same places. */
+enum { LEAST_SPAN = 64 };
 
 static void attend_in_parts(const attention *c, int64_t item, float *scores, float *tile) {
     int64_t t = item / c->heads, h = item % c->heads, d = c->d, all = c->positions[t] + 1;

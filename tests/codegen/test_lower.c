@@ -234,6 +234,41 @@ static void an_append_lives_in_its_cache(void **state) {
     assert_int_equal(attention->args[1].buffer, append->args[0].buffer);
 }
 
+/* The kernel of the attention of layer 0, and its options. */
+static const char *attention_kernel(qgc_arena *a, const qgc_plan *p, qgc_phase_kind phase) {
+    for (size_t i = 0; i < p->phases[phase].n_launches; i++) {
+        const qgc_plan_launch *l = &p->phases[phase].launches[i];
+        if (strcmp(l->node, "attention a[0]") == 0)
+            return qgc_arena_printf(a, "%s %s", p->kernels[l->kernel].name, p->kernels[l->kernel].options);
+    }
+    return "none";
+}
+
+static void check_attention(qgc_arena *a, const char *path, int least_arch, const char *prefill,
+                            const char *decode) {
+    const qgc_plan *p = lower(a, path, (qgc_lower_options){.chunk = 512, .least_arch = least_arch});
+    assert_int_equal(strncmp(attention_kernel(a, p, QGC_PHASE_PREFILL), prefill, strlen(prefill)), 0);
+    assert_int_equal(strncmp(attention_kernel(a, p, QGC_PHASE_DECODE), decode, strlen(decode)), 0);
+}
+
+static void attention_goes_to_the_tensor_cores_where_it_can(void **state) {
+    const char *const plain = "attention.cu ", *const tiles = plain, *const group = "attention_heads.cu ";
+    check_attention(*state, "models/qwen2.5-0.5b.yaml", 0, tiles, group);
+    check_attention(*state, "models/qwen2.5-0.5b.yaml", 80, tiles, group);
+    check_attention(*state, "models/qwen2.5-0.5b.yaml", 75, plain, plain);
+    check_attention(*state, "models/qwen2.5-7b.yaml", 90, tiles, group); /* heads of 128 */
+    check_attention(*state, "models/tiny/tiny.yaml", 90, plain, plain);  /* caches in f32 */
+    check_attention(*state, "tests/gpu/shapes/odd.yaml", 90, plain, plain);
+    check_attention(*state, "tests/gpu/shapes/eights.yaml", 90, plain, plain); /* heads of 40 */
+    check_attention(*state, "tests/gpu/shapes/mixed.yaml", 90, tiles, group);
+}
+
+/* 2 key-value heads. */
+static void attention_is_cut_so_that_it_fills_a_card(void **state) {
+    const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512});
+    assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_DECODE), " -DPARTS=1 -DBLOCKS=64"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_decode_step_is_one_kernel_a_node, setup, teardown),
@@ -247,6 +282,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(says_where_a_decode_step_has_each_value, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_carry_their_names_in_files, setup, teardown),
         cmocka_unit_test_setup_teardown(kernels_are_shared_between_layers, setup, teardown),
+        cmocka_unit_test_setup_teardown(attention_goes_to_the_tensor_cores_where_it_can, setup, teardown),
+        cmocka_unit_test_setup_teardown(attention_is_cut_so_that_it_fills_a_card, setup, teardown),
         cmocka_unit_test_setup_teardown(an_append_lives_in_its_cache, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

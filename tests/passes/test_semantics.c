@@ -67,7 +67,7 @@ static int64_t vocab_of(const qgc_graph *g) {
 /* A prompt, in some models so long that a split attention has several parts with something in them, then
  * steps of one token, one of several again, one more. */
 static void choose_steps(model *m) {
-    const int64_t prompt = below(m, 4) == 0 ? 33 + below(m, 50) : 1 + below(m, 6);
+    const int64_t prompt = below(m, 4) == 0 ? 65 + below(m, 80) : 1 + below(m, 6);
     const int64_t lengths[MAX_STEPS] = {prompt, 1, 1, 1, 1 + below(m, 4), 1};
     m->n_steps = MAX_STEPS;
     for (int i = 0; i < MAX_STEPS; i++) {

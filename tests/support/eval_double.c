@@ -184,7 +184,7 @@ static void attention_part(const call *c) {
     const int64_t d = dim(c, 1, 2), heads = dim(c, 0, 1) / d, parts = whole(c, "parts");
     for (int64_t t = 0; t < dim(c, 0, 0); t++) {
         const int64_t n = (int64_t)c->in[3][t] + 1;
-        const int64_t stretch = (int64_t)fmax(32, ceil((double)n / (double)parts));
+        const int64_t stretch = (int64_t)fmax(64, ceil((double)n / (double)parts));
         for (int64_t p = 0; p < parts; p++)
             for (int64_t h = 0; h < heads; h++) {
                 const int64_t first = (int64_t)fmin((double)(p * stretch), (double)n);
