@@ -200,14 +200,42 @@ static void attention_by_group(qgc_lowering *l, const attention *a) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
 }
 
+/* kernels/flash_attention.cu: many tokens. Where a full chunk gives few tiles, several blocks share the positions of one: so
+ * many that they come in up to 6 waves on a card of about 130 multiprocessors, with two blocks on each. */
+static void attention_by_tiles(qgc_lowering *l, const attention *a) {
+    enum { WARPS = 4, KEY_TILE = 64, STAGES = 2, FILL = 6 * 2 * 132, MOST_PARTS = 10 };
+    int row_tiles = a->head_dim > 64 ? 1 : 2; /* registers of a warp hold the sums of so many times 16 rows */
+    int64_t rows = (int64_t)WARPS * 16 * row_tiles;
+    int64_t tiles = (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
+    int64_t parts = within(FILL / tiles, 1, MOST_PARTS);
+    const char *options[16];
+    int n = attention_options(l, a, parts, options);
+    options[n++] = qgc_low_int(l, "ROW_TILES", row_tiles);
+    options[n] = NULL;
+    int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * WARPS, options);
+    l->plan->kernels[kernel].shared_bytes = (int)(STAGES * 2 * KEY_TILE * (a->head_dim + 8) * 2);
+    qgc_plan_launch *launch = attention_launch(l, a, kernel);
+    qgc_extent tokens = qgc_low_dim(a->node->in[0]->shape.dim[0]);
+    qgc_low_grid(launch, 0, qgc_low_times(tokens, a->group), rows);
+    qgc_low_grid(launch, 1, (qgc_extent){.fixed = a->kv_heads}, 1);
+    qgc_low_grid(launch, 2, (qgc_extent){.fixed = parts}, 1);
+    qgc_low_arg_buffer(launch, shares(l, a, qgc_low_times(tokens, parts * a->heads * (a->head_dim + 4))),
+                       QGC_READS | QGC_WRITES);
+    qgc_low_arg_buffer(launch, counts(l, tiles), QGC_READS | QGC_WRITES);
+    qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+    qgc_low_arg_i32(launch, tokens);
+}
+
 static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t parts, const qgc_value *out) {
     const attention a = attention_of(n, parts, out);
     if (a.head_dim > 512)
         return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
                         "attention with heads of %lld elements, and its kernel does at most 512",
                         (long long)a.head_dim);
-    if (!suits_tensor_cores(l, &a) || (l->phase == QGC_PHASE_PREFILL && parts == 1))
+    if (!suits_tensor_cores(l, &a))
         attention_by_head(l, &a);
+    else if (l->phase == QGC_PHASE_PREFILL && parts == 1)
+        attention_by_tiles(l, &a);
     else
         attention_by_group(l, &a);
     return QGC_OK;

@@ -1,6 +1,6 @@
 /* Causal attention of one query head of one token over its cache, in one pass with a running maximum
- * (arxiv.org/abs/1805.02867). HEADS / KV_HEADS query heads share a key-value head. For caches and heads of any kind, and for
- * many tokens; one token is most often for attention_heads.cu, which needs 16 bits and sm_80.
+ * (arxiv.org/abs/1805.02867). HEADS / KV_HEADS query heads share a key-value head. For caches and heads of any kind: most are
+ * for attention_heads.cu (one token) and flash_attention.cu (many), which need 16 bits and sm_80.
  *
  * With PARTS > 1 the positions are cut into parts, one block each (arxiv.org/abs/2311.01282), and what a block leaves is
  * for attention_merge to put together: for each part and head the sum of values weighted by exp(score - largest), then

@@ -49,3 +49,20 @@ __device__ __forceinline__ uint4 load_transposed(u32 address) {
                  : "memory");
     return v;
 }
+
+/* The same, as they lie there. */
+__device__ __forceinline__ uint4 load_matrices(u32 address) {
+    uint4 v;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(address)
+                 : "memory");
+    return v;
+}
+
+/* 2^x, to about 2 units in the last place. */
+__device__ __forceinline__ float exp2_near(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}

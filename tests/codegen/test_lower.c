@@ -252,7 +252,8 @@ static void check_attention(qgc_arena *a, const char *path, int least_arch, cons
 }
 
 static void attention_goes_to_the_tensor_cores_where_it_can(void **state) {
-    const char *const plain = "attention.cu ", *const tiles = plain, *const group = "attention_heads.cu ";
+    const char *const plain = "attention.cu ", *const tiles = "flash_attention.cu ",
+                      *const group = "attention_heads.cu ";
     check_attention(*state, "models/qwen2.5-0.5b.yaml", 0, tiles, group);
     check_attention(*state, "models/qwen2.5-0.5b.yaml", 80, tiles, group);
     check_attention(*state, "models/qwen2.5-0.5b.yaml", 75, plain, plain);
@@ -263,10 +264,23 @@ static void attention_goes_to_the_tensor_cores_where_it_can(void **state) {
     check_attention(*state, "tests/gpu/shapes/mixed.yaml", 90, tiles, group);
 }
 
-/* 2 key-value heads. */
+/* 2 key-value heads, 56 tiles of 128 rows in a full chunk. */
 static void attention_is_cut_so_that_it_fills_a_card(void **state) {
     const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512});
+    assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_PREFILL), " -DPARTS=10 "));
     assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_DECODE), " -DPARTS=1 -DBLOCKS=64"));
+    const qgc_phase *phase = &p->phases[QGC_PHASE_PREFILL];
+    for (size_t i = 0; i < phase->n_launches; i++) {
+        const qgc_plan_launch *l = &phase->launches[i];
+        if (strcmp(l->node, "attention a[0]") != 0)
+            continue;
+        assert_int_equal(l->grid[0].per_token, 7);
+        assert_int_equal(l->per_block[0], 128);
+        assert_int_equal(l->grid[1].fixed, 2);
+        assert_int_equal(l->grid[2].fixed, 10);
+        assert_int_equal(p->kernels[l->kernel].shared_bytes, 2 * 2 * 64 * 72 * 2);
+        assert_int_equal(l->position_bytes, 2 * 2 * 64 * 2);
+    }
 }
 
 int main(void) {
