@@ -213,7 +213,7 @@ static void attention_by_tiles(qgc_lowering *l, const attention *a) {
     options[n++] = qgc_low_int(l, "ROW_TILES", row_tiles);
     options[n] = NULL;
     int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * WARPS, options);
-    l->plan->kernels[kernel].shared_bytes = (int)(STAGES * 2 * KEY_TILE * (a->head_dim + 8) * 2);
+    l->plan->kernels[kernel].shared_bytes = (int)((a->head_dim + 8) * (STAGES * 2 * KEY_TILE * 2));
     qgc_plan_launch *launch = attention_launch(l, a, kernel);
     qgc_extent tokens = qgc_low_dim(a->node->in[0]->shape.dim[0]);
     qgc_low_grid(launch, 0, qgc_low_times(tokens, a->group), rows);

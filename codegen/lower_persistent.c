@@ -502,7 +502,8 @@ static void lower_pack(finder *f, int kernel, const buffers *b) {
 
 /* In the order of `enum product` in the kernel. */
 static void name_parts(const finder *f, qgc_plan_launch *launch) {
-    int64_t queries = f->heads * f->head_dim, cached = f->kv_heads * f->head_dim, layers = 2 * f->n_layers;
+    int64_t queries = f->heads * f->head_dim, cached = f->kv_heads * f->head_dim,
+            layers = (int64_t)2 * f->n_layers;
     const qgc_plan_part parts[] = {{"qkv", layers * (queries + 2 * cached) * f->d, 0},
                                    {"attention", 0, launch->position_bytes},
                                    {"merge", 0, 0},
@@ -609,7 +610,7 @@ bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered) {
         f.d / (BATCH - 8) + 1; /* shares are of equal bytes, and rows so only nearly of equal number */
     const buffers b = make_buffers(&f);
     if (traced)
-        l->plan->trace = packed(&f, "trace", 4 * QGC_TRACE_BLOCKS * QGC_MAX_PARTS * QGC_TRACE_WORDS);
+        l->plan->trace = packed(&f, "trace", QGC_TRACE_BYTES);
     int rope = f.rope ? qgc_low_rope_table(l, f.rope) : -1;
     lower_pack(&f, pack, &b);
     lower_step(&f, step, rope, &b);

@@ -478,11 +478,10 @@ static qgc_status check_parts(const checker *c, const qgc_plan_launch *l) {
 
 static qgc_status check_trace(const checker *c) {
     const qgc_plan *p = c->p;
-    const int64_t bytes = (int64_t)4 * QGC_TRACE_BLOCKS * QGC_MAX_PARTS * QGC_TRACE_WORDS;
     if (p->trace == -1)
         return QGC_OK;
     if (p->trace < 0 || (size_t)p->trace >= p->n_buffers || p->buffers[p->trace].kind != QGC_BUFFER_PACKED ||
-        p->buffers[p->trace].bytes.fixed < bytes)
+        p->buffers[p->trace].bytes.fixed < QGC_TRACE_BYTES)
         return BROKEN(c, "buffer %d is not one for a trace", p->trace);
     return QGC_OK;
 }

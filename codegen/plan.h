@@ -134,6 +134,7 @@ typedef struct {
  * activations and for weights; u32 [QGC_TRACE_BLOCKS, QGC_MAX_PARTS, QGC_TRACE_WORDS]. */
 enum { QGC_MAX_PARTS = 8, QGC_TRACE_BLOCKS = 1024 };
 enum { QGC_TRACE_CYCLES, QGC_TRACE_ACTIVATIONS, QGC_TRACE_WEIGHTS, QGC_TRACE_WORDS };
+enum { QGC_TRACE_BYTES = 4 * QGC_TRACE_BLOCKS * QGC_MAX_PARTS * QGC_TRACE_WORDS };
 
 /* One kernel with its arguments, or one product of matrices by cuBLAS, which reads a and b and writes c:
  *   c[rows, n] (f32) = a[rows, k] (bf16) * b[n, k]^T (bf16), plus what c holds if `accumulate`. */

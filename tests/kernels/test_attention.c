@@ -50,14 +50,15 @@ static void attend(const float *q, const float *keys, const float *values, int n
 }
 
 static void check(int variant, int first, int tokens, int order) {
-    const int d = variants[variant].d, heads = variants[variant].heads, kv_heads = variants[variant].kv_heads;
-    const int ctx = first + tokens + 2, parts = variants[variant].parts;
+    const size_t d = (size_t)variants[variant].d, heads = (size_t)variants[variant].heads,
+                 kv_heads = (size_t)variants[variant].kv_heads, parts = (size_t)variants[variant].parts;
+    const int ctx = first + tokens + 2;
     qgc_arena *a = qgc_arena_new();
-    uint64_t seed = (uint64_t)(1000 * first + variant);
-    const size_t row = (size_t)(heads * d), cache = (size_t)(kv_heads * ctx * d);
+    uint64_t seed = (uint64_t)first * 1000 + (uint64_t)variant;
+    const size_t row = heads * d, cache = kv_heads * (size_t)ctx * d;
     float *q = made_up(a, (size_t)tokens * row, &seed), *keys = made_up(a, cache, &seed),
           *values = made_up(a, cache, &seed);
-    float *of_parts = made_up(a, (size_t)(tokens * parts * heads * (d + 2)), &seed),
+    float *of_parts = made_up(a, (size_t)tokens * parts * heads * (d + 2), &seed),
           *out = made_up(a, (size_t)tokens * row, &seed);
     int32_t positions[8];
     for (int t = 0; t < tokens; t++)
@@ -65,14 +66,13 @@ static void check(int variant, int first, int tokens, int order) {
     variants[variant].run(q, keys, values, positions, (unsigned)tokens, ctx, of_parts, out, order);
     double want[512];
     for (int t = 0; t < tokens; t++)
-        for (int h = 0; h < heads; h++) {
-            const size_t at = (size_t)t * row + (size_t)(h * d),
-                         of = (size_t)(h / (heads / kv_heads) * ctx * d);
-            attend(q + at, keys + of, values + of, first + t + 1, d, want);
-            for (int i = 0; i < d; i++)
-                if (!(fabs(out[at + (size_t)i] - want[i]) <= 1e-5)) {
-                    print_error("variant %d, position %d, head %d, element %d: %g, expected %g\n", variant,
-                                first + t, h, i, out[at + (size_t)i], want[i]);
+        for (size_t h = 0; h < heads; h++) {
+            const size_t at = (size_t)t * row + h * d, of = h / (heads / kv_heads) * (size_t)ctx * d;
+            attend(q + at, keys + of, values + of, first + t + 1, (int)d, want);
+            for (size_t i = 0; i < d; i++)
+                if (!(fabs(out[at + i] - want[i]) <= 1e-5)) {
+                    print_error("variant %d, position %d, head %zu, element %zu: %g, expected %g\n", variant,
+                                first + t, h, i, out[at + i], want[i]);
                     fail();
                 }
         }
