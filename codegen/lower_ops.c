@@ -204,6 +204,7 @@ static void attention_by_group(qgc_lowering *l, const attention *a) {
  * many that they come in up to 6 waves on a card of about 130 multiprocessors, with two blocks on each. */
 static void attention_by_tiles(qgc_lowering *l, const attention *a) {
     enum { WARPS = 4, KEY_TILE = 64, STAGES = 2, FILL = 6 * 2 * 132, MOST_PARTS = 10 };
+    enum { ROWS = STAGES * 2 * KEY_TILE };    /* of keys and values in shared memory */
     int row_tiles = a->head_dim > 64 ? 1 : 2; /* registers of a warp hold the sums of so many times 16 rows */
     int64_t rows = (int64_t)WARPS * 16 * row_tiles;
     int64_t tiles = (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
@@ -213,7 +214,7 @@ static void attention_by_tiles(qgc_lowering *l, const attention *a) {
     options[n++] = qgc_low_int(l, "ROW_TILES", row_tiles);
     options[n] = NULL;
     int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * WARPS, options);
-    l->plan->kernels[kernel].shared_bytes = (int)((a->head_dim + 8) * (STAGES * 2 * KEY_TILE * 2));
+    l->plan->kernels[kernel].shared_bytes = (int)(a->head_dim + 8) * ROWS * 2;
     qgc_plan_launch *launch = attention_launch(l, a, kernel);
     qgc_extent tokens = qgc_low_dim(a->node->in[0]->shape.dim[0]);
     qgc_low_grid(launch, 0, qgc_low_times(tokens, a->group), rows);

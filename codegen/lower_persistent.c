@@ -578,6 +578,12 @@ static int speed_options(finder *f, const char *name, int64_t warps, const char 
     return n;
 }
 
+/* Shares are of equal bytes, and rows so only nearly of equal number; each key-value head has a block of its own. */
+static int64_t least_sms(const finder *f) {
+    int64_t for_rows = f->d / (BATCH - 8) + 1;
+    return for_rows > f->kv_heads ? for_rows : f->kv_heads;
+}
+
 bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered) {
     finder f = {.l = l,
                 .covered = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(bool)),
@@ -606,8 +612,7 @@ bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered) {
     options[n] = NULL;
     int step = qgc_low_kernel(l, "persistent.cu", (int)warps * 32 + PRODUCER_THREADS, options);
     l->plan->kernels[step].shared_bytes = SHARED_BYTES;
-    l->plan->least_sms =
-        f.d / (BATCH - 8) + 1; /* shares are of equal bytes, and rows so only nearly of equal number */
+    l->plan->least_sms = least_sms(&f);
     const buffers b = make_buffers(&f);
     if (traced)
         l->plan->trace = packed(&f, "trace", QGC_TRACE_BYTES);

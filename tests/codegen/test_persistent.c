@@ -92,6 +92,15 @@ static void counts_its_parts(void **state) {
     assert_int_equal(p->trace, -1);
 }
 
+static void wants_a_block_for_each_head_and_few_rows_for_each(void **state) {
+    assert_int_equal(plan_with(*state, "")->least_sms, 2);
+    const char *text = "qgc: 1\nextends: small.yaml\nname: other\nparams: {kv_heads: 4}\n";
+    fixture *f = *state;
+    assert_int_equal(
+        plan_of(f, qgc_test_write(f->arena, f->folder, "other.yaml", text, strlen(text)))->least_sms, 4);
+    assert_int_equal(plan_of(f, "models/qwen2.5-0.5b.yaml")->least_sms, 896 / 88 + 1);
+}
+
 static void traces_if_it_is_asked_to(void **state) {
     fixture *f = *state;
     qgc_graph *g = load(f, "models/qwen2.5-0.5b.yaml");
@@ -149,6 +158,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(takes_the_models_of_the_family, set_up, tear_down),
         cmocka_unit_test_setup_teardown(counts_its_parts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(wants_a_block_for_each_head_and_few_rows_for_each, set_up, tear_down),
         cmocka_unit_test_setup_teardown(traces_if_it_is_asked_to, set_up, tear_down),
         cmocka_unit_test_setup_teardown(leaves_sampling_to_kernels_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(says_why_a_graph_does_not_fit, set_up, tear_down),
