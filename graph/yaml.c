@@ -6,6 +6,7 @@
 #include <yaml.h>
 
 #include "graph/base/file.h"
+#include "graph/base/utf8.h"
 
 /* The open lists and mappings stand on a stack of fixed depth, so nothing recurses on the input. */
 typedef struct {
@@ -81,23 +82,6 @@ static qgc_loc loc_of_byte(const qgc_source *source, size_t offset) {
     return at;
 }
 
-/* Length of the UTF-8 sequence at p, 0 if it is none: overlong forms, surrogates and what lies behind
- * U+10FFFF are none. */
-static size_t utf8_length(const unsigned char *p, size_t room) {
-    if (p[0] < 0x80)
-        return 1;
-    size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
-    if (p[0] < 0xC2 || p[0] > 0xF4 || n > room)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xC0) != 0x80)
-            return 0;
-    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) || (p[0] == 0xF0 && p[1] < 0x90) ||
-        (p[0] == 0xF4 && p[1] > 0x8F))
-        return 0;
-    return n;
-}
-
 /* What libyaml would report without a place, or not at all. */
 static qgc_status check_bytes(const qgc_source *source, qgc_diag *d) {
     qgc_loc whole = {.source = source};
@@ -108,13 +92,10 @@ static qgc_status check_bytes(const qgc_source *source, qgc_diag *d) {
     if (zero)
         return qgc_fail(d, QGC_ERR_INPUT, whole, "file is binary (byte %zu is zero), expected YAML text",
                         (size_t)(zero - source->text));
-    const unsigned char *text = (const unsigned char *)source->text;
-    for (size_t i = 0, n; i < source->bytes; i += n) {
-        n = utf8_length(text + i, source->bytes - i);
-        if (n == 0)
-            return qgc_fail(d, QGC_ERR_INPUT, loc_of_byte(source, i), "text is not valid UTF-8 (byte 0x%02x)",
-                            text[i]);
-    }
+    const size_t valid = qgc_utf8_check(source->text, source->bytes);
+    if (valid < source->bytes)
+        return qgc_fail(d, QGC_ERR_INPUT, loc_of_byte(source, valid), "text is not valid UTF-8 (byte 0x%02x)",
+                        (unsigned char)source->text[valid]);
     return QGC_OK;
 }
 

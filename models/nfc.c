@@ -2,6 +2,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
 /* Normalisation form C (unicode.org/reports/tr15) exactly as Hugging Face `tokenizers` does it, whose tables

@@ -1,6 +1,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
 qgc_tokens qgc_tokens_new(qgc_arena *arena) {

@@ -57,15 +57,4 @@ bool qgc_tokenizer_is_eos(const qgc_tokenizer *t, int32_t id);
 /* The chat template (Jinja text) as the file states it, or NULL. */
 const char *qgc_tokenizer_chat_template(const qgc_tokenizer *t);
 
-/* Streaming text that never splits a character: bytes are held back until the character is whole. */
-typedef struct {
-    unsigned char held[4];
-    int n_held;
-} qgc_utf8_stream;
-
-/* Appends to `out` what has become whole; an invalid byte comes out as U+FFFD. */
-void qgc_utf8_push(qgc_utf8_stream *s, const char *data, size_t bytes, qgc_str *out);
-/* At the end of the text: an unfinished character comes out as U+FFFD. */
-void qgc_utf8_finish(qgc_utf8_stream *s, qgc_str *out);
-
 #endif

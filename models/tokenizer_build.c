@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "graph/base/hash.h"
+#include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
 /* Turns the tables of a file into a tokenizer and checks them on the way. */

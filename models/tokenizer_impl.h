@@ -15,15 +15,6 @@ typedef struct {
     size_t bytes;
 } qgc_span;
 
-/* utf8.c */
-
-/* The length of the character at `text`, and its code point; 0 if the n bytes do not start with a whole one. */
-int qgc_utf8_decode(const char *text, size_t n, uint32_t *code_point);
-/* Writes one character, returns its length. */
-int qgc_utf8_encode(uint32_t code_point, char out[4]);
-/* The offset of the first byte that is not UTF-8; n if there is none. */
-size_t qgc_utf8_check(const char *text, size_t n);
-
 /* nfc.c */
 
 typedef struct {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph/base/file.h"
+#include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
 /* Hugging Face's tokenizer.json. It describes a pipeline of which qgc knows one: every part is compared with

@@ -3,6 +3,7 @@
 #include <pcre2.h>
 #include <string.h>
 
+#include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
 /* The pre-tokenizer: cuts text into the words inside which BPE merges. */

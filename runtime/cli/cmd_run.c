@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "graph/base/file.h"
+#include "graph/base/utf8.h"
 #include "models/chat.h"
 #include "models/tokenizer.h"
 #include "runtime/cli/runner.h"

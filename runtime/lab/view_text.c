@@ -2,27 +2,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/base/utf8.h"
 #include "runtime/lab/view_parts.h"
 
 /* --- letters ---------------------------------------------------------------------------------------------- */
 
-/* The bytes of the letter that begins a text, 0 if it is not UTF-8 (RFC 3629). */
-static size_t letter_bytes(const unsigned char *t) {
-    if (t[0] < 0x80)
-        return 1;
-    const size_t n = t[0] >= 0xC2 && t[0] < 0xE0   ? 2
-                     : (t[0] & 0xF0) == 0xE0       ? 3
-                     : t[0] >= 0xF0 && t[0] < 0xF5 ? 4
-                                                   : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((t[i] & 0xC0) != 0x80)
-            return 0;
-    const bool overlong = (t[0] == 0xE0 && t[1] < 0xA0) || (t[0] == 0xF0 && t[1] < 0x90);
-    const bool surrogate = t[0] == 0xED && t[1] > 0x9F, beyond = t[0] == 0xF4 && t[1] > 0x8F;
-    return overlong || surrogate || beyond ? 0 : n;
+/* The bytes of the letter that begins a text, 0 if it is not UTF-8. */
+static size_t letter_bytes(const char *text) {
+    uint32_t letter;
+    return (size_t)qgc_utf8_decode(text, 4, &letter);
 }
 
-static const char *entity(unsigned char c) {
+static const char *entity(char c) {
     switch (c) {
     case '&':
         return "&amp;";
@@ -38,13 +29,13 @@ static const char *entity(unsigned char c) {
 }
 
 void view_escape(qgc_str *out, const char *text) {
-    for (const unsigned char *t = (const unsigned char *)text; *t;) {
+    for (const char *t = text; *t;) {
         const size_t n = letter_bytes(t);
         if (n == 0)
-            qgc_str_add(out, "\xEF\xBF\xBD");
+            qgc_str_add(out, QGC_UTF8_REPLACEMENT);
         else if (entity(*t))
             qgc_str_add(out, entity(*t));
-        else if (*t >= ' ' || *t == '\t' || *t == '\n')
+        else if ((unsigned char)*t >= ' ' || *t == '\t' || *t == '\n')
             qgc_str_add_bytes(out, t, n);
         t += n ? n : 1;
     }
@@ -52,7 +43,7 @@ void view_escape(qgc_str *out, const char *text) {
 
 int view_columns(const char *text) {
     int columns = 0;
-    for (const unsigned char *t = (const unsigned char *)text; *t;) {
+    for (const char *t = text; *t;) {
         const size_t n = letter_bytes(t);
         columns += n == 1 ? 1 : 2;
         t += n ? n : 1;
@@ -63,7 +54,7 @@ int view_columns(const char *text) {
 const char *view_shortened(const char *text, int most, qgc_arena *a) {
     if (view_columns(text) <= most)
         return text;
-    const unsigned char *t = (const unsigned char *)text;
+    const char *t = text;
     for (int columns = 0;;) {
         const size_t n = letter_bytes(t);
         columns += n == 1 ? 1 : 2;
@@ -71,7 +62,7 @@ const char *view_shortened(const char *text, int most, qgc_arena *a) {
             break;
         t += n ? n : 1;
     }
-    return qgc_arena_printf(a, "%.*s\xE2\x80\xA6", (int)(t - (const unsigned char *)text), text);
+    return qgc_arena_printf(a, "%.*s\xE2\x80\xA6", (int)(t - text), text);
 }
 
 /* --- numbers, places -------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "graph/base/utf8.h"
 #include "models/chat.h"
 #include "models/tokenizer_impl.h"
 

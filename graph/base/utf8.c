@@ -1,8 +1,7 @@
+#include "graph/base/utf8.h"
+
+#include <stdbool.h>
 #include <string.h>
-
-#include "models/tokenizer_impl.h"
-
-/* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
 
 /* How many of the n bytes at p start a character, or could start one if more came; 0 if the first byte
  * never does. `*whole` tells whether the character is complete. */
@@ -84,8 +83,6 @@ size_t qgc_utf8_check(const char *text, size_t n) {
     return n;
 }
 
-static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
-
 /* As in Python and in Rust, the longest start of a character that goes wrong comes out as one U+FFFD, and
  * the byte that broke it starts anew. */
 static void push_byte(qgc_utf8_stream *s, unsigned char byte, qgc_str *out) {
@@ -99,7 +96,7 @@ static void push_byte(qgc_utf8_stream *s, unsigned char byte, qgc_str *out) {
         s->n_held = 0;
         return;
     }
-    qgc_str_add(out, replacement);
+    qgc_str_add(out, QGC_UTF8_REPLACEMENT);
     s->n_held = 0;
     if (good > 0)
         push_byte(s, byte, out);
@@ -112,6 +109,6 @@ void qgc_utf8_push(qgc_utf8_stream *s, const char *data, size_t bytes, qgc_str *
 
 void qgc_utf8_finish(qgc_utf8_stream *s, qgc_str *out) {
     if (s->n_held > 0)
-        qgc_str_add(out, replacement);
+        qgc_str_add(out, QGC_UTF8_REPLACEMENT);
     s->n_held = 0;
 }

@@ -1,0 +1,35 @@
+#ifndef QGC_BASE_UTF8_H
+#define QGC_BASE_UTF8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "graph/base/str.h"
+
+/* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
+
+#define QGC_UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD, for what is no character */
+
+/* The length of the character at `text`, and its code point; 0 if the n bytes do not start with a whole one. Reads no byte
+ * behind the first that does not belong to it, so of a text that a zero ends n may be 4 anywhere. */
+int qgc_utf8_decode(const char *text, size_t n, uint32_t *code_point);
+
+/* Writes one character, returns its length. */
+int qgc_utf8_encode(uint32_t code_point, char out[4]);
+
+/* The offset of the first byte that is not UTF-8; n if there is none. */
+size_t qgc_utf8_check(const char *text, size_t n);
+
+/* Streaming text that never splits a character: bytes are held back until the character is whole. */
+typedef struct {
+    unsigned char held[4];
+    int n_held;
+} qgc_utf8_stream;
+
+/* Appends to `out` what has become whole; an invalid byte comes out as U+FFFD. */
+void qgc_utf8_push(qgc_utf8_stream *s, const char *data, size_t bytes, qgc_str *out);
+
+/* At the end of the text: an unfinished character comes out as U+FFFD. */
+void qgc_utf8_finish(qgc_utf8_stream *s, qgc_str *out);
+
+#endif
