@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/lab/xml.h"
+
 /*   title
  *   subtitle                            [series] [series]
  *             |      |      |      |
@@ -37,28 +39,9 @@ static const char style[] =
     ".s0 { fill: #60a5fa } .s1 { fill: #fbbf24 } .s2 { fill: #34d399 } .s3 { fill: #c084fc }\n"
     "}\n</style>\n";
 
-/* Text between tags. */
-static void escape(qgc_str *out, const char *text) {
-    for (; *text; text++)
-        switch (*text) {
-        case '&':
-            qgc_str_add(out, "&amp;");
-            break;
-        case '<':
-            qgc_str_add(out, "&lt;");
-            break;
-        case '>':
-            qgc_str_add(out, "&gt;");
-            break;
-        default:
-            if ((unsigned char)*text >= ' ') /* XML has no other control characters */
-                qgc_str_add_bytes(out, text, 1);
-        }
-}
-
 static void put_text(qgc_str *out, double x, double y, const char *classes, const char *text) {
     qgc_str_printf(out, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">", x, y, classes);
-    escape(out, text);
+    qgc_xml_escape(out, text);
     qgc_str_add(out, "</text>\n");
 }
 
@@ -161,7 +144,7 @@ void qgc_chart_svg(const qgc_chart *c, qgc_str *out) {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
         "role=\"img\">\n<title>",
         width, bottom + BOTTOM, width, bottom + BOTTOM);
-    escape(out, c->title);
+    qgc_xml_escape(out, c->title);
     qgc_str_printf(out, "</title>\n%s<rect width=\"%d\" height=\"%d\" class=\"ground\"/>\n", style, width,
                    bottom + BOTTOM);
     put_text(out, 16, 24, "title", c->title);

@@ -17,11 +17,11 @@ typedef struct {
 static void put_link(writer *w, const qgc_node *node, const char *label) {
     if (view_find(w->s, node)) {
         qgc_str_add(w->out, "<a href=\"#\" data-node=\"");
-        view_escape(w->out, label);
+        qgc_xml_escape(w->out, label);
         qgc_str_add(w->out, "\">");
     }
     qgc_str_add(w->out, "<code>");
-    view_escape(w->out, label);
+    qgc_xml_escape(w->out, label);
     qgc_str_add(w->out, view_find(w->s, node) ? "</code></a>" : "</code>");
 }
 
@@ -31,7 +31,7 @@ static void put_source(writer *w, qgc_loc at) {
     view_place(w->out, at);
     if (line) {
         qgc_str_add(w->out, "<pre>");
-        view_escape(w->out, line);
+        qgc_xml_escape(w->out, line);
         qgc_str_add(w->out, "</pre>");
     }
     qgc_str_add(w->out, "</div>\n");
@@ -57,14 +57,14 @@ static void put_value(writer *w, const char *way, const qgc_value *value) {
         put_link(w, value->maker, label);
     else {
         qgc_str_add(w->out, "<code>");
-        view_escape(w->out, label);
+        qgc_xml_escape(w->out, label);
         qgc_str_add(w->out, "</code>");
     }
     qgc_str_printf(w->out, "</td><td>%s</td><td>%s</td><td>%s</td></tr>\n",
                    qgc_shape_text(&value->shape, w->a), qgc_dtypes[value->dtype].name, kind_name(value));
     if (tensor) {
         qgc_str_add(w->out, "<tr class=\"tensor\"><th></th><td colspan=\"4\">");
-        view_escape(w->out, tensor);
+        qgc_xml_escape(w->out, tensor);
         qgc_str_add(w->out, "</td></tr>\n");
     }
 }
@@ -94,7 +94,7 @@ static void put_time(writer *w, const view_time *t) {
     if (!t || w->stage + 1 != w->v->n_stages)
         return;
     qgc_str_printf(w->out, "<p class=\"takes\"><b>%s</b> in <code>", view_us(t->us, w->a));
-    view_escape(w->out, t->kernel);
+    qgc_xml_escape(w->out, t->kernel);
     qgc_str_add(w->out, "</code></p>\n");
 }
 
@@ -116,9 +116,9 @@ static void put_kernel(writer *w, const view_box *b) {
     }
     const view_group *g = &w->s->groups[b->group];
     qgc_str_add(w->out, "<p class=\"kernel\">In kernel <a href=\"#\" data-node=\"kernel ");
-    view_escape(w->out, g->label);
+    qgc_xml_escape(w->out, g->label);
     qgc_str_add(w->out, "\"><b>");
-    view_escape(w->out, g->label);
+    qgc_xml_escape(w->out, g->label);
     qgc_str_add(w->out, "</b></a>, with");
     put_members(w, b->group);
     qgc_str_add(w->out, "</p>\n");
@@ -129,11 +129,11 @@ static void put_kernel(writer *w, const view_box *b) {
 
 static void open_entry(writer *w, const view_stage *stage, const char *classes) {
     qgc_str_add(w->out, "<li data-stage=\"");
-    view_escape(w->out, stage->key);
+    qgc_xml_escape(w->out, stage->key);
     qgc_str_printf(w->out, "\" class=\"%s\"><a href=\"#after=", classes);
-    view_escape(w->out, stage->key);
+    qgc_xml_escape(w->out, stage->key);
     qgc_str_add(w->out, "\">");
-    view_escape(w->out, stage->key);
+    qgc_xml_escape(w->out, stage->key);
     qgc_str_add(w->out, "</a> ");
 }
 
@@ -158,15 +158,15 @@ static bool put_events(writer *w, const view_stage *stage, const names *n) {
         fired = fired || e->fired;
         open_entry(w, stage, e->fired ? "fired" : "declined");
         qgc_str_printf(w->out, "%s <code>", e->fired ? "fired" : "declined");
-        view_escape(w->out, e->rule);
+        qgc_xml_escape(w->out, e->rule);
         qgc_str_add(w->out, "</code>");
         if (strcmp(e->node, n->label) != 0) {
             qgc_str_add(w->out, " at <code>");
-            view_escape(w->out, e->node);
+            qgc_xml_escape(w->out, e->node);
             qgc_str_add(w->out, "</code>");
         }
         qgc_str_add(w->out, *e->text ? ": " : "");
-        view_escape(w->out, e->text);
+        qgc_xml_escape(w->out, e->text);
         qgc_str_add(w->out, "</li>\n");
     }
     return fired;
@@ -182,7 +182,7 @@ static void put_change(writer *w, const view_stage *before, const view_stage *st
     qgc_str_add(w->out, then ? "" : "appears");
     if (joined) {
         qgc_str_add(w->out, then ? "into kernel <b>" : ", in kernel <b>");
-        view_escape(w->out, stage->scenes[w->part].groups[now->group].label);
+        qgc_xml_escape(w->out, stage->scenes[w->part].groups[now->group].label);
         qgc_str_add(w->out, "</b>");
     }
     qgc_str_add(w->out, "</li>\n");
@@ -225,9 +225,9 @@ static void put_history(writer *w, const view_box *b) {
 static void put_node(writer *w, const view_box *b) {
     const qgc_op_info *op = &qgc_ops[b->was.op];
     qgc_str_add(w->out, "<h3><code>");
-    view_escape(w->out, view_label(b, w->a));
+    qgc_xml_escape(w->out, view_label(b, w->a));
     qgc_str_printf(w->out, "</code> <span>%s</span></h3>\n<p class=\"summary\">", op->name);
-    view_escape(w->out, op->summary);
+    qgc_xml_escape(w->out, op->summary);
     qgc_str_add(w->out, "</p>\n");
     put_source(w, b->was.at);
     put_values(w, &b->was);
@@ -239,7 +239,7 @@ static void put_node(writer *w, const view_box *b) {
 static void put_group(writer *w, int group) {
     const view_group *g = &w->s->groups[group];
     qgc_str_add(w->out, "<h3><code>");
-    view_escape(w->out, g->label);
+    qgc_xml_escape(w->out, g->label);
     qgc_str_add(w->out, "</code> <span>kernel</span></h3>\n<p class=\"kernel\">Computes");
     put_members(w, group);
     qgc_str_add(w->out, "</p>\n");

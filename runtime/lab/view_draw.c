@@ -199,13 +199,13 @@ typedef struct {
 
 static void put_text(pen *p, double x, double y, const char *classes, const char *text) {
     qgc_str_printf(p->out, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">", x, y, classes);
-    view_escape(p->out, text);
+    qgc_xml_escape(p->out, text);
     qgc_str_add(p->out, "</text>");
 }
 
 static void put_attribute(pen *p, const char *name, const char *text) {
     qgc_str_printf(p->out, " %s=\"", name);
-    view_escape(p->out, text);
+    qgc_xml_escape(p->out, text);
     qgc_str_add(p->out, "\"");
 }
 
@@ -258,7 +258,7 @@ static void put_edge(pen *p, size_t i) {
             qgc_str_printf(p->out, "C%.1f %.1f %.1f %.1f %.1f %.1f", a.x, middle, b.x, middle, b.x, b.y);
     }
     qgc_str_add(p->out, "\"><title>");
-    view_escape(p->out, qgc_value_label(value, p->a));
+    qgc_xml_escape(p->out, qgc_value_label(value, p->a));
     qgc_str_printf(p->out, " %s %s</title></path>\n", qgc_shape_text(&value->shape, p->a),
                    qgc_dtypes[value->dtype].name);
 }
@@ -324,7 +324,7 @@ static void put_end(pen *p, size_t i) {
     open_box(p, i, "end");
     qgc_str_printf(p->out, "><rect width=\"%.1f\" height=\"%.1f\" rx=\"%d\"/><title>", at->width, at->height,
                    END_HEIGHT / 2);
-    view_escape(p->out, qgc_value_label(b->value, p->a));
+    qgc_xml_escape(p->out, qgc_value_label(b->value, p->a));
     qgc_str_printf(p->out, " %s</title>", qgc_shape_text(&b->value->shape, p->a));
     put_text(p, at->width / 2, 15, "", end_text(b, p->a));
     qgc_str_add(p->out, "</g>\n");

@@ -5,7 +5,7 @@
  * kernels, templates of what a click shows. Without a script all sections are there, one below the other. */
 
 void view_put(view_page *p, const char *text) {
-    view_escape(p->out, text);
+    qgc_xml_escape(p->out, text);
 }
 
 int view_most_kernels(const qgc_view *v) {
@@ -119,7 +119,7 @@ void qgc_view_html(const qgc_view *v, qgc_str *out) {
     qgc_str_add(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
                      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
                      "<meta name=\"color-scheme\" content=\"light dark\"/>\n<title>");
-    view_escape(out, v->g->name);
+    qgc_xml_escape(out, v->g->name);
     qgc_str_printf(out, " through its passes</title>\n<style>\n%s</style>\n</head>\n<body>\n%s", qgc_view_css,
                    arrow);
     put_head(&p);

@@ -3,6 +3,7 @@
 
 #include "runtime/lab/layout.h"
 #include "runtime/lab/view.h"
+#include "runtime/lab/xml.h"
 
 /* What the view*.c files share. */
 
@@ -89,9 +90,6 @@ typedef struct {
 } view_time;
 
 /* --- view_text.c --- */
-
-/* Text between tags or in an attribute. What XML cannot hold is left out, bytes that are not UTF-8 become U+FFFD. */
-void view_escape(qgc_str *out, const char *text);
 
 /* How many letters wide a text is in a font of equal ones; letters beyond ASCII may be two wide. */
 int view_columns(const char *text);

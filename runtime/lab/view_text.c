@@ -13,34 +13,6 @@ static size_t letter_bytes(const char *text) {
     return (size_t)qgc_utf8_decode(text, 4, &letter);
 }
 
-static const char *entity(char c) {
-    switch (c) {
-    case '&':
-        return "&amp;";
-    case '<':
-        return "&lt;";
-    case '>':
-        return "&gt;";
-    case '"':
-        return "&quot;";
-    default:
-        return NULL;
-    }
-}
-
-void view_escape(qgc_str *out, const char *text) {
-    for (const char *t = text; *t;) {
-        const size_t n = letter_bytes(t);
-        if (n == 0)
-            qgc_str_add(out, QGC_UTF8_REPLACEMENT);
-        else if (entity(*t))
-            qgc_str_add(out, entity(*t));
-        else if ((unsigned char)*t >= ' ' || *t == '\t' || *t == '\n')
-            qgc_str_add_bytes(out, t, n);
-        t += n ? n : 1;
-    }
-}
-
 int view_columns(const char *text) {
     int columns = 0;
     for (const char *t = text; *t;) {
@@ -101,6 +73,6 @@ void view_place(qgc_str *out, qgc_loc at) {
     if (!at.source)
         return;
     qgc_str_add(out, "<span class=\"place\">");
-    view_escape(out, at.source->name);
+    qgc_xml_escape(out, at.source->name);
     qgc_str_printf(out, ":%d</span>", at.line);
 }

@@ -79,9 +79,9 @@ static void nothing_is_drawn_for_what_is_no_number(void **state) {
 }
 
 static void texts_cannot_break_the_file(void **state) {
-    const char *svg = draw(*state, "</svg>&\x01", (qgc_chart_bar){1, 1, 1});
+    const char *svg = draw(*state, "</svg>&\x01\xFF\"", (qgc_chart_bar){1, 1, 1});
     assert_non_null(strstr(svg, "<title>a &lt; b &amp; c &gt; d</title>"));
-    assert_non_null(strstr(svg, ">&lt;/svg&gt;&amp;</text>"));
+    assert_non_null(strstr(svg, ">&lt;/svg&gt;&amp;\xEF\xBF\xBD&quot;</text>"));
     assert_int_equal(count(svg, "</svg>"), 1);
     assert_string_equal(svg + strlen(svg) - strlen("</svg>\n"), "</svg>\n");
 }
