@@ -5,80 +5,55 @@
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
-#include "runtime/cli/pipeline.h"
-#include "runtime/cli/text.h"
-#include "runtime/cli/weights.h"
+#include "runtime/cli/lab.h"
 #include "runtime/lab/ablate.h"
 #include "runtime/lab/ablate_report.h"
 #include "runtime/lab/budget.h"
 
 typedef struct {
-    const char *graph, *weights, *device, *cache_folder, *json, *svg, *budget;
-    cli_text text;
-    cli_pipeline pipeline;
-    int64_t steps, ctx, pairs, subsets, threads;
-    bool allow_unused, quiet;
+    const char *graph, *json, *svg, *budget;
+    cli_lab_options lab;
+    int64_t ctx, pairs, subsets;
 } ablate_options;
 
-/* What is held while measuring. */
 typedef struct {
-    qgc_graph *graph; /* before any pass */
-    qgc_weights *weights;
-    qgc_device *device;
-    qgc_pool *pool;
-    qgc_tokens tokens;
+    cli_lab lab;
     qgc_ablate_heading heading;
 } ablate_state;
 
-static qgc_status open_weights(ablate_state *s, const ablate_options *o, cli_context *c) {
-    QGC_TRY(qgc_graph_load(&s->graph, o->graph, c->arena, c->diag));
-    s->heading.weights = cli_weights_are_random(o->weights) ? "made up" : o->weights;
-    return cli_lab_weights(&s->weights, o->weights, s->graph, c);
-}
-
-static qgc_status read_text(ablate_state *s, const ablate_options *o, cli_context *c) {
-    const char *name;
-    QGC_TRY(cli_text_read(&o->text, s->weights, s->graph, cli_weights_are_random(o->weights), o->steps,
-                          &s->tokens, &name, c));
-    s->heading.text = name;
-    if ((int64_t)s->tokens.n < o->steps)
+static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context *c) {
+    qgc_graph *g; /* before any pass */
+    cli_lab *lab = &s->lab;
+    QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
+    QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
+    QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
+    QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
+    s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";
+    s->heading.weights = cli_weights_are_random(o->lab.weights) ? "made up" : o->lab.weights;
+    s->heading.text = lab->text;
+    if ((int64_t)lab->tokens.n < o->lab.steps)
         s->heading.text = qgc_arena_printf(c->arena, "%zu tokens of %s, then what the pipeline makes of them",
-                                           s->tokens.n, name);
-    return QGC_OK;
-}
-
-/* --- running --------------------------------------------------------------------------------------------- */
-
-static qgc_status open_device(ablate_state *s, const ablate_options *o, cli_context *c) {
-    int index;
-    QGC_TRY(cli_choose_device(o->device, &index, c->diag));
-    s->pool = qgc_pool_new((int)o->threads);
-    if (index < 0) {
-        s->heading.device = "cpu";
-        return QGC_OK;
-    }
-    QGC_TRY(qgc_device_open(&s->device, index, c->diag));
-    s->heading.device = qgc_arena_strdup(c->arena, qgc_device_about(s->device)->name);
+                                           lab->tokens.n, lab->text);
     return QGC_OK;
 }
 
 static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context *c, qgc_ablation *out) {
     cli_progress progress = {.label = "passes"};
     const qgc_ablate_options options = {.graph = o->graph,
-                                        .weights = s->weights,
-                                        .allow_unused = o->allow_unused,
-                                        .passes = o->pipeline.passes,
-                                        .skip = o->pipeline.skip,
-                                        .device = s->device,
-                                        .cache_folder = o->cache_folder,
-                                        .pool = s->pool,
-                                        .tokens = s->tokens.ids,
-                                        .n_tokens = s->tokens.n,
-                                        .positions = o->steps,
+                                        .weights = s->lab.weights,
+                                        .allow_unused = o->lab.allow_unused,
+                                        .passes = o->lab.pipeline.passes,
+                                        .skip = o->lab.pipeline.skip,
+                                        .device = s->lab.device,
+                                        .cache_folder = o->lab.cache_folder,
+                                        .pool = s->lab.pool,
+                                        .tokens = s->lab.tokens.ids,
+                                        .n_tokens = s->lab.tokens.n,
+                                        .positions = o->lab.steps,
                                         .ctx = o->ctx,
                                         .pairs = (int)o->pairs,
                                         .subsets = (int)o->subsets,
-                                        .progress = o->quiet ? NULL : cli_progress_show,
+                                        .progress = o->lab.quiet ? NULL : cli_progress_show,
                                         .context = &progress};
     qgc_status status = qgc_ablate(&options, out, c->diag);
     cli_progress_clear(&progress);
@@ -118,10 +93,7 @@ static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) 
     qgc_ablation x;
     if (o->budget)
         QGC_TRY(qgc_budget_read(&budget, o->budget, c->diag));
-    QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
-    QGC_TRY(open_device(s, o, c));
-    QGC_TRY(open_weights(s, o, c));
-    QGC_TRY(read_text(s, o, c));
+    QGC_TRY(open_all(s, o, c));
     QGC_TRY(measure(s, o, c, &x));
     qgc_str table = qgc_str_new(c->arena);
     qgc_ablate_table(&x, &s->heading, &table);
@@ -132,14 +104,12 @@ static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) 
 }
 
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
-    ablate_options o = {.device = "auto", .steps = 64, .ctx = 512, .pairs = 30};
+    ablate_options o = {.lab = {.device = "auto", .steps = 64}, .ctx = 512, .pairs = 30};
     const cli_option options[] = {
-        {"weights", 0, OPTION_TEXT, &o.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
-        {"device", 0, OPTION_TEXT, &o.device, "auto|gpu|gpu:N|cpu",
+        {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
+        {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; times are taken on a GPU only", 0, 0},
-        CLI_TEXT_OPTIONS(o.text),
-        {"steps", 0, OPTION_INT, &o.steps, "N", "tokens of it; where it is shorter, the model goes on", 1,
-         1 << 20},
+        CLI_LAB_TEXT_OPTIONS(o.lab, 1 << 20),
         {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
          1 << 24},
         {"pairs", 0, OPTION_INT, &o.pairs, "N", "timings of a pass, with and without it by turns", 6, 100000},
@@ -148,12 +118,8 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"json", 0, OPTION_TEXT, &o.json, "FILE", "write the numbers as JSON", 0, 0},
         {"svg", 0, OPTION_TEXT, &o.svg, "FILE", "write a bar chart", 0, 0},
         {"budget", 0, OPTION_TEXT, &o.budget, "FILE", "limits (YAML); exit code 1 where one is broken", 0, 0},
-        CLI_CHOICE_OPTIONS(o.pipeline),
-        {"threads", 0, OPTION_INT, &o.threads, "N", "of the CPU; 0: all", 0, 1024},
-        {"cache", 0, OPTION_TEXT, &o.cache_folder, "DIR", "of compiled kernels", 0, 0},
-        {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
-         "let weights pass that the graph does not use", 0, 0},
-        {"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "no progress", 0, 0},
+        CLI_CHOICE_OPTIONS(o.lab.pipeline),
+        CLI_LAB_RUN_OPTIONS(o.lab),
         {0},
     };
     const cli_command command = {
@@ -172,12 +138,9 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
     if (line.help)
         return QGC_OK;
     o.graph = line.arguments[0];
-    QGC_TRY(cli_text_check(&o.text, cli_weights_are_random(o.weights), c->diag));
+    QGC_TRY(cli_lab_check(&o.lab, c->diag));
     ablate_state s = {.heading = {.graph = o.graph, .ctx = o.ctx, .pairs = (int)o.pairs}};
     qgc_status status = run(&s, &o, c);
-    qgc_device_close(s.device);
-    if (s.weights)
-        qgc_weights_close(s.weights);
-    qgc_pool_drop(s.pool);
+    cli_lab_close(&s.lab);
     return status;
 }

@@ -8,8 +8,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
-#include "runtime/cli/pipeline.h"
-#include "runtime/cli/weights.h"
+#include "runtime/cli/lab.h"
 #include "runtime/lab/bench.h"
 
 enum { CHUNK = 512, MOST_POSITIONS = 16 };
@@ -57,38 +56,39 @@ static qgc_status choose_positions(const char *text, int64_t *positions, size_t 
 }
 
 typedef struct {
-    qgc_device *device;
-    qgc_weights *weights;
-    qgc_pool *pool;
+    cli_lab lab;
     qgc_program *program, *traced;
 } parts;
 
 static qgc_status load(parts *p, const char *path, const bench_options *o, cli_context *c) {
     qgc_graph *g;
     const qgc_tensor **tensors;
+    cli_lab *lab = &p->lab;
     QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
-    QGC_TRY(qgc_device_open(&p->device, (int)o->gpu, c->diag));
-    QGC_TRY(cli_lab_weights(&p->weights, o->weights, g, c));
-    QGC_TRY(qgc_graph_bind(g, p->weights, o->allow_unused, &tensors, c->diag));
+    QGC_TRY(qgc_device_open(&lab->device, (int)o->gpu, c->diag));
+    QGC_TRY(cli_lab_weights(&lab->weights, o->weights, g, c));
+    QGC_TRY(qgc_graph_bind(g, lab->weights, o->allow_unused, &tensors, c->diag));
     QGC_TRY(cli_run_passes(g, &o->pipeline, NULL, c->diag));
-    p->pool = qgc_pool_new((int)o->threads);
-    const qgc_device_info *info = qgc_device_about(p->device);
+    lab->pool = qgc_pool_new((int)o->threads);
+    const qgc_device_info *info = qgc_device_about(lab->device);
     const char *arch =
         qgc_arena_printf(c->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
     qgc_compile_options compile = {
-        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache, .pool = p->pool};
+        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache, .pool = lab->pool};
     if (!o->no_tuning)
         QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, c->diag));
     qgc_compiled compiled;
     QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
     qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
-    QGC_TRY(qgc_program_load(&p->program, compiled.plan, p->device, p->weights, p->pool, &program, c->diag));
+    QGC_TRY(qgc_program_load(&p->program, compiled.plan, lab->device, lab->weights, lab->pool, &program,
+                             c->diag));
     if (o->no_kernels || qgc_mode_refusal(p->program, QGC_MODE_PERSISTENT, c->arena))
         return QGC_OK;
     compile.traced = true;
     program.share = p->program;
     QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
-    return qgc_program_load(&p->traced, compiled.plan, p->device, p->weights, p->pool, &program, c->diag);
+    return qgc_program_load(&p->traced, compiled.plan, lab->device, lab->weights, lab->pool, &program,
+                            c->diag);
 }
 
 static qgc_status write_reports(const qgc_bench *b, const bench_options *o, cli_context *c) {
@@ -124,9 +124,7 @@ static qgc_status bench_graph(cli_context *c, const char *path, const bench_opti
         s = write_reports(&result, o, c);
     qgc_program_drop(p.traced);
     qgc_program_drop(p.program);
-    qgc_device_close(p.device);
-    qgc_weights_close(p.weights);
-    qgc_pool_drop(p.pool);
+    cli_lab_close(&p.lab);
     return s;
 }
 

@@ -4,8 +4,7 @@
 
 #include "graph/load.h"
 #include "passes/bind_weights.h"
-#include "runtime/cli/pipeline.h"
-#include "runtime/cli/weights.h"
+#include "runtime/cli/lab.h"
 #include "runtime/lab/tune.h"
 #include "runtime/mode.h"
 

@@ -6,8 +6,8 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
+#include "runtime/cli/lab.h"
 #include "runtime/cli/pipeline.h"
-#include "runtime/cli/weights.h"
 #include "runtime/lab/view.h"
 
 typedef struct {

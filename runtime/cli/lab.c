@@ -1,0 +1,45 @@
+#include "runtime/cli/lab.h"
+
+#include <string.h>
+
+#include "runtime/lab/random_weights.h"
+
+enum { SEED = 1 };
+
+bool cli_weights_are_random(const char *path) {
+    return path && strcmp(path, "random") == 0;
+}
+
+qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g, cli_context *c) {
+    *out = NULL;
+    if (!path) {
+        qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
+        qgc_hint(c->diag, "Give a file or folder with --weights, or --weights random for made-up ones.");
+        return s;
+    }
+    return cli_weights_are_random(path) ? qgc_random_weights_open(out, g, SEED, c->diag)
+                                        : qgc_weights_open(out, path, c->diag);
+}
+
+qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d) {
+    return cli_text_check(&o->text, cli_weights_are_random(o->weights), d);
+}
+
+qgc_status cli_lab_open_device(cli_lab *lab, const cli_lab_options *o, qgc_diag *d) {
+    int index;
+    QGC_TRY(cli_choose_device(o->device, &index, d));
+    lab->pool = qgc_pool_new((int)o->threads);
+    return index < 0 ? QGC_OK : qgc_device_open(&lab->device, index, d);
+}
+
+qgc_status cli_lab_open_weights(cli_lab *lab, const cli_lab_options *o, const qgc_graph *g, cli_context *c) {
+    QGC_TRY(cli_lab_weights(&lab->weights, o->weights, g, c));
+    return cli_text_read(&o->text, lab->weights, g, cli_weights_are_random(o->weights), o->steps,
+                         &lab->tokens, &lab->text, c);
+}
+
+void cli_lab_close(cli_lab *lab) {
+    qgc_device_close(lab->device);
+    qgc_weights_close(lab->weights);
+    qgc_pool_drop(lab->pool);
+}

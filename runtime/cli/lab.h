@@ -1,0 +1,59 @@
+#ifndef QGC_CLI_LAB_H
+#define QGC_CLI_LAB_H
+
+#include "runtime/cli/pipeline.h"
+#include "runtime/cli/text.h"
+#include "runtime/device.h"
+
+/* What commands of the laboratory open: a device, weights and a text. */
+
+#define CLI_WEIGHTS_HELP "GGUF, safetensors, Hugging Face folder; \"random\": made up, of the right shapes"
+
+/* Are they to be made up? */
+bool cli_weights_are_random(const char *path);
+
+/* Opens the weights that a command of the laboratory is given: a path, or "random" for made-up ones. NULL is an error
+ * with a hint. */
+QGC_MUST_USE qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g,
+                                        cli_context *c);
+
+/* The options of the commands that compare steps over a text. */
+typedef struct {
+    const char *weights, *device, *cache_folder;
+    cli_text text;
+    cli_pipeline pipeline;
+    int64_t steps, threads;
+    bool allow_unused, quiet;
+} cli_lab_options;
+
+/* clang-format off */
+#define CLI_LAB_TEXT_OPTIONS(o, most_steps) \
+    CLI_TEXT_OPTIONS((o).text), \
+    {"steps", 0, OPTION_INT, &(o).steps, "N", "tokens of it; where it is shorter, the model goes on", 1, most_steps}
+
+#define CLI_LAB_RUN_OPTIONS(o) \
+    {"threads", 0, OPTION_INT, &(o).threads, "N", "of the CPU; 0: all", 0, 1024}, \
+    {"cache", 0, OPTION_TEXT, &(o).cache_folder, "DIR", "of compiled kernels", 0, 0}, \
+    {"allow-unused", 0, OPTION_FLAG, &(o).allow_unused, NULL, "let weights pass that the graph does not use", 0, 0}, \
+    {"quiet", 'q', OPTION_FLAG, &(o).quiet, NULL, "no progress", 0, 0}
+/* clang-format on */
+
+/* What is held while such a command works; closed whole, however far it was opened. */
+typedef struct {
+    qgc_device *device; /* NULL: the CPU */
+    qgc_pool *pool;
+    qgc_weights *weights;
+    qgc_tokens tokens;
+    const char *text; /* what to call them */
+} cli_lab;
+
+/* An error if the text does not go with the weights. */
+QGC_MUST_USE qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d);
+
+/* The device and the threads; then, for a graph, the weights and the text. */
+QGC_MUST_USE qgc_status cli_lab_open_device(cli_lab *lab, const cli_lab_options *o, qgc_diag *d);
+QGC_MUST_USE qgc_status cli_lab_open_weights(cli_lab *lab, const cli_lab_options *o, const qgc_graph *g,
+                                             cli_context *c);
+void cli_lab_close(cli_lab *lab);
+
+#endif
