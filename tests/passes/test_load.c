@@ -11,67 +11,13 @@
 #include "passes/bind_weights.h"
 #include "passes/load.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/folder.h"
-#include "tests/support/printed.h"
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    const char *folder;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){arena, qgc_diag_new(arena), qgc_test_folder(arena)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
-
-static void ok(fixture *f, qgc_status s) {
-    if (s != QGC_OK)
-        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
-}
+#include "tests/support/fixture.h"
+#include "tests/support/plugin.h"
 
 static qgc_graph *load(fixture *f) {
     qgc_graph *g;
     ok(f, qgc_graph_load(&g, "models/tiny/tiny.yaml", f->arena, &f->diag));
     return g;
-}
-
-/* Compiles a plug-in as docs/adding_a_pass.md says; returns its path. */
-static const char *compile(fixture *f, const char *name, const char *text) {
-    const char *source =
-        qgc_test_write(f->arena, f->folder, qgc_arena_printf(f->arena, "%s.c", name), text, strlen(text));
-    const char *out = qgc_test_path(f->arena, f->folder, qgc_arena_printf(f->arena, "%s.so", name));
-    const char *command = qgc_arena_printf(
-        f->arena,
-        "'" QGC_CC "' -std=c11 -Wall -Wextra -Werror -shared -fPIC -I '" QGC_SOURCE_DIR "' '%s' -o '%s'",
-        source, out);
-    assert_int_equal(system(command), 0);
-    return out;
-}
-
-/* A plug-in of one pass, from the body of its function. */
-static const char *compile_pass(fixture *f, const char *name, const char *abi, const char *body) {
-    return compile(
-        f, name,
-        qgc_arena_printf(f->arena,
-                         "#include \"passes/load.h\"\n"
-                         "static qgc_status run(qgc_pass_context *c, qgc_diag *d) {\n"
-                         "    (void)c;\n    (void)d;\n    %s\n}\n"
-                         "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
-                         "    static const qgc_pass_info p[] = {{\"%s\", run, 0, \"a test\"}, {0}};\n"
-                         "    static const qgc_pass_rows rows = {%s, p};\n"
-                         "    return &rows;\n}\n",
-                         body, name, abi));
 }
 
 static void refuses(fixture *f, const char *path, const char *want) {
@@ -144,7 +90,7 @@ static void the_guide_builds_a_pass_that_works(void **state) {
     const char *text = blocks_of_c(f, "docs/adding_a_pass.md");
     assert_true(count_lines(text) > 10 && count_lines(text) < 60);
     size_t n = qgc_pass_count();
-    ok(f, qgc_passes_load(compile(f, "select_early", text), &f->diag));
+    ok(f, qgc_passes_load(plugin_compile(f, "select_early", text), &f->diag));
     assert_int_equal(qgc_pass_count(), n + 1);
     assert_string_equal(qgc_pass_at(n)->name, "select-early");
 
@@ -192,14 +138,14 @@ static void names_a_plugin_that_is_no_shared_object(void **state) {
 
 static void names_a_plugin_without_its_function(void **state) {
     fixture *f = *state;
-    const char *path = compile(f, "empty", "int nothing;\n");
+    const char *path = plugin_compile(f, "empty", "int nothing;\n");
     refuses(f, path,
             qgc_arena_printf(f->arena, "qgc: error: plug-in \"%s\" has no function qgc_pass_plugin\n", path));
 }
 
 static void names_both_versions_where_they_differ(void **state) {
     fixture *f = *state;
-    const char *path = compile_pass(f, "old", "7", "return QGC_OK;");
+    const char *path = plugin_of_pass(f, "old", "#define QGC_PASS_ABI 7\n", "return QGC_OK;");
     refuses(f, path,
             qgc_arena_printf(f->arena,
                              "qgc: error: plug-in \"%s\" has ABI version 7, and this qgc has %d\n"
@@ -209,13 +155,13 @@ static void names_both_versions_where_they_differ(void **state) {
 
 static void names_a_pass_that_is_there_already(void **state) {
     fixture *f = *state;
-    const char *path = compile_pass(f, "fuse-qkv", "QGC_PASS_ABI", "return QGC_OK;");
+    const char *path = plugin_of_pass(f, "fuse-qkv", "", "return QGC_OK;");
     refuses(f, path,
             qgc_arena_printf(f->arena,
                              "qgc: error: plug-in \"%s\" brings pass \"fuse-qkv\", which is there already\n",
                              path));
 
-    path = compile_pass(f, "twice", "QGC_PASS_ABI", "return QGC_OK;");
+    path = plugin_of_pass(f, "twice", "", "return QGC_OK;");
     ok(f, qgc_passes_load(path, &f->diag));
     refuses(f, path,
             qgc_arena_printf(f->arena,
@@ -225,13 +171,13 @@ static void names_a_pass_that_is_there_already(void **state) {
 
 static void names_a_row_that_no_pipeline_could_hold(void **state) {
     fixture *f = *state;
-    const char *path = compile_pass(f, "a,b", "QGC_PASS_ABI", "return QGC_OK;");
+    const char *path = plugin_of_pass(f, "a,b", "", "return QGC_OK;");
     refuses(f, path, qgc_arena_printf(f->arena, "qgc: error: plug-in \"%s\" names a pass \"a,b\"\n", path));
     const char *text = "#include \"passes/load.h\"\n"
                        "static const qgc_pass_info p[] = {{\"hollow\", 0, 0, \"a test\"}, {0}};\n"
                        "static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
                        "const qgc_pass_rows *qgc_pass_plugin(void) { return &rows; }\n";
-    path = compile(f, "hollow", text);
+    path = plugin_compile(f, "hollow", text);
     refuses(
         f, path,
         qgc_arena_printf(f->arena, "qgc: error: pass \"hollow\" of plug-in \"%s\" has no function\n", path));
@@ -239,8 +185,8 @@ static void names_a_row_that_no_pipeline_could_hold(void **state) {
 
 static void an_error_in_a_pass_names_it_and_its_plugin(void **state) {
     fixture *f = *state;
-    const char *path = compile_pass(
-        f, "breaks", "QGC_PASS_ABI",
+    const char *path = plugin_of_pass(
+        f, "breaks", "",
         "qgc_graph_remove(c->graph, c->graph->first);\n    return QGC_OK; /* somebody reads it */");
     ok(f, qgc_passes_load(path, &f->diag));
     qgc_graph *g = load(f);
@@ -254,7 +200,7 @@ static void an_error_in_a_pass_names_it_and_its_plugin(void **state) {
 
 static void a_pass_that_fails_without_a_word_is_named(void **state) {
     fixture *f = *state;
-    const char *path = compile_pass(f, "silent", "QGC_PASS_ABI", "return QGC_ERR_INPUT;");
+    const char *path = plugin_of_pass(f, "silent", "", "return QGC_ERR_INPUT;");
     ok(f, qgc_passes_load(path, &f->diag));
     qgc_pass_report r;
     assert_int_equal(qgc_passes_run(load(f), &(qgc_pass_options){.passes = "silent"}, &r, &f->diag),
@@ -266,19 +212,17 @@ static void a_pass_that_fails_without_a_word_is_named(void **state) {
                                          path));
 }
 
-#define LOAD_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        LOAD_TEST(the_guide_builds_a_pass_that_works),
-        LOAD_TEST(names_a_plugin_that_is_not_there),
-        LOAD_TEST(names_a_plugin_that_is_no_shared_object),
-        LOAD_TEST(names_a_plugin_without_its_function),
-        LOAD_TEST(names_both_versions_where_they_differ),
-        LOAD_TEST(names_a_pass_that_is_there_already),
-        LOAD_TEST(names_a_row_that_no_pipeline_could_hold),
-        LOAD_TEST(an_error_in_a_pass_names_it_and_its_plugin),
-        LOAD_TEST(a_pass_that_fails_without_a_word_is_named),
+        FIXTURE_TEST(the_guide_builds_a_pass_that_works),
+        FIXTURE_TEST(names_a_plugin_that_is_not_there),
+        FIXTURE_TEST(names_a_plugin_that_is_no_shared_object),
+        FIXTURE_TEST(names_a_plugin_without_its_function),
+        FIXTURE_TEST(names_both_versions_where_they_differ),
+        FIXTURE_TEST(names_a_pass_that_is_there_already),
+        FIXTURE_TEST(names_a_row_that_no_pipeline_could_hold),
+        FIXTURE_TEST(an_error_in_a_pass_names_it_and_its_plugin),
+        FIXTURE_TEST(a_pass_that_fails_without_a_word_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

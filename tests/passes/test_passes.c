@@ -11,33 +11,9 @@
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/printed.h"
+#include "tests/support/fixture.h"
 #include "tests/support/same_graph.h"
 #include "tests/support/subset.h"
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){arena, qgc_diag_new(arena)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_arena_drop(f->arena);
-    return 0;
-}
-
-static void ok(fixture *f, qgc_status s) {
-    if (s != QGC_OK)
-        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
-}
 
 static qgc_graph *load(fixture *f, const char *path) {
     qgc_graph *g;
@@ -214,7 +190,7 @@ static void any_subset_in_any_order_computes_the_same(void **state) {
     uint64_t seed = 1;
     for (unsigned i = 0; i < shuffled + SHUFFLED; i++) {
         qgc_arena *arena = qgc_arena_new();
-        fixture f = {arena, qgc_diag_new(arena)};
+        fixture f = {.arena = arena, .diag = qgc_diag_new(arena)};
         const char *passes = test_pipeline(arena, i, shuffled, &seed);
         qgc_graph *g = load(&f, "models/tiny/tiny.yaml");
         run(&f, g, passes);
@@ -293,8 +269,6 @@ static void the_verifier_finds_a_group_that_no_kernel_computes(void **state) {
                         "no kernel computes group \"bad\": embedding \"x\" without a product");
 }
 
-#define PASS_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 /* For who looks for the change that does harm: any beginning of the pipeline can be run. */
 static void a_limit_stops_at_a_change(void **state) {
     fixture *f = *state;
@@ -323,18 +297,18 @@ static void a_limit_stops_at_a_change(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        PASS_TEST(the_pipeline_brings_a_layer_to_five_kernels),
-        PASS_TEST(every_model_can_be_printed_after_the_pipeline),
-        PASS_TEST(each_pass_alone),
-        PASS_TEST(a_rule_that_declines_says_why),
-        PASS_TEST(a_norm_that_another_node_reads_stays_alone),
-        PASS_TEST(dead_code_goes_with_what_fed_it),
-        PASS_TEST(a_limit_stops_at_a_change),
-        PASS_TEST(any_subset_in_any_order_computes_the_same),
-        PASS_TEST(names_what_is_wrong_with_a_pipeline),
-        PASS_TEST(skips_what_it_is_told_to),
-        PASS_TEST(a_graph_of_100000_nodes_takes_seconds),
-        PASS_TEST(the_verifier_finds_a_group_that_no_kernel_computes),
+        FIXTURE_TEST(the_pipeline_brings_a_layer_to_five_kernels),
+        FIXTURE_TEST(every_model_can_be_printed_after_the_pipeline),
+        FIXTURE_TEST(each_pass_alone),
+        FIXTURE_TEST(a_rule_that_declines_says_why),
+        FIXTURE_TEST(a_norm_that_another_node_reads_stays_alone),
+        FIXTURE_TEST(dead_code_goes_with_what_fed_it),
+        FIXTURE_TEST(a_limit_stops_at_a_change),
+        FIXTURE_TEST(any_subset_in_any_order_computes_the_same),
+        FIXTURE_TEST(names_what_is_wrong_with_a_pipeline),
+        FIXTURE_TEST(skips_what_it_is_told_to),
+        FIXTURE_TEST(a_graph_of_100000_nodes_takes_seconds),
+        FIXTURE_TEST(the_verifier_finds_a_group_that_no_kernel_computes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,26 +9,7 @@
 #include "passes/passes.h"
 #include "tests/passes/rule_cases.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/printed.h"
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){arena, qgc_diag_new(arena)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_arena_drop(f->arena);
-    return 0;
-}
+#include "tests/support/fixture.h"
 
 /* --- what the rules do ----------------------------------------------------------------------------------- */
 
@@ -271,15 +252,13 @@ static void every_rule_that_speaks_was_found_in_its_source(void **state) {
     }
 }
 
-#define RULE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        RULE_TEST(each_case_is_as_expected),
-        RULE_TEST(the_names_of_rules_are_found_in_c),
-        RULE_TEST(every_rule_has_a_case_where_it_fires_and_one_where_not),
-        RULE_TEST(every_file_with_rules_is_a_pass),
-        RULE_TEST(every_rule_that_speaks_was_found_in_its_source),
+        FIXTURE_TEST(each_case_is_as_expected),
+        FIXTURE_TEST(the_names_of_rules_are_found_in_c),
+        FIXTURE_TEST(every_rule_has_a_case_where_it_fires_and_one_where_not),
+        FIXTURE_TEST(every_file_with_rules_is_a_pass),
+        FIXTURE_TEST(every_rule_that_speaks_was_found_in_its_source),
     };
     return cmocka_run_group_tests_name("passes/rules", tests, NULL, NULL);
 }

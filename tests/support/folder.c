@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "graph/base/file.h"
 #include "tests/support/cmocka.h"
 
 const char *qgc_test_folder(qgc_arena *a) {
@@ -30,9 +32,15 @@ const char *qgc_test_write(qgc_arena *a, const char *folder, const char *name, c
 void qgc_test_folder_drop(qgc_arena *a, const char *folder) {
     DIR *d = opendir(folder);
     assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] != '.')
-            assert_int_equal(unlink(qgc_test_path(a, folder, e->d_name)), 0);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        const char *path = qgc_test_path(a, folder, e->d_name);
+        if (qgc_file_is_folder(path))
+            qgc_test_folder_drop(a, path);
+        else
+            assert_int_equal(unlink(path), 0);
+    }
     closedir(d);
     assert_int_equal(rmdir(folder), 0);
 }

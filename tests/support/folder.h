@@ -15,7 +15,7 @@ const char *qgc_test_path(qgc_arena *a, const char *folder, const char *name);
 const char *qgc_test_write(qgc_arena *a, const char *folder, const char *name, const void *data,
                            size_t bytes);
 
-/* Removes the folder and the files in it, not folders in it. */
+/* Removes the folder and all that is in it. */
 void qgc_test_folder_drop(qgc_arena *a, const char *folder);
 
 #endif

@@ -8,29 +8,11 @@
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
-#include "tests/support/folder.h"
+#include "tests/support/fixture.h"
+#include "tests/support/has.h"
+#include "tests/support/plugin.h"
 
 #define TINY "ablate models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 8 "
-
-typedef struct {
-    qgc_arena *arena;
-    const char *folder;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){arena, qgc_test_folder(arena)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
 
 static const char *output(fixture *f, const char *arguments, int want) {
     return qgc_test_output(f->arena, arguments, want);
@@ -40,48 +22,25 @@ static const char *with_file(fixture *f, const char *arguments, const char *path
     return qgc_arena_printf(f->arena, "%s '%s'", arguments, path);
 }
 
-static void has(const char *text, const char *want) {
-    if (!strstr(text, want))
-        fail_msg("\"%s\" is not in:\n%s", want, text);
-}
-
-static const char *write(fixture *f, const char *name, const char *text) {
-    return qgc_test_write(f->arena, f->folder, name, text, strlen(text));
-}
-
 /* A plug-in whose pass gives all nodes of an op another number. */
 static const char *compile_pass(fixture *f, const char *op, const char *attribute, const char *number) {
-    const char *source = write(
-        f, "wrong.c",
-        qgc_arena_printf(f->arena,
-                         "#include \"passes/load.h\"\n"
-                         "static qgc_status run(qgc_pass_context *c, qgc_diag *d) {\n"
-                         "    (void)d;\n"
-                         "    for (qgc_node *n = c->graph->first; n; n = n->next)\n"
-                         "        if (n->op == %s) {\n"
-                         "            n->attr[qgc_attr_index(n->op, \"%s\")].number = %s;\n"
-                         "            c->run->n_fired++;\n"
-                         "        }\n"
-                         "    return QGC_OK;\n}\n"
-                         "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
-                         "    static const qgc_pass_info p[] = {{\"wrong\", run, 0, \"a test\"}, {0}};\n"
-                         "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
-                         "    return &rows;\n}\n",
-                         op, attribute, number));
-    const char *out = qgc_test_path(f->arena, f->folder, "wrong.so");
-    assert_int_equal(system(qgc_arena_printf(
-                         f->arena, "'" QGC_CC "' -std=c11 -shared -fPIC -I '" QGC_SOURCE_DIR "' '%s' -o '%s'",
-                         source, out)),
-                     0);
-    return out;
+    return plugin_of_pass(f, "wrong", "",
+                          qgc_arena_printf(f->arena,
+                                           "    for (qgc_node *n = c->graph->first; n; n = n->next)\n"
+                                           "        if (n->op == %s) {\n"
+                                           "            n->attr[qgc_attr_index(n->op, \"%s\")].number = %s;\n"
+                                           "            c->run->n_fired++;\n"
+                                           "        }\n"
+                                           "    return QGC_OK;",
+                                           op, attribute, number));
 }
 
 static void passes_that_make_groups_only_keep_a_strict_budget(void **state) {
     fixture *f = *state;
-    const char *budget = write(f, "b.yaml",
-                               "max_kl: 0\nmax_drift: 0\nmax_flips: 0\npasses:\n"
-                               "  split-attention: {max_kl: 1e-9, max_drift: 1e-3}\n"
-                               "  fuse-swiglu: {min_kernels: 4}\n");
+    const char *budget = fixture_write(f, "b.yaml",
+                                       "max_kl: 0\nmax_drift: 0\nmax_flips: 0\npasses:\n"
+                                       "  split-attention: {max_kl: 1e-9, max_drift: 1e-3}\n"
+                                       "  fuse-swiglu: {min_kernels: 4}\n");
     const char *text = output(f, with_file(f, TINY "--budget", budget), 0);
     has(text,
         "models/tiny/tiny.yaml, weights models/tiny/tiny.gguf, cpu\n"
@@ -93,9 +52,8 @@ static void passes_that_make_groups_only_keep_a_strict_budget(void **state) {
 
 static void a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget(void **state) {
     fixture *f = *state;
-    const char *budget = write(f, "b.yaml", "max_kl: 1e-4\n");
-    const char *plugin = compile_pass(f, "QGC_OP_RMS_NORM", "eps", "0.5"),
-               *json = qgc_test_path(f->arena, f->folder, "x.json");
+    const char *budget = fixture_write(f, "b.yaml", "max_kl: 1e-4\n");
+    const char *plugin = compile_pass(f, "QGC_OP_RMS_NORM", "eps", "0.5"), *json = fixture_path(f, "x.json");
     const char *text =
         output(f,
                qgc_arena_printf(f->arena, TINY "--load-pass '%s' --budget '%s' --json '%s' --subsets 6",
@@ -130,7 +88,7 @@ static void a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget
 
 static void a_pass_that_makes_nan_breaks_any_budget(void **state) {
     fixture *f = *state;
-    const char *budget = write(f, "b.yaml", "max_kl: 1e30\n");
+    const char *budget = fixture_write(f, "b.yaml", "max_kl: 1e30\n");
     const char *text =
         output(f,
                qgc_arena_printf(f->arena, TINY "--passes 'wrong,fuse-qkv' --load-pass '%s' --budget '%s'",
@@ -143,8 +101,8 @@ static void a_pass_that_makes_nan_breaks_any_budget(void **state) {
 
 static void writes_json_and_a_chart(void **state) {
     fixture *f = *state;
-    const char *json = qgc_test_path(f->arena, f->folder, "x.json");
-    const char *svg = qgc_test_path(f->arena, f->folder, "x.svg");
+    const char *json = fixture_path(f, "x.json");
+    const char *svg = fixture_path(f, "x.svg");
     output(f, qgc_arena_printf(f->arena, TINY "--passes fuse-qkv --json '%s' --svg '%s'", json, svg), 0);
     qgc_diag d = qgc_diag_new(f->arena);
     qgc_source text;
@@ -159,9 +117,9 @@ static void writes_json_and_a_chart(void **state) {
 
 static void takes_a_text_from_a_file_or_the_line(void **state) {
     fixture *f = *state;
-    const char *file = write(f, "text.txt",
-                             "It is a truth universally acknowledged, that a single man in "
-                             "possession of a good fortune, must be in want of a wife.");
+    const char *file = fixture_write(f, "text.txt",
+                                     "It is a truth universally acknowledged, that a single man in "
+                                     "possession of a good fortune, must be in want of a wife.");
     has(output(f, with_file(f, TINY "--passes fuse-qkv --tokens", file), 0),
         qgc_arena_printf(f->arena, "logits over 8 positions: %s\n", file));
     has(output(f, TINY "--passes fuse-qkv --prompt 'She was'", 0),
@@ -190,23 +148,21 @@ static void refuses_what_does_not_go_together(void **state) {
 
 static void a_budget_of_times_is_not_checked_without_a_gpu(void **state) {
     fixture *f = *state;
-    const char *budget = write(f, "b.yaml", "min_us: 1000\n");
+    const char *budget = fixture_write(f, "b.yaml", "min_us: 1000\n");
     has(output(f, with_file(f, TINY "--passes fuse-qkv,fuse-swiglu --budget", budget), 0),
         "b.yaml is kept\nnot checked without a GPU: min_us of 2 passes\n");
 }
 
-#define CLI_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CLI_TEST(passes_that_make_groups_only_keep_a_strict_budget),
-        CLI_TEST(a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget),
-        CLI_TEST(a_pass_that_makes_nan_breaks_any_budget),
-        CLI_TEST(writes_json_and_a_chart),
-        CLI_TEST(takes_a_text_from_a_file_or_the_line),
-        CLI_TEST(random_weights_need_no_file),
-        CLI_TEST(refuses_what_does_not_go_together),
-        CLI_TEST(a_budget_of_times_is_not_checked_without_a_gpu),
+        FIXTURE_TEST(passes_that_make_groups_only_keep_a_strict_budget),
+        FIXTURE_TEST(a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget),
+        FIXTURE_TEST(a_pass_that_makes_nan_breaks_any_budget),
+        FIXTURE_TEST(writes_json_and_a_chart),
+        FIXTURE_TEST(takes_a_text_from_a_file_or_the_line),
+        FIXTURE_TEST(random_weights_need_no_file),
+        FIXTURE_TEST(refuses_what_does_not_go_together),
+        FIXTURE_TEST(a_budget_of_times_is_not_checked_without_a_gpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

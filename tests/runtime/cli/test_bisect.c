@@ -1,77 +1,32 @@
 /* qgc bisect, as a user calls it: faults are planted by passes from outside, and have to be found. */
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
-#include "tests/support/folder.h"
+#include "tests/support/fixture.h"
+#include "tests/support/has.h"
+#include "tests/support/plugin.h"
 
 #define TINY "bisect models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 8 "
-
-typedef struct {
-    qgc_arena *arena;
-    const char *folder;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){arena, qgc_test_folder(arena)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    const char *inside = qgc_test_path(f->arena, f->folder, "r");
-    if (qgc_file_is_folder(inside))
-        qgc_test_folder_drop(f->arena, inside);
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
 
 static const char *output(fixture *f, const char *arguments, int want) {
     return qgc_test_output(f->arena, arguments, want);
 }
 
-static void has(const char *text, const char *want) {
-    if (!strstr(text, want))
-        fail_msg("\"%s\" is not in:\n%s", want, text);
-}
-
-static const char *write(fixture *f, const char *name, const char *text) {
-    return qgc_test_write(f->arena, f->folder, name, text, strlen(text));
-}
-
 /* A plug-in of one pass, "plant", with one rule. */
 static const char *plant(fixture *f, const char *pattern, const char *body) {
-    const char *source =
-        qgc_arena_printf(f->arena,
-                         "#include <string.h>\n"
-                         "#include \"passes/load.h\"\n"
-                         "#include \"passes/rewrite.h\"\n"
-                         "enum { A, B, C, D };\n"
-                         "static bool apply(qgc_rewriter *rw, const qgc_match *m) {\n%s}\n"
-                         "static const qgc_rule rules[] = {{\"planted\", %s, apply}, {0}};\n"
-                         "static qgc_status run(qgc_pass_context *c, qgc_diag *d) {\n"
-                         "    return qgc_rewrite(c, rules, d);\n}\n"
-                         "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
-                         "    static const qgc_pass_info p[] = {{\"plant\", run, 0, \"a test\"}, {0}};\n"
-                         "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
-                         "    return &rows;\n}\n",
-                         body, pattern);
-    const char *in = write(f, "plant.c", source);
-    const char *out = qgc_test_path(f->arena, f->folder, "plant.so");
-    assert_int_equal(
-        system(qgc_arena_printf(
-            f->arena, "'" QGC_CC "' -std=c11 -shared -fPIC -I '" QGC_SOURCE_DIR "' '%s' -o '%s'", in, out)),
-        0);
-    return out;
+    const char *rules = qgc_arena_printf(f->arena,
+                                         "#include <string.h>\n"
+                                         "#include \"passes/rewrite.h\"\n"
+                                         "enum { A, B, C, D };\n"
+                                         "static bool apply(qgc_rewriter *rw, const qgc_match *m) {\n%s}\n"
+                                         "static const qgc_rule rules[] = {{\"planted\", %s, apply}, {0}};\n",
+                                         body, pattern);
+    return plugin_of_pass(f, "plant", rules, "    return qgc_rewrite(c, rules, d);");
 }
 
 /* silu(up) * gate where silu(gate) * up stood, in one layer only. */
@@ -126,8 +81,8 @@ static const char *plant_reordered_sum(fixture *f) {
 
 static void a_swapped_operand_is_found_in_its_layer(void **state) {
     fixture *f = *state;
-    const char *plugin = plant_swapped_operands(f, 7), *folder = qgc_test_path(f->arena, f->folder, "r"),
-               *json = qgc_test_path(f->arena, f->folder, "x.json");
+    const char *plugin = plant_swapped_operands(f, 7), *folder = fixture_path(f, "r"),
+               *json = fixture_path(f, "x.json");
     const char *text = output(
         f,
         qgc_arena_printf(
@@ -207,8 +162,7 @@ static void groups_alone_are_equal(void **state) {
 
 static void an_artifact_carries_its_graph_and_pipeline(void **state) {
     fixture *f = *state;
-    const char *plugin = plant_swapped_operands(f, 2),
-               *artifact = qgc_test_path(f->arena, f->folder, "t.qgc");
+    const char *plugin = plant_swapped_operands(f, 2), *artifact = fixture_path(f, "t.qgc");
     output(
         f,
         qgc_arena_printf(f->arena,
@@ -241,12 +195,12 @@ static void says_what_is_wrong_with_the_command_line(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_swapped_operand_is_found_in_its_layer, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_first_of_several_dropped_biases_is_found, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_reordered_sum_is_harmless, setup, teardown),
-        cmocka_unit_test_setup_teardown(groups_alone_are_equal, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_artifact_carries_its_graph_and_pipeline, setup, teardown),
-        cmocka_unit_test_setup_teardown(says_what_is_wrong_with_the_command_line, setup, teardown),
+        FIXTURE_TEST(a_swapped_operand_is_found_in_its_layer),
+        FIXTURE_TEST(the_first_of_several_dropped_biases_is_found),
+        FIXTURE_TEST(a_reordered_sum_is_harmless),
+        FIXTURE_TEST(groups_alone_are_equal),
+        FIXTURE_TEST(an_artifact_carries_its_graph_and_pipeline),
+        FIXTURE_TEST(says_what_is_wrong_with_the_command_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

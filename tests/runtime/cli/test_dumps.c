@@ -1,47 +1,27 @@
 /* Pipelines in files: the `passes` key, dumps from which work goes on, passes that match nothing. */
 
 #include <glob.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
-#include "tests/support/folder.h"
-
-typedef struct {
-    qgc_arena *arena;
-    const char *folder, *dumps;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){arena, qgc_test_folder(arena), qgc_test_folder(arena)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_test_folder_drop(f->arena, f->dumps);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
+#include "tests/support/fixture.h"
+#include "tests/support/plugin.h"
 
 static const char *output(fixture *f, const char *arguments, int want) {
     return qgc_test_output(f->arena, arguments, want);
 }
 
-static const char *write(fixture *f, const char *name, const char *text) {
-    return qgc_test_write(f->arena, f->folder, name, text, strlen(text));
+/* The folder of the dumps. */
+static const char *dumps(const fixture *f) {
+    return fixture_path(f, "dumps");
 }
 
 static glob_t files(fixture *f) {
     glob_t found;
-    assert_int_equal(glob(qgc_arena_printf(f->arena, "%s/*.yaml", f->dumps), 0, NULL, &found), 0);
+    assert_int_equal(glob(qgc_arena_printf(f->arena, "%s/*.yaml", dumps(f)), 0, NULL, &found), 0);
     return found;
 }
 
@@ -50,7 +30,7 @@ static void work_goes_on_from_every_dump(void **state) {
     const char *whole =
         output(f,
                qgc_arena_printf(f->arena, "dump models/tiny/tiny.yaml --after persistent --dump-passes '%s'",
-                                f->dumps),
+                                dumps(f)),
                0);
     assert_non_null(strstr(whole, "\npasses: []\n"));
     glob_t found = files(f);
@@ -69,8 +49,8 @@ static void a_dump_compiles_to_the_same_plan(void **state) {
     const char *cache = qgc_test_folder(f->arena), *summary[2];
     for (int i = 0; i < 2; i++) {
         const char *from =
-            i ? qgc_arena_printf(f->arena, "'%s/04-fuse-swiglu.yaml'", f->dumps)
-              : qgc_arena_printf(f->arena, "models/tiny/tiny.yaml --dump-passes '%s'", f->dumps);
+            i ? qgc_arena_printf(f->arena, "'%s/04-fuse-swiglu.yaml'", dumps(f))
+              : qgc_arena_printf(f->arena, "models/tiny/tiny.yaml --dump-passes '%s'", dumps(f));
         const char *text =
             output(f,
                    qgc_arena_printf(f->arena, "compile %s --arch sm_90a --cache '%s' -o '%s/a.qgc'", from,
@@ -90,9 +70,9 @@ static void the_file_says_which_passes_run(void **state) {
     const char *tiny = QGC_SOURCE_DIR "/models/tiny/tiny.yaml";
     const char *absolute = output(f, qgc_arena_printf(f->arena, "dump '%s'", tiny), 0);
     const char *rest = strstr(absolute, "params:");
-    const char *path =
-        write(f, "p.yaml",
-              qgc_arena_printf(f->arena, "qgc: 1\nname: tiny\narch: qwen2\npasses: [fuse-qkv]\n%s", rest));
+    const char *path = fixture_write(
+        f, "p.yaml",
+        qgc_arena_printf(f->arena, "qgc: 1\nname: tiny\narch: qwen2\npasses: [fuse-qkv]\n%s", rest));
     const char *text = output(f, qgc_arena_printf(f->arena, "dump '%s' --after fuse-qkv", path), 0);
     assert_non_null(strstr(text, "fuse: qkv"));
     assert_null(strstr(text, "fuse: mlp"));
@@ -100,13 +80,14 @@ static void the_file_says_which_passes_run(void **state) {
     assert_null(strstr(text, "fuse: qkv"));
     assert_non_null(strstr(text, "fuse: mlp"));
 
-    path = write(f, "q.yaml",
-                 qgc_arena_printf(f->arena,
-                                  "qgc: 1\nname: tiny\narch: qwen2\npasses: \"fuse-qkv, fuse-x\"\n%s", rest));
+    path = fixture_write(f, "q.yaml",
+                         qgc_arena_printf(f->arena,
+                                          "qgc: 1\nname: tiny\narch: qwen2\npasses: \"fuse-qkv, fuse-x\"\n%s",
+                                          rest));
     text = output(f, qgc_arena_printf(f->arena, "dump '%s' --skip ''", path), 1);
     assert_non_null(strstr(text, "q.yaml:4:9: error: unknown pass \"fuse-x\"\n"));
-    path = write(f, "r.yaml",
-                 qgc_arena_printf(f->arena, "qgc: 1\nname: tiny\narch: qwen2\npasses: {a: b}\n%s", rest));
+    path = fixture_write(
+        f, "r.yaml", qgc_arena_printf(f->arena, "qgc: 1\nname: tiny\narch: qwen2\npasses: {a: b}\n%s", rest));
     assert_non_null(
         strstr(output(f, qgc_arena_printf(f->arena, "dump '%s'", path), 1), "r.yaml:4:9: error: "));
 }
@@ -125,31 +106,18 @@ static void a_named_pass_without_matches_is_an_error_that_says_why(void **state)
 
 static void a_crash_leaves_a_file_that_reproduces_it(void **state) {
     fixture *f = *state;
-    const char *source =
-        write(f, "crash.c",
-              "#include <stdlib.h>\n"
-              "#include \"passes/load.h\"\n"
-              "static qgc_status run(qgc_pass_context *c, qgc_diag *d) {\n"
-              "    (void)d;\n"
-              "    for (qgc_node *n = c->graph->first; n; n = n->next)\n"
-              "        if (n->group >= 0)\n"
-              "            abort();\n"
-              "    return QGC_OK;\n}\n"
-              "static const qgc_pass_info passes[] = {{\"crash\", run, NULL, \"crashes\"}, {0}};\n"
-              "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
-              "    static const qgc_pass_rows rows = {QGC_PASS_ABI, passes};\n"
-              "    return &rows;\n}\n");
-    const char *plugin = qgc_test_path(f->arena, f->folder, "crash.so");
-    const char *cc = qgc_arena_printf(f->arena, "%s -shared -fPIC -I%s '%s' -o '%s'", QGC_CC, QGC_SOURCE_DIR,
-                                      source, plugin);
-    assert_int_equal(system(cc), 0);
+    const char *plugin = plugin_of_pass(f, "crash", "#include <stdlib.h>\n",
+                                        "    for (qgc_node *n = c->graph->first; n; n = n->next)\n"
+                                        "        if (n->group >= 0)\n"
+                                        "            abort();\n"
+                                        "    return QGC_OK;");
     int status;
     qgc_test_run(
         f->arena,
         qgc_arena_printf(f->arena,
                          "dump models/tiny/tiny.yaml --passes 'fuse-swiglu,crash,fuse-qkv' --load-pass '%s' "
                          "--dump-passes '%s'",
-                         plugin, f->dumps),
+                         plugin, dumps(f)),
         &status);
     assert_int_equal(status, -1);
     glob_t found = files(f);
@@ -165,15 +133,13 @@ static void a_crash_leaves_a_file_that_reproduces_it(void **state) {
     globfree(&found);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(work_goes_on_from_every_dump),
-        TEST(a_dump_compiles_to_the_same_plan),
-        TEST(the_file_says_which_passes_run),
-        TEST(a_named_pass_without_matches_is_an_error_that_says_why),
-        TEST(a_crash_leaves_a_file_that_reproduces_it),
+        FIXTURE_TEST(work_goes_on_from_every_dump),
+        FIXTURE_TEST(a_dump_compiles_to_the_same_plan),
+        FIXTURE_TEST(the_file_says_which_passes_run),
+        FIXTURE_TEST(a_named_pass_without_matches_is_an_error_that_says_why),
+        FIXTURE_TEST(a_crash_leaves_a_file_that_reproduces_it),
     };
     return cmocka_run_group_tests_name("cli/dumps", tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
 #include "tests/support/folder.h"
+#include "tests/support/has.h"
 #include "tests/support/small_plan.h"
 
 typedef struct {
@@ -47,11 +48,6 @@ static const char *inspect(fixture *f, const char *options) {
     qgc_artifact_pack(f->plan, f->arena, &data, &bytes);
     const char *path = qgc_test_write(f->arena, f->folder, "small.qgc", data, bytes);
     return qgc_test_output(f->arena, qgc_arena_printf(f->arena, "inspect %s '%s'", options, path), 0);
-}
-
-static void has(const char *text, const char *want) {
-    if (!strstr(text, want))
-        fail_msg("\"%s\" is not in:\n%s", want, text);
 }
 
 static void the_summary_counts_early_launches(void **state) {

@@ -5,49 +5,27 @@
 #include "graph/base/file.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
-#include "tests/support/folder.h"
+#include "tests/support/fixture.h"
+#include "tests/support/has.h"
 
 #define TINY "view models/tiny/tiny.yaml "
 
-typedef struct {
-    qgc_arena *arena;
-    const char *folder, *page;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    const char *folder = qgc_test_folder(arena);
-    *f = (fixture){arena, folder, qgc_test_path(arena, folder, "page.html")};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
+static const char *page_path(const fixture *f) {
+    return fixture_path(f, "page.html");
 }
 
 static const char *page_of(fixture *f, const char *arguments) {
-    qgc_diag d = qgc_diag_new(f->arena);
     qgc_source page;
-    qgc_test_output(f->arena, qgc_arena_printf(f->arena, TINY "-o '%s' %s", f->page, arguments), 0);
-    assert_int_equal(qgc_file_read(&page, f->page, 1 << 24, "page", &d), QGC_OK);
+    qgc_test_output(f->arena, qgc_arena_printf(f->arena, TINY "-o '%s' %s", page_path(f), arguments), 0);
+    ok(f, qgc_file_read(&page, page_path(f), 1 << 24, "page", &f->diag));
     return page.text;
-}
-
-static void has(const char *text, const char *want) {
-    if (!strstr(text, want))
-        fail_msg("\"%s\" is not there", want);
 }
 
 static void writes_a_page(void **state) {
     fixture *f = *state;
     const char *told = qgc_test_output(
-        f->arena, qgc_arena_printf(f->arena, TINY "--passes fuse-qkv,fuse-swiglu -o '%s'", f->page), 0);
-    has(told, qgc_arena_printf(f->arena, "%s: 2 passes, ", f->page));
+        f->arena, qgc_arena_printf(f->arena, TINY "--passes fuse-qkv,fuse-swiglu -o '%s'", page_path(f)), 0);
+    has(told, qgc_arena_printf(f->arena, "%s: 2 passes, ", page_path(f)));
     const char *page = page_of(f, "");
     assert_memory_equal(page, "<!DOCTYPE html>\n", 16);
     has(page, "<span class=\"place\">models/tiny/tiny.yaml</span>");
@@ -66,9 +44,10 @@ static void takes_a_layer_and_passes(void **state) {
 
 /* What goes wrong writes no page. */
 static void fails(fixture *f, const char *arguments, int status, const char *want) {
-    has(qgc_test_output(f->arena, qgc_arena_printf(f->arena, "view %s -o '%s'", arguments, f->page), status),
+    has(qgc_test_output(f->arena, qgc_arena_printf(f->arena, "view %s -o '%s'", arguments, page_path(f)),
+                        status),
         want);
-    assert_false(qgc_file_exists(f->page));
+    assert_false(qgc_file_exists(page_path(f)));
 }
 
 static void weights_have_to_be_those_of_the_graph(void **state) {
@@ -93,14 +72,12 @@ static void says_what_is_wrong(void **state) {
         "no/such/folder/x.html: error: could not write the file: No such file or directory\n");
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(writes_a_page),
-        TEST(takes_a_layer_and_passes),
-        TEST(weights_have_to_be_those_of_the_graph),
-        TEST(says_what_is_wrong),
+        FIXTURE_TEST(writes_a_page),
+        FIXTURE_TEST(takes_a_layer_and_passes),
+        FIXTURE_TEST(weights_have_to_be_those_of_the_graph),
+        FIXTURE_TEST(says_what_is_wrong),
     };
     return cmocka_run_group_tests_name("cli/view", tests, NULL, NULL);
 }

@@ -7,42 +7,15 @@
 #include "runtime/lab/bench.h"
 #include "runtime/lab/view.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/folder.h"
-#include "tests/support/printed.h"
+#include "tests/support/fixture.h"
 
 #define PASSES                                                                                     \
     "dead-code?,split-attention,split-sample,fuse-swiglu,fuse-qkv,fuse-rope-append,fuse-residual," \
     "fuse-norm-linear,fuse-embed,fuse-head-sample,fuse-merge-linear,fuse-pointwise?"
 
-typedef struct {
-    qgc_arena *arena;
-    const char *folder;
-    qgc_diag diag;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *a = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(a, sizeof *f);
-    *f = (fixture){a, qgc_test_folder(a), qgc_diag_new(a)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
-
-static void want_ok(fixture *f, qgc_status status) {
-    if (status != QGC_OK)
-        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
-}
-
 static qgc_graph *load(fixture *f, const char *path) {
     qgc_graph *g = NULL;
-    want_ok(f, qgc_graph_load(&g, path, f->arena, &f->diag));
+    ok(f, qgc_graph_load(&g, path, f->arena, &f->diag));
     return g;
 }
 
@@ -50,9 +23,9 @@ static qgc_graph *load(fixture *f, const char *path) {
 static qgc_view *view_of(fixture *f, qgc_graph *g, const char *passes, int64_t layer) {
     qgc_view *v = NULL;
     qgc_pass_report report;
-    want_ok(f, qgc_view_new(&v, g, "graph.yaml", layer, &f->diag));
+    ok(f, qgc_view_new(&v, g, "graph.yaml", layer, &f->diag));
     const qgc_pass_options o = {.passes = passes, .after = qgc_view_after, .context = v};
-    want_ok(f, qgc_passes_run(g, &o, &report, &f->diag));
+    ok(f, qgc_passes_run(g, &o, &report, &f->diag));
     return v;
 }
 
@@ -370,9 +343,9 @@ static void everything_is_escaped(void **state) {
     const qgc_pass_info pass = {.name = "<pass>&\"", .summary = "<summary>&\""};
     qgc_pass_event event = {"<rule>&\"", {&source, 1, 1}, "<q>&\"[1]", 1, true, "<text>&\""};
     const qgc_pass_run run = {.name = "<run>&\"", .events = &event, .n_events = 1, .n_fired = 1};
-    want_ok(f, qgc_view_new(&v, g, "<path>&\"", 1, &f->diag));
-    want_ok(f, qgc_view_after(v, NULL, NULL, g, &f->diag));
-    want_ok(f, qgc_view_after(v, &pass, &run, g, &f->diag));
+    ok(f, qgc_view_new(&v, g, "<path>&\"", 1, &f->diag));
+    ok(f, qgc_view_after(v, NULL, NULL, g, &f->diag));
+    ok(f, qgc_view_after(v, &pass, &run, g, &f->diag));
     const char *page = html(f, v);
     check_page(f, page);
     static const char *const names[] = {"name", "q",       "w",    "gguf", "file", "line", "group",
@@ -409,7 +382,7 @@ static void long_names_are_cut(void **state) {
 
 static qgc_graph *load_text(fixture *f, const char *text) {
     qgc_graph *g = NULL;
-    want_ok(f, qgc_graph_load_text(&g, "g.yaml", text, strlen(text), f->arena, &f->diag));
+    ok(f, qgc_graph_load_text(&g, "g.yaml", text, strlen(text), f->arena, &f->diag));
     return g;
 }
 
@@ -448,8 +421,8 @@ static const char *bench_file(fixture *f, const char *passes, const char *model)
     qgc_graph *g = load(f, "models/tiny/tiny.yaml");
     qgc_pass_report report;
     qgc_lowered low;
-    want_ok(f, qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &f->diag));
-    want_ok(f, qgc_lower(g, &(qgc_lower_options){.chunk = 8}, &low, &f->diag));
+    ok(f, qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &f->diag));
+    ok(f, qgc_lower(g, &(qgc_lower_options){.chunk = 8}, &low, &f->diag));
     const qgc_phase *p = &low.plan->phases[QGC_PHASE_DECODE];
     qgc_bench b = {
         .model = model, .device = "A card", .arch = "sm_90a", .bandwidth = 1e12, .kernel_position = 512};
@@ -467,7 +440,7 @@ static const char *bench_file(fixture *f, const char *passes, const char *model)
     }
     b.parts[b.n_parts++] = (qgc_bench_kernel){QGC_MODE_PERSISTENT, "persistent", "persistent.cu", 1, 99, 0};
     qgc_str text = qgc_str_new(f->arena);
-    want_ok(f, qgc_bench_json(&b, &text, &f->diag));
+    ok(f, qgc_bench_json(&b, &text, &f->diag));
     return qgc_test_write(f->arena, f->folder, "bench.json", text.text, text.bytes);
 }
 
@@ -475,7 +448,7 @@ static void times_stand_beside_the_kernels(void **state) {
     fixture *f = *state;
     qgc_graph *g = load(f, "models/tiny/tiny.yaml");
     qgc_view *v = view_of(f, g, PASSES, 1);
-    want_ok(f, qgc_view_read_times(v, g, bench_file(f, PASSES, "tiny"), &f->diag));
+    ok(f, qgc_view_read_times(v, g, bench_file(f, PASSES, "tiny"), &f->diag));
     const char *page = html(f, v);
     check_page(f, page);
     /* Launches are qkv, a_parts, out, mlp, out_2, ...: the first takes 1 us. */
@@ -504,7 +477,7 @@ static void want_error(fixture *f, const char *passes, const char *file, const c
 }
 
 static const char *write(fixture *f, const char *text) {
-    return qgc_test_write(f->arena, f->folder, "bench.json", text, strlen(text));
+    return fixture_write(f, "bench.json", text);
 }
 
 static void times_of_something_else_are_refused(void **state) {
@@ -517,7 +490,7 @@ static void times_of_something_else_are_refused(void **state) {
     want_error(f, "fuse-swiglu", bench_file(f, "fuse-swiglu,fuse-qkv", "tiny"),
                "does not have all kernels of the graph: kernel \"q\" (linear.cu)", hint);
     qgc_source file;
-    want_ok(f, qgc_file_read(&file, bench_file(f, PASSES, "tiny"), 1 << 20, "file", &f->diag));
+    ok(f, qgc_file_read(&file, bench_file(f, PASSES, "tiny"), 1 << 20, "file", &f->diag));
     char *four = strstr(file.text, "\"count\": 4,");
     assert_non_null(four);
     *strchr(four, '4') = '5';
@@ -544,28 +517,26 @@ static void what_is_no_bench_file_is_refused(void **state) {
     want_error(f, PASSES, "no/such.json", "could not open bench file: No such file or directory", "");
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(is_one_file_of_well_formed_html),
-        TEST(the_same_graph_gives_the_same_page),
-        TEST(each_pass_has_a_stage),
-        TEST(a_pass_that_runs_twice_has_two_stages),
-        TEST(groups_are_framed_from_their_pass_on),
-        TEST(draws_the_layer_that_was_asked_for),
-        TEST(a_node_elsewhere_is_drawn_with_its_kernel),
-        TEST(around_the_layers_they_are_one_box),
-        TEST(says_what_fired_and_what_did_not_and_why),
-        TEST(a_node_tells_all_that_there_is_to_know),
-        TEST(everything_is_escaped),
-        TEST(what_is_not_utf_8_is_replaced),
-        TEST(long_names_are_cut),
-        TEST(a_graph_without_layers_is_one_drawing),
-        TEST(no_such_layer_is_an_error),
-        TEST(times_stand_beside_the_kernels),
-        TEST(times_of_something_else_are_refused),
-        TEST(what_is_no_bench_file_is_refused),
+        FIXTURE_TEST(is_one_file_of_well_formed_html),
+        FIXTURE_TEST(the_same_graph_gives_the_same_page),
+        FIXTURE_TEST(each_pass_has_a_stage),
+        FIXTURE_TEST(a_pass_that_runs_twice_has_two_stages),
+        FIXTURE_TEST(groups_are_framed_from_their_pass_on),
+        FIXTURE_TEST(draws_the_layer_that_was_asked_for),
+        FIXTURE_TEST(a_node_elsewhere_is_drawn_with_its_kernel),
+        FIXTURE_TEST(around_the_layers_they_are_one_box),
+        FIXTURE_TEST(says_what_fired_and_what_did_not_and_why),
+        FIXTURE_TEST(a_node_tells_all_that_there_is_to_know),
+        FIXTURE_TEST(everything_is_escaped),
+        FIXTURE_TEST(what_is_not_utf_8_is_replaced),
+        FIXTURE_TEST(long_names_are_cut),
+        FIXTURE_TEST(a_graph_without_layers_is_one_drawing),
+        FIXTURE_TEST(no_such_layer_is_an_error),
+        FIXTURE_TEST(times_stand_beside_the_kernels),
+        FIXTURE_TEST(times_of_something_else_are_refused),
+        FIXTURE_TEST(what_is_no_bench_file_is_refused),
     };
     return cmocka_run_group_tests_name("lab/view", tests, NULL, NULL);
 }
