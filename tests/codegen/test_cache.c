@@ -4,51 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "codegen/cache.h"
 #include "graph/base/file.h"
 #include "tests/support/cmocka.h"
-
-typedef struct {
-    qgc_arena *arena;
-    char root[32]; /* a temporary folder */
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *a = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(a, sizeof *f);
-    *f = (fixture){a, "/tmp/qgc_cache.XXXXXX"};
-    *state = f;
-    return mkdtemp(f->root) ? 0 : -1;
-}
-
-/* Removes a folder with what is in it. */
-static void remove_folder(qgc_arena *a, const char *path) {
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        const char *inner = qgc_arena_printf(a, "%s/%s", path, e->d_name);
-        if (qgc_file_is_folder(inner))
-            remove_folder(a, inner);
-        else
-            unlink(inner);
-    }
-    if (d)
-        closedir(d);
-    rmdir(path);
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    remove_folder(f->arena, f->root);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
+#include "tests/support/fixture.h"
 
 static qgc_cache open_cache(fixture *f) {
-    qgc_cache c = qgc_cache_open(qgc_arena_printf(f->arena, "%s/a/b", f->root), f->arena);
+    qgc_cache c = qgc_cache_open(fixture_path(f, "a/b"), f->arena);
     assert_non_null(c.folder);
     return c;
 }
@@ -132,7 +95,7 @@ static void takes_the_file_of_another_key_for_missing(void **state) {
 static void does_nothing_where_there_is_no_folder(void **state) {
     fixture *f = *state;
     qgc_diag d = qgc_diag_new(f->arena);
-    const char *file = qgc_arena_printf(f->arena, "%s/file", f->root);
+    const char *file = fixture_path(f, "file");
     assert_int_equal(qgc_file_write(file, "", 0, &d), QGC_OK);
     const char *const folders[] = {"", file, qgc_arena_printf(f->arena, "%s/below", file)};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
@@ -146,24 +109,24 @@ static void does_nothing_where_there_is_no_folder(void **state) {
 static void survives_the_folder_being_deleted(void **state) {
     fixture *f = *state;
     qgc_cache c = open_cache(f);
-    remove_folder(f->arena, c.folder);
+    qgc_test_folder_drop(f->arena, c.folder);
     qgc_cache_put(&c, "k", "text", 4, f->arena);
     assert_false(holds(&c, "k", "text"));
 }
 
 static void finds_the_folder_of_the_user(void **state) {
     fixture *f = *state;
-    assert_int_equal(setenv("HOME", f->root, 1), 0);
+    assert_int_equal(setenv("HOME", f->folder, 1), 0);
     assert_int_equal(unsetenv("XDG_CACHE_HOME"), 0);
-    const char *in_home = qgc_arena_printf(f->arena, "%s/.cache/qgc", f->root);
+    const char *in_home = fixture_path(f, ".cache/qgc");
     assert_string_equal(qgc_cache_open(NULL, f->arena).folder, in_home);
     assert_true(qgc_file_is_folder(in_home));
 
     assert_int_equal(setenv("XDG_CACHE_HOME", "relative", 1), 0);
     assert_string_equal(qgc_cache_open(NULL, f->arena).folder, in_home);
 
-    assert_int_equal(setenv("XDG_CACHE_HOME", f->root, 1), 0);
-    assert_string_equal(qgc_cache_open(NULL, f->arena).folder, qgc_arena_printf(f->arena, "%s/qgc", f->root));
+    assert_int_equal(setenv("XDG_CACHE_HOME", f->folder, 1), 0);
+    assert_string_equal(qgc_cache_open(NULL, f->arena).folder, fixture_path(f, "qgc"));
 
     assert_int_equal(unsetenv("XDG_CACHE_HOME"), 0);
     assert_int_equal(unsetenv("HOME"), 0);
@@ -203,15 +166,15 @@ static void never_shows_half_a_file_to_another_thread(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(gives_back_what_was_put),
-        TEST(leaves_one_file_for_each_key),
-        TEST(makes_folders_for_the_user_alone),
-        TEST(takes_a_damaged_file_for_missing),
-        TEST(takes_the_file_of_another_key_for_missing),
-        TEST(does_nothing_where_there_is_no_folder),
-        TEST(survives_the_folder_being_deleted),
-        TEST(finds_the_folder_of_the_user),
-        TEST(never_shows_half_a_file_to_another_thread),
+        FIXTURE_TEST(gives_back_what_was_put),
+        FIXTURE_TEST(leaves_one_file_for_each_key),
+        FIXTURE_TEST(makes_folders_for_the_user_alone),
+        FIXTURE_TEST(takes_a_damaged_file_for_missing),
+        FIXTURE_TEST(takes_the_file_of_another_key_for_missing),
+        FIXTURE_TEST(does_nothing_where_there_is_no_folder),
+        FIXTURE_TEST(survives_the_folder_being_deleted),
+        FIXTURE_TEST(finds_the_folder_of_the_user),
+        FIXTURE_TEST(never_shows_half_a_file_to_another_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

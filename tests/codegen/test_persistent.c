@@ -3,30 +3,9 @@
 #include "codegen/lower.h"
 #include "graph/load.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/folder.h"
+#include "tests/support/fixture.h"
 
 /* Which graphs the persistent step takes. Its kernel is tested on a GPU: tests/gpu/test_modes.c. */
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    const char *folder;
-} fixture;
-
-static int set_up(void **state) {
-    qgc_arena *a = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(a, sizeof *f);
-    *f = (fixture){a, qgc_diag_new(a), qgc_test_folder(a)};
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *f = *state;
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
 
 static const qgc_plan *lowered(fixture *f, qgc_graph *g) {
     qgc_lowered out;
@@ -36,10 +15,7 @@ static const qgc_plan *lowered(fixture *f, qgc_graph *g) {
 
 static qgc_graph *load(fixture *f, const char *path) {
     qgc_graph *g;
-    if (qgc_graph_load(&g, path, f->arena, &f->diag) != QGC_OK) {
-        qgc_diag_print(&f->diag, stderr, false);
-        fail();
-    }
+    ok(f, qgc_graph_load(&g, path, f->arena, &f->diag));
     return g;
 }
 
@@ -57,7 +33,7 @@ static const qgc_plan *plan_with(fixture *f, const char *more) {
                                         "d_head: 32, vocab: 99, rope_base: 1e4, eps: 1e-6, "
                                         "max_positions: 64}\n%s",
                                         QGC_SOURCE_DIR, more);
-    const char *path = qgc_test_write(f->arena, f->folder, "small.yaml", text, strlen(text));
+    const char *path = fixture_write(f, "small.yaml", text);
     return plan_of(f, path);
 }
 
@@ -156,13 +132,13 @@ static void is_not_tried_without_the_pass(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(takes_the_models_of_the_family, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(counts_its_parts, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(wants_a_block_for_each_head_and_few_rows_for_each, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(traces_if_it_is_asked_to, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(leaves_sampling_to_kernels_of_its_own, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(says_why_a_graph_does_not_fit, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(is_not_tried_without_the_pass, set_up, tear_down),
+        FIXTURE_TEST(takes_the_models_of_the_family),
+        FIXTURE_TEST(counts_its_parts),
+        FIXTURE_TEST(wants_a_block_for_each_head_and_few_rows_for_each),
+        FIXTURE_TEST(traces_if_it_is_asked_to),
+        FIXTURE_TEST(leaves_sampling_to_kernels_of_its_own),
+        FIXTURE_TEST(says_why_a_graph_does_not_fit),
+        FIXTURE_TEST(is_not_tried_without_the_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

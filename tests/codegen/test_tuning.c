@@ -1,39 +1,14 @@
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "codegen/lower.h"
 #include "codegen/tuning.h"
 #include "graph/base/file.h"
 #include "graph/load.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/printed.h"
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    char folder[32];
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *a = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(a, sizeof *f);
-    *f = (fixture){a, qgc_diag_new(a), "/tmp/qgc-tuning-XXXXXX"};
-    assert_non_null(mkdtemp(f->folder));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    unlink(qgc_arena_printf(f->arena, "%s/t.yaml", f->folder));
-    rmdir(f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
+#include "tests/support/fixture.h"
 
 static const char *path(const fixture *f) {
-    return qgc_arena_printf(f->arena, "%s/t.yaml", f->folder);
+    return fixture_path(f, "t.yaml");
 }
 
 static void what_is_written_is_read(void **state) {
@@ -131,13 +106,11 @@ static void lowering_takes_settings_that_the_kernel_takes(void **state) {
     assert_int_equal(tuned.n_knobs, usual.n_knobs);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(what_is_written_is_read),
-        TEST(bad_files_are_clear_errors),
-        TEST(lowering_takes_settings_that_the_kernel_takes),
+        FIXTURE_TEST(what_is_written_is_read),
+        FIXTURE_TEST(bad_files_are_clear_errors),
+        FIXTURE_TEST(lowering_takes_settings_that_the_kernel_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
