@@ -4,8 +4,8 @@
 #include "codegen/artifact.h"
 #include "graph/base/hash.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
 #include "tests/support/guarded.h"
+#include "tests/support/printed.h"
 #include "tests/support/small_plan.h"
 
 #define SEED QGC_SOURCE_DIR "/tests/fuzz/corpus/artifact/small"
@@ -44,7 +44,7 @@ static void expect_error(fixture *f, const void *data, size_t bytes, const char 
     qgc_plan *p;
     qgc_diag d;
     assert_int_equal(unpack(f, data, bytes, &p, &d), QGC_ERR_INPUT);
-    assert_string_equal(diag_text(&d, f->arena), text);
+    assert_string_equal(qgc_test_printed(f->arena, &d), text);
 }
 
 static void gives_back_the_plan(void **state) {

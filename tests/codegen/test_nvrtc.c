@@ -7,8 +7,8 @@
 
 #include "codegen/nvrtc.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
 #include "tests/support/folder.h"
+#include "tests/support/printed.h"
 
 /* Sources of this test's own, so that it does not depend on kernels/. */
 static const qgc_kernel_source sources[] = {
@@ -80,7 +80,7 @@ static void says_what_it_tried_where_there_is_no_library(void **state) {
     assert_int_equal(qgc_nvrtc_open(&n, "/nowhere/libnvrtc.so.13", &d), QGC_ERR_DEVICE);
     assert_null(n);
     assert_string_equal(
-        diag_text(&d, a),
+        qgc_test_printed(a, &d),
         "qgc: error: could not load NVRTC, the compiler for kernels\n"
         "qgc: note: tried \"/nowhere/libnvrtc.so.13\": /nowhere/libnvrtc.so.13: cannot open shared object file: No "
         "such file or directory\n"
@@ -95,7 +95,7 @@ static void refuses_a_library_that_is_not_nvrtc(void **state) {
     qgc_diag d = qgc_diag_new(a);
     qgc_nvrtc *n;
     assert_int_equal(qgc_nvrtc_open(&n, "libpthread.so.0", &d), QGC_ERR_DEVICE);
-    assert_non_null(strstr(diag_text(&d, a), "function nvrtcVersion is missing"));
+    assert_non_null(strstr(qgc_test_printed(a, &d), "function nvrtcVersion is missing"));
     qgc_arena_drop(a);
 }
 
@@ -143,7 +143,7 @@ static void shows_the_line_of_a_kernel_that_is_wrong(void **state) {
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
     assert_string_equal(
-        diag_text(&f.diag, f.arena),
+        qgc_test_printed(f.arena, &f.diag),
         "m.yaml:4:5: error: NVRTC could not compile \"kernels/broken.cu\" for sm_90\n"
         "m.yaml:4:5: note: it is the kernel of \"scale x\"\n"
         "kernels/broken.cu:3:18: note: error: identifier \"y\" is undefined\n"
@@ -163,7 +163,7 @@ static void shows_the_line_of_a_header_that_is_wrong(void **state) {
     const void *cubin;
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
-    assert_non_null(strstr(diag_text(&f.diag, f.arena),
+    assert_non_null(strstr(qgc_test_printed(f.arena, &f.diag),
                            "kernels/unclosed.cuh:2:46: note: error: expected a \";\"\n"
                            "     2 | inline float half(float x) { return 0.5f * x }\n"));
     stop(&f);
@@ -176,7 +176,7 @@ static void cuts_a_log_that_is_long(void **state) {
     const void *cubin;
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
-    const char *text = diag_text(&f.diag, f.arena);
+    const char *text = qgc_test_printed(f.arena, &f.diag);
     int n_notes = 0;
     for (const char *p = text; (p = strstr(p, ": note: error: ")); p++)
         n_notes++;
@@ -194,7 +194,7 @@ static void refuses_an_option_that_nvrtc_does_not_know(void **state) {
     const void *cubin;
     size_t bytes;
     assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, &cubin, &bytes, &f.diag), QGC_ERR_INPUT);
-    assert_non_null(strstr(diag_text(&f.diag, f.arena), "NVRTC_ERROR_INVALID_OPTION"));
+    assert_non_null(strstr(qgc_test_printed(f.arena, &f.diag), "NVRTC_ERROR_INVALID_OPTION"));
     stop(&f);
 }
 
@@ -232,7 +232,7 @@ static void accepts_the_letters_that_an_arch_has(void **state) {
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         qgc_diag d = qgc_diag_new(f.arena);
         assert_int_equal(qgc_nvrtc_check_arch(f.nvrtc, none[i], &d), QGC_ERR_USAGE);
-        assert_non_null(strstr(diag_text(&d, f.arena), "sm_80, "));
+        assert_non_null(strstr(qgc_test_printed(f.arena, &d), "sm_80, "));
     }
     const char *const malformed[] = {"",        "90",     "sm_",        "sm_9",    "sm_90b",
                                      "sm_90aa", "sm_90 ", "compute_90", "sm_99999"};
@@ -286,7 +286,7 @@ static void shows_the_log_where_a_letter_cannot_be_tried(void **state) {
     qgc_nvrtc *n = open_fake(a, folder, "0", &broken);
     assert_int_equal(qgc_nvrtc_check_arch(n, "sm_90a", &broken), QGC_ERR_DEVICE);
     assert_string_equal(
-        diag_text(&broken, a),
+        qgc_test_printed(a, &broken),
         qgc_arena_printf(a,
                          "qgc: error: NVRTC 13.0 could not compile an empty kernel for \"sm_90a\"\n"
                          "qgc: note: \"%s/fake0.so\" says BUILTIN_OPERATION_FAILURE\n"
@@ -296,7 +296,7 @@ static void shows_the_log_where_a_letter_cannot_be_tried(void **state) {
 
     n = open_fake(a, folder, "'a'", &without);
     assert_int_equal(qgc_nvrtc_check_arch(n, "sm_90a", &without), QGC_ERR_USAGE);
-    const char *text = diag_text(&without, a);
+    const char *text = qgc_test_printed(a, &without);
     assert_non_null(strstr(text, "note: could not open builtins for sm_90a\n"));
     assert_non_null(strstr(text, "hint: sm_90 has no variant \"a\".\n"));
     qgc_nvrtc_close(n);

@@ -1,7 +1,7 @@
 #include "models/bind.h"
 #include "tests/support/cmocka.h"
-#include "tests/support/diag_text.h"
 #include "tests/support/fake_weights.h"
+#include "tests/support/printed.h"
 
 static const qgc_source yaml = {"model.yaml", NULL, 0};
 
@@ -53,7 +53,7 @@ static int teardown(void **state) {
 static void binds(qgc_arena *a, const qgc_weights *w, const qgc_bind_request *r, const qgc_tensor **found) {
     qgc_diag d = qgc_diag_new(a);
     qgc_status s = qgc_bind(w, r, found, &d);
-    assert_string_equal(diag_text(&d, a), "");
+    assert_string_equal(qgc_test_printed(a, &d), "");
     assert_int_equal(s, QGC_OK);
 }
 
@@ -62,7 +62,7 @@ static void fails(qgc_arena *a, const qgc_weights *w, const qgc_bind_request *r,
     qgc_diag d = qgc_diag_new(a);
     assert_int_equal(qgc_bind(w, r, found, &d), QGC_ERR_INPUT);
     assert_string_equal(
-        diag_text(&d, a),
+        qgc_test_printed(a, &d),
         qgc_arena_printf(a, "%smodel.yaml:1:3: while: binding the weights of file\n", golden));
     assert_null(d.top);
 }

@@ -1,7 +1,7 @@
 #include "passes/bind_weights.h"
-#include "tests/support/diag_text.h"
 #include "tests/support/fake_weights.h"
 #include "tests/support/graph.h"
+#include "tests/support/printed.h"
 
 /* Three layers of wq, one embed, a head that is tied to it. */
 static void make(test_graph *t) {
@@ -65,7 +65,7 @@ static void errors_name_the_layer(void **state) {
     const qgc_tensor **found;
     assert_int_equal(qgc_graph_bind(t->g, &w, false, &found, &t->diag), QGC_ERR_INPUT);
     assert_string_equal(
-        diag_text(&t->diag, t->arena),
+        qgc_test_printed(t->arena, &t->diag),
         "model.yaml:1:1: error: weight \"wq[0]\" is missing: \"file\" has no tensor \"blk.0.q0.{x}\"\n"
         "  hint: The nearest name in it is \"blk.2.q2.{x}\".\n"
         "model.yaml:1:1: while: binding the weights of file\n");

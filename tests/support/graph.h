@@ -1,11 +1,11 @@
 #ifndef TESTS_SUPPORT_GRAPH_H
 #define TESTS_SUPPORT_GRAPH_H
 
-#include <stdio.h>
 #include <string.h>
 
 #include "graph/graph.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
 
 /* Graphs for tests, built by hand as if from a file "model.yaml" in which every thing has a line of its own:
  * the first made stands in line 1. */
@@ -100,12 +100,7 @@ static inline void test_output(test_graph *t, qgc_value *v) {
 
 /* The whole printed error is `golden`. */
 static inline void assert_diag(const qgc_diag *d, const char *golden) {
-    char text[4096];
-    FILE *out = fmemopen(text, sizeof text, "w");
-    assert_non_null(out);
-    qgc_diag_print(d, out, false);
-    fclose(out);
-    assert_string_equal(text, golden);
+    assert_string_equal(qgc_test_printed(d->arena, d), golden);
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include "graph/base/pool.h"
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -84,17 +85,6 @@ static void hash_is_xxh3(void **state) {
     assert_int_equal(strlen(qgc_hash128("abc", 3).hex), 32);
 }
 
-static char *printed(qgc_arena *a, const qgc_diag *d) {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *f = open_memstream(&text, &bytes);
-    qgc_diag_print(d, f, false);
-    fclose(f);
-    char *copy = qgc_arena_strndup(a, text, bytes);
-    (free)(text); /* open_memstream's */
-    return copy;
-}
-
 static void diag_prints_place_quote_notes_hint_and_frames(void **state) {
     qgc_arena *a = *state;
     const char *text = "one\n\ttwo words\nthree";
@@ -108,15 +98,15 @@ static void diag_prints_place_quote_notes_hint_and_frames(void **state) {
     qgc_note(&d, (qgc_loc){&source, 3, 1}, "declared here");
     qgc_hint(&d, "Try another.");
     assert_int_equal(qgc_fail(&d, QGC_ERR_USAGE, QGC_NO_LOC, "an echo"), QGC_ERR_INPUT);
-    assert_string_equal(printed(a, &d), "x.yaml:2:6: error: no such word\n"
-                                        "     2 | \ttwo words\n"
-                                        "       | \t    ^\n"
-                                        "x.yaml:3:1: note: declared here\n"
-                                        "     3 | three\n"
-                                        "       | ^\n"
-                                        "  hint: Try another.\n"
-                                        "x.yaml:1:1: while: looking at \"x\"\n"
-                                        "  while: running pass shapes\n");
+    assert_string_equal(qgc_test_printed(a, &d), "x.yaml:2:6: error: no such word\n"
+                                                 "     2 | \ttwo words\n"
+                                                 "       | \t    ^\n"
+                                                 "x.yaml:3:1: note: declared here\n"
+                                                 "     3 | three\n"
+                                                 "       | ^\n"
+                                                 "  hint: Try another.\n"
+                                                 "x.yaml:1:1: while: looking at \"x\"\n"
+                                                 "  while: running pass shapes\n");
     assert_string_equal(qgc_diag_message(&d), "no such word");
 }
 
@@ -133,18 +123,18 @@ static void an_adopted_error_keeps_the_text_that_it_quotes(void **state) {
         qgc_note(to, QGC_NO_LOC, "none at all");
         qgc_hint(to, "Write 3.");
     }
-    const char *want = printed(a, &same);
+    const char *want = qgc_test_printed(a, &same);
     assert_int_equal(qgc_diag_adopt(&d, &inner), QGC_ERR_INPUT);
     memset((void *)(uintptr_t)s->text, 'x', s->bytes);
     qgc_arena_drop(elsewhere);
-    assert_string_equal(printed(a, &d), want);
+    assert_string_equal(qgc_test_printed(a, &d), want);
 }
 
 static void file_errors_name_the_path(void **state) {
     qgc_file f;
     qgc_diag d = qgc_diag_new(*state);
     assert_int_equal(qgc_file_open(&f, "/no/such/file", &d), QGC_ERR_INPUT);
-    assert_string_equal(printed(*state, &d),
+    assert_string_equal(qgc_test_printed(*state, &d),
                         "/no/such/file: error: could not open the file: No such file or directory\n");
     d = qgc_diag_new(*state);
     assert_int_equal(qgc_file_open(&f, "/", &d), QGC_ERR_INPUT);

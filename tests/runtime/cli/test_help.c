@@ -9,7 +9,7 @@
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
-#include "tests/support/diag_text.h"
+#include "tests/support/printed.h"
 
 enum { MOST_COMMANDS = 32, MOST_OPTIONS = 64 };
 
@@ -165,7 +165,7 @@ static int check_file(const fixture *f, const char *path) {
     qgc_diag d = qgc_diag_new(f->arena);
     qgc_source text;
     if (qgc_file_read(&text, path, 1 << 20, "the text", &d) != QGC_OK)
-        fail_msg("%s", diag_text(&d, f->arena));
+        fail_msg("%s", qgc_test_printed(f->arena, &d));
     int n = 0;
     for (const char *at = strstr(text.text, "qgc "); at; at = strstr(at + 1, "qgc "))
         if (at == text.text || strchr("`\n", at[-1]) || (at - text.text > 1 && strncmp(at - 2, "$ ", 2) == 0))
