@@ -35,6 +35,11 @@ static int rank_of(const char *arch, const qgc_device_info *about) {
     return a.suffix ? 0 : 1 + a.minor;
 }
 
+const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a) {
+    const qgc_device_info *about = qgc_device_about(dev);
+    return qgc_arena_printf(a, "sm_%d%d%s", about->major, about->minor, about->major >= 9 ? "a" : "");
+}
+
 static qgc_status none_fits(const qgc_plan *plan, const qgc_device_info *about, qgc_diag *d) {
     qgc_str there = qgc_str_new(d->arena);
     for (int i = 0; i < plan->n_archs; i++)

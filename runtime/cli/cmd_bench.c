@@ -70,9 +70,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, cli_c
     QGC_TRY(qgc_graph_bind(g, lab->weights, o->allow_unused, &tensors, c->diag));
     QGC_TRY(cli_run_passes(g, &o->pipeline, NULL, c->diag));
     lab->pool = qgc_pool_new((int)o->threads);
-    const qgc_device_info *info = qgc_device_about(lab->device);
-    const char *arch =
-        qgc_arena_printf(c->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    const char *arch = qgc_program_arch_for(lab->device, c->arena);
     qgc_compile_options compile = {
         .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache, .pool = lab->pool};
     if (!o->no_tuning)

@@ -9,7 +9,7 @@
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "runtime/cli/cli.h"
-#include "runtime/device.h"
+#include "runtime/program.h"
 
 static const struct {
     const char *name;
@@ -89,9 +89,7 @@ const char *cli_default_arch(qgc_arena *a) {
     qgc_device *dev;
     if (!qgc_device_present() || qgc_device_open(&dev, 0, &ignored) != QGC_OK)
         return "sm_90a";
-    const qgc_device_info *info = qgc_device_about(dev);
-    const char *arch =
-        qgc_arena_printf(a, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    const char *arch = qgc_program_arch_for(dev, a);
     qgc_device_close(dev);
     return arch;
 }

@@ -124,10 +124,7 @@ static qgc_status compile_here(cli_runner *r, cli_context *c, const cli_runner_o
     const qgc_tensor **tensors;
     QGC_TRY(qgc_graph_bind(r->graph, r->weights, o->allow_unused, &tensors, c->diag));
     QGC_TRY(cli_run_passes(r->graph, &o->pipeline, NULL, c->diag));
-    const qgc_device_info *info = qgc_device_about(r->device);
-    const char *arch = o->arch ? o->arch
-                               : qgc_arena_printf(c->arena, "sm_%d%d%s", info->major, info->minor,
-                                                  info->major >= 9 ? "a" : "");
+    const char *arch = o->arch ? o->arch : qgc_program_arch_for(r->device, c->arena);
     qgc_compile_options options = {
         .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache_folder, .pool = r->pool};
     qgc_compiled compiled;

@@ -37,9 +37,7 @@ static void start_eval(qgc_trial *t) {
 
 static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_diag *d) {
     const qgc_trial_options *o = &t->options;
-    const qgc_device_info *info = qgc_device_about(o->device);
-    const char *arch =
-        qgc_arena_printf(t->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    const char *arch = qgc_program_arch_for(o->device, t->arena);
     qgc_compile_options compile = {.archs = &arch,
                                    .n_archs = 1,
                                    .chunk = 1,

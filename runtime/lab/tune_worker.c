@@ -75,8 +75,7 @@ static qgc_status begin(worker *w) {
     if (strcmp(w->o->mode, "auto") != 0)
         QGC_TRY(qgc_mode_named(w->o->mode, &w->mode, &w->diag));
     QGC_TRY(qgc_device_open(&w->device, w->o->gpu, &w->diag));
-    const qgc_device_info *info = qgc_device_about(w->device);
-    w->arch = qgc_arena_printf(w->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    w->arch = qgc_program_arch_for(w->device, w->arena);
     if (w->tuning.arch && strcmp(w->tuning.arch, w->arch) != 0)
         return qgc_fail(&w->diag, QGC_ERR_USAGE, QGC_NO_LOC, "the tuning is for %s, and the GPU is %s",
                         w->tuning.arch, w->arch);

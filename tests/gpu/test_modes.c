@@ -49,9 +49,7 @@ static void open_model(fixture *f, const char *name) {
     qgc_pass_report report;
     must(f, qgc_passes_run(f->graph, &(qgc_pass_options){0}, &report, d));
     must(f, qgc_device_open(&f->device, 0, d));
-    const qgc_device_info *info = qgc_device_about(f->device);
-    const char *arch =
-        qgc_arena_printf(f->arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    const char *arch = qgc_program_arch_for(f->device, f->arena);
     qgc_compile_options options = {
         .archs = &arch, .n_archs = 1, .chunk = CHUNK, .no_cache = true, .pool = f->pool};
     qgc_compiled compiled;

@@ -40,8 +40,7 @@ static int open_all(void **state) {
     f.golden = golden_read(f.arena);
     must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag), "");
     must(qgc_device_open(&f.device, 0, &f.diag), "");
-    const qgc_device_info *info = qgc_device_about(f.device);
-    f.arch = qgc_arena_printf(f.arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    f.arch = qgc_program_arch_for(f.device, f.arena);
     f.cache = qgc_test_folder(f.arena);
     return 0;
 }

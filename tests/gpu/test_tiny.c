@@ -44,9 +44,7 @@ static int open_tiny(void **state) {
     must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag));
     must(qgc_graph_bind(g, f.weights, false, &tensors, &f.diag));
     must(qgc_device_open(&f.device, 0, &f.diag));
-    const qgc_device_info *info = qgc_device_about(f.device);
-    const char *arch =
-        qgc_arena_printf(f.arena, "sm_%d%d%s", info->major, info->minor, info->major >= 9 ? "a" : "");
+    const char *arch = qgc_program_arch_for(f.device, f.arena);
     qgc_compile_options options = {
         .archs = &arch, .n_archs = 1, .chunk = 32, .no_cache = true, .pool = f.pool};
     qgc_compiled compiled;

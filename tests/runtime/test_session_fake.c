@@ -436,6 +436,14 @@ static void says_which_images_there_are_when_none_fits(void **state) {
                                                         "  hint: Compile again with --arch sm_75.\n");
 }
 
+static void what_is_compiled_for_one_device_may_use_all_it_has(void **state) {
+    fixture *f = *state;
+    assert_string_equal(qgc_program_arch_for(f->dev, f->arena), "sm_90a");
+    f->dev->info.major = 8;
+    f->dev->info.minor = 9;
+    assert_string_equal(qgc_program_arch_for(f->dev, f->arena), "sm_89");
+}
+
 /* A plan of weights alone. */
 static void plan_weights_only(fixture *f, const qgc_plan_weight *weights, size_t n) {
     f->plan->weights = qgc_arena_array(f->arena, n, sizeof *weights);
@@ -1100,6 +1108,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(chooses_the_image_that_suits_the_device_best),
         TEST(says_which_images_there_are_when_none_fits),
+        TEST(what_is_compiled_for_one_device_may_use_all_it_has),
         TEST(converts_weights_to_the_storage_of_the_plan),
         TEST(refuses_values_that_the_storage_cannot_hold),
         TEST(another_program_lends_its_weights_where_the_plans_agree),
