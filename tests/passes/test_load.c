@@ -13,6 +13,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/fixture.h"
 #include "tests/support/plugin.h"
+#include "tests/support/text.h"
 
 static qgc_graph *load(fixture *f) {
     qgc_graph *g;
@@ -44,13 +45,6 @@ static const char *blocks_of_c(fixture *f, const char *path) {
         text = end + strlen("```\n");
     }
     return out.text;
-}
-
-static int count_lines(const char *text) {
-    int n = 0;
-    for (; *text; text++)
-        n += *text == '\n';
-    return n;
 }
 
 /* What the last layer and what is behind it compute, groups in brackets. */
@@ -88,7 +82,7 @@ static void evaluate(fixture *f, qgc_graph *g, float *logits, int64_t vocab) {
 static void the_guide_builds_a_pass_that_works(void **state) {
     fixture *f = *state;
     const char *text = blocks_of_c(f, "docs/adding_a_pass.md");
-    assert_true(count_lines(text) > 10 && count_lines(text) < 60);
+    assert_true(count(text, "\n") > 10 && count(text, "\n") < 60);
     size_t n = qgc_pass_count();
     ok(f, qgc_passes_load(plugin_compile(f, "select_early", text), &f->diag));
     assert_int_equal(qgc_pass_count(), n + 1);

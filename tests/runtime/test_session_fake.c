@@ -9,6 +9,7 @@
 #include "tests/support/fake_device.h"
 #include "tests/support/fake_weights_file.h"
 #include "tests/support/printed.h"
+#include "tests/support/text.h"
 
 /* Programs and sessions on a made-up device, with a made-up model: the next token depends on all tokens so far,
  * on their positions and on the seed. */
@@ -903,13 +904,6 @@ static void let_two_start_early(fixture *f) {
     memcpy(own, decode->launches, decode->n_launches * sizeof *own);
     own[1].early = own[2].early = true;
     decode->launches = own;
-}
-
-static int count(const char *text, const char *word) {
-    int n = 0;
-    for (; (text = strstr(text, word)); text += strlen(word))
-        n++;
-    return n;
 }
 
 static void what_the_plan_lets_start_early_does_in_pdl_mode_only(void **state) {

@@ -9,8 +9,8 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
 #include "tests/support/fixture.h"
-#include "tests/support/has.h"
 #include "tests/support/plugin.h"
+#include "tests/support/text.h"
 
 #define TINY "ablate models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 8 "
 

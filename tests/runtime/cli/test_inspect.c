@@ -7,8 +7,8 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
 #include "tests/support/folder.h"
-#include "tests/support/has.h"
 #include "tests/support/small_plan.h"
+#include "tests/support/text.h"
 
 typedef struct {
     qgc_arena *arena;

@@ -7,6 +7,7 @@
 #include "graph/base/str.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
+#include "tests/support/text.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -44,15 +45,6 @@ static void contains(void **state, const char *arguments, const char *want) {
     const char *text = output(*state, arguments, 0);
     if (!strstr(text, want))
         fail_msg("qgc %s does not print \"%s\", but:\n%s", arguments, want, text);
-}
-
-static int count(const char *text, const char *word) {
-    int n = 0;
-    while ((text = strstr(text, word))) {
-        text += strlen(word);
-        n++;
-    }
-    return n;
 }
 
 static void explain_names_layers_by_ranges(void **state) {

@@ -6,7 +6,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
 #include "tests/support/fixture.h"
-#include "tests/support/has.h"
+#include "tests/support/text.h"
 
 #define TINY "view models/tiny/tiny.yaml "
 

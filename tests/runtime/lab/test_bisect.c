@@ -9,6 +9,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
 #include "tests/support/printed.h"
+#include "tests/support/text.h"
 
 enum { STEPS = 6 };
 static const int32_t tokens[STEPS] = {5, 300, 41, 7, 1000, 41};
@@ -124,13 +125,6 @@ static bool is_handed_on(const qgc_graph *g, const qgc_value *v) {
             if (n->in[i] == v && (n->group < 0 || n->group != v->maker->group))
                 return true;
     return v == qgc_graph_output(g, "logits") || v == qgc_graph_output(g, "next");
-}
-
-static int count(const char *text, const char *word) {
-    int n = 0;
-    for (; (text = strstr(text, word)); text += strlen(word))
-        n++;
-    return n;
 }
 
 /* Where kernels are at fault the slice is the whole group. Every value that leaves its kernel takes a turn. */

@@ -5,6 +5,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
 #include "tests/support/printed.h"
+#include "tests/support/text.h"
 
 typedef struct {
     qgc_arena *arena;
@@ -60,8 +61,7 @@ static void keeps(fixture *f, const char *text) {
 static void breaks(fixture *f, const char *text, const char *want) {
     int unchecked;
     assert_int_equal(check(f, text, &unchecked), QGC_ERR_INPUT);
-    if (!strstr(qgc_test_printed(f->arena, &f->diag), want))
-        fail_msg("\"%s\" is not in:\n%s", want, qgc_test_printed(f->arena, &f->diag));
+    has(qgc_test_printed(f->arena, &f->diag), want);
 }
 
 static void refuses(fixture *f, const char *text, const char *want) {

@@ -3,6 +3,7 @@
 
 #include "runtime/lab/chart.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/text.h"
 
 static int setup(void **state) {
     *state = qgc_arena_new();
@@ -26,15 +27,6 @@ static const char *draw(qgc_arena *a, const char *label, qgc_chart_bar bar) {
                          .n_rows = 1};
     qgc_chart_svg(&c, &out);
     return out.text;
-}
-
-static int count(const char *text, const char *word) {
-    int n = 0;
-    while ((text = strstr(text, word))) {
-        text += strlen(word);
-        n++;
-    }
-    return n;
 }
 
 static void ticks_are_1_2_or_5_times_a_power_of_ten(void **state) {

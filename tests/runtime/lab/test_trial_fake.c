@@ -13,6 +13,7 @@
 #include "tests/support/fake_toy.h"
 #include "tests/support/folder.h"
 #include "tests/support/printed.h"
+#include "tests/support/text.h"
 
 enum { CTX = 64 };
 
@@ -101,15 +102,6 @@ static const float *read(fixture *f, qgc_trial *t, const char *name, int64_t *n)
     ok(f, qgc_trial_value(t, value(f->graph, name), &to, n, &kept, &f->diag));
     assert_int_equal(kept, to != NULL);
     return to;
-}
-
-static int count(const char *text, const char *word) {
-    int n = 0;
-    while ((text = strstr(text, word))) {
-        text += strlen(word);
-        n++;
-    }
-    return n;
 }
 
 /* --- tests ----------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include "runtime/lab/view.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fixture.h"
+#include "tests/support/text.h"
 
 #define PASSES                                                                                     \
     "dead-code?,split-attention,split-sample,fuse-swiglu,fuse-qkv,fuse-rope-append,fuse-residual," \
@@ -40,21 +41,9 @@ static const char *tiny(fixture *f, const char *passes, int64_t layer) {
     return html(f, view_of(f, load(f, "models/tiny/tiny.yaml"), passes, layer));
 }
 
-static void has(const char *page, const char *text) {
-    if (!strstr(page, text))
-        fail_msg("\"%s\" is not in the page", text);
-}
-
 static void lacks(const char *page, const char *text) {
     if (strstr(page, text))
         fail_msg("\"%s\" is in the page", text);
-}
-
-static int count(const char *text, const char *word) {
-    int n = 0;
-    for (; (text = strstr(text, word)); text += strlen(word))
-        n++;
-    return n;
 }
 
 /* The part of a page from one text to another behind it. */
