@@ -61,9 +61,11 @@ foreach(test IN ITEMS passes ablate dumps bisect help view inspect)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
 endforeach()
-# The runtime on a device and a weights file that are made up: these objects stand before the libraries.
-target_sources(test_runtime_session_fake PRIVATE
-  ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c ${CMAKE_SOURCE_DIR}/tests/support/fake_weights_file.c)
+# On a device and a weights file that are made up: these objects stand before the libraries.
+target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
+foreach(test IN ITEMS runtime_session_fake models_bind passes_bind_weights)
+  target_sources(test_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_weights.c)
+endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 qgc_tests(runtime/lab qgc_lab)
 foreach(test IN ITEMS trial_fake bisect_fake)

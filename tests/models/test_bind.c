@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "models/bind.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_weights.h"
@@ -31,6 +33,7 @@ static const qgc_param_want params[] = {
 };
 
 static const qgc_weights whole = {.kind = QGC_WEIGHTS_GGUF,
+                                  .path = "file",
                                   .arch = "qwen2",
                                   .tensors = tensors,
                                   .n_tensors = 4,

@@ -40,6 +40,7 @@ static const qgc_tensor tensors[] = {
 };
 
 static const qgc_weights file = {.kind = QGC_WEIGHTS_GGUF,
+                                 .path = "file",
                                  .arch = "test",
                                  .tensors = tensors,
                                  .n_tensors = 5,

@@ -7,7 +7,7 @@
 #include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_device.h"
-#include "tests/support/fake_weights_file.h"
+#include "tests/support/fake_weights.h"
 #include "tests/support/printed.h"
 #include "tests/support/text.h"
 
@@ -348,7 +348,7 @@ static void must(const fixture *f, qgc_status s, const char *call) {
 
 static qgc_status load(fixture *f, const qgc_tensor *tensors, size_t n) {
     qgc_weights *w = qgc_arena_alloc(f->arena, sizeof *w);
-    *w = (qgc_weights){.format = QGC_WEIGHTS_GGUF, .arch = "toy", .tensors = tensors, .n_tensors = n};
+    *w = (qgc_weights){.kind = QGC_WEIGHTS_GGUF, .arch = "toy", .tensors = tensors, .n_tensors = n};
     const qgc_program_options none = {0};
     return qgc_program_load(&f->program, f->plan, f->dev, w, f->pool, &none, &f->diag);
 }
@@ -550,7 +550,7 @@ static void another_program_lends_its_weights_where_the_plans_agree(void **state
     fixture *f = *state;
     load_toy(f);
     qgc_program *other = NULL;
-    qgc_weights nothing = {.format = QGC_WEIGHTS_GGUF, .arch = "toy"};
+    qgc_weights nothing = {.kind = QGC_WEIGHTS_GGUF, .arch = "toy"};
     const qgc_program_options share = {.share = f->program};
     qgc_plan plan = *f->plan;
     MUST(f, qgc_program_load(&other, &plan, f->dev, &nothing, f->pool, &share, &f->diag));

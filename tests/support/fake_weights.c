@@ -1,4 +1,4 @@
-#include "tests/support/fake_weights_file.h"
+#include "tests/support/fake_weights.h"
 
 #include <string.h>
 
@@ -14,12 +14,11 @@ void qgc_weights_close(qgc_weights *w) {
 }
 
 qgc_weights_format qgc_weights_kind(const qgc_weights *w) {
-    return w->format;
+    return w->kind;
 }
 
 const char *qgc_weights_path(const qgc_weights *w) {
-    (void)w;
-    return source.name;
+    return w->path ? w->path : source.name;
 }
 
 const char *qgc_weights_folder(const qgc_weights *w) {
@@ -51,12 +50,16 @@ const char *qgc_weights_arch(const qgc_weights *w) {
     return w->arch;
 }
 
-/* NOLINTBEGIN(readability-non-const-parameter): the header says which */
 bool qgc_weights_number(const qgc_weights *w, const char *key, double *out) {
-    (void)w, (void)key, (void)out;
+    for (int i = 0; i < 4 && w->keys[i]; i++)
+        if (strcmp(w->keys[i], key) == 0) {
+            *out = w->numbers[i];
+            return true;
+        }
     return false;
 }
 
+/* NOLINTBEGIN(readability-non-const-parameter): the header says which */
 const char *qgc_weights_string(const qgc_weights *w, const char *key) {
     (void)w, (void)key;
     return NULL;
