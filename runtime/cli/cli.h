@@ -30,6 +30,13 @@ qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
 qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
 
+/* Options that several commands have. */
+/* clang-format off */
+#define CLI_THREADS_OPTION(n) {"threads", 0, OPTION_INT, &(n), "N", "of the CPU; 0: all", 0, 1024}
+#define CLI_ALLOW_UNUSED_OPTION(flag) \
+    {"allow-unused", 0, OPTION_FLAG, &(flag), NULL, "let weights pass that the graph does not use", 0, 0}
+/* clang-format on */
+
 /* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, nothing else. */
 typedef struct {
     const char *label;

@@ -143,10 +143,9 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
         CLI_PIPELINE_OPTIONS(o.pipeline),
         {"no-tuning", 0, OPTION_FLAG, &o.no_tuning, NULL, "leave out what qgc tune has found", 0, 0},
         {"gpu", 0, OPTION_INT, &o.gpu, "N", "which GPU", 0, 63},
-        {"threads", 0, OPTION_INT, &o.threads, "N", "of the CPU; 0: all", 0, 1024},
+        CLI_THREADS_OPTION(o.threads),
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
-        {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
-         "let weights pass that the graph does not use", 0, 0},
+        CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
         {0},
     };
     const cli_command command = {

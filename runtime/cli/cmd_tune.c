@@ -102,8 +102,7 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
         CLI_PIPELINE_OPTIONS(o.pipeline),
         {"gpu", 0, OPTION_INT, &o.gpu, "N", "which GPU", 0, 63},
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
-        {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
-         "let weights pass that the graph does not use", 0, 0},
+        CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
         {0},
     };
     const cli_command command = {

@@ -58,8 +58,7 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
         {"bench", 0, OPTION_TEXT, &o.bench, "FILE", "times of kernels, from qgc bench --json", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with: as bench takes it", 0, 0},
         CLI_CHOICE_OPTIONS(o.pipeline),
-        {"allow-unused", 0, OPTION_FLAG, &o.allow_unused, NULL,
-         "let weights pass that the graph does not use", 0, 0},
+        CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
         {0},
     };
     const cli_command command = {

@@ -32,9 +32,9 @@ typedef struct {
     {"steps", 0, OPTION_INT, &(o).steps, "N", "tokens of it; where it is shorter, the model goes on", 1, most_steps}
 
 #define CLI_LAB_RUN_OPTIONS(o) \
-    {"threads", 0, OPTION_INT, &(o).threads, "N", "of the CPU; 0: all", 0, 1024}, \
+    CLI_THREADS_OPTION((o).threads), \
     {"cache", 0, OPTION_TEXT, &(o).cache_folder, "DIR", "of compiled kernels", 0, 0}, \
-    {"allow-unused", 0, OPTION_FLAG, &(o).allow_unused, NULL, "let weights pass that the graph does not use", 0, 0}, \
+    CLI_ALLOW_UNUSED_OPTION((o).allow_unused), \
     {"quiet", 'q', OPTION_FLAG, &(o).quiet, NULL, "no progress", 0, 0}
 /* clang-format on */
 
