@@ -3,18 +3,9 @@
 
 #include "graph/base/str.h"
 #include "graph/expr.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static qgc_status number(void *context, const char *name, qgc_loc at, double *out, qgc_diag *d) {
     (void)context;
@@ -152,11 +143,11 @@ static void wants_whole_numbers_in_range(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(computes_as_on_paper, setup, teardown),
-        cmocka_unit_test_setup_teardown(places_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(takes_no_number_that_only_c_knows, setup, teardown),
-        cmocka_unit_test_setup_teardown(limits_depth, setup, teardown),
-        cmocka_unit_test_setup_teardown(wants_whole_numbers_in_range, setup, teardown),
+        ARENA_TEST(computes_as_on_paper),
+        ARENA_TEST(places_errors),
+        ARENA_TEST(takes_no_number_that_only_c_knows),
+        ARENA_TEST(limits_depth),
+        ARENA_TEST(wants_whole_numbers_in_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,17 +2,8 @@
 
 #include "graph/base/str.h"
 #include "graph/load.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static qgc_graph *load(qgc_arena *a) {
     qgc_diag d = qgc_diag_new(a);
@@ -160,14 +151,14 @@ static void an_empty_group_and_one_of_one_node_change_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(gathers_nodes_around_what_needs_nothing_of_them, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_needs_the_group_goes_behind_it, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_a_group_with_a_stranger_on_a_path_inside, setup, teardown),
-        cmocka_unit_test_setup_teardown(another_group_stays_whole, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_two_groups_that_need_each_other, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_to_append_before_a_reader_of_the_old_cache, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_append_stays_behind_readers_of_the_old_cache, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_empty_group_and_one_of_one_node_change_nothing, setup, teardown),
+        ARENA_TEST(gathers_nodes_around_what_needs_nothing_of_them),
+        ARENA_TEST(what_needs_the_group_goes_behind_it),
+        ARENA_TEST(refuses_a_group_with_a_stranger_on_a_path_inside),
+        ARENA_TEST(another_group_stays_whole),
+        ARENA_TEST(refuses_two_groups_that_need_each_other),
+        ARENA_TEST(refuses_to_append_before_a_reader_of_the_old_cache),
+        ARENA_TEST(an_append_stays_behind_readers_of_the_old_cache),
+        ARENA_TEST(an_empty_group_and_one_of_one_node_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,18 +7,10 @@
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/folder.h"
 #include "tests/support/printed.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static qgc_graph *load_good(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
@@ -241,20 +233,15 @@ static void limits_the_nodes_of_a_graph(void **state) {
 
 /* Files of one folder that extend one another in a row. */
 static void limits_the_files_that_extend_one_another(void **state) {
-    char folder[] = "/tmp/qgc-test-load-XXXXXX";
-    assert_non_null(mkdtemp(folder));
-    qgc_diag d = qgc_diag_new(*state);
+    const char *folder = qgc_test_folder(*state);
     for (int i = 0; i < 6; i++) {
         const char *text = qgc_arena_printf(*state, "qgc: 1\nextends: %d.yaml\n", i + 1);
-        assert_int_equal(
-            qgc_file_write(qgc_arena_printf(*state, "%s/%d.yaml", folder, i), text, strlen(text), &d),
-            QGC_OK);
+        qgc_test_write(*state, folder, qgc_arena_printf(*state, "%d.yaml", i), text, strlen(text));
     }
+    qgc_diag d = qgc_diag_new(*state);
     qgc_graph *g;
-    qgc_status s = qgc_graph_load(&g, qgc_arena_printf(*state, "%s/0.yaml", folder), *state, &d);
-    for (int i = 0; i < 6; i++)
-        unlink(qgc_arena_printf(*state, "%s/%d.yaml", folder, i));
-    rmdir(folder);
+    qgc_status s = qgc_graph_load(&g, qgc_test_path(*state, folder, "0.yaml"), *state, &d);
+    qgc_test_folder_drop(*state, folder);
     assert_int_equal(s, QGC_ERR_INPUT);
     assert_string_equal(qgc_diag_message(&d), "more than 4 files extend one another");
 }
@@ -280,19 +267,19 @@ int main(int n_args, char **args) {
     if (chdir(QGC_SOURCE_DIR) != 0)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(unrolls_the_half_billion_model, setup, teardown),
-        cmocka_unit_test_setup_teardown(gives_layers_their_own_weights_and_the_last_x, setup, teardown),
-        cmocka_unit_test_setup_teardown(stores_matrices_in_bf16_and_vectors_in_f32, setup, teardown),
-        cmocka_unit_test_setup_teardown(ties_the_head_but_for_7b, setup, teardown),
-        cmocka_unit_test_setup_teardown(loads_every_model, setup, teardown),
-        cmocka_unit_test_setup_teardown(lets_a_file_override_single_keys, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_bad_files_with_clear_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_files_that_are_no_text, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_depth_1000, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_text_that_extends_a_file, setup, teardown),
-        cmocka_unit_test_setup_teardown(limits_the_nodes_of_a_graph, setup, teardown),
-        cmocka_unit_test_setup_teardown(limits_the_files_that_extend_one_another, setup, teardown),
-        cmocka_unit_test_setup_teardown(loads_the_example_of_the_documentation, setup, teardown),
+        ARENA_TEST(unrolls_the_half_billion_model),
+        ARENA_TEST(gives_layers_their_own_weights_and_the_last_x),
+        ARENA_TEST(stores_matrices_in_bf16_and_vectors_in_f32),
+        ARENA_TEST(ties_the_head_but_for_7b),
+        ARENA_TEST(loads_every_model),
+        ARENA_TEST(lets_a_file_override_single_keys),
+        ARENA_TEST(refuses_bad_files_with_clear_errors),
+        ARENA_TEST(refuses_files_that_are_no_text),
+        ARENA_TEST(refuses_depth_1000),
+        ARENA_TEST(refuses_text_that_extends_a_file),
+        ARENA_TEST(limits_the_nodes_of_a_graph),
+        ARENA_TEST(limits_the_files_that_extend_one_another),
+        ARENA_TEST(loads_the_example_of_the_documentation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,8 @@
 #include <string.h>
 
+#include "tests/support/arena.h"
 #include "tests/support/random.h"
 #include "tests/support/same_graph.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static qgc_graph *load_file(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
@@ -396,28 +387,27 @@ static void draws_groups_in_the_cluster_of_their_layer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(round_trips_every_model, setup, teardown),
-        cmocka_unit_test_setup_teardown(writes_numbers_in_full, setup, teardown),
-        cmocka_unit_test_setup_teardown(splits_a_repeat_where_a_layer_differs, setup, teardown),
-        cmocka_unit_test_setup_teardown(names_turns_of_other_layers, setup, teardown),
-        cmocka_unit_test_setup_teardown(reads_turns_by_name_outside_of_repeats, setup, teardown),
-        cmocka_unit_test_setup_teardown(renames_what_the_carried_name_would_hide, setup, teardown),
-        cmocka_unit_test_setup_teardown(keeps_a_carried_value_that_starts_under_another_name, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(keeps_two_repeats_apart, setup, teardown),
-        cmocka_unit_test_setup_teardown(numbers_names_that_a_pass_made_twice, setup, teardown),
-        cmocka_unit_test_setup_teardown(makes_names_legal, setup, teardown),
-        cmocka_unit_test_setup_teardown(leaves_out_what_nothing_reads, setup, teardown),
-        cmocka_unit_test_setup_teardown(keeps_a_count_that_the_repeats_do_not_tell, setup, teardown),
-        cmocka_unit_test_setup_teardown(writes_a_dtype_for_each_layer_where_they_differ, setup, teardown),
-        cmocka_unit_test_setup_teardown(carries_several_values, setup, teardown),
-        cmocka_unit_test_setup_teardown(unrolls_what_a_repeat_cannot_say, setup, teardown),
-        cmocka_unit_test_setup_teardown(rolls_up_groups_of_one_name, setup, teardown),
-        cmocka_unit_test_setup_teardown(names_the_turn_of_a_group_in_several, setup, teardown),
-        cmocka_unit_test_setup_teardown(numbers_and_mends_names_of_groups, setup, teardown),
-        cmocka_unit_test_setup_teardown(round_trips_what_passes_may_leave, setup, teardown),
-        cmocka_unit_test_setup_teardown(draws_clusters_for_layers, setup, teardown),
-        cmocka_unit_test_setup_teardown(draws_groups_in_the_cluster_of_their_layer, setup, teardown),
+        ARENA_TEST(round_trips_every_model),
+        ARENA_TEST(writes_numbers_in_full),
+        ARENA_TEST(splits_a_repeat_where_a_layer_differs),
+        ARENA_TEST(names_turns_of_other_layers),
+        ARENA_TEST(reads_turns_by_name_outside_of_repeats),
+        ARENA_TEST(renames_what_the_carried_name_would_hide),
+        ARENA_TEST(keeps_a_carried_value_that_starts_under_another_name),
+        ARENA_TEST(keeps_two_repeats_apart),
+        ARENA_TEST(numbers_names_that_a_pass_made_twice),
+        ARENA_TEST(makes_names_legal),
+        ARENA_TEST(leaves_out_what_nothing_reads),
+        ARENA_TEST(keeps_a_count_that_the_repeats_do_not_tell),
+        ARENA_TEST(writes_a_dtype_for_each_layer_where_they_differ),
+        ARENA_TEST(carries_several_values),
+        ARENA_TEST(unrolls_what_a_repeat_cannot_say),
+        ARENA_TEST(rolls_up_groups_of_one_name),
+        ARENA_TEST(names_the_turn_of_a_group_in_several),
+        ARENA_TEST(numbers_and_mends_names_of_groups),
+        ARENA_TEST(round_trips_what_passes_may_leave),
+        ARENA_TEST(draws_clusters_for_layers),
+        ARENA_TEST(draws_groups_in_the_cluster_of_their_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

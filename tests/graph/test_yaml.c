@@ -3,18 +3,9 @@
 
 #include "graph/base/str.h"
 #include "graph/yaml.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static const qgc_source *source_of(qgc_arena *a, const char *text, size_t bytes) {
     qgc_source *source = qgc_arena_alloc(a, sizeof *source);
@@ -212,15 +203,15 @@ static void reads_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(gives_a_tree_with_places, setup, teardown),
-        cmocka_unit_test_setup_teardown(takes_32_levels_and_not_33, setup, teardown),
-        cmocka_unit_test_setup_teardown(does_not_recurse_on_depth_1000, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_what_model_files_do_not_need, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_a_key_given_twice, setup, teardown),
-        cmocka_unit_test_setup_teardown(places_errors_of_syntax, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_what_is_no_text, setup, teardown),
-        cmocka_unit_test_setup_teardown(limits_size, setup, teardown),
-        cmocka_unit_test_setup_teardown(reads_files, setup, teardown),
+        ARENA_TEST(gives_a_tree_with_places),
+        ARENA_TEST(takes_32_levels_and_not_33),
+        ARENA_TEST(does_not_recurse_on_depth_1000),
+        ARENA_TEST(refuses_what_model_files_do_not_need),
+        ARENA_TEST(refuses_a_key_given_twice),
+        ARENA_TEST(places_errors_of_syntax),
+        ARENA_TEST(refuses_what_is_no_text),
+        ARENA_TEST(limits_size),
+        ARENA_TEST(reads_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

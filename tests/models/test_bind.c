@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "models/bind.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_weights.h"
 #include "tests/support/printed.h"
@@ -42,16 +43,6 @@ static const qgc_weights whole = {.kind = QGC_WEIGHTS_GGUF,
 
 static const qgc_bind_request whole_request = {
     .arch = "qwen2", .at = AT(1), .weights = wants, .n_weights = 5, .params = params, .n_params = 2};
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static void binds(qgc_arena *a, const qgc_weights *w, const qgc_bind_request *r, const qgc_tensor **found) {
     qgc_diag d = qgc_diag_new(a);
@@ -218,22 +209,20 @@ static void tensors_left_over(void **state) {
     binds(*state, &w, &r, found);
 }
 
-#define BIND_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        BIND_TEST(a_whole_file_binds_and_a_tied_weight_is_shared),
-        BIND_TEST(a_tied_weight_that_the_file_has_is_taken_from_it),
-        BIND_TEST(another_architecture),
-        BIND_TEST(a_hyperparameter_that_differs),
-        BIND_TEST(the_first_key_found_counts),
-        BIND_TEST(a_hyperparameter_that_is_not_stated),
-        BIND_TEST(numbers_near_each_other_are_told_apart),
-        BIND_TEST(a_tensor_that_is_missing),
-        BIND_TEST(a_weight_without_a_name_for_the_format),
-        BIND_TEST(a_tensor_of_another_shape),
-        BIND_TEST(weights_tied_in_a_circle),
-        BIND_TEST(tensors_left_over),
+        ARENA_TEST(a_whole_file_binds_and_a_tied_weight_is_shared),
+        ARENA_TEST(a_tied_weight_that_the_file_has_is_taken_from_it),
+        ARENA_TEST(another_architecture),
+        ARENA_TEST(a_hyperparameter_that_differs),
+        ARENA_TEST(the_first_key_found_counts),
+        ARENA_TEST(a_hyperparameter_that_is_not_stated),
+        ARENA_TEST(numbers_near_each_other_are_told_apart),
+        ARENA_TEST(a_tensor_that_is_missing),
+        ARENA_TEST(a_weight_without_a_name_for_the_format),
+        ARENA_TEST(a_tensor_of_another_shape),
+        ARENA_TEST(weights_tied_in_a_circle),
+        ARENA_TEST(tensors_left_over),
     };
     return cmocka_run_group_tests_name("models/bind", tests, NULL, NULL);
 }

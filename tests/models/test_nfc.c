@@ -1,17 +1,8 @@
 #include <string.h>
 
 #include "models/tokenizer_impl.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static char *normalised(qgc_arena *a, const char *text) {
     qgc_nfc nfc = qgc_nfc_new(a);
@@ -56,10 +47,10 @@ static void nfc_orders_a_long_run_of_marks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(nfc_composes_and_orders, setup, teardown),
-        cmocka_unit_test_setup_teardown(nfc_leaves_younger_marks_alone, setup, teardown),
-        cmocka_unit_test_setup_teardown(nfc_gives_back_a_text_that_needs_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(nfc_orders_a_long_run_of_marks, setup, teardown),
+        ARENA_TEST(nfc_composes_and_orders),
+        ARENA_TEST(nfc_leaves_younger_marks_alone),
+        ARENA_TEST(nfc_gives_back_a_text_that_needs_nothing),
+        ARENA_TEST(nfc_orders_a_long_run_of_marks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "graph/base/file.h"
 #include "models/tokenizer_impl.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/folder.h"
 
 /* tests/golden/tokenizer/make_golden.py makes the files and the numbers. */
 #define GOLDEN "tests/golden/tokenizer/"
@@ -313,20 +312,16 @@ static void wrong_files_beside_are_refused(void **state) {
 static void a_folder_is_read_with_the_files_beside(void **state) {
     fixture *f = *state;
     qgc_tokenizer *t = NULL;
-    char folder[] = "/tmp/qgc-test-XXXXXX";
-    assert_non_null(mkdtemp(folder));
-    const char *json = qgc_arena_printf(f->arena, "%s/tokenizer.json", folder);
-    const char *config = qgc_arena_printf(f->arena, "%s/tokenizer_config.json", folder);
+    const char *folder = qgc_test_folder(f->arena), *config = "{\"chat_template\": \"x\"}";
+    const char *json = qgc_test_path(f->arena, folder, "tokenizer.json");
     assert_int_equal(qgc_tokenizer_open_json(&t, json, &f->diag), QGC_ERR_INPUT);
     f->diag = qgc_diag_new(f->arena);
-    assert_int_equal(qgc_file_write(json, f->json.text, f->json.bytes, &f->diag), QGC_OK);
-    assert_int_equal(qgc_file_write(config, "{\"chat_template\": \"x\"}", 22, &f->diag), QGC_OK);
+    qgc_test_write(f->arena, folder, "tokenizer.json", f->json.text, f->json.bytes);
+    qgc_test_write(f->arena, folder, "tokenizer_config.json", config, strlen(config));
     assert_int_equal(qgc_tokenizer_open_json(&t, json, &f->diag), QGC_OK);
     assert_string_equal(qgc_tokenizer_chat_template(t), "x");
     qgc_tokenizer_close(t);
-    remove(json);
-    remove(config);
-    rmdir(folder);
+    qgc_test_folder_drop(f->arena, folder);
 }
 
 int main(void) {

@@ -3,21 +3,12 @@
 
 #include "graph/base/file.h"
 #include "models/weights_impl.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/guarded.h"
 #include "tests/support/printed.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 /* Parses bytes that end where no memory follows, so that a read past the end crashes. The tensors are touched,
  * the weights are gone afterwards. */
@@ -461,20 +452,20 @@ static void golden_blocks_widen_to_golden_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(numbers_of_every_type_are_read, setup, teardown),
-        cmocka_unit_test_setup_teardown(arrays_are_indexed, setup, teardown),
-        cmocka_unit_test_setup_teardown(shapes_come_outermost_first, setup, teardown),
-        cmocka_unit_test_setup_teardown(version_2_is_read_alike, setup, teardown),
-        cmocka_unit_test_setup_teardown(every_truncation_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(no_changed_byte_does_harm, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_headers_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_keys_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_arrays_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_tensors_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(two_tensors_share_neither_name_nor_bytes, setup, teardown),
-        cmocka_unit_test_setup_teardown(alignment_is_a_power_of_two, setup, teardown),
-        cmocka_unit_test_setup_teardown(files_are_told_by_their_content, setup, teardown),
-        cmocka_unit_test_setup_teardown(golden_blocks_widen_to_golden_values, setup, teardown),
+        ARENA_TEST(numbers_of_every_type_are_read),
+        ARENA_TEST(arrays_are_indexed),
+        ARENA_TEST(shapes_come_outermost_first),
+        ARENA_TEST(version_2_is_read_alike),
+        ARENA_TEST(every_truncation_is_refused),
+        ARENA_TEST(no_changed_byte_does_harm),
+        ARENA_TEST(bad_headers_are_refused),
+        ARENA_TEST(bad_keys_are_refused),
+        ARENA_TEST(bad_arrays_are_refused),
+        ARENA_TEST(bad_tensors_are_refused),
+        ARENA_TEST(two_tensors_share_neither_name_nor_bytes),
+        ARENA_TEST(alignment_is_a_power_of_two),
+        ARENA_TEST(files_are_told_by_their_content),
+        ARENA_TEST(golden_blocks_widen_to_golden_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,18 +11,9 @@
 #include "graph/base/map.h"
 #include "graph/base/pool.h"
 #include "graph/base/str.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static void arena_gives_zeroed_aligned_memory_of_any_size(void **state) {
     size_t sizes[] = {0, 1, 15, 17, 1000, 20000, 70000, 1 << 20, 3};
@@ -181,17 +172,17 @@ static void pool_covers_every_index_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(arena_gives_zeroed_aligned_memory_of_any_size, setup, teardown),
-        cmocka_unit_test_setup_teardown(grow_keeps_what_is_there, setup, teardown),
-        cmocka_unit_test_setup_teardown(map_finds_what_was_put_and_refuses_a_second_value, setup, teardown),
-        cmocka_unit_test_setup_teardown(str_grows_and_formats, setup, teardown),
+        ARENA_TEST(arena_gives_zeroed_aligned_memory_of_any_size),
+        ARENA_TEST(grow_keeps_what_is_there),
+        ARENA_TEST(map_finds_what_was_put_and_refuses_a_second_value),
+        ARENA_TEST(str_grows_and_formats),
         cmocka_unit_test(nearest_suggests_only_what_is_near),
         cmocka_unit_test(hash_is_xxh3),
-        cmocka_unit_test_setup_teardown(diag_prints_place_quote_notes_hint_and_frames, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_adopted_error_keeps_the_text_that_it_quotes, setup, teardown),
-        cmocka_unit_test_setup_teardown(file_errors_name_the_path, setup, teardown),
-        cmocka_unit_test_setup_teardown(file_write_then_map_gives_the_same_bytes, setup, teardown),
-        cmocka_unit_test_setup_teardown(pool_covers_every_index_once, setup, teardown),
+        ARENA_TEST(diag_prints_place_quote_notes_hint_and_frames),
+        ARENA_TEST(an_adopted_error_keeps_the_text_that_it_quotes),
+        ARENA_TEST(file_errors_name_the_path),
+        ARENA_TEST(file_write_then_map_gives_the_same_bytes),
+        ARENA_TEST(pool_covers_every_index_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

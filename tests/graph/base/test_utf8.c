@@ -2,17 +2,8 @@
 #include <string.h>
 
 #include "graph/base/utf8.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static bool is_scalar(uint32_t c) {
     return c < 0xD800 || (c >= 0xE000 && c <= 0x10FFFF);
@@ -118,9 +109,9 @@ static void check_names_the_first_bad_byte(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_code_point_survives_encoding_and_decoding),
-        cmocka_unit_test_setup_teardown(stream_gives_a_character_out_with_its_last_byte, setup, teardown),
-        cmocka_unit_test_setup_teardown(stream_replaces_what_is_broken_however_it_is_cut, setup, teardown),
-        cmocka_unit_test_setup_teardown(stream_of_any_three_bytes_gives_utf8, setup, teardown),
+        ARENA_TEST(stream_gives_a_character_out_with_its_last_byte),
+        ARENA_TEST(stream_replaces_what_is_broken_however_it_is_cut),
+        ARENA_TEST(stream_of_any_three_bytes_gives_utf8),
         cmocka_unit_test(check_names_the_first_bad_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,19 +5,10 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
 #include "tests/support/text.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static const char *output(qgc_arena *a, const char *arguments, int want) {
     return qgc_test_output(a, arguments, want);
@@ -177,21 +168,19 @@ static void run_says_the_same_on_a_cpu_with_and_without_passes(void **state) {
              "# after split-attention: 4 fired, 82 nodes in 82 kernels\n");
 }
 
-#define CLI_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CLI_TEST(explain_names_layers_by_ranges),
-        CLI_TEST(explain_can_be_about_one_node),
-        CLI_TEST(any_command_explains_its_passes),
-        CLI_TEST(explain_prints_json),
-        CLI_TEST(explain_says_where_to_look_for_what_lowering_does),
-        CLI_TEST(passes_lists_the_table),
-        CLI_TEST(dump_stops_after_a_pass),
-        CLI_TEST(print_after_prints_the_graph),
-        CLI_TEST(print_after_wants_a_pass_that_runs),
-        CLI_TEST(a_plugin_that_is_not_there_is_an_error),
-        CLI_TEST(run_says_the_same_on_a_cpu_with_and_without_passes),
+        ARENA_TEST(explain_names_layers_by_ranges),
+        ARENA_TEST(explain_can_be_about_one_node),
+        ARENA_TEST(any_command_explains_its_passes),
+        ARENA_TEST(explain_prints_json),
+        ARENA_TEST(explain_says_where_to_look_for_what_lowering_does),
+        ARENA_TEST(passes_lists_the_table),
+        ARENA_TEST(dump_stops_after_a_pass),
+        ARENA_TEST(print_after_prints_the_graph),
+        ARENA_TEST(print_after_wants_a_pass_that_runs),
+        ARENA_TEST(a_plugin_that_is_not_there_is_an_error),
+        ARENA_TEST(run_says_the_same_on_a_cpu_with_and_without_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,18 +2,9 @@
 #include <string.h>
 
 #include "runtime/lab/chart.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/text.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static const char *draw(qgc_arena *a, const char *label, qgc_chart_bar bar) {
     qgc_str out = qgc_str_new(a);
@@ -89,16 +80,14 @@ static void colours_follow_the_ground(void **state) {
     assert_null(strstr(svg, "href"));
 }
 
-#define CHART_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CHART_TEST(ticks_are_1_2_or_5_times_a_power_of_ten),
-        CHART_TEST(a_bar_is_as_long_as_its_number),
-        CHART_TEST(a_bar_below_0_goes_to_the_left),
-        CHART_TEST(nothing_is_drawn_for_what_is_no_number),
-        CHART_TEST(texts_cannot_break_the_file),
-        CHART_TEST(colours_follow_the_ground),
+        ARENA_TEST(ticks_are_1_2_or_5_times_a_power_of_ten),
+        ARENA_TEST(a_bar_is_as_long_as_its_number),
+        ARENA_TEST(a_bar_below_0_goes_to_the_left),
+        ARENA_TEST(nothing_is_drawn_for_what_is_no_number),
+        ARENA_TEST(texts_cannot_break_the_file),
+        ARENA_TEST(colours_follow_the_ground),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,18 +5,9 @@
 #include <time.h>
 
 #include "runtime/lab/layout.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/random.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 /* --- what holds of every drawing -------------------------------------------------------------------------- */
 
@@ -316,21 +307,19 @@ static void an_edge_that_closes_a_cycle_is_not_drawn(void **state) {
     assert_null(g.edges[1].points);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(nothing_takes_no_room),
-        TEST(a_chain_is_straight),
-        TEST(a_diamond_has_its_ends_in_the_middle),
-        TEST(order_avoids_crossings),
-        TEST(what_is_read_late_stands_low),
-        TEST(a_group_has_a_frame_of_its_own),
-        TEST(lines_come_into_a_frame_as_they_pass_outside),
-        TEST(an_edge_that_closes_a_cycle_is_not_drawn),
-        TEST(random_graphs_keep_clear_of_one_another),
-        TEST(the_same_graph_gives_the_same_drawing),
-        TEST(a_thousand_boxes_take_no_time),
+        ARENA_TEST(nothing_takes_no_room),
+        ARENA_TEST(a_chain_is_straight),
+        ARENA_TEST(a_diamond_has_its_ends_in_the_middle),
+        ARENA_TEST(order_avoids_crossings),
+        ARENA_TEST(what_is_read_late_stands_low),
+        ARENA_TEST(a_group_has_a_frame_of_its_own),
+        ARENA_TEST(lines_come_into_a_frame_as_they_pass_outside),
+        ARENA_TEST(an_edge_that_closes_a_cycle_is_not_drawn),
+        ARENA_TEST(random_graphs_keep_clear_of_one_another),
+        ARENA_TEST(the_same_graph_gives_the_same_drawing),
+        ARENA_TEST(a_thousand_boxes_take_no_time),
     };
     return cmocka_run_group_tests_name("lab/layout", tests, NULL, NULL);
 }

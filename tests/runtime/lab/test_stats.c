@@ -1,17 +1,8 @@
 #include <math.h>
 
 #include "runtime/lab/stats.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static void assert_near(double got, double want, double tolerance) {
     if (!(fabs(got - want) <= tolerance))
@@ -166,22 +157,20 @@ static void not_a_number_stays_when_positions_add_up(void **state) {
     assert_int_equal(sum.flips, 1);
 }
 
-#define STATS_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        STATS_TEST(percentiles_lie_between_neighbours),
-        STATS_TEST(not_a_number_is_not_left_out_of_a_percentile),
-        STATS_TEST(the_ranks_of_an_interval_are_those_of_the_sign_test),
-        STATS_TEST(an_interval_is_of_ranks),
-        STATS_TEST(intervals_hold_the_median_as_often_as_they_say),
-        STATS_TEST(equal_logits_have_no_drift),
-        STATS_TEST(divergence_is_that_of_known_distributions),
-        STATS_TEST(divergence_of_large_logits_does_not_overflow),
-        STATS_TEST(divergence_is_infinite_where_the_other_excludes_a_token),
-        STATS_TEST(not_a_number_in_logits_is_drift),
-        STATS_TEST(positions_add_up),
-        STATS_TEST(not_a_number_stays_when_positions_add_up),
+        ARENA_TEST(percentiles_lie_between_neighbours),
+        ARENA_TEST(not_a_number_is_not_left_out_of_a_percentile),
+        ARENA_TEST(the_ranks_of_an_interval_are_those_of_the_sign_test),
+        ARENA_TEST(an_interval_is_of_ranks),
+        ARENA_TEST(intervals_hold_the_median_as_often_as_they_say),
+        ARENA_TEST(equal_logits_have_no_drift),
+        ARENA_TEST(divergence_is_that_of_known_distributions),
+        ARENA_TEST(divergence_of_large_logits_does_not_overflow),
+        ARENA_TEST(divergence_is_infinite_where_the_other_excludes_a_token),
+        ARENA_TEST(not_a_number_in_logits_is_drift),
+        ARENA_TEST(positions_add_up),
+        ARENA_TEST(not_a_number_stays_when_positions_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
