@@ -11,26 +11,8 @@
  * position each by loads of 16 bytes, then groups of lanes add up values, each group every GROUPS-th position. Scores are
  * float32: Qwen2's key bias is large. Reads the head's keys and values up to the token's position; bound by latency at
  * short context. */
-#include "common.cuh"
+#include "attention.cuh"
 
-#ifndef HEAD_DIM
-#define HEAD_DIM 64
-#endif
-#ifndef HEADS
-#define HEADS 14
-#endif
-#ifndef KV_HEADS
-#define KV_HEADS 2
-#endif
-#ifndef KEYS
-#define KEYS F16
-#endif
-#ifndef VALUES
-#define VALUES F16
-#endif
-#ifndef SCALE
-#define SCALE 0.125f
-#endif
 #ifndef PARTS
 #define PARTS 1
 #endif

@@ -11,28 +11,11 @@
  * positions are numbered so that what a lane multiplies lies in 16 bytes that it loads.
  *
  * Grid: x = 8 query heads of each key-value head, y = tokens, z = parts * BLOCKS. Reads keys and values up to the token's
- * position; bound by latency up to some thousand positions, then by memory. Needs sm_80. */
+ * position; bound by latency up to some thousand positions, then by memory. HEAD_DIM is 32, 64 or 128. Needs sm_80. */
+#include "attention.cuh"
 #include "last.cuh"
 #include "mma.cuh"
 
-#ifndef HEAD_DIM
-#define HEAD_DIM 64 /* 32, 64 or 128 */
-#endif
-#ifndef HEADS
-#define HEADS 14
-#endif
-#ifndef KV_HEADS
-#define KV_HEADS 2
-#endif
-#ifndef KEYS
-#define KEYS F16
-#endif
-#ifndef VALUES
-#define VALUES F16
-#endif
-#ifndef SCALE
-#define SCALE 0.125f
-#endif
 #ifndef PARTS
 #define PARTS 1
 #endif

@@ -12,29 +12,11 @@
  *
  * Grid: x = tiles of rows, y = key-value heads, z = PARTS. Shared memory: two stages of keys and values, rows padded by 16
  * bytes so that ldmatrix finds 8 of them in different banks. 4 * HEADS * HEAD_DIM flops for each pair of token and
- * position; bound by the tensor cores and by exponentials. Needs sm_80. */
+ * position; bound by the tensor cores and by exponentials. HEAD_DIM is a multiple of 16. Needs sm_80. */
+#include "attention.cuh"
 #include "last.cuh"
 #include "mma.cuh"
-#include "tiles.cuh"
 
-#ifndef HEAD_DIM
-#define HEAD_DIM 64 /* a multiple of 16 */
-#endif
-#ifndef HEADS
-#define HEADS 14
-#endif
-#ifndef KV_HEADS
-#define KV_HEADS 2
-#endif
-#ifndef KEYS
-#define KEYS F16
-#endif
-#ifndef VALUES
-#define VALUES F16
-#endif
-#ifndef SCALE
-#define SCALE 0.125f
-#endif
 #ifndef PARTS
 #define PARTS 10
 #endif
@@ -67,6 +49,13 @@ enum {
 };
 
 #if __CUDA_ARCH__ >= 800
+
+/* 2^x, to about 2 units in the last place. */
+__device__ __forceinline__ float exp2_near(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 
 __device__ __forceinline__ void copy_16(u32 to, const void *from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");

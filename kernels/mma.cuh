@@ -1,7 +1,7 @@
 /* Products of small matrices on the tensor cores (PTX ISA, mma.sync m16n8k16), and float32 operands in two parts: x is
  * high + low, each in the narrow type, which keeps 16 bits of it (bf16) or 22 (f16). */
 #pragma once
-#include "common.cuh"
+#include "shared.cuh"
 
 /* Two floats in the type's narrow form; the first in the low half. */
 template <int TYPE> __device__ __forceinline__ u32 narrow_two(float a, float b) {
@@ -58,11 +58,4 @@ __device__ __forceinline__ uint4 load_matrices(u32 address) {
                  : "r"(address)
                  : "memory");
     return v;
-}
-
-/* 2^x, to about 2 units in the last place. */
-__device__ __forceinline__ float exp2_near(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }

@@ -113,33 +113,19 @@ __device__ __forceinline__ void qkv(consumer &c, const arguments &a, carried &k,
     });
 }
 
-/* OUT and DOWN: the product is added to the residual. */
+/* OUT and DOWN: the product of an exchanged vector is added to the residual. */
 template <int K>
-__device__ __forceinline__ void add_to_residual(consumer &c, const arguments &a, carried &k, const held<K, D> &h,
-                                                const operand<K> &x, const rows &mine, int to) {
+__device__ __forceinline__ void add_to_residual(consumer &c, const arguments &a, carried &k, int from, u32 parity, int to) {
+    const rows mine = c.s.now.mine.out;
+    held<K, D> h;
+    h.load(c, mine.n);
+    operand<K> x;
+    take<K>(c, polled(a, from), parity, [&](int i, const float4 &v) { x.set(c, i, v); });
     multiply(c, h, x, mine.n, [] {}, [&](int row, bool there, float product) {
         k.residual += product;
         if (there)
             publish(exchanged(a, to) + mine.first + row, COPY, k.residual, k.parity);
     });
-}
-
-__device__ __forceinline__ void out(consumer &c, const arguments &a, carried &k) {
-    const rows mine = c.s.now.mine.out;
-    held<QUERIES, D> h;
-    h.load(c, mine.n);
-    operand<QUERIES> x;
-    take<QUERIES>(c, polled(a, A), k.attention_parity, [&](int i, const float4 &v) { x.set(c, i, v); });
-    add_to_residual(c, a, k, h, x, mine, MID);
-}
-
-__device__ __forceinline__ void down(consumer &c, const arguments &a, carried &k) {
-    const rows mine = c.s.now.mine.out;
-    held<FF, D> h;
-    h.load(c, mine.n);
-    operand<FF> x;
-    take<FF>(c, polled(a, HIDDEN), k.parity, [&](int i, const float4 &v) { x.set(c, i, v); });
-    add_to_residual(c, a, k, h, x, mine, X);
 }
 
 __device__ __forceinline__ void mlp(consumer &c, const arguments &a, carried &k) {
@@ -203,7 +189,7 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a) {
     for (int layer = 0; layer < LAYERS; layer++) {
         k.parity = (s.now.base + layer + 1) & 1;
         k.attention_parity = (layer + 1) & 1;
-        const int here = 1 + layer * 8;
+        const int here = 1 + layer * PRODUCTS;
         c.begin(here + FOR_QKV);
         if (s.now.mine.qkv.n)
             qkv(c, a, k, layer);
@@ -221,16 +207,16 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a) {
         c.begin(here + FOR_OUT);
         k.mlp_norm.load(c, a.small + (size_t)layer * SMALL + MLP_NORM);
         if (s.now.mine.out.n)
-            out(c, a, k);
+            add_to_residual<QUERIES>(c, a, k, A, k.attention_parity, MID);
         c.begin(here + FOR_MLP);
         if (s.now.mine.mlp.n)
             mlp(c, a, k);
         c.begin(here + FOR_DOWN);
         k.attn_norm.load(c, a.small + (size_t)(layer + 1) * SMALL + ATTN_NORM); /* of the next layer, or the head's */
         if (s.now.mine.out.n)
-            down(c, a, k);
+            add_to_residual<FF>(c, a, k, HIDDEN, k.parity, X);
     }
-    c.begin(1 + LAYERS * 8 + FOR_HEAD);
+    c.begin(1 + LAYERS * PRODUCTS + FOR_HEAD);
     if (s.now.head.n)
         head(c, a, k);
     if (LAYERS % 2)

@@ -174,21 +174,16 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, int l
 }
 
 /* What positions have come to: sums of their values, and of their weights, as if `largest` were the largest score. */
-template <int N> struct partial {
-    float sum[N], largest, total;
+struct partial {
+    float sum[8] = {}, largest = -INF, total = 0.0f;
 
-    __device__ __forceinline__ partial() : largest(-INF), total(0.0f) {
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            sum[i] = 0.0f;
-    }
     /* As if another score were the largest, which is one. */
     __device__ __forceinline__ void rescale(float most) {
         float by = __expf(largest - most); /* 0 where there is nothing */
         largest = most;
         total *= by;
 #pragma unroll
-        for (int i = 0; i < N; i++)
+        for (int i = 0; i < 8; i++)
             sum[i] *= by;
     }
     /* Another one's sums for four of the elements, from `at` on. */
@@ -201,7 +196,7 @@ template <int N> struct partial {
 __device__ __forceinline__ void merge(const consumer &c, const arguments &a, int unit, u32 parity) {
     const int n = c.s.now.cut.n, lane = c.lane();
     const int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8;
-    partial<8> r;
+    partial r;
 #pragma unroll 1
     for (int stretch = lane; stretch - lane < n; stretch += 32) { /* whole warps poll */
         const float *from = part_of(a, head, min(stretch, n - 1));

@@ -197,7 +197,7 @@ template <int K> __device__ __forceinline__ products tile_products(consumer &c, 
     return p;
 }
 
-/* The same for tile `t` of those that are held, the first `Held` chunks of it in registers. */
+/* The same for tile `t` of those that are held, the chunks of it in registers that are held. */
 template <int K, int Rows>
 __device__ __forceinline__ products held_products(consumer &c, const held<K, Rows> &h, const operand<K> &x, int t, int height) {
     products p = {};

@@ -37,10 +37,10 @@
 #ifndef HELD /* the most fragments of weights that a warp holds in registers while it waits for an activation, 8 each */
 #define HELD 4
 #endif
-#ifndef HELD_LONG
+#ifndef HELD_LONG /* the same where a warp has several chunks of a row */
 #define HELD_LONG 6
 #endif
-#ifndef PARTS /* that attention is cut into */
+#ifndef PARTS /* that attention is cut into, where it is: more only where they would be longer than a tile */
 #define PARTS 16
 #endif
 #ifndef TYPICAL_SMS /* multiprocessors for whose shares the registers are laid out; any other number works */
@@ -60,9 +60,9 @@ enum {
     BATCH = 96, /* rows whose sums lie in shared memory at a time: whole warps of them */
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
     /* attention */
-    SPAN = SLOT / (HEAD_DIM * 2) >= 64 ? 64 : SLOT / (HEAD_DIM * 2) / 16 * 16, /* positions of a tile; of a stretch at least */
+    SPAN = SLOT / (HEAD_DIM * 2) >= 64 ? 64 : SLOT / (HEAD_DIM * 2) / 16 * 16, /* positions of a tile */
     SPAN_WARPS = SPAN / 16,
-    LEAST_SPAN = 16, /* what a warp takes at a time */
+    LEAST_SPAN = 16, /* positions of a stretch at least: what a warp takes at a time */
     PART = HEAD_DIM + 4, /* floats of a part: sums, largest score, total */
     MOST_PARTS = 160,
     HALF = HEAD_DIM / 2,
@@ -77,11 +77,12 @@ enum {
     PARTS_AT = COPIES * COPY,
 };
 
-/* What a block's first thread counts for each product, if the kernel traces: cycles, and those spent waiting for activations
- * and for weights. codegen/plan.h has the same. */
-enum { PRODUCTS = 8, TRACED_BLOCKS = 1024 };
-enum word { IN_ALL, FOR_ACTIVATIONS, FOR_WEIGHTS, WORDS };
-enum product { FOR_QKV, FOR_ATTENTION, FOR_MERGE, FOR_OUT, FOR_MLP, FOR_DOWN, FOR_HEAD };
+/* What a block does, in order, with room for one more; a wait in vain and a trace count so (codegen/plan.h). */
+enum product { FOR_QKV, FOR_ATTENTION, FOR_MERGE, FOR_OUT, FOR_MLP, FOR_DOWN, FOR_HEAD, PRODUCTS = 8 };
+
+/* What a block's first thread counts of each, if the kernel traces: cycles, and those spent waiting for activations and for
+ * weights. */
+enum word { IN_ALL, FOR_ACTIVATIONS, FOR_WEIGHTS, WORDS, TRACED_BLOCKS = 1024 };
 
 typedef stored<WEIGHT> weights;
 typedef stored<CACHE> cached;
@@ -94,8 +95,8 @@ static_assert(D % PAIR == 0 && QUERIES % PAIR == 0 && FF % PAIR == 0 && (HEAD_DI
               "shape");
 
 /* How the positions up to this one are divided: `n` stretches of `span` for each key-value head. One where that is a tile;
- * else there are parts to merge anyway, and the more multiprocessors take some the less do they fall behind in streaming: as
- * many as a warp has lanes to merge them, and more only where they would be longer than a tile. */
+ * else there are parts to merge anyway, and the more multiprocessors take some the less do they fall behind in streaming, but
+ * the more there is to merge. */
 struct stretches {
     int n, span;
 };

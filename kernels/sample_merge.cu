@@ -11,6 +11,7 @@
  * are more than LIST, which takes flat logits or a large k, the whole row is gone through instead.
  *
  * Grid: x = slices, of one row. Greedy and top-k are bound by latency, the rest by a pass over the logits in L2. */
+#include "last.cuh"
 #include "sample.cuh"
 
 #ifndef VOCAB
@@ -524,21 +525,6 @@ __device__ void slice_mass(const row &r, u64 floor, shared_sums *sums) {
         sums->mass[blockIdx.x] = all;
 }
 
-/* True in one block: the one that gets here last, when all sums are there. */
-__device__ bool is_last(shared_sums *sums) {
-    __shared__ bool last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        last = atomicAdd(&sums->done, 1u) == gridDim.x - 1;
-        if (last)
-            sums->done = 0;
-    }
-    __syncthreads();
-    __threadfence();
-    return last;
-}
-
 /* The bin in which the weights, from the largest on, reach the goal, with the goal and what lies above the bin. The bins
  * are cleared for the next step. */
 __device__ u32 border_bin(shared_sums *sums, float top_p, u64 *goal, u64 *above) {
@@ -660,7 +646,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 slice_histogram(r, sums);
             else
                 slice_mass(r, floor, sums);
-            if (!is_last(sums))
+            if (!last_to_come(&sums->done, gridDim.x))
                 return;
         }
         choice = choose(r, mine, s, sums, floor, philox(s.seed, (u32)position));

@@ -1,13 +1,11 @@
 /* A ring of slots in shared memory through which one warp streams global memory and the others take it: bulk copies
  * and barriers of sm_90 (PTX ISA, cp.async.bulk and mbarrier). Producer and consumers walk the slots alike. */
 #pragma once
-#include "common.cuh"
+#include "shared.cuh"
 
 #ifndef STREAMS /* 0: nothing is copied, to time the chain of exchanges alone */
 #define STREAMS 1
 #endif
-
-__device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
 __device__ __forceinline__ void barrier_init(u64 *b, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals));
