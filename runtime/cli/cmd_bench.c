@@ -60,7 +60,8 @@ typedef struct {
     qgc_program *program, *traced;
 } parts;
 
-static qgc_status load(parts *p, const char *path, const bench_options *o, cli_context *c) {
+/* `traces`: the parts of the persistent kernel are to be measured, if there is one. */
+static qgc_status load(parts *p, const char *path, const bench_options *o, bool traces, cli_context *c) {
     qgc_graph *g;
     const qgc_tensor **tensors;
     cli_lab *lab = &p->lab;
@@ -80,7 +81,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, cli_c
     qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
     QGC_TRY(qgc_program_load(&p->program, compiled.plan, lab->device, lab->weights, lab->pool, &program,
                              c->diag));
-    if (o->no_kernels || qgc_mode_refusal(p->program, QGC_MODE_PERSISTENT, c->arena))
+    if (!traces || qgc_mode_refusal(p->program, QGC_MODE_PERSISTENT, c->arena))
         return QGC_OK;
     compile.traced = true;
     program.share = p->program;
@@ -114,7 +115,7 @@ static qgc_status bench_graph(cli_context *c, const char *path, const bench_opti
     QGC_TRY(choose_positions(o->positions, positions, &bench.n_positions, c->diag, c->arena));
     parts p = {0};
     qgc_bench result;
-    qgc_status s = load(&p, path, o, c);
+    qgc_status s = load(&p, path, o, bench.kernels && bench.modes[QGC_MODE_PERSISTENT], c);
     bench.traced = p.traced;
     if (s == QGC_OK)
         s = qgc_bench_run(&result, p.program, &bench, c->diag);

@@ -272,13 +272,14 @@ static qgc_status trace_steps(bench *b, qgc_session *s, double sums[QGC_MAX_PART
 
 /* Cycles become shares of the time that the kernel takes when it does not trace. */
 static void put_trace(bench *b, double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS]) {
-    const qgc_plan_launch *l = &qgc_program_plan(b->o->traced)->phases[QGC_PHASE_PERSISTENT].launches[0];
+    const qgc_plan *plan = qgc_program_plan(b->o->traced);
+    const qgc_plan_launch *l = &plan->phases[QGC_PHASE_PERSISTENT].launches[0];
     double cycles = 0, us = 0;
     for (int i = 0; i < l->n_parts; i++)
         cycles += sums[i][QGC_TRACE_CYCLES];
     for (size_t i = 0; i < b->out->n_parts; i++)
         if (b->out->parts[i].mode == QGC_MODE_PERSISTENT &&
-            strcmp(b->out->parts[i].kernel, qgc_bench_file(b->plan, l)) == 0)
+            strcmp(b->out->parts[i].kernel, qgc_bench_file(plan, l)) == 0)
             us = b->out->parts[i].us;
     b->out->trace = qgc_arena_array(b->arena, (size_t)l->n_parts, sizeof *b->out->trace);
     b->out->n_trace = (size_t)l->n_parts;
