@@ -12,44 +12,31 @@
 
 /* --- which memory ---------------------------------------------------------------------------------------- */
 
-/* One buffer with what a launch does to it. */
 typedef struct {
-    int buffer, access;
-} use;
-
-typedef struct {
-    use *list;
+    qgc_plan_use *list;
     size_t n;
 } uses;
 
-static void add_use(uses *u, int buffer, int access, qgc_arena *a) {
-    if (!(access & (QGC_READS | QGC_WRITES)))
-        return;
+static void add_use(uses *u, qgc_plan_use use, qgc_arena *a) {
     u->list = qgc_arena_grow(a, u->list, u->n, sizeof *u->list);
-    u->list[u->n++] = (use){buffer, access};
+    u->list[u->n++] = use;
 }
 
 static void add_states(uses *u, const qgc_plan *p, int early, qgc_arena *a) {
     for (size_t i = 0; i < p->n_buffers; i++)
         if (p->buffers[i].kind == QGC_BUFFER_STATE)
-            add_use(u, (int)i, QGC_READS | QGC_WRITES | early, a);
+            add_use(u, (qgc_plan_use){(int)i, QGC_READS | QGC_WRITES | early}, a);
 }
 
+/* With the states whose addresses it follows. */
 static uses uses_of(const qgc_plan *p, const qgc_plan_launch *l, qgc_arena *a) {
     uses u = {0};
-    if (l->kind == QGC_LAUNCH_GEMM) {
-        add_use(&u, l->a, QGC_READS, a);
-        add_use(&u, l->b, QGC_READS, a);
-        add_use(&u, l->c, QGC_WRITES | (l->accumulate ? QGC_READS : 0), a);
-        return u;
-    }
-    for (int i = 0; i < l->n_args; i++) {
-        const qgc_plan_arg *arg = &l->args[i];
-        if (arg->kind != QGC_ARG_BUFFER)
-            continue;
-        add_use(&u, arg->buffer, arg->access, a);
-        if (arg->access & QGC_FOLLOWS)
-            add_states(&u, p, arg->access & QGC_EARLY, a);
+    qgc_plan_use named[QGC_MAX_ARGS];
+    const int n = qgc_plan_uses(l, named);
+    for (int i = 0; i < n; i++) {
+        add_use(&u, named[i], a);
+        if (named[i].access & QGC_FOLLOWS)
+            add_states(&u, p, named[i].access & QGC_EARLY, a);
     }
     return u;
 }
@@ -95,7 +82,8 @@ static const char *distance(const pair *x) {
                                                : qgc_arena_printf(x->arena, "%zu launches", x->n);
 }
 
-static const char *hazard(const pair *x, use mine, const char *does, use theirs, const char *doing) {
+static const char *hazard(const pair *x, qgc_plan_use mine, const char *does, qgc_plan_use theirs,
+                          const char *doing) {
     const qgc_plan_buffer *buffers = x->plan->buffers;
     const char *text = qgc_arena_printf(
         x->arena, "\"%s\" %s \"%s\" before it waits, %s \"%s\" %s earlier may still be %s", x->early->node,
@@ -107,7 +95,7 @@ static const char *hazard(const pair *x, use mine, const char *does, use theirs,
 }
 
 /* What one does before its wait to a buffer, and the other at any time to another. */
-static const char *clash(const pair *x, use mine, use theirs) {
+static const char *clash(const pair *x, qgc_plan_use mine, qgc_plan_use theirs) {
     if (!(mine.access & QGC_EARLY) || !meet(x->plan, mine.buffer, theirs.buffer))
         return NULL;
     if ((mine.access & QGC_READS) && (theirs.access & QGC_WRITES))

@@ -467,8 +467,8 @@ static void pack_some(finder *f, int kernel, const buffers *b, const qgc_value *
     qgc_plan_launch *launch = qgc_low_launch(l, QGC_PHASE_PACK, kernel);
     launch->on_all = true;
     launch->node = i < f->n_layers ? qgc_low_text(l, "layer %d", i) : "head";
-    for (int k = 0; k < N_PACKED;
-         k++) /* what is not there is never looked at, and of caches only where they are */
+    /* what is not there is never looked at, and of caches only where they are */
+    for (int k = 0; k < N_PACKED; k++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, weights[k] ? weights[k] : weights[0]),
                            weights[k] && weights[k]->kind == QGC_WEIGHT ? QGC_READS : 0);
     qgc_low_arg_buffer(launch, b->stream, QGC_WRITES);

@@ -8,6 +8,29 @@
 #include "codegen/edges.h"
 #include "graph/sampling.h"
 
+const char *qgc_phase_name(qgc_phase_kind phase) {
+    static const char *const names[QGC_N_PHASES] = {[QGC_PHASE_INIT] = "init",
+                                                    [QGC_PHASE_PREFILL] = "prefill",
+                                                    [QGC_PHASE_DECODE] = "decode",
+                                                    [QGC_PHASE_PACK] = "pack",
+                                                    [QGC_PHASE_PERSISTENT] = "persistent"};
+    return names[phase];
+}
+
+int qgc_plan_uses(const qgc_plan_launch *l, qgc_plan_use out[QGC_MAX_ARGS]) {
+    int n = 0;
+    if (l->kind == QGC_LAUNCH_GEMM) {
+        out[n++] = (qgc_plan_use){l->a, QGC_READS};
+        out[n++] = (qgc_plan_use){l->b, QGC_READS};
+        out[n++] = (qgc_plan_use){l->c, QGC_WRITES | (l->accumulate ? QGC_READS : 0)};
+        return n;
+    }
+    for (int i = 0; i < l->n_args; i++)
+        if (l->args[i].kind == QGC_ARG_BUFFER && l->args[i].access)
+            out[n++] = (qgc_plan_use){l->args[i].buffer, l->args[i].access};
+    return n;
+}
+
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at) {
     return e->fixed + e->per_token * at->tokens + e->per_row * at->rows + e->per_ctx * at->ctx;
 }
@@ -522,12 +545,11 @@ static qgc_status check_early(const checker *c, int phase, size_t i) {
 }
 
 static qgc_status check_phases(const checker *c) {
-    static const char *const names[QGC_N_PHASES] = {"init", "prefill", "decode", "pack", "persistent"};
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
         bool may_be_empty = phase == QGC_PHASE_INIT || phase == QGC_PHASE_PREFILL ||
                             (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL);
         if (!may_be_empty && c->p->phases[phase].n_launches == 0)
-            return BROKEN(c, "phase \"%s\" of the plan is empty", names[phase]);
+            return BROKEN(c, "phase \"%s\" of the plan is empty", qgc_phase_name((qgc_phase_kind)phase));
         for (size_t i = 0; i < c->p->phases[phase].n_launches; i++) {
             QGC_TRY(check_launch(c, phase, i));
             QGC_TRY(check_early(c, phase, i));

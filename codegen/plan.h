@@ -178,6 +178,16 @@ typedef struct {
     size_t n_launches;
 } qgc_phase;
 
+const char *qgc_phase_name(qgc_phase_kind phase); /* "decode" */
+
+/* A buffer, and what a launch does to it. */
+typedef struct {
+    int buffer, access;
+} qgc_plan_use;
+
+/* What a launch uses, in out[0 .. result), a product of cuBLAS too; what is there for its place only is left out. */
+int qgc_plan_uses(const qgc_plan_launch *l, qgc_plan_use out[QGC_MAX_ARGS]);
+
 enum { QGC_MAX_ARCHS = 32 };
 
 typedef struct {
@@ -194,8 +204,8 @@ typedef struct {
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
     int64_t least_sms;          /* multiprocessors that the persistent phase needs */
     int trace;                  /* buffer in which the persistent kernel leaves its trace, or -1 */
-    const char
-        *not_overlapping; /* why launches were not asked whether they may start early; NULL if they were */
+    /* why launches were not asked whether they may start early; NULL if they were */
+    const char *not_overlapping;
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
     int n_archs;
@@ -216,8 +226,9 @@ typedef struct {
 
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
  * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
- * the phase may have (ctx up to 2^24), no weight written, early starts that can be proved harmless, scratch inside the slab, a buffer of sufficient size for each role,
- * weight buffers as large as their weights, one image for each kernel and arch. Status QGC_ERR_INPUT. */
+ * the phase may have (ctx up to 2^24), no weight written, early starts that can be proved harmless, scratch inside
+ * the slab, a buffer of sufficient size for each role, weight buffers as large as their weights, one image for each
+ * kernel and arch. Status QGC_ERR_INPUT. */
 QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);
 
 #endif

@@ -2,15 +2,6 @@
 
 #include "runtime/lab/report.h"
 
-const char *qgc_phase_name(qgc_phase_kind phase) {
-    static const char *const names[QGC_N_PHASES] = {[QGC_PHASE_INIT] = "init",
-                                                    [QGC_PHASE_PREFILL] = "prefill",
-                                                    [QGC_PHASE_DECODE] = "decode",
-                                                    [QGC_PHASE_PACK] = "pack",
-                                                    [QGC_PHASE_PERSISTENT] = "persistent"};
-    return names[phase];
-}
-
 size_t qgc_plan_early(const qgc_plan *p, qgc_phase_kind phase) {
     size_t n = 0;
     for (size_t i = 0; i < p->phases[phase].n_launches; i++)
@@ -18,24 +9,16 @@ size_t qgc_plan_early(const qgc_plan *p, qgc_phase_kind phase) {
     return n;
 }
 
-static json_t *use_json(const qgc_plan *p, int buffer, int access) {
-    return json_pack("{s:s, s:b, s:b, s:b, s:b}", "buffer", p->buffers[buffer].name, "reads",
-                     (access & QGC_READS) != 0, "writes", (access & QGC_WRITES) != 0, "before_wait",
-                     (access & QGC_EARLY) != 0, "follows_addresses", (access & QGC_FOLLOWS) != 0);
-}
-
-/* What is there for its place only is left out. */
 static json_t *uses_json(const qgc_plan *p, const qgc_plan_launch *l) {
     json_t *uses = json_array();
-    if (l->kind == QGC_LAUNCH_GEMM) {
-        json_array_append_new(uses, use_json(p, l->a, QGC_READS));
-        json_array_append_new(uses, use_json(p, l->b, QGC_READS));
-        json_array_append_new(uses, use_json(p, l->c, QGC_WRITES | (l->accumulate ? QGC_READS : 0)));
-        return uses;
-    }
-    for (int i = 0; i < l->n_args; i++)
-        if (l->args[i].kind == QGC_ARG_BUFFER && l->args[i].access)
-            json_array_append_new(uses, use_json(p, l->args[i].buffer, l->args[i].access));
+    qgc_plan_use use[QGC_MAX_ARGS];
+    const int n = qgc_plan_uses(l, use);
+    for (int i = 0; i < n; i++)
+        json_array_append_new(
+            uses, json_pack("{s:s, s:b, s:b, s:b, s:b}", "buffer", p->buffers[use[i].buffer].name, "reads",
+                            (use[i].access & QGC_READS) != 0, "writes", (use[i].access & QGC_WRITES) != 0,
+                            "before_wait", (use[i].access & QGC_EARLY) != 0, "follows_addresses",
+                            (use[i].access & QGC_FOLLOWS) != 0));
     return uses;
 }
 

@@ -6,9 +6,6 @@
 
 /* A plan for programs: its phases with every launch, what each does with its buffers, and whether it starts early. */
 
-/* "decode" */
-const char *qgc_phase_name(qgc_phase_kind phase);
-
 /* Appends JSON. Error: a name that is not UTF-8. */
 QGC_MUST_USE qgc_status qgc_plan_json(const qgc_plan *p, qgc_str *out, qgc_diag *d);
 
