@@ -13,6 +13,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "passes/passes.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
 #include "tests/support/ptx.h"
@@ -270,20 +271,10 @@ static void launches_declare_what_their_kernels_do(void **state) {
         check_kernel(&all, all.kernels[i]);
 }
 
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_effects_of_a_kernel_are_read_off_its_ptx, setup, teardown),
-        cmocka_unit_test_setup_teardown(launches_declare_what_their_kernels_do, setup, teardown),
+        ARENA_TEST(the_effects_of_a_kernel_are_read_off_its_ptx),
+        ARENA_TEST(launches_declare_what_their_kernels_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "passes/passes.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
 
@@ -282,35 +283,24 @@ static void a_kernel_that_read_its_input_early_would_be_found(void **state) {
                                         "launches earlier may still be writing");
 }
 
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
-
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(launches_that_read_weights_early_start_early),
-        TEST(what_the_launch_before_writes_is_not_read_early),
-        TEST(scratch_that_shares_bytes_is_the_same_memory),
-        TEST(a_tied_weight_is_the_same_memory),
-        TEST(a_write_is_held_against_reads_three_kernels_back),
-        TEST(a_launch_that_lets_the_next_start_behind_its_wait_ends_the_chain),
-        TEST(a_launch_that_is_not_early_ends_the_chain),
-        TEST(writes_meet_writes),
-        TEST(a_kernel_without_a_wait_is_started_the_ordinary_way),
-        TEST(addresses_are_followed_to_all_states),
-        TEST(products_of_cublas_are_no_part_of_it),
-        TEST(a_launch_of_blocks_that_meet_waits_for_room),
-        TEST(other_phases_are_not_looked_at),
-        TEST(the_steps_of_models_start_early),
-        TEST(nothing_starts_early_without_the_pass),
-        TEST(a_kernel_that_read_its_input_early_would_be_found),
+        ARENA_TEST(launches_that_read_weights_early_start_early),
+        ARENA_TEST(what_the_launch_before_writes_is_not_read_early),
+        ARENA_TEST(scratch_that_shares_bytes_is_the_same_memory),
+        ARENA_TEST(a_tied_weight_is_the_same_memory),
+        ARENA_TEST(a_write_is_held_against_reads_three_kernels_back),
+        ARENA_TEST(a_launch_that_lets_the_next_start_behind_its_wait_ends_the_chain),
+        ARENA_TEST(a_launch_that_is_not_early_ends_the_chain),
+        ARENA_TEST(writes_meet_writes),
+        ARENA_TEST(a_kernel_without_a_wait_is_started_the_ordinary_way),
+        ARENA_TEST(addresses_are_followed_to_all_states),
+        ARENA_TEST(products_of_cublas_are_no_part_of_it),
+        ARENA_TEST(a_launch_of_blocks_that_meet_waits_for_room),
+        ARENA_TEST(other_phases_are_not_looked_at),
+        ARENA_TEST(the_steps_of_models_start_early),
+        ARENA_TEST(nothing_starts_early_without_the_pass),
+        ARENA_TEST(a_kernel_that_read_its_input_early_would_be_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

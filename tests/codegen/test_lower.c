@@ -4,17 +4,8 @@
 #include "codegen/lower.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static qgc_graph *load(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
@@ -285,20 +276,19 @@ static void attention_is_cut_so_that_it_fills_a_card(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_decode_step_is_one_kernel_a_node, setup, teardown),
-        cmocka_unit_test_setup_teardown(prefill_rounds_each_input_once_and_takes_the_head_by_rows, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(buffers_alive_at_once_do_not_overlap, setup, teardown),
-        cmocka_unit_test_setup_teardown(scratch_of_a_deep_model_stays_that_of_a_layer, setup, teardown),
-        cmocka_unit_test_setup_teardown(kept_values_share_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(without_the_pass_nothing_is_shared, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_plan_for_decode_steps_has_no_other_phase, setup, teardown),
-        cmocka_unit_test_setup_teardown(says_where_a_decode_step_has_each_value, setup, teardown),
-        cmocka_unit_test_setup_teardown(weights_carry_their_names_in_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(kernels_are_shared_between_layers, setup, teardown),
-        cmocka_unit_test_setup_teardown(attention_goes_to_the_tensor_cores_where_it_can, setup, teardown),
-        cmocka_unit_test_setup_teardown(attention_is_cut_so_that_it_fills_a_card, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_append_lives_in_its_cache, setup, teardown),
+        ARENA_TEST(a_decode_step_is_one_kernel_a_node),
+        ARENA_TEST(prefill_rounds_each_input_once_and_takes_the_head_by_rows),
+        ARENA_TEST(buffers_alive_at_once_do_not_overlap),
+        ARENA_TEST(scratch_of_a_deep_model_stays_that_of_a_layer),
+        ARENA_TEST(kept_values_share_nothing),
+        ARENA_TEST(without_the_pass_nothing_is_shared),
+        ARENA_TEST(a_plan_for_decode_steps_has_no_other_phase),
+        ARENA_TEST(says_where_a_decode_step_has_each_value),
+        ARENA_TEST(weights_carry_their_names_in_files),
+        ARENA_TEST(kernels_are_shared_between_layers),
+        ARENA_TEST(attention_goes_to_the_tensor_cores_where_it_can),
+        ARENA_TEST(attention_is_cut_so_that_it_fills_a_card),
+        ARENA_TEST(an_append_lives_in_its_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

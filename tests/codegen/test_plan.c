@@ -1,18 +1,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/small_plan.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 static void extent_is_linear_in_each_size(void **state) {
     (void)state;
@@ -244,11 +235,13 @@ static void scratch_needs_room_for_the_phases_that_use_it(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(extent_is_linear_in_each_size),     TEST(accepts_the_small_plan),
-        TEST(names_what_is_wrong_with_the_head), TEST(names_what_is_wrong_in_a_table),
-        TEST(names_what_is_wrong_with_a_launch), TEST(scratch_needs_room_for_the_phases_that_use_it),
+        ARENA_TEST(extent_is_linear_in_each_size),
+        ARENA_TEST(accepts_the_small_plan),
+        ARENA_TEST(names_what_is_wrong_with_the_head),
+        ARENA_TEST(names_what_is_wrong_in_a_table),
+        ARENA_TEST(names_what_is_wrong_with_a_launch),
+        ARENA_TEST(scratch_needs_room_for_the_phases_that_use_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

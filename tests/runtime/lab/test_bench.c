@@ -5,18 +5,9 @@
 #include "graph/load.h"
 #include "passes/passes.h"
 #include "runtime/lab/bench.h"
+#include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
-
-static int setup(void **state) {
-    *state = qgc_arena_new();
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(*state);
-    return 0;
-}
 
 /* A bench of a card that reads 1 GB in a millisecond. */
 static qgc_bench example(void) {
@@ -158,13 +149,11 @@ static void a_step_reads_every_matrix_once(void **state) {
     }
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(the_table_says_floors_and_gaps),    TEST(the_table_says_what_parts_wait_for),
-        TEST(says_where_the_cache_flatters),     TEST(the_json_has_the_numbers),
-        TEST(the_chart_has_a_row_for_each_line), TEST(a_step_reads_every_matrix_once),
+        ARENA_TEST(the_table_says_floors_and_gaps),    ARENA_TEST(the_table_says_what_parts_wait_for),
+        ARENA_TEST(says_where_the_cache_flatters),     ARENA_TEST(the_json_has_the_numbers),
+        ARENA_TEST(the_chart_has_a_row_for_each_line), ARENA_TEST(a_step_reads_every_matrix_once),
     };
     return cmocka_run_group_tests_name("lab/bench", tests, NULL, NULL);
 }
