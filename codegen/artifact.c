@@ -258,7 +258,6 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->not_persistent);
     visit_i64(s, &p->least_sms);
     visit_i32(s, &p->trace);
-    visit_text(s, &p->not_overlapping);
     p->n_archs = visit_choice(s, p->n_archs, QGC_MAX_ARCHS + 1);
     for (int i = 0; i < p->n_archs; i++)
         visit_text(s, &p->archs[i]);

@@ -468,15 +468,10 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     memcpy(buffers, l.buffer_of, g->n_values * sizeof *buffers);
     if (o->decode_only)
         plan->not_persistent = "it was compiled for decode steps only";
-    else if (!g->persistent)
-        plan->not_persistent = "the pass persistent was not run";
     else
         QGC_TRY(lower_persistent(&l, o->traced));
     qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);
-    if (g->starts_early)
-        qgc_place_edges(plan, a);
-    else
-        plan->not_overlapping = "the pass pdl-edges was not run";
+    qgc_place_edges(plan, a);
     *out = (qgc_lowered){plan, l.jobs, buffers, l.knobs, l.n_knobs};
     return QGC_OK;
 }

@@ -538,9 +538,7 @@ static qgc_status check_early(const checker *c, int phase, size_t i) {
         return QGC_OK;
     const char *why = phase != QGC_PHASE_DECODE && phase != QGC_PHASE_PERSISTENT
                           ? "it is in no phase in which launches do"
-                          : c->p->not_overlapping;
-    if (!why)
-        why = qgc_edge_refusal(c->p, (qgc_phase_kind)phase, i, c->d->arena);
+                          : qgc_edge_refusal(c->p, (qgc_phase_kind)phase, i, c->d->arena);
     return why ? BROKEN(c, "launch \"%s\" is to start early: %s", l->node, why) : QGC_OK;
 }
 

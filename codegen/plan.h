@@ -204,8 +204,6 @@ typedef struct {
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
     int64_t least_sms;          /* multiprocessors that the persistent phase needs */
     int trace;                  /* buffer in which the persistent kernel leaves its trace, or -1 */
-    /* why launches were not asked whether they may start early; NULL if they were */
-    const char *not_overlapping;
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
     int n_archs;

@@ -129,10 +129,7 @@ struct qgc_graph {
     qgc_loc at;
     const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
-    /* What codegen may do with the kernels, behind lowering. */
     bool shares_memory; /* results lie where others lay that nobody reads any more: codegen/memory.c */
-    bool starts_early;  /* kernels start while those before them still run: codegen/edges.c */
-    bool persistent;    /* most of a decode step is one kernel: codegen/lower_persistent.c */
 
     qgc_param *params;
     size_t n_params;

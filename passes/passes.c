@@ -34,14 +34,6 @@ double qgc_pass_option(const qgc_pass_context *c, const char *name, double other
     return otherwise;
 }
 
-void qgc_pass_wish(qgc_pass_context *c, bool *flag, const char *note) {
-    c->run->note = note;
-    if (*flag || c->run->n_fired == c->most)
-        return;
-    *flag = true;
-    c->run->n_fired++;
-}
-
 /* --- the pipeline as text -------------------------------------------------------------------------------- */
 
 /* One pass as it was asked for. */
@@ -67,18 +59,34 @@ static qgc_status wrong(qgc_loc at, qgc_diag *d, const char *format, ...) {
     return qgc_fail(d, at.source ? QGC_ERR_INPUT : QGC_ERR_USAGE, at, "%s", text);
 }
 
+static const qgc_pass_info *pass_named(const char *name) {
+    for (size_t i = 0; i < qgc_pass_count(); i++)
+        if (strcmp(name, qgc_pass_at(i)->name) == 0)
+            return qgc_pass_at(i);
+    return NULL;
+}
+
+/* The mode that a pass of this name has become; NULL: none. */
+static const char *mode_of(const char *name) {
+    static const char *const modes[][2] = {{"pdl-edges", "pdl"}, {"persistent", "persistent"}};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (strcmp(name, modes[i][0]) == 0 && !pass_named(name))
+            return modes[i][1];
+    return NULL;
+}
+
 static qgc_status find_pass(const char *name, qgc_loc at, const qgc_pass_info **out, qgc_diag *d) {
+    *out = pass_named(name);
+    if (*out)
+        return QGC_OK;
     const char *names[N_PASSES + QGC_MAX_LOADED_PASSES];
-    for (size_t i = 0; i < qgc_pass_count(); i++) {
+    for (size_t i = 0; i < qgc_pass_count(); i++)
         names[i] = qgc_pass_at(i)->name;
-        if (strcmp(name, names[i]) == 0) {
-            *out = qgc_pass_at(i);
-            return QGC_OK;
-        }
-    }
     qgc_status s = wrong(at, d, "unknown pass \"%s\"", name);
-    const char *near = qgc_nearest(name, names, qgc_pass_count());
-    if (near)
+    const char *near = qgc_nearest(name, names, qgc_pass_count()), *mode = mode_of(name);
+    if (mode)
+        qgc_hint(d, "It is a mode now: --mode %s.", mode);
+    else if (near)
         qgc_hint(d, "Did you mean \"%s\"?", near);
     else
         qgc_hint(d, "qgc passes lists them.");
@@ -117,35 +125,68 @@ static qgc_status parse_options(request *r, const char *text, qgc_loc at, qgc_di
     return QGC_OK;
 }
 
+/* The first entry of a pipeline without the spaces around it, "" for an empty one; *text moves behind it. NULL at the end. */
+static char *next_entry(const char **text, qgc_arena *a) {
+    if (!**text)
+        return NULL;
+    *text += strspn(*text, " ");
+    size_t length = qgc_list_entry(*text);
+    const char *start = *text;
+    *text += length + (start[length] == ',');
+    while (length > 0 && start[length - 1] == ' ')
+        length--;
+    return qgc_arena_strndup(a, start, length);
+}
+
+/* Cuts `entry` of a pipeline into name and options; *options is NULL where there is no bracket. */
+static qgc_status parse_entry(char *entry, request *r, const char **options, qgc_loc at, qgc_diag *d) {
+    size_t length = strlen(entry);
+    *r = (request){.optional = entry[length - 1] == '?'};
+    if (r->optional)
+        entry[--length] = 0;
+    r->text = qgc_arena_strdup(d->arena, entry);
+    char *open = strchr(entry, '(');
+    *options = open ? open + 1 : NULL;
+    if (!open)
+        return QGC_OK;
+    if (entry[length - 1] != ')')
+        return wrong(at, d, "pass \"%s\" lacks a closing bracket", entry);
+    entry[length - 1] = 0;
+    *open = 0;
+    return QGC_OK;
+}
+
 static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, size_t *n, qgc_diag *d) {
-    while (*text) {
-        text += strspn(text, " ");
-        size_t length = qgc_list_entry(text), behind = length + (text[length] == ',');
-        while (length > 0 && text[length - 1] == ' ')
-            length--;
-        char *entry = qgc_arena_strndup(d->arena, text, length);
-        text += behind;
+    for (char *entry; (entry = next_entry(&text, d->arena));) {
+        request r;
+        const char *options;
         if (!*entry)
             continue;
-        request r = {.optional = entry[length - 1] == '?'};
-        if (r.optional)
-            entry[--length] = 0;
-        r.text = qgc_arena_strdup(d->arena, entry);
-        char *open = strchr(entry, '(');
-        if (open) {
-            if (length == 0 || entry[length - 1] != ')')
-                return wrong(at, d, "pass \"%s\" lacks a closing bracket", entry);
-            entry[length - 1] = 0;
-            *open = 0;
-        }
+        QGC_TRY(parse_entry(entry, &r, &options, at, d));
+        if (mode_of(entry))
+            continue;
         QGC_TRY(find_pass(entry, at, &r.info, d));
         assert(r.info);
-        if (open)
-            QGC_TRY(parse_options(&r, open + 1, at, d));
+        if (options)
+            QGC_TRY(parse_options(&r, options, at, d));
         *out = qgc_arena_grow(d->arena, *out, *n, sizeof **out);
         (*out)[(*n)++] = r;
     }
     return QGC_OK;
+}
+
+const char *qgc_passes_modes(const char *pipeline, qgc_arena *a) {
+    const char *first = NULL, *second = NULL; /* there are two */
+    for (char *entry; (entry = next_entry(&pipeline, a));) {
+        entry[strcspn(entry, "(?")] = 0;
+        if (!mode_of(entry) || (first && strcmp(entry, first) == 0))
+            continue;
+        *(first ? &second : &first) = entry;
+    }
+    if (second)
+        return qgc_arena_printf(a, "passes \"%s\" and \"%s\" are modes now: --mode %s, --mode %s", first,
+                                second, mode_of(first), mode_of(second));
+    return first ? qgc_arena_printf(a, "pass \"%s\" is a mode now: --mode %s", first, mode_of(first)) : NULL;
 }
 
 /* Not every model has something for every pass. */

@@ -43,9 +43,6 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
 }
 
 static const char *not_overlapping(const qgc_program *p, qgc_arena *a) {
-    const qgc_plan *plan = qgc_program_plan(p);
-    if (plan->not_overlapping)
-        return plan->not_overlapping;
     if (!qgc_program_can_wait(p))
         return qgc_arena_printf(a, "image %s has no programmatic dependent launch, which sm_90 has",
                                 qgc_program_arch(p));

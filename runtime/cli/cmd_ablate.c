@@ -27,6 +27,7 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
     QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
+    cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
     s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";
     s->heading.weights = cli_weights_are_random(o->lab.weights) ? "made up" : o->lab.weights;

@@ -49,6 +49,7 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
     QGC_TRY(cli_lab_open_device(&s->lab, &o->lab, c->diag));
     QGC_TRY(load_graph(s, o, &g, c));
+    cli_note_modes(g, &o->lab.pipeline, c->arena);
     return cli_lab_open_weights(&s->lab, &o->lab, g, c);
 }
 

@@ -21,14 +21,12 @@ static void print_extent(const qgc_extent *e) {
         putchar('0');
 }
 
-/* "decode     124 launches, 123 of them early", or why there are none. */
+/* "decode     124 launches, 123 of them early"; where the persistent step has none, why. */
 static void print_phase(const qgc_plan *p, qgc_phase_kind phase) {
     const bool steps = phase == QGC_PHASE_DECODE || phase == QGC_PHASE_PERSISTENT;
     printf("%-10s %zu launches", qgc_phase_name(phase), p->phases[phase].n_launches);
     if (phase == QGC_PHASE_PERSISTENT && p->not_persistent)
         printf(": %s", p->not_persistent);
-    else if (steps && p->not_overlapping)
-        printf(", none of them early: %s", p->not_overlapping);
     else if (steps)
         printf(", %zu of them early", qgc_plan_early(p, phase));
     putchar('\n');

@@ -35,6 +35,7 @@ static qgc_status view_graph(cli_context *c, const char *path, const view_option
     if (o->weights)
         QGC_TRY(bind(g, o, c));
     QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
+    cli_note_modes(g, &o->pipeline, c->arena);
     QGC_TRY(qgc_view_new(&view, g, path, o->layer, c->diag));
     const qgc_pass_options passes = {
         .passes = o->pipeline.passes, .skip = o->pipeline.skip, .after = qgc_view_after, .context = view};

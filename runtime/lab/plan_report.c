@@ -49,10 +49,9 @@ static json_t *archs_json(const qgc_plan *p) {
 }
 
 qgc_status qgc_plan_json(const qgc_plan *p, qgc_str *out, qgc_diag *d) {
-    json_t *all =
-        json_pack("{s:s, s:s, s:s, s:s?, s:o, s:I, s:s?, s:s?, s:o}", "model", p->name, "arch", p->arch,
-                  "compiler", p->compiler, "weights", p->weights_path, "archs", archs_json(p),
-                  "scratch_bytes", (json_int_t)p->scratch_bytes, "not_overlapping", p->not_overlapping,
-                  "not_persistent", p->not_persistent, "phases", phases_json(p));
+    json_t *all = json_pack("{s:s, s:s, s:s, s:s?, s:o, s:I, s:s?, s:o}", "model", p->name, "arch", p->arch,
+                            "compiler", p->compiler, "weights", p->weights_path, "archs", archs_json(p),
+                            "scratch_bytes", (json_int_t)p->scratch_bytes, "not_persistent",
+                            p->not_persistent, "phases", phases_json(p));
     return qgc_report_json(all, out, d);
 }

@@ -20,9 +20,7 @@ static qgc_graph *load(fixture *f, const char *path) {
 }
 
 static const qgc_plan *plan_of(fixture *f, const char *path) {
-    qgc_graph *g = load(f, path);
-    g->persistent = true; /* as the pass says */
-    return lowered(f, g);
+    return lowered(f, load(f, path));
 }
 
 /* A small Qwen2, with some more lines of YAML. */
@@ -81,7 +79,6 @@ static void traces_if_it_is_asked_to(void **state) {
     fixture *f = *state;
     qgc_graph *g = load(f, "models/qwen2.5-0.5b.yaml");
     qgc_lowered out;
-    g->persistent = true;
     assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 32, .traced = true}, &out, &f->diag), QGC_OK);
     assert_true(out.plan->trace >= 0);
     const qgc_plan_launch *l = &out.plan->phases[QGC_PHASE_PERSISTENT].launches[0];
@@ -123,13 +120,6 @@ static void says_why_a_graph_does_not_fit(void **state) {
                         "width 1 is no multiple of 64");
 }
 
-static void is_not_tried_without_the_pass(void **state) {
-    const qgc_plan *p = lowered(*state, load(*state, "models/qwen2.5-0.5b.yaml"));
-    assert_string_equal(p->not_persistent, "the pass persistent was not run");
-    assert_int_equal(p->phases[QGC_PHASE_PERSISTENT].n_launches, 0);
-    assert_int_equal(p->phases[QGC_PHASE_PACK].n_launches, 0);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(takes_the_models_of_the_family),
@@ -138,7 +128,6 @@ int main(void) {
         FIXTURE_TEST(traces_if_it_is_asked_to),
         FIXTURE_TEST(leaves_sampling_to_kernels_of_its_own),
         FIXTURE_TEST(says_why_a_graph_does_not_fit),
-        FIXTURE_TEST(is_not_tried_without_the_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -147,8 +147,6 @@ static void accepts_the_small_plan(void **state) {
     BREAK(                                                                                                  \
         "launch \"linear logits\" is to start early: it is a product of cuBLAS, whose kernels do not wait", \
         m->early = true)                                                                                    \
-    BREAK("launch \"linear logits\" is to start early: the pass pdl-edges was not run", m->early = true;    \
-          p->not_overlapping = "the pass pdl-edges was not run")                                            \
     BREAK("argument 0 of launch \"embedding x\" has impossible access 16", l->args[0].access = 16)          \
     BREAK("argument 0 of launch \"embedding x\" has impossible access 4", l->args[0].access = QGC_EARLY)    \
     BREAK("argument 3 of launch \"embedding x\" has impossible access 1", l->args[3].access = QGC_READS)    \

@@ -59,7 +59,6 @@ static qgc_lowered lower(fixture *f, const qgc_tuning *t) {
     qgc_lowered out = {0};
     if (qgc_graph_load(&g, "models/qwen2.5-0.5b.yaml", f->arena, &f->diag) != QGC_OK)
         fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
-    g->persistent = true; /* as the pass says */
     if (qgc_lower(g, &(qgc_lower_options){.chunk = 8, .tuning = t}, &out, &f->diag) != QGC_OK)
         fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
     return out;

@@ -111,12 +111,6 @@ static const rule_case rule_cases[] = {
     {"plan-memory", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\n", true, NULL, NULL},
     {"plan-memory", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\nmemory: shared\n", false, NULL, NULL},
 
-    {"pdl-edges", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\n", true, NULL, NULL},
-    {"pdl-edges", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\nlaunches: early\n", false, NULL, NULL},
-
-    {"persistent", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\n", true, NULL, NULL},
-    {"persistent", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\nstep: persistent\n", false, NULL, NULL},
-
     {"split-attention", "attention", NULL,
      EMBED CACHES "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, out: a}\noutputs: [a]\n",
      true, "a", ""},

@@ -92,8 +92,6 @@ static void each_pass_alone(void **state) {
         {"fuse-merge-linear", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
         {"fuse-pointwise", "h q k v qr kr k_all v_all a o x_mid m gate up pointwise(act ff) down x"},
         {"plan-memory", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
-        {"pdl-edges", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
-        {"persistent", "h q k v qr kr k_all v_all a o x_mid m gate up act ff down x"},
     };
     assert_int_equal(sizeof want / sizeof *want, qgc_pass_count() + 1);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -227,6 +225,26 @@ static void names_what_is_wrong_with_a_pipeline(void **state) {
             "qgc: error: pass \"fuse-pointwise(max=2\" lacks a closing bracket\n");
 }
 
+static void leaves_out_what_is_a_mode_now(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+    qgc_pass_report r;
+    const qgc_pass_options o = {.passes = "persistent, fuse-qkv ,pdl-edges?,persistent(x=1)?,dead-code?",
+                                .skip = "persistent"};
+    ok(f, qgc_passes_run(g, &o, &r, &f->diag));
+    assert_int_equal(r.n_runs, 2);
+    assert_string_equal(r.runs[0].name, "fuse-qkv");
+    assert_string_equal(r.runs[1].name, "dead-code");
+    assert_string_equal(g->passes, "");
+    assert_string_equal(
+        qgc_passes_modes(o.passes, f->arena),
+        "passes \"persistent\" and \"pdl-edges\" are modes now: --mode persistent, --mode pdl");
+    assert_string_equal(qgc_passes_modes("fuse-qkv,pdl-edges?,pdl-edges", f->arena),
+                        "pass \"pdl-edges\" is a mode now: --mode pdl");
+    assert_null(qgc_passes_modes("fuse-qkv,persistently,,", f->arena));
+    refuses(f, "persistent(x", "qgc: error: pass \"persistent(x\" lacks a closing bracket\n");
+}
+
 static void skips_what_it_is_told_to(void **state) {
     fixture *f = *state;
     qgc_graph *g = load(f, "models/tiny/tiny.yaml");
@@ -308,6 +326,7 @@ int main(void) {
         FIXTURE_TEST(a_limit_stops_at_a_change),
         FIXTURE_TEST(any_subset_in_any_order_computes_the_same),
         FIXTURE_TEST(names_what_is_wrong_with_a_pipeline),
+        FIXTURE_TEST(leaves_out_what_is_a_mode_now),
         FIXTURE_TEST(skips_what_it_is_told_to),
         FIXTURE_TEST(a_graph_of_100000_nodes_takes_seconds),
         FIXTURE_TEST(the_driver_finds_a_group_that_no_kernel_computes),

@@ -59,13 +59,6 @@ static void the_summary_counts_early_launches(void **state) {
                         "persistent 0 launches: too small\n");
 }
 
-static void the_summary_says_which_pass_was_not_run(void **state) {
-    fixture *f = *state;
-    f->plan->not_overlapping = "the pass pdl-edges was not run";
-    f->plan->phases[QGC_PHASE_DECODE].launches[1].early = false;
-    has(inspect(f, ""), "decode     3 launches, none of them early: the pass pdl-edges was not run\n");
-}
-
 static void every_launch_says_whether_it_starts_early(void **state) {
     has(inspect(*state, "--launches"),
         "\ndecode\n"
@@ -79,7 +72,7 @@ static void every_launch_says_whether_it_starts_early(void **state) {
 static void json_says_what_launches_do_with_their_buffers(void **state) {
     const char *text = inspect(*state, "--json"), *decode = strstr(text, "    \"decode\": [\n");
     assert_non_null(decode);
-    has(text, "  \"not_overlapping\": null,\n  \"not_persistent\": \"too small\",\n");
+    has(text, "  \"not_persistent\": \"too small\",\n");
     const char *want = "        \"node\": \"embedding again\",\n"
                        "        \"where\": \"small.yaml:7:5\",\n"
                        "        \"kernel\": \"embed.cu\",\n"
@@ -111,7 +104,6 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(the_summary_counts_early_launches),
-        TEST(the_summary_says_which_pass_was_not_run),
         TEST(every_launch_says_whether_it_starts_early),
         TEST(json_says_what_launches_do_with_their_buffers),
     };
