@@ -32,6 +32,9 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
     if (about->sms < plan->least_sms)
         return qgc_arena_printf(a, "it needs %lld multiprocessors, %s has %d", (long long)plan->least_sms,
                                 about->name, about->sms);
+    if (about->sms > QGC_MOST_BLOCKS)
+        return qgc_arena_printf(a, "it has room for the shares of %d multiprocessors, %s has %d", QGC_MOST_BLOCKS,
+                                about->name, about->sms);
     const qgc_phase *phase = &plan->phases[QGC_PHASE_PERSISTENT];
     for (size_t i = 0; i < phase->n_launches; i++) {
         const qgc_plan_kernel *k = &plan->kernels[phase->launches[i].kernel];
