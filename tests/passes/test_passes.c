@@ -62,11 +62,24 @@ static void the_pipeline_brings_a_layer_to_five_kernels(void **state) {
 
 static void every_model_can_be_printed_after_the_pipeline(void **state) {
     fixture *f = *state;
-    static const char *const paths[] = {"models/qwen2.5-0.5b.yaml",     "models/qwen2.5-1.5b.yaml",
-                                        "models/qwen2.5-3b.yaml",       "models/qwen2.5-7b.yaml",
-                                        "models/tiny/tiny.yaml",        "tests/gpu/shapes/odd.yaml",
-                                        "tests/gpu/shapes/eights.yaml", "tests/gpu/shapes/smallest.yaml",
-                                        "tests/gpu/shapes/wide.yaml",   "tests/gpu/shapes/tall.yaml"};
+    static const char *const paths[] = {
+        "models/qwen2.5-0.5b.yaml",
+        "models/qwen2.5-1.5b.yaml",
+        "models/qwen2.5-3b.yaml",
+        "models/qwen2.5-7b.yaml",
+        "models/tiny/tiny.yaml",
+        "tests/gpu/shapes/odd.yaml",
+        "tests/gpu/shapes/eights.yaml",
+        "tests/gpu/shapes/smallest.yaml",
+        "tests/gpu/shapes/wide.yaml",
+        "tests/gpu/shapes/tall.yaml",
+        "tests/gpu/shapes/qwen3-0.6b.yaml",
+        "tests/gpu/shapes/qwen3-8b.yaml",
+        "tests/gpu/shapes/llama-3.2-1b.yaml",
+        "tests/gpu/shapes/llama-3.1-8b.yaml",
+        "tests/gpu/shapes/olmo-2-1b.yaml",
+        "tests/gpu/shapes/qwen2.5-32b.yaml",
+    };
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         qgc_graph *g = load(f, paths[i]);
         run(f, g, NULL);
