@@ -37,7 +37,7 @@ static int open_all(void **state) {
     f.arena = qgc_arena_new();
     f.diag = qgc_diag_new(f.arena);
     f.pool = qgc_pool_new(0);
-    f.golden = golden_read(f.arena);
+    f.golden = golden_read(f.arena, "tests/golden/tiny");
     must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag), "");
     must(qgc_device_open(&f.device, 0, &f.diag), "");
     f.arch = qgc_program_arch_for(f.device, f.arena);
