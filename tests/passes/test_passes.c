@@ -79,6 +79,11 @@ static void every_model_can_be_printed_after_the_pipeline(void **state) {
         "tests/gpu/shapes/llama-3.1-8b.yaml",
         "tests/gpu/shapes/olmo-2-1b.yaml",
         "tests/gpu/shapes/qwen2.5-32b.yaml",
+        "tests/gpu/cases/biases_in_some_layers.yaml",
+        "tests/gpu/cases/old_cache.yaml",
+        "tests/gpu/cases/rope_over_tokens.yaml",
+        "tests/gpu/cases/silu_first.yaml",
+        "tests/gpu/cases/unrotated_layer.yaml",
     };
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         qgc_graph *g = load(f, paths[i]);
