@@ -66,17 +66,17 @@ static void any_shares_cover_their_rows_in_balance(void **state) {
     (void)state;
     uint64_t random = 5;
     for (int round = 0; round < ROUNDS; round++) {
-        const int n = 1 + (int)(random_next(&random) % MOST);
+        const int n = 1 + (int)(test_random(&random) % MOST);
         qgc_share shares[MOST];
         for (int i = 0; i < n; i++) {
             static const int units[] = {1, 1, 8, 32};
-            const int64_t rows = 1 + (int64_t)(random_next(&random) % (round % 3 ? 20000 : 300));
+            const int64_t rows = 1 + (int64_t)(test_random(&random) % (round % 3 ? 20000 : 300));
             shares[i] = (qgc_share){.rows = rows,
-                                    .unit = units[random_next(&random) % 4],
-                                    .cost = 128 * (1 + (int64_t)(random_next(&random) % 300)),
-                                    .loop = (int)(random_next(&random) % 2)};
+                                    .unit = units[test_random(&random) % 4],
+                                    .cost = 128 * (1 + (int64_t)(test_random(&random) % 300)),
+                                    .loop = (int)(test_random(&random) % 2)};
         }
-        const int blocks = 20 + (int)(random_next(&random) % 181);
+        const int blocks = 20 + (int)(test_random(&random) % 181);
         qgc_shares_cut(shares, n, blocks, table);
         check_cover(shares, n, blocks);
         check_balance(shares, n, blocks, 0);
