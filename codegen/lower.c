@@ -461,7 +461,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     add_states(&l);
     add_params(&l);
     QGC_TRY(add_interface(&l));
-    if (!o->decode_only)
+    if (!o->decode_only && !o->no_prefill)
         QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
     int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers);
@@ -472,6 +472,11 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
         QGC_TRY(lower_persistent(&l, o->traced));
     qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);
     qgc_place_edges(plan, a);
-    *out = (qgc_lowered){plan, l.jobs, buffers, l.knobs, l.n_knobs};
+    *out = (qgc_lowered){.plan = plan,
+                         .jobs = l.jobs,
+                         .buffers = buffers,
+                         .persistent_buffers = plan->not_persistent ? NULL : l.buffer_of,
+                         .knobs = l.knobs,
+                         .n_knobs = l.n_knobs};
     return QGC_OK;
 }

@@ -55,6 +55,16 @@ const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a) 
                                        : NULL;
 }
 
+qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {
+    const char *why = qgc_mode_refusal(p, mode, d->arena);
+    if (!why)
+        return QGC_OK;
+    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in %s mode: %s",
+                                 qgc_program_plan(p)->name, qgc_mode_name(mode), why);
+    qgc_hint(d, "Use --mode graph.");
+    return status;
+}
+
 /* What a session in persistent mode allocates. */
 static int64_t persistent_bytes(const qgc_plan *plan, int64_t ctx) {
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = ctx};
@@ -65,12 +75,34 @@ static int64_t persistent_bytes(const qgc_plan *plan, int64_t ctx) {
     return bytes;
 }
 
-qgc_mode qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a) {
+/* Persistent mode, as far as memory goes: why not, or NULL. */
+static const char *no_room(const qgc_program *p, int64_t ctx, qgc_arena *a) {
     const int64_t spare = (int64_t)1 << 29; /* cuBLAS's workspace, and what others may take meanwhile */
-    if (!not_persistent(p, a)) {
-        size_t room = qgc_device_about(qgc_program_device(p))->free_bytes;
-        if ((int64_t)room > persistent_bytes(qgc_program_plan(p), ctx) + spare)
-            return QGC_MODE_PERSISTENT;
-    }
-    return not_overlapping(p, a) ? QGC_MODE_GRAPH : QGC_MODE_PDL;
+    const int64_t needs = persistent_bytes(qgc_program_plan(p), ctx) + spare;
+    const int64_t room = (int64_t)qgc_device_about(qgc_program_device(p))->free_bytes;
+    if (room > needs)
+        return NULL;
+    return qgc_arena_printf(a, "with a second copy of the weights it needs %.2f GB, and %.2f GB are free",
+                            1e-9 * (double)needs, 1e-9 * (double)room);
+}
+
+qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a) {
+    const char *persistent = not_persistent(p, a);
+    if (!persistent)
+        persistent = no_room(p, ctx, a);
+    if (!persistent)
+        return (qgc_mode_choice){QGC_MODE_PERSISTENT, "the graph and the GPU allow it"};
+    const char *pdl = not_overlapping(p, a);
+    const char *why =
+        qgc_arena_printf(a, "not persistent: %s%s%s", persistent, pdl ? "; not pdl: " : "", pdl ? pdl : "");
+    return (qgc_mode_choice){pdl ? QGC_MODE_GRAPH : QGC_MODE_PDL, why};
+}
+
+qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx, qgc_mode_choice *out,
+                           qgc_diag *d) {
+    *out = (qgc_mode_choice){0};
+    if (strcmp(name, "auto") != 0)
+        return qgc_mode_named(name, &out->mode, d);
+    *out = qgc_mode_fastest(p, ctx, d->arena);
+    return QGC_OK;
 }

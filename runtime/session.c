@@ -107,16 +107,6 @@ static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
     return b->kind == kind && !(kind == QGC_BUFFER_IO && (b->io == QGC_IO_RING || b->io == QGC_IO_FAULT));
 }
 
-static qgc_status check_mode(const qgc_session *s, qgc_diag *d) {
-    const char *why = qgc_mode_refusal(s->program, s->options.mode, s->arena);
-    if (!why)
-        return QGC_OK;
-    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in %s mode: %s",
-                                 s->plan->name, qgc_mode_name(s->options.mode), why);
-    qgc_hint(d, "Use --mode graph.");
-    return status;
-}
-
 /* One allocation for all buffers of a kind, each at a multiple of 256. */
 static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const char *owner,
                                   qgc_address *region, size_t *bytes, qgc_diag *d) {
@@ -237,7 +227,7 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
 static qgc_status begin(qgc_session *s, qgc_diag *d) {
     size_t io_bytes;
     QGC_TRY(check_options(s, d));
-    QGC_TRY(check_mode(s, d));
+    QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
     QGC_TRY(prepare_prefill(s, d));
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));

@@ -41,11 +41,14 @@ static int64_t largest_position(const qgc_bench_options *o) {
     return most > GENERATE_FROM + o->generate ? most : GENERATE_FROM + o->generate;
 }
 
+int64_t qgc_bench_ctx(const qgc_plan *plan, const qgc_bench_options *o) {
+    const int64_t ctx = largest_position(o) + STEPS + ROOM;
+    return plan->max_positions > 0 && ctx > plan->max_positions ? plan->max_positions : ctx;
+}
+
 static qgc_status open_sessions(bench *b) {
     const qgc_bench_options *o = b->o;
-    int64_t ctx = largest_position(o) + STEPS + ROOM;
-    if (b->plan->max_positions > 0 && ctx > b->plan->max_positions)
-        ctx = b->plan->max_positions;
+    const int64_t ctx = qgc_bench_ctx(b->plan, o);
     b->tokens = qgc_arena_array(b->arena, (size_t)ctx, sizeof *b->tokens);
     for (int64_t i = 0; i < ctx; i++)
         b->tokens[i] = (int32_t)((i * 7919 + 13) % b->plan->vocab);

@@ -67,6 +67,9 @@ typedef struct {
     size_t n_trace;
 } qgc_bench;
 
+/* Positions of the caches that the sessions will have. */
+int64_t qgc_bench_ctx(const qgc_plan *plan, const qgc_bench_options *o);
+
 /* Measures a program. Everything in *out lives in the arena of `d`. Errors: no mode that can run, no room for the
  * caches, those of the device. */
 QGC_MUST_USE qgc_status qgc_bench_run(qgc_bench *out, qgc_program *p, const qgc_bench_options *o,

@@ -913,7 +913,11 @@ static void what_the_plan_lets_start_early_does_in_pdl_mode_only(void **state) {
         qgc_session_drop(s);
     }
     f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_PDL);
+    qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_PDL);
+    assert_string_equal(
+        choice.why,
+        "not persistent: with a second copy of the weights it needs 0.54 GB, and 0.00 GB are free");
 }
 
 static void an_image_that_cannot_wait_starts_nothing_early(void **state) {
@@ -1015,14 +1019,21 @@ static void auto_takes_a_mode_that_runs(void **state) {
     fixture *f = *state;
     load_toy(f);
     f->plan->not_persistent = "there is no embedding";
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+    qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
+    assert_string_equal(
+        choice.why,
+        "not persistent: there is no embedding; not pdl: no launch of a decode step may start early");
     f->plan->not_persistent = NULL;
     const bool new_enough = strtol(qgc_program_arch(f->program) + 3, NULL, 10) >= 90;
     f->dev->info.free_bytes = (size_t)1 << 40;
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena),
-                     new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
+    choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
+    if (new_enough)
+        assert_string_equal(choice.why, "the graph and the GPU allow it");
     f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+    choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
 }
 
 static void refuses_chunks_where_cublas_is_missing(void **state) {
