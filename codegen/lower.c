@@ -379,14 +379,14 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
 /* The group that begins with `first`; *next is the node behind it. */
 static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_node **next) {
     const qgc_group *group = &l->graph->groups[first->group];
-    qgc_fusion fusion;
+    qgc_stage fusion;
     const char *why;
-    if (!qgc_fusion_at(first, l->uses, &fusion, &why, l->arena))
+    if (!qgc_stage_at(first, l->uses, &fusion, &why, l->arena))
         return qgc_fail(l->diag, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
                         why);
     for (*next = first; *next && (*next)->group == first->group;)
         *next = (*next)->next;
-    return qgc_lower_fusion(l, &fusion,
+    return qgc_lower_stage(l, &fusion,
                             group->layer < 0 ? group->name
                                              : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
 }

@@ -15,12 +15,12 @@ enum { MAX_INPUTS = 6, LINEAR_INPUTS = 4, WARPS = QGC_LOW_THREADS / 32, HELD = 4
 /* What a kernel calls each value: l0 is the first product, a0 the first outside value, a result its expression. */
 typedef struct {
     qgc_lowering *l;
-    const qgc_fusion *f;
+    const qgc_stage *f;
     const qgc_value *inputs[MAX_INPUTS];
     int n_inputs;
 } expression;
 
-static const qgc_node *pointwise_maker(const qgc_fusion *f, const qgc_value *v) {
+static const qgc_node *pointwise_maker(const qgc_stage *f, const qgc_value *v) {
     for (int i = 0; i < f->n_pointwise; i++)
         if (f->pointwise[i]->out[0] == v)
             return f->pointwise[i];
@@ -63,14 +63,14 @@ static const char *expression_option(expression *e, const qgc_value *result) {
     return text.text;
 }
 
-const char *qgc_low_expression(qgc_lowering *l, const qgc_fusion *f, const qgc_value *result) {
+const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result) {
     expression e = {.l = l, .f = f};
     const char *text = expression_option(&e, result);
     assert(e.n_inputs == 0);
     return text;
 }
 
-static qgc_status lower_pointwise(qgc_lowering *l, const qgc_fusion *f) {
+static qgc_status lower_pointwise(qgc_lowering *l, const qgc_stage *f) {
     const qgc_value *out = f->pointwise[f->n_pointwise - 1]->out[0];
     expression e = {.l = l, .f = f};
     const char *text = expression_option(&e, out);
@@ -99,7 +99,7 @@ static int64_t split_of(int64_t in, int64_t warps) {
 }
 
 /* The name under which a kernel of products is tuned. */
-static const char *name_of(qgc_lowering *l, const char *file, const qgc_fusion *f) {
+static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
     qgc_str text = qgc_str_new(l->arena);
     qgc_str_printf(&text, "%s %lld to", file, (long long)qgc_low_width(linear->in[0]));
@@ -113,14 +113,14 @@ static const char *name_of(qgc_lowering *l, const char *file, const qgc_fusion *
     return text.text;
 }
 
-static int64_t setting(qgc_lowering *l, const char *file, const qgc_fusion *f, const char *name,
+static int64_t setting(qgc_lowering *l, const char *file, const qgc_stage *f, const char *name,
                        int64_t usual) {
     static const int64_t few[] = {1, 2, 4, 8, 0};
     return qgc_low_setting(l, name_of(l, file, f), name, usual, few);
 }
 
 /* The options of kernels/rows.cuh. */
-static int core_options(qgc_lowering *l, const qgc_fusion *f, int64_t split, const char **options) {
+static int core_options(qgc_lowering *l, const qgc_stage *f, int64_t split, const char **options) {
     const qgc_node *linear = f->rows[0].linear;
     int n = 0;
     options[n++] = qgc_low_int(l, "IN", qgc_low_width(linear->in[0]));
@@ -151,7 +151,7 @@ static int matrix_access(const qgc_value *w) {
 
 /* The arguments that both kernels of products begin with: x, norm, four weights, four biases. What is not there is
  * never looked at, and x takes its place. Of an embedding x is made here, and not read. */
-static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
+static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     const qgc_value *x = f->norm ? f->norm->in[0] : f->merge ? f->merge->in[0] : f->rows[0].linear->in[0];
     int nothing = qgc_low_buffer(l, x);
     qgc_low_arg_buffer(launch, nothing, f->embedding ? QGC_WRITES : QGC_READS);
@@ -174,7 +174,7 @@ static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch
 }
 
 /* The arguments behind all others: tokens and table of an embedding; what a sample_part reads and makes. */
-static void last_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
+static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)
             qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->embedding->in[i]), QGC_READS);
@@ -186,7 +186,7 @@ static void last_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch
 }
 
 /* kernels/linear.cu: the rows of all matrices meet in one expression. */
-static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
+static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
     const qgc_value *result = f->n_pointwise ? f->pointwise[f->n_pointwise - 1]->out[0] : linear->out[0];
     int64_t in = qgc_low_width(linear->in[0]), out = qgc_low_width(result);
@@ -226,12 +226,12 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
 }
 
 /* The value that the kernel leaves of one of its products. */
-static const qgc_value *result_of(const qgc_fusion_row *row) {
+static const qgc_value *result_of(const qgc_stage_row *row) {
     const qgc_node *last = row->append ? row->append : row->rope ? row->rope : row->linear;
     return last->out[0];
 }
 
-static const qgc_value *positions_of(const qgc_fusion *f) {
+static const qgc_value *positions_of(const qgc_stage *f) {
     for (int i = 0; i < f->n_rows; i++) {
         if (f->rows[i].rope)
             return f->rows[i].rope->in[1];
@@ -242,7 +242,7 @@ static const qgc_value *positions_of(const qgc_fusion *f) {
 }
 
 /* Elements of a head: those of its ropes and caches agree. */
-static int64_t head_dim_of(const qgc_fusion *f) {
+static int64_t head_dim_of(const qgc_stage *f) {
     for (int i = 0; i < f->n_rows; i++) {
         if (f->rows[i].rope)
             return qgc_low_attr_int(f->rows[i].rope, "head_dim");
@@ -253,7 +253,7 @@ static int64_t head_dim_of(const qgc_fusion *f) {
 }
 
 /* kernels/linear_heads.cu: each matrix's rows go their own way. */
-static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
+static qgc_status lower_heads(qgc_lowering *l, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear, *rope = NULL;
     int64_t pairs = 0;
     for (int i = 0; i < f->n_rows; i++) {
@@ -266,7 +266,7 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
     options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
     options[n++] = qgc_low_int(l, "HELD", setting(l, "linear_heads.cu", f, "HELD", HELD));
     for (int i = 0; i < f->n_rows; i++) {
-        const qgc_fusion_row *row = &f->rows[i];
+        const qgc_stage_row *row = &f->rows[i];
         const char *cache = row->append ? qgc_low_type(l, "", row->append->in[0]->dtype) : NULL;
         options[n++] = qgc_low_text(l, "-DOUT%d=%lld", i, (long long)qgc_low_width(row->linear->out[0]));
         options[n++] = qgc_low_text(l, "-DROPE%d=%d", i, row->rope != NULL);
@@ -296,16 +296,16 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
     return QGC_OK;
 }
 
-static bool rows_go_their_own_way(const qgc_fusion *f) {
+static bool rows_go_their_own_way(const qgc_stage *f) {
     for (int i = 0; i < f->n_rows; i++)
         if (f->rows[i].rope || f->rows[i].append)
             return true;
     return f->n_rows > 1 && f->n_pointwise == 0;
 }
 
-qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *name) {
+qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name) {
     size_t before = l->plan->phases[l->phase].n_launches;
-    if (f->kind == QGC_FUSION_POINTWISE)
+    if (f->kind == QGC_STAGE_POINTWISE)
         QGC_TRY(lower_pointwise(l, f));
     else if (rows_go_their_own_way(f))
         QGC_TRY(lower_heads(l, f));
@@ -319,8 +319,8 @@ qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *na
 /* --- nodes by themselves --------------------------------------------------------------------------------- */
 
 static qgc_status lower_one(qgc_lowering *l, const qgc_node *n) {
-    return qgc_lower_fusion(
-        l, &(qgc_fusion){.kind = QGC_FUSION_POINTWISE, .pointwise = {n}, .n_pointwise = 1}, NULL);
+    return qgc_lower_stage(
+        l, &(qgc_stage){.kind = QGC_STAGE_POINTWISE, .pointwise = {n}, .n_pointwise = 1}, NULL);
 }
 
 qgc_status lower_add(qgc_lowering *l, const qgc_node *n) {
@@ -383,6 +383,6 @@ qgc_status lower_linear(qgc_lowering *l, const qgc_node *n) {
         lower_linear_gemm(l, n);
         return QGC_OK;
     }
-    return qgc_lower_fusion(l, &(qgc_fusion){.kind = QGC_FUSION_LINEAR, .rows = {{.linear = n}}, .n_rows = 1},
+    return qgc_lower_stage(l, &(qgc_stage){.kind = QGC_STAGE_PRODUCTS, .rows = {{.linear = n}}, .n_rows = 1},
                             NULL);
 }

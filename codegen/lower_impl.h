@@ -4,7 +4,7 @@
 /* The words in which the lowering functions of codegen/lower_ops.c speak. */
 
 #include "codegen/lower.h"
-#include "graph/fusion.h"
+#include "codegen/stage/stage.h"
 
 typedef struct {
     qgc_graph *graph;
@@ -80,7 +80,7 @@ enum { QGC_LOW_RING = 1024 };
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope);
 
 /* The kernel of a group, or of a node that is one by itself (codegen/lower_group.c). */
-qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *name);
+qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name);
 
 typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 
@@ -90,7 +90,7 @@ typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 #undef OP
 
 /* The text "-DEXPRESSION=op_mul(op_silu(l0),l1)" of what a result is of the fusion's products and of nothing else. */
-const char *qgc_low_expression(qgc_lowering *l, const qgc_fusion *f, const qgc_value *result);
+const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result);
 
 /* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id.
  * False, with the reason in the plan, if the graph does not fit (codegen/lower_persistent.c). */

@@ -238,7 +238,7 @@ static bool find_mlp(finder *f, const qgc_value *m, layer *y, const qgc_value **
     y->w0 = r[0]->in[1], y->w1 = r[1]->in[1];
     if (!same_type(f, y->w0) || !same_type(f, y->w1))
         return false;
-    qgc_fusion fusion = {.kind = QGC_FUSION_LINEAR,
+    qgc_stage fusion = {.kind = QGC_STAGE_PRODUCTS,
                          .rows = {{.linear = cover(f, r[0])}, {.linear = cover(f, r[1])}},
                          .n_rows = 2};
     /* pointwise ops of nothing but these two */

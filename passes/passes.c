@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "codegen/stage/stage.h"
 #include "graph/base/str.h"
 #include "passes/load.h"
 
@@ -227,7 +228,11 @@ static qgc_status call_pass(const request *r, qgc_pass_context *c, qgc_diag *d) 
     if (status != QGC_OK || d->status != QGC_OK) /* an error there is kept, and this one is for want of any */
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "pass \"%s\" failed and does not say why",
                         r->info->name);
-    return qgc_verify(c->graph, d);
+    QGC_TRY(qgc_verify(c->graph, d));
+    status = qgc_stages_check(c->graph, d);
+    if (status != QGC_OK)
+        qgc_hint(d, "The pass that ran last made that group: it is at fault, not the model file.");
+    return status;
 }
 
 static qgc_status run_pass(qgc_graph *g, const request *r, int most, qgc_pass_run *run, qgc_diag *d) {
@@ -306,6 +311,7 @@ qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_repo
     size_t n_wanted = 0, end;
     const char *text = o->passes ? o->passes : g->passes ? g->passes : default_pipeline(d->arena);
     const qgc_loc at = o->passes || !g->passes ? QGC_NO_LOC : g->passes_at;
+    QGC_TRY(qgc_stages_check(g, d));
     QGC_TRY(parse_pipeline(text, at, &wanted, &n_wanted, d));
     QGC_TRY(narrow(wanted, &n_wanted, o, &end, d));
     if (o->limit && o->limit->passes < end)

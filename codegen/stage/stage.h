@@ -1,5 +1,5 @@
-#ifndef QGC_GRAPH_FUSION_H
-#define QGC_GRAPH_FUSION_H
+#ifndef QGC_CODEGEN_STAGE_STAGE_H
+#define QGC_CODEGEN_STAGE_STAGE_H
 
 #include "graph/graph.h"
 
@@ -13,7 +13,7 @@
  *                 or, for a single one, sample_part with a stretch of QGC_STRETCH, which leaves the product as well;
  *               before the rms_norm there may be an embedding, which leaves its rows as well */
 
-typedef enum { QGC_FUSION_POINTWISE, QGC_FUSION_LINEAR } qgc_fusion_kind;
+typedef enum { QGC_STAGE_POINTWISE, QGC_STAGE_PRODUCTS } qgc_stage_kind;
 
 enum { QGC_MAX_LINEARS = 4, QGC_MAX_POINTWISE = 16 };
 
@@ -28,19 +28,19 @@ typedef struct {
     const qgc_node *linear;
     const qgc_node *rope;   /* or NULL */
     const qgc_node *append; /* or NULL */
-} qgc_fusion_row;
+} qgc_stage_row;
 
 typedef struct {
-    qgc_fusion_kind kind;
+    qgc_stage_kind kind;
     const qgc_node *embedding; /* what the norm reads, or NULL */
     const qgc_node *norm;      /* rms_norm that makes x, or NULL */
     const qgc_node *merge;     /* attention_merge that makes x, or NULL */
     const qgc_node *part;      /* sample_part of the only product, or NULL */
-    qgc_fusion_row rows[QGC_MAX_LINEARS];
+    qgc_stage_row rows[QGC_MAX_LINEARS];
     int n_rows;
     const qgc_node *pointwise[QGC_MAX_POINTWISE]; /* in an order in which they can be computed */
     int n_pointwise;
-} qgc_fusion;
+} qgc_stage;
 
 /* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are, quantised ones widened to
  * F16. Products in one kernel have matrices of one such type. */
@@ -49,10 +49,14 @@ qgc_dtype qgc_weight_storage(const qgc_value *weight);
 /* Recognises the nodes of a group: `n` of them, in the order of the list, and no other is in the group. `uses` says how
  * often each value of the graph is read (qgc_graph_uses). If no kernel computes them together, returns false and says
  * in *why what is in the way ("\"h[3]\" is read outside of the group"), in arena `a`. */
-bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fusion *out, const char **why,
-                   qgc_arena *a);
+bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
+                  qgc_arena *a);
 
 /* The same for the group of `first`, whose nodes stand together behind it. */
-bool qgc_fusion_at(const qgc_node *first, const int *uses, qgc_fusion *out, const char **why, qgc_arena *a);
+bool qgc_stage_at(const qgc_node *first, const int *uses, qgc_stage *out, const char **why, qgc_arena *a);
+
+/* Is every group of the graph, whose nodes stand together, one that a kernel can compute? Status QGC_ERR_INPUT names the
+ * first that is not, at its place in the YAML, and why. */
+QGC_MUST_USE qgc_status qgc_stages_check(const qgc_graph *g, qgc_diag *d);
 
 #endif

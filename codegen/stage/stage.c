@@ -1,4 +1,4 @@
-#include "graph/fusion.h"
+#include "codegen/stage/stage.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@ typedef struct {
     const qgc_node *const *nodes;
     int n_nodes;
     const int *uses;
-    qgc_fusion *f;
+    qgc_stage *f;
     const char **why;
     qgc_arena *arena;
 } search;
@@ -58,9 +58,9 @@ static bool is_pointwise(const qgc_node *n) {
 
 /* --- sorting --------------------------------------------------------------------------------------------- */
 
-static qgc_fusion_row *row_of(search *s, const qgc_value *v) {
+static qgc_stage_row *row_of(search *s, const qgc_value *v) {
     for (int i = 0; i < s->f->n_rows; i++) {
-        qgc_fusion_row *r = &s->f->rows[i];
+        qgc_stage_row *r = &s->f->rows[i];
         if (r->linear->out[0] == v || (r->rope && r->rope->out[0] == v))
             return r;
     }
@@ -84,12 +84,12 @@ static bool take_only(search *s, const qgc_node **slot, const qgc_node *n) {
 static bool take_linear(search *s, const qgc_node *n) {
     if (s->f->n_rows == QGC_MAX_LINEARS)
         return no(s, "more than %d products", QGC_MAX_LINEARS);
-    s->f->rows[s->f->n_rows++] = (qgc_fusion_row){.linear = n};
+    s->f->rows[s->f->n_rows++] = (qgc_stage_row){.linear = n};
     return true;
 }
 
 static bool take_behind(search *s, const qgc_node *n, const qgc_value *x) {
-    qgc_fusion_row *row = row_of(s, x);
+    qgc_stage_row *row = row_of(s, x);
     if (!row)
         return no(s, "%s \"%s\" does not follow a product of the group", qgc_ops[n->op].name,
                   label(s, n->out[0]));
@@ -135,7 +135,7 @@ static bool only_inside(search *s, const qgc_node *n) {
 }
 
 /* Does a pointwise node from number `first` on read v? */
-static bool read_behind(const qgc_fusion *f, int first, const qgc_value *v) {
+static bool read_behind(const qgc_stage *f, int first, const qgc_value *v) {
     for (int i = first; i < f->n_pointwise; i++)
         for (int k = 0; k < f->pointwise[i]->n_in; k++)
             if (f->pointwise[i]->in[k] == v)
@@ -145,7 +145,7 @@ static bool read_behind(const qgc_fusion *f, int first, const qgc_value *v) {
 
 /* The pointwise piece: one result, the last; equal shapes; not too many values from outside. */
 static bool check_pointwise(search *s, int most_outside) {
-    const qgc_fusion *f = s->f;
+    const qgc_stage *f = s->f;
     assert(s->n_nodes > 0);
     const qgc_node *last = f->pointwise[f->n_pointwise - 1];
     const qgc_value *outside[QGC_MAX_POINTWISE * 2];
@@ -202,7 +202,7 @@ static bool check_embedding(search *s) {
 }
 
 static bool check_part(search *s) {
-    const qgc_fusion *f = s->f;
+    const qgc_stage *f = s->f;
     if (f->n_rows != 1 || f->n_pointwise || f->rows[0].rope || f->rows[0].append ||
         f->part->in[0] != f->rows[0].linear->out[0])
         return no(s, "sample_part \"%s\" does not follow the only product of the group",
@@ -236,7 +236,7 @@ static bool check_products(search *s) {
 /* All rows meet in one pointwise piece. */
 static bool check_meeting(search *s) {
     for (int i = 0; i < s->f->n_rows; i++) {
-        const qgc_fusion_row *r = &s->f->rows[i];
+        const qgc_stage_row *r = &s->f->rows[i];
         if (r->rope || r->append)
             return no(s, "rope or append beside pointwise ops");
         if (!only_inside(s, r->linear))
@@ -262,7 +262,7 @@ static bool same_heads(search *s, heads *h, int64_t head_dim, const qgc_value *p
     return true;
 }
 
-static bool check_row(search *s, const qgc_fusion_row *r, heads *h) {
+static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
     const qgc_node *n = r->linear;
     if (r->rope) {
         int64_t head_dim = (int64_t)r->rope->attr[qgc_attr_index(QGC_OP_ROPE, "head_dim")].number;
@@ -294,19 +294,19 @@ static bool check_ways(search *s) {
 
 /* Of those that need a product. */
 static const qgc_node *first_of(const search *s) {
-    const qgc_fusion *f = s->f;
+    const qgc_stage *f = s->f;
     return f->embedding ? f->embedding : f->norm ? f->norm : f->merge ? f->merge : f->part;
 }
 
-bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fusion *out, const char **why,
-                   qgc_arena *a) {
+bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
+                  qgc_arena *a) {
     search s = {.nodes = nodes, .n_nodes = n, .uses = uses, .f = out, .why = why, .arena = a};
-    *out = (qgc_fusion){0};
+    *out = (qgc_stage){0};
     for (int i = 0; i < n; i++)
         if (!take(&s, nodes[i]))
             return false;
     if (out->n_rows == 0) {
-        out->kind = QGC_FUSION_POINTWISE;
+        out->kind = QGC_STAGE_POINTWISE;
         if (s.n_nodes == 1 && !out->n_pointwise)
             return no(&s, "%s by itself needs no group", qgc_ops[first_of(&s)->op].name);
         if (out->norm || out->merge || out->embedding || out->part)
@@ -316,7 +316,7 @@ bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fus
             return no(&s, "the group is empty");
         return check_pointwise(&s, MAX_OUTSIDE_POINTWISE);
     }
-    out->kind = QGC_FUSION_LINEAR;
+    out->kind = QGC_STAGE_PRODUCTS;
     const qgc_node *prologue = out->norm ? out->norm : out->merge;
     if ((prologue && !check_prologue(&s, prologue)) || !check_products(&s))
         return false;
@@ -325,11 +325,34 @@ bool qgc_fusion_of(const qgc_node *const *nodes, int n, const int *uses, qgc_fus
     return out->n_pointwise ? check_meeting(&s) : check_ways(&s);
 }
 
-bool qgc_fusion_at(const qgc_node *first, const int *uses, qgc_fusion *out, const char **why, qgc_arena *a) {
+bool qgc_stage_at(const qgc_node *first, const int *uses, qgc_stage *out, const char **why, qgc_arena *a) {
     const qgc_node *nodes[QGC_MAX_GROUP + 1];
     int n = 0;
     for (const qgc_node *node = first; node && node->group == first->group && n <= QGC_MAX_GROUP;
          node = node->next)
         nodes[n++] = node;
-    return qgc_fusion_of(nodes, n, uses, out, why, a); /* one node too many is one that has no place */
+    return qgc_stage_of(nodes, n, uses, out, why, a); /* one node too many is one that has no place */
+}
+
+/* Group `first` is the first node of. */
+static qgc_status check_group(const qgc_graph *g, const qgc_node *first, const int *uses, qgc_diag *d) {
+    const qgc_group *group = &g->groups[first->group];
+    qgc_stage stage;
+    const char *why;
+    if (qgc_stage_at(first, uses, &stage, &why, d->arena))
+        return QGC_OK;
+    const char *name =
+        group->layer < 0 ? group->name : qgc_arena_printf(d->arena, "%s[%d]", group->name, group->layer);
+    return qgc_fail(d, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", name, why);
+}
+
+qgc_status qgc_stages_check(const qgc_graph *g, qgc_diag *d) {
+    qgc_arena *scratch = qgc_arena_new();
+    const int *uses = qgc_graph_uses(g, scratch);
+    qgc_status s = QGC_OK;
+    for (const qgc_node *n = g->first; n && s == QGC_OK; n = n->next)
+        if (n->group >= 0 && (!n->prev || n->prev->group != n->group))
+            s = check_group(g, n, uses, d);
+    qgc_arena_drop(scratch);
+    return s;
 }
