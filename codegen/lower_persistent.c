@@ -239,8 +239,8 @@ static bool find_mlp(finder *f, const qgc_value *m, layer *y, const qgc_value **
     if (!same_type(f, y->w0) || !same_type(f, y->w1))
         return false;
     qgc_stage fusion = {.kind = QGC_STAGE_PRODUCTS,
-                         .rows = {{.linear = cover(f, r[0])}, {.linear = cover(f, r[1])}},
-                         .n_rows = 2};
+                        .rows = {{.linear = cover(f, r[0])}, {.linear = cover(f, r[1])}},
+                        .n_rows = 2};
     /* pointwise ops of nothing but these two */
     for (const qgc_node *n = r[1]->next; n && fusion.n_pointwise < QGC_MAX_POINTWISE; n = n->next) {
         bool inside = (qgc_ops[n->op].traits & QGC_POINTWISE) != 0;
@@ -500,6 +500,8 @@ static void lower_pack(finder *f, int kernel, const buffers *b) {
     pack_some(f, kernel, b, head, f->n_layers);
 }
 
+enum { N_PARTS = 7 };
+
 /* In the order of `enum product` in the kernel. */
 static void name_parts(const finder *f, qgc_plan_launch *launch) {
     int64_t queries = f->heads * f->head_dim, cached = f->kv_heads * f->head_dim,
@@ -511,7 +513,10 @@ static void name_parts(const finder *f, qgc_plan_launch *launch) {
                                    {"mlp", layers * 2 * f->ff * f->d, 0},
                                    {"down", layers * f->d * f->ff, 0},
                                    {"head", 2 * f->vocab * f->d, 0}};
-    launch->n_parts = sizeof parts / sizeof *parts;
+    _Static_assert(sizeof parts / sizeof *parts == N_PARTS, "each has a row above");
+    launch->n_parts = N_PARTS;
+    launch->n_layers = f->n_layers + 1; /* the head counts as one */
+    launch->parts = qgc_arena_array(f->l->arena, N_PARTS, sizeof *launch->parts);
     memcpy(launch->parts, parts, sizeof parts);
 }
 
@@ -615,7 +620,7 @@ bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered) {
     l->plan->least_sms = least_sms(&f);
     const buffers b = make_buffers(&f);
     if (traced)
-        l->plan->trace = packed(&f, "trace", QGC_TRACE_BYTES);
+        l->plan->trace = packed(&f, "trace", qgc_trace_bytes(N_PARTS));
     int rope = f.rope ? qgc_low_rope_table(l, f.rope) : -1;
     lower_pack(&f, pack, &b);
     lower_step(&f, step, rope, &b);

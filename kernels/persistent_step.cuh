@@ -77,8 +77,8 @@ enum {
     PARTS_AT = COPIES * COPY,
 };
 
-/* What a block does, in order, with room for one more; a wait in vain and a trace count so (codegen/plan.h). */
-enum product { FOR_QKV, FOR_ATTENTION, FOR_MERGE, FOR_OUT, FOR_MLP, FOR_DOWN, FOR_HEAD, PRODUCTS = 8 };
+/* What a block does, in order; a wait in vain and a trace count so (codegen/plan.h). */
+enum product { FOR_QKV, FOR_ATTENTION, FOR_MERGE, FOR_OUT, FOR_MLP, FOR_DOWN, FOR_HEAD, PRODUCTS };
 
 /* What a block's first thread counts of each, if the kernel traces: cycles, and those spent waiting for activations and for
  * weights. */

@@ -65,13 +65,14 @@ qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {
     return status;
 }
 
-/* What a session in persistent mode allocates. */
+/* What a session in persistent mode allocates; more than any GPU has where the sum does not fit. */
 static int64_t persistent_bytes(const qgc_plan *plan, int64_t ctx) {
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = ctx};
     int64_t bytes = plan->scratch_bytes;
     for (size_t i = 0; i < plan->n_buffers; i++)
-        if (plan->buffers[i].kind != QGC_BUFFER_WEIGHT && plan->buffers[i].kind != QGC_BUFFER_SCRATCH)
-            bytes += qgc_extent_size(&plan->buffers[i].bytes, &sizes);
+        if (plan->buffers[i].kind != QGC_BUFFER_WEIGHT && plan->buffers[i].kind != QGC_BUFFER_SCRATCH &&
+            !qgc_extent_add(&bytes, &plan->buffers[i].bytes, &sizes))
+            return (int64_t)1 << 62;
     return bytes;
 }
 

@@ -37,7 +37,7 @@ struct qgc_session {
     bool chosen;    /* a token waits in tokens[0] on the device */
 };
 
-enum { ALIGN = 256, MAX_CTX = 1 << 24 };
+enum { MAX_CTX = 1 << 24 };
 
 static qgc_status check_range(const char *name, float value, bool ok, const char *range, qgc_diag *d) {
     if (ok && isfinite(value))
@@ -112,18 +112,18 @@ static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const ch
                                   qgc_address *region, size_t *bytes, qgc_diag *d) {
     const qgc_plan *plan = s->plan;
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
-    size_t total = 0;
+    int64_t total = 0;
     for (size_t i = 0; i < plan->n_buffers; i++) {
         if (!in_region(s, i, kind))
             continue;
-        s->addresses[i] = total;
-        total +=
-            ((size_t)qgc_extent_size(&plan->buffers[i].bytes, &sizes) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+        s->addresses[i] = (qgc_address)total;
+        if (!qgc_extent_add(&total, &plan->buffers[i].bytes, &sizes))
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "%s of more than 2^62 bytes in all", owner);
     }
-    *bytes = total;
+    *bytes = (size_t)total;
     if (total == 0)
         return QGC_OK;
-    QGC_TRY(qgc_device_alloc(s->dev, owner, total, region, d));
+    QGC_TRY(qgc_device_alloc(s->dev, owner, *bytes, region, d));
     for (size_t i = 0; i < plan->n_buffers; i++)
         if (in_region(s, i, kind))
             s->addresses[i] += *region;
@@ -290,13 +290,14 @@ static qgc_status decode(qgc_session *s, qgc_diag *d) {
     return launch(s, decode_phase(s), 1, d);
 }
 
-/* kernels/persistent.cu says where it gave up: 1 + 8 * layer + part. */
+/* The kernel says where it gave up a wait (codegen/plan.h), if nothing has written over that word. */
 static void note_fault(const qgc_plan *plan, int32_t fault, qgc_diag *d) {
-    const qgc_plan_launch *l = plan->phases[QGC_PHASE_PERSISTENT].launches;
-    const int part = (fault - 1) % QGC_MAX_PARTS;
-    if (plan->phases[QGC_PHASE_PERSISTENT].n_launches > 0 && part < l->n_parts)
-        qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what \"%s\" of layer %d reads",
-                 l->parts[part].name, (int)((fault - 1) / QGC_MAX_PARTS));
+    const qgc_plan_launch *l = qgc_phase_parts(&plan->phases[QGC_PHASE_PERSISTENT]);
+    if (!l || fault < 1 || fault > (int64_t)l->n_parts * l->n_layers)
+        qgc_note(d, QGC_NO_LOC, "the word for a wait given up is damaged: it is %d", (int)fault);
+    else
+        qgc_note(d, QGC_NO_LOC, "\"%s\" waited in vain for what \"%s\" of layer %d reads", l->node,
+                 l->parts[(fault - 1) % l->n_parts].name, (int)((fault - 1) / l->n_parts));
 }
 
 /* What a wait for the device gave, with the place of a fault. */
@@ -322,8 +323,11 @@ static qgc_status choice(qgc_session *s, int64_t position, int32_t *next, qgc_di
             QGC_TRY(waited(s, qgc_device_busy(s->dev, &busy, d), d));
     }
     *next = *place;
-    return *next >= 0 ? QGC_OK
-                      : qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the device ended a step without a choice");
+    return *next >= 0
+               ? QGC_OK
+               : waited(s,
+                        qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the device ended a step without a choice"),
+                        d);
 }
 
 static qgc_status put(qgc_session *s, qgc_io role, const int32_t *values, int64_t n, qgc_diag *d) {

@@ -249,64 +249,75 @@ static qgc_status time_all_kernels(bench *b) {
 
 enum { TRACED_STEPS = 16 };
 
-/* Adds a step's cycles of all blocks, [part][word]. */
-static void add_trace(const uint32_t *trace, int blocks, double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS]) {
-    for (int i = 0; i < blocks; i++)
-        for (int part = 0; part < QGC_MAX_PARTS; part++)
-            for (int word = 0; word < QGC_TRACE_WORDS; word++)
-                sums[part][word] += trace[(i * QGC_MAX_PARTS + part) * QGC_TRACE_WORDS + word];
+/* The sums of all steps and blocks, [n_parts][QGC_TRACE_WORDS], in the order of a launch's trace. */
+typedef struct {
+    const qgc_plan_launch *launch;
+    size_t words; /* of a block */
+    double *sums;
+} traced;
+
+static traced new_trace(const bench *b) {
+    const qgc_plan *plan = qgc_program_plan(b->o->traced);
+    traced t = {.launch = qgc_phase_parts(&plan->phases[QGC_PHASE_PERSISTENT])};
+    t.words = t.launch ? (size_t)t.launch->n_parts * QGC_TRACE_WORDS : 0;
+    t.sums = qgc_arena_array(b->arena, t.words, sizeof *t.sums);
+    return t;
 }
 
-static qgc_status trace_steps(bench *b, qgc_session *s, double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS]) {
+static qgc_status trace_steps(bench *b, qgc_session *s, traced *t) {
     const int sms = qgc_device_about(qgc_program_device(b->program))->sms;
-    const int blocks = sms < QGC_TRACE_BLOCKS ? sms : QGC_TRACE_BLOCKS;
-    const size_t words = (size_t)blocks * QGC_MAX_PARTS * QGC_TRACE_WORDS;
+    const size_t blocks = (size_t)(sms < QGC_TRACE_BLOCKS ? sms : QGC_TRACE_BLOCKS), n = blocks * t->words;
     const int buffer = qgc_program_plan(b->o->traced)->trace;
-    uint32_t *trace = qgc_arena_array(b->arena, words, sizeof *trace);
+    uint32_t *trace = qgc_arena_array(b->arena, n, sizeof *trace);
     QGC_TRY(feed(b, s, b->out->kernel_position));
     for (int i = 0; i < TRACED_STEPS; i++) {
         int32_t next;
         QGC_TRY(qgc_session_step(s, &next, b->d));
-        QGC_TRY(qgc_session_read(s, buffer, trace, words * sizeof *trace, b->d));
-        add_trace(trace, blocks, sums);
+        QGC_TRY(qgc_session_read(s, buffer, trace, n * sizeof *trace, b->d));
+        for (size_t k = 0; k < n; k++)
+            t->sums[k % t->words] += trace[k];
     }
     return QGC_OK;
 }
 
 /* Cycles become shares of the time that the kernel takes when it does not trace. */
-static void put_trace(bench *b, double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS]) {
+static void put_trace(bench *b, const traced *t) {
     const qgc_plan *plan = qgc_program_plan(b->o->traced);
-    const qgc_plan_launch *l = &plan->phases[QGC_PHASE_PERSISTENT].launches[0];
+    const qgc_plan_launch *l = t->launch;
     double cycles = 0, us = 0;
     for (int i = 0; i < l->n_parts; i++)
-        cycles += sums[i][QGC_TRACE_CYCLES];
+        cycles += t->sums[i * QGC_TRACE_WORDS + QGC_TRACE_CYCLES];
     for (size_t i = 0; i < b->out->n_parts; i++)
         if (b->out->parts[i].mode == QGC_MODE_PERSISTENT &&
             strcmp(b->out->parts[i].kernel, qgc_bench_file(plan, l)) == 0)
             us = b->out->parts[i].us;
     b->out->trace = qgc_arena_array(b->arena, (size_t)l->n_parts, sizeof *b->out->trace);
     b->out->n_trace = (size_t)l->n_parts;
-    for (int i = 0; i < l->n_parts; i++)
+    for (int i = 0; i < l->n_parts; i++) {
+        const double *sums = &t->sums[i * QGC_TRACE_WORDS];
         b->out->trace[i] = (qgc_bench_part){.name = l->parts[i].name,
-                                            .us = us * sums[i][QGC_TRACE_CYCLES] / cycles,
-                                            .activations_us = us * sums[i][QGC_TRACE_ACTIVATIONS] / cycles,
-                                            .weights_us = us * sums[i][QGC_TRACE_WEIGHTS] / cycles,
+                                            .us = us * sums[QGC_TRACE_CYCLES] / cycles,
+                                            .activations_us = us * sums[QGC_TRACE_ACTIVATIONS] / cycles,
+                                            .weights_us = us * sums[QGC_TRACE_WEIGHTS] / cycles,
                                             .bytes = l->parts[i].weight_bytes +
                                                      l->parts[i].position_bytes * b->out->kernel_position};
+    }
 }
 
 /* When the other sessions are gone, for each in this mode has a copy of the weights. */
 static qgc_status trace_parts(bench *b) {
     qgc_session *s;
-    double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS] = {{0}};
+    traced t = new_trace(b);
+    if (!t.launch || qgc_program_plan(b->o->traced)->trace < 0)
+        return QGC_OK;
     const qgc_session_options o = {.ctx = b->out->kernel_position + TRACED_STEPS + ROOM,
                                    .mode = QGC_MODE_PERSISTENT,
                                    .sampling = {.top_p = 1, .repeat_penalty = 1}};
     QGC_TRY(qgc_session_new(&s, b->o->traced, &o, b->d));
-    qgc_status status = trace_steps(b, s, sums);
+    qgc_status status = trace_steps(b, s, &t);
     qgc_session_drop(s);
     if (status == QGC_OK)
-        put_trace(b, sums);
+        put_trace(b, &t);
     return status;
 }
 
