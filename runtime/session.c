@@ -168,11 +168,15 @@ static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
     return (qgc_sizes){.tokens = tokens, .rows = 1, .ctx = s->options.ctx};
 }
 
+/* Do the launches of a phase that may start early do so in this session? */
+static bool overlaps(const qgc_session *s, qgc_phase_kind phase) {
+    return (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
+           (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
+}
+
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
     const qgc_sizes sizes = sizes_of(s, tokens);
-    const bool overlap = (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
-                         (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
-    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlap, d);
+    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlaps(s, phase), d);
 }
 
 static qgc_phase_kind decode_phase(const qgc_session *s) {
@@ -438,6 +442,10 @@ qgc_phase_kind qgc_session_phase(const qgc_session *s) {
     return decode_phase(s);
 }
 
+bool qgc_session_overlaps(const qgc_session *s) {
+    return overlaps(s, decode_phase(s));
+}
+
 /* Once to warm up, then `repeats` times between two events. */
 static qgc_status time_replays(qgc_session *s, qgc_capture *c, int repeats, qgc_event *const marks[2],
                                double *us, qgc_diag *d) {
@@ -457,7 +465,7 @@ qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, dou
     qgc_capture *c = NULL;
     QGC_TRY(qgc_capture_begin(s->dev, d));
     qgc_status launched = qgc_program_launch_some(s->program, decode_phase(s), wanted, s->addresses, &sizes,
-                                                  s->options.mode == QGC_MODE_PDL, d);
+                                                  overlaps(s, decode_phase(s)), d);
     qgc_status status = qgc_capture_end(s->dev, &c, d);
     qgc_event *marks[2] = {NULL, NULL};
     for (int i = 0; i < 2 && status == QGC_OK; i++)

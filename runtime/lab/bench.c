@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/lab/plan_report.h"
 #include "runtime/lab/probe.h"
 #include "runtime/lab/stats.h"
 
@@ -62,7 +63,9 @@ static qgc_status open_sessions(bench *b) {
         const qgc_session_options session = {
             .ctx = ctx, .mode = (qgc_mode)m, .sampling = {.top_p = 1, .repeat_penalty = 1}};
         QGC_TRY(qgc_session_new(&b->sessions[m], b->program, &session, b->d));
-        b->out->kernels[m] = (int)b->plan->phases[qgc_session_phase(b->sessions[m])].n_launches;
+        const qgc_phase_kind phase = qgc_session_phase(b->sessions[m]);
+        b->out->kernels[m] = (int)b->plan->phases[phase].n_launches;
+        b->out->early[m] = qgc_session_overlaps(b->sessions[m]) ? (int)qgc_plan_early(b->plan, phase) : 0;
         any = true;
     }
     return any ? QGC_OK
@@ -209,22 +212,70 @@ static bool next_kind(const bench *b, const qgc_phase *p, bool *done, bool *want
     return k->count > 0;
 }
 
+/* Launches of one kind are counted together. */
+static void add_kernel(bench *b, const qgc_bench_kernel *k) {
+    qgc_bench *out = b->out;
+    for (size_t i = 0; i < out->n_parts; i++) {
+        qgc_bench_kernel *x = &out->parts[i];
+        if (x->mode != k->mode || strcmp(x->node, k->node) != 0 || strcmp(x->kernel, k->kernel) != 0)
+            continue;
+        x->count += k->count;
+        x->us += k->us;
+        x->bytes += k->bytes;
+        return;
+    }
+    out->parts = qgc_arena_grow(b->arena, out->parts, out->n_parts, sizeof *out->parts);
+    out->parts[out->n_parts++] = *k;
+}
+
 /* The launches of one kind in all layers, one behind the other: by the time the first comes again its weights have left
  * the L2 cache, if all of them are more than fit into it. */
-static qgc_status time_kernels(bench *b, qgc_mode mode, int64_t position) {
+static qgc_status time_alone(bench *b, qgc_mode mode, int64_t position) {
     qgc_session *s = b->sessions[mode];
     const qgc_phase *p = &b->plan->phases[qgc_session_phase(s)];
     bool *done = qgc_arena_array(b->arena, p->n_launches, sizeof *done);
     bool *wanted = qgc_arena_array(b->arena, p->n_launches, sizeof *wanted);
-    qgc_bench *out = b->out;
-    const size_t first = out->n_parts;
     for (qgc_bench_kernel k = {.mode = mode}; next_kind(b, p, done, wanted, &k, position);
          k = (qgc_bench_kernel){.mode = mode}) {
         QGC_TRY(feed(b, s, position)); /* the last one may have moved the position */
         QGC_TRY(qgc_session_time(s, wanted, REPEATS, &k.us, b->d));
-        out->parts = qgc_arena_grow(b->arena, out->parts, out->n_parts, sizeof *out->parts);
-        out->parts[out->n_parts++] = k;
+        add_kernel(b, &k);
     }
+    return QGC_OK;
+}
+
+/* The beginnings of the step, each longer than the last by one launch. A mean of many, for it is a difference that counts. */
+static qgc_status time_in_order(bench *b, qgc_mode mode, int64_t position) {
+    enum { MORE = 5 };
+    qgc_session *s = b->sessions[mode];
+    const qgc_phase *p = &b->plan->phases[qgc_session_phase(s)];
+    bool *wanted = qgc_arena_array(b->arena, p->n_launches, sizeof *wanted);
+    double before = 0;
+    for (size_t i = 0; i < p->n_launches; i++) {
+        const qgc_plan_launch *l = &p->launches[i];
+        double us = 0;
+        wanted[i] = true;
+        QGC_TRY(feed(b, s, position));
+        QGC_TRY(qgc_session_time(s, wanted, MORE * REPEATS, &us, b->d));
+        add_kernel(b, &(qgc_bench_kernel){.mode = mode,
+                                          .node = qgc_bench_node(l, b->arena),
+                                          .kernel = qgc_bench_file(b->plan, l),
+                                          .count = 1,
+                                          .us = us - before,
+                                          .bytes = l->weight_bytes + l->position_bytes * position});
+        before = us;
+    }
+    return QGC_OK;
+}
+
+bool qgc_bench_in_order(qgc_mode mode) {
+    return mode == QGC_MODE_PERSISTENT;
+}
+
+static qgc_status time_kernels(bench *b, qgc_mode mode, int64_t position) {
+    qgc_bench *out = b->out;
+    const size_t first = out->n_parts;
+    QGC_TRY(qgc_bench_in_order(mode) ? time_in_order(b, mode, position) : time_alone(b, mode, position));
     if (out->n_parts > first)
         qsort(out->parts + first, out->n_parts - first, sizeof *out->parts, by_time);
     return QGC_OK;

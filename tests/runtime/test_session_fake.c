@@ -1038,6 +1038,28 @@ static int32_t *fault_word(const fixture *f) {
     return NULL;
 }
 
+/* So the bench times what a step does. */
+static void launches_are_timed_as_a_step_launches_them(void **state) {
+    fixture *f = *state;
+    const bool prefix[8] = {true, true, true};
+    int32_t text[] = {1, 2, 3}, next;
+    double us;
+    let_two_start_early(f);
+    make_persistent(f);
+    for (int m = 0; m < QGC_N_MODES; m++) {
+        const int early = m == QGC_MODE_PDL || m == QGC_MODE_PERSISTENT ? 2 : 0;
+        f->options.mode = (qgc_mode)m;
+        qgc_session *s = start(f);
+        assert_int_equal(qgc_session_overlaps(s), early > 0);
+        MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+        qgc_str_clear(&f->dev->log);
+        MUST(f, qgc_session_time(s, prefix, 2, &us, &f->diag));
+        assert_int_equal(count(f->dev->log.text, ", early\n"), early);
+        assert_int_equal(count(f->dev->log.text, "replay\n"), 3); /* one to warm up */
+        qgc_session_drop(s);
+    }
+}
+
 /* The word comes from the device, so it may be any. */
 static void a_wait_given_up_names_part_and_layer(void **state) {
     fixture *f = *state;
@@ -1205,6 +1227,7 @@ int main(void) {
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),
         TEST(what_the_plan_lets_start_early_does_in_pdl_mode_only),
+        TEST(launches_are_timed_as_a_step_launches_them),
         TEST(a_wait_given_up_names_part_and_layer),
         TEST(sizes_that_no_memory_holds_are_refused),
         TEST(an_image_that_cannot_wait_starts_nothing_early),
