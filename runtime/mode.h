@@ -19,6 +19,9 @@ QGC_MUST_USE qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_dia
 /* Why the program cannot run in a mode on its device, made in arena `a`; NULL if it can. */
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a);
 
+/* The same for images of an architecture ("sm_75"), on whatever device of it: what depends on the size of one is not asked. */
+const char *qgc_mode_refusal_on(const qgc_plan *plan, qgc_mode mode, const char *arch, qgc_arena *a);
+
 /* The same as an error, of status QGC_ERR_USAGE. */
 QGC_MUST_USE qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d);
 
