@@ -212,6 +212,13 @@ static void visit_arg(io *s, qgc_plan_arg *arg) {
     arg->access = visit_choice(s, arg->access, QGC_N_ACCESS);
 }
 
+static void visit_part(io *s, void *row) {
+    qgc_plan_part *part = row;
+    visit_text(s, &part->name);
+    visit_i64(s, &part->weight_bytes);
+    visit_i64(s, &part->position_bytes);
+}
+
 static void visit_launch(io *s, void *row) {
     qgc_plan_launch *l = row;
     l->kind = (qgc_launch_kind)visit_choice(s, (int)l->kind, QGC_N_LAUNCH_KINDS);
@@ -237,12 +244,10 @@ static void visit_launch(io *s, void *row) {
     visit_bool(s, &l->on_all);
     visit_i64(s, &l->weight_bytes);
     visit_i64(s, &l->position_bytes);
-    l->n_parts = visit_choice(s, l->n_parts, QGC_MAX_PARTS + 1);
-    for (int i = 0; i < l->n_parts; i++) {
-        visit_text(s, &l->parts[i].name);
-        visit_i64(s, &l->parts[i].weight_bytes);
-        visit_i64(s, &l->parts[i].position_bytes);
-    }
+    size_t n_parts = (size_t)l->n_parts;
+    l->parts = visit_table(s, l->parts, &n_parts, sizeof *l->parts, visit_part);
+    l->n_parts = (int)n_parts;
+    visit_i32(s, &l->n_layers);
 }
 
 static void visit_share(io *s, void *row) {

@@ -120,6 +120,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     qgc_lower_options lower = {.chunk = o->chunk,
                                .keep_values = o->keep_values,
                                .least_arch = least_arch(o),
+                               .no_prefill = o->no_prefill,
                                .decode_only = o->decode_only,
                                .traced = o->traced,
                                .tuning = o->tuning};
@@ -142,6 +143,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     QGC_TRY(qgc_plan_check(p, g->at, d));
     out->plan = p;
     out->buffers = lowered.buffers;
+    out->persistent_buffers = lowered.persistent_buffers;
     out->knobs = lowered.knobs;
     out->n_knobs = lowered.n_knobs;
     return QGC_OK;

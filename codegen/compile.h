@@ -13,6 +13,7 @@ typedef struct {
     int n_archs;
     int64_t chunk;            /* largest prefill step */
     bool keep_values;         /* see codegen/lower.h */
+    bool no_prefill;          /* likewise */
     bool decode_only;         /* likewise */
     bool traced;              /* likewise */
     const char *cache_folder; /* NULL: the user's */
@@ -25,9 +26,9 @@ typedef struct {
 
 typedef struct {
     qgc_plan *plan;
-    int n_compiled, n_cached; /* images made, images found */
-    const int *buffers;       /* by value id, see codegen/lower.h */
-    const qgc_knob *knobs;    /* what can be set, see codegen/tuning.h */
+    int n_compiled, n_cached;                /* images made, images found */
+    const int *buffers, *persistent_buffers; /* by value id, see codegen/lower.h */
+    const qgc_knob *knobs;                   /* what can be set, see codegen/tuning.h */
     size_t n_knobs;
 } qgc_compiled;
 

@@ -105,8 +105,15 @@ qgc_extent qgc_low_dim(int64_t dim) {
     }
 }
 
+/* What would overflow becomes a size that the plan's checks refuse. */
+static int64_t times(int64_t a, int64_t b) {
+    int64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
 qgc_extent qgc_low_times(qgc_extent e, int64_t factor) {
-    return (qgc_extent){e.fixed * factor, e.per_token * factor, e.per_row * factor, e.per_ctx * factor};
+    return (qgc_extent){times(e.fixed, factor), times(e.per_token, factor), times(e.per_row, factor),
+                        times(e.per_ctx, factor)};
 }
 
 /* A shape has at most one symbol: [T, d], [kv_heads, ctx, d]. The verifier of the graph has no rule against two, so
@@ -401,8 +408,8 @@ static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_
     for (*next = first; *next && (*next)->group == first->group;)
         *next = (*next)->next;
     return qgc_lower_stage(l, &fusion,
-                            group->layer < 0 ? group->name
-                                             : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
+                           group->layer < 0 ? group->name
+                                            : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
 }
 
 static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
@@ -476,7 +483,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     add_states(&l);
     add_params(&l);
     QGC_TRY(add_interface(&l));
-    if (!o->decode_only)
+    if (!o->decode_only && !o->no_prefill)
         QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
     int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers);
@@ -485,8 +492,13 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
         plan->not_persistent = "it was compiled for decode steps only";
     else
         QGC_TRY(lower_persistent(&l, o->traced));
-    qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);
+    QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));
     qgc_place_edges(plan, a);
-    *out = (qgc_lowered){plan, l.jobs, buffers, l.knobs, l.n_knobs};
+    *out = (qgc_lowered){.plan = plan,
+                         .jobs = l.jobs,
+                         .buffers = buffers,
+                         .persistent_buffers = plan->not_persistent ? NULL : l.buffer_of,
+                         .knobs = l.knobs,
+                         .n_knobs = l.n_knobs};
     return QGC_OK;
 }

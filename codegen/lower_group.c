@@ -321,8 +321,8 @@ qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name
 /* --- nodes by themselves --------------------------------------------------------------------------------- */
 
 static qgc_status lower_one(qgc_lowering *l, const qgc_node *n) {
-    return qgc_lower_stage(
-        l, &(qgc_stage){.kind = QGC_STAGE_POINTWISE, .pointwise = {n}, .n_pointwise = 1}, NULL);
+    return qgc_lower_stage(l, &(qgc_stage){.kind = QGC_STAGE_POINTWISE, .pointwise = {n}, .n_pointwise = 1},
+                           NULL);
 }
 
 qgc_status lower_add(qgc_lowering *l, const qgc_node *n) {
@@ -386,5 +386,5 @@ qgc_status lower_linear(qgc_lowering *l, const qgc_node *n) {
         return QGC_OK;
     }
     return qgc_lower_stage(l, &(qgc_stage){.kind = QGC_STAGE_PRODUCTS, .rows = {{.linear = n}}, .n_rows = 1},
-                            NULL);
+                           NULL);
 }

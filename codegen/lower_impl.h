@@ -102,7 +102,7 @@ const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_va
  * with the reason in the plan, if the graph cannot be computed so (codegen/persistent/). */
 QGC_MUST_USE qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *fits);
 
-/* Scratch buffers get their offsets: codegen/memory.c. */
-void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a);
+/* Scratch buffers get their offsets: codegen/memory.c. Error: more than 2^62 bytes in all. */
+QGC_MUST_USE qgc_status qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_diag *d);
 
 #endif

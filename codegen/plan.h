@@ -21,6 +21,10 @@ typedef struct {
 
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at);
 
+/* Adds the bytes of a buffer, rounded up to a multiple of 256, to those of others. False, and nothing is added, where the size or
+ * the sum is more than 2^62 or below 0. */
+bool qgc_extent_add(int64_t *sum, const qgc_extent *bytes, const qgc_sizes *at);
+
 typedef enum {
     QGC_BUFFER_WEIGHT, /* filled once from the weights file */
     QGC_BUFFER_STATE,  /* zero at the start of a session, kept from step to step */
@@ -133,10 +137,10 @@ typedef struct {
 } qgc_plan_part;
 
 /* What a kernel that traces leaves for each block, of one of its warps: clock cycles spent in each part, and of these waiting for
- * activations and for weights; u32 [QGC_TRACE_BLOCKS, QGC_MAX_PARTS, QGC_TRACE_WORDS]. */
+ * activations and for weights; u32 [QGC_TRACE_BLOCKS, n_parts of the launch, QGC_TRACE_WORDS]. */
 enum { QGC_MAX_PARTS = 64, QGC_TRACE_BLOCKS = 1024 };
 enum { QGC_TRACE_CYCLES, QGC_TRACE_ACTIVATIONS, QGC_TRACE_WEIGHTS, QGC_TRACE_WORDS };
-enum { QGC_TRACE_BYTES = 4 * QGC_TRACE_BLOCKS * QGC_MAX_PARTS * QGC_TRACE_WORDS };
+int64_t qgc_trace_bytes(int n_parts);
 
 /* One kernel with its arguments, or one product of matrices by cuBLAS, which reads a and b and writes c:
  *   c[rows, n] (f32) = a[rows, k] (bf16) * b[n, k]^T (bf16), plus what c holds if `accumulate`. */
@@ -163,7 +167,10 @@ typedef struct {
     /* for reports, the floor of this launch: bytes read from weights, and from caches for each position in them */
     int64_t weight_bytes, position_bytes;
     int n_parts; /* 0 where it does one thing; in the order in which the kernel counts them */
-    qgc_plan_part parts[QGC_MAX_PARTS];
+    qgc_plan_part *parts;
+    /* A wait that is given up at part p of layer l leaves the word 1 + n_parts * l + p (QGC_IO_FAULT), and l is below this: what comes
+     * after the layers counts as one more. 0: it gives up none. */
+    int n_layers;
 } qgc_plan_launch;
 
 typedef enum {
@@ -181,6 +188,9 @@ typedef struct {
 } qgc_phase;
 
 const char *qgc_phase_name(qgc_phase_kind phase); /* "decode" */
+
+/* The first launch of a phase that has parts, or NULL. */
+const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase);
 
 /* A buffer, and what a launch does to it. */
 typedef struct {
@@ -229,7 +239,7 @@ typedef struct {
 
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
  * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
- * the phase may have (ctx up to 2^24), no weight written, early starts that can be proved harmless, scratch inside
+ * the phase may have (ctx up to 2^24), all buffers and all that a step reads within 2^62 bytes in sum, no weight written, early starts that can be proved harmless, scratch inside
  * the slab, a buffer of sufficient size for each role, weight buffers as large as their weights, one image for each
  * kernel and arch. Status QGC_ERR_INPUT. */
 QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);

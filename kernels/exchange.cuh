@@ -56,7 +56,7 @@ struct stopwatch {
 /* Who waits, for the message when it waits in vain. */
 struct waiting {
     volatile i32 *fault; /* host memory */
-    i32 what;            /* 1 + layer * 8 + product */
+    i32 what;            /* 1 + iteration * phases + phase */
     u32 *waited;         /* cycles, where they are counted */
 };
 

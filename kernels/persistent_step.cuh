@@ -88,7 +88,6 @@ enum {
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
     LEAST_SPAN = 16, /* positions of a split at least: what a warp takes at a time */
     MOST_PARTS = 160,
-    PHASES_ROOM = 64, /* phases that a wait in vain can name (codegen/plan.h) */
 };
 
 /* What a block's first thread counts of each phase, if the kernel traces: cycles, and those spent waiting for activations and for
@@ -207,7 +206,7 @@ struct consumer {
     /* Registers hold weights, so what can be had again is not to be kept in them: what a phase makes of the thread's
      * number is its own. */
     __device__ __forceinline__ void begin(int phase, int iteration) {
-        wait.what = 1 + iteration * PHASES_ROOM + phase;
+        wait.what = 1 + iteration * PHASES + phase; /* codegen/plan.h */
         if (TRACE) {
             end();
             counts = s.trace[phase];

@@ -37,7 +37,7 @@ struct qgc_session {
     bool chosen;    /* a token waits in tokens[0] on the device */
 };
 
-enum { ALIGN = 256, MAX_CTX = 1 << 24 };
+enum { MAX_CTX = 1 << 24 };
 
 static qgc_status check_range(const char *name, float value, bool ok, const char *range, qgc_diag *d) {
     if (ok && isfinite(value))
@@ -107,33 +107,23 @@ static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
     return b->kind == kind && !(kind == QGC_BUFFER_IO && (b->io == QGC_IO_RING || b->io == QGC_IO_FAULT));
 }
 
-static qgc_status check_mode(const qgc_session *s, qgc_diag *d) {
-    const char *why = qgc_mode_refusal(s->program, s->options.mode, s->arena);
-    if (!why)
-        return QGC_OK;
-    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in %s mode: %s",
-                                 s->plan->name, qgc_mode_name(s->options.mode), why);
-    qgc_hint(d, "Use --mode graph.");
-    return status;
-}
-
 /* One allocation for all buffers of a kind, each at a multiple of 256. */
 static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const char *owner,
                                   qgc_address *region, size_t *bytes, qgc_diag *d) {
     const qgc_plan *plan = s->plan;
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
-    size_t total = 0;
+    int64_t total = 0;
     for (size_t i = 0; i < plan->n_buffers; i++) {
         if (!in_region(s, i, kind))
             continue;
-        s->addresses[i] = total;
-        total +=
-            ((size_t)qgc_extent_size(&plan->buffers[i].bytes, &sizes) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+        s->addresses[i] = (qgc_address)total;
+        if (!qgc_extent_add(&total, &plan->buffers[i].bytes, &sizes))
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "%s of more than 2^62 bytes in all", owner);
     }
-    *bytes = total;
+    *bytes = (size_t)total;
     if (total == 0)
         return QGC_OK;
-    QGC_TRY(qgc_device_alloc(s->dev, owner, total, region, d));
+    QGC_TRY(qgc_device_alloc(s->dev, owner, *bytes, region, d));
     for (size_t i = 0; i < plan->n_buffers; i++)
         if (in_region(s, i, kind))
             s->addresses[i] += *region;
@@ -178,11 +168,15 @@ static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
     return (qgc_sizes){.tokens = tokens, .rows = 1, .ctx = s->options.ctx};
 }
 
+/* Do the launches of a phase that may start early do so in this session? */
+static bool overlaps(const qgc_session *s, qgc_phase_kind phase) {
+    return (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
+           (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
+}
+
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
     const qgc_sizes sizes = sizes_of(s, tokens);
-    const bool overlap = (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
-                         (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
-    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlap, d);
+    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlaps(s, phase), d);
 }
 
 static qgc_phase_kind decode_phase(const qgc_session *s) {
@@ -249,7 +243,7 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
 static qgc_status begin(qgc_session *s, qgc_diag *d) {
     size_t io_bytes;
     QGC_TRY(check_options(s, d));
-    QGC_TRY(check_mode(s, d));
+    QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
     QGC_TRY(prepare_prefill(s, d));
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));
@@ -312,13 +306,14 @@ static qgc_status decode(qgc_session *s, qgc_diag *d) {
     return launch(s, decode_phase(s), 1, d);
 }
 
-/* kernels/persistent.cu says where it gave up: 1 + 8 * layer + part. */
+/* The kernel says where it gave up a wait (codegen/plan.h), if nothing has written over that word. */
 static void note_fault(const qgc_plan *plan, int32_t fault, qgc_diag *d) {
-    const qgc_plan_launch *l = plan->phases[QGC_PHASE_PERSISTENT].launches;
-    const int part = (fault - 1) % QGC_MAX_PARTS;
-    if (plan->phases[QGC_PHASE_PERSISTENT].n_launches > 0 && part < l->n_parts)
-        qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what \"%s\" of layer %d reads",
-                 l->parts[part].name, (int)((fault - 1) / QGC_MAX_PARTS));
+    const qgc_plan_launch *l = qgc_phase_parts(&plan->phases[QGC_PHASE_PERSISTENT]);
+    if (!l || fault < 1 || fault > (int64_t)l->n_parts * l->n_layers)
+        qgc_note(d, QGC_NO_LOC, "the word for a wait given up is damaged: it is %d", (int)fault);
+    else
+        qgc_note(d, QGC_NO_LOC, "\"%s\" waited in vain for what \"%s\" of layer %d reads", l->node,
+                 l->parts[(fault - 1) % l->n_parts].name, (int)((fault - 1) / l->n_parts));
 }
 
 /* What a wait for the device gave, with the place of a fault. */
@@ -344,8 +339,11 @@ static qgc_status choice(qgc_session *s, int64_t position, int32_t *next, qgc_di
             QGC_TRY(waited(s, qgc_device_busy(s->dev, &busy, d), d));
     }
     *next = *place;
-    return *next >= 0 ? QGC_OK
-                      : qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the device ended a step without a choice");
+    return *next >= 0
+               ? QGC_OK
+               : waited(s,
+                        qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the device ended a step without a choice"),
+                        d);
 }
 
 static qgc_status put(qgc_session *s, qgc_io role, const int32_t *values, int64_t n, qgc_diag *d) {
@@ -456,6 +454,10 @@ qgc_phase_kind qgc_session_phase(const qgc_session *s) {
     return decode_phase(s);
 }
 
+bool qgc_session_overlaps(const qgc_session *s) {
+    return overlaps(s, decode_phase(s));
+}
+
 /* Once to warm up, then `repeats` times between two events. */
 static qgc_status time_replays(qgc_session *s, qgc_capture *c, int repeats, qgc_event *const marks[2],
                                double *us, qgc_diag *d) {
@@ -475,7 +477,7 @@ qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, dou
     qgc_capture *c = NULL;
     QGC_TRY(qgc_capture_begin(s->dev, d));
     qgc_status launched = qgc_program_launch_some(s->program, decode_phase(s), wanted, s->addresses, &sizes,
-                                                  s->options.mode == QGC_MODE_PDL, d);
+                                                  overlaps(s, decode_phase(s)), d);
     qgc_status status = qgc_capture_end(s->dev, &c, d);
     qgc_event *marks[2] = {NULL, NULL};
     for (int i = 0; i < 2 && status == QGC_OK; i++)

@@ -58,8 +58,11 @@ QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *ne
 /* The phase that a decode step of this session is. */
 qgc_phase_kind qgc_session_phase(const qgc_session *s);
 
+/* Do those launches of a decode step start early that the plan lets? */
+bool qgc_session_overlaps(const qgc_session *s);
+
 /* Microseconds of the `wanted` launches of a decode step (one bool each), in the order of the phase and without the others,
- * replayed as a CUDA graph: the mean of `repeats`. For measuring: what the session holds is spoilt, and it wants a reset.
+ * replayed as a CUDA graph, early starts included: the mean of `repeats`. For measuring: what the session holds is spoilt, and it wants a reset.
  * Errors: nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us,
                                          qgc_diag *d);

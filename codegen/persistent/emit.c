@@ -148,6 +148,8 @@ static int64_t position_bytes(const qgc_instance *i) {
 
 static void name_parts(const qgc_persistent *p, qgc_plan_launch *launch) {
     launch->n_parts = p->n_phases;
+    launch->n_layers = 1;
+    launch->parts = qgc_arena_array(p->l->arena, (size_t)p->n_phases, sizeof *launch->parts);
     for (int k = 0; k < p->n_phases; k++) {
         qgc_plan_part *part = &launch->parts[k];
         *part = (qgc_plan_part){.name = qgc_phase_instance(p, k, 0)->name};
@@ -159,6 +161,8 @@ static void name_parts(const qgc_persistent *p, qgc_plan_launch *launch) {
                 part->weight_bytes += 2 * instance->k * instance->rows;
             part->position_bytes += position_bytes(instance);
         }
+        if (qgc_phase_count(p, k) > launch->n_layers)
+            launch->n_layers = qgc_phase_count(p, k);
         launch->weight_bytes += part->weight_bytes;
         launch->position_bytes += part->position_bytes;
     }
@@ -290,7 +294,7 @@ static void emit(qgc_persistent *p, const char *name, const char *text, bool tra
     l->plan->n_shares = (size_t)p->n_shares;
     l->plan->shares_buffer = e.shares;
     if (traced)
-        l->plan->trace = packed(p, "trace", QGC_TRACE_BYTES);
+        l->plan->trace = packed(p, "trace", qgc_trace_bytes(p->n_phases));
     for (int k = 0; k < p->n_phases; k++)
         for (int i = 0; i < qgc_phase_count(p, k); i++)
             pack_instance(&e, k, i);

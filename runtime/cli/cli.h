@@ -61,6 +61,11 @@ const char *cli_default_arch(qgc_arena *a);
 /* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
 QGC_MUST_USE qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d);
 
+/* --mode: NULL where it is not given. An error if there is no such mode; and for a device that cli_choose_device has named, if it is
+ * the CPU, on which a mode would mean nothing. */
+QGC_MUST_USE qgc_status cli_check_mode(const char *mode, qgc_diag *d);
+QGC_MUST_USE qgc_status cli_want_no_mode(const char *mode, int device, qgc_diag *d);
+
 /* Does a file begin like a .qgc artifact? */
 bool cli_is_artifact(const char *path);
 

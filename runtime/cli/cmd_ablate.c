@@ -40,22 +40,10 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
 
 static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context *c, qgc_ablation *out) {
     cli_progress progress = {.label = "passes"};
-    const qgc_ablate_options options = {.graph = o->graph,
-                                        .weights = s->lab.weights,
-                                        .allow_unused = o->lab.allow_unused,
-                                        .passes = o->lab.pipeline.passes,
-                                        .skip = o->lab.pipeline.skip,
-                                        .device = s->lab.device,
-                                        .cache_folder = o->lab.cache_folder,
-                                        .pool = s->lab.pool,
-                                        .tokens = s->lab.tokens.ids,
-                                        .n_tokens = s->lab.tokens.n,
-                                        .positions = o->lab.steps,
+    const qgc_ablate_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
                                         .ctx = o->ctx,
                                         .pairs = (int)o->pairs,
-                                        .subsets = (int)o->subsets,
-                                        .progress = o->lab.quiet ? NULL : cli_progress_show,
-                                        .context = &progress};
+                                        .subsets = (int)o->subsets};
     qgc_status status = qgc_ablate(&options, out, c->diag);
     cli_progress_clear(&progress);
     return status;
@@ -110,6 +98,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; times are taken on a GPU only", 0, 0},
+        CLI_LAB_MODE_OPTION(o.lab),
         CLI_LAB_TEXT_OPTIONS(o.lab, 1 << 20),
         {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
          1 << 24},

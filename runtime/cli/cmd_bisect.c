@@ -61,29 +61,20 @@ static void print_next_command(const qgc_bisection *b, const bisect_state *s, co
     if (!b->by_kernels)
         printf(" --against %s/good.yaml", o->output);
     const long long last = (long long)b->steps - 1;
-    printf(" --weights %s/inputs.gguf --ids 0-%lld --steps %lld --device %s\n", o->output, last, last + 1,
-           s->lab.device && b->by_kernels ? "gpu" : "cpu");
+    printf(" --weights %s/inputs.gguf --ids 0-%lld --steps %lld", o->output, last, last + 1);
+    if (s->lab.device && b->by_kernels)
+        printf(" --device gpu --mode %s\n", b->mode);
+    else
+        puts(" --device cpu");
 }
 
 static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *c) {
     cli_progress progress = {.label = "bisect"};
     qgc_bisection b;
-    const qgc_bisect_options options = {.graph = o->graph,
+    const qgc_bisect_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
                                         .text = s->source,
                                         .against = o->against,
-                                        .weights = s->lab.weights,
-                                        .allow_unused = o->lab.allow_unused,
-                                        .passes = o->lab.pipeline.passes,
-                                        .skip = o->lab.pipeline.skip,
-                                        .device = s->lab.device,
-                                        .cache_folder = o->lab.cache_folder,
-                                        .pool = s->lab.pool,
-                                        .tokens = s->lab.tokens.ids,
-                                        .n_tokens = s->lab.tokens.n,
-                                        .positions = o->lab.steps,
-                                        .reproduction = o->output,
-                                        .progress = o->lab.quiet ? NULL : cli_progress_show,
-                                        .context = &progress};
+                                        .reproduction = o->output};
     qgc_status status = qgc_bisect(&options, &b, c->diag);
     cli_progress_clear(&progress);
     QGC_TRY(status);
@@ -114,6 +105,7 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; kernels are looked at on a GPU only", 0, 0},
         {"output", 'o', OPTION_TEXT, &o.output, "DIR", "write a small graph that shows the same", 0, 0},
+        CLI_LAB_MODE_OPTION(o.lab),
         CLI_LAB_TEXT_OPTIONS(o.lab, 4096),
         CLI_CHOICE_OPTIONS(o.lab.pipeline),
         {"json", 0, OPTION_TEXT, &o.json, "FILE", "write what was found as JSON", 0, 0},

@@ -10,6 +10,7 @@
 #include "passes/bind_weights.h"
 #include "runtime/cli/pipeline.h"
 #include "runtime/lab/plan_report.h"
+#include "runtime/mode.h"
 
 /* The weights' path as it will be found from anywhere. */
 static const char *absolute(const char *path, qgc_arena *a) {
@@ -26,6 +27,14 @@ typedef struct {
     bool no_cache, no_tuning, allow_unused, quiet;
     int64_t chunk;
 } compile_options;
+
+/* "123 of them early, ", if one of the architectures can do that. */
+static const char *early_text(const qgc_plan *p, qgc_arena *a) {
+    for (int i = 0; i < p->n_archs; i++)
+        if (!qgc_mode_refusal_on(p, QGC_MODE_PDL, p->archs[i], a))
+            return qgc_arena_printf(a, "%zu of them early, ", qgc_plan_early(p, QGC_PHASE_DECODE));
+    return "";
+}
 
 static qgc_status compile_graph(cli_context *c, const char *path, const compile_options *o) {
     double start = cli_seconds();
@@ -70,9 +79,8 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
     qgc_artifact_pack(plan, c->arena, &data, &bytes);
     QGC_TRY(qgc_file_write(output, data, bytes, c->diag));
     if (!o->quiet) {
-        fprintf(stderr,
-                "%s: %zu launches a decode step, %zu of them early, %zu a prefill step, %zu kernels for",
-                output, plan->phases[QGC_PHASE_DECODE].n_launches, qgc_plan_early(plan, QGC_PHASE_DECODE),
+        fprintf(stderr, "%s: %zu launches a decode step, %s%zu a prefill step, %zu kernels for", output,
+                plan->phases[QGC_PHASE_DECODE].n_launches, early_text(plan, c->arena),
                 plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
         for (int i = 0; i < plan->n_archs; i++)
             fprintf(stderr, "%s %s", i ? "," : "", plan->archs[i]);

@@ -229,9 +229,7 @@ static qgc_status find_artifact(cli_context *c, const char **path) {
 
 static qgc_status check(run_options *o, qgc_diag *d) {
     const char *const prefills[] = {"chunks", "steps"};
-    qgc_mode mode;
-    if (strcmp(o->runner.mode, "auto") != 0)
-        QGC_TRY(qgc_mode_named(o->runner.mode, &mode, d));
+    QGC_TRY(cli_check_mode(o->runner.mode, d));
     if (strcmp(o->runner.prefill, prefills[0]) != 0 && strcmp(o->runner.prefill, prefills[1]) != 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
                         o->runner.prefill);
@@ -278,7 +276,7 @@ static qgc_status run_all(cli_context *c, run_options *o) {
 }
 
 qgc_status cmd_run(cli_context *c, int argc, char **argv) {
-    run_options o = {.runner = {.mode = "auto", .device = "auto", .prefill = "chunks"},
+    run_options o = {.runner = {.device = "auto", .prefill = "chunks"},
                      .n = 256,
                      .seed = -1,
                      .top_p = 1,
@@ -305,7 +303,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         {"seed", 0, OPTION_INT, &o.seed, "N", "of the random choice; -1: a new one each time", -1, 9e18},
         {"device", 0, OPTION_TEXT, &o.runner.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
         {"mode", 0, OPTION_TEXT, &o.runner.mode, "auto|stream|graph|pdl|persistent",
-         "how a step runs on a GPU; auto: as fast as can be", 0, 0},
+         "how a step runs on a GPU; auto, if not given, is the fastest", 0, 0},
         {"prefill", 0, OPTION_TEXT, &o.runner.prefill, "chunks|steps",
          "prompt by matrix products, or by decode steps", 0, 0},
         CLI_PIPELINE_OPTIONS(o.runner.pipeline),

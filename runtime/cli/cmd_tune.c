@@ -120,8 +120,6 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
-    qgc_mode mode;
-    if (strcmp(o.tune.mode, "auto") != 0)
-        QGC_TRY(qgc_mode_named(o.tune.mode, &mode, c->diag));
+    QGC_TRY(cli_check_mode(o.tune.mode, c->diag));
     return tune_graph(c, line.arguments[0], &o);
 }

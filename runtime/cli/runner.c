@@ -72,6 +72,10 @@ static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_op
     return QGC_OK;
 }
 
+void cli_say_mode(const qgc_mode_choice *choice) {
+    fprintf(stderr, "mode %s, chosen by auto: %s\n", qgc_mode_name(choice->mode), choice->why);
+}
+
 static void print_notes(const cli_runner *r, const cli_context *c) {
     const char *const *lines;
     size_t n = qgc_program_notes(r->program, &lines);
@@ -98,15 +102,14 @@ static qgc_status open_on_gpu(cli_runner *r, cli_context *c, const cli_runner_op
     QGC_TRY(loaded);
     QGC_TRY(choose_ctx(r, o->ctx, plan->max_positions, c->diag));
     r->vocab = plan->vocab;
-    qgc_mode mode;
-    if (strcmp(o->mode, "auto") == 0)
-        mode = qgc_mode_fastest(r->program, r->ctx, c->arena);
-    else
-        QGC_TRY(qgc_mode_named(o->mode, &mode, c->diag));
-    r->mode = qgc_mode_name(mode);
+    qgc_mode_choice choice;
+    QGC_TRY(qgc_mode_choose(r->program, o->mode ? o->mode : "auto", r->ctx, &choice, c->diag));
+    r->mode = qgc_mode_name(choice.mode);
+    if (choice.why && !o->quiet)
+        cli_say_mode(&choice);
     qgc_session_options session = {
         .ctx = r->ctx,
-        .mode = mode,
+        .mode = choice.mode,
         .prefill = strcmp(o->prefill, "steps") == 0 ? QGC_PREFILL_STEPS : QGC_PREFILL_CHUNKS,
         .sampling = o->sampling,
     };
@@ -152,6 +155,20 @@ qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d) {
     }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown device \"%s\", expected auto, gpu, gpu:N or cpu",
                     text);
+}
+
+qgc_status cli_check_mode(const char *mode, qgc_diag *d) {
+    qgc_mode known;
+    return !mode || strcmp(mode, "auto") == 0 ? QGC_OK : qgc_mode_named(mode, &known, d);
+}
+
+qgc_status cli_want_no_mode(const char *mode, int device, qgc_diag *d) {
+    if (device >= 0 || !mode || strcmp(mode, "auto") == 0)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                            "option --mode is %s, and steps run on the CPU, which has no modes", mode);
+    qgc_hint(d, "Leave it out, or run on a GPU (--device gpu).");
+    return s;
 }
 
 static qgc_status open_plan(cli_runner *r, cli_context *c, const cli_runner_options *o,
@@ -200,6 +217,7 @@ static qgc_status end_tokenizer(cli_runner *r, qgc_diag *d) {
 static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_options *o) {
     int gpu;
     QGC_TRY(cli_choose_device(o->device, &gpu, c->diag));
+    QGC_TRY(cli_want_no_mode(o->mode, gpu, c->diag));
     const qgc_plan *plan;
     QGC_TRY(open_plan(r, c, o, &plan));
     const char *weights = o->weights ? o->weights : plan ? plan->weights_path : NULL;

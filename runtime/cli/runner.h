@@ -16,7 +16,7 @@ typedef struct {
     const char *weights;      /* file or folder */
     const char *device;       /* "auto", "gpu", "gpu:1", "cpu" */
     const char *arch;         /* run this image of the artifact and no other, or NULL */
-    const char *mode;         /* "auto": the fastest that there is */
+    const char *mode;         /* "auto" or NULL: the fastest that there is */
     const char *prefill;      /* "chunks" or "steps" */
     const char *cache_folder; /* of compiled kernels, where a graph is compiled */
     cli_pipeline pipeline;    /* where a graph is compiled */
@@ -26,6 +26,9 @@ typedef struct {
     bool quiet;
     qgc_sampling sampling;
 } cli_runner_options;
+
+/* Says on standard error what the mode auto has come to. */
+void cli_say_mode(const qgc_mode_choice *choice);
 
 QGC_MUST_USE qgc_status cli_runner_open(cli_runner **out, cli_context *c, const cli_runner_options *o);
 void cli_runner_close(cli_runner *r);

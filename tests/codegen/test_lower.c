@@ -6,6 +6,7 @@
 #include "graph/load.h"
 #include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
 
 static qgc_graph *load(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
@@ -161,6 +162,32 @@ static void without_the_pass_nothing_is_shared(void **state) {
     check_nothing_is_shared(lowered.plan);
 }
 
+/* Each of them is one that the loader lets pass. */
+static void results_that_no_memory_holds_are_refused(void **state) {
+    static const char text[] = "qgc: 1\nname: huge\narch: huge\nparams: {n: 80}\n"
+                               "weights:\n  embed: {shape: [2, 2^30]}\n  head: {shape: [9, 2^30]}\n"
+                               "state:\n  seen: {shape: [9], dtype: i32}\n"
+                               "inputs: {tokens: [T], positions: [T], rows: [R]}\n"
+                               "graph:\n"
+                               "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                               "  - repeat: {index: l, count: n, carry: x}\n"
+                               "    body:\n"
+                               "      - {op: silu, in: [x], out: x}\n"
+                               "  - {op: select_rows, in: [x, rows], out: r}\n"
+                               "  - {op: linear, in: [r, head], out: logits}\n"
+                               "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
+                               "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
+                               "outputs: [logits, next]\n";
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    qgc_lowered lowered;
+    if (qgc_graph_load_text(&g, "huge.yaml", text, strlen(text), *state, &d) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(*state, &d));
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 1 << 24}, &lowered, &d), QGC_ERR_INPUT);
+    assert_int_equal(strncmp(qgc_diag_message(&d), "the results of a step, up to \"x", 30), 0);
+    assert_non_null(strstr(qgc_diag_message(&d), "\", take more than 2^62 bytes in all"));
+}
+
 static void a_plan_for_decode_steps_has_no_other_phase(void **state) {
     const qgc_plan *p =
         lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 1, .decode_only = true});
@@ -283,6 +310,7 @@ int main(void) {
         ARENA_TEST(scratch_of_a_deep_model_stays_that_of_a_layer),
         ARENA_TEST(kept_values_share_nothing),
         ARENA_TEST(without_the_pass_nothing_is_shared),
+        ARENA_TEST(results_that_no_memory_holds_are_refused),
         ARENA_TEST(a_plan_for_decode_steps_has_no_other_phase),
         ARENA_TEST(says_where_a_decode_step_has_each_value),
         ARENA_TEST(weights_carry_their_names_in_files),

@@ -89,6 +89,32 @@ static void traces_if_it_is_asked_to(void **state) {
     assert_true(written);
 }
 
+static const qgc_value *result(const qgc_graph *g, const char *name) {
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_RESULT && strcmp(g->values[i]->name, name) == 0)
+            return g->values[i];
+    fail_msg("no value \"%s\"", name);
+    return NULL;
+}
+
+/* For runs of single steps; what stays inside the kernel has no buffer, though a decode step has one for it. */
+static void says_where_a_step_has_its_values(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/qwen2.5-0.5b.yaml");
+    qgc_lowered out;
+    ok(f, qgc_lower(g, &(qgc_lower_options){.chunk = 1, .no_prefill = true}, &out, &f->diag));
+    assert_int_equal(out.plan->phases[QGC_PHASE_PREFILL].n_launches, 0);
+    assert_null(out.plan->not_persistent);
+    static const char *const inside[] = {"q", "act", "x"}, *const outside[] = {"k_all", "logits", "next"};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(out.persistent_buffers[result(g, inside[i])->id], -1);
+        assert_true(out.buffers[result(g, inside[i])->id] >= 0);
+        assert_true(out.persistent_buffers[result(g, outside[i])->id] >= 0);
+    }
+    ok(f, qgc_lower(load(f, "tests/gpu/shapes/odd.yaml"), &(qgc_lower_options){.chunk = 1}, &out, &f->diag));
+    assert_null(out.persistent_buffers);
+}
+
 static void leaves_sampling_to_kernels_of_its_own(void **state) {
     const qgc_plan *p = plan_with(*state, "");
     const qgc_phase *phase = &p->phases[QGC_PHASE_PERSISTENT];
@@ -126,6 +152,7 @@ int main(void) {
         FIXTURE_TEST(counts_its_parts),
         FIXTURE_TEST(wants_a_block_for_each_head_and_few_rows_for_each),
         FIXTURE_TEST(traces_if_it_is_asked_to),
+        FIXTURE_TEST(says_where_a_step_has_its_values),
         FIXTURE_TEST(leaves_sampling_to_kernels_of_its_own),
         FIXTURE_TEST(says_why_a_graph_does_not_fit),
     };

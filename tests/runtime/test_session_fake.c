@@ -913,7 +913,11 @@ static void what_the_plan_lets_start_early_does_in_pdl_mode_only(void **state) {
         qgc_session_drop(s);
     }
     f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_PDL);
+    qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_PDL);
+    assert_string_equal(
+        choice.why,
+        "not persistent: with a second copy of the weights it needs 0.54 GB, and 0.00 GB are free");
 }
 
 static void an_image_that_cannot_wait_starts_nothing_early(void **state) {
@@ -1010,19 +1014,123 @@ static void a_step_that_leaves_no_choice_is_an_error(void **state) {
     qgc_session_drop(s);
 }
 
+/* The step as it is, in the phase of the persistent mode: the embedding has parts, and the product starts early. */
+static void make_persistent(fixture *f) {
+    static qgc_plan_part parts[] = {{"qkv", 64, 0}, {"mlp", 128, 0}, {"head", 0, 4}};
+    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE], *step = &f->plan->phases[QGC_PHASE_PERSISTENT];
+    *step = (qgc_phase){qgc_arena_array(f->arena, decode->n_launches, sizeof *step->launches),
+                        decode->n_launches};
+    memcpy(step->launches, decode->launches, decode->n_launches * sizeof *step->launches);
+    step->launches[1].n_parts = 3;
+    step->launches[1].parts = parts;
+    step->launches[1].n_layers = 5;
+    step->launches[2].early = true;
+    f->options.mode = QGC_MODE_PERSISTENT;
+}
+
+static int32_t *fault_word(const fixture *f) {
+    for (int i = 0; i < f->dev->n_allocations; i++) {
+        const fake_allocation *a = &f->dev->allocations[i];
+        if (a->owner && strcmp(a->owner, "pinned") == 0 && a->bytes == 4)
+            return (int32_t *)(void *)a->start;
+    }
+    fail_msg("there is no word for faults");
+    return NULL;
+}
+
+/* So the bench times what a step does. */
+static void launches_are_timed_as_a_step_launches_them(void **state) {
+    fixture *f = *state;
+    const bool prefix[8] = {true, true, true};
+    int32_t text[] = {1, 2, 3}, next;
+    double us;
+    let_two_start_early(f);
+    make_persistent(f);
+    for (int m = 0; m < QGC_N_MODES; m++) {
+        const int early = m == QGC_MODE_PDL || m == QGC_MODE_PERSISTENT ? 2 : 0;
+        f->options.mode = (qgc_mode)m;
+        qgc_session *s = start(f);
+        assert_int_equal(qgc_session_overlaps(s), early > 0);
+        MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+        qgc_str_clear(&f->dev->log);
+        MUST(f, qgc_session_time(s, prefix, 2, &us, &f->diag));
+        assert_int_equal(count(f->dev->log.text, ", early\n"), early);
+        assert_int_equal(count(f->dev->log.text, "replay\n"), 3); /* one to warm up */
+        qgc_session_drop(s);
+    }
+}
+
+/* The word comes from the device, so it may be any. */
+static void a_wait_given_up_names_part_and_layer(void **state) {
+    fixture *f = *state;
+    make_persistent(f);
+    qgc_session *s = start(f);
+    int32_t text[] = {1, 2, 3}, next;
+    const char *node = f->plan->phases[QGC_PHASE_PERSISTENT].launches[1].node;
+    const struct {
+        int32_t word;
+        const char *note;
+    } cases[] = {
+        {1, "waited in vain for what \"qkv\" of layer 0 reads"},
+        {1 + 3 * 2 + 1, "waited in vain for what \"mlp\" of layer 2 reads"},
+        {3 * 5, "waited in vain for what \"head\" of layer 4 reads"},
+        {3 * 5 + 1, "the word for a wait given up is damaged: it is 16"},
+        {-1, "the word for a wait given up is damaged: it is -1"},
+        {INT32_MIN, "the word for a wait given up is damaged: it is -2147483648"},
+        {INT32_MAX, "the word for a wait given up is damaged: it is 2147483647"},
+        {0, NULL},
+    };
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        *fault_word(f) = cases[i].word;
+        f->dev->deaf = true;
+        qgc_diag d = qgc_diag_new(f->arena);
+        assert_int_equal(qgc_session_step(s, &next, &d), QGC_ERR_DEVICE);
+        const char *printed = qgc_test_printed(f->arena, &d);
+        if (cases[i].note && !strstr(printed, cases[i].note))
+            fail_msg("%s", printed);
+        assert_int_equal(strstr(printed, "in vain") != NULL, i < 3);
+        assert_int_equal(strstr(printed, "damaged") != NULL, i >= 3 && cases[i].word);
+        assert_int_equal(i < 3,
+                         strstr(printed, qgc_arena_printf(f->arena, "note: \"%s\" waited", node)) != NULL);
+        f->dev->deaf = false;
+        MUST(f, qgc_session_reset(s, &f->diag));
+        MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    }
+    qgc_session_drop(s);
+}
+
+static void sizes_that_no_memory_holds_are_refused(void **state) {
+    fixture *f = *state;
+    f->plan->buffers[B_HISTORY].bytes.per_ctx = (int64_t)1 << 57;
+    assert_non_null(strstr(refused(f), "kv cache of more than 2^62 bytes in all\n"));
+    f->plan->buffers[B_HISTORY].bytes.per_ctx = INT64_MAX;
+    assert_non_null(strstr(refused(f), "kv cache of more than 2^62 bytes in all\n"));
+    make_persistent(f);
+    f->dev->info.free_bytes = (size_t)1 << 40;
+    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena).mode, QGC_MODE_GRAPH);
+}
+
 /* The toy has neither: what is left is graph mode. */
 static void auto_takes_a_mode_that_runs(void **state) {
     fixture *f = *state;
     load_toy(f);
     f->plan->not_persistent = "there is no embedding";
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+    qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
+    assert_string_equal(
+        choice.why,
+        "not persistent: there is no embedding; not pdl: no launch of a decode step may start early");
     f->plan->not_persistent = NULL;
     const bool new_enough = strtol(qgc_program_arch(f->program) + 3, NULL, 10) >= 90;
     f->dev->info.free_bytes = (size_t)1 << 40;
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena),
-                     new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
+    choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
+    if (new_enough)
+        assert_string_equal(choice.why, "the graph and the GPU allow it");
     f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+    choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
 }
 
 static void refuses_chunks_where_cublas_is_missing(void **state) {
@@ -1119,6 +1227,9 @@ int main(void) {
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),
         TEST(what_the_plan_lets_start_early_does_in_pdl_mode_only),
+        TEST(launches_are_timed_as_a_step_launches_them),
+        TEST(a_wait_given_up_names_part_and_layer),
+        TEST(sizes_that_no_memory_holds_are_refused),
         TEST(an_image_that_cannot_wait_starts_nothing_early),
         TEST(steps_in_a_queue_choose_as_steps_one_by_one),
         TEST(what_is_queued_and_not_taken_is_forgotten),

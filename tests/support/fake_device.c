@@ -329,7 +329,7 @@ qgc_status qgc_capture_end(qgc_device *dev, qgc_capture **out, qgc_diag *d) {
 qgc_status qgc_capture_replay(qgc_device *dev, qgc_capture *c, qgc_diag *d) {
     (void)d;
     qgc_str_add(&dev->log, "replay\n");
-    for (int i = 0; i < c->n; i++) {
+    for (int i = 0; i < c->n && !dev->deaf; i++) {
         recorded *r = &c->launches[i];
         void *args[MAX_ARGS];
         for (int k = 0; k < MAX_ARGS; k++)

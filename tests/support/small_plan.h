@@ -98,7 +98,11 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
         .args = {{QGC_ARG_BUFFER, SMALL_TABLE, {0}, QGC_WRITES}, {QGC_ARG_I32, -1, {.per_ctx = 1}, 0}},
         .a = -1,
         .b = -1,
-        .c = -1};
+        .c = -1,
+        .n_parts = 2,
+        .parts =
+            small_copy(a, (qgc_plan_part[]){{"rows", 64, 0}, {"positions", 0, 8}}, 2 * sizeof(qgc_plan_part)),
+        .n_layers = 3};
     const qgc_plan_launch embed = {
         .kind = QGC_LAUNCH_KERNEL,
         .node = "embedding x",

@@ -144,6 +144,11 @@ static void refuses_what_does_not_go_together(void **state) {
         "no/such.yaml: error: could not open the budget: No such file or directory\n");
     has(output(f, TINY "--prompt ''", 1), "error: the text is empty\n");
     has(output(f, TINY "--pairs 5", 2), "option --pairs is 5, expected 6 to 100000");
+    has(output(f, TINY "--mode pdl", 2),
+        "qgc: error: option --mode is pdl, and steps run on the CPU, which has no modes\n"
+        "  hint: Leave it out, or run on a GPU (--device gpu).\n");
+    has(output(f, TINY "--mode fast", 2),
+        "unknown mode \"fast\", expected stream, graph, pdl or persistent\n");
 }
 
 static void a_budget_of_times_is_not_checked_without_a_gpu(void **state) {

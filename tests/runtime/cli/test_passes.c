@@ -195,6 +195,17 @@ static void run_says_the_same_on_a_cpu_with_and_without_passes(void **state) {
              "# after split-attention: 4 fired, 82 nodes in 82 kernels\n");
 }
 
+static void a_mode_is_not_for_the_cpu(void **state) {
+    static const char run[] =
+        "run models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu -q -n 2 -p 'The '";
+    prints(state, qgc_arena_printf(*state, "%s --mode graph", run), 2,
+           "qgc: error: option --mode is graph, and steps run on the CPU, which has no modes\n"
+           "  hint: Leave it out, or run on a GPU (--device gpu).\n");
+    prints(state, qgc_arena_printf(*state, "%s --mode fast", run), 2,
+           "qgc: error: unknown mode \"fast\", expected stream, graph, pdl or persistent\n");
+    prints(state, qgc_arena_printf(*state, "%s --mode auto", run), 0, output(*state, run, 0));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(explain_names_layers_by_ranges),
@@ -208,6 +219,7 @@ int main(void) {
         ARENA_TEST(print_after_prints_the_graph),
         ARENA_TEST(print_after_wants_a_pass_that_runs),
         ARENA_TEST(a_plugin_that_is_not_there_is_an_error),
+        ARENA_TEST(a_mode_is_not_for_the_cpu),
         ARENA_TEST(run_says_the_same_on_a_cpu_with_and_without_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
