@@ -53,11 +53,11 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
     producer<SLOTS, SLOT> p = {s.tiles, usual};
     program::each([&](auto phase, int i) {
         typedef decltype(phase) S;
-        if constexpr (S::KIND == PRODUCTS) {
+        if constexpr (S::DOES == DO_PRODUCTS) {
             p.depth = S::LOGITS ? (u32)HEAD_DEPTH : usual;
             const rows mine = s.now.mine[S::SHARE];
             put_rows<S::K>(p, a.stream + S::at(i) + 2 * (size_t)mine.first * S::K, mine.n);
-        } else if constexpr (S::KIND == ATTENTION)
+        } else if constexpr (S::DOES == DO_ATTENTION)
             put_cache<S>(p, s, a, i);
     });
 }
@@ -65,23 +65,23 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
 /* --- consumers ------------------------------------------------------------------------------------------- */
 
 template <typename S> __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k, int i) {
-    if constexpr (S::KIND == MERGE)
+    if constexpr (S::DOES == DO_MERGE)
         if (c.s.now.cut[S::of::CUT].n == 1)
             return;
     c.begin(S::PHASE, i);
-    if constexpr (S::KIND == PRODUCTS)
+    if constexpr (S::DOES == DO_PRODUCTS)
         products<S>(c, a, k, i);
-    else if constexpr (S::KIND == ATTENTION)
+    else if constexpr (S::DOES == DO_ATTENTION)
         attention<S>(c, a, i);
-    else if constexpr (S::KIND == MERGE)
+    else if constexpr (S::DOES == DO_MERGE)
         merge<typename S::of>(c, a, i);
-    else if constexpr (S::KIND == EMBEDDING)
+    else if constexpr (S::DOES == DO_EMBEDDING)
         embedding<S>(c, a, i);
-    else if constexpr (S::KIND == NORM)
+    else if constexpr (S::DOES == DO_NORM)
         whole_norm<S>(c, a, i);
-    else if constexpr (S::KIND == HEADS)
+    else if constexpr (S::DOES == DO_HEADS)
         heads<S>(c, a, i);
-    else if constexpr (S::KIND == POINTWISE)
+    else if constexpr (S::DOES == DO_POINTWISE)
         pointwise<S>(c, a, i);
     else
         close_parts<S>(c, a);

@@ -12,7 +12,7 @@
 #define RULE static __device__ __forceinline__
 
 /* What a phase does. */
-enum kind { PRODUCTS, ATTENTION, MERGE, EMBEDDING, NORM, HEADS, POINTWISE, CLOSE };
+enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS, DO_POINTWISE, DO_CLOSE };
 
 /* What is done to a head between the product and its reader: nothing, a norm of the head, or its part of a norm over all of the
  * vector. */

@@ -9,7 +9,7 @@ enum { MARK = 1, LARGEST = 1 };
 __device__ __forceinline__ constexpr int rope_half(int table) { return 32; }
 
 struct phase0 : phase_defaults { /* qkv */
-    enum { KIND = PRODUCTS, PHASE = 0, OUT = 0, SMALL_STEP = 2944 };
+    enum { DOES = DO_PRODUCTS, PHASE = 0, OUT = 0, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 896, ROWS = 1152, MATRICES = 1, WEIGHT = BF16, SHARE = 0 };
     RULE u64 at(int i) { return 0ull + i * 29818880ull; }
@@ -25,7 +25,7 @@ struct phase0 : phase_defaults { /* qkv */
 };
 
 struct phase1 : phase_defaults { /* attention_part a_parts */
-    enum { KIND = ATTENTION, PHASE = 1, OUT = 1152, SMALL_STEP = 2944 };
+    enum { DOES = DO_ATTENTION, PHASE = 1, OUT = 1152, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { HEADS = 14, KV_HEADS = 2, HEAD_DIM = 64, CACHE = F16, CUT = 0 };
     enum { CACHES_AT = 0, CACHES_STEP = 2, PARTS_AT = 18432 };
@@ -44,13 +44,13 @@ struct phase1 : phase_defaults { /* attention_part a_parts */
 };
 
 struct phase2 : phase_defaults { /* attention_part a_parts */
-    enum { KIND = MERGE, PHASE = 2, OUT = -1, SMALL_STEP = 2944 };
+    enum { DOES = DO_MERGE, PHASE = 2, OUT = -1, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     typedef phase1 of;
 };
 
 struct phase3 : phase_defaults { /* out */
-    enum { KIND = PRODUCTS, PHASE = 3, OUT = 2048, SMALL_STEP = 2944 };
+    enum { DOES = DO_PRODUCTS, PHASE = 3, OUT = 2048, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 896, ROWS = 896, MATRICES = 1, WEIGHT = BF16, SHARE = 1 };
     RULE u64 at(int i) { return 2064384ull + i * 29818880ull; }
@@ -64,7 +64,7 @@ struct phase3 : phase_defaults { /* out */
 };
 
 struct phase4 : phase_defaults { /* mlp */
-    enum { KIND = PRODUCTS, PHASE = 4, OUT = 2944, SMALL_STEP = 2944 };
+    enum { DOES = DO_PRODUCTS, PHASE = 4, OUT = 2944, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 896, ROWS = 9728, MATRICES = 2, WEIGHT = BF16, SHARE = 2 };
     RULE u64 at(int i) { return 3670016ull + i * 29818880ull; }
@@ -78,7 +78,7 @@ struct phase4 : phase_defaults { /* mlp */
 };
 
 struct phase5 : phase_defaults { /* out_2 */
-    enum { KIND = PRODUCTS, PHASE = 5, OUT = 7808, SMALL_STEP = 2944 };
+    enum { DOES = DO_PRODUCTS, PHASE = 5, OUT = 7808, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 4864, ROWS = 896, MATRICES = 1, WEIGHT = BF16, SHARE = 1 };
     RULE u64 at(int i) { return 21102592ull + i * 29818880ull; }
@@ -92,7 +92,7 @@ struct phase5 : phase_defaults { /* out_2 */
 };
 
 struct phase6 : phase_defaults { /* norm */
-    enum { KIND = PRODUCTS, PHASE = 6, OUT = -1, SMALL_STEP = 0 };
+    enum { DOES = DO_PRODUCTS, PHASE = 6, OUT = -1, SMALL_STEP = 0 };
     enum { LOGITS = 1 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1 + epoch) & 1; }
     enum { K = 896, ROWS = 151936, MATRICES = 1, WEIGHT = BF16, SHARE = 3 };

@@ -17,7 +17,7 @@ static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
 }
 
 static const char *const types[QGC_N_DTYPES] = {[QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
-static const char *const kinds[] = {"PRODUCTS", "ATTENTION", "MERGE", "EMBEDDING", "NORM", "HEADS", "POINTWISE", "CLOSE"};
+static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE", "DO_EMBEDDING", "DO_NORM", "DO_HEADS", "DO_POINTWISE", "DO_CLOSE"};
 
 /* --- sources --------------------------------------------------------------------------------------------- */
 
@@ -155,7 +155,7 @@ static void write_rope(const writer *w, const char *name, int which) {
 static void write_common(const writer *w) {
     const qgc_instance *i = first_of(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
-    qgc_str_printf(w->t, "    enum { KIND = %s, PHASE = %d, OUT = %lld, SMALL_STEP = %lld };\n", kinds[i->does], w->phase,
+    qgc_str_printf(w->t, "    enum { DOES = %s, PHASE = %d, OUT = %lld, SMALL_STEP = %lld };\n", kinds[i->does], w->phase,
                    (long long)at->vector, (long long)w->p->loops[at->loop].small_step);
     if (i->logits)
         constant(w, "LOGITS", 1);

@@ -30,24 +30,12 @@ static const model models[] = {
 
 enum { N_MODELS = sizeof models / sizeof *models };
 
-/* Models whose step may lack its persistent phase, and why: anything else in `not_persistent` is a failure, and so is a row
- * that no pipeline needs. */
-static const struct {
-    const char *model, *why;
-} refused[] = {
-    {"qwen3", "\"q[0]\" is not read by attention alone"},
-    {"olmo2", "\"x\" is not read by a norm and an addition"},
-};
-
-enum { N_REFUSED = sizeof refused / sizeof *refused };
-
 /* A model in a mode, and what was seen over all pipelines. */
 typedef struct {
     const model *model;
     qgc_mode mode;
     qgc_weights *weights;
     golden golden;
-    unsigned n_refused;     /* pipelines without a persistent phase */
     double decode, prefill; /* largest differences of logits */
     size_t fewest, most;    /* launches a step */
     int ties;               /* choices that differ at near ties */
@@ -184,24 +172,12 @@ static double prefill_difference(const run *r) {
     return worst;
 }
 
-/* Is it expected that this model has no persistent phase, for this reason? */
-static bool is_listed(const subject *s, const char *why) {
-    for (size_t i = 0; i < N_REFUSED; i++)
-        if (strcmp(refused[i].model, s->model->name) == 0)
-            return why == NULL || strcmp(refused[i].why, why) == 0;
-    return false;
-}
-
-/* Compares what can run; a plan without a persistent phase is counted, or a failure. */
+/* Compares what can run; a plan without a persistent phase is a failure. */
 static void compare(subject *s, const char *passes, bool with_prefill, qgc_arena *a) {
     const bool persistent = s->mode == QGC_MODE_PERSISTENT;
     qgc_plan *plan = compile(s, passes, !with_prefill && !persistent, a);
-    if (persistent && plan->not_persistent) {
-        if (!is_listed(s, plan->not_persistent))
-            fail_msg("with passes \"%s\": not persistent: %s", passes, plan->not_persistent);
-        s->n_refused++;
-        return;
-    }
+    if (persistent && plan->not_persistent)
+        fail_msg("with passes \"%s\": not persistent: %s", passes, plan->not_persistent);
     run r = {.subject = s, .c = &s->golden.cases[s->golden.n_cases - 1], .passes = passes};
     r.logits = qgc_arena_array(a, (size_t)s->golden.vocab, sizeof *r.logits);
     must(qgc_program_load(&r.program, plan, f.device, s->weights, f.pool, &(qgc_program_options){0}, &f.diag),
@@ -226,14 +202,9 @@ static const char *pipeline(const subject *s, qgc_arena *a, unsigned i, uint64_t
 }
 
 static void print_seen(const subject *s, unsigned n) {
-    if (s->n_refused < n)
-        print_message(
-            "%s: %u pipelines of %zu passes, %zu to %zu launches a step; logits differ by at most %.2e, "
-            "by %.2e after a prefill; %d choices differ at near ties\n",
-            s->model->name, n - s->n_refused, qgc_pass_count(), s->fewest, s->most, s->decode, s->prefill,
-            s->ties);
-    if (s->n_refused)
-        print_message("%s: %u pipelines are refused as persistent\n", s->model->name, s->n_refused);
+    print_message("%s: %u pipelines of %zu passes, %zu to %zu launches a step; logits differ by at most %.2e, "
+                  "by %.2e after a prefill; %d choices differ at near ties\n",
+                  s->model->name, n, qgc_pass_count(), s->fewest, s->most, s->decode, s->prefill, s->ties);
 }
 
 /* None, all, each pass by itself, each left out, then random subsets, the last of them in random orders.
@@ -253,8 +224,6 @@ static void any_subset_gives_the_same(const model *m, qgc_mode mode) {
     }
     qgc_weights_close(s.weights);
     print_seen(&s, n);
-    if (mode == QGC_MODE_PERSISTENT && is_listed(&s, NULL) && s.n_refused == 0)
-        fail_msg("%s is persistent under every pipeline: take it off the list", m->name);
 }
 
 static void graph_mode(void **state) {
