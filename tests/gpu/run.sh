@@ -65,6 +65,12 @@ text -n 60
 check "ten runs of one seed are the same text" test "$(distinct 10 text -n 64 --temp 0.9 --seed 5)" = 1
 check "three seeds give three texts" test "$(distinct 3 text -n 64 --temp 0.9 --seed {})" = 3
 check "bisect: the kernels of all passes are harmless" qgc bisect models/tiny/tiny.yaml $tiny --device gpu
+check "bisect: early starts are harmless" qgc bisect models/tiny/tiny.yaml $tiny --device gpu --mode pdl
+small="tests/gpu/shapes/halves.yaml --weights random --device gpu --mode persistent"
+# shellcheck disable=SC2086
+check "bisect: a persistent step is harmless" qgc bisect $small
+# shellcheck disable=SC2086
+check "ablate: a persistent step without each pass" qgc ablate $small --steps 16 --ctx 64 --pairs 6
 fi
 
 # sanitize NAME TOOL COMMAND...
