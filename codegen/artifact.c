@@ -190,6 +190,7 @@ static void visit_kernel(io *s, void *row) {
     visit_text(s, &k->name);
     visit_text(s, &k->entry);
     visit_text(s, &k->options);
+    visit_text(s, &k->program);
     visit_i32(s, &k->threads);
     visit_i32(s, &k->shared_bytes);
     visit_bool(s, &k->waits);
@@ -249,6 +250,14 @@ static void visit_launch(io *s, void *row) {
     visit_i32(s, &l->n_layers);
 }
 
+static void visit_share(io *s, void *row) {
+    qgc_share *x = row;
+    visit_i64(s, &x->rows);
+    visit_i64(s, &x->unit);
+    visit_i64(s, &x->cost);
+    visit_i32(s, &x->loop);
+}
+
 static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->name);
     visit_text(s, &p->arch);
@@ -263,6 +272,8 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->not_persistent);
     visit_i64(s, &p->least_sms);
     visit_i32(s, &p->trace);
+    p->shares = visit_table(s, p->shares, &p->n_shares, sizeof *p->shares, visit_share);
+    visit_i32(s, &p->shares_buffer);
     p->n_archs = visit_choice(s, p->n_archs, QGC_MAX_ARCHS + 1);
     for (int i = 0; i < p->n_archs; i++)
         visit_text(s, &p->archs[i]);

@@ -80,6 +80,7 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
         t->job = (qgc_nvrtc_job){.file = p->kernels[i % p->n_kernels].name,
                                  .options = job->options,
                                  .n_options = job->n_options,
+                                 .program = p->kernels[i % p->n_kernels].program,
                                  .arch = p->archs[i / p->n_kernels],
                                  .node = job->node,
                                  .at = job->at};

@@ -43,6 +43,10 @@ const char *qgc_low_float(qgc_lowering *l, const char *name, double value) {
     return qgc_low_text(l, "-D%s=%sf", name, number_text(l, true, value));
 }
 
+const char *qgc_low_float_text(qgc_lowering *l, double value) {
+    return qgc_low_text(l, "%sf", number_text(l, true, value));
+}
+
 const char *qgc_low_double(qgc_lowering *l, const char *name, double value) {
     return qgc_low_text(l, "-D%s=%s", name, number_text(l, false, value));
 }
@@ -184,13 +188,22 @@ static void read_kernel(qgc_plan_kernel *k) {
 }
 
 int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options) {
+    return qgc_low_program(l, file, threads, options, NULL);
+}
+
+static bool same_program(const char *a, const char *b) {
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options, const char *program) {
     qgc_plan *p = l->plan;
     qgc_str joined = qgc_str_new(l->arena);
     int n = 0;
     for (; options[n]; n++)
         qgc_str_printf(&joined, "%s%s", n ? " " : "", options[n]);
     for (size_t i = 0; i < p->n_kernels; i++)
-        if (strcmp(p->kernels[i].name, file) == 0 && strcmp(p->kernels[i].options, joined.text) == 0)
+        if (strcmp(p->kernels[i].name, file) == 0 && strcmp(p->kernels[i].options, joined.text) == 0 &&
+            same_program(p->kernels[i].program, program))
             return (int)i;
 
     p->kernels = qgc_arena_grow(l->arena, p->kernels, p->n_kernels, sizeof *p->kernels);
@@ -198,6 +211,7 @@ int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *c
     p->kernels[p->n_kernels] = (qgc_plan_kernel){.name = file,
                                                  .entry = qgc_arena_strndup(l->arena, file, strlen(file) - 3),
                                                  .options = joined.text,
+                                                 .program = program,
                                                  .threads = threads};
     read_kernel(&p->kernels[p->n_kernels]);
     const char **copy = qgc_arena_array(l->arena, (size_t)n + 1, sizeof *copy);
@@ -441,18 +455,19 @@ static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tok
     return lower_nodes(l, NULL);
 }
 
-/* Behind the persistent kernel come the nodes that it does not cover, one by one. */
+/* After the persistent kernel come the nodes that it does not cover, one by one. */
 static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
-    bool *covered;
+    bool *covered, fits;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
-    return qgc_lower_persistent(l, traced, &covered) ? lower_nodes(l, covered) : QGC_OK;
+    QGC_TRY(qgc_emit_persistent(l, traced, &covered, &fits));
+    return fits ? lower_nodes(l, covered) : QGC_OK;
 }
 
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
-    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk, .trace = -1};
+    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk, .trace = -1, .shares_buffer = -1};
     qgc_lowering l = {.graph = g,
                       .plan = plan,
                       .arena = a,

@@ -56,18 +56,20 @@ static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // N
     qgc_str_add(text, ")");
 }
 
-static const char *expression_option(expression *e, const qgc_value *result) {
-    qgc_str text = qgc_str_new(e->l->arena);
-    qgc_str_add(&text, "-DEXPRESSION=");
-    write_value(e, result, &text);
+const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result,
+                               const qgc_value **inputs, int *n) {
+    expression e = {.l = l, .f = f};
+    qgc_str text = qgc_str_new(l->arena);
+    write_value(&e, result, &text);
+    for (int i = 0; i < e.n_inputs; i++)
+        inputs[i] = e.inputs[i];
+    *n = e.n_inputs;
     return text.text;
 }
 
-const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result) {
-    expression e = {.l = l, .f = f};
-    const char *text = expression_option(&e, result);
-    assert(e.n_inputs == 0);
-    return text;
+static const char *expression_option(expression *e, const qgc_value *result) {
+    return qgc_arena_printf(e->l->arena, "-DEXPRESSION=%s",
+                            qgc_low_expression(e->l, e->f, result, e->inputs, &e->n_inputs));
 }
 
 static qgc_status lower_pointwise(qgc_lowering *l, const qgc_stage *f) {

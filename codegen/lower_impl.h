@@ -42,6 +42,9 @@ int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *mad
  * of texts such as "-DIN=896" that ends with NULL. The same file with the same options is the same kernel. */
 int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options);
 
+/* The same for a kernel that includes a program.cuh of its own, whose text is `program`. */
+int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options, const char *program);
+
 /* A setting of the kernel of that name and shape: what the tuning says, if it is among the candidates (ended by 0), or else
  * `usual`. */
 int64_t qgc_low_setting(qgc_lowering *l, const char *kernel, const char *name, int64_t usual,
@@ -58,6 +61,7 @@ const char *qgc_low_text(qgc_lowering *l, const char *format, ...) __attribute__
 /* A float and a double as C++ writes them, exactly: "1e-06f", "1000000.0". */
 const char *qgc_low_float(qgc_lowering *l, const char *name, double value);
 const char *qgc_low_double(qgc_lowering *l, const char *name, double value);
+const char *qgc_low_float_text(qgc_lowering *l, double value); /* "1e-06f" */
 
 /* The number of elements of a shape, or of its first dimension, as an extent. */
 qgc_extent qgc_low_elems(const qgc_shape *s);
@@ -89,12 +93,14 @@ typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 #include "graph/ops.def"
 #undef OP
 
-/* The text "-DEXPRESSION=op_mul(op_silu(l0),l1)" of what a result is of the fusion's products and of nothing else. */
-const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result);
+/* The text "op_mul(op_silu(l0),a0)" of what a result is of the stage's products, l0 and so on, and of the values from outside that it
+ * names a0 and so on: inputs[0 .. *n), at most 6. */
+const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result,
+                               const qgc_value **inputs, int *n);
 
-/* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id.
- * False, with the reason in the plan, if the graph does not fit (codegen/lower_persistent.c). */
-bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered);
+/* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id. *fits: false,
+ * with the reason in the plan, if the graph cannot be computed so (codegen/persistent/). */
+QGC_MUST_USE qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *fits);
 
 /* Scratch buffers get their offsets: codegen/memory.c. Error: more than 2^62 bytes in all. */
 QGC_MUST_USE qgc_status qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_diag *d);

@@ -30,6 +30,7 @@ typedef struct {
     const char *file;           /* "linear.cu", one of the sources; the program is named /kernels/linear.cu */
     const char *const *options; /* "-DIN=896", ... */
     int n_options;
+    const char *program; /* takes the place of the header program.cuh; NULL: that of the sources */
     const char *arch; /* "sm_90a" */
     const char *node; /* for errors: which node of the graph wants it */
     qgc_loc at;       /* and where in the YAML that node is */

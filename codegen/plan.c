@@ -548,6 +548,28 @@ static qgc_status check_trace(const checker *c) {
     return QGC_OK;
 }
 
+static qgc_status check_share(const checker *c, const qgc_share *x) {
+    const int64_t most = (int64_t)1 << 31;
+    if (x->rows < 1 || x->rows >= most || x->unit < 1 || x->unit > x->rows + 64 || x->cost < 1 || x->cost >= most ||
+        x->loop < 0)
+        return BROKEN(c, "a share of %lld rows in units of %lld, of %lld bytes, is impossible", (long long)x->rows,
+                      (long long)x->unit, (long long)x->cost);
+    return QGC_OK;
+}
+
+static qgc_status check_shares(const checker *c) {
+    const qgc_plan *p = c->p;
+    if (p->n_shares == 0 && p->shares_buffer == -1)
+        return QGC_OK;
+    if (p->n_shares > QGC_MOST_SHARES || p->shares_buffer < 0 || (size_t)p->shares_buffer >= p->n_buffers ||
+        p->buffers[p->shares_buffer].kind != QGC_BUFFER_PACKED ||
+        p->buffers[p->shares_buffer].bytes.fixed < (int64_t)8 * QGC_MOST_BLOCKS * (int64_t)p->n_shares)
+        return BROKEN(c, "buffer %d is not one for %zu shares", p->shares_buffer, p->n_shares);
+    for (size_t i = 0; i < p->n_shares; i++)
+        QGC_TRY(check_share(c, &p->shares[i]));
+    return QGC_OK;
+}
+
 static qgc_status check_launch(const checker *c, int phase, size_t i) {
     const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
     qgc_sizes most = most_of(c->p, phase);
@@ -631,6 +653,7 @@ static qgc_status check_buffers(const checker *c) {
     QGC_TRY(check_each(c, c->p->n_weights, check_tied));
     QGC_TRY(check_roles(c));
     QGC_TRY(check_each(c, c->p->n_buffers, check_buffer));
+    QGC_TRY(check_shares(c));
     QGC_TRY(check_sum(c));
     return check_io(c);
 }

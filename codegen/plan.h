@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "graph/base/diag.h"
+#include "codegen/shares.h"
 #include "graph/base/tensor.h"
 
 /* The compiled program as plain data: which buffers there are, which weights go into them, which kernels
@@ -87,6 +88,7 @@ typedef struct {
     const char *name;    /* "linear.cu" */
     const char *entry;   /* the extern "C" function */
     const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
+    const char *program; /* the text of program.cuh that it includes; NULL: the one of kernels/ */
     int threads;         /* a block */
     int shared_bytes;    /* dynamic shared memory a block */
     bool waits; /* for the launch before it to have ended; by no way around that does it end itself */
@@ -198,7 +200,7 @@ typedef struct {
 /* What a launch uses, in out[0 .. result), a product of cuBLAS too; what is there for its place only is left out. */
 int qgc_plan_uses(const qgc_plan_launch *l, qgc_plan_use out[QGC_MAX_ARGS]);
 
-enum { QGC_MAX_ARCHS = 32 };
+enum { QGC_MAX_ARCHS = 32, QGC_MOST_SHARES = 64, QGC_MOST_BLOCKS = 1024 };
 
 typedef struct {
     const char *name;         /* of the graph: "qwen2.5-0.5b" */
@@ -212,7 +214,10 @@ typedef struct {
     int64_t chunk;            /* largest T of a prefill step */
     int64_t scratch_bytes;
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
-    int64_t least_sms;          /* multiprocessors that the persistent phase needs */
+    int64_t least_sms;          /* multiprocessors that the persistent phase needs, and the most that it can use */
+    qgc_share *shares;          /* of the blocks of the persistent phase, cut for the device when a session starts */
+    size_t n_shares;
+    int shares_buffer; /* where what is cut goes: i32 [blocks, n_shares, 2]; -1 where n_shares is 0 */
     int trace;                  /* buffer in which the persistent kernel leaves its trace, or -1 */
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */

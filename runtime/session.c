@@ -212,6 +212,17 @@ static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
     return launch(s, QGC_PHASE_PREFILL, most, d);
 }
 
+/* The rows of each block of the persistent kernel, on this device. */
+static qgc_status upload_shares(qgc_session *s, qgc_diag *d) {
+    const int n = (int)s->plan->n_shares, blocks = qgc_device_about(s->dev)->sms;
+    if (n == 0)
+        return QGC_OK;
+    const size_t numbers = (size_t)2 * (size_t)n * (size_t)blocks;
+    int32_t *table = qgc_arena_array(s->arena, numbers, sizeof *table);
+    qgc_shares_cut(s->plan->shares, n, blocks, table);
+    return qgc_device_upload(s->dev, s->addresses[s->plan->shares_buffer], table, numbers * sizeof *table, d);
+}
+
 static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     QGC_TRY(qgc_device_fill(s->dev, s->io, 0, io_bytes, d));
     QGC_TRY(qgc_device_upload(s->dev, io_address(s, QGC_IO_SAMPLING), &s->options.sampling,
@@ -221,6 +232,7 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
     if (s->options.mode == QGC_MODE_PERSISTENT) {
         QGC_TRY(qgc_device_fill(s->dev, s->packed, 0, s->packed_bytes, d));
+        QGC_TRY(upload_shares(s, d));
         QGC_TRY(launch(s, QGC_PHASE_PACK, 1, d));
     }
     QGC_TRY(warm_up_prefill(s, d));

@@ -81,10 +81,17 @@ static int with_option(const qgc_lowered *l, const char *option) {
     return n;
 }
 
+/* The persistent kernel. */
+static const qgc_plan_kernel *step(const qgc_lowered *l) {
+    const qgc_plan *p = l->plan;
+    return &p->kernels[p->phases[QGC_PHASE_PERSISTENT].launches[0].kernel];
+}
+
 static void lowering_takes_settings_that_the_kernel_takes(void **state) {
     fixture *f = *state;
     static const char mlp[] = "linear.cu 896 to 4864, bf16";
-    static const char one[] = "persistent.cu 24x896, heads 14/2x64, ff 4864, vocab 151936, bf16";
+    static const char one[] = "persistent.cu 24 x 1152x896 bf16 24 x 896x896 bf16 24 x 9728x896 bf16 "
+                              "24 x 896x4864 bf16 1 x 151936x896 bf16";
     qgc_lowered usual = lower(f, NULL);
     assert_int_equal(knob(&usual, one, "WARPS")->value, 14);
     const int64_t rows = knob(&usual, mlp, "ROWS")->value;
@@ -101,7 +108,9 @@ static void lowering_takes_settings_that_the_kernel_takes(void **state) {
     assert_int_equal(knob(&tuned, one, "WARPS")->value, 11);
     assert_int_equal(with_option(&tuned, "-DROWS=8"), with_option(&usual, "-DROWS=8") + 1);
     assert_int_equal(with_option(&usual, "-DWARPS=11"), 0);
-    assert_int_equal(with_option(&tuned, "-DWARPS=11"), 2); /* the step, and what packs for it */
+    assert_int_equal(with_option(&tuned, "-DWARPS=11"), with_option(&usual, "-DWARPS=14")); /* what packs for it */
+    assert_int_equal(step(&tuned)->threads, 12 * 32);
+    assert_non_null(strstr(step(&tuned)->program, "WARPS = 11,"));
     assert_int_equal(tuned.n_knobs, usual.n_knobs);
 }
 

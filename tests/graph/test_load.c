@@ -107,7 +107,7 @@ static void loads_every_model(void **state) {
 }
 
 static void lets_a_file_override_single_keys(void **state) {
-    const qgc_graph *g = load_good(*state, "models/tiny/tiny.yaml");
+    const qgc_graph *g = load_good(*state, "tests/golden/tiny/tiny-f32.yaml");
     assert_string_equal(g->states[0].name, "k_cache");
     assert_int_equal(g->states[0].values[0]->dtype, QGC_F32);
     assert_string_equal(qgc_shape_text(&g->states[0].values[0]->shape, *state), "[2, ctx, 32]");
