@@ -16,7 +16,7 @@
 #include "tests/support/printed.h"
 #include "tests/support/text.h"
 
-enum { CTX = 32, LAYERS = 2, HEAD_DIM = 32 };
+enum { CTX = 32, HEAD_DIM = 32 };
 static const int32_t tokens[] = {3, 1, 4, 1, 5, 39};
 
 /* Small, of the family that the persistent step can be made of, and with the vocabulary of the toy. %s: a node that nobody
@@ -75,40 +75,43 @@ static const char model[] =
 
 /* --- the kernels ----------------------------------------------------------------------------------------- */
 
-/* What the large kernel computes with, and where pack has seen the caches. */
+/* What the large kernel computes with. */
 static struct {
     qgc_arena *arena;
     qgc_graph *graph;
     const qgc_tensor **tensors;
     qgc_pool *pool;
     qgc_eval *eval;
-    void *caches[2][LAYERS];
     float wrong; /* added to a logit */
 } oracle;
 
-static void run_pack(void **args, const unsigned grid[3]) {
-    const int32_t layer = *(const int32_t *)args[17];
+/* The arguments of the large kernel that count here. */
+enum { SMALL = 1, CACHES = 2, TOKENS = 7, POSITIONS = 8, LOGITS = 11, SEEN = 13, PARTS = 15, ROOM = 17 };
+
+static void run_pack_addresses(void **args, const unsigned grid[3]) {
+    qgc_address *to = pointer(args, 2);
     (void)grid;
-    for (int i = 0; i < 2 && layer < LAYERS; i++)
-        oracle.caches[i][layer] = pointer(args, 12 + i);
+    to[0] = *(const qgc_address *)args[0];
+    to[1] = *(const qgc_address *)args[1];
 }
 
 /* Those of the device have room for `ctx` positions, at most as many as the evaluator's. */
-static void copy_caches(int32_t ctx) {
+static void copy_caches(const qgc_address *caches, int32_t ctx) {
     for (size_t i = 0; i < oracle.graph->n_values; i++) {
         const qgc_value *v = oracle.graph->values[i];
         const bool keys = strcmp(v->name, "k_all") == 0;
         int64_t n;
         if (!keys && strcmp(v->name, "v_all") != 0)
             continue;
-        const void *from = qgc_eval_value(oracle.eval, v, &n);
-        memcpy(oracle.caches[keys ? 0 : 1][v->layer], from, (size_t)ctx * HEAD_DIM * sizeof(uint16_t));
+        void *to = (void *)(uintptr_t)caches[2 * v->layer + !keys]; /* NOLINT(performance-no-int-to-ptr) */
+        memcpy(to, qgc_eval_value(oracle.eval, v, &n), (size_t)ctx * HEAD_DIM * sizeof(uint16_t));
     }
 }
 
 static void run_persistent(void **args, const unsigned grid[3]) {
-    const int32_t token = *(const int32_t *)pointer(args, 5), position = *(const int32_t *)pointer(args, 6);
-    float *logits = pointer(args, 9), *parts = pointer(args, 13);
+    const int32_t token = *(const int32_t *)pointer(args, TOKENS),
+                  position = *(const int32_t *)pointer(args, POSITIONS);
+    float *logits = pointer(args, LOGITS), *parts = pointer(args, PARTS);
     qgc_diag d = qgc_diag_new(oracle.arena);
     int64_t n;
     (void)grid;
@@ -120,10 +123,10 @@ static void run_persistent(void **args, const unsigned grid[3]) {
     memcpy(logits, qgc_eval_value(oracle.eval, qgc_graph_output(oracle.graph, "logits"), &n),
            VOCAB * sizeof *logits);
     logits[3] += oracle.wrong;
-    copy_caches(*(const int32_t *)args[15]);
-    if (pointer(args, 11) == pointer(args, 1)) /* sampling begins in kernels of its own */
+    copy_caches(pointer(args, CACHES), *(const int32_t *)args[ROOM]);
+    if (pointer(args, SEEN) == pointer(args, SMALL)) /* sampling begins in kernels of its own */
         return;
-    ((int32_t *)pointer(args, 11))[token] = 1;
+    ((int32_t *)pointer(args, SEEN))[token] = 1;
     for (int i = 0; i < VOCAB; i++)
         parts[i / STRETCH] = i % STRETCH ? fmaxf(parts[i / STRETCH], logits[i]) : logits[i];
 }
@@ -138,15 +141,17 @@ static const char *const unused[] = {"advance",         "append",          "atte
                                      "pointwise",       "linear_heads",    "rope"};
 enum { N_TOY = sizeof toy_kernels / sizeof *toy_kernels - 1, N_UNUSED = sizeof unused / sizeof *unused };
 
-static void all_kernels(fake_kernel to[N_TOY + N_UNUSED + 4]) {
+static void all_kernels(fake_kernel to[N_TOY + N_UNUSED + 6]) {
     memcpy(to, toy_kernels, N_TOY * sizeof *to);
     for (size_t i = 0; i < N_UNUSED; i++)
         to[N_TOY + i] = (fake_kernel){unused[i], "", run_nothing};
     fake_kernel *more = to + N_TOY + N_UNUSED;
     more[0] = (fake_kernel){"rope_table", "pi", run_nothing};
-    more[1] = (fake_kernel){"pack", "pppppppppppppppppi", run_pack};
-    more[2] = (fake_kernel){"persistent", "pppppppppppppppi", run_persistent};
-    more[3] = (fake_kernel){0};
+    more[1] = (fake_kernel){"pack", "pppppp", run_nothing};
+    more[2] = (fake_kernel){"pack_vectors", "pppppp", run_nothing};
+    more[3] = (fake_kernel){"pack_addresses", "ppp", run_pack_addresses};
+    more[4] = (fake_kernel){"persistent", "pppppppppppppppppi", run_persistent};
+    more[5] = (fake_kernel){0};
 }
 
 /* --- fixture --------------------------------------------------------------------------------------------- */
@@ -157,7 +162,7 @@ typedef struct {
     const char *folder;
     qgc_device *dev;
     qgc_weights *weights;
-    fake_kernel kernels[N_TOY + N_UNUSED + 4];
+    fake_kernel kernels[N_TOY + N_UNUSED + 6];
 } fixture;
 
 static void ok(fixture *f, qgc_status s) {
@@ -280,13 +285,13 @@ static void a_trial_reads_what_leaves_the_kernel(void **state) {
 static void ablation_says_which_pipelines_cannot_run(void **state) {
     fixture *f = *state;
     const qgc_ablate_options o = {
-        .run = experiment(f, "  - {op: silu, in: [x], out: spare}\n", "dead-code,fuse-qkv"),
+        .run = experiment(f, "  - {op: embedding, in: [tokens, embed], out: spare}\n", "dead-code,fuse-qkv"),
         .ctx = CTX,
         .pairs = 6,
         .subsets = 2};
     qgc_ablation x;
     ok(f, qgc_ablate(&o, &x, &f->diag));
-    static const char why[] = "\"x[1]\" is not read by a norm and an addition";
+    static const char why[] = "\"spare\" is a second embedding";
     assert_string_equal(x.mode, "persistent");
     assert_null(x.all.refused);
     assert_string_equal(x.none.refused, why);
@@ -321,12 +326,12 @@ static void a_wrong_persistent_kernel_is_found(void **state) {
 
 static void bisecting_what_cannot_run_is_an_error(void **state) {
     fixture *f = *state;
-    const qgc_bisect_options o = {.run = experiment(f, "  - {op: silu, in: [x], out: spare}\n", "fuse-qkv")};
+    const qgc_bisect_options o = {
+        .run = experiment(f, "  - {op: embedding, in: [tokens, embed], out: spare}\n", "fuse-qkv")};
     qgc_bisection b;
     assert_int_equal(qgc_bisect(&o, &b, &f->diag), QGC_ERR_USAGE);
-    assert_string_equal(
-        qgc_diag_message(&f->diag),
-        "\"small\" cannot run in persistent mode: \"x[1]\" is not read by a norm and an addition");
+    assert_string_equal(qgc_diag_message(&f->diag),
+                        "\"small\" cannot run in persistent mode: \"spare\" is a second embedding");
 }
 
 #define PERSISTENT_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
