@@ -113,6 +113,7 @@ static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const ch
     const qgc_plan *plan = s->plan;
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
     int64_t total = 0;
+    *bytes = 0;
     for (size_t i = 0; i < plan->n_buffers; i++) {
         if (!in_region(s, i, kind))
             continue;

@@ -337,7 +337,7 @@ static void put_trace(bench *b, const traced *t) {
     const qgc_plan_launch *l = t->launch;
     double cycles = 0, us = 0;
     for (int i = 0; i < l->n_parts; i++)
-        cycles += t->sums[i * QGC_TRACE_WORDS + QGC_TRACE_CYCLES];
+        cycles += t->sums[(size_t)i * QGC_TRACE_WORDS + QGC_TRACE_CYCLES];
     for (size_t i = 0; i < b->out->n_parts; i++)
         if (b->out->parts[i].mode == QGC_MODE_PERSISTENT &&
             strcmp(b->out->parts[i].kernel, qgc_bench_file(plan, l)) == 0)
@@ -345,7 +345,7 @@ static void put_trace(bench *b, const traced *t) {
     b->out->trace = qgc_arena_array(b->arena, (size_t)l->n_parts, sizeof *b->out->trace);
     b->out->n_trace = (size_t)l->n_parts;
     for (int i = 0; i < l->n_parts; i++) {
-        const double *sums = &t->sums[i * QGC_TRACE_WORDS];
+        const double *sums = &t->sums[(size_t)i * QGC_TRACE_WORDS];
         b->out->trace[i] = (qgc_bench_part){.name = l->parts[i].name,
                                             .us = us * sums[QGC_TRACE_CYCLES] / cycles,
                                             .activations_us = us * sums[QGC_TRACE_ACTIVATIONS] / cycles,

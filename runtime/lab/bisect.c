@@ -294,8 +294,8 @@ static void tell_value(lab *l, const bisect_side *bad, const bisect_comparison *
 
 /* --- the two sides that are left ------------------------------------------------------------------------- */
 
-/* A few nodes of a graph are launched kernel by kernel: no persistent step can be made of them. */
-static bool is_reproducible(const lab *l) {
+/* A few nodes of a graph are launched kernel by kernel: no persistent step can be made of them, and the result says so. */
+static bool may_reproduce(const lab *l) {
     const bool persistent = l->mode && strcmp(l->mode, qgc_mode_name(QGC_MODE_PERSISTENT)) == 0;
     if (!l->out->by_kernels || !persistent)
         return true;
@@ -316,7 +316,7 @@ static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one)
         if (bad.report.n_runs)
             tell_change(l, &bad);
         tell_value(l, &bad, &c);
-        if (o->reproduction && c.part && !l->out->by_memory && is_reproducible(l))
+        if (o->reproduction && c.part && !l->out->by_memory && may_reproduce(l))
             status = bisect_write(o->reproduction, &good, &bad, &c, l->tokens, o->run.positions,
                                   l->out->by_kernels, l->out, l->d);
     }

@@ -132,7 +132,12 @@ echo; echo "== tiny model"
 text -n 60
 check "ten runs of one seed are the same text" test "$(distinct 10 text -n 64 --temp 0.9 --seed 5)" = 1
 check "three seeds give three texts" test "$(distinct 3 text -n 64 --temp 0.9 --seed {})" = 3
-check "bisect: the kernels of all passes are harmless" qgc bisect models/tiny/tiny.yaml "${tiny[@]}" --device gpu
+for mode in graph pdl persistent; do
+    check "bisect: kernels are harmless, $mode" \
+        qgc bisect models/tiny/tiny.yaml "${tiny[@]}" --device gpu --mode $mode
+done
+check "ablate: a persistent step without each pass" \
+    qgc ablate models/tiny/tiny.yaml "${tiny[@]}" --device gpu --mode persistent --steps 16 --ctx 64 --pairs 6
 fi
 
 # sanitize NAME TOOL COMMAND...
