@@ -195,7 +195,8 @@ static bool same_program(const char *a, const char *b) {
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options, const char *program) {
+int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options,
+                    const char *program) {
     qgc_plan *p = l->plan;
     qgc_str joined = qgc_str_new(l->arena);
     int n = 0;

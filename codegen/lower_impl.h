@@ -43,7 +43,8 @@ int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *mad
 int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options);
 
 /* The same for a kernel that includes a program.cuh of its own, whose text is `program`. */
-int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options, const char *program);
+int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options,
+                    const char *program);
 
 /* A setting of the kernel of that name and shape: what the tuning says, if it is among the candidates (ended by 0), or else
  * `usual`. */

@@ -550,10 +550,10 @@ static qgc_status check_trace(const checker *c) {
 
 static qgc_status check_share(const checker *c, const qgc_share *x) {
     const int64_t most = (int64_t)1 << 31;
-    if (x->rows < 1 || x->rows >= most || x->unit < 1 || x->unit > x->rows + 64 || x->cost < 1 || x->cost >= most ||
-        x->loop < 0)
-        return BROKEN(c, "a share of %lld rows in units of %lld, of %lld bytes, is impossible", (long long)x->rows,
-                      (long long)x->unit, (long long)x->cost);
+    if (x->rows < 1 || x->rows >= most || x->unit < 1 || x->unit > x->rows + 64 || x->cost < 1 ||
+        x->cost >= most || x->loop < 0)
+        return BROKEN(c, "a share of %lld rows in units of %lld, of %lld bytes, is impossible",
+                      (long long)x->rows, (long long)x->unit, (long long)x->cost);
     return QGC_OK;
 }
 

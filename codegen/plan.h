@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "graph/base/diag.h"
 #include "codegen/shares.h"
+#include "graph/base/diag.h"
 #include "graph/base/tensor.h"
 
 /* The compiled program as plain data: which buffers there are, which weights go into them, which kernels
@@ -214,11 +214,11 @@ typedef struct {
     int64_t chunk;            /* largest T of a prefill step */
     int64_t scratch_bytes;
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
-    int64_t least_sms;          /* multiprocessors that the persistent phase needs, and the most that it can use */
-    qgc_share *shares;          /* of the blocks of the persistent phase, cut for the device when a session starts */
+    int64_t least_sms; /* multiprocessors that the persistent phase needs, and the most that it can use */
+    qgc_share *shares; /* of the blocks of the persistent phase, cut for the device when a session starts */
     size_t n_shares;
     int shares_buffer; /* where what is cut goes: i32 [blocks, n_shares, 2]; -1 where n_shares is 0 */
-    int trace;                  /* buffer in which the persistent kernel leaves its trace, or -1 */
+    int trace;         /* buffer in which the persistent kernel leaves its trace, or -1 */
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
     int n_archs;

@@ -76,8 +76,8 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
         return qgc_arena_printf(a, "it needs %lld multiprocessors, %s has %d", (long long)plan->least_sms,
                                 about->name, about->sms);
     if (about->sms > QGC_MOST_BLOCKS)
-        return qgc_arena_printf(a, "it has room for the shares of %d multiprocessors, %s has %d", QGC_MOST_BLOCKS,
-                                about->name, about->sms);
+        return qgc_arena_printf(a, "it has room for the shares of %d multiprocessors, %s has %d",
+                                QGC_MOST_BLOCKS, about->name, about->sms);
     return too_little_shared(plan, about->shared_bytes_max, about->name, a);
 }
 

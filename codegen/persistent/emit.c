@@ -21,7 +21,8 @@ typedef struct {
 } emitter;
 
 static int packed(const qgc_persistent *p, const char *name, int64_t bytes) {
-    return qgc_low_buffer_of_kind(p->l, name, QGC_BUFFER_PACKED, (qgc_extent){.fixed = bytes > 0 ? bytes : 4});
+    return qgc_low_buffer_of_kind(p->l, name, QGC_BUFFER_PACKED,
+                                  (qgc_extent){.fixed = bytes > 0 ? bytes : 4});
 }
 
 static emitter make_buffers(qgc_persistent *p) {
@@ -71,8 +72,8 @@ static void pack_rows(const emitter *e, const qgc_instance *i, const qgc_phase_p
 }
 
 /* Vectors one after the other; NULL: zeros. */
-static void pack_vectors(const emitter *e, const qgc_instance *i, const qgc_value *const *vectors, const int64_t *sizes,
-                         int n, int64_t to) {
+static void pack_vectors(const emitter *e, const qgc_instance *i, const qgc_value *const *vectors,
+                         const int64_t *sizes, int n, int64_t to) {
     qgc_lowering *l = e->p->l;
     const char *options[MOST_VECTORS + 2] = {NULL};
     int there = 0;
@@ -107,10 +108,12 @@ static void pack_biases(const emitter *e, const qgc_instance *i, int64_t to) {
     pack_vectors(e, i, biases, sizes, i->n_matrices, to);
 }
 
-static void pack_addresses(const emitter *e, const qgc_instance *i, const qgc_phase_place *at, int iteration) {
+static void pack_addresses(const emitter *e, const qgc_instance *i, const qgc_phase_place *at,
+                           int iteration) {
     qgc_lowering *l = e->p->l;
     const char *options[] = {NULL};
-    qgc_plan_launch *launch = qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack_addresses.cu", 1, options));
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack_addresses.cu", 1, options));
     launch->node = label(e->p, i);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->key_state), 0); /* their addresses, not what is there */
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->value_state), 0);
@@ -256,8 +259,9 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
                  {"PARTS", 16, parts}};
     int n = 0;
     for (; n < (int)(sizeof knobs / sizeof *knobs); n++)
-        options[n] = qgc_low_int(p->l, knobs[n].name,
-                                 qgc_low_setting(p->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
+        options[n] =
+            qgc_low_int(p->l, knobs[n].name,
+                        qgc_low_setting(p->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
     return n;
 }
 
@@ -306,13 +310,14 @@ static bool fits(qgc_persistent *p, const char **name, const char **text) {
         return false;
     qgc_persistent_shares(p);
     if (p->n_shares > QGC_MOST_SHARES)
-        return qgc_persistent_no(p, "its products are cut in %d ways, and the plan has room for %d", p->n_shares,
-                                 QGC_MOST_SHARES);
+        return qgc_persistent_no(p, "its products are cut in %d ways, and the plan has room for %d",
+                                 p->n_shares, QGC_MOST_SHARES);
     qgc_persistent_vectors(p);
     *name = name_of(p);
     p->warps = qgc_persistent_warps(p, *name);
     for (int i = 0; i < p->n_instances; i++)
-        if (p->instances[i].attention && qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 16)
+        if (p->instances[i].attention &&
+            qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 16)
             return qgc_persistent_no(p, "16 positions of \"%s\" are more than a tile", p->instances[i].name);
     return qgc_persistent_text(p, text);
 }

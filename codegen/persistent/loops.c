@@ -102,7 +102,8 @@ static bool close_odd_ones(qgc_persistent *p) {
         if (!reader)
             return qgc_persistent_no(p, "no phase reads a whole vector after the last attention");
         const int of = (int)(last - p->instances);
-        p->instances = qgc_arena_grow(p->l->arena, p->instances, (size_t)p->n_instances, sizeof *p->instances);
+        p->instances =
+            qgc_arena_grow(p->l->arena, p->instances, (size_t)p->n_instances, sizeof *p->instances);
         p->instances[p->n_instances] = (qgc_instance){.does = QGC_DO_CLOSE,
                                                       .name = "close",
                                                       .layer = -1,
@@ -166,7 +167,9 @@ bool qgc_persistent_loops(qgc_persistent *p) {
     if (!carries_what_is_wanted(p))
         return false;
     return p->n_phases <= QGC_MOST_PHASES ||
-           qgc_persistent_no(p, "its layers differ in so many ways that the kernel would have %d phases, and it has "
-                                "room for %d",
-                             p->n_phases, QGC_MOST_PHASES);
+           qgc_persistent_no(
+               p,
+               "its layers differ in so many ways that the kernel would have %d phases, and it has "
+               "room for %d",
+               p->n_phases, QGC_MOST_PHASES);
 }

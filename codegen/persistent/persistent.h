@@ -53,17 +53,17 @@ typedef struct {
     qgc_phase_does does;
     const char *name; /* of its stage */
     int layer;
-    int64_t out;    /* floats that it may publish */
-    bool published; /* somebody reads them */
-    bool carries;   /* the result stays with the threads that finish its rows, too */
-    bool logits;    /* the result is the logits of the step */
+    int64_t out;       /* floats that it may publish */
+    bool published;    /* somebody reads them */
+    bool carries;      /* the result stays with the threads that finish its rows, too */
+    bool logits;       /* the result is the logits of the step */
     const char *shape; /* equal for instances that one phase can be */
 
-    qgc_origin x;             /* PRODUCTS, NORM, HEADS, CLOSE: what is read whole */
-    const qgc_node *norm;     /* of x: PRODUCTS, NORM, HEADS; or NULL */
-    const qgc_node *rope;     /* HEADS; or NULL */
-    bool embeds;              /* PRODUCTS: x is the token's row of the table */
-    int64_t k, rows;          /* PRODUCTS: rows of all matrices */
+    qgc_origin x;         /* PRODUCTS, NORM, HEADS, CLOSE: what is read whole */
+    const qgc_node *norm; /* of x: PRODUCTS, NORM, HEADS; or NULL */
+    const qgc_node *rope; /* HEADS; or NULL */
+    bool embeds;          /* PRODUCTS: x is the token's row of the table */
+    int64_t k, rows;      /* PRODUCTS: rows of all matrices */
     qgc_dtype weight;
     int n_matrices, interleaved; /* PRODUCTS: matrices whose rows take turns, 1: they follow each other */
     const qgc_node *linear[QGC_MAX_LINEARS];
@@ -71,7 +71,7 @@ typedef struct {
     qgc_outside outside[QGC_MOST_OUTSIDE];
     int n_outside;
 
-    const qgc_node *attention;   /* ATTENTION */
+    const qgc_node *attention; /* ATTENTION */
     qgc_heads_read q, keys, values;
     const qgc_value *key_state, *value_state;
     int of; /* MERGE, CLOSE: the instance of the attention */
@@ -86,17 +86,17 @@ typedef struct {
 
 typedef struct {
     int loop, slot;
-    int64_t vector;    /* floats from the start of a copy of the exchange; -1: it publishes nothing */
-    int64_t parts;     /* ATTENTION: floats from the start of the exchange */
-    int share;         /* PRODUCTS */
-    int64_t stream_at, stream_step; /* PRODUCTS: bytes */
+    int64_t vector; /* floats from the start of a copy of the exchange; -1: it publishes nothing */
+    int64_t parts;  /* ATTENTION: floats from the start of the exchange */
+    int share;      /* PRODUCTS */
+    int64_t stream_at, stream_step;      /* PRODUCTS: bytes */
     int64_t norm_at, bias_at, k_norm_at; /* floats of the small vectors, in iteration 0; -1: none */
     int norm_slot;                       /* registers of the norm's weights */
     bool norm_loaded;                    /* by the phase itself */
     int ahead;                           /* phase whose norm it loads ahead, or -1 */
     int64_t ahead_at;
-    int squares, squares_step;           /* which buffer for squares, in iteration 0, and what each iteration adds */
-    int cut;                             /* ATTENTION: which of the cuts */
+    int squares, squares_step; /* which buffer for squares, in iteration 0, and what each iteration adds */
+    int cut;                   /* ATTENTION: which of the cuts */
     int caches_at, caches_step;
 } qgc_phase_place;
 
@@ -116,7 +116,7 @@ typedef struct {
 
     const qgc_node *embedding; /* the only one */
     const qgc_value *table;
-    const qgc_node *mark, *part;     /* in the kernel: both or none */
+    const qgc_node *mark, *part; /* in the kernel: both or none */
     const qgc_node *ropes[QGC_MOST_ROPES];
     int n_ropes;
     int64_t carried_width; /* rows of what is carried, 0: nothing is */

@@ -13,10 +13,10 @@ enum { PAIR = 64 }; /* elements that a warp multiplies at a time */
 /* Where a value is. */
 typedef enum {
     UNKNOWN,
-    VECTOR,  /* published by an instance */
-    PENDING, /* a head's norm or rope is still to be done, by whoever reads it */
+    VECTOR,   /* published by an instance */
+    PENDING,  /* a head's norm or rope is still to be done, by whoever reads it */
     EMBEDDED, /* the token's row of the table, nowhere else */
-    STATE,   /* a new version of a state: what was put into it */
+    STATE,    /* a new version of a state: what was put into it */
 } where;
 
 typedef struct {
@@ -146,7 +146,8 @@ static bool rope_fits(builder *b, const qgc_node *rope) {
 }
 
 /* Norm and rope of heads as a phase of their own. */
-static bool add_heads(builder *b, const qgc_stage *s, qgc_origin x, const qgc_node *norm, const qgc_node *rope) {
+static bool add_heads(builder *b, const qgc_stage *s, qgc_origin x, const qgc_node *norm,
+                      const qgc_node *rope) {
     const qgc_value *out = rope ? rope->out[0] : norm->out[0];
     qgc_instance i = new_instance(QGC_DO_HEADS);
     i.x = x, i.norm = norm, i.rope = rope;
@@ -173,7 +174,8 @@ static bool add_whole_norm(builder *b, const qgc_stage *s, qgc_origin x, const q
 }
 
 /* What belongs to the heads of a vector as phases of their own. */
-static bool finish_heads(builder *b, const qgc_stage *s, qgc_origin x, const qgc_node *norm, const qgc_node *rope) {
+static bool finish_heads(builder *b, const qgc_stage *s, qgc_origin x, const qgc_node *norm,
+                         const qgc_node *rope) {
     b->p->instances[x.maker].published = true;
     if (is_whole(norm)) {
         if (!add_whole_norm(b, s, x, norm) || (rope && !vector(b, norm->out[0], &x)))
@@ -203,7 +205,8 @@ static bool row_goes_on(builder *b, const qgc_stage *s, const qgc_stage_row *row
 
 static bool add_outside(builder *b, qgc_instance *i, const qgc_value *const *inputs, int n) {
     if (n > QGC_MOST_OUTSIDE)
-        return qgc_persistent_no(b->p, "\"%s\" takes more than %d values from outside", i->name, QGC_MOST_OUTSIDE);
+        return qgc_persistent_no(b->p, "\"%s\" takes more than %d values from outside", i->name,
+                                 QGC_MOST_OUTSIDE);
     for (int k = 0; k < n; k++)
         i->outside[i->n_outside++] = (qgc_outside){inputs[k], QGC_OUTSIDE_POLLED, {-1, 0}};
     return true;
@@ -214,8 +217,8 @@ static bool has_reader_outside_of_products(const builder *b, const qgc_value *v,
         const qgc_stage *stage = &b->p->stages[s];
         if (stage->kind == QGC_STAGE_PRODUCTS)
             continue;
-        for (const qgc_node *n = stage->first; n && (n == stage->first || (n->group >= 0 && n->group == stage->first->group));
-             n = n->next)
+        for (const qgc_node *n = stage->first;
+             n && (n == stage->first || (n->group >= 0 && n->group == stage->first->group)); n = n->next)
             for (int i = 0; i < n->n_in; i++)
                 if (n->in[i] == v && stage != own)
                     return true;
@@ -305,7 +308,8 @@ static bool add_expression(builder *b, const qgc_stage *s, qgc_instance *i, cons
 static bool add_part(builder *b, const qgc_stage *s) {
     const qgc_node *mark = s->part->in[1]->maker;
     if (s->part->in[0] != qgc_graph_output(b->p->l->graph, "logits"))
-        return qgc_persistent_no(b->p, "\"%s\" is of other values than the logits", label(b, s->part->out[0]));
+        return qgc_persistent_no(b->p, "\"%s\" is of other values than the logits",
+                                 label(b, s->part->out[0]));
     if (!mark || mark->op != QGC_OP_MARK || mark->in[0]->kind != QGC_STATE)
         return qgc_persistent_no(b->p, "\"%s\" is not of the state that the step's token is marked in",
                                  label(b, s->part->out[0]));
@@ -371,11 +375,12 @@ static bool read_heads(builder *b, const qgc_value *v, qgc_heads_read *out) {
 }
 
 /* What a version of a cache has got in this step, and the state. */
-static bool read_cache(builder *b, const qgc_node *n, int which, qgc_heads_read *out, const qgc_value **state) {
+static bool read_cache(builder *b, const qgc_node *n, int which, qgc_heads_read *out,
+                       const qgc_value **state) {
     const place *at = &b->places[n->in[which]->id];
     if (at->at != STATE)
-        return qgc_persistent_no(b->p, "attention \"%s\" reads \"%s\" as it is before this step", label(b, n->out[0]),
-                                 label(b, n->in[which]));
+        return qgc_persistent_no(b->p, "attention \"%s\" reads \"%s\" as it is before this step",
+                                 label(b, n->out[0]), label(b, n->in[which]));
     if (at->append->in[0]->kind != QGC_STATE)
         return qgc_persistent_no(b->p, "\"%s\" is changed twice in a step", label(b, at->append->in[0]));
     *state = at->append->in[0];
@@ -390,14 +395,16 @@ static bool attention_fits(builder *b, const qgc_node *n, const qgc_instance *i)
         return qgc_persistent_no(b->p, "caches are %s and %s, not both f16 or both bf16", qgc_dtypes[t].name,
                                  qgc_dtypes[n->in[2]->dtype].name);
     if (head_dim % 32 != 0 || head_dim > 256)
-        return qgc_persistent_no(b->p, "heads of %lld elements, no multiple of 32 up to 256", (long long)head_dim);
+        return qgc_persistent_no(b->p, "heads of %lld elements, no multiple of 32 up to 256",
+                                 (long long)head_dim);
     if (queries % (head_dim * keys->dim[0]) != 0)
-        return qgc_persistent_no(b->p, "%lld query heads to %lld key-value heads", (long long)(queries / head_dim),
-                                 (long long)keys->dim[0]);
+        return qgc_persistent_no(b->p, "%lld query heads to %lld key-value heads",
+                                 (long long)(queries / head_dim), (long long)keys->dim[0]);
     const qgc_heads_read *const reads[] = {&i->q, &i->keys, &i->values};
     for (int k = 0; k < 3; k++)
         if (reads[k]->rope && qgc_low_attr_int(reads[k]->rope, "head_dim") != head_dim)
-            return qgc_persistent_no(b->p, "rotation of heads that are no heads of \"%s\"", label(b, n->out[0]));
+            return qgc_persistent_no(b->p, "rotation of heads that are no heads of \"%s\"",
+                                     label(b, n->out[0]));
     if (i->values.norm || i->values.rope)
         return qgc_persistent_no(b->p, "the values of \"%s\" are normed or rotated", label(b, n->out[0]));
     for (int k = 0; k < 2; k++)
@@ -429,7 +436,8 @@ static bool add_attention(builder *b, const qgc_stage *s) {
 static bool add_merge(builder *b, const qgc_node *n) {
     const qgc_node *part = n->in[0]->maker;
     if (!part || part->op != QGC_OP_ATTENTION_PART || b->places[n->in[0]->id].at != VECTOR)
-        return qgc_persistent_no(b->p, "\"%s\" merges something else than parts of attention", label(b, n->out[0]));
+        return qgc_persistent_no(b->p, "\"%s\" merges something else than parts of attention",
+                                 label(b, n->out[0]));
     if (b->p->l->uses[part->out[0]->id] != 1)
         return qgc_persistent_no(b->p, "parts of attention \"%s\" are read by others than one merge",
                                  label(b, part->out[0]));
@@ -476,12 +484,14 @@ static bool add_node(builder *b, const qgc_stage *s) {
 
 /* What runs after the kernel, in kernels of its own. */
 static bool comes_after(const qgc_stage *s) {
-    return s->kind == QGC_STAGE_NODE && (s->node->op == QGC_OP_MARK || s->node->op == QGC_OP_SAMPLE ||
-                                         s->node->op == QGC_OP_SAMPLE_PART || s->node->op == QGC_OP_SAMPLE_MERGE);
+    return s->kind == QGC_STAGE_NODE &&
+           (s->node->op == QGC_OP_MARK || s->node->op == QGC_OP_SAMPLE || s->node->op == QGC_OP_SAMPLE_PART ||
+            s->node->op == QGC_OP_SAMPLE_MERGE);
 }
 
 static void cover(builder *b, const qgc_stage *s) {
-    for (const qgc_node *n = s->first; n && (n == s->first || (n->group >= 0 && n->group == s->first->group)); n = n->next)
+    for (const qgc_node *n = s->first; n && (n == s->first || (n->group >= 0 && n->group == s->first->group));
+         n = n->next)
         b->p->covered[n->id] = true;
 }
 
@@ -500,7 +510,8 @@ static bool add_stage(builder *b, const qgc_stage *s) {
 
 /* May the threads that finish an instance's rows keep them? Those of one matrix are theirs alone. */
 static bool can_carry(const qgc_instance *i, int64_t width) {
-    return i->does == QGC_DO_PRODUCTS && i->n_matrices == 1 && !i->logits && i->rows == width && i->out == width;
+    return i->does == QGC_DO_PRODUCTS && i->n_matrices == 1 && !i->logits && i->rows == width &&
+           i->out == width;
 }
 
 /* The instance that makes an outside value, if its threads can keep it for this one: -1 the embedding, -2 none. */
@@ -544,7 +555,8 @@ static bool place_outside(builder *b) {
             } else if (!vector(b, o->value, &o->source))
                 return false;
         }
-        if (can_carry(i, i->rows) && (p->carried_width == 0 || p->carried_width == i->rows) && is_wanted(b, t))
+        if (can_carry(i, i->rows) && (p->carried_width == 0 || p->carried_width == i->rows) &&
+            is_wanted(b, t))
             holder = t;
     }
     return true;
@@ -564,11 +576,11 @@ static bool nobody_else_reads(builder *b) {
         for (int i = 0; !p->covered[n->id] && i < n->n_in; i++) {
             const qgc_value *v = n->in[i];
             if (v->maker && p->covered[v->maker->id] && !leaves(p, v))
-                return qgc_persistent_no(p, "\"%s\" is read by \"%s\", which runs after the kernel", label(b, v),
-                                         label(b, n->out[0]));
+                return qgc_persistent_no(p, "\"%s\" is read by \"%s\", which runs after the kernel",
+                                         label(b, v), label(b, n->out[0]));
             if (p->mark && v == p->mark->in[0])
-                return qgc_persistent_no(p, "\"%s\" is read by \"%s\" as it was before the kernel", label(b, v),
-                                         label(b, n->out[0]));
+                return qgc_persistent_no(p, "\"%s\" is read by \"%s\" as it was before the kernel",
+                                         label(b, v), label(b, n->out[0]));
         }
     for (size_t i = 0; i < g->n_outputs; i++)
         if (g->outputs[i]->maker && p->covered[g->outputs[i]->maker->id] && !leaves(p, g->outputs[i]))
@@ -609,11 +621,11 @@ static int64_t norm_width(const qgc_node *norm) {
 /* All that the code of an instance depends on, but for where things lie and what is data. */
 static const char *shape_of(const builder *b, const qgc_instance *i) {
     qgc_str t = qgc_str_new(b->arena);
-    qgc_str_printf(&t, "%d %lld %d %lld %s", i->does, (long long)i->out, i->logits, (long long)norm_width(i->norm),
-                   number(b, i->norm, "eps"));
+    qgc_str_printf(&t, "%d %lld %d %lld %s", i->does, (long long)i->out, i->logits,
+                   (long long)norm_width(i->norm), number(b, i->norm, "eps"));
     if (i->does == QGC_DO_PRODUCTS || i->does == QGC_DO_POINTWISE)
-        qgc_str_printf(&t, " %lld %lld %d %d %s", (long long)i->k, (long long)i->rows, i->weight, i->interleaved,
-                       i->expression);
+        qgc_str_printf(&t, " %lld %lld %d %d %s", (long long)i->k, (long long)i->rows, i->weight,
+                       i->interleaved, i->expression);
     for (int k = 0; k < i->n_matrices; k++)
         qgc_str_printf(&t, " %lld", (long long)qgc_low_width(i->linear[k]->out[0]));
     for (int k = 0; k < i->n_outside; k++)

@@ -85,8 +85,8 @@ static bool parts_are_read(qgc_persistent *p, int t, bool *each, bool *joint) {
             writer = c;
     if (writer < 0 || depends(p, t, writer, each, joint))
         return true;
-    return qgc_persistent_no(p, "\"%s\" could write parts while those of \"%s\" are still merged", label(p, writer),
-                             label(p, t));
+    return qgc_persistent_no(p, "\"%s\" could write parts while those of \"%s\" are still merged",
+                             label(p, writer), label(p, t));
 }
 
 bool qgc_persistent_reuse(qgc_persistent *p) {
@@ -102,12 +102,13 @@ bool qgc_persistent_reuse(qgc_persistent *p) {
             if (!reads(&p->instances[r], t))
                 continue;
             if (r >= writer)
-                return qgc_persistent_no(p, "\"%s\" reads what \"%s\" leaves after \"%s\" has written there again",
-                                         label(p, r), label(p, t), label(p, writer));
+                return qgc_persistent_no(
+                    p, "\"%s\" reads what \"%s\" leaves after \"%s\" has written there again", label(p, r),
+                    label(p, t), label(p, writer));
             if (!depends(p, r, writer, each, joint))
-                return qgc_persistent_no(p,
-                                         "\"%s\" could write while \"%s\" still reads what \"%s\" left in the same place",
-                                         label(p, writer), label(p, r), label(p, t));
+                return qgc_persistent_no(
+                    p, "\"%s\" could write while \"%s\" still reads what \"%s\" left in the same place",
+                    label(p, writer), label(p, r), label(p, t));
         }
     }
     return true;

@@ -17,7 +17,8 @@ static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
 }
 
 static const char *const types[QGC_N_DTYPES] = {[QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
-static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE", "DO_EMBEDDING", "DO_NORM", "DO_HEADS", "DO_POINTWISE", "DO_CLOSE"};
+static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE",     "DO_EMBEDDING",
+                                    "DO_NORM",     "DO_HEADS",     "DO_POINTWISE", "DO_CLOSE"};
 
 /* --- sources --------------------------------------------------------------------------------------------- */
 
@@ -34,7 +35,8 @@ static place place_of(const writer *w, int iteration, qgc_origin s) {
     if (s.maker < 0)
         return (place){.phase = -1};
     const int maker = p->phase_of[s.maker], at = qgc_instance_iteration(p, s.maker);
-    const bool same = p->phases[maker].loop == p->phases[w->phase].loop && p->loops[p->phases[maker].loop].count > 1;
+    const bool same =
+        p->phases[maker].loop == p->phases[w->phase].loop && p->loops[p->phases[maker].loop].count > 1;
     return (place){maker, s.first, same, same ? iteration - at : at};
 }
 
@@ -45,7 +47,8 @@ static bool equal(const place *a, const place *b) {
 typedef qgc_origin source_of(const qgc_instance *i, int which);
 
 static void write_offset(const writer *w, const place *at) {
-    qgc_str_printf(w->t, "%lld", at->phase < 0 ? 0LL : (long long)(w->p->phases[at->phase].vector + at->first));
+    qgc_str_printf(w->t, "%lld",
+                   at->phase < 0 ? 0LL : (long long)(w->p->phases[at->phase].vector + at->first));
 }
 
 static bool is_odd(const writer *w, int phase) {
@@ -62,7 +65,8 @@ static void write_parity(const writer *w, const place *at) {
 }
 
 /* A choice by iteration: for each run of iterations with the same place, what `write` makes of it. */
-static void write_choice(const writer *w, source_of *of, int which, void (*write)(const writer *, const place *)) {
+static void write_choice(const writer *w, source_of *of, int which,
+                         void (*write)(const writer *, const place *)) {
     for (int i = 0; i < w->count;) {
         place at = place_of(w, i, of(qgc_phase_instance(w->p, w->phase, i), which));
         int end = i + 1;
@@ -89,7 +93,8 @@ static void write_source(const writer *w, const char *name, const char *upper, s
         const place at = place_of(w, i, of(qgc_phase_instance(w->p, w->phase, i), which));
         clear = clear || (at.phase >= 0 && is_odd(w, at.phase));
     }
-    qgc_str_printf(w->t, "    enum { %s_CLEAR = %d };\n    RULE int %s_from(int i) { return ", upper, clear, name);
+    qgc_str_printf(w->t, "    enum { %s_CLEAR = %d };\n    RULE int %s_from(int i) { return ", upper, clear,
+                   name);
     write_choice(w, of, which, write_offset);
     qgc_str_printf(w->t, "; }\n    RULE u32 %s_parity(int i, u32 epoch) { return ", name);
     write_choice(w, of, which, write_parity);
@@ -103,7 +108,7 @@ static qgc_origin x_source(const qgc_instance *i, int which) {
 
 static qgc_origin outside_source(const qgc_instance *i, int which) {
     return which < i->n_outside && i->outside[which].from == QGC_OUTSIDE_POLLED ? i->outside[which].source
-                                                                               : (qgc_origin){-1, 0};
+                                                                                : (qgc_origin){-1, 0};
 }
 
 static qgc_origin heads_source(const qgc_instance *i, int which) {
@@ -155,8 +160,9 @@ static void write_rope(const writer *w, const char *name, int which) {
 static void write_common(const writer *w) {
     const qgc_instance *i = first_of(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
-    qgc_str_printf(w->t, "    enum { DOES = %s, PHASE = %d, OUT = %lld, SMALL_STEP = %lld };\n", kinds[i->does], w->phase,
-                   (long long)at->vector, (long long)w->p->loops[at->loop].small_step);
+    qgc_str_printf(w->t, "    enum { DOES = %s, PHASE = %d, OUT = %lld, SMALL_STEP = %lld };\n",
+                   kinds[i->does], w->phase, (long long)at->vector,
+                   (long long)w->p->loops[at->loop].small_step);
     if (i->logits)
         constant(w, "LOGITS", 1);
     qgc_str_printf(w->t, "    RULE u32 parity(int i, u32 epoch) { return (i + 1%s) & 1; }\n",
@@ -165,8 +171,8 @@ static void write_common(const writer *w) {
 
 static void write_squares(const writer *w) {
     const qgc_phase_place *at = &w->p->phases[w->phase];
-    qgc_str_printf(w->t, "    RULE int squares(int i) { return %s%d%s; }\n", at->squares_step % 2 ? "(i + " : "",
-                   at->squares % 2, at->squares_step % 2 ? ") & 1" : "");
+    qgc_str_printf(w->t, "    RULE int squares(int i) { return %s%d%s; }\n",
+                   at->squares_step % 2 ? "(i + " : "", at->squares % 2, at->squares_step % 2 ? ") & 1" : "");
 }
 
 static void write_outside(const writer *w, int k) {
@@ -205,16 +211,17 @@ static void write_embeds(const writer *w) {
     for (int k = 0; k < w->count; k++)
         n += qgc_phase_instance(w->p, w->phase, k)->embeds;
     if (n)
-        qgc_str_printf(w->t, "    RULE bool embeds(int i) { return %s; }\n", n == w->count ? "true" : "i == 0");
+        qgc_str_printf(w->t, "    RULE bool embeds(int i) { return %s; }\n",
+                       n == w->count ? "true" : "i == 0");
 }
 
 static void write_products(const writer *w) {
     const qgc_instance *i = first_of(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
-    qgc_str_printf(w->t, "    enum { K = %lld, ROWS = %lld, MATRICES = %d, WEIGHT = %s, SHARE = %d };\n", (long long)i->k,
-                   (long long)i->rows, i->interleaved, types[i->weight], at->share);
-    qgc_str_printf(w->t, "    RULE u64 at(int i) { return %lldull + i * %lldull; }\n", (long long)at->stream_at,
-                   (long long)at->stream_step);
+    qgc_str_printf(w->t, "    enum { K = %lld, ROWS = %lld, MATRICES = %d, WEIGHT = %s, SHARE = %d };\n",
+                   (long long)i->k, (long long)i->rows, i->interleaved, types[i->weight], at->share);
+    qgc_str_printf(w->t, "    RULE u64 at(int i) { return %lldull + i * %lldull; }\n",
+                   (long long)at->stream_at, (long long)at->stream_step);
     if (i->norm)
         write_norm(w);
     if (at->ahead >= 0)
@@ -230,8 +237,8 @@ static void write_products(const writer *w) {
     write_result(w, QGC_MAX_LINEARS, 4);
 }
 
-static void write_head_norm(const writer *w, const char *upper, const char *name, const qgc_node *norm, int64_t at,
-                            int64_t head_dim) {
+static void write_head_norm(const writer *w, const char *upper, const char *name, const qgc_node *norm,
+                            int64_t at, int64_t head_dim) {
     if (!norm)
         return;
     qgc_str_printf(w->t, "    enum { %s_NORM = %s, %s_NORM_AT = %lld };\n", upper,
@@ -243,10 +250,11 @@ static void write_attention(const writer *w) {
     const qgc_instance *i = first_of(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     const int64_t head_dim = i->attention->in[1]->shape.dim[2];
-    qgc_str_printf(w->t, "    enum { HEADS = %lld, KV_HEADS = %lld, HEAD_DIM = %lld, CACHE = %s, CUT = %d };\n",
+    qgc_str_printf(w->t,
+                   "    enum { HEADS = %lld, KV_HEADS = %lld, HEAD_DIM = %lld, CACHE = %s, CUT = %d };\n",
                    (long long)(qgc_low_width(i->attention->in[0]) / head_dim),
-                   (long long)i->attention->in[1]->shape.dim[0], (long long)head_dim, types[i->attention->in[1]->dtype],
-                   at->cut);
+                   (long long)i->attention->in[1]->shape.dim[0], (long long)head_dim,
+                   types[i->attention->in[1]->dtype], at->cut);
     qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
                    at->caches_step, (long long)at->parts);
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
@@ -273,7 +281,8 @@ static void write_vector(const writer *w) {
         write_squares(w);
     if (i->does == QGC_DO_HEADS) {
         constant(w, "HEADS_NORM", i->norm != NULL);
-        constant(w, "HEAD_DIM", i->rope ? qgc_low_attr_int(i->rope, "head_dim") : qgc_low_width(i->norm->in[1]));
+        constant(w, "HEAD_DIM",
+                 i->rope ? qgc_low_attr_int(i->rope, "head_dim") : qgc_low_width(i->norm->in[1]));
         write_rope(w, "rope", 2);
     }
     if (i->does == QGC_DO_POINTWISE)
@@ -350,20 +359,23 @@ static int64_t norm_loads(const qgc_persistent *p) {
 static void write_constants(const qgc_persistent *p, qgc_str *t) {
     const qgc_value *table = p->table;
     qgc_str_printf(t, "#define TABLE %s\n", table ? types[qgc_weight_storage(table)] : "BF16");
-    qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n", (long long)p->warps,
-                   p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1, p->n_phases);
+    qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n",
+                   (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
+                   p->n_phases);
     qgc_str_printf(t, "enum { COPY = %lld, MOST_HEAD_DIM = %lld, PART_ROOM = %lld };\n", (long long)p->copy,
                    (long long)largest_head(p), (long long)part_room(p));
-    qgc_str_printf(t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
-                   (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,
-                   (long long)(p->start_slot < 0 ? 0 : p->phases[p->start_phase].norm_at),
-                   (long long)(p->start_slot < 0 ? 64 : first_of(p, p->start_phase)->k));
+    qgc_str_printf(
+        t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
+        (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,
+        (long long)(p->start_slot < 0 ? 0 : p->phases[p->start_phase].norm_at),
+        (long long)(p->start_slot < 0 ? 64 : first_of(p, p->start_phase)->k));
     qgc_str_printf(t, "enum { CARRIED_SHARE = %d, CARRIED_EMBEDDING = %lld };\n", p->carried_share,
                    (long long)(p->carries_embedding ? p->carried_width : 0));
     qgc_str_printf(t, "enum { MARK = %d, LARGEST = %d };\n", p->part != NULL, p->part != NULL);
     qgc_str_add(t, "__device__ __forceinline__ constexpr int rope_half(int table) { return ");
     for (int i = 0; i + 1 < p->n_ropes; i++)
-        qgc_str_printf(t, "table == %d ? %lld : ", i, (long long)qgc_low_attr_int(p->ropes[i], "head_dim") / 2);
+        qgc_str_printf(t, "table == %d ? %lld : ", i,
+                       (long long)qgc_low_attr_int(p->ropes[i], "head_dim") / 2);
     qgc_str_printf(t, "%lld; }\n",
                    p->n_ropes ? (long long)qgc_low_attr_int(p->ropes[p->n_ropes - 1], "head_dim") / 2 : 0LL);
 }
@@ -372,14 +384,16 @@ static void write_loop(const qgc_loop *l, qgc_str *t) {
     if (l->count > 1)
         qgc_str_printf(t, "#pragma unroll 1\n        for (int i = 0; i < %d; i++) {\n", l->count);
     for (int k = 0; k < l->period; k++)
-        qgc_str_printf(t, "%sf(phase%d(), %s);\n", l->count > 1 ? "            " : "        ", l->first_phase + k,
-                       l->count > 1 ? "i" : "0");
+        qgc_str_printf(t, "%sf(phase%d(), %s);\n", l->count > 1 ? "            " : "        ",
+                       l->first_phase + k, l->count > 1 ? "i" : "0");
     if (l->count > 1)
         qgc_str_add(t, "        }\n");
 }
 
 static void write_cuts(const qgc_persistent *p, qgc_str *t) {
-    qgc_str_add(t, "\n/* One attention of each shape. */\nstruct cuts {\n    template <typename F> RULE void each(F f) {\n");
+    qgc_str_add(
+        t,
+        "\n/* One attention of each shape. */\nstruct cuts {\n    template <typename F> RULE void each(F f) {\n");
     for (int cut = 0; cut < p->n_cuts; cut++)
         for (int i = 0; i < p->n_phases; i++)
             if (first_of(p, i)->attention && p->phases[i].cut == cut) {
@@ -391,14 +405,17 @@ static void write_cuts(const qgc_persistent *p, qgc_str *t) {
 
 bool qgc_persistent_text(qgc_persistent *p, const char **text) {
     qgc_str t = qgc_str_new(p->l->arena);
-    qgc_str_printf(&t, "/* The phases of a decode step of %s, written by codegen/persistent/text.c. */\n#pragma once\n",
-                   p->l->graph->name);
+    qgc_str_printf(
+        &t, "/* The phases of a decode step of %s, written by codegen/persistent/text.c. */\n#pragma once\n",
+        p->l->graph->name);
     write_constants(p, &t);
     for (int i = 0; i < p->n_phases; i++)
         write_phase(p, i, &t);
     write_cuts(p, &t);
-    qgc_str_add(&t, "\n/* All phases in their order: f(phase, iteration). */\nstruct program {\n    template <typename F> RULE void "
-                    "each(F f) {\n");
+    qgc_str_add(
+        &t,
+        "\n/* All phases in their order: f(phase, iteration). */\nstruct program {\n    template <typename F> RULE void "
+        "each(F f) {\n");
     for (int i = 0; i < p->n_loops; i++)
         write_loop(&p->loops[i], &t);
     qgc_str_add(&t, "    }\n};\n");

@@ -58,7 +58,8 @@ static void place_stream(qgc_persistent *p) {
 /* --- caches ---------------------------------------------------------------------------------------------- */
 
 static bool same_attention(const qgc_node *a, const qgc_node *b) {
-    return a->in[1]->shape.dim[0] == b->in[1]->shape.dim[0] && a->in[1]->shape.dim[2] == b->in[1]->shape.dim[2] &&
+    return a->in[1]->shape.dim[0] == b->in[1]->shape.dim[0] &&
+           a->in[1]->shape.dim[2] == b->in[1]->shape.dim[2] &&
            qgc_low_width(a->in[0]) == qgc_low_width(b->in[0]);
 }
 
@@ -199,7 +200,8 @@ static void place_small(qgc_persistent *p) {
                 place->bias_at = take(&at, first->rows);
         }
         l->small_step = at - l->small_at;
-        p->small += l->small_step * (l->count + (l->count > 1)); /* one more: what is loaded ahead in the last iteration */
+        p->small += l->small_step *
+                    (l->count + (l->count > 1)); /* one more: what is loaded ahead in the last iteration */
     }
     for (int i = 0; i < p->n_phases; i++) {
         qgc_phase_place *place = &p->phases[i];

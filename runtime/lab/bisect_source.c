@@ -19,7 +19,8 @@ static const char *text_of(const char *name, const char *program) {
 static const char include[] = "#include \"", once[] = "#pragma once";
 
 /* Headers include headers, each once; the depth of the calls is that of kernels/. */
-static void put_file(qgc_str *out, const char *name, const char *program, qgc_map *included) { // NOLINT(misc-no-recursion)
+static void put_file(qgc_str *out, const char *name, const char *program,
+                     qgc_map *included) { // NOLINT(misc-no-recursion)
     if (!qgc_map_put(included, name, out))
         return;
     qgc_str_printf(out, "/* --- %s --- */\n", name);

@@ -4,6 +4,7 @@
 #include "codegen/lower.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
+#include "passes/passes.h"
 #include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
@@ -302,6 +303,29 @@ static void attention_is_cut_so_that_it_fills_a_card(void **state) {
     }
 }
 
+/* In prefill an attention that reads a cache before a later append is launched before it, whatever was fused. */
+static void prefill_reads_the_version_of_a_cache_that_is_meant(void **state) {
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    qgc_pass_report report;
+    qgc_lowered out;
+    assert_int_equal(qgc_graph_load(&g, "tests/gpu/cases/old_cache.yaml", *state, &d), QGC_OK);
+    assert_int_equal(qgc_passes_run(g, &(qgc_pass_options){0}, &report, &d), QGC_OK);
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 8}, &out, &d), QGC_OK);
+    const qgc_plan *p = out.plan;
+    const qgc_phase *prefill = &p->phases[QGC_PHASE_PREFILL];
+    int attention = -1, append = -1;
+    for (size_t i = 0; i < prefill->n_launches; i++) {
+        const qgc_plan_launch *l = &prefill->launches[i];
+        const char *name = l->kind == QGC_LAUNCH_KERNEL ? p->kernels[l->kernel].name : "";
+        if (strstr(name, "attention"))
+            attention = (int)i;
+        else if (append < 0 && strcmp(name, "append.cu") == 0)
+            append = (int)i;
+    }
+    assert_true(attention >= 0 && attention < append);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(a_decode_step_is_one_kernel_a_node),
@@ -315,6 +339,7 @@ int main(void) {
         ARENA_TEST(says_where_a_decode_step_has_each_value),
         ARENA_TEST(weights_carry_their_names_in_files),
         ARENA_TEST(kernels_are_shared_between_layers),
+        ARENA_TEST(prefill_reads_the_version_of_a_cache_that_is_meant),
         ARENA_TEST(attention_goes_to_the_tensor_cores_where_it_can),
         ARENA_TEST(attention_is_cut_so_that_it_fills_a_card),
         ARENA_TEST(an_append_lives_in_its_cache),

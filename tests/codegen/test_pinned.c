@@ -31,8 +31,9 @@ static void print_launch(qgc_str *text, const qgc_plan *p, const qgc_plan_launch
     qgc_str_printf(text, "%s", l->node);
     if (l->kind == QGC_LAUNCH_KERNEL) {
         const qgc_plan_kernel *k = &p->kernels[l->kernel];
-        qgc_str_printf(text, " %s %s %d %d %s", k->name, k->options, k->threads, k->shared_bytes,
-                       k->program ? k->program : "");
+        qgc_str_printf(text, " %s %s %d %d", k->name, k->options, k->threads, k->shared_bytes);
+        if (k->program)
+            qgc_str_add(text, k->program);
     }
     for (int i = 0; i < 3; i++) {
         print_extent(text, &l->grid[i]);

@@ -89,12 +89,16 @@ static void any_shares_cover_their_rows_in_balance(void **state) {
 static void layers_of_models_are_balanced(void **state) {
     (void)state;
     static const int shapes[][4] = {/* width, heads, key-value heads, hidden; heads of 64 */
-                                    {896, 7, 1, 4928}, {896, 14, 2, 14336}, {832, 6, 1, 4544},   {896, 14, 2, 4864},
-                                    {576, 9, 3, 1536}, {3584, 56, 8, 18944}, {5120, 80, 16, 27648}, {2048, 32, 8, 8192}};
+                                    {896, 7, 1, 4928},     {896, 14, 2, 14336}, {832, 6, 1, 4544},
+                                    {896, 14, 2, 4864},    {576, 9, 3, 1536},   {3584, 56, 8, 18944},
+                                    {5120, 80, 16, 27648}, {2048, 32, 8, 8192}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int blocks = 20; blocks <= 200; blocks++) {
             const int64_t d = shapes[i][0], q = 64 * shapes[i][1], kv = 64 * shapes[i][2], ff = shapes[i][3];
-            const qgc_share shares[] = {{q + 2 * kv, 1, 2 * d, 0}, {d, 1, 2 * (q + ff), 0}, {2 * ff, 8, 2 * d, 0}, {151936, 32, 2 * d, 1}};
+            const qgc_share shares[] = {{q + 2 * kv, 1, 2 * d, 0},
+                                        {d, 1, 2 * (q + ff), 0},
+                                        {2 * ff, 8, 2 * d, 0},
+                                        {151936, 32, 2 * d, 1}};
             qgc_shares_cut(shares, 4, blocks, table);
             check_cover(shares, 4, blocks);
             int64_t most = 0, total = 0;

@@ -202,9 +202,10 @@ static const char *pipeline(const subject *s, qgc_arena *a, unsigned i, uint64_t
 }
 
 static void print_seen(const subject *s, unsigned n) {
-    print_message("%s: %u pipelines of %zu passes, %zu to %zu launches a step; logits differ by at most %.2e, "
-                  "by %.2e after a prefill; %d choices differ at near ties\n",
-                  s->model->name, n, qgc_pass_count(), s->fewest, s->most, s->decode, s->prefill, s->ties);
+    print_message(
+        "%s: %u pipelines of %zu passes, %zu to %zu launches a step; logits differ by at most %.2e, "
+        "by %.2e after a prefill; %d choices differ at near ties\n",
+        s->model->name, n, qgc_pass_count(), s->fewest, s->most, s->decode, s->prefill, s->ties);
 }
 
 /* None, all, each pass by itself, each left out, then random subsets, the last of them in random orders.
