@@ -68,9 +68,7 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
     return qgc_trial_new(&v->trial, g, o->weights, tensors, &trial, l->d);
 }
 
-/* An error may point into the text of its graph. */
-static void drop_variant(lab *l, variant *v) {
-    qgc_diag_keep(l->d);
+static void drop_variant(variant *v) {
     qgc_trial_drop(v->trial);
     qgc_arena_drop(v->arena);
     *v = (variant){0};
@@ -226,7 +224,7 @@ static qgc_status leave_out(lab *l, size_t i, qgc_ablate_row *row) {
         row->left_out = effect_of(l, &v, &l->all, &l->all);
     if (status == QGC_OK && l->o->device)
         status = time_effect(l, &v, &l->all, &row->left_out, NULL, NULL);
-    drop_variant(l, &v);
+    drop_variant(&v);
     part_done(l);
     return status;
 }
@@ -240,7 +238,7 @@ static qgc_status take_alone(lab *l, size_t i, qgc_ablate_row *row) {
     }
     if (status == QGC_OK && l->o->device)
         status = time_effect(l, &l->none, &v, &row->alone, NULL, NULL);
-    drop_variant(l, &v);
+    drop_variant(&v);
     part_done(l);
     return status;
 }
@@ -284,7 +282,7 @@ static qgc_status compare_subsets(lab *l, qgc_ablation *out) {
                 out->worst_subset = passes;
             }
         }
-        drop_variant(l, &v);
+        drop_variant(&v);
         QGC_TRY(status);
         out->n_subsets++;
         part_done(l);
@@ -326,7 +324,7 @@ qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *
     l.tokens = qgc_arena_array(d->arena, (size_t)o->positions, sizeof *l.tokens);
     memcpy(l.tokens, o->tokens, known * sizeof *l.tokens);
     qgc_status status = measure(&l, out);
-    drop_variant(&l, &l.none);
-    drop_variant(&l, &l.all); /* the weights are its */
+    drop_variant(&l.none);
+    drop_variant(&l.all); /* the weights are its */
     return status;
 }

@@ -73,9 +73,7 @@ static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     return QGC_OK;
 }
 
-/* An error may point into the text of its graph. */
-static void drop(lab *l, bisect_side *s) {
-    qgc_diag_keep(l->d);
+static void drop(bisect_side *s) {
     qgc_trial_drop(s->trial);
     if (s->arena)
         qgc_arena_drop(s->arena);
@@ -164,7 +162,7 @@ static qgc_status measure(lab *l, qgc_pass_limit limit, bool on_device, double *
         status = read_text(l, &s);
     if (status == QGC_OK)
         *apart = distance(&l->right, &s, l->o->positions);
-    drop(l, &s);
+    drop(&s);
     return status;
 }
 
@@ -308,8 +306,8 @@ static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one)
             status = bisect_write(o->reproduction, &good, &bad, &c, l->tokens, o->positions,
                                   l->out->by_kernels, l->out, l->d);
     }
-    drop(l, &bad);
-    drop(l, &good);
+    drop(&bad);
+    drop(&good);
     return status;
 }
 
@@ -365,7 +363,7 @@ qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag 
     l.tokens = qgc_arena_array(d->arena, (size_t)o->positions, sizeof *l.tokens);
     memcpy(l.tokens, o->tokens, known * sizeof *l.tokens);
     qgc_status status = bisect(&l);
-    drop(&l, &l.right);
-    drop(&l, &l.first); /* the weights on the device are its */
+    drop(&l.right);
+    drop(&l.first); /* the weights on the device are its */
     return status;
 }
