@@ -177,39 +177,42 @@ static qgc_operand operand(const qgc_eval *e, const qgc_value *v) {
     return o;
 }
 
-/* Which input holds indices, and how many things they choose from: -1 if none does. */
-static int indices_of(const qgc_eval *e, const qgc_node *n, const char **what, int64_t *count) {
-    if (n->op == QGC_OP_EMBEDDING) {
-        *what = "token";
-        *count = n->in[1]->shape.dim[0];
-        return 0;
+/* An input that holds indices, what they choose, and from how many. */
+typedef struct {
+    int input; /* -1: there is none */
+    const char *what;
+    int64_t count;
+} indices;
+
+static indices indices_of(const qgc_eval *e, const qgc_node *n) {
+    switch ((int)n->op) {
+    case QGC_OP_EMBEDDING:
+        return (indices){0, strcmp(n->in[0]->name, "positions") == 0 ? "position" : "token",
+                         n->in[1]->shape.dim[0]};
+    case QGC_OP_MARK:
+        return (indices){1, "token", n->in[0]->shape.dim[0]};
+    case QGC_OP_SELECT_ROWS:
+    case QGC_OP_SAMPLE:
+        return (indices){1, "row", e->sizes.tokens};
+    case QGC_OP_SAMPLE_MERGE:
+        return (indices){2, "row", e->sizes.tokens};
+    case QGC_OP_APPEND:
+        return (indices){2, "position", e->sizes.ctx};
+    case QGC_OP_ATTENTION:
+    case QGC_OP_ATTENTION_PART:
+        return (indices){3, "position", e->sizes.ctx};
+    default:
+        return (indices){.input = -1};
     }
-    if (n->op == QGC_OP_MARK) {
-        *what = "token";
-        *count = n->in[0]->shape.dim[0];
-        return 1;
-    }
-    if (n->op == QGC_OP_SELECT_ROWS || n->op == QGC_OP_SAMPLE) {
-        *what = "row";
-        *count = e->sizes.tokens;
-        return 1;
-    }
-    if (n->op == QGC_OP_SAMPLE_MERGE) {
-        *what = "row";
-        *count = e->sizes.tokens;
-        return 2;
-    }
-    return -1;
 }
 
-static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, int input, const char *what,
-                                int64_t count, qgc_diag *d) {
-    const qgc_value *v = n->in[input];
+static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, const indices *use, qgc_diag *d) {
+    const qgc_value *v = n->in[use->input];
     const int32_t *ids = e->data[v->id];
     for (int64_t i = 0; i < qgc_shape_elems(&v->shape, &e->sizes); i++)
-        if (ids[i] < 0 || ids[i] >= count)
-            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "%s %d is outside of the %lld of %s \"%s\"", what,
-                            ids[i], (long long)count, qgc_ops[n->op].name, qgc_node_label(n, d->arena));
+        if (ids[i] < 0 || ids[i] >= use->count)
+            return qgc_fail(d, QGC_ERR_INPUT, n->at, "%s %d is outside of the %lld of %s \"%s\"", use->what,
+                            ids[i], (long long)use->count, qgc_ops[n->op].name, qgc_node_label(n, d->arena));
     return QGC_OK;
 }
 
@@ -217,21 +220,17 @@ static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, int input,
  * they are read. */
 static qgc_status check_inputs(const qgc_eval *e, qgc_diag *d) {
     for (const qgc_node *n = e->g->first; n; n = n->next) {
-        const char *what;
-        int64_t count;
-        int input = indices_of(e, n, &what, &count);
-        if (input >= 0 && n->in[input]->kind == QGC_INPUT)
-            QGC_TRY(check_indices(e, n, input, what, count, d));
+        const indices use = indices_of(e, n);
+        if (use.input >= 0 && n->in[use.input]->kind == QGC_INPUT)
+            QGC_TRY(check_indices(e, n, &use, d));
     }
     return QGC_OK;
 }
 
 static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
-    const char *what;
-    int64_t count;
-    int input = indices_of(e, n, &what, &count);
-    if (input >= 0 && n->in[input]->kind != QGC_INPUT)
-        QGC_TRY(check_indices(e, n, input, what, count, d));
+    const indices use = indices_of(e, n);
+    if (use.input >= 0 && n->in[use.input]->kind != QGC_INPUT)
+        QGC_TRY(check_indices(e, n, &use, d));
 
     qgc_call call = {.node = n, .sampling = &e->sampling, .pool = e->pool, .scratch = qgc_arena_new()};
     for (int i = 0; i < n->n_in; i++) {

@@ -44,8 +44,8 @@ void qgc_eval_set_sampling(qgc_eval *e, const qgc_sampling *s);
 void qgc_eval_keep_outputs_only(qgc_eval *e);
 
 /* Runs the graph over n tokens at positions first, first + 1, ...; with all_rows logits are computed for
- * every token, else for the last. Errors (place unknown): n is not within 1..max_tokens, a token is outside
- * of the embedding, the positions run past ctx. */
+ * every token, else for the last. Errors: n is not within 1..max_tokens, the positions run past ctx, a node is given
+ * an index that is outside of its table or cache (at the node's place). */
 QGC_MUST_USE qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first,
                                       bool all_rows, qgc_diag *d);
 

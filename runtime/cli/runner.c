@@ -61,8 +61,8 @@ static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_op
     QGC_TRY(qgc_graph_bind(r->graph, r->weights, o->allow_unused, &tensors, c->diag));
     if (!cli_is_artifact(o->path)) /* those of an artifact have been run */
         QGC_TRY(cli_run_passes(r->graph, &o->pipeline, NULL, c->diag));
-    const qgc_param *limit = qgc_graph_param(r->graph, "max_positions");
-    QGC_TRY(choose_ctx(r, o->ctx, limit ? (int64_t)limit->value : 0, c->diag));
+    QGC_TRY(qgc_verify_interface(r->graph, c->diag));
+    QGC_TRY(choose_ctx(r, o->ctx, qgc_graph_max_positions(r->graph), c->diag));
     r->vocab = qgc_graph_output(r->graph, "logits")->shape.dim[1];
     r->mode = "cpu";
     r->eval = qgc_eval_new(r->graph, tensors, r->ctx, CPU_CHUNK, r->pool);

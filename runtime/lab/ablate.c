@@ -40,15 +40,15 @@ static void part_done(lab *l) {
 
 static qgc_status check_sizes(const lab *l, const qgc_graph *g) {
     const qgc_ablate_options *o = l->o;
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
+    const int64_t limit = qgc_graph_max_positions(g);
     if (o->positions > o->ctx)
         return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
                         "%lld steps do not fit into a context of %lld positions", (long long)o->positions,
                         (long long)o->ctx);
-    if (limit && (double)o->ctx > limit->value)
+    if (limit && o->ctx > limit)
         return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "a context of %lld positions, \"%s\" can have at most %.0f", (long long)o->ctx,
-                        g->name, limit->value);
+                        "a context of %lld positions, \"%s\" can have at most %lld", (long long)o->ctx,
+                        g->name, (long long)limit);
     return QGC_OK;
 }
 

@@ -41,10 +41,10 @@ static qgc_status load(const lab *l, const wanted *w, bisect_side *s) {
 }
 
 static qgc_status check_positions(const lab *l, const qgc_graph *g) {
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
-    if (limit && (double)l->o->positions > limit->value)
-        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %.0f",
-                        (long long)l->o->positions, g->name, limit->value);
+    const int64_t limit = qgc_graph_max_positions(g);
+    if (limit && l->o->positions > limit)
+        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %lld",
+                        (long long)l->o->positions, g->name, (long long)limit);
     return QGC_OK;
 }
 

@@ -245,8 +245,10 @@ static void errors_say_what_is_out_of_range(void **state) {
     fails(f, text, 1, INT64_MAX,
           "qgc: error: a step of 1 tokens at position 9223372036854775807 runs past the "
           "context of 32\n");
-    fails(f, (int32_t[]){5, 61}, 2, 0, "qgc: error: token 61 is outside of the 61 of mark \"marked\"\n");
-    fails(f, (int32_t[]){-1}, 1, 0, "qgc: error: token -1 is outside of the 61 of mark \"marked\"\n");
+    fails(f, (int32_t[]){5, 61}, 2, 0,
+          "model.yaml:6:1: error: token 61 is outside of the 61 of mark \"marked\"\n");
+    fails(f, (int32_t[]){-1}, 1, 0,
+          "model.yaml:6:1: error: token -1 is outside of the 61 of mark \"marked\"\n");
     assert_null(qgc_eval_value(f->e, f->logits, &n));
     const int32_t zeros[VOCAB] = {0};
     step(f, (int32_t[]){0}, 1, 0, false); /* nothing of the failed steps was marked */
@@ -273,6 +275,25 @@ static void an_index_that_a_node_made_is_checked_where_it_is_read(void **state) 
     drop(f);
 }
 
+/* No rule lets such a graph pass; the references trust nobody all the same. */
+static void no_position_lies_beyond_a_cache(void **state) {
+    fixture *f = make(state, QGC_F32, 1);
+    const qgc_op ops[] = {QGC_OP_APPEND, QGC_OP_ATTENTION};
+    for (int i = 0; i < 2; i++) {
+        qgc_node *n = f->t->g->first;
+        while (n->op != ops[i])
+            n = n->next;
+        qgc_value **positions = &n->in[i ? 3 : 2];
+        *positions = f->tokens;
+        assert_int_equal(qgc_eval_step(f->e, (int32_t[]){ROOM}, 1, 0, false, &f->t->diag), QGC_ERR_INPUT);
+        assert_non_null(strstr(qgc_diag_message(&f->t->diag), "position 32 is outside of the 32 of "));
+        f->t->diag = qgc_diag_new(f->t->arena);
+        step(f, (int32_t[]){ROOM - 1}, 1, 0, false);
+        *positions = f->positions;
+    }
+    drop(f);
+}
+
 static void an_input_without_meaning_is_an_error(void **state) {
     fixture *f = make(state, QGC_F32, 1);
     f->positions->name = "places";
@@ -293,6 +314,7 @@ int main(void) {
         GRAPH_TEST(next_follows_the_sampling_settings),
         GRAPH_TEST(errors_say_what_is_out_of_range),
         GRAPH_TEST(an_index_that_a_node_made_is_checked_where_it_is_read),
+        GRAPH_TEST(no_position_lies_beyond_a_cache),
         GRAPH_TEST(an_input_without_meaning_is_an_error),
     };
     return cmocka_run_group_tests_name("graph/eval", tests, NULL, NULL);

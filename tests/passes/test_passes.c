@@ -223,6 +223,11 @@ static void names_what_is_wrong_with_a_pipeline(void **state) {
     refuses(*state, "fuse-qkv(max=2)", "qgc: error: pass \"fuse-qkv\" has no option \"max\"\n");
     refuses(*state, "fuse-pointwise(max=two)",
             "qgc: error: option \"max=two\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
+    refuses(
+        *state, "fuse-pointwise(max=99999999999999999999)",
+        "qgc: error: option \"max=99999999999999999999\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
+    refuses(*state, "fuse-pointwise(max=inf)",
+            "qgc: error: option \"max=inf\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
     refuses(*state, "fuse-pointwise(max=2",
             "qgc: error: pass \"fuse-pointwise(max=2\" lacks a closing bracket\n");
 }
