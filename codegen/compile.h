@@ -26,8 +26,10 @@ typedef struct {
 typedef struct {
     qgc_plan *plan;
     int n_compiled, n_cached; /* images made, images found */
-    const int *buffers;       /* by value id, see codegen/lower.h */
-    const qgc_knob *knobs;    /* what can be set, see codegen/tuning.h */
+    const char *
+        cache_fault; /* why kernels could not be kept for the next time; NULL if they could, or none was wanted */
+    const int *buffers;    /* by value id, see codegen/lower.h */
+    const qgc_knob *knobs; /* what can be set, see codegen/tuning.h */
     size_t n_knobs;
 } qgc_compiled;
 

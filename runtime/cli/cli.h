@@ -1,6 +1,8 @@
 #ifndef QGC_CLI_CLI_H
 #define QGC_CLI_CLI_H
 
+#include <stdio.h>
+
 #include "graph/base/diag.h"
 #include "graph/base/pool.h"
 #include "graph/graph.h"
@@ -60,6 +62,13 @@ const char *cli_default_arch(qgc_arena *a);
 
 /* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
 QGC_MUST_USE qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d);
+
+/* Says on stderr, once, that compiled kernels are not kept, if `fault` (qgc_compiled) is not NULL. */
+void cli_note_cache(const char *fault, qgc_arena *a);
+
+/* Where what is printed for a reader goes: stdout, or stderr where one of the files to write (either may be NULL) is
+ * stdout. */
+FILE *cli_report_stream(const char *file, const char *other);
 
 /* Does a file begin like a .qgc artifact? */
 bool cli_is_artifact(const char *path);

@@ -56,15 +56,19 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
 static void print_next_command(const qgc_bisection *b, const bisect_state *s, const bisect_options *o) {
     if (b->n_files == 0)
         return;
-    printf("to see the same: qgc bisect %s/bad.yaml", o->output);
+    FILE *out = cli_report_stream(o->json, NULL);
+    fprintf(out, "to see the same: qgc bisect %s/bad.yaml", o->output);
     if (!b->by_kernels)
-        printf(" --against %s/good.yaml", o->output);
+        fprintf(out, " --against %s/good.yaml", o->output);
     const long long last = (long long)b->steps - 1;
-    printf(" --weights %s/inputs.gguf --ids 0-%lld --steps %lld --device %s\n", o->output, last, last + 1,
-           s->lab.device && b->by_kernels ? "gpu" : "cpu");
+    fprintf(out, " --weights %s/inputs.gguf --ids 0-%lld --steps %lld --device %s\n", o->output, last,
+            last + 1, s->lab.device && b->by_kernels ? "gpu" : "cpu");
 }
 
 static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *c) {
+    QGC_TRY(qgc_file_check_output(o->json, c->diag));
+    if (o->output && !qgc_file_is_folder(o->output))
+        QGC_TRY(qgc_file_check_output(o->output, c->diag)); /* it is made in a folder that is there */
     cli_progress progress = {.label = "bisect"};
     qgc_bisection b;
     const qgc_bisect_options options = {.graph = o->graph,
@@ -88,7 +92,7 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
     QGC_TRY(status);
     qgc_str text = qgc_str_new(c->arena);
     qgc_bisect_text(&b, &options, &text);
-    fputs(text.text, stdout);
+    fputs(text.text, cli_report_stream(o->json, NULL));
     print_next_command(&b, s, o);
     if (o->json) {
         qgc_str json = qgc_str_new(c->arena);

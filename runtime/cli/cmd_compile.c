@@ -56,6 +56,8 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
                         QGC_MAX_ARCHS);
     if (!o->no_tuning)
         QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, c->diag));
+    const char *output = o->output ? o->output : cli_default_output(path, "qgc", c->arena);
+    QGC_TRY(qgc_file_check_output(output, c->diag));
     options.pool = qgc_pool_new(0);
     qgc_compiled compiled;
     qgc_status status = qgc_compile(g, &options, &compiled, c->diag);
@@ -64,12 +66,12 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
     qgc_plan *plan = compiled.plan;
     plan->weights_path = o->weights ? absolute(o->weights, c->arena) : NULL;
 
-    const char *output = o->output ? o->output : cli_default_output(path, "qgc", c->arena);
     const void *data;
     size_t bytes;
     qgc_artifact_pack(plan, c->arena, &data, &bytes);
     QGC_TRY(qgc_file_write(output, data, bytes, c->diag));
     if (!o->quiet) {
+        cli_note_cache(compiled.cache_fault, c->arena);
         fprintf(stderr,
                 "%s: %zu launches a decode step, %zu of them early, %zu a prefill step, %zu kernels for",
                 output, plan->phases[QGC_PHASE_DECODE].n_launches, qgc_plan_early(plan, QGC_PHASE_DECODE),

@@ -130,6 +130,8 @@ static qgc_status compile_here(cli_runner *r, cli_context *c, const cli_runner_o
     qgc_compiled compiled;
     QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, c->diag));
     QGC_TRY(qgc_compile(r->graph, &options, &compiled, c->diag));
+    if (!o->quiet)
+        cli_note_cache(compiled.cache_fault, c->arena);
     *plan = compiled.plan;
     return QGC_OK;
 }
