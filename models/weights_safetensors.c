@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/base/str.h"
 #include "models/weights_impl.h"
 
 /* safetensors (github.com/huggingface/safetensors#format) and what stands beside it in a Hugging Face folder.
@@ -194,7 +195,10 @@ qgc_status qgc_hf_parse_config(qgc_weights *w, const qgc_source *text, qgc_diag 
     w->config = config;
     QGC_TRY(s);
     w->arch = qgc_hf_string(w, "model_type");
-    return QGC_OK;
+    const char *fault = w->arch ? qgc_weights_name_fault(w->arch, strlen(w->arch)) : NULL;
+    return fault ? qgc_fail(d, QGC_ERR_INPUT, (qgc_loc){.source = text}, "the name of the architecture %s",
+                            fault)
+                 : QGC_OK;
 }
 
 static const char *in_folder(const qgc_weights *w, const char *name) {
@@ -361,6 +365,25 @@ bool qgc_hf_number(const qgc_weights *w, const char *key, double *out) {
         return false;
     *out = json_is_boolean(value) ? (double)json_is_true(value) : json_number_value(value);
     return true;
+}
+
+static int add_shown(const char *text, size_t bytes, void *out) {
+    enum { MOST_SHOWN = 4000 };
+    qgc_str *s = out;
+    const size_t room = s->bytes < MOST_SHOWN ? MOST_SHOWN - s->bytes : 0;
+    qgc_str_add_bytes(s, text, bytes < room ? bytes : room);
+    if (bytes > room && s->bytes <= MOST_SHOWN)
+        qgc_str_add(s, "...");
+    return 0;
+}
+
+const char *qgc_hf_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
+    const json_t *value = find(w, key);
+    if (!value || json_is_null(value))
+        return NULL;
+    qgc_str s = qgc_str_new(a);
+    json_dump_callback(value, add_shown, &s, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    return s.text;
 }
 
 const char *qgc_hf_string(const qgc_weights *w, const char *key) {
