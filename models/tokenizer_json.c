@@ -245,10 +245,14 @@ static qgc_status read_tables(qgc_tokenizer_tables *t, json_t *root, qgc_arena *
     return read_merges(t, &r, merges, scratch);
 }
 
-/* generation_config.json: eos_token_id is a number or a list of them. */
-static qgc_status read_generation(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
+static bool is_missing(const json_t *value) {
+    return !value || json_is_null(value);
+}
+
+/* generation_config.json, or config.json where that does not say: eos_token_id is a number or a list of them. */
+static qgc_status read_ends(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
     const json_t *eos = json_object_get(root, "eos_token_id");
-    if (!eos || json_is_null(eos))
+    if (is_missing(eos))
         return QGC_OK;
     size_t n = json_is_array(eos) ? json_array_size(eos) : 1;
     for (size_t i = 0; i < n; i++) {
@@ -299,7 +303,7 @@ static qgc_status check_template(const qgc_source *s, qgc_diag *d) {
     return QGC_OK;
 }
 
-enum { TOKENIZER, CONFIG, GENERATION, N_OBJECTS };
+enum { TOKENIZER, CONFIG, GENERATION, MODEL, N_OBJECTS };
 
 static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files, json_t *roots[N_OBJECTS],
                            qgc_arena *scratch, qgc_diag *d) {
@@ -316,7 +320,11 @@ static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files
     }
     if (files->generation.text) {
         QGC_TRY(parse(&roots[GENERATION], &files->generation, d));
-        QGC_TRY(read_generation(&t, roots[GENERATION], in_source(d, &files->generation), d));
+        QGC_TRY(read_ends(&t, roots[GENERATION], in_source(d, &files->generation), d));
+    }
+    if (files->model.text && is_missing(json_object_get(roots[GENERATION], "eos_token_id"))) {
+        QGC_TRY(parse(&roots[MODEL], &files->model, d));
+        QGC_TRY(read_ends(&t, roots[MODEL], in_source(d, &files->model), d));
     }
     return qgc_tokenizer_build(out, &t, d);
 }
@@ -345,6 +353,7 @@ qgc_status qgc_tokenizer_open_json(qgc_tokenizer **out, const char *path, qgc_di
     const char *folder = qgc_path_folder(d->arena, path);
     QGC_TRY(read_beside(&files.config, folder, "tokenizer_config.json", d));
     QGC_TRY(read_beside(&files.generation, folder, "generation_config.json", d));
+    QGC_TRY(read_beside(&files.model, folder, "config.json", d));
     QGC_TRY(read_beside(&files.chat_template, folder, "chat_template.jinja", d));
     QGC_TRY(qgc_file_open(&f, path, d));
     qgc_status status = QGC_OK;
