@@ -36,6 +36,7 @@ struct cli_runner {
     qgc_device *device;
     qgc_program *program;
     qgc_session *session;
+    float *logits; /* [vocab] of a prompt's end */
 
     /* on the CPU */
     qgc_eval *eval;
@@ -111,6 +112,7 @@ static qgc_status open_on_gpu(cli_runner *r, cli_context *c, const cli_runner_op
         .sampling = o->sampling,
     };
     QGC_TRY(qgc_session_new(&r->session, r->program, &session, c->diag));
+    r->logits = qgc_arena_array(c->arena, (size_t)r->vocab, sizeof *r->logits);
     r->label =
         qgc_arena_printf(c->arena, "%s, %s", qgc_device_about(r->device)->name, qgc_program_arch(r->program));
     if (!o->quiet)
@@ -283,6 +285,8 @@ static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int3
     for (int64_t done = 0; done < n;) {
         int64_t piece = n - done < CPU_CHUNK ? n - done : CPU_CHUNK;
         QGC_TRY(qgc_eval_step(r->eval, tokens + done, piece, r->position, false, d));
+        if (!qgc_eval_is_sane(r->eval))
+            return qgc_eval_find_insane(r->eval, tokens + done, piece, r->position, d);
         r->position += piece;
         done += piece;
     }
@@ -292,8 +296,29 @@ static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int3
     return QGC_OK;
 }
 
+/* What sampling saw of the logits of some step. */
+static qgc_status check_sane(const cli_runner *r, qgc_diag *d) {
+    const int64_t position = qgc_session_insane(r->session);
+    if (position < 0)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "the logits at position %lld are not numbers, or infinite", (long long)position);
+    qgc_hint(
+        d,
+        "A weight is broken, or a number became too large for a type of the model: --device cpu names the first "
+        "such value, qgc bisect the pass or kernel.");
+    return s;
+}
+
+/* The logits of a prompt are looked at one by one, once. */
+static qgc_status feed_gpu(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    QGC_TRY(qgc_session_feed(r->session, tokens, n, next, d));
+    QGC_TRY(qgc_session_look(r->session, r->logits, d));
+    return check_sane(r, d);
+}
+
 qgc_status cli_runner_feed(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
-    return r->session ? qgc_session_feed(r->session, tokens, n, next, d) : feed_cpu(r, tokens, n, next, d);
+    return r->session ? feed_gpu(r, tokens, n, next, d) : feed_cpu(r, tokens, n, next, d);
 }
 
 /* One step ahead and no further: it starts from the token that is taken next, which the model is fed in any case if the
@@ -304,7 +329,8 @@ static qgc_status step_gpu(cli_runner *r, int64_t wanted, int32_t *next, qgc_dia
     while (qgc_session_queued(r->session) < AHEAD && qgc_session_queued(r->session) < wanted &&
            qgc_session_queued(r->session) < room)
         QGC_TRY(qgc_session_queue(r->session, d));
-    return qgc_session_step(r->session, next, d);
+    QGC_TRY(qgc_session_step(r->session, next, d));
+    return check_sane(r, d);
 }
 
 qgc_status cli_runner_step(cli_runner *r, int64_t wanted, int32_t *next, qgc_diag *d) {

@@ -126,6 +126,20 @@ static void json_to_stdout_stands_alone(void **state) {
     shell(f, "grep -q 'fuse-qkv' table", 0);
 }
 
+/* Where a weight is no number, all logits are none, and each choice would be token 0. */
+static void logits_that_are_no_numbers_are_an_error(void **state) {
+    fixture *f = *state;
+    shell(f,
+          "cp $src/models/tiny/tiny.gguf . && bytes=$(stat -c %s tiny.gguf) && "
+          "printf '\\377\\177' | dd of=tiny.gguf bs=1 seek=$((bytes - 2)) conv=notrunc status=none",
+          0);
+    const char *said =
+        shell(f, "$qgc run $src/models/tiny/tiny.yaml --weights tiny.gguf --device cpu -p She", 1);
+    has(said, "error: the logits are not numbers: the first value that holds ");
+    has(said, "note: weight \"");
+    has(said, "\" holds nan in row ");
+}
+
 /* An empty entry in the path of an executable would be the current folder, and these would be loaded and fail. */
 static void no_library_comes_from_the_current_folder(void **state) {
     fixture *f = *state;
@@ -142,6 +156,7 @@ int main(void) {
         FIXTURE_TEST(no_command_waits_for_a_pipe),
         FIXTURE_TEST(outputs_are_written_where_they_were_asked_for),
         FIXTURE_TEST(an_output_that_cannot_be_is_refused_before_the_measuring),
+        FIXTURE_TEST(logits_that_are_no_numbers_are_an_error),
         FIXTURE_TEST(no_library_comes_from_the_current_folder),
         FIXTURE_TEST(json_to_stdout_stands_alone),
     };
