@@ -17,9 +17,10 @@
 /* The status is also the exit code of the command. */
 typedef enum {
     QGC_OK = 0,
-    QGC_ERR_INPUT = 1,  /* a file, a prompt or a graph is at fault */
-    QGC_ERR_USAGE = 2,  /* the command line is at fault */
-    QGC_ERR_DEVICE = 3, /* the GPU, its driver or its libraries are at fault, or memory is */
+    QGC_ERR_INPUT = 1,     /* a file, a prompt or a graph is at fault */
+    QGC_ERR_USAGE = 2,     /* the command line is at fault */
+    QGC_ERR_DEVICE = 3,    /* the GPU, its driver or its libraries are at fault, or memory is */
+    QGC_INTERRUPTED = 130, /* by Ctrl-C: no error, and no diagnostic */
 } qgc_status;
 
 /* A file whose text is quoted in errors. `text` is NULL for binary files. */

@@ -30,6 +30,7 @@ struct cli_runner {
     qgc_pool *pool;
     qgc_file artifact; /* images point into it */
     const char *label, *mode;
+    const volatile sig_atomic_t *stop;
     int64_t ctx, vocab;
 
     /* on a GPU */
@@ -201,6 +202,21 @@ static qgc_status end_tokenizer(cli_runner *r, qgc_diag *d) {
     return status;
 }
 
+/* Options that a CPU has no use for. */
+static qgc_status want_no_gpu(const cli_runner_options *o, qgc_diag *d) {
+    const char *name = strcmp(o->mode, "auto") != 0        ? "mode"
+                       : strcmp(o->prefill, "chunks") != 0 ? "prefill"
+                       : o->arch                           ? "strict-arch"
+                                                           : NULL;
+    if (!name)
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is for a GPU, and this runs on the CPU", name);
+    if (strcmp(o->device, "auto") == 0)
+        qgc_hint(d, "No GPU was found; --device gpu says why.");
+    return s;
+}
+
 static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_options *o) {
     int gpu;
     QGC_TRY(cli_choose_device(o->device, &gpu, c->diag));
@@ -216,7 +232,9 @@ static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_optio
     QGC_TRY(qgc_weights_open(&r->weights, weights, c->diag));
     begin_tokenizer(r);
     r->pool = qgc_pool_new((int)o->threads);
+    r->stop = o->stop;
     if (gpu < 0) {
+        QGC_TRY(want_no_gpu(o, c->diag));
         if (plan)
             QGC_TRY(
                 qgc_graph_load_text(&r->graph, o->path, plan->graph, strlen(plan->graph), c->arena, c->diag));
@@ -281,8 +299,15 @@ int64_t cli_runner_position(const cli_runner *r) {
     return r->session ? qgc_session_position(r->session) : r->position;
 }
 
+static bool is_stopped(const cli_runner *r) {
+    return r->stop && *r->stop;
+}
+
 static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    *next = -1;
     for (int64_t done = 0; done < n;) {
+        if (is_stopped(r))
+            return QGC_OK;
         int64_t piece = n - done < CPU_CHUNK ? n - done : CPU_CHUNK;
         QGC_TRY(qgc_eval_step(r->eval, tokens + done, piece, r->position, false, d));
         if (!qgc_eval_is_sane(r->eval))
@@ -310,9 +335,18 @@ static qgc_status check_sane(const cli_runner *r, qgc_diag *d) {
     return s;
 }
 
-/* The logits of a prompt are looked at one by one, once. */
+/* Whole chunks at a time, so that the cuts are where the session makes them. The logits of a prompt are looked at one by
+ * one, once. */
 static qgc_status feed_gpu(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
-    QGC_TRY(qgc_session_feed(r->session, tokens, n, next, d));
+    const int64_t chunk = qgc_program_plan(r->program)->chunk, most = chunk * (1 + (CHUNK - 1) / chunk);
+    *next = -1;
+    for (int64_t done = 0; done < n; done += most) {
+        if (is_stopped(r)) {
+            *next = -1;
+            return QGC_OK;
+        }
+        QGC_TRY(qgc_session_feed(r->session, tokens + done, n - done < most ? n - done : most, next, d));
+    }
     QGC_TRY(qgc_session_look(r->session, r->logits, d));
     return check_sane(r, d);
 }
@@ -337,5 +371,9 @@ qgc_status cli_runner_step(cli_runner *r, int64_t wanted, int32_t *next, qgc_dia
     if (r->session)
         return step_gpu(r, wanted, next, d);
     int32_t token = r->last;
-    return feed_cpu(r, &token, 1, next, d);
+    const volatile sig_atomic_t *stop = r->stop;
+    r->stop = NULL; /* a step is done whole */
+    qgc_status status = feed_cpu(r, &token, 1, next, d);
+    r->stop = stop;
+    return status;
 }
