@@ -139,8 +139,10 @@ double qgc_node_number(const qgc_node *n, const char *name) {
 
 qgc_status qgc_want_number(const qgc_node *n, const char *name, double least, bool whole, qgc_diag *d) {
     double x = qgc_node_number(n, name);
-    if (isfinite(x) && x >= least && (!whole || x == floor(x)) &&
-        x <= FLT_MAX) /* kernels compute in float32 */
+    if (x > FLT_MAX) /* kernels compute in float32 */
+        return qgc_fail(d, QGC_ERR_INPUT, n->at, "\"%s\" of %s \"%s\" is %g, more than float32 can hold",
+                        name, qgc_ops[n->op].name, qgc_node_label(n, d->arena), x);
+    if (x >= least && (!whole || x == floor(x)))
         return QGC_OK;
     return qgc_fail(d, QGC_ERR_INPUT, n->at, "\"%s\" of %s \"%s\" is %g, expected a %s from %g on", name,
                     qgc_ops[n->op].name, qgc_node_label(n, d->arena), x, whole ? "whole number" : "number",

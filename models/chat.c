@@ -276,8 +276,12 @@ static const char *find_default_system(const char *outline, qgc_arena *arena, bo
     return found;
 }
 
-static qgc_status refuse(qgc_diag *d, const char *why) {
-    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "chat template is not of a known family: %s", why);
+static qgc_loc place_of(const qgc_tokenizer *t) {
+    return t->template_source.name ? (qgc_loc){.source = &t->template_source} : QGC_NO_LOC;
+}
+
+static qgc_status refuse(const qgc_tokenizer *t, const char *why, qgc_diag *d) {
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, place_of(t), "chat template is not of a known family: %s", why);
     qgc_hint(d, "Known is ChatML, as in Qwen2.5. `qgc run -p` without --chat works with any model.");
     return s;
 }
@@ -321,25 +325,25 @@ static qgc_status recognise(qgc_chat *out, const qgc_tokenizer *t, qgc_arena *sc
     qgc_str outline = qgc_str_new(scratch);
     bool two = false;
     if (strlen(t->chat_template) > MAX_TEMPLATE)
-        return refuse(d, "it is too long");
+        return refuse(t, "it is too long", d);
     if (!make_outline(t->chat_template, &outline))
-        return refuse(d, "it is not a Jinja template");
+        return refuse(t, "it is not a Jinja template", d);
     const char *why = why_not_chatml(outline.text, scratch);
     if (why)
-        return refuse(d, why);
+        return refuse(t, why, d);
     const char *const needed[] = {im_start, im_end};
     for (int i = 0; i < 2; i++) {
         if (qgc_tokenizer_special_id(t, needed[i]) < 0)
-            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+            return qgc_fail(d, QGC_ERR_INPUT, place_of(t),
                             "chat template needs token \"%s\", which the tokenizer does not have", needed[i]);
     }
     const char *system = find_default_system(outline.text, t->arena, &two);
     if (two)
-        return refuse(d, "it has two default system messages");
+        return refuse(t, "it has two default system messages", d);
     for (int i = 0; i < N_TALKS && !why; i++)
         why = why_other(outline.text, talks[i], system, scratch);
     if (why)
-        return refuse(d, why);
+        return refuse(t, why, d);
     *out = (qgc_chat){"chatml", system};
     return QGC_OK;
 }
@@ -347,7 +351,7 @@ static qgc_status recognise(qgc_chat *out, const qgc_tokenizer *t, qgc_arena *sc
 qgc_status qgc_chat_open(qgc_chat *out, const qgc_tokenizer *t, qgc_diag *d) {
     *out = (qgc_chat){0};
     if (!t->chat_template) {
-        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the weights have no chat template");
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, place_of(t), "the weights have no chat template");
         qgc_hint(d, "`qgc run -p` without --chat works.");
         return s;
     }

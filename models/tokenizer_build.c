@@ -235,6 +235,9 @@ static qgc_status fill(qgc_tokenizer *t, const qgc_tokenizer_tables *from, qgc_a
     set_eos(t, from);
     if (from->chat_template)
         t->chat_template = qgc_arena_strdup(t->arena, from->chat_template);
+    const qgc_source *source = (from->chat_template ? from->template_at : from->at).source;
+    if (source)
+        t->template_source.name = qgc_arena_strdup(t->arena, source->name);
     t->nfc = qgc_nfc_new(t->arena);
     return QGC_OK;
 }

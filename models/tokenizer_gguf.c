@@ -119,6 +119,7 @@ static qgc_status read_tables(const reader *r, qgc_arena *scratch) {
     QGC_TRY(read_tokens(r, scratch));
     QGC_TRY(read_merges(r, scratch));
     r->t->chat_template = qgc_weights_string(r->w, "tokenizer.chat_template");
+    r->t->template_at = r->t->at;
     return read_eos(r);
 }
 

@@ -102,6 +102,7 @@ typedef struct {
     int32_t eos[QGC_MAX_EOS];
     int n_eos;
     const char *chat_template; /* or NULL */
+    qgc_loc template_at;       /* the file that has it */
 } qgc_tokenizer_tables;
 
 QGC_MUST_USE qgc_status qgc_tokenizer_build(qgc_tokenizer **out, const qgc_tokenizer_tables *tables,
@@ -133,6 +134,7 @@ struct qgc_tokenizer {
     int32_t eos[QGC_MAX_EOS + 2];
     int n_eos;
     const char *chat_template;
+    qgc_source template_source; /* the file that has it, for errors */
 };
 
 #endif

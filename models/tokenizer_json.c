@@ -284,8 +284,10 @@ static const char *template_text(const json_t *value) {
 static qgc_status read_config(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
     const reader r = {at, d};
     QGC_TRY(expect(&r, json_object_get(root, "add_bos_token"), true, "add_bos_token", "false"));
-    if (!t->chat_template)
+    if (!t->chat_template) {
         t->chat_template = template_text(json_object_get(root, "chat_template"));
+        t->template_at = at;
+    }
     const char *eos = token_text(json_object_get(root, "eos_token"));
     for (int32_t id = 0; eos && id < t->n_tokens; id++) {
         if (t->tokens[id].kind != QGC_TOKEN_NONE && strcmp(t->tokens[id].text, eos) == 0)
@@ -313,6 +315,7 @@ static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files
     if (files->chat_template.text) {
         QGC_TRY(check_template(&files->chat_template, d));
         t.chat_template = qgc_arena_strndup(scratch, files->chat_template.text, files->chat_template.bytes);
+        t.template_at = in_source(d, &files->chat_template);
     }
     if (files->config.text) {
         QGC_TRY(parse(&roots[CONFIG], &files->config, d));

@@ -1,5 +1,4 @@
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/base/str.h"
@@ -227,7 +226,19 @@ static qgc_status parse_last_file(qgc_weights *w, const char *path, qgc_diag *d)
     return qgc_safetensors_parse(w, f->data, f->bytes, qgc_weights_place(d, path), d);
 }
 
+/* "model-00001-of-00003.safetensors" has a part of the tensors. */
+static qgc_status refuse_shard(const qgc_weights *w, qgc_diag *d) {
+    const char *of = strstr(qgc_path_base(w->source.name), "-of-");
+    if (!of || strspn(of + 4, "0123456789") == 0 || strtol(of + 4, NULL, 10) == 1)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, qgc_weights_place(d, w->source.name),
+                            "is one of the %ld files of one model", strtol(of + 4, NULL, 10));
+    qgc_hint(d, "Give the folder, with model.safetensors.index.json in it.");
+    return s;
+}
+
 qgc_status qgc_hf_open_file(qgc_weights *w, qgc_diag *d) {
+    QGC_TRY(refuse_shard(w, d));
     QGC_TRY(parse_last_file(w, w->source.name, d));
     return open_config(w, d);
 }

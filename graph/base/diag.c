@@ -34,7 +34,7 @@ static char *format_text(qgc_arena *a, const char *format, va_list args) {
     char *text = qgc_arena_alloc(a, (size_t)(n < 0 ? 0 : n) + 1);
     if (n > 0)
         vsnprintf(text, (size_t)n + 1, format, args);
-    qgc_make_printable(text, false);
+    qgc_make_printable(text, "");
     return text;
 }
 
@@ -61,7 +61,7 @@ static const char *quoted_line(qgc_arena *a, qgc_loc at) {
     char *quote = qgc_arena_strndup(a, p, bytes);
     for (size_t i = 0; i < bytes; i++)
         quote[i] = quote[i] ? quote[i] : '?'; /* a zero byte would end the text */
-    qgc_make_printable(quote, true);
+    qgc_make_printable(quote, "\t");
     return quote;
 }
 

@@ -59,7 +59,7 @@ void qgc_file_note_mapped(const void *data, size_t bytes, const char *path) {
         const size_t length = strlen(path), kept = length < NAME_BYTES ? length : NAME_BYTES - 1;
         memcpy(mappings[i].name, path + length - kept, kept);
         mappings[i].name[kept] = 0;
-        qgc_make_printable(mappings[i].name, false);
+        qgc_make_printable(mappings[i].name, "");
         mappings[i].bytes = bytes;
         mappings[i].begin = data;
     }

@@ -87,12 +87,12 @@ static bool is_control(uint32_t c) {
     return c < 32 || (c >= 127 && c < 160);
 }
 
-void qgc_make_printable(char *text, bool keep_tabs) {
+void qgc_make_printable(char *text, const char *keep) {
     char *to = text;
     for (const char *p = text; *p;) {
         uint32_t c = 0;
         int length = qgc_utf8_decode(p, 4, &c);
-        bool stays = length > 0 && (!is_control(c) || (c == '\t' && keep_tabs));
+        bool stays = length > 0 && (!is_control(c) || (c < 128 && strchr(keep, (int)c)));
         if (stays)
             memmove(to, p, (size_t)length);
         else
@@ -105,7 +105,7 @@ void qgc_make_printable(char *text, bool keep_tabs) {
 
 const char *qgc_printable(qgc_arena *a, const char *text) {
     char *copy = qgc_arena_strdup(a, text);
-    qgc_make_printable(copy, false);
+    qgc_make_printable(copy, "");
     return copy;
 }
 

@@ -1,7 +1,6 @@
 #ifndef QGC_BASE_UTF8_H
 #define QGC_BASE_UTF8_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,8 +21,8 @@ int qgc_utf8_encode(uint32_t code_point, char out[4]);
 size_t qgc_utf8_check(const char *text, size_t n);
 
 /* Makes a text safe for a terminal, in place: control characters (C0, DEL and C1, such as U+009B) and bytes that are not
- * UTF-8 become '?'. With `keep_tabs` tabs stay. The text gets no longer. */
-void qgc_make_printable(char *text, bool keep_tabs);
+ * UTF-8 become '?', but for those in `keep` ("\n\t", say). The text gets no longer. */
+void qgc_make_printable(char *text, const char *keep);
 
 /* The same as a copy: for names and paths that come from outside and are printed. */
 const char *qgc_printable(qgc_arena *a, const char *text);

@@ -5,6 +5,7 @@
 
 #include "graph/base/diag.h"
 #include "graph/base/pool.h"
+#include "graph/base/str.h"
 #include "graph/graph.h"
 #include "models/weights.h"
 #include "runtime/cli/options.h"
@@ -63,8 +64,14 @@ const char *cli_default_arch(qgc_arena *a);
 /* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
 QGC_MUST_USE qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d);
 
+/* Adds to an error about weights that it is the artifact at `path` that names them. */
+void cli_note_recorded(const char *path, qgc_diag *d);
+
 /* Says on stderr, once, that compiled kernels are not kept, if `fault` (qgc_compiled) is not NULL. */
 void cli_note_cache(const char *fault, qgc_arena *a);
+
+/* Prints a report for a reader, in which names and paths may be: what a terminal could take for a command is '?'. */
+void cli_print_report(qgc_str *text, FILE *out);
 
 /* Where what is printed for a reader goes: stdout, or stderr where one of the files to write (either may be NULL) is
  * stdout. */

@@ -4,6 +4,7 @@
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "runtime/cli/lab.h"
 #include "runtime/lab/ablate.h"
@@ -83,7 +84,7 @@ static qgc_status hold_against(const qgc_budget *budget, const ablate_options *o
     int unchecked;
     QGC_TRY(qgc_budget_check(budget, x, &unchecked, c->diag));
     FILE *out = cli_report_stream(o->json, o->svg);
-    fprintf(out, "\n%s is kept\n", o->budget);
+    fprintf(out, "\n%s is kept\n", qgc_printable(c->arena, o->budget));
     if (unchecked)
         fprintf(out, "not checked without a GPU: min_us of %d passes\n", unchecked);
     return QGC_OK;
@@ -101,7 +102,7 @@ static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) 
     qgc_str table = qgc_str_new(c->arena);
     qgc_ablate_table(&x, &s->heading, &table);
     FILE *out = cli_report_stream(o->json, o->svg);
-    fputs(table.text, out);
+    cli_print_report(&table, out);
     fflush(out);
     QGC_TRY(write_files(&x, s, o, c));
     return hold_against(&budget, o, &x, c);

@@ -94,7 +94,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, bool 
 static qgc_status write_reports(const qgc_bench *b, const bench_options *o, cli_context *c) {
     qgc_str text = qgc_str_new(c->arena);
     qgc_bench_table(b, &text);
-    fputs(text.text, cli_report_stream(o->json, o->svg));
+    cli_print_report(&text, cli_report_stream(o->json, o->svg));
     if (o->json) {
         qgc_str_clear(&text);
         QGC_TRY(qgc_bench_json(b, &text, c->diag));

@@ -16,6 +16,7 @@ typedef struct {
 
 typedef struct {
     const char *source; /* the graph of an artifact; NULL */
+    bool recorded;      /* the artifact says where its weights are */
     cli_lab lab;
 } bisect_state;
 
@@ -28,8 +29,10 @@ static qgc_status open_artifact(bisect_state *s, bisect_options *o, cli_context 
         qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);
     if (status == QGC_OK) {
         s->source = qgc_arena_strdup(c->arena, plan->source);
-        if (!o->lab.weights && plan->weights_path)
+        if (!o->lab.weights && plan->weights_path) {
             o->lab.weights = qgc_arena_strdup(c->arena, plan->weights_path);
+            s->recorded = true;
+        }
     }
     qgc_file_close(&file);
     return status;
@@ -49,7 +52,10 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
     QGC_TRY(cli_lab_open_device(&s->lab, &o->lab, c->diag));
     QGC_TRY(load_graph(s, o, &g, c));
-    return cli_lab_open_weights(&s->lab, &o->lab, g, c);
+    qgc_status status = cli_lab_open_weights(&s->lab, &o->lab, g, c);
+    if (!s->lab.weights && s->recorded)
+        cli_note_recorded(o->graph, c->diag);
+    return status;
 }
 
 /* How to see the same on the small graph. */
@@ -92,7 +98,7 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
     QGC_TRY(status);
     qgc_str text = qgc_str_new(c->arena);
     qgc_bisect_text(&b, &options, &text);
-    fputs(text.text, cli_report_stream(o->json, NULL));
+    cli_print_report(&text, cli_report_stream(o->json, NULL));
     print_next_command(&b, s, o);
     if (o->json) {
         qgc_str json = qgc_str_new(c->arena);

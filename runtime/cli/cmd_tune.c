@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "graph/base/file.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/cli/lab.h"
@@ -84,7 +85,7 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
                            found.settings[i].value);
     }
     QGC_TRY(qgc_tuning_write(&tuning, output, c->diag));
-    printf(": %s\n", output);
+    printf(": %s\n", qgc_printable(c->arena, output));
     return QGC_OK;
 }
 

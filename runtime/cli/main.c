@@ -95,6 +95,16 @@ const char *cli_default_arch(qgc_arena *a) {
     return arch;
 }
 
+void cli_print_report(qgc_str *text, FILE *out) {
+    qgc_make_printable(text->text, "\n\t");
+    fputs(text->text, out);
+}
+
+void cli_note_recorded(const char *path, qgc_diag *d) {
+    qgc_note(d, QGC_NO_LOC, "the artifact \"%s\" records that its weights are there", path);
+    qgc_hint(d, "Say with --weights where they are now.");
+}
+
 void cli_note_cache(const char *fault, qgc_arena *a) {
     static bool told;
     if (fault && !told)

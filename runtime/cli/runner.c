@@ -229,7 +229,10 @@ static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_optio
         qgc_hint(c->diag, "Give a GGUF file, a safetensors file or a Hugging Face folder with --weights.");
         return s;
     }
-    QGC_TRY(qgc_weights_open(&r->weights, weights, c->diag));
+    qgc_status opened = qgc_weights_open(&r->weights, weights, c->diag);
+    if (opened != QGC_OK && !o->weights)
+        cli_note_recorded(o->path, c->diag);
+    QGC_TRY(opened);
     begin_tokenizer(r);
     r->pool = qgc_pool_new((int)o->threads);
     r->stop = o->stop;

@@ -140,6 +140,104 @@ static void logits_that_are_no_numbers_are_an_error(void **state) {
     has(said, "\" holds nan in row ");
 }
 
+/* Neither ESC nor its 8-bit form, nor a byte that is not UTF-8, whoever wrote the file. */
+static void is_harmless(const char *text) {
+    assert_null(strchr(text, 27));
+    assert_null(strstr(text, "\xC2\x9B"));
+    for (const char *p = text; *p; p++)
+        if (((unsigned char)*p & 0xC0) == 0x80)
+            assert_true(p > text && (unsigned char)p[-1] >= 0x80);
+}
+
+static void no_terminal_gets_commands_out_of_files(void **state) {
+    fixture *f = *state;
+    static const char *const lines[] = {
+        "printf 'qgc: 1\\narch: \"\\302\\2331m\"\\n' >a.yaml; $qgc dump a.yaml",
+        "printf 'qgc: 1\\narch: \"\\\\e[1m\"\\n' >a.yaml; $qgc dump a.yaml",
+        "printf 'qgc: 1 \\033[1m\\n' >a.yaml; $qgc dump a.yaml",
+        "printf 'qgc: 1\\nx\\2331m: 3\\n' >a.yaml; $qgc dump a.yaml",
+        "x=$(printf 'x\\033[1m\\302\\233\\233.yaml'); $qgc dump $x",
+        "mkdir -p d; printf '{\"model_type\": \"a\\\\u001b[1m\"}' >d/config.json; : >d/model.safetensors; "
+        "$qgc run $src/models/tiny/tiny.yaml --weights d --device cpu -p hi",
+        "mkdir -p d; printf '{\"model_type\": \"a\\\\u009b1m\"}' >d/config.json; "
+        "cp $src/models/tiny/safetensors/*.safetensors d/model.safetensors; "
+        "$qgc run $src/models/tiny/tiny.yaml --weights d --device cpu -p hi",
+        "printf 'QGC\\032\\033[1m\\233' >x.qgc; $qgc inspect x.qgc",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        is_harmless(shell(f, lines[i], 1));
+    is_harmless(shell(f,
+                      "x=$(printf 'x\\033[1m\\302\\233\\233'); cp $src/models/qwen2.yaml . && "
+                      "sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >$x.yaml; $qgc view $x.yaml && "
+                      "$qgc bisect $x.yaml --weights random --steps 2 --device cpu && "
+                      "$qgc ablate $x.yaml --weights random --steps 2 --device cpu",
+                      0));
+    is_harmless(
+        shell(f, "$qgc tokenize --weights $src/models/tiny/tiny.gguf \"$(printf 'a\\033\\302\\233')\"", 0));
+}
+
+/* What stands in a file that a graph names is nobody's business before it is known to be a graph. */
+static void the_text_of_a_file_that_is_no_graph_is_not_shown(void **state) {
+    fixture *f = *state;
+    static const char *const secrets[] = {
+        "root:secret:0", "secret: 1\\nsecret: 2",          "- secret", "secret: [1", "\\tsecret: x",
+        "secret: 1",     "qgc: secret-and-long-and-longer"};
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
+        const char *line = qgc_arena_printf(
+            f->arena, "printf '%s\\n' >other; printf 'qgc: 1\\nextends: other\\n' >g.yaml; $qgc dump g.yaml",
+            secrets[i]);
+        const char *said = shell(f, line, 1);
+        has(said, "other:");
+        has(said, "reading the extended file other");
+        if (i < 6 && strstr(said, "secret"))
+            fail_msg("the text is shown:\n%s", said);
+    }
+}
+
+/* A line, the status, and what the error has to name: the file and what is wrong there. */
+static void errors_name_the_file_that_is_wrong(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *line;
+        int status;
+        const char *names[3];
+    } cases[] = {
+        {"mkdir l; echo '{}' >l/config.json; ln -s nowhere l/model.safetensors; $qgc tokenize --weights l hi",
+         1,
+         {"l/model.safetensors: error: could not open the file: No such file"}},
+        {"cp $src/models/tiny/safetensors/model.safetensors model-00001-of-00002.safetensors; "
+         "$qgc tokenize --weights model-00001-of-00002.safetensors hi",
+         1,
+         {"model-00001-of-00002.safetensors: error: is one of the 2 files of one model", "Give the folder"}},
+        {"$qgc compile $src/models/tiny/tiny.yaml --arch sm_90,sm_80,sm_90 -o x.qgc",
+         2,
+         {"qgc: error: option --arch names sm_90 twice"}},
+        {"cp $src/models/tiny/tiny.gguf w.gguf; $qgc compile $src/models/tiny/tiny.yaml --weights w.gguf -q -o y.qgc; rm w.gguf; "
+         "$qgc run y.qgc -p hi --device cpu",
+         1,
+         {"w.gguf: error: could not open", "the artifact \"y.qgc\" records", "Say with --weights"}},
+        {"$qgc bisect y.qgc --device cpu",
+         1,
+         {"w.gguf: error: could not open", "the artifact \"y.qgc\" records"}},
+        {"mkdir t; cp $src/models/tiny/safetensors/* t; printf '{{ never' >t/chat_template.jinja; "
+         "$qgc run $src/models/tiny/tiny.yaml --weights t --device cpu --chat -p hi",
+         1,
+         {"t/chat_template.jinja: error: chat template is not of a known family"}},
+        {"printf '\\357\\273\\277' >bom.yaml; sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >>bom.yaml; "
+         "cp $src/models/qwen2.yaml .; $qgc dump bom.yaml >/dev/null && echo fine",
+         0,
+         {"fine"}},
+        {"printf '\\357\\273\\277qgc: 1\\nnme: x\\n' >bom.yaml; $qgc dump bom.yaml",
+         1,
+         {"bom.yaml:2:1: error: unknown key \"nme\""}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *said = shell(f, cases[i].line, cases[i].status);
+        for (int k = 0; k < 3 && cases[i].names[k]; k++)
+            has(said, cases[i].names[k]);
+    }
+}
+
 /* An empty entry in the path of an executable would be the current folder, and these would be loaded and fail. */
 static void no_library_comes_from_the_current_folder(void **state) {
     fixture *f = *state;
@@ -157,6 +255,9 @@ int main(void) {
         FIXTURE_TEST(outputs_are_written_where_they_were_asked_for),
         FIXTURE_TEST(an_output_that_cannot_be_is_refused_before_the_measuring),
         FIXTURE_TEST(logits_that_are_no_numbers_are_an_error),
+        FIXTURE_TEST(no_terminal_gets_commands_out_of_files),
+        FIXTURE_TEST(the_text_of_a_file_that_is_no_graph_is_not_shown),
+        FIXTURE_TEST(errors_name_the_file_that_is_wrong),
         FIXTURE_TEST(no_library_comes_from_the_current_folder),
         FIXTURE_TEST(json_to_stdout_stands_alone),
     };
