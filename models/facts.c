@@ -155,6 +155,16 @@ static qgc_status check_scaling(const qgc_binding *b, const char *object) {
     return QGC_OK;
 }
 
+/* A config.json states the size of a head where it is not that of the model divided by heads. */
+static qgc_status check_head(const qgc_binding *b) {
+    static const char key[] = "head_dim";
+    const qgc_param_want *head = param(b, "d_head");
+    double stated;
+    if (!head || is_used(b, key) || !qgc_weights_number(b->w, key, &stated) || stated == head->value)
+        return QGC_OK;
+    return refuse(b, key);
+}
+
 /* How many elements of a head a GGUF says are turned: all, or it is another model. */
 static qgc_status check_turned(const qgc_binding *b) {
     const char *turned = key_of(b, "rope.dimension_count"), *keys = key_of(b, "attention.key_length"),
@@ -239,6 +249,7 @@ qgc_status qgc_facts_check(const qgc_binding *b) {
     QGC_TRY(check_layer_types(b));
     QGC_TRY(check_ties(b));
     if (!b->is_gguf) {
+        QGC_TRY(check_head(b));
         QGC_TRY(check_scaling(b, "rope_scaling"));
         return check_scaling(b, "rope_parameters");
     }

@@ -63,6 +63,7 @@ static void config_keys_that_mean_nothing_pass(void **state) {
         {"qwen2", "\"attention_dropout\": 0.1, \"use_cache\": true, \"anything\": [1, {\"else\": 2}]"},
         {"granite", "\"embedding_multiplier\": 1, \"residual_multiplier\": 1.0, \"logits_scaling\": 1"},
         {"gemma2", "\"attn_logit_softcapping\": null"},
+        {"qwen2", "\"head_dim\": 64"},
         {"qwen2", "\"num_experts\": 0, \"use_qk_norm\": false"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -101,6 +102,7 @@ static void config_keys_that_are_not_computed_are_refused(void **state) {
          "\"layer_types\" as [\"full_attention\", \"sliding_attention\"]"},
         {"qwen3", "\"layer_types\": [\"linear_attention\"]", "\"layer_types\" as [\"linear_attention\"]"},
         {"qwen3", "\"layer_types\": 3", "\"layer_types\" as 3"},
+        {"qwen2", "\"head_dim\": 128", "\"head_dim\" as 128"},
         {"granite", "\"embedding_multiplier\": 12", "\"embedding_multiplier\" as 12"},
         {"granite", "\"residual_multiplier\": 0.22", "\"residual_multiplier\" as 0.22"},
         {"granite", "\"attention_multiplier\": 0.0078125", "\"attention_multiplier\" as 0.0078125"},
