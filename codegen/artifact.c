@@ -12,6 +12,7 @@
 
 #include "graph/base/hash.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 
 enum {
     MAGIC = 0x1a434751, /* "QGC\x1a" */
@@ -103,8 +104,19 @@ static int visit_choice(io *s, int value, int limit) {
 }
 
 /* u32 length + 1 and the bytes, or 0 for NULL. A const char ** goes in as void *, for visit_table. */
-static void visit_text(io *s, void *row) {
-    const char **text = row;
+/* UTF-8 without control characters, as it is printed. */
+static bool is_text(const char *text, size_t bytes, bool lines) {
+    for (size_t i = 0; i < bytes;) {
+        uint32_t c = 0;
+        const int length = qgc_utf8_decode(text + i, bytes - i, &c);
+        if (length == 0 || (c < 32 && !(lines && c == '\n')) || (c >= 127 && c < 160))
+            return false;
+        i += (size_t)length;
+    }
+    return true;
+}
+
+static void visit_any_text(io *s, const char **text, bool lines) {
     uint32_t length = s->out && *text ? (uint32_t)strlen(*text) + 1 : 0;
     visit_u32(s, &length);
     if (s->out) {
@@ -116,8 +128,12 @@ static void visit_text(io *s, void *row) {
     const char *from = length ? (const char *)take(s, length - 1) : NULL;
     if (!from)
         return;
-    s->bad |= memchr(from, 0, length - 1) != NULL;
+    s->bad |= !is_text(from, length - 1, lines);
     *text = qgc_arena_strndup(s->arena, from, length - 1);
+}
+
+static void visit_text(io *s, void *row) {
+    visit_any_text(s, row, false);
 }
 
 /* A table: the number of rows, then the rows. Each row has at least a byte in the file, and room is made row
@@ -190,7 +206,7 @@ static void visit_kernel(io *s, void *row) {
     visit_text(s, &k->name);
     visit_text(s, &k->entry);
     visit_text(s, &k->options);
-    visit_text(s, &k->program);
+    visit_any_text(s, &k->program, true);
     visit_i32(s, &k->threads);
     visit_i32(s, &k->shared_bytes);
     visit_bool(s, &k->waits);
@@ -261,8 +277,8 @@ static void visit_share(io *s, void *row) {
 static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->name);
     visit_text(s, &p->arch);
-    visit_text(s, &p->graph);
-    visit_text(s, &p->source);
+    visit_any_text(s, &p->graph, true);
+    visit_any_text(s, &p->source, true);
     visit_text(s, &p->compiler);
     visit_text(s, &p->weights_path);
     visit_i64(s, &p->vocab);

@@ -26,7 +26,9 @@ typedef struct {
 
 typedef struct {
     qgc_plan *plan;
-    int n_compiled, n_cached;                /* images made, images found */
+    int n_compiled, n_cached; /* images made, images found */
+    /* why kernels could not be kept for the next time; NULL if they could, or none was wanted */
+    const char *cache_fault;
     const int *buffers, *persistent_buffers; /* by value id, see codegen/lower.h */
     const qgc_knob *knobs;                   /* what can be set, see codegen/tuning.h */
     size_t n_knobs;

@@ -341,22 +341,10 @@ static void add_io(qgc_lowering *l, qgc_io role, const char *name, qgc_extent by
 
 static qgc_status add_interface(qgc_lowering *l) {
     qgc_graph *g = l->graph;
-    static const char *const inputs[] = {"tokens", "positions", "rows"}, *const outputs[] = {"logits",
-                                                                                             "next"};
-    for (int i = 0; i < 3; i++)
-        if (!qgc_graph_input(g, inputs[i]))
-            return qgc_fail(l->diag, QGC_ERR_INPUT, g->at, "the graph has no input \"%s\"", inputs[i]);
-    for (int i = 0; i < 2; i++)
-        if (!qgc_graph_output(g, outputs[i]))
-            return qgc_fail(l->diag, QGC_ERR_INPUT, g->at, "the graph has no output \"%s\"", outputs[i]);
+    QGC_TRY(qgc_verify_interface(g, l->diag));
     const qgc_value *logits = qgc_graph_output(g, "logits");
-    if (logits->shape.rank != 2 || logits->shape.dim[0] != QGC_DIM_R)
-        return qgc_fail(l->diag, QGC_ERR_INPUT, logits->at,
-                        "output \"logits\" has shape %s, expected [R, vocab]",
-                        qgc_shape_text(&logits->shape, l->arena));
     l->plan->vocab = logits->shape.dim[1];
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
-    l->plan->max_positions = limit ? (int64_t)limit->value : 0;
+    l->plan->max_positions = qgc_graph_max_positions(g);
 
     qgc_extent per_token = {.per_token = 4}, per_row = {.per_row = 4};
     add_io(l, QGC_IO_TOKENS, "tokens", per_token, qgc_graph_input(g, "tokens"));

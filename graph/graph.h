@@ -196,6 +196,10 @@ const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name);
 qgc_value *qgc_graph_input(const qgc_graph *g, const char *name);
 qgc_value *qgc_graph_output(const qgc_graph *g, const char *name);
 
+/* How many positions the model can have: the parameter max_positions, and no more than the rows of a table in which it
+ * looks positions up. 0: there is no limit. */
+int64_t qgc_graph_max_positions(const qgc_graph *g);
+
 /* "q", or "q[3]" in layer 3. */
 const char *qgc_value_label(const qgc_value *v, qgc_arena *a);
 
@@ -221,5 +225,9 @@ QGC_MUST_USE qgc_status qgc_infer(qgc_graph *g, qgc_diag *d);
  * version and no reader of an older one behind its change, outputs exist. An error here is a fault of a
  * pass, and the message says so. */
 QGC_MUST_USE qgc_status qgc_verify(qgc_graph *g, qgc_diag *d);
+
+/* Checks that the graph is one that can be run: inputs "tokens", "positions" and "rows", outputs "logits" [R, vocab] and
+ * "next" [R] of whole numbers. */
+QGC_MUST_USE qgc_status qgc_verify_interface(const qgc_graph *g, qgc_diag *d);
 
 #endif

@@ -60,7 +60,7 @@ static qgc_status check_format(qgc_loader *ld, const qgc_yaml *doc) {
     char *end;
     long number = strtol(version->text, &end, 10);
     if (*end || end == version->text || number != FORMAT)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, version->at, "model file is of format \"%s\", expected %d",
+        return qgc_fail(ld->d, QGC_ERR_INPUT, version->at, "model file is of format \"%.20s\", expected %d",
                         version->text, FORMAT);
     return QGC_OK;
 }
@@ -224,7 +224,14 @@ static qgc_status read_document(qgc_loader *ld, const char *path, qgc_loc said_a
         return qgc_fail(ld->d, QGC_ERR_INPUT, said_at, "more than %d files extend one another",
                         QGC_LOAD_MAX_EXTENDS);
     qgc_yaml *doc = NULL, *base = NULL;
-    QGC_TRY(qgc_yaml_read(&doc, path, ld->arena, ld->d));
+    if (from) { /* which names any file: only that of a model is quoted */
+        qgc_yaml_hidden hidden;
+        QGC_TRY(qgc_yaml_read_hidden(&doc, path, &hidden, ld->arena, ld->d));
+        QGC_TRY(qgc_load_expect(ld, doc, QGC_YAML_MAP, "model file"));
+        QGC_TRY(check_format(ld, doc));
+        hidden.source->text = hidden.text;
+    } else
+        QGC_TRY(qgc_yaml_read(&doc, path, ld->arena, ld->d));
     QGC_TRY(check_document(ld, doc));
     const qgc_yaml *extends = qgc_yaml_get(doc, "extends");
     if (extends)

@@ -235,3 +235,25 @@ qgc_status qgc_verify(qgc_graph *g, qgc_diag *d) {
     qgc_arena_drop(scratch);
     return s;
 }
+
+static qgc_status unlike(const qgc_value *v, const char *form, qgc_diag *d) {
+    return qgc_fail(d, QGC_ERR_INPUT, v->at, "output \"%s\" is %s %s, expected %s", v->name,
+                    qgc_dtypes[v->dtype].name, qgc_shape_text(&v->shape, d->arena), form);
+}
+
+qgc_status qgc_verify_interface(const qgc_graph *g, qgc_diag *d) {
+    static const char *const inputs[] = {"tokens", "positions", "rows"};
+    for (int i = 0; i < 3; i++)
+        if (!qgc_graph_input(g, inputs[i]))
+            return qgc_fail(d, QGC_ERR_INPUT, g->at, "the graph has no input \"%s\"", inputs[i]);
+    const qgc_value *logits = qgc_graph_output(g, "logits"), *next = qgc_graph_output(g, "next");
+    if (!logits || !next)
+        return qgc_fail(d, QGC_ERR_INPUT, g->at, "the graph has no output \"%s\"",
+                        logits ? "next" : "logits");
+    if (logits->dtype != QGC_F32 || logits->shape.rank != 2 || logits->shape.dim[0] != QGC_DIM_R ||
+        logits->shape.dim[1] < 1)
+        return unlike(logits, "f32 [R, vocab]", d);
+    if (next->dtype != QGC_I32 || next->shape.rank != 1 || next->shape.dim[0] != QGC_DIM_R)
+        return unlike(next, "i32 [R]", d);
+    return QGC_OK;
+}

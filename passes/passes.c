@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,7 +111,8 @@ static qgc_status parse_options(request *r, const char *text, qgc_loc at, qgc_di
         const char *word = qgc_arena_strndup(d->arena, text, length);
         char *end = NULL;
         double value = name < length ? strtod(word + name + 1, &end) : 0;
-        if (name >= length || end == word + name + 1 || *end || value != (double)(int)value)
+        if (name >= length || end == word + name + 1 || *end || !(fabs(value) <= INT_MAX) ||
+            value != trunc(value))
             return wrong(at, d, "option \"%s\" of pass \"%s\" is not NAME=WHOLE NUMBER", word, r->info->name);
         if (!has_option(r->info->options, word, name) || r->n_options == MAX_OPTIONS) {
             qgc_status s = wrong(at, d, "pass \"%s\" has no option \"%.*s\"", r->info->name, (int)name, word);

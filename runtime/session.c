@@ -35,7 +35,11 @@ struct qgc_session {
     int64_t position;
     int64_t queued; /* steps behind the position whose choice nobody has taken */
     bool chosen;    /* a token waits in tokens[0] on the device */
+    int64_t insane; /* the first position whose logits are not numbers, or -1 */
 };
+
+/* Beside the token in the ring: kernels/sample_merge.cu saw no number, or an infinite one, as the largest logit. */
+enum { NOT_NUMBERS = 1 << 30 };
 
 enum { MAX_CTX = 1 << 24 };
 
@@ -256,8 +260,12 @@ qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_
     const qgc_plan *plan = qgc_program_plan(p);
     qgc_arena *arena = qgc_arena_new();
     qgc_session *s = qgc_arena_alloc(arena, sizeof *s);
-    *s = (qgc_session){
-        .arena = arena, .program = p, .plan = plan, .dev = qgc_program_device(p), .options = *o};
+    *s = (qgc_session){.arena = arena,
+                       .program = p,
+                       .plan = plan,
+                       .dev = qgc_program_device(p),
+                       .insane = -1,
+                       .options = *o};
     s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
     memcpy(s->addresses, qgc_program_addresses(p), plan->n_buffers * sizeof *s->addresses);
     s->positions = qgc_arena_array(arena, (size_t)plan->chunk, sizeof *s->positions);
@@ -347,6 +355,15 @@ static qgc_status choice(qgc_session *s, int64_t position, int32_t *next, qgc_di
                         d);
 }
 
+/* The token of a place in the ring, and what sampling says of its logits. */
+static int32_t token_of(qgc_session *s, int64_t position, int32_t place) {
+    if (place < 0 || !(place & NOT_NUMBERS))
+        return place;
+    if (s->insane < 0)
+        s->insane = position;
+    return place & ~NOT_NUMBERS;
+}
+
 static qgc_status put(qgc_session *s, qgc_io role, const int32_t *values, int64_t n, qgc_diag *d) {
     return qgc_device_upload(s->dev, io_address(s, role), values, (size_t)n * sizeof *values, d);
 }
@@ -394,7 +411,8 @@ qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, in
         done += now;
     }
     QGC_TRY(waited(s, qgc_device_sync(s->dev, d), d)); /* pieces a ring apart have one place in it */
-    *next = s->ring[(s->position + n - 1) % s->ring_size];
+    const int64_t last = s->position + n - 1;
+    *next = token_of(s, last, s->ring[last % s->ring_size]);
     s->position += n;
     s->chosen = true;
     return QGC_OK;
@@ -420,6 +438,7 @@ qgc_status qgc_session_take(qgc_session *s, int32_t *next, qgc_diag *d) {
     if (s->queued == 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no step is queued");
     QGC_TRY(choice(s, s->position, next, d));
+    *next = token_of(s, s->position, *next);
     s->position++;
     s->queued--;
     return QGC_OK;
@@ -497,6 +516,18 @@ qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {
                                (size_t)s->plan->vocab * sizeof *logits, d);
 }
 
+int64_t qgc_session_insane(const qgc_session *s) {
+    return s->insane;
+}
+
+qgc_status qgc_session_look(qgc_session *s, float *logits, qgc_diag *d) {
+    QGC_TRY(qgc_session_logits(s, logits, d));
+    for (int64_t i = 0; i < s->plan->vocab && s->insane < 0; i++)
+        if (!isfinite(logits[i]))
+            s->insane = s->position - 1;
+    return QGC_OK;
+}
+
 qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, qgc_diag *d) {
     assert(buffer >= 0 && (size_t)buffer < s->plan->n_buffers);
     return qgc_device_download(s->dev, to, s->addresses[buffer], bytes, d);
@@ -504,6 +535,7 @@ qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, 
 
 qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->position = 0;
+    s->insane = -1;
     s->queued = 0;
     s->chosen = false;
     return qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d);

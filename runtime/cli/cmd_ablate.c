@@ -4,6 +4,7 @@
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "runtime/cli/lab.h"
 #include "runtime/lab/ablate.h"
@@ -71,9 +72,10 @@ static qgc_status hold_against(const qgc_budget *budget, const ablate_options *o
         return QGC_OK;
     int unchecked;
     QGC_TRY(qgc_budget_check(budget, x, &unchecked, c->diag));
-    printf("\n%s is kept\n", o->budget);
+    FILE *out = cli_report_stream(o->json, o->svg);
+    fprintf(out, "\n%s is kept\n", qgc_printable(c->arena, o->budget));
     if (unchecked)
-        printf("not checked without a GPU: min_us of %d passes\n", unchecked);
+        fprintf(out, "not checked without a GPU: min_us of %d passes\n", unchecked);
     return QGC_OK;
 }
 
@@ -83,11 +85,14 @@ static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) 
     if (o->budget)
         QGC_TRY(qgc_budget_read(&budget, o->budget, c->diag));
     QGC_TRY(open_all(s, o, c));
+    QGC_TRY(qgc_file_check_output(o->json, c->diag));
+    QGC_TRY(qgc_file_check_output(o->svg, c->diag));
     QGC_TRY(measure(s, o, c, &x));
     qgc_str table = qgc_str_new(c->arena);
     qgc_ablate_table(&x, &s->heading, &table);
-    fputs(table.text, stdout);
-    fflush(stdout);
+    FILE *out = cli_report_stream(o->json, o->svg);
+    cli_print_report(&table, out);
+    fflush(out);
     QGC_TRY(write_files(&x, s, o, c));
     return hold_against(&budget, o, &x, c);
 }

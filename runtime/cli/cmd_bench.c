@@ -98,6 +98,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
         QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, c->diag));
     qgc_compiled compiled;
     QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
+    cli_note_cache(compiled.cache_fault, c->arena);
     qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
     QGC_TRY(qgc_program_load(&p->program, compiled.plan, lab->device, lab->weights, lab->pool, &program,
                              c->diag));
@@ -117,7 +118,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
 static qgc_status write_reports(const qgc_bench *b, const bench_options *o, cli_context *c) {
     qgc_str text = qgc_str_new(c->arena);
     qgc_bench_table(b, &text);
-    fputs(text.text, stdout);
+    cli_print_report(&text, cli_report_stream(o->json, o->svg));
     if (o->json) {
         qgc_str_clear(&text);
         QGC_TRY(qgc_bench_json(b, &text, c->diag));
@@ -140,6 +141,10 @@ static qgc_status bench_graph(cli_context *c, const char *path, bench_options *o
     parts p = {0};
     qgc_bench result;
     qgc_status s = load(&p, path, o, &bench, c);
+    if (s == QGC_OK)
+        s = qgc_file_check_output(o->json, c->diag);
+    if (s == QGC_OK)
+        s = qgc_file_check_output(o->svg, c->diag);
     if (s == QGC_OK)
         s = qgc_bench_run(&result, p.program, &bench, c->diag);
     if (s == QGC_OK)

@@ -16,6 +16,7 @@ typedef struct {
 
 typedef struct {
     const char *source; /* the graph of an artifact; NULL */
+    bool recorded;      /* the artifact says where its weights are */
     cli_lab lab;
 } bisect_state;
 
@@ -28,8 +29,10 @@ static qgc_status open_artifact(bisect_state *s, bisect_options *o, cli_context 
         qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);
     if (status == QGC_OK) {
         s->source = qgc_arena_strdup(c->arena, plan->source);
-        if (!o->lab.weights && plan->weights_path)
+        if (!o->lab.weights && plan->weights_path) {
             o->lab.weights = qgc_arena_strdup(c->arena, plan->weights_path);
+            s->recorded = true;
+        }
     }
     qgc_file_close(&file);
     return status;
@@ -50,25 +53,32 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     QGC_TRY(cli_lab_open_device(&s->lab, &o->lab, c->diag));
     QGC_TRY(load_graph(s, o, &g, c));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
-    return cli_lab_open_weights(&s->lab, &o->lab, g, c);
+    qgc_status status = cli_lab_open_weights(&s->lab, &o->lab, g, c);
+    if (!s->lab.weights && s->recorded)
+        cli_note_recorded(o->graph, c->diag);
+    return status;
 }
 
 /* How to see the same on the small graph. */
 static void print_next_command(const qgc_bisection *b, const bisect_state *s, const bisect_options *o) {
     if (b->n_files == 0)
         return;
-    printf("to see the same: qgc bisect %s/bad.yaml", o->output);
+    FILE *out = cli_report_stream(o->json, NULL);
+    fprintf(out, "to see the same: qgc bisect %s/bad.yaml", o->output);
     if (!b->by_kernels)
-        printf(" --against %s/good.yaml", o->output);
+        fprintf(out, " --against %s/good.yaml", o->output);
     const long long last = (long long)b->steps - 1;
-    printf(" --weights %s/inputs.gguf --ids 0-%lld --steps %lld", o->output, last, last + 1);
+    fprintf(out, " --weights %s/inputs.gguf --ids 0-%lld --steps %lld", o->output, last, last + 1);
     if (s->lab.device && b->by_kernels)
-        printf(" --device gpu --mode %s\n", b->mode);
+        fprintf(out, " --device gpu --mode %s\n", b->mode);
     else
-        puts(" --device cpu");
+        fputs(" --device cpu\n", out);
 }
 
 static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *c) {
+    QGC_TRY(qgc_file_check_output(o->json, c->diag));
+    if (o->output && !qgc_file_is_folder(o->output))
+        QGC_TRY(qgc_file_check_output(o->output, c->diag)); /* it is made in a folder that is there */
     cli_progress progress = {.label = "bisect"};
     qgc_bisection b;
     const qgc_bisect_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
@@ -80,7 +90,7 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
     QGC_TRY(status);
     qgc_str text = qgc_str_new(c->arena);
     qgc_bisect_text(&b, &options, &text);
-    fputs(text.text, stdout);
+    cli_print_report(&text, cli_report_stream(o->json, NULL));
     print_next_command(&b, s, o);
     if (o->json) {
         qgc_str json = qgc_str_new(c->arena);

@@ -42,15 +42,15 @@ static void part_done(lab *l) {
 
 static qgc_status check_sizes(const lab *l, const qgc_graph *g) {
     const qgc_ablate_options *o = l->o;
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
+    const int64_t limit = qgc_graph_max_positions(g);
     if (o->run.positions > o->ctx)
         return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
                         "%lld steps do not fit into a context of %lld positions", (long long)o->run.positions,
                         (long long)o->ctx);
-    if (limit && (double)o->ctx > limit->value)
+    if (limit && o->ctx > limit)
         return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "a context of %lld positions, \"%s\" can have at most %.0f", (long long)o->ctx,
-                        g->name, limit->value);
+                        "a context of %lld positions, \"%s\" can have at most %lld", (long long)o->ctx,
+                        g->name, (long long)limit);
     return QGC_OK;
 }
 
@@ -71,9 +71,7 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
     return qgc_trial_new(&v->trial, g, o->run.weights, tensors, &trial, l->d);
 }
 
-/* An error may point into the text of its graph. */
-static void drop_variant(lab *l, variant *v) {
-    qgc_diag_keep(l->d);
+static void drop_variant(variant *v) {
     qgc_trial_drop(v->trial);
     qgc_arena_drop(v->arena);
     *v = (variant){0};
@@ -252,7 +250,7 @@ static qgc_status leave_out(lab *l, size_t i, qgc_ablate_row *row) {
     qgc_status status = open_variant(l, &v, without(&l->all.report, i, l->d->arena), NULL);
     if (status == QGC_OK)
         status = effect_of(l, (const variant *[]){&v, &l->all}, &l->all, &row->left_out, NULL);
-    drop_variant(l, &v);
+    drop_variant(&v);
     part_done(l);
     return status;
 }
@@ -264,7 +262,7 @@ static qgc_status take_alone(lab *l, size_t i, qgc_ablate_row *row) {
         row->fired_alone = v.report.runs[0].n_fired;
         status = effect_of(l, (const variant *[]){&l->none, &v}, &l->none, &row->alone, NULL);
     }
-    drop_variant(l, &v);
+    drop_variant(&v);
     part_done(l);
     return status;
 }
@@ -309,7 +307,7 @@ static qgc_status compare_subsets(lab *l, qgc_ablation *out) {
                 out->worst_subset = passes;
             }
         }
-        drop_variant(l, &v);
+        drop_variant(&v);
         QGC_TRY(status);
         out->n_subsets++;
         part_done(l);
@@ -352,7 +350,7 @@ qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *
     l.tokens = qgc_arena_array(d->arena, (size_t)o->run.positions, sizeof *l.tokens);
     memcpy(l.tokens, o->run.tokens, known * sizeof *l.tokens);
     qgc_status status = measure(&l, out);
-    drop_variant(&l, &l.none);
-    drop_variant(&l, &l.all); /* the weights are its */
+    drop_variant(&l.none);
+    drop_variant(&l.all); /* the weights are its */
     return status;
 }

@@ -43,10 +43,10 @@ static qgc_status load(const lab *l, const wanted *w, bisect_side *s) {
 }
 
 static qgc_status check_positions(const lab *l, const qgc_graph *g) {
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
-    if (limit && (double)l->o->run.positions > limit->value)
-        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %.0f",
-                        (long long)l->o->run.positions, g->name, limit->value);
+    const int64_t limit = qgc_graph_max_positions(g);
+    if (limit && l->o->run.positions > limit)
+        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %lld",
+                        (long long)l->o->run.positions, g->name, (long long)limit);
     return QGC_OK;
 }
 
@@ -76,9 +76,7 @@ static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     return QGC_OK;
 }
 
-/* An error may point into the text of its graph. */
-static void drop(lab *l, bisect_side *s) {
-    qgc_diag_keep(l->d);
+static void drop(bisect_side *s) {
     qgc_trial_drop(s->trial);
     if (s->arena)
         qgc_arena_drop(s->arena);
@@ -167,7 +165,7 @@ static qgc_status measure(lab *l, qgc_pass_limit limit, bool on_device, double *
         status = read_text(l, &s);
     if (status == QGC_OK)
         *apart = distance(&l->right, &s, l->o->run.positions);
-    drop(l, &s);
+    drop(&s);
     return status;
 }
 
@@ -320,8 +318,8 @@ static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one)
             status = bisect_write(o->reproduction, &good, &bad, &c, l->tokens, o->run.positions,
                                   l->out->by_kernels, l->out, l->d);
     }
-    drop(l, &bad);
-    drop(l, &good);
+    drop(&bad);
+    drop(&good);
     return status;
 }
 
@@ -379,7 +377,7 @@ qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag 
     l.tokens = qgc_arena_array(d->arena, (size_t)o->run.positions, sizeof *l.tokens);
     memcpy(l.tokens, o->run.tokens, known * sizeof *l.tokens);
     qgc_status status = bisect(&l);
-    drop(&l, &l.right);
-    drop(&l, &l.first); /* the weights on the device are its */
+    drop(&l.right);
+    drop(&l.first); /* the weights on the device are its */
     return status;
 }

@@ -199,8 +199,6 @@ static void says_why_a_graph_does_not_fit(void **state) {
         assert_int_equal(p->phases[QGC_PHASE_PERSISTENT].n_launches, 0);
         assert_int_equal(p->phases[QGC_PHASE_PACK].n_launches, 0);
     }
-    assert_string_equal(plan_of(f, "tests/gpu/cases/rope_over_tokens.yaml")->not_persistent,
-                        "rope \"qr[0]\" takes \"tokens\" where the kernel has \"positions\"");
     assert_string_equal(plan_of(f, "tests/gpu/cases/old_cache.yaml")->not_persistent,
                         "attention \"a_parts\" reads \"k_cache\" as it is before this step");
     assert_string_equal(plan_of(f, "tests/gpu/shapes/smallest.yaml")->not_persistent,

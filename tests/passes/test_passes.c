@@ -81,7 +81,6 @@ static void every_model_can_be_printed_after_the_pipeline(void **state) {
         "tests/gpu/shapes/qwen2.5-32b.yaml",
         "tests/gpu/cases/biases_in_some_layers.yaml",
         "tests/gpu/cases/old_cache.yaml",
-        "tests/gpu/cases/rope_over_tokens.yaml",
         "tests/gpu/cases/silu_first.yaml",
         "tests/gpu/cases/unrotated_layer.yaml",
     };
@@ -251,6 +250,11 @@ static void names_what_is_wrong_with_a_pipeline(void **state) {
     refuses(*state, "fuse-qkv(max=2)", "qgc: error: pass \"fuse-qkv\" has no option \"max\"\n");
     refuses(*state, "fuse-pointwise(max=two)",
             "qgc: error: option \"max=two\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
+    refuses(
+        *state, "fuse-pointwise(max=99999999999999999999)",
+        "qgc: error: option \"max=99999999999999999999\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
+    refuses(*state, "fuse-pointwise(max=inf)",
+            "qgc: error: option \"max=inf\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
     refuses(*state, "fuse-pointwise(max=2",
             "qgc: error: pass \"fuse-pointwise(max=2\" lacks a closing bracket\n");
 }

@@ -67,6 +67,9 @@ static void run_linear(void **args, const unsigned grid[3]) {
     }
 }
 
+/* From this position on sampling sees no number, or one logit is none. */
+static int32_t insane_from = INT32_MAX, one_insane_from = INT32_MAX;
+
 static void run_choose(void **args, const unsigned grid[3]) {
     const int32_t *history = pointer(args, 0), *table = pointer(args, 1), *positions = pointer(args, 2);
     const int32_t row = *(const int32_t *)pointer(args, 3);
@@ -80,6 +83,8 @@ static void run_choose(void **args, const unsigned grid[3]) {
         sum = sum * 5 + (uint64_t)(history[i] * table[i]);
     *next = (int32_t)((sum >> 7) % VOCAB);
     memcpy(logits, y + (size_t)row * VOCAB, LOGITS_BYTES);
+    if (positions[row] >= one_insane_from)
+        logits[VOCAB - 1] = NAN;
 }
 
 static void run_advance(void **args, const unsigned grid[3]) {
@@ -87,7 +92,7 @@ static void run_advance(void **args, const unsigned grid[3]) {
     int32_t *tokens = pointer(args, 1), *positions = pointer(args, 2), *ring = pointer(args, 3);
     (void)grid;
     int32_t position = positions[last];
-    ring[position % RING] = *next;
+    ring[position % RING] = *next | (position >= insane_from ? 1 << 30 : 0);
     tokens[0] = *next;
     positions[0] = position + 1;
 }
@@ -740,6 +745,37 @@ static void all_modes_give_the_same_tokens_far_beyond_the_ring(void **state) {
         }
 }
 
+/* The tokens are what they are, and the first position is told until a reset. */
+static void logits_that_are_no_numbers_are_noticed(void **state) {
+    fixture *f = *state;
+    int32_t expected[STEPS], got[STEPS];
+    float logits[VOCAB];
+    expect(expected, 42);
+    qgc_session *s = start(f);
+    insane_from = (int32_t)COUNT(prompt) + 5;
+    generate(f, s, got);
+    assert_memory_equal(got, expected, sizeof got);
+    assert_int_equal(qgc_session_insane(s), insane_from);
+    MUST(f, qgc_session_reset(s, &f->diag));
+    assert_int_equal(qgc_session_insane(s), -1);
+    insane_from = (int32_t)COUNT(prompt) - 1; /* seen by the prompt */
+    MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), got, &f->diag));
+    assert_int_equal(got[0], expected[0]);
+    assert_int_equal(qgc_session_insane(s), insane_from);
+    insane_from = INT32_MAX;
+
+    for (int insane = 0; insane < 2; insane++) {
+        one_insane_from = insane ? 0 : INT32_MAX;
+        MUST(f, qgc_session_reset(s, &f->diag));
+        MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), got, &f->diag));
+        assert_int_equal(qgc_session_insane(s), -1); /* sampling sees the largest only */
+        MUST(f, qgc_session_look(s, logits, &f->diag));
+        assert_int_equal(qgc_session_insane(s), insane ? (int)COUNT(prompt) - 1 : -1);
+    }
+    one_insane_from = INT32_MAX;
+    qgc_session_drop(s);
+}
+
 static void sampling_reaches_the_device(void **state) {
     fixture *f = *state;
     int32_t expected[STEPS], got[STEPS];
@@ -1217,6 +1253,7 @@ int main(void) {
         TEST(cuts_a_prompt_into_chunks_and_steps_by_replay_alone),
         TEST(feeds_a_single_token_through_the_decode_step),
         TEST(all_modes_give_the_same_tokens_far_beyond_the_ring),
+        TEST(logits_that_are_no_numbers_are_noticed),
         TEST(sampling_reaches_the_device),
         TEST(a_reset_session_starts_over),
         TEST(a_step_allocates_nothing),

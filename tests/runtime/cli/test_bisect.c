@@ -192,7 +192,7 @@ static void says_what_is_wrong_with_the_command_line(void **state) {
     has(output(f, TINY "--mode fast", 2), "unknown mode \"fast\"");
     has(output(f, TINY "--steps 2000", 2), "2000 steps, and \"tiny\" can have at most 1024");
     has(output(f, TINY "--against models/qwen2.5-0.5b.yaml", 1), "error: ");
-    has(output(f, TINY "--passes split-attention -o /nowhere/at/all", 1), "could not make folder");
+    has(output(f, TINY "--passes split-attention -o /nowhere/at/all", 1), "could not write the file");
 }
 
 int main(void) {
