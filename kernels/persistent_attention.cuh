@@ -36,7 +36,7 @@ __device__ __forceinline__ void take_queries(consumer &c, const arguments &a, in
                 to[0] = first_half, to[HALF] = second_half;
                 u16 *fresh = (head == GROUP ? keys : values) + row * HEAD_DIM + i;
                 fresh[0] = first_half, fresh[HALF] = second_half;
-                asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+                fence_for_copies();
             }
         }
     }

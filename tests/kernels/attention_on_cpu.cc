@@ -1,5 +1,5 @@
 /* Attention of one head a block and the merge of its parts, for one shape, as a function that a test in C calls:
- * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... Caches are float32: conversions of 16 bits need PTX. */
+ * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... Caches are float32. */
 #include "tests/kernels/on_cpu.h"
 
 #define KEYS F32
