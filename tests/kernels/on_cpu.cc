@@ -2,13 +2,13 @@
 
 #undef expf
 
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 #include <vector>
 
-/* Where a sanitizer watches stacks, it has to see each change of them. */
+/* A sanitizer has to see each change of stacks; elsewhere a few instructions do, without a system call. */
 #if defined(__SANITIZE_ADDRESS__)
 #define SWAP_CONTEXTS 1
 #elif defined(__has_feature)
@@ -17,44 +17,103 @@
 #endif
 #endif
 #ifndef SWAP_CONTEXTS
-#define SWAP_CONTEXTS 0 /* setjmp and longjmp do without a system call */
+#if defined(__x86_64__)
+#define SWAP_CONTEXTS 0
+#else
+#define SWAP_CONTEXTS 1
+#endif
 #endif
 
-/* Shared memory of all kernels in the program, by the linker. */
-extern "C" char __start_on_cpu_shared[] __attribute__((weak)), __stop_on_cpu_shared[] __attribute__((weak));
+#if !SWAP_CONTEXTS
+/* Leaves what a function keeps for its caller on this stack, whose end goes to *from, and goes on where another was left. */
+extern "C" void on_cpu_change_stacks(void **from, void *to);
+asm(".text\n"
+    ".type on_cpu_change_stacks, @function\n"
+    "on_cpu_change_stacks:\n"
+    "    pushq %rbp\n    pushq %rbx\n    pushq %r12\n    pushq %r13\n    pushq %r14\n    pushq %r15\n"
+    "    movq %rsp, (%rdi)\n"
+    "    movq %rsi, %rsp\n"
+    "    popq %r15\n    popq %r14\n    popq %r13\n    popq %r12\n    popq %rbx\n    popq %rbp\n"
+    "    ret\n"
+    ".size on_cpu_change_stacks, . - on_cpu_change_stacks\n");
+#endif
 
 namespace on_cpu {
 
 index3 thread_index, block_index, grid_size, block_size;
+void **arguments;
+char *dynamic_shared;
 bool wobble;
 
 namespace {
 
-enum { STACK = 64 << 10, MAX_THREADS = 1024 };
+enum { STACK = 256 << 10, MAX_THREADS = 1024, MOST_SHARED = 256 << 10 };
 enum state { READY, AT_WARP, AT_BARRIER, DONE };
 
+struct copy {
+    void *to;
+    const void *from;
+};
+
 struct fiber {
+#if SWAP_CONTEXTS
     ucontext_t context;
-    jmp_buf jump;
-    bool started;
+#else
+    void *stack; /* where it was left */
+#endif
+    bool made;
     state where;
     int place;
+    void *left; /* for the warp */
+    warp_function *what;
+    std::vector<copy> copies;
 };
 
 fiber fibers[MAX_THREADS];
 #if SWAP_CONTEXTS
 ucontext_t scheduler_context;
 #else
-jmp_buf scheduler_jump;
+void *scheduler_stack;
 #endif
 unsigned current;
 body *kernel_body;
-uint64_t left[MAX_THREADS]; /* by the lanes of a warp in an exchange */
+char *static_shared, *static_shared_end;
+alignas(128) char dynamic_room[MOST_SHARED];
 
 [[noreturn]] void broken(const char *what) {
-    fprintf(stderr, "on_cpu: block %u, thread %u, line %d: %s\n", block_index.x, current, fibers[current].place, what);
+    fprintf(stderr, "on_cpu: block %u %u %u, thread %u, line %d: %s\n", block_index.x, block_index.y,
+            block_index.z, current, fibers[current].place, what);
     abort();
 }
+
+/* --- orders ----------------------------------------------------------------------------------------------- */
+
+/* Which of n things comes at turn i: as an order says, in a random one by a walk of its own for each launch. */
+struct turns {
+    int how;
+    uint64_t state;
+
+    uint64_t random() {
+        state += 0x9E3779B97F4A7C15u;
+        uint64_t z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9u;
+        z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+        return z ^ z >> 31;
+    }
+    void lay_out(std::vector<unsigned> &order, unsigned n) {
+        order.resize(n);
+        for (unsigned i = 0; i < n; i++)
+            order[i] = how == ON_CPU_BACKWARDS         ? n - 1 - i
+                       : how == ON_CPU_FROM_THE_MIDDLE ? (i + n / 2) % n
+                                                       : i;
+        for (unsigned i = n; how >= ON_CPU_RANDOM && i > 1; i--) {
+            const unsigned j = (unsigned)(random() % i), held = order[i - 1];
+            order[i - 1] = order[j];
+            order[j] = held;
+        }
+    }
+};
+
+/* --- fibers ----------------------------------------------------------------------------------------------- */
 
 void to_scheduler(state where) {
     fiber &f = fibers[current];
@@ -62,8 +121,7 @@ void to_scheduler(state where) {
 #if SWAP_CONTEXTS
     swapcontext(&f.context, &scheduler_context);
 #else
-    if (_setjmp(f.jump) == 0)
-        _longjmp(scheduler_jump, 1);
+    on_cpu_change_stacks(&f.stack, scheduler_stack);
 #endif
 }
 
@@ -82,71 +140,114 @@ void run(unsigned thread) {
 #if SWAP_CONTEXTS
     swapcontext(&scheduler_context, &f.context);
 #else
-    if (_setjmp(scheduler_jump) == 0) {
-        if (f.started)
-            _longjmp(f.jump, 1);
-        f.started = true;
-        setcontext(&f.context);
-    }
+    on_cpu_change_stacks(&scheduler_stack, f.stack);
 #endif
 }
 
+/* Room for the stacks of all fibers, of which the system gives what is used. */
+char *stacks() {
+    static char *all = nullptr;
+    if (!all) {
+        void *room = mmap(nullptr, (size_t)STACK * (MAX_THREADS + 1), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (room == MAP_FAILED) {
+            perror("on_cpu: stacks");
+            abort();
+        }
+        all = (char *)room + STACK;
+    }
+    return all;
+}
+
 void prepare(unsigned thread) {
-    static std::vector<char> stacks((size_t)STACK * MAX_THREADS);
     fiber &f = fibers[thread];
     f.where = READY;
-    if (f.context.uc_stack.ss_sp)
+    f.copies.clear();
+    if (f.made)
         return;
+    f.made = true;
+    /* not at the same place of each page, where all would have the same few lines of the cache */
+    char *stack = stacks() + (size_t)STACK * thread - (thread * 832 % 16384);
+#if SWAP_CONTEXTS
     getcontext(&f.context);
-    f.context.uc_stack.ss_sp = stacks.data() + (size_t)STACK * thread;
+    f.context.uc_stack.ss_sp = stack;
     f.context.uc_stack.ss_size = STACK;
     f.context.uc_link = nullptr;
-    f.started = false;
     makecontext(&f.context, run_thread, 0);
+#else
+    void **end = (void **)(stack + STACK); /* six registers, where to begin, and nowhere to return to */
+    memset(end - 8, 0, 8 * sizeof *end);
+    end[-2] = (void *)run_thread;
+    f.stack = end - 8;
+#endif
+}
+
+/* What the lanes of a warp have come together for. */
+void do_together(unsigned first) {
+    void *lanes[32];
+    for (unsigned lane = 0; lane < 32; lane++) {
+        fiber &f = fibers[first + lane];
+        if (f.place != fibers[first].place || f.what != fibers[first].what)
+            broken("lanes of a warp are at different places");
+        lanes[lane] = f.left;
+        f.where = READY;
+    }
+    fibers[first].what(lanes);
 }
 
 /* Runs a warp until all its lanes are at a barrier or done. */
 void run_warp(unsigned first, unsigned end) {
     for (;;) {
-        unsigned n_exchange = 0, n_other = 0;
-        int place = 0;
+        unsigned n_together = 0;
         for (unsigned t = first; t < end; t++) {
-            if (fibers[t].where != DONE && fibers[t].where != AT_BARRIER)
+            if (fibers[t].where == READY)
                 run(t);
-            if (fibers[t].where != AT_WARP) {
-                n_other++;
-                continue;
-            }
-            if (n_exchange++ && fibers[t].place != place)
-                broken("lanes of a warp are in different exchanges");
-            place = fibers[t].place;
+            n_together += fibers[t].where == AT_WARP;
         }
-        if (n_exchange == 0)
+        if (n_together == 0)
             return;
-        if (n_other)
-            broken("not all lanes of the warp take part in an exchange");
+        if (n_together != 32)
+            broken("not all lanes of the warp take part");
+        do_together(first);
     }
 }
 
-void run_block(unsigned threads) {
-    size_t bytes = (size_t)(__stop_on_cpu_shared - __start_on_cpu_shared);
-    if (bytes)
-        memset(__start_on_cpu_shared, 0xA5, bytes);
+/* All threads have gone as far as they get: those that wait do so at one barrier. How many they are. */
+unsigned pass_barrier(unsigned threads) {
+    unsigned waiting = 0;
+    int place = 0;
+    for (unsigned t = 0; t < threads; t++) {
+        if (fibers[t].where != AT_BARRIER)
+            continue;
+        if (waiting++ && fibers[t].place != place)
+            broken("threads of the block are at different barriers");
+        place = fibers[t].place;
+        fibers[t].where = READY;
+    }
+    return waiting;
+}
+
+void run_block(unsigned threads, size_t shared_bytes, turns &by) {
+    static std::vector<unsigned> warps;
+    memset(static_shared, 0xFF, (size_t)(static_shared_end - static_shared));
+    memset(dynamic_room, 0xFF, shared_bytes);
     for (unsigned t = 0; t < threads; t++)
         prepare(t);
-    for (unsigned waiting = 1; waiting;) {
-        int place = 0;
-        waiting = 0;
-        for (unsigned t = 0; t < threads; t += 32)
-            run_warp(t, t + 32 < threads ? t + 32 : threads);
-        for (unsigned t = 0; t < threads; t++) {
-            if (fibers[t].where != AT_BARRIER)
-                continue;
-            if (waiting++ && fibers[t].place != place)
-                broken("threads of the block are at different barriers");
-            place = fibers[t].place;
-            fibers[t].where = READY;
-        }
+    do {
+        by.lay_out(warps, (threads + 31) / 32);
+        for (unsigned warp : warps)
+            run_warp(32 * warp, 32 * warp + 32 < threads ? 32 * warp + 32 : threads);
+    } while (pass_barrier(threads) > 0);
+}
+
+void run_blocks(unsigned threads, size_t shared_bytes, int order) {
+    static std::vector<unsigned> blocks;
+    static uint64_t launches;
+    turns by = {order, (uint64_t)order << 32 | launches++};
+    by.lay_out(blocks, grid_size.x * grid_size.y * grid_size.z);
+    for (unsigned at : blocks) {
+        block_index = {at % grid_size.x, at / grid_size.x % grid_size.y, at / grid_size.x / grid_size.y};
+        run_block(threads, shared_bytes, by);
     }
 }
 
@@ -157,45 +258,67 @@ void barrier(int place) {
     to_scheduler(AT_BARRIER);
 }
 
-/* Each lane leaves its value and waits for the others; a lane that goes on first must not overwrite what others still have
- * to read, so all wait once more. */
-uint64_t exchange(uint64_t bits, unsigned from, int place) {
-    fibers[current].place = place;
-    left[current] = bits;
+void together(void *mine, warp_function *what, int place) {
+    fiber &f = fibers[current];
+    f.place = place;
+    f.left = mine;
+    f.what = what;
     to_scheduler(AT_WARP);
-    uint64_t got = left[current / 32 * 32 + from];
-    to_scheduler(AT_WARP);
-    return got;
 }
 
-unsigned ballot(bool bit, int place) {
-    fibers[current].place = place;
-    left[current] = bit;
-    to_scheduler(AT_WARP);
-    unsigned bits = 0;
-    for (unsigned lane = 0; lane < 32; lane++)
-        bits |= (unsigned)left[current / 32 * 32 + lane] << lane;
-    to_scheduler(AT_WARP);
-    return bits;
+void copy_later(void *to, const void *from) {
+    fibers[current].copies.push_back({to, from});
 }
 
-void launch(unsigned blocks, unsigned threads, order how, body *kernel) {
-    launch(index3{blocks, 1, 1}, threads, how, kernel);
+void copies_done() {
+    for (const copy &c : fibers[current].copies)
+        memcpy(c.to, c.from, 16);
+    fibers[current].copies.clear();
 }
 
-void launch(index3 grid, unsigned threads, order how, body *kernel) {
-    const unsigned blocks = grid.x * grid.y * grid.z;
-    grid_size = grid;
-    block_size = {threads, 1, 1};
-    kernel_body = kernel;
-    for (unsigned i = 0; i < blocks; i++) {
-        const unsigned at = how == FORWARDS ? i : how == BACKWARDS ? blocks - 1 - i : (i + blocks / 2) % blocks;
-        block_index = {at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y};
-        run_block(threads);
-    }
+/* Dynamic shared memory is counted from 0. Static is that of the kernel's program or library, so it lies near its code. */
+static char *near_code() {
+    return (char *)kernel_body - (1 << 30);
+}
+
+unsigned shared_address(const void *p) {
+    const char *at = (const char *)p;
+    if (at >= dynamic_room && at < dynamic_room + MOST_SHARED)
+        return (unsigned)(at - dynamic_room);
+    if (at < near_code() + MOST_SHARED || at >= near_code() + (2U << 30))
+        broken("an address that is not in shared memory");
+    return (unsigned)(at - near_code());
+}
+
+void *shared_pointer(unsigned address) {
+    return (address < MOST_SHARED ? dynamic_room : near_code()) + address;
+}
+
+void launch(unsigned blocks, unsigned threads, int order, body *kernel) {
+    launch(index3{blocks, 1, 1}, threads, order, kernel);
+}
+
+void launch(index3 grid, unsigned threads, int order, body *kernel) {
+    const on_cpu_kernel k = {kernel, __start_on_cpu_shared, __stop_on_cpu_shared, 0, nullptr};
+    const on_cpu_launch_options o = {{grid.x, grid.y, grid.z}, threads, 0, order, nullptr};
+    on_cpu_launch(&k, &o);
 }
 
 } // namespace on_cpu
+
+extern "C" void on_cpu_launch(const on_cpu_kernel *k, const on_cpu_launch_options *o) {
+    using namespace on_cpu;
+    grid_size = {o->grid[0], o->grid[1], o->grid[2]};
+    block_size = {o->threads, 1, 1};
+    arguments = o->args;
+    dynamic_shared = dynamic_room;
+    kernel_body = k->run;
+    static_shared = k->shared;
+    static_shared_end = k->shared_end;
+    if (o->threads > MAX_THREADS || o->shared_bytes > MOST_SHARED)
+        broken("a block of that size does not fit");
+    run_blocks(o->threads, o->shared_bytes, o->order);
+}
 
 extern "C" float on_cpu_expf(float x) {
     float y = expf(x);
@@ -207,4 +330,6 @@ extern "C" float on_cpu_expf(float x) {
     return bits == 0 ? nextafterf(y, 0.0f) : bits == 1 ? nextafterf(y, 2.0f) : y;
 }
 
-extern "C" void on_cpu_wobble(int on) { on_cpu::wobble = on != 0; }
+extern "C" void on_cpu_wobble(int on) {
+    on_cpu::wobble = on != 0;
+}
