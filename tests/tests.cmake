@@ -122,6 +122,20 @@ if(CMAKE_CXX_COMPILER)
   target_link_libraries(test_kernels_ptx PRIVATE on_cpu qgc_base qgc_test_support)
   add_test(NAME kernels_ptx COMMAND test_kernels_ptx WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(kernels_ptx PROPERTIES LABELS cpu)
+
+  # Whole plans, whose kernels the test compiles when it runs.
+  add_executable(test_kernels_replay tests/kernels/test_replay.c tests/kernels/replay.c tests/kernels/cpu_kernels.c
+    tests/support/fake_device.c)
+  set_target_properties(test_kernels_replay PROPERTIES ENABLE_EXPORTS ON)
+  target_compile_definitions(test_kernels_replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
+    QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}" QGC_CPU_KERNELS="${CMAKE_BINARY_DIR}/cpu_kernels")
+  if(QGC_SANITIZE) # kernels too
+    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=2
+      CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g")
+  endif()
+  target_link_libraries(test_kernels_replay PRIVATE qgc_lab on_cpu qgc_test_support)
+  add_test(NAME kernels_replay COMMAND test_kernels_replay WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(kernels_replay PROPERTIES LABELS cpu)
 else()
   message(STATUS "no C++ compiler: the kernels are not tested on the CPU")
 endif()
