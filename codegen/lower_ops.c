@@ -247,21 +247,23 @@ qgc_status lower_attention(qgc_lowering *l, const qgc_node *n) {
 }
 
 /* Many tokens fill the card without parts: in prefill an attention_part that goes into an attention_merge and nowhere
- * else is computed whole, by the kernel of the merge. */
-static bool is_whole(const qgc_lowering *l, const qgc_node *part) {
+ * else is computed whole, in its own place: by the time of the merge the caches may have been appended to. Returns the
+ * merge, whose result it then makes, or NULL. */
+static const qgc_node *whole_of(const qgc_lowering *l, const qgc_node *part) {
     if (l->phase != QGC_PHASE_PREFILL || part->op != QGC_OP_ATTENTION_PART || l->uses[part->out[0]->id] != 1)
-        return false;
+        return NULL;
     for (const qgc_node *n = part->next; n; n = n->next)
         if (n->op == QGC_OP_ATTENTION_MERGE && n->in[0] == part->out[0])
-            return true;
-    return false;
+            return n;
+    return NULL;
 }
 
 /* PARTS 1 would be a whole attention to the kernel, which has another result. */
 qgc_status lower_attention_part(qgc_lowering *l, const qgc_node *n) {
     int64_t parts = qgc_low_attr_int(n, "parts");
-    if (is_whole(l, n))
-        return QGC_OK;
+    const qgc_node *merge = whole_of(l, n);
+    if (merge)
+        return attention_kernel(l, n, 1, merge->out[0]);
     if (parts < 2)
         return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
                         "attention_part with %lld parts, and its kernel takes 2 or more", (long long)parts);
@@ -269,8 +271,8 @@ qgc_status lower_attention_part(qgc_lowering *l, const qgc_node *n) {
 }
 
 qgc_status lower_attention_merge(qgc_lowering *l, const qgc_node *n) {
-    if (n->in[0]->maker && is_whole(l, n->in[0]->maker))
-        return attention_kernel(l, n->in[0]->maker, 1, n->out[0]);
+    if (n->in[0]->maker && whole_of(l, n->in[0]->maker))
+        return QGC_OK;
     int64_t head_dim = qgc_low_attr_int(n, "head_dim"), parts = qgc_low_attr_int(n, "parts");
     const char *options[] = {qgc_low_int(l, "HEADS", qgc_low_width(n->out[0]) / head_dim),
                              qgc_low_int(l, "HEAD_DIM", head_dim), qgc_low_int(l, "PARTS", parts), NULL};

@@ -78,4 +78,24 @@ static const char small_olmo2[] =
                         SMALL_MLP("x_mid") SMALL_NORM("down", "norm2", "down_normed")
                             SMALL_NODE("add", "x_mid, down_normed", "", "x") SMALL_END;
 
+/* Attention over the caches as they were before the step, which are then appended to. */
+static const char small_old_cache[] =
+    "qgc: 1\nname: old-cache\narch: small\nparams: {vocab: 160, d: 64, heads: 2, dh: 32}\nweights:\n"
+    "  embed: {shape: [vocab, d], gguf: embed}\n  wq: {shape: [d, d], gguf: wq}\n  wo: {shape: [d, d], gguf: wo}\n"
+    "state:\n  kc: {shape: [heads, ctx, dh], dtype: f32}\n  vc: {shape: [heads, ctx, dh], dtype: f32}\n"
+    "  seen: {shape: [vocab], dtype: i32}\n"
+    "inputs: {tokens: [T], positions: [T], rows: [R]}\n"
+    "graph:\n"
+    "  - {op: embedding, in: [tokens, embed], out: x}\n"
+    "  - {op: linear, in: [x, wq], out: q}\n"
+    "  - {op: attention, in: [q, kc, vc, positions], scale: 0.2, out: a}\n"
+    "  - {op: append, in: [kc, x, positions], out: k_all}\n"
+    "  - {op: append, in: [vc, x, positions], out: v_all}\n"
+    "  - {op: linear, in: [a, wo], out: o}\n"
+    "  - {op: select_rows, in: [o, rows], out: y}\n"
+    "  - {op: linear, in: [y, embed], out: logits}\n"
+    "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
+    "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
+    "outputs: [logits, next]\n";
+
 #endif

@@ -57,6 +57,15 @@ static void random_subsets(void **state) {
     qgc_arena_drop(a);
 }
 
+static void attention_reads_the_caches_that_it_names(void **state) {
+    (void)state;
+    const replay_run what = {ON_CPU_FORWARDS, REPLAY_LONG, REPLAY_SHORT};
+    for (int i = 0; i < ARCHS; i++) {
+        compare(small_old_cache, "split-attention,fuse-merge-linear", archs[i], &what);
+        compare(small_old_cache, "", archs[i], &what);
+    }
+}
+
 /* --- planted faults -------------------------------------------------------------------------------------- */
 
 /* Two chunks, or decode steps. */
@@ -172,6 +181,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_passes_and_none),
         cmocka_unit_test(random_subsets),
+        cmocka_unit_test(attention_reads_the_caches_that_it_names),
         cmocka_unit_test(a_launch_before_what_it_reads),
         cmocka_unit_test(scratch_in_the_place_of_other_scratch),
     };
