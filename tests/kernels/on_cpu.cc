@@ -5,26 +5,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 #include <vector>
 
-/* A sanitizer has to see each change of stacks; elsewhere a few instructions do, without a system call. */
+/* A sanitizer is told of each change of stacks. */
 #if defined(__SANITIZE_ADDRESS__)
-#define SWAP_CONTEXTS 1
+#define WATCHED 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
-#define SWAP_CONTEXTS 1
+#define WATCHED 1
 #endif
 #endif
-#ifndef SWAP_CONTEXTS
-#if defined(__x86_64__)
-#define SWAP_CONTEXTS 0
+#ifdef WATCHED
+extern "C" void __sanitizer_start_switch_fiber(void **left, const void *bottom, size_t bytes);
+extern "C" void __sanitizer_finish_switch_fiber(void *left, const void **from_bottom, size_t *from_bytes);
 #else
-#define SWAP_CONTEXTS 1
-#endif
+static void __sanitizer_start_switch_fiber(void **, const void *, size_t) {}
+static void __sanitizer_finish_switch_fiber(void *, const void **, size_t *) {}
 #endif
 
-#if !SWAP_CONTEXTS
+/* Where a few instructions change stacks nothing else has to, for that takes a system call. */
+#if defined(__x86_64__)
+#define BY_HAND 1
 /* Leaves what a function keeps for its caller on this stack, whose end goes to *from, and goes on where another was left. */
 extern "C" void on_cpu_change_stacks(void **from, void *to);
 asm(".text\n"
@@ -36,6 +37,9 @@ asm(".text\n"
     "    popq %r15\n    popq %r14\n    popq %r13\n    popq %r12\n    popq %rbx\n    popq %rbp\n"
     "    ret\n"
     ".size on_cpu_change_stacks, . - on_cpu_change_stacks\n");
+#else
+#define BY_HAND 0
+#include <ucontext.h>
 #endif
 
 namespace on_cpu {
@@ -55,26 +59,29 @@ struct copy {
     const void *from;
 };
 
-struct fiber {
-#if SWAP_CONTEXTS
-    ucontext_t context;
+/* Where one that does not run was left. */
+struct stack {
+#if BY_HAND
+    void *end;
 #else
-    void *stack; /* where it was left */
+    ucontext_t end;
 #endif
-    bool made;
+    const void *bottom;
+    size_t bytes;
+    void *left; /* the sanitizer's */
+};
+
+struct fiber {
+    stack own;
     state where;
     int place;
-    void *left; /* for the warp */
+    void *mine; /* for the warp */
     warp_function *what;
     std::vector<copy> copies;
 };
 
 fiber fibers[MAX_THREADS];
-#if SWAP_CONTEXTS
-ucontext_t scheduler_context;
-#else
-void *scheduler_stack;
-#endif
+stack scheduler;
 unsigned current;
 body *kernel_body;
 char *static_shared, *static_shared_end;
@@ -115,18 +122,24 @@ struct turns {
 
 /* --- fibers ----------------------------------------------------------------------------------------------- */
 
-void to_scheduler(state where) {
-    fiber &f = fibers[current];
-    f.where = where;
-#if SWAP_CONTEXTS
-    swapcontext(&f.context, &scheduler_context);
+void change(stack &from, stack &to) {
+    __sanitizer_start_switch_fiber(&from.left, to.bottom, to.bytes);
+#if BY_HAND
+    on_cpu_change_stacks(&from.end, to.end);
 #else
-    on_cpu_change_stacks(&f.stack, scheduler_stack);
+    swapcontext(&from.end, &to.end);
 #endif
+    __sanitizer_finish_switch_fiber(from.left, nullptr, nullptr);
+}
+
+void to_scheduler(state where) {
+    fibers[current].where = where;
+    change(fibers[current].own, scheduler);
 }
 
 /* A fiber is for all blocks: it does one after the other. */
 void run_thread() {
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler.bottom, &scheduler.bytes);
     for (;;) {
         kernel_body();
         to_scheduler(DONE);
@@ -134,14 +147,9 @@ void run_thread() {
 }
 
 void run(unsigned thread) {
-    fiber &f = fibers[thread];
     current = thread;
     thread_index = {thread, 0, 0};
-#if SWAP_CONTEXTS
-    swapcontext(&scheduler_context, &f.context);
-#else
-    on_cpu_change_stacks(&scheduler_stack, f.stack);
-#endif
+    change(scheduler, fibers[thread].own);
 }
 
 /* Room for the stacks of all fibers, of which the system gives what is used. */
@@ -159,27 +167,30 @@ char *stacks() {
     return all;
 }
 
+void begin(stack &own, char *bottom) {
+    own.bottom = bottom;
+    own.bytes = STACK;
+#if BY_HAND
+    void **top = (void **)(bottom + STACK); /* six registers, where to begin, and nowhere to return to */
+    memset(top - 8, 0, 8 * sizeof *top);
+    top[-2] = (void *)run_thread;
+    own.end = top - 8;
+#else
+    getcontext(&own.end);
+    own.end.uc_stack.ss_sp = bottom;
+    own.end.uc_stack.ss_size = STACK;
+    own.end.uc_link = nullptr;
+    makecontext(&own.end, run_thread, 0);
+#endif
+}
+
 void prepare(unsigned thread) {
     fiber &f = fibers[thread];
     f.where = READY;
     f.copies.clear();
-    if (f.made)
-        return;
-    f.made = true;
-    /* not at the same place of each page, where all would have the same few lines of the cache */
-    char *stack = stacks() + (size_t)STACK * thread - (thread * 832 % 16384);
-#if SWAP_CONTEXTS
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = stack;
-    f.context.uc_stack.ss_size = STACK;
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, run_thread, 0);
-#else
-    void **end = (void **)(stack + STACK); /* six registers, where to begin, and nowhere to return to */
-    memset(end - 8, 0, 8 * sizeof *end);
-    end[-2] = (void *)run_thread;
-    f.stack = end - 8;
-#endif
+    if (!f.own
+             .bottom) /* not at the same place of each page, where all would have the same few lines of the cache */
+        begin(f.own, stacks() + (size_t)STACK * thread - thread * 832 % 16384);
 }
 
 /* What the lanes of a warp have come together for. */
@@ -189,7 +200,7 @@ void do_together(unsigned first) {
         fiber &f = fibers[first + lane];
         if (f.place != fibers[first].place || f.what != fibers[first].what)
             broken("lanes of a warp are at different places");
-        lanes[lane] = f.left;
+        lanes[lane] = f.mine;
         f.where = READY;
     }
     fibers[first].what(lanes);
@@ -229,7 +240,8 @@ unsigned pass_barrier(unsigned threads) {
 
 void run_block(unsigned threads, size_t shared_bytes, turns &by) {
     static std::vector<unsigned> warps;
-    memset(static_shared, 0xFF, (size_t)(static_shared_end - static_shared));
+    if (static_shared)
+        memset(static_shared, 0xFF, (size_t)(static_shared_end - static_shared));
     memset(dynamic_room, 0xFF, shared_bytes);
     for (unsigned t = 0; t < threads; t++)
         prepare(t);
@@ -261,7 +273,7 @@ void barrier(int place) {
 void together(void *mine, warp_function *what, int place) {
     fiber &f = fibers[current];
     f.place = place;
-    f.left = mine;
+    f.mine = mine;
     f.what = what;
     to_scheduler(AT_WARP);
 }
