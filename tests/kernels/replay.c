@@ -16,7 +16,7 @@
 #include "tests/support/printed.h"
 #include "tests/support/random.h"
 
-enum { STEPS = 4, CTX = REPLAY_LONG + STEPS };
+enum { SEED = 1, STEPS = 4, CTX = REPLAY_LONG + STEPS };
 
 static const qgc_sampling greedy = {.top_p = 1, .repeat_penalty = 1.3f};
 
@@ -39,8 +39,13 @@ replay replay_new(const replay_of *of) {
     qgc_arena *a = qgc_arena_new();
     replay r = {.arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0)};
     r.name = qgc_arena_printf(a, "for sm_%d, passes \"%s\"", of->arch, of->passes ? of->passes : "as usual");
-    must(&r, qgc_graph_load_text(&r.graph, "model.yaml", of->yaml, strlen(of->yaml), a, &r.diag));
-    must(&r, qgc_random_weights_open(&r.weights, r.graph, of->seed, &r.diag));
+    if (of->weights) {
+        must(&r, qgc_graph_load(&r.graph, of->yaml, a, &r.diag));
+        must(&r, qgc_weights_open(&r.weights, of->weights, &r.diag));
+    } else {
+        must(&r, qgc_graph_load_text(&r.graph, "model.yaml", of->yaml, strlen(of->yaml), a, &r.diag));
+        must(&r, qgc_random_weights_open(&r.weights, r.graph, SEED, &r.diag));
+    }
     must(&r, qgc_graph_bind(r.graph, r.weights, false, &r.tensors, &r.diag));
     qgc_pass_report report;
     must(&r, qgc_passes_run(r.graph, &(qgc_pass_options){.passes = of->passes, .skip = "persistent"}, &report,

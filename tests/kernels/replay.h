@@ -9,10 +9,10 @@
  * (cpu_kernels.h), launch by launch in the memory that the plan lays out; and through the evaluator. */
 
 typedef struct {
-    const char *yaml;   /* the text of the graph */
-    const char *passes; /* as qgc_pass_options.passes has them; the pass "persistent" is left out of them */
-    int arch;           /* 75, 80 or 90 */
-    uint64_t seed;      /* of the weights */
+    const char *yaml;    /* the text of the graph, whose weights are random; or the path of its file, */
+    const char *weights; /* with that of its weights; else NULL */
+    const char *passes;  /* as qgc_pass_options.passes has them; the pass "persistent" is left out of them */
+    int arch;            /* 75, 80 or 90 */
 } replay_of;
 
 typedef struct {

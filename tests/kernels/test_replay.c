@@ -27,7 +27,7 @@ static void must_agree(replay *r, const replay_run *what) {
 }
 
 static void compare(const char *yaml, const char *passes, int arch, const replay_run *what) {
-    replay r = replay_new(&(replay_of){yaml, passes, arch, 1});
+    replay r = replay_new(&(replay_of){.yaml = yaml, .passes = passes, .arch = arch});
     must_agree(&r, what);
     replay_drop(&r);
 }
@@ -41,6 +41,15 @@ static void all_passes_and_none(void **state) {
             compare(families[f], NULL, archs[i], &what);
             compare(families[f], "", archs[i], &what);
         }
+}
+
+/* Weights that were trained, and shapes that are not so small. */
+static void the_tiny_model(void **state) {
+    (void)state;
+    replay r = replay_new(
+        &(replay_of){.yaml = "models/tiny/tiny.yaml", .weights = "models/tiny/tiny.gguf", .arch = 90});
+    must_agree(&r, &(replay_run){ON_CPU_FROM_THE_MIDDLE, REPLAY_LONG, REPLAY_SHORT});
+    replay_drop(&r);
 }
 
 /* Whatever the order of blocks and warps. */
@@ -124,8 +133,8 @@ static void swap_each(replay *r, qgc_phase_kind phase, int least) {
 
 static void a_launch_before_what_it_reads(void **state) {
     (void)state;
-    replay fused = replay_new(&(replay_of){small_qwen2, NULL, 80, 1}),
-           plain = replay_new(&(replay_of){small_qwen3, "", 80, 1});
+    replay fused = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 80}),
+           plain = replay_new(&(replay_of){.yaml = small_qwen3, .passes = "", .arch = 80});
     swap_each(&fused, QGC_PHASE_PREFILL, 30);
     swap_each(&fused, QGC_PHASE_DECODE, 10);
     swap_each(&plain, QGC_PHASE_DECODE, 20);
@@ -157,7 +166,7 @@ static bool is_used(const qgc_plan_buffer *b) {
 static void scratch_in_the_place_of_other_scratch(void **state) {
     (void)state;
     const qgc_phase_kind phase = QGC_PHASE_DECODE;
-    replay r = replay_new(&(replay_of){small_qwen2, "plan-memory", 80, 1});
+    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .passes = "plan-memory", .arch = 80});
     const qgc_plan *p = r.lowered.plan;
     int n = 0;
     for (size_t a = 0; a < p->n_buffers; a++)
@@ -180,6 +189,7 @@ static void scratch_in_the_place_of_other_scratch(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_passes_and_none),
+        cmocka_unit_test(the_tiny_model),
         cmocka_unit_test(random_subsets),
         cmocka_unit_test(attention_reads_the_caches_that_it_names),
         cmocka_unit_test(a_launch_before_what_it_reads),
