@@ -246,9 +246,10 @@ qgc_status lower_attention(qgc_lowering *l, const qgc_node *n) {
     return attention_kernel(l, n, 1, n->out[0]);
 }
 
-/* Many tokens fill the card without parts: in prefill an attention_part that goes into an attention_merge and nowhere else is
- * computed whole, where it stands, for an append that comes later may change what it reads. Returns that merge, or NULL. */
-static const qgc_node *merge_of(const qgc_lowering *l, const qgc_node *part) {
+/* Many tokens fill the card without parts: in prefill an attention_part that goes into an attention_merge and nowhere
+ * else is computed whole, in its own place: by the time of the merge the caches may have been appended to. Returns the
+ * merge, whose result it then makes, or NULL. */
+static const qgc_node *whole_of(const qgc_lowering *l, const qgc_node *part) {
     if (l->phase != QGC_PHASE_PREFILL || part->op != QGC_OP_ATTENTION_PART || l->uses[part->out[0]->id] != 1)
         return NULL;
     for (const qgc_node *n = part->next; n; n = n->next)
@@ -260,7 +261,7 @@ static const qgc_node *merge_of(const qgc_lowering *l, const qgc_node *part) {
 /* PARTS 1 would be a whole attention to the kernel, which has another result. */
 qgc_status lower_attention_part(qgc_lowering *l, const qgc_node *n) {
     int64_t parts = qgc_low_attr_int(n, "parts");
-    const qgc_node *merge = merge_of(l, n);
+    const qgc_node *merge = whole_of(l, n);
     if (merge)
         return attention_kernel(l, n, 1, merge->out[0]);
     if (parts < 2)
@@ -270,7 +271,7 @@ qgc_status lower_attention_part(qgc_lowering *l, const qgc_node *n) {
 }
 
 qgc_status lower_attention_merge(qgc_lowering *l, const qgc_node *n) {
-    if (n->in[0]->maker && merge_of(l, n->in[0]->maker)) /* it is there already */
+    if (n->in[0]->maker && whole_of(l, n->in[0]->maker))
         return QGC_OK;
     int64_t head_dim = qgc_low_attr_int(n, "head_dim"), parts = qgc_low_attr_int(n, "parts");
     const char *options[] = {qgc_low_int(l, "HEADS", qgc_low_width(n->out[0]) / head_dim),

@@ -1,12 +1,7 @@
-/* What every kernel needs and NVRTC does not bring: short names, conversions of stored numbers, reductions.
+/* What every kernel needs and NVRTC does not bring: conversions of stored numbers, reductions.
  * No CUDA header is included, so that compiling needs no include path. */
 #pragma once
-
-typedef signed int i32;
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "ptx.cuh"
 
 /* Stored types. A kernel that reads or writes one is compiled with -DWEIGHT=BF16 or the like. */
 #define F32 0
@@ -16,18 +11,6 @@ typedef unsigned long long u64;
 __device__ __forceinline__ float bits_f32(u32 bits) { return __uint_as_float(bits); }
 
 #define INF bits_f32(0x7F800000u)
-
-__device__ __forceinline__ float f16_f32(u16 h) {
-    float f;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
-    return f;
-}
-
-__device__ __forceinline__ u16 f32_f16(float f) {
-    u16 h;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
-    return h;
-}
 
 __device__ __forceinline__ float bf16_f32(u16 h) { return bits_f32((u32)h << 16); }
 
@@ -89,13 +72,13 @@ template <> struct stored<BF16> {
  * become free, and those of attention, few and long, then come to lie two on a multiprocessor. */
 __device__ __forceinline__ void let_next_start() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;");
+    grid_lets_next_start();
 #endif
 }
 
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
+    grid_waits();
 #endif
 }
 

@@ -37,12 +37,6 @@
 #define TRACE 0
 #endif
 
-__device__ __forceinline__ u32 cycles() {
-    u32 t;
-    asm volatile("mov.u32 %0, %%clock;" : "=r"(t)::"memory");
-    return t;
-}
-
 /* Adds the cycles of its life to *sum, for one thread of a block of a kernel that traces. */
 struct stopwatch {
     u32 *sum, from;
@@ -62,30 +56,11 @@ struct waiting {
 
 __device__ __forceinline__ void give_up(const waiting &w) {
     *w.fault = w.what;
-    asm volatile("fence.sys;" ::: "memory");
-    asm volatile("trap;");
+    fence_for_host();
+    fail();
 }
 
-__device__ __forceinline__ uint4 load_relaxed(const float *p) {
-    uint4 v;
-    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(p)
-                 : "memory");
-    return v;
-}
-
-__device__ __forceinline__ u32 load_relaxed_one(const float *p) {
-    u32 v;
-    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-    return v;
-}
-
-/* The barrier of the warp after a poll matters: without it the shuffles that follow take the slow path of diverged lanes. */
-/* missing | (word ^ parity), one instruction: left to itself the compiler makes comparisons of it. */
-__device__ __forceinline__ void check(u32 &missing, u32 word, u32 parity) {
-    asm("lop3.b32 %0, %1, %2, %3, 0xF6;" : "=r"(missing) : "r"(missing), "r"(word), "r"(parity));
-}
+__device__ __forceinline__ void check(u32 &missing, u32 word, u32 parity) { missing = or_xor(missing, word, parity); }
 
 __device__ __forceinline__ void check(u32 &missing, const uint4 &v, u32 parity) {
     check(missing, v.x, parity), check(missing, v.y, parity), check(missing, v.z, parity), check(missing, v.w, parity);
@@ -95,7 +70,8 @@ __device__ __forceinline__ void check(u32 &missing, const uint4 &v, u32 parity) 
 template <bool Clear> __device__ __forceinline__ float unmarked(u32 word) { return bits_f32(Clear ? word & ~1u : word); }
 
 /* N vectors of four at once: out[i] from p[i], where p[i] is there. All loads are under way together, as each takes
- * the latency of the L2 cache. */
+ * the latency of the L2 cache. The barrier of the warp at the end matters: without it the shuffles that follow take the slow path
+ * of diverged lanes. */
 template <bool Clear, int N>
 __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
     stopwatch watch(w.waited);
@@ -143,12 +119,11 @@ __device__ __forceinline__ u32 marked(float x, u32 parity) { return (__float_as_
 __device__ __forceinline__ void publish(float *p, size_t stride, float x, u32 parity) {
 #pragma unroll
     for (int c = 0; c < COPIES; c++)
-        asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p + c * stride), "r"(marked(x, parity)) : "memory");
+        store_relaxed(p + c * stride, marked(x, parity));
 }
 
 __device__ __forceinline__ void publish_two(float *p, float x, float y, u32 parity) {
-    asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(marked(x, parity)), "r"(marked(y, parity))
-                 : "memory");
+    store_relaxed(p, marked(x, parity), marked(y, parity));
 }
 
 __device__ __forceinline__ void publish_two(float *p, size_t stride, float x, float y, u32 parity) {
@@ -159,7 +134,5 @@ __device__ __forceinline__ void publish_two(float *p, size_t stride, float x, fl
 
 /* Of what is read by few and lies there once. */
 __device__ __forceinline__ void publish_four(float *p, float x, float y, float z, float w, u32 parity) {
-    asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(marked(x, parity)),
-                 "r"(marked(y, parity)), "r"(marked(z, parity)), "r"(marked(w, parity))
-                 : "memory");
+    store_relaxed(p, marked(x, parity), marked(y, parity), marked(z, parity), marked(w, parity));
 }

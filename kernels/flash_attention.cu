@@ -50,21 +50,6 @@ enum {
 
 #if __CUDA_ARCH__ >= 800
 
-/* 2^x, to about 2 units in the last place. */
-__device__ __forceinline__ float exp2_near(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-__device__ __forceinline__ void copy_16(u32 to, const void *from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-
-__device__ __forceinline__ void copies_done() {
-    asm volatile("cp.async.wait_all;" ::: "memory");
-}
-
 /* KEY_TILE rows from position `first` on; behind `most` the row of `most` is taken, whose weight there is 0. */
 __device__ __forceinline__ void stage_tile(u32 to, const u16 *keys, const u16 *values, int first, int most) {
 #pragma unroll
@@ -344,7 +329,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, float *out, float *shares,
                     u32 *counts, i32 ctx, i32 tokens) {
 #if __CUDA_ARCH__ >= 800
-    extern __shared__ __align__(16) u16 staged[];
+    DYNAMIC_SHARED(16, u16, staged);
     int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = blockIdx.x * ROWS;
     const tile rows = {first_row, min((int)ROWS, n_rows - first_row), kv, positions};
     /* each thread looks at one of the tile's tokens, of which there are no more than threads */

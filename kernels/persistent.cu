@@ -117,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
                const float2 *rope0, const float2 *rope1, const i32 *tokens, const i32 *positions, float *exchange, u32 *epoch,
                float *logits, i32 *fault, i32 *seen, const sampling *settings, float *parts, u32 *trace, i32 ctx) {
 #if __CUDA_ARCH__ >= 900
-    extern __shared__ __align__(128) u8 memory[];
+    DYNAMIC_SHARED(128, u8, memory);
     shared &s = *(shared *)memory;
     const arguments a = {stream, small, caches, table, exchange, logits, parts, seen, fault, ctx, trace};
     if (threadIdx.x == 0) {

@@ -126,7 +126,7 @@ __device__ __forceinline__ void put_fresh(const consumer &c, const half_head<S::
             cache[i] = first, cache[i + HALF] = second;
         tile_row[i] = first, tile_row[i + HALF] = second;
     }
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    fence_for_copies();
 }
 
 /* Queries of this block into shared memory; in the last split also the token's key and value, into the cache and into row `row`

@@ -193,7 +193,7 @@ template <typename S> __device__ __forceinline__ float *part_of(const arguments 
     return a.exchange + S::PARTS_AT + ((size_t)query_head * MOST_PARTS + split) * tile_of<S>::PART;
 }
 
-__device__ __forceinline__ void consumers_meet() { asm volatile("bar.sync 1, %0;" ::"n"(WARPS * 32) : "memory"); }
+__device__ __forceinline__ void consumers_meet() { some_meet<1, WARPS * 32>(); }
 
 struct consumer {
     shared &s;
@@ -213,7 +213,7 @@ struct consumer {
             wait.waited = counts + FOR_ACTIVATIONS;
             began = cycles();
         }
-        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        thread = thread_number();
     }
     __device__ __forceinline__ void end() {
         if (TRACE && counts && thread == 0)

@@ -1,46 +1,14 @@
 /* A ring of slots in shared memory through which one warp streams global memory and the others take it: bulk copies
- * and barriers of sm_90 (PTX ISA, cp.async.bulk and mbarrier). Producer and consumers walk the slots alike. */
+ * and barriers of sm_90 (ptx.cuh). Producer and consumers walk the slots alike.
+ *
+ * Waits for a slot end when a copy has landed or a warp has read, which nothing but a fault of the kernel can stop: they are
+ * not bounded. Waits for other multiprocessors are (exchange.cuh). */
 #pragma once
-#include "shared.cuh"
+#include "common.cuh"
 
 #ifndef STREAMS /* 0: nothing is copied, to time the chain of exchanges alone */
 #define STREAMS 1
 #endif
-
-__device__ __forceinline__ void barrier_init(u64 *b, int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals));
-}
-
-__device__ __forceinline__ void barrier_arrive(u64 *b) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
-}
-
-__device__ __forceinline__ void barrier_expect(u64 *b, u32 bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
-                 : "memory");
-}
-
-/* These waits end when a copy has landed or a warp has read, which nothing but a fault of the kernel can stop: they are
- * not bounded. Waits for other multiprocessors are (exchange.cuh). */
-__device__ __forceinline__ void barrier_wait(u64 *b, u32 parity) {
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra over;\n"
-                 "bra again;\n"
-                 "over:\n"
-                 "}\n" ::"r"(shared_address(b)),
-                 "r"(parity)
-                 : "memory");
-}
-
-__device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes, u64 *b) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     shared_address(to)),
-                 "l"(from), "r"(bytes), "r"(shared_address(b))
-                 : "memory");
-}
 
 /* A place in the ring: slot and parity of its turn. */
 template <int Slots> struct place {
@@ -63,7 +31,7 @@ template <int Slots, int Bytes> struct ring {
             barrier_init(&full[i], 1);
             barrier_init(&empty[i], consumers);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        fence_barrier_init();
     }
 };
 

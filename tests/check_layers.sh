@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Who may include whom: every #include of the sources against the table below, in which a folder sees what is
-# to its left in the pipeline and nothing else. Prints what breaks it; exit code 1 if anything does.
+# to its left in the pipeline and nothing else; and where inline assembly may stand. Prints what breaks it; exit code 1 if
+# anything does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -69,4 +70,10 @@ while IFS=: read -r file line text; do
     broken=1
 done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' -r graph passes codegen runtime models kernels tests \
     --include='*.[ch]' --include='*.cu' --include='*.cuh')
+
+# What is not C++ in the kernels stands in one file, so that all others run on a CPU too (tests/kernels).
+if grep -nE '\<(asm|__asm__)\>' kernels/* | grep -v '^kernels/ptx\.cuh:'; then
+    echo "inline assembly belongs in kernels/ptx.cuh"
+    broken=1
+fi
 exit $broken

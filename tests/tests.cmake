@@ -79,7 +79,7 @@ include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER)
   enable_language(CXX)
-  add_library(on_cpu STATIC tests/kernels/on_cpu.cc)
+  add_library(on_cpu STATIC tests/kernels/on_cpu.cc tests/kernels/on_cpu_fibers.cc)
   target_include_directories(on_cpu PUBLIC ${CMAKE_SOURCE_DIR})
   target_compile_features(on_cpu PUBLIC cxx_std_17)
   target_compile_options(on_cpu PRIVATE -U_POSIX_C_SOURCE PUBLIC $<$<CXX_COMPILER_ID:Clang>:-Wno-keyword-macro>)
@@ -117,6 +117,26 @@ if(CMAKE_CXX_COMPILER)
   target_link_libraries(test_kernels_attention PRIVATE on_cpu qgc_test_support)
   add_test(NAME kernels_attention COMMAND test_kernels_attention WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(kernels_attention PROPERTIES LABELS cpu)
+
+  add_executable(test_kernels_ptx tests/kernels/test_ptx.c tests/kernels/ptx_on_cpu.cc)
+  set_source_files_properties(tests/kernels/ptx_on_cpu.cc PROPERTIES COMPILE_OPTIONS "-ffp-contract=off;-w")
+  target_link_libraries(test_kernels_ptx PRIVATE on_cpu qgc_base qgc_test_support)
+  add_test(NAME kernels_ptx COMMAND test_kernels_ptx WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(kernels_ptx PROPERTIES LABELS cpu)
+
+  # Whole plans, whose kernels the test compiles when it runs.
+  add_executable(test_kernels_replay tests/kernels/test_replay.c tests/kernels/replay.c tests/kernels/cpu_kernels.c
+    tests/support/fake_device.c)
+  set_target_properties(test_kernels_replay PROPERTIES ENABLE_EXPORTS ON)
+  target_compile_definitions(test_kernels_replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
+    QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}" QGC_CPU_KERNELS="${CMAKE_BINARY_DIR}/cpu_kernels")
+  if(QGC_SANITIZE) # kernels too
+    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=2
+      CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g")
+  endif()
+  target_link_libraries(test_kernels_replay PRIVATE qgc_lab on_cpu qgc_test_support)
+  add_test(NAME kernels_replay COMMAND test_kernels_replay WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(kernels_replay PROPERTIES LABELS cpu)
 else()
   message(STATUS "no C++ compiler: the kernels are not tested on the CPU")
 endif()

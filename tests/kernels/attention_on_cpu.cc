@@ -1,5 +1,5 @@
 /* Attention of one head a block and the merge of its parts, for one shape, as a function that a test in C calls:
- * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... Caches are float32: conversions of 16 bits need PTX. */
+ * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... Caches are float32. */
 #include "tests/kernels/on_cpu.h"
 
 #define KEYS F32
@@ -28,14 +28,18 @@ struct {
     i32 ctx;
 } a;
 
-void run_part() { part::attention(a.q, a.keys, a.values, a.positions, PARTS > 1 ? a.parts : a.out, a.ctx); }
-void run_merge() { merge::attention_merge(a.parts, a.out); }
+void run_part() {
+    part::attention(a.q, a.keys, a.values, a.positions, PARTS > 1 ? a.parts : a.out, a.ctx);
+}
+void run_merge() {
+    merge::attention_merge(a.parts, a.out);
+}
 } // namespace
 
-extern "C" void RUN(const float *q, const float *keys, const float *values, const int32_t *positions, unsigned tokens,
-                    int32_t ctx, float *parts, float *out, int order) {
+extern "C" void RUN(const float *q, const float *keys, const float *values, const int32_t *positions,
+                    unsigned tokens, int32_t ctx, float *parts, float *out, int order) {
     a = {q, keys, values, positions, parts, out, ctx};
-    on_cpu::launch({HEADS, tokens, PARTS}, THREADS, (on_cpu::order)order, run_part);
+    on_cpu::launch({HEADS, tokens, PARTS}, THREADS, order, run_part);
     if (PARTS > 1)
-        on_cpu::launch(tokens, 256, (on_cpu::order)order, run_merge);
+        on_cpu::launch(tokens, 256, order, run_merge);
 }

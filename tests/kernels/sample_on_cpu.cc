@@ -29,10 +29,13 @@ struct {
 float parts[merge::PARTS];
 merge::shared_sums sums;
 
-void run_part() { part::sample_part(a.logits, a.seen, a.settings, parts); }
+void run_part() {
+    part::sample_part(a.logits, a.seen, a.settings, parts);
+}
 
 void run_merge() {
-    merge::sample_merge(a.logits, parts, a.rows, a.positions, a.seen, a.settings, &sums, a.next, a.tokens, a.ring);
+    merge::sample_merge(a.logits, parts, a.rows, a.positions, a.seen, a.settings, &sums, a.next, a.tokens,
+                        a.ring);
 }
 } // namespace
 
@@ -40,8 +43,8 @@ void run_merge() {
 extern "C" int RUN(const float *logits, const int32_t *rows, int32_t *positions, const int32_t *seen,
                    const void *settings, int32_t *next, int32_t *tokens, int32_t *ring, int order) {
     a = {logits, rows, seen, positions, next, tokens, ring, (const sampling *)settings};
-    on_cpu::launch((part::PARTS + part::WARPS - 1) / part::WARPS, THREADS, (on_cpu::order)order, run_part);
-    on_cpu::launch(merge::SLICES, THREADS, (on_cpu::order)order, run_merge);
+    on_cpu::launch((part::PARTS + part::WARPS - 1) / part::WARPS, THREADS, order, run_part);
+    on_cpu::launch(merge::SLICES, THREADS, order, run_merge);
     bool clean = sums.done == 0;
     for (int i = 0; i < merge::BINS; i++)
         clean = clean && sums.bins[i] == 0;

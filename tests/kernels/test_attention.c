@@ -1,5 +1,5 @@
 /* Attention of a head a block and the merge of its parts, run on the CPU, against a sum in double precision. The kernels
- * for the tensor cores are tested on a GPU: tests/gpu/test_kernels.c. */
+ * for the tensor cores are tested in plans (test_replay.c), and on a GPU: tests/gpu/test_kernels.c. */
 
 #include <math.h>
 

@@ -1,6 +1,7 @@
 #include "tests/support/fake_device.h"
 
 #include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,13 +20,13 @@ struct qgc_event {
 
 typedef struct {
     const fake_kernel *kernel;
-    unsigned grid[3];
+    qgc_launch launch;
     uint64_t args[MAX_ARGS];
 } recorded;
 
 struct qgc_capture {
-    recorded launches[FAKE_MAX_LAUNCHES];
-    int n;
+    recorded *launches;
+    size_t n;
 };
 
 static void *pointer(qgc_address p) {
@@ -38,6 +39,7 @@ qgc_device *fake_device_new(const fake_kernel *kernels) {
     dev->arena = arena;
     dev->kernels = kernels;
     dev->log = qgc_str_new(arena);
+    dev->noise = 0xA5;
     dev->info = (qgc_device_info){.name = "Fake GPU", .major = 9, .minor = 0, .sms = 1};
     return dev;
 }
@@ -65,7 +67,7 @@ const qgc_device_info *qgc_device_about(qgc_device *dev) {
 static unsigned char *noise(qgc_device *dev, size_t bytes) {
     unsigned char *p = qgc_arena_alloc(dev->arena, bytes + ALIGN);
     p += (ALIGN - (uintptr_t)p % ALIGN) % ALIGN;
-    memset(p, 0xA5, bytes);
+    memset(p, dev->noise, bytes);
     return p;
 }
 
@@ -137,9 +139,21 @@ static const fake_allocation *owner_of(const qgc_device *dev, qgc_address p, siz
     return NULL;
 }
 
+static void note(qgc_device *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void note(qgc_device *dev, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!dev->quiet)
+        qgc_str_add(&dev->log, text);
+}
+
 static void log_address(qgc_device *dev, qgc_address p) {
     const fake_allocation *a = owner_of(dev, p, 0);
-    qgc_str_printf(&dev->log, "%s+%zu", a->owner, (size_t)((unsigned char *)pointer(p) - a->start));
+    note(dev, "%s+%zu", a->owner, (size_t)((unsigned char *)pointer(p) - a->start));
 }
 
 qgc_status qgc_device_stage(qgc_device *dev, size_t want, void **room, size_t *bytes, qgc_diag *d) {
@@ -163,9 +177,9 @@ qgc_status qgc_device_upload(qgc_device *dev, qgc_address to, const void *from, 
     owner_of(dev, to, bytes);
     memcpy(pointer(to), from, bytes);
     if (dev->log_uploads) {
-        qgc_str_printf(&dev->log, "upload %zu to ", bytes);
+        note(dev, "upload %zu to ", bytes);
         log_address(dev, to);
-        qgc_str_add(&dev->log, "\n");
+        note(dev, "\n");
     }
     return QGC_OK;
 }
@@ -195,14 +209,15 @@ qgc_status qgc_device_sync(qgc_device *dev, qgc_diag *d) {
 qgc_status qgc_device_load(qgc_device *dev, const void *cubin, size_t bytes, const char *entry,
                            int shared_bytes, qgc_function **out, qgc_diag *d) {
     *out = NULL;
-    qgc_str_printf(&dev->log, "load %s from %.*s, %d shared\n", entry, (int)bytes, (const char *)cubin,
-                   shared_bytes);
-    for (const fake_kernel *k = dev->kernels; k->entry; k++)
-        if (strcmp(k->entry, entry) == 0) {
-            *out = qgc_arena_alloc(dev->arena, sizeof **out);
-            (*out)->kernel = k;
-            return QGC_OK;
-        }
+    note(dev, "load %s from %.*s, %d shared\n", entry, (int)bytes, (const char *)cubin, shared_bytes);
+    const fake_kernel *k = dev->load ? dev->load(dev, cubin, bytes) : dev->kernels;
+    while (!dev->load && k->entry && strcmp(k->entry, entry) != 0)
+        k++;
+    if (k && k->entry) {
+        *out = qgc_arena_alloc(dev->arena, sizeof **out);
+        (*out)->kernel = k;
+        return QGC_OK;
+    }
     return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the code has no kernel \"%s\"", entry);
 }
 
@@ -211,36 +226,45 @@ void qgc_device_unload(qgc_device *dev, qgc_function *f) {
 }
 
 static void log_launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
-    qgc_str_printf(&dev->log, "%s<%ux%ux%u, %u, %u>", k->entry, l->grid[0], l->grid[1], l->grid[2],
-                   l->threads, l->shared_bytes);
+    note(dev, "%s<%ux%ux%u, %u, %u>", k->entry, l->grid[0], l->grid[1], l->grid[2], l->threads,
+         l->shared_bytes);
     for (int i = 0; k->signature[i]; i++) {
-        qgc_str_add(&dev->log, i ? ", " : " ");
+        note(dev, "%s", i ? ", " : " ");
         if (k->signature[i] == 'p')
             log_address(dev, *(const qgc_address *)l->args[i]);
         else
-            qgc_str_printf(&dev->log, "%d", *(const int32_t *)l->args[i]);
+            note(dev, "%d", *(const int32_t *)l->args[i]);
     }
-    qgc_str_add(&dev->log, l->early ? ", early\n" : "\n");
+    note(dev, "%s", l->early ? ", early\n" : "\n");
 }
 
-static void record(struct qgc_capture *c, const fake_kernel *k, const qgc_launch *l) {
-    assert(c->n < FAKE_MAX_LAUNCHES);
+static void record(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
+    struct qgc_capture *c = dev->recording;
+    c->launches = qgc_arena_grow(dev->arena, c->launches, c->n, sizeof *c->launches);
     recorded *r = &c->launches[c->n++];
-    r->kernel = k;
-    memcpy(r->grid, l->grid, sizeof r->grid);
+    *r = (recorded){.kernel = k, .launch = *l};
+    assert(strlen(k->signature) <= MAX_ARGS);
     for (int i = 0; k->signature[i]; i++)
         memcpy(&r->args[i], l->args[i], k->signature[i] == 'p' ? sizeof(qgc_address) : sizeof(int32_t));
+}
+
+static void run(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
+    if (dev->launch)
+        dev->launch(dev, k, l);
+    else
+        k->run(l->args, l->grid);
 }
 
 qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch *l, qgc_diag *d) {
     const fake_kernel *k = f->kernel;
     if (dev->broken_kernel && strcmp(dev->broken_kernel, k->entry) == 0)
         return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "cuLaunchKernel failed");
-    log_launch(dev, k, l);
+    if (!dev->quiet)
+        log_launch(dev, k, l);
     if (dev->recording)
-        record(dev->recording, k, l);
+        record(dev, k, l);
     else
-        k->run(l->args, l->grid);
+        run(dev, k, l);
     return QGC_OK;
 }
 
@@ -252,7 +276,7 @@ bool qgc_device_has_gemm(qgc_device *dev, const char **why) {
 qgc_status qgc_device_prepare_gemm(qgc_device *dev, qgc_diag *d) {
     (void)d;
     assert(!dev->no_cublas);
-    qgc_str_add(&dev->log, "prepare gemm\n");
+    note(dev, "prepare gemm\n");
     return QGC_OK;
 }
 
@@ -260,14 +284,13 @@ qgc_status qgc_device_gemm(qgc_device *dev, const qgc_gemm *g, qgc_diag *d) {
     (void)d;
     const uint16_t *a = pointer(g->a), *b = pointer(g->b);
     float *c = pointer(g->c);
-    qgc_str_printf(&dev->log, "gemm %dx%dx%d%s ", (int)g->m, (int)g->n, (int)g->k,
-                   g->accumulate ? " more" : "");
+    note(dev, "gemm %dx%dx%d%s ", (int)g->m, (int)g->n, (int)g->k, g->accumulate ? " more" : "");
     log_address(dev, g->a);
-    qgc_str_add(&dev->log, ", ");
+    note(dev, ", ");
     log_address(dev, g->b);
-    qgc_str_add(&dev->log, ", ");
+    note(dev, ", ");
     log_address(dev, g->c);
-    qgc_str_add(&dev->log, "\n");
+    note(dev, "\n");
     for (int64_t i = 0; i < g->m; i++)
         for (int64_t j = 0; j < g->n; j++) {
             float sum = g->accumulate ? c[i * g->n + j] : 0;
@@ -314,7 +337,7 @@ qgc_status qgc_capture_begin(qgc_device *dev, qgc_diag *d) {
     (void)d;
     assert(!dev->recording);
     dev->recording = qgc_arena_alloc(dev->arena, sizeof *dev->recording);
-    qgc_str_add(&dev->log, "capture\n");
+    note(dev, "capture\n");
     return QGC_OK;
 }
 
@@ -322,25 +345,26 @@ qgc_status qgc_capture_end(qgc_device *dev, qgc_capture **out, qgc_diag *d) {
     assert(dev->recording);
     *out = d->status == QGC_OK ? dev->recording : NULL;
     dev->recording = NULL;
-    qgc_str_add(&dev->log, "end of capture\n");
+    note(dev, "end of capture\n");
     return d->status;
 }
 
 qgc_status qgc_capture_replay(qgc_device *dev, qgc_capture *c, qgc_diag *d) {
     (void)d;
-    qgc_str_add(&dev->log, "replay\n");
-    for (int i = 0; i < c->n && !dev->deaf; i++) {
+    note(dev, "replay\n");
+    for (size_t i = 0; i < c->n && !dev->deaf; i++) {
         recorded *r = &c->launches[i];
         void *args[MAX_ARGS];
         for (int k = 0; k < MAX_ARGS; k++)
             args[k] = &r->args[k];
-        r->kernel->run(args, r->grid);
+        r->launch.args = args;
+        run(dev, r->kernel, &r->launch);
     }
     return QGC_OK;
 }
 
 int qgc_capture_nodes(const qgc_capture *c) {
-    return c->n;
+    return (int)c->n;
 }
 
 void qgc_capture_drop(qgc_device *dev, qgc_capture *c) {

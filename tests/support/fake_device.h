@@ -15,7 +15,7 @@ typedef struct {
     void (*run)(void **args, const unsigned grid[3]);
 } fake_kernel;
 
-enum { FAKE_MAX_ALLOCATIONS = 64, FAKE_MAX_LAUNCHES = 64 };
+enum { FAKE_MAX_ALLOCATIONS = 64 };
 
 typedef struct {
     const char *owner; /* NULL: free */
@@ -27,8 +27,15 @@ struct qgc_device {
     qgc_arena *arena;
     qgc_device_info info;
     const fake_kernel *kernels; /* ended by a row without an entry */
+    /* In place of that table and of `run`, where they are set: a kernel made of an image (NULL if there is none in it), and
+     * what a launch of it does. */
+    const fake_kernel *(*load)(qgc_device *dev, const char *image, size_t bytes);
+    void (*launch)(qgc_device *dev, const fake_kernel *k, const qgc_launch *l);
+    const void *context; /* of these two */
     qgc_str log;
+    bool quiet; /* nothing is written */
     bool log_uploads;
+    unsigned char noise; /* that memory is full of at first */
 
     /* What is to go wrong. */
     const char *full_for;      /* no memory for this owner */

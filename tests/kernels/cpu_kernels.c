@@ -1,0 +1,176 @@
+#include "tests/kernels/cpu_kernels.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/kernel_sources.h"
+#include "graph/base/file.h"
+#include "graph/base/hash.h"
+#include "tests/kernels/on_cpu_launch.h"
+#include "tests/support/cmocka.h"
+
+/* --- compiling ------------------------------------------------------------------------------------------- */
+
+#ifndef CPU_KERNELS_FLAGS
+#define CPU_KERNELS_FLAGS ""
+#endif
+#define COMPILE                                                                            \
+    "'" QGC_CXX "' -std=c++17 -O1 -w -ffp-contract=off -fvisibility=hidden -fPIC -shared " \
+    "-U_POSIX_C_SOURCE " CPU_KERNELS_FLAGS " -I '" QGC_SOURCE_DIR "'"
+
+/* In the place of a library that is never launched. */
+static const char together[] = "blocks that run together";
+
+typedef struct {
+    const char *path; /* of the library */
+    const char *text; /* that it is compiled from */
+    bool together, failed;
+} library;
+
+static const char *source_of(const char *file) {
+    const qgc_kernel_source *s = qgc_kernel_sources;
+    while (strcmp(s->name, file) != 0)
+        s++;
+    return s->text;
+}
+
+/* A kernel with its options as the preprocessor has them: -DNAME=VALUE is "#define NAME VALUE". The architecture counts where the
+ * file asks for it; elsewhere it only says whether a kernel may start early, which is nothing here. */
+static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch,
+                           qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    if (strstr(source_of(k->name), "__CUDA_ARCH__"))
+        qgc_str_printf(&text, "#define __CUDA_ARCH__ %d\n", 10 * atoi(arch + 3)); // NOLINT(cert-err34-c)
+    for (int i = 0; i < job->n_options; i++) {
+        const char *name = job->options[i] + 2, *value = strchr(name, '=');
+        assert_true(strncmp(job->options[i], "-D", 2) == 0 && value);
+        qgc_str_printf(&text, "#define %.*s %s\n", (int)(value - name), name, value + 1);
+    }
+    qgc_str_printf(&text,
+                   "#include \"tests/kernels/on_cpu.h\"\n"
+                   "namespace {\n#include \"kernels/%s\"\n}\nON_CPU_KERNEL(%s)\n",
+                   k->name, k->entry);
+    return text.text;
+}
+
+static void add_file(qgc_str *all, const char *path, qgc_arena *a) {
+    enum { MOST = 1 << 20 };
+    qgc_diag d = qgc_diag_new(a);
+    qgc_source text;
+    if (qgc_file_read(&text, path, MOST, "header", &d) != QGC_OK)
+        fail_msg("%s cannot be read", path);
+    qgc_str_add_bytes(all, text.text, text.bytes);
+}
+
+/* What every library depends on: the compiler, and all that may be included. */
+static uint64_t hash_of_all(qgc_arena *a) {
+    qgc_str all = qgc_str_new(a);
+    qgc_str_add(&all, COMPILE);
+    for (const qgc_kernel_source *s = qgc_kernel_sources; s->name; s++)
+        qgc_str_add(&all, s->text);
+    static const char *const headers[] = {"on_cpu.h", "on_cpu_launch.h", "ptx_on_cpu.h"};
+    for (int i = 0; i < 3; i++)
+        add_file(&all, qgc_arena_printf(a, QGC_SOURCE_DIR "/tests/kernels/%s", headers[i]), a);
+    return qgc_hash64(all.text, all.bytes);
+}
+
+/* Two tests may make the same library at the same time, so it gets its name when it is whole. */
+static void compile(library *l) {
+    qgc_arena *a = qgc_arena_new();
+    qgc_diag d = qgc_diag_new(a);
+    const char *source = qgc_arena_printf(a, "%s.%d.cc", l->path, (int)getpid()),
+               *out = qgc_arena_printf(a, "%s.%d", l->path, (int)getpid()),
+               *command = qgc_arena_printf(a, COMPILE " '%s' -o '%s'", source, out);
+    l->failed = qgc_file_write(source, l->text, strlen(l->text), &d) != QGC_OK || system(command) != 0 ||
+                rename(out, l->path) != 0;
+    remove(source);
+    qgc_arena_drop(a);
+}
+
+/* The persistent kernel, whose blocks run together, is not among those that are replayed one by one. */
+static void compile_some(void *context, size_t first, size_t last) {
+    library *libraries = context;
+    for (size_t i = first; i < last; i++)
+        if (!libraries[i].together && access(libraries[i].path, R_OK) != 0)
+            compile(&libraries[i]);
+}
+
+void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *pool, qgc_arena *a) {
+    qgc_plan *p = lowered->plan;
+    library *libraries = qgc_arena_array(a, p->n_kernels, sizeof *libraries);
+    const uint64_t all = hash_of_all(a);
+    qgc_diag d = qgc_diag_new(a);
+    assert_int_equal(qgc_folder_make(QGC_CPU_KERNELS, &d), QGC_OK);
+    p->archs[0] = qgc_arena_strdup(a, arch);
+    p->n_archs = 1;
+    p->n_images = p->n_kernels;
+    p->images = qgc_arena_array(a, p->n_images, sizeof *p->images);
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        library *l = &libraries[i];
+        l->together = p->kernels[i].program != NULL;
+        l->text = text_of(&p->kernels[i], &lowered->jobs[i], arch, a);
+        l->path = qgc_arena_printf(a, QGC_CPU_KERNELS "/%s.%016llx.so", p->kernels[i].entry,
+                                   (unsigned long long)(qgc_hash64(l->text, strlen(l->text)) ^ all));
+        if (l->together)
+            l->path = together;
+        p->images[i] = (qgc_plan_image){.kernel = (int)i, .data = l->path, .bytes = strlen(l->path) + 1};
+    }
+    qgc_pool_for(pool, p->n_kernels, 1, compile_some, libraries);
+    for (size_t i = 0; i < p->n_kernels; i++)
+        if (libraries[i].failed)
+            fail_msg("%s does not compile with %s", p->kernels[i].name, p->kernels[i].options);
+}
+
+/* --- running --------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    fake_kernel kernel;
+    const on_cpu_kernel *code;
+} loaded;
+
+/* A library stays where it is until the test ends. */
+static const fake_kernel *load(qgc_device *dev, const char *path, size_t bytes) {
+    (void)bytes;
+    if (strcmp(path, together) == 0) {
+        static const fake_kernel never = {.entry = together, .signature = ""};
+        return &never;
+    }
+    void *opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    loaded *k = qgc_arena_alloc(dev->arena, sizeof *k);
+    k->code = opened ? dlsym(opened, "on_cpu_loaded") : NULL;
+    if (!k->code) {
+        print_error("%s\n", dlerror());
+        return NULL;
+    }
+    char *signature = qgc_arena_alloc(dev->arena, (size_t)k->code->n_args + 1);
+    for (int i = 0; i < k->code->n_args; i++)
+        signature[i] = k->code->arg_bytes[i] == sizeof(int32_t) ? 'i' : 'p';
+    k->kernel = (fake_kernel){.entry = path, .signature = signature};
+    return &k->kernel;
+}
+
+static void launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
+    const loaded *kernel = (const loaded *)k;
+    assert_string_not_equal(k->entry, together);
+    const on_cpu_launch_options o = {.grid = {l->grid[0], l->grid[1], l->grid[2]},
+                                     .threads = l->threads,
+                                     .shared_bytes = l->shared_bytes,
+                                     .order = *(const int *)dev->context,
+                                     .args = l->args};
+    on_cpu_launch(kernel->code, &o);
+}
+
+qgc_device *cpu_device_new(int arch, const int *order) {
+    qgc_device *dev = fake_device_new(NULL);
+    dev->load = load;
+    dev->launch = launch;
+    dev->context = order;
+    dev->quiet = true;
+    dev->noise = 0xFF; /* NaN */
+    dev->info.major = arch / 10;
+    dev->info.minor = arch % 10;
+    return dev;
+}

@@ -1,0 +1,19 @@
+#ifndef TESTS_KERNELS_CPU_KERNELS_H
+#define TESTS_KERNELS_CPU_KERNELS_H
+
+#include "codegen/lower.h"
+#include "graph/base/pool.h"
+#include "tests/support/fake_device.h"
+
+/* The kernels of a plan, compiled by the C++ compiler of this machine (on_cpu.h), so that a program runs on a device in host
+ * memory (fake_device.h) as it does on a GPU. */
+
+/* Makes images of all kernels, for `arch` ("sm_80"): libraries, of which those that are in the folder QGC_CPU_KERNELS already
+ * are not compiled anew. Fails the test if one does not compile. */
+void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *pool, qgc_arena *a);
+
+/* A device that runs them, of that architecture (90); `*order`, of blocks and warps, is looked at in each launch
+ * (on_cpu_launch.h). */
+qgc_device *cpu_device_new(int arch, const int *order);
+
+#endif

@@ -1,0 +1,221 @@
+#include "tests/kernels/on_cpu_fibers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+/* A sanitizer is told of each change of stacks. */
+#if defined(__SANITIZE_ADDRESS__)
+#define WATCHED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WATCHED 1
+#endif
+#endif
+#ifdef WATCHED
+extern "C" void __sanitizer_start_switch_fiber(void **left, const void *bottom, size_t bytes);
+extern "C" void __sanitizer_finish_switch_fiber(void *left, const void **from_bottom, size_t *from_bytes);
+#else
+static void __sanitizer_start_switch_fiber(void **, const void *, size_t) {}
+static void __sanitizer_finish_switch_fiber(void *, const void **, size_t *) {}
+#endif
+
+/* Where a few instructions change stacks nothing else has to, for that takes a system call. */
+#if defined(__x86_64__)
+/* Leaves what a function keeps for its caller on this stack, whose end goes to *from, and goes on where another was left. */
+extern "C" void on_cpu_change_stacks(void **from, void *to);
+asm(".text\n"
+    ".type on_cpu_change_stacks, @function\n"
+    "on_cpu_change_stacks:\n"
+    "    pushq %rbp\n    pushq %rbx\n    pushq %r12\n    pushq %r13\n    pushq %r14\n    pushq %r15\n"
+    "    movq %rsp, (%rdi)\n"
+    "    movq %rsi, %rsp\n"
+    "    popq %r15\n    popq %r14\n    popq %r13\n    popq %r12\n    popq %rbx\n    popq %rbp\n"
+    "    ret\n"
+    ".size on_cpu_change_stacks, . - on_cpu_change_stacks\n");
+#endif
+
+namespace on_cpu {
+
+index3 thread_index, block_index, grid_size, block_size;
+void **arguments;
+char *dynamic_shared;
+bool wobble;
+fiber *current;
+
+namespace {
+
+enum { STACK = 256 << 10, PAGES = 16384 };
+
+stack scheduler;
+
+void change(stack &from, stack &to) {
+    __sanitizer_start_switch_fiber(&from.left, to.bottom, to.bytes);
+#if defined(__x86_64__)
+    on_cpu_change_stacks(&from.end, to.end);
+#else
+    swapcontext(&from.end, &to.end);
+#endif
+    __sanitizer_finish_switch_fiber(from.left, nullptr, nullptr);
+}
+
+/* A fiber is for many blocks: it does one after the other. */
+void run_thread() {
+    const void *bottom = nullptr;
+    __sanitizer_finish_switch_fiber(nullptr, &bottom, &scheduler.bytes);
+    scheduler.bottom = (char *)(uintptr_t)bottom;
+    for (;;) {
+        current->of->kernel->run();
+        to_scheduler(DONE);
+    }
+}
+
+/* Room for a stack, of which the system gives what is used. Not at the same place of its pages as others, where all would have
+ * the same few lines of the cache. */
+char *room(unsigned which) {
+    void *p = mmap(nullptr, STACK + PAGES, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        perror("on_cpu: stacks");
+        abort();
+    }
+    return (char *)p + which * 832 % PAGES;
+}
+
+void begin(stack &own) {
+#if defined(__x86_64__)
+    void **top =
+        (void **)(own.bottom + own.bytes); /* six registers, where to begin, nowhere to return to */
+    memset(top - 8, 0, 8 * sizeof *top);
+    top[-2] = (void *)run_thread;
+    own.end = top - 8;
+#else
+    getcontext(&own.end);
+    own.end.uc_stack.ss_sp = own.bottom;
+    own.end.uc_stack.ss_size = own.bytes;
+    own.end.uc_link = nullptr;
+    makecontext(&own.end, run_thread, 0);
+#endif
+}
+
+} // namespace
+
+void broken(const char *what) {
+    fprintf(stderr, "on_cpu: block %u %u %u, thread %u, line %d: %s\n", block_index.x, block_index.y,
+            block_index.z, current ? current->thread : 0, current ? current->place : 0, what);
+    abort();
+}
+
+std::deque<fiber> &fibers(unsigned n) {
+    static std::deque<fiber> all;
+    while (all.size() < n) {
+        all.emplace_back();
+        all.back().own.bottom = room((unsigned)all.size());
+        all.back().own.bytes = STACK;
+    }
+    return all;
+}
+
+void prepare(fiber &f, block *of, unsigned thread) {
+    f.of = of;
+    f.thread = thread;
+    f.where = READY;
+    f.copies.clear();
+    if (!f.made)
+        begin(f.own);
+    f.made = true;
+}
+
+void forget(fiber &f) {
+    f.made = false;
+}
+
+void run(fiber &f) {
+    current = &f;
+    thread_index = {f.thread, 0, 0};
+    block_index = f.of->index;
+    dynamic_shared = f.of->dynamic;
+    change(scheduler, f.own);
+}
+
+void to_scheduler(state where) {
+    current->where = where;
+    change(current->own, scheduler);
+}
+
+void do_together(fiber *const *lanes) {
+    void *mine[32];
+    for (unsigned i = 0; i < 32; i++) {
+        current = lanes[i];
+        if (current->place != lanes[0]->place || current->what != lanes[0]->what)
+            broken("lanes of a warp are at different places");
+        mine[i] = current->mine;
+        current->where = READY;
+    }
+    lanes[0]->what(mine);
+}
+
+void clear_shared(block &b, size_t dynamic_bytes) {
+    if (b.kernel->shared)
+        memset(b.kernel->shared, 0xFF, (size_t)(b.kernel->shared_end - b.kernel->shared));
+    memset(b.dynamic, 0xFF, dynamic_bytes);
+}
+
+/* --- what kernels call ------------------------------------------------------------------------------------ */
+
+void barrier(int place) {
+    current->place = place;
+    current->number = current->meeting = 0;
+    to_scheduler(AT_BARRIER);
+}
+
+void together(void *mine, warp_function *what, int place) {
+    current->place = place;
+    current->mine = mine;
+    current->what = what;
+    to_scheduler(AT_WARP);
+}
+
+void copy_later(void *to, const void *from) {
+    current->copies.push_back({to, from});
+}
+
+void copies_done() {
+    for (const copy &c : current->copies)
+        memcpy(c.to, c.from, 16);
+    current->copies.clear();
+}
+
+/* Dynamic shared memory is counted from 0. Static is that of the kernel's program or library, so it lies near its code. */
+static char *near_code() {
+    return (char *)current->of->kernel->run - (1 << 30);
+}
+
+unsigned shared_address(const void *p) {
+    const char *at = (const char *)p;
+    if (at >= dynamic_shared && at < dynamic_shared + MOST_SHARED)
+        return (unsigned)(at - dynamic_shared);
+    if (at < near_code() + MOST_SHARED || at >= near_code() + (2U << 30))
+        broken("an address that is not in shared memory");
+    return (unsigned)(at - near_code());
+}
+
+void *shared_pointer(unsigned address) {
+    return (address < MOST_SHARED ? dynamic_shared : near_code()) + address;
+}
+
+} // namespace on_cpu
+
+extern "C" float on_cpu_expf(float x) {
+    float y = expf(x);
+    if (!on_cpu::wobble || !(y > 0.0f) || x == 0.0f)
+        return y;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits * 2654435761u) >> 30;
+    return bits == 0 ? nextafterf(y, 0.0f) : bits == 1 ? nextafterf(y, 2.0f) : y;
+}
+
+extern "C" void on_cpu_wobble(int on) {
+    on_cpu::wobble = on != 0;
+}

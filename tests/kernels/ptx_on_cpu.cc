@@ -1,0 +1,69 @@
+/* What ptx_on_cpu.h has, as functions that a test in C calls. */
+#include "tests/kernels/on_cpu.h"
+
+namespace {
+#include "kernels/mma.cuh"
+
+struct {
+    const u16 *a, *b;
+    float *d;
+    const unsigned char *from;
+    unsigned char *early, *late;
+} x;
+
+/* d[16, 8] = a[16, 16] times b[16, 8], of 16-bit elements, through shared memory. */
+template <int TYPE> void multiply() {
+    DYNAMIC_SHARED(16, u16, staged);
+    __shared__ __align__(16) u16 more[16 * 8];
+    for (int i = threadIdx.x; i < 16 * 16; i += 32)
+        staged[i] = x.a[i];
+    for (int i = threadIdx.x; i < 16 * 8; i += 32)
+        more[i] = x.b[i];
+    __syncthreads();
+    const int lane = threadIdx.x, row = lane % 8, matrix = lane / 8;
+    uint4 a = load_matrices(shared_address(staged + (matrix % 2 * 8 + row) * 16 + matrix / 2 * 8));
+    uint4 b = load_transposed(shared_address(more + (matrix % 2 * 8 + row) * 8));
+    float d[4] = {};
+    mma<TYPE>(d, a.x, a.y, a.z, a.w, b.x, b.y);
+    for (int i = 0; i < 4; i++)
+        x.d[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i];
+}
+
+/* What shared memory holds before a copy has been waited for, and after. */
+void copy() {
+    __shared__ __align__(16) unsigned char here[16];
+    copy_16(shared_address(here), x.from);
+    memcpy(x.early, here, 16);
+    copies_done();
+    memcpy(x.late, here, 16);
+}
+
+template <int TYPE> void run_multiply() {
+    const on_cpu_kernel k = {multiply<TYPE>, __start_on_cpu_shared, __stop_on_cpu_shared, 0, nullptr};
+    const on_cpu_launch_options o = {{1, 1, 1}, 32, 16 * 16 * sizeof(u16), ON_CPU_FORWARDS, nullptr};
+    on_cpu_launch(&k, &o);
+}
+} // namespace
+
+extern "C" void ptx_multiply(bool bf16, const uint16_t *a, const uint16_t *b, float *d) {
+    x = {a, b, d, nullptr, nullptr, nullptr};
+    if (bf16)
+        run_multiply<BF16>();
+    else
+        run_multiply<F16>();
+}
+
+extern "C" void ptx_copy(const unsigned char *from, unsigned char *early, unsigned char *late) {
+    x = {nullptr, nullptr, nullptr, from, early, late};
+    on_cpu::launch(1, 1, ON_CPU_FORWARDS, copy);
+}
+
+extern "C" float ptx_widen(uint16_t h) {
+    return f16_f32(h);
+}
+extern "C" uint16_t ptx_narrow(float f) {
+    return f32_f16(f);
+}
+extern "C" unsigned ptx_two(bool bf16, float a, float b) {
+    return bf16 ? two_bf16(a, b) : two_f16(a, b);
+}

@@ -1,0 +1,151 @@
+#ifndef TESTS_KERNELS_PTX_ON_CPU_H
+#define TESTS_KERNELS_PTX_ON_CPU_H
+
+/* What kernels/ptx.cuh has, in C++. A part of on_cpu.h, which includes it. */
+
+static inline float f16_f32(unsigned short h) {
+    const unsigned sign = (h & 0x8000u) << 16, exponent = h >> 10 & 31u, fraction = h & 1023u;
+    if (exponent == 0)
+        return __uint_as_float(sign | __float_as_uint((float)fraction * 0x1p-24f));
+    return __uint_as_float(sign | (exponent == 31 ? 0x7F800000u : (exponent + 112) << 23) | fraction << 13);
+}
+
+static inline unsigned short f32_f16(float f) {
+    const unsigned bits = __float_as_uint(f), sign = bits >> 16 & 0x8000u, size = bits & 0x7FFFFFFFu;
+    if (size > 0x7F800000u)
+        return 0x7FFFu;
+    if (size >= 0x477FF000u) /* from where on infinity is nearer than the largest number */
+        return (unsigned short)(sign | 0x7C00u);
+    if (size < 0x38800000u) /* subnormal: a whole number of 2^-24 */
+        return (unsigned short)(sign | (unsigned)lrintf(__uint_as_float(size) * 0x1p24f));
+    return (unsigned short)(sign | (((size + 0xFFFu + (size >> 13 & 1u)) >> 13) - (112u << 10)));
+}
+
+static inline unsigned two_f16(float a, float b) {
+    return f32_f16(a) | (unsigned)f32_f16(b) << 16;
+}
+
+static inline unsigned short bf16_of(float f) {
+    const unsigned bits = __float_as_uint(f);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
+        return 0x7FFFu;
+    return (unsigned short)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+static inline unsigned two_bf16(float a, float b) {
+    return bf16_of(a) | (unsigned)bf16_of(b) << 16;
+}
+
+static inline float exp2_near(float x) {
+    return exp2f(x);
+}
+
+static inline unsigned or_xor(unsigned a, unsigned b, unsigned c) {
+    return a | (b ^ c);
+}
+
+static inline void grid_lets_next_start() {}
+static inline void grid_waits() {}
+
+static inline unsigned thread_number() {
+    return threadIdx.x;
+}
+
+/* --- products of small matrices --------------------------------------------------------------------------- */
+
+namespace on_cpu {
+
+/* A lane of mma.sync m16n8k16: PTX ISA, matrix fragments. */
+struct mma_lane {
+    float *d;
+    unsigned a[4], b[2];
+};
+
+template <bool Bf16> static float half_of(unsigned two, int which) {
+    const unsigned bits = which ? two >> 16 : two & 0xFFFFu;
+    return Bf16 ? __uint_as_float(bits << 16) : f16_f32((unsigned short)bits);
+}
+
+template <bool Bf16> static void multiply(void *const *lanes) {
+    float a[16][16], b[16][8];
+    for (int l = 0; l < 32; l++) {
+        const mma_lane &m = *(const mma_lane *)lanes[l];
+        for (int half = 0; half < 2; half++) {
+            for (int i = 0; i < 4; i++)
+                a[l / 4 + i % 2 * 8][l % 4 * 2 + half + i / 2 * 8] = half_of<Bf16>(m.a[i], half);
+            for (int i = 0; i < 2; i++)
+                b[l % 4 * 2 + half + i * 8][l / 4] = half_of<Bf16>(m.b[i], half);
+        }
+    }
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < 4; i++) {
+            const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
+            float sum = ((const mma_lane *)lanes[l])->d[i];
+            for (int k = 0; k < 16; k++)
+                sum += a[row][k] * b[k][column];
+            ((const mma_lane *)lanes[l])->d[i] = sum;
+        }
+}
+
+/* A lane of ldmatrix: the address of a row, and what the lane gets. */
+struct matrix_lane {
+    const unsigned short *row;
+    uint4 got;
+};
+
+template <bool Transposed> static void load(void *const *lanes) {
+    for (int l = 0; l < 32; l++)
+        for (int matrix = 0; matrix < 4; matrix++) {
+            unsigned two = 0;
+            for (int half = 0; half < 2; half++) {
+                const int across = l / 4, along = l % 4 * 2 + half;
+                const int row = Transposed ? along : across, column = Transposed ? across : along;
+                two |= (unsigned)((const matrix_lane *)lanes[8 * matrix + row])->row[column] << 16 * half;
+            }
+            ((unsigned *)&((matrix_lane *)lanes[l])->got)[matrix] = two;
+        }
+}
+
+} // namespace on_cpu
+
+static inline void mma_bf16(float *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                            unsigned b1) {
+    on_cpu::mma_lane mine = {d, {a0, a1, a2, a3}, {b0, b1}};
+    on_cpu::together(&mine, on_cpu::multiply<true>, __LINE__);
+}
+
+static inline void mma_f16(float *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                           unsigned b1) {
+    on_cpu::mma_lane mine = {d, {a0, a1, a2, a3}, {b0, b1}};
+    on_cpu::together(&mine, on_cpu::multiply<false>, __LINE__);
+}
+
+/* --- shared memory ---------------------------------------------------------------------------------------- */
+
+#define DYNAMIC_SHARED(alignment, type, name) type *name = (type *)on_cpu::dynamic_shared
+
+static inline unsigned shared_address(const void *p) {
+    return on_cpu::shared_address(p);
+}
+
+static inline uint4 load_transposed(unsigned address) {
+    on_cpu::matrix_lane mine = {(const unsigned short *)on_cpu::shared_pointer(address), {}};
+    on_cpu::together(&mine, on_cpu::load<true>, __LINE__);
+    return mine.got;
+}
+
+static inline uint4 load_matrices(unsigned address) {
+    on_cpu::matrix_lane mine = {(const unsigned short *)on_cpu::shared_pointer(address), {}};
+    on_cpu::together(&mine, on_cpu::load<false>, __LINE__);
+    return mine.got;
+}
+
+static inline void copy_16(unsigned to, const void *from) {
+    on_cpu::copy_later(on_cpu::shared_pointer(to), from);
+}
+
+static inline void copies_done() {
+    on_cpu::copies_done();
+}
+
+#endif

@@ -1,0 +1,211 @@
+#include "tests/kernels/replay.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/eval.h"
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+#include "passes/passes.h"
+#include "runtime/lab/random_weights.h"
+#include "runtime/session.h"
+#include "tests/kernels/cpu_kernels.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
+#include "tests/support/random.h"
+
+enum { SEED = 1, STEPS = 4, CTX = REPLAY_LONG + STEPS };
+
+static const qgc_sampling greedy = {.top_p = 1, .repeat_penalty = 1.3f};
+
+static void must(replay *r, qgc_status status) {
+    if (status != QGC_OK)
+        fail_msg("%s:\n%s", r->name, qgc_test_printed(r->arena, &r->diag));
+}
+
+static void lower(replay *r, int arch) {
+    const qgc_lower_options options = {.chunk = REPLAY_CHUNK, .least_arch = arch};
+    must(r, qgc_lower(r->graph, &options, &r->lowered, &r->diag));
+    r->lowered.plan->graph = r->lowered.plan->source = "";
+    r->lowered.plan->compiler = "the compiler of this machine";
+    cpu_kernels_build(&r->lowered, arch == 90 ? "sm_90a" : qgc_arena_printf(r->arena, "sm_%d", arch), r->pool,
+                      r->arena);
+    must(r, qgc_plan_check(r->lowered.plan, r->graph->at, &r->diag));
+}
+
+replay replay_new(const replay_of *of) {
+    qgc_arena *a = qgc_arena_new();
+    replay r = {.arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0)};
+    r.name = qgc_arena_printf(a, "for sm_%d, passes \"%s\"", of->arch, of->passes ? of->passes : "as usual");
+    if (of->weights) {
+        must(&r, qgc_graph_load(&r.graph, of->yaml, a, &r.diag));
+        must(&r, qgc_weights_open(&r.weights, of->weights, &r.diag));
+    } else {
+        must(&r, qgc_graph_load_text(&r.graph, "model.yaml", of->yaml, strlen(of->yaml), a, &r.diag));
+        must(&r, qgc_random_weights_open(&r.weights, r.graph, SEED, &r.diag));
+    }
+    must(&r, qgc_graph_bind(r.graph, r.weights, false, &r.tensors, &r.diag));
+    qgc_pass_report report;
+    must(&r, qgc_passes_run(r.graph, &(qgc_pass_options){.passes = of->passes, .skip = "persistent"}, &report,
+                            &r.diag));
+    lower(&r, of->arch);
+    return r;
+}
+
+void replay_drop(replay *r) {
+    qgc_weights_close(r->weights);
+    qgc_pool_drop(r->pool);
+    qgc_arena_drop(r->arena);
+}
+
+/* --- one run on both ways -------------------------------------------------------------------------------- */
+
+typedef struct {
+    replay *r;
+    qgc_session *session;
+    qgc_eval *eval;
+    int64_t position, vocab;
+    double logits; /* differences so far */
+    int tokens;
+} run;
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+/* The largest difference of n numbers, relative to the largest of `want`. */
+static double difference(const float *got, const float *want, int64_t n) {
+    double most = 0, largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double by = fabs((double)got[i] - want[i]);
+        most = by <= most ? most : isnan(by) ? HUGE_VAL : by;
+        largest = larger(largest, fabs((double)want[i]));
+    }
+    return largest > 0 ? most / largest : most;
+}
+
+/* The evaluator takes n tokens, as the session has; then both have chosen a token and left logits. */
+static void follow(run *x, const int32_t *tokens, int64_t n, int32_t next) {
+    int64_t elems;
+    must(x->r, qgc_eval_step(x->eval, tokens, n, x->position, false, &x->r->diag));
+    x->position += n;
+    const float *want = qgc_eval_value(x->eval, qgc_graph_output(x->r->graph, "logits"), &elems);
+    const int32_t *chosen = qgc_eval_value(x->eval, qgc_graph_output(x->r->graph, "next"), &elems);
+    float *got = qgc_arena_array(x->r->arena, (size_t)x->vocab, sizeof *got);
+    must(x->r, qgc_session_logits(x->session, got, &x->r->diag));
+    x->logits = larger(x->logits, difference(got, want, x->vocab));
+    x->tokens += next != *chosen;
+}
+
+/* Rows of a cache [heads, ctx, dim] that were written so far; the rest is compared as well, both are 0 there. */
+static double state_difference(run *x, const qgc_value *v, int buffer) {
+    qgc_arena *a = x->r->arena;
+    int64_t elems;
+    const void *want = qgc_eval_value(x->eval, v, &elems);
+    const size_t bytes = qgc_dtype_bytes(v->dtype, elems);
+    void *got = qgc_arena_alloc(a, bytes);
+    must(x->r, qgc_session_read(x->session, buffer, got, bytes, &x->r->diag));
+    if (v->dtype == QGC_I32)
+        return memcmp(got, want, bytes) == 0 ? 0 : HUGE_VAL;
+    float *g = qgc_arena_array(a, (size_t)elems, sizeof *g),
+          *w = qgc_arena_array(a, (size_t)elems, sizeof *w);
+    qgc_to_f32(v->dtype, got, g, elems);
+    qgc_to_f32(v->dtype, want, w, elems);
+    return difference(g, w, elems);
+}
+
+static double states_difference(run *x) {
+    double worst = 0;
+    const qgc_graph *g = x->r->graph;
+    for (size_t s = 0; s < g->n_states; s++)
+        for (int i = 0; i < g->states[s].count; i++) {
+            const qgc_value *v = g->states[s].values[i];
+            worst = larger(worst, state_difference(x, v, x->r->lowered.buffers[v->id]));
+        }
+    return worst;
+}
+
+static void begin(run *x, qgc_program *program, qgc_prefill prefill, qgc_mode mode) {
+    replay *r = x->r;
+    const qgc_session_options o = {.ctx = CTX, .mode = mode, .prefill = prefill, .sampling = greedy};
+    must(r, qgc_session_new(&x->session, program, &o, &r->diag));
+    x->eval = qgc_eval_new(r->graph, r->tensors, CTX, REPLAY_CHUNK, r->pool);
+    qgc_eval_set_sampling(x->eval, &greedy);
+    x->vocab = r->lowered.plan->vocab;
+}
+
+static void end(run *x) {
+    qgc_eval_drop(x->eval);
+    qgc_session_drop(x->session);
+}
+
+/* A prompt, `chunk` tokens at a time; returns the token after it. */
+static int32_t take_prompt(run *x, int tokens, int chunk) {
+    uint64_t seed = 7;
+    int32_t prompt[REPLAY_LONG], next = -1;
+    assert(tokens <= REPLAY_LONG);
+    for (int i = 0; i < tokens; i++)
+        prompt[i] = (int32_t)(test_random(&seed) % (uint64_t)x->vocab);
+    for (int done = 0; done < tokens; done += chunk) {
+        const int n = tokens - done < chunk ? tokens - done : chunk;
+        must(x->r, qgc_session_feed(x->session, prompt + done, n, &next, &x->r->diag));
+        follow(x, prompt + done, n, next);
+    }
+    return next;
+}
+
+/* What each step chose is the next one's token, on both ways: so a token that is none ends them. */
+static void take_steps(run *x, int32_t next) {
+    for (int i = 0; i < STEPS; i++) {
+        if (next < 0 || next >= x->vocab) {
+            x->tokens++;
+            return;
+        }
+        const int32_t token = next;
+        must(x->r, qgc_session_step(x->session, &next, &x->r->diag));
+        follow(x, &token, 1, next);
+    }
+}
+
+static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
+    run x = {.r = r};
+    begin(&x, program, QGC_PREFILL_CHUNKS, QGC_MODE_STREAM);
+    take_steps(&x, take_prompt(&x, tokens, REPLAY_CHUNK));
+    out->prefilled_logits = x.logits;
+    out->prefilled_states = states_difference(&x);
+    out->tokens += x.tokens;
+    end(&x);
+}
+
+static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
+    run x = {.r = r};
+    begin(&x, program, QGC_PREFILL_STEPS, QGC_MODE_GRAPH);
+    take_steps(&x, take_prompt(&x, tokens, 1));
+    out->logits = x.logits;
+    out->states = states_difference(&x);
+    out->tokens += x.tokens;
+    end(&x);
+}
+
+apart replay_compare(replay *r, const replay_run *what) {
+    qgc_device *device =
+        cpu_device_new(atoi(r->lowered.plan->archs[0] + 3), &what->order); // NOLINT(cert-err34-c)
+    qgc_program *program;
+    apart out = {0};
+    must(r, qgc_program_load(&program, r->lowered.plan, device, r->weights, r->pool,
+                             &(qgc_program_options){0}, &r->diag));
+    if (what->chunks)
+        by_chunks(r, program, what->chunks, &out);
+    if (what->steps)
+        by_steps(r, program, what->steps, &out);
+    qgc_program_drop(program);
+    qgc_device_close(device);
+    return out;
+}
+
+bool replay_agrees(const apart *a) {
+    return a->tokens == 0 && a->logits <= 3e-4 && a->states <= 4e-3 && a->prefilled_logits <= 2e-2 &&
+           a->prefilled_states <= 2e-2;
+}

@@ -1,0 +1,56 @@
+#ifndef TESTS_KERNELS_REPLAY_H
+#define TESTS_KERNELS_REPLAY_H
+
+#include "codegen/lower.h"
+#include "graph/base/pool.h"
+#include "models/weights.h"
+
+/* A graph on two ways: through the compiler's plan and the runtime's session on a device that runs the kernels on the CPU
+ * (cpu_kernels.h), launch by launch in the memory that the plan lays out; and through the evaluator. */
+
+typedef struct {
+    const char *yaml;    /* the text of the graph, whose weights are random; or the path of its file, */
+    const char *weights; /* with that of its weights; else NULL */
+    const char *passes;  /* as qgc_pass_options.passes has them; the pass "persistent" is left out of them */
+    int arch;            /* 75, 80 or 90 */
+} replay_of;
+
+typedef struct {
+    qgc_arena *arena;
+    qgc_diag diag;
+    qgc_pool *pool;
+    qgc_graph *graph;
+    qgc_weights *weights;
+    const qgc_tensor **tensors;
+    qgc_lowered lowered; /* its plan may be changed before replay_compare, to see what comes of it */
+    const char *name;    /* for messages */
+} replay;
+
+/* Fails the test with what went wrong. */
+replay replay_new(const replay_of *of);
+void replay_drop(replay *r);
+
+/* What is run: a prompt in chunks, then some steps that feed themselves; and another prompt token by token, with steps too. */
+typedef struct {
+    int order;  /* of blocks and warps: on_cpu_launch.h */
+    int chunks; /* tokens of the first prompt; 0: that part is left out */
+    int steps;  /* of the second one */
+} replay_run;
+
+/* Three chunks, the last one shorter, and positions enough for attention to be divided. */
+enum { REPLAY_CHUNK = 32, REPLAY_LONG = 2 * REPLAY_CHUNK + 5, REPLAY_SHORT = 9 };
+
+/* How far the two ways are apart: largest differences, relative to the largest number there; NaN counts as infinite. */
+typedef struct {
+    double logits, states;                     /* of decode steps alone */
+    double prefilled_logits, prefilled_states; /* where the prompt was taken in chunks */
+    int tokens;                                /* of those chosen, how many are others */
+} apart;
+
+apart replay_compare(replay *r, const replay_run *what);
+
+/* Sums in another order, and for a prompt in chunks activations of 16 bits: is that all? Caches of 16 bits may differ by their
+ * last bit. */
+bool replay_agrees(const apart *a);
+
+#endif

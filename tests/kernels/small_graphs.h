@@ -1,0 +1,101 @@
+#ifndef TESTS_KERNELS_SMALL_GRAPHS_H
+#define TESTS_KERNELS_SMALL_GRAPHS_H
+
+/* Graphs shaped like those of three families, small enough to be run on a CPU launch by launch. They have their dimensions in
+ * common, so that many of their kernels are the same. */
+
+#define SMALL_PARAMS "params: {layers: 2, d: 64, ff: 96, heads: 4, kv: 2, dh: 32, vocab: 160, eps: 1e-6}\n"
+#define SMALL_VECTOR(name, n) "  " name ": {per: l, shape: [" n "], gguf: \"{l}." name "\"}\n"
+#define SMALL_MATRIX(name, out, in) "  " name ": {per: l, shape: [" out ", " in "], gguf: \"{l}." name "\"}\n"
+
+/* Weights of all of them, caches, inputs. */
+#define SMALL_HEAD(name, more, cache)                                                                      \
+    "qgc: 1\nname: " name "\narch: small\n" SMALL_PARAMS "weights:\n"                                      \
+    "  embed: {shape: [vocab, d], gguf: embed}\n  out_norm: {shape: [d], gguf: out_norm}\n" SMALL_VECTOR(  \
+        "norm1", "d") SMALL_MATRIX("wq", "heads*dh", "d") SMALL_MATRIX("wk", "kv*dh", "d")                 \
+        SMALL_MATRIX("wv", "kv*dh", "d") SMALL_MATRIX("wo", "d", "heads*dh") SMALL_VECTOR("norm2", "d")    \
+            SMALL_MATRIX("w1", "ff", "d") SMALL_MATRIX("w2", "ff", "d") SMALL_MATRIX("w3", "d", "ff") more \
+        "state:\n  kc: {per: l, shape: [kv, ctx, dh], dtype: " cache "}\n"                                 \
+        "  vc: {per: l, shape: [kv, ctx, dh], dtype: " cache "}\n  seen: {shape: [vocab], dtype: i32}\n"   \
+        "inputs: {tokens: [T], positions: [T], rows: [R]}\ngraph:\n"                                       \
+        "  - {op: embedding, in: [tokens, embed], out: x}\n"                                               \
+        "  - repeat: {index: l, count: layers, carry: x}\n    body:\n"
+
+#define SMALL_NODE(op, in, more, out) "      - {op: " op ", in: [" in "]" more ", out: " out "}\n"
+#define SMALL_NORM(x, weight, out) SMALL_NODE("rms_norm", x ", " weight, ", eps: eps", out)
+#define SMALL_ROPE(x, out) \
+    SMALL_NODE("rope", x ", positions", ", style: neox, base: 10000, head_dim: dh", out)
+
+/* From q and k to o. */
+#define SMALL_ATTENTION(q, k)                                                               \
+    SMALL_ROPE(q, "qr")                                                                     \
+    SMALL_ROPE(k, "kr")                                                                     \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                  \
+        SMALL_NODE("append", "vc, v, positions", "", "v_all")                               \
+            SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a") \
+                SMALL_NODE("linear", "a, wo", "", "o")
+
+#define SMALL_MLP(x)                                                            \
+    SMALL_NODE("linear", x ", w1", "", "gate")                                  \
+    SMALL_NODE("linear", x ", w2", "", "up")                                    \
+    SMALL_NODE("silu", "gate", "", "act") SMALL_NODE("mul", "act, up", "", "f") \
+        SMALL_NODE("linear", "f, w3", "", "down")
+
+#define SMALL_END                                                            \
+    "  - {op: select_rows, in: [x, rows], out: x_rows}\n"                    \
+    "  - {op: rms_norm, in: [x_rows, out_norm], eps: eps, out: x_out}\n"     \
+    "  - {op: linear, in: [x_out, embed], out: logits}\n"                    \
+    "  - {op: mark, in: [seen, tokens], out: seen_now}\n"                    \
+    "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n" \
+    "outputs: [logits, next]\n"
+
+/* Biases on q, k and v. */
+static const char small_qwen2[] =
+    SMALL_HEAD("small-qwen2",
+               SMALL_VECTOR("bq", "heads*dh") SMALL_VECTOR("bk", "kv*dh") SMALL_VECTOR("bv", "kv*dh"),
+               "f16") SMALL_NORM("x", "norm1", "h") SMALL_NODE("linear", "h, wq, bq", "", "q")
+        SMALL_NODE("linear", "h, wk, bk", "", "k") SMALL_NODE("linear", "h, wv, bv", "", "v")
+            SMALL_ATTENTION("q", "k") SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m")
+                SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
+
+/* Norms of q and k, head by head. */
+static const char small_qwen3[] =
+    SMALL_HEAD("small-qwen3", SMALL_VECTOR("q_norm", "dh") SMALL_VECTOR("k_norm", "dh"), "bf16")
+        SMALL_NORM("x", "norm1", "h") SMALL_NODE("linear", "h, wq", "", "q")
+            SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v")
+                SMALL_NORM("q", "q_norm", "q_normed") SMALL_NORM("k", "k_norm", "k_normed")
+                    SMALL_ATTENTION("q_normed", "k_normed") SMALL_NODE("add", "x, o", "", "x_mid")
+                        SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")
+                            SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
+
+/* Norms of all of q and k, and after attention and MLP in place of before. */
+static const char small_olmo2[] =
+    SMALL_HEAD("small-olmo2", SMALL_VECTOR("q_norm", "heads*dh") SMALL_VECTOR("k_norm", "kv*dh"), "f32")
+        SMALL_NODE("linear", "x, wq", "", "q") SMALL_NODE("linear", "x, wk", "", "k")
+            SMALL_NODE("linear", "x, wv", "", "v") SMALL_NORM("q", "q_norm", "q_normed")
+                SMALL_NORM("k", "k_norm", "k_normed") SMALL_ATTENTION("q_normed", "k_normed")
+                    SMALL_NORM("o", "norm1", "o_normed") SMALL_NODE("add", "x, o_normed", "", "x_mid")
+                        SMALL_MLP("x_mid") SMALL_NORM("down", "norm2", "down_normed")
+                            SMALL_NODE("add", "x_mid, down_normed", "", "x") SMALL_END;
+
+/* Attention over the caches as they were before the step, which are then appended to. */
+static const char small_old_cache[] =
+    "qgc: 1\nname: old-cache\narch: small\nparams: {vocab: 160, d: 64, heads: 2, dh: 32}\nweights:\n"
+    "  embed: {shape: [vocab, d], gguf: embed}\n  wq: {shape: [d, d], gguf: wq}\n  wo: {shape: [d, d], gguf: wo}\n"
+    "state:\n  kc: {shape: [heads, ctx, dh], dtype: f32}\n  vc: {shape: [heads, ctx, dh], dtype: f32}\n"
+    "  seen: {shape: [vocab], dtype: i32}\n"
+    "inputs: {tokens: [T], positions: [T], rows: [R]}\n"
+    "graph:\n"
+    "  - {op: embedding, in: [tokens, embed], out: x}\n"
+    "  - {op: linear, in: [x, wq], out: q}\n"
+    "  - {op: attention, in: [q, kc, vc, positions], scale: 0.2, out: a}\n"
+    "  - {op: append, in: [kc, x, positions], out: k_all}\n"
+    "  - {op: append, in: [vc, x, positions], out: v_all}\n"
+    "  - {op: linear, in: [a, wo], out: o}\n"
+    "  - {op: select_rows, in: [o, rows], out: y}\n"
+    "  - {op: linear, in: [y, embed], out: logits}\n"
+    "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
+    "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
+    "outputs: [logits, next]\n";
+
+#endif

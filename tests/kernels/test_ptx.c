@@ -1,0 +1,82 @@
+/* What stands in the place of instructions where kernels run on the CPU: conversions against those of graph/base, the product of
+ * matrices against a plain one, and a copy that is not there before somebody waits for it. */
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/base/tensor.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/random.h"
+
+void ptx_multiply(bool bf16, const uint16_t *a, const uint16_t *b, float *d);
+void ptx_copy(const unsigned char *from, unsigned char *early, unsigned char *late);
+float ptx_widen(uint16_t h);
+uint16_t ptx_narrow(float f);
+unsigned ptx_two(bool bf16, float a, float b);
+
+static void halves_are_widened_and_narrowed_as_ieee_says(void **state) {
+    (void)state;
+    for (unsigned h = 0; h < 65536; h++) {
+        const float want = qgc_f16_to_f32((uint16_t)h), got = ptx_widen((uint16_t)h);
+        assert_true(isnan(want) ? isnan(got) : memcmp(&want, &got, sizeof want) == 0);
+        if (!isnan(want))
+            assert_int_equal(ptx_narrow(want), h);
+    }
+    uint64_t seed = 1;
+    for (int i = 0; i < 1000000; i++) {
+        const uint32_t bits = (uint32_t)test_random(&seed);
+        float f;
+        memcpy(&f, &bits, sizeof f);
+        if (i % 2) /* near what halves can hold */
+            f = ldexpf(test_random_float(&seed), (int)(bits % 48) - 28);
+        if (isnan(f))
+            continue;
+        assert_int_equal(ptx_narrow(f), qgc_f32_to_f16(f));
+        assert_int_equal(ptx_two(false, f, -f), qgc_f32_to_f16(f) | (unsigned)qgc_f32_to_f16(-f) << 16);
+        assert_int_equal(ptx_two(true, f, -f), qgc_f32_to_bf16(f) | (unsigned)qgc_f32_to_bf16(-f) << 16);
+    }
+    assert_int_equal(ptx_narrow(NAN), 0x7FFF);
+}
+
+static void matrices_are_multiplied(void **state) {
+    (void)state;
+    uint64_t seed = 2;
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        const qgc_dtype type = bf16 ? QGC_BF16 : QGC_F16;
+        float a[16][16], b[16][8], d[16][8];
+        uint16_t narrow_a[16 * 16], narrow_b[16 * 8];
+        for (int i = 0; i < 256; i++)
+            a[i / 16][i % 16] = test_random_float(&seed);
+        for (int i = 0; i < 128; i++)
+            b[i / 8][i % 8] = test_random_float(&seed);
+        qgc_from_f32(type, &a[0][0], narrow_a, 256);
+        qgc_from_f32(type, &b[0][0], narrow_b, 128);
+        qgc_to_f32(type, narrow_a, &a[0][0], 256);
+        qgc_to_f32(type, narrow_b, &b[0][0], 128);
+        ptx_multiply(bf16, narrow_a, narrow_b, &d[0][0]);
+        for (int i = 0; i < 128; i++) {
+            double want = 0;
+            for (int k = 0; k < 16; k++)
+                want += (double)a[i / 8][k] * b[k][i % 8];
+            assert_true(fabs(want - d[i / 8][i % 8]) < 1e-5);
+        }
+    }
+}
+
+static void a_copy_is_there_when_it_was_waited_for(void **state) {
+    (void)state;
+    unsigned char from[16], early[16], late[16];
+    memset(from, 7, sizeof from);
+    ptx_copy(from, early, late);
+    assert_memory_not_equal(early, from, sizeof from);
+    assert_memory_equal(late, from, sizeof from);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(halves_are_widened_and_narrowed_as_ieee_says),
+        cmocka_unit_test(matrices_are_multiplied),
+        cmocka_unit_test(a_copy_is_there_when_it_was_waited_for),
+    };
+    return cmocka_run_group_tests_name("kernels/ptx", tests, NULL, NULL);
+}

@@ -1,0 +1,199 @@
+/* Plans of small models, replayed launch by launch on the CPU and held against the evaluator: the order of launches, memory
+ * that is shared, versions of caches, and prefill, for each architecture whose kernels differ. Then plans with a fault in
+ * them, which has to show. */
+
+#include <string.h>
+
+#include "tests/kernels/on_cpu_launch.h"
+#include "tests/kernels/replay.h"
+#include "tests/kernels/small_graphs.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/subset.h"
+
+#ifndef SUBSETS /* for each family; fewer where a sanitizer makes them slow */
+#define SUBSETS 10
+#endif
+
+static const char *const families[] = {small_qwen2, small_qwen3, small_olmo2};
+static const int archs[] = {75, 80, 90};
+enum { FAMILIES = 3, ARCHS = 3 };
+
+static void must_agree(replay *r, const replay_run *what) {
+    const apart a = replay_compare(r, what);
+    if (!replay_agrees(&a))
+        fail_msg("%s %s: logits %g and states %g apart, by chunks %g and %g; %d tokens are others",
+                 r->graph->name, r->name, a.logits, a.states, a.prefilled_logits, a.prefilled_states,
+                 a.tokens);
+}
+
+static void compare(const char *yaml, const char *passes, int arch, const replay_run *what) {
+    replay r = replay_new(&(replay_of){.yaml = yaml, .passes = passes, .arch = arch});
+    must_agree(&r, what);
+    replay_drop(&r);
+}
+
+static void all_passes_and_none(void **state) {
+    (void)state;
+    for (int f = 0; f < FAMILIES; f++)
+        for (int i = 0; i < ARCHS; i++) {
+            const replay_run what = {ON_CPU_FORWARDS, REPLAY_LONG,
+                                     archs[i] == 90 ? REPLAY_SHORT : REPLAY_LONG};
+            compare(families[f], NULL, archs[i], &what);
+            compare(families[f], "", archs[i], &what);
+        }
+}
+
+/* Weights that were trained, and shapes that are not so small. */
+static void the_tiny_model(void **state) {
+    (void)state;
+    replay r = replay_new(
+        &(replay_of){.yaml = "models/tiny/tiny.yaml", .weights = "models/tiny/tiny.gguf", .arch = 90});
+    must_agree(&r, &(replay_run){ON_CPU_FROM_THE_MIDDLE, REPLAY_LONG, REPLAY_SHORT});
+    replay_drop(&r);
+}
+
+/* Whatever the order of blocks and warps. */
+static void random_subsets(void **state) {
+    (void)state;
+    uint64_t seed = 1;
+    qgc_arena *a = qgc_arena_new();
+    for (int i = 0; i < SUBSETS * FAMILIES; i++) {
+        const int orders[] = {ON_CPU_BACKWARDS, ON_CPU_FROM_THE_MIDDLE, ON_CPU_RANDOM + i};
+        const replay_run what = {orders[i / FAMILIES % 3], REPLAY_LONG, REPLAY_SHORT};
+        const char *passes = test_subset(a, (unsigned)test_random(&seed), i % 2 == 0, &seed);
+        compare(families[i % FAMILIES], passes, archs[(i / FAMILIES + i) % ARCHS], &what);
+    }
+    qgc_arena_drop(a);
+}
+
+static void attention_reads_the_caches_that_it_names(void **state) {
+    (void)state;
+    const replay_run what = {ON_CPU_FORWARDS, REPLAY_LONG, REPLAY_SHORT};
+    for (int i = 0; i < ARCHS; i++) {
+        compare(small_old_cache, "split-attention,fuse-merge-linear", archs[i], &what);
+        compare(small_old_cache, "", archs[i], &what);
+    }
+}
+
+/* --- planted faults -------------------------------------------------------------------------------------- */
+
+/* Two chunks, or decode steps. */
+static replay_run run_of(qgc_phase_kind phase) {
+    return phase == QGC_PHASE_PREFILL ? (replay_run){ON_CPU_FORWARDS, REPLAY_CHUNK + 5, 0}
+                                      : (replay_run){ON_CPU_FORWARDS, 0, REPLAY_SHORT};
+}
+
+static bool agrees(replay *r, qgc_phase_kind phase) {
+    const replay_run what = run_of(phase);
+    const apart a = replay_compare(r, &what);
+    return replay_agrees(&a);
+}
+
+/* What a launch does to a buffer. */
+static int access_of(const qgc_plan_launch *l, size_t buffer) {
+    qgc_plan_use uses[QGC_MAX_ARGS];
+    int access = 0;
+    for (int i = 0, n = qgc_plan_uses(l, uses); i < n; i++)
+        access |= (size_t)uses[i].buffer == buffer ? uses[i].access : 0;
+    return access & (QGC_READS | QGC_WRITES);
+}
+
+/* Does the second one read what the first writes? */
+static bool feeds(const replay *r, const qgc_plan_launch *first, const qgc_plan_launch *second) {
+    for (size_t b = 0; b < r->lowered.plan->n_buffers; b++)
+        if ((access_of(first, b) & QGC_WRITES) && (access_of(second, b) & QGC_READS))
+            return true;
+    return false;
+}
+
+static void swap(qgc_plan_launch *a, qgc_plan_launch *b) {
+    const qgc_plan_launch held = *a;
+    *a = *b;
+    *b = held;
+}
+
+/* Each launch that reads from the one before it, in the place of that one. */
+static void swap_each(replay *r, qgc_phase_kind phase, int least) {
+    const qgc_phase *p = &r->lowered.plan->phases[phase];
+    int n = 0;
+    for (size_t i = 0; i + 1 < p->n_launches; i++) {
+        qgc_plan_launch *l = &p->launches[i];
+        if (!feeds(r, l, l + 1))
+            continue;
+        swap(l, l + 1);
+        if (agrees(r, phase))
+            fail_msg("%s, %s phase: nobody notices \"%s\" before \"%s\"", r->name, qgc_phase_name(phase),
+                     l[0].node, l[1].node);
+        swap(l, l + 1);
+        n++;
+    }
+    assert_true(n >= least);
+    assert_true(agrees(r, phase));
+}
+
+static void a_launch_before_what_it_reads(void **state) {
+    (void)state;
+    replay fused = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 80}),
+           plain = replay_new(&(replay_of){.yaml = small_qwen3, .passes = "", .arch = 80});
+    swap_each(&fused, QGC_PHASE_PREFILL, 30);
+    swap_each(&fused, QGC_PHASE_DECODE, 10);
+    swap_each(&plain, QGC_PHASE_DECODE, 20);
+    replay_drop(&fused);
+    replay_drop(&plain);
+}
+
+/* After launch `written` scratch `a` has what launch `read` wants, and in between, not at these two, `b` is written. */
+static bool would_harm(const qgc_phase *p, size_t a, size_t b) {
+    size_t written = p->n_launches, read = 0;
+    for (size_t i = 0; i < p->n_launches; i++) {
+        const int access = access_of(&p->launches[i], a);
+        if (access & QGC_WRITES)
+            written = i;
+        if (access & QGC_READS)
+            read = i;
+    }
+    for (size_t i = written + 1; i < read; i++)
+        if (access_of(&p->launches[i], b) & QGC_WRITES)
+            return true;
+    return false;
+}
+
+/* That of an attention whose blocks share positions is written at more positions than there are here. */
+static bool is_used(const qgc_plan_buffer *b) {
+    return b->kind == QGC_BUFFER_SCRATCH && strncmp(b->name, "shares of ", 10) != 0;
+}
+
+static void scratch_in_the_place_of_other_scratch(void **state) {
+    (void)state;
+    const qgc_phase_kind phase = QGC_PHASE_DECODE;
+    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .passes = "plan-memory", .arch = 80});
+    const qgc_plan *p = r.lowered.plan;
+    int n = 0;
+    for (size_t a = 0; a < p->n_buffers; a++)
+        for (size_t b = 0; b < p->n_buffers; b++) {
+            if (!is_used(&p->buffers[a]) || !is_used(&p->buffers[b]) || !would_harm(&p->phases[phase], a, b))
+                continue;
+            const int64_t held = p->buffers[b].offset;
+            p->buffers[b].offset = p->buffers[a].offset;
+            if (agrees(&r, phase))
+                fail_msg("nobody notices \"%s\" in the place of \"%s\"", p->buffers[b].name,
+                         p->buffers[a].name);
+            p->buffers[b].offset = held;
+            n++;
+        }
+    assert_true(n > 40);
+    assert_true(agrees(&r, phase));
+    replay_drop(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_passes_and_none),
+        cmocka_unit_test(the_tiny_model),
+        cmocka_unit_test(random_subsets),
+        cmocka_unit_test(attention_reads_the_caches_that_it_names),
+        cmocka_unit_test(a_launch_before_what_it_reads),
+        cmocka_unit_test(scratch_in_the_place_of_other_scratch),
+    };
+    return cmocka_run_group_tests_name("kernels/replay", tests, NULL, NULL);
+}
