@@ -61,9 +61,9 @@ static bool states(const qgc_binding *b, const char *key) {
 }
 
 static bool is_word(const char *words, const char *word) {
-    const size_t length = word ? strlen(word) : 0;
+    const size_t length = word && !strchr(word, ' ') ? strlen(word) : 0;
     for (const char *at = words; length && (at = strstr(at, word)); at++)
-        if (at[-1] == ' ' && at[length] == ' ' && !strchr(word, ' '))
+        if (at[-1] == ' ' && at[length] == ' ') /* the list begins and ends with a blank, the word does not */
             return true;
     return false;
 }

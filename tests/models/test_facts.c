@@ -76,6 +76,9 @@ static void config_keys_that_are_not_computed_are_refused(void **state) {
     } cases[] = {
         {"qwen2", "\"hidden_act\": \"gelu\"", "states \"hidden_act\" as \"gelu\""},
         {"qwen2", "\"hidden_act\": \"sil\"", "states \"hidden_act\" as \"sil\""},
+        {"qwen2", "\"hidden_act\": \" silu\"", "states \"hidden_act\" as \" silu\""},
+        {"qwen2", "\"hidden_act\": \"silu swish\"", "states \"hidden_act\" as \"silu swish\""},
+        {"qwen2", "\"hidden_act\": \"\"", "states \"hidden_act\" as \"\""},
         {"qwen2", "\"hidden_act\": 3", "states \"hidden_act\" as 3"},
         {"gemma", "\"hidden_activation\": \"gelu_pytorch_tanh\"", "\"hidden_activation\" as \"gelu_py"},
         {"qwen2", "\"partial_rotary_factor\": 0.5", "\"partial_rotary_factor\" as 0.5"},
