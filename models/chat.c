@@ -277,7 +277,8 @@ static const char *find_default_system(const char *outline, qgc_arena *arena, bo
 }
 
 static qgc_loc place_of(const qgc_tokenizer *t) {
-    return t->template_source.name ? (qgc_loc){.source = &t->template_source} : QGC_NO_LOC;
+    qgc_loc at = {.source = t->template_source.name ? &t->template_source : NULL};
+    return at;
 }
 
 static qgc_status refuse(const qgc_tokenizer *t, const char *why, qgc_diag *d) {

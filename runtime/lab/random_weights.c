@@ -168,10 +168,15 @@ static qgc_status state_facts(qgc_weights *w, const qgc_graph *g, qgc_diag *d) {
     return qgc_gguf_parse(w, head.text, head.bytes, qgc_weights_loc(w), d);
 }
 
+typedef struct {
+    const qgc_graph *g;
+    const char *types; /* or NULL */
+} wanted;
+
 /* A tensor more, without its bytes. */
-static qgc_status add_tensor(qgc_weights *w, const qgc_graph *g, const qgc_weight_decl *decl,
-                             const qgc_value *v, const char *types, qgc_diag *d) {
-    const qgc_value *logits = qgc_graph_output(g, "logits");
+static qgc_status add_tensor(qgc_weights *w, const wanted *want, const qgc_weight_decl *decl,
+                             const qgc_value *v, qgc_diag *d) {
+    const qgc_value *logits = qgc_graph_output(want->g, "logits");
     const char *pattern = w->format == QGC_WEIGHTS_GGUF ? decl->gguf : decl->hf;
     qgc_random_tensor r = {.name = qgc_tensor_name(pattern, decl->index, v->layer, w->arena),
                            .dtype = v->dtype,
@@ -183,7 +188,7 @@ static qgc_status add_tensor(qgc_weights *w, const qgc_graph *g, const qgc_weigh
     qgc_tensor *t = qgc_weights_add(w, r.name, strlen(r.name));
     if (!t)
         return qgc_fail(d, QGC_ERR_INPUT, decl->at, "two weights are tensor \"%s\"", r.name);
-    t->dtype = qgc_random_type(&r, types);
+    t->dtype = qgc_random_type(&r, want->types);
     t->rank = r.rank;
     memcpy(t->shape, r.shape, sizeof t->shape);
     const int block = qgc_dtypes[t->dtype].block_elems;
@@ -258,7 +263,7 @@ static qgc_status open_all(qgc_weights *w, const qgc_graph *g, const char *types
     QGC_TRY(state_facts(w, g, d));
     for (size_t k = 0; k < g->n_weights; k++)
         for (int i = 0; g->weights[k].tied < 0 && i < g->weights[k].count; i++)
-            QGC_TRY(add_tensor(w, g, &g->weights[k], g->weights[k].values[i], types, d));
+            QGC_TRY(add_tensor(w, &(wanted){g, types}, &g->weights[k], g->weights[k].values[i], d));
     return make_all(w, g, seed, d);
 }
 
