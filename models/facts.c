@@ -105,9 +105,14 @@ static qgc_status check_windows(const qgc_binding *b) {
     return refuse(b, key);
 }
 
+/* Are the bytes this word in its quotes? */
+static bool is_quoted(const char *bytes, size_t n, const char *word) {
+    return n == strlen(word) + 2 && memcmp(bytes + 1, word, n - 2) == 0;
+}
+
 /* Attention of a kind that is not written here, in some layers. */
 static qgc_status check_layer_types(const qgc_binding *b) {
-    static const char key[] = "layer_types", full[] = "\"full_attention\"";
+    static const char key[] = "layer_types";
     const char *types = b->is_gguf ? NULL : qgc_weights_shown(b->w, key, b->d->arena);
     if (!types)
         return QGC_OK;
@@ -117,8 +122,8 @@ static qgc_status check_layer_types(const qgc_binding *b) {
     for (const char *at = strchr(types, '"'); at; at = strchr(at, '"')) {
         const char *end = strchr(at + 1, '"');
         const size_t length = end ? (size_t)(end + 1 - at) : strlen(at);
-        const bool sliding = strncmp(at, "\"sliding_attention\"", length) == 0;
-        if (strncmp(at, full, length) != 0 && !(sliding && no_window))
+        if (!is_quoted(at, length, "full_attention") &&
+            !(no_window && is_quoted(at, length, "sliding_attention")))
             return refuse(b, key);
         at += length;
     }

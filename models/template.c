@@ -67,6 +67,20 @@ static const char *take_word(machine *m) {
     return qgc_arena_strndup(m->out->arena, start, (size_t)(m->p - start));
 }
 
+/* What \letter stands for. */
+static char escaped(char letter) {
+    switch (letter) {
+    case 'n':
+        return '\n';
+    case 't':
+        return '\t';
+    case 'r':
+        return '\r';
+    default:
+        return letter;
+    }
+}
+
 /* A literal in its quotes. */
 static value take_text(machine *m) {
     qgc_str s = qgc_str_new(m->out->arena);
@@ -75,7 +89,7 @@ static value take_text(machine *m) {
         char c = *m->p;
         if (c == '\\' && m->p[1]) {
             m->p++;
-            c = *m->p == 'n' ? '\n' : *m->p == 't' ? '\t' : *m->p == 'r' ? '\r' : *m->p;
+            c = escaped(*m->p);
         }
         qgc_str_add_bytes(&s, &c, 1);
     }
@@ -89,13 +103,15 @@ static value take_text(machine *m) {
  * `and`, the next `or`. */
 static void skip_operand(machine *m, bool behind_and) {
     int depth = 0;
-    for (char quote = 0; *m->p > QGC_END_STATEMENT; m->p++) {
+    for (char quote = 0; (unsigned char)*m->p > QGC_END_STATEMENT; m->p++) {
         if (quote) {
             m->p += *m->p == '\\' && m->p[1];
-            quote = *m->p == quote ? 0 : quote;
+            if (*m->p == quote)
+                quote = 0;
             continue;
         }
-        quote = *m->p == '\'' || *m->p == '"' ? *m->p : 0;
+        if (*m->p == '\'' || *m->p == '"')
+            quote = *m->p;
         depth += strchr("([{", *m->p) != NULL;
         depth -= strchr(")]}", *m->p) != NULL;
         if (depth < 0 || (depth == 0 && behind_and && strncmp(m->p, " or ", 4) == 0))

@@ -1,4 +1,4 @@
-#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */ /* NOLINT(bugprone-reserved-identifier): libc asks for this name */
 #include "runtime/lab/random_weights.h"
 
 #include <errno.h>
@@ -104,10 +104,10 @@ static qgc_status make_head(const qgc_graph *g, qgc_arena *a, qgc_str *head, qgc
 
 qgc_status qgc_random_weights_write(const qgc_graph *g, const char *path, uint64_t seed, qgc_diag *d) {
     qgc_arena *a = qgc_arena_new();
-    qgc_str head;
+    qgc_str head = qgc_str_new(a);
     qgc_status status = make_head(g, a, &head, d);
     FILE *to = status == QGC_OK ? fopen(path, "wb") : NULL;
-    bool good = to != NULL && put(to, head.text, head.bytes);
+    bool good = to && put(to, head.text, head.bytes);
     maker m = maker_new(seed, a);
     for (size_t w = 0; w < g->n_weights && good; w++)
         for (int i = 0; g->weights[w].tied < 0 && i < g->weights[w].count && good; i++)
@@ -207,7 +207,10 @@ static size_t memory_available(void) {
     bool found = false;
     char line[256];
     while (f && !found && fgets(line, sizeof line, f))
-        found = sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1;
+        if (strncmp(line, "MemAvailable:", 13) == 0) {
+            kilobytes = strtoull(line + 13, NULL, 10);
+            found = true;
+        }
     if (f)
         fclose(f);
     return found ? (size_t)kilobytes * 1024 : SIZE_MAX;
