@@ -28,7 +28,10 @@ static qgc_status refuse(const qgc_binding *b, const char *key) {
     qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
                             "\"%s\" states \"%s\" as %.120s, which this model does not compute", b->path, key,
                             qgc_weights_shown(b->w, key, b->d->arena));
-    qgc_hint(b->d, "Without it the text would be wrong; take weights of a model that the graph describes.");
+    qgc_hint(
+        b->d,
+        "Without it the text would be wrong. Take weights of a model that the graph describes, or, if it computes just "
+        "that, name the key for one of its parameters.");
     return s;
 }
 
