@@ -12,7 +12,8 @@
 /* Are they to be random? */
 bool cli_weights_are_random(const char *path);
 
-/* Opens the weights that a command of the laboratory is given: a path, or "random" for random ones, "random:q8_0" for such of a type. NULL is an error
+/* Opens the weights that a command of the laboratory is given: a path, "random" for random ones, "random:q8_0" for
+ * random ones of a type. NULL is an error
  * with a hint. */
 QGC_MUST_USE qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g,
                                         cli_context *c);

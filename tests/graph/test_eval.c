@@ -275,7 +275,7 @@ static void an_index_that_a_node_made_is_checked_where_it_is_read(void **state) 
     drop(f);
 }
 
-/* No rule lets such a graph pass; the references trust nobody all the same. */
+/* No rule lets such a graph pass; the evaluator checks all the same. */
 static void no_position_lies_beyond_a_cache(void **state) {
     fixture *f = make(state, QGC_F32, 1);
     const qgc_op ops[] = {QGC_OP_APPEND, QGC_OP_ATTENTION};

@@ -141,7 +141,7 @@ static int32_t reference(const trial *t, int32_t position, qgc_arena *scratch) {
     return next[0];
 }
 
-/* Is the largest logit, behind the penalty, a number? The token for the host says so. */
+/* Is the largest logit, after the penalty, finite? The token for the host says so. */
 static bool is_finite(const trial *t) {
     const float p = t->s.repeat_penalty;
     float largest = NAN;
