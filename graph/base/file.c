@@ -41,8 +41,8 @@ typedef struct {
     qgc_loc at;
 } reading;
 
-/* Bytes of the descriptor until its end. The descriptor may be one that does not wait: where a process holds the other end of a
- * pipe, its bytes are waited for. */
+/* Bytes of the descriptor until its end. The descriptor may be one that does not wait: where a process holds the
+ * other end of a pipe, its bytes are waited for. */
 static qgc_status read_all(const reading *r, qgc_str *out, qgc_diag *d) {
     char piece[16384];
     for (;;) {

@@ -13,8 +13,7 @@
 bool cli_weights_are_random(const char *path);
 
 /* Opens the weights that a command of the laboratory is given: a path, "random" for random ones, "random:q8_0" for
- * random ones of a type. NULL is an error
- * with a hint. */
+ * random ones of a type. NULL is an error with a hint. */
 QGC_MUST_USE qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g,
                                         cli_context *c);
 
