@@ -285,7 +285,7 @@ qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t 
 /* The first of n floats that is no number, or infinite; n if there is none. A pass of the whole without a branch first, as
  * there mostly is none: x - x is 0 for numbers only. */
 QGC_CLONES
-static int64_t find_insane(const float *x, int64_t n) {
+static int64_t find_not_finite(const float *x, int64_t n) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++)
@@ -298,15 +298,15 @@ static int64_t find_insane(const float *x, int64_t n) {
     return i;
 }
 
-bool qgc_eval_is_sane(const qgc_eval *e) {
+bool qgc_eval_is_finite(const qgc_eval *e) {
     int64_t n;
     const qgc_value *v = qgc_graph_output(e->g, "logits");
     const float *logits = v ? qgc_eval_value(e, v, &n) : NULL;
-    return !logits || find_insane(logits, n) == n;
+    return !logits || find_not_finite(logits, n) == n;
 }
 
 /* A weight of the node that is at fault itself. */
-static void note_insane_weight(const qgc_eval *e, const qgc_node *n, qgc_diag *d) {
+static void note_weight_not_finite(const qgc_eval *e, const qgc_node *n, qgc_diag *d) {
     for (int i = 0; i < n->n_in; i++) {
         const qgc_value *v = n->in[i];
         const int64_t row = v->shape.dim[v->shape.rank > 0 ? v->shape.rank - 1 : 0];
@@ -317,7 +317,7 @@ static void note_insane_weight(const qgc_eval *e, const qgc_node *n, qgc_diag *d
         for (int64_t r = 0; r < rows; r++) {
             qgc_to_f32(e->dtype[v->id],
                        (const char *)e->data[v->id] + qgc_dtype_bytes(e->dtype[v->id], r * row), wide, row);
-            const int64_t at = find_insane(wide, row);
+            const int64_t at = find_not_finite(wide, row);
             if (at == row)
                 continue;
             qgc_note(d, v->at, "weight \"%s\" holds %g in row %lld", qgc_value_label(v, d->arena),
@@ -335,22 +335,23 @@ static qgc_status check_made(const qgc_eval *e, const qgc_node *n, qgc_diag *d) 
             continue;
         const int64_t elems = qgc_shape_elems(&v->shape, &e->sizes);
         const float *x = e->data[v->id];
-        int64_t at = find_insane(x, elems);
+        int64_t at = find_not_finite(x, elems);
         while (at < elems && n->op == QGC_OP_ATTENTION_PART && x[at] == -INFINITY)
-            at += 1 + find_insane(x + at + 1, elems - at - 1);
+            at += 1 + find_not_finite(x + at + 1, elems - at - 1);
         if (at == elems)
             continue;
         qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at,
                                 "the logits are not numbers: the first value that holds %g is \"%s\", of %s",
                                 (double)x[at], qgc_node_label(n, d->arena), qgc_ops[n->op].name);
-        note_insane_weight(e, n, d);
+        note_weight_not_finite(e, n, d);
         qgc_hint(d, "A weight is broken, or a number became too large for a type of the model.");
         return s;
     }
     return QGC_OK;
 }
 
-qgc_status qgc_eval_find_insane(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first, qgc_diag *d) {
+qgc_status qgc_eval_find_not_finite(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first,
+                                    qgc_diag *d) {
     e->looks = true;
     qgc_status s = qgc_eval_step(e, tokens, n, first, false, d);
     e->looks = false;

@@ -65,7 +65,7 @@ typedef struct {
 } qgc_state_decl;
 
 /* A hyperparameter: its value, NAN if the model file gives none, and the keys under which weights files
- * state it (first one found counts). */
+ * state it: one that a file has, and all that it has agree. */
 typedef struct {
     const char *name;
     double value;

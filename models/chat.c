@@ -88,11 +88,11 @@ static bool in_word(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/* Is the blank at the cursor the last of those between two words, or before a number or a word behind a bracket? */
+/* Is the blank at the cursor the last of those between two words, or between a bracket or a quote and a word? */
 static bool parts_words(const cursor *c, const qgc_str *out) {
-    const bool behind =
+    const bool ends =
         out->bytes && (in_word(out->text[out->bytes - 1]) || strchr(")]'\"", out->text[out->bytes - 1]));
-    return behind && c->p + 1 < c->end && in_word(c->p[1]);
+    return ends && c->p + 1 < c->end && in_word(c->p[1]);
 }
 
 /* Reads code without the blanks that it does not need up to `stop` outside brackets, or to the end. */
@@ -277,7 +277,8 @@ static const char *find_default_system(const char *outline, qgc_arena *arena, bo
 }
 
 static qgc_loc place_of(const qgc_tokenizer *t) {
-    return t->template_source.name ? (qgc_loc){.source = &t->template_source} : QGC_NO_LOC;
+    qgc_loc at = {.source = t->template_source.name ? &t->template_source : NULL};
+    return at;
 }
 
 static qgc_status refuse(const qgc_tokenizer *t, const char *why, qgc_diag *d) {

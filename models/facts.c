@@ -28,7 +28,10 @@ static qgc_status refuse(const qgc_binding *b, const char *key) {
     qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
                             "\"%s\" states \"%s\" as %.120s, which this model does not compute", b->path, key,
                             qgc_weights_shown(b->w, key, b->d->arena));
-    qgc_hint(b->d, "Without it the text would be wrong; take weights of a model that the graph describes.");
+    qgc_hint(
+        b->d,
+        "Without it the text would be wrong. Take weights of a model that the graph describes, or, if it computes just "
+        "that, name the key for one of its parameters.");
     return s;
 }
 
@@ -61,9 +64,9 @@ static bool states(const qgc_binding *b, const char *key) {
 }
 
 static bool is_word(const char *words, const char *word) {
-    const size_t length = word ? strlen(word) : 0;
+    const size_t length = word && !strchr(word, ' ') ? strlen(word) : 0;
     for (const char *at = words; length && (at = strstr(at, word)); at++)
-        if (at[-1] == ' ' && at[length] == ' ' && !strchr(word, ' '))
+        if (at[-1] == ' ' && at[length] == ' ') /* the list begins and ends with a blank, the word does not */
             return true;
     return false;
 }
@@ -105,9 +108,14 @@ static qgc_status check_windows(const qgc_binding *b) {
     return refuse(b, key);
 }
 
+/* Are the bytes this word in its quotes? */
+static bool is_quoted(const char *bytes, size_t n, const char *word) {
+    return n == strlen(word) + 2 && memcmp(bytes + 1, word, n - 2) == 0;
+}
+
 /* Attention of a kind that is not written here, in some layers. */
 static qgc_status check_layer_types(const qgc_binding *b) {
-    static const char key[] = "layer_types", full[] = "\"full_attention\"";
+    static const char key[] = "layer_types";
     const char *types = b->is_gguf ? NULL : qgc_weights_shown(b->w, key, b->d->arena);
     if (!types)
         return QGC_OK;
@@ -117,8 +125,8 @@ static qgc_status check_layer_types(const qgc_binding *b) {
     for (const char *at = strchr(types, '"'); at; at = strchr(at, '"')) {
         const char *end = strchr(at + 1, '"');
         const size_t length = end ? (size_t)(end + 1 - at) : strlen(at);
-        const bool sliding = strncmp(at, "\"sliding_attention\"", length) == 0;
-        if (strncmp(at, full, length) != 0 && !(sliding && no_window))
+        if (!is_quoted(at, length, "full_attention") &&
+            !(no_window && is_quoted(at, length, "sliding_attention")))
             return refuse(b, key);
         at += length;
     }

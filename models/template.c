@@ -18,7 +18,7 @@ typedef struct {
     const char *p;   /* in the outline */
     const char *why; /* it cannot go on; NULL */
     int depth;       /* of blocks and brackets */
-    int turn;        /* of the loop; -1 outside */
+    int iteration;   /* of the loop; -1 outside */
     const qgc_message *messages;
     int n;
     struct {
@@ -67,6 +67,20 @@ static const char *take_word(machine *m) {
     return qgc_arena_strndup(m->out->arena, start, (size_t)(m->p - start));
 }
 
+/* What \letter stands for. */
+static char escaped(char letter) {
+    switch (letter) {
+    case 'n':
+        return '\n';
+    case 't':
+        return '\t';
+    case 'r':
+        return '\r';
+    default:
+        return letter;
+    }
+}
+
 /* A literal in its quotes. */
 static value take_text(machine *m) {
     qgc_str s = qgc_str_new(m->out->arena);
@@ -75,7 +89,7 @@ static value take_text(machine *m) {
         char c = *m->p;
         if (c == '\\' && m->p[1]) {
             m->p++;
-            c = *m->p == 'n' ? '\n' : *m->p == 't' ? '\t' : *m->p == 'r' ? '\r' : *m->p;
+            c = escaped(*m->p);
         }
         qgc_str_add_bytes(&s, &c, 1);
     }
@@ -85,20 +99,22 @@ static value take_text(machine *m) {
     return (value){TEXT, 0, s.text};
 }
 
-/* An operand that does not count is not looked at: up to the end of the expression, a bracket that closes it, or, behind
+/* An operand that does not count is not looked at: up to the end of the expression, a bracket that closes it, or, after
  * `and`, the next `or`. */
-static void skip_operand(machine *m, bool behind_and) {
+static void skip_operand(machine *m, bool after_and) {
     int depth = 0;
-    for (char quote = 0; *m->p > QGC_END_STATEMENT; m->p++) {
+    for (char quote = 0; (unsigned char)*m->p > QGC_END_STATEMENT; m->p++) {
         if (quote) {
             m->p += *m->p == '\\' && m->p[1];
-            quote = *m->p == quote ? 0 : quote;
+            if (*m->p == quote)
+                quote = 0;
             continue;
         }
-        quote = *m->p == '\'' || *m->p == '"' ? *m->p : 0;
+        if (*m->p == '\'' || *m->p == '"')
+            quote = *m->p;
         depth += strchr("([{", *m->p) != NULL;
         depth -= strchr(")]}", *m->p) != NULL;
-        if (depth < 0 || (depth == 0 && behind_and && strncmp(m->p, " or ", 4) == 0))
+        if (depth < 0 || (depth == 0 && after_and && strncmp(m->p, " or ", 4) == 0))
             return;
     }
 }
@@ -113,7 +129,7 @@ static value find_name(machine *m, const char *name) {
             return m->names[i].v;
     if (strcmp(name, "messages") == 0)
         return (value){MESSAGES, 0, NULL};
-    if (strcmp(name, "loop") == 0 && m->turn >= 0)
+    if (strcmp(name, "loop") == 0 && m->iteration >= 0)
         return (value){LOOP, 0, NULL};
     if (strcmp(name, "bos_token") == 0 || strcmp(name, "eos_token") == 0)
         return refuse(m); /* they are there, and not known here */
@@ -155,11 +171,11 @@ static value member(machine *m, const value *of, const char *name) {
     if (of->kind != LOOP)
         return refuse(m);
     if (strcmp(name, "first") == 0)
-        return boolean(m->turn == 0);
+        return boolean(m->iteration == 0);
     if (strcmp(name, "last") == 0)
-        return boolean(m->turn == m->n - 1);
+        return boolean(m->iteration == m->n - 1);
     if (strcmp(name, "index0") == 0 || strcmp(name, "index") == 0)
-        return (value){NUMBER, m->turn + (name[5] == 0), NULL};
+        return (value){NUMBER, m->iteration + (name[5] == 0), NULL};
     return refuse(m);
 }
 
@@ -275,7 +291,7 @@ static void skip_to(machine *m, char mark) {
 
 static void run_block(machine *m, bool live);
 
-/* Does the statement at the cursor begin with this word? Then the cursor is moved behind it. */
+/* Does the statement at the cursor begin with this word? Then the cursor is moved past it. */
 static bool at(machine *m, const char *word) {
     const char *before = m->p;
     if (*m->p != QGC_STATEMENT)
@@ -325,12 +341,12 @@ static void set_name(machine *m, const char *name, value v) {
     m->names[m->n_names++].v = v;
 }
 
-/* What is set within a turn is forgotten behind it, as in Jinja. */
+/* What is set within an iteration is forgotten after it, as in Jinja. */
 static void run_for(machine *m, bool live) {
     const char *name = live ? take_word(m) : "";
     if (live) {
         const value list = take(m, "in") ? expression(m) : refuse(m);
-        if (m->why || list.kind != MESSAGES || m->turn >= 0 || *m->p != QGC_END_STATEMENT) {
+        if (m->why || list.kind != MESSAGES || m->iteration >= 0 || *m->p != QGC_END_STATEMENT) {
             refuse(m);
             return;
         }
@@ -340,20 +356,20 @@ static void run_for(machine *m, bool live) {
     const int n_names = m->n_names;
     for (int i = 0; i < (live ? m->n : 1) && !m->why; i++) {
         m->p = body;
-        m->turn = live ? i : m->turn;
+        m->iteration = live ? i : m->iteration;
         if (live)
             set_name(m, name, (value){MESSAGE, i, NULL});
         run_block(m, live);
         m->n_names = n_names;
     }
-    m->turn = live ? -1 : m->turn;
+    m->iteration = live ? -1 : m->iteration;
     if (!m->why && !at(m, "endfor"))
         refuse(m);
     else
         leave(m, QGC_END_STATEMENT);
 }
 
-/* In a branch or a turn the name is that of this block only for a loop; templates that set one in an if mean it behind. */
+/* A name that is set in a branch stays, as in Jinja. */
 static void run_set(machine *m) {
     const char *name = take_word(m);
     if (!take(m, "=")) {
@@ -406,7 +422,7 @@ static void run_block(machine *m, bool live) {
 }
 
 const char *qgc_template_run(const char *outline, const qgc_message *messages, int n, qgc_str *out) {
-    machine m = {.p = outline, .turn = -1, .messages = messages, .n = n, .out = out};
+    machine m = {.p = outline, .iteration = -1, .messages = messages, .n = n, .out = out};
     run_block(&m, true);
     if (!m.why && *m.p)
         refuse(&m);

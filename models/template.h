@@ -15,7 +15,7 @@ enum {
 }; /* marks of an outline */
 
 /* `outline` is the template as models/chat.c cuts it up: text as it is printed, code between marks, without the blanks that
- * it does not need. Appends what is printed for the messages and the prompt of the answer behind them to `out`; or
+ * it does not need. Appends what is printed for the messages and the prompt of the answer after them to `out`; or
  * returns why it cannot. */
 const char *qgc_template_run(const char *outline, const qgc_message *messages, int n, qgc_str *out);
 

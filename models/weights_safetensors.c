@@ -392,6 +392,8 @@ const char *qgc_hf_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
     const json_t *value = find(w, key);
     if (!value || json_is_null(value))
         return NULL;
+    if (json_is_real(value))
+        return qgc_arena_printf(a, "%.10g", json_real_value(value));
     qgc_str s = qgc_str_new(a);
     json_dump_callback(value, add_shown, &s, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
     return s.text;

@@ -33,9 +33,9 @@ struct qgc_session {
     qgc_capture *decode; /* NULL in stream mode */
     int32_t *positions;  /* [chunk] */
     int64_t position;
-    int64_t queued; /* steps behind the position whose choice nobody has taken */
-    bool chosen;    /* a token waits in tokens[0] on the device */
-    int64_t insane; /* the first position whose logits are not numbers, or -1 */
+    int64_t queued;     /* steps behind the position whose choice nobody has taken */
+    bool chosen;        /* a token waits in tokens[0] on the device */
+    int64_t not_finite; /* the first position whose logits are not numbers, or -1 */
 };
 
 /* Beside the token in the ring: kernels/sample_merge.cu saw no number, or an infinite one, as the largest logit. */
@@ -264,7 +264,7 @@ qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_
                        .program = p,
                        .plan = plan,
                        .dev = qgc_program_device(p),
-                       .insane = -1,
+                       .not_finite = -1,
                        .options = *o};
     s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
     memcpy(s->addresses, qgc_program_addresses(p), plan->n_buffers * sizeof *s->addresses);
@@ -359,8 +359,8 @@ static qgc_status choice(qgc_session *s, int64_t position, int32_t *next, qgc_di
 static int32_t token_of(qgc_session *s, int64_t position, int32_t place) {
     if (place < 0 || !(place & NOT_NUMBERS))
         return place;
-    if (s->insane < 0)
-        s->insane = position;
+    if (s->not_finite < 0)
+        s->not_finite = position;
     return place & ~NOT_NUMBERS;
 }
 
@@ -516,15 +516,15 @@ qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {
                                (size_t)s->plan->vocab * sizeof *logits, d);
 }
 
-int64_t qgc_session_insane(const qgc_session *s) {
-    return s->insane;
+int64_t qgc_session_not_finite(const qgc_session *s) {
+    return s->not_finite;
 }
 
 qgc_status qgc_session_look(qgc_session *s, float *logits, qgc_diag *d) {
     QGC_TRY(qgc_session_logits(s, logits, d));
-    for (int64_t i = 0; i < s->plan->vocab && s->insane < 0; i++)
+    for (int64_t i = 0; i < s->plan->vocab && s->not_finite < 0; i++)
         if (!isfinite(logits[i]))
-            s->insane = s->position - 1;
+            s->not_finite = s->position - 1;
     return QGC_OK;
 }
 
@@ -535,7 +535,7 @@ qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, 
 
 qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->position = 0;
-    s->insane = -1;
+    s->not_finite = -1;
     s->queued = 0;
     s->chosen = false;
     return qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d);

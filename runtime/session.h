@@ -73,7 +73,7 @@ QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_di
 /* The first position since the last reset whose logits are not numbers, or infinite, as far as was seen; -1 if there is
  * none. Of every step sampling sees whether none of them is a number, or the largest is infinite; qgc_session_look sees
  * each, of the row chosen from last, which it puts into `logits` [vocab]. The choice from such a row means nothing. */
-int64_t qgc_session_insane(const qgc_session *s);
+int64_t qgc_session_not_finite(const qgc_session *s);
 QGC_MUST_USE qgc_status qgc_session_look(qgc_session *s, float *logits, qgc_diag *d);
 
 /* The first bytes of a buffer of the plan, as the last launch that wrote it left them. Scratch is shared by values whose

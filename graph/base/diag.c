@@ -60,7 +60,8 @@ static const char *quoted_line(qgc_arena *a, qgc_loc at) {
         bytes--;
     char *quote = qgc_arena_strndup(a, p, bytes);
     for (size_t i = 0; i < bytes; i++)
-        quote[i] = quote[i] ? quote[i] : '?'; /* a zero byte would end the text */
+        if (!quote[i]) /* which would end the text */
+            quote[i] = '?';
     qgc_make_printable(quote, "\t");
     return quote;
 }

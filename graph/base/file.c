@@ -33,25 +33,33 @@ static const char *kind_of(const struct stat *st) {
 
 /* --- reading --------------------------------------------------------------------------------------------- */
 
-/* Bytes of `fd` until its end. The descriptor may be one that does not wait: where a process holds the other end of a
- * pipe, its bytes are waited for. */
-static qgc_status read_all(int fd, qgc_str *out, size_t limit, const char *label, qgc_loc at, qgc_diag *d) {
+/* What is read, and what to call it in errors. */
+typedef struct {
+    int fd;
+    size_t limit; /* bytes */
+    const char *label;
+    qgc_loc at;
+} reading;
+
+/* Bytes of the descriptor until its end. The descriptor may be one that does not wait: where a process holds the
+ * other end of a pipe, its bytes are waited for. */
+static qgc_status read_all(const reading *r, qgc_str *out, qgc_diag *d) {
     char piece[16384];
     for (;;) {
-        ssize_t n = read(fd, piece, sizeof piece);
+        ssize_t n = read(r->fd, piece, sizeof piece);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
-            poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1);
+            poll(&(struct pollfd){.fd = r->fd, .events = POLLIN}, 1, -1);
             continue;
         }
         if (n < 0)
-            return qgc_fail(d, QGC_ERR_INPUT, at, "could not read %s: %s", label, strerror(errno));
+            return qgc_fail(d, QGC_ERR_INPUT, r->at, "could not read %s: %s", r->label, strerror(errno));
         if (n == 0)
             return QGC_OK;
         qgc_str_add_bytes(out, piece, (size_t)n);
-        if (out->bytes > limit)
-            return qgc_fail(d, QGC_ERR_INPUT, at, "%s is larger than %zu bytes", label, limit);
+        if (out->bytes > r->limit)
+            return qgc_fail(d, QGC_ERR_INPUT, r->at, "%s is larger than %zu bytes", r->label, r->limit);
     }
 }
 
@@ -70,7 +78,7 @@ static qgc_status read_stdin(qgc_source *out, size_t limit, const char *label, q
     if (!input.arena) {
         input.arena = qgc_arena_new(); /* for as long as the process */
         input.text = qgc_str_new(input.arena);
-        status = read_all(STDIN_FILENO, &input.text, limit, label, at, d);
+        status = read_all(&(reading){STDIN_FILENO, limit, label, at}, &input.text, d);
     }
     if (status == QGC_OK && input.text.bytes > limit)
         status = qgc_fail(d, QGC_ERR_INPUT, at, "%s is larger than %zu bytes", label, limit);
@@ -87,7 +95,7 @@ static qgc_status read_opened(int fd, qgc_source *out, size_t limit, const char 
         return qgc_fail(d, QGC_ERR_INPUT, at, "could not look at %s: %s", label, strerror(errno));
     qgc_file_note_input(&st);
     qgc_str text = qgc_str_new(d->arena);
-    qgc_status status = read_all(fd, &text, limit, label, at, d);
+    qgc_status status = read_all(&(reading){fd, limit, label, at}, &text, d);
     if (status == QGC_OK && text.bytes == 0 && S_ISFIFO(st.st_mode))
         status = qgc_fail(d, QGC_ERR_INPUT, at, "%s is a pipe that nothing is written to", label);
     out->text = text.text;

@@ -76,7 +76,7 @@ void qgc_file_forget_mapped(const void *data) {
 
 static void say(const char *text) {
     if (write(STDERR_FILENO, text, strlen(text)) < 0)
-        _exit(QGC_ERR_INPUT); /* there is nobody to tell */
+        _exit(QGC_ERR_INPUT); /* no one reads it */
 }
 
 /* Reading a page of a mapping that its file no longer has. Only what a signal handler may call is called. */

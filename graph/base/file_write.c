@@ -29,7 +29,7 @@ static bool write_all(int fd, const char *data, size_t bytes) {
     return true;
 }
 
-/* Behind what was printed before. */
+/* After what was printed before. */
 static qgc_status write_stdout(const void *data, size_t bytes, qgc_diag *d) {
     if (fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0)
         return QGC_OK;

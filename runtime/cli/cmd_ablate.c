@@ -31,7 +31,7 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
     s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";
-    s->heading.weights = cli_weights_are_random(o->lab.weights) ? "made up" : o->lab.weights;
+    s->heading.weights = cli_weights_are_random(o->lab.weights) ? "random" : o->lab.weights;
     s->heading.text = lab->text;
     if ((int64_t)lab->tokens.n < o->lab.steps)
         s->heading.text = qgc_arena_printf(c->arena, "%zu tokens of %s, then what the pipeline makes of them",

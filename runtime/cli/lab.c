@@ -7,18 +7,19 @@
 enum { SEED = 1 };
 
 bool cli_weights_are_random(const char *path) {
-    return path && strcmp(path, "random") == 0;
+    return path && (strcmp(path, "random") == 0 || strncmp(path, "random:", 7) == 0);
 }
 
 qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g, cli_context *c) {
     *out = NULL;
     if (!path) {
         qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
-        qgc_hint(c->diag, "Give a file or folder with --weights, or --weights random for made-up ones.");
+        qgc_hint(c->diag, "Give a file or folder with --weights, or --weights random for random ones.");
         return s;
     }
-    return cli_weights_are_random(path) ? qgc_random_weights_open(out, g, SEED, c->diag)
-                                        : qgc_weights_open(out, path, c->diag);
+    if (!cli_weights_are_random(path))
+        return qgc_weights_open(out, path, c->diag);
+    return qgc_random_weights_open(out, g, path[6] ? path + 7 : NULL, SEED, c->diag);
 }
 
 qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d) {

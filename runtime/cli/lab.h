@@ -7,13 +7,13 @@
 
 /* What commands of the laboratory open: a device, weights and a text. */
 
-#define CLI_WEIGHTS_HELP "GGUF, safetensors, Hugging Face folder; \"random\": made up, of the right shapes"
+#define CLI_WEIGHTS_HELP "GGUF, safetensors, Hugging Face folder; \"random\", \"random:q4_k_m\""
 
-/* Are they to be made up? */
+/* Are they to be random? */
 bool cli_weights_are_random(const char *path);
 
-/* Opens the weights that a command of the laboratory is given: a path, or "random" for made-up ones. NULL is an error
- * with a hint. */
+/* Opens the weights that a command of the laboratory is given: a path, "random" for random ones, "random:q8_0" for
+ * random ones of a type. NULL is an error with a hint. */
 QGC_MUST_USE qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g,
                                         cli_context *c);
 

@@ -328,8 +328,8 @@ static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int3
             return QGC_OK;
         int64_t piece = n - done < CPU_CHUNK ? n - done : CPU_CHUNK;
         QGC_TRY(qgc_eval_step(r->eval, tokens + done, piece, r->position, false, d));
-        if (!qgc_eval_is_sane(r->eval))
-            return qgc_eval_find_insane(r->eval, tokens + done, piece, r->position, d);
+        if (!qgc_eval_is_finite(r->eval))
+            return qgc_eval_find_not_finite(r->eval, tokens + done, piece, r->position, d);
         r->position += piece;
         done += piece;
     }
@@ -340,8 +340,8 @@ static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int3
 }
 
 /* What sampling saw of the logits of some step. */
-static qgc_status check_sane(const cli_runner *r, qgc_diag *d) {
-    const int64_t position = qgc_session_insane(r->session);
+static qgc_status check_finite(const cli_runner *r, qgc_diag *d) {
+    const int64_t position = qgc_session_not_finite(r->session);
     if (position < 0)
         return QGC_OK;
     qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
@@ -366,7 +366,7 @@ static qgc_status feed_gpu(cli_runner *r, const int32_t *tokens, int64_t n, int3
         QGC_TRY(qgc_session_feed(r->session, tokens + done, n - done < most ? n - done : most, next, d));
     }
     QGC_TRY(qgc_session_look(r->session, r->logits, d));
-    return check_sane(r, d);
+    return check_finite(r, d);
 }
 
 qgc_status cli_runner_feed(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
@@ -382,7 +382,7 @@ static qgc_status step_gpu(cli_runner *r, int64_t wanted, int32_t *next, qgc_dia
            qgc_session_queued(r->session) < room)
         QGC_TRY(qgc_session_queue(r->session, d));
     QGC_TRY(qgc_session_step(r->session, next, d));
-    return check_sane(r, d);
+    return check_finite(r, d);
 }
 
 qgc_status cli_runner_step(cli_runner *r, int64_t wanted, int32_t *next, qgc_diag *d) {

@@ -275,7 +275,7 @@ static void an_index_that_a_node_made_is_checked_where_it_is_read(void **state) 
     drop(f);
 }
 
-/* No rule lets such a graph pass; the references trust nobody all the same. */
+/* No rule lets such a graph pass; the evaluator checks all the same. */
 static void no_position_lies_beyond_a_cache(void **state) {
     fixture *f = make(state, QGC_F32, 1);
     const qgc_op ops[] = {QGC_OP_APPEND, QGC_OP_ATTENTION};
@@ -299,7 +299,7 @@ static void what_is_no_number_is_traced_to_where_it_began(void **state) {
     fixture *f = make(state, QGC_F32, 1);
     const float bad[] = {NAN, INFINITY};
     step(f, text, 3, 0, false);
-    assert_true(qgc_eval_is_sane(f->e));
+    assert_true(qgc_eval_is_finite(f->e));
     int n_found = 0;
     for (size_t i = 0; i < f->t->g->n_values; i++) {
         const qgc_value *v = f->t->g->values[i];
@@ -309,8 +309,8 @@ static void what_is_no_number_is_traced_to_where_it_began(void **state) {
         for (int k = 0; k < 2; k++) {
             *at = bad[k];
             step(f, text, 3, 0, false);
-            assert_false(qgc_eval_is_sane(f->e));
-            assert_int_equal(qgc_eval_find_insane(f->e, text, 3, 0, &f->t->diag), QGC_ERR_INPUT);
+            assert_false(qgc_eval_is_finite(f->e));
+            assert_int_equal(qgc_eval_find_not_finite(f->e, text, 3, 0, &f->t->diag), QGC_ERR_INPUT);
             const char *said = qgc_test_printed(f->t->arena, &f->t->diag);
             assert_non_null(strstr(said, "the first value that holds "));
             assert_non_null(strstr(said, " is \"down[1]\", of linear"));
@@ -323,7 +323,7 @@ static void what_is_no_number_is_traced_to_where_it_began(void **state) {
     }
     assert_int_equal(n_found, 1);
     step(f, text, 3, 0, false);
-    assert_true(qgc_eval_is_sane(f->e));
+    assert_true(qgc_eval_is_finite(f->e));
     drop(f);
 }
 

@@ -141,8 +141,8 @@ static int32_t reference(const trial *t, int32_t position, qgc_arena *scratch) {
     return next[0];
 }
 
-/* Is the largest logit, behind the penalty, a number? The token for the host says so. */
-static bool is_sane(const trial *t) {
+/* Is the largest logit, after the penalty, finite? The token for the host says so. */
+static bool is_finite(const trial *t) {
     const float p = t->s.repeat_penalty;
     float largest = NAN;
     for (int i = 0; i < t->n; i++) {
@@ -170,7 +170,7 @@ static void compare(trial *t, int variant, int kind, int round) {
     assert_int_equal(tokens[1], -1);
     assert_int_equal(positions[0], position + 1);
     for (int i = 0; i < RING; i++)
-        assert_int_equal(ring[i], i == position % RING ? want | (is_sane(t) ? 0 : 1 << 30) : -1);
+        assert_int_equal(ring[i], i == position % RING ? want | (is_finite(t) ? 0 : 1 << 30) : -1);
     qgc_arena_drop(scratch);
 }
 

@@ -76,6 +76,9 @@ static void config_keys_that_are_not_computed_are_refused(void **state) {
     } cases[] = {
         {"qwen2", "\"hidden_act\": \"gelu\"", "states \"hidden_act\" as \"gelu\""},
         {"qwen2", "\"hidden_act\": \"sil\"", "states \"hidden_act\" as \"sil\""},
+        {"qwen2", "\"hidden_act\": \" silu\"", "states \"hidden_act\" as \" silu\""},
+        {"qwen2", "\"hidden_act\": \"silu swish\"", "states \"hidden_act\" as \"silu swish\""},
+        {"qwen2", "\"hidden_act\": \"\"", "states \"hidden_act\" as \"\""},
         {"qwen2", "\"hidden_act\": 3", "states \"hidden_act\" as 3"},
         {"gemma", "\"hidden_activation\": \"gelu_pytorch_tanh\"", "\"hidden_activation\" as \"gelu_py"},
         {"qwen2", "\"partial_rotary_factor\": 0.5", "\"partial_rotary_factor\" as 0.5"},
@@ -103,6 +106,9 @@ static void config_keys_that_are_not_computed_are_refused(void **state) {
         {"qwen3", "\"layer_types\": [\"linear_attention\"]", "\"layer_types\" as [\"linear_attention\"]"},
         {"qwen3", "\"layer_types\": 3", "\"layer_types\" as 3"},
         {"qwen2", "\"head_dim\": 128", "\"head_dim\" as 128"},
+        {"qwen2", "\"rms_norm_eps\": 1e-6",
+         "\"rms_norm_eps\" as 1e-06"}, /* eps names no key for this format here */
+        {"smollm", "\"rope_interleaved\": true", "\"rope_interleaved\" as true"},
         {"granite", "\"embedding_multiplier\": 12", "\"embedding_multiplier\" as 12"},
         {"granite", "\"residual_multiplier\": 0.22", "\"residual_multiplier\" as 0.22"},
         {"granite", "\"attention_multiplier\": 0.0078125", "\"attention_multiplier\" as 0.0078125"},
@@ -171,6 +177,8 @@ static void keys_of_a_gguf(void **state) {
     static const gguf_case cases[] = {
         {"qwen2", NULL, NULL, 0, NULL},
         {"qwen2", "qwen2.rope.scaling.type", "none", 0, NULL},
+        {"qwen2", "qwen2.attention.layer_norm_rms_epsilon", NULL, 1e-6,
+         "\"qwen2.attention.layer_norm_rms_epsilon\" as "},
         {"qwen2", "qwen2.rope.scaling.type", "yarn", 0, "states \"qwen2.rope.scaling.type\" as \"yarn\""},
         {"qwen2", "qwen2.rope.scaling.type", NULL, 2, "states \"qwen2.rope.scaling.type\" as 2"},
         {"qwen2", "qwen2.rope.scaling.factor", NULL, 1, NULL},

@@ -68,7 +68,7 @@ static void run_linear(void **args, const unsigned grid[3]) {
 }
 
 /* From this position on sampling sees no number, or one logit is none. */
-static int32_t insane_from = INT32_MAX, one_insane_from = INT32_MAX;
+static int32_t not_finite_from = INT32_MAX, one_not_finite_from = INT32_MAX;
 
 static void run_choose(void **args, const unsigned grid[3]) {
     const int32_t *history = pointer(args, 0), *table = pointer(args, 1), *positions = pointer(args, 2);
@@ -83,7 +83,7 @@ static void run_choose(void **args, const unsigned grid[3]) {
         sum = sum * 5 + (uint64_t)(history[i] * table[i]);
     *next = (int32_t)((sum >> 7) % VOCAB);
     memcpy(logits, y + (size_t)row * VOCAB, LOGITS_BYTES);
-    if (positions[row] >= one_insane_from)
+    if (positions[row] >= one_not_finite_from)
         logits[VOCAB - 1] = NAN;
 }
 
@@ -92,7 +92,7 @@ static void run_advance(void **args, const unsigned grid[3]) {
     int32_t *tokens = pointer(args, 1), *positions = pointer(args, 2), *ring = pointer(args, 3);
     (void)grid;
     int32_t position = positions[last];
-    ring[position % RING] = *next | (position >= insane_from ? 1 << 30 : 0);
+    ring[position % RING] = *next | (position >= not_finite_from ? 1 << 30 : 0);
     tokens[0] = *next;
     positions[0] = position + 1;
 }
@@ -752,27 +752,27 @@ static void logits_that_are_no_numbers_are_noticed(void **state) {
     float logits[VOCAB];
     expect(expected, 42);
     qgc_session *s = start(f);
-    insane_from = (int32_t)COUNT(prompt) + 5;
+    not_finite_from = (int32_t)COUNT(prompt) + 5;
     generate(f, s, got);
     assert_memory_equal(got, expected, sizeof got);
-    assert_int_equal(qgc_session_insane(s), insane_from);
+    assert_int_equal(qgc_session_not_finite(s), not_finite_from);
     MUST(f, qgc_session_reset(s, &f->diag));
-    assert_int_equal(qgc_session_insane(s), -1);
-    insane_from = (int32_t)COUNT(prompt) - 1; /* seen by the prompt */
+    assert_int_equal(qgc_session_not_finite(s), -1);
+    not_finite_from = (int32_t)COUNT(prompt) - 1; /* seen by the prompt */
     MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), got, &f->diag));
     assert_int_equal(got[0], expected[0]);
-    assert_int_equal(qgc_session_insane(s), insane_from);
-    insane_from = INT32_MAX;
+    assert_int_equal(qgc_session_not_finite(s), not_finite_from);
+    not_finite_from = INT32_MAX;
 
-    for (int insane = 0; insane < 2; insane++) {
-        one_insane_from = insane ? 0 : INT32_MAX;
+    for (int not_finite = 0; not_finite < 2; not_finite++) {
+        one_not_finite_from = not_finite ? 0 : INT32_MAX;
         MUST(f, qgc_session_reset(s, &f->diag));
         MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), got, &f->diag));
-        assert_int_equal(qgc_session_insane(s), -1); /* sampling sees the largest only */
+        assert_int_equal(qgc_session_not_finite(s), -1); /* sampling sees the largest only */
         MUST(f, qgc_session_look(s, logits, &f->diag));
-        assert_int_equal(qgc_session_insane(s), insane ? (int)COUNT(prompt) - 1 : -1);
+        assert_int_equal(qgc_session_not_finite(s), not_finite ? (int)COUNT(prompt) - 1 : -1);
     }
-    one_insane_from = INT32_MAX;
+    one_not_finite_from = INT32_MAX;
     qgc_session_drop(s);
 }
 

@@ -32,7 +32,7 @@ static const char *make_pipe(fixture *f) {
 }
 
 /* All three would wait for ever if they waited. */
-static void a_pipe_that_nobody_holds_is_an_error(void **state) {
+static void a_pipe_without_another_end_is_an_error(void **state) {
     fixture *f = *state;
     const char *path = make_pipe(f);
     qgc_source s;
@@ -212,7 +212,7 @@ static void memory_that_runs_out_has_an_exit_code(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(a_pipe_that_nobody_holds_is_an_error),
+        FIXTURE_TEST(a_pipe_without_another_end_is_an_error),
         FIXTURE_TEST(a_pipe_with_a_writer_is_read_to_its_end),
         FIXTURE_TEST(a_link_stays_and_its_target_is_written),
         FIXTURE_TEST(a_device_is_written_to_and_not_replaced),

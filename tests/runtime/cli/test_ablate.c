@@ -129,7 +129,7 @@ static void takes_a_text_from_a_file_or_the_line(void **state) {
 static void random_weights_need_no_file(void **state) {
     const char *text = output(
         *state, "ablate models/tiny/tiny.yaml --weights random --device cpu --steps 4 --passes fuse-qkv", 0);
-    has(text, "models/tiny/tiny.yaml, weights made up, cpu\nlogits over 4 positions: made-up tokens\n");
+    has(text, "models/tiny/tiny.yaml, weights random, cpu\nlogits over 4 positions: random tokens\n");
 }
 
 static void refuses_what_does_not_go_together(void **state) {

@@ -140,7 +140,7 @@ static void logits_that_are_no_numbers_are_an_error(void **state) {
     has(said, "\" holds nan in row ");
 }
 
-/* Neither ESC nor its 8-bit form, nor a byte that is not UTF-8, whoever wrote the file. */
+/* Neither ESC nor its 8-bit form, nor a byte that is not UTF-8. */
 static void is_harmless(const char *text) {
     assert_null(strchr(text, 27));
     assert_null(strstr(text, "\xC2\x9B"));
@@ -176,7 +176,7 @@ static void no_terminal_gets_commands_out_of_files(void **state) {
         shell(f, "$qgc tokenize --weights $src/models/tiny/tiny.gguf \"$(printf 'a\\033\\302\\233')\"", 0));
 }
 
-/* What stands in a file that a graph names is nobody's business before it is known to be a graph. */
+/* What stands in a file that a graph names is not shown before it is known to be a graph. */
 static void the_text_of_a_file_that_is_no_graph_is_not_shown(void **state) {
     fixture *f = *state;
     static const char *const secrets[] = {

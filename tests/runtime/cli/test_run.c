@@ -28,7 +28,7 @@ static void prompt_begins(const char *said, int i, const char *ids) {
         fail_msg("the prompt is not %s...:\n%s", ids, said);
 }
 
-/* An answer without a token leaves none behind, and one that was cut leaves its last, once. */
+/* An answer without a token leaves none, and one that was cut leaves its last, once. */
 static void what_an_answer_leaves_is_its_last_token_and_its_end(void **state) {
     const char *said = talk(*state, "Hello\nAgain\n", "-n 0 --verbose-prompt", 0);
     prompt_begins(said, 0, "1534 ");
