@@ -94,6 +94,18 @@ typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 #include "graph/ops.def"
 #undef OP
 
+/* What becomes of a norm's elements in its kernel: an expression of l0 and of outside values. */
+enum { QGC_NORM_INPUTS = 4 };
+typedef struct {
+    const char *expression;
+    const qgc_value *const *inputs;
+    int n_inputs;
+    const qgc_value *result;
+} qgc_normed;
+
+/* A norm by itself (`then` NULL), or with pointwise ops after it. */
+qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *then);
+
 /* The text "op_mul(op_silu(l0),a0)" of what a result is of the stage's products, l0 and so on, and of the values from outside that it
  * names a0 and so on: inputs[0 .. *n), at most 6. */
 const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result,

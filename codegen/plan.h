@@ -128,7 +128,7 @@ typedef struct {
 
 typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_launch_kind;
 
-enum { QGC_MAX_ARGS = 20 };
+enum { QGC_MAX_ARGS = 24 };
 
 /* Work of one kind in a kernel that does several, layer after layer: for reports. */
 typedef struct {

@@ -43,22 +43,27 @@ template <typename S> __device__ __forceinline__ void pointwise(const consumer &
     }
 }
 
-/* A norm over all of a vector: every block has to read it. */
+/* A norm over all of a vector, which every block has to read, and pointwise ops after it. */
 template <typename S> __device__ __forceinline__ void whole_norm(consumer &c, const arguments &a, int i) {
     const rows mine = slice_of<S>();
     if (mine.n == 0)
         return;
     float *squares = c.s.squares[S::squares(i)];
     const float *weights = a.small + (size_t)i * S::SMALL_STEP + S::NORM_AT, *from = polled(a, S::x_from(i));
-    const u32 parity = S::x_parity(i, c.s.now.epoch);
+    const u32 epoch = c.s.now.epoch, parity = S::x_parity(i, epoch);
+    const carried none = {};
     put_whole_squares<S::N, S::X_CLEAR>(c, from, parity, squares);
     consumers_meet();
     const float scale = rsqrtf(total_of(squares) * (1.0f / S::N) + S::eps());
 #pragma unroll 1
     for (int e = c.thread; e - c.lane() < mine.n; e += THREADS) {
         const int index = mine.first + min(e, mine.n - 1);
-        const float x = poll_one<S::X_CLEAR>(from + index, parity, c.wait);
-        put_element<S>(c, a, i, index, e < mine.n, x * scale * weights[index]);
+        const float x = poll_one<S::X_CLEAR>(from + index, parity, c.wait) * scale * weights[index];
+        const float y = S::result(x, outside_value<S::A0, S::A0_CLEAR>(c, a, none, S::a0_from(i), S::a0_parity(i, epoch), index),
+                                  outside_value<S::A1, S::A1_CLEAR>(c, a, none, S::a1_from(i), S::a1_parity(i, epoch), index),
+                                  outside_value<S::A2, S::A2_CLEAR>(c, a, none, S::a2_from(i), S::a2_parity(i, epoch), index),
+                                  outside_value<S::A3, S::A3_CLEAR>(c, a, none, S::a3_from(i), S::a3_parity(i, epoch), index));
+        put_element<S>(c, a, i, index, e < mine.n, y);
     }
 }
 

@@ -162,13 +162,20 @@ static bool is_whole(const qgc_node *norm) {
     return norm && qgc_low_width(norm->in[1]) == qgc_low_width(norm->in[0]);
 }
 
+static bool norm_fits(builder *b, const qgc_node *norm) {
+    const int64_t width = qgc_low_width(norm->out[0]);
+    if (width % 4 != 0)
+        return qgc_persistent_no(b->p, "\"%s\" has %lld elements, no multiple of 4", label(b, norm->in[0]),
+                                 (long long)width);
+    return is_weight(b, norm, 1);
+}
+
 static bool add_whole_norm(builder *b, const qgc_stage *s, qgc_origin x, const qgc_node *norm) {
     qgc_instance i = new_instance(QGC_DO_NORM);
-    i.x = x, i.norm = norm;
+    i.x = x, i.norm = norm, i.expression = "l0";
     i.out = qgc_low_width(norm->out[0]);
-    if (i.out % 4 != 0)
-        return qgc_persistent_no(b->p, "\"%s\" has %lld elements, no multiple of 4", label(b, norm->in[0]),
-                                 (long long)i.out);
+    if (!norm_fits(b, norm))
+        return false;
     put(b, norm->out[0], add(b, s, i), 0);
     return true;
 }
@@ -352,9 +359,12 @@ static bool add_products(builder *b, const qgc_stage *s) {
 }
 
 static bool add_pointwise(builder *b, const qgc_stage *s) {
-    qgc_instance i = new_instance(QGC_DO_POINTWISE);
+    qgc_instance i = new_instance(s->norm ? QGC_DO_NORM : QGC_DO_POINTWISE);
     const qgc_value *result = s->pointwise[s->n_pointwise - 1]->out[0];
     i.name = s->name;
+    i.norm = s->norm;
+    if (s->norm && (!norm_fits(b, s->norm) || !vector(b, s->norm->in[0], &i.x)))
+        return false;
     if (!add_expression(b, s, &i, result))
         return false;
     put(b, result, add(b, s, i), 0);
@@ -623,7 +633,7 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     qgc_str t = qgc_str_new(b->arena);
     qgc_str_printf(&t, "%d %lld %d %lld %s", i->does, (long long)i->out, i->logits,
                    (long long)norm_width(i->norm), number(b, i->norm, "eps"));
-    if (i->does == QGC_DO_PRODUCTS || i->does == QGC_DO_POINTWISE)
+    if (i->expression)
         qgc_str_printf(&t, " %lld %lld %d %d %s", (long long)i->k, (long long)i->rows, i->weight,
                        i->interleaved, i->expression);
     for (int k = 0; k < i->n_matrices; k++)

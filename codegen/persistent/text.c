@@ -277,8 +277,10 @@ static void write_vector(const writer *w) {
     }
     if (i->x.maker >= 0)
         write_source(w, "x", "X", x_source, 0);
-    if (i->does == QGC_DO_NORM)
+    if (i->does == QGC_DO_NORM) {
         write_squares(w);
+        write_result(w, 1, 4);
+    }
     if (i->does == QGC_DO_HEADS) {
         constant(w, "HEADS_NORM", i->norm != NULL);
         constant(w, "HEAD_DIM",

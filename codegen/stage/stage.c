@@ -61,7 +61,7 @@ static bool is_pointwise(const qgc_node *n) {
 static qgc_stage_row *row_of(search *s, const qgc_value *v) {
     for (int i = 0; i < s->f->n_rows; i++) {
         qgc_stage_row *r = &s->f->rows[i];
-        if (r->linear->out[0] == v || (r->rope && r->rope->out[0] == v))
+        if (r->linear->out[0] == v || (r->norm && r->norm->out[0] == v) || (r->rope && r->rope->out[0] == v))
             return r;
     }
     return NULL;
@@ -100,6 +100,17 @@ static bool take_behind(search *s, const qgc_node *n, const qgc_value *x) {
     return true;
 }
 
+/* A norm of what a product of the group makes is one of its heads, or of all of it; any other comes before the products. */
+static bool take_norm(search *s, const qgc_node *n) {
+    qgc_stage_row *row = row_of(s, n->in[0]);
+    if (!row)
+        return take_prologue(s, &s->f->norm, n);
+    if (row->norm || row->rope || row->append)
+        return no(s, "two nodes go on from \"%s\"", label(s, n->in[0]));
+    row->norm = n;
+    return true;
+}
+
 static bool take_pointwise(search *s, const qgc_node *n) {
     if (s->f->n_pointwise == QGC_MAX_POINTWISE)
         return no(s, "more than %d pointwise ops", QGC_MAX_POINTWISE);
@@ -113,7 +124,7 @@ static bool take(search *s, const qgc_node *n) {
     if (n->op == QGC_OP_LINEAR)
         return take_linear(s, n);
     if (n->op == QGC_OP_RMS_NORM)
-        return take_prologue(s, &s->f->norm, n);
+        return take_norm(s, n);
     if (n->op == QGC_OP_ATTENTION_MERGE)
         return take_prologue(s, &s->f->merge, n);
     if (n->op == QGC_OP_EMBEDDING)
@@ -237,8 +248,8 @@ static bool check_products(search *s) {
 static bool check_meeting(search *s) {
     for (int i = 0; i < s->f->n_rows; i++) {
         const qgc_stage_row *r = &s->f->rows[i];
-        if (r->rope || r->append)
-            return no(s, "rope or append beside pointwise ops");
+        if (r->norm || r->rope || r->append)
+            return no(s, "%s beside pointwise ops", r->norm ? "a norm of heads" : "rope or append");
         if (!only_inside(s, r->linear))
             return false;
         if (!read_behind(s->f, 0, r->linear->out[0]))
@@ -249,21 +260,41 @@ static bool check_meeting(search *s) {
 
 /* Number and text that the rows of linear_heads.cu share. */
 typedef struct {
-    const qgc_node *rope;
+    const qgc_node *rope, *norm;
     int64_t head_dim;
     const qgc_value *positions;
 } heads;
 
 static bool same_heads(search *s, heads *h, int64_t head_dim, const qgc_value *positions, const qgc_node *n) {
-    if (h->head_dim && (h->head_dim != head_dim || h->positions != positions))
+    if ((h->head_dim && h->head_dim != head_dim) || (h->positions && h->positions != positions))
         return no(s, "\"%s\" has other heads or positions than the rest", label(s, n->out[0]));
     h->head_dim = head_dim;
     h->positions = positions;
     return true;
 }
 
+/* The norm of a row's heads, or of all of it. */
+static bool check_row_norm(search *s, const qgc_stage_row *r, heads *h) {
+    const int64_t width = r->linear->out[0]->shape.dim[1], d = r->norm->in[1]->shape.dim[0];
+    if (!only_inside(s, r->linear))
+        return false;
+    if (h->norm && !qgc_attrs_equal(h->norm, r->norm))
+        return no(s, "norms \"%s\" and \"%s\" differ", label(s, h->norm->out[0]), label(s, r->norm->out[0]));
+    h->norm = r->norm;
+    if (d != width && h->head_dim && h->head_dim != d)
+        return no(s, "\"%s\" norms other heads than the rest has", label(s, r->norm->out[0]));
+    if (d != width)
+        h->head_dim = d;
+    return d % 2 == 0 || no(s, "\"%s\" has heads of %lld elements, an odd number", label(s, r->norm->out[0]), (long long)d);
+}
+
 static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
     const qgc_node *n = r->linear;
+    if (r->norm) {
+        if (!check_row_norm(s, r, h))
+            return false;
+        n = r->norm;
+    }
     if (r->rope) {
         int64_t head_dim = (int64_t)r->rope->attr[qgc_attr_index(QGC_OP_ROPE, "head_dim")].number;
         if (!only_inside(s, n) || !same_heads(s, h, head_dim, r->rope->in[1], r->rope))
@@ -277,7 +308,7 @@ static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
     if (r->append && (!only_inside(s, n) ||
                       !same_heads(s, h, r->append->in[0]->shape.dim[2], r->append->in[2], r->append)))
         return false;
-    bool pairs = s->f->n_rows > 1 || r->rope || r->append; /* of rows, in linear_heads.cu */
+    bool pairs = s->f->n_rows > 1 || r->norm || r->rope || r->append; /* of rows, in linear_heads.cu */
     if (pairs && r->linear->out[0]->shape.dim[1] % 2 != 0)
         return no(s, "product \"%s\" has an odd number of rows", label(s, r->linear->out[0]));
     return true;
@@ -298,6 +329,18 @@ static const qgc_node *first_of(const search *s) {
     return f->embedding ? f->embedding : f->norm ? f->norm : f->merge ? f->merge : f->part;
 }
 
+/* A norm over all of a vector, whose result the pointwise ops read. */
+static bool check_normed_pointwise(search *s) {
+    const qgc_node *norm = s->f->norm;
+    if (norm->in[1]->shape.dim[0] != norm->out[0]->shape.dim[1])
+        return no(s, "rms_norm \"%s\" is over parts of a row", label(s, norm->out[0]));
+    if (!only_inside(s, norm))
+        return false;
+    if (!read_behind(s->f, 0, norm->out[0]))
+        return no(s, "the pointwise ops do not read \"%s\"", label(s, norm->out[0]));
+    return check_pointwise(s, MAX_OUTSIDE_LINEAR);
+}
+
 bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
                   qgc_arena *a) {
     search s = {.nodes = nodes, .n_nodes = n, .uses = uses, .f = out, .why = why, .arena = a};
@@ -307,6 +350,8 @@ bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stag
             return false;
     if (out->n_rows == 0) {
         out->kind = QGC_STAGE_POINTWISE;
+        if (out->norm && out->n_pointwise && !out->merge && !out->embedding && !out->part)
+            return check_normed_pointwise(&s);
         if (s.n_nodes == 1 && !out->n_pointwise)
             return no(&s, "%s by itself needs no group", qgc_ops[first_of(&s)->op].name);
         if (out->norm || out->merge || out->embedding || out->part)

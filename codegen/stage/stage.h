@@ -7,10 +7,11 @@
  * before they put nodes into a group, the pass driver asks after each pass, and both emitters of codegen compose their kernels
  * of stages; so what may be fused is said in one place.
  *
- *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, with one result
+ *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, with one result; it may read an
+ *               rms_norm over all of a row, which is then of the stage too
  *   products    [rms_norm or attention_merge] -> linear, one or several over the same x -> what is done with each row:
  *                 nothing; or a pointwise piece over the rows of all of them, which have equal shapes;
- *                 or, for each linear by itself, [rope] -> [append];
+ *                 or, for each linear by itself, [rms_norm of its heads, or of all of it] -> [rope] -> [append];
  *                 or, for a single one, sample_part with a stretch of QGC_STRETCH, which leaves the product as well;
  *               before the rms_norm there may be an embedding, which leaves its rows as well */
 
@@ -22,9 +23,9 @@ typedef enum {
 
 enum { QGC_MAX_LINEARS = 4, QGC_MAX_POINTWISE = 16 };
 
-/* More nodes than these no kernel computes: embedding, norm or merge, products with rope and append, pointwise ops,
+/* More nodes than these no kernel computes: embedding, norm or merge, products with norm, rope and append, pointwise ops,
  * a sample_part. */
-enum { QGC_MAX_GROUP = 3 + 3 * QGC_MAX_LINEARS + QGC_MAX_POINTWISE };
+enum { QGC_MAX_GROUP = 3 + 4 * QGC_MAX_LINEARS + QGC_MAX_POINTWISE };
 
 /* The stretch of a sample_part that a kernel of products computes: as many rows as one of its blocks. */
 enum { QGC_STRETCH = 32 };

@@ -80,22 +80,50 @@ static int close_all(void **state) {
 enum { CHUNK = 32, CTX = 512, RANDOM = 100, SHUFFLED = 100, PREFILL_EVERY = 10, AFTER_PREFILL = 4 };
 static const double decode_allowed = 2e-3, prefill_allowed = 2e-2; /* as parts of the largest logit */
 
-static qgc_plan *compile(const subject *s, const char *passes, bool decode_only, qgc_arena *a) {
+/* One pipeline of those that a model is run with. */
+typedef struct {
+    const char *passes;
+    bool with_prefill;
+} pipeline;
+
+static qgc_status compile_on(const subject *s, const pipeline *p, qgc_pool *pool, qgc_arena *a, qgc_plan **out, qgc_diag *d) {
     qgc_graph *g;
     const qgc_tensor **tensors;
     qgc_pass_report report;
-    must(qgc_graph_load(&g, s->model->graph, a, &f.diag), passes);
-    must(qgc_graph_bind(g, s->weights, false, &tensors, &f.diag), passes);
-    must(qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &f.diag), passes);
+    QGC_TRY(qgc_graph_load(&g, s->model->graph, a, d));
+    QGC_TRY(qgc_graph_bind(g, s->weights, false, &tensors, d));
+    QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = p->passes}, &report, d));
     qgc_compile_options options = {.archs = &f.arch,
                                    .n_archs = 1,
                                    .chunk = CHUNK,
-                                   .decode_only = decode_only,
+                                   .decode_only = !p->with_prefill && s->mode != QGC_MODE_PERSISTENT,
                                    .cache_folder = f.cache,
-                                   .pool = f.pool};
+                                   .pool = pool};
     qgc_compiled compiled;
-    must(qgc_compile(g, &options, &compiled, &f.diag), passes);
-    return compiled.plan;
+    QGC_TRY(qgc_compile(g, &options, &compiled, d));
+    *out = compiled.plan;
+    return QGC_OK;
+}
+
+typedef struct {
+    const subject *subject;
+    const pipeline *pipelines;
+} work;
+
+/* Fills the cache of kernels, on all cores: most of the time of a pipeline is that of its persistent kernel. An error comes again
+ * when the pipeline's turn has come. */
+static void compile_ahead(void *context, size_t first, size_t last) {
+    const work *w = context;
+    qgc_pool *alone = qgc_pool_new(1);
+    for (size_t i = first; i < last; i++) {
+        qgc_arena *a = qgc_arena_new();
+        qgc_diag d = qgc_diag_new(a);
+        qgc_plan *plan;
+        if (compile_on(w->subject, &w->pipelines[i], alone, a, &plan, &d) != QGC_OK)
+            qgc_diag_print(&d, stderr, false);
+        qgc_arena_drop(a);
+    }
+    qgc_pool_drop(alone);
 }
 
 /* A program under one pipeline. */
@@ -173,9 +201,11 @@ static double prefill_difference(const run *r) {
 }
 
 /* Compares what can run; a plan without a persistent phase is a failure. */
-static void compare(subject *s, const char *passes, bool with_prefill, qgc_arena *a) {
-    const bool persistent = s->mode == QGC_MODE_PERSISTENT;
-    qgc_plan *plan = compile(s, passes, !with_prefill && !persistent, a);
+static void compare(subject *s, const pipeline *p, qgc_arena *a) {
+    const bool persistent = s->mode == QGC_MODE_PERSISTENT, with_prefill = p->with_prefill;
+    const char *passes = p->passes;
+    qgc_plan *plan;
+    must(compile_on(s, p, f.pool, a, &plan, &f.diag), passes);
     if (persistent && plan->not_persistent)
         fail_msg("with passes \"%s\": not persistent: %s", passes, plan->not_persistent);
     run r = {.subject = s, .c = &s->golden.cases[s->golden.n_cases - 1], .passes = passes};
@@ -191,14 +221,6 @@ static void compare(subject *s, const char *passes, bool with_prefill, qgc_arena
     size_t launches = plan->phases[persistent ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE].n_launches;
     s->fewest = launches < s->fewest ? launches : s->fewest;
     s->most = launches > s->most ? launches : s->most;
-}
-
-/* Pipeline i of all; in persistent mode with the pass that allows it. */
-static const char *pipeline(const subject *s, qgc_arena *a, unsigned i, uint64_t *seed) {
-    const char *passes = test_pipeline(a, i, test_chosen_pipelines() + RANDOM, seed);
-    if (s->mode != QGC_MODE_PERSISTENT || strstr(passes, "persistent"))
-        return passes;
-    return qgc_arena_printf(a, "%s%spersistent", passes, *passes ? "," : "");
 }
 
 static void print_seen(const subject *s, unsigned n) {
@@ -218,9 +240,13 @@ static void any_subset_gives_the_same(const model *m, qgc_mode mode) {
     must(qgc_weights_open(&s.weights, m->weights, &f.diag), "");
     const unsigned chosen = test_chosen_pipelines(), n = chosen + RANDOM + SHUFFLED;
     uint64_t seed = 1;
+    pipeline *pipelines = qgc_arena_array(f.arena, n, sizeof *pipelines);
+    for (unsigned i = 0; i < n; i++)
+        pipelines[i] = (pipeline){test_pipeline(f.arena, i, chosen + RANDOM, &seed), i < chosen || i % PREFILL_EVERY == 0};
+    qgc_pool_for(f.pool, n, 1, compile_ahead, &(work){&s, pipelines});
     for (unsigned i = 0; i < n; i++) {
         qgc_arena *a = qgc_arena_new();
-        compare(&s, pipeline(&s, a, i, &seed), i < chosen || i % PREFILL_EVERY == 0, a);
+        compare(&s, &pipelines[i], a);
         qgc_arena_drop(a);
     }
     qgc_weights_close(s.weights);
