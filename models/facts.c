@@ -200,7 +200,9 @@ static qgc_status check_turned(const qgc_binding *b) {
 static qgc_status check_order_of_rows(const qgc_binding *b) {
     static const char permuted[] =
         " llama mistral3 granite smollm3 deepseek2 olmo command-r ernie4_5 chatglm ";
-    if (!is_word(permuted, b->request->arch))
+    double in_order; /* in a GGUF that was written here */
+    if (!is_word(permuted, b->request->arch) ||
+        (qgc_weights_number(b->w, "qgc.rows_in_order", &in_order) && in_order == 1))
         return QGC_OK;
     qgc_status s =
         qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "codegen/compile.h"
 #include "graph/eval.h"
@@ -41,10 +40,7 @@ static void open_model(fixture *f, const char *name) {
     f->pool = qgc_pool_new(0);
     qgc_diag *d = &f->diag;
     must(f, qgc_graph_load(&f->graph, qgc_arena_printf(f->arena, "%s.yaml", name), f->arena, d));
-    const char *path = qgc_arena_printf(f->arena, "/tmp/qgc-persistent-%ld.gguf", (long)getpid());
-    must(f, qgc_random_weights_write(f->graph, path, 7, d));
-    must(f, qgc_weights_open(&f->weights, path, d));
-    unlink(path);
+    must(f, qgc_random_weights_open(&f->weights, f->graph, NULL, 7, d));
     const qgc_tensor **tensors;
     must(f, qgc_graph_bind(f->graph, f->weights, false, &tensors, d));
     qgc_pass_report report;
