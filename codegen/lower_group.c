@@ -242,7 +242,10 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
 
 /* The value that the kernel leaves of one of its products. */
 static const qgc_value *result_of(const qgc_stage_row *row) {
-    const qgc_node *last = row->append ? row->append : row->rope ? row->rope : row->norm ? row->norm : row->linear;
+    const qgc_node *last = row->append ? row->append
+                           : row->rope ? row->rope
+                           : row->norm ? row->norm
+                                       : row->linear;
     return last->out[0];
 }
 

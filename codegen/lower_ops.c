@@ -31,8 +31,8 @@ qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *th
     const int64_t d = qgc_low_width(n->in[1]), threads = norm_threads(d);
     enum { MOST = 64 * 1024 };
     if (d > MOST)
-        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "rms_norm over %lld elements, and its kernel does at most %d",
-                        (long long)d, MOST);
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
+                        "rms_norm over %lld elements, and its kernel does at most %d", (long long)d, MOST);
     const char *options[8] = {qgc_low_int(l, "D", d), qgc_low_float(l, "EPS", qgc_low_attr(n, "eps")),
                               qgc_low_int(l, "THREADS", threads)};
     int n_options = 3;
@@ -46,7 +46,8 @@ qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *th
     qgc_low_grid(launch, 0, groups, 1);
     for (int i = 0; i < n->n_in; i++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), QGC_READS);
-    for (int i = 0; then && then->n_inputs && i < QGC_NORM_INPUTS; i++) /* those that are not there are never looked at */
+    for (int i = 0; then && then->n_inputs && i < QGC_NORM_INPUTS;
+         i++) /* those that are not there are never looked at */
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, then->inputs[i < then->n_inputs ? i : 0]),
                            i < then->n_inputs ? QGC_READS : 0);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, then ? then->result : n->out[0]), QGC_WRITES);

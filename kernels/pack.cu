@@ -24,19 +24,25 @@
 #define SHARE 0
 #define SHARES 1
 #endif
+#ifndef PLACE /* bytes from the start of an iteration to the block's rows, of FIRST(share) and COUNT(share) */
+#define PLACE FIRST(0) * 1792ull
+#endif
 #ifndef THREADS
 #define THREADS 512
 #endif
 
+#define FIRST(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2]
+#define COUNT(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2 + 1]
+
 enum { TILE = 8, CHUNK = 64 * WARPS };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pack(const u16 *w0, const u16 *w1, const u16 *w2, const u16 *w3, u16 *stream, const i32 *shares) {
+    pack(const u16 *w0, const u16 *w1, const u16 *w2, const u16 *w3, u8 *stream, const i32 *shares) {
     const u16 *const matrix[4] = {w0, w1, w2, w3};
     constexpr int outs[4] = {OUT0, OUT1, OUT2, OUT3};
     const i32 *mine = shares + ((size_t)blockIdx.x * SHARES + SHARE) * 2;
     const int first = mine[0], n = mine[1], LOADS = K / 8;
-    u16 *to = stream + (size_t)first * K;
+    u16 *to = (u16 *)(stream + (PLACE));
     for (long long unit = threadIdx.x; unit < (long long)n * LOADS; unit += THREADS) {
         int row = (int)(unit / LOADS), k = (int)(unit % LOADS) * 8;
         int tile = row / TILE, height = min((int)TILE, n - tile * TILE), chunk = k / CHUNK;

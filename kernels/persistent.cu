@@ -18,7 +18,8 @@
 /* --- producer -------------------------------------------------------------------------------------------- */
 
 /* All tiles of `n` rows of K elements. */
-template <int K, typename Producer> __device__ __forceinline__ void put_rows(Producer &p, const u8 *from, int n) {
+template <int K, typename Producer>
+__device__ __forceinline__ void put_rows(Producer &p, const u8 *from, int n) {
 #pragma unroll 1
     for (; n > 0; n -= TILE)
 #pragma unroll 1
@@ -31,12 +32,14 @@ template <int K, typename Producer> __device__ __forceinline__ void put_rows(Pro
 
 /* Keys and values of this block's positions, tile by tile. The first keeps a row for the token itself, which its block puts
  * there. */
-template <typename S, typename Producer> __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const arguments &a, int i) {
+template <typename S, typename Producer>
+__device__ __forceinline__ void put_cache(Producer &p, const shared &s, const arguments &a, int i) {
     const splits cut = s.now.cut[S::CUT];
-    if (blockIdx.x >= tile_of<S>::UNITS * cut.n)
+    if (cut.unit >= tile_of<S>::UNITS)
         return;
-    const int SPAN = tile_of<S>::SPAN, position = s.now.position, kv = blockIdx.x / cut.n / tile_of<S>::ROUNDS;
-    const int begin = blockIdx.x % cut.n * cut.span, end = min(position, begin + cut.span); /* of what is in the cache */
+    const int SPAN = tile_of<S>::SPAN, position = s.now.position, kv = cut.unit / tile_of<S>::ROUNDS;
+    const int begin = cut.split * cut.span,
+              end = min(position, begin + cut.span); /* of what is in the cache */
     const bool last = begin + cut.span > position;
     const u64 *caches = a.caches + S::CACHES_AT + S::CACHES_STEP * i;
 #pragma unroll 1
@@ -56,7 +59,7 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
         if constexpr (S::DOES == DO_PRODUCTS) {
             p.depth = S::LOGITS ? (u32)HEAD_DEPTH : usual;
             const rows mine = s.now.mine[S::SHARE];
-            put_rows<S::K>(p, a.stream + S::at(i) + 2 * (size_t)mine.first * S::K, mine.n);
+            put_rows<S::K>(p, a.stream + S::at(i, s.now.mine), mine.n);
         } else if constexpr (S::DOES == DO_ATTENTION)
             put_cache<S>(p, s, a, i);
     });
@@ -64,7 +67,8 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
 
 /* --- consumers ------------------------------------------------------------------------------------------- */
 
-template <typename S> __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k, int i) {
+template <typename S>
+__device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k, int i) {
     if constexpr (S::DOES == DO_MERGE)
         if (c.s.now.cut[S::of::CUT].n == 1)
             return;
@@ -113,9 +117,10 @@ struct start {
 
 /* epoch[0] counts the steps, epoch[1] the blocks that are through with this one. */
 extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
-    persistent(const u8 *stream, const float *small, const u64 *caches, const i32 *shares, const embedded::elem *table,
-               const float2 *rope0, const float2 *rope1, const i32 *tokens, const i32 *positions, float *exchange, u32 *epoch,
-               float *logits, i32 *fault, i32 *seen, const sampling *settings, float *parts, u32 *trace, i32 ctx) {
+    persistent(const u8 *stream, const float *small, const u64 *caches, const i32 *shares,
+               const embedded::elem *table, const float2 *rope0, const float2 *rope1, const i32 *tokens,
+               const i32 *positions, float *exchange, u32 *epoch, float *logits, i32 *fault, i32 *seen,
+               const sampling *settings, float *parts, u32 *trace, i32 ctx) {
 #if __CUDA_ARCH__ >= 900
     DYNAMIC_SHARED(128, u8, memory);
     shared &s = *(shared *)memory;

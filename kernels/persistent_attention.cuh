@@ -12,9 +12,12 @@ template <int HALF> struct half_head {
     static __device__ __forceinline__ int element(int lane, int load) {
         return HALF < 32 ? lane % HALF : min(load * 32 + lane, HALF - 1);
     }
-    static __device__ __forceinline__ bool counts(int lane, int load) { return HALF < 32 ? lane < HALF : load * 32 + lane < HALF; }
+    static __device__ __forceinline__ bool counts(int lane, int load) {
+        return HALF < 32 ? lane < HALF : load * 32 + lane < HALF;
+    }
 
-    template <bool Clear> __device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity) {
+    template <bool Clear>
+    __device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity) {
 #pragma unroll
         for (int j = 0; j < LOADS; j++) {
             const float *p = from + element(c.lane(), j);
@@ -52,8 +55,9 @@ template <int HALF> struct half_head {
 
 /* A head as its reader wants it. `squares` are those of all the vector, for a WHOLE_NORM over `width` elements. */
 template <int NORM, int HALF, bool Clear>
-__device__ __forceinline__ half_head<HALF> take_head(const consumer &c, const float *from, u32 parity, const float *weights,
-                                                     float eps, const float *squares, int width, int rope) {
+__device__ __forceinline__ half_head<HALF> take_head(const consumer &c, const float *from, u32 parity,
+                                                     const float *weights, float eps, const float *squares,
+                                                     int width, int rope) {
     half_head<HALF> w, h;
     if constexpr (NORM != NO_NORM)
         w.load(c, weights);
@@ -69,16 +73,22 @@ __device__ __forceinline__ half_head<HALF> take_head(const consumer &c, const fl
 
 /* The squares of a whole vector, all warps of the block together: sums of theirs to squares[warp]. */
 template <int N, bool Clear>
-__device__ __forceinline__ void put_whole_squares(const consumer &c, const float *from, u32 parity, float *squares) {
+__device__ __forceinline__ void put_whole_squares(const consumer &c, const float *from, u32 parity,
+                                                  float *squares) {
+    enum { LOADS = (N + 4 * THREADS - 1) / (4 * THREADS), AT_ONCE = LOADS < 4 ? (int)LOADS : 4 };
     float sum = 0.0f;
 #pragma unroll 1
-    for (int first = 0; first < N; first += 4 * THREADS) { /* whole warps poll */
-        int at = first + 4 * (int)c.thread;
-        const float *const p[1] = {from + min(at, N - 4)};
-        float4 v[1];
+    for (int first = 0; first < LOADS; first += AT_ONCE) { /* whole warps poll */
+        const float *p[AT_ONCE];
+        float4 v[AT_ONCE];
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++)
+            p[j] = from + min(4 * ((first + j) * THREADS + (int)c.thread), N - 4);
         poll4<Clear>(p, v, parity, c.wait);
-        if (at < N)
-            sum += v[0].x * v[0].x + v[0].y * v[0].y + v[0].z * v[0].z + v[0].w * v[0].w;
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++)
+            if (4 * ((first + j) * THREADS + (int)c.thread) < N)
+                sum += v[j].x * v[j].x + v[j].y * v[j].y + v[j].z * v[j].z + v[j].w * v[j].w;
     }
     sum = warp_sum(sum);
     if (c.lane() == 0)
@@ -92,9 +102,9 @@ struct place_of_attention {
 };
 
 template <typename S> __device__ __forceinline__ place_of_attention place_in(const splits &cut, bool last) {
-    const int unit = blockIdx.x / cut.n, kv = unit / tile_of<S>::ROUNDS, round = unit % tile_of<S>::ROUNDS;
+    const int kv = cut.unit / tile_of<S>::ROUNDS, round = cut.unit % tile_of<S>::ROUNDS;
     const int GROUP = tile_of<S>::GROUP;
-    return {kv, kv * GROUP + round * 8, min(8, GROUP - round * 8), (int)blockIdx.x % cut.n, last && round == 0};
+    return {kv, kv * GROUP + round * 8, min(8, GROUP - round * 8), cut.split, last && round == 0};
 }
 
 /* A query head into shared memory, scaled and in two parts. */
@@ -116,7 +126,8 @@ __device__ __forceinline__ void put_query(const consumer &c, const half_head<S::
 /* The token's key or value, to its row of a tile and, if `cache` is there, to the cache. A tile is written by threads where a
  * later copy will write, hence the fence. */
 template <typename S>
-__device__ __forceinline__ void put_fresh(const consumer &c, const half_head<S::HEAD_DIM / 2> &h, u16 *cache, u16 *tile_row) {
+__device__ __forceinline__ void put_fresh(const consumer &c, const half_head<S::HEAD_DIM / 2> &h, u16 *cache,
+                                          u16 *tile_row) {
     const int HALF = S::HEAD_DIM / 2;
 #pragma unroll
     for (int j = 0; j < half_head<HALF>::LOADS; j++) {
@@ -132,8 +143,8 @@ __device__ __forceinline__ void put_fresh(const consumer &c, const half_head<S::
 /* Queries of this block into shared memory; in the last split also the token's key and value, into the cache and into row `row`
  * of the first tile. */
 template <typename S>
-__device__ __forceinline__ void take_heads(consumer &c, const arguments &a, const place_of_attention &at, bool last, int i,
-                                           u16 *keys, u16 *values, int row) {
+__device__ __forceinline__ void take_heads(consumer &c, const arguments &a, const place_of_attention &at,
+                                           bool last, int i, u16 *keys, u16 *values, int row) {
     const int HEAD_DIM = S::HEAD_DIM, HALF = HEAD_DIM / 2;
     const float *small = a.small + (size_t)i * S::SMALL_STEP;
     const u32 epoch = c.s.now.epoch;
@@ -141,10 +152,12 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
     const float *q_squares = c.s.attention.whole[0], *k_squares = c.s.attention.whole[1];
     const size_t cached = ((size_t)at.kv * a.ctx + c.s.now.position) * HEAD_DIM;
     if constexpr (S::Q_NORM == WHOLE_NORM)
-        put_whole_squares<S::HEADS * HEAD_DIM, S::Q_CLEAR>(c, q, S::q_parity(i, epoch), c.s.attention.whole[0]);
+        put_whole_squares<S::HEADS * HEAD_DIM, S::Q_CLEAR>(c, q, S::q_parity(i, epoch),
+                                                           c.s.attention.whole[0]);
     if constexpr (S::K_NORM == WHOLE_NORM)
         if (last)
-            put_whole_squares<S::KV_HEADS * HEAD_DIM, S::K_CLEAR>(c, k, S::k_parity(i, epoch), c.s.attention.whole[1]);
+            put_whole_squares<S::KV_HEADS * HEAD_DIM, S::K_CLEAR>(c, k, S::k_parity(i, epoch),
+                                                                  c.s.attention.whole[1]);
     if constexpr (S::Q_NORM == WHOLE_NORM || S::K_NORM == WHOLE_NORM)
         consumers_meet();
 #pragma unroll 1
@@ -153,34 +166,36 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
             const int first = (at.first_head + head) * HEAD_DIM;
             put_query<S>(c,
                          take_head<S::Q_NORM, HALF, S::Q_CLEAR>(
-                             c, q + first, S::q_parity(i, epoch), small + S::Q_NORM_AT + (S::Q_NORM == WHOLE_NORM ? first : 0),
-                             S::q_eps(), q_squares, S::HEADS * HEAD_DIM, S::q_rope(i)),
+                             c, q + first, S::q_parity(i, epoch),
+                             small + S::Q_NORM_AT + (S::Q_NORM == WHOLE_NORM ? first : 0), S::q_eps(),
+                             q_squares, S::HEADS * HEAD_DIM, S::q_rope(i)),
                          head);
         } else if (head == at.n_heads) {
             const int first = at.kv * HEAD_DIM;
             put_fresh<S>(c,
                          take_head<S::K_NORM, HALF, S::K_CLEAR>(
-                             c, k + first, S::k_parity(i, epoch), small + S::K_NORM_AT + (S::K_NORM == WHOLE_NORM ? first : 0),
-                             S::k_eps(), k_squares, S::KV_HEADS * HEAD_DIM, S::k_rope(i)),
-                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i] + cached : nullptr, keys + row * HEAD_DIM);
+                             c, k + first, S::k_parity(i, epoch),
+                             small + S::K_NORM_AT + (S::K_NORM == WHOLE_NORM ? first : 0), S::k_eps(),
+                             k_squares, S::KV_HEADS * HEAD_DIM, S::k_rope(i)),
+                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i] + cached : nullptr,
+                         keys + row * HEAD_DIM);
         } else
             put_fresh<S>(c,
-                         take_head<NO_NORM, HALF, S::V_CLEAR>(c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch), nullptr, 0.0f,
-                                                              nullptr, 0, -1),
-                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i + 1] + cached : nullptr,
+                         take_head<NO_NORM, HALF, S::V_CLEAR>(c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch),
+                                                              nullptr, 0.0f, nullptr, 0, -1),
+                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i + 1] + cached
+                                   : nullptr,
                          values + row * HEAD_DIM);
     }
 }
 
 /* The running state of a warp's part of attention: lane / 4 is the head, sums[j][0..1] its elements 8 j + 2 (lane % 4). */
-template <int HEAD_DIM> struct running {
-    float largest, total, sums[HEAD_DIM / 8][2];
-};
+template <int HEAD_DIM> struct running { float largest, total, sums[HEAD_DIM / 8][2]; };
 
 /* 16 positions, of which `n` are there, from keys and values in shared memory. */
 template <int CACHE, int HEAD_DIM>
-__device__ __forceinline__ void attend(running<HEAD_DIM> &r, int lane, const u16 *query, const u16 *keys, const u16 *values,
-                                       int n) {
+__device__ __forceinline__ void attend(running<HEAD_DIM> &r, int lane, const u16 *query, const u16 *keys,
+                                       const u16 *values, int n) {
     const int QUERY_STRIDE = HEAD_DIM + 8;
     int quarter = lane % 4;
     float score[2][4] = {};
@@ -242,9 +257,9 @@ __device__ __forceinline__ void attend(running<HEAD_DIM> &r, int lane, const u16
 }
 
 /* What the warps of a block have come to, put together: into the result, or into the split's part. */
-template <typename S>
-__device__ __forceinline__ void leave(consumer &c, const arguments &a, const place_of_attention &where, int i) {
+template <typename S> __device__ __forceinline__ void leave(consumer &c, const arguments &a, int i) {
     auto &at = c.s.attention;
+    const place_of_attention where = place_in<S>(c.s.now.cut[S::CUT], false);
     const int HEAD_DIM = S::HEAD_DIM, HALF = HEAD_DIM / 2, WARPS_OF = tile_of<S>::WARPS_OF;
     const bool whole = c.s.now.cut[S::CUT].n == 1;
     const u32 parity = whole ? S::parity(i, c.s.now.epoch) : (i + 1) & 1;
@@ -281,12 +296,11 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
     auto &at = c.s.attention;
     const int HEAD_DIM = S::HEAD_DIM, SPAN = tile_of<S>::SPAN, WARPS_OF = tile_of<S>::WARPS_OF;
     const splits cut = c.s.now.cut[S::CUT];
-    if (blockIdx.x >= tile_of<S>::UNITS * cut.n)
+    if (cut.unit >= tile_of<S>::UNITS)
         return;
     int warp = c.warp(), lane = c.lane();
-    int begin = blockIdx.x % cut.n * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
+    int begin = cut.split * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
     bool last = end == c.s.now.position + 1;
-    const place_of_attention where = place_in<S>(cut, last);
     int left = end - begin; /* the token itself is the last row of the first tile */
     running<S::HEAD_DIM> r = {-INF, 0.0f, {}};
 #pragma unroll 1
@@ -297,11 +311,12 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
         values_at.at.next();
         u16 *keys = (u16 *)c.tile(), *values = (u16 *)values_at.tile();
         if (first) {
-            take_heads<S>(c, a, where, last, i, keys, values, n - 1);
+            take_heads<S>(c, a, place_in<S>(cut, last), last, i, keys, values, n - 1);
             consumers_meet();
         }
         if (warp < WARPS_OF && warp * 16 < n)
-            attend<S::CACHE>(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM, n - warp * 16);
+            attend<S::CACHE>(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM,
+                             n - warp * 16);
         c.release();
         c.release();
     }
@@ -314,10 +329,11 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
         }
 #pragma unroll
         for (int j = 0; j < HEAD_DIM / 8; j++)
-            *(float2 *)&at.part[(warp * 8 + head) * HEAD_DIM + 8 * j + 2 * (lane % 4)] = make_float2(r.sums[j][0], r.sums[j][1]);
+            *(float2 *)&at.part[(warp * 8 + head) * HEAD_DIM + 8 * j + 2 * (lane % 4)] =
+                make_float2(r.sums[j][0], r.sums[j][1]);
     }
     consumers_meet();
-    leave<S>(c, a, where, i);
+    leave<S>(c, a, i);
 }
 
 /* What positions have come to: sums of their values, and of their weights, as if `largest` were the largest score. */
@@ -340,7 +356,8 @@ struct partial {
 };
 
 /* 8 elements of a head from all splits, by one warp: a lane takes every 32nd split. */
-template <typename S> __device__ __forceinline__ void merge_unit(const consumer &c, const arguments &a, int unit, int i) {
+template <typename S>
+__device__ __forceinline__ void merge_unit(const consumer &c, const arguments &a, int unit, int i) {
     const int n = c.s.now.cut[S::CUT].n, lane = c.lane(), HEAD_DIM = S::HEAD_DIM;
     const int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8;
     const u32 parity = (i + 1) & 1;
@@ -382,7 +399,8 @@ template <typename S> __device__ __forceinline__ void merge_unit(const consumer 
 /* The blocks that do not attend at short contexts come first. */
 template <typename S> __device__ __forceinline__ void merge(const consumer &c, const arguments &a, int i) {
 #pragma unroll 1
-    for (int unit = gridDim.x - 1 - blockIdx.x + c.warp() * gridDim.x; unit < tile_of<S>::QUERIES / 8; unit += WARPS * gridDim.x)
+    for (int unit = gridDim.x - 1 - blockIdx.x + c.warp() * gridDim.x; unit < tile_of<S>::QUERIES / 8;
+         unit += WARPS * gridDim.x)
         merge_unit<S>(c, a, unit, i);
 }
 
@@ -392,7 +410,7 @@ template <typename S> __device__ __forceinline__ void merge(const consumer &c, c
 template <typename S> __device__ __forceinline__ void close_parts(const consumer &c, const arguments &a) {
     typedef typename S::of of;
     const splits cut = c.s.now.cut[of::CUT];
-    if (cut.n == 1 || blockIdx.x >= tile_of<of>::UNITS * cut.n)
+    if (cut.n == 1 || cut.unit >= tile_of<of>::UNITS)
         return;
     take<S::K, false>(c, polled(a, S::x_from(0)), S::x_parity(0, c.s.now.epoch), [](int, const float4 &) {});
     consumers_meet();

@@ -22,15 +22,29 @@ enum head_norm { NO_NORM, HEAD_NORM, WHOLE_NORM };
 enum outside { NOTHING, POLLED, CARRIED };
 
 /* What a structure of program.cuh has unless it says otherwise: `a` is where a vector is read, and which use of it. */
-#define NO_VECTOR(a, A)                               \
-    enum { A##_CLEAR = 0 };                           \
-    RULE int a##_from(int) { return 0; }              \
-    RULE u32 a##_parity(int, u32) { return 0; }
-#define NO_OUTSIDE(a, A) enum { A = NOTHING }; NO_VECTOR(a, A)
+#define NO_VECTOR(a, A)             \
+    enum { A##_CLEAR = 0 };         \
+    RULE int a##_from(int) {        \
+        return 0;                   \
+    }                               \
+    RULE u32 a##_parity(int, u32) { \
+        return 0;                   \
+    }
+#define NO_OUTSIDE(a, A)  \
+    enum { A = NOTHING }; \
+    NO_VECTOR(a, A)
 
 struct phase_defaults {
     enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0 };
-    enum { NORM = 0, NORM_AT = 0, NORM_SLOT = 0, NORM_LOADED = 0, AHEAD_SLOT = -1, AHEAD_AT = 0, AHEAD_K = 64 };
+    enum {
+        NORM = 0,
+        NORM_AT = 0,
+        NORM_SLOT = 0,
+        NORM_LOADED = 0,
+        AHEAD_SLOT = -1,
+        AHEAD_AT = 0,
+        AHEAD_K = 64
+    };
     enum { BIAS = 0, BIAS_AT = 0, CARRIES = 0, MATRICES = 1 };
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
     RULE float eps() { return 0.0f; }
@@ -49,6 +63,15 @@ struct phase_defaults {
     NO_OUTSIDE(a4, A4)
     NO_OUTSIDE(a5, A5)
 };
+
+/* First row and number of rows of a block. */
+struct rows {
+    int first, n;
+};
+
+/* As program.cuh has them. */
+#define FIRST(share) (u64) mine[share].first
+#define COUNT(share) (u64) mine[share].n
 
 #include "program.cuh"
 
@@ -72,6 +95,9 @@ struct phase_defaults {
 #endif
 #ifndef PARTS /* splits of an attention, where it is split: more only where they would be longer than a tile */
 #define PARTS 16
+#endif
+#ifndef ALONE /* positions up to which an attention is not split, though they may be more than a tile */
+#define ALONE 64
 #endif
 #ifndef TYPICAL_SMS /* multiprocessors for whose shares the registers are laid out; any other number works */
 #define TYPICAL_SMS 132
@@ -97,14 +123,11 @@ enum word { IN_ALL, FOR_ACTIVATIONS, FOR_WEIGHTS, WORDS, TRACED_BLOCKS = 1024 };
 typedef stored<TABLE> embedded;
 
 /* f16 has no room for large activations: they are made smaller on the way in and the products larger. */
-template <int TYPE> __device__ __forceinline__ float shrink() { return TYPE == F16 ? 0.015625f : 1.0f; }
+template <int TYPE> __device__ __forceinline__ float shrink() {
+    return TYPE == F16 ? 0.015625f : 1.0f;
+}
 
 static_assert(BATCH <= THREADS, "shape");
-
-/* First row and number of rows of a block. */
-struct rows {
-    int first, n;
-};
 
 /* Positions of one tile of keys or values. */
 template <typename S> struct tile_of {
@@ -116,26 +139,29 @@ template <typename S> struct tile_of {
         PART = S::HEAD_DIM + 4, /* floats of a split's result: sums, largest score, total */
         QUERIES = S::HEADS * S::HEAD_DIM,
         GROUP = S::HEADS / S::KV_HEADS,
-        ROUNDS = (GROUP + 7) / 8,      /* 8 query heads of a group at a time */
+        ROUNDS = (GROUP + 7) / 8,     /* 8 query heads of a group at a time */
         UNITS = S::KV_HEADS * ROUNDS, /* blocks that one split takes */
     };
     static_assert(SPAN >= 16 && S::HEAD_DIM % 32 == 0, "shape");
 };
 
-/* How the positions up to this one are divided: `n` splits of `span` for each unit. One where that is a tile; else there are
+/* How the positions up to this one are divided: `n` splits of `span` for each unit. One where they are few; else there are
  * parts to merge anyway, and the more multiprocessors take some the less do they fall back in streaming, but the more there is
  * to merge. */
 struct splits {
     int n, span;
+    int unit, split; /* of this block */
 };
 
 template <typename S> __device__ __forceinline__ splits divide(int positions, int blocks) {
     const int SPAN = tile_of<S>::SPAN;
-    if (positions <= SPAN)
-        return {1, positions};
-    int most = min(blocks / (int)tile_of<S>::UNITS, (int)MOST_PARTS), n = min(most, max(PARTS, (positions + SPAN - 1) / SPAN));
+    if (positions <= max(SPAN, ALONE))
+        return {1, positions, (int)blockIdx.x, 0};
+    int most = min(blocks / (int)tile_of<S>::UNITS, (int)MOST_PARTS),
+        n = min(most, max(PARTS, (positions + SPAN - 1) / SPAN));
     int span = max((positions + n - 1) / n, (int)LEAST_SPAN);
-    return {(positions + span - 1) / span, span};
+    n = (positions + span - 1) / span;
+    return {n, span, (int)blockIdx.x / n, (int)blockIdx.x % n};
 }
 
 /* What is the same all along a step. In shared memory, as registers hold weights. */
@@ -152,7 +178,8 @@ struct workspace {
     alignas(16) float sum[2][BATCH * STRIDE];
     alignas(16) float squares[3][STRIDE];
     struct {
-        alignas(16) u16 query[16 * (MOST_HEAD_DIM + 8)]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
+        alignas(16) u16
+            query[16 * (MOST_HEAD_DIM + 8)]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
         float largest[4][8], total[4][8];
         alignas(16) float part[PART_ROOM];
         alignas(16) float whole[2][STRIDE]; /* squares of all queries, and of all keys */
@@ -183,17 +210,22 @@ struct arguments {
 };
 
 /* Where a vector is written, in the first of its copies, and where this block reads it. */
-__device__ __forceinline__ float *exchanged(const arguments &a, int vector) { return a.exchange + vector; }
+__device__ __forceinline__ float *exchanged(const arguments &a, int vector) {
+    return a.exchange + vector;
+}
 __device__ __forceinline__ const float *polled(const arguments &a, int vector) {
     return a.exchange + blockIdx.x % COPIES * COPY + vector;
 }
 
 /* What a split of the positions leaves for a query head: sums, largest score, total. */
-template <typename S> __device__ __forceinline__ float *part_of(const arguments &a, int query_head, int split) {
+template <typename S>
+__device__ __forceinline__ float *part_of(const arguments &a, int query_head, int split) {
     return a.exchange + S::PARTS_AT + ((size_t)query_head * MOST_PARTS + split) * tile_of<S>::PART;
 }
 
-__device__ __forceinline__ void consumers_meet() { some_meet<1, WARPS * 32>(); }
+__device__ __forceinline__ void consumers_meet() {
+    some_meet<1, WARPS * 32>();
+}
 
 struct consumer {
     shared &s;
@@ -241,7 +273,8 @@ __device__ __forceinline__ float4 table_row(const embedded::elem *row, int eleme
         return *(const float4 *)(row + element);
     else {
         uint2 v = *(const uint2 *)(row + element);
-        return make_float4(low_half<TABLE>(v.x), high_half<TABLE>(v.x), low_half<TABLE>(v.y), high_half<TABLE>(v.y));
+        return make_float4(low_half<TABLE>(v.x), high_half<TABLE>(v.x), low_half<TABLE>(v.y),
+                           high_half<TABLE>(v.y));
     }
 }
 

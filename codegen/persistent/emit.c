@@ -48,8 +48,10 @@ static const char *label(const qgc_persistent *p, const qgc_instance *i) {
     return i->layer < 0 ? i->name : qgc_low_text(p->l, "%.200s[%d]", i->name, i->layer);
 }
 
-static void pack_rows(const emitter *e, const qgc_instance *i, const qgc_phase_place *at, int iteration) {
+static void pack_rows(const emitter *e, int phase, int iteration) {
     qgc_lowering *l = e->p->l;
+    const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
+    const qgc_phase_place *at = &e->p->phases[phase];
     const char *options[] = {
         qgc_low_int(l, "K", i->k),
         qgc_low_int(l, "WARPS", e->p->warps),
@@ -60,6 +62,7 @@ static void pack_rows(const emitter *e, const qgc_instance *i, const qgc_phase_p
         qgc_low_int(l, "OUT3", i->n_matrices > 3 ? qgc_low_width(i->linear[3]->out[0]) : 0),
         qgc_low_int(l, "SHARE", at->share),
         qgc_low_int(l, "SHARES", e->p->n_shares),
+        qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase)),
         NULL};
     qgc_plan_launch *launch =
         qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack.cu", PACK_THREADS, options));
@@ -125,7 +128,7 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
     const qgc_phase_place *at = &e->p->phases[phase];
     const int64_t base = e->p->loops[at->loop].small_step * iteration;
     if (i->does == QGC_DO_PRODUCTS)
-        pack_rows(e, i, at, iteration);
+        pack_rows(e, phase, iteration);
     if (i->norm && i->does != QGC_DO_CLOSE)
         pack_norm(e, i, i->norm, at->norm_at + base);
     if (at->bias_at >= 0)
@@ -242,21 +245,52 @@ static int64_t longest_row(const qgc_persistent *p) {
     return most;
 }
 
+/* Bytes that a phase reads of the weights, in the loop that reads most of them. */
+static int64_t bytes_of_a_phase(const qgc_persistent *p) {
+    int64_t most = 0;
+    for (int k = 0; k < p->n_loops; k++) {
+        const qgc_loop *l = &p->loops[k];
+        int64_t bytes = 0;
+        for (int i = 0; i < l->period; i++) {
+            const qgc_instance *x = &p->instances[l->first + i];
+            if (x->does == QGC_DO_PRODUCTS)
+                bytes += (int64_t)qgc_dtype_bytes(x->weight, x->rows * x->k);
+        }
+        if (l->count > 1 && bytes / l->period > most)
+            most = bytes / l->period;
+    }
+    return most;
+}
+
+/* A tile of keys is as long as attention can take it. */
+static bool tiles_are_whole(const qgc_persistent *p) {
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].attention &&
+            qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 64)
+            return false;
+    return true;
+}
+
+/* Where a phase is long, a third slot in flight is worth more than the exchange that it delays. */
+enum { LONG_PHASE = 20000000 };
+
 /* Options that change the speed of the kernel only; the usual values were measured (docs/performance.md). */
 static int speed_options(const qgc_persistent *p, const char *name, const char **options) {
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
     static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 0};
-    static const int64_t parts[] = {4, 8, 16, 32, 64, 0};
+    static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
+    const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE;
     const struct {
         const char *name;
         int64_t usual;
         const int64_t *candidates;
-    } knobs[] = {{"DEPTH", 43000, depths},
-                 {"MERGE_DEPTH", 36000, depths},
+    } knobs[] = {{"DEPTH", is_long ? 50000 : 43000, depths},
+                 {"MERGE_DEPTH", is_long ? 50000 : 36000, depths},
                  {"HEAD_DEPTH", 57500, depths},
                  {"HELD", 4, held},
                  {"HELD_LONG", longest_row(p) / 64 / p->warps > 8 ? 2 : 6, held},
-                 {"PARTS", 16, parts}};
+                 {"PARTS", 16, parts},
+                 {"ALONE", tiles_are_whole(p) ? 128 : 64, alone}};
     int n = 0;
     for (; n < (int)(sizeof knobs / sizeof *knobs); n++)
         options[n] =

@@ -89,7 +89,7 @@ typedef struct {
     int64_t vector; /* floats from the start of a copy of the exchange; -1: it publishes nothing */
     int64_t parts;  /* ATTENTION: floats from the start of the exchange */
     int share;      /* PRODUCTS */
-    int64_t stream_at, stream_step;      /* PRODUCTS: bytes */
+    int64_t stream_at, stream_step;      /* bytes: of the loop in the stream, and of an iteration */
     int64_t norm_at, bias_at, k_norm_at; /* floats of the small vectors, in iteration 0; -1: none */
     int norm_slot;                       /* registers of the norm's weights */
     bool norm_loaded;                    /* by the phase itself */
@@ -138,6 +138,9 @@ bool qgc_persistent_instances(qgc_persistent *p);
 bool qgc_persistent_loops(qgc_persistent *p);
 bool qgc_persistent_reuse(qgc_persistent *p);
 void qgc_persistent_vectors(qgc_persistent *p);
+/* Where the rows of a phase begin, in bytes from the start of an iteration in the stream: an expression of FIRST(share) and
+ * COUNT(share), a block's rows. */
+const char *qgc_persistent_place(const qgc_persistent *p, int phase);
 void qgc_persistent_shares(qgc_persistent *p);
 /* The text of program.cuh. */
 bool qgc_persistent_text(qgc_persistent *p, const char **text);

@@ -220,8 +220,9 @@ static void write_products(const writer *w) {
     const qgc_phase_place *at = &w->p->phases[w->phase];
     qgc_str_printf(w->t, "    enum { K = %lld, ROWS = %lld, MATRICES = %d, WEIGHT = %s, SHARE = %d };\n",
                    (long long)i->k, (long long)i->rows, i->interleaved, types[i->weight], at->share);
-    qgc_str_printf(w->t, "    RULE u64 at(int i) { return %lldull + i * %lldull; }\n",
-                   (long long)at->stream_at, (long long)at->stream_step);
+    qgc_str_printf(w->t, "    RULE u64 at(int i, const rows *mine) { return %lldull + i * %lldull + %s; }\n",
+                   (long long)at->stream_at, (long long)at->stream_step,
+                   qgc_persistent_place(w->p, w->phase));
     if (i->norm)
         write_norm(w);
     if (at->ahead >= 0)

@@ -285,7 +285,8 @@ static bool check_row_norm(search *s, const qgc_stage_row *r, heads *h) {
         return no(s, "\"%s\" norms other heads than the rest has", label(s, r->norm->out[0]));
     if (d != width)
         h->head_dim = d;
-    return d % 2 == 0 || no(s, "\"%s\" has heads of %lld elements, an odd number", label(s, r->norm->out[0]), (long long)d);
+    return d % 2 == 0 ||
+           no(s, "\"%s\" has heads of %lld elements, an odd number", label(s, r->norm->out[0]), (long long)d);
 }
 
 static bool check_row(search *s, const qgc_stage_row *r, heads *h) {

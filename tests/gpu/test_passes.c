@@ -86,7 +86,8 @@ typedef struct {
     bool with_prefill;
 } pipeline;
 
-static qgc_status compile_on(const subject *s, const pipeline *p, qgc_pool *pool, qgc_arena *a, qgc_plan **out, qgc_diag *d) {
+static qgc_status compile_on(const subject *s, const pipeline *p, qgc_pool *pool, qgc_arena *a,
+                             qgc_plan **out, qgc_diag *d) {
     qgc_graph *g;
     const qgc_tensor **tensors;
     qgc_pass_report report;
@@ -242,7 +243,8 @@ static void any_subset_gives_the_same(const model *m, qgc_mode mode) {
     uint64_t seed = 1;
     pipeline *pipelines = qgc_arena_array(f.arena, n, sizeof *pipelines);
     for (unsigned i = 0; i < n; i++)
-        pipelines[i] = (pipeline){test_pipeline(f.arena, i, chosen + RANDOM, &seed), i < chosen || i % PREFILL_EVERY == 0};
+        pipelines[i] = (pipeline){test_pipeline(f.arena, i, chosen + RANDOM, &seed),
+                                  i < chosen || i % PREFILL_EVERY == 0};
     qgc_pool_for(f.pool, n, 1, compile_ahead, &(work){&s, pipelines});
     for (unsigned i = 0; i < n; i++) {
         qgc_arena *a = qgc_arena_new();
