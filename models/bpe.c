@@ -1,10 +1,11 @@
 #include <string.h>
 
 #include "graph/base/hash.h"
+#include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
-/* Byte pair encoding: a word starts as the ids of its bytes, and of all neighbours that can merge those of
- * the lowest rank do, the leftmost first, until none can. */
+/* Byte pair encoding: a word starts as the ids of its bytes, or of its characters where they are tokens, and of all
+ * neighbours that can merge those of the lowest rank do, the leftmost first, until none can. */
 
 typedef struct {
     int32_t left, right, merged;
@@ -22,14 +23,17 @@ typedef struct {
 _Static_assert(sizeof(cached_word) == 64, "a cached word is a line of the processor's cache");
 
 struct qgc_bpe {
-    int32_t byte_ids[256];
-    merge *merges; /* hashed, room for a power of two */
+    int32_t byte_ids[256];               /* -1 where there is none */
+    const qgc_vocab *characters, *whole; /* or NULL */
+    merge *merges;                       /* hashed, room for a power of two */
     uint32_t mask;
     cached_word *cache;
 };
 
 qgc_bpe *qgc_bpe_new(qgc_arena *arena, size_t n_merges) {
     qgc_bpe *bpe = qgc_arena_alloc(arena, sizeof *bpe);
+    for (int byte = 0; byte < 256; byte++)
+        bpe->byte_ids[byte] = -1;
     size_t n_slots = 16;
     while (n_slots < 2 * n_merges)
         n_slots *= 2;
@@ -41,6 +45,34 @@ qgc_bpe *qgc_bpe_new(qgc_arena *arena, size_t n_merges) {
 
 void qgc_bpe_set_byte(qgc_bpe *bpe, unsigned char byte, int32_t id) {
     bpe->byte_ids[byte] = id;
+}
+
+void qgc_bpe_start_with_characters(qgc_bpe *bpe, const qgc_vocab *tokens) {
+    bpe->characters = tokens;
+}
+
+void qgc_bpe_take_whole_words(qgc_bpe *bpe, const qgc_vocab *tokens) {
+    bpe->whole = tokens;
+}
+
+bool qgc_bpe_has_byte(const qgc_bpe *bpe, unsigned char byte) {
+    return bpe->byte_ids[byte] >= 0;
+}
+
+/* The ids that a word starts as, at most one a byte. Returns how many. */
+static int32_t first_ids(const qgc_bpe *bpe, qgc_span word, int32_t *ids) {
+    int32_t n = 0;
+    for (size_t i = 0; i < word.bytes;) {
+        uint32_t c;
+        int length = bpe->characters ? qgc_utf8_decode(word.text + i, word.bytes - i, &c) : 0;
+        int32_t id = length ? qgc_vocab_find(bpe->characters, (qgc_span){word.text + i, (size_t)length}) : -1;
+        if (id >= 0)
+            ids[n++] = id;
+        for (int k = 0; id < 0 && k < (length ? length : 1); k++)
+            ids[n++] = bpe->byte_ids[(unsigned char)word.text[i + (size_t)k]];
+        i += (size_t)(length ? length : 1);
+    }
+    return n;
 }
 
 /* The slot of the pair, or the empty one where it would go. */
@@ -158,9 +190,10 @@ static void encode_long(const qgc_bpe *bpe, qgc_span word, qgc_tokens *out) {
     long_word w = {.bpe = bpe, .symbols = qgc_arena_array(scratch, word.bytes, sizeof *w.symbols)};
     /* One candidate for each pair at first; a merge takes one and pushes two at most. */
     w.heap = qgc_arena_array(scratch, 2 * word.bytes, sizeof *w.heap);
-    int32_t n = (int32_t)word.bytes;
+    int32_t *ids = qgc_arena_array(scratch, word.bytes, sizeof *ids);
+    const int32_t n = first_ids(bpe, word, ids);
     for (int32_t i = 0; i < n; i++)
-        w.symbols[i] = (symbol){bpe->byte_ids[(unsigned char)word.text[i]], i - 1, i + 1 < n ? i + 1 : -1};
+        w.symbols[i] = (symbol){ids[i], i - 1, i + 1 < n ? i + 1 : -1};
     for (int32_t i = 0; i < n; i++)
         push_candidate(&w, i);
     while (w.n_heap > 0)
@@ -176,6 +209,11 @@ static void add_ids(qgc_tokens *out, const int32_t *ids, int n) {
 }
 
 void qgc_bpe_encode(qgc_bpe *bpe, qgc_span word, qgc_tokens *out) {
+    const int32_t whole = bpe->whole ? qgc_vocab_find(bpe->whole, word) : -1;
+    if (whole >= 0) {
+        qgc_tokens_add(out, whole);
+        return;
+    }
     if (word.bytes > SHORT_WORD) {
         encode_long(bpe, word, out);
         return;
@@ -189,9 +227,7 @@ void qgc_bpe_encode(qgc_bpe *bpe, qgc_span word, qgc_tokens *out) {
         }
     }
     int32_t ids[SHORT_WORD];
-    for (size_t i = 0; i < word.bytes; i++)
-        ids[i] = bpe->byte_ids[(unsigned char)word.text[i]];
-    int n = merge_short(bpe, ids, (int)word.bytes);
+    int n = merge_short(bpe, ids, first_ids(bpe, word, ids));
     add_ids(out, ids, n);
     if (cached && n <= CACHED_IDS) {
         cached->n_bytes = (uint8_t)word.bytes;

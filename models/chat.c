@@ -338,6 +338,12 @@ static qgc_status recognise(qgc_chat *out, const qgc_tokenizer *t, qgc_arena *sc
             return qgc_fail(d, QGC_ERR_INPUT, place_of(t),
                             "chat template needs token \"%s\", which the tokenizer does not have", needed[i]);
     }
+    for (int i = 0; i < 2; i++) {
+        const qgc_added_flags *f = &qgc_added_by_name(t, (qgc_span){needed[i], strlen(needed[i])})->flags;
+        if (f->lstrip || f->rstrip || f->single_word || f->normalized) /* the turns are encoded one by one */
+            return refuse(t, qgc_arena_printf(scratch, "token \"%s\" takes more than its text", needed[i]),
+                          d);
+    }
     const char *system = find_default_system(outline.text, t->arena, &two);
     if (two)
         return refuse(t, "it has two default system messages", d);

@@ -9,9 +9,9 @@
 #include "graph/base/str.h"
 #include "models/weights.h"
 
-/* Text to token ids and back: byte-level BPE (Sennrich et al. 2016, arxiv.org/abs/1508.07909, over bytes as
- * in GPT-2) behind the pre-tokenizer of Qwen2, with NFC and added tokens. Ids equal those of Hugging Face
- * `tokenizers`. A pre-tokenizer that is not known is refused, never guessed. */
+/* Text to token ids and back, by BPE (Sennrich et al. 2016, arxiv.org/abs/1508.07909): over bytes as in GPT-2, Llama 3
+ * and Qwen, or over characters with a fallback to bytes as in SentencePiece, Llama 2 and Gemma. Ids equal those of
+ * Hugging Face `tokenizers`. A component that is not known is refused by name, never guessed. */
 typedef struct qgc_tokenizer qgc_tokenizer;
 
 /* Token ids in an arena, growing. */
@@ -38,13 +38,22 @@ int32_t qgc_tokenizer_size(const qgc_tokenizer *t);
 
 /* Appends the ids of `bytes` bytes of UTF-8. With `specials`, added special tokens written in the text
  * become their ids; without, they are ordinary text. Bytes that are not UTF-8 are an error that names the
- * offset. Nothing is put before or after (no BOS). */
+ * offset. Nothing is put before or after (no BOS); a text appended to ids does not start a text, which counts where a
+ * blank is put in front of that alone. */
 QGC_MUST_USE qgc_status qgc_tokenizer_encode(qgc_tokenizer *t, const char *text, size_t bytes, bool specials,
                                              qgc_tokens *out, qgc_diag *d);
+
+/* The same for a whole text into an empty `out`: with the BOS in front where the files say so and the ids do not start
+ * with it already. */
+QGC_MUST_USE qgc_status qgc_tokenizer_encode_text(qgc_tokenizer *t, const char *text, size_t bytes,
+                                                  bool specials, qgc_tokens *out, qgc_diag *d);
 
 /* The bytes that an id stands for (not always whole UTF-8 characters); NULL and 0 bytes for an id that is
  * not in the tables. Special tokens give their name. Lives as long as t. */
 const char *qgc_tokenizer_piece(const qgc_tokenizer *t, int32_t id, size_t *bytes);
+
+/* The same for an id that starts a text: without the blank that encoding puts in front, where decoding drops it. */
+const char *qgc_tokenizer_first_piece(const qgc_tokenizer *t, int32_t id, size_t *bytes);
 bool qgc_tokenizer_is_special(const qgc_tokenizer *t, int32_t id);
 
 /* The id of an added token by its exact text, or -1. */

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 
 #include "models/tokenizer_impl.h"
@@ -16,23 +17,14 @@ typedef struct {
     qgc_diag *d;
 } reader;
 
-static qgc_status expect_string(const reader *r, const char *key, const char *what, const char *expected) {
-    const char *value = qgc_weights_string(r->w, key);
-    if (!value)
-        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"%s\" is missing", key);
-    if (strcmp(value, expected) != 0)
-        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
-                        "%s of the tokenizer is \"%s\", only \"%s\" is supported", what, value, expected);
-    return QGC_OK;
-}
-
 static qgc_status token_kind(const reader *r, size_t i, qgc_token_kind *kind) {
     double type = 0;
     if (!qgc_weights_array_number(r->w, PREFIX "token_type", i, &type))
         return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "type of token %zu is not a number", i);
-    if (type == TYPE_NORMAL)
+    const bool sentencepiece = !r->t->kind.split;
+    if (type == TYPE_NORMAL || (type == TYPE_BYTE && sentencepiece))
         *kind = QGC_TOKEN_NORMAL;
-    else if (type == TYPE_CONTROL)
+    else if (type == TYPE_CONTROL || (type == TYPE_UNKNOWN && sentencepiece))
         *kind = QGC_TOKEN_SPECIAL;
     else if (type == TYPE_USER_DEFINED)
         *kind = QGC_TOKEN_ADDED;
@@ -63,6 +55,10 @@ static qgc_status read_tokens(const reader *r, qgc_arena *scratch) {
             continue;
         if (!qgc_weights_array_string(r->w, PREFIX "tokens", i, &token->text, &token->bytes))
             return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "token %zu is not a string", i);
+        token->in_vocab = token->kind != QGC_TOKEN_SPECIAL;
+        /* SentencePiece looks for its user-defined pieces where blanks are U+2581 already. */
+        token->flags.normalized =
+            token->kind == QGC_TOKEN_ADDED && r->t->kind.replaces && r->t->kind.front == QGC_FRONT_NONE;
         r->t->n_tokens = (int32_t)i + 1;
     }
     return QGC_OK;
@@ -109,15 +105,97 @@ static qgc_status read_eos(const reader *r) {
     return QGC_OK;
 }
 
-static qgc_status read_tables(const reader *r, qgc_arena *scratch) {
-    QGC_TRY(expect_string(r, PREFIX "model", "model", "gpt2"));
-    QGC_TRY(expect_string(r, PREFIX "pre", "pre-tokenizer", "qwen2"));
-    double bos = 0;
-    if (qgc_weights_number(r->w, PREFIX "add_bos_token", &bos) && bos != 0)
+static qgc_status read_scores(const reader *r, qgc_arena *scratch) {
+    const size_t n = (size_t)r->t->n_tokens, n_scores = qgc_weights_array_length(r->w, PREFIX "scores");
+    if (n_scores < n)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "tokenizer has %zu tokens and %zu scores", n,
+                        n_scores);
+    r->t->scores = qgc_arena_array(scratch, n, sizeof *r->t->scores);
+    for (size_t i = 0; i < n; i++) {
+        double score = NAN;
+        if (!qgc_weights_array_number(r->w, PREFIX "scores", i, &score) || isnan(score))
+            return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "score of token %zu is not a number", i);
+        r->t->scores[i] = score;
+    }
+    return QGC_OK;
+}
+
+/* A boolean, or what it is where the file does not say. */
+static bool flag(const reader *r, const char *key, bool missing) {
+    double value;
+    return qgc_weights_number(r->w, key, &value) ? value != 0 : missing;
+}
+
+/* What is computed only without. */
+static qgc_status refuse_flags(const reader *r) {
+    static const char *const keys[] = {PREFIX "add_eos_token", PREFIX "remove_extra_whitespaces"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (flag(r, keys[i], false))
+            return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"%s\" is true, only false is supported",
+                            keys[i]);
+    if (qgc_weights_array_length(r->w, PREFIX "precompiled_charsmap"))
         return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
-                        "add_bos_token of the tokenizer is true, only false is supported");
+                        "tokenizer has a precompiled_charsmap, which is not supported");
+    return QGC_OK;
+}
+
+/* "llama" is SentencePiece; "gpt2" is BPE over bytes, whose steps the file states by one name. */
+static qgc_status read_kind(const reader *r) {
+    qgc_tokenizer_kind *kind = &r->t->kind;
+    const char *model = qgc_weights_string(r->w, PREFIX "model"),
+               *pre = qgc_weights_string(r->w, PREFIX "pre");
+    if (!model)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"" PREFIX "model\" is missing");
+    QGC_TRY(refuse_flags(r));
+    if (strcmp(model, "llama") == 0) {
+        const bool front = flag(r, PREFIX "add_space_prefix", true);
+        *kind = (qgc_tokenizer_kind){
+            .replaces = true, .strips = front, .front = front ? QGC_FRONT_NORMALIZED : QGC_FRONT_NONE};
+        return QGC_OK;
+    }
+    if (strcmp(model, "gpt2") != 0)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
+                        "model of the tokenizer is \"%s\", only \"gpt2\" and \"llama\" are supported", model);
+    if (!pre)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"" PREFIX "pre\" is missing");
+    kind->split = qgc_split_by_pre(pre);
+    if (!kind->split)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
+                        "pre-tokenizer of the tokenizer is \"%s\", which is none of those supported", pre);
+    kind->nfc = kind->split->nfc;
+    kind->ignore_merges = kind->split->ignore_merges;
+    if (flag(r, PREFIX "add_space_prefix", false))
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
+                        "key \"" PREFIX "add_space_prefix\" is true, only false is supported with \"gpt2\"");
+    return QGC_OK;
+}
+
+static qgc_status read_bos(const reader *r) {
+    static const char key[] = PREFIX "bos_token_id";
+    qgc_tokenizer_kind *kind = &r->t->kind;
+    double id = -1;
+    kind->bos = -1;
+    if (!flag(r, PREFIX "add_bos_token", !kind->split || kind->split->bos))
+        return QGC_OK;
+    if (!qgc_weights_number(r->w, key, &id) || !(id >= 0 && id < r->t->n_tokens) ||
+        id != (double)(int32_t)id || r->t->tokens[(int32_t)id].kind == QGC_TOKEN_NONE)
+        return qgc_fail(
+            r->d, QGC_ERR_INPUT, r->t->at,
+            "the tokenizer puts a BOS in front, and key \"%s\" is %s, which is none of the tokens", key,
+            qgc_weights_shown(r->w, key, r->d->arena) ? qgc_weights_shown(r->w, key, r->d->arena)
+                                                      : "missing");
+    kind->bos = (int32_t)id;
+    return QGC_OK;
+}
+
+static qgc_status read_tables(const reader *r, qgc_arena *scratch) {
+    QGC_TRY(read_kind(r));
     QGC_TRY(read_tokens(r, scratch));
-    QGC_TRY(read_merges(r, scratch));
+    QGC_TRY(read_bos(r));
+    if (r->t->kind.split)
+        QGC_TRY(read_merges(r, scratch));
+    else
+        QGC_TRY(read_scores(r, scratch));
     r->t->chat_template = qgc_weights_string(r->w, "tokenizer.chat_template");
     r->t->template_at = r->t->at;
     return read_eos(r);

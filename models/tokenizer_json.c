@@ -6,8 +6,8 @@
 #include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
-/* Hugging Face's tokenizer.json. It describes a pipeline of which qgc knows one: every part is compared with
- * what is implemented, and a difference is an error that names it. */
+/* Hugging Face's tokenizer.json. It describes a pipeline of steps: every one is compared with what is implemented, and a
+ * difference is an error that names it. */
 
 enum { MAX_TABLES = 64 << 20, MAX_CONFIG = 16 << 20 };
 
@@ -77,50 +77,239 @@ static qgc_status expect(const reader *r, const json_t *value, bool or_missing, 
                     shown(r->d, value), expected);
 }
 
-static qgc_status check_split(const reader *r, const json_t *split) {
-    QGC_TRY(expect(r, json_object_get(split, "type"), false, "type of the first pre-tokenizer", "\"Split\""));
-    const json_t *regex = json_object_get(json_object_get(split, "pattern"), "Regex");
-    if (!json_is_string(regex) || strcmp(json_string_value(regex), qgc_qwen2_pattern) != 0)
-        return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
-                        "pre-tokenizer pattern of the tokenizer is %s, only that of qwen2 is supported",
-                        shown(r->d, regex ? regex : json_object_get(split, "pattern")));
-    QGC_TRY(expect(r, json_object_get(split, "behavior"), false, "split behavior", "\"Isolated\""));
-    return expect(r, json_object_get(split, "invert"), true, "split inversion", "false");
+/* --- steps ------------------------------------------------------------------------------------------------- */
+
+/* A step, or a sequence of them under `field`, as a new list. None where it is null. */
+static json_t *list_steps(json_t *value, const char *field) {
+    const char *type = json_string_value(json_object_get(value, "type"));
+    if (type && strcmp(type, "Sequence") == 0 && json_is_array(json_object_get(value, field)))
+        return json_incref(json_object_get(value, field));
+    json_t *list = json_array();
+    if (value && !json_is_null(value))
+        json_array_append(list, value);
+    return list;
 }
 
-static qgc_status check_pipeline(const reader *r, const json_t *root) {
-    QGC_TRY(expect(r, json_object_get(root, "normalizer"), false, "normalizer", "{\"type\":\"NFC\"}"));
-
-    const json_t *pre = json_object_get(root, "pre_tokenizer"),
-                 *steps = json_object_get(pre, "pretokenizers");
-    QGC_TRY(expect(r, json_object_get(pre, "type"), false, "pre-tokenizer type", "\"Sequence\""));
-    if (json_array_size(steps) != 2)
-        return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
-                        "pre-tokenizer of the tokenizer has %zu steps, expected 2", json_array_size(steps));
-    QGC_TRY(check_split(r, json_array_get(steps, 0)));
-    const json_t *bytes = json_array_get(steps, 1);
-    QGC_TRY(expect(r, json_object_get(bytes, "type"), false, "type of the second pre-tokenizer",
-                   "\"ByteLevel\""));
-    QGC_TRY(expect(r, json_object_get(bytes, "add_prefix_space"), false, "add_prefix_space", "false"));
-    QGC_TRY(expect(r, json_object_get(bytes, "use_regex"), false, "use_regex", "false"));
-
-    const json_t *post = json_object_get(root, "post_processor"), *decoder = json_object_get(root, "decoder");
-    if (json_is_object(post))
-        post = json_object_get(post, "type");
-    QGC_TRY(expect(r, post, true, "post-processor type", "\"ByteLevel\""));
-    return expect(r, json_object_get(decoder, "type"), false, "decoder type", "\"ByteLevel\"");
+static const char *type_of(const json_t *step) {
+    const char *type = json_string_value(json_object_get(step, "type"));
+    return type ? type : "";
 }
 
-static qgc_status check_model(const reader *r, const json_t *model) {
-    QGC_TRY(expect(r, json_object_get(model, "type"), false, "model type", "\"BPE\""));
-    QGC_TRY(expect(r, json_object_get(model, "dropout"), true, "dropout", "null"));
-    QGC_TRY(expect(r, json_object_get(model, "unk_token"), true, "unk_token", "null"));
+static bool is_json(const json_t *value, const char *expected) {
+    json_t *wanted = json_loads(expected, JSON_DECODE_ANY, NULL);
+    const bool equal = value && json_equal(value, wanted);
+    json_decref(wanted);
+    return equal;
+}
+
+#define REPLACE(from, to) \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" from "\"},\"content\":\"" to "\"}"
+#define METASPACE "\xE2\x96\x81"
+
+/* What can be done before the words are cut. */
+static const struct {
+    const char *steps;
+    bool nfc, replaces;
+    qgc_front front;
+} normalizers[] = {
+    {"[]", .nfc = false},
+    {"[{\"type\":\"NFC\"}]", .nfc = true},
+    {"[" REPLACE(" ", METASPACE) "]", .replaces = true},
+    {"[{\"type\":\"Prepend\",\"prepend\":\"" METASPACE "\"}," REPLACE(" ", METASPACE) "]", .replaces = true,
+     .front = QGC_FRONT_NORMALIZED},
+};
+
+static qgc_status read_normalizer(qgc_tokenizer_kind *kind, const reader *r, json_t *value) {
+    json_t *steps = list_steps(value, "normalizers");
+    size_t i = 0, n = sizeof normalizers / sizeof *normalizers;
+    while (i < n && !is_json(steps, normalizers[i].steps))
+        i++;
+    json_decref(steps);
+    if (i == n)
+        return qgc_fail(
+            r->d, QGC_ERR_INPUT, r->at,
+            "normalizer of the tokenizer is %s, only NFC, and Prepend and Replace of a blank by U+2581 "
+            "are supported",
+            shown(r->d, value));
+    kind->nfc = normalizers[i].nfc;
+    kind->replaces = normalizers[i].replaces;
+    kind->front = normalizers[i].front;
+    return QGC_OK;
+}
+
+/* The parts that match, or all but those between, which there are none of: the expressions match everything. */
+static qgc_status read_split(const qgc_split **out, const reader *r, const json_t *split) {
+    const json_t *pattern = json_object_get(split, "pattern"), *regex = json_object_get(pattern, "Regex");
+    const char *behavior = json_string_value(json_object_get(split, "behavior"));
+    const bool removed = behavior && strcmp(behavior, "Removed") == 0;
+    *out = json_is_string(regex) ? qgc_split_by_regex(json_string_value(regex)) : NULL;
+    if (!*out)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                        "pre-tokenizer pattern of the tokenizer is %s, which is none of those supported",
+                        shown(r->d, regex ? regex : pattern));
+    if (!removed)
+        QGC_TRY(expect(r, json_object_get(split, "behavior"), false, "split behavior", "\"Isolated\""));
+    return expect(r, json_object_get(split, "invert"), !removed, "split inversion",
+                  removed ? "true" : "false");
+}
+
+/* Steps that end with ByteLevel: what cuts the text stands before it, or in it. */
+static qgc_status read_byte_level(qgc_tokenizer_kind *kind, const reader *r, json_t *steps) {
+    const json_t *first = json_array_get(steps, 0), *last = json_array_get(steps, json_array_size(steps) - 1);
+    const bool has_split = first != last && strcmp(type_of(first), "Split") == 0;
+    if (has_split) {
+        QGC_TRY(read_split(&kind->split, r, first));
+    } else {
+        kind->split = qgc_split_by_steps(type_of(first));
+        if (!kind->split)
+            return qgc_fail(
+                r->d, QGC_ERR_INPUT, r->at,
+                "type of the first pre-tokenizer is %s, only \"Split\", \"Digits\" and \"ByteLevel\" are "
+                "supported",
+                shown(r->d, json_object_get(first, "type")));
+        if (first != last)
+            QGC_TRY(
+                expect(r, json_object_get(first, "individual_digits"), false, "individual_digits", "true"));
+    }
+    QGC_TRY(expect(r, json_object_get(last, "add_prefix_space"), false, "add_prefix_space", "false"));
+    return expect(r, json_object_get(last, "use_regex"), !has_split, "use_regex",
+                  has_split ? "false" : "true");
+}
+
+/* Metaspace; older files say add_prefix_space where newer ones have prepend_scheme. */
+static qgc_status read_metaspace(qgc_tokenizer_kind *kind, const reader *r, const json_t *step) {
+    static const char *const schemes[] = {
+        [QGC_FRONT_NONE] = "never", [QGC_FRONT_ALWAYS] = "always", [QGC_FRONT_FIRST] = "first"};
+    const json_t *scheme = json_object_get(step, "prepend_scheme");
+    const char *word = json_string_value(scheme);
+    QGC_TRY(
+        expect(r, json_object_get(step, "replacement"), false, "Metaspace replacement", "\"" METASPACE "\""));
+    if (!scheme) {
+        const bool none = json_is_false(json_object_get(step, "add_prefix_space"));
+        kind->front = none ? QGC_FRONT_NONE : QGC_FRONT_ALWAYS;
+    } else {
+        size_t i = 0;
+        while (i < 4 && !(word && schemes[i] && strcmp(word, schemes[i]) == 0))
+            i++;
+        if (i == 4)
+            return qgc_fail(
+                r->d, QGC_ERR_INPUT, r->at,
+                "prepend_scheme of the tokenizer is %s, expected \"never\", \"always\" or \"first\"",
+                shown(r->d, scheme));
+        kind->front = (qgc_front)i;
+    }
+    kind->cut_at_blanks = !json_is_false(json_object_get(step, "split"));
+    return QGC_OK;
+}
+
+static qgc_status read_steps(qgc_tokenizer_kind *kind, const reader *r, json_t *steps) {
+    static const char at_blanks[] = "[{\"type\":\"Split\",\"pattern\":{\"String\":\" \"},"
+                                    "\"behavior\":\"MergedWithPrevious\",\"invert\":false}]";
+    const size_t n = json_array_size(steps);
+    const char *last = type_of(json_array_get(steps, n ? n - 1 : 0));
+    if ((n == 1 || n == 2) && strcmp(last, "ByteLevel") == 0 && !kind->replaces)
+        return read_byte_level(kind, r, steps);
+    if (n == 1 && strcmp(last, "Metaspace") == 0 && !kind->replaces && !kind->nfc)
+        return read_metaspace(kind, r, json_array_get(steps, 0));
+    if (kind->replaces && (n == 0 || is_json(steps, at_blanks)))
+        return QGC_OK; /* the normaliser leaves no blank to cut at */
+    return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                    "pre-tokenizer of the tokenizer is %s after normalizer %s, which is not "
+                    "supported",
+                    shown(r->d, steps),
+                    kind->replaces ? "Replace"
+                    : kind->nfc    ? "NFC"
+                                   : "null");
+}
+
+/* How tokens become text, which has to be the reverse. */
+static qgc_status read_decoder(qgc_tokenizer_kind *kind, const reader *r, json_t *value) {
+#define FALLBACK REPLACE(METASPACE, " ") ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
+    static const char stripped[] =
+        "[" FALLBACK ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]";
+    if (kind->split)
+        return expect(r, json_object_get(value, "type"), false, "decoder type", "\"ByteLevel\"");
+    json_t *steps = list_steps(value, "decoders");
+    kind->strips = is_json(steps, stripped);
+    const bool known = kind->strips || is_json(steps, "[" FALLBACK "]");
+    json_decref(steps);
+    if (known)
+        return QGC_OK;
+    return qgc_fail(
+        r->d, QGC_ERR_INPUT, r->at,
+        "decoder of the tokenizer is %s, only Replace, ByteFallback, Fuse and Strip of one blank are supported",
+        shown(r->d, value));
+}
+
+/* "single" of a TemplateProcessing is the text, or one special token and the text. */
+static qgc_status read_template(qgc_tokenizer_kind *kind, const reader *r, const json_t *step) {
+    const json_t *single = json_object_get(step, "single");
+    const size_t n = json_array_size(single);
+    const json_t *text = json_object_get(json_array_get(single, n ? n - 1 : 0), "Sequence");
+    const json_t *special = json_object_get(json_array_get(single, 0), "SpecialToken");
+    const char *name = json_string_value(json_object_get(special, "id"));
+    if (!text || n > 2 || (n == 2 && !name))
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                        "template of the post-processor is %s, only one token and the text are supported",
+                        shown(r->d, single));
+    if (n == 1)
+        return QGC_OK;
+    const json_t *ids =
+        json_object_get(json_object_get(json_object_get(step, "special_tokens"), name), "ids");
+    const json_int_t id = json_integer_value(json_array_get(ids, 0));
+    if (json_array_size(ids) != 1 || !json_is_integer(json_array_get(ids, 0)) || id < 0 || id > QGC_MAX_ID)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                        "ids of \"%s\" in the post-processor are %s, expected one id", shown_text(r, name),
+                        shown(r->d, ids));
+    kind->bos = (int32_t)id;
+    return QGC_OK;
+}
+
+static qgc_status read_post(qgc_tokenizer_kind *kind, const reader *r, json_t *steps) {
+    json_t *step;
+    size_t i;
+    json_array_foreach(steps, i, step) {
+        if (strcmp(type_of(step), "TemplateProcessing") == 0)
+            QGC_TRY(read_template(kind, r, step));
+        else if (strcmp(type_of(step), "ByteLevel") != 0)
+            return qgc_fail(
+                r->d, QGC_ERR_INPUT, r->at,
+                "post-processor of the tokenizer is %s, only ByteLevel and TemplateProcessing are supported",
+                shown(r->d, step));
+    }
+    return QGC_OK;
+}
+
+static qgc_status read_pipeline(qgc_tokenizer_kind *kind, const reader *r, const json_t *root) {
+    kind->bos = -1;
+    QGC_TRY(read_normalizer(kind, r, json_object_get(root, "normalizer")));
+    json_t *steps = list_steps(json_object_get(root, "pre_tokenizer"), "pretokenizers");
+    qgc_status status = read_steps(kind, r, steps);
+    json_decref(steps);
+    QGC_TRY(status);
+    steps = list_steps(json_object_get(root, "post_processor"), "processors");
+    status = read_post(kind, r, steps);
+    json_decref(steps);
+    QGC_TRY(status);
+    return read_decoder(kind, r, json_object_get(root, "decoder"));
+}
+
+/* Every text can be encoded, so unk_token never counts. */
+static qgc_status read_model(qgc_tokenizer_kind *kind, const reader *r, const json_t *model) {
+    const json_t *ignore = json_object_get(model, "ignore_merges"),
+                 *dropout = json_object_get(model, "dropout");
+    if (!json_is_number(dropout) || json_number_value(dropout) != 0)
+        QGC_TRY(expect(r, dropout, true, "dropout", "null"));
     QGC_TRY(expect(r, json_object_get(model, "continuing_subword_prefix"), true, "continuing_subword_prefix",
                    "\"\""));
     QGC_TRY(expect(r, json_object_get(model, "end_of_word_suffix"), true, "end_of_word_suffix", "\"\""));
-    QGC_TRY(expect(r, json_object_get(model, "byte_fallback"), true, "byte_fallback", "false"));
-    return expect(r, json_object_get(model, "ignore_merges"), true, "ignore_merges", "false");
+    QGC_TRY(expect(r, json_object_get(model, "byte_fallback"), kind->split != NULL, "byte_fallback",
+                   kind->split ? "false" : "true"));
+    kind->ignore_merges = json_is_true(ignore);
+    return kind->ignore_merges ? QGC_OK : expect(r, ignore, true, "ignore_merges", "false");
 }
+
+/* --- tables ------------------------------------------------------------------------------------------------ */
 
 static qgc_status read_id(const reader *r, const json_t *value, const char *text, int32_t *id) {
     json_int_t n = json_integer_value(value);
@@ -167,7 +356,7 @@ static qgc_status read_vocab(qgc_tokenizer_tables *t, const reader *r, json_t *v
         qgc_token *token = &t->tokens[json_integer_value(value)];
         if (token->kind != QGC_TOKEN_NONE)
             return two_texts(r, (int32_t)json_integer_value(value), token->text, text);
-        *token = (qgc_token){text, strlen(text), QGC_TOKEN_NORMAL};
+        *token = (qgc_token){text, strlen(text), QGC_TOKEN_NORMAL, true, {0}};
     }
     return QGC_OK;
 }
@@ -180,18 +369,25 @@ static qgc_status read_added(qgc_tokenizer_tables *t, const reader *r, json_t *a
     json_array_foreach(added, i, value) {
         int32_t id = (int32_t)json_integer_value(json_object_get(value, "id"));
         const char *text = json_string_value(json_object_get(value, "content"));
-        for (size_t k = 0; k < sizeof flags / sizeof *flags; k++) {
-            if (!json_is_false(json_object_get(value, flags[k])))
+        bool set[4];
+        for (size_t k = 0; k < 4; k++) {
+            const json_t *flag = json_object_get(value, flags[k]);
+            if (!json_is_boolean(flag))
                 return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
-                                "%s of added token \"%s\" is %s, only false is supported", flags[k],
-                                shown_text(r, text), shown(r->d, json_object_get(value, flags[k])));
+                                "%s of added token \"%s\" is %s, expected true or false", flags[k],
+                                shown_text(r, text), shown(r->d, flag));
+            set[k] = json_is_true(flag);
         }
         qgc_token *token = &t->tokens[id];
-        if (token->kind != QGC_TOKEN_NONE &&
-            (token->kind != QGC_TOKEN_NORMAL || strcmp(token->text, text) != 0))
+        const bool in_vocab = token->kind == QGC_TOKEN_NORMAL;
+        if (token->kind != QGC_TOKEN_NONE && (!in_vocab || strcmp(token->text, text) != 0))
             return two_texts(r, id, token->text, text);
         bool special = json_is_true(json_object_get(value, "special"));
-        *token = (qgc_token){text, strlen(text), special ? QGC_TOKEN_SPECIAL : QGC_TOKEN_ADDED};
+        *token = (qgc_token){text,
+                             strlen(text),
+                             special ? QGC_TOKEN_SPECIAL : QGC_TOKEN_ADDED,
+                             in_vocab,
+                             {set[0], set[1], set[2], set[3]}};
     }
     return QGC_OK;
 }
@@ -232,8 +428,9 @@ static qgc_status read_tables(qgc_tokenizer_tables *t, json_t *root, qgc_arena *
     const reader r = {t->at, d};
     json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab");
     json_t *merges = json_object_get(model, "merges"), *added = json_object_get(root, "added_tokens");
-    QGC_TRY(check_model(&r, model));
-    QGC_TRY(check_pipeline(&r, root));
+    QGC_TRY(expect(&r, json_object_get(model, "type"), false, "model type", "\"BPE\""));
+    QGC_TRY(read_pipeline(&t->kind, &r, root));
+    QGC_TRY(read_model(&t->kind, &r, model));
     if (!json_is_object(vocab) || !json_is_array(merges))
         return qgc_fail(d, QGC_ERR_INPUT, t->at, "model of the tokenizer has no %s",
                         json_is_object(vocab) ? "merges" : "vocab");
@@ -242,6 +439,9 @@ static qgc_status read_tables(qgc_tokenizer_tables *t, json_t *root, qgc_arena *
     QGC_TRY(size_tokens(t, &r, vocab, added, scratch));
     QGC_TRY(read_vocab(t, &r, vocab));
     QGC_TRY(read_added(t, &r, added));
+    if (t->kind.bos >= t->n_tokens || (t->kind.bos >= 0 && t->tokens[t->kind.bos].kind == QGC_TOKEN_NONE))
+        return qgc_fail(d, QGC_ERR_INPUT, t->at, "id %d of the post-processor is none of the tokens",
+                        (int)t->kind.bos);
     return read_merges(t, &r, merges, scratch);
 }
 
@@ -281,9 +481,20 @@ static const char *template_text(const json_t *value) {
     return json_string_value(value);
 }
 
+/* The two files have to agree on the BOS, or it is not known which of them the model was trained by. */
+static qgc_status check_bos(const qgc_tokenizer_tables *t, const json_t *root, const reader *r) {
+    const json_t *bos = json_object_get(root, "add_bos_token");
+    QGC_TRY(expect(r, json_object_get(root, "add_eos_token"), true, "add_eos_token", "false"));
+    if (is_missing(bos) || (json_is_boolean(bos) && json_is_true(bos) == (t->kind.bos >= 0)))
+        return QGC_OK;
+    return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                    "add_bos_token is %s, and the post-processor of tokenizer.json puts %s", shown(r->d, bos),
+                    t->kind.bos >= 0 ? "a token in front" : "nothing in front");
+}
+
 static qgc_status read_config(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
     const reader r = {at, d};
-    QGC_TRY(expect(&r, json_object_get(root, "add_bos_token"), true, "add_bos_token", "false"));
+    QGC_TRY(check_bos(t, root, &r));
     if (!t->chat_template) {
         t->chat_template = template_text(json_object_get(root, "chat_template"));
         t->template_at = at;

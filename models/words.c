@@ -6,15 +6,12 @@
 #include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
-/* The pre-tokenizer: cuts text into the words inside which BPE merges. */
+/* The pre-tokenizer: cuts text into the words inside which BPE merges. The names in GGUF are those of llama.cpp. */
 
-const char qgc_qwen2_pattern[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
-    "|\\s+(?!\\S)|\\s+";
-
-/* The same for PCRE2, so that its version does not matter. Letters and numbers are those of Unicode 16 as in
+/* Classes for PCRE2, so that its version does not matter. Letters, marks and numbers are those of Unicode 16 as in
  * the reference (tokenizers 0.23): what is younger than 14, the PCRE2 of 2022, is listed. White space is
- * the Unicode property, which has no U+180E. The contractions are written out: U+017F folds to s. */
+ * the Unicode property, which has no U+180E. Contractions are written out, since
+ * U+017F folds to s. */
 #define LETTER                                                                                                  \
     "\\p{L}\\x{1c89}-\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d65}" \
     "\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}"  \
@@ -28,13 +25,114 @@ const char qgc_qwen2_pattern[] =
 #define SPACE \
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-static const char pattern[] = "'(?:[sS\\x{17f}tTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"
-                              "|[^\\r\\n" LETTER NUMBER "]?[" LETTER "]+"
-                              "|[" NUMBER "]"
-                              "|\\x{20}?[^" SPACE LETTER NUMBER "]+[\\r\\n]*"
-                              "|[" SPACE "]*[\\r\\n]+"
-                              "|[" SPACE "]+(?![^" SPACE "])"
-                              "|[" SPACE "]+";
+/* Beside those of "\\p{M}": marks, and the letters without case, since both stand in the same classes. */
+#define MARK                                                                                         \
+    "\\p{M}"                                                                                         \
+    "\\x{897}\\x{cf3}\\x{ece}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d4f}\\x{10d69}-\\x{10d6d}"        \
+    "\\x{10d6f}\\x{10ec2}-\\x{10ec4}\\x{10efc}-\\x{10eff}\\x{1123f}-\\x{11241}\\x{11380}-\\x{11389}" \
+    "\\x{1138b}\\x{1138e}\\x{11390}-\\x{113b5}\\x{113b7}-\\x{113c0}\\x{113c2}\\x{113c5}"             \
+    "\\x{113c7}-\\x{113ca}\\x{113cc}-\\x{113d3}\\x{113e1}-\\x{113e2}\\x{11bc0}-\\x{11be0}"           \
+    "\\x{11f00}-\\x{11f10}\\x{11f12}-\\x{11f3a}\\x{11f3e}-\\x{11f42}\\x{11f5a}\\x{1342f}"            \
+    "\\x{13440}-\\x{13455}\\x{13460}-\\x{143fa}\\x{16100}-\\x{1612f}\\x{16d40}-\\x{16d6c}\\x{18cff}" \
+    "\\x{1b132}\\x{1b155}\\x{1e030}-\\x{1e06d}\\x{1e08f}\\x{1e4d0}-\\x{1e4ef}\\x{1e5d0}-\\x{1e5f0}"  \
+    "\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"
+#define UPPER \
+    "\\p{Lu}" \
+    "\\x{1c89}\\x{a7cb}-\\x{a7cc}\\x{a7da}\\x{a7dc}\\x{10d50}-\\x{10d65}"
+#define LOWER \
+    "\\p{Ll}" \
+    "\\x{1c8a}\\x{a7cd}\\x{a7db}\\x{10d70}-\\x{10d85}\\x{1df25}-\\x{1df2a}"
+/* The numbers of Rust's standard library, which is of Unicode 17. */
+#define DIGIT NUMBER "\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}"
+
+/* What stands for a class in the expressions below. */
+static const struct {
+    const char *name, *members;
+} classes[] = {{"\\p{L}", LETTER}, {"\\p{N}", NUMBER}, {"\\p{Lu}", UPPER}, {"\\p{Ll}", LOWER},
+               {"\\p{M}", MARK},   {"\\d", DIGIT},     {"\\s", SPACE}};
+
+#define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define BLANKS "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define CAPITALS "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
+#define SMALL "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+
+/* Those of GPT-4's kind differ in what a number is. */
+#define GPT4(number) \
+    CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" BLANKS
+
+static const qgc_split splits[] = {
+    {.gguf = " qwen2 ", .nfc = true, .regex = GPT4("\\p{N}")},
+    {.gguf = " llama-bpe llama3 llama-v3 ", .ignore_merges = true, .bos = true, .regex = GPT4("\\p{N}{1,3}")},
+    {.gguf = " dbrx smaug-bpe ", .regex = GPT4("\\p{N}{1,3}")},
+    {.gguf = " gpt-4o ",
+     .regex = "[^\\r\\n\\p{L}\\p{N}]?[" CAPITALS "]*[" SMALL "]+" CONTRACTION "?"
+              "|[^\\r\\n\\p{L}\\p{N}]?[" CAPITALS "]+[" SMALL "]*" CONTRACTION "?"
+              "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS},
+    {.gguf = " gpt-2 phi-2 ",
+     .steps = "ByteLevel",
+     .regex = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
+    /* Digits are cut out before the expression sees the text, and it does not see them beside a blank. */
+    {.gguf = " smollm starcoder refact ",
+     .steps = "Digits",
+     .regex = "\\d|'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?[^\\s\\p{L}\\d]+|\\s+(?![^\\s\\d])|\\s+"},
+};
+enum { N_SPLITS = sizeof splits / sizeof *splits };
+
+const qgc_split *qgc_split_by_steps(const char *steps) {
+    for (size_t i = 0; i < N_SPLITS; i++)
+        if (splits[i].steps && strcmp(splits[i].steps, steps) == 0)
+            return &splits[i];
+    return NULL;
+}
+
+const qgc_split *qgc_split_by_regex(const char *regex) {
+    for (size_t i = 0; i < N_SPLITS; i++)
+        if (!splits[i].steps && strcmp(splits[i].regex, regex) == 0)
+            return &splits[i];
+    return NULL;
+}
+
+const qgc_split *qgc_split_by_pre(const char *name) {
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < N_SPLITS && n && !strchr(name, ' '); i++)
+        for (const char *at = splits[i].gguf; (at = strstr(at, name)); at++)
+            if (at[-1] == ' ' && at[n] == ' ')
+                return &splits[i];
+    return NULL;
+}
+
+static bool takes(const char **p, const char *word) {
+    const size_t n = strlen(word);
+    const bool found = strncmp(*p, word, n) == 0;
+    *p += found ? n : 0;
+    return found;
+}
+
+static const char *take_class(const char **p) {
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (takes(p, classes[i].name))
+            return classes[i].members;
+    return NULL;
+}
+
+/* The expression with its classes as PCRE2 is to know them. */
+static void expand(const char *regex, qgc_str *out) {
+    bool inside = false; /* of brackets */
+    for (const char *p = regex, *members; *p;) {
+        if (takes(&p, CONTRACTION)) {
+            qgc_str_add(out, "(?:'(?:[sS\\x{17f}tTmMdD]|[rR][eE]|[vV][eE]|[lL][lL]))");
+        } else if (takes(&p, "\\S")) {
+            qgc_str_add(out, "[^" SPACE "]");
+        } else if ((members = take_class(&p))) {
+            qgc_str_add(out, inside ? "" : "[");
+            qgc_str_add(out, members);
+            qgc_str_add(out, inside ? "" : "]");
+        } else {
+            inside = *p == '[' || (inside && *p != ']');
+            qgc_str_add_bytes(out, p++, 1);
+        }
+    }
+}
 
 struct qgc_words {
     pcre2_code *code;
@@ -43,11 +141,13 @@ struct qgc_words {
     bool jit;
 };
 
-qgc_status qgc_words_open(qgc_words **out, qgc_arena *arena, qgc_diag *d) {
+qgc_status qgc_words_open(qgc_words **out, const qgc_split *split, qgc_arena *arena, qgc_diag *d) {
     qgc_words *w = *out = qgc_arena_alloc(arena, sizeof *w);
     int error = 0;
     PCRE2_SIZE offset = 0;
-    w->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+    qgc_str pattern = qgc_str_new(arena);
+    expand(split->regex, &pattern);
+    w->code = pcre2_compile((PCRE2_SPTR)pattern.text, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &offset, NULL);
     if (!w->code) {
         PCRE2_UCHAR message[120] = "";
@@ -69,6 +169,8 @@ qgc_status qgc_words_open(qgc_words **out, qgc_arena *arena, qgc_diag *d) {
 }
 
 void qgc_words_close(qgc_words *w) {
+    if (!w)
+        return;
     pcre2_match_context_free(w->context);
     pcre2_match_data_free(w->match);
     pcre2_code_free(w->code);

@@ -162,8 +162,9 @@ static void print_times(const run_state *s) {
 
 static qgc_status complete(run_state *s, const qgc_source *text) {
     qgc_tokens tokens = qgc_tokens_new(s->c->arena);
-    QGC_TRY(qgc_tokenizer_encode(s->tokenizer, text->text, text->bytes, s->o->specials, &tokens, s->c->diag));
-    if (tokens.n == 0)
+    QGC_TRY(qgc_tokenizer_encode_text(s->tokenizer, text->text, text->bytes, s->o->specials, &tokens,
+                                      s->c->diag));
+    if (text->bytes == 0)
         return qgc_fail(s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt is empty");
     leftover left;
     QGC_TRY(generate(s, &tokens, &left));

@@ -48,7 +48,7 @@ static qgc_status tokenize(cli_context *c, const char *weights_path, const qgc_s
     qgc_status status = qgc_tokenizer_open(&t, w, c->diag);
     if (status == QGC_OK) {
         qgc_tokens tokens = qgc_tokens_new(c->arena);
-        status = qgc_tokenizer_encode(t, text->text, text->bytes, specials, &tokens, c->diag);
+        status = qgc_tokenizer_encode_text(t, text->text, text->bytes, specials, &tokens, c->diag);
         for (size_t i = 0; status == QGC_OK && i < tokens.n; i++) {
             size_t bytes;
             const char *piece = qgc_tokenizer_piece(t, tokens.ids[i], &bytes);

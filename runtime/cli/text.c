@@ -77,9 +77,9 @@ static qgc_status parse_ids(const char *text, const qgc_graph *g, qgc_tokens *ou
 static qgc_status encode(const qgc_weights *w, const qgc_source *text, qgc_tokens *out, qgc_diag *d) {
     qgc_tokenizer *tokenizer;
     QGC_TRY(qgc_tokenizer_open(&tokenizer, w, d));
-    qgc_status status = qgc_tokenizer_encode(tokenizer, text->text, text->bytes, false, out, d);
+    qgc_status status = qgc_tokenizer_encode_text(tokenizer, text->text, text->bytes, false, out, d);
     qgc_tokenizer_close(tokenizer);
-    if (status == QGC_OK && out->n == 0)
+    if (status == QGC_OK && text->bytes == 0)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the text is empty");
     return status;
 }

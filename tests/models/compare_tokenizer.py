@@ -4,8 +4,9 @@
     pip install tokenizers
     tests/models/compare_tokenizer.py path/to/tokenizer.json build/tokenize_file [--mb 4] [--seed 1] [FILE ...]
 
-Each kind of text is encoded with special tokens and without; FILEs are compared as well. Exits with 1 at the
-first difference, having printed the text around it.
+Each kind of text is encoded with special tokens matched and what the post-processor puts in front, and without either;
+the ids are decoded piece by piece. FILEs are compared as well. Exits with 1 at the first difference, having printed the
+text around it.
 """
 import argparse
 import random
@@ -58,14 +59,15 @@ def long_runs(rng):
 def with_added(tokens):
     def make(rng):
         t = rng.choice(tokens)
-        return rng.choice([t, t, t[:-1], t[1:], words(rng), "<", "<|", "<" + t, marks(rng), " "])
+        return rng.choice([t, t, t[:-1], t[1:], words(rng), "<", "<|", "<" + t, marks(rng), white(rng), " "])
     return make
 
 
-def every_code_point():
-    """Each one alone between letters, and once with marks around it."""
+def every_code_point(added):
+    """Each one alone between letters, once with marks around it, and before and after added tokens."""
     ok = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-    return "".join(f"a{c}b" for c in ok), "".join(f"\u00e0\u0323{c}\u0323\u0301 '{c}" for c in ok)
+    return ("".join(f"a{c}b" for c in ok), "".join(f"\u00e0\u0323{c}\u0323\u0301 '{c}" for c in ok),
+            *("".join(f"-{c}{t}{c}" for c in ok) for t in added))
 
 
 def make_text(kind, size, rng):
@@ -83,19 +85,26 @@ def compare(name, text, reference, tokenizer, program):
         f.flush()
         for specials in (True, False):
             reference.encode_special_tokens = not specials
-            want = reference.encode(text, add_special_tokens=False).ids
+            want = reference.encode(text, add_special_tokens=specials).ids
             command = [program, tokenizer, f.name] + ([] if specials else ["--no-specials"])
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True)
             if done.returncode:
-                sys.exit(f"{name}: {done.stderr}")
-            got = [int(x) for x in done.stdout.split()]
+                sys.exit(f"{name}: {done.stderr.decode()}")
+            numbers, _, decoded = done.stdout.partition(b"text\n")
+            got = [int(x) for x in numbers.split()]
             if got != want:
                 at = next((i for i, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want)))
                 pieces = [[reference.id_to_token(i) for i in ids[max(0, at - 5):at + 8]] for ids in (got, want)]
                 print(f"{name}, specials={specials}: id {at} differs\n  qgc  {pieces[0]}\n  want {pieces[1]}")
                 print("  before it:", ascii(reference.decode(want[max(0, at - 20):at], skip_special_tokens=False)))
                 sys.exit(1)
-        print(f"{name}: {len(data)} bytes, {len(want)} ids equal; {done.stderr.strip()}")
+            want_text = reference.decode(want, skip_special_tokens=False).encode()
+            if decoded != want_text:
+                at = next((i for i, (a, b) in enumerate(zip(decoded, want_text)) if a != b), -1)
+                print(f"{name}, specials={specials}: decoded text differs at byte {at} of {len(decoded)}, {len(want_text)}")
+                print(f"  qgc  {decoded[max(0, at - 30):at + 30]}\n  want {want_text[max(0, at - 30):at + 30]}")
+                sys.exit(1)
+        print(f"{name}: {len(data)} bytes, {len(want)} ids equal; {done.stderr.decode().strip()}")
 
 
 def main():
@@ -108,11 +117,12 @@ def main():
     a = p.parse_intermixed_args()
     reference = tokenizers.Tokenizer.from_file(a.tokenizer)
     added = [t.content for t in reference.get_added_tokens_decoder().values()] or ["<|x|>"]
+    flagged = [t.content for t in reference.get_added_tokens_decoder().values() if t.lstrip or t.rstrip or t.single_word][:2]
     rng = random.Random(a.seed)
     for kind in (words, random_unicode, marks, white, long_runs, with_added(added)):
         text = make_text(kind, a.mb * 1e6 / 6, rng)
         compare(kind.__name__, text, reference, a.tokenizer, a.program)
-    for i, text in enumerate(every_code_point()):
+    for i, text in enumerate(every_code_point(flagged)):
         compare(f"every code point {i}", text, reference, a.tokenizer, a.program)
     for path in a.files:
         with open(path, newline="", encoding="utf-8", errors="replace") as f:

@@ -163,14 +163,15 @@ static const struct {
     const char *from, *to, *message;
 } refused[] = {
     {"\"type\":\"NFC\"", "\"type\":\"NFKC\"",
-     "normalizer of the tokenizer is {\"type\":\"NFKC\"}, only {\"type\":\"NFC\"} is supported"},
-    {"{\"type\":\"NFC\"}", "null",
-     "normalizer of the tokenizer is null, only {\"type\":\"NFC\"} is supported"},
-    {"|\\\\p{N}|", "|\\\\p{N}{1,3}|",
+     "normalizer of the tokenizer is {\"type\":\"NFKC\"}, only NFC, and Prepend and Replace of a blank by U+2581 "
+     "are supported"},
+    {"|\\\\p{N}|", "|\\\\p{N}{2}|",
      "pre-tokenizer pattern of the tokenizer is \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
-     "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\..., only that of qwen2 is supported"},
+     "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{2}| ?[^\\\\s\\\\p..., which is none of those supported"},
+    {"\"type\":\"Split\"", "\"type\":\"Punctuation\"",
+     "type of the first pre-tokenizer is \"Punctuation\", only \"Split\", \"Digits\" and \"ByteLevel\" are supported"},
     {"\"Isolated\"", "\"Removed\"",
-     "split behavior of the tokenizer is \"Removed\", only \"Isolated\" is supported"},
+     "split inversion of the tokenizer is false, only true is supported"},
     {"\"invert\":false", "\"invert\":true",
      "split inversion of the tokenizer is true, only false is supported"},
     {"\"add_prefix_space\":false", "\"add_prefix_space\":true",
@@ -180,19 +181,18 @@ static const struct {
     {"\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"Fuse\"",
      "decoder type of the tokenizer is \"Fuse\", only \"ByteLevel\" is supported"},
     {"\"post_processor\":{\"type\":\"ByteLevel\"", "\"post_processor\":{\"type\":\"TemplateProcessing\"",
-     "post-processor type of the tokenizer is \"TemplateProcessing\", only \"ByteLevel\" is supported"},
+     "template of the post-processor is nothing, only one token and the text are supported"},
+    {"\"post_processor\":{\"type\":\"ByteLevel\"", "\"post_processor\":{\"type\":\"BertProcessing\"", NULL},
     {"\"type\":\"BPE\"", "\"type\":\"Unigram\"",
      "model type of the tokenizer is \"Unigram\", only \"BPE\" is supported"},
     {"\"dropout\":null", "\"dropout\":0.1",
      "dropout of the tokenizer is 0.10000000000000001, only null is supported"},
-    {"\"ignore_merges\":false", "\"ignore_merges\":true",
-     "ignore_merges of the tokenizer is true, only false is supported"},
+    {"\"ignore_merges\":false", "\"ignore_merges\":1",
+     "ignore_merges of the tokenizer is 1, only false is supported"},
     {"\"byte_fallback\":false", "\"byte_fallback\":true",
      "byte_fallback of the tokenizer is true, only false is supported"},
-    {"\"lstrip\":false", "\"lstrip\":true",
-     "lstrip of added token \"<|endoftext|>\" is true, only false is supported"},
-    {"\"normalized\":false", "\"normalized\":true",
-     "normalized of added token \"<|endoftext|>\" is true, only false is supported"},
+    {"\"lstrip\":false", "\"lstrip\":0",
+     "lstrip of added token \"<|endoftext|>\" is 0, expected true or false"},
     {"\"content\":\"<|im_start|>\"", "\"content\":\"<|endoftext|>\"",
      "token \"<|endoftext|>\" has two ids, 1000 and 1001"},
     {"\"content\":\"<|im_start|>\"", "\"content\":\"the\"", NULL},
@@ -289,7 +289,8 @@ static void ends_and_template_come_from_the_files_beside(void **state) {
 static const struct {
     const char *config, *generation, *message;
 } refused_beside[] = {
-    {"{\"add_bos_token\": true}", NULL, "add_bos_token of the tokenizer is true, only false is supported"},
+    {"{\"add_bos_token\": true}", NULL,
+     "add_bos_token is true, and the post-processor of tokenizer.json puts nothing in front"},
     {"{\"eos_token\": \"<eos>\"}", NULL, "eos_token \"<eos>\" is not in the vocabulary"},
     {"[]", NULL, "is not a JSON object"},
     {NULL, "{\"eos_token_id\": -1}", "end-of-text id -1 is not a token id"},
@@ -356,6 +357,87 @@ static void a_folder_is_read_with_the_files_beside(void **state) {
     qgc_test_folder_drop(f->arena, folder);
 }
 
+/* --- every kind -------------------------------------------------------------------------------------------- */
+
+#define KINDS GOLDEN "kinds/"
+static const char *const kinds[] = {"qwen2",  "qwen2_no_nfc", "llama3", "gpt2",    "smollm",    "o200k",
+                                    "llama2", "llama2_old",   "phi3",   "mistral", "metaspace", "gemma"};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+static qgc_tokenizer *open_kind(fixture *f, const char *name) {
+    qgc_tokenizer *t = NULL;
+    const char *path = qgc_arena_printf(f->arena, KINDS "%s.json", name);
+    assert_int_equal(qgc_tokenizer_open_json(&t, path, &f->diag), QGC_OK);
+    return t;
+}
+
+/* Compares with numbers up to -1 or the end, and returns what is after them. */
+static const char *assert_ids(const char *kind, const qgc_tokens *ids, const char *want) {
+    char *end;
+    for (size_t i = 0; i < ids->n; i++, want = end) {
+        long id = strtol(want, &end, 10);
+        if (end == want || id != ids->ids[i])
+            fail_msg("%s: id %zu is %d, expected %ld", kind, i, (int)ids->ids[i], id);
+    }
+    long stop = strtol(want, &end, 10);
+    assert_true(end == want || stop == -1);
+    return end;
+}
+
+static void ids_of_every_kind_equal_those_of_the_reference(void **state) {
+    fixture *f = *state;
+    const qgc_source text = golden(f, "kinds/text.txt");
+    for (int i = 0; i < N_KINDS; i++) {
+        qgc_tokenizer *t = open_kind(f, kinds[i]);
+        const qgc_source ids = golden(f, qgc_arena_printf(f->arena, "kinds/%s.ids", kinds[i]));
+        qgc_tokens with = qgc_tokens_new(f->arena), without = qgc_tokens_new(f->arena);
+        assert_int_equal(qgc_tokenizer_encode_text(t, text.text, text.bytes, true, &with, &f->diag), QGC_OK);
+        assert_int_equal(qgc_tokenizer_encode(t, text.text, text.bytes, false, &without, &f->diag), QGC_OK);
+        assert_ids(kinds[i], &without, assert_ids(kinds[i], &with, ids.text));
+        qgc_tokenizer_close(t);
+    }
+}
+
+static void a_bos_is_put_in_front_once(void **state) {
+    fixture *f = *state;
+    qgc_tokenizer *t = open_kind(f, "llama3");
+    static const char *const texts[] = {"", "a", "<s>a"};
+    for (int i = 0; i < 3; i++) {
+        qgc_tokens ids = qgc_tokens_new(f->arena);
+        assert_int_equal(qgc_tokenizer_encode_text(t, texts[i], strlen(texts[i]), true, &ids, &f->diag),
+                         QGC_OK);
+        assert_int_equal(ids.n, i ? 2 : 1);
+        assert_int_equal(ids.ids[0], 0);
+    }
+    qgc_tokenizer_close(t);
+}
+
+/* What is decoded piece by piece is the text, and a blank is put in front of what starts one alone. */
+static void blanks_in_front_come_and_go(void **state) {
+    static const char text[] = " two  blanks \xF0\x9F\x98\x80\n";
+    static const char *const names[] = {"llama2", "phi3", "gemma"};
+    fixture *f = *state;
+    for (int i = 0; i < 3; i++) {
+        f->t = (qgc_tokenizer_close(f->t), open_kind(f, names[i]));
+        qgc_tokens ids = encode(f, text, sizeof text - 1, false);
+        size_t bytes;
+        const char *first = qgc_tokenizer_first_piece(f->t, ids.ids[0], &bytes);
+        qgc_str s = qgc_str_new(f->arena);
+        qgc_str_add_bytes(&s, first, bytes);
+        ids.ids++;
+        ids.n--;
+        qgc_str rest = joined(f, &ids);
+        qgc_str_add(&s, rest.text);
+        assert_string_equal(s.text, text);
+    }
+    f->t = (qgc_tokenizer_close(f->t), open_kind(f, "mistral"));
+    qgc_tokens ids = encode(f, "a", 1, true);
+    const int32_t at_start = ids.ids[0];
+    assert_int_equal(qgc_tokenizer_encode(f->t, "a", 1, true, &ids, &f->diag), QGC_OK);
+    assert_int_equal(ids.n, 2);
+    assert_int_not_equal(ids.ids[1], at_start);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ids_equal_those_of_the_reference, setup, teardown),
@@ -375,6 +457,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(ends_may_be_stated_in_config_json_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_files_beside_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_folder_is_read_with_the_files_beside, setup, teardown),
+        cmocka_unit_test_setup_teardown(ids_of_every_kind_equal_those_of_the_reference, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_bos_is_put_in_front_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(blanks_in_front_come_and_go, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,10 @@ struct qgc_weights {
     const char **merges;
     size_t n_tokens, n_types, n_merges;
     const char *model, *pre, *template;
-    double eos, eot, add_bos;
+    double eos, eot, add_bos, bos; /* -1: missing */
+    double add_space_prefix;
+    double *scores;
+    size_t n_scores;
     bool eos_is_text;
     qgc_tokenizer *t;
 };
@@ -41,6 +44,8 @@ bool qgc_weights_number(const qgc_weights *w, const char *key, double *out) {
     *out = !strcmp(key, "tokenizer.ggml.eos_token_id")    ? w->eos_is_text ? -1 : w->eos
            : !strcmp(key, "tokenizer.ggml.eot_token_id")  ? w->eot
            : !strcmp(key, "tokenizer.ggml.add_bos_token") ? w->add_bos
+           : !strcmp(key, "tokenizer.ggml.bos_token_id")  ? w->bos
+           : strstr(key, "add_space_prefix")              ? w->add_space_prefix
                                                           : -1;
     return *out >= 0;
 }
@@ -63,6 +68,7 @@ size_t qgc_weights_array_length(const qgc_weights *w, const char *key) {
     return !strcmp(key, "tokenizer.ggml.tokens")       ? w->n_tokens
            : !strcmp(key, "tokenizer.ggml.token_type") ? w->n_types
            : !strcmp(key, "tokenizer.ggml.merges")     ? w->n_merges
+           : !strcmp(key, "tokenizer.ggml.scores")     ? w->n_scores
                                                        : 0;
 }
 
@@ -75,8 +81,7 @@ bool qgc_weights_array_string(const qgc_weights *w, const char *key, size_t i, c
 }
 
 bool qgc_weights_array_number(const qgc_weights *w, const char *key, size_t i, double *out) {
-    (void)key;
-    *out = w->types[i];
+    *out = strstr(key, "scores") ? w->scores[i] : w->types[i];
     return true;
 }
 
@@ -112,8 +117,14 @@ static void fill(qgc_weights *w, json_t *root) {
 static int setup(void **state) {
     qgc_arena *arena = qgc_arena_new();
     qgc_weights *w = *state = qgc_arena_alloc(arena, sizeof *w);
-    *w = (qgc_weights){
-        .arena = arena, .model = "gpt2", .pre = "qwen2", .template = "t", .eos = 7, .eot = 8, .add_bos = 0};
+    *w = (qgc_weights){.arena = arena,
+                       .model = "gpt2",
+                       .pre = "qwen2",
+                       .template = "t",
+                       .eos = 7,
+                       .eot = 8,
+                       .bos = -1,
+                       .add_space_prefix = -1};
     w->diag = qgc_diag_new(arena);
     json_t *root = json_load_file(GOLDEN "tokenizer.json", 0, NULL);
     if (!root)
@@ -162,6 +173,57 @@ static void a_folder_of_safetensors_has_a_tokenizer_json(void **state) {
     assert_int_equal(qgc_tokenizer_size(w->t), w->n_tokens - N_PADS);
 }
 
+/* The tables of a SentencePiece model, as the converter writes them. */
+static void fill_from_model(qgc_weights *w, const char *path) {
+    json_t *rows = json_load_file(path, 0, NULL), *row;
+    size_t i;
+    assert_non_null(rows);
+    w->n_tokens = w->n_types = w->n_scores = json_array_size(rows);
+    w->scores = qgc_arena_array(w->arena, w->n_tokens, sizeof *w->scores);
+    json_array_foreach(rows, i, row) {
+        w->tokens[i] = qgc_arena_strdup(w->arena, json_string_value(json_array_get(row, 0)));
+        w->scores[i] = json_number_value(json_array_get(row, 1));
+        w->types[i] = json_number_value(json_array_get(row, 2));
+    }
+    json_decref(rows);
+}
+
+/* Line by line, since SentencePiece puts a blank in front of every text. */
+static void assert_lines(qgc_weights *w, const char *path) {
+    qgc_source text, want;
+    assert_int_equal(qgc_file_read(&text, GOLDEN "kinds/text.txt", MAX_GOLDEN, "text", &w->diag), QGC_OK);
+    assert_int_equal(qgc_file_read(&want, path, MAX_GOLDEN, "ids", &w->diag), QGC_OK);
+    const char *p = text.text, *end = p + text.bytes;
+    char *number = qgc_arena_strdup(w->arena, want.text);
+    for (int line = 0; p <= end; line++) {
+        const char *stop = p < end ? memchr(p, '\n', (size_t)(end - p)) : NULL;
+        stop = stop ? stop : end;
+        qgc_tokens ids = qgc_tokens_new(w->arena);
+        assert_int_equal(qgc_tokenizer_encode(w->t, p, (size_t)(stop - p), false, &ids, &w->diag), QGC_OK);
+        qgc_tokens_add(&ids, -1);
+        for (size_t i = 0; i < ids.n; i++) {
+            long id = strtol(number, &number, 10);
+            if (id != ids.ids[i])
+                fail_msg("%s, line %d: id %zu is %d, expected %ld", path, line, i, (int)ids.ids[i], id);
+        }
+        p = stop + 1;
+    }
+}
+
+static void scores_merge_as_in_sentencepiece(void **state) {
+    qgc_weights *w = *state;
+    w->model = "llama";
+    w->bos = 1;
+    fill_from_model(w, GOLDEN "kinds/spm.model.json");
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_lines(w, GOLDEN "kinds/spm.ids");
+    qgc_tokenizer_close(w->t);
+    w->add_space_prefix = 0;
+    fill_from_model(w, GOLDEN "kinds/spm_no_front.model.json");
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_lines(w, GOLDEN "kinds/spm_no_front.ids");
+}
+
 static void assert_refused(qgc_weights *w, const char *message) {
     w->diag = qgc_diag_new(w->arena);
     assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_ERR_INPUT);
@@ -171,16 +233,25 @@ static void assert_refused(qgc_weights *w, const char *message) {
 
 static void another_tokenizer_is_refused_by_name(void **state) {
     qgc_weights *w = *state, good = *w;
+    w->model = "t5";
+    assert_refused(w, "model of the tokenizer is \"t5\", only \"gpt2\" and \"llama\" are supported");
     w->model = "llama";
-    assert_refused(w, "model of the tokenizer is \"llama\", only \"gpt2\" is supported");
+    w->add_bos = -1; /* missing: true */
+    assert_refused(
+        w, "the tokenizer puts a BOS in front, and key \"tokenizer.ggml.bos_token_id\" is missing, which is "
+           "none of the tokens");
+    w->bos = 5;
+    assert_refused(w, "tokenizer has 1010 tokens and 0 scores");
     *w = good;
     w->pre = "default";
-    assert_refused(w, "pre-tokenizer of the tokenizer is \"default\", only \"qwen2\" is supported");
+    assert_refused(w, "pre-tokenizer of the tokenizer is \"default\", which is none of those supported");
     w->pre = NULL;
     assert_refused(w, "key \"tokenizer.ggml.pre\" is missing");
     *w = good;
     w->add_bos = 1;
-    assert_refused(w, "add_bos_token of the tokenizer is true, only false is supported");
+    assert_refused(
+        w, "the tokenizer puts a BOS in front, and key \"tokenizer.ggml.bos_token_id\" is missing, which is "
+           "none of the tokens");
     *w = good;
     w->n_types--;
     assert_refused(w, "tokenizer has 1032 tokens and 1031 token types");
@@ -226,6 +297,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(ids_equal_those_of_tokenizer_json, setup, teardown),
         cmocka_unit_test_setup_teardown(padding_has_no_piece_and_ends_are_a_set, setup, teardown),
         cmocka_unit_test_setup_teardown(a_folder_of_safetensors_has_a_tokenizer_json, setup, teardown),
+        cmocka_unit_test_setup_teardown(scores_merge_as_in_sentencepiece, setup, teardown),
         cmocka_unit_test_setup_teardown(another_tokenizer_is_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_tables_are_refused, setup, teardown),
     };
