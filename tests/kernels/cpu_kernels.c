@@ -124,6 +124,8 @@ typedef struct {
     const on_cpu_kernel *code;
 } loaded;
 
+enum { MOST_SMS = 16 };
+
 /* A library stays where it is until the test ends. */
 static const fake_kernel *load(qgc_device *dev, const char *path, size_t bytes) {
     (void)bytes;
@@ -141,17 +143,25 @@ static const fake_kernel *load(qgc_device *dev, const char *path, size_t bytes) 
     return &k->kernel;
 }
 
-static void launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
-    const loaded *kernel = (const loaded *)k;
+static qgc_status launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l, qgc_diag *d) {
+    const on_cpu_kernel *code = ((const loaded *)k)->code, *all[MOST_SMS];
     const on_cpu_launch_options o = {.grid = {l->grid[0], l->grid[1], l->grid[2]},
                                      .threads = l->threads,
                                      .shared_bytes = l->shared_bytes,
                                      .order = *(const int *)dev->context,
                                      .args = l->args};
-    on_cpu_launch(kernel->code, &o);
+    if (!l->together) {
+        on_cpu_launch(code, &o);
+        return QGC_OK;
+    }
+    for (int i = 0; i < MOST_SMS; i++)
+        all[i] = code;
+    const char *why = on_cpu_launch_together(all, &o);
+    return why ? qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "%s: %s", k->entry, why) : QGC_OK;
 }
 
-qgc_device *cpu_device_new(int arch, const int *order) {
+qgc_device *cpu_device_new(int arch, int sms, const int *order) {
+    assert_true(sms <= MOST_SMS);
     qgc_device *dev = fake_device_new(NULL);
     dev->load = load;
     dev->launch = launch;
@@ -160,5 +170,7 @@ qgc_device *cpu_device_new(int arch, const int *order) {
     dev->noise = 0xFF; /* NaN */
     dev->info.major = arch / 10;
     dev->info.minor = arch % 10;
+    dev->info.sms = sms;
+    dev->info.shared_bytes_max = 232448; /* of sm_90 */
     return dev;
 }

@@ -251,7 +251,7 @@ void start(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o, 
         resident &r = now.blocks[b];
         char *dynamic = memory.data() + (128 - (uintptr_t)memory.data() % 128) + (size_t)b * MOST_SHARED;
         r.own = {kernels[b], {b, 0, 0}, dynamic};
-        r.slow = now.random.below(3) ? 1 : 1u << now.random.below(7);
+        r.slow = now.random.below(3) ? 1 : 1u << now.random.below(11);
         current = nullptr;
         for (unsigned other = 0; other < b; other++)
             if (kernels[b]->shared != kernels[b]->shared_end && kernels[other] == kernels[b])

@@ -11,8 +11,11 @@
 typedef struct {
     const char *yaml;    /* the text of the graph, whose weights are random; or the path of its file, */
     const char *weights; /* with that of its weights; else NULL */
-    const char *passes;  /* as qgc_pass_options.passes has them; the pass "persistent" is left out of them */
-    int arch;            /* 75, 80 or 90 */
+    const char
+        *passes; /* as qgc_pass_options.passes has them; "persistent" is left out of them without sms */
+    int arch;    /* 75, 80 or 90 */
+    int sms;     /* decode steps are in persistent mode, on so many multiprocessors; 0: they are not */
+    const char *option; /* "-DWAITS=0": one more for the persistent kernel; NULL for none */
 } replay_of;
 
 typedef struct {
@@ -22,6 +25,7 @@ typedef struct {
     qgc_graph *graph;
     qgc_weights *weights;
     const qgc_tensor **tensors;
+    int sms;
     qgc_lowered lowered; /* its plan may be changed before replay_compare, to see what comes of it */
     const char *name;    /* for messages */
 } replay;

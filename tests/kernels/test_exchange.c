@@ -10,7 +10,7 @@
 #include "tests/support/random.h"
 
 #ifndef SCHEDULES /* fewer where a sanitizer makes them slow */
-#define SCHEDULES 150
+#define SCHEDULES 80
 #endif
 
 enum { N = EXCHANGE_N, LAYERS = 3, LAUNCHES = 3, MOST_BLOCKS = 7 };

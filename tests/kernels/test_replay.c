@@ -52,6 +52,25 @@ static void the_tiny_model(void **state) {
     replay_drop(&r);
 }
 
+/* Blocks at once, in an order that is drawn; and at so many positions that attention is cut. */
+static void in_persistent_mode(void **state) {
+    (void)state;
+    static const int sms[] = {2, 3, 5};
+    for (int i = 0; i < 3; i++) {
+        replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = sms[i]});
+        must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, i == 2 ? REPLAY_LONG : REPLAY_SHORT});
+        replay_drop(&r);
+    }
+}
+
+static void a_persistent_step_that_does_not_wait(void **state) {
+    (void)state;
+    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = 3, .option = "-DWAITS=0"});
+    const apart a = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_SHORT});
+    assert_false(replay_agrees(&a));
+    replay_drop(&r);
+}
+
 /* Whatever the order of blocks and warps. */
 static void random_subsets(void **state) {
     (void)state;
@@ -191,6 +210,8 @@ int main(void) {
         cmocka_unit_test(all_passes_and_none),
         cmocka_unit_test(the_tiny_model),
         cmocka_unit_test(random_subsets),
+        cmocka_unit_test(in_persistent_mode),
+        cmocka_unit_test(a_persistent_step_that_does_not_wait),
         cmocka_unit_test(attention_reads_the_caches_that_it_names),
         cmocka_unit_test(a_launch_before_what_it_reads),
         cmocka_unit_test(scratch_in_the_place_of_other_scratch),
