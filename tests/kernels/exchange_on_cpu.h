@@ -16,11 +16,11 @@ enum { EXCHANGE_N = 64 };
  *   NO_BARRIER           sums are added up before all warps have left theirs
  *   EARLY_RELEASE        a slot is given back before it was read
  *   SLOT_NOT_WAITED_FOR  a slot is filled before it was given back */
-#define EXCHANGE_FAULTS                                                                         \
-    FAULT(NONE)                                                                                 \
-    FAULT(PARITY)                                                                               \
-    FAULT(NO_WAIT) FAULT(ONE_VECTOR) FAULT(SILENT_BLOCK) FAULT(NO_BARRIER) FAULT(EARLY_RELEASE) \
-        FAULT(SLOT_NOT_WAITED_FOR)
+#define EXCHANGE_FAULTS \
+    FAULT(NONE)         \
+    FAULT(PARITY)       \
+    FAULT(NO_WAIT)      \
+    FAULT(ONE_VECTOR) FAULT(SILENT_BLOCK) FAULT(NO_BARRIER) FAULT(EARLY_RELEASE) FAULT(SLOT_NOT_WAITED_FOR)
 
 enum exchange_fault {
 #define FAULT(name) FAULT_##name,

@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/eval.h"
@@ -52,7 +51,8 @@ static void lower(replay *r, const replay_of *of) {
 
 replay replay_new(const replay_of *of) {
     qgc_arena *a = qgc_arena_new();
-    replay r = {.arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0), .sms = of->sms};
+    replay r = {
+        .arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0), .arch = of->arch, .sms = of->sms};
     r.name = qgc_arena_printf(a, "for sm_%d, passes \"%s\"", of->arch, of->passes ? of->passes : "as usual");
     if (of->weights) {
         must(&r, qgc_graph_load(&r.graph, of->yaml, a, &r.diag));
@@ -206,8 +206,7 @@ static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
 }
 
 apart replay_compare(replay *r, const replay_run *what) {
-    qgc_device *device = cpu_device_new(atoi(r->lowered.plan->archs[0] + 3), r->sms ? r->sms : 1,
-                                        &what->order); // NOLINT(cert-err34-c)
+    qgc_device *device = cpu_device_new(r->arch, r->sms ? r->sms : 1, &what->order);
     qgc_program *program;
     apart out = {0};
     must(r, qgc_program_load(&program, r->lowered.plan, device, r->weights, r->pool,
