@@ -68,8 +68,11 @@ run_tests() {
     local n_tests n_failed n_skipped
     shift 2
     rm -f "$junit"
-    ctest --test-dir "$build" -j "$jobs" --timeout 300 --output-on-failure --output-junit "$junit" "$@" \
-        >"$log" 2>&1 </dev/null
+    # A test that never ends is ended by what it computes, or after hours if it waits: never because others compute too.
+    (
+        ulimit -t 1800
+        ctest --test-dir "$build" -j "$jobs" --timeout 14400 --output-on-failure --output-junit "$junit" "$@"
+    ) >"$log" 2>&1 </dev/null
     count() { sed -n "/<testsuite/,/>/s/.*[^a-z]$1=\"\([0-9]*\)\".*/\1/p" "$junit" 2>/dev/null | head -n 1; }
     n_tests=$(count tests) n_failed=$(count failures) n_skipped=$(count skipped)
     if [ "${n_tests:-0}" -eq 0 ]; then
@@ -120,7 +123,7 @@ nvcc_kernels() {
 # Memcheck over the unit tests. Left out: what spends its time in NVRTC or in numbers (sanitized runs see those).
 valgrind_tests() {
     find build/gcc -maxdepth 1 -name 'test_*' -type f -executable | sort | grep -vE "$valgrind_skip" |
-        xargs -P "$jobs" -I{} sh -c 'timeout 200 valgrind -q --leak-check=full --show-leak-kinds=definite \
+        xargs -P "$jobs" -I{} sh -c 'ulimit -t 1800; valgrind -q --leak-check=full --show-leak-kinds=definite \
             --errors-for-leak-kinds=definite --error-exitcode=9 {} || { echo "{} ended with $?"; exit 1; }'
 }
 valgrind_skip='gpu|kernels_|nvrtc|cache|access|eval|ops$|passes_passes|passes_semantics|lab_bisect'
@@ -129,17 +132,18 @@ fuzz() {
     local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}
     local found=build/fuzz/$1
     mkdir -p "$found" "$corpus"
-    ASAN_OPTIONS=allocator_may_return_null=1 "build/clang/$name" -max_total_time="$fuzz_seconds" -timeout=10 \
+    ASAN_OPTIONS=allocator_may_return_null=1 "build/clang/$name" -max_total_time="$fuzz_seconds" -timeout=300 \
         -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/crash-" "$found" "$corpus"
 }
 fuzz_seconds=${FUZZ_SECONDS:-20}
 
 qgc=build/gcc/qgc
 
-seconds_of() {
-    local start=$EPOCHREALTIME
-    "$@" >&2 || return
-    awk "BEGIN { printf \"%.2f\", $EPOCHREALTIME - $start }"
+# What a command takes of the processors, in seconds: how busy they are with other things does not matter.
+cpu_seconds_of() {
+    local TIMEFORMAT='%U %S' times
+    { times=$({ time "$@" >&3 2>&3; } 2>&1); } 3>&2 || return
+    awk "BEGIN { split(\"$times\", t, \" \"); printf \"%.2f\", t[1] + t[2] }"
 }
 
 # Every arch that this NVRTC knows from sm_75 on, by the list in the error about one that nobody has.
@@ -150,18 +154,18 @@ archs() {
 
 compile_tiny() { "$qgc" compile models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --arch "$1" -o "build/tiny-$1.qgc"; }
 
-# The limits are 10 s and 0.5 s on two cores; a busy machine is allowed three times that.
+# Seconds of one processor, about three times what is usual.
 compile_timed() {
     local cache cold warm
     cache=$(mktemp -d)
-    cold=$(seconds_of "$qgc" compile "$1" --arch sm_90a --cache "$cache" -o build/cold.qgc) &&
-        warm=$(seconds_of "$qgc" compile "$1" --arch sm_90a --cache "$cache" -o build/warm.qgc)
+    cold=$(cpu_seconds_of "$qgc" compile "$1" --arch sm_90a --cache "$cache" -o build/cold.qgc) &&
+        warm=$(cpu_seconds_of "$qgc" compile "$1" --arch sm_90a --cache "$cache" -o build/warm.qgc)
     local status=$?
     rm -rf "$cache"
     [ "$status" -eq 0 ] || return "$status"
-    echo "$(basename "$1"): cold $cold s, warm $warm s"
+    echo "$(basename "$1"): cold $cold s, warm $warm s of a processor"
     cmp build/cold.qgc build/warm.qgc || return
-    awk "BEGIN { exit !($cold <= 30 && $warm <= 1.5) }" || { echo "too slow: at most 30 s and 1.5 s"; return 1; }
+    awk "BEGIN { exit !($cold <= 60 && $warm <= 3) }" || { echo "too slow: at most 60 s and 3 s"; return 1; }
 }
 
 # The text that PyTorch got for the first prompt of tests/golden/tiny.
@@ -176,6 +180,7 @@ write_on_cpu() {
 # ---------------------------------------------------------------------------------------------------------
 
 setup_build
+setup_tests
 [ -n "$quick" ] || setup_checks
 setup_cuda "$toolkit"
 say "CUDA: $cuda; $jobs cores"
@@ -194,7 +199,7 @@ case $(clang-format --version) in
 esac
 check "cppcheck" check_cppcheck
 check "docs/adding_an_op.md" tests/adding_an_op.sh -DQGC_CUDA_DIR="$cuda"
-if have shellcheck; then check "scripts" check_scripts; else skip "scripts" "no shellcheck"; fi
+check "scripts" check_scripts
 
 say "clang, with sanitizers"
 if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \

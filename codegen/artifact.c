@@ -12,6 +12,7 @@
 
 #include "graph/base/hash.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 
 enum {
     MAGIC = 0x1a434751, /* "QGC\x1a" */
@@ -103,8 +104,19 @@ static int visit_choice(io *s, int value, int limit) {
 }
 
 /* u32 length + 1 and the bytes, or 0 for NULL. A const char ** goes in as void *, for visit_table. */
-static void visit_text(io *s, void *row) {
-    const char **text = row;
+/* UTF-8 without control characters, as it is printed. */
+static bool is_text(const char *text, size_t bytes, bool lines) {
+    for (size_t i = 0; i < bytes;) {
+        uint32_t c = 0;
+        const int length = qgc_utf8_decode(text + i, bytes - i, &c);
+        if (length == 0 || (c < 32 && !(lines && c == '\n')) || (c >= 127 && c < 160))
+            return false;
+        i += (size_t)length;
+    }
+    return true;
+}
+
+static void visit_any_text(io *s, const char **text, bool lines) {
     uint32_t length = s->out && *text ? (uint32_t)strlen(*text) + 1 : 0;
     visit_u32(s, &length);
     if (s->out) {
@@ -116,8 +128,12 @@ static void visit_text(io *s, void *row) {
     const char *from = length ? (const char *)take(s, length - 1) : NULL;
     if (!from)
         return;
-    s->bad |= memchr(from, 0, length - 1) != NULL;
+    s->bad |= !is_text(from, length - 1, lines);
     *text = qgc_arena_strndup(s->arena, from, length - 1);
+}
+
+static void visit_text(io *s, void *row) {
+    visit_any_text(s, row, false);
 }
 
 /* A table: the number of rows, then the rows. Each row has at least a byte in the file, and room is made row
@@ -190,6 +206,7 @@ static void visit_kernel(io *s, void *row) {
     visit_text(s, &k->name);
     visit_text(s, &k->entry);
     visit_text(s, &k->options);
+    visit_any_text(s, &k->program, true);
     visit_i32(s, &k->threads);
     visit_i32(s, &k->shared_bytes);
     visit_bool(s, &k->waits);
@@ -209,6 +226,13 @@ static void visit_arg(io *s, qgc_plan_arg *arg) {
     visit_i32(s, &arg->buffer);
     visit_extent(s, &arg->value);
     arg->access = visit_choice(s, arg->access, QGC_N_ACCESS);
+}
+
+static void visit_part(io *s, void *row) {
+    qgc_plan_part *part = row;
+    visit_text(s, &part->name);
+    visit_i64(s, &part->weight_bytes);
+    visit_i64(s, &part->position_bytes);
 }
 
 static void visit_launch(io *s, void *row) {
@@ -236,19 +260,25 @@ static void visit_launch(io *s, void *row) {
     visit_bool(s, &l->on_all);
     visit_i64(s, &l->weight_bytes);
     visit_i64(s, &l->position_bytes);
-    l->n_parts = visit_choice(s, l->n_parts, QGC_MAX_PARTS + 1);
-    for (int i = 0; i < l->n_parts; i++) {
-        visit_text(s, &l->parts[i].name);
-        visit_i64(s, &l->parts[i].weight_bytes);
-        visit_i64(s, &l->parts[i].position_bytes);
-    }
+    size_t n_parts = (size_t)l->n_parts;
+    l->parts = visit_table(s, l->parts, &n_parts, sizeof *l->parts, visit_part);
+    l->n_parts = (int)n_parts;
+    visit_i32(s, &l->n_layers);
+}
+
+static void visit_share(io *s, void *row) {
+    qgc_share *x = row;
+    visit_i64(s, &x->rows);
+    visit_i64(s, &x->unit);
+    visit_i64(s, &x->cost);
+    visit_i32(s, &x->loop);
 }
 
 static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->name);
     visit_text(s, &p->arch);
-    visit_text(s, &p->graph);
-    visit_text(s, &p->source);
+    visit_any_text(s, &p->graph, true);
+    visit_any_text(s, &p->source, true);
     visit_text(s, &p->compiler);
     visit_text(s, &p->weights_path);
     visit_i64(s, &p->vocab);
@@ -258,7 +288,8 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->not_persistent);
     visit_i64(s, &p->least_sms);
     visit_i32(s, &p->trace);
-    visit_text(s, &p->not_overlapping);
+    p->shares = visit_table(s, p->shares, &p->n_shares, sizeof *p->shares, visit_share);
+    visit_i32(s, &p->shares_buffer);
     p->n_archs = visit_choice(s, p->n_archs, QGC_MAX_ARCHS + 1);
     for (int i = 0; i < p->n_archs; i++)
         visit_text(s, &p->archs[i]);

@@ -66,8 +66,10 @@ qgc_cache qgc_cache_open(const char *folder, qgc_arena *a) {
         c.folder = qgc_arena_printf(a, "%s/qgc", xdg);
     else if (home)
         c.folder = qgc_arena_printf(a, "%s/.cache/qgc", home);
-    if (c.folder && (!*c.folder || !make_folder(a, c.folder)))
+    if (c.folder && (!*c.folder || !make_folder(a, c.folder))) {
+        c.fault = qgc_arena_printf(a, "%s: %s", c.folder, strerror(*c.folder ? errno : ENOENT));
         c.folder = NULL;
+    }
     return c;
 }
 
@@ -98,11 +100,11 @@ bool qgc_cache_get(const qgc_cache *c, const char *key, qgc_arena *a, const void
     return found;
 }
 
-void qgc_cache_put(const qgc_cache *c, const char *key, const void *data, size_t bytes, qgc_arena *a) {
+bool qgc_cache_put(const qgc_cache *c, const char *key, const void *data, size_t bytes, qgc_arena *a) {
     /* Two threads may put one key at once; each writes a file of its own, and the last rename wins. */
     static atomic_uint n_put;
     if (!c->folder)
-        return;
+        return false;
     const char *path = path_of(c, key, a);
     const char *fresh = qgc_arena_printf(a, "%s.%ld.%u", path, (long)getpid(), atomic_fetch_add(&n_put, 1));
     head h = head_of(key, data, bytes);
@@ -110,6 +112,10 @@ void qgc_cache_put(const qgc_cache *c, const char *key, const void *data, size_t
     qgc_str_add_bytes(&content, &h, sizeof h);
     qgc_str_add_bytes(&content, data, bytes);
     qgc_diag quiet = qgc_diag_new(a);
-    if (qgc_file_write(fresh, content.text, content.bytes, &quiet) == QGC_OK && rename(fresh, path) != 0)
-        unlink(fresh);
+    if (qgc_file_write(fresh, content.text, content.bytes, &quiet) != QGC_OK)
+        return false;
+    if (rename(fresh, path) == 0)
+        return true;
+    unlink(fresh);
+    return false;
 }

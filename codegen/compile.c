@@ -3,11 +3,11 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "codegen/cache.h"
 #include "codegen/lower.h"
 #include "codegen/nvrtc.h"
+#include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/print.h"
 
@@ -22,6 +22,7 @@ typedef struct {
     const void *data;
     size_t bytes;
     bool cached;
+    bool lost; /* the cache did not take it */
 } task;
 
 typedef struct {
@@ -40,13 +41,14 @@ static void make_images(void *context, size_t first, size_t last) {
         if (t->cached || qgc_nvrtc_compile(w->nvrtc, &t->job, &t->data, &t->bytes, &t->diag) != QGC_OK)
             continue;
         if (!w->options->no_cache)
-            qgc_cache_put(&w->cache, key, t->data, t->bytes, t->arena);
+            t->lost = !qgc_cache_put(&w->cache, key, t->data, t->bytes, t->arena);
     }
 }
 
 /* The first error of any task becomes the caller's. */
 static qgc_status collect(work *w, qgc_plan *p, qgc_compiled *out, qgc_arena *a, qgc_diag *d) {
     p->images = qgc_arena_array(a, p->n_images, sizeof *p->images);
+    out->cache_fault = w->options->no_cache ? NULL : w->cache.fault;
     for (size_t i = 0; i < p->n_images; i++) {
         task *t = &w->tasks[i];
         if (t->diag.status != QGC_OK)
@@ -56,6 +58,8 @@ static qgc_status collect(work *w, qgc_plan *p, qgc_compiled *out, qgc_arena *a,
                                         .data = qgc_arena_strndup(a, t->data, t->bytes),
                                         .bytes = t->bytes};
         *(t->cached ? &out->n_cached : &out->n_compiled) += 1;
+        if (t->lost && w->cache.folder && !out->cache_fault)
+            out->cache_fault = qgc_arena_printf(a, "%s: could not write to it", w->cache.folder);
     }
     return QGC_OK;
 }
@@ -80,6 +84,7 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
         t->job = (qgc_nvrtc_job){.file = p->kernels[i % p->n_kernels].name,
                                  .options = job->options,
                                  .n_options = job->n_options,
+                                 .program = p->kernels[i % p->n_kernels].program,
                                  .arch = p->archs[i / p->n_kernels],
                                  .node = job->node,
                                  .at = job->at};
@@ -94,7 +99,7 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
 qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tuning **out, qgc_diag *d) {
     *out = NULL;
     const char *path = o->n_archs == 1 ? qgc_tuning_path(o->cache_folder, o->archs[0], d->arena) : NULL;
-    if (!path || access(path, R_OK) != 0)
+    if (!path || !qgc_file_exists(path))
         return QGC_OK;
     qgc_tuning *t = qgc_arena_alloc(d->arena, sizeof *t);
     QGC_TRY(qgc_tuning_read(t, path, o->archs[0], d));
@@ -104,13 +109,12 @@ qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tunin
 
 /* Names that are none are refused later. */
 static int least_arch(const qgc_compile_options *o) {
-    int least = INT_MAX;
+    long least = INT_MAX;
     for (int i = 0; i < o->n_archs; i++) {
-        int arch =
-            strncmp(o->archs[i], "sm_", 3) == 0 ? atoi(o->archs[i] + 3) : INT_MAX; // NOLINT(cert-err34-c)
+        const long arch = strncmp(o->archs[i], "sm_", 3) == 0 ? strtol(o->archs[i] + 3, NULL, 10) : INT_MAX;
         least = arch < least ? arch : least;
     }
-    return least;
+    return (int)least;
 }
 
 qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out, qgc_diag *d) {
@@ -119,6 +123,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     qgc_lower_options lower = {.chunk = o->chunk,
                                .keep_values = o->keep_values,
                                .least_arch = least_arch(o),
+                               .no_prefill = o->no_prefill,
                                .decode_only = o->decode_only,
                                .traced = o->traced,
                                .tuning = o->tuning};
@@ -141,6 +146,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     QGC_TRY(qgc_plan_check(p, g->at, d));
     out->plan = p;
     out->buffers = lowered.buffers;
+    out->persistent_buffers = lowered.persistent_buffers;
     out->knobs = lowered.knobs;
     out->n_knobs = lowered.n_knobs;
     return QGC_OK;

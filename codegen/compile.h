@@ -13,6 +13,7 @@ typedef struct {
     int n_archs;
     int64_t chunk;            /* largest prefill step */
     bool keep_values;         /* see codegen/lower.h */
+    bool no_prefill;          /* likewise */
     bool decode_only;         /* likewise */
     bool traced;              /* likewise */
     const char *cache_folder; /* NULL: the user's */
@@ -26,8 +27,10 @@ typedef struct {
 typedef struct {
     qgc_plan *plan;
     int n_compiled, n_cached; /* images made, images found */
-    const int *buffers;       /* by value id, see codegen/lower.h */
-    const qgc_knob *knobs;    /* what can be set, see codegen/tuning.h */
+    /* why kernels could not be kept for the next time; NULL if they could, or none was wanted */
+    const char *cache_fault;
+    const int *buffers, *persistent_buffers; /* by value id, see codegen/lower.h */
+    const qgc_knob *knobs;                   /* what can be set, see codegen/tuning.h */
     size_t n_knobs;
 } qgc_compiled;
 

@@ -43,6 +43,10 @@ const char *qgc_low_float(qgc_lowering *l, const char *name, double value) {
     return qgc_low_text(l, "-D%s=%sf", name, number_text(l, true, value));
 }
 
+const char *qgc_low_float_text(qgc_lowering *l, double value) {
+    return qgc_low_text(l, "%sf", number_text(l, true, value));
+}
+
 const char *qgc_low_double(qgc_lowering *l, const char *name, double value) {
     return qgc_low_text(l, "-D%s=%s", name, number_text(l, false, value));
 }
@@ -101,8 +105,15 @@ qgc_extent qgc_low_dim(int64_t dim) {
     }
 }
 
+/* What would overflow becomes a size that the plan's checks refuse. */
+static int64_t times(int64_t a, int64_t b) {
+    int64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
 qgc_extent qgc_low_times(qgc_extent e, int64_t factor) {
-    return (qgc_extent){e.fixed * factor, e.per_token * factor, e.per_row * factor, e.per_ctx * factor};
+    return (qgc_extent){times(e.fixed, factor), times(e.per_token, factor), times(e.per_row, factor),
+                        times(e.per_ctx, factor)};
 }
 
 /* A shape has at most one symbol: [T, d], [kv_heads, ctx, d]. The verifier of the graph has no rule against two, so
@@ -177,13 +188,23 @@ static void read_kernel(qgc_plan_kernel *k) {
 }
 
 int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options) {
+    return qgc_low_program(l, file, threads, options, NULL);
+}
+
+static bool same_program(const char *a, const char *b) {
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options,
+                    const char *program) {
     qgc_plan *p = l->plan;
     qgc_str joined = qgc_str_new(l->arena);
     int n = 0;
     for (; options[n]; n++)
         qgc_str_printf(&joined, "%s%s", n ? " " : "", options[n]);
     for (size_t i = 0; i < p->n_kernels; i++)
-        if (strcmp(p->kernels[i].name, file) == 0 && strcmp(p->kernels[i].options, joined.text) == 0)
+        if (strcmp(p->kernels[i].name, file) == 0 && strcmp(p->kernels[i].options, joined.text) == 0 &&
+            same_program(p->kernels[i].program, program))
             return (int)i;
 
     p->kernels = qgc_arena_grow(l->arena, p->kernels, p->n_kernels, sizeof *p->kernels);
@@ -191,6 +212,7 @@ int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *c
     p->kernels[p->n_kernels] = (qgc_plan_kernel){.name = file,
                                                  .entry = qgc_arena_strndup(l->arena, file, strlen(file) - 3),
                                                  .options = joined.text,
+                                                 .program = program,
                                                  .threads = threads};
     read_kernel(&p->kernels[p->n_kernels]);
     const char **copy = qgc_arena_array(l->arena, (size_t)n + 1, sizeof *copy);
@@ -319,22 +341,10 @@ static void add_io(qgc_lowering *l, qgc_io role, const char *name, qgc_extent by
 
 static qgc_status add_interface(qgc_lowering *l) {
     qgc_graph *g = l->graph;
-    static const char *const inputs[] = {"tokens", "positions", "rows"}, *const outputs[] = {"logits",
-                                                                                             "next"};
-    for (int i = 0; i < 3; i++)
-        if (!qgc_graph_input(g, inputs[i]))
-            return qgc_fail(l->diag, QGC_ERR_INPUT, g->at, "the graph has no input \"%s\"", inputs[i]);
-    for (int i = 0; i < 2; i++)
-        if (!qgc_graph_output(g, outputs[i]))
-            return qgc_fail(l->diag, QGC_ERR_INPUT, g->at, "the graph has no output \"%s\"", outputs[i]);
+    QGC_TRY(qgc_verify_interface(g, l->diag));
     const qgc_value *logits = qgc_graph_output(g, "logits");
-    if (logits->shape.rank != 2 || logits->shape.dim[0] != QGC_DIM_R)
-        return qgc_fail(l->diag, QGC_ERR_INPUT, logits->at,
-                        "output \"logits\" has shape %s, expected [R, vocab]",
-                        qgc_shape_text(&logits->shape, l->arena));
     l->plan->vocab = logits->shape.dim[1];
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
-    l->plan->max_positions = limit ? (int64_t)limit->value : 0;
+    l->plan->max_positions = qgc_graph_max_positions(g);
 
     qgc_extent per_token = {.per_token = 4}, per_row = {.per_row = 4};
     add_io(l, QGC_IO_TOKENS, "tokens", per_token, qgc_graph_input(g, "tokens"));
@@ -379,16 +389,16 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
 /* The group that begins with `first`; *next is the node behind it. */
 static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_node **next) {
     const qgc_group *group = &l->graph->groups[first->group];
-    qgc_fusion fusion;
+    qgc_stage fusion;
     const char *why;
-    if (!qgc_fusion_at(first, l->uses, &fusion, &why, l->arena))
+    if (!qgc_stage_at(first, l->uses, &fusion, &why, l->arena))
         return qgc_fail(l->diag, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
                         why);
     for (*next = first; *next && (*next)->group == first->group;)
         *next = (*next)->next;
-    return qgc_lower_fusion(l, &fusion,
-                            group->layer < 0 ? group->name
-                                             : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
+    return qgc_lower_stage(l, &fusion,
+                           group->layer < 0 ? group->name
+                                            : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
 }
 
 static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
@@ -434,18 +444,19 @@ static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tok
     return lower_nodes(l, NULL);
 }
 
-/* Behind the persistent kernel come the nodes that it does not cover, one by one. */
+/* After the persistent kernel come the nodes that it does not cover, one by one. */
 static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
-    bool *covered;
+    bool *covered, fits;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
-    return qgc_lower_persistent(l, traced, &covered) ? lower_nodes(l, covered) : QGC_OK;
+    QGC_TRY(qgc_emit_persistent(l, traced, &covered, &fits));
+    return fits ? lower_nodes(l, covered) : QGC_OK;
 }
 
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
-    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk, .trace = -1};
+    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk, .trace = -1, .shares_buffer = -1};
     qgc_lowering l = {.graph = g,
                       .plan = plan,
                       .arena = a,
@@ -461,22 +472,22 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     add_states(&l);
     add_params(&l);
     QGC_TRY(add_interface(&l));
-    if (!o->decode_only)
+    if (!o->decode_only && !o->no_prefill)
         QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
     int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers);
     memcpy(buffers, l.buffer_of, g->n_values * sizeof *buffers);
     if (o->decode_only)
         plan->not_persistent = "it was compiled for decode steps only";
-    else if (!g->persistent)
-        plan->not_persistent = "the pass persistent was not run";
     else
         QGC_TRY(lower_persistent(&l, o->traced));
-    qgc_plan_memory(plan, o->keep_values || !g->shares_memory, a);
-    if (g->starts_early)
-        qgc_place_edges(plan, a);
-    else
-        plan->not_overlapping = "the pass pdl-edges was not run";
-    *out = (qgc_lowered){plan, l.jobs, buffers, l.knobs, l.n_knobs};
+    QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));
+    qgc_place_edges(plan, a);
+    *out = (qgc_lowered){.plan = plan,
+                         .jobs = l.jobs,
+                         .buffers = buffers,
+                         .persistent_buffers = plan->not_persistent ? NULL : l.buffer_of,
+                         .knobs = l.knobs,
+                         .n_knobs = l.n_knobs};
     return QGC_OK;
 }

@@ -13,9 +13,11 @@ typedef struct {
     int64_t chunk; /* largest number of tokens in a prefill step, 1 or more */
     /* Scratch is not shared even if the graph allows it, so that every value can be read when the step is over. */
     bool keep_values;
-    int least_arch;   /* the oldest that the kernels are for, 75 for sm_75; 0: new enough for all of them */
-    bool decode_only; /* no phases but init and decode: for who takes single steps only */
-    bool traced;      /* the persistent kernel measures its parts, which makes it slower */
+    int least_arch;  /* the oldest that the kernels are for, 75 for sm_75; 0: new enough for all of them */
+    bool no_prefill; /* for runs of single steps */
+    bool
+        decode_only; /* no phases but init and decode: for runs of single steps in another mode than persistent */
+    bool traced;     /* the persistent kernel measures its parts, which makes it slower */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
 } qgc_lower_options;
 
@@ -32,6 +34,7 @@ typedef struct {
     qgc_plan *plan;       /* complete but for archs, images, graph, source, compiler */
     qgc_kernel_job *jobs; /* [plan->n_kernels] */
     int *buffers; /* [g->n_values]: where a decode step has a value; -1 where it never leaves a kernel */
+    int *persistent_buffers; /* the same of a persistent step; NULL where there is none */
     qgc_knob *knobs;
     size_t n_knobs;
 } qgc_lowered;

@@ -15,12 +15,12 @@ enum { MAX_INPUTS = 6, LINEAR_INPUTS = 4, WARPS = QGC_LOW_THREADS / 32, HELD = 4
 /* What a kernel calls each value: l0 is the first product, a0 the first outside value, a result its expression. */
 typedef struct {
     qgc_lowering *l;
-    const qgc_fusion *f;
+    const qgc_stage *f;
     const qgc_value *inputs[MAX_INPUTS];
     int n_inputs;
 } expression;
 
-static const qgc_node *pointwise_maker(const qgc_fusion *f, const qgc_value *v) {
+static const qgc_node *pointwise_maker(const qgc_stage *f, const qgc_value *v) {
     for (int i = 0; i < f->n_pointwise; i++)
         if (f->pointwise[i]->out[0] == v)
             return f->pointwise[i];
@@ -42,6 +42,10 @@ static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // N
             qgc_str_printf(text, "l%d", i);
             return;
         }
+    if (e->f->kind == QGC_STAGE_POINTWISE && e->f->norm && e->f->norm->out[0] == v) {
+        qgc_str_add(text, "l0");
+        return;
+    }
     const qgc_node *maker = pointwise_maker(e->f, v);
     if (!maker) {
         qgc_str_printf(text, "a%d", input_index(e, v));
@@ -56,22 +60,33 @@ static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // N
     qgc_str_add(text, ")");
 }
 
-static const char *expression_option(expression *e, const qgc_value *result) {
-    qgc_str text = qgc_str_new(e->l->arena);
-    qgc_str_add(&text, "-DEXPRESSION=");
-    write_value(e, result, &text);
+const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result,
+                               const qgc_value **inputs, int *n) {
+    expression e = {.l = l, .f = f};
+    qgc_str text = qgc_str_new(l->arena);
+    write_value(&e, result, &text);
+    for (int i = 0; i < e.n_inputs; i++)
+        inputs[i] = e.inputs[i];
+    *n = e.n_inputs;
     return text.text;
 }
 
-const char *qgc_low_expression(qgc_lowering *l, const qgc_fusion *f, const qgc_value *result) {
-    expression e = {.l = l, .f = f};
-    const char *text = expression_option(&e, result);
-    assert(e.n_inputs == 0);
-    return text;
+static const char *expression_option(expression *e, const qgc_value *result) {
+    return qgc_arena_printf(e->l->arena, "-DEXPRESSION=%s",
+                            qgc_low_expression(e->l, e->f, result, e->inputs, &e->n_inputs));
 }
 
-static qgc_status lower_pointwise(qgc_lowering *l, const qgc_fusion *f) {
+static qgc_status lower_normed_pointwise(qgc_lowering *l, const qgc_stage *f) {
+    const qgc_value *inputs[MAX_INPUTS];
+    qgc_normed then = {.inputs = inputs, .result = f->pointwise[f->n_pointwise - 1]->out[0]};
+    then.expression = qgc_low_expression(l, f, then.result, inputs, &then.n_inputs);
+    return qgc_low_norm(l, f->norm, &then);
+}
+
+static qgc_status lower_pointwise(qgc_lowering *l, const qgc_stage *f) {
     const qgc_value *out = f->pointwise[f->n_pointwise - 1]->out[0];
+    if (f->norm)
+        return lower_normed_pointwise(l, f);
     expression e = {.l = l, .f = f};
     const char *text = expression_option(&e, out);
     const char *options[] = {text, qgc_low_int(l, "INPUTS", e.n_inputs), NULL};
@@ -99,7 +114,7 @@ static int64_t split_of(int64_t in, int64_t warps) {
 }
 
 /* The name under which a kernel of products is tuned. */
-static const char *name_of(qgc_lowering *l, const char *file, const qgc_fusion *f) {
+static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
     qgc_str text = qgc_str_new(l->arena);
     qgc_str_printf(&text, "%s %lld to", file, (long long)qgc_low_width(linear->in[0]));
@@ -113,14 +128,14 @@ static const char *name_of(qgc_lowering *l, const char *file, const qgc_fusion *
     return text.text;
 }
 
-static int64_t setting(qgc_lowering *l, const char *file, const qgc_fusion *f, const char *name,
+static int64_t setting(qgc_lowering *l, const char *file, const qgc_stage *f, const char *name,
                        int64_t usual) {
     static const int64_t few[] = {1, 2, 4, 8, 0};
     return qgc_low_setting(l, name_of(l, file, f), name, usual, few);
 }
 
 /* The options of kernels/rows.cuh. */
-static int core_options(qgc_lowering *l, const qgc_fusion *f, int64_t split, const char **options) {
+static int core_options(qgc_lowering *l, const qgc_stage *f, int64_t split, const char **options) {
     const qgc_node *linear = f->rows[0].linear;
     int n = 0;
     options[n++] = qgc_low_int(l, "IN", qgc_low_width(linear->in[0]));
@@ -151,7 +166,7 @@ static int matrix_access(const qgc_value *w) {
 
 /* The arguments that both kernels of products begin with: x, norm, four weights, four biases. What is not there is
  * never looked at, and x takes its place. Of an embedding x is made here, and not read. */
-static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
+static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     const qgc_value *x = f->norm ? f->norm->in[0] : f->merge ? f->merge->in[0] : f->rows[0].linear->in[0];
     int nothing = qgc_low_buffer(l, x);
     qgc_low_arg_buffer(launch, nothing, f->embedding ? QGC_WRITES : QGC_READS);
@@ -174,7 +189,7 @@ static void core_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch
 }
 
 /* The arguments behind all others: tokens and table of an embedding; what a sample_part reads and makes. */
-static void last_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch *launch) {
+static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)
             qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->embedding->in[i]), QGC_READS);
@@ -186,7 +201,7 @@ static void last_arguments(qgc_lowering *l, const qgc_fusion *f, qgc_plan_launch
 }
 
 /* kernels/linear.cu: the rows of all matrices meet in one expression. */
-static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
+static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
     const qgc_value *result = f->n_pointwise ? f->pointwise[f->n_pointwise - 1]->out[0] : linear->out[0];
     int64_t in = qgc_low_width(linear->in[0]), out = qgc_low_width(result);
@@ -226,12 +241,12 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_fusion *f) {
 }
 
 /* The value that the kernel leaves of one of its products. */
-static const qgc_value *result_of(const qgc_fusion_row *row) {
-    const qgc_node *last = row->append ? row->append : row->rope ? row->rope : row->linear;
+static const qgc_value *result_of(const qgc_stage_row *row) {
+    const qgc_node *last = row->append ? row->append : row->rope ? row->rope : row->norm ? row->norm : row->linear;
     return last->out[0];
 }
 
-static const qgc_value *positions_of(const qgc_fusion *f) {
+static const qgc_value *positions_of(const qgc_stage *f) {
     for (int i = 0; i < f->n_rows; i++) {
         if (f->rows[i].rope)
             return f->rows[i].rope->in[1];
@@ -242,45 +257,38 @@ static const qgc_value *positions_of(const qgc_fusion *f) {
 }
 
 /* Elements of a head: those of its ropes and caches agree. */
-static int64_t head_dim_of(const qgc_fusion *f) {
+static int64_t head_dim_of(const qgc_stage *f) {
     for (int i = 0; i < f->n_rows; i++) {
         if (f->rows[i].rope)
             return qgc_low_attr_int(f->rows[i].rope, "head_dim");
         if (f->rows[i].append)
             return f->rows[i].append->in[0]->shape.dim[2];
+        if (f->rows[i].norm)
+            return qgc_low_width(f->rows[i].norm->in[1]);
     }
     return 2;
 }
 
-/* kernels/linear_heads.cu: each matrix's rows go their own way. */
-static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
-    const qgc_node *linear = f->rows[0].linear, *rope = NULL;
-    int64_t pairs = 0;
+/* The matrices of kernels/heads.cuh. */
+static int heads_options(qgc_lowering *l, const qgc_stage *f, const char **options) {
+    int n = 0;
     for (int i = 0; i < f->n_rows; i++) {
-        pairs += qgc_low_width(f->rows[i].linear->out[0]) / 2;
-        rope = f->rows[i].rope ? f->rows[i].rope : rope;
-    }
-    int64_t split = setting(l, "linear_heads.cu", f, "SPLIT", split_of(qgc_low_width(linear->in[0]), pairs));
-    const char *options[32];
-    int n = core_options(l, f, split, options);
-    options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
-    options[n++] = qgc_low_int(l, "HELD", setting(l, "linear_heads.cu", f, "HELD", HELD));
-    for (int i = 0; i < f->n_rows; i++) {
-        const qgc_fusion_row *row = &f->rows[i];
+        const qgc_stage_row *row = &f->rows[i];
         const char *cache = row->append ? qgc_low_type(l, "", row->append->in[0]->dtype) : NULL;
         options[n++] = qgc_low_text(l, "-DOUT%d=%lld", i, (long long)qgc_low_width(row->linear->out[0]));
         options[n++] = qgc_low_text(l, "-DROPE%d=%d", i, row->rope != NULL);
         options[n++] = cache ? qgc_low_text(l, "-DCACHE%d=1+%s", i, strchr(cache, '=') + 1)
                              : qgc_low_text(l, "-DCACHE%d=0", i);
     }
-    options[n] = NULL;
+    return n;
+}
 
-    int table = rope ? qgc_low_rope_table(l, rope) : -1;
-    int kernel = qgc_low_kernel(l, "linear_heads.cu", QGC_LOW_THREADS, options);
-    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = pairs}, WARPS / split);
-    qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
-    core_arguments(l, f, launch);
+/* The arguments after the core's and, for a norm of heads, its weights. */
+static void heads_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
+    const qgc_node *rope = NULL;
+    for (int i = 0; i < f->n_rows; i++)
+        rope = f->rows[i].rope ? f->rows[i].rope : rope;
+    const int table = rope ? qgc_low_rope_table(l, rope) : -1;
     const qgc_value *positions = positions_of(f);
     /* without ropes and caches nobody asks for positions */
     qgc_low_arg_buffer(launch, positions ? qgc_low_buffer(l, positions) : l->plan->io[QGC_IO_POSITIONS],
@@ -293,20 +301,109 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_fusion *f) {
             qgc_low_arg_buffer(launch, launch->args[0].buffer, 0);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
     last_arguments(l, f, launch);
+}
+
+/* kernels/linear_heads.cu: each matrix's rows go their own way. */
+static qgc_status lower_heads(qgc_lowering *l, const qgc_stage *f) {
+    const qgc_node *linear = f->rows[0].linear;
+    int64_t pairs = 0;
+    for (int i = 0; i < f->n_rows; i++)
+        pairs += qgc_low_width(f->rows[i].linear->out[0]) / 2;
+    int64_t split = setting(l, "linear_heads.cu", f, "SPLIT", split_of(qgc_low_width(linear->in[0]), pairs));
+    const char *options[32];
+    int n = core_options(l, f, split, options);
+    options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
+    options[n++] = qgc_low_int(l, "HELD", setting(l, "linear_heads.cu", f, "HELD", HELD));
+    options[n + heads_options(l, f, options + n)] = NULL;
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "linear_heads.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = pairs}, WARPS / split);
+    qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
+    core_arguments(l, f, launch);
+    heads_arguments(l, f, launch);
     return QGC_OK;
 }
 
-static bool rows_go_their_own_way(const qgc_fusion *f) {
+/* The norm of a row of the group, or NULL; is it over all of the product? */
+static const qgc_node *row_norm(const qgc_stage *f) {
     for (int i = 0; i < f->n_rows; i++)
-        if (f->rows[i].rope || f->rows[i].append)
+        if (f->rows[i].norm)
+            return f->rows[i].norm;
+    return NULL;
+}
+
+static bool has_whole_norm(const qgc_stage *f) {
+    for (int i = 0; i < f->n_rows; i++)
+        if (f->rows[i].norm && qgc_low_width(f->rows[i].norm->in[1]) == qgc_low_width(f->rows[i].norm->in[0]))
+            return true;
+    return false;
+}
+
+/* kernels/linear_head_norm.cu: a block has a head, and norms it. */
+static qgc_status lower_normed_heads(qgc_lowering *l, const qgc_stage *f) {
+    enum { THREADS = 512 };
+    const qgc_node *linear = f->rows[0].linear;
+    const char *options[48];
+    int64_t heads = 0;
+    int n = core_options(l, f, 1, options);
+    options[n++] = qgc_low_int(l, "THREADS", THREADS);
+    options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
+    options[n++] = qgc_low_int(l, "HELD", setting(l, "linear_head_norm.cu", f, "HELD", 8));
+    options[n++] = qgc_low_float(l, "HEAD_EPS", qgc_low_attr(row_norm(f), "eps"));
+    for (int i = 0; i < f->n_rows; i++) {
+        options[n++] = qgc_low_text(l, "-DNORM%d=%d", i, f->rows[i].norm != NULL);
+        heads += qgc_low_width(f->rows[i].linear->out[0]) / head_dim_of(f);
+    }
+    options[n + heads_options(l, f, options + n)] = NULL;
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "linear_head_norm.cu", THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads}, 1);
+    qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
+    core_arguments(l, f, launch);
+    for (int i = 0; i < QGC_MAX_LINEARS; i++) {
+        const qgc_node *norm = i < f->n_rows ? f->rows[i].norm : NULL;
+        qgc_low_arg_buffer(launch, norm ? qgc_low_buffer(l, norm->in[1]) : launch->args[0].buffer,
+                           norm ? QGC_READS : 0);
+    }
+    heads_arguments(l, f, launch);
+    return QGC_OK;
+}
+
+/* A norm over all of a product needs every row of it, and so a launch of its own: the products, then each row's nodes one by one. */
+static qgc_status lower_apart(qgc_lowering *l, const qgc_stage *f) {
+    const qgc_node *before = l->node;
+    qgc_stage products = *f;
+    for (int i = 0; i < f->n_rows; i++)
+        products.rows[i] = (qgc_stage_row){.linear = f->rows[i].linear};
+    QGC_TRY(f->n_rows > 1 ? lower_heads(l, &products) : lower_rows(l, &products));
+    for (int i = 0; i < f->n_rows; i++) {
+        const qgc_node *const nodes[] = {f->rows[i].norm, f->rows[i].rope, f->rows[i].append};
+        qgc_lower_fn *const fns[] = {lower_rms_norm, lower_rope, lower_append};
+        for (int k = 0; k < 3; k++)
+            if (nodes[k]) {
+                l->node = nodes[k];
+                QGC_TRY(fns[k](l, nodes[k]));
+            }
+    }
+    l->node = before;
+    return QGC_OK;
+}
+
+static bool rows_go_their_own_way(const qgc_stage *f) {
+    for (int i = 0; i < f->n_rows; i++)
+        if (f->rows[i].norm || f->rows[i].rope || f->rows[i].append)
             return true;
     return f->n_rows > 1 && f->n_pointwise == 0;
 }
 
-qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *name) {
+qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name) {
     size_t before = l->plan->phases[l->phase].n_launches;
-    if (f->kind == QGC_FUSION_POINTWISE)
+    if (f->kind == QGC_STAGE_POINTWISE)
         QGC_TRY(lower_pointwise(l, f));
+    else if (has_whole_norm(f))
+        QGC_TRY(lower_apart(l, f));
+    else if (row_norm(f))
+        QGC_TRY(lower_normed_heads(l, f));
     else if (rows_go_their_own_way(f))
         QGC_TRY(lower_heads(l, f));
     else
@@ -319,8 +416,8 @@ qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *na
 /* --- nodes by themselves --------------------------------------------------------------------------------- */
 
 static qgc_status lower_one(qgc_lowering *l, const qgc_node *n) {
-    return qgc_lower_fusion(
-        l, &(qgc_fusion){.kind = QGC_FUSION_POINTWISE, .pointwise = {n}, .n_pointwise = 1}, NULL);
+    return qgc_lower_stage(l, &(qgc_stage){.kind = QGC_STAGE_POINTWISE, .pointwise = {n}, .n_pointwise = 1},
+                           NULL);
 }
 
 qgc_status lower_add(qgc_lowering *l, const qgc_node *n) {
@@ -383,6 +480,6 @@ qgc_status lower_linear(qgc_lowering *l, const qgc_node *n) {
         lower_linear_gemm(l, n);
         return QGC_OK;
     }
-    return qgc_lower_fusion(l, &(qgc_fusion){.kind = QGC_FUSION_LINEAR, .rows = {{.linear = n}}, .n_rows = 1},
-                            NULL);
+    return qgc_lower_stage(l, &(qgc_stage){.kind = QGC_STAGE_PRODUCTS, .rows = {{.linear = n}}, .n_rows = 1},
+                           NULL);
 }

@@ -4,7 +4,7 @@
 /* The words in which the lowering functions of codegen/lower_ops.c speak. */
 
 #include "codegen/lower.h"
-#include "graph/fusion.h"
+#include "codegen/stage/stage.h"
 
 typedef struct {
     qgc_graph *graph;
@@ -42,6 +42,10 @@ int qgc_low_table(qgc_lowering *l, const char *name, qgc_extent bytes, bool *mad
  * of texts such as "-DIN=896" that ends with NULL. The same file with the same options is the same kernel. */
 int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *const *options);
 
+/* The same for a kernel that includes a program.cuh of its own, whose text is `program`. */
+int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options,
+                    const char *program);
+
 /* A setting of the kernel of that name and shape: what the tuning says, if it is among the candidates (ended by 0), or else
  * `usual`. */
 int64_t qgc_low_setting(qgc_lowering *l, const char *kernel, const char *name, int64_t usual,
@@ -58,6 +62,7 @@ const char *qgc_low_text(qgc_lowering *l, const char *format, ...) __attribute__
 /* A float and a double as C++ writes them, exactly: "1e-06f", "1000000.0". */
 const char *qgc_low_float(qgc_lowering *l, const char *name, double value);
 const char *qgc_low_double(qgc_lowering *l, const char *name, double value);
+const char *qgc_low_float_text(qgc_lowering *l, double value); /* "1e-06f" */
 
 /* The number of elements of a shape, or of its first dimension, as an extent. */
 qgc_extent qgc_low_elems(const qgc_shape *s);
@@ -80,7 +85,7 @@ enum { QGC_LOW_RING = 1024 };
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope);
 
 /* The kernel of a group, or of a node that is one by itself (codegen/lower_group.c). */
-qgc_status qgc_lower_fusion(qgc_lowering *l, const qgc_fusion *f, const char *name);
+qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name);
 
 typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 
@@ -89,14 +94,28 @@ typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 #include "graph/ops.def"
 #undef OP
 
-/* The text "-DEXPRESSION=op_mul(op_silu(l0),l1)" of what a result is of the fusion's products and of nothing else. */
-const char *qgc_low_expression(qgc_lowering *l, const qgc_fusion *f, const qgc_value *result);
+/* What becomes of a norm's elements in its kernel: an expression of l0 and of outside values. */
+enum { QGC_NORM_INPUTS = 4 };
+typedef struct {
+    const char *expression;
+    const qgc_value *const *inputs;
+    int n_inputs;
+    const qgc_value *result;
+} qgc_normed;
 
-/* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id.
- * False, with the reason in the plan, if the graph does not fit (codegen/lower_persistent.c). */
-bool qgc_lower_persistent(qgc_lowering *l, bool traced, bool **covered);
+/* A norm by itself (`then` NULL), or with pointwise ops after it. */
+qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *then);
 
-/* Scratch buffers get their offsets: codegen/memory.c. */
-void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a);
+/* The text "op_mul(op_silu(l0),a0)" of what a result is of the stage's products, l0 and so on, and of the values from outside that it
+ * names a0 and so on: inputs[0 .. *n), at most 6. */
+const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result,
+                               const qgc_value **inputs, int *n);
+
+/* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id. *fits: false,
+ * with the reason in the plan, if the graph cannot be computed so (codegen/persistent/). */
+QGC_MUST_USE qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *fits);
+
+/* Scratch buffers get their offsets: codegen/memory.c. Error: more than 2^62 bytes in all. */
+QGC_MUST_USE qgc_status qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_diag *d);
 
 #endif

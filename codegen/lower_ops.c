@@ -21,22 +21,40 @@ qgc_status lower_embedding(qgc_lowering *l, const qgc_node *n) {
     return QGC_OK;
 }
 
-qgc_status lower_rms_norm(qgc_lowering *l, const qgc_node *n) {
-    int64_t d = qgc_low_width(n->in[1]),
-            threads = d >= QGC_LOW_THREADS ? QGC_LOW_THREADS : (d + 31) / 32 * 32;
-    const int64_t most = (int64_t)32 * QGC_LOW_THREADS;
-    if (d > most)
-        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
-                        "rms_norm over %lld elements, and its kernel does at most %lld", (long long)d,
-                        (long long)most);
-    const char *options[] = {qgc_low_int(l, "D", d), qgc_low_float(l, "EPS", qgc_low_attr(n, "eps")),
-                             qgc_low_int(l, "THREADS", threads), NULL};
+/* Few threads for a short row, and for one of more than 8,192 elements as many as a block can have: a thread keeps its part of the
+ * row in registers, 64 elements at most. */
+static int64_t norm_threads(int64_t d) {
+    return d < QGC_LOW_THREADS ? (d + 31) / 32 * 32 : d <= 32 * QGC_LOW_THREADS ? QGC_LOW_THREADS : 1024;
+}
+
+qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *then) {
+    const int64_t d = qgc_low_width(n->in[1]), threads = norm_threads(d);
+    enum { MOST = 64 * 1024 };
+    if (d > MOST)
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "rms_norm over %lld elements, and its kernel does at most %d",
+                        (long long)d, MOST);
+    const char *options[8] = {qgc_low_int(l, "D", d), qgc_low_float(l, "EPS", qgc_low_attr(n, "eps")),
+                              qgc_low_int(l, "THREADS", threads)};
+    int n_options = 3;
+    if (then) {
+        options[n_options++] = qgc_arena_printf(l->arena, "-DEXPRESSION=%s", then->expression);
+        options[n_options++] = qgc_low_int(l, "INPUTS", then->n_inputs);
+    }
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "rms_norm.cu", (int)threads, options));
     qgc_extent groups = qgc_low_times(qgc_low_dim(n->in[0]->shape.dim[0]), qgc_low_width(n->in[0]) / d);
     qgc_low_grid(launch, 0, groups, 1);
-    operands(l, launch, n);
+    for (int i = 0; i < n->n_in; i++)
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), QGC_READS);
+    for (int i = 0; then && then->n_inputs && i < QGC_NORM_INPUTS; i++) /* those that are not there are never looked at */
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, then->inputs[i < then->n_inputs ? i : 0]),
+                           i < then->n_inputs ? QGC_READS : 0);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, then ? then->result : n->out[0]), QGC_WRITES);
     return QGC_OK;
+}
+
+qgc_status lower_rms_norm(qgc_lowering *l, const qgc_node *n) {
+    return qgc_low_norm(l, n, NULL);
 }
 
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {

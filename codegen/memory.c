@@ -5,8 +5,6 @@
  * at the lowest offset where it does not run into one that is alive: within a few percent of the best for chains
  * of layers, and the same for the same plan. */
 
-enum { ALIGN = 256 };
-
 typedef struct {
     int phase; /* -1: never used */
     size_t first, last;
@@ -56,29 +54,42 @@ static int64_t place(const life *x, life *const *placed, size_t n) {
     return offset;
 }
 
-void qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_arena *a) {
-    life *lives = qgc_arena_array(a, p->n_buffers, sizeof *lives);
-    life **placed = qgc_arena_array(a, p->n_buffers, sizeof(life *));
+/* The bytes of each scratch buffer in the phase that it lives in. Offsets cannot overflow then: none is beyond the sum of all. */
+static qgc_status find_sizes(const qgc_plan *p, life *lives, qgc_diag *d) {
+    int64_t sum = 0;
+    for (size_t i = 0; i < p->n_buffers; i++) {
+        const qgc_plan_buffer *b = &p->buffers[i];
+        if (b->kind != QGC_BUFFER_SCRATCH)
+            continue;
+        const qgc_sizes sizes = {.tokens = lives[i].phase == QGC_PHASE_PREFILL ? p->chunk : 1, .rows = 1};
+        const int64_t before = sum;
+        if (!qgc_extent_add(&sum, &b->bytes, &sizes))
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "the results of a step, up to \"%s\", take more than 2^62 bytes in all", b->name);
+        lives[i].bytes = sum - before;
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_diag *d) {
+    life *lives = qgc_arena_array(d->arena, p->n_buffers, sizeof *lives);
+    life **placed = qgc_arena_array(d->arena, p->n_buffers, sizeof(life *));
     size_t n_placed = 0;
     for (size_t i = 0; i < p->n_buffers; i++)
         lives[i] = (life){.phase = -1};
     find_lives(p, lives);
     for (size_t i = 0; keep_values && i < p->n_buffers; i++)
         lives[i].last = SIZE_MAX;
+    QGC_TRY(find_sizes(p, lives, d));
 
     for (size_t i = 0; i < p->n_buffers; i++) { /* buffers are numbered in the order of their births */
-        qgc_plan_buffer *b = &p->buffers[i];
-        if (b->kind != QGC_BUFFER_SCRATCH)
-            continue;
         life *x = &lives[i];
-        int64_t tokens = x->phase == QGC_PHASE_PREFILL ? p->chunk : 1;
-        int64_t bytes = qgc_extent_size(&b->bytes, &(qgc_sizes){.tokens = tokens, .rows = 1});
-        x->bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-        if (x->phase < 0)
+        if (p->buffers[i].kind != QGC_BUFFER_SCRATCH || x->phase < 0)
             continue;
-        b->offset = x->offset = place(x, placed, n_placed);
+        p->buffers[i].offset = x->offset = place(x, placed, n_placed);
         placed[n_placed++] = x;
         if (x->offset + x->bytes > p->scratch_bytes)
             p->scratch_bytes = x->offset + x->bytes;
     }
+    return QGC_OK;
 }

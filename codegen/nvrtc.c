@@ -250,7 +250,8 @@ static program program_of(const qgc_nvrtc_job *job, qgc_arena *a) {
         if (!is_header(s))
             continue;
         p.header_names[p.n_headers] = s->name;
-        p.header_texts[p.n_headers++] = qgc_arena_printf(a, "#line 1 \"/kernels/%s\"\n%s", s->name, s->text);
+        const char *text = job->program && strcmp(s->name, "program.cuh") == 0 ? job->program : s->text;
+        p.header_texts[p.n_headers++] = qgc_arena_printf(a, "#line 1 \"/kernels/%s\"\n%s", s->name, text);
     }
     p.options = qgc_arena_array(a, (size_t)job->n_options + N_BASE_OPTIONS + 1, sizeof *p.options);
     p.options[p.n_options++] = qgc_arena_printf(a, "--gpu-architecture=%s", job->arch);

@@ -30,9 +30,10 @@ typedef struct {
     const char *file;           /* "linear.cu", one of the sources; the program is named /kernels/linear.cu */
     const char *const *options; /* "-DIN=896", ... */
     int n_options;
-    const char *arch; /* "sm_90a" */
-    const char *node; /* for errors: which node of the graph wants it */
-    qgc_loc at;       /* and where in the YAML that node is */
+    const char *program; /* takes the place of the header program.cuh; NULL: that of the sources */
+    const char *arch;    /* "sm_90a" */
+    const char *node;    /* for errors: which node of the graph wants it */
+    qgc_loc at;          /* and where in the YAML that node is */
 } qgc_nvrtc_job;
 
 /* Compiles a kernel to a cubin in the arena of `d`. An error carries NVRTC's log (lines of kernels/x.cu),

@@ -31,23 +31,46 @@ int qgc_plan_uses(const qgc_plan_launch *l, qgc_plan_use out[QGC_MAX_ARGS]) {
     return n;
 }
 
+__extension__ typedef __int128 wide;
+
+static const int64_t max_bytes = (int64_t)1 << 62; /* of anything, so that sums of two fit */
+
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at) {
     return e->fixed + e->per_token * at->tokens + e->per_row * at->rows + e->per_ctx * at->ctx;
+}
+
+enum { ALIGN = 256 }; /* of buffers in a region */
+
+bool qgc_extent_add(int64_t *sum, const qgc_extent *bytes, const qgc_sizes *at) {
+    const wide size = bytes->fixed + (wide)bytes->per_token * at->tokens + (wide)bytes->per_row * at->rows +
+                      (wide)bytes->per_ctx * at->ctx;
+    const wide all = *sum + (size + ALIGN - 1) / ALIGN * ALIGN;
+    if (size < 0 || all > max_bytes)
+        return false;
+    *sum = (int64_t)all;
+    return true;
+}
+
+int64_t qgc_trace_bytes(int n_parts) {
+    return (int64_t)4 * QGC_TRACE_BLOCKS * QGC_TRACE_WORDS * n_parts;
+}
+
+const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase) {
+    for (size_t i = 0; i < phase->n_launches; i++)
+        if (phase->launches[i].n_parts > 0)
+            return &phase->launches[i];
+    return NULL;
 }
 
 /* The checks. An extent is linear in T, R and ctx, so over a box of sizes it is smallest and largest at
  * corners, and "a buffer is as large as a product needs" is that the difference of two extents is nowhere
  * below zero. 128 bits hold every such difference: a factor has 63 bits, twice a dimension at most 33, a
  * size 24. */
-__extension__ typedef __int128 wide;
-
 typedef struct {
     wide fixed, per_token, per_row, per_ctx;
 } wide_extent;
 
-static const int64_t max_size = 1 << 24;           /* of T, R and ctx */
-static const int64_t max_bytes = (int64_t)1 << 62; /* of anything, so that sums of two fit */
-
+static const int64_t max_size = 1 << 24; /* of T, R and ctx */
 enum {
     MAX_COUNT = 1 << 24, /* rows of a table of the plan */
     MAX_THREADS = 1024,  /* a block; these limits are CUDA's */
@@ -312,6 +335,19 @@ static qgc_status check_buffer(const checker *c, size_t i) {
     return BROKEN(c, "the size of buffer \"%s\" depends on what it may not depend on", b->name);
 }
 
+/* A session may sum the sizes of any of them. */
+static qgc_status check_sum(const checker *c) {
+    const qgc_plan *p = c->p;
+    const qgc_sizes most = {p->chunk, 1, max_size};
+    int64_t sum = 0;
+    bool fits = qgc_extent_add(&sum, &(qgc_extent){.fixed = p->scratch_bytes}, &most);
+    for (size_t i = 0; fits && i < p->n_weights; i++)
+        fits = qgc_extent_add(&sum, &(qgc_extent){.fixed = weight_bytes(&p->weights[i])}, &most);
+    for (size_t i = 0; fits && i < p->n_buffers; i++)
+        fits = p->buffers[i].kind == QGC_BUFFER_WEIGHT || qgc_extent_add(&sum, &p->buffers[i].bytes, &most);
+    return fits ? QGC_OK : BROKEN(c, "the buffers of the plan take more than 2^62 bytes in all");
+}
+
 /* That each role has a buffer as large as the session takes it to be. */
 static qgc_status check_io(const checker *c) {
     const qgc_plan *p = c->p;
@@ -491,8 +527,10 @@ static qgc_status check_gemm_launch(const checker *c, const qgc_plan_launch *l, 
 }
 
 static qgc_status check_parts(const checker *c, const qgc_plan_launch *l) {
-    if (l->n_parts < 0 || l->n_parts > QGC_MAX_PARTS)
+    if (l->n_parts < 0 || l->n_parts > QGC_MAX_PARTS || (l->n_parts > 0 && !l->parts))
         return BROKEN(c, "launch \"%s\" has %d parts", l->node, l->n_parts);
+    if (l->n_layers < 0 || l->n_layers > MAX_COUNT)
+        return BROKEN(c, "launch \"%s\" has %d layers", l->node, l->n_layers);
     for (int i = 0; i < l->n_parts; i++)
         if (!l->parts[i].name || l->parts[i].weight_bytes < 0 || l->parts[i].position_bytes < 0)
             return BROKEN(c, "part %d of launch \"%s\" has no name or reads less than nothing", i, l->node);
@@ -501,11 +539,34 @@ static qgc_status check_parts(const checker *c, const qgc_plan_launch *l) {
 
 static qgc_status check_trace(const checker *c) {
     const qgc_plan *p = c->p;
+    const qgc_plan_launch *traced = qgc_phase_parts(&p->phases[QGC_PHASE_PERSISTENT]);
     if (p->trace == -1)
         return QGC_OK;
     if (p->trace < 0 || (size_t)p->trace >= p->n_buffers || p->buffers[p->trace].kind != QGC_BUFFER_PACKED ||
-        p->buffers[p->trace].bytes.fixed < QGC_TRACE_BYTES)
+        p->buffers[p->trace].bytes.fixed < qgc_trace_bytes(traced ? traced->n_parts : 0))
         return BROKEN(c, "buffer %d is not one for a trace", p->trace);
+    return QGC_OK;
+}
+
+static qgc_status check_share(const checker *c, const qgc_share *x) {
+    const int64_t most = (int64_t)1 << 31;
+    if (x->rows < 1 || x->rows >= most || x->unit < 1 || x->unit > x->rows + 64 || x->cost < 1 ||
+        x->cost >= most || x->loop < 0)
+        return BROKEN(c, "a share of %lld rows in units of %lld, of %lld bytes, is impossible",
+                      (long long)x->rows, (long long)x->unit, (long long)x->cost);
+    return QGC_OK;
+}
+
+static qgc_status check_shares(const checker *c) {
+    const qgc_plan *p = c->p;
+    if (p->n_shares == 0 && p->shares_buffer == -1)
+        return QGC_OK;
+    if (p->n_shares > QGC_MOST_SHARES || p->shares_buffer < 0 || (size_t)p->shares_buffer >= p->n_buffers ||
+        p->buffers[p->shares_buffer].kind != QGC_BUFFER_PACKED ||
+        p->buffers[p->shares_buffer].bytes.fixed < (int64_t)8 * QGC_MOST_BLOCKS * (int64_t)p->n_shares)
+        return BROKEN(c, "buffer %d is not one for %zu shares", p->shares_buffer, p->n_shares);
+    for (size_t i = 0; i < p->n_shares; i++)
+        QGC_TRY(check_share(c, &p->shares[i]));
     return QGC_OK;
 }
 
@@ -538,10 +599,23 @@ static qgc_status check_early(const checker *c, int phase, size_t i) {
         return QGC_OK;
     const char *why = phase != QGC_PHASE_DECODE && phase != QGC_PHASE_PERSISTENT
                           ? "it is in no phase in which launches do"
-                          : c->p->not_overlapping;
-    if (!why)
-        why = qgc_edge_refusal(c->p, (qgc_phase_kind)phase, i, c->d->arena);
+                          : qgc_edge_refusal(c->p, (qgc_phase_kind)phase, i, c->d->arena);
     return why ? BROKEN(c, "launch \"%s\" is to start early: %s", l->node, why) : QGC_OK;
+}
+
+/* Reports sum them. */
+static qgc_status check_reads(const checker *c, int phase) {
+    wide sum = 0;
+    for (size_t i = 0; i < c->p->phases[phase].n_launches; i++) {
+        const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
+        wide parts = 0;
+        for (int k = 0; k < l->n_parts; k++)
+            parts += l->parts[k].weight_bytes + (wide)l->parts[k].position_bytes * max_size;
+        sum += l->weight_bytes + (wide)l->position_bytes * max_size + parts;
+    }
+    return sum <= max_bytes ? QGC_OK
+                            : BROKEN(c, "launches of phase \"%s\" read more than 2^62 bytes in all",
+                                     qgc_phase_name((qgc_phase_kind)phase));
 }
 
 static qgc_status check_phases(const checker *c) {
@@ -554,6 +628,7 @@ static qgc_status check_phases(const checker *c) {
             QGC_TRY(check_launch(c, phase, i));
             QGC_TRY(check_early(c, phase, i));
         }
+        QGC_TRY(check_reads(c, phase));
     }
     return QGC_OK;
 }
@@ -578,7 +653,8 @@ static qgc_status check_buffers(const checker *c) {
     QGC_TRY(check_each(c, c->p->n_weights, check_tied));
     QGC_TRY(check_roles(c));
     QGC_TRY(check_each(c, c->p->n_buffers, check_buffer));
-    QGC_TRY(check_trace(c));
+    QGC_TRY(check_shares(c));
+    QGC_TRY(check_sum(c));
     return check_io(c);
 }
 
@@ -589,5 +665,6 @@ qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d) {
     QGC_TRY(check_buffers(&c));
     QGC_TRY(check_each(&c, p->n_kernels, check_kernel));
     QGC_TRY(check_images(&c));
-    return check_phases(&c);
+    QGC_TRY(check_phases(&c));
+    return check_trace(&c);
 }

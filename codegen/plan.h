@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codegen/shares.h"
 #include "graph/base/diag.h"
 #include "graph/base/tensor.h"
 
@@ -19,6 +20,10 @@ typedef struct {
 } qgc_extent;
 
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at);
+
+/* Adds the bytes of a buffer, rounded up to a multiple of 256, to those of others. False, and nothing is added, where the size or
+ * the sum is more than 2^62 or below 0. */
+bool qgc_extent_add(int64_t *sum, const qgc_extent *bytes, const qgc_sizes *at);
 
 typedef enum {
     QGC_BUFFER_WEIGHT, /* filled once from the weights file */
@@ -83,6 +88,7 @@ typedef struct {
     const char *name;    /* "linear.cu" */
     const char *entry;   /* the extern "C" function */
     const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
+    const char *program; /* the text of program.cuh that it includes; NULL: the one of kernels/ */
     int threads;         /* a block */
     int shared_bytes;    /* dynamic shared memory a block */
     bool waits; /* for the launch before it to have ended; by no way around that does it end itself */
@@ -122,7 +128,7 @@ typedef struct {
 
 typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_launch_kind;
 
-enum { QGC_MAX_ARGS = 20 };
+enum { QGC_MAX_ARGS = 24 };
 
 /* Work of one kind in a kernel that does several, layer after layer: for reports. */
 typedef struct {
@@ -131,10 +137,10 @@ typedef struct {
 } qgc_plan_part;
 
 /* What a kernel that traces leaves for each block, of one of its warps: clock cycles spent in each part, and of these waiting for
- * activations and for weights; u32 [QGC_TRACE_BLOCKS, QGC_MAX_PARTS, QGC_TRACE_WORDS]. */
-enum { QGC_MAX_PARTS = 8, QGC_TRACE_BLOCKS = 1024 };
+ * activations and for weights; u32 [QGC_TRACE_BLOCKS, n_parts of the launch, QGC_TRACE_WORDS]. */
+enum { QGC_MAX_PARTS = 64, QGC_TRACE_BLOCKS = 1024 };
 enum { QGC_TRACE_CYCLES, QGC_TRACE_ACTIVATIONS, QGC_TRACE_WEIGHTS, QGC_TRACE_WORDS };
-enum { QGC_TRACE_BYTES = 4 * QGC_TRACE_BLOCKS * QGC_MAX_PARTS * QGC_TRACE_WORDS };
+int64_t qgc_trace_bytes(int n_parts);
 
 /* One kernel with its arguments, or one product of matrices by cuBLAS, which reads a and b and writes c:
  *   c[rows, n] (f32) = a[rows, k] (bf16) * b[n, k]^T (bf16), plus what c holds if `accumulate`. */
@@ -161,7 +167,10 @@ typedef struct {
     /* for reports, the floor of this launch: bytes read from weights, and from caches for each position in them */
     int64_t weight_bytes, position_bytes;
     int n_parts; /* 0 where it does one thing; in the order in which the kernel counts them */
-    qgc_plan_part parts[QGC_MAX_PARTS];
+    qgc_plan_part *parts;
+    /* A wait that is given up at part p of layer l leaves the word 1 + n_parts * l + p (QGC_IO_FAULT), and l is below this: what comes
+     * after the layers counts as one more. 0: it gives up none. */
+    int n_layers;
 } qgc_plan_launch;
 
 typedef enum {
@@ -180,6 +189,9 @@ typedef struct {
 
 const char *qgc_phase_name(qgc_phase_kind phase); /* "decode" */
 
+/* The first launch of a phase that has parts, or NULL. */
+const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase);
+
 /* A buffer, and what a launch does to it. */
 typedef struct {
     int buffer, access;
@@ -188,7 +200,7 @@ typedef struct {
 /* What a launch uses, in out[0 .. result), a product of cuBLAS too; what is there for its place only is left out. */
 int qgc_plan_uses(const qgc_plan_launch *l, qgc_plan_use out[QGC_MAX_ARGS]);
 
-enum { QGC_MAX_ARCHS = 32 };
+enum { QGC_MAX_ARCHS = 32, QGC_MOST_SHARES = 64, QGC_MOST_BLOCKS = 1024 };
 
 typedef struct {
     const char *name;         /* of the graph: "qwen2.5-0.5b" */
@@ -202,10 +214,11 @@ typedef struct {
     int64_t chunk;            /* largest T of a prefill step */
     int64_t scratch_bytes;
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
-    int64_t least_sms;          /* multiprocessors that the persistent phase needs */
-    int trace;                  /* buffer in which the persistent kernel leaves its trace, or -1 */
-    /* why launches were not asked whether they may start early; NULL if they were */
-    const char *not_overlapping;
+    int64_t least_sms; /* multiprocessors that the persistent phase needs, and the most that it can use */
+    qgc_share *shares; /* of the blocks of the persistent phase, cut for the device when a session starts */
+    size_t n_shares;
+    int shares_buffer; /* where what is cut goes: i32 [blocks, n_shares, 2]; -1 where n_shares is 0 */
+    int trace;         /* buffer in which the persistent kernel leaves its trace, or -1 */
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
     int n_archs;
@@ -226,7 +239,7 @@ typedef struct {
 
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
  * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
- * the phase may have (ctx up to 2^24), no weight written, early starts that can be proved harmless, scratch inside
+ * the phase may have (ctx up to 2^24), all buffers and all that a step reads within 2^62 bytes in sum, no weight written, early starts that can be proved harmless, scratch inside
  * the slab, a buffer of sufficient size for each role, weight buffers as large as their weights, one image for each
  * kernel and arch. Status QGC_ERR_INPUT. */
 QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);

@@ -104,5 +104,5 @@ qgc_status qgc_tuning_write(const qgc_tuning *t, const char *path, qgc_diag *d) 
     for (size_t i = 0; i < t->n; i++)
         qgc_str_printf(&text, "  - {kernel: \"%s\", name: %s, value: %lld}\n", t->settings[i].kernel,
                        t->settings[i].name, (long long)t->settings[i].value);
-    return qgc_file_write(path, text.text, text.bytes, d);
+    return qgc_file_replace(path, text.text, text.bytes, d);
 }

@@ -1,8 +1,10 @@
 #include "graph/eval.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
+#include "graph/base/simd.h"
 #include "graph/ops.h"
 
 /* Weights are read where they are; inputs and states live as long as the evaluator; results live in one slab,
@@ -20,6 +22,7 @@ struct qgc_eval {
     int64_t max_tokens;
     qgc_sizes sizes; /* of the last step; no tokens before the first */
     bool outputs_only;
+    bool looks; /* at each value, whether it is a number */
 
     void **data;        /* [n_values] where each value is; NULL where its place was given away */
     qgc_dtype *dtype;   /* [n_values] as stored: for weights that of the tensor */
@@ -177,39 +180,42 @@ static qgc_operand operand(const qgc_eval *e, const qgc_value *v) {
     return o;
 }
 
-/* Which input holds indices, and how many things they choose from: -1 if none does. */
-static int indices_of(const qgc_eval *e, const qgc_node *n, const char **what, int64_t *count) {
-    if (n->op == QGC_OP_EMBEDDING) {
-        *what = "token";
-        *count = n->in[1]->shape.dim[0];
-        return 0;
+/* An input that holds indices, what they choose, and from how many. */
+typedef struct {
+    int input; /* -1: there is none */
+    const char *what;
+    int64_t count;
+} indices;
+
+static indices indices_of(const qgc_eval *e, const qgc_node *n) {
+    switch ((int)n->op) {
+    case QGC_OP_EMBEDDING:
+        return (indices){0, strcmp(n->in[0]->name, "positions") == 0 ? "position" : "token",
+                         n->in[1]->shape.dim[0]};
+    case QGC_OP_MARK:
+        return (indices){1, "token", n->in[0]->shape.dim[0]};
+    case QGC_OP_SELECT_ROWS:
+    case QGC_OP_SAMPLE:
+        return (indices){1, "row", e->sizes.tokens};
+    case QGC_OP_SAMPLE_MERGE:
+        return (indices){2, "row", e->sizes.tokens};
+    case QGC_OP_APPEND:
+        return (indices){2, "position", e->sizes.ctx};
+    case QGC_OP_ATTENTION:
+    case QGC_OP_ATTENTION_PART:
+        return (indices){3, "position", e->sizes.ctx};
+    default:
+        return (indices){.input = -1};
     }
-    if (n->op == QGC_OP_MARK) {
-        *what = "token";
-        *count = n->in[0]->shape.dim[0];
-        return 1;
-    }
-    if (n->op == QGC_OP_SELECT_ROWS || n->op == QGC_OP_SAMPLE) {
-        *what = "row";
-        *count = e->sizes.tokens;
-        return 1;
-    }
-    if (n->op == QGC_OP_SAMPLE_MERGE) {
-        *what = "row";
-        *count = e->sizes.tokens;
-        return 2;
-    }
-    return -1;
 }
 
-static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, int input, const char *what,
-                                int64_t count, qgc_diag *d) {
-    const qgc_value *v = n->in[input];
+static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, const indices *use, qgc_diag *d) {
+    const qgc_value *v = n->in[use->input];
     const int32_t *ids = e->data[v->id];
     for (int64_t i = 0; i < qgc_shape_elems(&v->shape, &e->sizes); i++)
-        if (ids[i] < 0 || ids[i] >= count)
-            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "%s %d is outside of the %lld of %s \"%s\"", what,
-                            ids[i], (long long)count, qgc_ops[n->op].name, qgc_node_label(n, d->arena));
+        if (ids[i] < 0 || ids[i] >= use->count)
+            return qgc_fail(d, QGC_ERR_INPUT, n->at, "%s %d is outside of the %lld of %s \"%s\"", use->what,
+                            ids[i], (long long)use->count, qgc_ops[n->op].name, qgc_node_label(n, d->arena));
     return QGC_OK;
 }
 
@@ -217,21 +223,19 @@ static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, int input,
  * they are read. */
 static qgc_status check_inputs(const qgc_eval *e, qgc_diag *d) {
     for (const qgc_node *n = e->g->first; n; n = n->next) {
-        const char *what;
-        int64_t count;
-        int input = indices_of(e, n, &what, &count);
-        if (input >= 0 && n->in[input]->kind == QGC_INPUT)
-            QGC_TRY(check_indices(e, n, input, what, count, d));
+        const indices use = indices_of(e, n);
+        if (use.input >= 0 && n->in[use.input]->kind == QGC_INPUT)
+            QGC_TRY(check_indices(e, n, &use, d));
     }
     return QGC_OK;
 }
 
+static qgc_status check_made(const qgc_eval *e, const qgc_node *n, qgc_diag *d);
+
 static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
-    const char *what;
-    int64_t count;
-    int input = indices_of(e, n, &what, &count);
-    if (input >= 0 && n->in[input]->kind != QGC_INPUT)
-        QGC_TRY(check_indices(e, n, input, what, count, d));
+    const indices use = indices_of(e, n);
+    if (use.input >= 0 && n->in[use.input]->kind != QGC_INPUT)
+        QGC_TRY(check_indices(e, n, &use, d));
 
     qgc_call call = {.node = n, .sampling = &e->sampling, .pool = e->pool, .scratch = qgc_arena_new()};
     for (int i = 0; i < n->n_in; i++) {
@@ -242,7 +246,7 @@ static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
         call.out[i] = operand(e, n->out[i]);
     qgc_ops[n->op].ref(&call);
     qgc_arena_drop(call.scratch);
-    return QGC_OK;
+    return e->looks ? check_made(e, n, d) : QGC_OK;
 }
 
 static qgc_status run(qgc_eval *e, const int32_t *tokens, int64_t first, qgc_diag *d) {
@@ -274,6 +278,86 @@ qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t 
     if (s != QGC_OK)
         e->sizes.tokens = 0; /* there is nothing to read */
     return s;
+}
+
+/* --- what is no number ----------------------------------------------------------------------------------- */
+
+/* The first of n floats that is no number, or infinite; n if there is none. A pass of the whole without a branch first, as
+ * there mostly is none: x - x is 0 for numbers only. */
+QGC_CLONES
+static int64_t find_not_finite(const float *x, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] - x[i];
+    if (sum == 0)
+        return n;
+    int64_t i = 0;
+    while (i < n && isfinite(x[i]))
+        i++;
+    return i;
+}
+
+bool qgc_eval_is_finite(const qgc_eval *e) {
+    int64_t n;
+    const qgc_value *v = qgc_graph_output(e->g, "logits");
+    const float *logits = v ? qgc_eval_value(e, v, &n) : NULL;
+    return !logits || find_not_finite(logits, n) == n;
+}
+
+/* A weight of the node that is at fault itself. */
+static void note_weight_not_finite(const qgc_eval *e, const qgc_node *n, qgc_diag *d) {
+    for (int i = 0; i < n->n_in; i++) {
+        const qgc_value *v = n->in[i];
+        const int64_t row = v->shape.dim[v->shape.rank > 0 ? v->shape.rank - 1 : 0];
+        if (v->kind != QGC_WEIGHT || v->shape.rank == 0)
+            continue;
+        float *wide = qgc_arena_array(d->arena, (size_t)row, sizeof *wide);
+        const int64_t rows = qgc_shape_elems(&v->shape, &e->sizes) / row;
+        for (int64_t r = 0; r < rows; r++) {
+            qgc_to_f32(e->dtype[v->id],
+                       (const char *)e->data[v->id] + qgc_dtype_bytes(e->dtype[v->id], r * row), wide, row);
+            const int64_t at = find_not_finite(wide, row);
+            if (at == row)
+                continue;
+            qgc_note(d, v->at, "weight \"%s\" holds %g in row %lld", qgc_value_label(v, d->arena),
+                     (double)wide[at], (long long)r);
+            return;
+        }
+    }
+}
+
+/* The smallest scores that attention_part leaves for no positions are -infinity, and meant so. */
+static qgc_status check_made(const qgc_eval *e, const qgc_node *n, qgc_diag *d) {
+    for (int i = 0; i < n->n_out; i++) {
+        const qgc_value *v = n->out[i];
+        if (v->dtype != QGC_F32 || qgc_value_is_version(v))
+            continue;
+        const int64_t elems = qgc_shape_elems(&v->shape, &e->sizes);
+        const float *x = e->data[v->id];
+        int64_t at = find_not_finite(x, elems);
+        while (at < elems && n->op == QGC_OP_ATTENTION_PART && x[at] == -INFINITY)
+            at += 1 + find_not_finite(x + at + 1, elems - at - 1);
+        if (at == elems)
+            continue;
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at,
+                                "the logits are not numbers: the first value that holds %g is \"%s\", of %s",
+                                (double)x[at], qgc_node_label(n, d->arena), qgc_ops[n->op].name);
+        note_weight_not_finite(e, n, d);
+        qgc_hint(d, "A weight is broken, or a number became too large for a type of the model.");
+        return s;
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_eval_find_not_finite(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first,
+                                    qgc_diag *d) {
+    e->looks = true;
+    qgc_status s = qgc_eval_step(e, tokens, n, first, false, d);
+    e->looks = false;
+    return s != QGC_OK ? s
+                       : qgc_fail(d, QGC_ERR_INPUT, e->g->at,
+                                  "the logits are not numbers, though each value before them is one");
 }
 
 const void *qgc_eval_value(const qgc_eval *e, const qgc_value *v, int64_t *elems) {

@@ -44,10 +44,18 @@ void qgc_eval_set_sampling(qgc_eval *e, const qgc_sampling *s);
 void qgc_eval_keep_outputs_only(qgc_eval *e);
 
 /* Runs the graph over n tokens at positions first, first + 1, ...; with all_rows logits are computed for
- * every token, else for the last. Errors (place unknown): n is not within 1..max_tokens, a token is outside
- * of the embedding, the positions run past ctx. */
+ * every token, else for the last. Errors: n is not within 1..max_tokens, the positions run past ctx, a node is given
+ * an index that is outside of its table or cache (at the node's place). */
 QGC_MUST_USE qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first,
                                       bool all_rows, qgc_diag *d);
+
+/* Are the logits of the rows of the last step numbers, none of them infinite? */
+bool qgc_eval_is_finite(const qgc_eval *e);
+
+/* Runs the last step once more, the same tokens at the same positions, and looks at each value on its way. Always an error,
+ * which names the first node that made what is no number, or is infinite, and a weight of it that holds such. */
+QGC_MUST_USE qgc_status qgc_eval_find_not_finite(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first,
+                                                 qgc_diag *d);
 
 /* What the last step computed: an output of the graph by its name, or any value (results live in the
  * evaluator until the next step). `*elems` is its size. The caller knows from v->dtype what it points to; a

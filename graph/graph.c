@@ -1,6 +1,7 @@
 #include "graph/graph.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "graph/base/str.h"
@@ -309,6 +310,16 @@ const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name) {
         if (strcmp(g->params[i].name, name) == 0)
             return &g->params[i];
     return NULL;
+}
+
+int64_t qgc_graph_max_positions(const qgc_graph *g) {
+    const qgc_param *stated = qgc_graph_param(g, "max_positions");
+    double most = stated && stated->value < (double)INT64_MAX ? stated->value : (double)INT64_MAX;
+    for (const qgc_node *n = g->first; n; n = n->next)
+        if (n->op == QGC_OP_EMBEDDING && n->in[0]->kind == QGC_INPUT &&
+            strcmp(n->in[0]->name, "positions") == 0)
+            most = fmin(most, (double)n->in[1]->shape.dim[0]);
+    return most < (double)INT64_MAX ? (int64_t)most : 0;
 }
 
 static qgc_value *named(qgc_value *const *values, size_t n, const char *name) {

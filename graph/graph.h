@@ -65,7 +65,7 @@ typedef struct {
 } qgc_state_decl;
 
 /* A hyperparameter: its value, NAN if the model file gives none, and the keys under which weights files
- * state it (first one found counts). */
+ * state it: one that a file has, and all that it has agree. */
 typedef struct {
     const char *name;
     double value;
@@ -129,10 +129,7 @@ struct qgc_graph {
     qgc_loc at;
     const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
-    /* What codegen may do with the kernels, behind lowering. */
     bool shares_memory; /* results lie where others lay that nobody reads any more: codegen/memory.c */
-    bool starts_early;  /* kernels start while those before them still run: codegen/edges.c */
-    bool persistent;    /* most of a decode step is one kernel: codegen/lower_persistent.c */
 
     qgc_param *params;
     size_t n_params;
@@ -199,6 +196,10 @@ const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name);
 qgc_value *qgc_graph_input(const qgc_graph *g, const char *name);
 qgc_value *qgc_graph_output(const qgc_graph *g, const char *name);
 
+/* How many positions the model can have: the parameter max_positions, and no more than the rows of a table in which it
+ * looks positions up. 0: there is no limit. */
+int64_t qgc_graph_max_positions(const qgc_graph *g);
+
 /* "q", or "q[3]" in layer 3. */
 const char *qgc_value_label(const qgc_value *v, qgc_arena *a);
 
@@ -224,5 +225,9 @@ QGC_MUST_USE qgc_status qgc_infer(qgc_graph *g, qgc_diag *d);
  * version and no reader of an older one behind its change, outputs exist. An error here is a fault of a
  * pass, and the message says so. */
 QGC_MUST_USE qgc_status qgc_verify(qgc_graph *g, qgc_diag *d);
+
+/* Checks that the graph is one that can be run: inputs "tokens", "positions" and "rows", outputs "logits" [R, vocab] and
+ * "next" [R] of whole numbers. */
+QGC_MUST_USE qgc_status qgc_verify_interface(const qgc_graph *g, qgc_diag *d);
 
 #endif

@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -107,6 +108,18 @@ qgc_status qgc_want_form(const qgc_node *n, int i, const char *role, const char 
     return s;
 }
 
+qgc_status qgc_want_indices(const qgc_node *n, int i, const char *role, const char *form, qgc_diag *d) {
+    static const char *const roles[] = {"tokens", "positions", "rows"};
+    const qgc_value *v = n->in[i];
+    QGC_TRY(qgc_want_dtype(n, i, role, QGC_I32, d));
+    QGC_TRY(qgc_want_form(n, i, role, form, d));
+    for (size_t k = 0; k < sizeof roles / sizeof *roles && v->kind == QGC_INPUT; k++)
+        if (strcmp(v->name, roles[k]) == 0 && strcmp(v->name, role) != 0)
+            return qgc_fail(d, QGC_ERR_INPUT, n->at, "%s of %s \"%s\" must not be the input \"%s\"", role,
+                            qgc_ops[n->op].name, qgc_node_label(n, d->arena), v->name);
+    return QGC_OK;
+}
+
 qgc_status qgc_want_state(const qgc_node *n, const char *role, qgc_diag *d) {
     const qgc_value *v = n->in[0];
     /* One step back is enough: the node that made a version was checked before this one. */
@@ -126,7 +139,10 @@ double qgc_node_number(const qgc_node *n, const char *name) {
 
 qgc_status qgc_want_number(const qgc_node *n, const char *name, double least, bool whole, qgc_diag *d) {
     double x = qgc_node_number(n, name);
-    if (isfinite(x) && x >= least && (!whole || x == floor(x)))
+    if (x > FLT_MAX) /* kernels compute in float32 */
+        return qgc_fail(d, QGC_ERR_INPUT, n->at, "\"%s\" of %s \"%s\" is %g, more than float32 can hold",
+                        name, qgc_ops[n->op].name, qgc_node_label(n, d->arena), x);
+    if (x >= least && (!whole || x == floor(x)))
         return QGC_OK;
     return qgc_fail(d, QGC_ERR_INPUT, n->at, "\"%s\" of %s \"%s\" is %g, expected a %s from %g on", name,
                     qgc_ops[n->op].name, qgc_node_label(n, d->arena), x, whole ? "whole number" : "number",

@@ -50,16 +50,14 @@ static qgc_status load_passes(qgc_loader *ld) {
     return QGC_OK;
 }
 
-/* `memory: shared`: a key that has one word, and what it sets. */
-static qgc_status load_wish(qgc_loader *ld, const char *key, const char *wish, bool *flag) {
-    const qgc_yaml *node = qgc_yaml_get(ld->doc, key);
+static qgc_status load_memory(qgc_loader *ld) {
+    const qgc_yaml *node = qgc_yaml_get(ld->doc, "memory");
     if (!node)
         return QGC_OK;
-    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, key));
-    if (strcmp(node->text, wish) != 0)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "\"%s\" is \"%s\", expected %s", key, node->text,
-                        wish);
-    *flag = true;
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "memory"));
+    if (strcmp(node->text, "shared") != 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "\"memory\" is \"%s\", expected shared", node->text);
+    ld->g->shares_memory = true;
     return QGC_OK;
 }
 
@@ -68,9 +66,7 @@ static qgc_status declare(qgc_loader *ld) {
     QGC_TRY(word(ld, "arch", &ld->g->arch));
     ld->g->at = ld->doc->at;
     QGC_TRY(load_passes(ld));
-    QGC_TRY(load_wish(ld, "memory", "shared", &ld->g->shares_memory));
-    QGC_TRY(load_wish(ld, "launches", "early", &ld->g->starts_early));
-    QGC_TRY(load_wish(ld, "step", "persistent", &ld->g->persistent));
+    QGC_TRY(load_memory(ld));
     QGC_TRY(qgc_load_params(ld));
     QGC_TRY(qgc_load_scan(ld));
     QGC_TRY(qgc_load_inputs(ld));

@@ -14,8 +14,8 @@
  */
 
 static const char *const sections[] = {"params", "weights", "state", "inputs"};
-static const char *const keys[] = {"qgc",  "extends", "name",    "arch",  "passes", "memory", "launches",
-                                   "step", "params",  "weights", "state", "inputs", "graph",  "outputs"};
+static const char *const keys[] = {"qgc",    "extends", "name",  "arch",   "passes", "memory",
+                                   "params", "weights", "state", "inputs", "graph",  "outputs"};
 enum { N_SECTIONS = sizeof sections / sizeof *sections, N_KEYS = sizeof keys / sizeof *keys };
 
 enum { FORMAT = 1 };
@@ -26,6 +26,20 @@ typedef struct link {
     struct stat file;
     int depth;
 } link;
+
+/* Keys by which files that qgc dump has written asked for modes once. */
+static qgc_status check_old_keys(const qgc_loader *ld, const qgc_yaml *doc) {
+    static const char *const old[][2] = {{"launches", "pdl"}, {"step", "persistent"}};
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++) {
+        const qgc_yaml *node = qgc_yaml_get(doc, old[i][0]);
+        if (!node)
+            continue;
+        qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "key \"%s\" is no longer one", old[i][0]);
+        qgc_hint(ld->d, "Leave it out: --mode %s needs no key in the graph.", old[i][1]);
+        return s;
+    }
+    return QGC_OK;
+}
 
 static bool is_section(const char *key) {
     for (int i = 0; i < N_SECTIONS; i++)
@@ -46,7 +60,7 @@ static qgc_status check_format(qgc_loader *ld, const qgc_yaml *doc) {
     char *end;
     long number = strtol(version->text, &end, 10);
     if (*end || end == version->text || number != FORMAT)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, version->at, "model file is of format \"%s\", expected %d",
+        return qgc_fail(ld->d, QGC_ERR_INPUT, version->at, "model file is of format \"%.20s\", expected %d",
                         version->text, FORMAT);
     return QGC_OK;
 }
@@ -63,6 +77,7 @@ static qgc_yaml *as_value(qgc_arena *a, qgc_yaml *number) {
 static qgc_status check_document(qgc_loader *ld, qgc_yaml *doc) {
     QGC_TRY(qgc_load_expect(ld, doc, QGC_YAML_MAP, "model file"));
     QGC_TRY(check_format(ld, doc));
+    QGC_TRY(check_old_keys(ld, doc));
     QGC_TRY(qgc_load_check_keys(ld, doc, "model file", keys, N_KEYS));
     for (size_t i = 0; i < doc->n; i++)
         if (is_section(doc->keys[i]->text))
@@ -209,7 +224,14 @@ static qgc_status read_document(qgc_loader *ld, const char *path, qgc_loc said_a
         return qgc_fail(ld->d, QGC_ERR_INPUT, said_at, "more than %d files extend one another",
                         QGC_LOAD_MAX_EXTENDS);
     qgc_yaml *doc = NULL, *base = NULL;
-    QGC_TRY(qgc_yaml_read(&doc, path, ld->arena, ld->d));
+    if (from) { /* which names any file: only that of a model is quoted */
+        qgc_yaml_hidden hidden;
+        QGC_TRY(qgc_yaml_read_hidden(&doc, path, &hidden, ld->arena, ld->d));
+        QGC_TRY(qgc_load_expect(ld, doc, QGC_YAML_MAP, "model file"));
+        QGC_TRY(check_format(ld, doc));
+        hidden.source->text = hidden.text;
+    } else
+        QGC_TRY(qgc_yaml_read(&doc, path, ld->arena, ld->d));
     QGC_TRY(check_document(ld, doc));
     const qgc_yaml *extends = qgc_yaml_get(doc, "extends");
     if (extends)

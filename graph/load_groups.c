@@ -1,4 +1,3 @@
-#include "graph/fusion.h"
 #include "graph/load_parts.h"
 
 /* The nodes of all groups, in the order of the list: those of group i stand from start[i] to start[i + 1]. */
@@ -25,13 +24,8 @@ static const char *label(const qgc_loader *ld, const qgc_group *group) {
     return group->layer < 0 ? group->name : qgc_arena_printf(ld->arena, "%s[%d]", group->name, group->layer);
 }
 
-static qgc_status check_group(qgc_loader *ld, const qgc_group *group, qgc_node *const *nodes, int n,
-                              const int *uses) {
-    qgc_fusion fusion;
-    const char *why;
-    if (!qgc_fusion_of((const qgc_node *const *)nodes, n, uses, &fusion, &why, ld->arena))
-        return qgc_fail(ld->d, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s",
-                        label(ld, group), why);
+/* The nodes of a group come to stand together. Whether one kernel can compute them is not a question for the graph. */
+static qgc_status gather(qgc_loader *ld, const qgc_group *group, qgc_node *const *nodes, int n) {
     const qgc_node *between;
     if (qgc_nodes_gather(ld->g, nodes, n, &between))
         return QGC_OK;
@@ -46,11 +40,9 @@ qgc_status qgc_load_groups(qgc_loader *ld) {
     const qgc_graph *g = ld->g;
     qgc_arena *scratch = qgc_arena_new();
     members m = find_members(g, scratch);
-    const int *uses = qgc_graph_uses(g, scratch);
     qgc_status status = QGC_OK;
     for (size_t i = 0; i < g->n_groups && status == QGC_OK; i++)
-        status =
-            check_group(ld, &g->groups[i], &m.nodes[m.start[i]], (int)(m.start[i + 1] - m.start[i]), uses);
+        status = gather(ld, &g->groups[i], &m.nodes[m.start[i]], (int)(m.start[i + 1] - m.start[i]));
     qgc_arena_drop(scratch);
     return status;
 }

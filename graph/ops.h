@@ -24,6 +24,11 @@ QGC_MUST_USE qgc_status qgc_want_cache(const qgc_node *n, int i, const char *rol
 QGC_MUST_USE qgc_status qgc_want_form(const qgc_node *n, int i, const char *role, const char *form,
                                       qgc_diag *d);
 
+/* Input i holds indices of `form`, and is not an input of the graph that means something else: rows of a cache are not
+ * chosen by tokens. */
+QGC_MUST_USE qgc_status qgc_want_indices(const qgc_node *n, int i, const char *role, const char *form,
+                                         qgc_diag *d);
+
 /* Input 0 is a state, or a version of one that an op changed in place. */
 QGC_MUST_USE qgc_status qgc_want_state(const qgc_node *n, const char *role, qgc_diag *d);
 

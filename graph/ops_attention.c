@@ -13,8 +13,7 @@ qgc_status infer_append(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_form(n, 0, "cache", "[kv_heads, ctx, d]", d));
     QGC_TRY(qgc_want_dtype(n, 1, "x", QGC_F32, d));
     QGC_TRY(qgc_want_form(n, 1, "x", "[T, kv_heads*d]", d));
-    QGC_TRY(qgc_want_dtype(n, 2, "positions", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 2, "positions", "[T]", d));
+    QGC_TRY(qgc_want_indices(n, 2, "positions", "[T]", d));
     const qgc_value *cache = n->in[0], *x = n->in[1];
     int64_t wanted = cache->shape.dim[0] * cache->shape.dim[2];
     if (x->shape.dim[1] != wanted) {
@@ -38,8 +37,7 @@ static qgc_status check_attention(const qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_form(n, 1, "keys", "[kv_heads, ctx, d]", d));
     QGC_TRY(qgc_want_cache(n, 2, "values", d));
     QGC_TRY(qgc_want_form(n, 2, "values", "[kv_heads, ctx, d]", d));
-    QGC_TRY(qgc_want_dtype(n, 3, "positions", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 3, "positions", "[T]", d));
+    QGC_TRY(qgc_want_indices(n, 3, "positions", "[T]", d));
     QGC_TRY(qgc_want_number(n, "scale", 0, false, d));
     const char *op = qgc_ops[n->op].name;
     const qgc_value *q = n->in[0], *keys = n->in[1], *values = n->in[2];

@@ -7,8 +7,7 @@
 qgc_status infer_rope(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "x", QGC_F32, d));
     QGC_TRY(qgc_want_form(n, 0, "x", "[T, heads*head_dim]", d));
-    QGC_TRY(qgc_want_dtype(n, 1, "positions", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 1, "positions", "[T]", d));
+    QGC_TRY(qgc_want_indices(n, 1, "positions", "[T]", d));
     QGC_TRY(qgc_want_number(n, "base", 1, false, d));
     QGC_TRY(qgc_want_number(n, "head_dim", 2, true, d));
     const qgc_value *x = n->in[0];

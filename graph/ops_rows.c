@@ -17,8 +17,7 @@ qgc_status infer_embedding(qgc_node *n, qgc_diag *d) {
 qgc_status infer_select_rows(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "x", QGC_F32, d));
     QGC_TRY(qgc_want_form(n, 0, "x", "[T, d]", d));
-    QGC_TRY(qgc_want_dtype(n, 1, "rows", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 1, "rows", "[R]", d));
+    QGC_TRY(qgc_want_indices(n, 1, "rows", "[R]", d));
     qgc_give(n, &(qgc_shape){2, {QGC_DIM_R, n->in[0]->shape.dim[1]}}, QGC_F32);
     return QGC_OK;
 }
@@ -27,8 +26,7 @@ qgc_status infer_mark(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_state(n, "seen", d));
     QGC_TRY(qgc_want_dtype(n, 0, "seen", QGC_I32, d));
     QGC_TRY(qgc_want_form(n, 0, "seen", "[vocab]", d));
-    QGC_TRY(qgc_want_dtype(n, 1, "tokens", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, 1, "tokens", "[rows]", d));
+    QGC_TRY(qgc_want_indices(n, 1, "tokens", "[rows]", d));
     qgc_give(n, &n->in[0]->shape, QGC_I32);
     return QGC_OK;
 }

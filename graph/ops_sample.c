@@ -49,10 +49,8 @@ static qgc_status want_logits(const qgc_node *n, int seen_at, qgc_diag *d) {
 }
 
 static qgc_status want_rows(const qgc_node *n, int rows_at, qgc_diag *d) {
-    QGC_TRY(qgc_want_dtype(n, rows_at, "rows", QGC_I32, d));
-    QGC_TRY(qgc_want_form(n, rows_at, "rows", "[R]", d));
-    QGC_TRY(qgc_want_dtype(n, rows_at + 1, "positions", QGC_I32, d));
-    return qgc_want_form(n, rows_at + 1, "positions", "[T]", d);
+    QGC_TRY(qgc_want_indices(n, rows_at, "rows", "[R]", d));
+    return qgc_want_indices(n, rows_at + 1, "positions", "[T]", d);
 }
 
 qgc_status infer_sample(qgc_node *n, qgc_diag *d) {

@@ -324,8 +324,6 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     qgc_str_add(out, "\n");
     print_passes(&p);
     qgc_str_add(out, g->shares_memory ? "memory: shared\n" : "");
-    qgc_str_add(out, g->starts_early ? "launches: early\n" : "");
-    qgc_str_add(out, g->persistent ? "step: persistent\n" : "");
     print_params(&p);
     print_weights(&p);
     print_states(&p);

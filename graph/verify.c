@@ -1,7 +1,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/fusion.h"
 #include "graph/ops.h"
 
 /* What holds between any two passes. The YAML reader makes graphs that pass, so an error here is a fault of
@@ -13,7 +12,6 @@ typedef struct {
     bool *made;         /* [n_values] may be read by the node at hand */
     qgc_value **newest; /* [n_values] of a state: its newest version so far */
     qgc_value **state;  /* [n_values] of a version: the state it belongs to; NULL for other values */
-    int *uses;          /* [n_values] how often it is read */
     int *members;       /* [n_groups] nodes */
 } checker;
 
@@ -175,7 +173,7 @@ static qgc_status check_ends(const checker *c) {
     return QGC_OK;
 }
 
-/* The nodes of a group stand together, and one kernel can compute them. Each is looked at by its first node. */
+/* The nodes of a group stand together. Each is looked at by its first node. */
 static qgc_status check_group(const checker *c, const qgc_node *first) {
     if (first->group < 0 || (first->prev && first->prev->group == first->group))
         return QGC_OK;
@@ -191,26 +189,15 @@ static qgc_status check_group(const checker *c, const qgc_node *first) {
         if (n->group == first->group)
             return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "the nodes of group \"%s\" do not stand together",
                             group->name);
-    qgc_fusion fusion;
-    const char *why;
-    if (!qgc_fusion_at(first, c->uses, &fusion, &why, c->d->arena))
-        return qgc_fail(c->d, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
-                        why);
     return QGC_OK;
 }
 
-/* How often values are read, and groups named, where that can be told. */
+/* How many nodes each group has. */
 static void count(const checker *c) {
     const qgc_graph *g = c->g;
-    for (const qgc_node *n = g->first; n; n = n->next) {
-        for (int i = 0; i < n->n_in; i++)
-            c->uses[n->in[i]->id]++;
+    for (const qgc_node *n = g->first; n; n = n->next)
         if (n->group >= 0 && (size_t)n->group < g->n_groups)
             c->members[n->group]++;
-    }
-    for (size_t i = 0; i < g->n_outputs; i++)
-        if (known(c, g->outputs[i]))
-            c->uses[g->outputs[i]->id]++;
 }
 
 static qgc_status check(checker *c) {
@@ -240,7 +227,6 @@ qgc_status qgc_verify(qgc_graph *g, qgc_diag *d) {
     c.made = qgc_arena_array(scratch, g->n_values, sizeof *c.made);
     c.newest = qgc_arena_array(scratch, g->n_values, sizeof *c.newest);
     c.state = qgc_arena_array(scratch, g->n_values, sizeof *c.state);
-    c.uses = qgc_arena_array(scratch, g->n_values, sizeof *c.uses);
     c.members = qgc_arena_array(scratch, g->n_groups, sizeof *c.members);
     qgc_status s = check(&c);
     if (s != QGC_OK)
@@ -248,4 +234,26 @@ qgc_status qgc_verify(qgc_graph *g, qgc_diag *d) {
             d, "The graph no longer holds together: the pass that ran last is at fault, not the model file.");
     qgc_arena_drop(scratch);
     return s;
+}
+
+static qgc_status unlike(const qgc_value *v, const char *form, qgc_diag *d) {
+    return qgc_fail(d, QGC_ERR_INPUT, v->at, "output \"%s\" is %s %s, expected %s", v->name,
+                    qgc_dtypes[v->dtype].name, qgc_shape_text(&v->shape, d->arena), form);
+}
+
+qgc_status qgc_verify_interface(const qgc_graph *g, qgc_diag *d) {
+    static const char *const inputs[] = {"tokens", "positions", "rows"};
+    for (int i = 0; i < 3; i++)
+        if (!qgc_graph_input(g, inputs[i]))
+            return qgc_fail(d, QGC_ERR_INPUT, g->at, "the graph has no input \"%s\"", inputs[i]);
+    const qgc_value *logits = qgc_graph_output(g, "logits"), *next = qgc_graph_output(g, "next");
+    if (!logits || !next)
+        return qgc_fail(d, QGC_ERR_INPUT, g->at, "the graph has no output \"%s\"",
+                        logits ? "next" : "logits");
+    if (logits->dtype != QGC_F32 || logits->shape.rank != 2 || logits->shape.dim[0] != QGC_DIM_R ||
+        logits->shape.dim[1] < 1)
+        return unlike(logits, "f32 [R, vocab]", d);
+    if (next->dtype != QGC_I32 || next->shape.rank != 1 || next->shape.dim[0] != QGC_DIM_R)
+        return unlike(next, "i32 [R]", d);
+    return QGC_OK;
 }

@@ -12,7 +12,8 @@
 typedef struct {
     qgc_arena *arena;
     qgc_diag *d;
-    const qgc_source *source;
+    const qgc_source *source; /* of places; without a text where that is not to be shown */
+    const qgc_source *text;
     qgc_yaml *open[QGC_YAML_MAX_DEPTH];
     qgc_yaml *key[QGC_YAML_MAX_DEPTH]; /* of an open mapping: read, and its value still to come */
     int depth;
@@ -69,10 +70,10 @@ static qgc_loc loc_at(const reader *r, yaml_mark_t mark) {
     return (qgc_loc){r->source, (int)mark.line + 1, (int)mark.column + 1};
 }
 
-static qgc_loc loc_of_byte(const qgc_source *source, size_t offset) {
-    qgc_loc at = {source, 1, 1};
-    for (size_t i = 0; i < offset && i < source->bytes; i++) {
-        unsigned char c = (unsigned char)source->text[i];
+static qgc_loc loc_of_byte(const reader *r, size_t offset) {
+    qgc_loc at = {r->source, 1, 1};
+    for (size_t i = 0; i < offset && i < r->text->bytes; i++) {
+        unsigned char c = (unsigned char)r->text->text[i];
         if (c == '\n') {
             at.line++;
             at.col = 1;
@@ -83,8 +84,10 @@ static qgc_loc loc_of_byte(const qgc_source *source, size_t offset) {
 }
 
 /* What libyaml would report without a place, or not at all. */
-static qgc_status check_bytes(const qgc_source *source, qgc_diag *d) {
-    qgc_loc whole = {.source = source};
+static qgc_status check_bytes(const reader *r) {
+    const qgc_source *source = r->text;
+    qgc_loc whole = {.source = r->source};
+    qgc_diag *d = r->d;
     if (source->bytes > QGC_YAML_MAX_BYTES)
         return qgc_fail(d, QGC_ERR_INPUT, whole, "file is %zu bytes long, expected %d at most", source->bytes,
                         QGC_YAML_MAX_BYTES);
@@ -94,31 +97,31 @@ static qgc_status check_bytes(const qgc_source *source, qgc_diag *d) {
                         (size_t)(zero - source->text));
     const size_t valid = qgc_utf8_check(source->text, source->bytes);
     if (valid < source->bytes)
-        return qgc_fail(d, QGC_ERR_INPUT, loc_of_byte(source, valid), "text is not valid UTF-8 (byte 0x%02x)",
+        return qgc_fail(d, QGC_ERR_INPUT, loc_of_byte(r, valid), "text is not valid UTF-8 (byte 0x%02x)",
                         (unsigned char)source->text[valid]);
     return QGC_OK;
 }
 
 /* The place of a tab among the blanks that a line starts with; line 0 if there is none. */
-static qgc_loc find_indenting_tab(const qgc_source *source, int line) {
-    const char *p = source->text, *end = p + source->bytes;
+static qgc_loc find_indenting_tab(const reader *r, int line) {
+    const char *p = r->text->text, *end = p + r->text->bytes;
     for (int i = 1; i < line && p < end; i++) {
         const char *newline = memchr(p, '\n', (size_t)(end - p));
         p = newline ? newline + 1 : end;
     }
     for (int col = 1; p < end && (*p == ' ' || *p == '\t'); p++, col++)
         if (*p == '\t')
-            return (qgc_loc){source, line, col};
+            return (qgc_loc){r->source, line, col};
     return QGC_NO_LOC;
 }
 
 static qgc_status syntax_error(const reader *r, const yaml_parser_t *parser) {
     const char *problem = parser->problem ? parser->problem : "unknown problem";
     if (parser->error == YAML_READER_ERROR)
-        return qgc_fail(r->d, QGC_ERR_INPUT, loc_of_byte(r->source, parser->problem_offset),
-                        "not valid YAML: %s", problem);
+        return qgc_fail(r->d, QGC_ERR_INPUT, loc_of_byte(r, parser->problem_offset), "not valid YAML: %s",
+                        problem);
     qgc_loc at = loc_at(r, parser->problem_mark);
-    qgc_loc tab = find_indenting_tab(r->source, at.line);
+    qgc_loc tab = find_indenting_tab(r, at.line);
     if (tab.line) {
         qgc_status s = qgc_fail(r->d, QGC_ERR_INPUT, tab, "line is indented with a tab");
         qgc_hint(r->d, "YAML is indented with spaces only.");
@@ -149,6 +152,8 @@ static qgc_status place(reader *r, qgc_yaml *node) {
         for (size_t i = 0; qgc_yaml_get(in, node->text) && i < in->n; i++) {
             if (strcmp(in->keys[i]->text, node->text) != 0)
                 continue;
+            if (!r->source->text)
+                return qgc_fail(r->d, QGC_ERR_INPUT, node->at, "a key is given twice");
             qgc_status s = qgc_fail(r->d, QGC_ERR_INPUT, node->at, "key \"%s\" is given twice", node->text);
             qgc_note(r->d, in->keys[i]->at, "key \"%s\" is given here first", node->text);
             return s;
@@ -182,6 +187,11 @@ static qgc_status take_scalar(reader *r, const yaml_event_t *e) {
         if ((unsigned char)text[i] < 32 || text[i] == 127)
             return qgc_fail(r->d, QGC_ERR_INPUT, at, "text holds the control character 0x%02x",
                             (unsigned char)text[i]);
+
+    for (size_t i = 0; i + 1 < bytes; i++) /* C1, which terminals take for commands as well */
+        if ((unsigned char)text[i] == 0xC2 && (unsigned char)text[i + 1] < 0xA0)
+            return qgc_fail(r->d, QGC_ERR_INPUT, at, "text holds the control character 0x%02x",
+                            (unsigned char)text[i + 1]);
 
     qgc_yaml *node = new_node(r->arena, QGC_YAML_SCALAR, at);
     node->text = qgc_arena_strndup(r->arena, text, bytes);
@@ -234,41 +244,71 @@ static qgc_status take(reader *r, const yaml_event_t *e) {
     return QGC_OK;
 }
 
-qgc_status qgc_yaml_parse(qgc_yaml **out, const qgc_source *source, qgc_arena *a, qgc_diag *d) {
-    *out = NULL;
-    QGC_TRY(check_bytes(source, d));
+/* A byte order mark is no text: libyaml, told that this is UTF-8, would take it for some. */
+static void set_input(const qgc_source *text, yaml_parser_t *parser) {
+    static const char mark[] = "\xEF\xBB\xBF";
+    const bool marked = text->bytes >= 3 && memcmp(text->text, mark, 3) == 0;
+    const size_t skipped = marked ? 3 : 0;
+    yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(parser, (const unsigned char *)text->text + skipped, text->bytes - skipped);
+}
 
-    reader r = {.arena = a, .d = d, .source = source};
+static qgc_status parse(reader *r) {
+    QGC_TRY(check_bytes(r));
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
-        return qgc_fail(d, QGC_ERR_INPUT, (qgc_loc){.source = source}, "could not start the YAML parser");
-    yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&parser, (const unsigned char *)source->text, source->bytes);
+        return qgc_fail(r->d, QGC_ERR_INPUT, (qgc_loc){.source = r->source},
+                        "could not start the YAML parser");
+    set_input(r->text, &parser);
 
     qgc_status status = QGC_OK;
     for (bool more = true; more && status == QGC_OK;) {
         yaml_event_t event;
         if (!yaml_parser_parse(&parser, &event)) {
-            status = syntax_error(&r, &parser);
+            status = syntax_error(r, &parser);
             break;
         }
-        status = take(&r, &event);
+        status = take(r, &event);
         more = event.type != YAML_STREAM_END_EVENT;
         yaml_event_delete(&event);
     }
     yaml_parser_delete(&parser);
-    if (status == QGC_OK)
-        *out = r.root;
     return status;
 }
 
-qgc_status qgc_yaml_read(qgc_yaml **out, const char *path, qgc_arena *a, qgc_diag *d) {
+qgc_status qgc_yaml_parse(qgc_yaml **out, const qgc_source *source, qgc_arena *a, qgc_diag *d) {
     *out = NULL;
-    qgc_source *source = qgc_arena_alloc(a, sizeof *source);
+    reader r = {.arena = a, .d = d, .source = source, .text = source};
+    QGC_TRY(parse(&r));
+    *out = r.root;
+    return QGC_OK;
+}
+
+static qgc_status read_source(qgc_source *source, const char *path, qgc_arena *a, qgc_diag *d) {
     QGC_TRY(qgc_file_read(source, path, QGC_YAML_MAX_BYTES, "model file", d));
     if (a != d->arena) {
         source->name = qgc_arena_strdup(a, source->name);
         source->text = qgc_arena_strndup(a, source->text, source->bytes);
     }
+    return QGC_OK;
+}
+
+qgc_status qgc_yaml_read(qgc_yaml **out, const char *path, qgc_arena *a, qgc_diag *d) {
+    *out = NULL;
+    qgc_source *source = qgc_arena_alloc(a, sizeof *source);
+    QGC_TRY(read_source(source, path, a, d));
     return qgc_yaml_parse(out, source, a, d);
+}
+
+qgc_status qgc_yaml_read_hidden(qgc_yaml **out, const char *path, qgc_yaml_hidden *hidden, qgc_arena *a,
+                                qgc_diag *d) {
+    *out = NULL;
+    qgc_source *text = qgc_arena_alloc(a, sizeof *text), *source = qgc_arena_alloc(a, sizeof *source);
+    QGC_TRY(read_source(text, path, a, d));
+    *source = (qgc_source){.name = text->name, .bytes = text->bytes};
+    *hidden = (qgc_yaml_hidden){source, text->text};
+    reader r = {.arena = a, .d = d, .source = source, .text = text};
+    QGC_TRY(parse(&r));
+    *out = r.root;
+    return QGC_OK;
 }

@@ -39,6 +39,15 @@ QGC_MUST_USE qgc_status qgc_yaml_parse(qgc_yaml **out, const qgc_source *source,
 /* The same for a file; its text goes into `a` as well. */
 QGC_MUST_USE qgc_status qgc_yaml_read(qgc_yaml **out, const char *path, qgc_arena *a, qgc_diag *d);
 
+/* The same for a file that another one names, and which may be any file: no error shows its text, before the caller has
+ * seen that it is what it should be and puts `text` into the source. */
+typedef struct {
+    qgc_source *source;
+    const char *text;
+} qgc_yaml_hidden;
+QGC_MUST_USE qgc_status qgc_yaml_read_hidden(qgc_yaml **out, const char *path, qgc_yaml_hidden *hidden,
+                                             qgc_arena *a, qgc_diag *d);
+
 /* The value under `key` of a mapping, or NULL. */
 qgc_yaml *qgc_yaml_get(const qgc_yaml *map, const char *key);
 

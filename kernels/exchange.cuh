@@ -1,9 +1,25 @@
-/* Vectors that multiprocessors hand each other while a kernel runs. There is no barrier, flag or fence: the lowest bit
- * of every float is the parity of the use that it belongs to, so each word says for itself whether it is there. A vector
- * is used once a layer; who writes it again has by then received something that depended on all of its readers.
+/* Vectors that multiprocessors hand each other while a kernel runs. There is no barrier, flag or fence: the lowest bit of every
+ * float is the parity of the use of its memory that it belongs to, so each word says for itself whether it is there.
  *
- * What the bit costs is at most one unit in the last place. Every vector lies there in COPIES, each for some of the
- * readers, so that polls spread over the slices of the L2 cache. */
+ * Why relaxed accesses are enough:
+ *
+ * - Each word is written by one strong relaxed store and read by strong relaxed loads at gpu scope, so there is no data race.
+ *   PTX takes a vector access for scalar ones in no fixed order: hence a mark in every word, and none for 16 bytes.
+ * - No order between words is needed: a word of the right parity is the value.
+ * - A stale word of the same parity cannot be seen. The uses of a word alternate in parity, and the reader of a use has read the
+ *   same word in the use before, which coherence of one location lets no later read of it undo; what an earlier launch wrote
+ *   last is what a launch finds first.
+ * - A word is not written again before all of its readers have read it. Who writes it has a value that was computed from something
+ *   that every reader published after it had read: a chain of values through all readers, which codegen/persistent/reuse.c
+ *   shows for each vector, or the graph is refused. Relaxed accesses give no happens-before between blocks; what excludes
+ *   reading too new a word is that the bad outcome would be a cycle of dependencies and reads. So a block that reads a
+ *   vector publishes something afterwards, and a block with no rows of a phase does not read what it reads.
+ *
+ * What the bit costs is at most one unit in the last place. Where the uses of a vector in a step are odd in number, its parity
+ * depends on the step, and readers clear the bit, so that the same input gives the same bits in every step. An infinity
+ * marked with parity 1 is a NaN to readers that do not clear it: logits say so either way.
+ *
+ * Every vector lies there in COPIES, each for some of the readers, so that polls spread over the slices of the L2 cache. */
 #pragma once
 #include "common.cuh"
 
@@ -34,7 +50,7 @@ struct stopwatch {
 /* Who waits, for the message when it waits in vain. */
 struct waiting {
     volatile i32 *fault; /* host memory */
-    i32 what;            /* 1 + layer * 8 + product */
+    i32 what;            /* 1 + iteration * phases + phase */
     u32 *waited;         /* cycles, where they are counted */
 };
 
@@ -50,10 +66,13 @@ __device__ __forceinline__ void check(u32 &missing, const uint4 &v, u32 parity) 
     check(missing, v.x, parity), check(missing, v.y, parity), check(missing, v.z, parity), check(missing, v.w, parity);
 }
 
+/* The value of a word: with its bit, or without. */
+template <bool Clear> __device__ __forceinline__ float unmarked(u32 word) { return bits_f32(Clear ? word & ~1u : word); }
+
 /* N vectors of four at once: out[i] from p[i], where p[i] is there. All loads are under way together, as each takes
- * the latency of the L2 cache. The barrier of the warp at the end matters: without it the shuffles that follow go the slow
- * way of lanes that have parted. */
-template <int N>
+ * the latency of the L2 cache. The barrier of the warp at the end matters: without it the shuffles that follow take the slow path
+ * of diverged lanes. */
+template <bool Clear, int N>
 __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
     stopwatch watch(w.waited);
     uint4 v[N];
@@ -73,10 +92,11 @@ __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < N; i++)
-        out[i] = make_float4(bits_f32(v[i].x), bits_f32(v[i].y), bits_f32(v[i].z), bits_f32(v[i].w));
+        out[i] = make_float4(unmarked<Clear>(v[i].x), unmarked<Clear>(v[i].y), unmarked<Clear>(v[i].z), unmarked<Clear>(v[i].w));
 }
 
-/* Two words at once. */
+/* Two words at once, and one. */
+template <bool Clear>
 __device__ __forceinline__ float2 poll_two(const float *p, const float *q, u32 parity, const waiting &w) {
     stopwatch watch(w.waited);
     u32 a = load_relaxed_one(p), b = load_relaxed_one(q);
@@ -86,7 +106,11 @@ __device__ __forceinline__ float2 poll_two(const float *p, const float *q, u32 p
         a = load_relaxed_one(p), b = load_relaxed_one(q);
     }
     __syncwarp();
-    return make_float2(bits_f32(a), bits_f32(b));
+    return make_float2(unmarked<Clear>(a), unmarked<Clear>(b));
+}
+
+template <bool Clear> __device__ __forceinline__ float poll_one(const float *p, u32 parity, const waiting &w) {
+    return poll_two<Clear>(p, p, parity, w).x;
 }
 
 __device__ __forceinline__ u32 marked(float x, u32 parity) { return (__float_as_uint(x) & ~1u) | parity; }

@@ -5,57 +5,7 @@
  * A warp takes a pair of rows: the two that are rotated together, i and i + HEAD_DIM / 2 of a head, else neighbours.
  *
  * Grid: x = pairs of all matrices / (pairs of a block), y = tokens. Reads all weights once and is bound by that. */
-#include "rows.cuh"
-
-#ifndef MATRICES
-#define MATRICES 1
-#endif
-#ifndef BIAS
-#define BIAS 0
-#endif
-#ifndef HEAD_DIM
-#define HEAD_DIM 64
-#endif
-/* For each matrix: its rows (0: there is none); 1 if they are rotated; 1 + the type of the cache that they go into, or 0
- * if they are stored as they are. */
-#ifndef OUT0
-#define OUT0 896
-#define ROPE0 0
-#define CACHE0 0
-#endif
-#ifndef OUT1
-#define OUT1 0
-#define ROPE1 0
-#define CACHE1 0
-#endif
-#ifndef OUT2
-#define OUT2 0
-#define ROPE2 0
-#define CACHE2 0
-#endif
-#ifndef OUT3
-#define OUT3 0
-#define ROPE3 0
-#define CACHE3 0
-#endif
-
-struct matrix {
-    const weights::elem *weight;
-    const float *bias;
-    void *out;
-};
-
-/* Element `row` of what a matrix makes for a token. */
-template <int Out, int Cache>
-__device__ __forceinline__ void store(void *out, int row, float value, size_t token, i32 position, i32 ctx) {
-    if constexpr (Cache == 0) {
-        ((float *)out)[token * Out + row] = value;
-    } else {
-        typedef stored<Cache - 1> cached;
-        size_t at = ((size_t)(row / HEAD_DIM) * ctx + position) * HEAD_DIM + row % HEAD_DIM;
-        ((typename cached::elem *)out)[at] = cached::narrow(value);
-    }
-}
+#include "heads.cuh"
 
 template <int Out, int Rope, int Cache>
 __device__ __forceinline__ void finish(const matrix &m, int row, int other, float a, float b, size_t token,
@@ -64,14 +14,7 @@ __device__ __forceinline__ void finish(const matrix &m, int row, int other, floa
         a += m.bias[row];
         b += m.bias[other];
     }
-    if (Rope) {
-        float2 turn = table[(size_t)position * (HEAD_DIM / 2) + row % HEAD_DIM];
-        float rotated = a * turn.x - b * turn.y;
-        b = b * turn.x + a * turn.y;
-        a = rotated;
-    }
-    store<Out, Cache>(m.out, row, a, token, position, ctx);
-    store<Out, Cache>(m.out, other, b, token, position, ctx);
+    put_pair<Out, Rope, Cache>(m, row, other, a, b, token, position, ctx, table);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

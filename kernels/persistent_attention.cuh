@@ -1,54 +1,187 @@
-/* Attention of the persistent kernel: a block takes one key-value head and a stretch of positions, with all query heads of it.
- * Where there are several stretches warps put their parts together, 8 elements of a head each. */
+/* Attention of the persistent kernel: a block takes one key-value head and a split of the positions, with up to 8 of its query
+ * heads. What belongs to a head (norm, rope, the write to the cache) is done here as it is gathered, for the rows of a head lie
+ * on several blocks where they are multiplied. Where there are several splits warps merge them, 8 elements of a head each. */
 #pragma once
-#include "persistent_step.cuh"
+#include "persistent_product.cuh"
 
-/* Queries of this key-value head into shared memory, rotated, scaled and in two parts; in the last stretch also the
- * token's key and value, into the cache and into row `row` of the first tile. That is written by threads where a later
- * copy will write, hence the fence. */
-__device__ __forceinline__ void take_queries(consumer &c, const arguments &a, int kv, bool last, const float *q, u32 parity,
-                                             u16 *k_cache, u16 *v_cache, u16 *keys, u16 *values, int row) {
-    auto &at = c.s.attention;
-    int lane = c.lane();
-#pragma unroll 1
-    for (int head = c.warp(); head < GROUP + 2 * last; head += WARPS) {
-        const float *from = q + (head < GROUP    ? (kv * GROUP + head) * HEAD_DIM
-                                 : head == GROUP ? QUERIES + kv * HEAD_DIM
-                                                 : QUERIES + CACHED + kv * HEAD_DIM);
+/* Elements i and i + HALF of a head for each lane, a warp's 32 lanes at a time; lanes without an element repeat the last one. */
+template <int HALF> struct half_head {
+    enum { LOADS = (HALF + 31) / 32 };
+    float2 x[LOADS];
+
+    static __device__ __forceinline__ int element(int lane, int load) {
+        return HALF < 32 ? lane % HALF : min(load * 32 + lane, HALF - 1);
+    }
+    static __device__ __forceinline__ bool counts(int lane, int load) { return HALF < 32 ? lane < HALF : load * 32 + lane < HALF; }
+
+    template <bool Clear> __device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity) {
 #pragma unroll
-        for (int first = 0; first < HALF; first += 32) { /* whole warps poll */
-            int i = first + lane % (HALF < 32 ? HALF : 32);
-            float2 x = poll_two(from + i, from + i + HALF, parity, c.wait);
-            if (ROPE && head <= GROUP) {
-                float2 turn = c.s.turn[i];
-                x = make_float2(x.x * turn.x - x.y * turn.y, x.y * turn.x + x.x * turn.y);
-            }
-            if (head < GROUP) {
-                u32 high = narrow_two<CACHE>(x.x * SCALE, x.y * SCALE);
-                u32 low = narrow_rest<CACHE>(x.x * SCALE, x.y * SCALE, high);
-                u16 *to = at.query + head * QUERY_STRIDE + i;
-                to[0] = (u16)high, to[HALF] = (u16)(high >> 16);
-                to += 8 * QUERY_STRIDE;
-                to[0] = (u16)low, to[HALF] = (u16)(low >> 16);
-            } else {
-                u16 *to = (head == GROUP ? k_cache : v_cache) + ((size_t)kv * a.ctx + c.s.now.position) * HEAD_DIM + i;
-                u16 first_half = cached::narrow(x.x), second_half = cached::narrow(x.y);
-                to[0] = first_half, to[HALF] = second_half;
-                u16 *fresh = (head == GROUP ? keys : values) + row * HEAD_DIM + i;
-                fresh[0] = first_half, fresh[HALF] = second_half;
-                fence_for_copies();
-            }
+        for (int j = 0; j < LOADS; j++) {
+            const float *p = from + element(c.lane(), j);
+            x[j] = poll_two<Clear>(p, p + HALF, parity, c.wait);
         }
+    }
+    /* The two weights of each of this lane's elements. */
+    __device__ __forceinline__ void load(const consumer &c, const float *from) {
+#pragma unroll
+        for (int j = 0; j < LOADS; j++) {
+            const float *p = from + element(c.lane(), j);
+            x[j] = make_float2(p[0], p[HALF]);
+        }
+    }
+    __device__ __forceinline__ float squares(const consumer &c) const {
+        float sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < LOADS; j++)
+            sum += counts(c.lane(), j) ? x[j].x * x[j].x + x[j].y * x[j].y : 0.0f;
+        return warp_sum(sum);
+    }
+    __device__ __forceinline__ void scale(float by, const half_head &weights) {
+#pragma unroll
+        for (int j = 0; j < LOADS; j++)
+            x[j] = make_float2(x[j].x * by * weights.x[j].x, x[j].y * by * weights.x[j].y);
+    }
+    __device__ __forceinline__ void turn(const consumer &c, const float2 *table) {
+#pragma unroll
+        for (int j = 0; j < LOADS; j++) {
+            float2 t = table[element(c.lane(), j)];
+            x[j] = make_float2(x[j].x * t.x - x[j].y * t.y, x[j].y * t.x + x[j].x * t.y);
+        }
+    }
+};
+
+/* A head as its reader wants it. `squares` are those of all the vector, for a WHOLE_NORM over `width` elements. */
+template <int NORM, int HALF, bool Clear>
+__device__ __forceinline__ half_head<HALF> take_head(const consumer &c, const float *from, u32 parity, const float *weights,
+                                                     float eps, const float *squares, int width, int rope) {
+    half_head<HALF> w, h;
+    if constexpr (NORM != NO_NORM)
+        w.load(c, weights);
+    h.template take<Clear>(c, from, parity);
+    if constexpr (NORM == HEAD_NORM)
+        h.scale(rsqrtf(h.squares(c) * (0.5f / HALF) + eps), w);
+    if constexpr (NORM == WHOLE_NORM)
+        h.scale(rsqrtf(total_of(squares) * (1.0f / (float)width) + eps), w);
+    if (rope >= 0)
+        h.turn(c, c.s.turn[rope]);
+    return h;
+}
+
+/* The squares of a whole vector, all warps of the block together: sums of theirs to squares[warp]. */
+template <int N, bool Clear>
+__device__ __forceinline__ void put_whole_squares(const consumer &c, const float *from, u32 parity, float *squares) {
+    float sum = 0.0f;
+#pragma unroll 1
+    for (int first = 0; first < N; first += 4 * THREADS) { /* whole warps poll */
+        int at = first + 4 * (int)c.thread;
+        const float *const p[1] = {from + min(at, N - 4)};
+        float4 v[1];
+        poll4<Clear>(p, v, parity, c.wait);
+        if (at < N)
+            sum += v[0].x * v[0].x + v[0].y * v[0].y + v[0].z * v[0].z + v[0].w * v[0].w;
+    }
+    sum = warp_sum(sum);
+    if (c.lane() == 0)
+        squares[c.warp()] = sum;
+}
+
+/* Which heads a block has, and which positions. */
+struct place_of_attention {
+    int kv, first_head, n_heads, split;
+    bool writes; /* the token's key and value to the cache */
+};
+
+template <typename S> __device__ __forceinline__ place_of_attention place_in(const splits &cut, bool last) {
+    const int unit = blockIdx.x / cut.n, kv = unit / tile_of<S>::ROUNDS, round = unit % tile_of<S>::ROUNDS;
+    const int GROUP = tile_of<S>::GROUP;
+    return {kv, kv * GROUP + round * 8, min(8, GROUP - round * 8), (int)blockIdx.x % cut.n, last && round == 0};
+}
+
+/* A query head into shared memory, scaled and in two parts. */
+template <typename S>
+__device__ __forceinline__ void put_query(const consumer &c, const half_head<S::HEAD_DIM / 2> &h, int row) {
+    const int HALF = S::HEAD_DIM / 2, STRIDE_OF = tile_of<S>::QUERY_STRIDE;
+#pragma unroll
+    for (int j = 0; j < half_head<HALF>::LOADS; j++) {
+        const float x = h.x[j].x * S::scale(), y = h.x[j].y * S::scale();
+        u32 high = narrow_two<S::CACHE>(x, y);
+        u32 low = narrow_rest<S::CACHE>(x, y, high);
+        u16 *to = c.s.attention.query + row * STRIDE_OF + half_head<HALF>::element(c.lane(), j);
+        to[0] = (u16)high, to[HALF] = (u16)(high >> 16);
+        to += 8 * STRIDE_OF;
+        to[0] = (u16)low, to[HALF] = (u16)(low >> 16);
+    }
+}
+
+/* The token's key or value, to its row of a tile and, if `cache` is there, to the cache. A tile is written by threads where a
+ * later copy will write, hence the fence. */
+template <typename S>
+__device__ __forceinline__ void put_fresh(const consumer &c, const half_head<S::HEAD_DIM / 2> &h, u16 *cache, u16 *tile_row) {
+    const int HALF = S::HEAD_DIM / 2;
+#pragma unroll
+    for (int j = 0; j < half_head<HALF>::LOADS; j++) {
+        const int i = half_head<HALF>::element(c.lane(), j);
+        u16 first = stored<S::CACHE>::narrow(h.x[j].x), second = stored<S::CACHE>::narrow(h.x[j].y);
+        if (cache)
+            cache[i] = first, cache[i + HALF] = second;
+        tile_row[i] = first, tile_row[i + HALF] = second;
+    }
+    fence_for_copies();
+}
+
+/* Queries of this block into shared memory; in the last split also the token's key and value, into the cache and into row `row`
+ * of the first tile. */
+template <typename S>
+__device__ __forceinline__ void take_heads(consumer &c, const arguments &a, const place_of_attention &at, bool last, int i,
+                                           u16 *keys, u16 *values, int row) {
+    const int HEAD_DIM = S::HEAD_DIM, HALF = HEAD_DIM / 2;
+    const float *small = a.small + (size_t)i * S::SMALL_STEP;
+    const u32 epoch = c.s.now.epoch;
+    const float *q = polled(a, S::q_from(i)), *k = polled(a, S::k_from(i)), *v = polled(a, S::v_from(i));
+    const float *q_squares = c.s.attention.whole[0], *k_squares = c.s.attention.whole[1];
+    const size_t cached = ((size_t)at.kv * a.ctx + c.s.now.position) * HEAD_DIM;
+    if constexpr (S::Q_NORM == WHOLE_NORM)
+        put_whole_squares<S::HEADS * HEAD_DIM, S::Q_CLEAR>(c, q, S::q_parity(i, epoch), c.s.attention.whole[0]);
+    if constexpr (S::K_NORM == WHOLE_NORM)
+        if (last)
+            put_whole_squares<S::KV_HEADS * HEAD_DIM, S::K_CLEAR>(c, k, S::k_parity(i, epoch), c.s.attention.whole[1]);
+    if constexpr (S::Q_NORM == WHOLE_NORM || S::K_NORM == WHOLE_NORM)
+        consumers_meet();
+#pragma unroll 1
+    for (int head = c.warp(); head < at.n_heads + 2 * last; head += WARPS) {
+        if (head < at.n_heads) {
+            const int first = (at.first_head + head) * HEAD_DIM;
+            put_query<S>(c,
+                         take_head<S::Q_NORM, HALF, S::Q_CLEAR>(
+                             c, q + first, S::q_parity(i, epoch), small + S::Q_NORM_AT + (S::Q_NORM == WHOLE_NORM ? first : 0),
+                             S::q_eps(), q_squares, S::HEADS * HEAD_DIM, S::q_rope(i)),
+                         head);
+        } else if (head == at.n_heads) {
+            const int first = at.kv * HEAD_DIM;
+            put_fresh<S>(c,
+                         take_head<S::K_NORM, HALF, S::K_CLEAR>(
+                             c, k + first, S::k_parity(i, epoch), small + S::K_NORM_AT + (S::K_NORM == WHOLE_NORM ? first : 0),
+                             S::k_eps(), k_squares, S::KV_HEADS * HEAD_DIM, S::k_rope(i)),
+                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i] + cached : nullptr, keys + row * HEAD_DIM);
+        } else
+            put_fresh<S>(c,
+                         take_head<NO_NORM, HALF, S::V_CLEAR>(c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch), nullptr, 0.0f,
+                                                              nullptr, 0, -1),
+                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i + 1] + cached : nullptr,
+                         values + row * HEAD_DIM);
     }
 }
 
 /* The running state of a warp's part of attention: lane / 4 is the head, sums[j][0..1] its elements 8 j + 2 (lane % 4). */
-struct running {
+template <int HEAD_DIM> struct running {
     float largest, total, sums[HEAD_DIM / 8][2];
 };
 
 /* 16 positions, of which `n` are there, from keys and values in shared memory. */
-__device__ __forceinline__ void attend(running &r, int lane, const u16 *query, const u16 *keys, const u16 *values, int n) {
+template <int CACHE, int HEAD_DIM>
+__device__ __forceinline__ void attend(running<HEAD_DIM> &r, int lane, const u16 *query, const u16 *keys, const u16 *values,
+                                       int n) {
+    const int QUERY_STRIDE = HEAD_DIM + 8;
     int quarter = lane % 4;
     float score[2][4] = {};
 #pragma unroll
@@ -86,7 +219,7 @@ __device__ __forceinline__ void attend(running &r, int lane, const u16 *query, c
 
     u32 high0 = narrow_two<CACHE>(p[0], p[1]), high1 = narrow_two<CACHE>(p[2], p[3]);
     u32 low0 = narrow_rest<CACHE>(p[0], p[1], high0), low1 = narrow_rest<CACHE>(p[2], p[3], high1);
-    /* What lies behind the last position may be anything, and 0 times anything may be NaN. */
+    /* What lies after the last position may be anything, and 0 times anything may be NaN. */
     u32 keep[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -108,35 +241,72 @@ __device__ __forceinline__ void attend(running &r, int lane, const u16 *query, c
     }
 }
 
-/* Positions of one stretch for the query heads of one key-value head; the result to A, or to the parts. */
-__device__ __forceinline__ void attention(consumer &c, const arguments &a, int layer, u32 from_parity, u32 parity) {
+/* What the warps of a block have come to, put together: into the result, or into the split's part. */
+template <typename S>
+__device__ __forceinline__ void leave(consumer &c, const arguments &a, const place_of_attention &where, int i) {
     auto &at = c.s.attention;
-    const stretches cut = c.s.now.cut;
-    int kv = blockIdx.x / cut.n, stretch = blockIdx.x % cut.n, warp = c.warp(), lane = c.lane();
-    int begin = stretch * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
+    const int HEAD_DIM = S::HEAD_DIM, HALF = HEAD_DIM / 2, WARPS_OF = tile_of<S>::WARPS_OF;
+    const bool whole = c.s.now.cut[S::CUT].n == 1;
+    const u32 parity = whole ? S::parity(i, c.s.now.epoch) : (i + 1) & 1;
+#pragma unroll
+    for (int j = c.thread; j < tile_of<S>::GROUP * HALF && j < 8 * HALF; j += THREADS) {
+        int head = j / HALF, element = j % HALF * 2, query_head = where.first_head + head;
+        if (tile_of<S>::ROUNDS > 1 && head >= where.n_heads)
+            break;
+        float largest = -INF, total = 0.0f, x = 0.0f, y = 0.0f;
+#pragma unroll
+        for (int w = 0; w < WARPS_OF; w++)
+            largest = fmaxf(largest, at.largest[w][head]);
+#pragma unroll
+        for (int w = 0; w < WARPS_OF; w++) {
+            float by = __expf(at.largest[w][head] - largest); /* 0 where a warp had no position */
+            float2 part = *(const float2 *)&at.part[(w * 8 + head) * HEAD_DIM + element];
+            total += by * at.total[w][head];
+            x += by * part.x, y += by * part.y;
+        }
+        if (whole) {
+            publish_two(exchanged(a, S::OUT) + query_head * HEAD_DIM + element, COPY, __fdividef(x, total),
+                        __fdividef(y, total), parity);
+            continue;
+        }
+        float *to = part_of<S>(a, query_head, where.split);
+        publish_two(to + element, x, y, parity);
+        if (element == 0)
+            publish_four(to + HEAD_DIM, largest, total, total, total, parity);
+    }
+}
+
+/* Positions of one split for the query heads of one unit. */
+template <typename S> __device__ __forceinline__ void attention(consumer &c, const arguments &a, int i) {
+    auto &at = c.s.attention;
+    const int HEAD_DIM = S::HEAD_DIM, SPAN = tile_of<S>::SPAN, WARPS_OF = tile_of<S>::WARPS_OF;
+    const splits cut = c.s.now.cut[S::CUT];
+    if (blockIdx.x >= tile_of<S>::UNITS * cut.n)
+        return;
+    int warp = c.warp(), lane = c.lane();
+    int begin = blockIdx.x % cut.n * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
     bool last = end == c.s.now.position + 1;
-    u16 *k_cache = (u16 *)a.caches[2 * layer], *v_cache = (u16 *)a.caches[2 * layer + 1];
+    const place_of_attention where = place_in<S>(cut, last);
     int left = end - begin; /* the token itself is the last row of the first tile */
-    running r = {-INF, 0.0f, {}};
+    running<S::HEAD_DIM> r = {-INF, 0.0f, {}};
 #pragma unroll 1
     for (bool first = true; left > 0; first = false) {
-        int n = min((int)SPAN, left);
+        int n = min(SPAN, left);
         left -= n;
         consumer values_at = c;
         values_at.at.next();
         u16 *keys = (u16 *)c.tile(), *values = (u16 *)values_at.tile();
         if (first) {
-            take_queries(c, a, kv, last, polled(a, Q), from_parity, k_cache, v_cache, keys,
-                         values, n - 1);
+            take_heads<S>(c, a, where, last, i, keys, values, n - 1);
             consumers_meet();
         }
-        if (warp < SPAN_WARPS && warp * 16 < n)
-            attend(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM, n - warp * 16);
+        if (warp < WARPS_OF && warp * 16 < n)
+            attend<S::CACHE>(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM, n - warp * 16);
         c.release();
         c.release();
     }
 
-    if (warp < SPAN_WARPS) {
+    if (warp < WARPS_OF) {
         int head = lane / 4;
         if (lane % 4 == 0) {
             at.largest[warp][head] = r.largest;
@@ -144,33 +314,10 @@ __device__ __forceinline__ void attention(consumer &c, const arguments &a, int l
         }
 #pragma unroll
         for (int j = 0; j < HEAD_DIM / 8; j++)
-            *(float2 *)&at.part[warp][head][8 * j + 2 * (lane % 4)] = make_float2(r.sums[j][0], r.sums[j][1]);
+            *(float2 *)&at.part[(warp * 8 + head) * HEAD_DIM + 8 * j + 2 * (lane % 4)] = make_float2(r.sums[j][0], r.sums[j][1]);
     }
     consumers_meet();
-#pragma unroll
-    for (int i = c.thread; i < GROUP * HALF; i += THREADS) {
-        int head = i / HALF, element = i % HALF * 2, query_head = kv * GROUP + head;
-        float largest = -INF, total = 0.0f, x = 0.0f, y = 0.0f;
-#pragma unroll
-        for (int w = 0; w < SPAN_WARPS; w++)
-            largest = fmaxf(largest, at.largest[w][head]);
-#pragma unroll
-        for (int w = 0; w < SPAN_WARPS; w++) {
-            float by = __expf(at.largest[w][head] - largest); /* 0 where a warp had no position */
-            float2 part = *(const float2 *)&at.part[w][head][element];
-            total += by * at.total[w][head];
-            x += by * part.x, y += by * part.y;
-        }
-        if (cut.n == 1) {
-            publish_two(exchanged(a, A) + query_head * HEAD_DIM + element, COPY, __fdividef(x, total),
-                        __fdividef(y, total), parity);
-            continue;
-        }
-        float *to = part_of(a, query_head, stretch);
-        publish_two(to + element, x, y, parity);
-        if (element == 0)
-            publish_four(to + HEAD_DIM, largest, total, total, total, parity);
-    }
+    leave<S>(c, a, where, i);
 }
 
 /* What positions have come to: sums of their values, and of their weights, as if `largest` were the largest score. */
@@ -192,18 +339,19 @@ struct partial {
     }
 };
 
-/* 8 elements of a head from all stretches, by one warp: a lane takes every 32nd stretch. */
-__device__ __forceinline__ void merge(const consumer &c, const arguments &a, int unit, u32 parity) {
-    const int n = c.s.now.cut.n, lane = c.lane();
+/* 8 elements of a head from all splits, by one warp: a lane takes every 32nd split. */
+template <typename S> __device__ __forceinline__ void merge_unit(const consumer &c, const arguments &a, int unit, int i) {
+    const int n = c.s.now.cut[S::CUT].n, lane = c.lane(), HEAD_DIM = S::HEAD_DIM;
     const int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8;
+    const u32 parity = (i + 1) & 1;
     partial r;
 #pragma unroll 1
-    for (int stretch = lane; stretch - lane < n; stretch += 32) { /* whole warps poll */
-        const float *from = part_of(a, head, min(stretch, n - 1));
+    for (int split = lane; split - lane < n; split += 32) { /* whole warps poll */
+        const float *from = part_of<S>(a, head, min(split, n - 1));
         const float *const p[3] = {from + first, from + first + 4, from + HEAD_DIM};
         float4 v[3];
-        poll4(p, v, parity, c.wait);
-        if (stretch < n) {
+        poll4<false>(p, v, parity, c.wait);
+        if (split < n) {
             r.rescale(fmaxf(r.largest, v[2].x));
             float by = __expf(v[2].x - r.largest);
             r.add(0, v[0], by), r.add(4, v[1], by);
@@ -218,14 +366,38 @@ __device__ __forceinline__ void merge(const consumer &c, const arguments &a, int
     for (int kept = 4; kept > 0; kept /= 2) {
         bool upper = lane & (4 * kept);
 #pragma unroll
-        for (int i = 0; i < kept; i++) {
-            float given = upper ? r.sum[i] : r.sum[i + kept];
-            r.sum[i] = (upper ? r.sum[i + kept] : r.sum[i]) + __shfl_xor_sync(0xFFFFFFFFu, given, 4 * kept);
+        for (int j = 0; j < kept; j++) {
+            float given = upper ? r.sum[j] : r.sum[j + kept];
+            r.sum[j] = (upper ? r.sum[j + kept] : r.sum[j]) + __shfl_xor_sync(0xFFFFFFFFu, given, 4 * kept);
         }
     }
     float sum = r.sum[0];
     sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 2);
     sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
     if (lane % 4 == 0)
-        publish(exchanged(a, A) + head * HEAD_DIM + first + lane / 4, COPY, __fdividef(sum, total), parity);
+        publish(exchanged(a, S::OUT) + head * HEAD_DIM + first + lane / 4, COPY, __fdividef(sum, total),
+                S::parity(i, c.s.now.epoch));
+}
+
+/* The blocks that do not attend at short contexts come first. */
+template <typename S> __device__ __forceinline__ void merge(const consumer &c, const arguments &a, int i) {
+#pragma unroll 1
+    for (int unit = gridDim.x - 1 - blockIdx.x + c.warp() * gridDim.x; unit < tile_of<S>::QUERIES / 8; unit += WARPS * gridDim.x)
+        merge_unit<S>(c, a, unit, i);
+}
+
+/* Parts of splits are not written in every step, so their parities begin anew in each, and an odd number of uses must not end
+ * with the parity of the next step's first. All of a vector that depends on every merge (reuse.c) says that nobody reads them
+ * any more. S: this phase, whose S::of is the attention. */
+template <typename S> __device__ __forceinline__ void close_parts(const consumer &c, const arguments &a) {
+    typedef typename S::of of;
+    const splits cut = c.s.now.cut[of::CUT];
+    if (cut.n == 1 || blockIdx.x >= tile_of<of>::UNITS * cut.n)
+        return;
+    take<S::K, false>(c, polled(a, S::x_from(0)), S::x_parity(0, c.s.now.epoch), [](int, const float4 &) {});
+    consumers_meet();
+    const place_of_attention where = place_in<of>(cut, false);
+    for (int head = 0; head < where.n_heads; head++)
+        for (int j = c.thread; j < tile_of<of>::PART; j += THREADS)
+            publish(part_of<of>(a, where.first_head + head, where.split) + j, 0, 0.0f, 0);
 }

@@ -1,4 +1,4 @@
-/* A matrix product of the persistent kernel: a block's rows times a vector that other blocks have made.
+/* Products of the persistent kernel: a block's rows times a vector that other blocks have made.
  *
  * Warp w multiplies two blocks of 32 elements of each chunk of K for all rows of its block, so it needs only these
  * activations, and polls them straight into registers. Tensor cores do it: a tile of 8 rows is operand A twice over, MMA
@@ -7,7 +7,7 @@
  * memory, and a thread for each row finishes it.
  *
  * A vector comes late and the weights early, so the first of them wait for it in registers. What is left to do when it is
- * there is on the way of every token: loads and waits for tiles are kept off it.
+ * there is on the critical path of every token: loads and waits for tiles are kept off it.
  *
  * RMSNorm: x is multiplied with the norm's weight on its way into registers and the product divided by the root of the
  * mean square afterwards. */
@@ -19,14 +19,14 @@
  * Lane = 4 * column + quarter. A column is the half of a lane's eight elements, the block of the pair, and, from lane 16 on,
  * the low part of what the columns before have in their high part. Where a warp has several pairs the lanes of low parts
  * load other ones, and both hand each other what they lack; else they load the same. */
-template <int K> struct operand {
+template <int K> struct elements {
     enum {
         PAIRS = K / PAIR,
         MINE = (PAIRS + WARPS - 1) / WARPS,
         SHARED = MINE > 1,
         LOADS = SHARED ? (MINE + 1) / 2 : 1,
     };
-    u32 first[2 * LOADS] = {}, second[2 * LOADS] = {};
+    static_assert(K % PAIR == 0, "shape");
 
     static __device__ __forceinline__ bool low(const consumer &c) { return c.lane() >= 16; }
     static __device__ __forceinline__ bool here(const consumer &c, int pair) {
@@ -37,18 +37,25 @@ template <int K> struct operand {
     static __device__ __forceinline__ bool loads(const consumer &c, int i) { return here(c, pair_of(c, i)); }
 
     /* The element of K from which on this lane's load i has four. */
-    static __device__ __forceinline__ int element(const consumer &c, int i) {
+    static __device__ __forceinline__ int first(const consumer &c, int i) {
         int column = c.lane() / 4 % 4, quarter = c.lane() % 4;
         int pair = loads(c, i) ? pair_of(c, i) : 0;
         return (pair * WARPS + c.warp()) * PAIR + column / 2 * 32 + 8 * quarter + 4 * (column % 2);
     }
+};
+
+template <int K, int TYPE> struct operand : elements<K> {
+    enum { SHARED = elements<K>::SHARED, LOADS = elements<K>::LOADS };
+    u32 first[2 * LOADS] = {}, second[2 * LOADS] = {};
 
     __device__ __forceinline__ void set(const consumer &c, int i, float4 x) {
-        if (WEIGHT == F16)
-            x.x *= SHRINK, x.y *= SHRINK, x.z *= SHRINK, x.w *= SHRINK;
-        u32 high[2] = {narrow_two<WEIGHT>(x.x, x.y), narrow_two<WEIGHT>(x.z, x.w)};
-        u32 rest[2] = {narrow_rest<WEIGHT>(x.x, x.y, high[0]), narrow_rest<WEIGHT>(x.z, x.w, high[1])};
-        bool is_low = low(c);
+        if (TYPE == F16) {
+            const float by = shrink<TYPE>();
+            x.x *= by, x.y *= by, x.z *= by, x.w *= by;
+        }
+        u32 high[2] = {narrow_two<TYPE>(x.x, x.y), narrow_two<TYPE>(x.z, x.w)};
+        u32 rest[2] = {narrow_rest<TYPE>(x.x, x.y, high[0]), narrow_rest<TYPE>(x.z, x.w, high[1])};
+        bool is_low = elements<K>::low(c);
         u32 mine[2] = {is_low ? rest[0] : high[0], is_low ? rest[1] : high[1]};
         if constexpr (SHARED) {
             u32 theirs[2];
@@ -62,21 +69,28 @@ template <int K> struct operand {
     }
 };
 
-/* A norm's weights for the elements that a lane takes of x. Loaded a phase ahead, as the memory is busy. */
+/* A norm's weights for the elements that a lane takes of x. Loaded a phase ahead, as the memory is busy; which of them a
+ * phase has ready is in program.cuh. */
 struct norm_weights {
-    float4 w[operand<D>::LOADS];
-    __device__ __forceinline__ void load(const consumer &c, const float *norm) {
+    float4 w[NORM_LOADS];
+    template <int K> __device__ __forceinline__ void load(const consumer &c, const float *norm) {
 #pragma unroll
-        for (int i = 0; i < operand<D>::LOADS; i++)
-            if (operand<D>::here(c, 0))
-                w[i] = *(const float4 *)(norm + operand<D>::element(c, i));
+        for (int i = 0; i < elements<K>::LOADS; i++)
+            if (elements<K>::here(c, 0))
+                w[i] = *(const float4 *)(norm + elements<K>::first(c, i));
     }
 };
 
+/* What goes from phase to phase in registers. */
+struct carried {
+    norm_weights norm[NORM_SLOTS];
+    float value; /* of a row of share CARRIED_SHARE, with the thread that finishes the row: the residual */
+};
+
 /* The sum of squares of this warp's part of x to squares[warp]. */
-__device__ __forceinline__ void put_squares(const consumer &c, float *squares, float sum) {
+template <int K> __device__ __forceinline__ void put_squares(const consumer &c, float *squares, float sum) {
 #pragma unroll
-    for (int distance = 1; distance < (operand<D>::SHARED ? 32 : 16); distance *= 2) /* else lanes hold the same twice */
+    for (int distance = 1; distance < (elements<K>::SHARED ? 32 : 16); distance *= 2) /* else lanes hold the same twice */
         sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
     if (c.lane() == 0)
         squares[c.warp()] = sum;
@@ -84,10 +98,10 @@ __device__ __forceinline__ void put_squares(const consumer &c, float *squares, f
 
 /* The elements that a lane takes of an exchanged vector, a few loads at a time; use(i, four of them). Where there is nothing
  * left to load for a lane it takes its warp's pair 0 again, which nobody uses. */
-template <int K, typename Use>
+template <int K, bool Clear, typename Use>
 __device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity, Use use) {
-    enum { LOADS = operand<K>::LOADS, POLLED = LOADS < 4 ? (int)LOADS : 4 };
-    if (!operand<K>::here(c, 0))
+    enum { LOADS = elements<K>::LOADS, POLLED = LOADS < 4 ? (int)LOADS : 4 };
+    if (!elements<K>::here(c, 0))
         return;
 #pragma unroll
     for (int first = 0; first < LOADS; first += POLLED) {
@@ -95,8 +109,8 @@ __device__ __forceinline__ void take(const consumer &c, const float *from, u32 p
         float4 v[POLLED];
 #pragma unroll
         for (int i = 0; i < POLLED; i++)
-            p[i] = from + operand<K>::element(c, min(first + i, LOADS - 1));
-        poll4(p, v, parity, c.wait);
+            p[i] = from + elements<K>::first(c, min(first + i, LOADS - 1));
+        poll4<Clear>(p, v, parity, c.wait);
 #pragma unroll
         for (int i = 0; i < POLLED; i++)
             if (first + i < LOADS)
@@ -105,28 +119,20 @@ __device__ __forceinline__ void take(const consumer &c, const float *from, u32 p
 }
 
 /* Of a vector that is normalized: the operand, and this lane's sum of squares. */
-struct normed {
-    operand<D> x;
+template <int K, int TYPE> struct normed {
+    operand<K, TYPE> x;
     float squares;
 
     __device__ __forceinline__ void add(const consumer &c, int i, const float4 &v, const norm_weights &norm) {
-        if (operand<D>::loads(c, i))
+        if (elements<K>::loads(c, i))
             squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
         float4 w = norm.w[i];
         x.set(c, i, make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w));
     }
 };
 
-__device__ __forceinline__ normed take_normed(const consumer &c, const float *from, u32 parity,
-                                              const norm_weights &norm) {
-    normed n;
-    n.squares = 0.0f;
-    take<D>(c, from, parity, [&](int i, const float4 &v) { n.add(c, i, v, norm); });
-    return n;
-}
-
 /* What a tile leaves in a lane's registers: products of the even blocks and of the odd ones. */
-struct products {
+struct tile_sums {
     float even[4], odd[4];
 
     /* Row lane / 4, over the block that the lane's columns belong to and both halves: to be added up over four lanes. */
@@ -140,7 +146,7 @@ struct products {
 struct fragment {
     uint4 even, odd;
 
-    /* A register that is set on some ways only keeps its place on all others, all through the layers. */
+    /* A register that is set on some ways only keeps its place on all others, all through the loop. */
     __device__ __forceinline__ void clear() { even = odd = make_uint4(0, 0, 0, 0); }
 
     /* The next chunk of a tile of `height` rows; `here`: this warp has a pair in it. */
@@ -155,11 +161,11 @@ struct fragment {
     }
 };
 
-/* What a warp takes of a product's rows before x is there, so that little is left to do when it comes: all tiles of
- * its share of `Rows`, or as much of them as there are registers for. It makes room in the ring besides. */
+/* What a warp takes of a phase's rows before x is there, so that little is left to do when it comes: all tiles of its
+ * share of `Rows`, or as much of them as there are registers for. It makes room in the ring besides. */
 template <int K, int Rows> struct held {
     enum {
-        MINE = operand<K>::MINE,
+        MINE = elements<K>::MINE,
         ALL = (Rows / TYPICAL_SMS + TILE) / TILE * MINE,
         MOST = MINE > 1 ? HELD_LONG : HELD,
         N = ALL <= MOST ? (int)ALL : MOST < MINE ? (int)MOST : MOST / MINE * MINE,
@@ -173,42 +179,44 @@ template <int K, int Rows> struct held {
 #pragma unroll
         for (int i = 0; i < N; i++)
             if (i / MINE * TILE < rows)
-                f[i].load(c, min(rows - i / MINE * TILE, (int)TILE), operand<K>::here(c, i % MINE));
+                f[i].load(c, min(rows - i / MINE * TILE, (int)TILE), elements<K>::here(c, i % MINE));
             else
                 f[i].clear();
     }
 };
 
-__device__ __forceinline__ void add_product(products &p, const fragment &f, u32 first, u32 second) {
-    mma<WEIGHT>(p.even, f.even.x, f.even.y, f.even.z, f.even.w, first, second);
-    mma<WEIGHT>(p.odd, f.odd.x, f.odd.y, f.odd.z, f.odd.w, first, second);
+template <int TYPE> __device__ __forceinline__ void add_product(tile_sums &p, const fragment &f, u32 first, u32 second) {
+    mma<TYPE>(p.even, f.even.x, f.even.y, f.even.z, f.even.w, first, second);
+    mma<TYPE>(p.odd, f.odd.x, f.odd.y, f.odd.z, f.odd.w, first, second);
 }
 
 /* A tile of `height` rows times this warp's part of x. */
-template <int K> __device__ __forceinline__ products tile_products(consumer &c, const operand<K> &x, int height) {
-    products p = {};
+template <int K, int TYPE>
+__device__ __forceinline__ tile_sums tile_products(consumer &c, const operand<K, TYPE> &x, int height) {
+    tile_sums p = {};
     fragment f;
 #pragma unroll
-    for (int i = 0; i < operand<K>::MINE; i++) {
-        f.load(c, height, operand<K>::here(c, i));
-        if (operand<K>::here(c, i))
-            add_product(p, f, x.first[i], x.second[i]);
+    for (int i = 0; i < elements<K>::MINE; i++) {
+        f.load(c, height, elements<K>::here(c, i));
+        if (elements<K>::here(c, i))
+            add_product<TYPE>(p, f, x.first[i], x.second[i]);
     }
     return p;
 }
 
 /* The same for tile `t` of those that are held, the chunks of it in registers that are held. */
-template <int K, int Rows>
-__device__ __forceinline__ products held_products(consumer &c, const held<K, Rows> &h, const operand<K> &x, int t, int height) {
-    products p = {};
+template <int K, int Rows, int TYPE>
+__device__ __forceinline__ tile_sums held_products(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int t,
+                                                   int height) {
+    tile_sums p = {};
     fragment f;
 #pragma unroll
-    for (int i = 0; i < operand<K>::MINE; i++) {
-        int at = t * operand<K>::MINE + i;
+    for (int i = 0; i < elements<K>::MINE; i++) {
+        int at = t * elements<K>::MINE + i;
         if (at >= h.N)
-            f.load(c, height, operand<K>::here(c, i));
-        if (operand<K>::here(c, i))
-            add_product(p, at < h.N ? h.f[at < h.N ? at : 0] : f, x.first[i], x.second[i]);
+            f.load(c, height, elements<K>::here(c, i));
+        if (elements<K>::here(c, i))
+            add_product<TYPE>(p, at < h.N ? h.f[at < h.N ? at : 0] : f, x.first[i], x.second[i]);
     }
     return p;
 }
@@ -226,24 +234,10 @@ __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *t
     *to = mine;
 }
 
-/* Sums over a row of sum[][], which all warps have left there. */
-__device__ __forceinline__ float total_of(const float *row) {
-    float total = 0.0f;
-#pragma unroll
-    for (int i = 0; i + 4 <= WARPS; i += 4) {
-        float4 v = *(const float4 *)(row + i);
-        total += (v.x + v.y) + (v.z + v.w);
-    }
-#pragma unroll
-    for (int i = WARPS / 4 * 4; i < WARPS; i++)
-        total += row[i];
-    return total;
-}
-
 /* All `n` rows of this block times x. meanwhile() is called once, when the first tiles have been multiplied and before the
  * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
-template <int K, int Rows, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply(consumer &c, const held<K, Rows> &h, const operand<K> &x, int n,
+template <int K, int Rows, int TYPE, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int n,
                                          Meanwhile meanwhile, Finish finish) {
     int lane = c.lane(), warp = c.warp();
     int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
@@ -280,10 +274,102 @@ __device__ __forceinline__ void multiply(consumer &c, const held<K, Rows> &h, co
         consumers_meet();
         if (warp * 32 < here) {
             int i = (int)c.thread;
-            finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE) / SHRINK);
+            finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE) / shrink<TYPE>());
         }
         c.batch ^= 1;
     }
 }
 
-__device__ __forceinline__ float norm_scale(const float *squares) { return rsqrtf(total_of(squares) * (1.0f / D) + EPS); }
+/* A logit of each lane of a warp, `id` that of this one. The token of the step counts as seen, though another block may not
+ * have marked it yet. */
+__device__ __forceinline__ void put_logits(const arguments &a, const step &now, i32 id, bool there, float logit) {
+    if (there)
+        a.logits[id] = logit;
+    if (LARGEST) {
+        float l = there ? penalised(logit, a.seen, id, now.penalty, MARK ? now.token : -1) : NOT_A_NUMBER;
+        l = warp_max(l);
+        if (id % 32 == 0)
+            a.parts[id / 32] = l;
+    }
+}
+
+/* A value from outside of the phase for row `index` of the result. */
+template <int From, bool Clear>
+__device__ __forceinline__ float outside_value(const consumer &c, const arguments &a, const carried &k, int vector, u32 parity,
+                                               int index) {
+    return From == CARRIED ? k.value : From == POLLED ? poll_one<Clear>(polled(a, vector) + index, parity, c.wait) : 0.0f;
+}
+
+/* Whole warps call it, with a thread for each row of the block: the sum of a row to what becomes of it. */
+template <typename S>
+__device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carried &k, int i, int row, bool there, float sum) {
+    const rows mine = c.s.now.mine[S::SHARE];
+    const u32 epoch = c.s.now.epoch;
+    const int at = mine.first + min(row, mine.n - 1), index = at / S::MATRICES;
+    float l[4] = {sum, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (int m = 1; m < S::MATRICES; m++)
+        l[m] = __shfl_down_sync(0xFFFFFFFFu, sum, m);
+    float y = S::result(
+        l[0], l[1], l[2], l[3],
+        outside_value<S::A0, S::A0_CLEAR>(c, a, k, S::a0_from(i), S::a0_parity(i, epoch), index),
+        outside_value<S::A1, S::A1_CLEAR>(c, a, k, S::a1_from(i), S::a1_parity(i, epoch), index),
+        outside_value<S::A2, S::A2_CLEAR>(c, a, k, S::a2_from(i), S::a2_parity(i, epoch), index),
+        outside_value<S::A3, S::A3_CLEAR>(c, a, k, S::a3_from(i), S::a3_parity(i, epoch), index));
+    if (S::CARRIES)
+        k.value = y;
+    if (S::OUT >= 0 && there && row % S::MATRICES == 0)
+        publish(exchanged(a, S::OUT) + index, COPY, y, S::parity(i, epoch));
+    if constexpr (S::LOGITS)
+        put_logits(a, c.s.now, mine.first + row, there, y);
+}
+
+/* The phase. `i`: the iteration. */
+template <typename S>
+__device__ __forceinline__ void products(consumer &c, const arguments &a, carried &k, int i) {
+    const rows mine = c.s.now.mine[S::SHARE];
+    const float *small = a.small + (size_t)i * S::SMALL_STEP;
+    if constexpr (S::NORM_LOADED) /* nobody has loaded them ahead */
+        k.norm[S::NORM_SLOT].template load<S::K>(c, small + S::NORM_AT);
+    if constexpr (S::AHEAD_SLOT >= 0)
+        k.norm[S::AHEAD_SLOT].template load<S::AHEAD_K>(c, a.small + S::AHEAD_AT + (size_t)i * S::SMALL_STEP);
+    if (mine.n == 0)
+        return;
+    auto bias_of = [&](int row) { /* those of each matrix lie together */
+        const int at = mine.first + row;
+        return small[S::BIAS_AT + (S::MATRICES == 1 ? at : at % S::MATRICES * (S::ROWS / S::MATRICES) + at / S::MATRICES)];
+    };
+    float bias = S::BIAS && c.thread < mine.n ? bias_of(c.thread) : 0.0f;
+    held<S::K, S::ROWS> h;
+    h.load(c, mine.n);
+    auto biased = [&](int row, bool there, float sum) {
+        if (S::BIAS && (row >= THREADS || mine.n > BATCH)) /* more rows than the threads that have a bias */
+            bias = there ? bias_of(row) : 0.0f;
+        finish_row<S>(c, a, k, i, row, there, S::BIAS ? sum + bias : sum);
+    };
+    const float *from = polled(a, S::x_from(i));
+    const u32 parity = S::x_parity(i, c.s.now.epoch);
+    if constexpr (S::NORM) {
+        const norm_weights &norm = k.norm[S::NORM_SLOT];
+        float *squares = c.s.squares[S::squares(i)];
+        normed<S::K, S::WEIGHT> n;
+        n.squares = 0.0f;
+        if (S::embeds(i)) {
+            const embedded::elem *row = a.table + (size_t)c.s.now.token * S::K;
+#pragma unroll
+            for (int j = 0; j < elements<S::K>::LOADS; j++)
+                if (elements<S::K>::here(c, 0))
+                    n.add(c, j, table_row(row, elements<S::K>::first(c, j)), norm);
+        } else
+            take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { n.add(c, j, v, norm); });
+        multiply(
+            c, h, n.x, mine.n, [&] { put_squares<S::K>(c, squares, n.squares); },
+            [&](int row, bool there, float sum) {
+                biased(row, there, sum * rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps()));
+            });
+    } else {
+        operand<S::K, S::WEIGHT> x;
+        take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { x.set(c, j, v); });
+        multiply(c, h, x, mine.n, [] {}, biased);
+    }
+}

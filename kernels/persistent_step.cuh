@@ -1,37 +1,67 @@
-/* What the parts of the persistent kernel (persistent.cu) share: options, what lies in shared memory, where exchanged vectors
- * lie, and the threads that compute. */
+/* What the phases of the persistent kernel (persistent.cu) share: options, what lies in shared memory, where exchanged vectors
+ * lie, and the threads that compute. Which phases there are, and every number of them, is in program.cuh. */
 #pragma once
 #define APPROXIMATE 1
 #include "exchange.cuh"
 #include "mma.cuh"
-#include "share.cuh"
+#include "pointwise.cuh"
+#include "sample.cuh"
 #include "tiles.cuh"
 
-#ifndef EPS
-#define EPS 1e-6f
-#endif
-#ifndef SCALE
-#define SCALE 0.125f
-#endif
-#ifndef ROPE
-#define ROPE 1
-#endif
-#ifndef CACHE /* type of keys and values */
-#define CACHE F16
-#endif
-#ifndef EXPRESSION /* what becomes of gate l0 and up l1 */
-#define EXPRESSION op_mul(op_silu(l0), l1)
-#endif
+/* Members of the structures of program.cuh that depend on the iteration. */
+#define RULE static __device__ __forceinline__
+
+/* What a phase does. */
+enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS, DO_POINTWISE, DO_CLOSE };
+
+/* What is done to a head between the product and its reader: nothing, a norm of the head, or its part of a norm over all of the
+ * vector. */
+enum head_norm { NO_NORM, HEAD_NORM, WHOLE_NORM };
+
+/* Where a value that is read comes from, other than as a vector that is exchanged. */
+enum outside { NOTHING, POLLED, CARRIED };
+
+/* What a structure of program.cuh has unless it says otherwise: `a` is where a vector is read, and which use of it. */
+#define NO_VECTOR(a, A)                               \
+    enum { A##_CLEAR = 0 };                           \
+    RULE int a##_from(int) { return 0; }              \
+    RULE u32 a##_parity(int, u32) { return 0; }
+#define NO_OUTSIDE(a, A) enum { A = NOTHING }; NO_VECTOR(a, A)
+
+struct phase_defaults {
+    enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0 };
+    enum { NORM = 0, NORM_AT = 0, NORM_SLOT = 0, NORM_LOADED = 0, AHEAD_SLOT = -1, AHEAD_AT = 0, AHEAD_K = 64 };
+    enum { BIAS = 0, BIAS_AT = 0, CARRIES = 0, MATRICES = 1 };
+    enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
+    RULE float eps() { return 0.0f; }
+    RULE float q_eps() { return 0.0f; }
+    RULE float k_eps() { return 0.0f; }
+    RULE int squares(int) { return 0; }
+    RULE bool embeds(int) { return false; }
+    RULE int rope(int) { return -1; }
+    RULE int q_rope(int) { return -1; }
+    RULE int k_rope(int) { return -1; }
+    NO_VECTOR(x, X)
+    NO_OUTSIDE(a0, A0)
+    NO_OUTSIDE(a1, A1)
+    NO_OUTSIDE(a2, A2)
+    NO_OUTSIDE(a3, A3)
+    NO_OUTSIDE(a4, A4)
+    NO_OUTSIDE(a5, A5)
+};
+
+#include "program.cuh"
+
 #ifndef SHARED_BYTES /* a block may have */
 #define SHARED_BYTES 232448
 #endif
-#ifndef DEPTH /* bytes in flight in layers, where attention is one stretch */
+#ifndef DEPTH /* bytes in flight in loops, where attention is one split */
 #define DEPTH 43000
 #endif
 #ifndef MERGE_DEPTH /* where it is several: each layer has an exchange more, which the stream must not delay */
 #define MERGE_DEPTH 36000
 #endif
-#ifndef HEAD_DEPTH /* in the head, which has none */
+#ifndef HEAD_DEPTH /* in the phase of the logits, after which nothing is exchanged */
 #define HEAD_DEPTH 57500
 #endif
 #ifndef HELD /* the most fragments of weights that a warp holds in registers while it waits for an activation, 8 each */
@@ -40,96 +70,95 @@
 #ifndef HELD_LONG /* the same where a warp has several chunks of a row */
 #define HELD_LONG 6
 #endif
-#ifndef PARTS /* that attention is cut into, where it is: more only where they would be longer than a tile */
+#ifndef PARTS /* splits of an attention, where it is split: more only where they would be longer than a tile */
 #define PARTS 16
 #endif
 #ifndef TYPICAL_SMS /* multiprocessors for whose shares the registers are laid out; any other number works */
 #define TYPICAL_SMS 132
 #endif
-#ifndef SAMPLE /* 1: the step begins with mark.cu's work and leaves the largest logit of each 32 (sample_part.cu) in `parts` */
-#define SAMPLE 0
-#endif
-#include "pointwise.cuh"
-#include "sample.cuh"
 
 enum {
+    TILE = 8,             /* rows */
+    PAIR = 64,            /* elements of K that a warp takes of a chunk */
+    CHUNK = WARPS * PAIR, /* elements of K */
     THREADS = WARPS * 32, /* that compute */
-    GROUP = HEADS / KV_HEADS,
     SLOT = TILE * CHUNK * 2,
     GATHERED = 4, /* tiles whose sums are put together at a time */
-    BATCH = 96, /* rows whose sums lie in shared memory at a time: whole warps of them */
+    BATCH = 96,   /* rows whose sums lie in shared memory at a time: whole warps of them */
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
-    /* attention */
-    SPAN = SLOT / (HEAD_DIM * 2) >= 64 ? 64 : SLOT / (HEAD_DIM * 2) / 16 * 16, /* positions of a tile */
-    SPAN_WARPS = SPAN / 16,
-    LEAST_SPAN = 16, /* positions of a stretch at least: what a warp takes at a time */
-    PART = HEAD_DIM + 4, /* floats of a part: sums, largest score, total */
+    LEAST_SPAN = 16, /* positions of a split at least: what a warp takes at a time */
     MOST_PARTS = 160,
-    HALF = HEAD_DIM / 2,
-    QUERY_STRIDE = HEAD_DIM + 8,
-    /* exchanged vectors, in floats from the start of a copy */
-    X = 0,
-    Q = X + D,
-    A = Q + QKV,
-    MID = A + QUERIES,
-    HIDDEN = MID + D,
-    COPY = (HIDDEN + FF + 1023) / 1024 * 1024,
-    PARTS_AT = COPIES * COPY,
 };
 
-/* What a block does, in order, with room for one more; a wait in vain and a trace count so (codegen/plan.h). */
-enum product { FOR_QKV, FOR_ATTENTION, FOR_MERGE, FOR_OUT, FOR_MLP, FOR_DOWN, FOR_HEAD, PRODUCTS = 8 };
-
-/* What a block's first thread counts of each, if the kernel traces: cycles, and those spent waiting for activations and for
+/* What a block's first thread counts of each phase, if the kernel traces: cycles, and those spent waiting for activations and for
  * weights. */
 enum word { IN_ALL, FOR_ACTIVATIONS, FOR_WEIGHTS, WORDS, TRACED_BLOCKS = 1024 };
 
-typedef stored<WEIGHT> weights;
-typedef stored<CACHE> cached;
+typedef stored<TABLE> embedded;
 
 /* f16 has no room for large activations: they are made smaller on the way in and the products larger. */
-#define SHRINK (WEIGHT == F16 ? 0.015625f : 1.0f)
+template <int TYPE> __device__ __forceinline__ float shrink() { return TYPE == F16 ? 0.015625f : 1.0f; }
 
-static_assert(D % PAIR == 0 && QUERIES % PAIR == 0 && FF % PAIR == 0 && (HEAD_DIM == 32 || HEAD_DIM == 64 || HEAD_DIM == 128) && GROUP <= 8 &&
-                  SPAN >= 16 && BATCH <= THREADS,
-              "shape");
+static_assert(BATCH <= THREADS, "shape");
 
-/* How the positions up to this one are divided: `n` stretches of `span` for each key-value head. One where that is a tile;
- * else there are parts to merge anyway, and the more multiprocessors take some the less do they fall behind in streaming, but
- * the more there is to merge. */
-struct stretches {
+/* First row and number of rows of a block. */
+struct rows {
+    int first, n;
+};
+
+/* Positions of one tile of keys or values. */
+template <typename S> struct tile_of {
+    enum {
+        SPAN = SLOT / (S::HEAD_DIM * 2) >= 64 ? 64 : SLOT / (S::HEAD_DIM * 2) / 16 * 16,
+        WARPS_OF = SPAN / 16,
+        HALF = S::HEAD_DIM / 2,
+        QUERY_STRIDE = S::HEAD_DIM + 8,
+        PART = S::HEAD_DIM + 4, /* floats of a split's result: sums, largest score, total */
+        QUERIES = S::HEADS * S::HEAD_DIM,
+        GROUP = S::HEADS / S::KV_HEADS,
+        ROUNDS = (GROUP + 7) / 8,      /* 8 query heads of a group at a time */
+        UNITS = S::KV_HEADS * ROUNDS, /* blocks that one split takes */
+    };
+    static_assert(SPAN >= 16 && S::HEAD_DIM % 32 == 0, "shape");
+};
+
+/* How the positions up to this one are divided: `n` splits of `span` for each unit. One where that is a tile; else there are
+ * parts to merge anyway, and the more multiprocessors take some the less do they fall back in streaming, but the more there is
+ * to merge. */
+struct splits {
     int n, span;
 };
 
-__device__ __forceinline__ stretches divide(int positions, int blocks) {
+template <typename S> __device__ __forceinline__ splits divide(int positions, int blocks) {
+    const int SPAN = tile_of<S>::SPAN;
     if (positions <= SPAN)
         return {1, positions};
-    int most = min(blocks / KV_HEADS, (int)MOST_PARTS), n = min(most, max(PARTS, (positions + SPAN - 1) / SPAN));
+    int most = min(blocks / (int)tile_of<S>::UNITS, (int)MOST_PARTS), n = min(most, max(PARTS, (positions + SPAN - 1) / SPAN));
     int span = max((positions + n - 1) / n, (int)LEAST_SPAN);
     return {(positions + span - 1) / span, span};
 }
 
 /* What is the same all along a step. In shared memory, as registers hold weights. */
 struct step {
-    share mine;
-    rows head;
-    stretches cut;
+    rows mine[SHARES];
+    splits cut[ATTENTIONS];
     i32 token, position;
-    u32 base; /* uses of the exchange before this token */
+    u32 epoch; /* steps before this one */
     float penalty;
 };
 
 struct workspace {
     step now;
     alignas(16) float sum[2][BATCH * STRIDE];
-    alignas(16) float squares[2][STRIDE];
+    alignas(16) float squares[3][STRIDE];
     struct {
-        alignas(16) u16 query[16 * QUERY_STRIDE]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
-        float largest[SPAN_WARPS][8], total[SPAN_WARPS][8];
-        float part[SPAN_WARPS][8][HEAD_DIM];
+        alignas(16) u16 query[16 * (MOST_HEAD_DIM + 8)]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
+        float largest[4][8], total[4][8];
+        alignas(16) float part[PART_ROOM];
+        alignas(16) float whole[2][STRIDE]; /* squares of all queries, and of all keys */
     } attention;
-    float2 turn[HALF];
-    u32 trace[TRACE ? PRODUCTS : 1][WORDS];
+    float2 turn[ROPES][MOST_HEAD_DIM / 2];
+    u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 
 enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (SLOT + 20) };
@@ -144,8 +173,7 @@ struct arguments {
     const u8 *stream;
     const float *small;
     const u64 *caches;
-    const weights::elem *table;
-    const float2 *rope;
+    const embedded::elem *table;
     float *exchange;
     float *logits, *parts;
     const i32 *seen;
@@ -160,9 +188,9 @@ __device__ __forceinline__ const float *polled(const arguments &a, int vector) {
     return a.exchange + blockIdx.x % COPIES * COPY + vector;
 }
 
-/* What a stretch of positions leaves for a query head: sums, largest score, total. */
-__device__ __forceinline__ float *part_of(const arguments &a, int query_head, int stretch) {
-    return a.exchange + PARTS_AT + ((size_t)query_head * MOST_PARTS + stretch) * PART;
+/* What a split of the positions leaves for a query head: sums, largest score, total. */
+template <typename S> __device__ __forceinline__ float *part_of(const arguments &a, int query_head, int split) {
+    return a.exchange + S::PARTS_AT + ((size_t)query_head * MOST_PARTS + split) * tile_of<S>::PART;
 }
 
 __device__ __forceinline__ void consumers_meet() { some_meet<1, WARPS * 32>(); }
@@ -173,15 +201,15 @@ struct consumer {
     int batch; /* which of the two buffers of sums is next */
     waiting wait;
     u32 thread;
-    u32 *counts, began; /* of the product, if the kernel traces */
+    u32 *counts, began; /* of the phase, if the kernel traces */
 
     /* Registers hold weights, so what can be had again is not to be kept in them: what a phase makes of the thread's
      * number is its own. */
-    __device__ __forceinline__ void begin(int what) {
-        wait.what = what;
+    __device__ __forceinline__ void begin(int phase, int iteration) {
+        wait.what = 1 + iteration * PHASES + phase; /* codegen/plan.h */
         if (TRACE) {
             end();
-            counts = s.trace[(what - 1) % PRODUCTS];
+            counts = s.trace[phase];
             wait.waited = counts + FOR_ACTIVATIONS;
             began = cycles();
         }
@@ -206,3 +234,27 @@ struct consumer {
         at.next();
     }
 };
+
+/* Four elements of a row of the embedding's table. */
+__device__ __forceinline__ float4 table_row(const embedded::elem *row, int element) {
+    if constexpr (TABLE == F32)
+        return *(const float4 *)(row + element);
+    else {
+        uint2 v = *(const uint2 *)(row + element);
+        return make_float4(low_half<TABLE>(v.x), high_half<TABLE>(v.x), low_half<TABLE>(v.y), high_half<TABLE>(v.y));
+    }
+}
+
+/* The sum over rows of a value that all warps have left, [warp]. */
+__device__ __forceinline__ float total_of(const float *row) {
+    float total = 0.0f;
+#pragma unroll
+    for (int i = 0; i + 4 <= WARPS; i += 4) {
+        float4 v = *(const float4 *)(row + i);
+        total += (v.x + v.y) + (v.z + v.w);
+    }
+#pragma unroll
+    for (int i = WARPS / 4 * 4; i < WARPS; i++)
+        total += row[i];
+    return total;
+}

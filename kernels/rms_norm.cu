@@ -1,7 +1,9 @@
-/* out = x / sqrt(mean(x^2) + EPS) * weight, over groups of D (arxiv.org/abs/1910.07467).
+/* out = EXPRESSION of l0 = x / sqrt(mean(x^2) + EPS) * weight, over groups of D (arxiv.org/abs/1910.07467), and of the same
+ * elements a0, a1, ... of outside values.
  *
  * Grid: x = groups. A block reads its group once into registers and writes it once; bound by launch. */
 #include "common.cuh"
+#include "pointwise.cuh"
 
 #ifndef D
 #define D 896
@@ -13,7 +15,20 @@
 #define THREADS 256
 #endif
 
-extern "C" __global__ void __launch_bounds__(THREADS) rms_norm(const float *x, const float *weight, float *out) {
+#ifndef EXPRESSION
+#define EXPRESSION l0
+#endif
+#ifndef INPUTS /* outside values */
+#define INPUTS 0
+#endif
+#if INPUTS
+#define INPUT_PARAMETERS const float *in0, const float *in1, const float *in2, const float *in3,
+#else
+#define INPUT_PARAMETERS
+#endif
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    rms_norm(const float *x, const float *weight, INPUT_PARAMETERS float *out) {
     let_next_start();
     wait_for_previous();
     const int PER_THREAD = (D + THREADS - 1) / THREADS;
@@ -32,7 +47,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) rms_norm(const float *x, c
 #pragma unroll
     for (int i = 0; i < PER_THREAD; i++) {
         int at = i * THREADS + threadIdx.x;
-        if (at < D)
-            out[at] = v[i] * scale * weight[at];
+        if (at < D) {
+            float l0 = v[i] * scale * weight[at];
+#if INPUTS
+            size_t from = (size_t)blockIdx.x * D + at;
+            float a0 = in0[from], a1 = INPUTS > 1 ? in1[from] : 0.0f;
+            float a2 = INPUTS > 2 ? in2[from] : 0.0f, a3 = INPUTS > 3 ? in3[from] : 0.0f;
+#endif
+            out[at] = EXPRESSION;
+        }
     }
 }

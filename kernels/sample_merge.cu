@@ -39,6 +39,7 @@ enum {
     BINS = 1153, /* of bin_of */
 };
 
+#define NOT_NUMBERS (1 << 30) /* beside the token for the host: what was chosen from are no numbers, or infinite */
 #define ONE (1ull << 40) /* the largest weight */
 
 /* What the blocks leave for the one that is done last; zero at first, and left so but for `mass`. */
@@ -655,7 +656,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         return;
     next[0] = choice;
 #if RING
-    ring[position % RING] = choice;
+    ring[position % RING] = choice | (all_nan || fabsf(r.largest) == INF ? NOT_NUMBERS : 0);
     tokens[0] = choice;
     positions[0] = position + 1;
 #endif

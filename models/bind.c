@@ -1,26 +1,18 @@
-#include "models/bind.h"
-
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #include "graph/base/map.h"
 #include "graph/base/str.h"
+#include "models/bind_impl.h"
 
 enum { MOST_LISTED = 10 };
 
-typedef struct {
-    const qgc_weights *w;
-    const qgc_bind_request *request;
-    const qgc_tensor **found;
-    qgc_diag *d;
-    bool is_gguf;
-    const char *path, *format; /* "model.gguf", "GGUF" */
-} binding;
+typedef qgc_binding binding;
 
 /* Files keep some numbers as float32, and a YAML writes 1e-6. */
 static bool same_number(double a, double b) {
-    return a == b || fabs(a - b) <= 5e-7 * fmax(fabs(a), fabs(b));
+    return isfinite(a) && isfinite(b) && fabs(a - b) <= 5e-7 * fmax(fabs(a), fabs(b));
 }
 
 static const char *shape_text(const int64_t *shape, int rank, qgc_arena *a) {
@@ -46,23 +38,33 @@ static qgc_status check_arch(const binding *b) {
     return s;
 }
 
+static qgc_status check_key(const binding *b, const qgc_param_want *p, const char *key, double stated) {
+    if (same_number(stated, p->value))
+        return QGC_OK;
+    qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" states %.10g as \"%s\"",
+                            p->name, p->value, b->path, stated, key);
+    qgc_hint(b->d, "The weights are of another model, or \"%s\" should be %.10g.", p->name, stated);
+    return s;
+}
+
+/* All keys that the file has: one of them may contradict another. */
 static qgc_status check_param(const binding *b, const qgc_param_want *p) {
     const char *const *keys = b->is_gguf ? p->gguf : p->hf;
-    int n_keys = b->is_gguf ? p->n_gguf : p->n_hf;
+    const int n_keys = b->is_gguf ? p->n_gguf : p->n_hf;
+    bool found = n_keys == 0;
     for (int i = 0; i < n_keys; i++) {
         double stated;
         if (!qgc_weights_number(b->w, keys[i], &stated))
             continue;
-        if (same_number(stated, p->value))
-            return QGC_OK;
-        qgc_status s =
-            qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" states %.10g as \"%s\"",
-                     p->name, p->value, b->path, stated, keys[i]);
-        qgc_hint(b->d, "The weights are of another model, or \"%s\" should be %.10g.", p->name, stated);
-        return s;
+        QGC_TRY(check_key(b, p, keys[i], stated));
+        found = true;
     }
-    if (n_keys == 0)
+    if (found)
         return QGC_OK;
+    const char *shown = qgc_weights_shown(b->w, keys[0], b->d->arena);
+    if (shown)
+        return qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" states %s as \"%s\"",
+                        p->name, p->value, b->path, shown, keys[0]);
     qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" does not state \"%s\"",
                             p->name, p->value, b->path, keys[0]);
     qgc_hint(b->d, "If such files never state it, take the key for %s away from \"%s\".", b->format, p->name);
@@ -171,6 +173,7 @@ static qgc_status bind_all(const binding *b) {
         QGC_TRY(find_tied(b, i));
     for (size_t i = 0; i < r->n_weights; i++)
         QGC_TRY(check_shape(b, &r->weights[i], b->found[i]));
+    QGC_TRY(qgc_facts_check(b));
     return r->allow_unused ? QGC_OK : check_unused(b);
 }
 

@@ -20,7 +20,7 @@ typedef struct {
 typedef struct {
     const char *name;
     double value;
-    const char *const *gguf; /* keys, the first one found counts */
+    const char *const *gguf; /* keys: one that the file has, and all that it has agree */
     const char *const *hf;
     int n_gguf, n_hf;
     qgc_loc at;
@@ -39,8 +39,8 @@ typedef struct {
 /* Fills found[i] with the tensor of weights[i]. Errors, each naming the file, both values and a remedy:
  * another architecture; a hyperparameter that the file states differently, or not at all although the model
  * names a key for this format; a tensor that is missing, has another shape, or is not named for this
- * format; tensors left over, which are listed (at most ten, and the count). A tied weight that the file
- * has is taken from the file. */
+ * format; a key that changes the numbers and that nothing computes (models/facts.def); tensors left over,
+ * which are listed (at most ten, and the count). A tied weight that the file has is taken from the file. */
 QGC_MUST_USE qgc_status qgc_bind(const qgc_weights *w, const qgc_bind_request *request,
                                  const qgc_tensor **found, qgc_diag *d);
 

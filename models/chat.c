@@ -2,16 +2,18 @@
 
 #include <string.h>
 
+#include "models/template.h"
 #include "models/tokenizer_impl.h"
 
 /* Templates are recognised by their outline: what they print, in order, with expressions and statements
- * marked and without the many ways to write the same. This template
+ * marked and without the many ways to write the same. One that has the outline of a family is then run on a few
+ * conversations, and has to print what the family prints. This template
  *
  *   {% for message in messages %}{{ '<|im_start|>' + message['role'] + "\n" }}...
  *
  * has the outline  (for message in messages) <|im_start|> [message.role] \n ...  where () stands for the
  * marks of a statement, without its blanks, and [] for those of an expression. */
-enum { EXPRESSION = 1, END_EXPRESSION = 2, STATEMENT = 3, END_STATEMENT = 4 };
+enum { STATEMENT = QGC_STATEMENT, END_STATEMENT = QGC_END_STATEMENT };
 
 #define ROLE "\1message.role\2"
 #define CONTENT "\1message.content\2"
@@ -82,7 +84,18 @@ static bool read_subscript(cursor *c, qgc_str *out, qgc_str *name) {
     return true;
 }
 
-/* Reads code without its blanks up to `stop` outside brackets, or to the end. */
+static bool in_word(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+/* Is the blank at the cursor the last of those between two words, or between a bracket or a quote and a word? */
+static bool parts_words(const cursor *c, const qgc_str *out) {
+    const bool ends =
+        out->bytes && (in_word(out->text[out->bytes - 1]) || strchr(")]'\"", out->text[out->bytes - 1]));
+    return ends && c->p + 1 < c->end && in_word(c->p[1]);
+}
+
+/* Reads code without the blanks that it does not need up to `stop` outside brackets, or to the end. */
 static void read_code(cursor *c, const char *stop, qgc_str *out, qgc_str *name) {
     for (int depth = 0; c->p < c->end;) {
         char letter = *c->p;
@@ -101,6 +114,8 @@ static void read_code(cursor *c, const char *stop, qgc_str *out, qgc_str *name) 
                  (letter == ')' || letter == ']' || letter == '}');
         if (!is_blank(letter))
             qgc_str_add_bytes(out, &letter, 1);
+        else if (parts_words(c, out))
+            qgc_str_add(out, " ");
         c->p++;
     }
 }
@@ -229,12 +244,12 @@ static const char *why_not_chatml(const char *outline, qgc_arena *scratch) {
     drop_statements(outline, &printed);
     bool plain = strstr(printed.text, "<|im_start|>" ROLE "\n" CONTENT "<|im_end|>\n");
     bool copied = strstr(printed.text, "<|im_start|>" ROLE "\n" CONTENT_COPY "<|im_end|>\n") &&
-                  strstr(outline, "\3setcontent=message.content\4");
+                  strstr(outline, "\3set content=message.content\4");
     if (!plain && !copied)
         return "it does not print \"<|im_start|>\", role, newline, content and \"<|im_end|>\"";
     if (strstr(outline, "\1bos_token\2"))
         return "it prints a BOS token";
-    const char *prompt = strstr(outline, "\3ifadd_generation_prompt");
+    const char *prompt = strstr(outline, "\3if add_generation_prompt");
     prompt = prompt ? strchr(prompt, END_STATEMENT) : NULL;
     static const char expected[] = "<|im_start|>assistant\n";
     if (!prompt || !starts_with(prompt + 1, expected))
@@ -261,31 +276,75 @@ static const char *find_default_system(const char *outline, qgc_arena *arena, bo
     return found;
 }
 
-static qgc_status refuse(qgc_diag *d, const char *why) {
-    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "chat template is not of a known family: %s", why);
+static qgc_loc place_of(const qgc_tokenizer *t) {
+    qgc_loc at = {.source = t->template_source.name ? &t->template_source : NULL};
+    return at;
+}
+
+static qgc_status refuse(const qgc_tokenizer *t, const char *why, qgc_diag *d) {
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, place_of(t), "chat template is not of a known family: %s", why);
     qgc_hint(d, "Known is ChatML, as in Qwen2.5. `qgc run -p` without --chat works with any model.");
     return s;
+}
+
+/* --- what it prints ---------------------------------------------------------------------------------------- */
+
+static void print_turn(qgc_str *out, const char *role, const char *content) {
+    qgc_str_printf(out, "%s%s\n%s%s\n", im_start, role, content, im_end);
+}
+
+/* Conversations, each role by its first letter. */
+static const char *const talks[] = {"u", "su", "uau", "suau", "uauau", "suauau"};
+enum { N_TALKS = sizeof talks / sizeof *talks, MOST_TURNS = 8 };
+
+/* Does the template print the talk as ChatML does? With blanks around the contents, which it might trim. */
+static const char *why_other(const char *outline, const char *talk, const char *system, qgc_arena *scratch) {
+    qgc_message messages[MOST_TURNS];
+    qgc_str want = qgc_str_new(scratch), got = qgc_str_new(scratch);
+    int n = 0;
+    if (*talk != 's' && system)
+        print_turn(&want, "system", system);
+    for (; talk[n]; n++) {
+        const char *role = talk[n] == 's' ? "system" : talk[n] == 'u' ? "user" : "assistant";
+        messages[n] = (qgc_message){role, qgc_arena_printf(scratch, "\n Text %d. \n", n)};
+        print_turn(&want, role, messages[n].content);
+    }
+    qgc_str_printf(&want, "%sassistant\n", im_start);
+    const char *why = qgc_template_run(outline, messages, n, &got);
+    if (why || strcmp(got.text, want.text) == 0)
+        return why;
+    size_t same = 0;
+    while (got.text[same] == want.text[same])
+        same++;
+    while (same > 0 && got.text[same - 1] != '\n') /* shown from the start of the line */
+        same--;
+    return qgc_arena_printf(scratch, "it prints \"%.40s\" where ChatML has \"%.40s\"", got.text + same,
+                            want.text + same);
 }
 
 static qgc_status recognise(qgc_chat *out, const qgc_tokenizer *t, qgc_arena *scratch, qgc_diag *d) {
     qgc_str outline = qgc_str_new(scratch);
     bool two = false;
     if (strlen(t->chat_template) > MAX_TEMPLATE)
-        return refuse(d, "it is too long");
+        return refuse(t, "it is too long", d);
     if (!make_outline(t->chat_template, &outline))
-        return refuse(d, "it is not a Jinja template");
+        return refuse(t, "it is not a Jinja template", d);
     const char *why = why_not_chatml(outline.text, scratch);
     if (why)
-        return refuse(d, why);
+        return refuse(t, why, d);
     const char *const needed[] = {im_start, im_end};
     for (int i = 0; i < 2; i++) {
         if (qgc_tokenizer_special_id(t, needed[i]) < 0)
-            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+            return qgc_fail(d, QGC_ERR_INPUT, place_of(t),
                             "chat template needs token \"%s\", which the tokenizer does not have", needed[i]);
     }
     const char *system = find_default_system(outline.text, t->arena, &two);
     if (two)
-        return refuse(d, "it has two default system messages");
+        return refuse(t, "it has two default system messages", d);
+    for (int i = 0; i < N_TALKS && !why; i++)
+        why = why_other(outline.text, talks[i], system, scratch);
+    if (why)
+        return refuse(t, why, d);
     *out = (qgc_chat){"chatml", system};
     return QGC_OK;
 }
@@ -293,7 +352,7 @@ static qgc_status recognise(qgc_chat *out, const qgc_tokenizer *t, qgc_arena *sc
 qgc_status qgc_chat_open(qgc_chat *out, const qgc_tokenizer *t, qgc_diag *d) {
     *out = (qgc_chat){0};
     if (!t->chat_template) {
-        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the weights have no chat template");
+        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, place_of(t), "the weights have no chat template");
         qgc_hint(d, "`qgc run -p` without --chat works.");
         return s;
     }

@@ -194,10 +194,24 @@ static qgc_status add_added(qgc_tokenizer *t, const vocabulary *v, const qgc_tok
 qgc_status qgc_tables_add_eos(qgc_tokenizer_tables *t, double id, qgc_loc at, qgc_diag *d) {
     if (!(id >= 0 && id <= QGC_MAX_ID) || id != (double)(int32_t)id)
         return qgc_fail(d, QGC_ERR_INPUT, at, "end-of-text id %g is not a token id", id);
+    if (id >= t->n_tokens || t->tokens[(int32_t)id].kind == QGC_TOKEN_NONE)
+        return qgc_fail(d, QGC_ERR_INPUT, at, "end-of-text id %g is none of the tokens, whose ids end at %d",
+                        id, (int)t->n_tokens - 1);
     if (t->n_eos == QGC_MAX_EOS)
         return qgc_fail(d, QGC_ERR_INPUT, at, "more than %d end-of-text ids", QGC_MAX_EOS);
     t->eos[t->n_eos++] = (int32_t)id;
     return QGC_OK;
+}
+
+/* Without merges every text would come out as single bytes, and the model knows it as words. */
+static qgc_status want_merges(const qgc_tokenizer *t, const qgc_tokenizer_tables *from, qgc_diag *d) {
+    int n_longer = 0;
+    for (int32_t id = 0; id < t->n_tokens; id++)
+        n_longer += t->tokens[id].kind == QGC_TOKEN_NORMAL && t->tokens[id].bytes > 1;
+    if (from->n_merges > 0 || n_longer == 0)
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_INPUT, from->at,
+                    "tokenizer has %d tokens of several bytes, and no merges that make them", n_longer);
 }
 
 static void set_eos(qgc_tokenizer *t, const qgc_tokenizer_tables *from) {
@@ -215,11 +229,15 @@ static qgc_status fill(qgc_tokenizer *t, const qgc_tokenizer_tables *from, qgc_a
     vocabulary v;
     QGC_TRY(index_vocabulary(&v, from, scratch, d));
     QGC_TRY(copy_tokens(t, from, d));
+    QGC_TRY(want_merges(t, from, d));
     QGC_TRY(add_merges(t, &v, from, d));
     QGC_TRY(add_added(t, &v, from, d));
     set_eos(t, from);
     if (from->chat_template)
         t->chat_template = qgc_arena_strdup(t->arena, from->chat_template);
+    const qgc_source *source = (from->chat_template ? from->template_at : from->at).source;
+    if (source)
+        t->template_source.name = qgc_arena_strdup(t->arena, source->name);
     t->nfc = qgc_nfc_new(t->arena);
     return QGC_OK;
 }

@@ -96,11 +96,15 @@ static qgc_status read_merges(const reader *r, qgc_arena *scratch) {
 }
 
 static qgc_status read_eos(const reader *r) {
-    static const char *const keys[] = {PREFIX "eos_token_id", PREFIX "eot_token_id"};
+    static const char *const keys[] = {PREFIX "eos_token_id", PREFIX "eot_token_id", PREFIX "eom_token_id"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         double id;
+        const char *shown = qgc_weights_shown(r->w, keys[i], r->d->arena);
         if (qgc_weights_number(r->w, keys[i], &id))
             QGC_TRY(qgc_tables_add_eos(r->t, id, r->t->at, r->d));
+        else if (shown)
+            return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"%s\" is %s, expected a number", keys[i],
+                            shown);
     }
     return QGC_OK;
 }
@@ -115,6 +119,7 @@ static qgc_status read_tables(const reader *r, qgc_arena *scratch) {
     QGC_TRY(read_tokens(r, scratch));
     QGC_TRY(read_merges(r, scratch));
     r->t->chat_template = qgc_weights_string(r->w, "tokenizer.chat_template");
+    r->t->template_at = r->t->at;
     return read_eos(r);
 }
 

@@ -102,6 +102,7 @@ typedef struct {
     int32_t eos[QGC_MAX_EOS];
     int n_eos;
     const char *chat_template; /* or NULL */
+    qgc_loc template_at;       /* the file that has it */
 } qgc_tokenizer_tables;
 
 QGC_MUST_USE qgc_status qgc_tokenizer_build(qgc_tokenizer **out, const qgc_tokenizer_tables *tables,
@@ -110,12 +111,13 @@ QGC_MUST_USE qgc_status qgc_tokenizer_build(qgc_tokenizer **out, const qgc_token
 /* For errors: at most 60 bytes of a text, and what cannot be printed as '?'. */
 const char *qgc_shown(qgc_diag *d, qgc_span s);
 
-/* Adds to the ids that end a text. An id outside the tables is an error of the file. */
+/* Adds to the ids that end a text. An id that is none of the tokens, which are to be read before, is an error of the
+ * file. */
 QGC_MUST_USE qgc_status qgc_tables_add_eos(qgc_tokenizer_tables *t, double id, qgc_loc at, qgc_diag *d);
 
 /* tokenizer_json.c: the texts of a folder; those that are not there are NULL. `tokenizer` must be. */
 typedef struct {
-    qgc_source tokenizer, config, generation, chat_template;
+    qgc_source tokenizer, config, generation, model, chat_template; /* model: config.json */
 } qgc_tokenizer_files;
 
 QGC_MUST_USE qgc_status qgc_tokenizer_from_json(qgc_tokenizer **out, const qgc_tokenizer_files *files,
@@ -132,6 +134,7 @@ struct qgc_tokenizer {
     int32_t eos[QGC_MAX_EOS + 2];
     int n_eos;
     const char *chat_template;
+    qgc_source template_source; /* the file that has it, for errors */
 };
 
 #endif

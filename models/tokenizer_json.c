@@ -245,10 +245,14 @@ static qgc_status read_tables(qgc_tokenizer_tables *t, json_t *root, qgc_arena *
     return read_merges(t, &r, merges, scratch);
 }
 
-/* generation_config.json: eos_token_id is a number or a list of them. */
-static qgc_status read_generation(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
+static bool is_missing(const json_t *value) {
+    return !value || json_is_null(value);
+}
+
+/* generation_config.json, or config.json where that does not say: eos_token_id is a number or a list of them. */
+static qgc_status read_ends(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
     const json_t *eos = json_object_get(root, "eos_token_id");
-    if (!eos || json_is_null(eos))
+    if (is_missing(eos))
         return QGC_OK;
     size_t n = json_is_array(eos) ? json_array_size(eos) : 1;
     for (size_t i = 0; i < n; i++) {
@@ -280,8 +284,10 @@ static const char *template_text(const json_t *value) {
 static qgc_status read_config(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
     const reader r = {at, d};
     QGC_TRY(expect(&r, json_object_get(root, "add_bos_token"), true, "add_bos_token", "false"));
-    if (!t->chat_template)
+    if (!t->chat_template) {
         t->chat_template = template_text(json_object_get(root, "chat_template"));
+        t->template_at = at;
+    }
     const char *eos = token_text(json_object_get(root, "eos_token"));
     for (int32_t id = 0; eos && id < t->n_tokens; id++) {
         if (t->tokens[id].kind != QGC_TOKEN_NONE && strcmp(t->tokens[id].text, eos) == 0)
@@ -299,7 +305,7 @@ static qgc_status check_template(const qgc_source *s, qgc_diag *d) {
     return QGC_OK;
 }
 
-enum { TOKENIZER, CONFIG, GENERATION, N_OBJECTS };
+enum { TOKENIZER, CONFIG, GENERATION, MODEL, N_OBJECTS };
 
 static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files, json_t *roots[N_OBJECTS],
                            qgc_arena *scratch, qgc_diag *d) {
@@ -309,6 +315,7 @@ static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files
     if (files->chat_template.text) {
         QGC_TRY(check_template(&files->chat_template, d));
         t.chat_template = qgc_arena_strndup(scratch, files->chat_template.text, files->chat_template.bytes);
+        t.template_at = in_source(d, &files->chat_template);
     }
     if (files->config.text) {
         QGC_TRY(parse(&roots[CONFIG], &files->config, d));
@@ -316,7 +323,11 @@ static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files
     }
     if (files->generation.text) {
         QGC_TRY(parse(&roots[GENERATION], &files->generation, d));
-        QGC_TRY(read_generation(&t, roots[GENERATION], in_source(d, &files->generation), d));
+        QGC_TRY(read_ends(&t, roots[GENERATION], in_source(d, &files->generation), d));
+    }
+    if (files->model.text && is_missing(json_object_get(roots[GENERATION], "eos_token_id"))) {
+        QGC_TRY(parse(&roots[MODEL], &files->model, d));
+        QGC_TRY(read_ends(&t, roots[MODEL], in_source(d, &files->model), d));
     }
     return qgc_tokenizer_build(out, &t, d);
 }
@@ -345,6 +356,7 @@ qgc_status qgc_tokenizer_open_json(qgc_tokenizer **out, const char *path, qgc_di
     const char *folder = qgc_path_folder(d->arena, path);
     QGC_TRY(read_beside(&files.config, folder, "tokenizer_config.json", d));
     QGC_TRY(read_beside(&files.generation, folder, "generation_config.json", d));
+    QGC_TRY(read_beside(&files.model, folder, "config.json", d));
     QGC_TRY(read_beside(&files.chat_template, folder, "chat_template.jinja", d));
     QGC_TRY(qgc_file_open(&f, path, d));
     qgc_status status = QGC_OK;

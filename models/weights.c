@@ -144,6 +144,10 @@ const char *qgc_weights_string(const qgc_weights *w, const char *key) {
     return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_string(w, key) : qgc_hf_string(w, key);
 }
 
+const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
+    return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_shown(w, key, a) : qgc_hf_shown(w, key, a);
+}
+
 /* Files of the other format have no arrays, and so no keys here. */
 
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key) {

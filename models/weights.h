@@ -50,6 +50,10 @@ const char *qgc_weights_arch(const qgc_weights *w);
 bool qgc_weights_number(const qgc_weights *w, const char *key, double *out);
 const char *qgc_weights_string(const qgc_weights *w, const char *key);
 
+/* The value under a key in a few words, for errors: as JSON of at most 4,000 bytes, in the arena. NULL where the key is
+ * missing or null. */
+const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a);
+
 /* Arrays of a GGUF (the tokenizer's tables). Length 0 where the key is missing or no array. Strings are not
  * ended by a zero byte. False where i is out of range or the elements are of another kind. */
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key);

@@ -405,6 +405,22 @@ static qgc_status read_tensors(reader *r, uint64_t n) {
     return refuse_overlaps(r);
 }
 
+/* The name of the architecture is printed, and starts keys. Of a model in several files each has a part of the tensors. */
+static qgc_status check_arch_and_shards(const qgc_weights *w, qgc_loc at, qgc_diag *d) {
+    const char *fault = w->arch ? qgc_weights_name_fault(w->arch, strlen(w->arch)) : NULL;
+    double shards, number = 0;
+    if (fault)
+        return qgc_fail(d, QGC_ERR_INPUT, at, "the name of the architecture %s", fault);
+    if (!qgc_gguf_number(w, "split.count", &shards) || shards <= 1)
+        return QGC_OK;
+    (void)qgc_gguf_number(w, "split.no", &number);
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_INPUT, at, "is number %g of the %g files of one model, which are not read",
+                 number + 1, shards);
+    qgc_hint(d, "Join them to one file with llama.cpp's llama-gguf-split --merge.");
+    return s;
+}
+
 qgc_status qgc_gguf_parse(qgc_weights *w, const void *data, size_t bytes, qgc_loc at, qgc_diag *d) {
     reader r = {.data = data, .bytes = bytes, .at = at, .d = d, .w = w};
     uint64_t n_tensors = 0, n_keys = 0;
@@ -412,7 +428,7 @@ qgc_status qgc_gguf_parse(qgc_weights *w, const void *data, size_t bytes, qgc_lo
     QGC_TRY(read_keys(&r, n_keys));
     QGC_TRY(read_tensors(&r, n_tensors));
     w->arch = qgc_gguf_string(w, "general.architecture");
-    return QGC_OK;
+    return check_arch_and_shards(w, at, d);
 }
 
 /* A number as it stands in the file; false for what is none. */
@@ -463,6 +479,18 @@ bool qgc_gguf_number(const qgc_weights *w, const char *key, double *out) {
 const char *qgc_gguf_string(const qgc_weights *w, const char *key) {
     const qgc_gguf_value *v = qgc_map_get(&w->keys, key);
     return v ? v->text : NULL;
+}
+
+const char *qgc_gguf_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
+    const qgc_gguf_value *v = qgc_map_get(&w->keys, key);
+    double number;
+    if (!v)
+        return NULL;
+    if (v->type == GGUF_ARRAY)
+        return qgc_arena_printf(a, "an array of %llu", (unsigned long long)v->n);
+    if (v->type == GGUF_STRING)
+        return qgc_arena_printf(a, "\"%.80s\"", v->text);
+    return number_at(v->type, v->data, &number) ? qgc_arena_printf(a, "%.10g", number) : "?";
 }
 
 static const qgc_gguf_value *find_array(const qgc_weights *w, const char *key) {

@@ -48,6 +48,8 @@ size_t qgc_gguf_array_length(const qgc_weights *w, const char *key);
 bool qgc_gguf_array_string(const qgc_weights *w, const char *key, size_t i, const char **text, size_t *bytes);
 bool qgc_gguf_array_number(const qgc_weights *w, const char *key, size_t i, double *out);
 
+const char *qgc_gguf_shown(const qgc_weights *w, const char *key, qgc_arena *a);
+
 /* Reads one safetensors file from `data`, which has to outlive w, behind the tensors that are there. */
 QGC_MUST_USE qgc_status qgc_safetensors_parse(qgc_weights *w, const void *data, size_t bytes, qgc_loc at,
                                               qgc_diag *d);
@@ -60,6 +62,7 @@ QGC_MUST_USE qgc_status qgc_hf_open_folder(qgc_weights *w, qgc_diag *d);
 QGC_MUST_USE qgc_status qgc_hf_open_file(qgc_weights *w, qgc_diag *d);
 void qgc_hf_close(qgc_weights *w);
 bool qgc_hf_number(const qgc_weights *w, const char *key, double *out);
+const char *qgc_hf_shown(const qgc_weights *w, const char *key, qgc_arena *a);
 const char *qgc_hf_string(const qgc_weights *w, const char *key);
 
 #endif

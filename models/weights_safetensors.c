@@ -1,7 +1,7 @@
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "graph/base/str.h"
 #include "models/weights_impl.h"
 
 /* safetensors (github.com/huggingface/safetensors#format) and what stands beside it in a Hugging Face folder.
@@ -194,7 +194,10 @@ qgc_status qgc_hf_parse_config(qgc_weights *w, const qgc_source *text, qgc_diag 
     w->config = config;
     QGC_TRY(s);
     w->arch = qgc_hf_string(w, "model_type");
-    return QGC_OK;
+    const char *fault = w->arch ? qgc_weights_name_fault(w->arch, strlen(w->arch)) : NULL;
+    return fault ? qgc_fail(d, QGC_ERR_INPUT, (qgc_loc){.source = text}, "the name of the architecture %s",
+                            fault)
+                 : QGC_OK;
 }
 
 static const char *in_folder(const qgc_weights *w, const char *name) {
@@ -223,7 +226,19 @@ static qgc_status parse_last_file(qgc_weights *w, const char *path, qgc_diag *d)
     return qgc_safetensors_parse(w, f->data, f->bytes, qgc_weights_place(d, path), d);
 }
 
+/* "model-00001-of-00003.safetensors" has a part of the tensors. */
+static qgc_status refuse_shard(const qgc_weights *w, qgc_diag *d) {
+    const char *of = strstr(qgc_path_base(w->source.name), "-of-");
+    if (!of || strspn(of + 4, "0123456789") == 0 || strtol(of + 4, NULL, 10) == 1)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, qgc_weights_place(d, w->source.name),
+                            "is one of the %ld files of one model", strtol(of + 4, NULL, 10));
+    qgc_hint(d, "Give the folder, with model.safetensors.index.json in it.");
+    return s;
+}
+
 qgc_status qgc_hf_open_file(qgc_weights *w, qgc_diag *d) {
+    QGC_TRY(refuse_shard(w, d));
     QGC_TRY(parse_last_file(w, w->source.name, d));
     return open_config(w, d);
 }
@@ -361,6 +376,27 @@ bool qgc_hf_number(const qgc_weights *w, const char *key, double *out) {
         return false;
     *out = json_is_boolean(value) ? (double)json_is_true(value) : json_number_value(value);
     return true;
+}
+
+static int add_shown(const char *text, size_t bytes, void *out) {
+    enum { MOST_SHOWN = 4000 };
+    qgc_str *s = out;
+    const size_t room = s->bytes < MOST_SHOWN ? MOST_SHOWN - s->bytes : 0;
+    qgc_str_add_bytes(s, text, bytes < room ? bytes : room);
+    if (bytes > room && s->bytes <= MOST_SHOWN)
+        qgc_str_add(s, "...");
+    return 0;
+}
+
+const char *qgc_hf_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
+    const json_t *value = find(w, key);
+    if (!value || json_is_null(value))
+        return NULL;
+    if (json_is_real(value))
+        return qgc_arena_printf(a, "%.10g", json_real_value(value));
+    qgc_str s = qgc_str_new(a);
+    json_dump_callback(value, add_shown, &s, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    return s.text;
 }
 
 const char *qgc_hf_string(const qgc_weights *w, const char *key) {

@@ -1,4 +1,4 @@
-#include "graph/fusion.h"
+#include "codegen/stage/stage.h"
 #include "passes/rewrite.h"
 
 /* Every block of a product normalizes its vector for itself: a few microseconds less than a kernel before it. All who

@@ -1,4 +1,4 @@
-#include "graph/fusion.h"
+#include "codegen/stage/stage.h"
 #include "passes/rewrite.h"
 
 /* Products of one vector: queries, keys and values, which are small, fill the card together. The first reader of the

@@ -1,15 +1,16 @@
 #include "passes/rewrite.h"
 
-/* x + linear(y): the sum is made where the row is. */
+/* x + linear(y), or x + rms_norm(y) where a model norms what a block of it adds: the sum is made where the row is. */
 
-enum { LINEAR, SUM };
+enum { FIRST, SUM };
 
 static bool apply(qgc_rewriter *rw, const qgc_match *m) {
-    return qgc_fuse(rw, "out", (qgc_node *[]){m->node[LINEAR], m->node[SUM]}, 2);
+    return qgc_fuse(rw, "out", (qgc_node *[]){m->node[FIRST], m->node[SUM]}, 2);
 }
 
 static const qgc_rule rules[] = {
-    {"residual + linear", P(SUM, ADD, P1(LINEAR, LINEAR, FREE)), apply},
+    {"residual + linear", P(SUM, ADD, P1(FIRST, LINEAR, FREE)), apply},
+    {"residual + rms_norm", P(SUM, ADD, P1(FIRST, RMS_NORM, FREE)), apply},
     {0},
 };
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "graph/base/file.h"
+
 /* The table is the process's own, like that of passes.def: a plug-in is never unloaded, and its rows stay where they
  * are. Written before the pipeline runs, by one thread. */
 enum { MAX_PATH_BYTES = 4096 };
@@ -90,6 +92,8 @@ qgc_status qgc_passes_load(const char *path, qgc_diag *d) {
     if (access(path, R_OK) != 0)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "could not open plug-in \"%s\": %s", path,
                         strerror(errno));
+    if (!qgc_file_is_regular(path)) /* dlopen would wait for a pipe */
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "plug-in \"%s\" is not a regular file", path);
     /* Without a slash dlopen would look in the system's folders. */
     const char *file = strchr(path, '/') ? path : qgc_arena_printf(d->arena, "./%s", path);
     void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);

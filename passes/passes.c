@@ -2,12 +2,14 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "codegen/stage/stage.h"
 #include "graph/base/str.h"
 #include "passes/load.h"
 
@@ -31,14 +33,6 @@ double qgc_pass_option(const qgc_pass_context *c, const char *name, double other
         if (strcmp(c->option_names[i], name) == 0)
             return c->option_values[i];
     return otherwise;
-}
-
-void qgc_pass_wish(qgc_pass_context *c, bool *flag, const char *note) {
-    c->run->note = note;
-    if (*flag || c->run->n_fired == c->most)
-        return;
-    *flag = true;
-    c->run->n_fired++;
 }
 
 /* --- the pipeline as text -------------------------------------------------------------------------------- */
@@ -66,18 +60,34 @@ static qgc_status wrong(qgc_loc at, qgc_diag *d, const char *format, ...) {
     return qgc_fail(d, at.source ? QGC_ERR_INPUT : QGC_ERR_USAGE, at, "%s", text);
 }
 
+static const qgc_pass_info *pass_named(const char *name) {
+    for (size_t i = 0; i < qgc_pass_count(); i++)
+        if (strcmp(name, qgc_pass_at(i)->name) == 0)
+            return qgc_pass_at(i);
+    return NULL;
+}
+
+/* The mode that a pass of this name has become; NULL: none. */
+static const char *mode_of(const char *name) {
+    static const char *const modes[][2] = {{"pdl-edges", "pdl"}, {"persistent", "persistent"}};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (strcmp(name, modes[i][0]) == 0 && !pass_named(name))
+            return modes[i][1];
+    return NULL;
+}
+
 static qgc_status find_pass(const char *name, qgc_loc at, const qgc_pass_info **out, qgc_diag *d) {
+    *out = pass_named(name);
+    if (*out)
+        return QGC_OK;
     const char *names[N_PASSES + QGC_MAX_LOADED_PASSES];
-    for (size_t i = 0; i < qgc_pass_count(); i++) {
+    for (size_t i = 0; i < qgc_pass_count(); i++)
         names[i] = qgc_pass_at(i)->name;
-        if (strcmp(name, names[i]) == 0) {
-            *out = qgc_pass_at(i);
-            return QGC_OK;
-        }
-    }
     qgc_status s = wrong(at, d, "unknown pass \"%s\"", name);
-    const char *near = qgc_nearest(name, names, qgc_pass_count());
-    if (near)
+    const char *near = qgc_nearest(name, names, qgc_pass_count()), *mode = mode_of(name);
+    if (mode)
+        qgc_hint(d, "It is a mode now: --mode %s.", mode);
+    else if (near)
         qgc_hint(d, "Did you mean \"%s\"?", near);
     else
         qgc_hint(d, "qgc passes lists them.");
@@ -101,7 +111,8 @@ static qgc_status parse_options(request *r, const char *text, qgc_loc at, qgc_di
         const char *word = qgc_arena_strndup(d->arena, text, length);
         char *end = NULL;
         double value = name < length ? strtod(word + name + 1, &end) : 0;
-        if (name >= length || end == word + name + 1 || *end || value != (double)(int)value)
+        if (name >= length || end == word + name + 1 || *end || !(fabs(value) <= INT_MAX) ||
+            value != trunc(value))
             return wrong(at, d, "option \"%s\" of pass \"%s\" is not NAME=WHOLE NUMBER", word, r->info->name);
         if (!has_option(r->info->options, word, name) || r->n_options == MAX_OPTIONS) {
             qgc_status s = wrong(at, d, "pass \"%s\" has no option \"%.*s\"", r->info->name, (int)name, word);
@@ -116,35 +127,68 @@ static qgc_status parse_options(request *r, const char *text, qgc_loc at, qgc_di
     return QGC_OK;
 }
 
+/* The first entry of a pipeline without the spaces around it, "" for an empty one; *text moves behind it. NULL at the end. */
+static char *next_entry(const char **text, qgc_arena *a) {
+    if (!**text)
+        return NULL;
+    *text += strspn(*text, " ");
+    size_t length = qgc_list_entry(*text);
+    const char *start = *text;
+    *text += length + (start[length] == ',');
+    while (length > 0 && start[length - 1] == ' ')
+        length--;
+    return qgc_arena_strndup(a, start, length);
+}
+
+/* Cuts `entry` of a pipeline into name and options; *options is NULL where there is no bracket. */
+static qgc_status parse_entry(char *entry, request *r, const char **options, qgc_loc at, qgc_diag *d) {
+    size_t length = strlen(entry);
+    *r = (request){.optional = entry[length - 1] == '?'};
+    if (r->optional)
+        entry[--length] = 0;
+    r->text = qgc_arena_strdup(d->arena, entry);
+    char *open = strchr(entry, '(');
+    *options = open ? open + 1 : NULL;
+    if (!open)
+        return QGC_OK;
+    if (entry[length - 1] != ')')
+        return wrong(at, d, "pass \"%s\" lacks a closing bracket", entry);
+    entry[length - 1] = 0;
+    *open = 0;
+    return QGC_OK;
+}
+
 static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, size_t *n, qgc_diag *d) {
-    while (*text) {
-        text += strspn(text, " ");
-        size_t length = qgc_list_entry(text), behind = length + (text[length] == ',');
-        while (length > 0 && text[length - 1] == ' ')
-            length--;
-        char *entry = qgc_arena_strndup(d->arena, text, length);
-        text += behind;
+    for (char *entry; (entry = next_entry(&text, d->arena));) {
+        request r;
+        const char *options;
         if (!*entry)
             continue;
-        request r = {.optional = entry[length - 1] == '?'};
-        if (r.optional)
-            entry[--length] = 0;
-        r.text = qgc_arena_strdup(d->arena, entry);
-        char *open = strchr(entry, '(');
-        if (open) {
-            if (length == 0 || entry[length - 1] != ')')
-                return wrong(at, d, "pass \"%s\" lacks a closing bracket", entry);
-            entry[length - 1] = 0;
-            *open = 0;
-        }
+        QGC_TRY(parse_entry(entry, &r, &options, at, d));
+        if (mode_of(entry))
+            continue;
         QGC_TRY(find_pass(entry, at, &r.info, d));
         assert(r.info);
-        if (open)
-            QGC_TRY(parse_options(&r, open + 1, at, d));
+        if (options)
+            QGC_TRY(parse_options(&r, options, at, d));
         *out = qgc_arena_grow(d->arena, *out, *n, sizeof **out);
         (*out)[(*n)++] = r;
     }
     return QGC_OK;
+}
+
+const char *qgc_passes_modes(const char *pipeline, qgc_arena *a) {
+    const char *first = NULL, *second = NULL; /* there are two */
+    for (char *entry; (entry = next_entry(&pipeline, a));) {
+        entry[strcspn(entry, "(?")] = 0;
+        if (!mode_of(entry) || (first && strcmp(entry, first) == 0))
+            continue;
+        *(first ? &second : &first) = entry;
+    }
+    if (second)
+        return qgc_arena_printf(a, "passes \"%s\" and \"%s\" are modes now: --mode %s, --mode %s", first,
+                                second, mode_of(first), mode_of(second));
+    return first ? qgc_arena_printf(a, "pass \"%s\" is a mode now: --mode %s", first, mode_of(first)) : NULL;
 }
 
 /* Not every model has something for every pass. */
@@ -186,7 +230,11 @@ static qgc_status call_pass(const request *r, qgc_pass_context *c, qgc_diag *d) 
     if (status != QGC_OK || d->status != QGC_OK) /* an error there is kept, and this one is for want of any */
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "pass \"%s\" failed and does not say why",
                         r->info->name);
-    return qgc_verify(c->graph, d);
+    QGC_TRY(qgc_verify(c->graph, d));
+    status = qgc_stages_check(c->graph, d);
+    if (status != QGC_OK)
+        qgc_hint(d, "The pass that ran last made that group: it is at fault, not the model file.");
+    return status;
 }
 
 static qgc_status run_pass(qgc_graph *g, const request *r, int most, qgc_pass_run *run, qgc_diag *d) {
@@ -265,6 +313,7 @@ qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_repo
     size_t n_wanted = 0, end;
     const char *text = o->passes ? o->passes : g->passes ? g->passes : default_pipeline(d->arena);
     const qgc_loc at = o->passes || !g->passes ? QGC_NO_LOC : g->passes_at;
+    QGC_TRY(qgc_stages_check(g, d));
     QGC_TRY(parse_pipeline(text, at, &wanted, &n_wanted, d));
     QGC_TRY(narrow(wanted, &n_wanted, o, &end, d));
     if (o->limit && o->limit->passes < end)

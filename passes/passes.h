@@ -47,10 +47,6 @@ typedef struct {
 /* The value of an option, or `otherwise` where it was not given. */
 double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise);
 
-/* The one change of a pass that only wants something of codegen: sets a flag of the graph, if it is not set. `note` says where to
- * look for what comes of it. */
-void qgc_pass_wish(qgc_pass_context *c, bool *flag, const char *note);
-
 /* A pass adds 1 to run->n_fired for each change that it makes, and stops at c->most; the rewriter does both for rules. */
 typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);
 
@@ -96,5 +92,9 @@ typedef struct {
  * lives in the graph's arena. */
 QGC_MUST_USE qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report,
                                        qgc_diag *d);
+
+/* "pdl-edges" and "persistent" were passes and are modes now. Where a pipeline names them they are ignored, with their options; this
+ * is a line that says so, in arena `a`, or NULL where it names neither. */
+const char *qgc_passes_modes(const char *pipeline, qgc_arena *a);
 
 #endif

@@ -6,6 +6,10 @@
 
 qgc_status qgc_pass_plan_memory(qgc_pass_context *c, qgc_diag *d) {
     (void)d;
-    qgc_pass_wish(c, &c->graph->shares_memory, "qgc inspect says how much scratch memory that takes");
+    c->run->note = "qgc inspect says how much scratch memory that takes";
+    if (c->graph->shares_memory || c->run->n_fired == c->most)
+        return QGC_OK;
+    c->graph->shares_memory = true;
+    c->run->n_fired++;
     return QGC_OK;
 }

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "graph/fusion.h"
+#include "codegen/stage/stage.h"
 
 /* The nodes that read a value, each once, in no order. */
 typedef struct {
@@ -386,11 +386,11 @@ bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n)
 
     int group = group_for(rw, name, nodes, n);
     put_in_group(rw, &all, group);
-    qgc_fusion fusion;
+    qgc_stage fusion;
     const char *why = "";
     const qgc_node *between = NULL;
     fits =
-        qgc_fusion_of((const qgc_node *const *)all.nodes, all.n, rw->uses, &fusion, &why, rw->pass->scratch);
+        qgc_stage_of((const qgc_node *const *)all.nodes, all.n, rw->uses, &fusion, &why, rw->pass->scratch);
     if (fits && qgc_nodes_gather(g, all.nodes, all.n, &between)) {
         rw->said = qgc_arena_printf(g->arena, "in group \"%s\"", g->groups[group].name);
         return true;

@@ -76,7 +76,7 @@ bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Puts nodes, and all of the groups that they are in, into one group called `name`, if one kernel can compute it
- * (graph/fusion.h) and no node outside lies between them; else declines with the reason. False without a word if they
+ * (codegen/stage/stage.h) and no node outside lies between them; else declines with the reason. False without a word if they
  * are in one group already. */
 bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n);
 

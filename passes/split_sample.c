@@ -1,4 +1,4 @@
-#include "graph/fusion.h"
+#include "codegen/stage/stage.h"
 #include "passes/rewrite.h"
 
 /* Sampling begins with the largest logit of each stretch of the vocabulary: apart from the rest it can be found where the

@@ -1,34 +1,21 @@
 #include "runtime/cublas.h"
 
-#include <cublas_api.h>
 #include <dlfcn.h>
 #include <limits.h>
 #include <string.h>
 
+#include "runtime/cublas_api.h"
 #include "runtime/device_private.h"
-
-#define CUBLAS(F)                             \
-    F(Create, cublasCreate_v2)                \
-    F(Destroy, cublasDestroy_v2)              \
-    F(SetStream, cublasSetStream_v2)          \
-    F(SetWorkspace, cublasSetWorkspace_v2)    \
-    F(SetMathMode, cublasSetMathMode)         \
-    F(GetStatusName, cublasGetStatusName)     \
-    F(GetStatusString, cublasGetStatusString) \
-    F(GemmEx, cublasGemmEx)
-
-typedef struct {
-#define MEMBER(name, symbol) __typeof__(symbol) *name;
-    CUBLAS(MEMBER)
-#undef MEMBER
-} entry_table;
 
 static const struct {
     const char *symbol;
     size_t offset;
 } entry_points[] = {
-#define ROW(name, symbol) {#symbol, offsetof(entry_table, name)},
-    CUBLAS(ROW)
+#define ROW(name, symbol) {#symbol, offsetof(qgc_cublas_calls, name)},
+    ROW(create, cublasCreate_v2) ROW(destroy, cublasDestroy_v2) ROW(set_stream, cublasSetStream_v2)
+        ROW(set_workspace, cublasSetWorkspace_v2) ROW(set_math_mode, cublasSetMathMode)
+            ROW(status_name, cublasGetStatusName) ROW(status_string, cublasGetStatusString)
+                ROW(gemm, cublasGemmEx)
 #undef ROW
 };
 
@@ -41,15 +28,15 @@ static const char *const names[] = {"libcublas.so.13", "libcublas.so.12",
 enum { WORKSPACE_BYTES = 32 * 1024 * 1024 };
 
 struct qgc_cublas {
-    entry_table call;
+    qgc_cublas_calls call;
     const char *missing; /* NULL: loaded */
-    cublasHandle_t handle;
+    void *handle;
     qgc_address workspace;
 };
 
 /* Loads the first library of the list that has all entry points. The error text of the first name is the one
  * worth showing: the others fail because they are fallbacks. */
-static const char *load(entry_table *call, qgc_arena *arena) {
+static const char *load(qgc_cublas_calls *call, qgc_arena *arena) {
     const char *why = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
@@ -82,11 +69,11 @@ const char *qgc_cublas_missing(qgc_device *dev) {
     return dev->cublas->missing;
 }
 
-static qgc_status try(const struct qgc_cublas *b, cublasStatus_t result, const char *call, qgc_diag *d) {
-    if (result == CUBLAS_STATUS_SUCCESS)
+static qgc_status try(const struct qgc_cublas *b, int result, const char *call, qgc_diag *d) {
+    if (result == QGC_CUBLAS_SUCCESS)
         return QGC_OK;
     return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "%s failed with %s (%d): %s", call,
-                    b->call.GetStatusName(result), (int)result, b->call.GetStatusString(result));
+                    b->call.status_name(result), result, b->call.status_string(result));
 }
 
 /* cuBLAS takes addresses on the device as pointers. */
@@ -103,18 +90,18 @@ qgc_status qgc_cublas_prepare(qgc_device *dev, qgc_diag *d) {
     }
     struct qgc_cublas *b = dev->cublas;
     if (!b->handle)
-        QGC_TRY(try(b, b->call.Create(&b->handle), "cublasCreate", d));
+        QGC_TRY(try(b, b->call.create(&b->handle), "cublasCreate", d));
     if (b->workspace)
         return QGC_OK;
     qgc_address workspace;
     QGC_TRY(qgc_device_alloc(dev, "cublas", WORKSPACE_BYTES, &workspace, d));
-    qgc_status s = try(b, b->call.SetStream(b->handle, dev->stream), "cublasSetStream", d);
+    qgc_status s = try(b, b->call.set_stream(b->handle, dev->stream), "cublasSetStream", d);
     if (s == QGC_OK)
         /* After SetStream, which goes back to cuBLAS's own workspace. */
-        s = try(b, b->call.SetWorkspace(b->handle, pointer(workspace), WORKSPACE_BYTES), "cublasSetWorkspace",
-                d);
+        s = try(b, b->call.set_workspace(b->handle, pointer(workspace), WORKSPACE_BYTES),
+                "cublasSetWorkspace", d);
     if (s == QGC_OK)
-        s = try(b, b->call.SetMathMode(b->handle, CUBLAS_DEFAULT_MATH), "cublasSetMathMode", d);
+        s = try(b, b->call.set_math_mode(b->handle, QGC_CUBLAS_DEFAULT_MATH), "cublasSetMathMode", d);
     if (s == QGC_OK)
         b->workspace = workspace;
     else
@@ -132,9 +119,9 @@ qgc_status qgc_cublas_gemm(qgc_device *dev, const qgc_gemm *g, qgc_diag *d) {
                         (long long)g->k, (long long)g->n, (long long)g->k);
     const float one = 1, beta = g->accumulate ? 1 : 0;
     const int m = (int)g->m, n = (int)g->n, k = (int)g->k;
-    cublasStatus_t r = b->call.GemmEx(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, pointer(g->b),
-                                      CUDA_R_16BF, k, pointer(g->a), CUDA_R_16BF, k, &beta, pointer(g->c),
-                                      CUDA_R_32F, n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    int r = b->call.gemm(b->handle, QGC_CUBLAS_OP_T, QGC_CUBLAS_OP_N, n, m, k, &one, pointer(g->b),
+                         QGC_CUBLAS_16BF, k, pointer(g->a), QGC_CUBLAS_16BF, k, &beta, pointer(g->c),
+                         QGC_CUBLAS_32F, n, QGC_CUBLAS_COMPUTE_32F, QGC_CUBLAS_GEMM_DEFAULT);
     return try(b, r, "cublasGemmEx", d);
 }
 
@@ -143,7 +130,7 @@ void qgc_cublas_close(qgc_device *dev) {
     struct qgc_cublas *b = dev->cublas;
     if (!b || !b->handle)
         return;
-    b->call.Destroy(b->handle);
+    b->call.destroy(b->handle);
     qgc_device_free(dev, b->workspace);
     dev->cublas = NULL;
 }

@@ -22,58 +22,136 @@ qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
                     "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
 }
 
+static long number_of(const char *arch) {
+    return strtol(arch + strlen("sm_"), NULL, 10);
+}
+
+/* The most shared memory that a block may have, by architecture (CUDA C++ Programming Guide, "Technical Specifications per
+ * Compute Capability"); of one that is not known, as much as any has. */
+static int shared_bytes_on(const char *arch) {
+    static const struct {
+        long arch;
+        int kilobytes;
+    } known[] = {{75, 64}, {80, 163}, {86, 99}, {87, 163}, {88, 99}, {89, 99}, {120, 99}, {121, 99}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].arch == number_of(arch))
+            return known[i].kilobytes << 10;
+    return 227 << 10;
+}
+
+/* Shared memory that a block of the persistent step wants. */
+static int shared_bytes_of(const qgc_plan *plan) {
+    const qgc_phase *phase = &plan->phases[QGC_PHASE_PERSISTENT];
+    int most = 0;
+    for (size_t i = 0; i < phase->n_launches; i++) {
+        const qgc_plan_launch *l = &phase->launches[i];
+        if (l->on_all && l->kind == QGC_LAUNCH_KERNEL && plan->kernels[l->kernel].shared_bytes > most)
+            most = plan->kernels[l->kernel].shared_bytes;
+    }
+    return most;
+}
+
+static const char *too_little_shared(const qgc_plan *plan, int has, const char *what, qgc_arena *a) {
+    const int needs = shared_bytes_of(plan);
+    return needs <= has ? NULL
+                        : qgc_arena_printf(a, "it needs %d bytes of shared memory a block, %s has %d", needs,
+                                           what, has);
+}
+
+static const char *not_persistent_on(const qgc_plan *plan, const char *arch, qgc_arena *a) {
+    if (plan->not_persistent)
+        return plan->not_persistent;
+    if (number_of(arch) < 90)
+        return qgc_arena_printf(a, "image %s has no bulk copies, which sm_90 has", arch);
+    return too_little_shared(plan, shared_bytes_on(arch), arch, a);
+}
+
 static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
     const qgc_plan *plan = qgc_program_plan(p);
     const qgc_device_info *about = qgc_device_about(qgc_program_device(p));
-    if (plan->not_persistent)
-        return plan->not_persistent;
-    if (strtol(qgc_program_arch(p) + strlen("sm_"), NULL, 10) < 90)
-        return qgc_arena_printf(a, "image %s has no bulk copies, which sm_90 has", qgc_program_arch(p));
+    const char *why = not_persistent_on(plan, qgc_program_arch(p), a);
+    if (why)
+        return why;
     if (about->sms < plan->least_sms)
         return qgc_arena_printf(a, "it needs %lld multiprocessors, %s has %d", (long long)plan->least_sms,
                                 about->name, about->sms);
-    const qgc_phase *phase = &plan->phases[QGC_PHASE_PERSISTENT];
-    for (size_t i = 0; i < phase->n_launches; i++) {
-        const qgc_plan_kernel *k = &plan->kernels[phase->launches[i].kernel];
-        if (phase->launches[i].on_all && k->shared_bytes > about->shared_bytes_max)
-            return qgc_arena_printf(a, "it needs %d bytes of shared memory a block, %s has %d",
-                                    k->shared_bytes, about->name, about->shared_bytes_max);
-    }
-    return NULL;
+    if (about->sms > QGC_MOST_BLOCKS)
+        return qgc_arena_printf(a, "it has room for the shares of %d multiprocessors, %s has %d",
+                                QGC_MOST_BLOCKS, about->name, about->sms);
+    return too_little_shared(plan, about->shared_bytes_max, about->name, a);
 }
 
-static const char *not_overlapping(const qgc_program *p, qgc_arena *a) {
-    const qgc_plan *plan = qgc_program_plan(p);
-    if (plan->not_overlapping)
-        return plan->not_overlapping;
-    if (!qgc_program_can_wait(p))
-        return qgc_arena_printf(a, "image %s has no programmatic dependent launch, which sm_90 has",
-                                qgc_program_arch(p));
-    return qgc_program_overlaps(p, QGC_PHASE_DECODE) ? NULL : "no launch of a decode step may start early";
+static const char *not_overlapping(const qgc_plan *plan, const char *arch, qgc_arena *a) {
+    if (number_of(arch) < 90)
+        return qgc_arena_printf(a, "image %s has no programmatic dependent launch, which sm_90 has", arch);
+    const qgc_phase *decode = &plan->phases[QGC_PHASE_DECODE];
+    for (size_t i = 0; i < decode->n_launches; i++)
+        if (decode->launches[i].early)
+            return NULL;
+    return "no launch of a decode step may start early";
+}
+
+const char *qgc_mode_refusal_on(const qgc_plan *plan, qgc_mode mode, const char *arch, qgc_arena *a) {
+    return mode == QGC_MODE_PERSISTENT ? not_persistent_on(plan, arch, a)
+           : mode == QGC_MODE_PDL      ? not_overlapping(plan, arch, a)
+                                       : NULL;
 }
 
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a) {
     return mode == QGC_MODE_PERSISTENT ? not_persistent(p, a)
-           : mode == QGC_MODE_PDL      ? not_overlapping(p, a)
+           : mode == QGC_MODE_PDL      ? not_overlapping(qgc_program_plan(p), qgc_program_arch(p), a)
                                        : NULL;
 }
 
-/* What a session in persistent mode allocates. */
+qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {
+    const char *why = qgc_mode_refusal(p, mode, d->arena);
+    if (!why)
+        return QGC_OK;
+    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in %s mode: %s",
+                                 qgc_program_plan(p)->name, qgc_mode_name(mode), why);
+    qgc_hint(d, "Use --mode graph.");
+    return status;
+}
+
+/* What a session in persistent mode allocates; more than any GPU has where the sum does not fit. */
 static int64_t persistent_bytes(const qgc_plan *plan, int64_t ctx) {
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = ctx};
     int64_t bytes = plan->scratch_bytes;
     for (size_t i = 0; i < plan->n_buffers; i++)
-        if (plan->buffers[i].kind != QGC_BUFFER_WEIGHT && plan->buffers[i].kind != QGC_BUFFER_SCRATCH)
-            bytes += qgc_extent_size(&plan->buffers[i].bytes, &sizes);
+        if (plan->buffers[i].kind != QGC_BUFFER_WEIGHT && plan->buffers[i].kind != QGC_BUFFER_SCRATCH &&
+            !qgc_extent_add(&bytes, &plan->buffers[i].bytes, &sizes))
+            return (int64_t)1 << 62;
     return bytes;
 }
 
-qgc_mode qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a) {
+/* Persistent mode, as far as memory goes: why not, or NULL. */
+static const char *no_room(const qgc_program *p, int64_t ctx, qgc_arena *a) {
     const int64_t spare = (int64_t)1 << 29; /* cuBLAS's workspace, and what others may take meanwhile */
-    if (!not_persistent(p, a)) {
-        size_t room = qgc_device_about(qgc_program_device(p))->free_bytes;
-        if ((int64_t)room > persistent_bytes(qgc_program_plan(p), ctx) + spare)
-            return QGC_MODE_PERSISTENT;
-    }
-    return not_overlapping(p, a) ? QGC_MODE_GRAPH : QGC_MODE_PDL;
+    const int64_t needs = persistent_bytes(qgc_program_plan(p), ctx) + spare;
+    const int64_t room = (int64_t)qgc_device_about(qgc_program_device(p))->free_bytes;
+    if (room > needs)
+        return NULL;
+    return qgc_arena_printf(a, "with a second copy of the weights it needs %.2f GB, and %.2f GB are free",
+                            1e-9 * (double)needs, 1e-9 * (double)room);
+}
+
+qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a) {
+    const char *persistent = not_persistent(p, a);
+    if (!persistent)
+        persistent = no_room(p, ctx, a);
+    if (!persistent)
+        return (qgc_mode_choice){QGC_MODE_PERSISTENT, "the graph and the GPU allow it"};
+    const char *pdl = not_overlapping(qgc_program_plan(p), qgc_program_arch(p), a);
+    const char *why =
+        qgc_arena_printf(a, "not persistent: %s%s%s", persistent, pdl ? "; not pdl: " : "", pdl ? pdl : "");
+    return (qgc_mode_choice){pdl ? QGC_MODE_GRAPH : QGC_MODE_PDL, why};
+}
+
+qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx, qgc_mode_choice *out,
+                           qgc_diag *d) {
+    *out = (qgc_mode_choice){0};
+    if (strcmp(name, "auto") != 0)
+        return qgc_mode_named(name, &out->mode, d);
+    *out = qgc_mode_fastest(p, ctx, d->arena);
+    return QGC_OK;
 }

@@ -19,8 +19,24 @@ QGC_MUST_USE qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_dia
 /* Why the program cannot run in a mode on its device, made in arena `a`; NULL if it can. */
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a);
 
+/* The same for images of an architecture ("sm_75"), on whatever device of it: what depends on the size of one is not asked. */
+const char *qgc_mode_refusal_on(const qgc_plan *plan, qgc_mode mode, const char *arch, qgc_arena *a);
+
+/* The same as an error, of status QGC_ERR_USAGE. */
+QGC_MUST_USE qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d);
+
+/* A mode, and what auto says of it: what speaks against the faster ones, or that nothing does; NULL where it was named. */
+typedef struct {
+    qgc_mode mode;
+    const char *why;
+} qgc_mode_choice;
+
 /* The fastest of the modes in which the program can run: persistent, which needs room for a second copy of the weights
- * beside a session of `ctx` positions, or else pdl, or else graph (measured: docs/benchmarks.md). */
-qgc_mode qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a);
+ * beside a session of `ctx` positions, or else pdl, or else graph (measured: docs/benchmarks.md). Texts are made in arena `a`. */
+qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a);
+
+/* The mode that a command asks for by its name, or by "auto" for the fastest. */
+QGC_MUST_USE qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx,
+                                        qgc_mode_choice *out, qgc_diag *d);
 
 #endif

@@ -33,11 +33,15 @@ struct qgc_session {
     qgc_capture *decode; /* NULL in stream mode */
     int32_t *positions;  /* [chunk] */
     int64_t position;
-    int64_t queued; /* steps behind the position whose choice nobody has taken */
-    bool chosen;    /* a token waits in tokens[0] on the device */
+    int64_t queued;     /* steps behind the position whose choice nobody has taken */
+    bool chosen;        /* a token waits in tokens[0] on the device */
+    int64_t not_finite; /* the first position whose logits are not numbers, or -1 */
 };
 
-enum { ALIGN = 256, MAX_CTX = 1 << 24 };
+/* Beside the token in the ring: kernels/sample_merge.cu saw no number, or an infinite one, as the largest logit. */
+enum { NOT_NUMBERS = 1 << 30 };
+
+enum { MAX_CTX = 1 << 24 };
 
 static qgc_status check_range(const char *name, float value, bool ok, const char *range, qgc_diag *d) {
     if (ok && isfinite(value))
@@ -107,33 +111,24 @@ static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
     return b->kind == kind && !(kind == QGC_BUFFER_IO && (b->io == QGC_IO_RING || b->io == QGC_IO_FAULT));
 }
 
-static qgc_status check_mode(const qgc_session *s, qgc_diag *d) {
-    const char *why = qgc_mode_refusal(s->program, s->options.mode, s->arena);
-    if (!why)
-        return QGC_OK;
-    qgc_status status = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "\"%s\" cannot run in %s mode: %s",
-                                 s->plan->name, qgc_mode_name(s->options.mode), why);
-    qgc_hint(d, "Use --mode graph.");
-    return status;
-}
-
 /* One allocation for all buffers of a kind, each at a multiple of 256. */
 static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const char *owner,
                                   qgc_address *region, size_t *bytes, qgc_diag *d) {
     const qgc_plan *plan = s->plan;
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
-    size_t total = 0;
+    int64_t total = 0;
+    *bytes = 0;
     for (size_t i = 0; i < plan->n_buffers; i++) {
         if (!in_region(s, i, kind))
             continue;
-        s->addresses[i] = total;
-        total +=
-            ((size_t)qgc_extent_size(&plan->buffers[i].bytes, &sizes) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+        s->addresses[i] = (qgc_address)total;
+        if (!qgc_extent_add(&total, &plan->buffers[i].bytes, &sizes))
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "%s of more than 2^62 bytes in all", owner);
     }
-    *bytes = total;
+    *bytes = (size_t)total;
     if (total == 0)
         return QGC_OK;
-    QGC_TRY(qgc_device_alloc(s->dev, owner, total, region, d));
+    QGC_TRY(qgc_device_alloc(s->dev, owner, *bytes, region, d));
     for (size_t i = 0; i < plan->n_buffers; i++)
         if (in_region(s, i, kind))
             s->addresses[i] += *region;
@@ -178,11 +173,15 @@ static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
     return (qgc_sizes){.tokens = tokens, .rows = 1, .ctx = s->options.ctx};
 }
 
+/* Do the launches of a phase that may start early do so in this session? */
+static bool overlaps(const qgc_session *s, qgc_phase_kind phase) {
+    return (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
+           (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
+}
+
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
     const qgc_sizes sizes = sizes_of(s, tokens);
-    const bool overlap = (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
-                         (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
-    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlap, d);
+    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlaps(s, phase), d);
 }
 
 static qgc_phase_kind decode_phase(const qgc_session *s) {
@@ -218,6 +217,17 @@ static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
     return launch(s, QGC_PHASE_PREFILL, most, d);
 }
 
+/* The rows of each block of the persistent kernel, on this device. */
+static qgc_status upload_shares(qgc_session *s, qgc_diag *d) {
+    const int n = (int)s->plan->n_shares, blocks = qgc_device_about(s->dev)->sms;
+    if (n == 0)
+        return QGC_OK;
+    const size_t numbers = (size_t)2 * (size_t)n * (size_t)blocks;
+    int32_t *table = qgc_arena_array(s->arena, numbers, sizeof *table);
+    qgc_shares_cut(s->plan->shares, n, blocks, table);
+    return qgc_device_upload(s->dev, s->addresses[s->plan->shares_buffer], table, numbers * sizeof *table, d);
+}
+
 static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     QGC_TRY(qgc_device_fill(s->dev, s->io, 0, io_bytes, d));
     QGC_TRY(qgc_device_upload(s->dev, io_address(s, QGC_IO_SAMPLING), &s->options.sampling,
@@ -227,6 +237,7 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
     if (s->options.mode == QGC_MODE_PERSISTENT) {
         QGC_TRY(qgc_device_fill(s->dev, s->packed, 0, s->packed_bytes, d));
+        QGC_TRY(upload_shares(s, d));
         QGC_TRY(launch(s, QGC_PHASE_PACK, 1, d));
     }
     QGC_TRY(warm_up_prefill(s, d));
@@ -237,7 +248,7 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
 static qgc_status begin(qgc_session *s, qgc_diag *d) {
     size_t io_bytes;
     QGC_TRY(check_options(s, d));
-    QGC_TRY(check_mode(s, d));
+    QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
     QGC_TRY(prepare_prefill(s, d));
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));
@@ -249,8 +260,12 @@ qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_
     const qgc_plan *plan = qgc_program_plan(p);
     qgc_arena *arena = qgc_arena_new();
     qgc_session *s = qgc_arena_alloc(arena, sizeof *s);
-    *s = (qgc_session){
-        .arena = arena, .program = p, .plan = plan, .dev = qgc_program_device(p), .options = *o};
+    *s = (qgc_session){.arena = arena,
+                       .program = p,
+                       .plan = plan,
+                       .dev = qgc_program_device(p),
+                       .not_finite = -1,
+                       .options = *o};
     s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
     memcpy(s->addresses, qgc_program_addresses(p), plan->n_buffers * sizeof *s->addresses);
     s->positions = qgc_arena_array(arena, (size_t)plan->chunk, sizeof *s->positions);
@@ -300,13 +315,14 @@ static qgc_status decode(qgc_session *s, qgc_diag *d) {
     return launch(s, decode_phase(s), 1, d);
 }
 
-/* kernels/persistent.cu says where it gave up: 1 + 8 * layer + part. */
+/* The kernel says where it gave up a wait (codegen/plan.h), if nothing has written over that word. */
 static void note_fault(const qgc_plan *plan, int32_t fault, qgc_diag *d) {
-    const qgc_plan_launch *l = plan->phases[QGC_PHASE_PERSISTENT].launches;
-    const int part = (fault - 1) % QGC_MAX_PARTS;
-    if (plan->phases[QGC_PHASE_PERSISTENT].n_launches > 0 && part < l->n_parts)
-        qgc_note(d, QGC_NO_LOC, "the persistent kernel waited in vain for what \"%s\" of layer %d reads",
-                 l->parts[part].name, (int)((fault - 1) / QGC_MAX_PARTS));
+    const qgc_plan_launch *l = qgc_phase_parts(&plan->phases[QGC_PHASE_PERSISTENT]);
+    if (!l || fault < 1 || fault > (int64_t)l->n_parts * l->n_layers)
+        qgc_note(d, QGC_NO_LOC, "the word for a wait given up is damaged: it is %d", (int)fault);
+    else
+        qgc_note(d, QGC_NO_LOC, "\"%s\" waited in vain for what \"%s\" of layer %d reads", l->node,
+                 l->parts[(fault - 1) % l->n_parts].name, (int)((fault - 1) / l->n_parts));
 }
 
 /* What a wait for the device gave, with the place of a fault. */
@@ -332,8 +348,20 @@ static qgc_status choice(qgc_session *s, int64_t position, int32_t *next, qgc_di
             QGC_TRY(waited(s, qgc_device_busy(s->dev, &busy, d), d));
     }
     *next = *place;
-    return *next >= 0 ? QGC_OK
-                      : qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the device ended a step without a choice");
+    return *next >= 0
+               ? QGC_OK
+               : waited(s,
+                        qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the device ended a step without a choice"),
+                        d);
+}
+
+/* The token of a place in the ring, and what sampling says of its logits. */
+static int32_t token_of(qgc_session *s, int64_t position, int32_t place) {
+    if (place < 0 || !(place & NOT_NUMBERS))
+        return place;
+    if (s->not_finite < 0)
+        s->not_finite = position;
+    return place & ~NOT_NUMBERS;
 }
 
 static qgc_status put(qgc_session *s, qgc_io role, const int32_t *values, int64_t n, qgc_diag *d) {
@@ -383,7 +411,8 @@ qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, in
         done += now;
     }
     QGC_TRY(waited(s, qgc_device_sync(s->dev, d), d)); /* pieces a ring apart have one place in it */
-    *next = s->ring[(s->position + n - 1) % s->ring_size];
+    const int64_t last = s->position + n - 1;
+    *next = token_of(s, last, s->ring[last % s->ring_size]);
     s->position += n;
     s->chosen = true;
     return QGC_OK;
@@ -409,6 +438,7 @@ qgc_status qgc_session_take(qgc_session *s, int32_t *next, qgc_diag *d) {
     if (s->queued == 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no step is queued");
     QGC_TRY(choice(s, s->position, next, d));
+    *next = token_of(s, s->position, *next);
     s->position++;
     s->queued--;
     return QGC_OK;
@@ -444,6 +474,10 @@ qgc_phase_kind qgc_session_phase(const qgc_session *s) {
     return decode_phase(s);
 }
 
+bool qgc_session_overlaps(const qgc_session *s) {
+    return overlaps(s, decode_phase(s));
+}
+
 /* Once to warm up, then `repeats` times between two events. */
 static qgc_status time_replays(qgc_session *s, qgc_capture *c, int repeats, qgc_event *const marks[2],
                                double *us, qgc_diag *d) {
@@ -463,7 +497,7 @@ qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, dou
     qgc_capture *c = NULL;
     QGC_TRY(qgc_capture_begin(s->dev, d));
     qgc_status launched = qgc_program_launch_some(s->program, decode_phase(s), wanted, s->addresses, &sizes,
-                                                  s->options.mode == QGC_MODE_PDL, d);
+                                                  overlaps(s, decode_phase(s)), d);
     qgc_status status = qgc_capture_end(s->dev, &c, d);
     qgc_event *marks[2] = {NULL, NULL};
     for (int i = 0; i < 2 && status == QGC_OK; i++)
@@ -482,6 +516,18 @@ qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {
                                (size_t)s->plan->vocab * sizeof *logits, d);
 }
 
+int64_t qgc_session_not_finite(const qgc_session *s) {
+    return s->not_finite;
+}
+
+qgc_status qgc_session_look(qgc_session *s, float *logits, qgc_diag *d) {
+    QGC_TRY(qgc_session_logits(s, logits, d));
+    for (int64_t i = 0; i < s->plan->vocab && s->not_finite < 0; i++)
+        if (!isfinite(logits[i]))
+            s->not_finite = s->position - 1;
+    return QGC_OK;
+}
+
 qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, qgc_diag *d) {
     assert(buffer >= 0 && (size_t)buffer < s->plan->n_buffers);
     return qgc_device_download(s->dev, to, s->addresses[buffer], bytes, d);
@@ -489,6 +535,7 @@ qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, 
 
 qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->position = 0;
+    s->not_finite = -1;
     s->queued = 0;
     s->chosen = false;
     return qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d);

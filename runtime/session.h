@@ -58,14 +58,23 @@ QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *ne
 /* The phase that a decode step of this session is. */
 qgc_phase_kind qgc_session_phase(const qgc_session *s);
 
+/* Do those launches of a decode step start early that the plan lets? */
+bool qgc_session_overlaps(const qgc_session *s);
+
 /* Microseconds of the `wanted` launches of a decode step (one bool each), in the order of the phase and without the others,
- * replayed as a CUDA graph: the mean of `repeats`. For measuring: what the session holds is spoilt, and it wants a reset.
+ * replayed as a CUDA graph, early starts included: the mean of `repeats`. For measuring: what the session holds is spoilt, and it wants a reset.
  * Errors: nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us,
                                          qgc_diag *d);
 
 /* The logits of the row chosen from last, [vocab]. */
 QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);
+
+/* The first position since the last reset whose logits are not numbers, or infinite, as far as was seen; -1 if there is
+ * none. Of every step sampling sees whether none of them is a number, or the largest is infinite; qgc_session_look sees
+ * each, of the row chosen from last, which it puts into `logits` [vocab]. The choice from such a row means nothing. */
+int64_t qgc_session_not_finite(const qgc_session *s);
+QGC_MUST_USE qgc_status qgc_session_look(qgc_session *s, float *logits, qgc_diag *d);
 
 /* The first bytes of a buffer of the plan, as the last launch that wrote it left them. Scratch is shared by values whose
  * lives do not meet, unless the plan was made to keep them (codegen/lower.h). For tests and for finding faults. */

@@ -17,7 +17,9 @@ own() {
     "graph/base/"*) return 1 ;;
     "models/"*" models/"* | "models/"*" graph/base/"*) ;;
     "graph/"*" graph/"*) ;;
-    "passes/"*" passes/"* | "passes/"*" graph/"*) ;;
+    "codegen/stage/"*" codegen/stage/"* | "codegen/stage/"*" graph/"*) ;;
+    "codegen/stage/"*) return 1 ;;
+    "passes/"*" passes/"* | "passes/"*" codegen/stage/"* | "passes/"*" graph/"*) ;;
     "passes/bind_weights."[ch]" models/weights.h" | "passes/bind_weights.c models/bind.h") ;;
     "codegen/"*" codegen/"* | "codegen/"*" graph/"*) ;;
 

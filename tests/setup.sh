@@ -6,9 +6,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 jobs=$(nproc 2>/dev/null || echo 2)
 cuda=
 
-# One release of CUDA: the wheels must agree with each other.
+# One release of CUDA: the wheels must agree with each other. cuBLAS, by far the largest, is used on a GPU only.
 cuda_wheels=(nvidia-cuda-nvrtc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88
-    nvidia-cuda-cccl==13.0.85 nvidia-cublas==13.1.0.3)
+    nvidia-cuda-cccl==13.0.85)
+cublas_wheel=nvidia-cublas==13.1.0.3
 cuda_oldest=12040 # CUDA_VERSION of 12.4
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
@@ -63,6 +64,9 @@ install_packages() {
     [ ${#missing[@]} -gt 0 ] || return 0
     have apt-get || die "some packages are missing, and there is no apt-get to install them with" \
         "Please install what Debian calls: ${missing[*]}"
+    [ "$(id -u)" -eq 0 ] || have sudo ||
+        die "some packages are missing, and installing them takes root or sudo, which is not here" \
+            "Please install, as root: apt-get install ${missing[*]}"
     say "installing ${missing[*]}"
     apt_log=$(mktemp)
     if ! { apt update && apt install --no-install-recommends "${missing[@]}"; }; then
@@ -81,9 +85,12 @@ setup_build() {
         libjansson-dev libxxhash-dev libcmocka-dev
 }
 
+# What the tests need besides: kernels are run on the CPU as C++.
+setup_tests() { install_packages g++; }
+
 # clang's runtime for sanitizers and fuzzing is a package of its own from Debian 12 on, named after its version.
 setup_checks() {
-    install_packages g++ clang clang-format clang-tidy cppcheck valgrind
+    install_packages shellcheck clang clang-format clang-tidy cppcheck valgrind
     local version kind
     version=$(clang -dumpversion)
     kind=rt
@@ -92,13 +99,13 @@ setup_checks() {
     (install_packages chromium fonts-dejavu-core) 2>/dev/null || true # pages are looked at where there is one
 }
 
-# The folder $1 if it is a toolkit that will do: headers, NVRTC and cuBLAS of 12.4 or newer.
+# The folder $1 if it is a toolkit that will do: headers and NVRTC of 12.4 or newer, and cuBLAS where there is a GPU.
 toolkit_will_do() {
     local header=$1/include/cuda.h version library
-    [ -f "$header" ] && [ -f "$1/include/nvrtc.h" ] && [ -f "$1/include/cublas_api.h" ] || return 1
+    [ -f "$header" ] && [ -f "$1/include/nvrtc.h" ] || return 1
     version=$(sed -n 's/^#define CUDA_VERSION  *\([0-9]*\).*/\1/p' "$header")
     [ "${version:-0}" -ge $cuda_oldest ] || return 1
-    for library in nvrtc cublas; do
+    for library in nvrtc $(gpu_present && echo cublas); do
         compgen -G "$1/lib*/lib$library.so*" >/dev/null ||
             compgen -G "$1/lib/*/lib$library.so*" >/dev/null || return 1
     done
@@ -106,10 +113,14 @@ toolkit_will_do() {
 
 # Puts NVIDIA's wheels into build/cuda, unless they are there. They need no GPU and no driver.
 fetch_cuda() {
-    local folder=$root/build/cuda
+    local folder=$root/build/cuda size="about 100 MB"
+    if gpu_present; then
+        cuda_wheels+=("$cublas_wheel")
+        size="about 700 MB"
+    fi
     if [ "$(cat "$folder/wheels" 2>/dev/null)" != "${cuda_wheels[*]}" ]; then
         install_packages python3 python3-pip
-        say "no CUDA toolkit 12.4 or newer: fetching NVIDIA's Python wheels into build/cuda (about 500 MB)"
+        say "no CUDA toolkit 12.4 or newer: fetching NVIDIA's Python wheels into build/cuda ($size)"
         rm -rf "$folder"
         mkdir -p "$folder"
         PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --no-deps \

@@ -49,14 +49,14 @@ if(QGC_SANITIZE)
 endif()
 qgc_tests(codegen qgc_codegen)
 target_compile_definitions(test_codegen_nvrtc PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
-foreach(test IN ITEMS access edges) # plans of whole pipelines
+foreach(test IN ITEMS access edges lower pinned persistent) # plans of whole pipelines
   target_link_libraries(test_codegen_${test} PRIVATE qgc_passes)
 endforeach()
 qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS passes ablate dumps bisect help view inspect)
+foreach(test IN ITEMS passes ablate dumps bisect help view inspect odd_graphs odd_files run)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
@@ -67,8 +67,9 @@ foreach(test IN ITEMS runtime_session_fake models_bind passes_bind_weights)
   target_sources(test_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_weights.c)
 endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
+target_include_directories(test_runtime_cublas SYSTEM PRIVATE ${QGC_CUDA_INCLUDE})
 qgc_tests(runtime/lab qgc_lab)
-foreach(test IN ITEMS trial_fake bisect_fake)
+foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
   target_sources(test_runtime_lab_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 endforeach()
 qgc_tests(gpu qgc_lab)

@@ -12,7 +12,7 @@ folder=$(cd "$2" && pwd)
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
 browse() {
-    timeout 120 chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --user-data-dir="$profile" \
+    timeout 1200 chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --user-data-dir="$profile" \
         --virtual-time-budget=20000 --window-size=1600,1500 "$@" 2>"$folder/browser.log"
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Blocks form a list. Small requests are cut from the newest block; a large one gets a block of its own,
  * put behind the newest so that the room there is not lost. */
@@ -14,6 +15,8 @@ typedef struct block {
     void *base; /* what libc returned */
 } block;
 
+enum { OUT_OF_MEMORY = 3 }; /* the exit code: QGC_ERR_DEVICE, as the machine and not the input is too small */
+
 enum { ALIGN = 16, BLOCK_ALIGN = 64, BLOCK_BYTES = 64 * 1024 };
 
 struct qgc_arena {
@@ -22,8 +25,8 @@ struct qgc_arena {
 };
 
 static void out_of_memory(size_t bytes) {
-    fprintf(stderr, "qgc: out of host memory (%zu bytes asked for)\n", bytes);
-    abort();
+    fprintf(stderr, "qgc: error: out of host memory (%zu bytes asked for)\n", bytes);
+    _exit(OUT_OF_MEMORY);
 }
 
 static void *must_calloc(size_t bytes) {

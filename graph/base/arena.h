@@ -6,8 +6,8 @@
 /* Memory by lifetime: everything put into an arena lives until the arena is dropped, and nothing is
  * freed one by one. The compiler has one arena for a whole compile, the runtime one for each program.
  *
- * This is the only module that asks libc for memory. When the host has none left it says so and aborts:
- * no caller has to check. */
+ * This is the only module that asks libc for memory. When the host has none left it says so and ends the process with
+ * exit code 3: no caller has to check. */
 typedef struct qgc_arena qgc_arena;
 
 /* A new, empty arena. The caller drops it with qgc_arena_drop. */
@@ -19,7 +19,7 @@ void qgc_arena_drop(qgc_arena *a);
 /* `bytes` zeroed bytes, aligned to 16, or to 64 from 16 KiB on. Never NULL, also for 0 bytes. */
 void *qgc_arena_alloc(qgc_arena *a, size_t bytes) __attribute__((malloc, returns_nonnull));
 
-/* `n` zeroed elements of `elem_bytes` each. A product that overflows aborts, as no memory could hold it;
+/* `n` zeroed elements of `elem_bytes` each. A product that overflows ends the process too, as no memory could hold it;
  * sizes that come from a file are to be checked before. */
 void *qgc_arena_array(qgc_arena *a, size_t n, size_t elem_bytes) __attribute__((malloc, returns_nonnull));
 

@@ -3,14 +3,21 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "graph/base/utf8.h"
+
 typedef enum { LINE_ERROR, LINE_NOTE, LINE_WHILE } line_kind;
 
+/* All of it stands in the diag's own arena, and is text that a terminal may be given. */
 struct qgc_diag_line {
     struct qgc_diag_line *next;
     line_kind kind;
-    qgc_loc at;
+    const char *file; /* NULL: the place is unknown */
+    int line, col;
+    const char *quote; /* the line of the file, or NULL */
     const char *text;
 };
+
+enum { MOST_QUOTED = 200 }; /* bytes */
 
 qgc_diag qgc_diag_new(qgc_arena *arena) {
     return (qgc_diag){.arena = arena};
@@ -27,12 +34,45 @@ static char *format_text(qgc_arena *a, const char *format, va_list args) {
     char *text = qgc_arena_alloc(a, (size_t)(n < 0 ? 0 : n) + 1);
     if (n > 0)
         vsnprintf(text, (size_t)n + 1, format, args);
+    qgc_make_printable(text, "");
     return text;
+}
+
+/* Line `at.line` of the source, or NULL. */
+static const char *quoted_line(qgc_arena *a, qgc_loc at) {
+    if (!at.source || !at.source->text || at.line <= 0)
+        return NULL;
+    const char *p = at.source->text, *end = p + at.source->bytes;
+    for (int line = 1; line < at.line && p < end; line++) {
+        const char *newline = memchr(p, '\n', (size_t)(end - p));
+        p = newline ? newline + 1 : end;
+    }
+    if (p >= end)
+        return NULL;
+    const char *newline = memchr(p, '\n', (size_t)(end - p));
+    size_t bytes = (size_t)((newline ? newline : end) - p);
+    if (bytes > MOST_QUOTED) {
+        bytes = MOST_QUOTED;
+        while (bytes > 0 && ((unsigned char)p[bytes] & 0xC0) == 0x80) /* not inside a character */
+            bytes--;
+    }
+    if (bytes && p[bytes - 1] == '\r')
+        bytes--;
+    char *quote = qgc_arena_strndup(a, p, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        if (!quote[i]) /* which would end the text */
+            quote[i] = '?';
+    qgc_make_printable(quote, "\t");
+    return quote;
 }
 
 static struct qgc_diag_line *new_line(qgc_diag *d, line_kind kind, qgc_loc at, const char *text) {
     struct qgc_diag_line *line = qgc_arena_alloc(d->arena, sizeof *line);
-    *line = (struct qgc_diag_line){.kind = kind, .at = at, .text = text};
+    *line = (struct qgc_diag_line){.kind = kind, .line = at.line, .col = at.col, .text = text};
+    if (at.source)
+        line->file = qgc_printable(d->arena, at.source->name ? at.source->name : "");
+    if (kind != LINE_WHILE)
+        line->quote = quoted_line(d->arena, at);
     return line;
 }
 
@@ -54,7 +94,7 @@ qgc_status qgc_fail(qgc_diag *d, qgc_status status, qgc_loc at, const char *form
     va_end(args);
     for (const qgc_frame *f = d->top; f; f = f->up) {
         const char *text = f->name ? qgc_arena_printf(d->arena, "%s %s", f->doing, f->name) : f->doing;
-        append(d, new_line(d, LINE_WHILE, f->at, qgc_arena_strdup(d->arena, text)));
+        append(d, new_line(d, LINE_WHILE, f->at, qgc_printable(d->arena, text)));
     }
     return status;
 }
@@ -85,80 +125,49 @@ void qgc_hint(qgc_diag *d, const char *format, ...) {
     va_end(args);
 }
 
-static const qgc_source *copy_source(qgc_arena *a, const qgc_source *s) {
-    qgc_source *copy = qgc_arena_alloc(a, sizeof *copy);
-    *copy = (qgc_source){.name = qgc_arena_strdup(a, s->name), .bytes = s->bytes};
-    if (s->text)
-        copy->text = qgc_arena_strndup(a, s->text, s->bytes);
+static struct qgc_diag_line *copy_line(qgc_arena *a, const struct qgc_diag_line *l) {
+    struct qgc_diag_line *copy = qgc_arena_alloc(a, sizeof *copy);
+    *copy = *l;
+    copy->next = NULL;
+    copy->file = l->file ? qgc_arena_strdup(a, l->file) : NULL;
+    copy->quote = l->quote ? qgc_arena_strdup(a, l->quote) : NULL;
+    copy->text = qgc_arena_strdup(a, l->text);
     return copy;
-}
-
-void qgc_diag_keep(qgc_diag *d) {
-    const qgc_source *from = NULL, *copy = NULL; /* lines that follow one another mostly have one source */
-    for (struct qgc_diag_line *l = d->lines; l; l = l->next) {
-        if (l->at.source && l->at.source != from) {
-            from = l->at.source;
-            copy = copy_source(d->arena, from);
-        }
-        l->at.source = l->at.source ? copy : NULL;
-    }
 }
 
 qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other) {
     if (d->status != QGC_OK)
         return d->status;
     for (const struct qgc_diag_line *l = other->lines; l; l = l->next)
-        append(d, new_line(d, l->kind, l->at, qgc_arena_strdup(d->arena, l->text)));
-    qgc_diag_keep(d);
+        append(d, copy_line(d->arena, l));
     if (other->hint)
         d->hint = qgc_arena_strdup(d->arena, other->hint);
     return d->status = other->status;
 }
 
-/* Quotes line `at.line` of the source with a caret under column `at.col`. Tabs stay tabs in the caret line,
- * so that the caret stands right however wide they are; other control bytes are shown as '?'. */
-static void print_quote(qgc_loc at, FILE *out) {
-    if (!at.source || !at.source->text || at.line <= 0)
+/* The line of the file, with a caret under its column. Tabs stay tabs in the caret line, so that the caret stands
+ * right however wide they are. */
+static void print_quote(const struct qgc_diag_line *l, FILE *out) {
+    if (!l->quote)
         return;
-    const char *p = at.source->text, *end = p + at.source->bytes;
-    for (int line = 1; line < at.line && p < end; line++) {
-        const char *newline = memchr(p, '\n', (size_t)(end - p));
-        p = newline ? newline + 1 : end;
-    }
-    if (p >= end)
-        return;
-    const char *newline = memchr(p, '\n', (size_t)(end - p));
-    size_t bytes = (size_t)((newline ? newline : end) - p);
-    if (bytes > 200)
-        bytes = 200;
-    if (bytes && p[bytes - 1] == '\r')
-        bytes--;
-    fprintf(out, "%6d | ", at.line);
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)p[i];
-        fputc(c < 32 && c != '\t' ? '?' : c, out);
-    }
-    fputs("\n       | ", out);
+    fprintf(out, "%6d | %s\n       | ", l->line, l->quote);
     int column = 1;
-    for (size_t i = 0; i < bytes && column < at.col; i++) {
-        unsigned char c = (unsigned char)p[i];
-        if ((c & 0xC0) == 0x80) /* a continuation byte of UTF-8 takes no column */
+    for (const char *p = l->quote; *p && column < l->col; p++) {
+        if (((unsigned char)*p & 0xC0) == 0x80) /* a continuation byte of UTF-8 takes no column */
             continue;
-        fputc(c == '\t' ? '\t' : ' ', out);
+        fputc(*p == '\t' ? '\t' : ' ', out);
         column++;
     }
     fputs("^\n", out);
 }
 
-static void print_place(qgc_loc at, FILE *out) {
-    if (!at.source) {
+static void print_place(const struct qgc_diag_line *l, FILE *out) {
+    if (!l->file)
         fputs("qgc: ", out);
-        return;
-    }
-    if (at.line > 0)
-        fprintf(out, "%s:%d:%d: ", at.source->name, at.line, at.col);
+    else if (l->line > 0)
+        fprintf(out, "%s:%d:%d: ", l->file, l->line, l->col);
     else
-        fprintf(out, "%s: ", at.source->name);
+        fprintf(out, "%s: ", l->file);
 }
 
 void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour) {
@@ -170,11 +179,11 @@ void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour) {
             fprintf(out, "  %shint%s: %s\n", cyan, off, d->hint);
             hint_printed = true;
         }
-        if (l->kind == LINE_WHILE && !l->at.source) {
+        if (l->kind == LINE_WHILE && !l->file) {
             fprintf(out, "  while: %s\n", l->text);
             continue;
         }
-        print_place(l->at, out);
+        print_place(l, out);
         switch (l->kind) {
         case LINE_ERROR:
             fprintf(out, "%serror%s: %s\n", red, off, l->text);
@@ -186,8 +195,7 @@ void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour) {
             fprintf(out, "while: %s\n", l->text);
             break;
         }
-        if (l->kind != LINE_WHILE)
-            print_quote(l->at, out);
+        print_quote(l, out);
     }
     if (d->hint && !hint_printed)
         fprintf(out, "  %shint%s: %s\n", cyan, off, d->hint);

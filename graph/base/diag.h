@@ -8,14 +8,19 @@
 
 /* What went wrong, where, and what to do about it. The first error of a diag wins; later ones are echoes
  * and are dropped. Wording: lower case, no full stop, the kind of thing before its name, names in double
- * quotes, both values when two disagree. A hint is a whole sentence. */
+ * quotes, both values when two disagree. A hint is a whole sentence.
+ *
+ * A diag owns all that it prints: the name of the file, the line that is quoted and the texts are copied when they are
+ * recorded, so sources, files and arenas may go before the error is printed. What a terminal could take for a command
+ * (control characters, bytes that are not UTF-8) is printed as '?'. */
 
 /* The status is also the exit code of the command. */
 typedef enum {
     QGC_OK = 0,
-    QGC_ERR_INPUT = 1,  /* a file, a prompt or a graph is at fault */
-    QGC_ERR_USAGE = 2,  /* the command line is at fault */
-    QGC_ERR_DEVICE = 3, /* the GPU, its driver or its libraries are at fault */
+    QGC_ERR_INPUT = 1,     /* a file, a prompt or a graph is at fault */
+    QGC_ERR_USAGE = 2,     /* the command line is at fault */
+    QGC_ERR_DEVICE = 3,    /* the GPU, its driver or its libraries are at fault, or memory is */
+    QGC_INTERRUPTED = 130, /* by Ctrl-C: no error, and no diagnostic */
 } qgc_status;
 
 /* A file whose text is quoted in errors. `text` is NULL for binary files. */
@@ -66,9 +71,6 @@ void qgc_hint(qgc_diag *d, const char *format, ...) __attribute__((format(printf
 /* Takes over the error of `other` with all its texts, which are copied into d's arena; `other` and its arena may go
  * afterwards. For work done elsewhere, on a thread of its own say. Returns its status. */
 qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other);
-
-/* Copies the sources that the error points into, if there is one, so that they may go before it is printed. */
-void qgc_diag_keep(qgc_diag *d);
 
 /* Prints the error as `file:line:col: error: ...` with the line of the source and a caret, its notes, the
  * hint and the frames. Prints nothing if there is no error. */

@@ -83,6 +83,32 @@ size_t qgc_utf8_check(const char *text, size_t n) {
     return n;
 }
 
+static bool is_control(uint32_t c) {
+    return c < 32 || (c >= 127 && c < 160);
+}
+
+void qgc_make_printable(char *text, const char *keep) {
+    char *to = text;
+    for (const char *p = text; *p;) {
+        uint32_t c = 0;
+        int length = qgc_utf8_decode(p, 4, &c);
+        bool stays = length > 0 && (!is_control(c) || (c < 128 && strchr(keep, (int)c)));
+        if (stays)
+            memmove(to, p, (size_t)length);
+        else
+            *to = '?';
+        to += stays ? length : 1;
+        p += length > 0 ? length : 1;
+    }
+    *to = 0;
+}
+
+const char *qgc_printable(qgc_arena *a, const char *text) {
+    char *copy = qgc_arena_strdup(a, text);
+    qgc_make_printable(copy, "");
+    return copy;
+}
+
 /* As in Python and in Rust, the longest start of a character that goes wrong comes out as one U+FFFD, and
  * the byte that broke it starts anew. */
 static void push_byte(qgc_utf8_stream *s, unsigned char byte, qgc_str *out) {

@@ -20,6 +20,13 @@ int qgc_utf8_encode(uint32_t code_point, char out[4]);
 /* The offset of the first byte that is not UTF-8; n if there is none. */
 size_t qgc_utf8_check(const char *text, size_t n);
 
+/* Makes a text safe for a terminal, in place: control characters (C0, DEL and C1, such as U+009B) and bytes that are not
+ * UTF-8 become '?', but for those in `keep` ("\n\t", say). The text gets no longer. */
+void qgc_make_printable(char *text, const char *keep);
+
+/* The same as a copy: for names and paths that come from outside and are printed. */
+const char *qgc_printable(qgc_arena *a, const char *text);
+
 /* Streaming text that never splits a character: bytes are held back until the character is whole. */
 typedef struct {
     unsigned char held[4];

@@ -1,8 +1,11 @@
 #ifndef QGC_CLI_CLI_H
 #define QGC_CLI_CLI_H
 
+#include <stdio.h>
+
 #include "graph/base/diag.h"
 #include "graph/base/pool.h"
+#include "graph/base/str.h"
 #include "graph/graph.h"
 #include "models/weights.h"
 #include "runtime/cli/options.h"
@@ -60,6 +63,24 @@ const char *cli_default_arch(qgc_arena *a);
 
 /* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
 QGC_MUST_USE qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d);
+
+/* --mode: NULL where it is not given. An error if there is no such mode; and for a device that cli_choose_device has named, if it is
+ * the CPU, on which a mode would mean nothing. */
+QGC_MUST_USE qgc_status cli_check_mode(const char *mode, qgc_diag *d);
+QGC_MUST_USE qgc_status cli_want_no_mode(const char *mode, int device, qgc_diag *d);
+
+/* Adds to an error about weights that it is the artifact at `path` that names them. */
+void cli_note_recorded(const char *path, qgc_diag *d);
+
+/* Says on stderr, once, that compiled kernels are not kept, if `fault` (qgc_compiled) is not NULL. */
+void cli_note_cache(const char *fault, qgc_arena *a);
+
+/* Prints a report for a reader, in which names and paths may be: what a terminal could take for a command is '?'. */
+void cli_print_report(qgc_str *text, FILE *out);
+
+/* Where what is printed for a reader goes: stdout, or stderr where one of the files to write (either may be NULL) is
+ * stdout. */
+FILE *cli_report_stream(const char *file, const char *other);
 
 /* Does a file begin like a .qgc artifact? */
 bool cli_is_artifact(const char *path);

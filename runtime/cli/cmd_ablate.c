@@ -4,6 +4,7 @@
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "runtime/cli/lab.h"
 #include "runtime/lab/ablate.h"
@@ -27,9 +28,10 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
     QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
+    cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
     s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";
-    s->heading.weights = cli_weights_are_random(o->lab.weights) ? "made up" : o->lab.weights;
+    s->heading.weights = cli_weights_are_random(o->lab.weights) ? "random" : o->lab.weights;
     s->heading.text = lab->text;
     if ((int64_t)lab->tokens.n < o->lab.steps)
         s->heading.text = qgc_arena_printf(c->arena, "%zu tokens of %s, then what the pipeline makes of them",
@@ -39,22 +41,10 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
 
 static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context *c, qgc_ablation *out) {
     cli_progress progress = {.label = "passes"};
-    const qgc_ablate_options options = {.graph = o->graph,
-                                        .weights = s->lab.weights,
-                                        .allow_unused = o->lab.allow_unused,
-                                        .passes = o->lab.pipeline.passes,
-                                        .skip = o->lab.pipeline.skip,
-                                        .device = s->lab.device,
-                                        .cache_folder = o->lab.cache_folder,
-                                        .pool = s->lab.pool,
-                                        .tokens = s->lab.tokens.ids,
-                                        .n_tokens = s->lab.tokens.n,
-                                        .positions = o->lab.steps,
+    const qgc_ablate_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
                                         .ctx = o->ctx,
                                         .pairs = (int)o->pairs,
-                                        .subsets = (int)o->subsets,
-                                        .progress = o->lab.quiet ? NULL : cli_progress_show,
-                                        .context = &progress};
+                                        .subsets = (int)o->subsets};
     qgc_status status = qgc_ablate(&options, out, c->diag);
     cli_progress_clear(&progress);
     return status;
@@ -82,9 +72,10 @@ static qgc_status hold_against(const qgc_budget *budget, const ablate_options *o
         return QGC_OK;
     int unchecked;
     QGC_TRY(qgc_budget_check(budget, x, &unchecked, c->diag));
-    printf("\n%s is kept\n", o->budget);
+    FILE *out = cli_report_stream(o->json, o->svg);
+    fprintf(out, "\n%s is kept\n", qgc_printable(c->arena, o->budget));
     if (unchecked)
-        printf("not checked without a GPU: min_us of %d passes\n", unchecked);
+        fprintf(out, "not checked without a GPU: min_us of %d passes\n", unchecked);
     return QGC_OK;
 }
 
@@ -94,11 +85,14 @@ static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) 
     if (o->budget)
         QGC_TRY(qgc_budget_read(&budget, o->budget, c->diag));
     QGC_TRY(open_all(s, o, c));
+    QGC_TRY(qgc_file_check_output(o->json, c->diag));
+    QGC_TRY(qgc_file_check_output(o->svg, c->diag));
     QGC_TRY(measure(s, o, c, &x));
     qgc_str table = qgc_str_new(c->arena);
     qgc_ablate_table(&x, &s->heading, &table);
-    fputs(table.text, stdout);
-    fflush(stdout);
+    FILE *out = cli_report_stream(o->json, o->svg);
+    cli_print_report(&table, out);
+    fflush(out);
     QGC_TRY(write_files(&x, s, o, c));
     return hold_against(&budget, o, &x, c);
 }
@@ -109,6 +103,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; times are taken on a GPU only", 0, 0},
+        CLI_LAB_MODE_OPTION(o.lab),
         CLI_LAB_TEXT_OPTIONS(o.lab, 1 << 20),
         {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
          1 << 24},

@@ -9,6 +9,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/cli/lab.h"
+#include "runtime/cli/runner.h"
 #include "runtime/lab/bench.h"
 
 enum { CHUNK = 512, MOST_POSITIONS = 16 };
@@ -16,15 +17,20 @@ enum { CHUNK = 512, MOST_POSITIONS = 16 };
 typedef struct {
     const char *weights, *modes, *positions, *json, *svg, *cache;
     int64_t gpu, rounds, generate, threads;
-    bool no_kernels, no_tuning, allow_unused;
+    bool no_kernels, no_tuning, allow_unused, fastest;
     cli_pipeline pipeline;
 } bench_options;
 
-static qgc_status choose_modes(const char *text, bool *modes, cli_context *c) {
+/* *fastest: "auto" is among them, which the program decides. */
+static qgc_status choose_modes(const char *text, bool *modes, bool *fastest, cli_context *c) {
     int n;
     const char **names = cli_split(text, &n, c->arena);
     for (int i = 0; i < n; i++) {
         qgc_mode mode;
+        if (strcmp(names[i], "auto") == 0) {
+            *fastest = true;
+            continue;
+        }
         if (strcmp(names[i], "all") == 0) {
             for (int m = 0; m < QGC_N_MODES; m++)
                 modes[m] = true;
@@ -60,8 +66,22 @@ typedef struct {
     qgc_program *program, *traced;
 } parts;
 
-/* `traces`: the parts of the persistent kernel are to be measured, if there is one. */
-static qgc_status load(parts *p, const char *path, const bench_options *o, bool traces, cli_context *c) {
+/* What `auto` comes to joins the modes that are measured. */
+static void add_fastest(const parts *p, qgc_bench_options *bench, cli_context *c) {
+    const int64_t ctx = qgc_bench_ctx(qgc_program_plan(p->program), bench);
+    const qgc_mode_choice choice = qgc_mode_fastest(p->program, ctx, c->arena);
+    bench->modes[choice.mode] = true;
+    cli_say_mode(&choice);
+}
+
+/* The parts of the persistent kernel are measured, if there is one and kernels are asked for. */
+static bool traces(const parts *p, const qgc_bench_options *bench, cli_context *c) {
+    return bench->kernels && bench->modes[QGC_MODE_PERSISTENT] &&
+           !qgc_mode_refusal(p->program, QGC_MODE_PERSISTENT, c->arena);
+}
+
+static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_bench_options *bench,
+                       cli_context *c) {
     qgc_graph *g;
     const qgc_tensor **tensors;
     cli_lab *lab = &p->lab;
@@ -78,22 +98,27 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, bool 
         QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, c->diag));
     qgc_compiled compiled;
     QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
+    cli_note_cache(compiled.cache_fault, c->arena);
     qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
     QGC_TRY(qgc_program_load(&p->program, compiled.plan, lab->device, lab->weights, lab->pool, &program,
                              c->diag));
-    if (!traces || qgc_mode_refusal(p->program, QGC_MODE_PERSISTENT, c->arena))
+    if (o->fastest)
+        add_fastest(p, bench, c);
+    if (!traces(p, bench, c))
         return QGC_OK;
     compile.traced = true;
     program.share = p->program;
     QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
-    return qgc_program_load(&p->traced, compiled.plan, lab->device, lab->weights, lab->pool, &program,
-                            c->diag);
+    QGC_TRY(
+        qgc_program_load(&p->traced, compiled.plan, lab->device, lab->weights, lab->pool, &program, c->diag));
+    bench->traced = p->traced;
+    return QGC_OK;
 }
 
 static qgc_status write_reports(const qgc_bench *b, const bench_options *o, cli_context *c) {
     qgc_str text = qgc_str_new(c->arena);
     qgc_bench_table(b, &text);
-    fputs(text.text, stdout);
+    cli_print_report(&text, cli_report_stream(o->json, o->svg));
     if (o->json) {
         qgc_str_clear(&text);
         QGC_TRY(qgc_bench_json(b, &text, c->diag));
@@ -107,16 +132,19 @@ static qgc_status write_reports(const qgc_bench *b, const bench_options *o, cli_
     return QGC_OK;
 }
 
-static qgc_status bench_graph(cli_context *c, const char *path, const bench_options *o) {
+static qgc_status bench_graph(cli_context *c, const char *path, bench_options *o) {
     int64_t positions[MOST_POSITIONS];
     qgc_bench_options bench = {
         .positions = positions, .rounds = (int)o->rounds, .generate = o->generate, .kernels = !o->no_kernels};
-    QGC_TRY(choose_modes(o->modes, bench.modes, c));
+    QGC_TRY(choose_modes(o->modes, bench.modes, &o->fastest, c));
     QGC_TRY(choose_positions(o->positions, positions, &bench.n_positions, c->diag, c->arena));
     parts p = {0};
     qgc_bench result;
-    qgc_status s = load(&p, path, o, bench.kernels && bench.modes[QGC_MODE_PERSISTENT], c);
-    bench.traced = p.traced;
+    qgc_status s = load(&p, path, o, &bench, c);
+    if (s == QGC_OK)
+        s = qgc_file_check_output(o->json, c->diag);
+    if (s == QGC_OK)
+        s = qgc_file_check_output(o->svg, c->diag);
     if (s == QGC_OK)
         s = qgc_bench_run(&result, p.program, &bench, c->diag);
     if (s == QGC_OK)
@@ -132,7 +160,7 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
         .modes = "graph,pdl,persistent", .positions = "16,512,4096", .rounds = 9, .generate = 256};
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
-        {"mode", 0, OPTION_TEXT, &o.modes, "LIST", "of stream, graph, pdl, persistent, or all", 0, 0},
+        {"mode", 0, OPTION_TEXT, &o.modes, "LIST", "of stream, graph, pdl, persistent, auto, or all", 0, 0},
         {"positions", 0, OPTION_TEXT, &o.positions, "LIST", "tokens in the caches when steps are timed", 0,
          0},
         {"rounds", 0, OPTION_INT, &o.rounds, "N", "of 64 steps, of every mode at every position in turns", 1,

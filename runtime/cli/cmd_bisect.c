@@ -16,6 +16,7 @@ typedef struct {
 
 typedef struct {
     const char *source; /* the graph of an artifact; NULL */
+    bool recorded;      /* the artifact says where its weights are */
     cli_lab lab;
 } bisect_state;
 
@@ -28,8 +29,10 @@ static qgc_status open_artifact(bisect_state *s, bisect_options *o, cli_context 
         qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);
     if (status == QGC_OK) {
         s->source = qgc_arena_strdup(c->arena, plan->source);
-        if (!o->lab.weights && plan->weights_path)
+        if (!o->lab.weights && plan->weights_path) {
             o->lab.weights = qgc_arena_strdup(c->arena, plan->weights_path);
+            s->recorded = true;
+        }
     }
     qgc_file_close(&file);
     return status;
@@ -49,46 +52,45 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
     QGC_TRY(cli_lab_open_device(&s->lab, &o->lab, c->diag));
     QGC_TRY(load_graph(s, o, &g, c));
-    return cli_lab_open_weights(&s->lab, &o->lab, g, c);
+    cli_note_modes(g, &o->lab.pipeline, c->arena);
+    qgc_status status = cli_lab_open_weights(&s->lab, &o->lab, g, c);
+    if (!s->lab.weights && s->recorded)
+        cli_note_recorded(o->graph, c->diag);
+    return status;
 }
 
 /* How to see the same on the small graph. */
 static void print_next_command(const qgc_bisection *b, const bisect_state *s, const bisect_options *o) {
     if (b->n_files == 0)
         return;
-    printf("to see the same: qgc bisect %s/bad.yaml", o->output);
+    FILE *out = cli_report_stream(o->json, NULL);
+    fprintf(out, "to see the same: qgc bisect %s/bad.yaml", o->output);
     if (!b->by_kernels)
-        printf(" --against %s/good.yaml", o->output);
+        fprintf(out, " --against %s/good.yaml", o->output);
     const long long last = (long long)b->steps - 1;
-    printf(" --weights %s/inputs.gguf --ids 0-%lld --steps %lld --device %s\n", o->output, last, last + 1,
-           s->lab.device && b->by_kernels ? "gpu" : "cpu");
+    fprintf(out, " --weights %s/inputs.gguf --ids 0-%lld --steps %lld", o->output, last, last + 1);
+    if (s->lab.device && b->by_kernels)
+        fprintf(out, " --device gpu --mode %s\n", b->mode);
+    else
+        fputs(" --device cpu\n", out);
 }
 
 static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *c) {
+    QGC_TRY(qgc_file_check_output(o->json, c->diag));
+    if (o->output && !qgc_file_is_folder(o->output))
+        QGC_TRY(qgc_file_check_output(o->output, c->diag)); /* it is made in a folder that is there */
     cli_progress progress = {.label = "bisect"};
     qgc_bisection b;
-    const qgc_bisect_options options = {.graph = o->graph,
+    const qgc_bisect_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
                                         .text = s->source,
                                         .against = o->against,
-                                        .weights = s->lab.weights,
-                                        .allow_unused = o->lab.allow_unused,
-                                        .passes = o->lab.pipeline.passes,
-                                        .skip = o->lab.pipeline.skip,
-                                        .device = s->lab.device,
-                                        .cache_folder = o->lab.cache_folder,
-                                        .pool = s->lab.pool,
-                                        .tokens = s->lab.tokens.ids,
-                                        .n_tokens = s->lab.tokens.n,
-                                        .positions = o->lab.steps,
-                                        .reproduction = o->output,
-                                        .progress = o->lab.quiet ? NULL : cli_progress_show,
-                                        .context = &progress};
+                                        .reproduction = o->output};
     qgc_status status = qgc_bisect(&options, &b, c->diag);
     cli_progress_clear(&progress);
     QGC_TRY(status);
     qgc_str text = qgc_str_new(c->arena);
     qgc_bisect_text(&b, &options, &text);
-    fputs(text.text, stdout);
+    cli_print_report(&text, cli_report_stream(o->json, NULL));
     print_next_command(&b, s, o);
     if (o->json) {
         qgc_str json = qgc_str_new(c->arena);
@@ -113,6 +115,7 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; kernels are looked at on a GPU only", 0, 0},
         {"output", 'o', OPTION_TEXT, &o.output, "DIR", "write a small graph that shows the same", 0, 0},
+        CLI_LAB_MODE_OPTION(o.lab),
         CLI_LAB_TEXT_OPTIONS(o.lab, 4096),
         CLI_CHOICE_OPTIONS(o.lab.pipeline),
         {"json", 0, OPTION_TEXT, &o.json, "FILE", "write what was found as JSON", 0, 0},

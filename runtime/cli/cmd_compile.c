@@ -1,15 +1,18 @@
 #define _XOPEN_SOURCE 700 /* realpath */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "codegen/artifact.h"
 #include "codegen/compile.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "runtime/cli/pipeline.h"
 #include "runtime/lab/plan_report.h"
+#include "runtime/mode.h"
 
 /* The weights' path as it will be found from anywhere. */
 static const char *absolute(const char *path, qgc_arena *a) {
@@ -27,6 +30,14 @@ typedef struct {
     int64_t chunk;
 } compile_options;
 
+/* "123 of them early, ", if one of the architectures can do that. */
+static const char *early_text(const qgc_plan *p, qgc_arena *a) {
+    for (int i = 0; i < p->n_archs; i++)
+        if (!qgc_mode_refusal_on(p, QGC_MODE_PDL, p->archs[i], a))
+            return qgc_arena_printf(a, "%zu of them early, ", qgc_plan_early(p, QGC_PHASE_DECODE));
+    return "";
+}
+
 static qgc_status compile_graph(cli_context *c, const char *path, const compile_options *o) {
     double start = cli_seconds();
     qgc_graph *g;
@@ -39,6 +50,12 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
         qgc_weights_close(weights); /* the graph keeps dtypes, the artifact no tensors */
         QGC_TRY(bound);
     }
+    const char *recorded = o->weights ? absolute(o->weights, c->arena) : NULL;
+    if (recorded && strcmp(qgc_printable(c->arena, recorded), recorded) != 0)
+        return qgc_fail(
+            c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
+            "the path of the weights, \"%s\", is not text without control characters, as an artifact records it",
+            recorded);
     qgc_str source = qgc_str_new(c->arena);
     cli_pipeline pipeline = o->pipeline;
     pipeline.source = &source;
@@ -54,26 +71,32 @@ static qgc_status compile_graph(cli_context *c, const char *path, const compile_
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
                         "option --arch names %d architectures, expected 1 to %d", options.n_archs,
                         QGC_MAX_ARCHS);
+    for (int i = 1; i < options.n_archs; i++)
+        for (int k = 0; k < i; k++)
+            if (strcmp(options.archs[i], options.archs[k]) == 0)
+                return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "option --arch names %s twice",
+                                options.archs[i]);
     if (!o->no_tuning)
         QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, c->diag));
+    const char *output = o->output ? o->output : cli_default_output(path, "qgc", c->arena);
+    QGC_TRY(qgc_file_check_output(output, c->diag));
     options.pool = qgc_pool_new(0);
     qgc_compiled compiled;
     qgc_status status = qgc_compile(g, &options, &compiled, c->diag);
     qgc_pool_drop(options.pool);
     QGC_TRY(status);
     qgc_plan *plan = compiled.plan;
-    plan->weights_path = o->weights ? absolute(o->weights, c->arena) : NULL;
+    plan->weights_path = recorded;
 
-    const char *output = o->output ? o->output : cli_default_output(path, "qgc", c->arena);
     const void *data;
     size_t bytes;
     qgc_artifact_pack(plan, c->arena, &data, &bytes);
     QGC_TRY(qgc_file_write(output, data, bytes, c->diag));
     if (!o->quiet) {
-        fprintf(stderr,
-                "%s: %zu launches a decode step, %zu of them early, %zu a prefill step, %zu kernels for",
-                output, plan->phases[QGC_PHASE_DECODE].n_launches, qgc_plan_early(plan, QGC_PHASE_DECODE),
-                plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
+        cli_note_cache(compiled.cache_fault, c->arena);
+        fprintf(stderr, "%s: %zu launches a decode step, %s%zu a prefill step, %zu kernels for",
+                qgc_printable(c->arena, output), plan->phases[QGC_PHASE_DECODE].n_launches,
+                early_text(plan, c->arena), plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
         for (int i = 0; i < plan->n_archs; i++)
             fprintf(stderr, "%s %s", i ? "," : "", plan->archs[i]);
         fprintf(stderr, " (%d compiled, %d from the cache), %s, %.2f s\n", compiled.n_compiled,

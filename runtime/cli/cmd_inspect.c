@@ -4,6 +4,7 @@
 #include "graph/base/str.h"
 #include "runtime/cli/cli.h"
 #include "runtime/lab/plan_report.h"
+#include "runtime/mode.h"
 
 /* "4096 + 512 T" */
 static void print_extent(const qgc_extent *e) {
@@ -21,17 +22,50 @@ static void print_extent(const qgc_extent *e) {
         putchar('0');
 }
 
-/* "decode     124 launches, 123 of them early", or why there are none. */
-static void print_phase(const qgc_plan *p, qgc_phase_kind phase) {
-    const bool steps = phase == QGC_PHASE_DECODE || phase == QGC_PHASE_PERSISTENT;
+/* The architectures that cannot have a mode, "sm_75, sm_80", and how many those are. */
+static const char *archs_without(const qgc_plan *p, qgc_mode mode, int *n, qgc_arena *a) {
+    qgc_str text = qgc_str_new(a);
+    *n = 0;
+    for (int i = 0; i < p->n_archs; i++)
+        if (qgc_mode_refusal_on(p, mode, p->archs[i], a))
+            qgc_str_printf(&text, "%s%s", (*n)++ ? ", " : "", p->archs[i]);
+    return text.text;
+}
+
+/* "decode     124 launches, 123 of them early, but not on sm_75"; where there is no persistent step, why. */
+static void print_phase(const qgc_plan *p, qgc_phase_kind phase, qgc_arena *a) {
+    const bool persistent = phase == QGC_PHASE_PERSISTENT;
+    int n_without;
+    const char *without = archs_without(p, persistent ? QGC_MODE_PERSISTENT : QGC_MODE_PDL, &n_without, a);
     printf("%-10s %zu launches", qgc_phase_name(phase), p->phases[phase].n_launches);
-    if (phase == QGC_PHASE_PERSISTENT && p->not_persistent)
+    if (persistent && p->not_persistent)
         printf(": %s", p->not_persistent);
-    else if (steps && p->not_overlapping)
-        printf(", none of them early: %s", p->not_overlapping);
-    else if (steps)
-        printf(", %zu of them early", qgc_plan_early(p, phase));
+    else if (persistent && n_without == p->n_archs)
+        printf(", which none of these architectures can run");
+    else if (phase == QGC_PHASE_DECODE && n_without == p->n_archs)
+        printf(", none of them early");
+    else if (persistent || phase == QGC_PHASE_DECODE)
+        printf(", %zu of them early%s%s", qgc_plan_early(p, phase), n_without ? ", but not on " : "",
+               without);
     putchar('\n');
+}
+
+/* Which modes images of each architecture can run in, and what keeps them from the others. */
+static void print_modes(const qgc_plan *p, qgc_arena *a) {
+    for (int i = 0; i < p->n_archs; i++) {
+        printf("%-10s %s:", i ? "" : "modes", p->archs[i]);
+        for (int m = 0, n = 0; m < QGC_N_MODES; m++)
+            if (!qgc_mode_refusal_on(p, (qgc_mode)m, p->archs[i], a))
+                printf("%s %s", n++ ? "," : "", qgc_mode_name((qgc_mode)m));
+        if (p->least_sms > 0 && !qgc_mode_refusal_on(p, QGC_MODE_PERSISTENT, p->archs[i], a))
+            printf(" (on %lld multiprocessors or more)", (long long)p->least_sms);
+        putchar('\n');
+        for (int m = 0; m < QGC_N_MODES; m++) {
+            const char *why = qgc_mode_refusal_on(p, (qgc_mode)m, p->archs[i], a);
+            if (why)
+                printf("%-10s   not %s: %s\n", "", qgc_mode_name((qgc_mode)m), why);
+        }
+    }
 }
 
 static void print_summary(const qgc_plan *p, qgc_arena *a) {
@@ -60,7 +94,8 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
            cli_bytes(sums[QGC_BUFFER_TABLE], a), (long long)at_ctx.ctx,
            cli_bytes((size_t)p->scratch_bytes, a), cli_bytes(sums[QGC_BUFFER_IO], a));
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
-        print_phase(p, (qgc_phase_kind)phase);
+        print_phase(p, (qgc_phase_kind)phase, a);
+    print_modes(p, a);
 }
 
 static void print_kernels(const qgc_plan *p) {
@@ -91,12 +126,15 @@ static void print_kernel_launch(const qgc_plan *p, const qgc_plan_launch *l) {
     printf("  %s\n", l->where);
 }
 
-static void print_launches(const qgc_plan *p) {
+static void print_launches(const qgc_plan *p, qgc_arena *a) {
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
+        int n_without;
+        archs_without(p, phase == QGC_PHASE_PERSISTENT ? QGC_MODE_PERSISTENT : QGC_MODE_PDL, &n_without, a);
+        const bool waits = n_without < p->n_archs; /* there is an image that can */
         printf("\n%s\n", qgc_phase_name((qgc_phase_kind)phase));
         for (size_t i = 0; i < p->phases[phase].n_launches; i++) {
             const qgc_plan_launch *l = &p->phases[phase].launches[i];
-            printf("  %4zu %-5s %-32s ", i, l->early ? "early" : "", l->node);
+            printf("  %4zu %-5s %-32s ", i, l->early && waits ? "early" : "", l->node);
             if (l->kind == QGC_LAUNCH_GEMM)
                 print_product(l);
             else
@@ -151,7 +189,7 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
         print_summary(plan, c->arena);
         print_kernels(plan);
         if (launches)
-            print_launches(plan);
+            print_launches(plan, c->arena);
     }
     qgc_file_close(&file);
     return status;

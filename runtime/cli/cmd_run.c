@@ -12,12 +12,19 @@
 #include "models/tokenizer.h"
 #include "runtime/cli/runner.h"
 
-/* Ctrl-C ends the answer, not the program's manners: statistics are still printed. */
+/* Ctrl-C ends the prompt or the answer, not the program's manners: statistics are still printed. A second one ends the
+ * program. */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number) {
-    (void)signal_number;
     interrupted = 1;
+    signal(signal_number, SIG_DFL);
+}
+
+static void heed_interrupts(void) {
+    struct sigaction action = {.sa_handler = on_interrupt};
+    interrupted = 0;
+    sigaction(SIGINT, &action, NULL);
 }
 
 typedef struct {
@@ -51,57 +58,79 @@ static void put_text(qgc_utf8_stream *stream, const char *piece, size_t bytes, q
     fflush(stdout);
 }
 
-/* Feeds `prompt` and prints what follows, until an EOS, n tokens, a full context or Ctrl-C. *ended says that the
- * last token was an EOS, which is then in the caches' future but not in them. */
-static qgc_status generate(run_state *s, const qgc_tokens *prompt, int32_t *last, bool *ended) {
-    qgc_diag *d = s->c->diag;
-    int64_t room = cli_runner_ctx(s->runner) - cli_runner_position(s->runner);
-    *ended = false;
-    if ((int64_t)prompt->n > room) {
-        qgc_status status = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
-                                     "the prompt has %zu tokens, and the context has room for %lld",
-                                     prompt->n, (long long)room);
-        qgc_hint(d, "Make it shorter, or ask for more with --ctx (now %lld).",
-                 (long long)cli_runner_ctx(s->runner));
-        return status;
-    }
-    if (s->o->verbose_prompt) {
-        fputs("prompt:", stderr);
-        for (size_t i = 0; i < prompt->n; i++)
-            fprintf(stderr, " %d", prompt->ids[i]);
-        fputc('\n', stderr);
-    }
-    double start = cli_seconds();
-    int32_t token;
-    QGC_TRY(cli_runner_feed(s->runner, prompt->ids, (int64_t)prompt->n, &token, d));
-    double middle = cli_seconds();
-    s->times.prompt_seconds += middle - start;
-    s->times.prompt_tokens += (int64_t)prompt->n;
+/* What is left of a turn for the next one to feed, besides what ends it. */
+typedef struct {
+    size_t unfed;    /* tokens of the prompt, from its end, that were not taken */
+    int32_t pending; /* the last token that was printed and not taken, or -1 */
+} leftover;
 
+static qgc_status check_room(const run_state *s, const qgc_tokens *prompt) {
+    qgc_diag *d = s->c->diag;
+    const int64_t room = cli_runner_ctx(s->runner) - cli_runner_position(s->runner);
+    if ((int64_t)prompt->n <= room)
+        return QGC_OK;
+    qgc_status status =
+        qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt has %zu tokens, and the context has room for %lld",
+                 prompt->n, (long long)room);
+    qgc_hint(d, "Make it shorter, or ask for more with --ctx (now %lld).",
+             (long long)cli_runner_ctx(s->runner));
+    return status;
+}
+
+static void print_ids(const qgc_tokens *prompt) {
+    fputs("prompt:", stderr);
+    for (size_t i = 0; i < prompt->n; i++)
+        fprintf(stderr, " %d", prompt->ids[i]);
+    fputc('\n', stderr);
+}
+
+/* Prints what follows, from `token` on, until an EOS, n tokens, a full context or Ctrl-C. */
+static qgc_status answer(run_state *s, int32_t token, leftover *left) {
     qgc_utf8_stream stream = {0};
     qgc_str buffer = qgc_str_new(s->c->arena);
-    int64_t limit = s->o->n >= 0 ? s->o->n : INT64_MAX, made = 0;
+    const int64_t limit = s->o->n >= 0 ? s->o->n : INT64_MAX;
+    int64_t made = 0;
     while (made < limit && !interrupted) {
-        *last = token;
-        if (!s->o->ignore_eos && qgc_tokenizer_is_eos(s->tokenizer, token)) {
-            *ended = true;
+        if (!s->o->ignore_eos && qgc_tokenizer_is_eos(s->tokenizer, token))
             break;
-        }
         size_t bytes;
         const char *piece = qgc_tokenizer_piece(s->tokenizer, token, &bytes);
         if (piece)
             put_text(&stream, piece, bytes, &buffer);
         made++;
+        left->pending = token;
         if (made == limit || cli_runner_position(s->runner) == cli_runner_ctx(s->runner))
             break;
-        QGC_TRY(cli_runner_step(s->runner, limit - made, &token, d));
+        QGC_TRY(cli_runner_step(s->runner, limit - made, &token, s->c->diag));
+        left->pending = -1;
     }
     qgc_str_clear(&buffer);
     qgc_utf8_finish(&stream, &buffer);
     fwrite(buffer.text, 1, buffer.bytes, stdout);
-    s->times.answer_seconds += cli_seconds() - middle;
     s->times.answer_tokens += made;
     return QGC_OK;
+}
+
+/* Feeds `prompt` and prints what follows. */
+static qgc_status generate(run_state *s, const qgc_tokens *prompt, leftover *left) {
+    *left = (leftover){0, -1};
+    QGC_TRY(check_room(s, prompt));
+    if (s->o->verbose_prompt)
+        print_ids(prompt);
+    const double start = cli_seconds();
+    const int64_t before = cli_runner_position(s->runner);
+    int32_t token;
+    QGC_TRY(cli_runner_feed(s->runner, prompt->ids, (int64_t)prompt->n, &token, s->c->diag));
+    const double middle = cli_seconds();
+    const int64_t fed = cli_runner_position(s->runner) - before;
+    s->times.prompt_seconds += middle - start;
+    s->times.prompt_tokens += fed;
+    left->unfed = prompt->n - (size_t)fed;
+    if (token < 0)
+        return QGC_OK;
+    qgc_status status = answer(s, token, left);
+    s->times.answer_seconds += cli_seconds() - middle;
+    return status;
 }
 
 static double rate(int64_t tokens, double seconds) {
@@ -136,64 +165,108 @@ static qgc_status complete(run_state *s, const qgc_source *text) {
     QGC_TRY(qgc_tokenizer_encode(s->tokenizer, text->text, text->bytes, s->o->specials, &tokens, s->c->diag));
     if (tokens.n == 0)
         return qgc_fail(s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt is empty");
-    int32_t last = 0;
-    bool ended;
-    QGC_TRY(generate(s, &tokens, &last, &ended));
+    leftover left;
+    QGC_TRY(generate(s, &tokens, &left));
     putchar('\n');
     return QGC_OK;
 }
 
-/* One turn of a conversation. `carry` holds what the answer before left to be fed: its EOS, or its last token if it
- * was cut short, which is then closed by the template's own end. */
-static qgc_status take_turn(run_state *s, const char *text, bool first, qgc_tokens *carry) {
+/* A message is text to its end, and C's ends at a zero byte. */
+static qgc_status check_message(const qgc_source *text, qgc_diag *d) {
+    const char *zero = text->bytes ? memchr(text->text, 0, text->bytes) : NULL;
+    return zero ? qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the message has a zero byte at byte %zu",
+                           (size_t)(zero - text->text))
+                : QGC_OK;
+}
+
+/* The tokens of a turn: those that the turn before left, its end, the system message, what the user says. */
+static qgc_status turn_tokens(run_state *s, const char *text, bool first, const qgc_tokens *carry,
+                              qgc_tokens *tokens) {
     qgc_diag *d = s->c->diag;
-    qgc_tokens tokens = qgc_tokens_new(s->c->arena);
     for (size_t i = 0; i < carry->n; i++)
-        qgc_tokens_add(&tokens, carry->ids[i]);
-    carry->n = 0;
+        qgc_tokens_add(tokens, carry->ids[i]);
     if (!first)
-        QGC_TRY(qgc_chat_encode_end(&s->chat, s->tokenizer, &tokens, d));
+        QGC_TRY(qgc_chat_encode_end(&s->chat, s->tokenizer, tokens, d));
     if (first && s->o->system) {
         qgc_message system = {"system", s->o->system};
-        QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &system, true, &tokens, d));
+        QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &system, true, tokens, d));
         first = false;
     }
     qgc_message user = {"user", text};
-    QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &user, first, &tokens, d));
-    QGC_TRY(qgc_chat_encode_prompt(&s->chat, s->tokenizer, &tokens, d));
-    int32_t last = 0;
-    bool ended;
-    QGC_TRY(generate(s, &tokens, &last, &ended));
+    QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &user, first, tokens, d));
+    return qgc_chat_encode_prompt(&s->chat, s->tokenizer, tokens, d);
+}
+
+/* One turn of a conversation. `carry` holds what the answer before left to be fed; a turn that is an error leaves it as it
+ * was. Whatever ended an answer, a length, Ctrl-C, another end token, the template's own end closes it. */
+static qgc_status take_turn(run_state *s, const qgc_source *text, bool first, qgc_tokens *carry) {
+    leftover left;
+    qgc_tokens tokens = qgc_tokens_new(s->c->arena);
+    QGC_TRY(check_message(text, s->c->diag));
+    QGC_TRY(turn_tokens(s, text->text, first, carry, &tokens));
+    heed_interrupts();
+    QGC_TRY(generate(s, &tokens, &left));
     putchar('\n');
-    qgc_tokens_add(carry, last);
-    int32_t end = qgc_tokenizer_special_id(s->tokenizer, "<|im_end|>");
-    if (!ended && end >= 0)
-        qgc_tokens_add(carry, end);
+    carry->n = 0;
+    for (size_t i = tokens.n - left.unfed; i < tokens.n; i++)
+        qgc_tokens_add(carry, tokens.ids[i]);
+    if (left.pending >= 0)
+        qgc_tokens_add(carry, left.pending);
+    qgc_tokens_add(carry, qgc_tokenizer_special_id(s->tokenizer, "<|im_end|>"));
     return QGC_OK;
 }
 
-/* Lines of stdin are turns, until its end or an empty context. */
+enum { MOST_OF_A_TERMINAL = 4095 }; /* bytes of a line; the rest is lost without a word (N_TTY_BUF_SIZE) */
+
+/* A turn that cannot be taken is told, and the next one may be shorter. */
+static void tell(run_state *s) {
+    fflush(stdout);
+    qgc_diag_print(s->c->diag, stderr, s->c->colour);
+    *s->c->diag = qgc_diag_new(s->c->arena);
+}
+
+static qgc_status take_line(run_state *s, const qgc_source *line, bool terminal, bool *first,
+                            qgc_tokens *carry) {
+    qgc_status status;
+    if (terminal && line->bytes >= MOST_OF_A_TERMINAL - 1)
+        status = qgc_fail(
+            s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC,
+            "the terminal cuts lines at %d bytes, so this one was not taken; -f FILE takes longer ones",
+            MOST_OF_A_TERMINAL);
+    else
+        status = take_turn(s, line, *first, carry);
+    if (status == QGC_OK)
+        *first = false;
+    return status;
+}
+
+/* Lines of stdin are turns, until its end or an empty line. Exit code 1 if one of them was not taken. */
 static qgc_status converse(run_state *s) {
-    bool terminal = isatty(STDIN_FILENO);
+    const bool terminal = isatty(STDIN_FILENO);
     qgc_tokens carry = qgc_tokens_new(s->c->arena);
     char *line = NULL;
     size_t room = 0;
-    qgc_status status = QGC_OK;
+    qgc_status status = QGC_OK, worst = QGC_OK;
+    bool first = true;
     if (terminal)
         fputs("An empty line or Ctrl-D ends the conversation, Ctrl-C an answer.\n", stderr);
-    for (bool first = true; status == QGC_OK; first = false) {
+    while (status != QGC_ERR_DEVICE && (terminal || !interrupted)) {
         if (terminal)
             fputs("> ", stderr);
+        heed_interrupts();
         ssize_t bytes = getline(&line, &room, stdin);
         while (bytes > 0 && (line[bytes - 1] == '\n' || line[bytes - 1] == '\r'))
             line[--bytes] = 0;
         if (bytes <= 0)
             break;
-        interrupted = 0;
-        status = take_turn(s, line, first, &carry);
+        const qgc_source text = {.text = line, .bytes = (size_t)bytes};
+        status = take_line(s, &text, terminal, &first, &carry);
+        if (status == QGC_ERR_INPUT)
+            tell(s);
+        worst = status == QGC_OK ? worst : status;
     }
     (free)(line); /* libc's own, made by getline */
-    return status;
+    return terminal && status != QGC_ERR_DEVICE ? QGC_OK : worst;
 }
 
 static qgc_status run_text(run_state *s) {
@@ -207,7 +280,7 @@ static qgc_status run_text(run_state *s) {
     if (!text.text)
         return converse(s);
     qgc_tokens carry = qgc_tokens_new(s->c->arena);
-    return take_turn(s, text.text, true, &carry);
+    return take_turn(s, &text, true, &carry);
 }
 
 /* The artifact when none is named: the one .qgc file of this folder. */
@@ -227,11 +300,27 @@ static qgc_status find_artifact(cli_context *c, const char **path) {
     return status;
 }
 
+/* An option that would do nothing here was given for a reason. */
+static qgc_status check_ignored(const run_options *o, qgc_diag *d) {
+    if (!o->chat && o->system)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --system is for a conversation (--chat)");
+    if (o->chat && o->specials)
+        return qgc_fail(
+            d, QGC_ERR_USAGE, QGC_NO_LOC,
+            "option --specials is for a prompt, and messages of a conversation (--chat) are text");
+    const char *name = o->top_k != 0 ? "top-k" : o->top_p < 1 ? "top-p" : o->min_p > 0 ? "min-p" : NULL;
+    if (o->temperature > 0 || !name)
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                 "option --%s is for a temperature above 0: at 0 the most likely token is taken", name);
+    qgc_hint(d, "Give one, --temp 0.7 say.");
+    return s;
+}
+
 static qgc_status check(run_options *o, qgc_diag *d) {
     const char *const prefills[] = {"chunks", "steps"};
-    qgc_mode mode;
-    if (strcmp(o->runner.mode, "auto") != 0)
-        QGC_TRY(qgc_mode_named(o->runner.mode, &mode, d));
+    QGC_TRY(cli_check_mode(o->runner.mode, d));
     if (strcmp(o->runner.prefill, prefills[0]) != 0 && strcmp(o->runner.prefill, prefills[1]) != 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
                         o->runner.prefill);
@@ -242,6 +331,7 @@ static qgc_status check(run_options *o, qgc_diag *d) {
         qgc_hint(d, "Give one with -p TEXT or -f FILE, or talk with --chat.");
         return s;
     }
+    QGC_TRY(check_ignored(o, d));
     if (o->seed < 0) { /* none given */
         uint32_t random = 0;
         if (getrandom(&random, sizeof random, 0) != sizeof random)
@@ -267,18 +357,17 @@ static qgc_status run_all(cli_context *c, run_options *o) {
                           "the tokenizer has %d ids, and the model rows for %lld",
                           qgc_tokenizer_size(s.tokenizer), (long long)cli_runner_vocab(s.runner));
     if (status == QGC_OK) {
-        struct sigaction action = {.sa_handler = on_interrupt};
-        sigaction(SIGINT, &action, NULL);
+        heed_interrupts();
         status = run_text(&s);
     }
-    if (status == QGC_OK)
+    if (c->diag->status == QGC_OK)
         print_times(&s);
     cli_runner_close(s.runner);
-    return status;
+    return status == QGC_OK && interrupted ? QGC_INTERRUPTED : status;
 }
 
 qgc_status cmd_run(cli_context *c, int argc, char **argv) {
-    run_options o = {.runner = {.mode = "auto", .device = "auto", .prefill = "chunks"},
+    run_options o = {.runner = {.device = "auto", .prefill = "chunks"},
                      .n = 256,
                      .seed = -1,
                      .top_p = 1,
@@ -305,7 +394,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         {"seed", 0, OPTION_INT, &o.seed, "N", "of the random choice; -1: a new one each time", -1, 9e18},
         {"device", 0, OPTION_TEXT, &o.runner.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
         {"mode", 0, OPTION_TEXT, &o.runner.mode, "auto|stream|graph|pdl|persistent",
-         "how a step runs on a GPU; auto: as fast as can be", 0, 0},
+         "how a step runs on a GPU; auto, if not given, is the fastest", 0, 0},
         {"prefill", 0, OPTION_TEXT, &o.runner.prefill, "chunks|steps",
          "prompt by matrix products, or by decode steps", 0, 0},
         CLI_PIPELINE_OPTIONS(o.runner.pipeline),
@@ -337,6 +426,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
+    o.runner.stop = &interrupted;
     o.runner.path = line.n ? line.arguments[0] : NULL;
     if (!o.runner.path)
         QGC_TRY(find_artifact(c, &o.runner.path));

@@ -24,7 +24,9 @@ static void print_piece(const char *piece, size_t bytes) {
     for (size_t i = 0; i < bytes;) {
         unsigned char b = (unsigned char)piece[i];
         size_t length = character(piece + i, bytes - i);
-        if (length == 0 || b < 32 || b == 127) {
+        const bool c1 =
+            length == 2 && b == 0xC2 && (unsigned char)piece[i + 1] < 0xA0; /* U+009B and its like */
+        if (length == 0 || b < 32 || b == 127 || c1) {
             printf(b == '\n' ? "\\n" : b == '\t' ? "\\t" : "\\x%02X", b);
             i++;
             continue;

@@ -1,7 +1,8 @@
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "graph/base/file.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/cli/lab.h"
@@ -38,7 +39,7 @@ static void report(void *context, const qgc_tune_result *r) {
  * any architecture may be meant until then, and one given by name is read, if it is there. */
 static qgc_status begin_with(tune_options *o, qgc_tuning *tuning, qgc_diag *d) {
     *tuning = (qgc_tuning){.arena = d->arena};
-    if (o->afresh || !o->output || access(o->output, R_OK) != 0)
+    if (o->afresh || !o->output || !qgc_file_exists(o->output))
         return QGC_OK;
     return qgc_tuning_read(tuning, o->output, NULL, d);
 }
@@ -50,7 +51,9 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
     QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
     QGC_TRY(cli_lab_weights(&weights, o->weights, g, c));
     qgc_tuning tuning;
-    qgc_status s = begin_with(o, &tuning, c->diag);
+    qgc_status s = qgc_file_check_output(o->output, c->diag);
+    if (s == QGC_OK)
+        s = begin_with(o, &tuning, c->diag);
     if (s == QGC_OK)
         s = qgc_graph_bind(g, weights, o->allow_unused, &tensors, c->diag);
     if (s == QGC_OK)
@@ -74,7 +77,7 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
     }
     if (!output)
         return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "no folder to keep the settings in");
-    if (!o->output && !o->afresh && access(output, R_OK) == 0) { /* what was found for other kernels stays */
+    if (!o->output && !o->afresh && qgc_file_exists(output)) { /* what was found for other kernels stays */
         qgc_tuning found = tuning;
         QGC_TRY(qgc_tuning_read(&tuning, output, found.arch, c->diag));
         for (size_t i = 0; i < found.n; i++)
@@ -82,7 +85,7 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
                            found.settings[i].value);
     }
     QGC_TRY(qgc_tuning_write(&tuning, output, c->diag));
-    printf(": %s\n", output);
+    printf(": %s\n", qgc_printable(c->arena, output));
     return QGC_OK;
 }
 
@@ -120,8 +123,6 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
-    qgc_mode mode;
-    if (strcmp(o.tune.mode, "auto") != 0)
-        QGC_TRY(qgc_mode_named(o.tune.mode, &mode, c->diag));
+    QGC_TRY(cli_check_mode(o.tune.mode, c->diag));
     return tune_graph(c, line.arguments[0], &o);
 }

@@ -4,6 +4,7 @@
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/cli/lab.h"
@@ -35,6 +36,7 @@ static qgc_status view_graph(cli_context *c, const char *path, const view_option
     if (o->weights)
         QGC_TRY(bind(g, o, c));
     QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
+    cli_note_modes(g, &o->pipeline, c->arena);
     QGC_TRY(qgc_view_new(&view, g, path, o->layer, c->diag));
     const qgc_pass_options passes = {
         .passes = o->pipeline.passes, .skip = o->pipeline.skip, .after = qgc_view_after, .context = view};
@@ -45,7 +47,8 @@ static qgc_status view_graph(cli_context *c, const char *path, const view_option
     qgc_view_html(view, &page);
     const char *output = o->output ? o->output : cli_default_output(path, "html", c->arena);
     QGC_TRY(qgc_file_write(output, page.text, page.bytes, c->diag));
-    fprintf(stderr, "%s: %zu passes, %s\n", output, report.n_runs, cli_bytes(page.bytes, c->arena));
+    fprintf(stderr, "%s: %zu passes, %s\n", qgc_printable(c->arena, output), report.n_runs,
+            cli_bytes(page.bytes, c->arena));
     return QGC_OK;
 }
 

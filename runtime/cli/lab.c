@@ -7,27 +7,30 @@
 enum { SEED = 1 };
 
 bool cli_weights_are_random(const char *path) {
-    return path && strcmp(path, "random") == 0;
+    return path && (strcmp(path, "random") == 0 || strncmp(path, "random:", 7) == 0);
 }
 
 qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g, cli_context *c) {
     *out = NULL;
     if (!path) {
         qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
-        qgc_hint(c->diag, "Give a file or folder with --weights, or --weights random for made-up ones.");
+        qgc_hint(c->diag, "Give a file or folder with --weights, or --weights random for random ones.");
         return s;
     }
-    return cli_weights_are_random(path) ? qgc_random_weights_open(out, g, SEED, c->diag)
-                                        : qgc_weights_open(out, path, c->diag);
+    if (!cli_weights_are_random(path))
+        return qgc_weights_open(out, path, c->diag);
+    return qgc_random_weights_open(out, g, path[6] ? path + 7 : NULL, SEED, c->diag);
 }
 
 qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d) {
+    QGC_TRY(cli_check_mode(o->mode, d));
     return cli_text_check(&o->text, cli_weights_are_random(o->weights), d);
 }
 
 qgc_status cli_lab_open_device(cli_lab *lab, const cli_lab_options *o, qgc_diag *d) {
     int index;
     QGC_TRY(cli_choose_device(o->device, &index, d));
+    QGC_TRY(cli_want_no_mode(o->mode, index, d));
     lab->pool = qgc_pool_new((int)o->threads);
     return index < 0 ? QGC_OK : qgc_device_open(&lab->device, index, d);
 }
@@ -36,6 +39,24 @@ qgc_status cli_lab_open_weights(cli_lab *lab, const cli_lab_options *o, const qg
     QGC_TRY(cli_lab_weights(&lab->weights, o->weights, g, c));
     return cli_text_read(&o->text, lab->weights, g, cli_weights_are_random(o->weights), o->steps,
                          &lab->tokens, &lab->text, c);
+}
+
+qgc_experiment cli_lab_experiment(const cli_lab *lab, const cli_lab_options *o, const char *graph,
+                                  cli_progress *progress) {
+    return (qgc_experiment){.graph = graph,
+                            .weights = lab->weights,
+                            .allow_unused = o->allow_unused,
+                            .passes = o->pipeline.passes,
+                            .skip = o->pipeline.skip,
+                            .device = lab->device,
+                            .mode = o->mode,
+                            .cache_folder = o->cache_folder,
+                            .pool = lab->pool,
+                            .tokens = lab->tokens.ids,
+                            .n_tokens = lab->tokens.n,
+                            .positions = o->steps,
+                            .progress = o->quiet ? NULL : cli_progress_show,
+                            .context = progress};
 }
 
 void cli_lab_close(cli_lab *lab) {

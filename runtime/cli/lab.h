@@ -3,23 +3,24 @@
 
 #include "runtime/cli/pipeline.h"
 #include "runtime/cli/text.h"
-#include "runtime/device.h"
+#include "runtime/lab/trial.h"
 
 /* What commands of the laboratory open: a device, weights and a text. */
 
-#define CLI_WEIGHTS_HELP "GGUF, safetensors, Hugging Face folder; \"random\": made up, of the right shapes"
+#define CLI_WEIGHTS_HELP "GGUF, safetensors, Hugging Face folder; \"random\", \"random:q4_k_m\""
 
-/* Are they to be made up? */
+/* Are they to be random? */
 bool cli_weights_are_random(const char *path);
 
-/* Opens the weights that a command of the laboratory is given: a path, or "random" for made-up ones. NULL is an error
- * with a hint. */
+/* Opens the weights that a command of the laboratory is given: a path, "random" for random ones, "random:q8_0" for
+ * random ones of a type. NULL is an error with a hint. */
 QGC_MUST_USE qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g,
                                         cli_context *c);
 
 /* The options of the commands that compare steps over a text. */
 typedef struct {
     const char *weights, *device, *cache_folder;
+    const char *mode; /* NULL: not given */
     cli_text text;
     cli_pipeline pipeline;
     int64_t steps, threads;
@@ -30,6 +31,9 @@ typedef struct {
 #define CLI_LAB_TEXT_OPTIONS(o, most_steps) \
     CLI_TEXT_OPTIONS((o).text), \
     {"steps", 0, OPTION_INT, &(o).steps, "N", "tokens of it; where it is shorter, the model goes on", 1, most_steps}
+
+#define CLI_LAB_MODE_OPTION(o) \
+    {"mode", 0, OPTION_TEXT, &(o).mode, "auto|stream|graph|pdl|persistent", "how steps run on a GPU; graph if not given", 0, 0}
 
 #define CLI_LAB_RUN_OPTIONS(o) \
     CLI_THREADS_OPTION((o).threads), \
@@ -47,13 +51,17 @@ typedef struct {
     const char *text; /* what to call them */
 } cli_lab;
 
-/* An error if the text does not go with the weights. */
+/* Errors: a text that does not go with the weights, an unknown mode. */
 QGC_MUST_USE qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d);
 
-/* The device and the threads; then, for a graph, the weights and the text. */
+/* The device and the threads, where a mode for the CPU is an error; then, for a graph, the weights and the text. */
 QGC_MUST_USE qgc_status cli_lab_open_device(cli_lab *lab, const cli_lab_options *o, qgc_diag *d);
 QGC_MUST_USE qgc_status cli_lab_open_weights(cli_lab *lab, const cli_lab_options *o, const qgc_graph *g,
                                              cli_context *c);
+
+/* What is to be run with it, with a bar of progress unless `o` says quiet. */
+qgc_experiment cli_lab_experiment(const cli_lab *lab, const cli_lab_options *o, const char *graph,
+                                  cli_progress *progress);
 void cli_lab_close(cli_lab *lab);
 
 #endif

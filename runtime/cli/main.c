@@ -8,6 +8,7 @@
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/utf8.h"
 #include "runtime/cli/cli.h"
 #include "runtime/program.h"
 
@@ -37,7 +38,7 @@ static void print_usage(FILE *out) {
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("\nqgc COMMAND --help says more, qgc --version which qgc this is.\n"
-          "Exit codes: 0 ok, 1 the input is at fault, 2 usage, 3 the device.\n",
+          "Exit codes: 0 ok, 1 the input is at fault, 2 usage, 3 the device or memory, 130 Ctrl-C.\n",
           out);
 }
 
@@ -94,13 +95,35 @@ const char *cli_default_arch(qgc_arena *a) {
     return arch;
 }
 
+void cli_print_report(qgc_str *text, FILE *out) {
+    qgc_make_printable(text->text, "\n\t");
+    fputs(text->text, out);
+}
+
+void cli_note_recorded(const char *path, qgc_diag *d) {
+    qgc_note(d, QGC_NO_LOC, "the artifact \"%s\" records that its weights are there", path);
+    qgc_hint(d, "Say with --weights where they are now.");
+}
+
+void cli_note_cache(const char *fault, qgc_arena *a) {
+    static bool told;
+    if (fault && !told)
+        fprintf(stderr, "note: compiled kernels are not kept: %s\n", qgc_printable(a, fault));
+    told = told || fault;
+}
+
+FILE *cli_report_stream(const char *file, const char *other) {
+    return (file && qgc_file_is_stdout(file)) || (other && qgc_file_is_stdout(other)) ? stderr : stdout;
+}
+
 bool cli_is_artifact(const char *path) {
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return false;
-    char magic[4] = {0};
-    bool yes = fread(magic, 1, 4, f) == 4 && memcmp(magic, "QGC\x1a", 4) == 0;
-    fclose(f);
+    static const char magic[] = "QGC\x1a";
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_diag ignored = qgc_diag_new(scratch);
+    qgc_file f;
+    bool yes = qgc_file_open(&f, path, &ignored) == QGC_OK && f.bytes >= 4 && memcmp(f.data, magic, 4) == 0;
+    qgc_file_close(&f);
+    qgc_arena_drop(scratch);
     return yes;
 }
 
@@ -133,6 +156,7 @@ static qgc_status run_command(cli_context *c, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    qgc_file_guard();
     qgc_arena *arena = qgc_arena_new();
     qgc_diag diag = qgc_diag_new(arena);
     cli_context context = {arena, &diag, isatty(STDERR_FILENO) && !getenv("NO_COLOR")};

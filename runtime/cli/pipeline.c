@@ -85,8 +85,16 @@ static void explain(const qgc_pass_report *report, qgc_arena *a) {
     fputs(text.text, stderr);
 }
 
+void cli_note_modes(const qgc_graph *g, const cli_pipeline *p, qgc_arena *a) {
+    const char *passes = p->passes ? p->passes : g->passes ? g->passes : "";
+    const char *note = qgc_passes_modes(qgc_arena_printf(a, "%s,%s", passes, p->skip ? p->skip : ""), a);
+    if (note)
+        fprintf(stderr, "%s\n", note);
+}
+
 qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
     QGC_TRY(cli_load_passes(p, d));
+    cli_note_modes(g, p, d->arena);
     qgc_pass_report unread = {0};
     watcher w = {.wanted = p->print_after, .folder = p->dump_folder, .source = p->source};
     qgc_pass_options options = {

@@ -36,6 +36,9 @@ typedef struct {
 /* Loads the plug-ins that --load-pass names. */
 QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
 
+/* Says on standard error if the pipeline of a graph, of the command line or of its file, names what is a mode now. */
+void cli_note_modes(const qgc_graph *g, const cli_pipeline *p, qgc_arena *a);
+
 /* Loads plug-ins and runs the passes on a graph. A pass that is named and matches nothing is an error, unless there is a
  * `report`, which then tells of it. */
 QGC_MUST_USE qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report,

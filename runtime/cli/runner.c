@@ -30,12 +30,14 @@ struct cli_runner {
     qgc_pool *pool;
     qgc_file artifact; /* images point into it */
     const char *label, *mode;
+    const volatile sig_atomic_t *stop;
     int64_t ctx, vocab;
 
     /* on a GPU */
     qgc_device *device;
     qgc_program *program;
     qgc_session *session;
+    float *logits; /* [vocab] of a prompt's end */
 
     /* on the CPU */
     qgc_eval *eval;
@@ -61,8 +63,8 @@ static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_op
     QGC_TRY(qgc_graph_bind(r->graph, r->weights, o->allow_unused, &tensors, c->diag));
     if (!cli_is_artifact(o->path)) /* those of an artifact have been run */
         QGC_TRY(cli_run_passes(r->graph, &o->pipeline, NULL, c->diag));
-    const qgc_param *limit = qgc_graph_param(r->graph, "max_positions");
-    QGC_TRY(choose_ctx(r, o->ctx, limit ? (int64_t)limit->value : 0, c->diag));
+    QGC_TRY(qgc_verify_interface(r->graph, c->diag));
+    QGC_TRY(choose_ctx(r, o->ctx, qgc_graph_max_positions(r->graph), c->diag));
     r->vocab = qgc_graph_output(r->graph, "logits")->shape.dim[1];
     r->mode = "cpu";
     r->eval = qgc_eval_new(r->graph, tensors, r->ctx, CPU_CHUNK, r->pool);
@@ -70,6 +72,10 @@ static qgc_status open_on_cpu(cli_runner *r, cli_context *c, const cli_runner_op
     qgc_eval_set_sampling(r->eval, &o->sampling);
     r->label = qgc_arena_printf(c->arena, "cpu, %d threads", qgc_pool_threads(r->pool));
     return QGC_OK;
+}
+
+void cli_say_mode(const qgc_mode_choice *choice) {
+    fprintf(stderr, "mode %s, chosen by auto: %s\n", qgc_mode_name(choice->mode), choice->why);
 }
 
 static void print_notes(const cli_runner *r, const cli_context *c) {
@@ -98,19 +104,19 @@ static qgc_status open_on_gpu(cli_runner *r, cli_context *c, const cli_runner_op
     QGC_TRY(loaded);
     QGC_TRY(choose_ctx(r, o->ctx, plan->max_positions, c->diag));
     r->vocab = plan->vocab;
-    qgc_mode mode;
-    if (strcmp(o->mode, "auto") == 0)
-        mode = qgc_mode_fastest(r->program, r->ctx, c->arena);
-    else
-        QGC_TRY(qgc_mode_named(o->mode, &mode, c->diag));
-    r->mode = qgc_mode_name(mode);
+    qgc_mode_choice choice;
+    QGC_TRY(qgc_mode_choose(r->program, o->mode ? o->mode : "auto", r->ctx, &choice, c->diag));
+    r->mode = qgc_mode_name(choice.mode);
+    if (choice.why && !o->quiet)
+        cli_say_mode(&choice);
     qgc_session_options session = {
         .ctx = r->ctx,
-        .mode = mode,
+        .mode = choice.mode,
         .prefill = strcmp(o->prefill, "steps") == 0 ? QGC_PREFILL_STEPS : QGC_PREFILL_CHUNKS,
         .sampling = o->sampling,
     };
     QGC_TRY(qgc_session_new(&r->session, r->program, &session, c->diag));
+    r->logits = qgc_arena_array(c->arena, (size_t)r->vocab, sizeof *r->logits);
     r->label =
         qgc_arena_printf(c->arena, "%s, %s", qgc_device_about(r->device)->name, qgc_program_arch(r->program));
     if (!o->quiet)
@@ -130,6 +136,8 @@ static qgc_status compile_here(cli_runner *r, cli_context *c, const cli_runner_o
     qgc_compiled compiled;
     QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, c->diag));
     QGC_TRY(qgc_compile(r->graph, &options, &compiled, c->diag));
+    if (!o->quiet)
+        cli_note_cache(compiled.cache_fault, c->arena);
     *plan = compiled.plan;
     return QGC_OK;
 }
@@ -152,6 +160,20 @@ qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d) {
     }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown device \"%s\", expected auto, gpu, gpu:N or cpu",
                     text);
+}
+
+qgc_status cli_check_mode(const char *mode, qgc_diag *d) {
+    qgc_mode known;
+    return !mode || strcmp(mode, "auto") == 0 ? QGC_OK : qgc_mode_named(mode, &known, d);
+}
+
+qgc_status cli_want_no_mode(const char *mode, int device, qgc_diag *d) {
+    if (device >= 0 || !mode || strcmp(mode, "auto") == 0)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                            "option --mode is %s, and steps run on the CPU, which has no modes", mode);
+    qgc_hint(d, "Leave it out, or run on a GPU (--device gpu).");
+    return s;
 }
 
 static qgc_status open_plan(cli_runner *r, cli_context *c, const cli_runner_options *o,
@@ -197,9 +219,22 @@ static qgc_status end_tokenizer(cli_runner *r, qgc_diag *d) {
     return status;
 }
 
+/* Options that a CPU has no use for; cli_want_no_mode is about --mode. */
+static qgc_status want_no_gpu(const cli_runner_options *o, qgc_diag *d) {
+    const char *name = strcmp(o->prefill, "chunks") != 0 ? "prefill" : o->arch ? "strict-arch" : NULL;
+    if (!name)
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is for a GPU, and this runs on the CPU", name);
+    if (strcmp(o->device, "auto") == 0)
+        qgc_hint(d, "No GPU was found; --device gpu says why.");
+    return s;
+}
+
 static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_options *o) {
     int gpu;
     QGC_TRY(cli_choose_device(o->device, &gpu, c->diag));
+    QGC_TRY(cli_want_no_mode(o->mode, gpu, c->diag));
     const qgc_plan *plan;
     QGC_TRY(open_plan(r, c, o, &plan));
     const char *weights = o->weights ? o->weights : plan ? plan->weights_path : NULL;
@@ -209,10 +244,15 @@ static qgc_status open_all(cli_runner *r, cli_context *c, const cli_runner_optio
         qgc_hint(c->diag, "Give a GGUF file, a safetensors file or a Hugging Face folder with --weights.");
         return s;
     }
-    QGC_TRY(qgc_weights_open(&r->weights, weights, c->diag));
+    qgc_status opened = qgc_weights_open(&r->weights, weights, c->diag);
+    if (opened != QGC_OK && !o->weights)
+        cli_note_recorded(o->path, c->diag);
+    QGC_TRY(opened);
     begin_tokenizer(r);
     r->pool = qgc_pool_new((int)o->threads);
+    r->stop = o->stop;
     if (gpu < 0) {
+        QGC_TRY(want_no_gpu(o, c->diag));
         if (plan)
             QGC_TRY(
                 qgc_graph_load_text(&r->graph, o->path, plan->graph, strlen(plan->graph), c->arena, c->diag));
@@ -277,10 +317,19 @@ int64_t cli_runner_position(const cli_runner *r) {
     return r->session ? qgc_session_position(r->session) : r->position;
 }
 
+static bool is_stopped(const cli_runner *r) {
+    return r->stop && *r->stop;
+}
+
 static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    *next = -1;
     for (int64_t done = 0; done < n;) {
+        if (is_stopped(r))
+            return QGC_OK;
         int64_t piece = n - done < CPU_CHUNK ? n - done : CPU_CHUNK;
         QGC_TRY(qgc_eval_step(r->eval, tokens + done, piece, r->position, false, d));
+        if (!qgc_eval_is_finite(r->eval))
+            return qgc_eval_find_not_finite(r->eval, tokens + done, piece, r->position, d);
         r->position += piece;
         done += piece;
     }
@@ -290,8 +339,38 @@ static qgc_status feed_cpu(cli_runner *r, const int32_t *tokens, int64_t n, int3
     return QGC_OK;
 }
 
+/* What sampling saw of the logits of some step. */
+static qgc_status check_finite(const cli_runner *r, qgc_diag *d) {
+    const int64_t position = qgc_session_not_finite(r->session);
+    if (position < 0)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "the logits at position %lld are not numbers, or infinite", (long long)position);
+    qgc_hint(
+        d,
+        "A weight is broken, or a number became too large for a type of the model: --device cpu names the first "
+        "such value, qgc bisect the pass or kernel.");
+    return s;
+}
+
+/* Whole chunks at a time, so that the cuts are where the session makes them. The logits of a prompt are looked at one by
+ * one, once. */
+static qgc_status feed_gpu(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    const int64_t chunk = qgc_program_plan(r->program)->chunk, most = chunk * (1 + (CHUNK - 1) / chunk);
+    *next = -1;
+    for (int64_t done = 0; done < n; done += most) {
+        if (is_stopped(r)) {
+            *next = -1;
+            return QGC_OK;
+        }
+        QGC_TRY(qgc_session_feed(r->session, tokens + done, n - done < most ? n - done : most, next, d));
+    }
+    QGC_TRY(qgc_session_look(r->session, r->logits, d));
+    return check_finite(r, d);
+}
+
 qgc_status cli_runner_feed(cli_runner *r, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
-    return r->session ? qgc_session_feed(r->session, tokens, n, next, d) : feed_cpu(r, tokens, n, next, d);
+    return r->session ? feed_gpu(r, tokens, n, next, d) : feed_cpu(r, tokens, n, next, d);
 }
 
 /* One step ahead and no further: it starts from the token that is taken next, which the model is fed in any case if the
@@ -302,12 +381,17 @@ static qgc_status step_gpu(cli_runner *r, int64_t wanted, int32_t *next, qgc_dia
     while (qgc_session_queued(r->session) < AHEAD && qgc_session_queued(r->session) < wanted &&
            qgc_session_queued(r->session) < room)
         QGC_TRY(qgc_session_queue(r->session, d));
-    return qgc_session_step(r->session, next, d);
+    QGC_TRY(qgc_session_step(r->session, next, d));
+    return check_finite(r, d);
 }
 
 qgc_status cli_runner_step(cli_runner *r, int64_t wanted, int32_t *next, qgc_diag *d) {
     if (r->session)
         return step_gpu(r, wanted, next, d);
     int32_t token = r->last;
-    return feed_cpu(r, &token, 1, next, d);
+    const volatile sig_atomic_t *stop = r->stop;
+    r->stop = NULL; /* a step is done whole */
+    qgc_status status = feed_cpu(r, &token, 1, next, d);
+    r->stop = stop;
+    return status;
 }

@@ -92,7 +92,7 @@ qgc_status cli_text_read(const cli_text *t, const qgc_weights *w, const qgc_grap
         return parse_ids(t->ids, g, out, c->diag);
     }
     if (random) {
-        *name = "made-up tokens";
+        *name = "random tokens";
         return make_up(g, n_random, out, c->diag);
     }
     const char *prompt = t->prompt ? t->prompt : "Once upon a time";

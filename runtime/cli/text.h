@@ -17,10 +17,10 @@ typedef struct {
         "ids", 0, OPTION_TEXT, &(t).ids, "LIST", "the same as token ids, '5,300,0-15'", 0, 0       \
     }
 
-/* An error if several texts are given, or one that takes a tokenizer with made-up weights (`random`), which have none. */
+/* An error if several texts are given, or one that takes a tokenizer with random weights (`random`), which have none. */
 QGC_MUST_USE qgc_status cli_text_check(const cli_text *t, bool random, qgc_diag *d);
 
-/* The tokens of the text: of "Once upon a time" where none is given, or with made-up weights `n_random` ids spread over the
+/* The tokens of the text: of "Once upon a time" where none is given, or with random weights `n_random` ids spread over the
  * vocabulary of `g`. *name is what to call them. */
 QGC_MUST_USE qgc_status cli_text_read(const cli_text *t, const qgc_weights *w, const qgc_graph *g,
                                       bool random, int64_t n_random, qgc_tokens *out, const char **name,

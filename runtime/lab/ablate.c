@@ -17,6 +17,7 @@ typedef struct {
     qgc_arena *arena; /* of the graph */
     qgc_trial *trial;
     qgc_pass_report report;
+    const char *refused; /* why it cannot run in the mode; then there is nothing of the following */
     qgc_trial_cost cost;
     float *logits; /* [positions, vocab] */
 } variant;
@@ -27,28 +28,29 @@ typedef struct {
     variant all, none;
     int32_t *tokens; /* [positions] */
     int64_t vocab;
+    const char *mode; /* of all trials: what is asked for, and after the first what that came to */
     size_t done, parts;
 } lab;
 
 static void part_done(lab *l) {
     l->done++;
-    if (l->o->progress)
-        l->o->progress(l->o->context, l->done, l->parts);
+    if (l->o->run.progress)
+        l->o->run.progress(l->o->run.context, l->done, l->parts);
 }
 
 /* --- variants -------------------------------------------------------------------------------------------- */
 
 static qgc_status check_sizes(const lab *l, const qgc_graph *g) {
     const qgc_ablate_options *o = l->o;
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
-    if (o->positions > o->ctx)
+    const int64_t limit = qgc_graph_max_positions(g);
+    if (o->run.positions > o->ctx)
         return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "%lld steps do not fit into a context of %lld positions", (long long)o->positions,
+                        "%lld steps do not fit into a context of %lld positions", (long long)o->run.positions,
                         (long long)o->ctx);
-    if (limit && (double)o->ctx > limit->value)
+    if (limit && o->ctx > limit)
         return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "a context of %lld positions, \"%s\" can have at most %.0f", (long long)o->ctx,
-                        g->name, limit->value);
+                        "a context of %lld positions, \"%s\" can have at most %lld", (long long)o->ctx,
+                        g->name, (long long)limit);
     return QGC_OK;
 }
 
@@ -56,21 +58,20 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
     const qgc_ablate_options *o = l->o;
     qgc_graph *g;
     const qgc_tensor **tensors;
-    QGC_TRY(qgc_graph_load(&g, o->graph, v->arena, l->d));
+    QGC_TRY(qgc_graph_load(&g, o->run.graph, v->arena, l->d));
     QGC_TRY(check_sizes(l, g));
-    QGC_TRY(qgc_graph_bind(g, o->weights, o->allow_unused, &tensors, l->d));
+    QGC_TRY(qgc_graph_bind(g, o->run.weights, o->run.allow_unused, &tensors, l->d));
     QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = passes, .skip = skip}, &v->report, l->d));
-    const qgc_trial_options trial = {.device = o->device,
+    const qgc_trial_options trial = {.device = o->run.device,
+                                     .mode = l->mode,
                                      .ctx = o->ctx,
-                                     .cache_folder = o->cache_folder,
-                                     .pool = o->pool,
+                                     .cache_folder = o->run.cache_folder,
+                                     .pool = o->run.pool,
                                      .share = l->all.trial};
-    return qgc_trial_new(&v->trial, g, o->weights, tensors, &trial, l->d);
+    return qgc_trial_new(&v->trial, g, o->run.weights, tensors, &trial, l->d);
 }
 
-/* An error may point into the text of its graph. */
-static void drop_variant(lab *l, variant *v) {
-    qgc_diag_keep(l->d);
+static void drop_variant(variant *v) {
     qgc_trial_drop(v->trial);
     qgc_arena_drop(v->arena);
     *v = (variant){0};
@@ -78,16 +79,28 @@ static void drop_variant(lab *l, variant *v) {
 
 /* The text through a variant; behind its end goes what the whole pipeline chooses. */
 static qgc_status read_text(lab *l, variant *v) {
-    const int64_t n = l->o->positions;
+    const int64_t n = l->o->run.positions;
     v->logits = qgc_arena_array(v->arena, (size_t)(n * l->vocab), sizeof *v->logits);
     QGC_TRY(qgc_trial_reset(v->trial, l->d));
     for (int64_t i = 0; i < n; i++) {
         float *logits = v->logits + i * l->vocab;
         QGC_TRY(qgc_trial_step(v->trial, l->tokens[i], logits, l->d));
-        if (v == &l->all && i + 1 >= (int64_t)l->o->n_tokens && i + 1 < n)
+        if (v == &l->all && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
             l->tokens[i + 1] = qgc_most_likely(logits, l->vocab);
     }
     return QGC_OK;
+}
+
+/* One that cannot run in the mode says why; of the whole pipeline that is an error. */
+static qgc_status run_variant(lab *l, variant *v) {
+    const char *refusal = qgc_trial_refusal(v->trial);
+    if (refusal && v != &l->all) {
+        v->refused = qgc_arena_strdup(l->d->arena, refusal);
+        return QGC_OK;
+    }
+    l->vocab = qgc_trial_vocab(v->trial);
+    QGC_TRY(qgc_trial_cost_of(v->trial, &v->cost, l->d));
+    return read_text(l, v);
 }
 
 static qgc_status open_variant(lab *l, variant *v, const char *passes, const char *skip) {
@@ -96,12 +109,8 @@ static qgc_status open_variant(lab *l, variant *v, const char *passes, const cha
                        QGC_NO_LOC};
     l->d->top = &frame;
     qgc_status status = open_graph(l, v, passes, skip);
-    if (status == QGC_OK) {
-        l->vocab = qgc_trial_vocab(v->trial);
-        status = qgc_trial_cost_of(v->trial, &v->cost, l->d);
-    }
     if (status == QGC_OK)
-        status = read_text(l, v);
+        status = run_variant(l, v);
     l->d->top = frame.up;
     return status;
 }
@@ -122,10 +131,10 @@ static void compare_positions(void *context, size_t first, size_t last) {
 }
 
 static qgc_drift compare_logits(const lab *l, const variant *reference, const variant *other) {
-    const size_t n = (size_t)l->o->positions;
+    const size_t n = (size_t)l->o->run.positions;
     comparison c = {reference->logits, other->logits, l->vocab,
                     qgc_arena_array(other->arena, n, sizeof(qgc_drift))};
-    qgc_pool_for(l->o->pool, n, 1, compare_positions, &c);
+    qgc_pool_for(l->o->run.pool, n, 1, compare_positions, &c);
     qgc_drift sum = {0};
     for (size_t i = 0; i < n; i++)
         qgc_drift_add(&sum, &c.each[i]);
@@ -178,9 +187,9 @@ static qgc_status time_pairs(lab *l, qgc_trial *a, qgc_trial *b, double *us_a, d
 
 /* --- effects --------------------------------------------------------------------------------------------- */
 
-/* What is saved from `without` to `with`. The medians of the two go to *us_with and *us_without, which may be NULL. */
+/* What is saved from `without` to `with`. The medians of the two go to us[0] and us[1]; it may be NULL. */
 static qgc_status time_effect(lab *l, const variant *without, const variant *with, qgc_ablate_effect *effect,
-                              double *us_without, double *us_with) {
+                              double *us) {
     const size_t n = (size_t)l->o->pairs;
     qgc_arena *scratch = qgc_arena_new();
     double *a = qgc_arena_array(scratch, n, sizeof *a), *b = qgc_arena_array(scratch, n, sizeof *b),
@@ -190,24 +199,41 @@ static qgc_status time_effect(lab *l, const variant *without, const variant *wit
         saved[i] = a[i] - b[i];
     if (status == QGC_OK) {
         effect->us = qgc_median_interval(saved, n, scratch);
-        if (us_without)
-            *us_without = qgc_median(a, n, scratch);
-        if (us_with)
-            *us_with = qgc_median(b, n, scratch);
+        if (us) {
+            us[0] = qgc_median(a, n, scratch);
+            us[1] = qgc_median(b, n, scratch);
+        }
     }
     qgc_arena_drop(scratch);
     return status;
 }
 
+/* Where one of the two cannot run. */
+static qgc_ablate_effect refused_effect(const char *why) {
+    return (qgc_ablate_effect){
+        .refused = why, .us = {NAN, NAN, NAN}, .drift = {.max_drift = NAN, .kl_max = NAN}};
+}
+
 /* All but the times; drift is measured from `reference`, one of the two. */
-static qgc_ablate_effect effect_of(const lab *l, const variant *without, const variant *with,
-                                   const variant *reference) {
+static qgc_ablate_effect compare_costs(const lab *l, const variant *without, const variant *with,
+                                       const variant *reference) {
     return (qgc_ablate_effect){
         .us = {NAN, NAN, NAN},
         .kernels = without->cost.kernels - with->cost.kernels,
         .bytes = without->cost.value_bytes - with->cost.value_bytes,
         .drift = compare_logits(l, reference, reference == with ? without : with),
     };
+}
+
+/* What is between two variants, of which `reference` is one, with the times where there is a device. The medians of
+ * the two go to us[0] and us[1] where it is not NULL. */
+static qgc_status effect_of(lab *l, const variant *const two[2], const variant *reference,
+                            qgc_ablate_effect *effect, double *us) {
+    const char *refused = two[0]->refused ? two[0]->refused : two[1]->refused;
+    *effect = refused ? refused_effect(refused) : compare_costs(l, two[0], two[1], reference);
+    if (refused || !l->o->run.device)
+        return QGC_OK;
+    return time_effect(l, two[0], two[1], effect, us);
 }
 
 /* The passes of the whole pipeline but one, "a,b(max=4)". */
@@ -223,10 +249,8 @@ static qgc_status leave_out(lab *l, size_t i, qgc_ablate_row *row) {
     variant v = {0};
     qgc_status status = open_variant(l, &v, without(&l->all.report, i, l->d->arena), NULL);
     if (status == QGC_OK)
-        row->left_out = effect_of(l, &v, &l->all, &l->all);
-    if (status == QGC_OK && l->o->device)
-        status = time_effect(l, &v, &l->all, &row->left_out, NULL, NULL);
-    drop_variant(l, &v);
+        status = effect_of(l, (const variant *[]){&v, &l->all}, &l->all, &row->left_out, NULL);
+    drop_variant(&v);
     part_done(l);
     return status;
 }
@@ -236,22 +260,19 @@ static qgc_status take_alone(lab *l, size_t i, qgc_ablate_row *row) {
     qgc_status status = open_variant(l, &v, l->all.report.runs[i].name, NULL);
     if (status == QGC_OK) {
         row->fired_alone = v.report.runs[0].n_fired;
-        row->alone = effect_of(l, &l->none, &v, &l->none);
+        status = effect_of(l, (const variant *[]){&l->none, &v}, &l->none, &row->alone, NULL);
     }
-    if (status == QGC_OK && l->o->device)
-        status = time_effect(l, &l->none, &v, &row->alone, NULL, NULL);
-    drop_variant(l, &v);
+    drop_variant(&v);
     part_done(l);
     return status;
 }
 
 static qgc_status measure_total(lab *l, qgc_ablation *out) {
-    out->all = (qgc_ablate_way){l->all.cost, NAN};
-    out->none = (qgc_ablate_way){l->none.cost, NAN};
-    out->total = effect_of(l, &l->none, &l->all, &l->none);
-    if (!l->o->device)
-        return QGC_OK;
-    return time_effect(l, &l->none, &l->all, &out->total, &out->none.us, &out->all.us);
+    double us[2] = {NAN, NAN};
+    QGC_TRY(effect_of(l, (const variant *[]){&l->none, &l->all}, &l->none, &out->total, us));
+    out->none = (qgc_ablate_way){l->none.refused, l->none.cost, us[0]};
+    out->all = (qgc_ablate_way){NULL, l->all.cost, us[1]};
+    return QGC_OK;
 }
 
 /* Each pass of the pipeline or not, in any order. */
@@ -276,7 +297,9 @@ static qgc_status compare_subsets(lab *l, qgc_ablation *out) {
         variant v = {0};
         const char *passes = random_subset(&l->all.report, &state, l->d->arena);
         qgc_status status = open_variant(l, &v, passes, NULL);
-        if (status == QGC_OK) {
+        if (status == QGC_OK && (v.refused || l->none.refused))
+            out->n_refused++;
+        else if (status == QGC_OK) {
             const qgc_drift drift = compare_logits(l, &l->none, &v);
             qgc_drift_add(&out->subsets, &drift);
             if (!(drift.max_drift <= worst)) {
@@ -284,7 +307,7 @@ static qgc_status compare_subsets(lab *l, qgc_ablation *out) {
                 out->worst_subset = passes;
             }
         }
-        drop_variant(l, &v);
+        drop_variant(&v);
         QGC_TRY(status);
         out->n_subsets++;
         part_done(l);
@@ -293,8 +316,9 @@ static qgc_status compare_subsets(lab *l, qgc_ablation *out) {
 }
 
 static qgc_status measure(lab *l, qgc_ablation *out) {
-    QGC_TRY(open_variant(l, &l->all, l->o->passes, l->o->skip));
+    QGC_TRY(open_variant(l, &l->all, l->o->run.passes, l->o->run.skip));
     const qgc_pass_report *all = &l->all.report;
+    out->mode = l->mode = qgc_trial_mode(l->all.trial);
     l->parts = 2 + 2 * all->n_runs + (size_t)l->o->subsets;
     part_done(l);
     QGC_TRY(open_variant(l, &l->none, "", NULL));
@@ -313,20 +337,20 @@ static qgc_status measure(lab *l, qgc_ablation *out) {
 }
 
 qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *d) {
-    *out = (qgc_ablation){.positions = o->positions, .timed = o->device != NULL};
-    if (o->positions < 1 || o->n_tokens < 1)
+    *out = (qgc_ablation){.positions = o->run.positions, .timed = o->run.device != NULL};
+    if (o->run.positions < 1 || o->run.n_tokens < 1)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to compare logits on");
-    if (o->device && (o->pairs < 6 || o->ctx <= QGC_ABLATE_STEPS))
+    if (o->run.device && (o->pairs < 6 || o->ctx <= QGC_ABLATE_STEPS))
         return qgc_fail(
             d, QGC_ERR_USAGE, QGC_NO_LOC,
             "%d pairs of timings in a context of %lld positions, expected 6 or more in %d or more", o->pairs,
             (long long)o->ctx, QGC_ABLATE_STEPS + 1);
-    lab l = {.o = o, .d = d};
-    size_t known = o->n_tokens < (size_t)o->positions ? o->n_tokens : (size_t)o->positions;
-    l.tokens = qgc_arena_array(d->arena, (size_t)o->positions, sizeof *l.tokens);
-    memcpy(l.tokens, o->tokens, known * sizeof *l.tokens);
+    lab l = {.o = o, .d = d, .mode = o->run.mode};
+    size_t known = o->run.n_tokens < (size_t)o->run.positions ? o->run.n_tokens : (size_t)o->run.positions;
+    l.tokens = qgc_arena_array(d->arena, (size_t)o->run.positions, sizeof *l.tokens);
+    memcpy(l.tokens, o->run.tokens, known * sizeof *l.tokens);
     qgc_status status = measure(&l, out);
-    drop_variant(&l, &l.none);
-    drop_variant(&l, &l.all); /* the weights are its */
+    drop_variant(&l.none);
+    drop_variant(&l.all); /* the weights are its */
     return status;
 }

@@ -11,6 +11,10 @@
 static void put_effect(qgc_str *out, const char *pass, int width, const qgc_ablate_effect *e, bool timed) {
     qgc_arena *a = out->arena;
     qgc_str_printf(out, "%-*s", width, pass);
+    if (e->refused) {
+        qgc_str_printf(out, "  cannot run in the mode: %s\n", e->refused);
+        return;
+    }
     if (timed)
         qgc_str_printf(out, "  %9.2f  %-18s", e->us.median,
                        qgc_arena_printf(a, "[%.2f, %.2f]", e->us.low, e->us.high));
@@ -29,6 +33,10 @@ static void put_head(qgc_str *out, const char *what, int width, bool timed) {
 }
 
 static void put_way(qgc_str *out, const char *name, const qgc_ablate_way *way, bool timed) {
+    if (way->refused) {
+        qgc_str_printf(out, "%s cannot run in the mode: %s\n", name, way->refused);
+        return;
+    }
     qgc_str_printf(out, "%s: %d kernels, %lld bytes of values", name, way->cost.kernels,
                    (long long)way->cost.value_bytes);
     if (timed)
@@ -36,11 +44,28 @@ static void put_way(qgc_str *out, const char *name, const qgc_ablate_way *way, b
     qgc_str_add(out, "\n");
 }
 
+static void put_subsets(qgc_str *out, const qgc_ablation *x) {
+    if (x->worst_subset)
+        qgc_str_printf(
+            out,
+            "\n%d random subsets in random orders, against no pass: max drift %s, RMS drift %s, KL %s, max KL %s, "
+            "%lld flips\nthe largest drift: --passes '%s'\n",
+            x->n_subsets - x->n_refused, qgc_report_small(x->subsets.max_drift, out->arena),
+            qgc_report_small(qgc_drift_rms(&x->subsets), out->arena),
+            qgc_report_small(qgc_drift_kl(&x->subsets), out->arena),
+            qgc_report_small(x->subsets.kl_max, out->arena), (long long)x->subsets.flips, x->worst_subset);
+    if (x->n_refused > 0)
+        qgc_str_printf(out, "\n%d of %d random subsets were not compared: %s\n", x->n_refused, x->n_subsets,
+                       x->none.refused ? "the graph under no pass cannot run in the mode"
+                                       : "they cannot run in the mode");
+}
+
 void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out) {
     int width = 16;
     for (size_t i = 0; i < x->n_rows; i++)
         width = (int)strlen(x->rows[i].pass) > width ? (int)strlen(x->rows[i].pass) : width;
-    qgc_str_printf(out, "%s, weights %s, %s\n", h->graph, h->weights, h->device);
+    qgc_str_printf(out, "%s, weights %s, %s%s%s\n", h->graph, h->weights, h->device, x->mode ? ", mode " : "",
+                   x->mode ? x->mode : "");
     qgc_str_printf(out, "logits over %lld positions: %s\n", (long long)x->positions, h->text);
     if (x->timed)
         qgc_str_printf(out, "times of %d pairs of %d steps, at the end of %lld positions\n", h->pairs,
@@ -56,33 +81,25 @@ void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_st
     for (size_t i = 0; i < x->n_rows; i++)
         put_effect(out, x->rows[i].pass, width, &x->rows[i].alone, x->timed);
     put_effect(out, "all of them", width, &x->total, x->timed);
-    if (x->n_subsets > 0)
-        qgc_str_printf(
-            out,
-            "\n%d random subsets in random orders, against no pass: max drift %s, RMS drift %s, KL %s, max KL %s, "
-            "%lld flips\nthe largest drift: --passes '%s'\n",
-            x->n_subsets, qgc_report_small(x->subsets.max_drift, out->arena),
-            qgc_report_small(qgc_drift_rms(&x->subsets), out->arena),
-            qgc_report_small(qgc_drift_kl(&x->subsets), out->arena),
-            qgc_report_small(x->subsets.kl_max, out->arena), (long long)x->subsets.flips, x->worst_subset);
+    put_subsets(out, x);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------ */
 
 static json_t *effect_json(const qgc_ablate_effect *e) {
-    return json_pack("{s:{s:o, s:o, s:o}, s:i, s:I, s:o, s:o, s:o, s:o, s:I}", "us", "median",
-                     qgc_report_number(e->us.median), "low", qgc_report_number(e->us.low), "high",
-                     qgc_report_number(e->us.high), "kernels", e->kernels, "bytes", (json_int_t)e->bytes,
-                     "max_drift", qgc_report_number(e->drift.max_drift), "rms_drift",
+    return json_pack("{s:s?, s:{s:o, s:o, s:o}, s:i, s:I, s:o, s:o, s:o, s:o, s:I}", "refused", e->refused,
+                     "us", "median", qgc_report_number(e->us.median), "low", qgc_report_number(e->us.low),
+                     "high", qgc_report_number(e->us.high), "kernels", e->kernels, "bytes",
+                     (json_int_t)e->bytes, "max_drift", qgc_report_number(e->drift.max_drift), "rms_drift",
                      qgc_report_number(qgc_drift_rms(&e->drift)), "kl",
                      qgc_report_number(qgc_drift_kl(&e->drift)), "max_kl", qgc_report_number(e->drift.kl_max),
                      "flips", (json_int_t)e->drift.flips);
 }
 
 static json_t *way_json(const qgc_ablate_way *way) {
-    return json_pack("{s:i, s:I, s:I, s:o}", "kernels", way->cost.kernels, "value_bytes",
-                     (json_int_t)way->cost.value_bytes, "weight_bytes", (json_int_t)way->cost.weight_bytes,
-                     "us", qgc_report_number(way->us));
+    return json_pack("{s:s?, s:i, s:I, s:I, s:o}", "refused", way->refused, "kernels", way->cost.kernels,
+                     "value_bytes", (json_int_t)way->cost.value_bytes, "weight_bytes",
+                     (json_int_t)way->cost.weight_bytes, "us", qgc_report_number(way->us));
 }
 
 static json_t *rows_json(const qgc_ablation *x) {
@@ -101,26 +118,29 @@ static json_t *subsets_json(const qgc_ablation *x) {
     const qgc_drift *drift = &x->subsets;
     if (x->n_subsets == 0)
         return json_null();
-    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:I, s:s}", "subsets", x->n_subsets, "max_drift",
-                     qgc_report_number(drift->max_drift), "rms_drift",
+    return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:s?}", "subsets", x->n_subsets, "refused",
+                     x->n_refused, "max_drift", qgc_report_number(drift->max_drift), "rms_drift",
                      qgc_report_number(qgc_drift_rms(drift)), "kl", qgc_report_number(qgc_drift_kl(drift)),
                      "max_kl", qgc_report_number(drift->kl_max), "flips", (json_int_t)drift->flips, "worst",
                      x->worst_subset);
 }
 
 qgc_status qgc_ablate_json(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out, qgc_diag *d) {
-    json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "graph", h->graph,
-                            "weights", h->weights, "device", h->device, "text", h->text, "positions",
-                            (json_int_t)x->positions, "ctx", (json_int_t)h->ctx, "pairs",
-                            x->timed ? json_integer(h->pairs) : json_null(), "all_passes", way_json(&x->all),
-                            "no_passes", way_json(&x->none), "total", effect_json(&x->total), "passes",
-                            rows_json(x), "random_subsets", subsets_json(x));
+    json_t *all =
+        json_pack("{s:s, s:s, s:s, s:s?, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "graph", h->graph,
+                  "weights", h->weights, "device", h->device, "mode", x->mode, "text", h->text, "positions",
+                  (json_int_t)x->positions, "ctx", (json_int_t)h->ctx, "pairs",
+                  x->timed ? json_integer(h->pairs) : json_null(), "all_passes", way_json(&x->all),
+                  "no_passes", way_json(&x->none), "total", effect_json(&x->total), "passes", rows_json(x),
+                  "random_subsets", subsets_json(x));
     return qgc_report_json(all, out, d);
 }
 
 /* --- chart ----------------------------------------------------------------------------------------------- */
 
 static qgc_chart_bar bar_of(const qgc_ablate_effect *e, bool timed) {
+    if (e->refused)
+        return (qgc_chart_bar){NAN, NAN, NAN};
     if (timed)
         return (qgc_chart_bar){e->us.median, e->us.low, e->us.high};
     return (qgc_chart_bar){e->kernels, NAN, NAN};
@@ -137,7 +157,8 @@ void qgc_ablate_svg(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str 
     }
     const qgc_chart chart = {
         .title = qgc_arena_printf(a, "What each pass saves: %s", h->graph),
-        .subtitle = qgc_arena_printf(a, "%s, weights %s%s", h->device, h->weights,
+        .subtitle = qgc_arena_printf(a, "%s%s%s, weights %s%s", h->device, x->mode ? ", mode " : "",
+                                     x->mode ? x->mode : "", h->weights,
                                      x->timed ? "; medians of paired differences, 95% intervals" : ""),
         .axis = x->timed ? "microseconds saved a token" : "kernels saved a token",
         .series = {"in the pipeline", "alone"},

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/lab/plan_report.h"
 #include "runtime/lab/probe.h"
 #include "runtime/lab/stats.h"
 
@@ -41,11 +42,14 @@ static int64_t largest_position(const qgc_bench_options *o) {
     return most > GENERATE_FROM + o->generate ? most : GENERATE_FROM + o->generate;
 }
 
+int64_t qgc_bench_ctx(const qgc_plan *plan, const qgc_bench_options *o) {
+    const int64_t ctx = largest_position(o) + STEPS + ROOM;
+    return plan->max_positions > 0 && ctx > plan->max_positions ? plan->max_positions : ctx;
+}
+
 static qgc_status open_sessions(bench *b) {
     const qgc_bench_options *o = b->o;
-    int64_t ctx = largest_position(o) + STEPS + ROOM;
-    if (b->plan->max_positions > 0 && ctx > b->plan->max_positions)
-        ctx = b->plan->max_positions;
+    const int64_t ctx = qgc_bench_ctx(b->plan, o);
     b->tokens = qgc_arena_array(b->arena, (size_t)ctx, sizeof *b->tokens);
     for (int64_t i = 0; i < ctx; i++)
         b->tokens[i] = (int32_t)((i * 7919 + 13) % b->plan->vocab);
@@ -59,7 +63,9 @@ static qgc_status open_sessions(bench *b) {
         const qgc_session_options session = {
             .ctx = ctx, .mode = (qgc_mode)m, .sampling = {.top_p = 1, .repeat_penalty = 1}};
         QGC_TRY(qgc_session_new(&b->sessions[m], b->program, &session, b->d));
-        b->out->kernels[m] = (int)b->plan->phases[qgc_session_phase(b->sessions[m])].n_launches;
+        const qgc_phase_kind phase = qgc_session_phase(b->sessions[m]);
+        b->out->kernels[m] = (int)b->plan->phases[phase].n_launches;
+        b->out->early[m] = qgc_session_overlaps(b->sessions[m]) ? (int)qgc_plan_early(b->plan, phase) : 0;
         any = true;
     }
     return any ? QGC_OK
@@ -206,22 +212,70 @@ static bool next_kind(const bench *b, const qgc_phase *p, bool *done, bool *want
     return k->count > 0;
 }
 
+/* Launches of one kind are counted together. */
+static void add_kernel(bench *b, const qgc_bench_kernel *k) {
+    qgc_bench *out = b->out;
+    for (size_t i = 0; i < out->n_parts; i++) {
+        qgc_bench_kernel *x = &out->parts[i];
+        if (x->mode != k->mode || strcmp(x->node, k->node) != 0 || strcmp(x->kernel, k->kernel) != 0)
+            continue;
+        x->count += k->count;
+        x->us += k->us;
+        x->bytes += k->bytes;
+        return;
+    }
+    out->parts = qgc_arena_grow(b->arena, out->parts, out->n_parts, sizeof *out->parts);
+    out->parts[out->n_parts++] = *k;
+}
+
 /* The launches of one kind in all layers, one behind the other: by the time the first comes again its weights have left
  * the L2 cache, if all of them are more than fit into it. */
-static qgc_status time_kernels(bench *b, qgc_mode mode, int64_t position) {
+static qgc_status time_alone(bench *b, qgc_mode mode, int64_t position) {
     qgc_session *s = b->sessions[mode];
     const qgc_phase *p = &b->plan->phases[qgc_session_phase(s)];
     bool *done = qgc_arena_array(b->arena, p->n_launches, sizeof *done);
     bool *wanted = qgc_arena_array(b->arena, p->n_launches, sizeof *wanted);
-    qgc_bench *out = b->out;
-    const size_t first = out->n_parts;
     for (qgc_bench_kernel k = {.mode = mode}; next_kind(b, p, done, wanted, &k, position);
          k = (qgc_bench_kernel){.mode = mode}) {
         QGC_TRY(feed(b, s, position)); /* the last one may have moved the position */
         QGC_TRY(qgc_session_time(s, wanted, REPEATS, &k.us, b->d));
-        out->parts = qgc_arena_grow(b->arena, out->parts, out->n_parts, sizeof *out->parts);
-        out->parts[out->n_parts++] = k;
+        add_kernel(b, &k);
     }
+    return QGC_OK;
+}
+
+/* The beginnings of the step, each longer than the last by one launch. A mean of many, for it is a difference that counts. */
+static qgc_status time_in_order(bench *b, qgc_mode mode, int64_t position) {
+    enum { MORE = 5 };
+    qgc_session *s = b->sessions[mode];
+    const qgc_phase *p = &b->plan->phases[qgc_session_phase(s)];
+    bool *wanted = qgc_arena_array(b->arena, p->n_launches, sizeof *wanted);
+    double before = 0;
+    for (size_t i = 0; i < p->n_launches; i++) {
+        const qgc_plan_launch *l = &p->launches[i];
+        double us = 0;
+        wanted[i] = true;
+        QGC_TRY(feed(b, s, position));
+        QGC_TRY(qgc_session_time(s, wanted, MORE * REPEATS, &us, b->d));
+        add_kernel(b, &(qgc_bench_kernel){.mode = mode,
+                                          .node = qgc_bench_node(l, b->arena),
+                                          .kernel = qgc_bench_file(b->plan, l),
+                                          .count = 1,
+                                          .us = us - before,
+                                          .bytes = l->weight_bytes + l->position_bytes * position});
+        before = us;
+    }
+    return QGC_OK;
+}
+
+bool qgc_bench_in_order(qgc_mode mode) {
+    return mode == QGC_MODE_PERSISTENT;
+}
+
+static qgc_status time_kernels(bench *b, qgc_mode mode, int64_t position) {
+    qgc_bench *out = b->out;
+    const size_t first = out->n_parts;
+    QGC_TRY(qgc_bench_in_order(mode) ? time_in_order(b, mode, position) : time_alone(b, mode, position));
     if (out->n_parts > first)
         qsort(out->parts + first, out->n_parts - first, sizeof *out->parts, by_time);
     return QGC_OK;
@@ -246,64 +300,75 @@ static qgc_status time_all_kernels(bench *b) {
 
 enum { TRACED_STEPS = 16 };
 
-/* Adds a step's cycles of all blocks, [part][word]. */
-static void add_trace(const uint32_t *trace, int blocks, double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS]) {
-    for (int i = 0; i < blocks; i++)
-        for (int part = 0; part < QGC_MAX_PARTS; part++)
-            for (int word = 0; word < QGC_TRACE_WORDS; word++)
-                sums[part][word] += trace[(i * QGC_MAX_PARTS + part) * QGC_TRACE_WORDS + word];
+/* The sums of all steps and blocks, [n_parts][QGC_TRACE_WORDS], in the order of a launch's trace. */
+typedef struct {
+    const qgc_plan_launch *launch;
+    size_t words; /* of a block */
+    double *sums;
+} traced;
+
+static traced new_trace(const bench *b) {
+    const qgc_plan *plan = qgc_program_plan(b->o->traced);
+    traced t = {.launch = qgc_phase_parts(&plan->phases[QGC_PHASE_PERSISTENT])};
+    t.words = t.launch ? (size_t)t.launch->n_parts * QGC_TRACE_WORDS : 0;
+    t.sums = qgc_arena_array(b->arena, t.words, sizeof *t.sums);
+    return t;
 }
 
-static qgc_status trace_steps(bench *b, qgc_session *s, double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS]) {
+static qgc_status trace_steps(bench *b, qgc_session *s, traced *t) {
     const int sms = qgc_device_about(qgc_program_device(b->program))->sms;
-    const int blocks = sms < QGC_TRACE_BLOCKS ? sms : QGC_TRACE_BLOCKS;
-    const size_t words = (size_t)blocks * QGC_MAX_PARTS * QGC_TRACE_WORDS;
+    const size_t blocks = (size_t)(sms < QGC_TRACE_BLOCKS ? sms : QGC_TRACE_BLOCKS), n = blocks * t->words;
     const int buffer = qgc_program_plan(b->o->traced)->trace;
-    uint32_t *trace = qgc_arena_array(b->arena, words, sizeof *trace);
+    uint32_t *trace = qgc_arena_array(b->arena, n, sizeof *trace);
     QGC_TRY(feed(b, s, b->out->kernel_position));
     for (int i = 0; i < TRACED_STEPS; i++) {
         int32_t next;
         QGC_TRY(qgc_session_step(s, &next, b->d));
-        QGC_TRY(qgc_session_read(s, buffer, trace, words * sizeof *trace, b->d));
-        add_trace(trace, blocks, sums);
+        QGC_TRY(qgc_session_read(s, buffer, trace, n * sizeof *trace, b->d));
+        for (size_t k = 0; k < n; k++)
+            t->sums[k % t->words] += trace[k];
     }
     return QGC_OK;
 }
 
 /* Cycles become shares of the time that the kernel takes when it does not trace. */
-static void put_trace(bench *b, double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS]) {
+static void put_trace(bench *b, const traced *t) {
     const qgc_plan *plan = qgc_program_plan(b->o->traced);
-    const qgc_plan_launch *l = &plan->phases[QGC_PHASE_PERSISTENT].launches[0];
+    const qgc_plan_launch *l = t->launch;
     double cycles = 0, us = 0;
     for (int i = 0; i < l->n_parts; i++)
-        cycles += sums[i][QGC_TRACE_CYCLES];
+        cycles += t->sums[(size_t)i * QGC_TRACE_WORDS + QGC_TRACE_CYCLES];
     for (size_t i = 0; i < b->out->n_parts; i++)
         if (b->out->parts[i].mode == QGC_MODE_PERSISTENT &&
             strcmp(b->out->parts[i].kernel, qgc_bench_file(plan, l)) == 0)
             us = b->out->parts[i].us;
     b->out->trace = qgc_arena_array(b->arena, (size_t)l->n_parts, sizeof *b->out->trace);
     b->out->n_trace = (size_t)l->n_parts;
-    for (int i = 0; i < l->n_parts; i++)
+    for (int i = 0; i < l->n_parts; i++) {
+        const double *sums = &t->sums[(size_t)i * QGC_TRACE_WORDS];
         b->out->trace[i] = (qgc_bench_part){.name = l->parts[i].name,
-                                            .us = us * sums[i][QGC_TRACE_CYCLES] / cycles,
-                                            .activations_us = us * sums[i][QGC_TRACE_ACTIVATIONS] / cycles,
-                                            .weights_us = us * sums[i][QGC_TRACE_WEIGHTS] / cycles,
+                                            .us = us * sums[QGC_TRACE_CYCLES] / cycles,
+                                            .activations_us = us * sums[QGC_TRACE_ACTIVATIONS] / cycles,
+                                            .weights_us = us * sums[QGC_TRACE_WEIGHTS] / cycles,
                                             .bytes = l->parts[i].weight_bytes +
                                                      l->parts[i].position_bytes * b->out->kernel_position};
+    }
 }
 
 /* When the other sessions are gone, for each in this mode has a copy of the weights. */
 static qgc_status trace_parts(bench *b) {
     qgc_session *s;
-    double sums[QGC_MAX_PARTS][QGC_TRACE_WORDS] = {{0}};
+    traced t = new_trace(b);
+    if (!t.launch || qgc_program_plan(b->o->traced)->trace < 0)
+        return QGC_OK;
     const qgc_session_options o = {.ctx = b->out->kernel_position + TRACED_STEPS + ROOM,
                                    .mode = QGC_MODE_PERSISTENT,
                                    .sampling = {.top_p = 1, .repeat_penalty = 1}};
     QGC_TRY(qgc_session_new(&s, b->o->traced, &o, b->d));
-    qgc_status status = trace_steps(b, s, sums);
+    qgc_status status = trace_steps(b, s, &t);
     qgc_session_drop(s);
     if (status == QGC_OK)
-        put_trace(b, sums);
+        put_trace(b, &t);
     return status;
 }
 

@@ -33,7 +33,8 @@ typedef struct {
     qgc_mode mode;
     const char *node, *kernel; /* "mlp", "linear.cu" */
     int count;
-    double us; /* of all of them, one behind the other as a graph */
+    double
+        us; /* of all of them: replayed without the others, or what they add to the launches before them (qgc_bench_in_order) */
     int64_t bytes;
 } qgc_bench_kernel;
 
@@ -54,6 +55,7 @@ typedef struct {
     int64_t probe_bytes;
     const char *refusal[QGC_N_MODES]; /* why a mode was not measured, or NULL */
     int kernels[QGC_N_MODES];         /* launched in a step */
+    int early[QGC_N_MODES];           /* of which so many are started early */
     double generate_us[QGC_N_MODES];  /* a token of a text, the host included; 0: not measured */
     int64_t generated;
     double prefill_us; /* of `prefill_tokens` */
@@ -67,10 +69,17 @@ typedef struct {
     size_t n_trace;
 } qgc_bench;
 
+/* Positions of the caches that the sessions will have. */
+int64_t qgc_bench_ctx(const qgc_plan *plan, const qgc_bench_options *o);
+
 /* Measures a program. Everything in *out lives in the arena of `d`. Errors: no mode that can run, no room for the
  * caches, those of the device. */
 QGC_MUST_USE qgc_status qgc_bench_run(qgc_bench *out, qgc_program *p, const qgc_bench_options *o,
                                       qgc_diag *d);
+
+/* How the kernels of a mode are timed. In graph and stream mode each kind by itself, as every launch starts when the one before it
+ * has ended. In persistent mode, where the launches after the large one start early, each with all those before it. */
+bool qgc_bench_in_order(qgc_mode mode);
 
 /* Bytes that a step of a mode reads at a position: matrices of weights, and the caches. */
 int64_t qgc_bench_bytes(const qgc_plan *plan, qgc_phase_kind phase, int64_t position);

@@ -55,16 +55,22 @@ static void put_texts(const qgc_bench *b, qgc_str *out) {
                        1e-3 * b->prefill_us, 1e6 * (double)b->prefill_tokens / b->prefill_us);
 }
 
+static const char *how_timed(const qgc_bench *b, qgc_mode mode, qgc_arena *a) {
+    if (!qgc_bench_in_order(mode))
+        return "each by itself";
+    return qgc_arena_printf(a, "what each adds to those before it, %d of %d started early, as in a step",
+                            b->early[mode], b->kernels[mode]);
+}
+
 static void put_parts(const qgc_bench *b, qgc_str *out) {
     double us = 0, least = 0;
     for (size_t i = 0; i < b->n_parts; i++) {
         const qgc_bench_kernel *k = &b->parts[i];
         if (i == 0 || b->parts[i - 1].mode != k->mode) {
-            qgc_str_printf(
-                out,
-                "\n%s mode, kernel by kernel, at position %lld\n%-14s  %-18s  %5s  %8s  %8s  %8s  %8s  %8s\n",
-                qgc_mode_name(k->mode), (long long)b->kernel_position, "node", "kernel", "times", "us each",
-                "us", "MB", "floor us", "gap us");
+            qgc_str_printf(out, "\n%s mode, kernel by kernel, at position %lld: %s\n", qgc_mode_name(k->mode),
+                           (long long)b->kernel_position, how_timed(b, k->mode, out->arena));
+            qgc_str_printf(out, "%-14s  %-18s  %5s  %8s  %8s  %8s  %8s  %8s\n", "node", "kernel", "times",
+                           "us each", "us", "MB", "floor us", "gap us");
             us = least = 0;
         }
         double floor = floor_us(b, k->bytes);
@@ -109,10 +115,10 @@ static json_t *modes_json(const qgc_bench *b) {
     json_t *modes = json_array();
     for (int m = 0; m < QGC_N_MODES; m++)
         if (b->refusal[m] || b->kernels[m])
-            json_array_append_new(modes,
-                                  json_pack("{s:s, s:s?, s:i, s:o}", "mode", qgc_mode_name((qgc_mode)m),
-                                            "refused", b->refusal[m], "kernels", b->kernels[m],
-                                            "text_us_a_token", qgc_report_number(b->generate_us[m])));
+            json_array_append_new(modes, json_pack("{s:s, s:s?, s:i, s:i, s:o}", "mode",
+                                                   qgc_mode_name((qgc_mode)m), "refused", b->refusal[m],
+                                                   "kernels", b->kernels[m], "early", b->early[m],
+                                                   "text_us_a_token", qgc_report_number(b->generate_us[m])));
     return modes;
 }
 
@@ -134,9 +140,10 @@ static json_t *parts_json(const qgc_bench *b) {
     for (size_t i = 0; i < b->n_parts; i++) {
         const qgc_bench_kernel *k = &b->parts[i];
         json_array_append_new(
-            parts, json_pack("{s:s, s:s, s:s, s:i, s:o, s:I, s:o}", "mode", qgc_mode_name(k->mode), "name",
-                             k->node, "kernel", k->kernel, "count", k->count, "us", qgc_report_number(k->us),
-                             "bytes", (json_int_t)k->bytes, "floor_us", json_real(floor_us(b, k->bytes))));
+            parts, json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:I, s:o}", "mode", qgc_mode_name(k->mode),
+                             "timed", qgc_bench_in_order(k->mode) ? "in order" : "alone", "name", k->node,
+                             "kernel", k->kernel, "count", k->count, "us", qgc_report_number(k->us), "bytes",
+                             (json_int_t)k->bytes, "floor_us", json_real(floor_us(b, k->bytes))));
     }
     return parts;
 }

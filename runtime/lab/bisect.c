@@ -6,6 +6,7 @@
 #include "passes/bind_weights.h"
 #include "runtime/lab/bisect_parts.h"
 #include "runtime/lab/stats.h"
+#include "runtime/mode.h"
 
 /* Held at a time: the reference, and the beginning of the pipeline that is looked at. On a device the whole pipeline's
  * program is held too, as the weights are its. */
@@ -16,6 +17,7 @@ typedef struct {
     qgc_bisection *out;
     int32_t *tokens; /* [positions] */
     bisect_side right, first;
+    const char *mode; /* of trials on the device: what is asked for, and after the first what that came to */
     size_t done;
 } lab;
 
@@ -36,15 +38,15 @@ static qgc_status load(const lab *l, const wanted *w, bisect_side *s) {
     if (w->is_reference && o->against)
         return qgc_graph_load(&s->graph, o->against, s->arena, l->d);
     if (o->text)
-        return qgc_graph_load_text(&s->graph, o->graph, o->text, strlen(o->text), s->arena, l->d);
-    return qgc_graph_load(&s->graph, o->graph, s->arena, l->d);
+        return qgc_graph_load_text(&s->graph, o->run.graph, o->text, strlen(o->text), s->arena, l->d);
+    return qgc_graph_load(&s->graph, o->run.graph, s->arena, l->d);
 }
 
 static qgc_status check_positions(const lab *l, const qgc_graph *g) {
-    const qgc_param *limit = qgc_graph_param(g, "max_positions");
-    if (limit && (double)l->o->positions > limit->value)
-        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %.0f",
-                        (long long)l->o->positions, g->name, limit->value);
+    const int64_t limit = qgc_graph_max_positions(g);
+    if (limit && l->o->run.positions > limit)
+        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %lld",
+                        (long long)l->o->run.positions, g->name, (long long)limit);
     return QGC_OK;
 }
 
@@ -54,18 +56,19 @@ static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     QGC_TRY(load(l, w, s));
     QGC_TRY(check_positions(l, s->graph));
     /* Of two graphs over one file each may read what the other does not. */
-    QGC_TRY(qgc_graph_bind(s->graph, o->weights, o->allow_unused || o->against, &s->tensors, l->d));
-    qgc_pass_options passes = {.passes = o->passes, .skip = o->skip, .limit = &w->limit};
+    QGC_TRY(qgc_graph_bind(s->graph, o->run.weights, o->run.allow_unused || o->against, &s->tensors, l->d));
+    qgc_pass_options passes = {.passes = o->run.passes, .skip = o->run.skip, .limit = &w->limit};
     if (w->is_reference)
         passes = (qgc_pass_options){.passes = ""};
     QGC_TRY(qgc_passes_run(s->graph, &passes, &s->report, l->d));
-    const qgc_trial_options trial = {.device = w->on_device ? o->device : NULL,
-                                     .ctx = o->positions,
+    const qgc_trial_options trial = {.device = w->on_device ? o->run.device : NULL,
+                                     .mode = w->on_device ? l->mode : NULL,
+                                     .ctx = o->run.positions,
                                      .keep_values = w->keep_values,
-                                     .cache_folder = o->cache_folder,
-                                     .pool = o->pool,
+                                     .cache_folder = o->run.cache_folder,
+                                     .pool = o->run.pool,
                                      .share = w->on_device ? l->first.trial : NULL};
-    QGC_TRY(qgc_trial_new(&s->trial, s->graph, o->weights, s->tensors, &trial, l->d));
+    QGC_TRY(qgc_trial_new(&s->trial, s->graph, o->run.weights, s->tensors, &trial, l->d));
     s->vocab = qgc_trial_vocab(s->trial);
     if (l->right.trial && s->vocab != l->right.vocab)
         return qgc_fail(l->d, QGC_ERR_INPUT, s->graph->at, "logits of %lld tokens, and \"%s\" has %lld",
@@ -73,9 +76,7 @@ static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     return QGC_OK;
 }
 
-/* An error may point into the text of its graph. */
-static void drop(lab *l, bisect_side *s) {
-    qgc_diag_keep(l->d);
+static void drop(bisect_side *s) {
     qgc_trial_drop(s->trial);
     if (s->arena)
         qgc_arena_drop(s->arena);
@@ -96,18 +97,18 @@ static qgc_status read_next(const bisect_side *s, int32_t *next, qgc_diag *d) {
 
 /* The text, one token a step. The reference goes on behind its end. */
 static qgc_status read_text(lab *l, bisect_side *s) {
-    const int64_t n = l->o->positions;
+    const int64_t n = l->o->run.positions;
     s->logits = qgc_arena_array(s->arena, (size_t)(n * s->vocab), sizeof *s->logits);
     s->next = qgc_arena_array(s->arena, (size_t)n, sizeof *s->next);
     for (int64_t i = 0; i < n; i++) {
         float *logits = s->logits + i * s->vocab;
         QGC_TRY(qgc_trial_step(s->trial, l->tokens[i], logits, l->d));
         QGC_TRY(read_next(s, &s->next[i], l->d));
-        if (s == &l->right && i + 1 >= (int64_t)l->o->n_tokens && i + 1 < n)
+        if (s == &l->right && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
             l->tokens[i + 1] = qgc_most_likely(logits, s->vocab);
     }
-    if (l->o->progress) /* so many runs it takes, more or less */
-        l->o->progress(l->o->context, ++l->done < 20 ? l->done : 19, 20);
+    if (l->o->run.progress) /* so many runs it takes, more or less */
+        l->o->run.progress(l->o->run.context, ++l->done < 20 ? l->done : 19, 20);
     return QGC_OK;
 }
 
@@ -163,8 +164,8 @@ static qgc_status measure(lab *l, qgc_pass_limit limit, bool on_device, double *
     if (status == QGC_OK)
         status = read_text(l, &s);
     if (status == QGC_OK)
-        *apart = distance(&l->right, &s, l->o->positions);
-    drop(l, &s);
+        *apart = distance(&l->right, &s, l->o->run.positions);
+    drop(&s);
     return status;
 }
 
@@ -291,6 +292,15 @@ static void tell_value(lab *l, const bisect_side *bad, const bisect_comparison *
 
 /* --- the two sides that are left ------------------------------------------------------------------------- */
 
+/* A few nodes of a graph are launched kernel by kernel: no persistent step can be made of them, and the result says so. */
+static bool may_reproduce(const lab *l) {
+    const bool persistent = l->mode && strcmp(l->mode, qgc_mode_name(QGC_MODE_PERSISTENT)) == 0;
+    if (!l->out->by_kernels || !persistent)
+        return true;
+    l->out->not_written = "a few nodes by themselves do not run in persistent mode";
+    return false;
+}
+
 static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one) {
     const qgc_bisect_options *o = l->o;
     bisect_side good = {0}, bad = {0};
@@ -299,17 +309,17 @@ static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one)
     if (status == QGC_OK)
         status = make(l, bad_one, &bad);
     if (status == QGC_OK)
-        status = bisect_compare(&good, &bad, l->tokens, o->positions, l->out->by_kernels, &c, l->d);
+        status = bisect_compare(&good, &bad, l->tokens, o->run.positions, l->out->by_kernels, &c, l->d);
     if (status == QGC_OK) {
         if (bad.report.n_runs)
             tell_change(l, &bad);
         tell_value(l, &bad, &c);
-        if (o->reproduction && c.part && !l->out->by_memory)
-            status = bisect_write(o->reproduction, &good, &bad, &c, l->tokens, o->positions,
+        if (o->reproduction && c.part && !l->out->by_memory && may_reproduce(l))
+            status = bisect_write(o->reproduction, &good, &bad, &c, l->tokens, o->run.positions,
                                   l->out->by_kernels, l->out, l->d);
     }
-    drop(l, &bad);
-    drop(l, &good);
+    drop(&bad);
+    drop(&good);
     return status;
 }
 
@@ -341,13 +351,14 @@ static qgc_status bisect(lab *l) {
     qgc_bisection *b = l->out;
     QGC_TRY(make(l, &(wanted){.is_reference = true}, &l->right));
     QGC_TRY(read_text(l, &l->right));
-    QGC_TRY(make(l, &(wanted){.limit = whole, .on_device = o->device != NULL}, &l->first));
+    QGC_TRY(make(l, &(wanted){.limit = whole, .on_device = o->run.device != NULL}, &l->first));
+    b->mode = l->mode = qgc_trial_mode(l->first.trial);
     QGC_TRY(read_text(l, &l->first));
     b->n_passes = (int)l->first.report.n_runs;
-    b->all = b->evaluated = distance(&l->right, &l->first, o->positions);
+    b->all = b->evaluated = distance(&l->right, &l->first, o->run.positions);
     if (b->all == 0)
         return QGC_OK;
-    if (o->device) {
+    if (o->run.device) {
         QGC_TRY(measure(l, whole, false, &b->evaluated));
         b->by_kernels = !(b->evaluated > b->all / 2) && !isinf(b->evaluated);
     }
@@ -358,14 +369,15 @@ static qgc_status bisect(lab *l) {
 
 qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag *d) {
     *out = (qgc_bisection){.verdict = QGC_BISECT_EQUAL};
-    if (o->positions < 1 || o->n_tokens < 1)
+    if (o->run.positions < 1 || o->run.n_tokens < 1)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to compare values on");
-    lab l = {.o = o, .d = d, .out = out};
-    const size_t known = o->n_tokens < (size_t)o->positions ? o->n_tokens : (size_t)o->positions;
-    l.tokens = qgc_arena_array(d->arena, (size_t)o->positions, sizeof *l.tokens);
-    memcpy(l.tokens, o->tokens, known * sizeof *l.tokens);
+    lab l = {.o = o, .d = d, .out = out, .mode = o->run.mode};
+    const size_t known =
+        o->run.n_tokens < (size_t)o->run.positions ? o->run.n_tokens : (size_t)o->run.positions;
+    l.tokens = qgc_arena_array(d->arena, (size_t)o->run.positions, sizeof *l.tokens);
+    memcpy(l.tokens, o->run.tokens, known * sizeof *l.tokens);
     qgc_status status = bisect(&l);
-    drop(&l, &l.right);
-    drop(&l, &l.first); /* the weights on the device are its */
+    drop(&l.right);
+    drop(&l.first); /* the weights on the device are its */
     return status;
 }

@@ -5,28 +5,20 @@
 #include "graph/base/str.h"
 #include "models/weights.h"
 #include "runtime/device.h"
+#include "runtime/lab/trial.h"
 
 /* Where a graph begins to compute something else than it should: what `qgc bisect` does. Right is what the CPU evaluator
  * makes of the graph before any pass. Beginnings of the pipeline are held against it, first by passes, then by changes of
  * the pass that was found, so that two graphs are left that differ by one change; and these value by value. */
 
 typedef struct {
-    const char *graph; /* model file */
-    const char *text;  /* the graph itself, as an artifact holds it, which `graph` then only names; or NULL */
-    const char *against; /* model file of the graph that is right; NULL: `graph` before any pass */
-    const qgc_weights *weights;
-    bool allow_unused;         /* ... of `graph`; `against` may leave out what it likes */
-    const char *passes, *skip; /* as qgc_pass_options */
-    qgc_device
-        *device; /* NULL: passes are looked at by what the evaluator makes of them, kernels not at all */
-    const char *cache_folder; /* of compiled kernels, NULL: the user's */
-    qgc_pool *pool;
-    const int32_t *tokens; /* the text, at least one; behind its end goes what is most likely */
-    size_t n_tokens;
-    int64_t positions;        /* decode steps to compare */
+    /* On the evaluator passes are looked at, kernels are not. `allow_unused` is of `graph`: `against` may leave out what it
+     * likes. */
+    qgc_experiment run;
+    const char
+        *text; /* the graph itself, as an artifact holds it, which run.graph then only names; or NULL */
+    const char *against;      /* model file of the graph that is right; NULL: run.graph before any pass */
     const char *reproduction; /* folder for a small graph that shows the same; NULL: none is written */
-    void (*progress)(void *context, size_t done, size_t parts); /* may be NULL */
-    void *context;
 } qgc_bisect_options;
 
 typedef enum {
@@ -41,6 +33,7 @@ enum { QGC_BISECT_FILES = 8 };
  * largest of all positions. Infinite where one is not a number. Texts live in the arena of the diag. */
 typedef struct {
     qgc_bisect_verdict verdict;
+    const char *mode; /* of the steps on the device, "graph"; NULL without one */
     int n_passes;
     double all, none; /* of the logits under the whole pipeline, and under no pass */
     double evaluated; /* on a device: of the whole pipeline's on the evaluator; else `all` */

@@ -56,16 +56,17 @@ static void put_files(qgc_str *out, const qgc_bisection *b) {
 
 void qgc_bisect_text(const qgc_bisection *b, const qgc_bisect_options *o, qgc_str *out) {
     qgc_arena *a = out->arena;
-    qgc_str_printf(out, "%s on %s, against the CPU evaluator on %s\n", o->graph,
-                   o->device ? qgc_device_about(o->device)->name : "the CPU evaluator",
+    const char *mode = b->mode ? qgc_arena_printf(a, " in %s mode", b->mode) : "";
+    qgc_str_printf(out, "%s on %s%s, against the CPU evaluator on %s\n", o->run.graph,
+                   o->run.device ? qgc_device_about(o->run.device)->name : "the CPU evaluator", mode,
                    o->against ? o->against : "the graph before any pass");
     qgc_str_printf(out, "%d passes, %lld positions: logits %s apart, as a part of the largest\n", b->n_passes,
-                   (long long)o->positions, distance(b->all, a));
+                   (long long)o->run.positions, distance(b->all, a));
     if (b->verdict == QGC_BISECT_EQUAL) {
         qgc_str_add(out, "equal: bit for bit\n");
         return;
     }
-    if (o->device)
+    if (o->run.device)
         qgc_str_printf(
             out,
             b->by_kernels
@@ -106,12 +107,13 @@ qgc_status qgc_bisect_json(const qgc_bisection *b, const qgc_bisect_options *o, 
     json_t *files = json_array();
     for (int i = 0; i < b->n_files; i++)
         json_array_append_new(files, json_string(b->files[i]));
-    json_t *all = json_pack(
-        "{s:s, s:s?, s:s, s:s, s:I, s:i, s:o, s:o, s:b, s:b, s:o, s:o, s:i, s:i, s:o}", "graph", o->graph,
-        "against", o->against, "device", o->device ? qgc_device_about(o->device)->name : "cpu", "verdict",
-        words[b->verdict], "positions", (json_int_t)o->positions, "passes", b->n_passes, "apart",
-        qgc_report_number(b->all), "apart_on_evaluator", qgc_report_number(b->evaluated), "by_kernels",
-        (int)b->by_kernels, "by_memory", (int)b->by_memory, "pass", pass_json(b), "value", value_json(b),
-        "compared", b->n_compared, "unread", b->n_unread, "files", files);
+    json_t *all =
+        json_pack("{s:s, s:s?, s:s, s:s?, s:s, s:I, s:i, s:o, s:o, s:b, s:b, s:o, s:o, s:i, s:i, s:o}",
+                  "graph", o->run.graph, "against", o->against, "device",
+                  o->run.device ? qgc_device_about(o->run.device)->name : "cpu", "mode", b->mode, "verdict",
+                  words[b->verdict], "positions", (json_int_t)o->run.positions, "passes", b->n_passes,
+                  "apart", qgc_report_number(b->all), "apart_on_evaluator", qgc_report_number(b->evaluated),
+                  "by_kernels", (int)b->by_kernels, "by_memory", (int)b->by_memory, "pass", pass_json(b),
+                  "value", value_json(b), "compared", b->n_compared, "unread", b->n_unread, "files", files);
     return qgc_report_json(all, out, d);
 }

@@ -129,7 +129,7 @@ const qgc_value *bisect_slice_output(const bisect_slices *s) {
 /* --- the model file -------------------------------------------------------------------------------------- */
 
 static bool reads_tokens(const qgc_node *n) {
-    return n->op == QGC_OP_EMBEDDING && n->in[0]->kind == QGC_INPUT;
+    return n->op == QGC_OP_EMBEDDING && n->in[0]->kind == QGC_INPUT && strcmp(n->in[0]->name, "tokens") == 0;
 }
 
 static qgc_dtype stored_as(const qgc_tensor *t) {

@@ -6,7 +6,10 @@
 #include "graph/base/map.h"
 #include "graph/base/str.h"
 
-static const char *text_of(const char *name) {
+/* `program` takes the place of program.cuh, if there is one. */
+static const char *text_of(const char *name, const char *program) {
+    if (program && strcmp(name, "program.cuh") == 0)
+        return program;
     for (const qgc_kernel_source *s = qgc_kernel_sources; s->name; s++)
         if (strcmp(s->name, name) == 0)
             return s->text;
@@ -16,15 +19,16 @@ static const char *text_of(const char *name) {
 static const char include[] = "#include \"", once[] = "#pragma once";
 
 /* Headers include headers, each once; the depth of the calls is that of kernels/. */
-static void put_file(qgc_str *out, const char *name, qgc_map *included) { // NOLINT(misc-no-recursion)
+static void put_file(qgc_str *out, const char *name, const char *program,
+                     qgc_map *included) { // NOLINT(misc-no-recursion)
     if (!qgc_map_put(included, name, out))
         return;
     qgc_str_printf(out, "/* --- %s --- */\n", name);
-    for (const char *line = text_of(name); *line;) {
+    for (const char *line = text_of(name, program); *line;) {
         const size_t bytes = strcspn(line, "\n");
         if (strncmp(line, include, sizeof include - 1) == 0) {
             const char *file = line + sizeof include - 1;
-            put_file(out, qgc_arena_strndup(out->arena, file, strcspn(file, "\"")), included);
+            put_file(out, qgc_arena_strndup(out->arena, file, strcspn(file, "\"")), program, included);
         } else if (strncmp(line, once, sizeof once - 1) != 0) {
             qgc_str_printf(out, "%.*s\n", (int)bytes, line);
         }
@@ -55,6 +59,6 @@ const char *bisect_kernel_source(const qgc_plan *p, const qgc_plan_launch *l, co
                        option[2 + name] ? option + 3 + name : "1");
     }
     qgc_map included = qgc_map_new(a);
-    put_file(&out, k->name, &included);
+    put_file(&out, k->name, k->program, &included);
     return out.text;
 }

@@ -120,7 +120,10 @@ static const qgc_limit *limit_of(const qgc_budget *b, const char *pass, qgc_limi
     return &b->limits[kind];
 }
 
+/* What was not measured keeps no limit. */
 static bool within(qgc_limit_kind kind, const qgc_ablate_effect *e, double limit) {
+    if (e->refused)
+        return false;
     switch (kind) {
     case QGC_MAX_KL:
         return e->drift.kl_max <= limit;
@@ -139,6 +142,8 @@ static bool within(qgc_limit_kind kind, const qgc_ablate_effect *e, double limit
 }
 
 static const char *said(qgc_limit_kind kind, const qgc_ablate_effect *e, qgc_arena *a) {
+    if (e->refused)
+        return qgc_arena_printf(a, "was not measured (%s)", e->refused);
     switch (kind) {
     case QGC_MAX_KL:
         return qgc_arena_printf(a, "changes the logits by a KL divergence of %.3g", e->drift.kl_max);

@@ -27,6 +27,8 @@ qgc_gguf_writer qgc_gguf_writer_new(const char *arch, qgc_arena *a) {
     put_text(&f.keys, "general.architecture");
     put_u32(&f.keys, KV_STRING);
     put_text(&f.keys, arch);
+    /* models/facts.c: whatever the architecture, rows lie as the graph reads them */
+    qgc_gguf_writer_number(&f, "qgc.rows_in_order", 1);
     return f;
 }
 

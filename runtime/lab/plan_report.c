@@ -1,6 +1,7 @@
 #include "runtime/lab/plan_report.h"
 
 #include "runtime/lab/report.h"
+#include "runtime/mode.h"
 
 size_t qgc_plan_early(const qgc_plan *p, qgc_phase_kind phase) {
     size_t n = 0;
@@ -48,11 +49,25 @@ static json_t *archs_json(const qgc_plan *p) {
     return archs;
 }
 
+/* Of each architecture, why it cannot have a mode; null where it can. */
+static json_t *modes_json(const qgc_plan *p, qgc_arena *a) {
+    json_t *archs = json_object();
+    for (int i = 0; i < p->n_archs; i++) {
+        json_t *modes = json_object();
+        for (int m = 0; m < QGC_N_MODES; m++) {
+            const char *why = qgc_mode_refusal_on(p, (qgc_mode)m, p->archs[i], a);
+            json_object_set_new(modes, qgc_mode_name((qgc_mode)m), why ? json_string(why) : json_null());
+        }
+        json_object_set_new(archs, p->archs[i], modes);
+    }
+    return archs;
+}
+
 qgc_status qgc_plan_json(const qgc_plan *p, qgc_str *out, qgc_diag *d) {
-    json_t *all =
-        json_pack("{s:s, s:s, s:s, s:s?, s:o, s:I, s:s?, s:s?, s:o}", "model", p->name, "arch", p->arch,
-                  "compiler", p->compiler, "weights", p->weights_path, "archs", archs_json(p),
-                  "scratch_bytes", (json_int_t)p->scratch_bytes, "not_overlapping", p->not_overlapping,
-                  "not_persistent", p->not_persistent, "phases", phases_json(p));
+    json_t *all = json_pack("{s:s, s:s, s:s, s:s?, s:o, s:o, s:I, s:I, s:s?, s:o}", "model", p->name, "arch",
+                            p->arch, "compiler", p->compiler, "weights", p->weights_path, "archs",
+                            archs_json(p), "modes", modes_json(p, d->arena), "least_sms",
+                            (json_int_t)p->least_sms, "scratch_bytes", (json_int_t)p->scratch_bytes,
+                            "not_persistent", p->not_persistent, "phases", phases_json(p));
     return qgc_report_json(all, out, d);
 }

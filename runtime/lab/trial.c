@@ -22,6 +22,8 @@ struct qgc_trial {
     /* on a GPU */
     const qgc_plan *plan;
     const int *buffers; /* by value id */
+    qgc_mode mode;
+    const char *refusal; /* there is no session then */
     qgc_program *program;
     qgc_session *session;
     qgc_event *start, *end;
@@ -35,26 +37,44 @@ static void start_eval(qgc_trial *t) {
     t->position = 0;
 }
 
-static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_diag *d) {
+/* The persistent kernel is compiled only if it may run. */
+static bool may_be_persistent(const char *mode) {
+    return strcmp(mode, "auto") == 0 || strcmp(mode, qgc_mode_name(QGC_MODE_PERSISTENT)) == 0;
+}
+
+static qgc_status compile(qgc_trial *t, const char *mode, qgc_compiled *compiled, qgc_diag *d) {
     const qgc_trial_options *o = &t->options;
     const char *arch = qgc_program_arch_for(o->device, t->arena);
     qgc_compile_options compile = {.archs = &arch,
                                    .n_archs = 1,
                                    .chunk = 1,
                                    .keep_values = o->keep_values,
-                                   .decode_only = true,
+                                   .no_prefill = true,
+                                   .decode_only = !may_be_persistent(mode),
                                    .cache_folder = o->cache_folder,
                                    .pool = o->pool};
-    qgc_compiled compiled;
     QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, d));
-    QGC_TRY(qgc_compile(t->graph, &compile, &compiled, d));
+    return qgc_compile(t->graph, &compile, compiled, d);
+}
+
+static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_diag *d) {
+    const qgc_trial_options *o = &t->options;
+    const char *mode = o->mode ? o->mode : qgc_mode_name(QGC_MODE_GRAPH);
+    qgc_compiled compiled;
+    QGC_TRY(compile(t, mode, &compiled, d));
     t->plan = compiled.plan;
-    t->buffers = compiled.buffers;
     /* What the graph does not use has been let pass, or not, when it was bound. */
     const qgc_program_options program = {.allow_unused = true, .share = o->share ? o->share->program : NULL};
     QGC_TRY(qgc_program_load(&t->program, t->plan, o->device, weights, o->pool, &program, d));
+    qgc_mode_choice choice;
+    QGC_TRY(qgc_mode_choose(t->program, mode, o->ctx, &choice, d));
+    t->mode = choice.mode;
+    t->buffers = t->mode == QGC_MODE_PERSISTENT ? compiled.persistent_buffers : compiled.buffers;
+    t->refusal = qgc_mode_refusal(t->program, t->mode, t->arena);
+    if (t->refusal)
+        return QGC_OK;
     const qgc_session_options session = {.ctx = o->ctx,
-                                         .mode = QGC_MODE_GRAPH,
+                                         .mode = t->mode,
                                          .prefill = QGC_PREFILL_STEPS,
                                          .sampling = {.top_p = 1, .repeat_penalty = 1}};
     QGC_TRY(qgc_session_new(&t->session, t->program, &session, d));
@@ -102,6 +122,14 @@ void qgc_trial_drop(qgc_trial *t) {
     qgc_arena_drop(t->arena);
 }
 
+const char *qgc_trial_mode(const qgc_trial *t) {
+    return t->options.device ? qgc_mode_name(t->mode) : NULL;
+}
+
+const char *qgc_trial_refusal(const qgc_trial *t) {
+    return t->refusal;
+}
+
 int64_t qgc_trial_vocab(const qgc_trial *t) {
     return t->vocab;
 }
@@ -118,6 +146,8 @@ static void forget(qgc_trial *t) {
 
 qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *d) {
     forget(t);
+    if (t->refusal)
+        return qgc_mode_check(t->program, t->mode, d);
     if (t->session) {
         int32_t next;
         QGC_TRY(qgc_session_feed(t->session, &token, 1, &next, d));
@@ -148,7 +178,7 @@ static const float *as_floats(qgc_trial *t, qgc_dtype dtype, const void *from, i
 
 /* Where a step on the GPU has left a value, or -1. */
 static int kept_in(const qgc_trial *t, const qgc_value *v) {
-    int buffer = t->buffers[v->id];
+    const int buffer = t->session ? t->buffers[v->id] : -1;
     if (buffer < 0 || qgc_session_position(t->session) == 0)
         return -1;
     return t->options.keep_values || t->plan->buffers[buffer].kind != QGC_BUFFER_SCRATCH ? buffer : -1;
@@ -181,7 +211,8 @@ qgc_status qgc_trial_reset(qgc_trial *t, qgc_diag *d) {
     forget(t);
     if (t->session)
         return qgc_session_reset(t->session, d);
-    start_eval(t);
+    if (!t->refusal)
+        start_eval(t);
     return QGC_OK;
 }
 
@@ -220,7 +251,7 @@ qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag 
         p = lowered.plan;
     }
     const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = t->options.ctx};
-    const qgc_phase *step = &p->phases[QGC_PHASE_DECODE];
+    const qgc_phase *step = &p->phases[t->session ? qgc_session_phase(t->session) : QGC_PHASE_DECODE];
     *cost = (qgc_trial_cost){.kernels = (int)step->n_launches};
     for (size_t i = 0; i < step->n_launches; i++) {
         cost->weight_bytes += step->launches[i].weight_bytes;
@@ -232,6 +263,8 @@ qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag 
 /* --- time ------------------------------------------------------------------------------------------------ */
 
 qgc_status qgc_trial_time(qgc_trial *t, int steps, double *us, qgc_diag *d) {
+    if (t->refusal)
+        return qgc_mode_check(t->program, t->mode, d);
     if (!t->session)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "steps are timed on a GPU only");
     forget(t);

@@ -6,13 +6,31 @@
 #include "models/weights.h"
 #include "runtime/device.h"
 
-/* A graph made runnable one way, on the CPU evaluator or on a GPU, so that ways can be compared: what `qgc ablate` and
- * `qgc bisect` are made of. Token by token: every step is a decode step, greedy, so that what is compared are the
- * kernels that passes shape. */
+/* What `qgc ablate` and `qgc bisect` have in common: a graph, its passes, and a text that goes through it, step by step. */
+typedef struct {
+    const char *graph; /* path of the YAML */
+    const qgc_weights *weights;
+    bool allow_unused;
+    const char *passes, *skip; /* the pipeline, see qgc_pass_options */
+    qgc_device *device;        /* NULL: the CPU evaluator */
+    const char *mode;          /* of steps on the device, see qgc_trial_options */
+    const char *cache_folder;  /* of compiled kernels, NULL: the user's */
+    qgc_pool *pool;
+    const int32_t *tokens; /* of a text, at least one */
+    size_t n_tokens;
+    int64_t positions; /* that are compared; after the text goes on what is most likely */
+    /* Called after each of `total` parts of the work; may be NULL. */
+    void (*progress)(void *context, size_t done, size_t total);
+    void *context;
+} qgc_experiment;
+
+/* A graph made runnable one way, on the CPU evaluator or on a GPU, so that ways can be compared: what the two are made of.
+ * Token by token: every step is a decode step, greedy, so that what is compared are the kernels that passes shape. */
 typedef struct qgc_trial qgc_trial;
 
 typedef struct {
     qgc_device *device;       /* NULL: the CPU evaluator */
+    const char *mode;         /* of runtime/mode.h, on a device; "auto": the fastest; NULL: graph */
     int64_t ctx;              /* positions */
     bool keep_values;         /* every value can be read after a step */
     const char *cache_folder; /* of compiled kernels, NULL: the user's */
@@ -32,6 +50,11 @@ QGC_MUST_USE qgc_status qgc_trial_new(qgc_trial **out, qgc_graph *g, const qgc_w
 /* NULL is allowed. */
 void qgc_trial_drop(qgc_trial *t);
 
+/* In which mode steps run: "graph"; NULL on the CPU. And why the graph cannot run in it, NULL if it can: that is no error of
+ * qgc_trial_new, but of every step. */
+const char *qgc_trial_mode(const qgc_trial *t);
+const char *qgc_trial_refusal(const qgc_trial *t);
+
 /* The logits of a step. */
 int64_t qgc_trial_vocab(const qgc_trial *t);
 
@@ -43,7 +66,7 @@ int64_t qgc_trial_position(const qgc_trial *t);
 QGC_MUST_USE qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *d);
 
 /* What the last step computed for a result of the graph, as floats, with T = R = 1; a changed state is all of it. *kept
- * is false, and nothing is read, where the value has no memory of its own (inside a fused kernel), where it was not
+ * is false, and nothing is read, where the value has no memory of its own (inside a fused or the persistent kernel), where it was not
  * kept (without keep_values there are the outputs and the states only), for what is no result, and before the first
  * step. `*to` lives until the next step or reset. */
 QGC_MUST_USE qgc_status qgc_trial_value(qgc_trial *t, const qgc_value *v, const float **to, int64_t *n,
@@ -52,7 +75,7 @@ QGC_MUST_USE qgc_status qgc_trial_value(qgc_trial *t, const qgc_value *v, const 
 /* Back to position 0, with states as they were at the start. */
 QGC_MUST_USE qgc_status qgc_trial_reset(qgc_trial *t, qgc_diag *d);
 
-/* What a decode step costs by the plan. On the CPU too, where the plan is only made. */
+/* What a decode step costs by the plan, in the trial's mode. On the CPU too, where the plan is only made. */
 typedef struct {
     int kernels;          /* launched */
     int64_t weight_bytes; /* of matrices that products read */
@@ -63,8 +86,7 @@ typedef struct {
 
 QGC_MUST_USE qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag *d);
 
-/* Microseconds of `steps` decode steps in one go from the current position, replayed as a CUDA graph, on the clock of the
- * GPU. The device feeds itself; the position counts up by `steps`. Errors: on the CPU; before the first step; no
+/* Microseconds of `steps` decode steps in one go from the current position, on the clock of the GPU. The device feeds itself; the position counts up by `steps`. Errors: on the CPU; before the first step; no
  * positions left; more than 1024 steps. */
 QGC_MUST_USE qgc_status qgc_trial_time(qgc_trial *t, int steps, double *us, qgc_diag *d);
 

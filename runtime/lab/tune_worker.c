@@ -65,7 +65,7 @@ static qgc_status make(worker *w, const qgc_tuning *tuning, build *b) {
                              &w->diag));
     const int64_t ctx = w->o->position + CHECKED + 2 * (int64_t)TURNS * STEPS + ROOM;
     if (!first && strcmp(w->o->mode, "auto") == 0)
-        w->mode = qgc_mode_fastest(b->program, ctx, w->arena);
+        w->mode = qgc_mode_fastest(b->program, ctx, w->arena).mode;
     const qgc_session_options session = {
         .ctx = ctx, .mode = w->mode, .sampling = {.top_p = 1, .repeat_penalty = 1}};
     return qgc_session_new(&b->session, b->program, &session, &w->diag);

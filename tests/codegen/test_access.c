@@ -160,7 +160,8 @@ typedef struct {
 
 static kernel *kernel_of(collection *all, const qgc_lowered *l, int i, int n_args) {
     const qgc_plan_kernel *k = &l->plan->kernels[i];
-    const char *name = qgc_arena_printf(all->arena, "%s %s", k->name, k->options);
+    const char *name =
+        qgc_arena_printf(all->arena, "%s %s %s", k->name, k->options, k->program ? k->program : "");
     kernel *known = qgc_map_get(&all->by_name, name);
     if (known)
         return known;
@@ -202,13 +203,27 @@ static void collect(collection *all, const char *path, const char *passes, bool 
         }
 }
 
+/* The kernels, with a program.cuh of its own for one that has it. */
+static const qgc_kernel_source *sources_of(const kernel *k, qgc_arena *a) {
+    size_t n = 0;
+    while (qgc_kernel_sources[n].name)
+        n++;
+    qgc_kernel_source *sources = qgc_arena_array(a, n + 1, sizeof *sources);
+    for (size_t i = 0; i < n; i++) {
+        sources[i] = qgc_kernel_sources[i];
+        if (k->plan->program && strcmp(sources[i].name, "program.cuh") == 0)
+            sources[i].text = k->plan->program;
+    }
+    return sources;
+}
+
 static void compile(void *context, size_t first, size_t last) {
     collection *all = context;
     for (size_t i = first; i < last; i++) {
         kernel *k = all->kernels[i];
         qgc_arena *a = qgc_arena_new();
         const char *ptx =
-            to_ptx(&all->compiler, qgc_kernel_sources, k->file, k->job->options, k->job->n_options, a);
+            to_ptx(&all->compiler, sources_of(k, a), k->file, k->job->options, k->job->n_options, a);
         if (ptx)
             k->found = ptx_effects_of(ptx, k->entry, a);
         if (k->found.unclear)

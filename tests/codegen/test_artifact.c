@@ -71,6 +71,22 @@ static void gives_back_the_plan(void **state) {
     assert_true(p->phases[QGC_PHASE_PREFILL].launches[1].accumulate);
 }
 
+/* All texts are printed, by inspect say: names are one line of UTF-8 without control characters, graphs several. */
+static void refuses_texts_that_a_terminal_would_obey(void **state) {
+    static const char *const names[] = {"a\033[1m", "a\nb", "a\x9B", "a\xC2\x9B", "a\x7F"};
+    fixture *f = *state;
+    for (size_t i = 0; i <= sizeof names / sizeof *names; i++) {
+        qgc_plan *changed = small_plan(f->arena), *p;
+        const bool good = i == sizeof names / sizeof *names;
+        changed->phases[QGC_PHASE_DECODE].launches[0].where = good ? "a\xC3\xA9:1:2" : names[i];
+        const void *data;
+        size_t bytes;
+        qgc_diag d;
+        qgc_artifact_pack(changed, f->arena, &data, &bytes);
+        assert_int_equal(unpack(f, data, bytes, &p, &d), good ? QGC_OK : QGC_ERR_INPUT);
+    }
+}
+
 static void packs_what_it_unpacked_to_the_same_bytes(void **state) {
     fixture *f = *state;
     qgc_plan *p;
@@ -154,11 +170,11 @@ static void refuses_other_versions_with_both_numbers(void **state) {
     fixture *f = *state;
     f->data[AT_VERSION] = QGC_ARTIFACT_VERSION + 1;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 6, expected 5\n"
+                 "small.qgc: error: the file has version 8, expected 7\n"
                  "  hint: Compile the model again with this qgc, or run it with a newer one.\n");
     f->data[AT_VERSION] = 0;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 0, expected 5\n"
+                 "small.qgc: error: the file has version 0, expected 7\n"
                  "  hint: Compile the model again with this qgc.\n");
 }
 
@@ -226,11 +242,17 @@ int main(int argc, char **argv) {
         return update();
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(gives_back_the_plan),           TEST(packs_what_it_unpacked_to_the_same_bytes),
-        TEST(format_is_that_of_the_version), TEST(refuses_a_file_cut_at_any_length),
-        TEST(refuses_a_change_of_any_byte),  TEST(says_which_section_is_damaged),
-        TEST(refuses_bytes_behind_the_end),  TEST(refuses_other_versions_with_both_numbers),
-        TEST(refuses_lengths_that_lie),      TEST(refuses_a_plan_that_is_wrong),
+        TEST(refuses_texts_that_a_terminal_would_obey),
+        TEST(gives_back_the_plan),
+        TEST(packs_what_it_unpacked_to_the_same_bytes),
+        TEST(format_is_that_of_the_version),
+        TEST(refuses_a_file_cut_at_any_length),
+        TEST(refuses_a_change_of_any_byte),
+        TEST(says_which_section_is_damaged),
+        TEST(refuses_bytes_behind_the_end),
+        TEST(refuses_other_versions_with_both_numbers),
+        TEST(refuses_lengths_that_lie),
+        TEST(refuses_a_plan_that_is_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,7 +101,11 @@ static void does_nothing_where_there_is_no_folder(void **state) {
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         qgc_cache c = qgc_cache_open(folders[i], f->arena);
         assert_null(c.folder);
-        qgc_cache_put(&c, "k", "text", 4, f->arena);
+        assert_non_null(strstr(c.fault, folders[i]));
+        assert_non_null(strstr(c.fault, i == 0   ? "No such file"
+                                        : i == 1 ? "File exists"
+                                                 : "Not a directory"));
+        assert_false(qgc_cache_put(&c, "k", "text", 4, f->arena));
         assert_false(holds(&c, "k", "text"));
     }
 }
@@ -110,7 +114,7 @@ static void survives_the_folder_being_deleted(void **state) {
     fixture *f = *state;
     qgc_cache c = open_cache(f);
     qgc_test_folder_drop(f->arena, c.folder);
-    qgc_cache_put(&c, "k", "text", 4, f->arena);
+    assert_false(qgc_cache_put(&c, "k", "text", 4, f->arena));
     assert_false(holds(&c, "k", "text"));
 }
 
@@ -141,7 +145,7 @@ typedef struct {
 static void *put_and_get(void *context) {
     worker *w = context;
     qgc_arena *a = qgc_arena_new();
-    qgc_cache c = {w->cache->folder, a};
+    qgc_cache c = {.folder = w->cache->folder, .arena = a};
     for (int i = 0; i < 200; i++) {
         qgc_cache_put(&c, "k", "the same text", 13, a);
         w->wrong |= !holds(&c, "k", "the same text");

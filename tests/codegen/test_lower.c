@@ -4,8 +4,10 @@
 #include "codegen/lower.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
+#include "passes/passes.h"
 #include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
 
 static qgc_graph *load(qgc_arena *a, const char *path) {
     qgc_diag d = qgc_diag_new(a);
@@ -49,7 +51,7 @@ static void a_decode_step_is_one_kernel_a_node(void **state) {
                                                                    "rope kr[0]: rope.cu\n"
                                                                    "append k_all[0]: append.cu\n"
                                                                    "append v_all[0]: append.cu\n"
-                                                                   "attention a[0]: attention.cu\n"
+                                                                   "attention a[0]: attention_heads.cu\n"
                                                                    "linear o[0]: linear.cu\n"
                                                                    "add x_mid[0]: pointwise.cu\n"
                                                                    "rms_norm m[0]: rms_norm.cu\n"
@@ -161,6 +163,32 @@ static void without_the_pass_nothing_is_shared(void **state) {
     check_nothing_is_shared(lowered.plan);
 }
 
+/* Each of them is one that the loader lets pass. */
+static void results_that_no_memory_holds_are_refused(void **state) {
+    static const char text[] = "qgc: 1\nname: huge\narch: huge\nparams: {n: 80}\n"
+                               "weights:\n  embed: {shape: [2, 2^30]}\n  head: {shape: [9, 2^30]}\n"
+                               "state:\n  seen: {shape: [9], dtype: i32}\n"
+                               "inputs: {tokens: [T], positions: [T], rows: [R]}\n"
+                               "graph:\n"
+                               "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                               "  - repeat: {index: l, count: n, carry: x}\n"
+                               "    body:\n"
+                               "      - {op: silu, in: [x], out: x}\n"
+                               "  - {op: select_rows, in: [x, rows], out: r}\n"
+                               "  - {op: linear, in: [r, head], out: logits}\n"
+                               "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
+                               "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
+                               "outputs: [logits, next]\n";
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    qgc_lowered lowered;
+    if (qgc_graph_load_text(&g, "huge.yaml", text, strlen(text), *state, &d) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(*state, &d));
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 1 << 24}, &lowered, &d), QGC_ERR_INPUT);
+    assert_int_equal(strncmp(qgc_diag_message(&d), "the results of a step, up to \"x", 30), 0);
+    assert_non_null(strstr(qgc_diag_message(&d), "\", take more than 2^62 bytes in all"));
+}
+
 static void a_plan_for_decode_steps_has_no_other_phase(void **state) {
     const qgc_plan *p =
         lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 1, .decode_only = true});
@@ -210,7 +238,7 @@ static void weights_carry_their_names_in_files(void **state) {
 
 static void kernels_are_shared_between_layers(void **state) {
     const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 8});
-    assert_true(p->n_kernels < 32);
+    assert_true(p->n_kernels < 36);
     for (size_t i = 0; i < p->n_kernels; i++)
         for (size_t k = 0; k < i; k++)
             assert_true(strcmp(p->kernels[i].name, p->kernels[k].name) != 0 ||
@@ -248,8 +276,9 @@ static void attention_goes_to_the_tensor_cores_where_it_can(void **state) {
     check_attention(*state, "models/qwen2.5-0.5b.yaml", 0, tiles, group);
     check_attention(*state, "models/qwen2.5-0.5b.yaml", 80, tiles, group);
     check_attention(*state, "models/qwen2.5-0.5b.yaml", 75, plain, plain);
-    check_attention(*state, "models/qwen2.5-7b.yaml", 90, tiles, group); /* heads of 128 */
-    check_attention(*state, "models/tiny/tiny.yaml", 90, plain, plain);  /* caches in f32 */
+    check_attention(*state, "models/qwen2.5-7b.yaml", 90, tiles, group);          /* heads of 128 */
+    check_attention(*state, "models/tiny/tiny.yaml", 90, tiles, group);           /* heads of 32 */
+    check_attention(*state, "tests/golden/tiny/tiny-f32.yaml", 90, plain, plain); /* caches in f32 */
     check_attention(*state, "tests/gpu/shapes/odd.yaml", 90, plain, plain);
     check_attention(*state, "tests/gpu/shapes/eights.yaml", 90, plain, plain); /* heads of 40 */
     check_attention(*state, "tests/gpu/shapes/mixed.yaml", 90, tiles, group);
@@ -274,6 +303,29 @@ static void attention_is_cut_so_that_it_fills_a_card(void **state) {
     }
 }
 
+/* In prefill an attention that reads a cache before a later append is launched before it, whatever was fused. */
+static void prefill_reads_the_version_of_a_cache_that_is_meant(void **state) {
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    qgc_pass_report report;
+    qgc_lowered out;
+    assert_int_equal(qgc_graph_load(&g, "tests/gpu/cases/old_cache.yaml", *state, &d), QGC_OK);
+    assert_int_equal(qgc_passes_run(g, &(qgc_pass_options){0}, &report, &d), QGC_OK);
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 8}, &out, &d), QGC_OK);
+    const qgc_plan *p = out.plan;
+    const qgc_phase *prefill = &p->phases[QGC_PHASE_PREFILL];
+    int attention = -1, append = -1;
+    for (size_t i = 0; i < prefill->n_launches; i++) {
+        const qgc_plan_launch *l = &prefill->launches[i];
+        const char *name = l->kind == QGC_LAUNCH_KERNEL ? p->kernels[l->kernel].name : "";
+        if (strstr(name, "attention"))
+            attention = (int)i;
+        else if (append < 0 && strcmp(name, "append.cu") == 0)
+            append = (int)i;
+    }
+    assert_true(attention >= 0 && attention < append);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(a_decode_step_is_one_kernel_a_node),
@@ -282,10 +334,12 @@ int main(void) {
         ARENA_TEST(scratch_of_a_deep_model_stays_that_of_a_layer),
         ARENA_TEST(kept_values_share_nothing),
         ARENA_TEST(without_the_pass_nothing_is_shared),
+        ARENA_TEST(results_that_no_memory_holds_are_refused),
         ARENA_TEST(a_plan_for_decode_steps_has_no_other_phase),
         ARENA_TEST(says_where_a_decode_step_has_each_value),
         ARENA_TEST(weights_carry_their_names_in_files),
         ARENA_TEST(kernels_are_shared_between_layers),
+        ARENA_TEST(prefill_reads_the_version_of_a_cache_that_is_meant),
         ARENA_TEST(attention_goes_to_the_tensor_cores_where_it_can),
         ARENA_TEST(attention_is_cut_so_that_it_fills_a_card),
         ARENA_TEST(an_append_lives_in_its_cache),

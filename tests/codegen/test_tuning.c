@@ -59,7 +59,6 @@ static qgc_lowered lower(fixture *f, const qgc_tuning *t) {
     qgc_lowered out = {0};
     if (qgc_graph_load(&g, "models/qwen2.5-0.5b.yaml", f->arena, &f->diag) != QGC_OK)
         fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
-    g->persistent = true; /* as the pass says */
     if (qgc_lower(g, &(qgc_lower_options){.chunk = 8, .tuning = t}, &out, &f->diag) != QGC_OK)
         fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
     return out;
@@ -82,11 +81,26 @@ static int with_option(const qgc_lowered *l, const char *option) {
     return n;
 }
 
+/* The name of the persistent kernel, which says which products it has. */
+static const char *persistent_name(const qgc_lowered *l) {
+    for (size_t i = 0; i < l->n_knobs; i++)
+        if (strncmp(l->knobs[i].kernel, "persistent.cu", strlen("persistent.cu")) == 0)
+            return l->knobs[i].kernel;
+    fail_msg("nothing of the persistent kernel can be set");
+    return NULL;
+}
+
+/* The persistent kernel. */
+static const qgc_plan_kernel *step(const qgc_lowered *l) {
+    const qgc_plan *p = l->plan;
+    return &p->kernels[p->phases[QGC_PHASE_PERSISTENT].launches[0].kernel];
+}
+
 static void lowering_takes_settings_that_the_kernel_takes(void **state) {
     fixture *f = *state;
     static const char mlp[] = "linear.cu 896 to 4864, bf16";
-    static const char one[] = "persistent.cu 24x896, heads 14/2x64, ff 4864, vocab 151936, bf16";
     qgc_lowered usual = lower(f, NULL);
+    const char *one = persistent_name(&usual);
     assert_int_equal(knob(&usual, one, "WARPS")->value, 14);
     const int64_t rows = knob(&usual, mlp, "ROWS")->value;
     assert_int_equal(rows, 2);
@@ -102,7 +116,10 @@ static void lowering_takes_settings_that_the_kernel_takes(void **state) {
     assert_int_equal(knob(&tuned, one, "WARPS")->value, 11);
     assert_int_equal(with_option(&tuned, "-DROWS=8"), with_option(&usual, "-DROWS=8") + 1);
     assert_int_equal(with_option(&usual, "-DWARPS=11"), 0);
-    assert_int_equal(with_option(&tuned, "-DWARPS=11"), 2); /* the step, and what packs for it */
+    assert_int_equal(with_option(&tuned, "-DWARPS=11"),
+                     with_option(&usual, "-DWARPS=14")); /* what packs for it */
+    assert_int_equal(step(&tuned)->threads, 12 * 32);
+    assert_non_null(strstr(step(&tuned)->program, "WARPS = 11,"));
     assert_int_equal(tuned.n_knobs, usual.n_knobs);
 }
 

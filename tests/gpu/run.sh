@@ -5,15 +5,22 @@
 #
 # BUILD is a build folder, or one made by tests/gpu/bundle.sh. MODEL is a Qwen2.5-0.5B-Instruct, as GGUF or as a folder, or
 # one of that shape made by tests/gpu/random_model.py; without it only the tiny model is run. PARTS chooses among what is done,
-# "tests bench ablate tiny sanitize model" if it is not set. Exits 1 if a check failed.
+# "tests bench base ablate tiny sanitize model" if it is not set; besides these there are
+#
+#   shapes   steps of other models' shapes; writes up to 17 GB of random weights to /tmp
+#   32b      the same of a 32B model, which takes 66 GB there and on the card
+#
+# BASE is another build folder, of an older commit. The part base runs its `qgc bench` and this build's alternately,
+# prints both, and fails where a step of this build is more than 1 % slower. Exits 1 if a check failed.
 set -uo pipefail
-build=$(cd "$1" && pwd) model=${2:-}
+build=$(cd "$1" && pwd) model=${2:-} base=${BASE:-}
+[ -n "$base" ] && { base=$(cd "$base" && pwd) || exit 1; }
 cd "$(dirname "$0")/../.." || exit 1
 [ -d "$build/lib" ] && export LD_LIBRARY_PATH="$build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 qgc() { "$build/qgc" "$@"; }
 failed=0 passed=0
-part() { case " ${PARTS:-tests bench ablate tiny sanitize model} " in *" $1 "*) true ;; *) false ;; esac; }
+part() { case " ${PARTS:-tests bench base ablate tiny sanitize model} " in *" $1 "*) true ;; *) false ;; esac; }
 check() { # check NAME COMMAND...
     if "${@:2}"; then echo "ok      $1"; passed=$((passed + 1)); else echo "FAILED  $1"; failed=$((failed + 1)); fi
 }
@@ -38,6 +45,67 @@ check "bench, node by node" qgc bench models/qwen2.5-0.5b.yaml --weights random 
     --positions 512 --generate 0
 fi
 
+# shape NAME POSITIONS
+shape() {
+    echo "-- $1"
+    check "bench $1" qgc bench "tests/gpu/shapes/$1.yaml" --weights random --positions "$2" --rounds 3 --no-kernels --generate 0
+}
+if part shapes; then
+    echo; echo "== time, shapes of other models, random weights"
+    for name in qwen3-0.6b llama-3.2-1b; do shape $name 16,512,4096; done
+    shape olmo-2-1b 16,512,4032 # it has 4,096 positions
+    for name in qwen3-8b llama-3.1-8b; do shape $name 16; done
+fi
+if part 32b; then
+    echo; echo "== time, a shape of 32B, random weights"
+    shape qwen2.5-32b 16
+fi
+
+qgc_of_base() { LD_LIBRARY_PATH="$base/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$base/qgc" "$@"; }
+# steps SIDE BENCH.json: "SIDE MODE POSITION US" for each step in it.
+steps() {
+    tr '\n' ' ' < "$2" | grep -oE '"mode": "[a-z]+", *"position": [0-9]+, *"us": [0-9.e+-]+' | tr -d '",:' |
+        awk -v side="$1" '{ print side, $2, $4, $6 }'
+}
+# against GRAPH POSITIONS RUNS: steps of both builds, the best of so many runs of each. Fails where this build is more than 1 %
+# slower, or lacks a mode that the base has.
+against() {
+    local run options=(bench "$1" --weights random --positions "$2" --rounds 3 --no-kernels --generate 0)
+    : > "$work/steps"
+    for run in $(seq "$3"); do
+        qgc_of_base "${options[@]}" --json "$work/base.json" > /dev/null || return 1
+        qgc "${options[@]}" --json "$work/tip.json" > /dev/null || return 1
+        { steps base "$work/base.json"; steps tip "$work/tip.json"; } >> "$work/steps"
+        echo "run $run of $3 of each: done"
+    done
+    awk '
+        function number(us) { return us ? sprintf("%.1f", us) : "-" }
+        { key = $2 " " $3; side = $1 " " key }
+        !(key in seen) { seen[key] = 1; keys[++n] = key }
+        !(side in us) || $4 < us[side] { us[side] = $4 }
+        END {
+            printf "%-11s %8s %12s %12s %9s\n", "mode", "position", "base us", "tip us", "tip/base"
+            for (i = 1; i <= n; i++) {
+                split(keys[i], k, " "); b = us["base " keys[i]]; t = us["tip " keys[i]]
+                printf "%-11s %8s %12s %12s %9s\n", k[1], k[2], number(b), number(t), b && t ? sprintf("%.4f", t / b) : "-"
+                if (b && (!t || t > 1.01 * b)) slower = 1
+                if (b) compared++
+            }
+            exit slower || !compared
+        }' "$work/steps"
+}
+if part base && [ -n "$base" ]; then
+    echo; echo "== steps of this build against those of $base"
+    while read -r graph positions runs; do
+        echo "-- $graph"
+        check "no step is 1 % slower, $graph" against "$graph" "$positions" "$runs"
+    done <<- END
+	models/qwen2.5-0.5b.yaml 16,512,4096 3
+	tests/gpu/shapes/llama-3.2-1b.yaml 16,512,4096 3
+	models/qwen2.5-7b.yaml 16,512 2
+	END
+fi
+
 if part ablate; then
 echo; echo "== what each pass saves, Qwen2.5-0.5B shape"
 echo "max_kl: 1e-4" > "$work/budget.yaml"
@@ -46,9 +114,9 @@ check "ablate" qgc ablate models/qwen2.5-0.5b.yaml --weights random --device gpu
 [ -n "${KEEP:-}" ] && cp "$work"/ablate.* "$KEEP/"
 fi
 
-tiny="--weights models/tiny/tiny.gguf"
-check "compile tiny" qgc compile models/tiny/tiny.yaml $tiny -o "$work/tiny.qgc"
-text() { qgc run "$work/tiny.qgc" $tiny --device gpu -q -p "It is a truth universally acknowledged, that" "$@" 2>&1; }
+tiny=(--weights models/tiny/tiny.gguf)
+check "compile tiny" qgc compile models/tiny/tiny.yaml "${tiny[@]}" -o "$work/tiny.qgc"
+text() { qgc run "$work/tiny.qgc" "${tiny[@]}" --device gpu -q -p "It is a truth universally acknowledged, that" "$@" 2>&1; }
 # distinct N COMMAND...: how many different outputs N runs have, {} being the number of the run; 0 if a run fails.
 distinct() {
     local i n=$1; shift
@@ -64,7 +132,12 @@ echo; echo "== tiny model"
 text -n 60
 check "ten runs of one seed are the same text" test "$(distinct 10 text -n 64 --temp 0.9 --seed 5)" = 1
 check "three seeds give three texts" test "$(distinct 3 text -n 64 --temp 0.9 --seed {})" = 3
-check "bisect: the kernels of all passes are harmless" qgc bisect models/tiny/tiny.yaml $tiny --device gpu
+for mode in graph pdl persistent; do
+    check "bisect: kernels are harmless, $mode" \
+        qgc bisect models/tiny/tiny.yaml "${tiny[@]}" --device gpu --mode $mode
+done
+check "ablate: a persistent step without each pass" \
+    qgc ablate models/tiny/tiny.yaml "${tiny[@]}" --device gpu --mode persistent --steps 16 --ctx 64 --pairs 6
 fi
 
 # sanitize NAME TOOL COMMAND...
@@ -79,8 +152,8 @@ if part sanitize; then
 echo; echo "== compute-sanitizer, 16 tokens of the tiny model"
 for tool in memcheck initcheck racecheck; do
     # initcheck does not see what cuBLAS writes and calls it uninitialized: the prompt goes through decode steps.
-    prefill=; [ $tool = initcheck ] && prefill="--prefill steps"
-    sanitize $tool $tool "$build/qgc" run "$work/tiny.qgc" $tiny --device gpu --mode graph -q $prefill \
+    prefill=(); [ $tool = initcheck ] && prefill=(--prefill steps)
+    sanitize $tool $tool "$build/qgc" run "$work/tiny.qgc" "${tiny[@]}" --device gpu --mode graph -q "${prefill[@]}" \
         -n 16 --temp 0.9 --top-k 40 --top-p 0.9 --seed 1 -p "She was"
 done
 echo; echo "== compute-sanitizer, 5 tokens of a small model in every mode"

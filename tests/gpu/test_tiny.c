@@ -37,7 +37,7 @@ static int open_tiny(void **state) {
     f.arena = qgc_arena_new();
     f.diag = qgc_diag_new(f.arena);
     f.pool = qgc_pool_new(0);
-    f.golden = golden_read(f.arena);
+    f.golden = golden_read(f.arena, "tests/golden/tiny");
     qgc_graph *g;
     const qgc_tensor **tensors;
     must(qgc_graph_load(&g, "models/tiny/tiny.yaml", f.arena, &f.diag));

@@ -245,8 +245,10 @@ static void errors_say_what_is_out_of_range(void **state) {
     fails(f, text, 1, INT64_MAX,
           "qgc: error: a step of 1 tokens at position 9223372036854775807 runs past the "
           "context of 32\n");
-    fails(f, (int32_t[]){5, 61}, 2, 0, "qgc: error: token 61 is outside of the 61 of mark \"marked\"\n");
-    fails(f, (int32_t[]){-1}, 1, 0, "qgc: error: token -1 is outside of the 61 of mark \"marked\"\n");
+    fails(f, (int32_t[]){5, 61}, 2, 0,
+          "model.yaml:6:1: error: token 61 is outside of the 61 of mark \"marked\"\n");
+    fails(f, (int32_t[]){-1}, 1, 0,
+          "model.yaml:6:1: error: token -1 is outside of the 61 of mark \"marked\"\n");
     assert_null(qgc_eval_value(f->e, f->logits, &n));
     const int32_t zeros[VOCAB] = {0};
     step(f, (int32_t[]){0}, 1, 0, false); /* nothing of the failed steps was marked */
@@ -273,6 +275,58 @@ static void an_index_that_a_node_made_is_checked_where_it_is_read(void **state) 
     drop(f);
 }
 
+/* No rule lets such a graph pass; the evaluator checks all the same. */
+static void no_position_lies_beyond_a_cache(void **state) {
+    fixture *f = make(state, QGC_F32, 1);
+    const qgc_op ops[] = {QGC_OP_APPEND, QGC_OP_ATTENTION};
+    for (int i = 0; i < 2; i++) {
+        qgc_node *n = f->t->g->first;
+        while (n->op != ops[i])
+            n = n->next;
+        qgc_value **positions = &n->in[i ? 3 : 2];
+        *positions = f->tokens;
+        assert_int_equal(qgc_eval_step(f->e, (int32_t[]){ROOM}, 1, 0, false, &f->t->diag), QGC_ERR_INPUT);
+        assert_non_null(strstr(qgc_diag_message(&f->t->diag), "position 32 is outside of the 32 of "));
+        f->t->diag = qgc_diag_new(f->t->arena);
+        step(f, (int32_t[]){ROOM - 1}, 1, 0, false);
+        *positions = f->positions;
+    }
+    drop(f);
+}
+
+/* The first value that is no number is where the fault is; what comes after it holds none either. */
+static void what_is_no_number_is_traced_to_where_it_began(void **state) {
+    fixture *f = make(state, QGC_F32, 1);
+    const float bad[] = {NAN, INFINITY};
+    step(f, text, 3, 0, false);
+    assert_true(qgc_eval_is_finite(f->e));
+    int n_found = 0;
+    for (size_t i = 0; i < f->t->g->n_values; i++) {
+        const qgc_value *v = f->t->g->values[i];
+        if (v->kind != QGC_WEIGHT || v->layer != 1 || strcmp(v->name, "wd") != 0)
+            continue;
+        float *at = &((float *)(uintptr_t)f->weights[i]->data)[D * FF - 1], good = *at;
+        for (int k = 0; k < 2; k++) {
+            *at = bad[k];
+            step(f, text, 3, 0, false);
+            assert_false(qgc_eval_is_finite(f->e));
+            assert_int_equal(qgc_eval_find_not_finite(f->e, text, 3, 0, &f->t->diag), QGC_ERR_INPUT);
+            const char *said = qgc_test_printed(f->t->arena, &f->t->diag);
+            assert_non_null(strstr(said, "the first value that holds "));
+            assert_non_null(strstr(said, " is \"down[1]\", of linear"));
+            assert_non_null(strstr(said, k ? "weight \"wd[1]\" holds inf in row "
+                                           : "weight \"wd[1]\" holds nan in row "));
+            f->t->diag = qgc_diag_new(f->t->arena);
+            *at = good;
+        }
+        n_found++;
+    }
+    assert_int_equal(n_found, 1);
+    step(f, text, 3, 0, false);
+    assert_true(qgc_eval_is_finite(f->e));
+    drop(f);
+}
+
 static void an_input_without_meaning_is_an_error(void **state) {
     fixture *f = make(state, QGC_F32, 1);
     f->positions->name = "places";
@@ -293,6 +347,8 @@ int main(void) {
         GRAPH_TEST(next_follows_the_sampling_settings),
         GRAPH_TEST(errors_say_what_is_out_of_range),
         GRAPH_TEST(an_index_that_a_node_made_is_checked_where_it_is_read),
+        GRAPH_TEST(no_position_lies_beyond_a_cache),
+        GRAPH_TEST(what_is_no_number_is_traced_to_where_it_began),
         GRAPH_TEST(an_input_without_meaning_is_an_error),
     };
     return cmocka_run_group_tests_name("graph/eval", tests, NULL, NULL);

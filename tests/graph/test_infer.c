@@ -74,6 +74,9 @@ static void rms_norm(void **state) {
     test_number(y, "eps", -1);
     fails(t, "model.yaml:3:1: error: \"eps\" of rms_norm \"h\" is -1, expected a number from 0 on\n"
              "model.yaml:3:1: while: inferring the shape of h\n");
+    test_number(y, "eps", 1e39);
+    fails(t, "model.yaml:3:1: error: \"eps\" of rms_norm \"h\" is 1e+39, more than float32 can hold\n"
+             "model.yaml:3:1: while: inferring the shape of h\n");
     test_number(y, "eps", 0);
     x->dtype = QGC_F16;
     fails(t, "model.yaml:3:1: error: x of rms_norm \"h\" must be f32, but input \"x\" is f16\n"
@@ -196,6 +199,25 @@ static void append(void **state) {
              "model.yaml:4:1: while: inferring the shape of keys\n");
 }
 
+/* Tokens would write anywhere in a cache, and read anywhere in a table of angles. */
+static void positions_are_not_tokens(void **state) {
+    test_graph *t = *state;
+    qgc_value *cache = test_state(t, "k_cache", QGC_F32, SHAPE(2, CTX, 8));
+    qgc_value *x = test_input(t, "k", QGC_F32, SHAPE(T, 16));
+    qgc_value *tokens = test_input(t, "tokens", QGC_I32, SHAPE(T));
+    qgc_value *positions = test_input(t, "positions", QGC_I32, SHAPE(T));
+    qgc_value *keys = test_op(t, QGC_OP_APPEND, "keys", INPUTS(cache, x, tokens));
+    fails(t, "model.yaml:5:1: error: positions of append \"keys\" must not be the input \"tokens\"\n"
+             "model.yaml:5:1: while: inferring the shape of keys\n");
+    keys->maker->in[2] = positions;
+    qgc_value *y = test_op(t, QGC_OP_ATTENTION, "a", INPUTS(x, keys, keys, tokens));
+    test_number(y, "scale", 1);
+    fails(t, "model.yaml:6:1: error: positions of attention \"a\" must not be the input \"tokens\"\n"
+             "model.yaml:6:1: while: inferring the shape of a\n");
+    y->maker->in[3] = positions;
+    fits(t, y, QGC_F32, SHAPE(T, 16));
+}
+
 static void attention(void **state) {
     test_graph *t = *state;
     qgc_value *q = test_input(t, "q", QGC_F32, SHAPE(T, 48));
@@ -315,8 +337,9 @@ static void sample(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        GRAPH_TEST(embedding),   GRAPH_TEST(rms_norm),  GRAPH_TEST(linear),    GRAPH_TEST(rope),
-        GRAPH_TEST(append),      GRAPH_TEST(attention), GRAPH_TEST(pointwise), GRAPH_TEST(mark),
+        GRAPH_TEST(embedding),   GRAPH_TEST(rms_norm),  GRAPH_TEST(linear),
+        GRAPH_TEST(rope),        GRAPH_TEST(append),    GRAPH_TEST(positions_are_not_tokens),
+        GRAPH_TEST(attention),   GRAPH_TEST(pointwise), GRAPH_TEST(mark),
         GRAPH_TEST(select_rows), GRAPH_TEST(sample),
     };
     return cmocka_run_group_tests_name("graph/infer", tests, NULL, NULL);

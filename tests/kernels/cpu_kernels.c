@@ -11,6 +11,7 @@
 #include "graph/base/hash.h"
 #include "tests/kernels/on_cpu_launch.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
 
 /* --- compiling ------------------------------------------------------------------------------------------- */
 
@@ -34,6 +35,21 @@ static const char *source_of(const char *file) {
     return s->text;
 }
 
+/* A folder with all sources of kernels, and `program` in the place of program.cuh. */
+static const char *folder_with(const char *program, qgc_arena *a) {
+    qgc_diag d = qgc_diag_new(a);
+    const char *folder = qgc_arena_printf(a, QGC_CPU_KERNELS "/%016llx",
+                                          (unsigned long long)qgc_hash64(program, strlen(program)));
+    qgc_status status = qgc_folder_make(folder, &d);
+    for (const qgc_kernel_source *s = qgc_kernel_sources; s->name && status == QGC_OK; s++) {
+        const char *text = strcmp(s->name, "program.cuh") == 0 ? program : s->text;
+        status = qgc_file_write(qgc_arena_printf(a, "%s/%s", folder, s->name), text, strlen(text), &d);
+    }
+    if (status != QGC_OK)
+        fail_msg("%s", qgc_test_printed(a, &d));
+    return folder;
+}
+
 /* A kernel with its options as the preprocessor has them: -DNAME=VALUE is "#define NAME VALUE". The architecture counts where the
  * file asks for it; elsewhere it only says whether a kernel may start early, which is nothing here. */
 static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch,
@@ -48,8 +64,8 @@ static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, 
     }
     qgc_str_printf(&text,
                    "#include \"tests/kernels/on_cpu.h\"\n"
-                   "namespace {\n#include \"kernels/%s\"\n}\nON_CPU_KERNEL(%s)\n",
-                   k->name, k->entry);
+                   "namespace {\n#include \"%s/%s\"\n}\nON_CPU_KERNEL(%s)\n",
+                   k->program ? folder_with(k->program, a) : "kernels", k->name, k->entry);
     return text.text;
 }
 

@@ -56,7 +56,7 @@ template <int Fault> __device__ __forceinline__ float4 take(const float *p, u32 
     }
     const float *const from[1] = {p};
     float4 out[1];
-    poll4(from, out, parity, w);
+    poll4<false>(from, out, parity, w);
     return out[0];
 }
 

@@ -59,7 +59,7 @@ replay replay_new(const replay_of *of) {
         must(&r, qgc_weights_open(&r.weights, of->weights, &r.diag));
     } else {
         must(&r, qgc_graph_load_text(&r.graph, "model.yaml", of->yaml, strlen(of->yaml), a, &r.diag));
-        must(&r, qgc_random_weights_open(&r.weights, r.graph, SEED, &r.diag));
+        must(&r, qgc_random_weights_open(&r.weights, r.graph, NULL, SEED, &r.diag));
     }
     must(&r, qgc_graph_bind(r.graph, r.weights, false, &r.tensors, &r.diag));
     qgc_pass_report report;

@@ -58,7 +58,7 @@ static void in_persistent_mode(void **state) {
     (void)state;
     static const int sms[] = {2, 3, 5};
     for (int i = 0; i < 3; i++) {
-        replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = sms[i]});
+        replay r = replay_new(&(replay_of){.yaml = families[i], .arch = 90, .sms = sms[i]});
         must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, i == 2 ? REPLAY_LONG : REPLAY_SHORT});
         replay_drop(&r);
     }

@@ -106,7 +106,8 @@ static void default_system_message_is_read_from_the_template(void **state) {
     }
 }
 
-#define MESSAGE "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+#define TURN "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+#define MESSAGE "{% for message in messages %}" TURN "{% endfor %}"
 #define PROMPT "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 #define NO_MESSAGE "it does not print \"<|im_start|>\", role, newline, content and \"<|im_end|>\""
 
@@ -132,6 +133,31 @@ static const struct {
     {"{{ '<|im_start|>system\\na<|im_end|>\\n' }}{{ '<|im_start|>system\\nb<|im_end|>\\n' }}" MESSAGE PROMPT,
      "it has two default system messages"},
     {MESSAGE PROMPT "{{ never ended", "it is not a Jinja template"},
+    /* they have the outline, and print more than ChatML */
+    {TURN PROMPT, NULL},
+    {"<think>" MESSAGE PROMPT, "it prints \"<think><|im_start|>user"},
+    {MESSAGE "{{ 'Think first.' }}" PROMPT,
+     "it prints \"Think first.<|im_start|>assistant?\" where ChatML has \"<|im_start|>assistant?\""},
+    {MESSAGE PROMPT "{{ 'x' }}", "it prints \"x\" where ChatML has \"\""},
+    {"{% for message in messages %}{% if message.role == 'user' %}{{ 'Q: ' }}{% endif %}" TURN
+     "{% endfor %}" PROMPT,
+     "it prints \"Q: <|im_start|>user"},
+    {"{{ '<|im_start|>system\\na<|im_end|>\\n' }}" MESSAGE PROMPT, "it prints \"a<|im_end|>"},
+    {"{{ '<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\nYes<|im_end|>\\n' }}" MESSAGE PROMPT,
+     "it prints \"Hi<|im_end|>"},
+    {"{% for message in messages %}{% if message.role != 'assistant' or loop.last %}" TURN
+     "{% endif %}{% endfor %}" PROMPT,
+     "it prints \"<|im_start|>user"},
+    {"{% set ns = namespace(a=1) %}" MESSAGE PROMPT, NULL},
+    {"{% for message in messages[::-1] %}" TURN "{% endfor %}" PROMPT, NULL},
+    {"{% for message in messages %}{% if messages | length > 1 %}x{% endif %}" TURN "{% endfor %}" PROMPT,
+     NULL},
+    {"{% for message in messages %}" TURN PROMPT, NULL},
+    {MESSAGE PROMPT "{% endif %}", NULL},
+    {"{% set a = 'xxxxxxxxxxxxxxxx' %}{% set a = a ~ a ~ a ~ a %}{% set a = a ~ a ~ a ~ a %}{% set a = a ~ a ~ a ~ a %}"
+     "{% set a = a ~ a ~ a ~ a %}{% set a = a ~ a ~ a ~ a %}{% set a = a ~ a ~ a ~ a %}{% set a = a ~ a ~ a ~ a %}" MESSAGE
+         PROMPT,
+     NULL},
     {MESSAGE PROMPT "\1", "it is not a Jinja template"},
 };
 
@@ -141,9 +167,32 @@ static void another_template_is_refused(void **state) {
         qgc_chat chat;
         f->diag = qgc_diag_new(f->arena);
         assert_int_equal(open_chat(f, refused[i].template, &chat), QGC_ERR_INPUT);
-        assert_string_equal(
-            qgc_diag_message(&f->diag),
-            qgc_arena_printf(f->arena, "chat template is not of a known family: %s", refused[i].why));
+        const char *why = refused[i].why ? refused[i].why : "it has code that is not understood at ";
+        const char *want = qgc_arena_printf(f->arena, "chat template is not of a known family: %s", why);
+        if (strncmp(qgc_diag_message(&f->diag), want, strlen(want)) != 0)
+            fail_msg("template %zu: \"%s\", expected \"%s\"", i, qgc_diag_message(&f->diag), want);
+    }
+}
+
+/* What is not reached, or comes to the same, is no reason to refuse. */
+static void code_that_changes_nothing_is_let_pass(void **state) {
+    static const char *const templates[] = {
+        MESSAGE PROMPT,
+        "{% if tools %}{{ tools | tojson }}{% set x = namespace() %}{% endif %}" MESSAGE PROMPT,
+        "{% if tools is defined and tools | length > 3 %}x{% elif not messages %}y{% else %}" MESSAGE
+        "{% endif %}" PROMPT,
+        "{% if not add_generation_prompt or (false and f(x)) %}x{% endif %}" MESSAGE PROMPT,
+        "{% for m in messages %}{% set role = m['role'] %}{{ '<|im_start|>' ~ role + '\\n' + m.content }}"
+        "{{ '<|im_end|>' }}{{ '\\n' }}{% if false %}" TURN "{% endif %}{% endfor %}" PROMPT,
+        "{% for message in messages %}{% if loop.index0 == 0 and message.role is string %}" TURN
+        "{% else %}" TURN "{% endif %}{% endfor %}" PROMPT,
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof templates / sizeof *templates; i++) {
+        qgc_chat chat;
+        f->diag = qgc_diag_new(f->arena);
+        if (open_chat(f, templates[i], &chat) != QGC_OK)
+            fail_msg("template %zu: %s", i, qgc_diag_message(&f->diag));
     }
 }
 
@@ -198,6 +247,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(conversations_equal_those_of_transformers, setup, teardown),
         cmocka_unit_test_setup_teardown(default_system_message_is_read_from_the_template, setup, teardown),
         cmocka_unit_test_setup_teardown(another_template_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(code_that_changes_nothing_is_let_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_without_template_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(special_tokens_in_a_message_are_text, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_and_its_end_are_a_message, setup, teardown),

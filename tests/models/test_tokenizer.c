@@ -1,11 +1,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "graph/base/file.h"
 #include "models/tokenizer_impl.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
+#include "tests/support/printed.h"
 
 /* tests/golden/tokenizer/make_golden.py makes the files and the numbers. */
 #define GOLDEN "tests/golden/tokenizer/"
@@ -292,7 +294,28 @@ static const struct {
     {"[]", NULL, "is not a JSON object"},
     {NULL, "{\"eos_token_id\": -1}", "end-of-text id -1 is not a token id"},
     {NULL, "{\"eos_token_id\": \"1\"}", "eos_token_id is \"1\", expected a number"},
+    {NULL, "{\"eos_token_id\": [7, 99999]}",
+     "end-of-text id 99999 is none of the tokens, whose ids end at 1009"},
 };
+
+/* config.json counts where generation_config.json does not say. */
+static void ends_may_be_stated_in_config_json_alone(void **state) {
+    fixture *f = *state;
+    static const char *const generations[] = {NULL, "{}", "{\"eos_token_id\": null}",
+                                              "{\"eos_token_id\": 9}"};
+    for (int i = 0; i < 4; i++) {
+        qgc_tokenizer *t = NULL;
+        qgc_tokenizer_files files = {.tokenizer = f->json,
+                                     .model = text_source("config.json", "{\"eos_token_id\": [7, 8]}")};
+        if (generations[i])
+            files.generation = text_source("generation_config.json", generations[i]);
+        assert_int_equal(qgc_tokenizer_from_json(&t, &files, &f->diag), QGC_OK);
+        assert_int_equal(qgc_tokenizer_is_eos(t, 7), i < 3);
+        assert_int_equal(qgc_tokenizer_is_eos(t, 8), i < 3);
+        assert_int_equal(qgc_tokenizer_is_eos(t, 9), i == 3);
+        qgc_tokenizer_close(t);
+    }
+}
 
 static void wrong_files_beside_are_refused(void **state) {
     fixture *f = *state;
@@ -321,6 +344,15 @@ static void a_folder_is_read_with_the_files_beside(void **state) {
     assert_int_equal(qgc_tokenizer_open_json(&t, json, &f->diag), QGC_OK);
     assert_string_equal(qgc_tokenizer_chat_template(t), "x");
     qgc_tokenizer_close(t);
+    static const char *const others[] = {"generation_config.json", "config.json", "chat_template.jinja"};
+    for (int i = 0; i < 3; i++) { /* what cannot be read is not absent */
+        const char *link = qgc_test_path(f->arena, folder, others[i]);
+        assert_int_equal(symlink("nowhere", link), 0);
+        assert_int_equal(qgc_tokenizer_open_json(&t, json, &f->diag), QGC_ERR_INPUT);
+        assert_non_null(strstr(qgc_test_printed(f->arena, &f->diag), others[i]));
+        f->diag = qgc_diag_new(f->arena);
+        assert_int_equal(unlink(link), 0);
+    }
     qgc_test_folder_drop(f->arena, folder);
 }
 
@@ -340,6 +372,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(merges_may_be_one_text, setup, teardown),
         cmocka_unit_test_setup_teardown(a_gap_in_the_ids_has_no_piece, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_and_template_come_from_the_files_beside, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_may_be_stated_in_config_json_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_files_beside_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_folder_is_read_with_the_files_beside, setup, teardown),
     };

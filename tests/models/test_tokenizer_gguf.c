@@ -22,6 +22,7 @@ struct qgc_weights {
     size_t n_tokens, n_types, n_merges;
     const char *model, *pre, *template;
     double eos, eot, add_bos;
+    bool eos_is_text;
     qgc_tokenizer *t;
 };
 
@@ -37,7 +38,7 @@ qgc_loc qgc_weights_loc(const qgc_weights *w) {
 }
 
 bool qgc_weights_number(const qgc_weights *w, const char *key, double *out) {
-    *out = !strcmp(key, "tokenizer.ggml.eos_token_id")    ? w->eos
+    *out = !strcmp(key, "tokenizer.ggml.eos_token_id")    ? w->eos_is_text ? -1 : w->eos
            : !strcmp(key, "tokenizer.ggml.eot_token_id")  ? w->eot
            : !strcmp(key, "tokenizer.ggml.add_bos_token") ? w->add_bos
                                                           : -1;
@@ -49,6 +50,13 @@ const char *qgc_weights_string(const qgc_weights *w, const char *key) {
            : !strcmp(key, "tokenizer.ggml.pre")      ? w->pre
            : !strcmp(key, "tokenizer.chat_template") ? w->template
                                                      : NULL;
+}
+
+const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
+    double number;
+    return w->eos_is_text && strstr(key, "eos")  ? "\"7\""
+           : qgc_weights_number(w, key, &number) ? qgc_arena_printf(a, "%g", number)
+                                                 : NULL;
 }
 
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key) {
@@ -182,6 +190,15 @@ static void another_tokenizer_is_refused_by_name(void **state) {
     *w = good;
     w->eos = 0.5;
     assert_refused(w, "end-of-text id 0.5 is not a token id");
+    w->eos = 1010; /* padding */
+    assert_refused(w, "end-of-text id 1010 is none of the tokens, whose ids end at 1009");
+    w->eos = 5000;
+    assert_refused(w, "end-of-text id 5000 is none of the tokens, whose ids end at 1009");
+    w->eos_is_text = true;
+    assert_refused(w, "key \"tokenizer.ggml.eos_token_id\" is \"7\", expected a number");
+    *w = good;
+    w->n_merges = 0; /* or none at all: the table of a missing key has this length */
+    assert_refused(w, "tokenizer has 744 tokens of several bytes, and no merges that make them");
 }
 
 static void broken_tables_are_refused(void **state) {

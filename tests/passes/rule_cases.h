@@ -82,6 +82,7 @@ static inline const char *rule_yaml(const rule_case *c, qgc_arena *a) {
 }
 
 #define EMBED "  - {op: embedding, in: [tokens, embed], out: x}\n"
+#define HEAD_NORM(x, out) "  - {op: rms_norm, in: [" x ", half_norm], eps: 1e-5, out: " out "}\n"
 #define NORM "  - {op: rms_norm, in: [x, norm], eps: 1e-6, out: h}\n"
 #define LINEAR(x, w, y) "  - {op: linear, in: [" x ", " w "], out: " y "}\n"
 #define ROPE(x, base, dim, y) \
@@ -110,12 +111,6 @@ static const rule_case rule_cases[] = {
 
     {"plan-memory", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\n", true, NULL, NULL},
     {"plan-memory", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\nmemory: shared\n", false, NULL, NULL},
-
-    {"pdl-edges", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\n", true, NULL, NULL},
-    {"pdl-edges", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\nlaunches: early\n", false, NULL, NULL},
-
-    {"persistent", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\n", true, NULL, NULL},
-    {"persistent", NULL, NULL, EMBED SILU("x", "y") "outputs: [y]\nstep: persistent\n", false, NULL, NULL},
 
     {"split-attention", "attention", NULL,
      EMBED CACHES "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, out: a}\noutputs: [a]\n",
@@ -199,6 +194,20 @@ static const rule_case rule_cases[] = {
      EMBED LINEAR("x", "w_a", "k") ROPE("k", "100", "4", "kr")
          APPEND("keys_pairs", "kr", "k_all") "outputs: [k_all]\n",
      false, "k_all", "\"k_all\" has other heads or positions than the rest"},
+    {"fuse-rope-append", "rope(norm(linear))", NULL,
+     EMBED LINEAR("x", "w_a", "q") HEAD_NORM("q", "qn") ROPE("qn", "100", "4", "qr") "outputs: [qr]\n", true, "qr",
+     "in group \"heads\""},
+    {"fuse-rope-append", "rope(norm(linear))", NULL,
+     EMBED LINEAR("x", "w_a", "q") HEAD_NORM("q", "qn") ROPE("qn", "100", "2", "qr") "outputs: [qr]\n", false, "qr",
+     "\"qr\" has other heads or positions than the rest"},
+    {"fuse-rope-append", "append(rope(norm(linear)))", NULL,
+     EMBED LINEAR("x", "w_a", "k") HEAD_NORM("k", "kn") ROPE("kn", "100", "4", "kr")
+         APPEND("keys", "kr", "k_all") "outputs: [k_all]\n",
+     true, "k_all", "in group \"heads\""},
+    {"fuse-rope-append", "append(rope(norm(linear)))", NULL,
+     EMBED LINEAR("x", "w_a", "k") HEAD_NORM("k", "kn") ROPE("kn", "100", "4", "kr")
+         APPEND("keys_pairs", "kr", "k_all") "outputs: [k_all]\n",
+     false, "k_all", "\"k_all\" has other heads or positions than the rest"},
     {"fuse-rope-append", "append(linear)", NULL,
      EMBED LINEAR("x", "w_a", "v") APPEND("values", "v", "v_all") "outputs: [v_all]\n", true, "v_all",
      "in group \"heads\""},
@@ -212,6 +221,11 @@ static const rule_case rule_cases[] = {
     {"fuse-residual", "residual + linear", NULL,
      EMBED LINEAR("x", "w_a", "y") PAIR("add", "y", "x", "z") "outputs: [z]\n", true, "z",
      "in group \"out\""},
+    {"fuse-residual", "residual + rms_norm", NULL, EMBED NORM PAIR("add", "x", "h", "z") "outputs: [z]\n", true,
+     "z", "in group \"out\""},
+    {"fuse-residual", "residual + rms_norm", NULL,
+     EMBED HEAD_NORM("x", "h") PAIR("add", "x", "h", "z") "outputs: [z]\n", false, "z",
+     "rms_norm \"h\" is over parts of a row"},
     {"fuse-residual", "residual + linear", "fuse-qkv",
      EMBED LINEAR("x", "w_a", "y") LINEAR("x", "w_b", "k") PAIR("add", "x", "y", "z") "outputs: [z, k]\n",
      false, "z", "\"k\" is read outside of the group"},

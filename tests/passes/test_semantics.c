@@ -381,9 +381,11 @@ static bool change_eps(qgc_rewriter *rw, const qgc_match *m) {
     return plant(rw, m, m->root->in, 2);
 }
 
-static bool turn_by_tokens(qgc_rewriter *rw, const qgc_match *m) {
-    return plant(rw, m, (qgc_value *[]){m->root->in[0], qgc_graph_input(qgc_rewriter_graph(rw), "tokens")},
-                 2);
+/* rope(x) becomes x */
+static bool lose_rope(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_replace(rw, m->root->out[0], m->value[A]);
+    qgc_erase(rw, m->root);
+    return true;
 }
 
 static bool add_twice(qgc_rewriter *rw, const qgc_match *m) {
@@ -398,7 +400,7 @@ static const struct {
     {{"attention", P(ANY, ATTENTION, FREE, V(A), V(B)), swap_keys_and_values}, true},
     {{"linear with a bias", P(ANY, LINEAR, FREE, V(A), V(B)), lose_bias}, true},
     {{"rms_norm", P(ANY, RMS_NORM, FREE, V(A)), change_eps}, false},
-    {{"rope", P(ANY, ROPE, V(A)), turn_by_tokens}, true},
+    {{"rope", P(ANY, ROPE, V(A)), lose_rope}, true},
     {{"a + b", P(ANY, ADD, V(A), V(B)), add_twice}, true},
 };
 enum { N_PLANTED = sizeof planted / sizeof *planted };

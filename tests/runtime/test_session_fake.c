@@ -67,6 +67,9 @@ static void run_linear(void **args, const unsigned grid[3]) {
     }
 }
 
+/* From this position on sampling sees no number, or one logit is none. */
+static int32_t not_finite_from = INT32_MAX, one_not_finite_from = INT32_MAX;
+
 static void run_choose(void **args, const unsigned grid[3]) {
     const int32_t *history = pointer(args, 0), *table = pointer(args, 1), *positions = pointer(args, 2);
     const int32_t row = *(const int32_t *)pointer(args, 3);
@@ -80,6 +83,8 @@ static void run_choose(void **args, const unsigned grid[3]) {
         sum = sum * 5 + (uint64_t)(history[i] * table[i]);
     *next = (int32_t)((sum >> 7) % VOCAB);
     memcpy(logits, y + (size_t)row * VOCAB, LOGITS_BYTES);
+    if (positions[row] >= one_not_finite_from)
+        logits[VOCAB - 1] = NAN;
 }
 
 static void run_advance(void **args, const unsigned grid[3]) {
@@ -87,7 +92,7 @@ static void run_advance(void **args, const unsigned grid[3]) {
     int32_t *tokens = pointer(args, 1), *positions = pointer(args, 2), *ring = pointer(args, 3);
     (void)grid;
     int32_t position = positions[last];
-    ring[position % RING] = *next;
+    ring[position % RING] = *next | (position >= not_finite_from ? 1 << 30 : 0);
     tokens[0] = *next;
     positions[0] = position + 1;
 }
@@ -740,6 +745,37 @@ static void all_modes_give_the_same_tokens_far_beyond_the_ring(void **state) {
         }
 }
 
+/* The tokens are what they are, and the first position is told until a reset. */
+static void logits_that_are_no_numbers_are_noticed(void **state) {
+    fixture *f = *state;
+    int32_t expected[STEPS], got[STEPS];
+    float logits[VOCAB];
+    expect(expected, 42);
+    qgc_session *s = start(f);
+    not_finite_from = (int32_t)COUNT(prompt) + 5;
+    generate(f, s, got);
+    assert_memory_equal(got, expected, sizeof got);
+    assert_int_equal(qgc_session_not_finite(s), not_finite_from);
+    MUST(f, qgc_session_reset(s, &f->diag));
+    assert_int_equal(qgc_session_not_finite(s), -1);
+    not_finite_from = (int32_t)COUNT(prompt) - 1; /* seen by the prompt */
+    MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), got, &f->diag));
+    assert_int_equal(got[0], expected[0]);
+    assert_int_equal(qgc_session_not_finite(s), not_finite_from);
+    not_finite_from = INT32_MAX;
+
+    for (int not_finite = 0; not_finite < 2; not_finite++) {
+        one_not_finite_from = not_finite ? 0 : INT32_MAX;
+        MUST(f, qgc_session_reset(s, &f->diag));
+        MUST(f, qgc_session_feed(s, prompt, (int64_t)COUNT(prompt), got, &f->diag));
+        assert_int_equal(qgc_session_not_finite(s), -1); /* sampling sees the largest only */
+        MUST(f, qgc_session_look(s, logits, &f->diag));
+        assert_int_equal(qgc_session_not_finite(s), not_finite ? (int)COUNT(prompt) - 1 : -1);
+    }
+    one_not_finite_from = INT32_MAX;
+    qgc_session_drop(s);
+}
+
 static void sampling_reaches_the_device(void **state) {
     fixture *f = *state;
     int32_t expected[STEPS], got[STEPS];
@@ -880,12 +916,6 @@ static void refuses_modes_that_the_plan_cannot_run_in(void **state) {
                         "  hint: Use --mode graph.\n"
                         "  while: starting a session\n");
     f->options.mode = QGC_MODE_PDL;
-    f->plan->not_overlapping = "the pass pdl-edges was not run";
-    assert_string_equal(refused(f),
-                        "qgc: error: \"toy\" cannot run in pdl mode: the pass pdl-edges was not run\n"
-                        "  hint: Use --mode graph.\n"
-                        "  while: starting a session\n");
-    f->plan->not_overlapping = NULL;
     assert_non_null(
         strstr(refused(f), "cannot run in pdl mode: no launch of a decode step may start early\n"));
     qgc_mode mode;
@@ -919,7 +949,11 @@ static void what_the_plan_lets_start_early_does_in_pdl_mode_only(void **state) {
         qgc_session_drop(s);
     }
     f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_PDL);
+    qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_PDL);
+    assert_string_equal(
+        choice.why,
+        "not persistent: with a second copy of the weights it needs 0.54 GB, and 0.00 GB are free");
 }
 
 static void an_image_that_cannot_wait_starts_nothing_early(void **state) {
@@ -1016,19 +1050,123 @@ static void a_step_that_leaves_no_choice_is_an_error(void **state) {
     qgc_session_drop(s);
 }
 
+/* The step as it is, in the phase of the persistent mode: the embedding has parts, and the product starts early. */
+static void make_persistent(fixture *f) {
+    static qgc_plan_part parts[] = {{"qkv", 64, 0}, {"mlp", 128, 0}, {"head", 0, 4}};
+    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE], *step = &f->plan->phases[QGC_PHASE_PERSISTENT];
+    *step = (qgc_phase){qgc_arena_array(f->arena, decode->n_launches, sizeof *step->launches),
+                        decode->n_launches};
+    memcpy(step->launches, decode->launches, decode->n_launches * sizeof *step->launches);
+    step->launches[1].n_parts = 3;
+    step->launches[1].parts = parts;
+    step->launches[1].n_layers = 5;
+    step->launches[2].early = true;
+    f->options.mode = QGC_MODE_PERSISTENT;
+}
+
+static int32_t *fault_word(const fixture *f) {
+    for (int i = 0; i < f->dev->n_allocations; i++) {
+        const fake_allocation *a = &f->dev->allocations[i];
+        if (a->owner && strcmp(a->owner, "pinned") == 0 && a->bytes == 4)
+            return (int32_t *)(void *)a->start;
+    }
+    fail_msg("there is no word for faults");
+    return NULL;
+}
+
+/* So the bench times what a step does. */
+static void launches_are_timed_as_a_step_launches_them(void **state) {
+    fixture *f = *state;
+    const bool prefix[8] = {true, true, true};
+    int32_t text[] = {1, 2, 3}, next;
+    double us;
+    let_two_start_early(f);
+    make_persistent(f);
+    for (int m = 0; m < QGC_N_MODES; m++) {
+        const int early = m == QGC_MODE_PDL || m == QGC_MODE_PERSISTENT ? 2 : 0;
+        f->options.mode = (qgc_mode)m;
+        qgc_session *s = start(f);
+        assert_int_equal(qgc_session_overlaps(s), early > 0);
+        MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+        qgc_str_clear(&f->dev->log);
+        MUST(f, qgc_session_time(s, prefix, 2, &us, &f->diag));
+        assert_int_equal(count(f->dev->log.text, ", early\n"), early);
+        assert_int_equal(count(f->dev->log.text, "replay\n"), 3); /* one to warm up */
+        qgc_session_drop(s);
+    }
+}
+
+/* The word comes from the device, so it may be any. */
+static void a_wait_given_up_names_part_and_layer(void **state) {
+    fixture *f = *state;
+    make_persistent(f);
+    qgc_session *s = start(f);
+    int32_t text[] = {1, 2, 3}, next;
+    const char *node = f->plan->phases[QGC_PHASE_PERSISTENT].launches[1].node;
+    const struct {
+        int32_t word;
+        const char *note;
+    } cases[] = {
+        {1, "waited in vain for what \"qkv\" of layer 0 reads"},
+        {1 + 3 * 2 + 1, "waited in vain for what \"mlp\" of layer 2 reads"},
+        {3 * 5, "waited in vain for what \"head\" of layer 4 reads"},
+        {3 * 5 + 1, "the word for a wait given up is damaged: it is 16"},
+        {-1, "the word for a wait given up is damaged: it is -1"},
+        {INT32_MIN, "the word for a wait given up is damaged: it is -2147483648"},
+        {INT32_MAX, "the word for a wait given up is damaged: it is 2147483647"},
+        {0, NULL},
+    };
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        *fault_word(f) = cases[i].word;
+        f->dev->deaf = true;
+        qgc_diag d = qgc_diag_new(f->arena);
+        assert_int_equal(qgc_session_step(s, &next, &d), QGC_ERR_DEVICE);
+        const char *printed = qgc_test_printed(f->arena, &d);
+        if (cases[i].note && !strstr(printed, cases[i].note))
+            fail_msg("%s", printed);
+        assert_int_equal(strstr(printed, "in vain") != NULL, i < 3);
+        assert_int_equal(strstr(printed, "damaged") != NULL, i >= 3 && cases[i].word);
+        assert_int_equal(i < 3,
+                         strstr(printed, qgc_arena_printf(f->arena, "note: \"%s\" waited", node)) != NULL);
+        f->dev->deaf = false;
+        MUST(f, qgc_session_reset(s, &f->diag));
+        MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    }
+    qgc_session_drop(s);
+}
+
+static void sizes_that_no_memory_holds_are_refused(void **state) {
+    fixture *f = *state;
+    f->plan->buffers[B_HISTORY].bytes.per_ctx = (int64_t)1 << 57;
+    assert_non_null(strstr(refused(f), "kv cache of more than 2^62 bytes in all\n"));
+    f->plan->buffers[B_HISTORY].bytes.per_ctx = INT64_MAX;
+    assert_non_null(strstr(refused(f), "kv cache of more than 2^62 bytes in all\n"));
+    make_persistent(f);
+    f->dev->info.free_bytes = (size_t)1 << 40;
+    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena).mode, QGC_MODE_GRAPH);
+}
+
 /* The toy has neither: what is left is graph mode. */
 static void auto_takes_a_mode_that_runs(void **state) {
     fixture *f = *state;
     load_toy(f);
     f->plan->not_persistent = "there is no embedding";
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+    qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
+    assert_string_equal(
+        choice.why,
+        "not persistent: there is no embedding; not pdl: no launch of a decode step may start early");
     f->plan->not_persistent = NULL;
     const bool new_enough = strtol(qgc_program_arch(f->program) + 3, NULL, 10) >= 90;
     f->dev->info.free_bytes = (size_t)1 << 40;
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena),
-                     new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
+    choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
+    if (new_enough)
+        assert_string_equal(choice.why, "the graph and the GPU allow it");
     f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
-    assert_int_equal(qgc_mode_fastest(f->program, CTX, f->arena), QGC_MODE_GRAPH);
+    choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
 }
 
 static void refuses_chunks_where_cublas_is_missing(void **state) {
@@ -1115,6 +1253,7 @@ int main(void) {
         TEST(cuts_a_prompt_into_chunks_and_steps_by_replay_alone),
         TEST(feeds_a_single_token_through_the_decode_step),
         TEST(all_modes_give_the_same_tokens_far_beyond_the_ring),
+        TEST(logits_that_are_no_numbers_are_noticed),
         TEST(sampling_reaches_the_device),
         TEST(a_reset_session_starts_over),
         TEST(a_step_allocates_nothing),
@@ -1125,6 +1264,9 @@ int main(void) {
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),
         TEST(what_the_plan_lets_start_early_does_in_pdl_mode_only),
+        TEST(launches_are_timed_as_a_step_launches_them),
+        TEST(a_wait_given_up_names_part_and_layer),
+        TEST(sizes_that_no_memory_holds_are_refused),
         TEST(an_image_that_cannot_wait_starts_nothing_early),
         TEST(steps_in_a_queue_choose_as_steps_one_by_one),
         TEST(what_is_queued_and_not_taken_is_forgotten),

@@ -8,7 +8,7 @@
 #include "graph/base/tensor.h"
 #include "runtime/capture.h"
 
-enum { MAX_ARGS = 20, ALIGN = 256 };
+enum { MAX_ARGS = 24, ALIGN = 256 };
 
 struct qgc_function {
     const fake_kernel *kernel;
@@ -350,7 +350,7 @@ qgc_status qgc_capture_end(qgc_device *dev, qgc_capture **out, qgc_diag *d) {
 
 qgc_status qgc_capture_replay(qgc_device *dev, qgc_capture *c, qgc_diag *d) {
     note(dev, "replay\n");
-    for (size_t i = 0; i < c->n; i++) {
+    for (size_t i = 0; i < c->n && !dev->deaf; i++) {
         recorded *r = &c->launches[i];
         void *args[MAX_ARGS];
         for (int k = 0; k < MAX_ARGS; k++)

@@ -41,6 +41,7 @@ struct qgc_device {
     const char *full_for;      /* no memory for this owner */
     const char *broken_kernel; /* launching it fails */
     bool no_cublas;
+    bool deaf; /* replays do nothing */
 
     fake_allocation allocations[FAKE_MAX_ALLOCATIONS];
     int n_allocations; /* slots used so far */

@@ -59,6 +59,11 @@ bool qgc_weights_number(const qgc_weights *w, const char *key, double *out) {
     return false;
 }
 
+const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
+    double number;
+    return qgc_weights_number(w, key, &number) ? qgc_arena_printf(a, "%.10g", number) : NULL;
+}
+
 /* NOLINTBEGIN(readability-non-const-parameter): the header says which */
 const char *qgc_weights_string(const qgc_weights *w, const char *key) {
     (void)w, (void)key;

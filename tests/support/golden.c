@@ -38,11 +38,11 @@ static void read_case(reader *r, int32_t vocab, golden_case *c, qgc_arena *a) {
     c->new_text = qgc_arena_strndup(a, take(r, new_bytes), new_bytes);
 }
 
-golden golden_read(qgc_arena *a) {
+golden golden_read(qgc_arena *a, const char *folder) {
     qgc_diag d = qgc_diag_new(a);
     qgc_source file;
-    if (qgc_file_read(&file, "tests/golden/tiny/golden.bin", (size_t)1 << 24, "the golden file", &d) !=
-        QGC_OK) {
+    const char *path = qgc_arena_printf(a, "%s/golden.bin", folder);
+    if (qgc_file_read(&file, path, (size_t)1 << 24, "the golden file", &d) != QGC_OK) {
         qgc_diag_print(&d, stderr, false);
         fail();
     }
@@ -68,4 +68,16 @@ double golden_difference(const float *got, const float *want, int64_t n) {
             size = fabs((double)want[i]);
     }
     return worst / size;
+}
+
+static double largest(const float *x, int64_t n) {
+    double size = 0;
+    for (int64_t i = 0; i < n; i++)
+        size = fmax(size, fabs((double)x[i]));
+    return size;
+}
+
+bool golden_near_tie(const golden *g, const golden_case *c, int32_t k, double tolerance) {
+    /* each of the two best may be off by so much */
+    return c->margins[k] <= 2 * tolerance * largest(c->logits, (int64_t)c->n_ids * g->vocab);
 }

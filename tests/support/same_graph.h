@@ -52,8 +52,6 @@ static inline void check_same_graph(qgc_arena *arena, const qgc_graph *a, const 
     int *back = qgc_arena_array(arena, b->n_groups, sizeof *back);
     assert_int_equal(a->n_nodes, b->n_nodes);
     assert_int_equal(a->shares_memory, b->shares_memory);
-    assert_int_equal(a->starts_early, b->starts_early);
-    assert_int_equal(a->persistent, b->persistent);
     const qgc_node *n = a->first, *m = b->first;
     for (; n && m; n = n->next, m = m->next) {
         assert_int_equal(n->op, m->op);

@@ -76,12 +76,13 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                     {"fault", QGC_BUFFER_IO, {.fixed = 4}, -1, QGC_IO_FAULT, 0}});
     p->not_persistent = "too small";
     p->trace = -1;
+    p->shares_buffer = -1;
     for (int i = 0; i < QGC_N_IO; i++)
         p->io[i] = SMALL_IO + i;
 
     SMALL_TABLE_OF(a, p->kernels, p->n_kernels,
-                   {{"fill.cu", "fill", "", 64, 0, false, QGC_NEXT_AT_END},
-                    {"embed.cu", "embed", "-DD=4", 128, 1024, true, QGC_NEXT_BEHIND_WAIT}});
+                   {{"fill.cu", "fill", "", NULL, 64, 0, false, QGC_NEXT_AT_END},
+                    {"embed.cu", "embed", "-DD=4", "/* none */", 128, 1024, true, QGC_NEXT_BEHIND_WAIT}});
     SMALL_TABLE_OF(
         a, p->images, p->n_images,
         {{0, 0, "first image", 11}, {1, 0, "second", 6}, {0, 1, "third", 5}, {1, 1, "fourth image", 12}});
@@ -97,7 +98,11 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
         .args = {{QGC_ARG_BUFFER, SMALL_TABLE, {0}, QGC_WRITES}, {QGC_ARG_I32, -1, {.per_ctx = 1}, 0}},
         .a = -1,
         .b = -1,
-        .c = -1};
+        .c = -1,
+        .n_parts = 2,
+        .parts =
+            small_copy(a, (qgc_plan_part[]){{"rows", 64, 0}, {"positions", 0, 8}}, 2 * sizeof(qgc_plan_part)),
+        .n_layers = 3};
     const qgc_plan_launch embed = {
         .kind = QGC_LAUNCH_KERNEL,
         .node = "embedding x",

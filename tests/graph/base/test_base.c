@@ -101,6 +101,50 @@ static void diag_prints_place_quote_notes_hint_and_frames(void **state) {
     assert_string_equal(qgc_diag_message(&d), "no such word");
 }
 
+/* The source, its name and its text may be gone when the error is printed. */
+static void a_diag_owns_what_it_quotes(void **state) {
+    qgc_arena *a = *state, *elsewhere = qgc_arena_new();
+    const char text[] = "a: 1\nb: 2\n";
+    qgc_source *s = qgc_arena_alloc(elsewhere, sizeof *s);
+    *s = (qgc_source){qgc_arena_strdup(elsewhere, "f.yaml"), qgc_arena_strdup(elsewhere, text),
+                      sizeof text - 1};
+    char name[] = "the node";
+    qgc_diag d = qgc_diag_new(a);
+    qgc_frame frame = {NULL, "looking at", name, {s, 1, 1}};
+    d.top = &frame;
+    (void)qgc_fail(&d, QGC_ERR_INPUT, (qgc_loc){s, 2, 4}, "no such number as %s", name);
+    qgc_note(&d, (qgc_loc){s, 1, 1}, "declared here");
+    d.top = NULL;
+    memset(name, 'x', sizeof name - 1);
+    memset((void *)(uintptr_t)s->text, 'x', s->bytes);
+    memset((void *)(uintptr_t)s->name, 'x', strlen(s->name));
+    memset(s, 0x5A, sizeof *s);
+    qgc_arena_drop(elsewhere);
+    assert_string_equal(qgc_test_printed(a, &d), "f.yaml:2:4: error: no such number as the node\n"
+                                                 "     2 | b: 2\n"
+                                                 "       |    ^\n"
+                                                 "f.yaml:1:1: note: declared here\n"
+                                                 "     1 | a: 1\n"
+                                                 "       | ^\n"
+                                                 "f.yaml:1:1: while: looking at the node\n");
+}
+
+/* U+009B is one byte short of ESC [ and does the same; a lone 0x9B is not UTF-8. */
+static void a_diag_gives_a_terminal_no_commands(void **state) {
+    static const char text[] = "a\033[31m\0b\tc\xC2\x9B"
+                               "1m \xC3\xA9 \x9B\n";
+    const qgc_source source = {"f\033]0;x\007\n.yaml", text, sizeof text - 1};
+    qgc_diag d = qgc_diag_new(*state);
+    (void)qgc_fail(&d, QGC_ERR_INPUT, (qgc_loc){&source, 1, 16}, "no \"%s\"", "\033[2J\xC2\x9B\x7F\xE9\r\n");
+    qgc_note(&d, QGC_NO_LOC, "\b%s", "\x9B");
+    qgc_hint(&d, "Say %s.", "\a\xC3\xA9");
+    assert_string_equal(qgc_test_printed(*state, &d), "f?]0;x??.yaml:1:16: error: no \"?[2J?????\"\n"
+                                                      "     1 | a?[31m?b\tc?1m \xC3\xA9 ?\n"
+                                                      "       |         \t      ^\n"
+                                                      "qgc: note: ??\n"
+                                                      "  hint: Say ?\xC3\xA9.\n");
+}
+
 /* What was read elsewhere may be gone when the error is printed. */
 static void an_adopted_error_keeps_the_text_that_it_quotes(void **state) {
     qgc_arena *a = *state, *elsewhere = qgc_arena_new();
@@ -179,6 +223,8 @@ int main(void) {
         cmocka_unit_test(nearest_suggests_only_what_is_near),
         cmocka_unit_test(hash_is_xxh3),
         ARENA_TEST(diag_prints_place_quote_notes_hint_and_frames),
+        ARENA_TEST(a_diag_owns_what_it_quotes),
+        ARENA_TEST(a_diag_gives_a_terminal_no_commands),
         ARENA_TEST(an_adopted_error_keeps_the_text_that_it_quotes),
         ARENA_TEST(file_errors_name_the_path),
         ARENA_TEST(file_write_then_map_gives_the_same_bytes),

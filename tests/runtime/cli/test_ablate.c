@@ -92,7 +92,7 @@ static void a_pass_that_makes_nan_breaks_any_budget(void **state) {
     const char *text =
         output(f,
                qgc_arena_printf(f->arena, TINY "--passes 'wrong,fuse-qkv' --load-pass '%s' --budget '%s'",
-                                compile_pass(f, "QGC_OP_ATTENTION", "scale", "1e300"), budget),
+                                compile_pass(f, "QGC_OP_ATTENTION", "scale", "3e38"), budget),
                1);
     has(text,
         "error: pass \"wrong\" in the pipeline changes the logits by a KL divergence of nan, and its budget "
@@ -129,7 +129,7 @@ static void takes_a_text_from_a_file_or_the_line(void **state) {
 static void random_weights_need_no_file(void **state) {
     const char *text = output(
         *state, "ablate models/tiny/tiny.yaml --weights random --device cpu --steps 4 --passes fuse-qkv", 0);
-    has(text, "models/tiny/tiny.yaml, weights made up, cpu\nlogits over 4 positions: made-up tokens\n");
+    has(text, "models/tiny/tiny.yaml, weights random, cpu\nlogits over 4 positions: random tokens\n");
 }
 
 static void refuses_what_does_not_go_together(void **state) {
@@ -144,6 +144,11 @@ static void refuses_what_does_not_go_together(void **state) {
         "no/such.yaml: error: could not open the budget: No such file or directory\n");
     has(output(f, TINY "--prompt ''", 1), "error: the text is empty\n");
     has(output(f, TINY "--pairs 5", 2), "option --pairs is 5, expected 6 to 100000");
+    has(output(f, TINY "--mode pdl", 2),
+        "qgc: error: option --mode is pdl, and steps run on the CPU, which has no modes\n"
+        "  hint: Leave it out, or run on a GPU (--device gpu).\n");
+    has(output(f, TINY "--mode fast", 2),
+        "unknown mode \"fast\", expected stream, graph, pdl or persistent\n");
 }
 
 static void a_budget_of_times_is_not_checked_without_a_gpu(void **state) {

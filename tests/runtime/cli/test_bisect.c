@@ -188,9 +188,11 @@ static void says_what_is_wrong_with_the_command_line(void **state) {
     has(output(f, TINY "--ids 1536", 2), "expected ids from 0 to 1535");
     has(output(f, TINY "--ids 7-5", 2), "expected ids");
     has(output(f, TINY "--ids 5 --prompt x", 2), "two texts are given, --prompt and --ids");
+    has(output(f, TINY "--mode persistent", 2), "option --mode is persistent, and steps run on the CPU");
+    has(output(f, TINY "--mode fast", 2), "unknown mode \"fast\"");
     has(output(f, TINY "--steps 2000", 2), "2000 steps, and \"tiny\" can have at most 1024");
     has(output(f, TINY "--against models/qwen2.5-0.5b.yaml", 1), "error: ");
-    has(output(f, TINY "--passes split-attention -o /nowhere/at/all", 1), "could not make folder");
+    has(output(f, TINY "--passes split-attention -o /nowhere/at/all", 1), "could not write the file");
 }
 
 int main(void) {

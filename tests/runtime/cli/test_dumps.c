@@ -29,12 +29,12 @@ static void work_goes_on_from_every_dump(void **state) {
     fixture *f = *state;
     const char *whole =
         output(f,
-               qgc_arena_printf(f->arena, "dump models/tiny/tiny.yaml --after persistent --dump-passes '%s'",
+               qgc_arena_printf(f->arena, "dump models/tiny/tiny.yaml --after plan-memory --dump-passes '%s'",
                                 dumps(f)),
                0);
     assert_non_null(strstr(whole, "\npasses: []\n"));
     glob_t found = files(f);
-    assert_int_equal(found.gl_pathc, 16); /* 15 passes, and the graph as loaded */
+    assert_int_equal(found.gl_pathc, 14); /* 13 passes, and the graph as loaded */
     assert_non_null(strstr(found.gl_pathv[0], "/00-loaded.yaml"));
     assert_non_null(strstr(found.gl_pathv[5], "/05-fuse-qkv.yaml"));
     for (size_t i = 0; i < found.gl_pathc; i++)

@@ -52,18 +52,51 @@ static const char *inspect(fixture *f, const char *options) {
 
 static void the_summary_counts_early_launches(void **state) {
     fixture *f = *state;
-    has(inspect(f, ""), "init       1 launches\n"
-                        "prefill    2 launches\n"
-                        "decode     3 launches, 1 of them early\n"
-                        "pack       0 launches\n"
-                        "persistent 0 launches: too small\n");
+    has(inspect(f, ""),
+        "init       1 launches\n"
+        "prefill    2 launches\n"
+        "decode     3 launches, 1 of them early, but not on sm_80\n"
+        "pack       0 launches\n"
+        "persistent 0 launches: too small\n"
+        "modes      sm_90a: stream, graph, pdl\n"
+        "             not persistent: too small\n"
+        "           sm_80: stream, graph\n"
+        "             not pdl: image sm_80 has no programmatic dependent launch, which sm_90 has\n"
+        "             not persistent: too small\n");
+    f->plan->phases[QGC_PHASE_DECODE].launches[1].early = false;
+    has(inspect(f, ""), "decode     3 launches, none of them early\n");
+    has(inspect(f, ""), "             not pdl: no launch of a decode step may start early\n");
 }
 
-static void the_summary_says_which_pass_was_not_run(void **state) {
+/* A step of one large kernel, for cards that are too old, have too little shared memory, and can run it. */
+static void the_summary_says_which_architectures_can_be_persistent(void **state) {
     fixture *f = *state;
-    f->plan->not_overlapping = "the pass pdl-edges was not run";
-    f->plan->phases[QGC_PHASE_DECODE].launches[1].early = false;
-    has(inspect(f, ""), "decode     3 launches, none of them early: the pass pdl-edges was not run\n");
+    qgc_plan *p = f->plan;
+    p->archs[0] = "sm_120a";
+    p->archs[1] = "sm_75";
+    p->not_persistent = NULL;
+    p->least_sms = 11;
+    p->kernels[1].shared_bytes = 232448;
+    p->phases[QGC_PHASE_PACK] = (qgc_phase){p->phases[QGC_PHASE_INIT].launches, 1};
+    p->phases[QGC_PHASE_PERSISTENT] = (qgc_phase){p->phases[QGC_PHASE_DECODE].launches, 1};
+    p->phases[QGC_PHASE_PERSISTENT].launches[0].on_all = true;
+    const char *none = inspect(f, "");
+    has(inspect(f, "--launches"), "\n     1 early embedding again");
+    has(none, "persistent 1 launches, which none of these architectures can run\n");
+    has(none, "not persistent: it needs 232448 bytes of shared memory a block, sm_120a has 101376\n");
+    has(none, "not persistent: image sm_75 has no bulk copies, which sm_90 has\n");
+    p->archs[0] = "sm_86";
+    has(inspect(f, "--launches"), "\n     1       embedding again");
+    p->archs[0] = "sm_90a";
+    const char *some = inspect(f, "");
+    has(some, "persistent 1 launches, 0 of them early, but not on sm_75\n");
+    has(some, "modes      sm_90a: stream, graph, pdl, persistent (on 11 multiprocessors or more)\n"
+              "           sm_75: stream, graph\n");
+    has(inspect(f, "--json"),
+        "  \"modes\": {\n    \"sm_90a\": {\n      \"stream\": null,\n      \"graph\": null,\n"
+        "      \"pdl\": null,\n      \"persistent\": null\n    },\n    \"sm_75\": {\n"
+        "      \"stream\": null,\n      \"graph\": null,\n      \"pdl\": \"image sm_75 has no "
+        "programmatic dependent launch, which sm_90 has\",\n");
 }
 
 static void every_launch_says_whether_it_starts_early(void **state) {
@@ -79,7 +112,7 @@ static void every_launch_says_whether_it_starts_early(void **state) {
 static void json_says_what_launches_do_with_their_buffers(void **state) {
     const char *text = inspect(*state, "--json"), *decode = strstr(text, "    \"decode\": [\n");
     assert_non_null(decode);
-    has(text, "  \"not_overlapping\": null,\n  \"not_persistent\": \"too small\",\n");
+    has(text, "  \"not_persistent\": \"too small\",\n");
     const char *want = "        \"node\": \"embedding again\",\n"
                        "        \"where\": \"small.yaml:7:5\",\n"
                        "        \"kernel\": \"embed.cu\",\n"
@@ -111,7 +144,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(the_summary_counts_early_launches),
-        TEST(the_summary_says_which_pass_was_not_run),
+        TEST(the_summary_says_which_architectures_can_be_persistent),
         TEST(every_launch_says_whether_it_starts_early),
         TEST(json_says_what_launches_do_with_their_buffers),
     };

@@ -8,6 +8,7 @@
 #include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
+#include "tests/support/folder.h"
 #include "tests/support/text.h"
 
 static const char *output(qgc_arena *a, const char *arguments, int want) {
@@ -88,24 +89,50 @@ static void explain_prints_json(void **state) {
                            "\"line\": 64, \"col\": 9, \"layer\": 2, \"fired\": true}]}\n]\n"));
 }
 
-/* What comes of these two is known behind lowering only. */
+/* What comes of it is known after lowering only. */
 static void explain_says_where_to_look_for_what_lowering_does(void **state) {
-    prints(state, "explain models/tiny/tiny.yaml --passes plan-memory,pdl-edges,persistent", 0,
+    prints(state, "explain models/tiny/tiny.yaml --passes plan-memory", 0,
            "plan-memory: 1 fired, 78 nodes in 78 kernels\n"
-           "  qgc inspect says how much scratch memory that takes\n"
-           "pdl-edges: 1 fired, 78 nodes in 78 kernels\n"
-           "  qgc inspect --launches says which launches start early, and what keeps the others\n"
-           "persistent: 1 fired, 78 nodes in 78 kernels\n"
-           "  qgc inspect says whether the graph fits, and if not, why\n");
-    contains(
-        state, "explain models/tiny/tiny.yaml --passes pdl-edges --json",
-        ", \"note\": \"qgc inspect --launches says which launches start early, and what keeps the others\", "
-        "\"events\": []}\n]\n");
+           "  qgc inspect says how much scratch memory that takes\n");
+    contains(state, "explain models/tiny/tiny.yaml --passes plan-memory --json",
+             ", \"note\": \"qgc inspect says how much scratch memory that takes\", \"events\": []}\n]\n");
+}
+
+/* Two names of older pipelines, on the command line and in a file. */
+static void what_is_a_mode_now_is_noted_once(void **state) {
+    static const char both[] =
+        "passes \"pdl-edges\" and \"persistent\" are modes now: --mode pdl, --mode persistent\n";
+    prints(state, "explain models/tiny/tiny.yaml --passes 'plan-memory,pdl-edges?,persistent'", 0,
+           qgc_arena_printf(*state,
+                            "%splan-memory: 1 fired, 78 nodes in 78 kernels\n"
+                            "  qgc inspect says how much scratch memory that takes\n",
+                            both));
+    const char *dump = output(*state, "dump models/tiny/tiny.yaml --skip 'persistent(x=1)'", 0);
+    const char *noted = "pass \"persistent\" is a mode now: --mode persistent\nqgc: 1\n";
+    assert_memory_equal(dump, noted, strlen(noted));
+    const char *folder = qgc_test_folder(*state);
+    const char *text = qgc_arena_printf(
+        *state, "qgc: 1\nextends: ../..%s/models/tiny/tiny.yaml\npasses: [fuse-qkv, pdl-edges, persistent]\n",
+        QGC_SOURCE_DIR);
+    const char *path = qgc_test_write(*state, folder, "old.yaml", text, strlen(text));
+    const char *options = "--weights models/tiny/tiny.gguf --device cpu --steps 2";
+    const char *ablated = output(*state, qgc_arena_printf(*state, "ablate '%s' %s", path, options), 0);
+    assert_int_equal(count(ablated, both), 1);
+    assert_int_equal(count(ablated, "\nfuse-qkv "), 2);
+    assert_int_equal(count(ablated, "\npersistent "), 0);
+    assert_int_equal(
+        count(output(*state, qgc_arena_printf(*state, "bisect '%s' %s", path, options), 0), both), 1);
+    assert_int_equal(
+        count(output(*state, qgc_arena_printf(*state, "view '%s' -o '%s/v.html'", path, folder), 0), both),
+        1);
+    qgc_test_folder_drop(*state, folder);
+    prints(state, "dump models/tiny/tiny.yaml --after persistent", 2,
+           "qgc: error: unknown pass \"persistent\"\n  hint: It is a mode now: --mode persistent.\n");
 }
 
 static void passes_lists_the_table(void **state) {
     const char *text = output(*state, "passes", 0);
-    assert_int_equal(count(text, "\n"), 15);
+    assert_int_equal(count(text, "\n"), 13);
     assert_non_null(strstr(text, "fuse-pointwise     neighbouring pointwise ops in one kernel (max)\n"));
 }
 
@@ -140,9 +167,9 @@ static void print_after_prints_the_graph(void **state) {
     const char *second = strstr(text + strlen(head) + 1, "qgc: 1\n");
     assert_string_equal(without_passes(*state, second), plain);
     text = output(*state, "dump models/tiny/tiny.yaml --print-after all", 0);
-    assert_int_equal(count(text, "# after "), 15);
-    text = output(*state, "dump models/tiny/tiny.yaml --print-after changed", 0);
     assert_int_equal(count(text, "# after "), 13);
+    text = output(*state, "dump models/tiny/tiny.yaml --print-after changed", 0);
+    assert_int_equal(count(text, "# after "), 11);
     assert_null(strstr(text, "# after dead-code"));
 }
 
@@ -168,6 +195,17 @@ static void run_says_the_same_on_a_cpu_with_and_without_passes(void **state) {
              "# after split-attention: 4 fired, 82 nodes in 82 kernels\n");
 }
 
+static void a_mode_is_not_for_the_cpu(void **state) {
+    static const char run[] =
+        "run models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu -q -n 2 -p 'The '";
+    prints(state, qgc_arena_printf(*state, "%s --mode graph", run), 2,
+           "qgc: error: option --mode is graph, and steps run on the CPU, which has no modes\n"
+           "  hint: Leave it out, or run on a GPU (--device gpu).\n");
+    prints(state, qgc_arena_printf(*state, "%s --mode fast", run), 2,
+           "qgc: error: unknown mode \"fast\", expected stream, graph, pdl or persistent\n");
+    prints(state, qgc_arena_printf(*state, "%s --mode auto", run), 0, output(*state, run, 0));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(explain_names_layers_by_ranges),
@@ -175,11 +213,13 @@ int main(void) {
         ARENA_TEST(any_command_explains_its_passes),
         ARENA_TEST(explain_prints_json),
         ARENA_TEST(explain_says_where_to_look_for_what_lowering_does),
+        ARENA_TEST(what_is_a_mode_now_is_noted_once),
         ARENA_TEST(passes_lists_the_table),
         ARENA_TEST(dump_stops_after_a_pass),
         ARENA_TEST(print_after_prints_the_graph),
         ARENA_TEST(print_after_wants_a_pass_that_runs),
         ARENA_TEST(a_plugin_that_is_not_there_is_an_error),
+        ARENA_TEST(a_mode_is_not_for_the_cpu),
         ARENA_TEST(run_says_the_same_on_a_cpu_with_and_without_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

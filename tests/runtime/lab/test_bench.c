@@ -59,7 +59,7 @@ static void the_table_says_floors_and_gaps(void **state) {
         "\n"
         "prefill of 512 tokens: 8.00 ms, 64000 tok/s\n"
         "\n"
-        "graph mode, kernel by kernel, at position 512\n"
+        "graph mode, kernel by kernel, at position 512: each by itself\n"
         "node            kernel              times   us each        us        MB  floor us    gap us\n"
         "mlp             linear.cu              24     20.00     480.0     400.0     400.0      80.0\n"
         "next            sample_merge.cu         1      5.00       5.0       0.0       0.0       5.0\n"
@@ -86,6 +86,21 @@ static void the_table_says_what_parts_wait_for(void **state) {
                "part                  MB  floor us        us    gap us  activations   weights\n"
                "qkv                 40.0      40.0      50.0      10.0         20.0       5.0\n"
                "merge                0.0       0.0      10.0      10.0          8.0       0.0\n");
+}
+
+static void the_table_says_how_kernels_are_timed(void **state) {
+    static qgc_bench_kernel parts[] = {
+        {QGC_MODE_PERSISTENT, "persistent", "persistent.cu", 1, 380, 400000000},
+        {QGC_MODE_PERSISTENT, "next", "sample_merge.cu", 1, 3, 0}};
+    qgc_bench b = example();
+    b.parts = parts;
+    b.kernels[QGC_MODE_PERSISTENT] = 2;
+    b.early[QGC_MODE_PERSISTENT] = 1;
+    qgc_str out = qgc_str_new(*state);
+    qgc_bench_table(&b, &out);
+    assert_non_null(strstr(
+        out.text, "\npersistent mode, kernel by kernel, at position 512: what each adds to those before it, "
+                  "1 of 2 started early, as in a step\nnode "));
 }
 
 static void says_where_the_cache_flatters(void **state) {
@@ -151,9 +166,10 @@ static void a_step_reads_every_matrix_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ARENA_TEST(the_table_says_floors_and_gaps),    ARENA_TEST(the_table_says_what_parts_wait_for),
-        ARENA_TEST(says_where_the_cache_flatters),     ARENA_TEST(the_json_has_the_numbers),
-        ARENA_TEST(the_chart_has_a_row_for_each_line), ARENA_TEST(a_step_reads_every_matrix_once),
+        ARENA_TEST(the_table_says_floors_and_gaps),       ARENA_TEST(the_table_says_what_parts_wait_for),
+        ARENA_TEST(the_table_says_how_kernels_are_timed), ARENA_TEST(the_json_has_the_numbers),
+        ARENA_TEST(says_where_the_cache_flatters),        ARENA_TEST(the_json_has_the_numbers),
+        ARENA_TEST(the_chart_has_a_row_for_each_line),    ARENA_TEST(a_step_reads_every_matrix_once),
     };
     return cmocka_run_group_tests_name("lab/bench", tests, NULL, NULL);
 }

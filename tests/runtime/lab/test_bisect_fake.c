@@ -114,16 +114,16 @@ static qgc_bisection bisect(fixture *f, const char *entry, void (*run)(void **ar
         if (strcmp(f->kernels[i].entry, entry) == 0)
             f->kernels[i].run = run;
     f->dev = fake_device_new(f->kernels);
-    const qgc_bisect_options o = {.graph = "toy.yaml",
+    const qgc_bisect_options o = {.run.graph = "toy.yaml",
                                   .text = toy_model,
-                                  .weights = f->weights,
-                                  .passes = passes,
-                                  .device = f->dev,
-                                  .cache_folder = toy_cache.folder,
-                                  .pool = f->pool,
-                                  .tokens = tokens,
-                                  .n_tokens = STEPS,
-                                  .positions = STEPS,
+                                  .run.weights = f->weights,
+                                  .run.passes = passes,
+                                  .run.device = f->dev,
+                                  .run.cache_folder = toy_cache.folder,
+                                  .run.pool = f->pool,
+                                  .run.tokens = tokens,
+                                  .run.n_tokens = STEPS,
+                                  .run.positions = STEPS,
                                   .reproduction = qgc_test_path(f->arena, f->folder, "r")};
     ok(f, qgc_folder_make(o.reproduction, &f->diag));
     qgc_bisection b;
@@ -145,6 +145,7 @@ static void a_wrong_fused_kernel_is_found_and_cut_out(void **state) {
     assert_int_equal(b.verdict, QGC_BISECT_WRONG);
     assert_true(b.by_kernels && !b.by_memory);
     assert_true(b.evaluated == 0 && b.all > 1e-2 && b.none < 1e-5);
+    assert_string_equal(b.mode, "graph");
     assert_string_equal(b.pass, "fuse-norm-linear");
     assert_int_equal(b.change, 1);
     assert_int_equal(b.n_changes, 1);

@@ -80,6 +80,15 @@ static void a_limit_holds_for_all_passes(void **state) {
     breaks(f, "min_kernels: 5\n", "saves 4 kernels a token, and its budget is min_kernels 5");
 }
 
+static void what_cannot_run_in_the_mode_breaks_what_asks_about_it(void **state) {
+    fixture *f = *state;
+    f->rows[0].left_out.refused = "two layers differ";
+    keeps(f, "passes: {fuse-pointwise: {max_kl: 1e-4}}\n");
+    breaks(f, "passes: {fuse-qkv: {min_kernels: 0}}\n",
+           "pass \"fuse-qkv\" was not measured (two layers differ), and its budget is");
+    breaks(f, "max_flips: 10\n", "pass \"fuse-qkv\" in the pipeline was not measured (two layers differ)");
+}
+
 static void a_limit_of_a_pass_stands_in_for_that_of_all(void **state) {
     fixture *f = *state;
     keeps(f, "max_kl: 1e-5\npasses:\n  fuse-qkv: {max_kl: 1e-4}\n  fuse-pointwise: {max_kl: 1}\n");
@@ -173,6 +182,7 @@ static void refuses_what_is_no_budget(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         BUDGET_TEST(a_limit_holds_for_all_passes),
+        BUDGET_TEST(what_cannot_run_in_the_mode_breaks_what_asks_about_it),
         BUDGET_TEST(a_limit_of_a_pass_stands_in_for_that_of_all),
         BUDGET_TEST(all_that_broke_is_named_at_its_place),
         BUDGET_TEST(a_saving_of_time_breaks_it_where_its_whole_interval_lies_below),

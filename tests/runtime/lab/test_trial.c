@@ -76,7 +76,7 @@ static const float *read(fixture *f, const char *label, int64_t *n) {
 
 static void steps_give_the_logits_of_transformers(void **state) {
     fixture *f = *state;
-    golden g = golden_read(f->arena);
+    golden g = golden_read(f->arena, "tests/golden/tiny");
     const golden_case *c = &g.cases[0];
     float logits[VOCAB];
     begin(f, NULL, false);
@@ -84,7 +84,8 @@ static void steps_give_the_logits_of_transformers(void **state) {
     for (int32_t t = 0; t < c->n_ids && t < CTX; t++) {
         assert_int_equal(qgc_trial_position(f->trial), t);
         ok(f, qgc_trial_step(f->trial, c->ids[t], logits, &f->diag));
-        assert_true(golden_difference(logits, c->logits + (int64_t)t * VOCAB, VOCAB) <= 1e-4);
+        /* caches in f16: tests/passes/test_golden.c */
+        assert_true(golden_difference(logits, c->logits + (int64_t)t * VOCAB, VOCAB) <= 1e-3);
     }
 }
 

@@ -216,6 +216,44 @@ static void timed_steps_replay_the_captured_one(void **state) {
     assert_int_equal(qgc_trial_time(t, CTX, &us, &f->diag), QGC_ERR_INPUT);
 }
 
+static void steps_run_in_the_mode_that_is_asked_for(void **state) {
+    fixture *f = *state;
+    static const char *const modes[] = {"stream", "graph", "pdl", "auto"};
+    float want[VOCAB], got[VOCAB];
+    ok(f, qgc_trial_step(begin(f, 0, "", (qgc_trial_options){0}), 3, want, &f->diag));
+    assert_null(qgc_trial_mode(f->trials[0]));
+    for (int i = 0; i < 4; i++) {
+        qgc_str_clear(&f->dev->log);
+        qgc_trial *t = begin(f, 1, FUSED, (qgc_trial_options){.device = f->dev, .mode = modes[i]});
+        assert_string_equal(qgc_trial_mode(t), i == 3 ? "pdl" : modes[i]);
+        assert_null(qgc_trial_refusal(t));
+        assert_int_equal(count(f->dev->log.text, ", early\n") > 0, i > 1);
+        ok(f, qgc_trial_step(t, 3, got, &f->diag));
+        assert_near(got, want, VOCAB);
+        assert_int_equal(count(f->dev->log.text, "replay\n"), i > 0);
+        qgc_trial_drop(t);
+        f->trials[1] = NULL;
+    }
+}
+
+/* It says why, and no more can be done with it. */
+static void a_mode_in_which_a_graph_cannot_run_is_told(void **state) {
+    fixture *f = *state;
+    qgc_trial *t = begin(f, 0, FUSED, (qgc_trial_options){.device = f->dev, .mode = "persistent"});
+    assert_string_equal(qgc_trial_mode(t), "persistent");
+    assert_non_null(qgc_trial_refusal(t));
+    float logits[VOCAB];
+    double us;
+    int64_t n;
+    ok(f, qgc_trial_reset(t, &f->diag));
+    assert_null(read(f, t, "h", &n));
+    assert_int_equal(qgc_trial_step(t, 3, logits, &f->diag), QGC_ERR_USAGE);
+    assert_string_equal(
+        qgc_diag_message(&f->diag),
+        qgc_arena_printf(f->arena, "\"toy\" cannot run in persistent mode: %s", qgc_trial_refusal(t)));
+    assert_int_equal(qgc_trial_time(t, 3, &us, &f->diag), QGC_ERR_USAGE);
+}
+
 static void an_error_of_the_device_leaves_nothing_behind(void **state) {
     fixture *f = *state;
     const qgc_tensor **tensors;
@@ -238,16 +276,16 @@ static void ablation_runs_two_ways_by_turns(void **state) {
     fixture *f = *state;
     static const int32_t tokens[] = {3, 1, 4};
     qgc_ablation x;
-    qgc_ablate_options o = {.graph =
+    qgc_ablate_options o = {.run.graph =
                                 qgc_test_write(f->arena, f->folder, "toy.yaml", toy_model, strlen(toy_model)),
-                            .weights = f->weights,
-                            .passes = FUSED,
-                            .device = f->dev,
-                            .cache_folder = toy_cache.folder,
-                            .pool = f->pool,
-                            .tokens = tokens,
-                            .n_tokens = 3,
-                            .positions = 8,
+                            .run.weights = f->weights,
+                            .run.passes = FUSED,
+                            .run.device = f->dev,
+                            .run.cache_folder = toy_cache.folder,
+                            .run.pool = f->pool,
+                            .run.tokens = tokens,
+                            .run.n_tokens = 3,
+                            .run.positions = 8,
                             .ctx = CTX,
                             .pairs = 7};
     ok(f, qgc_ablate(&o, &x, &f->diag));
@@ -265,6 +303,13 @@ static void ablation_runs_two_ways_by_turns(void **state) {
     assert_int_equal(count(f->dev->log.text, "replay\n"), 5 * 2 * (7 * QGC_ABLATE_STEPS + 3 * 16) + 6 * 8);
     assert_int_equal(fake_device_held(f->dev), 0);
 
+    assert_string_equal(x.mode, "graph");
+    o.run.mode = "persistent";
+    assert_int_equal(qgc_ablate(&o, &x, &f->diag), QGC_ERR_USAGE);
+    has(qgc_diag_message(&f->diag), "\"toy\" cannot run in persistent mode: ");
+    assert_int_equal(fake_device_held(f->dev), 0);
+
+    f->diag = qgc_diag_new(f->arena);
     o.pairs = 5;
     assert_int_equal(qgc_ablate(&o, &x, &f->diag), QGC_ERR_USAGE);
     assert_string_equal(qgc_diag_message(&f->diag),
@@ -282,6 +327,8 @@ int main(void) {
         TRIAL_TEST(trials_share_one_upload_of_the_weights),
         TRIAL_TEST(a_trial_holds_no_kernels_but_those_of_a_step),
         TRIAL_TEST(timed_steps_replay_the_captured_one),
+        TRIAL_TEST(steps_run_in_the_mode_that_is_asked_for),
+        TRIAL_TEST(a_mode_in_which_a_graph_cannot_run_is_told),
         TRIAL_TEST(an_error_of_the_device_leaves_nothing_behind),
         TRIAL_TEST(ablation_runs_two_ways_by_turns),
     };

@@ -69,7 +69,7 @@ static void keeps_what_is_faster_and_survives_what_is_not_right(void **state) {
     results all = {""};
     qgc_tuning t = {.arena = a};
     const qgc_tune_options o = {
-        .mode = "graph", .seconds = 60, .patience = 0.5, .report = note, .context = &all};
+        .mode = "graph", .seconds = 6000, .patience = 3, .report = note, .context = &all};
     assert_int_equal(qgc_tune(&t, &o, &d), QGC_OK);
     assert_string_equal(all.log, "SPLIT=2 wrong: logits differ by 1e+00 of the largest\n"
                                  "SPLIT=4 failed: it ended its process\n"
@@ -105,7 +105,7 @@ static void says_why_nothing_can_be_tried(void **state) {
         qgc_arena *a = qgc_arena_new();
         qgc_diag d = qgc_diag_new(a);
         qgc_tuning t = {.arena = a};
-        const qgc_tune_options o = {.mode = "graph", .gpu = gpu, .seconds = 60, .patience = 5};
+        const qgc_tune_options o = {.mode = "graph", .gpu = gpu, .seconds = 6000, .patience = 60};
         assert_int_equal(qgc_tune(&t, &o, &d), QGC_ERR_DEVICE);
         assert_string_equal(qgc_diag_message(&d), why[gpu - 1]);
         qgc_arena_drop(a);

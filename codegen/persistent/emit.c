@@ -1,0 +1,340 @@
+/* Into the plan: the buffers of the persistent kernel, the launches that put weights where it reads them, and its own. */
+
+#include <assert.h>
+#include <string.h>
+
+#include "codegen/persistent/persistent.h"
+#include "graph/base/str.h"
+
+enum {
+    SHARED_BYTES = 227 << 10, /* a block of sm_90 and sm_100 may have */
+    BATCH = 96,               /* rows of a multiprocessor that a thread's carried value can be for */
+    PRODUCER_THREADS = 32,
+    PACK_THREADS = 512,
+    VECTOR_THREADS = 256,
+    MOST_VECTORS = 5, /* of pack_vectors.cu */
+};
+
+typedef struct {
+    qgc_persistent *p;
+    int stream, small, caches, shares, exchange, epoch;
+} emitter;
+
+static int packed(const qgc_persistent *p, const char *name, int64_t bytes) {
+    return qgc_low_buffer_of_kind(p->l, name, QGC_BUFFER_PACKED,
+                                  (qgc_extent){.fixed = bytes > 0 ? bytes : 4});
+}
+
+static emitter make_buffers(qgc_persistent *p) {
+    return (emitter){
+        .p = p,
+        .stream = packed(p, "stream", p->stream),
+        .small = packed(p, "small vectors", 4 * p->small),
+        .caches = packed(p, "addresses of caches", (int64_t)8 * p->n_caches),
+        .shares = packed(p, "shares", (int64_t)8 * QGC_MOST_BLOCKS * p->n_shares),
+        .exchange = packed(p, "exchange", 4 * p->exchange),
+        .epoch = packed(p, "epoch", 8),
+    };
+}
+
+static void arg_at(qgc_plan_launch *launch, int buffer, int64_t bytes, int access) {
+    qgc_low_arg_buffer(launch, buffer, access);
+    launch->args[launch->n_args - 1].value.fixed = bytes;
+}
+
+/* --- packing --------------------------------------------------------------------------------------------- */
+
+static const char *label(const qgc_persistent *p, const qgc_instance *i) {
+    return i->layer < 0 ? i->name : qgc_low_text(p->l, "%.200s[%d]", i->name, i->layer);
+}
+
+static void pack_rows(const emitter *e, const qgc_instance *i, const qgc_phase_place *at, int iteration) {
+    qgc_lowering *l = e->p->l;
+    const char *options[] = {
+        qgc_low_int(l, "K", i->k),
+        qgc_low_int(l, "WARPS", e->p->warps),
+        qgc_low_int(l, "INTERLEAVED", i->interleaved),
+        qgc_low_int(l, "OUT0", qgc_low_width(i->linear[0]->out[0])),
+        qgc_low_int(l, "OUT1", i->n_matrices > 1 ? qgc_low_width(i->linear[1]->out[0]) : 0),
+        qgc_low_int(l, "OUT2", i->n_matrices > 2 ? qgc_low_width(i->linear[2]->out[0]) : 0),
+        qgc_low_int(l, "OUT3", i->n_matrices > 3 ? qgc_low_width(i->linear[3]->out[0]) : 0),
+        qgc_low_int(l, "SHARE", at->share),
+        qgc_low_int(l, "SHARES", e->p->n_shares),
+        NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack.cu", PACK_THREADS, options));
+    launch->on_all = true;
+    launch->node = label(e->p, i);
+    for (int k = 0; k < QGC_MAX_LINEARS; k++)
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->linear[k < i->n_matrices ? k : 0]->in[1]), QGC_READS);
+    arg_at(launch, e->stream, at->stream_at + at->stream_step * iteration, QGC_WRITES);
+    qgc_low_arg_buffer(launch, e->shares, QGC_READS);
+}
+
+/* Vectors one after the other; NULL: zeros. */
+static void pack_vectors(const emitter *e, const qgc_instance *i, const qgc_value *const *vectors,
+                         const int64_t *sizes, int n, int64_t to) {
+    qgc_lowering *l = e->p->l;
+    const char *options[MOST_VECTORS + 2] = {NULL};
+    int there = 0;
+    assert(n <= MOST_VECTORS);
+    for (int k = 0; k < MOST_VECTORS; k++) {
+        options[k] = qgc_low_text(l, "-DN%d=%lld", k, (long long)(k < n ? sizes[k] : 0));
+        there |= k < n && vectors[k] ? 1 << k : 0;
+    }
+    options[MOST_VECTORS] = qgc_low_int(l, "THERE", there);
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack_vectors.cu", VECTOR_THREADS, options));
+    launch->node = label(e->p, i);
+    for (int k = 0; k < MOST_VECTORS; k++) {
+        const bool reads = k < n && vectors[k];
+        qgc_low_arg_buffer(launch, reads ? qgc_low_buffer(l, vectors[k]) : e->small, reads ? QGC_READS : 0);
+    }
+    arg_at(launch, e->small, 4 * to, QGC_WRITES);
+}
+
+static void pack_norm(const emitter *e, const qgc_instance *i, const qgc_node *norm, int64_t to) {
+    const int64_t size = qgc_low_width(norm->in[1]);
+    pack_vectors(e, i, (const qgc_value *[]){norm->in[1]}, &size, 1, to);
+}
+
+static void pack_biases(const emitter *e, const qgc_instance *i, int64_t to) {
+    const qgc_value *biases[QGC_MAX_LINEARS];
+    int64_t sizes[QGC_MAX_LINEARS];
+    for (int k = 0; k < i->n_matrices; k++) {
+        biases[k] = i->linear[k]->n_in > 2 ? i->linear[k]->in[2] : NULL;
+        sizes[k] = qgc_low_width(i->linear[k]->out[0]);
+    }
+    pack_vectors(e, i, biases, sizes, i->n_matrices, to);
+}
+
+static void pack_addresses(const emitter *e, const qgc_instance *i, const qgc_phase_place *at,
+                           int iteration) {
+    qgc_lowering *l = e->p->l;
+    const char *options[] = {NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack_addresses.cu", 1, options));
+    launch->node = label(e->p, i);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->key_state), 0); /* their addresses, not what is there */
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->value_state), 0);
+    arg_at(launch, e->caches, (int64_t)8 * (at->caches_at + at->caches_step * iteration), QGC_WRITES);
+}
+
+static void pack_instance(const emitter *e, int phase, int iteration) {
+    const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
+    const qgc_phase_place *at = &e->p->phases[phase];
+    const int64_t base = e->p->loops[at->loop].small_step * iteration;
+    if (i->does == QGC_DO_PRODUCTS)
+        pack_rows(e, i, at, iteration);
+    if (i->norm && i->does != QGC_DO_CLOSE)
+        pack_norm(e, i, i->norm, at->norm_at + base);
+    if (at->bias_at >= 0)
+        pack_biases(e, i, at->bias_at + base);
+    if (i->does == QGC_DO_ATTENTION) {
+        pack_addresses(e, i, at, iteration);
+        if (i->q.norm)
+            pack_norm(e, i, i->q.norm, at->norm_at + base);
+        if (i->keys.norm)
+            pack_norm(e, i, i->keys.norm, at->k_norm_at + base);
+    }
+}
+
+/* --- the kernel ------------------------------------------------------------------------------------------ */
+
+static int64_t position_bytes(const qgc_instance *i) {
+    int64_t bytes = 0;
+    for (int k = 1; i->attention && k <= 2; k++)
+        bytes += i->attention->in[k]->shape.dim[0] *
+                 (int64_t)qgc_dtype_bytes(i->attention->in[k]->dtype, i->attention->in[k]->shape.dim[2]);
+    return bytes;
+}
+
+static void name_parts(const qgc_persistent *p, qgc_plan_launch *launch) {
+    launch->n_parts = p->n_phases;
+    launch->n_layers = 1;
+    launch->parts = qgc_arena_array(p->l->arena, (size_t)p->n_phases, sizeof *launch->parts);
+    for (int k = 0; k < p->n_phases; k++) {
+        qgc_plan_part *part = &launch->parts[k];
+        *part = (qgc_plan_part){.name = qgc_phase_instance(p, k, 0)->name};
+        if (qgc_phase_instance(p, k, 0)->does == QGC_DO_MERGE)
+            part->name = qgc_low_text(p->l, "merge of %.200s", part->name);
+        for (int i = 0; i < qgc_phase_count(p, k); i++) {
+            const qgc_instance *instance = qgc_phase_instance(p, k, i);
+            if (instance->does == QGC_DO_PRODUCTS)
+                part->weight_bytes += 2 * instance->k * instance->rows;
+            part->position_bytes += position_bytes(instance);
+        }
+        if (qgc_phase_count(p, k) > launch->n_layers)
+            launch->n_layers = qgc_phase_count(p, k);
+        launch->weight_bytes += part->weight_bytes;
+        launch->position_bytes += part->position_bytes;
+    }
+}
+
+typedef struct {
+    int buffer, access;
+} argument;
+
+/* What is not there is never looked at, and the small vectors take its place. */
+static argument if_there(const emitter *e, bool there, int buffer, int access) {
+    return there ? (argument){buffer, access} : (argument){e->small, 0};
+}
+
+static void launch_kernel(const emitter *e, int kernel) {
+    const qgc_persistent *p = e->p;
+    qgc_lowering *l = p->l;
+    const int *io = l->plan->io;
+    int ropes[QGC_MOST_ROPES];
+    for (int i = 0; i < QGC_MOST_ROPES; i++)
+        ropes[i] = i < p->n_ropes ? qgc_low_rope_table(l, p->ropes[i]) : -1;
+    const int mark = p->mark ? qgc_low_buffer(l, p->mark->out[0]) : -1;
+    const int parts = p->part ? qgc_low_buffer(l, p->part->out[0]) : -1;
+    const argument args[] = {
+        {e->stream, QGC_READS},
+        {e->small, QGC_READS},
+        if_there(e, p->n_caches > 0, e->caches, QGC_READS | QGC_FOLLOWS),
+        {e->shares, QGC_READS},
+        if_there(e, p->table != NULL, p->table ? qgc_low_buffer(l, p->table) : -1, QGC_READS),
+        if_there(e, ropes[0] >= 0, ropes[0], QGC_READS),
+        if_there(e, ropes[1] >= 0, ropes[1], QGC_READS),
+        {io[QGC_IO_TOKENS], QGC_READS},
+        {io[QGC_IO_POSITIONS], QGC_READS},
+        {e->exchange, QGC_READS | QGC_WRITES},
+        {e->epoch, QGC_READS | QGC_WRITES},
+        {io[QGC_IO_LOGITS], QGC_WRITES},
+        {io[QGC_IO_FAULT], QGC_READS | QGC_WRITES},
+        if_there(e, mark >= 0, mark, QGC_READS | QGC_WRITES),
+        {io[QGC_IO_SAMPLING], p->part ? QGC_READS : 0},
+        if_there(e, parts >= 0, parts, QGC_WRITES),
+        if_there(e, l->plan->trace >= 0, l->plan->trace, QGC_WRITES),
+    };
+    qgc_plan_launch *launch = qgc_low_launch(l, QGC_PHASE_PERSISTENT, kernel);
+    launch->on_all = true;
+    launch->node = "persistent";
+    name_parts(p, launch);
+    for (size_t i = 0; i < sizeof args / sizeof *args; i++)
+        qgc_low_arg_buffer(launch, args[i].buffer, args[i].access);
+    qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+}
+
+/* The name under which the kernel is tuned: its products. */
+static const char *name_of(const qgc_persistent *p) {
+    qgc_str t = qgc_str_new(p->l->arena);
+    qgc_str_add(&t, "persistent.cu");
+    for (int k = 0; k < p->n_loops; k++) {
+        const qgc_loop *l = &p->loops[k];
+        for (int i = 0; i < l->period; i++) {
+            const qgc_instance *x = &p->instances[l->first + i];
+            if (x->does == QGC_DO_PRODUCTS)
+                qgc_str_printf(&t, " %d x %lldx%lld %s", l->count, (long long)x->rows, (long long)x->k,
+                               qgc_dtypes[x->weight].name);
+        }
+    }
+    return t.text;
+}
+
+/* The longest row of products in a loop: a warp's part of it takes registers that then cannot hold weights. */
+static int64_t longest_row(const qgc_persistent *p) {
+    int64_t most = 0;
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS && p->instances[i].k > most)
+            most = p->instances[i].k;
+    return most;
+}
+
+/* Options that change the speed of the kernel only; the usual values were measured (docs/performance.md). */
+static int speed_options(const qgc_persistent *p, const char *name, const char **options) {
+    static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
+    static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 0};
+    static const int64_t parts[] = {4, 8, 16, 32, 64, 0};
+    const struct {
+        const char *name;
+        int64_t usual;
+        const int64_t *candidates;
+    } knobs[] = {{"DEPTH", 43000, depths},
+                 {"MERGE_DEPTH", 36000, depths},
+                 {"HEAD_DEPTH", 57500, depths},
+                 {"HELD", 4, held},
+                 {"HELD_LONG", longest_row(p) / 64 / p->warps > 8 ? 2 : 6, held},
+                 {"PARTS", 16, parts}};
+    int n = 0;
+    for (; n < (int)(sizeof knobs / sizeof *knobs); n++)
+        options[n] =
+            qgc_low_int(p->l, knobs[n].name,
+                        qgc_low_setting(p->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
+    return n;
+}
+
+/* Blocks that one split of the positions takes. */
+static int64_t units_of(const qgc_node *attention) {
+    const qgc_shape *keys = &attention->in[1]->shape;
+    const int64_t group = qgc_low_width(attention->in[0]) / keys->dim[2] / keys->dim[0];
+    return keys->dim[0] * ((group + 7) / 8);
+}
+
+/* Shares are of equal bytes, and rows so only nearly of equal number. */
+static int64_t least_sms(const qgc_persistent *p) {
+    int64_t least = p->carried_width / (BATCH - 8) + 1;
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].attention && units_of(p->instances[i].attention) > least)
+            least = units_of(p->instances[i].attention);
+    return least;
+}
+
+static void emit(qgc_persistent *p, const char *name, const char *text, bool traced) {
+    qgc_lowering *l = p->l;
+    const char *options[16];
+    int n = 0;
+    options[n++] = qgc_low_int(l, "SHARED_BYTES", SHARED_BYTES);
+    options[n++] = qgc_low_int(l, "TRACE", traced);
+    n += speed_options(p, name, options + n);
+    options[n] = NULL;
+    const int kernel =
+        qgc_low_program(l, "persistent.cu", (int)p->warps * 32 + PRODUCER_THREADS, options, text);
+    l->plan->kernels[kernel].shared_bytes = SHARED_BYTES;
+    l->plan->least_sms = least_sms(p);
+    emitter e = make_buffers(p);
+    l->plan->shares = p->shares;
+    l->plan->n_shares = (size_t)p->n_shares;
+    l->plan->shares_buffer = e.shares;
+    if (traced)
+        l->plan->trace = packed(p, "trace", qgc_trace_bytes(p->n_phases));
+    for (int k = 0; k < p->n_phases; k++)
+        for (int i = 0; i < qgc_phase_count(p, k); i++)
+            pack_instance(&e, k, i);
+    launch_kernel(&e, kernel);
+}
+
+static bool fits(qgc_persistent *p, const char **name, const char **text) {
+    if (!qgc_persistent_instances(p) || !qgc_persistent_loops(p) || !qgc_persistent_reuse(p))
+        return false;
+    qgc_persistent_shares(p);
+    if (p->n_shares > QGC_MOST_SHARES)
+        return qgc_persistent_no(p, "its products are cut in %d ways, and the plan has room for %d",
+                                 p->n_shares, QGC_MOST_SHARES);
+    qgc_persistent_vectors(p);
+    *name = name_of(p);
+    p->warps = qgc_persistent_warps(p, *name);
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].attention &&
+            qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 16)
+            return qgc_persistent_no(p, "16 positions of \"%s\" are more than a tile", p->instances[i].name);
+    return qgc_persistent_text(p, text);
+}
+
+qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *does_fit) {
+    qgc_stage *stages;
+    qgc_persistent p = {
+        .l = l, .covered = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(bool))};
+    *covered = p.covered;
+    *does_fit = false;
+    QGC_TRY(qgc_stages_list(l->graph, l->uses, &stages, &p.n_stages, l->arena, l->diag));
+    p.stages = stages;
+    const char *name = NULL, *text = NULL;
+    *does_fit = fits(&p, &name, &text);
+    if (*does_fit)
+        emit(&p, name, text, traced);
+    else
+        l->plan->not_persistent = p.why;
+    return QGC_OK;
+}

@@ -1,0 +1,160 @@
+#ifndef QGC_CODEGEN_PERSISTENT_PERSISTENT_H
+#define QGC_CODEGEN_PERSISTENT_PERSISTENT_H
+
+#include "codegen/lower_impl.h"
+#include "codegen/shares.h"
+
+/* The persistent emitter: the stages of a decode step as phases of one kernel (kernels/persistent.cu).
+ *
+ *   phases.c    each stage becomes one instance of a phase, or several; what they read from each other
+ *   loops.c     instances that repeat become loops, so that the kernel has each phase once
+ *   reuse.c     the memory of an exchanged vector is not written again before all have read it: shown, or refused
+ *   vectors.c   where norms and biases lie, and which phase loads them ahead of the one that needs them
+ *   text.c      the phases as C++ structures, which the kernel is compiled with
+ *   emit.c      buffers, the launches that pack weights, the launch of the kernel
+ *
+ * An instance is one phase in one iteration; a phase is all instances at one place of a loop. */
+
+typedef enum {
+    QGC_DO_PRODUCTS,
+    QGC_DO_ATTENTION,
+    QGC_DO_MERGE,
+    QGC_DO_EMBEDDING,
+    QGC_DO_NORM,
+    QGC_DO_HEADS,
+    QGC_DO_POINTWISE,
+    QGC_DO_CLOSE,
+} qgc_phase_does;
+
+enum { QGC_MOST_OUTSIDE = 6, QGC_MOST_PHASES = 64, QGC_MOST_ROPES = 2 };
+
+/* A vector that is read: elements from `first` on of what an instance publishes. */
+typedef struct {
+    int maker; /* -1: none */
+    int64_t first;
+} qgc_origin;
+
+/* Where a value from outside of a phase comes from, as in the kernel. */
+typedef enum { QGC_OUTSIDE_POLLED, QGC_OUTSIDE_CARRIED } qgc_outside_from;
+
+typedef struct {
+    const qgc_value *value;
+    qgc_outside_from from;
+    qgc_origin source; /* of a CARRIED one only who made it, -1 the embedding */
+} qgc_outside;
+
+/* Queries, keys or values of an attention: a vector, and what is done to each head as it is read. */
+typedef struct {
+    qgc_origin source;
+    const qgc_node *norm, *rope; /* or NULL */
+} qgc_heads_read;
+
+typedef struct {
+    qgc_phase_does does;
+    const char *name; /* of its stage */
+    int layer;
+    int64_t out;       /* floats that it may publish */
+    bool published;    /* somebody reads them */
+    bool carries;      /* the result stays with the threads that finish its rows, too */
+    bool logits;       /* the result is the logits of the step */
+    const char *shape; /* equal for instances that one phase can be */
+
+    qgc_origin x;         /* PRODUCTS, NORM, HEADS, CLOSE: what is read whole */
+    const qgc_node *norm; /* of x: PRODUCTS, NORM, HEADS; or NULL */
+    const qgc_node *rope; /* HEADS; or NULL */
+    bool embeds;          /* PRODUCTS: x is the token's row of the table */
+    int64_t k, rows;      /* PRODUCTS: rows of all matrices */
+    qgc_dtype weight;
+    int n_matrices, interleaved; /* PRODUCTS: matrices whose rows take turns, 1: they follow each other */
+    const qgc_node *linear[QGC_MAX_LINEARS];
+    const char *expression; /* PRODUCTS, POINTWISE */
+    qgc_outside outside[QGC_MOST_OUTSIDE];
+    int n_outside;
+
+    const qgc_node *attention; /* ATTENTION */
+    qgc_heads_read q, keys, values;
+    const qgc_value *key_state, *value_state;
+    int of; /* MERGE, CLOSE: the instance of the attention */
+} qgc_instance;
+
+/* Instances first .. first + period * count, in `count` iterations of `period` phases. */
+typedef struct {
+    int first, period, count;
+    int first_phase;
+    int64_t small_at, small_step; /* floats: its vectors, and from iteration to iteration */
+} qgc_loop;
+
+typedef struct {
+    int loop, slot;
+    int64_t vector; /* floats from the start of a copy of the exchange; -1: it publishes nothing */
+    int64_t parts;  /* ATTENTION: floats from the start of the exchange */
+    int share;      /* PRODUCTS */
+    int64_t stream_at, stream_step;      /* PRODUCTS: bytes */
+    int64_t norm_at, bias_at, k_norm_at; /* floats of the small vectors, in iteration 0; -1: none */
+    int norm_slot;                       /* registers of the norm's weights */
+    bool norm_loaded;                    /* by the phase itself */
+    int ahead;                           /* phase whose norm it loads ahead, or -1 */
+    int64_t ahead_at;
+    int squares, squares_step; /* which buffer for squares, in iteration 0, and what each iteration adds */
+    int cut;                   /* ATTENTION: which of the cuts */
+    int caches_at, caches_step;
+} qgc_phase_place;
+
+typedef struct {
+    qgc_lowering *l;
+    bool *covered; /* [next_node_id] */
+    const char *why;
+    const qgc_stage *stages;
+    int n_stages;
+    qgc_instance *instances;
+    int n_instances;
+    qgc_loop *loops;
+    int n_loops;
+    qgc_phase_place *phases;
+    int n_phases;
+    int *phase_of; /* [n_instances] */
+
+    const qgc_node *embedding; /* the only one */
+    const qgc_value *table;
+    const qgc_node *mark, *part; /* in the kernel: both or none */
+    const qgc_node *ropes[QGC_MOST_ROPES];
+    int n_ropes;
+    int64_t carried_width; /* rows of what is carried, 0: nothing is */
+    bool carries_embedding;
+
+    int64_t warps, copy, exchange; /* floats of a copy, and in all */
+    int64_t small, stream;         /* floats, bytes */
+    int n_caches, n_cuts, n_norm_slots;
+    int start_slot, start_phase; /* the norm that is loaded before the first phase, or -1 */
+    qgc_share *shares;
+    int n_shares, carried_share;
+} qgc_persistent;
+
+/* Sets p->why; returns false, so that a function can `return qgc_persistent_no(...)`. */
+bool qgc_persistent_no(qgc_persistent *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* In this order. Each returns false, with the reason in p->why, where the graph cannot be computed so. */
+bool qgc_persistent_instances(qgc_persistent *p);
+bool qgc_persistent_loops(qgc_persistent *p);
+bool qgc_persistent_reuse(qgc_persistent *p);
+void qgc_persistent_vectors(qgc_persistent *p);
+void qgc_persistent_shares(qgc_persistent *p);
+/* The text of program.cuh. */
+bool qgc_persistent_text(qgc_persistent *p, const char **text);
+
+/* Instance number i of a phase, and how many there are. */
+const qgc_instance *qgc_phase_instance(const qgc_persistent *p, int phase, int iteration);
+int qgc_phase_count(const qgc_persistent *p, int phase);
+/* The iteration that an instance is. */
+int qgc_instance_iteration(const qgc_persistent *p, int instance);
+
+/* Elements of a weight or a result, but for tokens. */
+int64_t qgc_persistent_width(const qgc_value *v);
+
+/* Warps that compute, from the tuning of that name or as many as waste least. */
+int64_t qgc_persistent_warps(const qgc_persistent *p, const char *name);
+
+/* Positions in a tile of keys of that size of head, as in kernels/persistent_step.cuh. */
+int64_t qgc_persistent_span(const qgc_persistent *p, int64_t head_dim);
+
+#endif

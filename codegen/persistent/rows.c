@@ -1,0 +1,74 @@
+/* Which rows of products are cut alike (codegen/shares.h), and how many warps multiply them. */
+
+#include "codegen/persistent/persistent.h"
+
+enum { PAIR = 64, TILE = 8, LEAST_WARPS = 8, MOST_WARPS = 15 };
+
+static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
+    return qgc_phase_instance(p, phase, 0);
+}
+
+/* Rows that stay together: whole tiles where rows of several matrices take turns; of the logits what a warp finds the largest of. */
+static int64_t unit_of(const qgc_instance *i) {
+    return i->logits ? QGC_STRETCH : i->interleaved > 1 ? TILE : 1;
+}
+
+static int find_share(const qgc_persistent *p, const qgc_instance *i, int loop) {
+    for (int k = 0; k < p->n_shares; k++)
+        if (p->shares[k].rows == i->rows && p->shares[k].unit == unit_of(i) &&
+            (p->shares[k].loop == loop || i->rows == p->carried_width))
+            return k;
+    return -1;
+}
+
+void qgc_persistent_shares(qgc_persistent *p) {
+    p->carried_share = 0;
+    for (int k = 0; k < p->n_phases; k++) {
+        const qgc_instance *i = first_of(p, k);
+        if (i->does != QGC_DO_PRODUCTS)
+            continue;
+        const int loop = p->phases[k].loop;
+        int share = find_share(p, i, loop);
+        if (share < 0) {
+            p->shares = qgc_arena_grow(p->l->arena, p->shares, (size_t)p->n_shares, sizeof *p->shares);
+            p->shares[p->n_shares] = (qgc_share){.rows = i->rows, .unit = unit_of(i), .loop = loop};
+            share = p->n_shares++;
+        }
+        if (p->shares[share].loop == loop || p->loops[loop].count > p->loops[p->shares[share].loop].count) {
+            if (p->shares[share].loop != loop)
+                p->shares[share].cost = 0;
+            p->shares[share].loop = loop;
+            p->shares[share].cost += 2 * i->k;
+        }
+        p->phases[k].share = share;
+        if (i->rows == p->carried_width && unit_of(i) == 1)
+            p->carried_share = share;
+    }
+}
+
+/* How many warps waste least: each takes PAIR elements of a chunk, and a row's last chunk may not be full. A chunk costs something for
+ * itself, as much as 4 warps' part of it (measured: 14 warps are best for a width of 896). */
+static int64_t best_warps(const qgc_persistent *p) {
+    int64_t best = LEAST_WARPS, least = 0;
+    for (int64_t warps = LEAST_WARPS; warps <= MOST_WARPS; warps++) {
+        int64_t cost = 0;
+        for (int i = 0; i < p->n_instances; i++)
+            if (p->instances[i].does == QGC_DO_PRODUCTS && !p->instances[i].logits)
+                cost += (p->instances[i].k / PAIR + warps - 1) / warps * p->instances[i].rows * (warps + 4);
+        if (least == 0 || cost < least) {
+            least = cost;
+            best = warps;
+        }
+    }
+    return best;
+}
+
+int64_t qgc_persistent_warps(const qgc_persistent *p, const char *name) {
+    static const int64_t counts[] = {8, 9, 10, 11, 12, 13, 14, 15, 0};
+    return qgc_low_setting(p->l, name, "WARPS", best_warps(p), counts);
+}
+
+int64_t qgc_persistent_span(const qgc_persistent *p, int64_t head_dim) {
+    const int64_t slot = TILE * PAIR * 2 * p->warps, positions = slot / (2 * head_dim);
+    return positions >= 64 ? 64 : positions / 16 * 16;
+}

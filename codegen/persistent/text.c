@@ -1,0 +1,426 @@
+/* The phases as the C++ that kernels/persistent.cu is compiled with. What depends on the iteration is a function of it. */
+
+#include <stddef.h>
+#include <string.h>
+
+#include "codegen/persistent/persistent.h"
+#include "graph/base/str.h"
+
+typedef struct {
+    qgc_persistent *p;
+    qgc_str *t;
+    int phase, count;
+} writer;
+
+static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
+    return qgc_phase_instance(p, phase, 0);
+}
+
+static const char *const types[QGC_N_DTYPES] = {[QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
+static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE",     "DO_EMBEDDING",
+                                    "DO_NORM",     "DO_HEADS",     "DO_POINTWISE", "DO_CLOSE"};
+
+/* --- sources --------------------------------------------------------------------------------------------- */
+
+/* Where an instance's vector is, and which use of it, said for iteration i of the reader. */
+typedef struct {
+    int phase; /* that makes it, -1: there is none */
+    int64_t first;
+    bool same_loop;
+    int back; /* of the same loop: iterations ago; else the iteration */
+} place;
+
+static place place_of(const writer *w, int iteration, qgc_origin s) {
+    const qgc_persistent *p = w->p;
+    if (s.maker < 0)
+        return (place){.phase = -1};
+    const int maker = p->phase_of[s.maker], at = qgc_instance_iteration(p, s.maker);
+    const bool same =
+        p->phases[maker].loop == p->phases[w->phase].loop && p->loops[p->phases[maker].loop].count > 1;
+    return (place){maker, s.first, same, same ? iteration - at : at};
+}
+
+static bool equal(const place *a, const place *b) {
+    return a->phase == b->phase && a->first == b->first && a->same_loop == b->same_loop && a->back == b->back;
+}
+
+typedef qgc_origin source_of(const qgc_instance *i, int which);
+
+static void write_offset(const writer *w, const place *at) {
+    qgc_str_printf(w->t, "%lld",
+                   at->phase < 0 ? 0LL : (long long)(w->p->phases[at->phase].vector + at->first));
+}
+
+static bool is_odd(const writer *w, int phase) {
+    return qgc_phase_count(w->p, phase) % 2 != 0;
+}
+
+static void write_parity(const writer *w, const place *at) {
+    if (at->phase < 0)
+        qgc_str_add(w->t, "0");
+    else if (at->same_loop)
+        qgc_str_printf(w->t, "(i + %d%s) & 1", 2 + 1 - at->back, is_odd(w, at->phase) ? " + epoch" : "");
+    else
+        qgc_str_printf(w->t, "(%d%s) & 1", at->back + 1, is_odd(w, at->phase) ? " + epoch" : "");
+}
+
+/* A choice by iteration: for each run of iterations with the same place, what `write` makes of it. */
+static void write_choice(const writer *w, source_of *of, int which,
+                         void (*write)(const writer *, const place *)) {
+    for (int i = 0; i < w->count;) {
+        place at = place_of(w, i, of(qgc_phase_instance(w->p, w->phase, i), which));
+        int end = i + 1;
+        for (; end < w->count; end++) { /* where there is none, anything will do */
+            const place next = place_of(w, end, of(qgc_phase_instance(w->p, w->phase, end), which));
+            if (at.phase < 0)
+                at = next;
+            if (next.phase >= 0 && !equal(&at, &next))
+                break;
+        }
+        if (end < w->count)
+            qgc_str_printf(w->t, "i < %d ? ", end);
+        write(w, &at);
+        if (end < w->count)
+            qgc_str_add(w->t, " : ");
+        i = end;
+    }
+}
+
+/* The three members that say where a vector is: x_from, x_parity, X_CLEAR. */
+static void write_source(const writer *w, const char *name, const char *upper, source_of *of, int which) {
+    bool clear = false;
+    for (int i = 0; i < w->count; i++) {
+        const place at = place_of(w, i, of(qgc_phase_instance(w->p, w->phase, i), which));
+        clear = clear || (at.phase >= 0 && is_odd(w, at.phase));
+    }
+    qgc_str_printf(w->t, "    enum { %s_CLEAR = %d };\n    RULE int %s_from(int i) { return ", upper, clear,
+                   name);
+    write_choice(w, of, which, write_offset);
+    qgc_str_printf(w->t, "; }\n    RULE u32 %s_parity(int i, u32 epoch) { return ", name);
+    write_choice(w, of, which, write_parity);
+    qgc_str_add(w->t, "; }\n");
+}
+
+static qgc_origin x_source(const qgc_instance *i, int which) {
+    (void)which;
+    return i->x;
+}
+
+static qgc_origin outside_source(const qgc_instance *i, int which) {
+    return which < i->n_outside && i->outside[which].from == QGC_OUTSIDE_POLLED ? i->outside[which].source
+                                                                                : (qgc_origin){-1, 0};
+}
+
+static qgc_origin heads_source(const qgc_instance *i, int which) {
+    return which == 0 ? i->q.source : which == 1 ? i->keys.source : i->values.source;
+}
+
+/* --- numbers --------------------------------------------------------------------------------------------- */
+
+/* Members that are as usual are left out: struct phase_defaults of kernels/persistent_step.cuh has them. */
+static void constant(const writer *w, const char *name, int64_t value) {
+    qgc_str_printf(w->t, "    enum { %s = %lld };\n", name, (long long)value);
+}
+
+static void number(const writer *w, const char *name, double value) {
+    qgc_str_printf(w->t, "    RULE float %s() { return %s; }\n", name, qgc_low_float_text(w->p->l, value));
+}
+
+/* Which table of angles turns the heads in each iteration, -1 none. */
+static int table_of(const writer *w, const qgc_node *rope) {
+    for (int i = 0; rope && i < w->p->n_ropes; i++)
+        if (qgc_attrs_equal(w->p->ropes[i], rope))
+            return i;
+    return -1;
+}
+
+static const qgc_node *rope_of(const qgc_instance *i, int which) {
+    return which == 0 ? i->q.rope : which == 1 ? i->keys.rope : i->rope;
+}
+
+static int table_at(const writer *w, int iteration, int which) {
+    return table_of(w, rope_of(qgc_phase_instance(w->p, w->phase, iteration), which));
+}
+
+static void write_rope(const writer *w, const char *name, int which) {
+    bool turns = false;
+    for (int i = 0; i < w->count; i++)
+        turns = turns || table_at(w, i, which) >= 0;
+    if (!turns)
+        return;
+    qgc_str_printf(w->t, "    RULE int %s(int i) { return ", name);
+    for (int i = 1; i < w->count; i++)
+        if (table_at(w, i, which) != table_at(w, i - 1, which))
+            qgc_str_printf(w->t, "i < %d ? %d : ", i, table_at(w, i - 1, which));
+    qgc_str_printf(w->t, "%d; }\n", table_at(w, w->count - 1, which));
+}
+
+/* --- phases ---------------------------------------------------------------------------------------------- */
+
+static void write_common(const writer *w) {
+    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    qgc_str_printf(w->t, "    enum { DOES = %s, PHASE = %d, OUT = %lld, SMALL_STEP = %lld };\n",
+                   kinds[i->does], w->phase, (long long)at->vector,
+                   (long long)w->p->loops[at->loop].small_step);
+    if (i->logits)
+        constant(w, "LOGITS", 1);
+    qgc_str_printf(w->t, "    RULE u32 parity(int i, u32 epoch) { return (i + 1%s) & 1; }\n",
+                   is_odd(w, w->phase) ? " + epoch" : "");
+}
+
+static void write_squares(const writer *w) {
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    qgc_str_printf(w->t, "    RULE int squares(int i) { return %s%d%s; }\n",
+                   at->squares_step % 2 ? "(i + " : "", at->squares % 2, at->squares_step % 2 ? ") & 1" : "");
+}
+
+static void write_outside(const writer *w, int k) {
+    const qgc_instance *i = first_of(w->p, w->phase);
+    const char name[] = {'a', (char)('0' + k), 0}, upper[] = {'A', (char)('0' + k), 0};
+    qgc_str_printf(w->t, "    enum { %s = %s };\n", upper,
+                   i->outside[k].from == QGC_OUTSIDE_CARRIED ? "CARRIED" : "POLLED");
+    if (i->outside[k].from == QGC_OUTSIDE_POLLED)
+        write_source(w, name, upper, outside_source, k);
+}
+
+/* The function that makes the result of the rows of n_products matrices and of n_outside values, as the kernel calls it. */
+static void write_result(const writer *w, int n_products, int n_outside) {
+    const qgc_instance *i = first_of(w->p, w->phase);
+    qgc_str_add(w->t, "    RULE float result(");
+    for (int k = 0; k < n_products; k++)
+        qgc_str_printf(w->t, "%sfloat l%d", k ? ", " : "", k);
+    for (int k = 0; k < n_outside; k++)
+        qgc_str_printf(w->t, "%sfloat a%d", k || n_products ? ", " : "", k);
+    qgc_str_printf(w->t, ") { return %s; }\n", i->expression);
+    for (int k = 0; k < i->n_outside; k++)
+        write_outside(w, k);
+}
+
+static void write_norm(const writer *w) {
+    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    qgc_str_printf(w->t, "    enum { NORM = 1, NORM_AT = %lld, NORM_SLOT = %d, NORM_LOADED = %d };\n",
+                   (long long)at->norm_at, at->norm_slot, at->norm_loaded);
+    number(w, "eps", qgc_low_attr(i->norm, "eps"));
+    write_squares(w);
+}
+
+static void write_embeds(const writer *w) {
+    int n = 0;
+    for (int k = 0; k < w->count; k++)
+        n += qgc_phase_instance(w->p, w->phase, k)->embeds;
+    if (n)
+        qgc_str_printf(w->t, "    RULE bool embeds(int i) { return %s; }\n",
+                       n == w->count ? "true" : "i == 0");
+}
+
+static void write_products(const writer *w) {
+    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    qgc_str_printf(w->t, "    enum { K = %lld, ROWS = %lld, MATRICES = %d, WEIGHT = %s, SHARE = %d };\n",
+                   (long long)i->k, (long long)i->rows, i->interleaved, types[i->weight], at->share);
+    qgc_str_printf(w->t, "    RULE u64 at(int i) { return %lldull + i * %lldull; }\n",
+                   (long long)at->stream_at, (long long)at->stream_step);
+    if (i->norm)
+        write_norm(w);
+    if (at->ahead >= 0)
+        qgc_str_printf(w->t, "    enum { AHEAD_SLOT = %d, AHEAD_AT = %lld, AHEAD_K = %lld };\n",
+                       w->p->phases[at->ahead].norm_slot, (long long)at->ahead_at,
+                       (long long)first_of(w->p, at->ahead)->k);
+    if (at->bias_at >= 0)
+        qgc_str_printf(w->t, "    enum { BIAS = 1, BIAS_AT = %lld };\n", (long long)at->bias_at);
+    if (i->carries)
+        constant(w, "CARRIES", 1);
+    write_embeds(w);
+    write_source(w, "x", "X", x_source, 0);
+    write_result(w, QGC_MAX_LINEARS, 4);
+}
+
+static void write_head_norm(const writer *w, const char *upper, const char *name, const qgc_node *norm,
+                            int64_t at, int64_t head_dim) {
+    if (!norm)
+        return;
+    qgc_str_printf(w->t, "    enum { %s_NORM = %s, %s_NORM_AT = %lld };\n", upper,
+                   qgc_low_width(norm->in[1]) == head_dim ? "HEAD_NORM" : "WHOLE_NORM", upper, (long long)at);
+    number(w, qgc_arena_printf(w->p->l->arena, "%s_eps", name), qgc_low_attr(norm, "eps"));
+}
+
+static void write_attention(const writer *w) {
+    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    const int64_t head_dim = i->attention->in[1]->shape.dim[2];
+    qgc_str_printf(w->t,
+                   "    enum { HEADS = %lld, KV_HEADS = %lld, HEAD_DIM = %lld, CACHE = %s, CUT = %d };\n",
+                   (long long)(qgc_low_width(i->attention->in[0]) / head_dim),
+                   (long long)i->attention->in[1]->shape.dim[0], (long long)head_dim,
+                   types[i->attention->in[1]->dtype], at->cut);
+    qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
+                   at->caches_step, (long long)at->parts);
+    number(w, "scale", qgc_low_attr(i->attention, "scale"));
+    write_head_norm(w, "Q", "q", i->q.norm, at->norm_at, head_dim);
+    write_head_norm(w, "K", "k", i->keys.norm, at->k_norm_at, head_dim);
+    write_rope(w, "q_rope", 0);
+    write_rope(w, "k_rope", 1);
+    write_source(w, "q", "Q", heads_source, 0);
+    write_source(w, "k", "K", heads_source, 1);
+    write_source(w, "v", "V", heads_source, 2);
+}
+
+static void write_vector(const writer *w) {
+    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    constant(w, "N", i->out);
+    if (i->norm) {
+        constant(w, "NORM_AT", at->norm_at);
+        number(w, "eps", qgc_low_attr(i->norm, "eps"));
+    }
+    if (i->x.maker >= 0)
+        write_source(w, "x", "X", x_source, 0);
+    if (i->does == QGC_DO_NORM) {
+        write_squares(w);
+        write_result(w, 1, 4);
+    }
+    if (i->does == QGC_DO_HEADS) {
+        constant(w, "HEADS_NORM", i->norm != NULL);
+        constant(w, "HEAD_DIM",
+                 i->rope ? qgc_low_attr_int(i->rope, "head_dim") : qgc_low_width(i->norm->in[1]));
+        write_rope(w, "rope", 2);
+    }
+    if (i->does == QGC_DO_POINTWISE)
+        write_result(w, 0, QGC_MOST_OUTSIDE);
+}
+
+static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
+    const writer w = {p, t, phase, qgc_phase_count(p, phase)};
+    const qgc_instance *i = first_of(p, phase);
+    qgc_str_printf(t, "\nstruct phase%d : phase_defaults { /* %s */\n", phase, i->name);
+    write_common(&w);
+    switch (i->does) {
+    case QGC_DO_PRODUCTS:
+        write_products(&w);
+        break;
+    case QGC_DO_ATTENTION:
+        write_attention(&w);
+        break;
+    case QGC_DO_CLOSE:
+        constant(&w, "K", i->k);
+        write_source(&w, "x", "X", x_source, 0);
+        qgc_str_printf(t, "    typedef phase%d of;\n", p->phase_of[i->of]);
+        break;
+    case QGC_DO_MERGE:
+        qgc_str_printf(t, "    typedef phase%d of;\n", p->phase_of[i->of]);
+        break;
+    case QGC_DO_EMBEDDING:
+    case QGC_DO_NORM:
+    case QGC_DO_HEADS:
+    case QGC_DO_POINTWISE:
+        write_vector(&w);
+        break;
+    }
+    qgc_str_add(t, "};\n");
+}
+
+/* --- the program ----------------------------------------------------------------------------------------- */
+
+static int64_t largest_head(const qgc_persistent *p) {
+    int64_t most = 32;
+    for (int i = 0; i < p->n_instances; i++) {
+        const qgc_instance *x = &p->instances[i];
+        int64_t d = x->attention ? x->attention->in[1]->shape.dim[2] : 0;
+        if (x->rope)
+            d = qgc_low_attr_int(x->rope, "head_dim");
+        most = d > most ? d : most;
+    }
+    return most;
+}
+
+/* Floats that the warps of a block leave of an attention. */
+static int64_t part_room(const qgc_persistent *p) {
+    int64_t most = 4;
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].attention) {
+            const int64_t d = p->instances[i].attention->in[1]->shape.dim[2];
+            const int64_t room = qgc_persistent_span(p, d) / 16 * 8 * d;
+            most = room > most ? room : most;
+        }
+    return most;
+}
+
+static int64_t norm_loads(const qgc_persistent *p) {
+    int64_t most = 1;
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS && p->instances[i].norm) {
+            const int64_t mine = (p->instances[i].k / 64 + p->warps - 1) / p->warps;
+            const int64_t loads = mine > 1 ? (mine + 1) / 2 : 1;
+            most = loads > most ? loads : most;
+        }
+    return most;
+}
+
+static void write_constants(const qgc_persistent *p, qgc_str *t) {
+    const qgc_value *table = p->table;
+    qgc_str_printf(t, "#define TABLE %s\n", table ? types[qgc_weight_storage(table)] : "BF16");
+    qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n",
+                   (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
+                   p->n_phases);
+    qgc_str_printf(t, "enum { COPY = %lld, MOST_HEAD_DIM = %lld, PART_ROOM = %lld };\n", (long long)p->copy,
+                   (long long)largest_head(p), (long long)part_room(p));
+    qgc_str_printf(
+        t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
+        (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,
+        (long long)(p->start_slot < 0 ? 0 : p->phases[p->start_phase].norm_at),
+        (long long)(p->start_slot < 0 ? 64 : first_of(p, p->start_phase)->k));
+    qgc_str_printf(t, "enum { CARRIED_SHARE = %d, CARRIED_EMBEDDING = %lld };\n", p->carried_share,
+                   (long long)(p->carries_embedding ? p->carried_width : 0));
+    qgc_str_printf(t, "enum { MARK = %d, LARGEST = %d };\n", p->part != NULL, p->part != NULL);
+    qgc_str_add(t, "__device__ __forceinline__ constexpr int rope_half(int table) { return ");
+    for (int i = 0; i + 1 < p->n_ropes; i++)
+        qgc_str_printf(t, "table == %d ? %lld : ", i,
+                       (long long)qgc_low_attr_int(p->ropes[i], "head_dim") / 2);
+    qgc_str_printf(t, "%lld; }\n",
+                   p->n_ropes ? (long long)qgc_low_attr_int(p->ropes[p->n_ropes - 1], "head_dim") / 2 : 0LL);
+}
+
+static void write_loop(const qgc_loop *l, qgc_str *t) {
+    if (l->count > 1)
+        qgc_str_printf(t, "#pragma unroll 1\n        for (int i = 0; i < %d; i++) {\n", l->count);
+    for (int k = 0; k < l->period; k++)
+        qgc_str_printf(t, "%sf(phase%d(), %s);\n", l->count > 1 ? "            " : "        ",
+                       l->first_phase + k, l->count > 1 ? "i" : "0");
+    if (l->count > 1)
+        qgc_str_add(t, "        }\n");
+}
+
+static void write_cuts(const qgc_persistent *p, qgc_str *t) {
+    qgc_str_add(
+        t,
+        "\n/* One attention of each shape. */\nstruct cuts {\n    template <typename F> RULE void each(F f) {\n");
+    for (int cut = 0; cut < p->n_cuts; cut++)
+        for (int i = 0; i < p->n_phases; i++)
+            if (first_of(p, i)->attention && p->phases[i].cut == cut) {
+                qgc_str_printf(t, "        f(phase%d());\n", i);
+                break;
+            }
+    qgc_str_add(t, "    }\n};\n");
+}
+
+bool qgc_persistent_text(qgc_persistent *p, const char **text) {
+    qgc_str t = qgc_str_new(p->l->arena);
+    qgc_str_printf(
+        &t, "/* The phases of a decode step of %s, written by codegen/persistent/text.c. */\n#pragma once\n",
+        p->l->graph->name);
+    write_constants(p, &t);
+    for (int i = 0; i < p->n_phases; i++)
+        write_phase(p, i, &t);
+    write_cuts(p, &t);
+    qgc_str_add(
+        &t,
+        "\n/* All phases in their order: f(phase, iteration). */\nstruct program {\n    template <typename F> RULE void "
+        "each(F f) {\n");
+    for (int i = 0; i < p->n_loops; i++)
+        write_loop(&p->loops[i], &t);
+    qgc_str_add(&t, "    }\n};\n");
+    *text = t.text;
+    return true;
+}

@@ -1,0 +1,249 @@
+/* Where things lie: exchanged vectors, the stream, norms and biases, caches; and which phase loads the weights of a norm ahead of the
+ * one that needs them, as the memory is busy when they are needed. */
+
+#include "codegen/persistent/persistent.h"
+
+enum { ALIGN_FLOATS = 32, COPIES = 2, MOST_SPLITS = 160 }; /* the last two as in the kernels */
+
+static int64_t aligned(int64_t n, int64_t to) {
+    return (n + to - 1) / to * to;
+}
+
+static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
+    return qgc_phase_instance(p, phase, 0);
+}
+
+/* --- the exchange ---------------------------------------------------------------------------------------- */
+
+static void place_vectors(qgc_persistent *p) {
+    for (int i = 0; i < p->n_phases; i++)
+        if (first_of(p, i)->published) {
+            p->phases[i].vector = p->copy;
+            p->copy += aligned(first_of(p, i)->out, ALIGN_FLOATS);
+        }
+    p->copy = aligned(p->copy, 1024);
+    p->exchange = COPIES * p->copy;
+    for (int i = 0; i < p->n_phases; i++) {
+        const qgc_node *n = first_of(p, i)->attention;
+        if (!n)
+            continue;
+        const int64_t head_dim = n->in[1]->shape.dim[2], heads = qgc_low_width(n->in[0]) / head_dim;
+        p->phases[i].parts = p->exchange;
+        p->exchange += aligned(heads * MOST_SPLITS * (head_dim + 4), ALIGN_FLOATS);
+    }
+}
+
+/* --- the stream ------------------------------------------------------------------------------------------ */
+
+static int64_t bytes_of(const qgc_instance *i) {
+    return i->does == QGC_DO_PRODUCTS ? 2 * i->k * i->rows : 0;
+}
+
+static void place_stream(qgc_persistent *p) {
+    for (int l = 0; l < p->n_loops; l++) {
+        const qgc_loop *loop = &p->loops[l];
+        int64_t at = p->stream, step = 0;
+        for (int i = 0; i < loop->period; i++)
+            step += bytes_of(first_of(p, loop->first_phase + i));
+        for (int i = 0; i < loop->period; i++) {
+            qgc_phase_place *place = &p->phases[loop->first_phase + i];
+            place->stream_at = at;
+            place->stream_step = step;
+            at += bytes_of(first_of(p, loop->first_phase + i));
+        }
+        p->stream += step * loop->count;
+    }
+}
+
+/* --- caches ---------------------------------------------------------------------------------------------- */
+
+static bool same_attention(const qgc_node *a, const qgc_node *b) {
+    return a->in[1]->shape.dim[0] == b->in[1]->shape.dim[0] &&
+           a->in[1]->shape.dim[2] == b->in[1]->shape.dim[2] &&
+           qgc_low_width(a->in[0]) == qgc_low_width(b->in[0]);
+}
+
+static void place_caches(qgc_persistent *p) {
+    for (int i = 0; i < p->n_phases; i++) {
+        const qgc_node *n = first_of(p, i)->attention;
+        if (!n)
+            continue;
+        p->phases[i].caches_at = p->n_caches;
+        p->phases[i].caches_step = 2;
+        p->n_caches += 2 * qgc_phase_count(p, i);
+        p->phases[i].cut = p->n_cuts;
+        for (int k = 0; k < i; k++)
+            if (first_of(p, k)->attention && same_attention(first_of(p, k)->attention, n))
+                p->phases[i].cut = p->phases[k].cut;
+        p->n_cuts += p->phases[i].cut == p->n_cuts;
+    }
+}
+
+/* --- norms ahead ----------------------------------------------------------------------------------------- */
+
+static bool is_products(const qgc_persistent *p, int phase) {
+    return first_of(p, phase)->does == QGC_DO_PRODUCTS;
+}
+
+static bool has_norm(const qgc_persistent *p, int phase) {
+    return is_products(p, phase) && first_of(p, phase)->norm;
+}
+
+/* The products phase before another one in the same loop, or -1; and the last one of a loop. */
+static int products_before(const qgc_persistent *p, int phase, int first) {
+    for (int i = phase - 1; i >= first; i--)
+        if (is_products(p, i))
+            return i;
+    return -1;
+}
+
+static int first_products(const qgc_persistent *p, const qgc_loop *l) {
+    for (int i = l->first_phase; i < l->first_phase + l->period; i++)
+        if (is_products(p, i))
+            return i;
+    return -1;
+}
+
+static void load_itself(qgc_persistent *p, int phase) {
+    p->phases[phase].norm_loaded = true;
+    p->phases[phase].norm_slot = p->n_norm_slots++;
+}
+
+/* The norm of the first products of a loop: the last ones of the iteration before load it, and what comes before the loop those of the
+ * first iteration. That is the start of the kernel, or the end of a loop that loads the norm of its own first products there. */
+static void place_first(qgc_persistent *p, int phase) {
+    qgc_phase_place *place = &p->phases[phase];
+    const qgc_loop *l = &p->loops[place->loop];
+    const int last = products_before(p, l->first_phase + l->period, l->first_phase);
+    int before = -1; /* the last products of all before */
+    for (int i = l->first_phase - 1; before < 0 && i >= 0; i--)
+        before = is_products(p, i) ? i : -1;
+    const bool loops = l->count > 1;
+    if (loops && last == phase) {
+        load_itself(p, phase);
+        return;
+    }
+    if (before < 0) {
+        place->norm_slot = p->n_norm_slots++;
+        p->start_slot = place->norm_slot;
+        p->start_phase = phase;
+        if (loops)
+            p->phases[last].ahead = phase;
+        return;
+    }
+    const int loaded = p->phases[before].ahead;
+    const qgc_loop *earlier = &p->loops[p->phases[before].loop];
+    if (loops) {
+        load_itself(p, phase);
+    } else if (loaded >= 0 && earlier->count > 1 && first_of(p, loaded)->k == first_of(p, phase)->k) {
+        place->norm_slot = p->phases[loaded].norm_slot; /* in the place of one iteration more */
+        place->norm_at = -2 - loaded;
+    } else if (earlier->count == 1 && loaded < 0) {
+        place->norm_slot = p->n_norm_slots++;
+        p->phases[before].ahead = phase;
+    } else
+        load_itself(p, phase);
+}
+
+static void place_norms(qgc_persistent *p) {
+    p->start_slot = p->start_phase = -1;
+    for (int i = 0; i < p->n_phases; i++) {
+        if (!has_norm(p, i))
+            continue;
+        const qgc_loop *l = &p->loops[p->phases[i].loop];
+        if (i == first_products(p, l)) {
+            place_first(p, i);
+            continue;
+        }
+        p->phases[i].norm_slot = p->n_norm_slots++;
+        p->phases[products_before(p, i, l->first_phase)].ahead = i;
+    }
+}
+
+/* --- small vectors --------------------------------------------------------------------------------------- */
+
+static int64_t take(int64_t *at, int64_t n) {
+    int64_t here = *at;
+    *at += aligned(n, 4);
+    return here;
+}
+
+static int64_t norm_width(const qgc_node *n) {
+    return n ? qgc_low_width(n->in[1]) : 0;
+}
+
+/* Has the phase a bias in any iteration? */
+static bool has_bias(const qgc_persistent *p, int phase) {
+    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
+        const qgc_instance *instance = qgc_phase_instance(p, phase, i);
+        for (int k = 0; k < instance->n_matrices; k++)
+            if (instance->linear[k]->n_in > 2)
+                return true;
+    }
+    return false;
+}
+
+static void place_small(qgc_persistent *p) {
+    for (int k = 0; k < p->n_loops; k++) {
+        qgc_loop *l = &p->loops[k];
+        int64_t at = l->small_at = p->small;
+        for (int i = l->first_phase; i < l->first_phase + l->period; i++) {
+            const qgc_instance *first = first_of(p, i);
+            qgc_phase_place *place = &p->phases[i];
+            if (first->norm && place->norm_at == -1)
+                place->norm_at = take(&at, norm_width(first->norm));
+            if (first->attention && first->q.norm)
+                place->norm_at = take(&at, norm_width(first->q.norm));
+            if (first->attention && first->keys.norm)
+                place->k_norm_at = take(&at, norm_width(first->keys.norm));
+            if (has_bias(p, i))
+                place->bias_at = take(&at, first->rows);
+        }
+        l->small_step = at - l->small_at;
+        p->small += l->small_step *
+                    (l->count + (l->count > 1)); /* one more: what is loaded ahead in the last iteration */
+    }
+    for (int i = 0; i < p->n_phases; i++) {
+        qgc_phase_place *place = &p->phases[i];
+        if (place->norm_at < -1) {
+            const int other = -2 - (int)place->norm_at;
+            const qgc_loop *l = &p->loops[p->phases[other].loop];
+            place->norm_at = p->phases[other].norm_at + l->small_step * l->count;
+        }
+    }
+    for (int i = 0; i < p->n_phases; i++) {
+        qgc_phase_place *place = &p->phases[i];
+        if (place->ahead < 0)
+            continue;
+        const qgc_phase_place *next = &p->phases[place->ahead];
+        const bool wraps = next->loop == place->loop && place->ahead <= i;
+        place->ahead_at = next->norm_at + (wraps ? p->loops[place->loop].small_step : 0);
+    }
+}
+
+/* --- squares --------------------------------------------------------------------------------------------- */
+
+/* Norms that follow each other have different buffers for their squares, as warps may still read those of one when others write those of
+ * the next. */
+static void place_squares(qgc_persistent *p) {
+    int at = 0;
+    for (int k = 0; k < p->n_loops; k++) {
+        const qgc_loop *l = &p->loops[k];
+        int here = 0;
+        for (int i = l->first_phase; i < l->first_phase + l->period; i++)
+            if (has_norm(p, i) || first_of(p, i)->does == QGC_DO_NORM)
+                p->phases[i].squares = at + here++;
+        for (int i = l->first_phase; i < l->first_phase + l->period; i++)
+            p->phases[i].squares_step = here;
+        at += here * l->count;
+    }
+}
+
+void qgc_persistent_vectors(qgc_persistent *p) {
+    place_vectors(p);
+    place_stream(p);
+    place_caches(p);
+    place_norms(p);
+    place_small(p);
+    place_squares(p);
+}

@@ -1,0 +1,24 @@
+#ifndef QGC_CODEGEN_SHARES_H
+#define QGC_CODEGEN_SHARES_H
+
+#include <stdint.h>
+
+/* Which rows of its phases each block of the persistent kernel computes. The number of blocks is that of the device's
+ * multiprocessors, so the rows are cut when a session starts; what is cut stands in the plan. */
+
+/* Rows that are cut alike: those of one phase, or of several whose rows the same threads have to finish. */
+typedef struct {
+    int64_t rows; /* in all */
+    int64_t unit; /* rows that stay together: the number of rows of a share is a multiple, but for the last */
+    int64_t cost; /* of a row: bytes of weights read in an iteration of the loop */
+    int loop;     /* shares of one loop are balanced together */
+} qgc_share;
+
+/* Cuts `n` shares for `blocks` blocks: block b takes table[2 * (b * n + i)] to (first row) and table[2 * (b * n + i) + 1] (number
+ * of rows) of share i. In each share blocks take consecutive rows, in their order, and together all of them; no block has a negative
+ * number. What one share leaves uneven in bytes the next ones of its loop make up for, from those of the coarsest units to the
+ * finest: the bytes of a block in a loop differ from the mean by at most half a unit of the finest share, as long as that one has
+ * rows enough. `table` has room for 2 * n * blocks numbers. */
+void qgc_shares_cut(const qgc_share *shares, int n, int blocks, int32_t *table);
+
+#endif

@@ -1,0 +1,403 @@
+#include "codegen/stage/stage.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The nodes of a group, sorted by what they are to a kernel. */
+typedef struct {
+    const qgc_node *const *nodes;
+    int n_nodes;
+    const int *uses;
+    qgc_stage *f;
+    const char **why;
+    qgc_arena *arena;
+} search;
+
+enum { MAX_OUTSIDE_POINTWISE = 6, MAX_OUTSIDE_LINEAR = 4 };
+
+qgc_dtype qgc_weight_storage(const qgc_value *weight) {
+    if (weight->shape.rank < 2)
+        return QGC_F32;
+    return qgc_dtype_is_quantised(weight->dtype) ? QGC_F16 : weight->dtype;
+}
+
+static bool no(search *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool no(search *s, const char *format, ...) {
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    *s->why = qgc_arena_strdup(s->arena, text);
+    return false;
+}
+
+static const char *label(const search *s, const qgc_value *v) {
+    return qgc_value_label(v, s->arena);
+}
+
+/* Somebody outside of the group reads v, or it is an output of the graph. */
+static bool read_outside(const search *s, const qgc_value *v) {
+    int inside = 0;
+    for (int i = 0; i < s->n_nodes; i++)
+        for (int k = 0; k < s->nodes[i]->n_in; k++)
+            inside += s->nodes[i]->in[k] == v;
+    return s->uses[v->id] > inside;
+}
+
+static bool inside(const search *s, const qgc_value *v) {
+    return v->maker && v->maker->group == s->nodes[0]->group;
+}
+
+static bool is_pointwise(const qgc_node *n) {
+    return (qgc_ops[n->op].traits & QGC_POINTWISE) != 0;
+}
+
+/* --- sorting --------------------------------------------------------------------------------------------- */
+
+static qgc_stage_row *row_of(search *s, const qgc_value *v) {
+    for (int i = 0; i < s->f->n_rows; i++) {
+        qgc_stage_row *r = &s->f->rows[i];
+        if (r->linear->out[0] == v || (r->norm && r->norm->out[0] == v) || (r->rope && r->rope->out[0] == v))
+            return r;
+    }
+    return NULL;
+}
+
+static bool take_prologue(search *s, const qgc_node **slot, const qgc_node *n) {
+    if (s->f->norm || s->f->merge)
+        return no(s, "\"%s\" is a second %s of the group", label(s, n->out[0]), qgc_ops[n->op].name);
+    *slot = n;
+    return true;
+}
+
+static bool take_only(search *s, const qgc_node **slot, const qgc_node *n) {
+    if (*slot)
+        return no(s, "\"%s\" is a second %s of the group", label(s, n->out[0]), qgc_ops[n->op].name);
+    *slot = n;
+    return true;
+}
+
+static bool take_linear(search *s, const qgc_node *n) {
+    if (s->f->n_rows == QGC_MAX_LINEARS)
+        return no(s, "more than %d products", QGC_MAX_LINEARS);
+    s->f->rows[s->f->n_rows++] = (qgc_stage_row){.linear = n};
+    return true;
+}
+
+static bool take_behind(search *s, const qgc_node *n, const qgc_value *x) {
+    qgc_stage_row *row = row_of(s, x);
+    if (!row)
+        return no(s, "%s \"%s\" does not follow a product of the group", qgc_ops[n->op].name,
+                  label(s, n->out[0]));
+    const qgc_node **slot = n->op == QGC_OP_ROPE ? &row->rope : &row->append;
+    if (*slot || (n->op == QGC_OP_ROPE && row->append))
+        return no(s, "two nodes go on from \"%s\"", label(s, x));
+    *slot = n;
+    return true;
+}
+
+/* A norm of what a product of the group makes is one of its heads, or of all of it; any other comes before the products. */
+static bool take_norm(search *s, const qgc_node *n) {
+    qgc_stage_row *row = row_of(s, n->in[0]);
+    if (!row)
+        return take_prologue(s, &s->f->norm, n);
+    if (row->norm || row->rope || row->append)
+        return no(s, "two nodes go on from \"%s\"", label(s, n->in[0]));
+    row->norm = n;
+    return true;
+}
+
+static bool take_pointwise(search *s, const qgc_node *n) {
+    if (s->f->n_pointwise == QGC_MAX_POINTWISE)
+        return no(s, "more than %d pointwise ops", QGC_MAX_POINTWISE);
+    s->f->pointwise[s->f->n_pointwise++] = n;
+    return true;
+}
+
+static bool take(search *s, const qgc_node *n) {
+    if (is_pointwise(n))
+        return take_pointwise(s, n);
+    if (n->op == QGC_OP_LINEAR)
+        return take_linear(s, n);
+    if (n->op == QGC_OP_RMS_NORM)
+        return take_norm(s, n);
+    if (n->op == QGC_OP_ATTENTION_MERGE)
+        return take_prologue(s, &s->f->merge, n);
+    if (n->op == QGC_OP_EMBEDDING)
+        return take_only(s, &s->f->embedding, n);
+    if (n->op == QGC_OP_SAMPLE_PART)
+        return take_only(s, &s->f->part, n);
+    if (n->op == QGC_OP_ROPE)
+        return take_behind(s, n, n->in[0]);
+    if (n->op == QGC_OP_APPEND)
+        return take_behind(s, n, n->in[1]);
+    return no(s, "%s \"%s\" has a kernel of its own only", qgc_ops[n->op].name, label(s, n->out[0]));
+}
+
+/* --- conditions ------------------------------------------------------------------------------------------ */
+
+/* The value of a node stays in the kernel. */
+static bool only_inside(search *s, const qgc_node *n) {
+    return !read_outside(s, n->out[0]) || no(s, "\"%s\" is read outside of the group", label(s, n->out[0]));
+}
+
+/* Does a pointwise node from number `first` on read v? */
+static bool read_behind(const qgc_stage *f, int first, const qgc_value *v) {
+    for (int i = first; i < f->n_pointwise; i++)
+        for (int k = 0; k < f->pointwise[i]->n_in; k++)
+            if (f->pointwise[i]->in[k] == v)
+                return true;
+    return false;
+}
+
+/* The pointwise piece: one result, the last; equal shapes; not too many values from outside. */
+static bool check_pointwise(search *s, int most_outside) {
+    const qgc_stage *f = s->f;
+    assert(s->n_nodes > 0);
+    const qgc_node *last = f->pointwise[f->n_pointwise - 1];
+    const qgc_value *outside[QGC_MAX_POINTWISE * 2];
+    int n_outside = 0;
+    for (int i = 0; i < f->n_pointwise; i++) {
+        const qgc_node *n = f->pointwise[i];
+        if (n != last && !only_inside(s, n))
+            return false;
+        for (int k = 0; k < n->n_in; k++) {
+            if (!qgc_shape_equal(&n->in[k]->shape, &last->out[0]->shape))
+                return no(s, "\"%s\" and \"%s\" differ in shape", label(s, n->in[k]), label(s, last->out[0]));
+            bool known = inside(s, n->in[k]);
+            for (int j = 0; j < n_outside; j++)
+                known = known || outside[j] == n->in[k];
+            if (!known)
+                outside[n_outside++] = n->in[k];
+        }
+    }
+    if (n_outside > most_outside)
+        return no(s, "%d values come from outside, and the kernel takes %d", n_outside, most_outside);
+    for (int i = 0; i < f->n_pointwise - 1; i++) /* a piece in one: each but the last is read by another */
+        if (!read_behind(f, i + 1, f->pointwise[i]->out[0]))
+            return no(s, "nothing in the group reads \"%s\"", label(s, f->pointwise[i]->out[0]));
+    return true;
+}
+
+static bool check_prologue(search *s, const qgc_node *prologue) {
+    const qgc_value *x = prologue->out[0];
+    if (!only_inside(s, prologue))
+        return false;
+    for (int i = 0; i < s->f->n_rows; i++)
+        if (s->f->rows[i].linear->in[0] != x)
+            return no(s, "product \"%s\" does not read \"%s\"", label(s, s->f->rows[i].linear->out[0]),
+                      label(s, x));
+    if (prologue->op == QGC_OP_RMS_NORM && prologue->in[1]->shape.dim[0] != x->shape.dim[1])
+        return no(s, "rms_norm \"%s\" is over parts of a row", label(s, x));
+    if (x->shape.dim[1] > 8192)
+        return no(s, "\"%s\" has %lld elements, and a kernel has room for 8192", label(s, x),
+                  (long long)x->shape.dim[1]);
+    return true;
+}
+
+static bool check_embedding(search *s) {
+    const qgc_value *x = s->f->embedding->out[0];
+    if (!s->f->norm || s->f->norm->in[0] != x)
+        return no(s, "embedding \"%s\" is not what a norm of the group reads", label(s, x));
+    for (int i = 0; i < s->n_nodes; i++) { /* its rows are there when the kernel is done */
+        const qgc_node *n = s->nodes[i];
+        for (int k = 0; n != s->f->norm && k < n->n_in; k++)
+            if (n->in[k] == x)
+                return no(s, "\"%s\" of the group reads \"%s\" too", label(s, n->out[0]), label(s, x));
+    }
+    return true;
+}
+
+static bool check_part(search *s) {
+    const qgc_stage *f = s->f;
+    if (f->n_rows != 1 || f->n_pointwise || f->rows[0].rope || f->rows[0].append ||
+        f->part->in[0] != f->rows[0].linear->out[0])
+        return no(s, "sample_part \"%s\" does not follow the only product of the group",
+                  label(s, f->part->out[0]));
+    double stretch = f->part->attr[qgc_attr_index(QGC_OP_SAMPLE_PART, "stretch")].number;
+    if (stretch != QGC_STRETCH)
+        return no(s,
+                  "sample_part \"%s\" has stretches of %g, and a kernel of products finds the largest of %d",
+                  label(s, f->part->out[0]), stretch, QGC_STRETCH);
+    return true;
+}
+
+static bool check_products(search *s) {
+    const qgc_node *first = s->f->rows[0].linear;
+    for (int i = 1; i < s->f->n_rows; i++) {
+        const qgc_node *n = s->f->rows[i].linear;
+        if (n->in[0] != first->in[0])
+            return no(s, "products \"%s\" and \"%s\" read different values", label(s, first->out[0]),
+                      label(s, n->out[0]));
+        if (qgc_weight_storage(n->in[1]) != qgc_weight_storage(first->in[1]))
+            return no(s, "weights \"%s\" and \"%s\" are stored as %s and %s", label(s, first->in[1]),
+                      label(s, n->in[1]), qgc_dtypes[qgc_weight_storage(first->in[1])].name,
+                      qgc_dtypes[qgc_weight_storage(n->in[1])].name);
+        if (n->n_in != first->n_in)
+            return no(s, "one of products \"%s\" and \"%s\" has a bias", label(s, first->out[0]),
+                      label(s, n->out[0]));
+    }
+    return true;
+}
+
+/* All rows meet in one pointwise piece. */
+static bool check_meeting(search *s) {
+    for (int i = 0; i < s->f->n_rows; i++) {
+        const qgc_stage_row *r = &s->f->rows[i];
+        if (r->norm || r->rope || r->append)
+            return no(s, "%s beside pointwise ops", r->norm ? "a norm of heads" : "rope or append");
+        if (!only_inside(s, r->linear))
+            return false;
+        if (!read_behind(s->f, 0, r->linear->out[0]))
+            return no(s, "the pointwise ops do not read \"%s\"", label(s, r->linear->out[0]));
+    }
+    return check_pointwise(s, MAX_OUTSIDE_LINEAR);
+}
+
+/* Number and text that the rows of linear_heads.cu share. */
+typedef struct {
+    const qgc_node *rope, *norm;
+    int64_t head_dim;
+    const qgc_value *positions;
+} heads;
+
+static bool same_heads(search *s, heads *h, int64_t head_dim, const qgc_value *positions, const qgc_node *n) {
+    if ((h->head_dim && h->head_dim != head_dim) || (h->positions && h->positions != positions))
+        return no(s, "\"%s\" has other heads or positions than the rest", label(s, n->out[0]));
+    h->head_dim = head_dim;
+    h->positions = positions;
+    return true;
+}
+
+/* The norm of a row's heads, or of all of it. */
+static bool check_row_norm(search *s, const qgc_stage_row *r, heads *h) {
+    const int64_t width = r->linear->out[0]->shape.dim[1], d = r->norm->in[1]->shape.dim[0];
+    if (!only_inside(s, r->linear))
+        return false;
+    if (h->norm && !qgc_attrs_equal(h->norm, r->norm))
+        return no(s, "norms \"%s\" and \"%s\" differ", label(s, h->norm->out[0]), label(s, r->norm->out[0]));
+    h->norm = r->norm;
+    if (d != width && h->head_dim && h->head_dim != d)
+        return no(s, "\"%s\" norms other heads than the rest has", label(s, r->norm->out[0]));
+    if (d != width)
+        h->head_dim = d;
+    return d % 2 == 0 || no(s, "\"%s\" has heads of %lld elements, an odd number", label(s, r->norm->out[0]), (long long)d);
+}
+
+static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
+    const qgc_node *n = r->linear;
+    if (r->norm) {
+        if (!check_row_norm(s, r, h))
+            return false;
+        n = r->norm;
+    }
+    if (r->rope) {
+        int64_t head_dim = (int64_t)r->rope->attr[qgc_attr_index(QGC_OP_ROPE, "head_dim")].number;
+        if (!only_inside(s, n) || !same_heads(s, h, head_dim, r->rope->in[1], r->rope))
+            return false;
+        if (h->rope && !qgc_attrs_equal(h->rope, r->rope))
+            return no(s, "ropes \"%s\" and \"%s\" differ", label(s, h->rope->out[0]),
+                      label(s, r->rope->out[0]));
+        h->rope = r->rope;
+        n = r->rope;
+    }
+    if (r->append && (!only_inside(s, n) ||
+                      !same_heads(s, h, r->append->in[0]->shape.dim[2], r->append->in[2], r->append)))
+        return false;
+    bool pairs = s->f->n_rows > 1 || r->norm || r->rope || r->append; /* of rows, in linear_heads.cu */
+    if (pairs && r->linear->out[0]->shape.dim[1] % 2 != 0)
+        return no(s, "product \"%s\" has an odd number of rows", label(s, r->linear->out[0]));
+    return true;
+}
+
+/* Each row goes its own way. A product that both a rope and another node of the group read was refused before. */
+static bool check_ways(search *s) {
+    heads h = {0};
+    for (int i = 0; i < s->f->n_rows; i++)
+        if (!check_row(s, &s->f->rows[i], &h))
+            return false;
+    return true;
+}
+
+/* Of those that need a product. */
+static const qgc_node *first_of(const search *s) {
+    const qgc_stage *f = s->f;
+    return f->embedding ? f->embedding : f->norm ? f->norm : f->merge ? f->merge : f->part;
+}
+
+/* A norm over all of a vector, whose result the pointwise ops read. */
+static bool check_normed_pointwise(search *s) {
+    const qgc_node *norm = s->f->norm;
+    if (norm->in[1]->shape.dim[0] != norm->out[0]->shape.dim[1])
+        return no(s, "rms_norm \"%s\" is over parts of a row", label(s, norm->out[0]));
+    if (!only_inside(s, norm))
+        return false;
+    if (!read_behind(s->f, 0, norm->out[0]))
+        return no(s, "the pointwise ops do not read \"%s\"", label(s, norm->out[0]));
+    return check_pointwise(s, MAX_OUTSIDE_LINEAR);
+}
+
+bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
+                  qgc_arena *a) {
+    search s = {.nodes = nodes, .n_nodes = n, .uses = uses, .f = out, .why = why, .arena = a};
+    *out = (qgc_stage){0};
+    for (int i = 0; i < n; i++)
+        if (!take(&s, nodes[i]))
+            return false;
+    if (out->n_rows == 0) {
+        out->kind = QGC_STAGE_POINTWISE;
+        if (out->norm && out->n_pointwise && !out->merge && !out->embedding && !out->part)
+            return check_normed_pointwise(&s);
+        if (s.n_nodes == 1 && !out->n_pointwise)
+            return no(&s, "%s by itself needs no group", qgc_ops[first_of(&s)->op].name);
+        if (out->norm || out->merge || out->embedding || out->part)
+            return no(&s, "%s \"%s\" without a product", qgc_ops[first_of(&s)->op].name,
+                      label(&s, first_of(&s)->out[0]));
+        if (out->n_pointwise == 0)
+            return no(&s, "the group is empty");
+        return check_pointwise(&s, MAX_OUTSIDE_POINTWISE);
+    }
+    out->kind = QGC_STAGE_PRODUCTS;
+    const qgc_node *prologue = out->norm ? out->norm : out->merge;
+    if ((prologue && !check_prologue(&s, prologue)) || !check_products(&s))
+        return false;
+    if ((out->embedding && !check_embedding(&s)) || (out->part && !check_part(&s)))
+        return false;
+    return out->n_pointwise ? check_meeting(&s) : check_ways(&s);
+}
+
+bool qgc_stage_at(const qgc_node *first, const int *uses, qgc_stage *out, const char **why, qgc_arena *a) {
+    const qgc_node *nodes[QGC_MAX_GROUP + 1];
+    int n = 0;
+    for (const qgc_node *node = first; node && node->group == first->group && n <= QGC_MAX_GROUP;
+         node = node->next)
+        nodes[n++] = node;
+    return qgc_stage_of(nodes, n, uses, out, why, a); /* one node too many is one that has no place */
+}
+
+/* Group `first` is the first node of. */
+static qgc_status check_group(const qgc_graph *g, const qgc_node *first, const int *uses, qgc_diag *d) {
+    const qgc_group *group = &g->groups[first->group];
+    qgc_stage stage;
+    const char *why;
+    if (qgc_stage_at(first, uses, &stage, &why, d->arena))
+        return QGC_OK;
+    const char *name =
+        group->layer < 0 ? group->name : qgc_arena_printf(d->arena, "%s[%d]", group->name, group->layer);
+    return qgc_fail(d, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", name, why);
+}
+
+qgc_status qgc_stages_check(const qgc_graph *g, qgc_diag *d) {
+    qgc_arena *scratch = qgc_arena_new();
+    const int *uses = qgc_graph_uses(g, scratch);
+    qgc_status s = QGC_OK;
+    for (const qgc_node *n = g->first; n && s == QGC_OK; n = n->next)
+        if (n->group >= 0 && (!n->prev || n->prev->group != n->group))
+            s = check_group(g, n, uses, d);
+    qgc_arena_drop(scratch);
+    return s;
+}

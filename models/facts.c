@@ -1,0 +1,269 @@
+#include <math.h>
+#include <string.h>
+
+#include "models/bind_impl.h"
+
+/* Each key of a file that changes the numbers is compared with the graph, known to mean nothing, or refused. */
+
+typedef enum { FORMAT_HF, FORMAT_GGUF } fact_format;
+
+typedef struct {
+    fact_format format;
+    const char *key;
+    const char *words; /* " a b ", or NULL: a number */
+    double number;     /* NaN: no value is computed */
+} fact;
+
+#define NUMBER(format, key, number) {FORMAT_##format, key, NULL, number},
+#define WORDS(format, key, words) {FORMAT_##format, key, words, NAN},
+#define NONE(format, key) {FORMAT_##format, key, NULL, NAN},
+static const fact facts[] = {
+#include "models/facts.def"
+};
+#undef NUMBER
+#undef WORDS
+#undef NONE
+
+static qgc_status refuse(const qgc_binding *b, const char *key) {
+    qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
+                            "\"%s\" states \"%s\" as %.120s, which this model does not compute", b->path, key,
+                            qgc_weights_shown(b->w, key, b->d->arena));
+    qgc_hint(
+        b->d,
+        "Without it the text would be wrong. Take weights of a model that the graph describes, or, if it computes just "
+        "that, name the key for one of its parameters.");
+    return s;
+}
+
+/* "qwen2.rope.scaling.type" */
+static const char *key_of(const qgc_binding *b, const char *key) {
+    return b->is_gguf ? qgc_arena_printf(b->d->arena, "%s.%s", b->request->arch, key) : key;
+}
+
+/* Does a parameter of the graph stand for this key? Then it has been compared. */
+static bool is_used(const qgc_binding *b, const char *key) {
+    for (size_t i = 0; i < b->request->n_params; i++) {
+        const qgc_param_want *p = &b->request->params[i];
+        const char *const *keys = b->is_gguf ? p->gguf : p->hf;
+        for (int k = 0; k < (b->is_gguf ? p->n_gguf : p->n_hf); k++)
+            if (strcmp(keys[k], key) == 0)
+                return true;
+    }
+    return false;
+}
+
+static const qgc_param_want *param(const qgc_binding *b, const char *name) {
+    for (size_t i = 0; i < b->request->n_params; i++)
+        if (strcmp(b->request->params[i].name, name) == 0)
+            return &b->request->params[i];
+    return NULL;
+}
+
+static bool states(const qgc_binding *b, const char *key) {
+    return qgc_weights_shown(b->w, key, b->d->arena) != NULL;
+}
+
+static bool is_word(const char *words, const char *word) {
+    const size_t length = word && !strchr(word, ' ') ? strlen(word) : 0;
+    for (const char *at = words; length && (at = strstr(at, word)); at++)
+        if (at[-1] == ' ' && at[length] == ' ') /* the list begins and ends with a blank, the word does not */
+            return true;
+    return false;
+}
+
+static qgc_status check_fact(const qgc_binding *b, const fact *f) {
+    const char *key = key_of(b, f->key);
+    double number;
+    if (!states(b, key) || is_used(b, key))
+        return QGC_OK;
+    if (f->words && is_word(f->words, qgc_weights_string(b->w, key)))
+        return QGC_OK;
+    if (!f->words && qgc_weights_number(b->w, key, &number) && number == f->number)
+        return QGC_OK;
+    return refuse(b, key);
+}
+
+/* --- windows --------------------------------------------------------------------------------------------- */
+
+/* A window that holds as many positions as the model can have is none. */
+static bool window_is_none(const qgc_binding *b, const char *key) {
+    const qgc_param_want *most = param(b, "max_positions");
+    double window;
+    return qgc_weights_number(b->w, key, &window) && (window == 0 || (most && window >= most->value));
+}
+
+/* Of these families a window counts only where use_sliding_window says so, and that is false if it is missing. */
+static bool window_is_asked_for(const qgc_binding *b) {
+    double used;
+    if (qgc_weights_number(b->w, "use_sliding_window", &used))
+        return used != 0;
+    return strncmp(b->request->arch, "qwen2", 5) != 0 && strncmp(b->request->arch, "qwen3", 5) != 0;
+}
+
+static qgc_status check_windows(const qgc_binding *b) {
+    const char *key = b->is_gguf ? key_of(b, "attention.sliding_window") : "sliding_window";
+    if (!states(b, key) || is_used(b, key) || window_is_none(b, key) ||
+        (!b->is_gguf && !window_is_asked_for(b)))
+        return QGC_OK;
+    return refuse(b, key);
+}
+
+/* Are the bytes this word in its quotes? */
+static bool is_quoted(const char *bytes, size_t n, const char *word) {
+    return n == strlen(word) + 2 && memcmp(bytes + 1, word, n - 2) == 0;
+}
+
+/* Attention of a kind that is not written here, in some layers. */
+static qgc_status check_layer_types(const qgc_binding *b) {
+    static const char key[] = "layer_types";
+    const char *types = b->is_gguf ? NULL : qgc_weights_shown(b->w, key, b->d->arena);
+    if (!types)
+        return QGC_OK;
+    if (types[0] != '[' || types[strlen(types) - 1] != ']' || types[1] != '"')
+        return refuse(b, key); /* no list of names, or one that is too long */
+    const bool no_window = !states(b, "sliding_window") || window_is_none(b, "sliding_window");
+    for (const char *at = strchr(types, '"'); at; at = strchr(at, '"')) {
+        const char *end = strchr(at + 1, '"');
+        const size_t length = end ? (size_t)(end + 1 - at) : strlen(at);
+        if (!is_quoted(at, length, "full_attention") &&
+            !(no_window && is_quoted(at, length, "sliding_attention")))
+            return refuse(b, key);
+        at += length;
+    }
+    return QGC_OK;
+}
+
+/* --- rotation -------------------------------------------------------------------------------------------- */
+
+/* rope_scaling is the older name and "type" the older key; a file may have both. */
+static qgc_status check_scaling(const qgc_binding *b, const char *object) {
+    static const char *const kinds[] = {"rope_type", "type"}, *const layers[] = {"full_attention",
+                                                                                 "sliding_attention"};
+    qgc_arena *a = b->d->arena;
+    bool is_default = false;
+    for (int i = 0; i < 2; i++) {
+        const char *kind = qgc_arena_printf(a, "%s.%s", object, kinds[i]);
+        const char *of_layers = qgc_arena_printf(a, "%s.%s", object, layers[i]);
+        if (states(b, of_layers))
+            return refuse(b, of_layers);
+        if (!states(b, kind))
+            continue;
+        const char *word = qgc_weights_string(b->w, kind);
+        if (!word || strcmp(word, "default") != 0)
+            return refuse(b, kind);
+        is_default = true;
+    }
+    const char *factor = qgc_arena_printf(a, "%s.factor", object);
+    const char *partial = qgc_arena_printf(a, "%s.partial_rotary_factor", object);
+    double number;
+    if (!is_default && states(b, factor) && !(qgc_weights_number(b->w, factor, &number) && number == 1))
+        return refuse(b, factor);
+    if (states(b, partial) && !(qgc_weights_number(b->w, partial, &number) && number == 1))
+        return refuse(b, partial);
+    return QGC_OK;
+}
+
+/* A config.json states the size of a head where it is not that of the model divided by heads. */
+static qgc_status check_head(const qgc_binding *b) {
+    static const char key[] = "head_dim";
+    const qgc_param_want *head = param(b, "d_head");
+    double stated;
+    if (!head || is_used(b, key) || !qgc_weights_number(b->w, key, &stated) || stated == head->value)
+        return QGC_OK;
+    return refuse(b, key);
+}
+
+/* How many elements of a head a GGUF says are turned: all, or it is another model. */
+static qgc_status check_turned(const qgc_binding *b) {
+    const char *turned = key_of(b, "rope.dimension_count"), *keys = key_of(b, "attention.key_length"),
+               *values = key_of(b, "attention.value_length");
+    const qgc_param_want *head = param(b, "d_head");
+    double count, width, heads, length;
+    if (qgc_weights_number(b->w, keys, &length) && qgc_weights_number(b->w, values, &width) &&
+        length != width)
+        return refuse(b, values);
+    const bool known = qgc_weights_number(b->w, keys, &length);
+    if (known && head && length != head->value && !is_used(b, keys))
+        return refuse(b, keys);
+    if (!known && qgc_weights_number(b->w, key_of(b, "embedding_length"), &width) &&
+        qgc_weights_number(b->w, key_of(b, "attention.head_count"), &heads) && heads > 0)
+        length = head ? head->value : width / heads;
+    else if (!known)
+        return QGC_OK;
+    if (qgc_weights_number(b->w, turned, &count) && count != length && !is_used(b, turned))
+        return refuse(b, turned);
+    return QGC_OK;
+}
+
+/* The converter puts the rows of q and k of these into another order, for a rotation of neighbours; the only one here is
+ * that of halves. */
+static qgc_status check_order_of_rows(const qgc_binding *b) {
+    static const char permuted[] =
+        " llama mistral3 granite smollm3 deepseek2 olmo command-r ernie4_5 chatglm ";
+    double in_order; /* in a GGUF that was written here */
+    if (!is_word(permuted, b->request->arch) ||
+        (qgc_weights_number(b->w, "qgc.rows_in_order", &in_order) && in_order == 1))
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
+                 "\"%s\" is a GGUF of architecture \"%s\", in which the rows of q and k stand in another "
+                 "order than this model reads them",
+                 b->path, b->request->arch);
+    qgc_hint(b->d, "Take the safetensors of the same model.");
+    return s;
+}
+
+/* Divisors of the frequencies: a tensor, and the only word that a file says of its scaling. */
+static qgc_status check_divisors(const qgc_binding *b) {
+    static const char *const names[] = {"rope_freqs.weight", "rope_factors_long.weight",
+                                        "rope_factors_short.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const qgc_tensor *t = qgc_weights_find(b->w, names[i]);
+        for (size_t k = 0; k < b->request->n_weights && t; k++)
+            t = b->found[k] == t ? NULL : t;
+        if (t)
+            return qgc_fail(
+                b->d, QGC_ERR_INPUT, b->request->at,
+                "\"%s\" has tensor \"%s\", a scaling of the rotation that this model does not compute",
+                b->path, names[i]);
+    }
+    return QGC_OK;
+}
+
+/* --- ties ------------------------------------------------------------------------------------------------ */
+
+/* A head that the file says it has, and has not. */
+static qgc_status check_ties(const qgc_binding *b) {
+    static const char key[] = "tie_word_embeddings";
+    double tied;
+    if (b->is_gguf || !qgc_weights_number(b->w, key, &tied) || tied != 0)
+        return QGC_OK;
+    for (size_t i = 0; i < b->request->n_weights; i++) {
+        const qgc_weight_want *want = &b->request->weights[i];
+        if (want->tied < 0 || !want->hf || qgc_weights_find(b->w, want->hf))
+            continue;
+        qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, want->at,
+                                "\"%s\" states \"%s\" as false, but has no tensor \"%s\" for weight \"%s\"",
+                                b->path, key, want->hf, want->label);
+        qgc_hint(b->d, "Is a file missing?");
+        return s;
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_facts_check(const qgc_binding *b) {
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+        if ((facts[i].format == FORMAT_GGUF) == b->is_gguf)
+            QGC_TRY(check_fact(b, &facts[i]));
+    QGC_TRY(check_windows(b));
+    QGC_TRY(check_layer_types(b));
+    QGC_TRY(check_ties(b));
+    if (!b->is_gguf) {
+        QGC_TRY(check_head(b));
+        QGC_TRY(check_scaling(b, "rope_scaling"));
+        return check_scaling(b, "rope_parameters");
+    }
+    QGC_TRY(check_order_of_rows(b));
+    QGC_TRY(check_turned(b));
+    return check_divisors(b);
+}

@@ -1,0 +1,121 @@
+/* Shares of the persistent kernel: any shapes, any number of multiprocessors. */
+
+#include <string.h>
+
+#include "codegen/plan.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/random.h"
+
+enum { ROUNDS = 600, MOST = 8 };
+
+static int32_t table[2 * MOST * QGC_MOST_BLOCKS];
+
+static int32_t first_of(int n, int share, int block) {
+    return table[2 * (block * n + share)];
+}
+static int32_t rows_of(int n, int share, int block) {
+    return table[2 * (block * n + share) + 1];
+}
+
+/* Each share is cut into consecutive ranges that are whole units and together all of it. */
+static void check_cover(const qgc_share *shares, int n, int blocks) {
+    for (int i = 0; i < n; i++) {
+        int64_t at = 0;
+        for (int b = 0; b < blocks; b++) {
+            const int32_t rows = rows_of(n, i, b);
+            assert_true(rows >= 0);
+            assert_int_equal(first_of(n, i, b), at);
+            at += rows;
+            assert_true(at % shares[i].unit == 0 || at == shares[i].rows);
+        }
+        assert_int_equal(at, shares[i].rows);
+    }
+}
+
+/* The bytes of a block in a loop, and the mean. */
+static int64_t bytes_of(const qgc_share *shares, int n, int loop, int block) {
+    int64_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        bytes += shares[i].loop == loop ? rows_of(n, i, block) * shares[i].cost : 0;
+    return bytes;
+}
+
+/* Every block is within a unit of the finest share of the mean, where that share has rows enough to make up for the others. */
+static void check_balance(const qgc_share *shares, int n, int blocks, int loop) {
+    int64_t total = 0, finest = INT64_MAX, coarser = 0, rows = 0;
+    for (int i = 0; i < n; i++) {
+        if (shares[i].loop != loop)
+            continue;
+        const int64_t unit = shares[i].unit * shares[i].cost;
+        total += shares[i].rows * shares[i].cost;
+        if (unit < finest) {
+            coarser = finest == INT64_MAX ? coarser : coarser + finest;
+            finest = unit, rows = shares[i].rows * shares[i].cost;
+        } else
+            coarser += unit;
+    }
+    if (rows / blocks < 2 * coarser)
+        return;
+    for (int b = 0; b < blocks; b++) {
+        const double off = (double)bytes_of(shares, n, loop, b) - (double)total / blocks;
+        assert_true(off <= 1.01 * (double)finest && off >= -1.01 * (double)finest);
+    }
+}
+
+static void any_shares_cover_their_rows_in_balance(void **state) {
+    (void)state;
+    uint64_t random = 5;
+    for (int round = 0; round < ROUNDS; round++) {
+        const int n = 1 + (int)(test_random(&random) % MOST);
+        qgc_share shares[MOST];
+        for (int i = 0; i < n; i++) {
+            static const int units[] = {1, 1, 8, 32};
+            const int64_t rows = 1 + (int64_t)(test_random(&random) % (round % 3 ? 20000 : 300));
+            shares[i] = (qgc_share){.rows = rows,
+                                    .unit = units[test_random(&random) % 4],
+                                    .cost = 128 * (1 + (int64_t)(test_random(&random) % 300)),
+                                    .loop = (int)(test_random(&random) % 2)};
+        }
+        const int blocks = 20 + (int)(test_random(&random) % 181);
+        qgc_shares_cut(shares, n, blocks, table);
+        check_cover(shares, n, blocks);
+        check_balance(shares, n, blocks, 0);
+        check_balance(shares, n, blocks, 1);
+    }
+}
+
+/* A layer as models have it: q, k, v; out and down; gate and up; and the head. Negative numbers of rows were once the share of some
+ * blocks of the first three. */
+static void layers_of_models_are_balanced(void **state) {
+    (void)state;
+    static const int shapes[][4] = {/* width, heads, key-value heads, hidden; heads of 64 */
+                                    {896, 7, 1, 4928},     {896, 14, 2, 14336}, {832, 6, 1, 4544},
+                                    {896, 14, 2, 4864},    {576, 9, 3, 1536},   {3584, 56, 8, 18944},
+                                    {5120, 80, 16, 27648}, {2048, 32, 8, 8192}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int blocks = 20; blocks <= 200; blocks++) {
+            const int64_t d = shapes[i][0], q = 64 * shapes[i][1], kv = 64 * shapes[i][2], ff = shapes[i][3];
+            const qgc_share shares[] = {{q + 2 * kv, 1, 2 * d, 0},
+                                        {d, 1, 2 * (q + ff), 0},
+                                        {2 * ff, 8, 2 * d, 0},
+                                        {151936, 32, 2 * d, 1}};
+            qgc_shares_cut(shares, 4, blocks, table);
+            check_cover(shares, 4, blocks);
+            int64_t most = 0, total = 0;
+            for (int b = 0; b < blocks; b++) {
+                const int64_t bytes = bytes_of(shares, 4, 0, b);
+                most = bytes > most ? bytes : most;
+                total += bytes;
+            }
+            /* a row of OUT and DOWN is what small models cannot cut finer */
+            assert_true((double)most <= 1.02 * (double)total / blocks + (double)(2 * (q + ff)));
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_shares_cover_their_rows_in_balance),
+        cmocka_unit_test(layers_of_models_are_balanced),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
