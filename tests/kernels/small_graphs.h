@@ -70,7 +70,7 @@ static const char small_qwen3[] =
 
 /* Norms of all of q and k, and after attention and MLP in place of before. */
 static const char small_olmo2[] =
-    SMALL_HEAD("small-olmo2", SMALL_VECTOR("q_norm", "heads*dh") SMALL_VECTOR("k_norm", "kv*dh"), "f32")
+    SMALL_HEAD("small-olmo2", SMALL_VECTOR("q_norm", "heads*dh") SMALL_VECTOR("k_norm", "kv*dh"), "f16")
         SMALL_NODE("linear", "x, wq", "", "q") SMALL_NODE("linear", "x, wk", "", "k")
             SMALL_NODE("linear", "x, wv", "", "v") SMALL_NORM("q", "q_norm", "q_normed")
                 SMALL_NORM("k", "k_norm", "k_normed") SMALL_ATTENTION("q_normed", "k_normed")
