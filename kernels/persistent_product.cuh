@@ -330,9 +330,9 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     const rows mine = c.s.now.mine[S::SHARE];
     const float *small = a.small + (size_t)i * S::SMALL_STEP;
     if constexpr (S::NORM_LOADED) /* nobody has loaded them ahead */
-        k.norm[S::NORM_SLOT].load<S::K>(c, small + S::NORM_AT);
+        k.norm[S::NORM_SLOT].template load<S::K>(c, small + S::NORM_AT);
     if constexpr (S::AHEAD_SLOT >= 0)
-        k.norm[S::AHEAD_SLOT].load<S::AHEAD_K>(c, a.small + S::AHEAD_AT + (size_t)i * S::SMALL_STEP);
+        k.norm[S::AHEAD_SLOT].template load<S::AHEAD_K>(c, a.small + S::AHEAD_AT + (size_t)i * S::SMALL_STEP);
     if (mine.n == 0)
         return;
     auto bias_of = [&](int row) { /* those of each matrix lie together */

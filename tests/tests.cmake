@@ -79,7 +79,7 @@ include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER)
   enable_language(CXX)
-  add_library(on_cpu STATIC tests/kernels/on_cpu.cc tests/kernels/on_cpu_fibers.cc)
+  add_library(on_cpu STATIC tests/kernels/on_cpu.cc tests/kernels/on_cpu_fibers.cc tests/kernels/on_cpu_together.cc)
   target_include_directories(on_cpu PUBLIC ${CMAKE_SOURCE_DIR})
   target_compile_features(on_cpu PUBLIC cxx_std_17)
   target_compile_options(on_cpu PRIVATE -U_POSIX_C_SOURCE PUBLIC $<$<CXX_COMPILER_ID:Clang>:-Wno-keyword-macro>)
@@ -124,15 +124,24 @@ if(CMAKE_CXX_COMPILER)
   add_test(NAME kernels_ptx COMMAND test_kernels_ptx WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(kernels_ptx PROPERTIES LABELS cpu)
 
+  add_executable(test_kernels_exchange tests/kernels/test_exchange.c tests/kernels/exchange_on_cpu.cc)
+  set_source_files_properties(tests/kernels/exchange_on_cpu.cc PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=off;-w")
+  target_link_libraries(test_kernels_exchange PRIVATE on_cpu qgc_base qgc_test_support m)
+  if(QGC_SANITIZE)
+    target_compile_definitions(test_kernels_exchange PRIVATE SCHEDULES=40)
+  endif()
+  add_test(NAME kernels_exchange COMMAND test_kernels_exchange WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(kernels_exchange PROPERTIES LABELS cpu)
+
   # Whole plans, whose kernels the test compiles when it runs.
   add_executable(test_kernels_replay tests/kernels/test_replay.c tests/kernels/replay.c tests/kernels/cpu_kernels.c
     tests/support/fake_device.c)
   set_target_properties(test_kernels_replay PROPERTIES ENABLE_EXPORTS ON)
   target_compile_definitions(test_kernels_replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
     QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}" QGC_CPU_KERNELS="${CMAKE_BINARY_DIR}/cpu_kernels")
-  if(QGC_SANITIZE) # kernels too
-    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=2
-      CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g")
+  if(QGC_SANITIZE) # kernels too, but for arrays of arrays that they go through as one, and null + n
+    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1
+      CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer")
   endif()
   target_link_libraries(test_kernels_replay PRIVATE qgc_lab on_cpu qgc_test_support)
   add_test(NAME kernels_replay COMMAND test_kernels_replay WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -11,6 +11,7 @@
 #include "graph/base/hash.h"
 #include "tests/kernels/on_cpu_launch.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
 
 /* --- compiling ------------------------------------------------------------------------------------------- */
 
@@ -21,13 +22,10 @@
     "'" QGC_CXX "' -std=c++17 -O1 -w -ffp-contract=off -fvisibility=hidden -fPIC -shared " \
     "-U_POSIX_C_SOURCE " CPU_KERNELS_FLAGS " -I '" QGC_SOURCE_DIR "'"
 
-/* In the place of a library that is never launched. */
-static const char together[] = "blocks that run together";
-
 typedef struct {
     const char *path; /* of the library */
     const char *text; /* that it is compiled from */
-    bool together, failed;
+    bool failed;
 } library;
 
 static const char *source_of(const char *file) {
@@ -35,6 +33,21 @@ static const char *source_of(const char *file) {
     while (strcmp(s->name, file) != 0)
         s++;
     return s->text;
+}
+
+/* A folder with all sources of kernels, and `program` in the place of program.cuh. */
+static const char *folder_with(const char *program, qgc_arena *a) {
+    qgc_diag d = qgc_diag_new(a);
+    const char *folder = qgc_arena_printf(a, QGC_CPU_KERNELS "/%016llx",
+                                          (unsigned long long)qgc_hash64(program, strlen(program)));
+    qgc_status status = qgc_folder_make(folder, &d);
+    for (const qgc_kernel_source *s = qgc_kernel_sources; s->name && status == QGC_OK; s++) {
+        const char *text = strcmp(s->name, "program.cuh") == 0 ? program : s->text;
+        status = qgc_file_write(qgc_arena_printf(a, "%s/%s", folder, s->name), text, strlen(text), &d);
+    }
+    if (status != QGC_OK)
+        fail_msg("%s", qgc_test_printed(a, &d));
+    return folder;
 }
 
 /* A kernel with its options as the preprocessor has them: -DNAME=VALUE is "#define NAME VALUE". The architecture counts where the
@@ -51,8 +64,8 @@ static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, 
     }
     qgc_str_printf(&text,
                    "#include \"tests/kernels/on_cpu.h\"\n"
-                   "namespace {\n#include \"kernels/%s\"\n}\nON_CPU_KERNEL(%s)\n",
-                   k->name, k->entry);
+                   "namespace {\n#include \"%s/%s\"\n}\nON_CPU_KERNEL(%s)\n",
+                   k->program ? folder_with(k->program, a) : "kernels", k->name, k->entry);
     return text.text;
 }
 
@@ -90,11 +103,10 @@ static void compile(library *l) {
     qgc_arena_drop(a);
 }
 
-/* The persistent kernel, whose blocks run together, is not among those that are replayed one by one. */
 static void compile_some(void *context, size_t first, size_t last) {
     library *libraries = context;
     for (size_t i = first; i < last; i++)
-        if (!libraries[i].together && access(libraries[i].path, R_OK) != 0)
+        if (access(libraries[i].path, R_OK) != 0)
             compile(&libraries[i]);
 }
 
@@ -110,12 +122,9 @@ void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *p
     p->images = qgc_arena_array(a, p->n_images, sizeof *p->images);
     for (size_t i = 0; i < p->n_kernels; i++) {
         library *l = &libraries[i];
-        l->together = p->kernels[i].program != NULL;
         l->text = text_of(&p->kernels[i], &lowered->jobs[i], arch, a);
         l->path = qgc_arena_printf(a, QGC_CPU_KERNELS "/%s.%016llx.so", p->kernels[i].entry,
                                    (unsigned long long)(qgc_hash64(l->text, strlen(l->text)) ^ all));
-        if (l->together)
-            l->path = together;
         p->images[i] = (qgc_plan_image){.kernel = (int)i, .data = l->path, .bytes = strlen(l->path) + 1};
     }
     qgc_pool_for(pool, p->n_kernels, 1, compile_some, libraries);
@@ -131,13 +140,11 @@ typedef struct {
     const on_cpu_kernel *code;
 } loaded;
 
+enum { MOST_SMS = 16 };
+
 /* A library stays where it is until the test ends. */
 static const fake_kernel *load(qgc_device *dev, const char *path, size_t bytes) {
     (void)bytes;
-    if (strcmp(path, together) == 0) {
-        static const fake_kernel never = {.entry = together, .signature = ""};
-        return &never;
-    }
     void *opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     loaded *k = qgc_arena_alloc(dev->arena, sizeof *k);
     k->code = opened ? dlsym(opened, "on_cpu_loaded") : NULL;
@@ -152,18 +159,25 @@ static const fake_kernel *load(qgc_device *dev, const char *path, size_t bytes) 
     return &k->kernel;
 }
 
-static void launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
-    const loaded *kernel = (const loaded *)k;
-    assert_string_not_equal(k->entry, together);
+static qgc_status launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l, qgc_diag *d) {
+    const on_cpu_kernel *code = ((const loaded *)k)->code, *all[MOST_SMS];
     const on_cpu_launch_options o = {.grid = {l->grid[0], l->grid[1], l->grid[2]},
                                      .threads = l->threads,
                                      .shared_bytes = l->shared_bytes,
                                      .order = *(const int *)dev->context,
                                      .args = l->args};
-    on_cpu_launch(kernel->code, &o);
+    if (!l->together) {
+        on_cpu_launch(code, &o);
+        return QGC_OK;
+    }
+    for (int i = 0; i < MOST_SMS; i++)
+        all[i] = code;
+    const char *why = on_cpu_launch_together(all, &o);
+    return why ? qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "%s: %s", k->entry, why) : QGC_OK;
 }
 
-qgc_device *cpu_device_new(int arch, const int *order) {
+qgc_device *cpu_device_new(int arch, int sms, const int *order) {
+    assert_true(sms <= MOST_SMS);
     qgc_device *dev = fake_device_new(NULL);
     dev->load = load;
     dev->launch = launch;
@@ -172,5 +186,7 @@ qgc_device *cpu_device_new(int arch, const int *order) {
     dev->noise = 0xFF; /* NaN */
     dev->info.major = arch / 10;
     dev->info.minor = arch % 10;
+    dev->info.sms = sms;
+    dev->info.shared_bytes_max = 232448; /* of sm_90 */
     return dev;
 }

@@ -12,8 +12,8 @@
  * are not compiled anew. Fails the test if one does not compile. */
 void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *pool, qgc_arena *a);
 
-/* A device that runs them, of that architecture (90); `*order`, of blocks and warps, is looked at in each launch
- * (on_cpu_launch.h). */
-qgc_device *cpu_device_new(int arch, const int *order);
+/* A device that runs them, of that architecture (90) with so many multiprocessors, up to 16; `*order`, of blocks and warps, is
+ * looked at in each launch (on_cpu_launch.h). */
+qgc_device *cpu_device_new(int arch, int sms, const int *order);
 
 #endif

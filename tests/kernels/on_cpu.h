@@ -42,6 +42,20 @@ void copies_done();
 unsigned shared_address(const void *p);
 void *shared_pointer(unsigned address);
 
+/* Of blocks that run at once: on_cpu_together.cc. A thread that polls gives way; a word that is stored late is seen by other blocks
+ * some time later, in no order with others, or after a fence of the thread that stored it. */
+void give_way();
+void give_up();
+void meet_some(unsigned number, unsigned n, int place);
+unsigned now_in_cycles();
+void store_late(const void *to, unsigned word);
+unsigned load_now(const void *from);
+void fence();
+void mbarrier_init(unsigned long long *b, int arrivals);
+void mbarrier_arrive(unsigned long long *b, unsigned bytes);
+bool mbarrier_is_over(const unsigned long long *b, unsigned parity);
+void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b);
+
 /* expf, or with `wobble` one that is an ulp off here and there, as another device's may be. */
 extern bool wobble;
 
@@ -127,7 +141,8 @@ extern "C" __attribute__((weak, visibility("hidden"))) char __start_on_cpu_share
 #define WITHOUT_PTX /* kernels/ptx.cuh leaves its functions to ptx_on_cpu.h */
 #define __syncthreads() on_cpu::barrier(__LINE__)
 #define __syncwarp() on_cpu::meet_warp(__LINE__)
-#define __threadfence() ((void)0)
+#define __threadfence() on_cpu::fence()
+#define __nanosleep(ns) on_cpu::give_way()
 #define expf on_cpu_expf
 #define __expf on_cpu_expf
 

@@ -84,8 +84,7 @@ char *room(unsigned which) {
 
 void begin(stack &own) {
 #if defined(__x86_64__)
-    void **top =
-        (void **)(own.bottom + own.bytes); /* six registers, where to begin, nowhere to return to */
+    void **top = (void **)(own.bottom + own.bytes); /* six registers, where to begin, nowhere to return to */
     memset(top - 8, 0, 8 * sizeof *top);
     top[-2] = (void *)run_thread;
     own.end = top - 8;

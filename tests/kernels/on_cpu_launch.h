@@ -33,6 +33,11 @@ typedef struct {
 /* Runs all blocks. A kernel that breaks a rule of CUDA ends the program with a message. */
 void on_cpu_launch(const on_cpu_kernel *k, const on_cpu_launch_options *o);
 
+/* Runs all blocks at once, along x; what goes on when is drawn, `order` being the seed. kernels[i] is for block i: where the
+ * kernel has static shared memory each block needs the kernel of another copy of its library. Returns NULL, or why it was given
+ * up: a thread did, or nobody can go on. The text is there until the next launch. */
+const char *on_cpu_launch_together(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o);
+
 #ifdef __cplusplus
 }
 #endif

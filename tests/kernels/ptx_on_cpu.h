@@ -51,6 +51,21 @@ static inline unsigned thread_number() {
     return threadIdx.x;
 }
 
+static inline unsigned cycles() {
+    return on_cpu::now_in_cycles();
+}
+
+template <int Barrier, int Threads> static inline void some_meet() {
+    on_cpu::meet_some(Barrier, Threads, __LINE__);
+}
+
+static inline void fence_for_host() {
+    on_cpu::fence();
+}
+static inline void fail() {
+    on_cpu::give_up();
+}
+
 /* --- products of small matrices --------------------------------------------------------------------------- */
 
 namespace on_cpu {
@@ -146,6 +161,62 @@ static inline void copy_16(unsigned to, const void *from) {
 
 static inline void copies_done() {
     on_cpu::copies_done();
+}
+
+/* --- barriers in shared memory, and bulk copies that arrive at them ---------------------------------------- */
+
+static inline void barrier_init(unsigned long long *b, int arrivals) {
+    on_cpu::mbarrier_init(b, arrivals);
+}
+
+static inline void fence_barrier_init() {}
+static inline void fence_for_copies() {}
+
+static inline void barrier_arrive(unsigned long long *b) {
+    on_cpu::mbarrier_arrive(b, 0);
+}
+
+static inline void barrier_expect(unsigned long long *b, unsigned bytes) {
+    on_cpu::mbarrier_arrive(b, bytes);
+}
+
+static inline void barrier_wait(unsigned long long *b, unsigned parity) {
+    while (!on_cpu::mbarrier_is_over(b, parity))
+        on_cpu::give_way();
+}
+
+static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b) {
+    on_cpu::bulk_copy(to, from, bytes, b);
+}
+
+/* --- words that blocks hand each other --------------------------------------------------------------------- */
+
+static inline unsigned load_relaxed_one(const float *p) {
+    return on_cpu::load_now(p);
+}
+
+/* The words of a vector in any order. */
+static inline uint4 load_relaxed(const float *p) {
+    uint4 v = {};
+    v.w = on_cpu::load_now(p + 3);
+    v.y = on_cpu::load_now(p + 1);
+    v.x = on_cpu::load_now(p);
+    v.z = on_cpu::load_now(p + 2);
+    return v;
+}
+
+static inline void store_relaxed(float *p, unsigned x) {
+    on_cpu::store_late(p, x);
+}
+
+static inline void store_relaxed(float *p, unsigned x, unsigned y) {
+    store_relaxed(p, x);
+    store_relaxed(p + 1, y);
+}
+
+static inline void store_relaxed(float *p, unsigned x, unsigned y, unsigned z, unsigned w) {
+    store_relaxed(p, x, y);
+    store_relaxed(p + 2, z, w);
 }
 
 #endif

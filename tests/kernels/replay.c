@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/eval.h"
@@ -18,26 +17,42 @@
 
 enum { SEED = 1, STEPS = 4, CTX = REPLAY_LONG + STEPS };
 
-static const qgc_sampling greedy = {.top_p = 1, .repeat_penalty = 1.3f};
+/* A token that was seen is the more likely to come again: so who forgets that it was chooses another. */
+static const qgc_sampling greedy = {.top_p = 1, .repeat_penalty = 0.5f};
 
 static void must(replay *r, qgc_status status) {
     if (status != QGC_OK)
         fail_msg("%s:\n%s", r->name, qgc_test_printed(r->arena, &r->diag));
 }
 
-static void lower(replay *r, int arch) {
-    const qgc_lower_options options = {.chunk = REPLAY_CHUNK, .least_arch = arch};
+static void add_option(replay *r, const char *kernel, const char *option) {
+    for (size_t i = 0; i < r->lowered.plan->n_kernels; i++) {
+        qgc_kernel_job *job = &r->lowered.jobs[i];
+        if (strcmp(r->lowered.plan->kernels[i].entry, kernel) != 0)
+            continue;
+        const char **options = qgc_arena_array(r->arena, (size_t)job->n_options + 1, sizeof *options);
+        memcpy(options, job->options, (size_t)job->n_options * sizeof *options);
+        options[job->n_options++] = option;
+        job->options = options;
+    }
+}
+
+static void lower(replay *r, const replay_of *of) {
+    const qgc_lower_options options = {.chunk = REPLAY_CHUNK, .least_arch = of->arch};
     must(r, qgc_lower(r->graph, &options, &r->lowered, &r->diag));
     r->lowered.plan->graph = r->lowered.plan->source = "";
     r->lowered.plan->compiler = "the compiler of this machine";
-    cpu_kernels_build(&r->lowered, arch == 90 ? "sm_90a" : qgc_arena_printf(r->arena, "sm_%d", arch), r->pool,
-                      r->arena);
+    if (of->option)
+        add_option(r, "persistent", of->option);
+    cpu_kernels_build(&r->lowered, of->arch == 90 ? "sm_90a" : qgc_arena_printf(r->arena, "sm_%d", of->arch),
+                      r->pool, r->arena);
     must(r, qgc_plan_check(r->lowered.plan, r->graph->at, &r->diag));
 }
 
 replay replay_new(const replay_of *of) {
     qgc_arena *a = qgc_arena_new();
-    replay r = {.arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0)};
+    replay r = {
+        .arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0), .arch = of->arch, .sms = of->sms};
     r.name = qgc_arena_printf(a, "for sm_%d, passes \"%s\"", of->arch, of->passes ? of->passes : "as usual");
     if (of->weights) {
         must(&r, qgc_graph_load(&r.graph, of->yaml, a, &r.diag));
@@ -48,9 +63,10 @@ replay replay_new(const replay_of *of) {
     }
     must(&r, qgc_graph_bind(r.graph, r.weights, false, &r.tensors, &r.diag));
     qgc_pass_report report;
-    must(&r, qgc_passes_run(r.graph, &(qgc_pass_options){.passes = of->passes, .skip = "persistent"}, &report,
-                            &r.diag));
-    lower(&r, of->arch);
+    must(&r, qgc_passes_run(r.graph,
+                            &(qgc_pass_options){.passes = of->passes, .skip = of->sms ? NULL : "persistent"},
+                            &report, &r.diag));
+    lower(&r, of);
     return r;
 }
 
@@ -181,7 +197,7 @@ static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
 
 static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
     run x = {.r = r};
-    begin(&x, program, QGC_PREFILL_STEPS, QGC_MODE_GRAPH);
+    begin(&x, program, QGC_PREFILL_STEPS, r->sms ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
     take_steps(&x, take_prompt(&x, tokens, 1));
     out->logits = x.logits;
     out->states = states_difference(&x);
@@ -190,8 +206,7 @@ static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
 }
 
 apart replay_compare(replay *r, const replay_run *what) {
-    qgc_device *device =
-        cpu_device_new(atoi(r->lowered.plan->archs[0] + 3), &what->order); // NOLINT(cert-err34-c)
+    qgc_device *device = cpu_device_new(r->arch, r->sms ? r->sms : 1, &what->order);
     qgc_program *program;
     apart out = {0};
     must(r, qgc_program_load(&program, r->lowered.plan, device, r->weights, r->pool,

@@ -8,11 +8,14 @@
 /* A graph on two ways: through the compiler's plan and the runtime's session on a device that runs the kernels on the CPU
  * (cpu_kernels.h), launch by launch in the memory that the plan lays out; and through the evaluator. */
 
+/* `passes` as qgc_pass_options has them; "persistent" is left out of them where there are no sms. */
 typedef struct {
     const char *yaml;    /* the text of the graph, whose weights are random; or the path of its file, */
     const char *weights; /* with that of its weights; else NULL */
-    const char *passes;  /* as qgc_pass_options.passes has them; the pass "persistent" is left out of them */
-    int arch;            /* 75, 80 or 90 */
+    const char *passes;
+    int arch;           /* 75, 80 or 90 */
+    int sms;            /* decode steps are in persistent mode, on so many multiprocessors; 0: they are not */
+    const char *option; /* "-DWAITS=0": one more for the persistent kernel; NULL for none */
 } replay_of;
 
 typedef struct {
@@ -22,6 +25,7 @@ typedef struct {
     qgc_graph *graph;
     qgc_weights *weights;
     const qgc_tensor **tensors;
+    int arch, sms;
     qgc_lowered lowered; /* its plan may be changed before replay_compare, to see what comes of it */
     const char *name;    /* for messages */
 } replay;

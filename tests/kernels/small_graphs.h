@@ -4,7 +4,7 @@
 /* Graphs shaped like those of three families, small enough to be run on a CPU launch by launch. They have their dimensions in
  * common, so that many of their kernels are the same. */
 
-#define SMALL_PARAMS "params: {layers: 2, d: 64, ff: 96, heads: 4, kv: 2, dh: 32, vocab: 160, eps: 1e-6}\n"
+#define SMALL_PARAMS "params: {layers: 2, d: 64, ff: 128, heads: 4, kv: 2, dh: 32, vocab: 160, eps: 1e-6}\n"
 #define SMALL_VECTOR(name, n) "  " name ": {per: l, shape: [" n "], gguf: \"{l}." name "\"}\n"
 #define SMALL_MATRIX(name, out, in) "  " name ": {per: l, shape: [" out ", " in "], gguf: \"{l}." name "\"}\n"
 
@@ -27,19 +27,19 @@
     SMALL_NODE("rope", x ", positions", ", style: neox, base: 10000, head_dim: dh", out)
 
 /* From q and k to o. */
-#define SMALL_ATTENTION(q, k)                                                               \
-    SMALL_ROPE(q, "qr")                                                                     \
-    SMALL_ROPE(k, "kr")                                                                     \
-    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                  \
-        SMALL_NODE("append", "vc, v, positions", "", "v_all")                               \
-            SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a") \
-                SMALL_NODE("linear", "a, wo", "", "o")
+#define SMALL_ATTENTION(q, k)                                                       \
+    SMALL_ROPE(q, "qr")                                                             \
+    SMALL_ROPE(k, "kr")                                                             \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                          \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")                           \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a") \
+    SMALL_NODE("linear", "a, wo", "", "o")
 
-#define SMALL_MLP(x)                                                            \
-    SMALL_NODE("linear", x ", w1", "", "gate")                                  \
-    SMALL_NODE("linear", x ", w2", "", "up")                                    \
-    SMALL_NODE("silu", "gate", "", "act") SMALL_NODE("mul", "act, up", "", "f") \
-        SMALL_NODE("linear", "f, w3", "", "down")
+#define SMALL_MLP(x)                           \
+    SMALL_NODE("linear", x ", w1", "", "gate") \
+    SMALL_NODE("linear", x ", w2", "", "up")   \
+    SMALL_NODE("silu", "gate", "", "act")      \
+    SMALL_NODE("mul", "act, up", "", "f") SMALL_NODE("linear", "f, w3", "", "down")
 
 #define SMALL_END                                                            \
     "  - {op: select_rows, in: [x, rows], out: x_rows}\n"                    \
@@ -70,7 +70,7 @@ static const char small_qwen3[] =
 
 /* Norms of all of q and k, and after attention and MLP in place of before. */
 static const char small_olmo2[] =
-    SMALL_HEAD("small-olmo2", SMALL_VECTOR("q_norm", "heads*dh") SMALL_VECTOR("k_norm", "kv*dh"), "f32")
+    SMALL_HEAD("small-olmo2", SMALL_VECTOR("q_norm", "heads*dh") SMALL_VECTOR("k_norm", "kv*dh"), "f16")
         SMALL_NODE("linear", "x, wq", "", "q") SMALL_NODE("linear", "x, wk", "", "k")
             SMALL_NODE("linear", "x, wv", "", "v") SMALL_NORM("q", "q_norm", "q_normed")
                 SMALL_NORM("k", "k_norm", "k_normed") SMALL_ATTENTION("q_normed", "k_normed")

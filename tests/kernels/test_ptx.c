@@ -18,7 +18,7 @@ static void halves_are_widened_and_narrowed_as_ieee_says(void **state) {
     (void)state;
     for (unsigned h = 0; h < 65536; h++) {
         const float want = qgc_f16_to_f32((uint16_t)h), got = ptx_widen((uint16_t)h);
-        assert_true(isnan(want) ? isnan(got) : memcmp(&want, &got, sizeof want) == 0);
+        assert_true(isnan(want) ? isnan(got) : want == got && signbit(want) == signbit(got));
         if (!isnan(want))
             assert_int_equal(ptx_narrow(want), h);
     }

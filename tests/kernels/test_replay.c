@@ -10,13 +10,14 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/subset.h"
 
-#ifndef SUBSETS /* for each family; fewer where a sanitizer makes them slow */
+#ifndef SUBSETS /* for each family, */
 #define SUBSETS 10
+#define ARCHS 3 /* and of the architectures below; fewer where a sanitizer makes them slow */
 #endif
 
 static const char *const families[] = {small_qwen2, small_qwen3, small_olmo2};
-static const int archs[] = {75, 80, 90};
-enum { FAMILIES = 3, ARCHS = 3 };
+static const int archs[] = {80, 75, 90};
+enum { FAMILIES = 3 };
 
 static void must_agree(replay *r, const replay_run *what) {
     const apart a = replay_compare(r, what);
@@ -49,6 +50,25 @@ static void the_tiny_model(void **state) {
     replay r = replay_new(
         &(replay_of){.yaml = "models/tiny/tiny.yaml", .weights = "models/tiny/tiny.gguf", .arch = 90});
     must_agree(&r, &(replay_run){ON_CPU_FROM_THE_MIDDLE, REPLAY_LONG, REPLAY_SHORT});
+    replay_drop(&r);
+}
+
+/* Blocks at once, in an order that is drawn; and at so many positions that attention is cut. */
+static void in_persistent_mode(void **state) {
+    (void)state;
+    static const int sms[] = {2, 3, 5};
+    for (int i = 0; i < 3; i++) {
+        replay r = replay_new(&(replay_of){.yaml = families[i], .arch = 90, .sms = sms[i]});
+        must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, i == 2 ? REPLAY_LONG : REPLAY_SHORT});
+        replay_drop(&r);
+    }
+}
+
+static void a_persistent_step_that_does_not_wait(void **state) {
+    (void)state;
+    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = 3, .option = "-DWAITS=0"});
+    const apart a = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_SHORT});
+    assert_false(replay_agrees(&a));
     replay_drop(&r);
 }
 
@@ -191,6 +211,8 @@ int main(void) {
         cmocka_unit_test(all_passes_and_none),
         cmocka_unit_test(the_tiny_model),
         cmocka_unit_test(random_subsets),
+        cmocka_unit_test(in_persistent_mode),
+        cmocka_unit_test(a_persistent_step_that_does_not_wait),
         cmocka_unit_test(attention_reads_the_caches_that_it_names),
         cmocka_unit_test(a_launch_before_what_it_reads),
         cmocka_unit_test(scratch_in_the_place_of_other_scratch),

@@ -248,11 +248,11 @@ static void record(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
         memcpy(&r->args[i], l->args[i], k->signature[i] == 'p' ? sizeof(qgc_address) : sizeof(int32_t));
 }
 
-static void run(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
+static qgc_status run(qgc_device *dev, const fake_kernel *k, const qgc_launch *l, qgc_diag *d) {
     if (dev->launch)
-        dev->launch(dev, k, l);
-    else
-        k->run(l->args, l->grid);
+        return dev->launch(dev, k, l, d);
+    k->run(l->args, l->grid);
+    return QGC_OK;
 }
 
 qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch *l, qgc_diag *d) {
@@ -261,10 +261,9 @@ qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch 
         return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "cuLaunchKernel failed");
     if (!dev->quiet)
         log_launch(dev, k, l);
-    if (dev->recording)
-        record(dev, k, l);
-    else
-        run(dev, k, l);
+    if (!dev->recording)
+        return run(dev, k, l, d);
+    record(dev, k, l);
     return QGC_OK;
 }
 
@@ -350,7 +349,6 @@ qgc_status qgc_capture_end(qgc_device *dev, qgc_capture **out, qgc_diag *d) {
 }
 
 qgc_status qgc_capture_replay(qgc_device *dev, qgc_capture *c, qgc_diag *d) {
-    (void)d;
     note(dev, "replay\n");
     for (size_t i = 0; i < c->n && !dev->deaf; i++) {
         recorded *r = &c->launches[i];
@@ -358,7 +356,7 @@ qgc_status qgc_capture_replay(qgc_device *dev, qgc_capture *c, qgc_diag *d) {
         for (int k = 0; k < MAX_ARGS; k++)
             args[k] = &r->args[k];
         r->launch.args = args;
-        run(dev, r->kernel, &r->launch);
+        QGC_TRY(run(dev, r->kernel, &r->launch, d));
     }
     return QGC_OK;
 }

@@ -30,7 +30,7 @@ struct qgc_device {
     /* In place of that table and of `run`, where they are set: a kernel made of an image (NULL if there is none in it), and
      * what a launch of it does. */
     const fake_kernel *(*load)(qgc_device *dev, const char *image, size_t bytes);
-    void (*launch)(qgc_device *dev, const fake_kernel *k, const qgc_launch *l);
+    qgc_status (*launch)(qgc_device *dev, const fake_kernel *k, const qgc_launch *l, qgc_diag *d);
     const void *context; /* of these two */
     qgc_str log;
     bool quiet; /* nothing is written */

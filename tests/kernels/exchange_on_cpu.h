@@ -1,0 +1,48 @@
+#ifndef TESTS_KERNELS_EXCHANGE_ON_CPU_H
+#define TESTS_KERNELS_EXCHANGE_ON_CPU_H
+
+#include "tests/kernels/on_cpu_launch.h"
+
+/* The chain of products of exchange_on_cpu.cc: x becomes W x, two products a layer. */
+
+enum { EXCHANGE_N = 64 };
+
+/* What can be wrong with it:
+ *   NONE
+ *   PARITY               of the words of a vector is the same in each use
+ *   NO_WAIT              who takes a vector does not look at the parity
+ *   ONE_VECTOR           where there should be two in turn
+ *   SILENT_BLOCK         one block reads the vectors and publishes nothing that depends on them
+ *   NO_BARRIER           sums are added up before all warps have left theirs
+ *   EARLY_RELEASE        a slot is given back before it was read
+ *   SLOT_NOT_WAITED_FOR  a slot is filled before it was given back */
+#define EXCHANGE_FAULTS \
+    FAULT(NONE)         \
+    FAULT(PARITY)       \
+    FAULT(NO_WAIT)      \
+    FAULT(ONE_VECTOR) FAULT(SILENT_BLOCK) FAULT(NO_BARRIER) FAULT(EARLY_RELEASE) FAULT(SLOT_NOT_WAITED_FOR)
+
+enum exchange_fault {
+#define FAULT(name) FAULT_##name,
+    EXCHANGE_FAULTS
+#undef FAULT
+        EXCHANGE_N_FAULTS
+};
+
+typedef struct {
+    unsigned threads;
+    size_t shared_bytes;
+    size_t exchange_floats; /* zero at first */
+} exchange_shape;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+extern const exchange_shape exchange_of_test;
+/* Arguments: weights [layers, 2, N, N], x [N], the exchange, out [N], i32 *gave_up, i32 layers, u32 uses of each vector before. */
+const on_cpu_kernel *exchange_kernel(int fault);
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,371 @@
+/* All blocks of a launch at once, as a cooperative launch has them, each going on in turns that are drawn, and what they hand each
+ * other in global memory late and in no order (README.md). */
+#include <stdio.h>
+
+#include "tests/kernels/on_cpu_fibers.h"
+
+namespace on_cpu {
+
+namespace {
+
+/* A word that was stored and that other blocks do not see yet. */
+struct late_word {
+    volatile unsigned *to;
+    unsigned word;
+    const fiber *by;
+};
+
+/* A bulk copy under way. */
+struct flight {
+    const block *of;
+    void *to;
+    const void *from;
+    unsigned bytes;
+    unsigned long long *barrier;
+};
+
+struct resident {
+    block own;
+    unsigned slow; /* it goes on in one of so many rounds */
+    std::vector<late_word> late;
+    unsigned done; /* threads that have ended */
+    bool came;     /* one has ended or come to a barrier since the last look */
+};
+
+/* A launch that is running; `events` is whatever may let a thread go on that could not before. */
+struct {
+    bool running;
+    randomness random;
+    std::vector<resident> blocks;
+    std::vector<flight> flights;
+    std::vector<fiber *> all;
+    unsigned threads;  /* of a block */
+    unsigned patience; /* a late word or copy arrives in one of so many turns, if nothing waits for it */
+    uint64_t events, turns;
+    char message[256]; /* of a thread that gave up */
+} now;
+
+resident &here() {
+    return now.blocks[block_index.x];
+}
+
+/* --- barriers in shared memory (mbarrier) ---------------------------------------------------------------- */
+
+/* The 64 bits of one. */
+struct meeting_place {
+    unsigned phase : 1, expected : 15, pending : 16;
+    int bytes; /* that copies have to bring, or have brought before anyone expected them */
+};
+
+meeting_place read(const unsigned long long *b) {
+    meeting_place m;
+    memcpy(&m, b, sizeof m);
+    return m;
+}
+
+void write(unsigned long long *b, meeting_place m) {
+    if (m.pending == 0 && m.bytes == 0) {
+        m.phase ^= 1u;
+        m.pending = m.expected;
+        now.events++;
+    }
+    memcpy(b, &m, sizeof m);
+}
+
+/* --- what arrives late ------------------------------------------------------------------------------------ */
+
+/* The oldest word for the place of word i: words for one place stay in their order. */
+void let_word_arrive(resident &r, size_t i) {
+    for (size_t k = 0; k < i; k++)
+        if (r.late[k].to == r.late[i].to) {
+            i = k;
+            break;
+        }
+    *r.late[i].to = r.late[i].word;
+    r.late.erase(r.late.begin() + (long)i);
+    now.events++;
+}
+
+void let_all_arrive(resident &r, const fiber *by) {
+    for (size_t i = 0; i < r.late.size();)
+        if (!by || r.late[i].by == by)
+            let_word_arrive(r, i);
+        else
+            i++;
+}
+
+void let_copy_arrive(size_t i) {
+    const flight f = now.flights[i];
+    now.flights.erase(now.flights.begin() + (long)i);
+    memcpy(f.to, f.from, f.bytes);
+    meeting_place m = read(f.barrier);
+    m.bytes -= (int)f.bytes;
+    write(f.barrier, m);
+    now.events++;
+}
+
+/* One that is drawn; false if there is nothing. */
+bool let_something_arrive() {
+    size_t n = now.flights.size();
+    for (const resident &r : now.blocks)
+        n += r.late.size();
+    if (n == 0)
+        return false;
+    size_t i = now.random.next() % n;
+    if (i < now.flights.size()) {
+        let_copy_arrive(i);
+        return true;
+    }
+    i -= now.flights.size();
+    for (resident &r : now.blocks) {
+        if (i < r.late.size()) {
+            let_word_arrive(r, i);
+            return true;
+        }
+        i -= r.late.size();
+    }
+    return false;
+}
+
+/* --- turns ------------------------------------------------------------------------------------------------ */
+
+fiber &thread_of(unsigned block_number, unsigned thread) {
+    return *now.all[(size_t)block_number * now.threads + thread];
+}
+
+/* Do those threads of a block meet that wait at a barrier? Numbers count apart; 0 is for all threads that have not ended. */
+void let_meet(unsigned block_number) {
+    unsigned waiting[16] = {}, wanted[16] = {};
+    now.blocks[block_number].came = false;
+    for (unsigned t = 0; t < now.threads; t++) {
+        fiber &f = thread_of(block_number, t);
+        if (f.where != AT_BARRIER)
+            continue;
+        current = &f;
+        const unsigned meet = f.meeting ? f.meeting : now.threads - now.blocks[block_number].done;
+        if (waiting[f.number]++ && wanted[f.number] != meet)
+            broken("threads at one barrier do not agree how many they are");
+        wanted[f.number] = meet;
+    }
+    for (unsigned t = 0; t < now.threads; t++) {
+        fiber &f = thread_of(block_number, t);
+        if (f.where == AT_BARRIER && waiting[f.number] == wanted[f.number]) {
+            f.where = READY;
+            now.events++;
+        }
+    }
+}
+
+/* Each lane that can goes on until it gives way. */
+void run_warp(unsigned block_number, unsigned first) {
+    fiber *lanes[32];
+    unsigned n = 0, together = 0;
+    for (unsigned t = first; t < first + 32 && t < now.threads; t++) {
+        fiber &f = thread_of(block_number, t);
+        lanes[n++] = &f;
+        if (f.where == READY) {
+            run(f);
+            now.blocks[block_number].done += f.where == DONE;
+            now.events += f.where == DONE;
+            now.blocks[block_number].came |= f.where == DONE || f.where == AT_BARRIER;
+        }
+        together += f.where == AT_WARP;
+    }
+    if (together == 32) {
+        do_together(lanes);
+        now.events++;
+    }
+}
+
+/* All warps of the blocks that go on in this round, in an order that is drawn. */
+void run_round(bool all) {
+    static std::vector<unsigned> warps;
+    const unsigned each = (now.threads + 31) / 32;
+    warps.clear();
+    for (unsigned b = 0; b < now.blocks.size(); b++)
+        if (all || now.random.below(now.blocks[b].slow) == 0)
+            for (unsigned w = 0; w < each; w++)
+                warps.push_back(b * each + w);
+    for (size_t i = warps.size(); i > 0 && !now.message[0]; i--) {
+        const size_t j = now.random.next() % i;
+        const unsigned warp = warps[j];
+        warps[j] = warps[i - 1];
+        run_warp(warp / each, warp % each * 32);
+        if (now.blocks[warp / each].came)
+            let_meet(warp / each);
+        now.turns++;
+        if (now.random.below(now.patience) == 0)
+            let_something_arrive();
+    }
+}
+
+bool all_done() {
+    for (const resident &r : now.blocks)
+        if (r.done < now.threads)
+            return false;
+    return true;
+}
+
+void note_stuck() {
+    for (unsigned b = 0; b < now.blocks.size(); b++)
+        for (unsigned t = 0; t < now.threads; t++) {
+            const fiber &f = thread_of(b, t);
+            if (f.where != DONE) {
+                static const char *const where[] = {"polls", "waits for its warp", "waits at a barrier"};
+                snprintf(now.message, sizeof now.message, "nobody goes on: thread %u of block %u %s, line %d",
+                         t, b, where[f.where], f.place);
+                return;
+            }
+        }
+}
+
+/* Until all have ended, or one gave up, or nothing that anybody does changes anything and nothing more will arrive. A thread may
+ * give way a few times on its way through loads that are not in vain, hence the patience with rounds without an event. */
+void run_all() {
+    enum { HURRY = 8, ALL = 40, STUCK = 120 };
+    for (unsigned idle = 0; !now.message[0] && !all_done();) {
+        const uint64_t before = now.events;
+        run_round(idle > ALL);
+        for (unsigned n = idle > HURRY ? 1 + now.random.below(16) : 0; n > 0 && let_something_arrive(); n--)
+            ;
+        if (now.events != before)
+            idle = 0;
+        else if (++idle > STUCK)
+            note_stuck();
+    }
+}
+
+void start(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o, std::vector<char> &memory) {
+    const unsigned n = o->grid[0];
+    now.random = {(uint64_t)o->order};
+    now.threads = o->threads;
+    now.patience = 1u << now.random.below(8);
+    now.events = now.turns = 0;
+    now.message[0] = 0;
+    now.flights.clear();
+    now.blocks.assign(n, {});
+    now.all.clear();
+    for (fiber &f : fibers(n * o->threads))
+        now.all.push_back(&f);
+    for (unsigned b = 0; b < n; b++) {
+        resident &r = now.blocks[b];
+        char *dynamic = memory.data() + (128 - (uintptr_t)memory.data() % 128) + (size_t)b * MOST_SHARED;
+        r.own = {kernels[b], {b, 0, 0}, dynamic};
+        r.slow = now.random.below(3) ? 1 : 1u << now.random.below(11);
+        current = nullptr;
+        for (unsigned other = 0; other < b; other++)
+            if (kernels[b]->shared != kernels[b]->shared_end && kernels[other] == kernels[b])
+                broken("two blocks have one static shared memory: each needs a library of its own");
+        clear_shared(r.own, o->shared_bytes);
+        for (unsigned t = 0; t < o->threads; t++)
+            prepare(thread_of(b, t), &r.own, t);
+    }
+}
+
+} // namespace
+
+/* --- what kernels call ------------------------------------------------------------------------------------ */
+
+void give_way() {
+    if (!now.running)
+        broken("blocks that wait for each other have to be launched together");
+    to_scheduler(READY);
+}
+
+void meet_some(unsigned number, unsigned n, int place) {
+    current->place = place;
+    current->number = number;
+    current->meeting = n;
+    to_scheduler(AT_BARRIER);
+}
+
+unsigned now_in_cycles() {
+    return (unsigned)(now.turns * 16);
+}
+
+void give_up() {
+    snprintf(now.message, sizeof now.message, "thread %u of block %u gave up", current->thread,
+             block_index.x);
+    to_scheduler(READY);
+}
+
+void store_late(const void *to, unsigned word) {
+    if (!now.running)
+        broken("blocks that hand each other something have to be launched together");
+    here().late.push_back({(volatile unsigned *)(uintptr_t)to, word, current});
+    now.events++;
+    if (now.random.below(4) == 0)
+        give_way();
+}
+
+/* A block sees what its own threads have stored. */
+unsigned load_now(const void *from) {
+    if (now.random.below(2) == 0 || !now.running)
+        give_way();
+    const std::vector<late_word> &late = here().late;
+    for (size_t i = late.size(); i > 0; i--)
+        if (late[i - 1].to == from)
+            return late[i - 1].word;
+    return *(const volatile unsigned *)from;
+}
+
+void fence() {
+    if (now.running)
+        let_all_arrive(here(), current);
+}
+
+void mbarrier_init(unsigned long long *b, int arrivals) {
+    meeting_place m = {};
+    m.expected = (unsigned)arrivals & 0x7FFFu;
+    m.pending = m.expected;
+    memcpy(b, &m, sizeof m);
+}
+
+void mbarrier_arrive(unsigned long long *b, unsigned bytes) {
+    meeting_place m = read(b);
+    if (m.pending == 0)
+        broken("more arrivals at a barrier than it expects");
+    m.pending = (m.pending - 1u) & 0xFFFFu;
+    m.bytes += (int)bytes;
+    now.events++;
+    write(b, m);
+    if (now.random.below(4) == 0)
+        give_way();
+}
+
+bool mbarrier_is_over(const unsigned long long *b, unsigned parity) {
+    return read(b).phase != parity;
+}
+
+/* From now on the place may be written to at any time. */
+void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b) {
+    if (bytes == 0 || bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)
+        broken("a bulk copy that is not of whole 16 bytes");
+    memset(to, 0xFF, bytes);
+    now.flights.push_back({current->of, to, from, bytes, b});
+    now.events++;
+}
+
+} // namespace on_cpu
+
+extern "C" const char *on_cpu_launch_together(const on_cpu_kernel *const *kernels,
+                                              const on_cpu_launch_options *o) {
+    using namespace on_cpu;
+    static std::vector<char> memory;
+    memory.resize((size_t)(o->grid[0] + 1) * MOST_SHARED);
+    grid_size = {o->grid[0], 1, 1};
+    block_size = {o->threads, 1, 1};
+    arguments = o->args;
+    current = nullptr;
+    if (o->grid[1] != 1 || o->grid[2] != 1 || o->shared_bytes > MOST_SHARED)
+        broken("a launch together has blocks along x, with shared memory that fits");
+    start(kernels, o, memory);
+    now.running = true;
+    run_all();
+    now.running = false;
+    while (!now.message[0] && let_something_arrive())
+        ;
+    for (unsigned i = 0; now.message[0] && i < o->grid[0] * o->threads; i++)
+        forget(*now.all[i]);
+    return now.message[0] ? now.message : nullptr;
+}
