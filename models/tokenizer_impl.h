@@ -72,9 +72,9 @@ typedef struct qgc_words qgc_words;
 
 /* How text is cut into words. */
 typedef struct {
-    const char *regex; /* of a Split step in tokenizer.json */
-    const char *steps; /* NULL, or the first of the steps that mean it without a Split */
-    const char *gguf;  /* names in tokenizer.ggml.pre, each between blanks */
+    const char *regex;            /* of a Split step in tokenizer.json */
+    const char *steps;            /* NULL, or the first of the steps that mean it without a Split */
+    const char *gguf;             /* names in tokenizer.ggml.pre, each between blanks */
     bool nfc, ignore_merges, bos; /* what goes with such a name in a GGUF */
 } qgc_split;
 

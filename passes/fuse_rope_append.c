@@ -13,7 +13,8 @@ static bool norm_and_rotate(qgc_rewriter *rw, const qgc_match *m) {
 }
 
 static bool put_normed(qgc_rewriter *rw, const qgc_match *m) {
-    return qgc_fuse(rw, "heads", (qgc_node *[]){m->node[LINEAR], m->node[NORM], m->node[ROPE], m->node[APPEND]}, 4);
+    return qgc_fuse(rw, "heads",
+                    (qgc_node *[]){m->node[LINEAR], m->node[NORM], m->node[ROPE], m->node[APPEND]}, 4);
 }
 
 static bool put_rotated(qgc_rewriter *rw, const qgc_match *m) {
