@@ -147,8 +147,7 @@ static bool rope_fits(builder *b, const qgc_node *rope) {
 
 /* Norm and rope of heads as a phase of their own. */
 static bool add_heads(builder *b, const qgc_stage *s, qgc_origin x, const qgc_node *norm,
-                      const qgc_node *rope) {
-    const qgc_value *out = rope ? rope->out[0] : norm->out[0];
+                      const qgc_node *rope, const qgc_value *out) {
     qgc_instance i = new_instance(QGC_DO_HEADS);
     i.x = x, i.norm = norm, i.rope = rope;
     i.out = qgc_persistent_width(out);
@@ -189,7 +188,7 @@ static bool finish_heads(builder *b, const qgc_stage *s, qgc_origin x, const qgc
             return false;
         norm = NULL;
     }
-    return !(norm || rope) || add_heads(b, s, x, norm, rope);
+    return !(norm || rope) || add_heads(b, s, x, norm, rope, (rope ? rope : norm)->out[0]);
 }
 
 /* What becomes of the rows of a product: they wait for their reader, or go through a phase. */
@@ -462,7 +461,7 @@ static bool add_norm(builder *b, const qgc_stage *s) {
     qgc_origin x;
     if (!is_weight(b, n, 1) || !vector(b, n->in[0], &x))
         return false;
-    return is_whole(n) ? add_whole_norm(b, s, x, n) : add_heads(b, s, x, n, NULL);
+    return is_whole(n) ? add_whole_norm(b, s, x, n) : add_heads(b, s, x, n, NULL, n->out[0]);
 }
 
 static bool add_node(builder *b, const qgc_stage *s) {
@@ -474,7 +473,7 @@ static bool add_node(builder *b, const qgc_stage *s) {
     case QGC_OP_RMS_NORM:
         return add_norm(b, s);
     case QGC_OP_ROPE:
-        return rope_fits(b, n) && vector(b, n->in[0], &x) && add_heads(b, s, x, NULL, n);
+        return rope_fits(b, n) && vector(b, n->in[0], &x) && add_heads(b, s, x, NULL, n, n->out[0]);
     case QGC_OP_APPEND:
         b->places[n->out[0]->id] = (place){.at = STATE, .append = n};
         return true;

@@ -273,11 +273,10 @@ bool qgc_bench_in_order(qgc_mode mode) {
 }
 
 static qgc_status time_kernels(bench *b, qgc_mode mode, int64_t position) {
-    qgc_bench *out = b->out;
-    const size_t first = out->n_parts;
+    const size_t first = b->out->n_parts;
     QGC_TRY(qgc_bench_in_order(mode) ? time_in_order(b, mode, position) : time_alone(b, mode, position));
-    if (out->n_parts > first)
-        qsort(out->parts + first, out->n_parts - first, sizeof *out->parts, by_time);
+    if (b->out->n_parts > first)
+        qsort(b->out->parts + first, b->out->n_parts - first, sizeof *b->out->parts, by_time);
     return QGC_OK;
 }
 

@@ -94,7 +94,8 @@ static void layers_of_models_are_balanced(void **state) {
                                     {5120, 80, 16, 27648}, {2048, 32, 8, 8192}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int blocks = 20; blocks <= 200; blocks++) {
-            const int64_t d = shapes[i][0], q = 64 * shapes[i][1], kv = 64 * shapes[i][2], ff = shapes[i][3];
+            const int64_t d = shapes[i][0], q = INT64_C(64) * shapes[i][1], kv = INT64_C(64) * shapes[i][2],
+                          ff = shapes[i][3];
             const qgc_share shares[] = {{q + 2 * kv, 1, 2 * d, 0},
                                         {d, 1, 2 * (q + ff), 0},
                                         {2 * ff, 8, 2 * d, 0},
