@@ -137,11 +137,14 @@ static unsigned needs(const qgc_node *n) {
     return runs;
 }
 
+const qgc_node *qgc_group_next(const qgc_node *first, const qgc_node *n) {
+    return first->group >= 0 && n->next && n->next->group == first->group ? n->next : NULL;
+}
+
 /* Another group, whose nodes stand together, stays whole: `first` speaks for all of it. */
 static unsigned needs_of_group(const qgc_node *first) {
     unsigned runs = 0;
-    for (const qgc_node *n = first; n && (n == first || (n->group >= 0 && n->group == first->group));
-         n = n->next)
+    for (const qgc_node *n = first; n; n = qgc_group_next(first, n))
         runs |= needs(n);
     return runs;
 }

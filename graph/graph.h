@@ -172,6 +172,10 @@ void qgc_graph_remove(qgc_graph *g, qgc_node *n);
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at);
 int qgc_graph_find_group(const qgc_graph *g, const char *name, int repeat, int layer);
 
+/* The node after `n` if it is in the group of `first` too, else NULL; of a node in no group NULL. So a loop goes over a group whose
+ * nodes stand together, or over a node by itself. */
+const qgc_node *qgc_group_next(const qgc_node *first, const qgc_node *n);
+
 /* Moves the nodes of a group together, without changing what the graph computes: nodes between them that need nothing
  * of the group go before it, the others behind it; other groups, whose nodes stand together, stay whole, and who reads a
  * state stays before who changes it. False, with nothing changed, if a node outside has to lie between two nodes of the

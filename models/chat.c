@@ -39,20 +39,6 @@ static void skip_blanks(cursor *c) {
         c->p++;
 }
 
-/* What \letter stands for in a literal. */
-static char escaped(char letter) {
-    switch (letter) {
-    case 'n':
-        return '\n';
-    case 't':
-        return '\t';
-    case 'r':
-        return '\r';
-    default:
-        return letter;
-    }
-}
-
 /* Reads a string literal at the cursor, its escapes resolved. */
 static void read_literal(cursor *c, qgc_str *out) {
     char quote = *c->p++;
@@ -60,7 +46,7 @@ static void read_literal(cursor *c, qgc_str *out) {
         char letter = *c->p;
         if (letter == '\\' && c->p + 1 < c->end) {
             c->p++;
-            letter = escaped(*c->p);
+            letter = qgc_template_escaped(*c->p);
         }
         qgc_str_add_bytes(out, &letter, 1);
     }

@@ -67,8 +67,7 @@ static const char *take_word(machine *m) {
     return qgc_arena_strndup(m->out->arena, start, (size_t)(m->p - start));
 }
 
-/* What \letter stands for. */
-static char escaped(char letter) {
+char qgc_template_escaped(char letter) {
     switch (letter) {
     case 'n':
         return '\n';
@@ -89,7 +88,7 @@ static value take_text(machine *m) {
         char c = *m->p;
         if (c == '\\' && m->p[1]) {
             m->p++;
-            c = escaped(*m->p);
+            c = qgc_template_escaped(*m->p);
         }
         qgc_str_add_bytes(&s, &c, 1);
     }

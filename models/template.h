@@ -19,4 +19,7 @@ enum {
  * returns why it cannot. */
 const char *qgc_template_run(const char *outline, const qgc_message *messages, int n, qgc_str *out);
 
+/* What \letter stands for in a literal. */
+char qgc_template_escaped(char letter);
+
 #endif

@@ -163,8 +163,7 @@ static void name_parts(const qgc_persistent *p, qgc_plan_launch *launch) {
             part->name = qgc_low_text(p->l, "merge of %.200s", part->name);
         for (int i = 0; i < qgc_phase_count(p, k); i++) {
             const qgc_instance *instance = qgc_phase_instance(p, k, i);
-            if (instance->does == QGC_DO_PRODUCTS)
-                part->weight_bytes += 2 * instance->k * instance->rows;
+            part->weight_bytes += qgc_instance_weights(instance);
             part->position_bytes += position_bytes(instance);
         }
         if (qgc_phase_count(p, k) > launch->n_layers)
@@ -250,14 +249,9 @@ static int64_t bytes_of_a_phase(const qgc_persistent *p) {
     int64_t most = 0;
     for (int k = 0; k < p->n_loops; k++) {
         const qgc_loop *l = &p->loops[k];
-        int64_t bytes = 0;
-        for (int i = 0; i < l->period; i++) {
-            const qgc_instance *x = &p->instances[l->first + i];
-            if (x->does == QGC_DO_PRODUCTS)
-                bytes += (int64_t)qgc_dtype_bytes(x->weight, x->rows * x->k);
-        }
-        if (l->count > 1 && bytes / l->period > most)
-            most = bytes / l->period;
+        const int64_t bytes = p->phases[l->first_phase].stream_step / l->period;
+        if (l->count > 1 && bytes > most)
+            most = bytes;
     }
     return most;
 }

@@ -10,6 +10,10 @@ const qgc_instance *qgc_phase_instance(const qgc_persistent *p, int phase, int i
     return &p->instances[l->first + l->period * iteration + p->phases[phase].slot];
 }
 
+const qgc_instance *qgc_phase_first(const qgc_persistent *p, int phase) {
+    return qgc_phase_instance(p, phase, 0);
+}
+
 int qgc_phase_count(const qgc_persistent *p, int phase) {
     return p->loops[p->phases[phase].loop].count;
 }

@@ -145,14 +145,21 @@ void qgc_persistent_shares(qgc_persistent *p);
 /* The text of program.cuh. */
 bool qgc_persistent_text(qgc_persistent *p, const char **text);
 
-/* Instance number i of a phase, and how many there are. */
+/* The instance that a phase is in an iteration, the one of iteration 0, and how many there are. */
 const qgc_instance *qgc_phase_instance(const qgc_persistent *p, int phase, int iteration);
+const qgc_instance *qgc_phase_first(const qgc_persistent *p, int phase);
 int qgc_phase_count(const qgc_persistent *p, int phase);
 /* The iteration that an instance is. */
 int qgc_instance_iteration(const qgc_persistent *p, int instance);
 
-/* Elements of a weight or a result, but for tokens. */
-int64_t qgc_persistent_width(const qgc_value *v);
+/* Elements of a head: what `rope` turns or, without one (NULL), what `norm` norms. */
+int64_t qgc_heads_dim(const qgc_node *norm, const qgc_node *rope);
+/* Elements that a norm goes over; NULL: 0. */
+int64_t qgc_norm_width(const qgc_node *norm);
+/* Which table of angles is a rope's; NULL, or none: -1. */
+int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
+/* Bytes of the weights that an instance reads from the stream. */
+int64_t qgc_instance_weights(const qgc_instance *i);
 
 /* Warps that compute, from the tuning of that name or as many as waste least. */
 int64_t qgc_persistent_warps(const qgc_persistent *p, const char *name);

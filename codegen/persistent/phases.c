@@ -14,7 +14,7 @@ enum { PAIR = 64 }; /* elements that a warp multiplies at a time */
 typedef enum {
     UNKNOWN,
     VECTOR,   /* published by an instance */
-    PENDING,  /* a head's norm or rope is still to be done, by whoever reads it */
+    PENDING,  /* a head's norm or rope is still to be done, by its reader */
     EMBEDDED, /* the token's row of the table, nowhere else */
     STATE,    /* a new version of a state: what was put into it */
 } where;
@@ -41,10 +41,6 @@ bool qgc_persistent_no(qgc_persistent *p, const char *format, ...) {
     va_end(args);
     p->why = qgc_arena_strdup(p->l->arena, text);
     return false;
-}
-
-int64_t qgc_persistent_width(const qgc_value *v) {
-    return qgc_low_width(v);
 }
 
 static const char *label(const builder *b, const qgc_value *v) {
@@ -117,7 +113,7 @@ static bool only_attended(const builder *b, const qgc_value *v) { // NOLINT(misc
     return read;
 }
 
-static int64_t head_dim_of(const qgc_node *norm, const qgc_node *rope) {
+int64_t qgc_heads_dim(const qgc_node *norm, const qgc_node *rope) {
     return rope ? qgc_low_attr_int(rope, "head_dim") : qgc_low_width(norm->in[1]);
 }
 
@@ -126,21 +122,26 @@ static bool heads_fit(builder *b, const qgc_value *v, int64_t head_dim) {
                                                   label(b, v), (long long)head_dim);
 }
 
-static int rope_table(builder *b, const qgc_node *rope) {
-    qgc_persistent *p = b->p;
-    for (int i = 0; i < p->n_ropes; i++)
+int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope) {
+    for (int i = 0; rope && i < p->n_ropes; i++)
         if (qgc_attrs_equal(p->ropes[i], rope))
             return i;
+    return -1;
+}
+
+static bool has_angles(qgc_persistent *p, const qgc_node *rope) {
+    if (qgc_persistent_angles(p, rope) >= 0)
+        return true;
     if (p->n_ropes == QGC_MOST_ROPES)
-        return -1;
-    p->ropes[p->n_ropes] = rope;
-    return p->n_ropes++;
+        return false;
+    p->ropes[p->n_ropes++] = rope;
+    return true;
 }
 
 static bool rope_fits(builder *b, const qgc_node *rope) {
     if (!operand_is(b, rope, 1, b->positions))
         return false;
-    return rope_table(b, rope) >= 0 ||
+    return has_angles(b->p, rope) ||
            qgc_persistent_no(b->p, "\"%s\" turns by the third table of angles, and the kernel has %d",
                              label(b, rope->out[0]), QGC_MOST_ROPES);
 }
@@ -150,8 +151,8 @@ static bool add_heads(builder *b, const qgc_stage *s, qgc_origin x, const qgc_no
                       const qgc_node *rope, const qgc_value *out) {
     qgc_instance i = new_instance(QGC_DO_HEADS);
     i.x = x, i.norm = norm, i.rope = rope;
-    i.out = qgc_persistent_width(out);
-    if (!heads_fit(b, out, head_dim_of(norm, rope)))
+    i.out = qgc_low_width(out);
+    if (!heads_fit(b, out, qgc_heads_dim(norm, rope)))
         return false;
     put(b, out, add(b, s, i), 0);
     return true;
@@ -223,8 +224,7 @@ static bool has_reader_outside_of_products(const builder *b, const qgc_value *v,
         const qgc_stage *stage = &b->p->stages[s];
         if (stage->kind == QGC_STAGE_PRODUCTS)
             continue;
-        for (const qgc_node *n = stage->first;
-             n && (n == stage->first || (n->group >= 0 && n->group == stage->first->group)); n = n->next)
+        for (const qgc_node *n = stage->first; n; n = qgc_group_next(stage->first, n))
             for (int i = 0; i < n->n_in; i++)
                 if (n->in[i] == v && stage != own)
                     return true;
@@ -246,7 +246,7 @@ static bool add_embedding(builder *b, const qgc_stage *s, const qgc_node *n) {
     if (!embedding_fits(b, n))
         return false;
     qgc_instance i = new_instance(QGC_DO_EMBEDDING);
-    i.out = qgc_persistent_width(n->out[0]);
+    i.out = qgc_low_width(n->out[0]);
     put(b, n->out[0], add(b, s, i), 0);
     return true;
 }
@@ -306,7 +306,7 @@ static bool add_expression(builder *b, const qgc_stage *s, qgc_instance *i, cons
     const qgc_value *inputs[QGC_MOST_OUTSIDE];
     int n;
     i->expression = qgc_low_expression(b->p->l, s, result, inputs, &n);
-    i->out = qgc_persistent_width(result);
+    i->out = qgc_low_width(result);
     i->logits = result == qgc_graph_output(b->p->l->graph, "logits");
     return add_outside(b, i, inputs, n);
 }
@@ -499,8 +499,7 @@ static bool comes_after(const qgc_stage *s) {
 }
 
 static void cover(builder *b, const qgc_stage *s) {
-    for (const qgc_node *n = s->first; n && (n == s->first || (n->group >= 0 && n->group == s->first->group));
-         n = n->next)
+    for (const qgc_node *n = s->first; n; n = qgc_group_next(s->first, n))
         b->p->covered[n->id] = true;
 }
 
@@ -623,7 +622,7 @@ static const char *number(const builder *b, const qgc_node *n, const char *attr)
     return n ? qgc_arena_printf(b->arena, "%.17g", qgc_low_attr(n, attr)) : "";
 }
 
-static int64_t norm_width(const qgc_node *norm) {
+int64_t qgc_norm_width(const qgc_node *norm) {
     return norm ? qgc_low_width(norm->in[1]) : 0;
 }
 
@@ -631,7 +630,7 @@ static int64_t norm_width(const qgc_node *norm) {
 static const char *shape_of(const builder *b, const qgc_instance *i) {
     qgc_str t = qgc_str_new(b->arena);
     qgc_str_printf(&t, "%d %lld %d %lld %s", i->does, (long long)i->out, i->logits,
-                   (long long)norm_width(i->norm), number(b, i->norm, "eps"));
+                   (long long)qgc_norm_width(i->norm), number(b, i->norm, "eps"));
     if (i->expression)
         qgc_str_printf(&t, " %lld %lld %d %d %s", (long long)i->k, (long long)i->rows, i->weight,
                        i->interleaved, i->expression);
@@ -640,12 +639,12 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     for (int k = 0; k < i->n_outside; k++)
         qgc_str_printf(&t, " %d", i->outside[k].from);
     if (i->does == QGC_DO_HEADS)
-        qgc_str_printf(&t, " %lld", (long long)head_dim_of(i->norm, i->rope));
+        qgc_str_printf(&t, " %lld", (long long)qgc_heads_dim(i->norm, i->rope));
     if (i->attention)
         qgc_str_printf(&t, " %lld %lld %d %s %lld %s %lld %s", (long long)i->attention->in[1]->shape.dim[0],
                        (long long)i->attention->in[1]->shape.dim[2], i->attention->in[1]->dtype,
-                       number(b, i->attention, "scale"), (long long)norm_width(i->q.norm),
-                       number(b, i->q.norm, "eps"), (long long)norm_width(i->keys.norm),
+                       number(b, i->attention, "scale"), (long long)qgc_norm_width(i->q.norm),
+                       number(b, i->q.norm, "eps"), (long long)qgc_norm_width(i->keys.norm),
                        number(b, i->keys.norm, "eps"));
     return t.text;
 }

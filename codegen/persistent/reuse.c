@@ -1,5 +1,5 @@
 /* An exchanged vector lies in the same memory in every iteration of a loop. Before a word is written again all who read it have to be
- * through: whoever writes it must have a value that was computed from something that every reader published after reading
+ * through: its next writer must have a value that was computed from something that every reader published after reading
  * (kernels/exchange.cuh says why that is enough). Here that is shown from the data flow, or the graph is refused.
  *
  * Blocks, and not phases, read and publish: a phase that reads a vector whole does so in every block that has rows of it, and publishes
@@ -77,7 +77,7 @@ static const char *label(const qgc_persistent *p, int t) {
 }
 
 /* Parts of attention are read by the merge, which publishes the result in their place: what depends on that depends on the merge. The
- * next writer is the attention of the next iteration, and at the end of a step whoever closes them. */
+ * next writer is the attention of the next iteration, and at the end of a step the phase that closes them. */
 static bool parts_are_read(qgc_persistent *p, int t, bool *each, bool *joint) {
     int writer = next_writer(p, t);
     for (int c = t + 1; writer < 0 && c < p->n_instances; c++)

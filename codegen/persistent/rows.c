@@ -4,10 +4,6 @@
 
 enum { PAIR = 64, TILE = 8, LEAST_WARPS = 8, MOST_WARPS = 15 };
 
-static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
-    return qgc_phase_instance(p, phase, 0);
-}
-
 /* Rows that stay together: whole tiles where rows of several matrices take turns; of the logits what a warp finds the largest of. */
 static int64_t unit_of(const qgc_instance *i) {
     return i->logits ? QGC_STRETCH : i->interleaved > 1 ? TILE : 1;
@@ -24,7 +20,7 @@ static int find_share(const qgc_persistent *p, const qgc_instance *i, int loop) 
 void qgc_persistent_shares(qgc_persistent *p) {
     p->carried_share = 0;
     for (int k = 0; k < p->n_phases; k++) {
-        const qgc_instance *i = first_of(p, k);
+        const qgc_instance *i = qgc_phase_first(p, k);
         if (i->does != QGC_DO_PRODUCTS)
             continue;
         const int loop = p->phases[k].loop;

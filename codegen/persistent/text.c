@@ -12,10 +12,6 @@ typedef struct {
     int phase, count;
 } writer;
 
-static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
-    return qgc_phase_instance(p, phase, 0);
-}
-
 static const char *const types[QGC_N_DTYPES] = {[QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
 static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE",     "DO_EMBEDDING",
                                     "DO_NORM",     "DO_HEADS",     "DO_POINTWISE", "DO_CLOSE"};
@@ -126,20 +122,13 @@ static void number(const writer *w, const char *name, double value) {
     qgc_str_printf(w->t, "    RULE float %s() { return %s; }\n", name, qgc_low_float_text(w->p->l, value));
 }
 
-/* Which table of angles turns the heads in each iteration, -1 none. */
-static int table_of(const writer *w, const qgc_node *rope) {
-    for (int i = 0; rope && i < w->p->n_ropes; i++)
-        if (qgc_attrs_equal(w->p->ropes[i], rope))
-            return i;
-    return -1;
-}
-
 static const qgc_node *rope_of(const qgc_instance *i, int which) {
     return which == 0 ? i->q.rope : which == 1 ? i->keys.rope : i->rope;
 }
 
+/* Which table of angles turns the heads in an iteration, -1 none. */
 static int table_at(const writer *w, int iteration, int which) {
-    return table_of(w, rope_of(qgc_phase_instance(w->p, w->phase, iteration), which));
+    return qgc_persistent_angles(w->p, rope_of(qgc_phase_instance(w->p, w->phase, iteration), which));
 }
 
 static void write_rope(const writer *w, const char *name, int which) {
@@ -158,7 +147,7 @@ static void write_rope(const writer *w, const char *name, int which) {
 /* --- phases ---------------------------------------------------------------------------------------------- */
 
 static void write_common(const writer *w) {
-    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     qgc_str_printf(w->t, "    enum { DOES = %s, PHASE = %d, OUT = %lld, SMALL_STEP = %lld };\n",
                    kinds[i->does], w->phase, (long long)at->vector,
@@ -176,7 +165,7 @@ static void write_squares(const writer *w) {
 }
 
 static void write_outside(const writer *w, int k) {
-    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const char name[] = {'a', (char)('0' + k), 0}, upper[] = {'A', (char)('0' + k), 0};
     qgc_str_printf(w->t, "    enum { %s = %s };\n", upper,
                    i->outside[k].from == QGC_OUTSIDE_CARRIED ? "CARRIED" : "POLLED");
@@ -186,7 +175,7 @@ static void write_outside(const writer *w, int k) {
 
 /* The function that makes the result of the rows of n_products matrices and of n_outside values, as the kernel calls it. */
 static void write_result(const writer *w, int n_products, int n_outside) {
-    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     qgc_str_add(w->t, "    RULE float result(");
     for (int k = 0; k < n_products; k++)
         qgc_str_printf(w->t, "%sfloat l%d", k ? ", " : "", k);
@@ -198,7 +187,7 @@ static void write_result(const writer *w, int n_products, int n_outside) {
 }
 
 static void write_norm(const writer *w) {
-    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     qgc_str_printf(w->t, "    enum { NORM = 1, NORM_AT = %lld, NORM_SLOT = %d, NORM_LOADED = %d };\n",
                    (long long)at->norm_at, at->norm_slot, at->norm_loaded);
@@ -216,7 +205,7 @@ static void write_embeds(const writer *w) {
 }
 
 static void write_products(const writer *w) {
-    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     qgc_str_printf(w->t, "    enum { K = %lld, ROWS = %lld, MATRICES = %d, WEIGHT = %s, SHARE = %d };\n",
                    (long long)i->k, (long long)i->rows, i->interleaved, types[i->weight], at->share);
@@ -228,7 +217,7 @@ static void write_products(const writer *w) {
     if (at->ahead >= 0)
         qgc_str_printf(w->t, "    enum { AHEAD_SLOT = %d, AHEAD_AT = %lld, AHEAD_K = %lld };\n",
                        w->p->phases[at->ahead].norm_slot, (long long)at->ahead_at,
-                       (long long)first_of(w->p, at->ahead)->k);
+                       (long long)qgc_phase_first(w->p, at->ahead)->k);
     if (at->bias_at >= 0)
         qgc_str_printf(w->t, "    enum { BIAS = 1, BIAS_AT = %lld };\n", (long long)at->bias_at);
     if (i->carries)
@@ -248,7 +237,7 @@ static void write_head_norm(const writer *w, const char *upper, const char *name
 }
 
 static void write_attention(const writer *w) {
-    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     const int64_t head_dim = i->attention->in[1]->shape.dim[2];
     qgc_str_printf(w->t,
@@ -269,7 +258,7 @@ static void write_attention(const writer *w) {
 }
 
 static void write_vector(const writer *w) {
-    const qgc_instance *i = first_of(w->p, w->phase);
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     constant(w, "N", i->out);
     if (i->norm) {
@@ -284,8 +273,7 @@ static void write_vector(const writer *w) {
     }
     if (i->does == QGC_DO_HEADS) {
         constant(w, "HEADS_NORM", i->norm != NULL);
-        constant(w, "HEAD_DIM",
-                 i->rope ? qgc_low_attr_int(i->rope, "head_dim") : qgc_low_width(i->norm->in[1]));
+        constant(w, "HEAD_DIM", qgc_heads_dim(i->norm, i->rope));
         write_rope(w, "rope", 2);
     }
     if (i->does == QGC_DO_POINTWISE)
@@ -294,7 +282,7 @@ static void write_vector(const writer *w) {
 
 static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
     const writer w = {p, t, phase, qgc_phase_count(p, phase)};
-    const qgc_instance *i = first_of(p, phase);
+    const qgc_instance *i = qgc_phase_first(p, phase);
     qgc_str_printf(t, "\nstruct phase%d : phase_defaults { /* %s */\n", phase, i->name);
     write_common(&w);
     switch (i->does) {
@@ -371,7 +359,7 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
         t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
         (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,
         (long long)(p->start_slot < 0 ? 0 : p->phases[p->start_phase].norm_at),
-        (long long)(p->start_slot < 0 ? 64 : first_of(p, p->start_phase)->k));
+        (long long)(p->start_slot < 0 ? 64 : qgc_phase_first(p, p->start_phase)->k));
     qgc_str_printf(t, "enum { CARRIED_SHARE = %d, CARRIED_EMBEDDING = %lld };\n", p->carried_share,
                    (long long)(p->carries_embedding ? p->carried_width : 0));
     qgc_str_printf(t, "enum { MARK = %d, LARGEST = %d };\n", p->part != NULL, p->part != NULL);
@@ -399,7 +387,7 @@ static void write_cuts(const qgc_persistent *p, qgc_str *t) {
         "\n/* One attention of each shape. */\nstruct cuts {\n    template <typename F> RULE void each(F f) {\n");
     for (int cut = 0; cut < p->n_cuts; cut++)
         for (int i = 0; i < p->n_phases; i++)
-            if (first_of(p, i)->attention && p->phases[i].cut == cut) {
+            if (qgc_phase_first(p, i)->attention && p->phases[i].cut == cut) {
                 qgc_str_printf(t, "        f(phase%d());\n", i);
                 break;
             }

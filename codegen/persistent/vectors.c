@@ -10,22 +10,18 @@ static int64_t aligned(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
 
-static const qgc_instance *first_of(const qgc_persistent *p, int phase) {
-    return qgc_phase_instance(p, phase, 0);
-}
-
 /* --- the exchange ---------------------------------------------------------------------------------------- */
 
 static void place_vectors(qgc_persistent *p) {
     for (int i = 0; i < p->n_phases; i++)
-        if (first_of(p, i)->published) {
+        if (qgc_phase_first(p, i)->published) {
             p->phases[i].vector = p->copy;
-            p->copy += aligned(first_of(p, i)->out, ALIGN_FLOATS);
+            p->copy += aligned(qgc_phase_first(p, i)->out, ALIGN_FLOATS);
         }
     p->copy = aligned(p->copy, 1024);
     p->exchange = COPIES * p->copy;
     for (int i = 0; i < p->n_phases; i++) {
-        const qgc_node *n = first_of(p, i)->attention;
+        const qgc_node *n = qgc_phase_first(p, i)->attention;
         if (!n)
             continue;
         const int64_t head_dim = n->in[1]->shape.dim[2], heads = qgc_low_width(n->in[0]) / head_dim;
@@ -36,7 +32,7 @@ static void place_vectors(qgc_persistent *p) {
 
 /* --- the stream ------------------------------------------------------------------------------------------ */
 
-static int64_t bytes_of(const qgc_instance *i) {
+int64_t qgc_instance_weights(const qgc_instance *i) {
     return i->does == QGC_DO_PRODUCTS ? 2 * i->k * i->rows : 0;
 }
 
@@ -45,7 +41,7 @@ static void place_stream(qgc_persistent *p) {
         const qgc_loop *loop = &p->loops[l];
         int64_t step = 0;
         for (int i = 0; i < loop->period; i++)
-            step += bytes_of(first_of(p, loop->first_phase + i));
+            step += qgc_instance_weights(qgc_phase_first(p, loop->first_phase + i));
         for (int i = 0; i < loop->period; i++) {
             qgc_phase_place *place = &p->phases[loop->first_phase + i];
             place->stream_at = p->stream;
@@ -61,7 +57,7 @@ const char *qgc_persistent_place(const qgc_persistent *p, int phase) {
     const qgc_loop *l = &p->loops[p->phases[phase].loop];
     qgc_str t = qgc_str_new(p->l->arena);
     for (int i = l->first_phase; i < l->first_phase + l->period; i++) {
-        const qgc_instance *x = first_of(p, i);
+        const qgc_instance *x = qgc_phase_first(p, i);
         if (x->does != QGC_DO_PRODUCTS)
             continue;
         qgc_str_printf(&t, "%sFIRST(%d)*%lldull", t.bytes ? "+" : "", p->phases[i].share,
@@ -82,7 +78,7 @@ static bool same_attention(const qgc_node *a, const qgc_node *b) {
 
 static void place_caches(qgc_persistent *p) {
     for (int i = 0; i < p->n_phases; i++) {
-        const qgc_node *n = first_of(p, i)->attention;
+        const qgc_node *n = qgc_phase_first(p, i)->attention;
         if (!n)
             continue;
         p->phases[i].caches_at = p->n_caches;
@@ -90,7 +86,7 @@ static void place_caches(qgc_persistent *p) {
         p->n_caches += 2 * qgc_phase_count(p, i);
         p->phases[i].cut = p->n_cuts;
         for (int k = 0; k < i; k++)
-            if (first_of(p, k)->attention && same_attention(first_of(p, k)->attention, n))
+            if (qgc_phase_first(p, k)->attention && same_attention(qgc_phase_first(p, k)->attention, n))
                 p->phases[i].cut = p->phases[k].cut;
         p->n_cuts += p->phases[i].cut == p->n_cuts;
     }
@@ -99,14 +95,14 @@ static void place_caches(qgc_persistent *p) {
 /* --- norms ahead ----------------------------------------------------------------------------------------- */
 
 static bool is_products(const qgc_persistent *p, int phase) {
-    return first_of(p, phase)->does == QGC_DO_PRODUCTS;
+    return qgc_phase_first(p, phase)->does == QGC_DO_PRODUCTS;
 }
 
 static bool has_norm(const qgc_persistent *p, int phase) {
-    return is_products(p, phase) && first_of(p, phase)->norm;
+    return is_products(p, phase) && qgc_phase_first(p, phase)->norm;
 }
 
-/* The products phase before another one in the same loop, or -1; and the last one of a loop. */
+/* The last products phase from `first` on before `phase`, or -1. */
 static int products_before(const qgc_persistent *p, int phase, int first) {
     for (int i = phase - 1; i >= first; i--)
         if (is_products(p, i))
@@ -132,9 +128,7 @@ static void place_first(qgc_persistent *p, int phase) {
     qgc_phase_place *place = &p->phases[phase];
     const qgc_loop *l = &p->loops[place->loop];
     const int last = products_before(p, l->first_phase + l->period, l->first_phase);
-    int before = -1; /* the last products of all before */
-    for (int i = l->first_phase - 1; before < 0 && i >= 0; i--)
-        before = is_products(p, i) ? i : -1;
+    const int before = products_before(p, l->first_phase, 0);
     const bool loops = l->count > 1;
     if (loops && last == phase) {
         load_itself(p, phase);
@@ -152,7 +146,8 @@ static void place_first(qgc_persistent *p, int phase) {
     const qgc_loop *earlier = &p->loops[p->phases[before].loop];
     if (loops) {
         load_itself(p, phase);
-    } else if (loaded >= 0 && earlier->count > 1 && first_of(p, loaded)->k == first_of(p, phase)->k) {
+    } else if (loaded >= 0 && earlier->count > 1 &&
+               qgc_phase_first(p, loaded)->k == qgc_phase_first(p, phase)->k) {
         place->norm_slot = p->phases[loaded].norm_slot; /* in the place of one iteration more */
         place->norm_at = -2 - loaded;
     } else if (earlier->count == 1 && loaded < 0) {
@@ -185,10 +180,6 @@ static int64_t take(int64_t *at, int64_t n) {
     return here;
 }
 
-static int64_t norm_width(const qgc_node *n) {
-    return n ? qgc_low_width(n->in[1]) : 0;
-}
-
 /* Has the phase a bias in any iteration? */
 static bool has_bias(const qgc_persistent *p, int phase) {
     for (int i = 0; i < qgc_phase_count(p, phase); i++) {
@@ -205,14 +196,14 @@ static void place_small(qgc_persistent *p) {
         qgc_loop *l = &p->loops[k];
         int64_t at = l->small_at = p->small;
         for (int i = l->first_phase; i < l->first_phase + l->period; i++) {
-            const qgc_instance *first = first_of(p, i);
+            const qgc_instance *first = qgc_phase_first(p, i);
             qgc_phase_place *place = &p->phases[i];
             if (first->norm && place->norm_at == -1)
-                place->norm_at = take(&at, norm_width(first->norm));
+                place->norm_at = take(&at, qgc_norm_width(first->norm));
             if (first->attention && first->q.norm)
-                place->norm_at = take(&at, norm_width(first->q.norm));
+                place->norm_at = take(&at, qgc_norm_width(first->q.norm));
             if (first->attention && first->keys.norm)
-                place->k_norm_at = take(&at, norm_width(first->keys.norm));
+                place->k_norm_at = take(&at, qgc_norm_width(first->keys.norm));
             if (has_bias(p, i))
                 place->bias_at = take(&at, first->rows);
         }
@@ -248,7 +239,7 @@ static void place_squares(qgc_persistent *p) {
         const qgc_loop *l = &p->loops[k];
         int here = 0;
         for (int i = l->first_phase; i < l->first_phase + l->period; i++)
-            if (has_norm(p, i) || first_of(p, i)->does == QGC_DO_NORM)
+            if (has_norm(p, i) || qgc_phase_first(p, i)->does == QGC_DO_NORM)
                 p->phases[i].squares = at + here++;
         for (int i = l->first_phase; i < l->first_phase + l->period; i++)
             p->phases[i].squares_step = here;

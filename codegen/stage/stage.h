@@ -62,7 +62,7 @@ qgc_dtype qgc_weight_storage(const qgc_value *weight);
 bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
                   qgc_arena *a);
 
-/* The same for the group of `first`, whose nodes stand together behind it. */
+/* The same for the group of `first`, whose nodes follow it. */
 bool qgc_stage_at(const qgc_node *first, const int *uses, qgc_stage *out, const char **why, qgc_arena *a);
 
 /* The stages of a graph in the order of its list: out[0 .. *n). A linear by itself is products of one row, a pointwise op by itself
