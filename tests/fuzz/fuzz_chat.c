@@ -12,7 +12,9 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t bytes) {
     qgc_arena *arena = qgc_arena_new();
     qgc_diag d = qgc_diag_new(arena);
-    qgc_added_token added[] = {{{"<|im_start|>", 12}, 1, true}, {{"<|im_end|>", 10}, 2, true}};
+    const qgc_span start = {"<|im_start|>", 12}, end = {"<|im_end|>", 10};
+    qgc_added_token added[] = {{.text = start, .name = start, .id = 1, .special = true},
+                               {.text = end, .name = end, .id = 2, .special = true}};
     qgc_tokenizer t = {.arena = arena, .added = {.arena = arena, .tokens = added, .n = 2}};
     t.chat_template = qgc_arena_strndup(arena, (const char *)data, bytes);
     qgc_chat chat;
