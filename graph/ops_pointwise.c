@@ -1,8 +1,11 @@
-#include <math.h>
+
+#include <tgmath.h>
 
 #include "graph/ops.h"
 
 /* Ops that look at one element of each input at a time. Nothing is broadcast: the shapes are equal. */
+
+#ifndef QGC_DOUBLE
 
 static qgc_status infer_pair(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "a", QGC_F32, d));
@@ -34,9 +37,11 @@ qgc_status infer_silu(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
+#endif
+
 typedef struct {
-    const float *a, *b;
-    float *y;
+    const qgc_real *a, *b;
+    qgc_real *y;
 } pointwise;
 
 static void add_range(void *context, size_t first, size_t last) {
@@ -54,26 +59,26 @@ static void mul_range(void *context, size_t first, size_t last) {
 static void silu_range(void *context, size_t first, size_t last) {
     const pointwise *p = context;
     for (size_t i = first; i < last; i++)
-        p->y[i] = p->a[i] / (1.0f + expf(-p->a[i]));
+        p->y[i] = p->a[i] / (1 + exp(-p->a[i]));
 }
 
 static void each_element(const qgc_call *call, void (*fn)(void *, size_t, size_t)) {
     const qgc_operand *a = &call->in[0];
-    pointwise p = {a->data, call->node->n_in > 1 ? call->in[1].data : NULL, call->out[0].data};
+    pointwise p = {qgc_reals(call, 0), call->node->n_in > 1 ? qgc_reals(call, 1) : NULL, call->out[0].data};
     size_t elems = 1;
     for (int i = 0; i < a->rank; i++)
         elems *= (size_t)a->dim[i];
     qgc_pool_for(call->pool, elems, 4096, fn, &p);
 }
 
-void ref_add(const qgc_call *call) {
+void QGC_REF(add)(const qgc_call *call) {
     each_element(call, add_range);
 }
 
-void ref_mul(const qgc_call *call) {
+void QGC_REF(mul)(const qgc_call *call) {
     each_element(call, mul_range);
 }
 
-void ref_silu(const qgc_call *call) {
+void QGC_REF(silu)(const qgc_call *call) {
     each_element(call, silu_range);
 }
