@@ -134,18 +134,20 @@ if(CMAKE_CXX_COMPILER)
   set_tests_properties(kernels_exchange PROPERTIES LABELS cpu)
 
   # Whole plans, whose kernels the test compiles when it runs.
-  add_executable(test_kernels_replay tests/kernels/test_replay.c tests/kernels/replay.c tests/kernels/cpu_kernels.c
-    tests/support/fake_device.c)
-  set_target_properties(test_kernels_replay PROPERTIES ENABLE_EXPORTS ON)
-  target_compile_definitions(test_kernels_replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
-    QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}" QGC_CPU_KERNELS="${CMAKE_BINARY_DIR}/cpu_kernels")
-  if(QGC_SANITIZE) # kernels too, but for arrays of arrays that they go through as one, and null + n
-    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1
-      CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer")
-  endif()
-  target_link_libraries(test_kernels_replay PRIVATE qgc_lab on_cpu qgc_test_support)
-  add_test(NAME kernels_replay COMMAND test_kernels_replay WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(kernels_replay PROPERTIES LABELS cpu)
+  foreach(module IN ITEMS replay replay_ops)
+    add_executable(test_kernels_${module} tests/kernels/test_${module}.c tests/kernels/replay.c tests/kernels/cpu_kernels.c
+      tests/support/fake_device.c)
+    set_target_properties(test_kernels_${module} PROPERTIES ENABLE_EXPORTS ON)
+    target_compile_definitions(test_kernels_${module} PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
+      QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}" QGC_CPU_KERNELS="${CMAKE_BINARY_DIR}/cpu_kernels")
+    if(QGC_SANITIZE) # kernels too, but for arrays of arrays that they go through as one, and null + n
+      target_compile_definitions(test_kernels_${module} PRIVATE SUBSETS=1 ARCHS=1
+        CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer")
+    endif()
+    target_link_libraries(test_kernels_${module} PRIVATE qgc_lab on_cpu qgc_test_support)
+    add_test(NAME kernels_${module} COMMAND test_kernels_${module} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(kernels_${module} PROPERTIES LABELS cpu)
+  endforeach()
 else()
   message(STATUS "no C++ compiler: the kernels are not tested on the CPU")
 endif()
