@@ -1,9 +1,11 @@
 #include <float.h>
-#include <math.h>
+#include <tgmath.h>
 
 #include "graph/ops.h"
 
 /* Ops that look at one element of each input at a time. The shapes are equal, but for a `mul` with one number a row. */
+
+#ifndef QGC_DOUBLE
 
 static qgc_status shapes_differ(const qgc_node *n, qgc_diag *d) {
     const qgc_value *a = n->in[0], *b = n->in[1];
@@ -66,11 +68,13 @@ qgc_status infer_softcap(qgc_node *n, qgc_diag *d) {
     return infer_single(n, d);
 }
 
+#endif
+
 typedef struct {
-    const float *a, *b;
-    float *y;
-    size_t width; /* elements of a for one of b */
-    float number; /* the attribute that is one */
+    const qgc_real *a, *b;
+    qgc_real *y;
+    size_t width;    /* elements of a for one of b */
+    qgc_real number; /* the attribute that is one */
 } pointwise;
 
 static void add_range(void *context, size_t first, size_t last) {
@@ -95,29 +99,29 @@ static void mul_rows_range(void *context, size_t first, size_t last) {
 static void silu_range(void *context, size_t first, size_t last) {
     const pointwise *p = context;
     for (size_t i = first; i < last; i++)
-        p->y[i] = p->a[i] / (1.0f + expf(-p->a[i]));
+        p->y[i] = p->a[i] / (1 + exp(-p->a[i]));
 }
 
 static void gelu_tanh_range(void *context, size_t first, size_t last) {
     const pointwise *p = context;
-    const float root = 0.797884560802865356f; /* of 2 / pi */
+    const qgc_real root = (qgc_real)0.797884560802865356, cubic = (qgc_real)0.044715; /* root of 2 / pi */
     for (size_t i = first; i < last; i++) {
-        const float x = p->a[i];
-        p->y[i] = 0.5f * x * (1.0f + tanhf(root * (x + 0.044715f * x * x * x)));
+        const qgc_real x = p->a[i];
+        p->y[i] = x / 2 * (1 + tanh(root * (x + cubic * x * x * x)));
     }
 }
 
 static void gelu_range(void *context, size_t first, size_t last) {
     const pointwise *p = context;
-    const float root = 0.707106781186547524f; /* of 1 / 2 */
+    const qgc_real root = (qgc_real)0.707106781186547524; /* of 1 / 2 */
     for (size_t i = first; i < last; i++)
-        p->y[i] = 0.5f * p->a[i] * (1.0f + erff(root * p->a[i]));
+        p->y[i] = p->a[i] / 2 * (1 + erf(root * p->a[i]));
 }
 
 static void sigmoid_range(void *context, size_t first, size_t last) {
     const pointwise *p = context;
     for (size_t i = first; i < last; i++)
-        p->y[i] = 1.0f / (1.0f + expf(-p->a[i]));
+        p->y[i] = 1 / (1 + exp(-p->a[i]));
 }
 
 static void scale_range(void *context, size_t first, size_t last) {
@@ -129,7 +133,7 @@ static void scale_range(void *context, size_t first, size_t last) {
 static void softcap_range(void *context, size_t first, size_t last) {
     const pointwise *p = context;
     for (size_t i = first; i < last; i++)
-        p->y[i] = p->number * tanhf(p->a[i] / p->number);
+        p->y[i] = p->number * tanh(p->a[i] / p->number);
 }
 
 static size_t elems_of(const qgc_operand *o) {
@@ -140,8 +144,8 @@ static size_t elems_of(const qgc_operand *o) {
 }
 
 static pointwise operands(const qgc_call *call) {
-    return (pointwise){.a = call->in[0].data,
-                       .b = call->node->n_in > 1 ? call->in[1].data : NULL,
+    return (pointwise){.a = qgc_reals(call, 0),
+                       .b = call->node->n_in > 1 ? qgc_reals(call, 1) : NULL,
                        .y = call->out[0].data,
                        .width = 1};
 }
@@ -153,41 +157,41 @@ static void each_element(const qgc_call *call, void (*fn)(void *, size_t, size_t
 
 static void each_element_with(const qgc_call *call, const char *attr, void (*fn)(void *, size_t, size_t)) {
     pointwise p = operands(call);
-    p.number = (float)qgc_node_number(call->node, attr);
+    p.number = (qgc_real)qgc_node_number(call->node, attr);
     qgc_pool_for(call->pool, elems_of(&call->out[0]), 4096, fn, &p);
 }
 
-void ref_add(const qgc_call *call) {
+void QGC_REF(add)(const qgc_call *call) {
     each_element(call, add_range);
 }
 
-void ref_mul(const qgc_call *call) {
+void QGC_REF(mul)(const qgc_call *call) {
     pointwise p = operands(call);
     const size_t a = elems_of(&call->in[0]), b = elems_of(&call->in[1]), n = a > b ? a : b;
     if (a < b) {
-        p.a = call->in[1].data;
-        p.b = call->in[0].data;
+        p.a = qgc_reals(call, 1);
+        p.b = qgc_reals(call, 0);
     }
     p.width = n / (a < b ? a : b);
     qgc_pool_for(call->pool, n, 4096, a == b ? mul_range : mul_rows_range, &p);
 }
 
-void ref_silu(const qgc_call *call) {
+void QGC_REF(silu)(const qgc_call *call) {
     each_element(call, silu_range);
 }
 
-void ref_gelu(const qgc_call *call) {
+void QGC_REF(gelu)(const qgc_call *call) {
     each_element(call, qgc_node_choice(call->node, "approximate") == 0 ? gelu_tanh_range : gelu_range);
 }
 
-void ref_sigmoid(const qgc_call *call) {
+void QGC_REF(sigmoid)(const qgc_call *call) {
     each_element(call, sigmoid_range);
 }
 
-void ref_scale(const qgc_call *call) {
+void QGC_REF(scale)(const qgc_call *call) {
     each_element_with(call, "factor", scale_range);
 }
 
-void ref_softcap(const qgc_call *call) {
+void QGC_REF(softcap)(const qgc_call *call) {
     each_element_with(call, "cap", softcap_range);
 }
