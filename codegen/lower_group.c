@@ -51,12 +51,18 @@ static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // N
         qgc_str_printf(text, "a%d", input_index(e, v));
         return;
     }
-    qgc_str_printf(text, "op_%s(", qgc_ops[maker->op].name);
+    const qgc_attr_spec *attrs = qgc_ops[maker->op].attrs;
+    qgc_str_printf(text, "op_%s", qgc_ops[maker->op].name);
+    for (int i = 0; attrs[i].name; i++)
+        if (attrs[i].choices[0])
+            qgc_str_printf(text, "_%s", attrs[i].choices[maker->attr[i].choice]);
     for (int i = 0; i < maker->n_in; i++) {
-        if (i)
-            qgc_str_add(text, ",");
+        qgc_str_add(text, i ? "," : "(");
         write_value(e, maker->in[i], text);
     }
+    for (int i = 0; attrs[i].name; i++)
+        if (!attrs[i].choices[0])
+            qgc_str_printf(text, ",%s", qgc_low_float_text(e->l, maker->attr[i].number));
     qgc_str_add(text, ")");
 }
 
@@ -76,6 +82,13 @@ static const char *expression_option(expression *e, const qgc_value *result) {
                             qgc_low_expression(e->l, e->f, result, e->inputs, &e->n_inputs));
 }
 
+int qgc_low_one_a_row(const qgc_value *const *inputs, int n, const qgc_value *result) {
+    int bits = 0;
+    for (int i = 0; i < n; i++)
+        bits |= qgc_is_one_a_row(&inputs[i]->shape, &result->shape) ? 1 << i : 0;
+    return bits;
+}
+
 static qgc_status lower_normed_pointwise(qgc_lowering *l, const qgc_stage *f) {
     const qgc_value *inputs[MAX_INPUTS];
     qgc_normed then = {.inputs = inputs, .result = f->pointwise[f->n_pointwise - 1]->out[0]};
@@ -89,7 +102,12 @@ static qgc_status lower_pointwise(qgc_lowering *l, const qgc_stage *f) {
         return lower_normed_pointwise(l, f);
     expression e = {.l = l, .f = f};
     const char *text = expression_option(&e, out);
-    const char *options[] = {text, qgc_low_int(l, "INPUTS", e.n_inputs), NULL};
+    const char *options[5] = {text, qgc_low_int(l, "INPUTS", e.n_inputs)};
+    const int one_a_row = qgc_low_one_a_row(e.inputs, e.n_inputs, out);
+    if (one_a_row) {
+        options[2] = qgc_low_int(l, "ONE_A_ROW", one_a_row);
+        options[3] = qgc_low_int(l, "WIDTH", qgc_low_width(out));
+    }
     qgc_extent elems = qgc_low_elems(&out->shape);
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "pointwise.cu", QGC_LOW_THREADS, options));
@@ -239,6 +257,9 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     options[n++] = qgc_low_int(l, "HELD", setting(l, "linear.cu", f, "HELD", HELD));
     options[n++] = expression_option(&e, result);
     options[n++] = qgc_low_int(l, "INPUTS", e.n_inputs);
+    const int one_a_row = qgc_low_one_a_row(e.inputs, e.n_inputs, result);
+    if (one_a_row)
+        options[n++] = qgc_low_int(l, "ONE_A_ROW", one_a_row);
     if (f->part)
         options[n++] = qgc_low_int(l, "LARGEST", 1);
     options[n] = NULL;
@@ -448,6 +469,18 @@ qgc_status lower_mul(qgc_lowering *l, const qgc_node *n) {
     return lower_one(l, n);
 }
 qgc_status lower_silu(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_gelu(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_sigmoid(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_scale(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_softcap(qgc_lowering *l, const qgc_node *n) {
     return lower_one(l, n);
 }
 

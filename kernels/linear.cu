@@ -1,5 +1,5 @@
 /* out[t, r] = EXPRESSION of l0, l1, ... and a0, a1, ...: l is row r of each matrix times x[t, :] (normalized if NORM),
- * plus its bias; a is element r of outside values. Plain: l0. With a residual: op_add(a0, l0). A gated MLP's first half:
+ * plus its bias; a is element r of outside values, or their only one (ONE_A_ROW). Plain: l0. With a residual: op_add(a0, l0). A gated MLP's first half:
  * op_mul(op_silu(l0), l1). Matrices are [OUT, IN], row-major.
  *
  * Grid: x = OUT / (rows of a block), y = tokens. Reads MATRICES * IN * OUT weights a token and is bound by that. */
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             l[m] = m < MATRICES ? sum[min(m, MATRICES - 1) * ROWS + r] + (BIAS ? bias[m][first + r] : 0.0f) : 0.0f;
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            a[i] = i < INPUTS ? in[i][token * OUT + first + r] : 0.0f;
+            a[i] = i < INPUTS ? in[i][ONE_A_ROW >> i & 1 ? token : token * OUT + first + r] : 0.0f;
         float l0 = l[0], l1 = l[1], l2 = l[2], l3 = l[3], a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
         float result = EXPRESSION;
         out[token * OUT + first + r] = result;

@@ -297,7 +297,9 @@ __device__ __forceinline__ void put_logits(const arguments &a, const step &now, 
 template <int From, bool Clear>
 __device__ __forceinline__ float outside_value(const consumer &c, const arguments &a, const carried &k, int vector, u32 parity,
                                                int index) {
-    return From == CARRIED ? k.value : From == POLLED ? poll_one<Clear>(polled(a, vector) + index, parity, c.wait) : 0.0f;
+    if constexpr (From == POLLED || From == POLLED_ONE)
+        return poll_one<Clear>(polled(a, vector) + (From == POLLED ? index : 0), parity, c.wait);
+    return From == CARRIED ? k.value : 0.0f;
 }
 
 /* Whole warps call it, with a thread for each row of the block: the sum of a row to what becomes of it. */

@@ -18,8 +18,9 @@ enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS
  * vector. */
 enum head_norm { NO_NORM, HEAD_NORM, WHOLE_NORM };
 
-/* Where a value that is read comes from, other than as a vector that is exchanged. */
-enum outside { NOTHING, POLLED, CARRIED };
+/* Where a value from outside of a phase comes from: its element, or the only one, of a vector that is exchanged, or what the thread
+ * carries. */
+enum outside { NOTHING, POLLED, CARRIED, POLLED_ONE };
 
 /* What a structure of program.cuh has unless it says otherwise: `a` is where a vector is read, and which use of it. */
 #define NO_VECTOR(a, A)             \

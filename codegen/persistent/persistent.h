@@ -34,8 +34,9 @@ typedef struct {
     int64_t first;
 } qgc_origin;
 
-/* Where a value from outside of a phase comes from, as in the kernel. */
-typedef enum { QGC_OUTSIDE_POLLED, QGC_OUTSIDE_CARRIED } qgc_outside_from;
+/* Where a value from outside of a phase comes from, as in the kernel: its element from a vector, what the thread carries, or the only
+ * element of a vector. */
+typedef enum { QGC_OUTSIDE_POLLED, QGC_OUTSIDE_CARRIED, QGC_OUTSIDE_ONE } qgc_outside_from;
 
 typedef struct {
     const qgc_value *value;

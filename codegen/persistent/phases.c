@@ -210,12 +210,15 @@ static bool row_goes_on(builder *b, const qgc_stage *s, const qgc_stage_row *row
 
 /* --- products -------------------------------------------------------------------------------------------- */
 
-static bool add_outside(builder *b, qgc_instance *i, const qgc_value *const *inputs, int n) {
+static bool add_outside(builder *b, qgc_instance *i, const qgc_value *const *inputs, int n,
+                        const qgc_value *result) {
+    const int one_a_row = qgc_low_one_a_row(inputs, n, result);
     if (n > QGC_MOST_OUTSIDE)
         return qgc_persistent_no(b->p, "\"%s\" takes more than %d values from outside", i->name,
                                  QGC_MOST_OUTSIDE);
     for (int k = 0; k < n; k++)
-        i->outside[i->n_outside++] = (qgc_outside){inputs[k], QGC_OUTSIDE_POLLED, {-1, 0}};
+        i->outside[i->n_outside++] =
+            (qgc_outside){inputs[k], one_a_row >> k & 1 ? QGC_OUTSIDE_ONE : QGC_OUTSIDE_POLLED, {-1, 0}};
     return true;
 }
 
@@ -313,7 +316,7 @@ static bool add_expression(builder *b, const qgc_stage *s, qgc_instance *i, cons
     i->expression = qgc_low_expression(b->p->l, s, result, inputs, &n);
     i->out = qgc_low_width(result);
     i->logits = result == qgc_graph_output(b->p->l->graph, "logits");
-    return add_outside(b, i, inputs, n);
+    return add_outside(b, i, inputs, n, result);
 }
 
 static bool add_part(builder *b, const qgc_stage *s) {

@@ -172,7 +172,9 @@ static bool check_pointwise(search *s, int most_outside) {
         if (n != last && !only_inside(s, n))
             return false;
         for (int k = 0; k < n->n_in; k++) {
-            if (!qgc_shape_equal(&n->in[k]->shape, &last->out[0]->shape))
+            const bool one_a_row =
+                !inside(s, n->in[k]) && qgc_is_one_a_row(&n->in[k]->shape, &last->out[0]->shape);
+            if (!one_a_row && !qgc_shape_equal(&n->in[k]->shape, &last->out[0]->shape))
                 return no(s, "\"%s\" and \"%s\" differ in shape", label(s, n->in[k]), label(s, last->out[0]));
             bool known = inside(s, n->in[k]);
             for (int j = 0; j < n_outside; j++)
@@ -220,8 +222,8 @@ static bool check_embedding(search *s) {
 
 static bool check_part(search *s) {
     const qgc_stage *f = s->f;
-    if (f->n_rows != 1 || f->n_pointwise || f->rows[0].rope || f->rows[0].append ||
-        f->part->in[0] != f->rows[0].linear->out[0])
+    const qgc_node *last = f->n_pointwise ? f->pointwise[f->n_pointwise - 1] : f->rows[0].linear;
+    if (f->n_rows != 1 || f->rows[0].rope || f->rows[0].append || f->part->in[0] != last->out[0])
         return no(s, "sample_part \"%s\" does not follow the only product of the group",
                   label(s, f->part->out[0]));
     double stretch = f->part->attr[qgc_attr_index(QGC_OP_SAMPLE_PART, "stretch")].number;
