@@ -71,6 +71,7 @@ qgc_extent qgc_low_dim(int64_t dim);
 qgc_extent qgc_low_times(qgc_extent e, int64_t factor);
 
 /* "-DNAME=F16", "-DNAME=896"; the last dimension of a value; attributes of a node. */
+const char *qgc_low_type_name(qgc_dtype t);
 const char *qgc_low_type(qgc_lowering *l, const char *name, qgc_dtype t);
 const char *qgc_low_int(qgc_lowering *l, const char *name, int64_t value);
 int64_t qgc_low_width(const qgc_value *v);

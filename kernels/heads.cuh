@@ -44,7 +44,7 @@
 typedef pairing<HEAD_DIM, ROPE_FIRST, ROPE_DIM, ROPE_INTERLEAVED> pairs;
 
 struct matrix {
-    const weights::elem *weight;
+    const void *weight;
     const float *bias;
     void *out;
 };

@@ -36,27 +36,43 @@
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear(float *x, const float *norm, const weights::elem *w0, const weights::elem *w1, const weights::elem *w2,
-           const weights::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
+    linear(float *x, const float *norm, const stored<WEIGHT0>::elem *w0, const stored<WEIGHT1>::elem *w1,
+           const stored<WEIGHT2>::elem *w2, const stored<WEIGHT3>::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
            const float *in0, const float *in1, const float *in2, const float *in3, float *out EMBED_PARAMETERS LARGEST_PARAMETERS) {
-    const weights::elem *const matrix[4] = {w0, w1, w2, w3};
     const float *const bias[4] = {b0, b1, b2, b3};
     const float *const in[4] = {in0, in1, in2, in3};
     int first = (blockIdx.x * GROUPS + threadIdx.x / 32 / SPLIT) * ROWS;
     size_t token = blockIdx.y;
 
-    const weights::elem *row[MATRICES * ROWS];
     float sum[MATRICES * ROWS];
+#if MIXED
+    const void *const matrix[4] = {w0, w1, w2, w3};
+#else
+    const weights::elem *const matrix[4] = {w0, w1, w2, w3};
+    const weights::elem *row[MATRICES * ROWS];
 #pragma unroll
     for (int m = 0; m < MATRICES; m++)
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) /* rows past the end are read at the last row, and their sums are dropped */
-            row[m * ROWS + r] = matrix[m] + (size_t)min(first + r, OUT - 1) * IN;
+        for (int r = 0; r < ROWS; r++) /* rows after the last are read as the last, and their sums are dropped */
+            row[m * ROWS + r] = weights::row(matrix[m], min(first + r, OUT - 1), IN);
     early_rows<MATRICES * ROWS> early;
     early.load(row);
+#endif
     wait_for_previous();
     let_next_start();
-    dot_rows<MATRICES * ROWS>(load_vector(x, token, norm EMBED_ARGUMENTS), early, row, sum);
+    const vector v = load_vector(x, token, norm EMBED_ARGUMENTS);
+#if MIXED
+    int number[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) /* as above */
+        number[r] = min(first + r, OUT - 1);
+#pragma unroll
+    for (int m = 0; m < MATRICES; m++)
+        mixed_dots<ROWS>(v, m, matrix[m], number, sum + m * ROWS);
+    meet_dots<MATRICES * ROWS>(v, sum);
+#else
+    dot_rows<MATRICES * ROWS>(v, early, row, sum);
+#endif
 
 #if LARGEST
     float largest = NOT_A_NUMBER; /* fmaxf skips it */

@@ -357,11 +357,11 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         normed<S::K, S::WEIGHT> n;
         n.squares = 0.0f;
         if (S::embeds(i)) {
-            const embedded::elem *row = a.table + (size_t)c.s.now.token * S::K;
+            const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::K);
 #pragma unroll
             for (int j = 0; j < elements<S::K>::LOADS; j++)
                 if (elements<S::K>::here(c, 0))
-                    n.add(c, j, table_row(row, elements<S::K>::first(c, j)), norm);
+                    n.add(c, j, embedded::four_elements(row, elements<S::K>::first(c, j), S::K), norm);
         } else
             take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { n.add(c, j, v, norm); });
         multiply(

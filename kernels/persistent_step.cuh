@@ -270,17 +270,6 @@ struct consumer {
     }
 };
 
-/* Four elements of a row of the embedding's table. */
-__device__ __forceinline__ float4 table_row(const embedded::elem *row, int element) {
-    if constexpr (TABLE == F32)
-        return *(const float4 *)(row + element);
-    else {
-        uint2 v = *(const uint2 *)(row + element);
-        return make_float4(low_half<TABLE>(v.x), high_half<TABLE>(v.x), low_half<TABLE>(v.y),
-                           high_half<TABLE>(v.y));
-    }
-}
-
 /* The sum over rows of a value that all warps have left, [warp]. */
 __device__ __forceinline__ float total_of(const float *row) {
     float total = 0.0f;

@@ -161,6 +161,8 @@ int64_t qgc_norm_width(const qgc_node *norm);
 const qgc_node *qgc_instance_rope(const qgc_instance *i);
 /* Which table of angles is a rope's; NULL, or none: -1. */
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
+/* How a matrix lies in the stream: those of block formats are rounded to F16. */
+qgc_dtype qgc_persistent_storage(const qgc_value *matrix);
 /* Bytes of the weights that an instance reads from the stream. */
 int64_t qgc_instance_weights(const qgc_instance *i);
 

@@ -254,9 +254,14 @@ static bool add_embedding(builder *b, const qgc_stage *s, const qgc_node *n) {
     return true;
 }
 
+qgc_dtype qgc_persistent_storage(const qgc_value *matrix) {
+    const qgc_dtype t = qgc_weight_storage(matrix);
+    return qgc_dtype_is_quantised(t) ? QGC_F16 : t;
+}
+
 static bool product_fits(builder *b, const qgc_node *linear) {
     const qgc_value *w = linear->in[1];
-    qgc_dtype t = qgc_weight_storage(w);
+    const qgc_dtype t = qgc_persistent_storage(w);
     for (int i = 1; i < linear->n_in; i++)
         if (!is_weight(b, linear, i))
             return false;
@@ -339,7 +344,13 @@ static bool add_products(builder *b, const qgc_stage *s) {
         i.linear[i.n_matrices++] = linear;
         i.rows += qgc_low_width(linear->out[0]);
         i.k = qgc_low_width(linear->in[0]);
-        i.weight = qgc_weight_storage(linear->in[1]);
+        const qgc_dtype stream = qgc_persistent_storage(linear->in[1]);
+        if (k && stream != i.weight)
+            return qgc_persistent_no(b->p,
+                                     "weights \"%s\" and \"%s\" of one phase are %s and %s in the stream",
+                                     label(b, i.linear[0]->in[1]), label(b, linear->in[1]),
+                                     qgc_dtypes[i.weight].name, qgc_dtypes[stream].name);
+        i.weight = stream;
     }
     if (!add_gather(b, s, &i))
         return false;

@@ -364,7 +364,7 @@ static int64_t norm_loads(const qgc_persistent *p) {
 
 static void write_constants(const qgc_persistent *p, qgc_str *t) {
     const qgc_value *table = p->table;
-    qgc_str_printf(t, "#define TABLE %s\n", table ? types[qgc_weight_storage(table)] : "BF16");
+    qgc_str_printf(t, "#define TABLE %s\n", table ? qgc_low_type_name(qgc_weight_storage(table)) : "BF16");
     qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n",
                    (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
                    p->n_phases);

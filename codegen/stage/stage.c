@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/base/planes.h"
+
 /* The nodes of a group, sorted by what they are to a kernel. */
 typedef struct {
     const qgc_node *const *nodes;
@@ -18,9 +20,13 @@ typedef struct {
 enum { MAX_OUTSIDE_POINTWISE = 6, MAX_OUTSIDE_LINEAR = 4 };
 
 qgc_dtype qgc_weight_storage(const qgc_value *weight) {
-    if (weight->shape.rank < 2)
-        return QGC_F32;
-    return qgc_dtype_is_quantised(weight->dtype) ? QGC_F16 : weight->dtype;
+    return weight->shape.rank < 2 ? QGC_F32 : weight->dtype;
+}
+
+int64_t qgc_weight_bytes(const qgc_value *weight) {
+    const int64_t row = weight->shape.rank ? weight->shape.dim[weight->shape.rank - 1] : 1;
+    return qgc_shape_elems_from(&weight->shape, 0) / row *
+           (int64_t)qgc_planes_bytes(qgc_weight_storage(weight), row);
 }
 
 static bool no(search *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -235,10 +241,6 @@ static bool check_products(search *s) {
         if (n->in[0] != first->in[0])
             return no(s, "products \"%s\" and \"%s\" read different values", label(s, first->out[0]),
                       label(s, n->out[0]));
-        if (qgc_weight_storage(n->in[1]) != qgc_weight_storage(first->in[1]))
-            return no(s, "weights \"%s\" and \"%s\" are stored as %s and %s", label(s, first->in[1]),
-                      label(s, n->in[1]), qgc_dtypes[qgc_weight_storage(first->in[1])].name,
-                      qgc_dtypes[qgc_weight_storage(n->in[1])].name);
         if (n->n_in != first->n_in)
             return no(s, "one of products \"%s\" and \"%s\" has a bias", label(s, first->out[0]),
                       label(s, n->out[0]));

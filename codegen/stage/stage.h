@@ -53,9 +53,12 @@ typedef struct {
     int n_pointwise;
 } qgc_stage;
 
-/* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are, quantised ones widened to
- * F16. Products in one kernel have matrices of one such type. */
+/* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are (graph/base/planes.h). Products in one
+ * kernel may have matrices of several types. */
 qgc_dtype qgc_weight_storage(const qgc_value *weight);
+
+/* The bytes that it takes there. */
+int64_t qgc_weight_bytes(const qgc_value *weight);
 
 /* Recognises the nodes of a group: `n` of them, in the order of the list, and no other is in the group. `uses` says how
  * often each value of the graph is read (qgc_graph_uses). If no kernel computes them together, returns false and says

@@ -145,7 +145,7 @@ static const rule_case rule_cases[] = {
     {"fuse-swiglu", "silu(gate) * up", NULL,
      EMBED LINEAR("x", "w_a", "gate") LINEAR("x", "w_f32", "up") SILU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
-     false, "ff", "weights \"w_a\" and \"w_f32\" are stored as bf16 and f32"},
+     true, "ff", "in group \"mlp\""},
     {"fuse-swiglu", "silu(gate) * up", NULL,
      EMBED LINEAR("x", "w_a, bias", "gate") LINEAR("x", "w_b", "up") SILU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
@@ -177,8 +177,8 @@ static const rule_case rule_cases[] = {
      EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_b", "k") "outputs: [q, k]\n", true, "q",
      "in group \"qkv\""},
     {"fuse-qkv", "products of one vector", NULL,
-     EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_f32", "k") "outputs: [q, k]\n", false, "q",
-     "the other products of the vector have weights of another type"},
+     EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_f32", "k") "outputs: [q, k]\n", true, "q",
+     "in group \"qkv\""},
     {"fuse-qkv", "products of one vector", NULL,
      EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_b, bias", "k") "outputs: [q, k]\n", false, "q",
      "the other products of the vector have a bias"},
