@@ -157,6 +157,8 @@ int qgc_instance_iteration(const qgc_persistent *p, int instance);
 int64_t qgc_heads_dim(const qgc_node *norm, const qgc_node *rope);
 /* Elements that a norm goes over; NULL: 0. */
 int64_t qgc_norm_width(const qgc_node *norm);
+/* A rope that says which elements of an instance's heads turn, or NULL. */
+const qgc_node *qgc_instance_rope(const qgc_instance *i);
 /* Which table of angles is a rope's; NULL, or none: -1. */
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
 /* Bytes of a row of k elements in the stream, of F16, BF16 or a block format. */

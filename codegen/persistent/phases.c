@@ -124,7 +124,7 @@ static bool heads_fit(builder *b, const qgc_value *v, int64_t head_dim) {
 
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope) {
     for (int i = 0; rope && i < p->n_ropes; i++)
-        if (qgc_attrs_equal(p->ropes[i], rope))
+        if (strcmp(qgc_low_rope_angles(p->l, p->ropes[i]), qgc_low_rope_angles(p->l, rope)) == 0)
             return i;
     return -1;
 }
@@ -445,6 +445,11 @@ static bool read_cache(builder *b, const qgc_node *n, int which, qgc_heads_read 
     return operand_is(b, at->append, 2, b->positions) && read_heads(b, at->append->in[1], out);
 }
 
+static bool pairs_equal(const qgc_node *a, const qgc_node *b) {
+    const qgc_rope of_a = qgc_rope_of(a), of_b = qgc_rope_of(b);
+    return qgc_rope_pairs_equal(&of_a, &of_b);
+}
+
 static bool attention_fits(builder *b, const qgc_node *n, const qgc_instance *i) {
     const qgc_shape *keys = &n->in[1]->shape;
     const int64_t head_dim = keys->dim[2], queries = qgc_low_width(n->in[0]);
@@ -459,6 +464,9 @@ static bool attention_fits(builder *b, const qgc_node *n, const qgc_instance *i)
         return qgc_persistent_no(b->p, "%lld query heads to %lld key-value heads",
                                  (long long)(queries / head_dim), (long long)keys->dim[0]);
     const qgc_heads_read *const reads[] = {&i->q, &i->keys, &i->values};
+    if (i->q.rope && i->keys.rope && !pairs_equal(i->q.rope, i->keys.rope))
+        return qgc_persistent_no(b->p, "\"%s\" and \"%s\" turn other elements of their heads",
+                                 label(b, i->q.rope->out[0]), label(b, i->keys.rope->out[0]));
     for (int k = 0; k < 3; k++)
         if (reads[k]->rope && qgc_low_attr_int(reads[k]->rope, "head_dim") != head_dim)
             return qgc_persistent_no(b->p, "rotation of heads that are no heads of \"%s\"",
@@ -675,6 +683,18 @@ int64_t qgc_norm_width(const qgc_node *norm) {
     return norm ? qgc_low_width(norm->in[1]) : 0;
 }
 
+const qgc_node *qgc_instance_rope(const qgc_instance *i) {
+    return i->rope ? i->rope : i->q.rope ? i->q.rope : i->keys.rope;
+}
+
+/* Which elements of a head turn. Where all do, or none, the code is one. */
+static void add_pairs(const builder *b, const qgc_node *rope, qgc_str *t) {
+    const char *options[3];
+    const int n = rope ? qgc_low_rope_options(b->p->l, rope, options) : 0;
+    for (int k = 0; k < n; k++)
+        qgc_str_printf(t, " %s", options[k]);
+}
+
 /* All that the code of an instance depends on, but for where things lie and what is data. */
 static const char *shape_of(const builder *b, const qgc_instance *i) {
     qgc_str t = qgc_str_new(b->arena);
@@ -695,6 +715,7 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
                        number(b, i->attention, "scale"), (long long)qgc_norm_width(i->q.norm),
                        number(b, i->q.norm, "eps"), (long long)qgc_norm_width(i->keys.norm),
                        number(b, i->keys.norm, "eps"));
+    add_pairs(b, qgc_instance_rope(i), &t);
     return t.text;
 }
 

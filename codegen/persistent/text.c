@@ -143,6 +143,19 @@ static void write_rope(const writer *w, const char *name, int which) {
     qgc_str_printf(w->t, "%d; }\n", table_at(w, w->count - 1, which));
 }
 
+static void write_pairs(const writer *w) {
+    for (int i = 0; i < w->count; i++) {
+        const qgc_node *rope = qgc_instance_rope(qgc_phase_instance(w->p, w->phase, i));
+        if (!rope)
+            continue;
+        const qgc_rope r = qgc_rope_of(rope);
+        if (!qgc_rope_is_plain(&r))
+            qgc_str_printf(w->t, "    enum { ROPE_FIRST = %lld, ROPE_DIM = %lld, ROPE_INTERLEAVED = %d };\n",
+                           (long long)r.first, (long long)r.rotary_dim, r.interleaved);
+        return;
+    }
+}
+
 /* --- phases ---------------------------------------------------------------------------------------------- */
 
 static void write_common(const writer *w) {
@@ -250,6 +263,7 @@ static void write_attention(const writer *w) {
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
     write_head_norm(w, "Q", "q", i->q.norm, at->norm_at, head_dim);
     write_head_norm(w, "K", "k", i->keys.norm, at->k_norm_at, head_dim);
+    write_pairs(w);
     write_rope(w, "q_rope", 0);
     write_rope(w, "k_rope", 1);
     write_source(w, "q", "Q", heads_source, 0);
@@ -274,6 +288,7 @@ static void write_vector(const writer *w) {
     if (i->does == QGC_DO_HEADS) {
         constant(w, "HEADS_NORM", i->norm != NULL);
         constant(w, "HEAD_DIM", qgc_heads_dim(i->norm, i->rope));
+        write_pairs(w);
         write_rope(w, "rope", 2);
     }
     if (i->does == QGC_DO_POINTWISE)
@@ -365,10 +380,9 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
     qgc_str_printf(t, "enum { MARK = %d, LARGEST = %d };\n", p->part != NULL, p->part != NULL);
     qgc_str_add(t, "__device__ __forceinline__ constexpr int rope_half(int table) { return ");
     for (int i = 0; i + 1 < p->n_ropes; i++)
-        qgc_str_printf(t, "table == %d ? %lld : ", i,
-                       (long long)qgc_low_attr_int(p->ropes[i], "head_dim") / 2);
+        qgc_str_printf(t, "table == %d ? %lld : ", i, (long long)qgc_rope_of(p->ropes[i]).rotary_dim / 2);
     qgc_str_printf(t, "%lld; }\n",
-                   p->n_ropes ? (long long)qgc_low_attr_int(p->ropes[p->n_ropes - 1], "head_dim") / 2 : 0LL);
+                   p->n_ropes ? (long long)qgc_rope_of(p->ropes[p->n_ropes - 1]).rotary_dim / 2 : 0LL);
 }
 
 static void write_loop(const qgc_loop *l, qgc_str *t) {
