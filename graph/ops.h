@@ -37,8 +37,9 @@ QGC_MUST_USE qgc_status qgc_want_state(const qgc_node *n, const char *role, qgc_
 QGC_MUST_USE qgc_status qgc_want_number(const qgc_node *n, const char *name, double least, bool whole,
                                         qgc_diag *d);
 
-/* The attribute's value. */
+/* The attribute's value: a number, or of a choice the index of the word. */
 double qgc_node_number(const qgc_node *n, const char *name);
+int qgc_node_choice(const qgc_node *n, const char *name);
 
 /* "q[3]": the label of the first output, by which errors name the node. */
 const char *qgc_node_label(const qgc_node *n, qgc_arena *a);
