@@ -178,6 +178,10 @@ qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at);
 qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name);
 void qgc_graph_remove(qgc_graph *g, qgc_node *n);
 
+/* A copy in another arena: nodes of the list and values have the ids that they had, what was removed is left out. Names and
+ * places are those of `g`, whose arena outlives the copy. */
+qgc_graph *qgc_graph_clone(const qgc_graph *g, qgc_arena *arena);
+
 /* The group of that name in a turn of a repeat, made if there is none; and the same, -1 if there is none. A group may
  * have no nodes: those that it had may be gone, or in another group. */
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at);
