@@ -230,6 +230,8 @@ const char *qgc_value_label(const qgc_value *v, qgc_arena *a);
 const char *qgc_tensor_name(const char *pattern, const char *index, int layer, qgc_arena *a);
 
 bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b);
+/* Has `a` one element for each row of `b`, which has longer ones: [T, 1] and [T, d]? */
+bool qgc_is_one_a_row(const qgc_shape *a, const qgc_shape *b);
 /* "[T, 896]" */
 const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a);
 /* Product of the dimensions from `first` on, which must be numbers. */
