@@ -149,7 +149,8 @@ static qgc_status take_rows(const qgc_binding *b, const qgc_weight_want *want, c
 static qgc_status unpermute(const qgc_binding *b, const qgc_weight_want *want, const qgc_tensor **t) {
     const int64_t heads = qgc_form_of(b, want)->heads;
     const qgc_tensor *from = *t;
-    if (heads == 0)
+    double in_order; /* in a GGUF that was written here */
+    if (heads == 0 || (qgc_weights_number(b->w, "qgc.rows_in_order", &in_order) && in_order == 1))
         return QGC_OK;
     const int64_t rows = from->rank ? from->shape[0] : 0, d = rows / heads;
     if (from->rank < 1 || from->rank > 2 || rows % heads || d % 2 || !rows_are_whole(from))

@@ -36,10 +36,10 @@ typedef struct {
 static qgc_status load(const lab *l, const wanted *w, bisect_side *s) {
     const qgc_bisect_options *o = l->o;
     if (w->is_reference && o->against)
-        return qgc_graph_load(&s->graph, o->against, s->arena, l->d);
+        return qgc_graph_load_for(&s->graph, o->against, o->run.weights, s->arena, l->d);
     if (o->text)
         return qgc_graph_load_text(&s->graph, o->run.graph, o->text, strlen(o->text), s->arena, l->d);
-    return qgc_graph_load(&s->graph, o->run.graph, s->arena, l->d);
+    return qgc_graph_load_for(&s->graph, o->run.graph, o->run.weights, s->arena, l->d);
 }
 
 static qgc_status check_positions(const lab *l, const qgc_graph *g) {
