@@ -63,7 +63,7 @@ foreach(test IN ITEMS passes ablate dumps bisect help view inspect odd_graphs od
 endforeach()
 # On a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
-foreach(test IN ITEMS runtime_session_fake models_bind passes_bind_weights)
+foreach(test IN ITEMS runtime_session_fake models_bind models_form passes_bind_weights)
   target_sources(test_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_weights.c)
 endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
