@@ -99,9 +99,9 @@ build() { configure "$@" && cmake --build "$1" -j "$jobs"; }
 
 # --- sources ---------------------------------------------------------------------------------------------
 
-list_sources() { find graph passes codegen runtime models tests -name '*.c' | sort; }
+list_sources() { find graph passes codegen runtime models tests docs/examples -name '*.c' | sort; }
 
-check_format() { find graph passes codegen runtime models tests -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; }
+check_format() { find graph passes codegen runtime models tests include docs/examples -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; }
 
 check_cppcheck() {
     list_sources | cppcheck -q -j "$jobs" --std=c11 --language=c --inline-suppr --error-exitcode=1 \

@@ -5,6 +5,9 @@ if(NOT CMOCKA_FOUND)
   return()
 endif()
 
+# What tests assert holds in release builds, too.
+add_compile_options(-UNDEBUG)
+
 # What tests share: writers of small files, printed diagnostics.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
 list(FILTER sources EXCLUDE REGEX "/(fake_|eval_double|random_model)")
@@ -69,6 +72,14 @@ endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 target_include_directories(test_runtime_cublas SYSTEM PRIVATE ${QGC_CUDA_INCLUDE})
 qgc_tests(runtime/engine qgc_engine)
+# A program that has the library, and nothing of qgc besides.
+qgc_tests(runtime/lib qgc_base)
+target_link_libraries(test_runtime_lib_qgc PRIVATE libqgc)
+set_target_properties(test_runtime_lib_qgc PROPERTIES BUILD_WITH_INSTALL_RPATH OFF)
+add_dependencies(test_runtime_lib_names qgc libqgc libqgc_static)
+target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMPILER}"
+  QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
+  QGC_LINK_FLAGS="$<$<BOOL:${QGC_SANITIZE}>:-fsanitize=${QGC_SANITIZE}>")
 qgc_tests(runtime/lab qgc_lab)
 foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
   target_sources(test_runtime_lab_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)

@@ -6,9 +6,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "codegen/nvrtc.h"
+#include "graph/base/cuda_places.h"
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/base/utf8.h"
+#include "graph/base/version.h"
 #include "runtime/cli/cli.h"
 
 static const struct {
@@ -121,6 +124,21 @@ FILE *cli_report_stream(const char *file, const char *other) {
     return (file && qgc_file_is_stdout(file)) || (other && qgc_file_is_stdout(other)) ? stderr : stdout;
 }
 
+/* "qgc 0.1.0 (1a2b3c4d5e6f)" and "NVRTC 13.0, /usr/lib/...", or how to get one. */
+static void print_version(qgc_arena *a) {
+    qgc_diag ignored = qgc_diag_new(a);
+    qgc_nvrtc *nvrtc;
+    printf("qgc %s\n", qgc_version_text);
+    if (qgc_nvrtc_open(&nvrtc, NULL, &ignored) != QGC_OK) {
+        printf("no NVRTC; %s\n", qgc_cuda_install("nvidia-cuda-nvrtc", a));
+        return;
+    }
+    const int version = qgc_nvrtc_version(nvrtc);
+    printf("NVRTC %d.%d, %s\n", version / 1000, version % 1000 / 10,
+           qgc_printable(a, qgc_nvrtc_library(nvrtc)));
+    qgc_nvrtc_close(nvrtc);
+}
+
 static qgc_status run_command(cli_context *c, int argc, char **argv) {
     if (argc < 2) {
         print_usage(stderr);
@@ -131,7 +149,7 @@ static qgc_status run_command(cli_context *c, int argc, char **argv) {
         return QGC_OK;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        puts("qgc " QGC_VERSION);
+        print_version(c->arena);
         return QGC_OK;
     }
     const char *names[N_COMMANDS];

@@ -98,18 +98,27 @@ qgc_status qgc_engine_run_passes(const qgc_engine_passes *p, qgc_graph *g, qgc_s
 
 /* --- tokenizer ------------------------------------------------------------------------------------------- */
 
-static void *read_tokenizer(void *context) {
+static void read_tokenizer(void *context) {
     qgc_engine_reading *t = context;
     t->status = qgc_tokenizer_open(&t->tokenizer, t->weights, &t->diag);
+}
+
+static void *read_on_thread(void *context) {
+    qgc_engine_reading *t = context;
+    if (t->tried)
+        t->out_of_memory = !qgc_memory_try(read_tokenizer, t);
+    else
+        read_tokenizer(t);
     return NULL;
 }
 
 /* On a thread of its own; where there is none to be had, here. */
 static void begin_tokenizer(qgc_engine *e) {
     qgc_engine_reading *t = &e->reading;
-    *t = (qgc_engine_reading){.weights = e->weights, .arena = qgc_arena_new()};
+    *t =
+        (qgc_engine_reading){.weights = e->weights, .arena = qgc_arena_new(), .tried = qgc_memory_is_tried()};
     t->diag = qgc_diag_new(t->arena);
-    t->started = pthread_create(&t->thread, NULL, read_tokenizer, t) == 0;
+    t->started = pthread_create(&t->thread, NULL, read_on_thread, t) == 0;
     if (!t->started)
         read_tokenizer(t);
 }
@@ -121,6 +130,9 @@ static qgc_status end_tokenizer(qgc_engine *e, qgc_diag *d) {
         return QGC_OK;
     if (t->started)
         pthread_join(t->thread, NULL);
+    t->started = false;
+    if (t->out_of_memory)
+        qgc_memory_out(0);
     qgc_status status = t->status == QGC_OK ? QGC_OK : qgc_diag_adopt(d, &t->diag);
     qgc_arena_drop(t->arena);
     t->arena = NULL;
@@ -267,7 +279,8 @@ static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
     return copy;
 }
 
-/* An artifact's plan lives in the arena of the diag that it was unpacked with, so the engine has one of its own. */
+/* An artifact's plan lives in the arena of the diag that it was unpacked with, so the engine has one of
+ * its own. */
 qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_diag *d) {
     qgc_arena *arena = qgc_arena_new();
     qgc_engine *e = qgc_arena_alloc(arena, sizeof *e);
@@ -286,10 +299,17 @@ qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_di
     return status;
 }
 
+void qgc_engine_break(qgc_engine *e) {
+    e->broken = true;
+}
+bool qgc_engine_is_broken(const qgc_engine *e) {
+    return e->broken;
+}
+
 void qgc_engine_close(qgc_engine *e) {
     if (!e)
         return;
-    if (e->reading.arena && e->reading.started)
+    if (e->reading.started)
         pthread_join(e->reading.thread, NULL);
     qgc_arena_drop(e->reading.arena);
     qgc_program_drop(e->program);
