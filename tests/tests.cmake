@@ -146,18 +146,28 @@ if(CMAKE_CXX_COMPILER)
   set_tests_properties(kernels_exchange PROPERTIES LABELS cpu)
 
   # Whole plans, whose kernels the test compiles when it runs.
-  add_executable(test_kernels_replay tests/kernels/test_replay.c tests/kernels/replay.c tests/kernels/cpu_kernels.c
-    tests/support/fake_device.c)
-  set_target_properties(test_kernels_replay PROPERTIES ENABLE_EXPORTS ON)
-  target_compile_definitions(test_kernels_replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
+  add_library(replay STATIC tests/kernels/replay.c tests/kernels/cpu_kernels.c tests/support/fake_device.c)
+  target_compile_definitions(replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
     QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}" QGC_CPU_KERNELS="${CMAKE_BINARY_DIR}/cpu_kernels")
+  target_link_libraries(replay PUBLIC qgc_lab on_cpu qgc_test_support)
+  add_executable(test_kernels_quantised tests/kernels/test_quantised.c tests/kernels/quantised_on_cpu.cc)
+  set_source_files_properties(tests/kernels/quantised_on_cpu.cc PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=off;-w")
+  foreach(name replay replay_ops)
+    add_executable(test_kernels_${name} tests/kernels/test_${name}.c)
+  endforeach()
   if(QGC_SANITIZE) # kernels too, but for arrays of arrays that they go through as one, and null + n
-    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1
+    target_compile_definitions(replay PRIVATE
       CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer")
+    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1)
+    target_compile_definitions(test_kernels_replay_ops PRIVATE SUBSETS=1 ARCHS=1)
+    target_compile_definitions(test_kernels_quantised PRIVATE MIXES=1)
   endif()
-  target_link_libraries(test_kernels_replay PRIVATE qgc_lab on_cpu qgc_test_support)
-  add_test(NAME kernels_replay COMMAND test_kernels_replay WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(kernels_replay PROPERTIES LABELS cpu)
+  foreach(name quantised replay replay_ops)
+    set_target_properties(test_kernels_${name} PROPERTIES ENABLE_EXPORTS ON)
+    target_link_libraries(test_kernels_${name} PRIVATE replay)
+    add_test(NAME kernels_${name} COMMAND test_kernels_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(kernels_${name} PROPERTIES LABELS cpu)
+  endforeach()
 else()
   message(STATUS "no C++ compiler: the kernels are not tested on the CPU")
 endif()
