@@ -73,6 +73,7 @@ qgc_status cmd_tokenize(cli_context *c, int argc, char **argv) {
         {"file", 'f', OPTION_TEXT, &file, "FILE", "the text stands in a file", 0, 0},
         {"specials", 0, OPTION_FLAG, &specials, NULL, "special tokens in the text are special", 0, 0},
         {"ids", 0, OPTION_FLAG, &ids_only, NULL, "print ids only", 0, 0},
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -62,7 +62,7 @@ qgc_experiment cli_lab_experiment(const cli_lab *lab, const cli_lab_options *o, 
                             .tokens = lab->tokens.ids,
                             .n_tokens = lab->tokens.n,
                             .positions = o->steps,
-                            .progress = o->quiet ? NULL : cli_progress_show,
+                            .progress = progress ? cli_progress_show : NULL,
                             .context = progress};
 }
 
