@@ -68,6 +68,9 @@ double cli_seconds(void);
 /* "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". */
 const char *cli_default_output(const char *path, const char *extension, qgc_arena *a);
 
+/* Opens weights by a path or a name (runtime/engine/find.h). */
+QGC_MUST_USE qgc_status cli_open_weights(qgc_weights **out, const char *name, qgc_diag *d);
+
 /* --mode: NULL where it is not given. An error if there is no such mode. */
 QGC_MUST_USE qgc_status cli_check_mode(const char *mode, qgc_diag *d);
 

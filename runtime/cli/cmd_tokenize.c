@@ -43,7 +43,7 @@ static void print_piece(const char *piece, size_t bytes) {
 static qgc_status tokenize(cli_context *c, const char *weights_path, const qgc_source *text, bool specials,
                            bool ids_only) {
     qgc_weights *w;
-    QGC_TRY(qgc_weights_open(&w, weights_path, c->diag));
+    QGC_TRY(cli_open_weights(&w, weights_path, c->diag));
     qgc_tokenizer *t = NULL;
     qgc_status status = qgc_tokenizer_open(&t, w, c->diag);
     if (status == QGC_OK) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/engine/engine.h"
+#include "runtime/engine/find.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/mode.h"
 
@@ -11,6 +12,13 @@ enum { SEED = 1 };
 qgc_status cli_check_mode(const char *mode, qgc_diag *d) {
     qgc_mode known;
     return !mode || strcmp(mode, "auto") == 0 ? QGC_OK : qgc_mode_named(mode, &known, d);
+}
+
+qgc_status cli_open_weights(qgc_weights **out, const char *name, qgc_diag *d) {
+    const char *path;
+    *out = NULL;
+    QGC_TRY(qgc_find_weights(name, &path, d));
+    return qgc_weights_open(out, path, d);
 }
 
 bool cli_weights_are_random(const char *path) {
@@ -25,7 +33,7 @@ qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph 
         return s;
     }
     if (!cli_weights_are_random(path))
-        return qgc_weights_open(out, path, c->diag);
+        return cli_open_weights(out, path, c->diag);
     return qgc_random_weights_open(out, g, path[6] ? path + 7 : NULL, SEED, c->diag);
 }
 

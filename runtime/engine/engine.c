@@ -2,11 +2,13 @@
 #include <string.h>
 
 #include "codegen/artifact.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
 #include "runtime/engine/engine_impl.h"
+#include "runtime/engine/find.h"
 #include "runtime/engine/prepare.h"
 
 enum { CHUNK = 512 };
@@ -207,20 +209,46 @@ static qgc_status open_plan(qgc_engine *e, const qgc_plan **plan, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* An artifact that names weights which cannot be opened is named itself. */
-static qgc_status open_weights(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
+/* The weights that an artifact or a graph goes with, where none are named; in `*path`, and in words how they were found. */
+static qgc_status choose_weights(const qgc_engine *e, const qgc_plan *plan, const char **path, qgc_diag *d) {
     const qgc_engine_options *o = &e->options;
-    const char *path = o->weights ? o->weights : plan ? plan->weights_path : NULL;
-    if (!path) {
-        qgc_status s =
-            o->path ? qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights: \"%s\" does not name any", o->path)
-                    : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
-        qgc_hint(d, "Give a GGUF file, a safetensors file or a Hugging Face folder with --weights.");
-        return s;
+    const char *recorded = plan ? plan->weights_path : NULL;
+    const char *model = plan ? plan->name : e->graph ? e->graph->name : NULL;
+    *path = recorded;
+    if (recorded && qgc_file_exists(recorded))
+        return QGC_OK;
+    if (recorded)
+        *path = qgc_find_moved(recorded, o->path, e->arena);
+    else if (o->path)
+        *path = qgc_find_weights_of(model, o->path, e->arena);
+    if (*path)
+        qgc_engine_note(e, qgc_arena_printf(e->arena, "weights %s", qgc_printable(e->arena, *path)));
+    if (*path || recorded) {
+        *path = *path ? *path : recorded; /* whose error says that they are not there */
+        return QGC_OK;
     }
+    qgc_status s =
+        o->path ? qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights: \"%s\" does not name any", o->path)
+                : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
+    if (o->path)
+        qgc_note(d, QGC_NO_LOC,
+                 "looked for \"%s\" beside it, in QGC_MODELS and in what was downloaded from Hugging Face",
+                 model);
+    qgc_hint(
+        d,
+        "Give a GGUF file, a safetensors file, a Hugging Face folder or the name of a repository with --weights.");
+    return s;
+}
+
+static qgc_status open_weights(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
+    const char *path;
+    if (e->options.weights)
+        QGC_TRY(qgc_find_weights(e->options.weights, &path, d));
+    else
+        QGC_TRY(choose_weights(e, plan, &path, d));
     qgc_status opened = qgc_weights_open(&e->weights, path, d);
-    if (opened != QGC_OK && !o->weights)
-        qgc_engine_note_recorded(o->path, d);
+    if (opened != QGC_OK && !e->options.weights && plan && plan->weights_path)
+        qgc_engine_note_recorded(e->options.path, d);
     return opened;
 }
 

@@ -1,11 +1,7 @@
 /* Where libraries of CUDA are looked for. */
 
-#include <stdlib.h>
-#include <sys/stat.h>
-
 #include "graph/base/cuda_places.h"
-#include "graph/base/file.h"
-#include "tests/support/fixture.h"
+#include "tests/support/environment.h"
 #include "tests/support/text.h"
 
 static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12"};
@@ -18,16 +14,8 @@ static void forget_environment(void) {
         unsetenv(variables[i]);
 }
 
-/* An empty file, with the folders that it is in. */
 static const char *put(fixture *f, const char *path) {
-    char *full = qgc_arena_strdup(f->arena, fixture_path(f, path));
-    for (char *p = full + strlen(f->folder) + 1; (p = strchr(p, '/')); p++) {
-        *p = 0;
-        ok(f, qgc_folder_make(full, &f->diag));
-        *p = '/';
-    }
-    ok(f, qgc_file_write(full, "", 0, &f->diag));
-    return full;
+    return put_file(f, path, "");
 }
 
 static int place(fixture *f, const char *path) {
@@ -36,10 +24,6 @@ static int place(fixture *f, const char *path) {
         if (strcmp(paths[i], path) == 0)
             return i;
     return -1;
-}
-
-static void set(fixture *f, const char *variable, const char *folder) {
-    setenv(variable, fixture_path(f, folder), 1);
 }
 
 static void without_anything_the_loader_is_asked(void **state) {
@@ -57,11 +41,11 @@ static void a_toolkit_that_is_named_comes_first_and_wheels_last(void **state) {
     const char *conda = put(f, "conda/lib/libnvrtc.so.12");
     const char *user = put(f, "home/.local/lib/python3.9/site-packages/nvidia/cu13/lib/libnvrtc.so.13");
     assert_int_equal(place(f, toolkit), -1);
-    set(f, "CUDA_PATH", "toolkit");
-    set(f, "XDG_DATA_HOME", "data");
-    set(f, "VIRTUAL_ENV", "venv");
-    set(f, "CONDA_PREFIX", "conda");
-    set(f, "HOME", "home");
+    set_folder(f, "CUDA_PATH", "toolkit");
+    set_folder(f, "XDG_DATA_HOME", "data");
+    set_folder(f, "VIRTUAL_ENV", "venv");
+    set_folder(f, "CONDA_PREFIX", "conda");
+    set_folder(f, "HOME", "home");
     const int order[] = {place(f, toolkit), place(f, "libnvrtc.so.13"),
                          place(f, own),     place(f, venv),
                          place(f, conda),   place(f, user)};
@@ -75,12 +59,12 @@ static void a_toolkit_that_is_named_comes_first_and_wheels_last(void **state) {
 static void the_command_puts_it_where_it_is_looked_for(void **state) {
     fixture *f = *state;
     forget_environment();
-    set(f, "HOME", "home");
+    set_folder(f, "HOME", "home");
     assert_string_equal(qgc_cuda_install("nvidia-cuda-nvrtc", f->arena),
                         "python3 -m pip install --target ~/.local/share/qgc/cuda nvidia-cuda-nvrtc");
     const char *at_home = put(f, "home/.local/share/qgc/cuda/nvidia/cu13/lib/libnvrtc.so.13");
     assert_true(place(f, at_home) >= 0);
-    set(f, "XDG_DATA_HOME", "data");
+    set_folder(f, "XDG_DATA_HOME", "data");
     has(qgc_cuda_install("nvidia-cuda-nvrtc", f->arena), fixture_path(f, "data/qgc/cuda"));
     assert_int_equal(place(f, at_home), -1);
     forget_environment();
