@@ -111,7 +111,7 @@ check_cppcheck() {
 
 check_tidy() { list_sources | xargs -P "$jobs" -n 4 clang-tidy -p build/clang --quiet; }
 
-check_scripts() { shellcheck -x -S warning demo.sh test.sh .ci/run tests/*.sh; }
+check_scripts() { shellcheck -x -S warning demo.sh test.sh .ci/run tests/*.sh packaging/*.sh; }
 
 # nvcc looks at what a person or an editor would see: each kernel by itself, with its default constants.
 nvcc_kernels() {

@@ -86,6 +86,12 @@ foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
 endforeach()
 qgc_tests(gpu qgc_lab)
 
+# What is installed and packaged, used from there.
+if(NOT QGC_SANITIZE AND NOT QGC_FUZZ)
+  add_test(NAME packaging_install COMMAND ${CMAKE_SOURCE_DIR}/packaging/test_install.sh ${CMAKE_BINARY_DIR})
+  set_tests_properties(packaging_install PROPERTIES LABELS cpu)
+endif()
+
 # Kernels on the CPU: tests/kernels/on_cpu.h. They are C++, and the only ones here that are.
 include(CheckLanguage)
 check_language(CXX)
