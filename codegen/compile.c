@@ -1,6 +1,8 @@
 #include "codegen/compile.h"
 
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,18 +32,27 @@ typedef struct {
     const qgc_compile_options *options;
     qgc_cache cache;
     task *tasks;
+    size_t n_tasks;
+    atomic_size_t n_done;
+    pthread_t caller;
 } work;
+
+static void make_image(work *w, task *t) {
+    const char *key = qgc_nvrtc_key(w->nvrtc, &t->job, t->arena);
+    t->cached = !w->options->no_cache && qgc_cache_get(&w->cache, key, t->arena, &t->data, &t->bytes);
+    if (t->cached || qgc_nvrtc_compile(w->nvrtc, &t->job, &t->data, &t->bytes, &t->diag) != QGC_OK)
+        return;
+    if (!w->options->no_cache)
+        t->lost = !qgc_cache_put(&w->cache, key, t->data, t->bytes, t->arena);
+}
 
 static void make_images(void *context, size_t first, size_t last) {
     work *w = context;
     for (size_t i = first; i < last; i++) {
-        task *t = &w->tasks[i];
-        const char *key = qgc_nvrtc_key(w->nvrtc, &t->job, t->arena);
-        t->cached = !w->options->no_cache && qgc_cache_get(&w->cache, key, t->arena, &t->data, &t->bytes);
-        if (t->cached || qgc_nvrtc_compile(w->nvrtc, &t->job, &t->data, &t->bytes, &t->diag) != QGC_OK)
-            continue;
-        if (!w->options->no_cache)
-            t->lost = !qgc_cache_put(&w->cache, key, t->data, t->bytes, t->arena);
+        make_image(w, &w->tasks[i]);
+        const size_t done = atomic_fetch_add(&w->n_done, 1) + 1;
+        if (w->options->progress && pthread_equal(pthread_self(), w->caller))
+            w->options->progress(w->options->context, done, w->n_tasks);
     }
 }
 
@@ -75,7 +86,9 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
     work w = {.nvrtc = nvrtc,
               .options = o,
               .cache = qgc_cache_open(o->no_cache ? NULL : o->cache_folder, d->arena),
-              .tasks = qgc_arena_array(d->arena, p->n_images, sizeof(task))};
+              .tasks = qgc_arena_array(d->arena, p->n_images, sizeof(task)),
+              .n_tasks = p->n_images,
+              .caller = pthread_self()};
     for (size_t i = 0; i < p->n_images; i++) {
         const qgc_kernel_job *job = &lowered->jobs[i % p->n_kernels];
         task *t = &w.tasks[i];

@@ -22,6 +22,9 @@ typedef struct {
     const qgc_tuning *tuning;  /* of the only arch; NULL: none */
     const char *source;        /* YAML of the graph before any pass, kept in the plan */
     qgc_pool *pool;            /* kernels are compiled on it */
+    /* Called on the caller's thread now and then, with images made and in all; may be NULL. */
+    void (*progress)(void *context, size_t done, size_t total);
+    void *context;
 } qgc_compile_options;
 
 typedef struct {

@@ -51,10 +51,17 @@ const char *qgc_low_double(qgc_lowering *l, const char *name, double value) {
     return qgc_low_text(l, "-D%s=%s", name, number_text(l, false, value));
 }
 
-const char *qgc_low_type(qgc_lowering *l, const char *name, qgc_dtype t) {
+const char *qgc_low_type_name(qgc_dtype t) {
     static const char *const types[QGC_N_DTYPES] = {
-        [QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
-    return qgc_low_text(l, "-D%s=%s", name, types[t]);
+#define DTYPE(tag, ...) [QGC_##tag] = #tag,
+#include "graph/base/dtypes.def"
+#undef DTYPE
+    };
+    return types[t];
+}
+
+const char *qgc_low_type(qgc_lowering *l, const char *name, qgc_dtype t) {
+    return qgc_low_text(l, "-D%s=%s", name, qgc_low_type_name(t));
 }
 
 const char *qgc_low_int(qgc_lowering *l, const char *name, int64_t value) {
@@ -284,8 +291,7 @@ static void add_weights(qgc_lowering *l) {
                                        .rank = v->shape.rank,
                                        .storage = qgc_weight_storage(v)};
             memcpy(entry->shape, v->shape.dim, sizeof entry->shape);
-            qgc_extent bytes =
-                qgc_low_times(qgc_low_elems(&v->shape), (int64_t)qgc_dtype_bytes(entry->storage, 1));
+            const qgc_extent bytes = {.fixed = qgc_weight_bytes(v)};
             l->buffer_of[v->id] = new_buffer(l, (qgc_plan_buffer){.name = entry->label,
                                                                   .kind = QGC_BUFFER_WEIGHT,
                                                                   .bytes = bytes,

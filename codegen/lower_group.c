@@ -51,12 +51,18 @@ static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // N
         qgc_str_printf(text, "a%d", input_index(e, v));
         return;
     }
-    qgc_str_printf(text, "op_%s(", qgc_ops[maker->op].name);
+    const qgc_attr_spec *attrs = qgc_ops[maker->op].attrs;
+    qgc_str_printf(text, "op_%s", qgc_ops[maker->op].name);
+    for (int i = 0; attrs[i].name; i++)
+        if (attrs[i].choices[0])
+            qgc_str_printf(text, "_%s", attrs[i].choices[maker->attr[i].choice]);
     for (int i = 0; i < maker->n_in; i++) {
-        if (i)
-            qgc_str_add(text, ",");
+        qgc_str_add(text, i ? "," : "(");
         write_value(e, maker->in[i], text);
     }
+    for (int i = 0; attrs[i].name; i++)
+        if (!attrs[i].choices[0])
+            qgc_str_printf(text, ",%s", qgc_low_float_text(e->l, maker->attr[i].number));
     qgc_str_add(text, ")");
 }
 
@@ -76,6 +82,13 @@ static const char *expression_option(expression *e, const qgc_value *result) {
                             qgc_low_expression(e->l, e->f, result, e->inputs, &e->n_inputs));
 }
 
+int qgc_low_one_a_row(const qgc_value *const *inputs, int n, const qgc_value *result) {
+    int bits = 0;
+    for (int i = 0; i < n; i++)
+        bits |= qgc_is_one_a_row(&inputs[i]->shape, &result->shape) ? 1 << i : 0;
+    return bits;
+}
+
 static qgc_status lower_normed_pointwise(qgc_lowering *l, const qgc_stage *f) {
     const qgc_value *inputs[MAX_INPUTS];
     qgc_normed then = {.inputs = inputs, .result = f->pointwise[f->n_pointwise - 1]->out[0]};
@@ -89,7 +102,12 @@ static qgc_status lower_pointwise(qgc_lowering *l, const qgc_stage *f) {
         return lower_normed_pointwise(l, f);
     expression e = {.l = l, .f = f};
     const char *text = expression_option(&e, out);
-    const char *options[] = {text, qgc_low_int(l, "INPUTS", e.n_inputs), NULL};
+    const char *options[5] = {text, qgc_low_int(l, "INPUTS", e.n_inputs)};
+    const int one_a_row = qgc_low_one_a_row(e.inputs, e.n_inputs, out);
+    if (one_a_row) {
+        options[2] = qgc_low_int(l, "ONE_A_ROW", one_a_row);
+        options[3] = qgc_low_int(l, "WIDTH", qgc_low_width(out));
+    }
     qgc_extent elems = qgc_low_elems(&out->shape);
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "pointwise.cu", QGC_LOW_THREADS, options));
@@ -113,6 +131,14 @@ static int64_t split_of(int64_t in, int64_t warps) {
     return split;
 }
 
+/* Are the matrices of more than one type? */
+static bool is_mixed(const qgc_stage *f) {
+    for (int i = 1; i < f->n_rows; i++)
+        if (qgc_weight_storage(f->rows[i].linear->in[1]) != qgc_weight_storage(f->rows[0].linear->in[1]))
+            return true;
+    return false;
+}
+
 /* The name under which a kernel of products is tuned. */
 static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
@@ -120,11 +146,10 @@ static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f
     qgc_str_printf(&text, "%s %lld to", file, (long long)qgc_low_width(linear->in[0]));
     for (int i = 0; i < f->n_rows; i++)
         qgc_str_printf(&text, "%s%lld", i ? "+" : " ", (long long)qgc_low_width(f->rows[i].linear->out[0]));
-    qgc_str_printf(&text, ", %s%s%s", qgc_dtypes[qgc_weight_storage(linear->in[1])].name,
-                   f->norm    ? ", norm"
-                   : f->merge ? ", merge"
-                              : "",
-                   f->part ? ", part" : "");
+    for (int i = 0; i < (is_mixed(f) ? f->n_rows : 1); i++)
+        qgc_str_printf(&text, "%s%s", i ? "+" : ", ",
+                       qgc_dtypes[qgc_weight_storage(f->rows[i].linear->in[1])].name);
+    qgc_str_printf(&text, "%s%s", f->norm ? ", norm" : f->merge ? ", merge" : "", f->part ? ", part" : "");
     return text.text;
 }
 
@@ -134,12 +159,25 @@ static int64_t setting(qgc_lowering *l, const char *file, const qgc_stage *f, co
     return qgc_low_setting(l, name_of(l, file, f), name, usual, few);
 }
 
+/* The type of all matrices, or of each. */
+static int weight_options(qgc_lowering *l, const qgc_stage *f, const char **options) {
+    if (!is_mixed(f)) {
+        options[0] = qgc_low_type(l, "WEIGHT", qgc_weight_storage(f->rows[0].linear->in[1]));
+        return 1;
+    }
+    for (int i = 0; i < QGC_MAX_LINEARS; i++)
+        options[i] =
+            qgc_low_text(l, "-DWEIGHT%d=%s", i,
+                         qgc_low_type_name(qgc_weight_storage(f->rows[i < f->n_rows ? i : 0].linear->in[1])));
+    return QGC_MAX_LINEARS;
+}
+
 /* The options of kernels/rows.cuh. */
 static int core_options(qgc_lowering *l, const qgc_stage *f, int64_t split, const char **options) {
     const qgc_node *linear = f->rows[0].linear;
     int n = 0;
     options[n++] = qgc_low_int(l, "IN", qgc_low_width(linear->in[0]));
-    options[n++] = qgc_low_type(l, "WEIGHT", qgc_weight_storage(linear->in[1]));
+    n += weight_options(l, f, options + n);
     options[n++] = qgc_low_int(l, "BIAS", linear->n_in > 2);
     options[n++] = qgc_low_int(l, "MATRICES", f->n_rows);
     options[n++] = qgc_low_int(l, "SPLIT", split);
@@ -158,10 +196,11 @@ static int core_options(qgc_lowering *l, const qgc_stage *f, int64_t split, cons
     return n;
 }
 
-/* What a kernel does with one of its matrices: it loads the beginnings of rows early, where they start at multiples of 16
- * bytes (early_rows of kernels/rows.cuh). */
-static int matrix_access(const qgc_value *w) {
-    return qgc_low_width(w) % 8 == 0 ? QGC_READS | QGC_EARLY : QGC_READS;
+/* What a kernel does with its matrices: it loads the beginnings of rows early, where they start at multiples of 16
+ * bytes and all have one type (early_rows of kernels/rows.cuh). */
+static int matrix_access(const qgc_stage *f) {
+    return qgc_low_width(f->rows[0].linear->in[1]) % 8 == 0 && !is_mixed(f) ? QGC_READS | QGC_EARLY
+                                                                            : QGC_READS;
 }
 
 /* The arguments that both kernels of products begin with: x, norm, four weights, four biases. What is not there is
@@ -178,14 +217,11 @@ static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         for (int i = 0; i < QGC_MAX_LINEARS; i++) {
             const qgc_value *w =
                 i < f->n_rows && k < f->rows[i].linear->n_in ? f->rows[i].linear->in[k] : NULL;
-            const int access = !w ? 0 : k == 1 ? matrix_access(w) : QGC_READS;
+            const int access = !w ? 0 : k == 1 ? matrix_access(f) : QGC_READS;
             qgc_low_arg_buffer(launch, w ? qgc_low_buffer(l, w) : nothing, access);
         }
-    for (int i = 0; i < f->n_rows; i++) {
-        const qgc_value *w = f->rows[i].linear->in[1];
-        launch->weight_bytes +=
-            qgc_shape_elems_from(&w->shape, 0) * (int64_t)qgc_dtype_bytes(qgc_weight_storage(w), 1);
-    }
+    for (int i = 0; i < f->n_rows; i++)
+        launch->weight_bytes += qgc_weight_bytes(f->rows[i].linear->in[1]);
 }
 
 /* The arguments behind all others: tokens and table of an embedding; what a sample_part reads and makes. */
@@ -214,13 +250,16 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
         split = setting(l, "linear.cu", f, "SPLIT", split_of(in, out * f->n_rows / rows));
     }
     expression e = {.l = l, .f = f};
-    const char *options[16];
+    const char *options[24];
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "OUT", out);
     options[n++] = qgc_low_int(l, "ROWS", rows);
     options[n++] = qgc_low_int(l, "HELD", setting(l, "linear.cu", f, "HELD", HELD));
     options[n++] = expression_option(&e, result);
     options[n++] = qgc_low_int(l, "INPUTS", e.n_inputs);
+    const int one_a_row = qgc_low_one_a_row(e.inputs, e.n_inputs, result);
+    if (one_a_row)
+        options[n++] = qgc_low_int(l, "ONE_A_ROW", one_a_row);
     if (f->part)
         options[n++] = qgc_low_int(l, "LARGEST", 1);
     options[n] = NULL;
@@ -432,6 +471,18 @@ qgc_status lower_mul(qgc_lowering *l, const qgc_node *n) {
 qgc_status lower_silu(qgc_lowering *l, const qgc_node *n) {
     return lower_one(l, n);
 }
+qgc_status lower_gelu(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_sigmoid(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_scale(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
+qgc_status lower_softcap(qgc_lowering *l, const qgc_node *n) {
+    return lower_one(l, n);
+}
 
 /* The buffer of a value rounded to bf16; made once for all products that read it. */
 static int as_bf16(qgc_lowering *l, const qgc_value *v) {
@@ -443,10 +494,12 @@ static int as_bf16(qgc_lowering *l, const qgc_value *v) {
     qgc_extent elems = qgc_low_elems(&v->shape);
     int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %.200s", qgc_value_label(v, l->arena)),
                                  qgc_low_times(elems, 2));
-    const char *options[] = {qgc_low_type(l, "FROM", from), NULL};
+    const bool blocks = qgc_dtype_is_quantised(from);
+    const char *options[] = {qgc_low_type(l, "FROM", from),
+                             blocks ? qgc_low_int(l, "IN", qgc_low_width(v)) : NULL, NULL};
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "to_bf16.cu", QGC_LOW_THREADS, options));
-    qgc_low_grid(launch, 0, elems, (int64_t)4 * QGC_LOW_THREADS);
+    qgc_low_grid(launch, 0, elems, (int64_t)(blocks ? 8 : 4) * QGC_LOW_THREADS);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, v), QGC_READS);
     qgc_low_arg_buffer(launch, buffer, QGC_WRITES);
     qgc_low_arg_i32(launch, elems);

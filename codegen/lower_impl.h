@@ -70,6 +70,7 @@ qgc_extent qgc_low_dim(int64_t dim);
 qgc_extent qgc_low_times(qgc_extent e, int64_t factor);
 
 /* "-DNAME=F16", "-DNAME=896"; the last dimension of a value; attributes of a node. */
+const char *qgc_low_type_name(qgc_dtype t);
 const char *qgc_low_type(qgc_lowering *l, const char *name, qgc_dtype t);
 const char *qgc_low_int(qgc_lowering *l, const char *name, int64_t value);
 int64_t qgc_low_width(const qgc_value *v);
@@ -106,10 +107,13 @@ typedef struct {
 /* A norm by itself (`then` NULL), or with pointwise ops after it. */
 qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *then);
 
-/* The text "op_mul(op_silu(l0),a0)" of what a result is of the stage's products, l0 and so on, and of the values from outside that it
+/* The text "op_mul(op_silu(l0),op_scale(a0,0.5f))" of what a result is of the stage's products, l0 and so on, and of the values from outside that it
  * names a0 and so on: inputs[0 .. *n), at most 6. */
 const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_value *result,
                                const qgc_value **inputs, int *n);
+
+/* Which of the values that an expression takes from outside have one number for each row of the result: bits. */
+int qgc_low_one_a_row(const qgc_value *const *inputs, int n, const qgc_value *result);
 
 /* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id. *fits: false,
  * with the reason in the plan, if the graph cannot be computed so (codegen/persistent/). */

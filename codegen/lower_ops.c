@@ -39,6 +39,9 @@ qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *th
     if (then) {
         options[n_options++] = qgc_arena_printf(l->arena, "-DEXPRESSION=%s", then->expression);
         options[n_options++] = qgc_low_int(l, "INPUTS", then->n_inputs);
+        const int one_a_row = qgc_low_one_a_row(then->inputs, then->n_inputs, then->result);
+        if (one_a_row)
+            options[n_options++] = qgc_low_int(l, "ONE_A_ROW", one_a_row);
     }
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "rms_norm.cu", (int)threads, options));

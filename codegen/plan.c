@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codegen/edges.h"
+#include "graph/base/planes.h"
 #include "graph/sampling.h"
 
 const char *qgc_phase_name(qgc_phase_kind phase) {
@@ -246,7 +247,10 @@ static int64_t weight_bytes(const qgc_plan_weight *w) {
     for (int i = 0; i < w->rank; i++)
         if (w->shape[i] < 1 || __builtin_mul_overflow(elems, w->shape[i], &elems) || elems > max_bytes / 4)
             return -1;
-    return elems * (w->storage == QGC_F32 ? 4 : 2);
+    const int64_t row = w->shape[w->rank - 1];
+    if (row % qgc_dtypes[w->storage].block_elems != 0)
+        return -1;
+    return elems / row * (int64_t)qgc_planes_bytes(w->storage, row);
 }
 
 static bool same_shape(const qgc_plan_weight *a, const qgc_plan_weight *b) {
@@ -272,8 +276,8 @@ static qgc_status check_weight(const checker *c, size_t i) {
     const qgc_plan_weight *w = &c->p->weights[i];
     if (!w->label)
         return BROKEN(c, "weight %zu has no label", i);
-    if (w->storage != QGC_F32 && w->storage != QGC_F16 && w->storage != QGC_BF16)
-        return BROKEN(c, "weight \"%s\" is stored as dtype %d, expected f32, f16 or bf16", w->label,
+    if (w->storage >= QGC_N_DTYPES || w->storage == QGC_I32)
+        return BROKEN(c, "weight \"%s\" is stored as dtype %d, expected a number or a block format", w->label,
                       (int)w->storage);
     if (weight_bytes(w) < 0)
         return BROKEN(c, "weight \"%s\" has an impossible shape", w->label);

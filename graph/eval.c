@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/base/simd.h"
 #include "graph/ops.h"
 
 /* Weights are read where they are; inputs and states live as long as the evaluator; results live in one slab,
@@ -22,6 +21,7 @@ struct qgc_eval {
     int64_t max_tokens;
     qgc_sizes sizes; /* of the last step; no tokens before the first */
     bool outputs_only;
+    bool is_double;
     bool looks; /* at each value, whether it is a number */
 
     void **data;        /* [n_values] where each value is; NULL where its place was given away */
@@ -37,7 +37,9 @@ struct qgc_eval {
 };
 
 static size_t bytes_of(const qgc_eval *e, const qgc_value *v) {
-    size_t bytes = qgc_dtype_bytes(v->dtype, qgc_shape_elems(&v->shape, &e->sizes));
+    const size_t elems = (size_t)qgc_shape_elems(&v->shape, &e->sizes);
+    const bool doubles = e->is_double && v->dtype == QGC_F32;
+    const size_t bytes = doubles ? elems * sizeof(double) : qgc_dtype_bytes(v->dtype, (int64_t)elems);
     return (bytes + 63) & ~(size_t)63;
 }
 
@@ -53,11 +55,27 @@ static void find_last_reads(qgc_eval *e) {
         e->last_read[e->g->outputs[i]->id] = INT32_MAX;
 }
 
-qgc_eval *qgc_eval_new(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, int64_t max_tokens,
-                       qgc_pool *pool) {
+/* Weights are read where they are; inputs and states get their memory. */
+static void place_leaves(qgc_eval *e, const qgc_tensor *const *weights) {
+    for (size_t i = 0; i < e->g->n_values; i++) {
+        const qgc_value *v = e->g->values[i];
+        e->dtype[i] = v->dtype;
+        if (v->kind == QGC_WEIGHT && weights[i]) {
+            e->data[i] = (void *)(uintptr_t)weights[i]->data; /* references only read it */
+            e->dtype[i] = weights[i]->dtype;
+        } else if (v->kind == QGC_INPUT || v->kind == QGC_STATE) {
+            e->data[i] = qgc_arena_alloc(e->arena, bytes_of(e, v));
+        }
+    }
+}
+
+/* `o` has the pool, the largest step, and the type. */
+static qgc_eval *new_eval(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, const qgc_eval *o) {
     qgc_arena *arena = qgc_arena_new();
     qgc_eval *e = qgc_arena_alloc(arena, sizeof *e);
-    *e = (qgc_eval){.arena = arena, .g = g, .pool = pool, .max_tokens = max_tokens};
+    *e = *o;
+    e->arena = arena;
+    e->g = g;
     e->sampling = (qgc_sampling){.top_p = 1, .repeat_penalty = 1};
     e->data = qgc_arena_array(arena, g->n_values, sizeof *e->data);
     e->dtype = qgc_arena_array(arena, g->n_values, sizeof *e->dtype);
@@ -66,20 +84,21 @@ qgc_eval *qgc_eval_new(qgc_graph *g, const qgc_tensor *const *weights, int64_t c
     e->kept = qgc_arena_array(arena, g->n_values, sizeof *e->kept);
     e->living = qgc_arena_array(arena, g->n_values, sizeof(qgc_value *));
 
-    e->sizes = (qgc_sizes){max_tokens, max_tokens, ctx};
-    for (size_t i = 0; i < g->n_values; i++) {
-        const qgc_value *v = g->values[i];
-        e->dtype[i] = v->dtype;
-        if (v->kind == QGC_WEIGHT && weights[i]) {
-            e->data[i] = (void *)(uintptr_t)weights[i]->data; /* references only read it */
-            e->dtype[i] = weights[i]->dtype;
-        } else if (v->kind == QGC_INPUT || v->kind == QGC_STATE) {
-            e->data[i] = qgc_arena_alloc(arena, bytes_of(e, v));
-        }
-    }
+    e->sizes = (qgc_sizes){e->max_tokens, e->max_tokens, ctx};
+    place_leaves(e, weights);
     e->sizes = (qgc_sizes){0, 0, ctx};
     find_last_reads(e);
     return e;
+}
+
+qgc_eval *qgc_eval_new(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, int64_t max_tokens,
+                       qgc_pool *pool) {
+    return new_eval(g, weights, ctx, &(qgc_eval){.pool = pool, .max_tokens = max_tokens});
+}
+
+qgc_eval *qgc_eval_new_double(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, int64_t max_tokens,
+                              qgc_pool *pool) {
+    return new_eval(g, weights, ctx, &(qgc_eval){.pool = pool, .max_tokens = max_tokens, .is_double = true});
 }
 
 void qgc_eval_drop(qgc_eval *e) {
@@ -175,6 +194,7 @@ static qgc_status fill_input(qgc_eval *e, const qgc_value *v, const int32_t *tok
 
 static qgc_operand operand(const qgc_eval *e, const qgc_value *v) {
     qgc_operand o = {.dtype = e->dtype[v->id], .rank = v->shape.rank, .data = e->data[v->id]};
+    o.is_real = v->dtype == QGC_F32 && v->kind != QGC_WEIGHT;
     for (int i = 0; i < o.rank; i++)
         o.dim[i] = qgc_dim_size(v->shape.dim[i], &e->sizes);
     return o;
@@ -244,7 +264,7 @@ static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
     }
     for (int i = 0; i < n->n_out; i++)
         call.out[i] = operand(e, n->out[i]);
-    qgc_ops[n->op].ref(&call);
+    (e->is_double ? qgc_ops[n->op].ref_double : qgc_ops[n->op].ref)(&call);
     qgc_arena_drop(call.scratch);
     return e->looks ? check_made(e, n, d) : QGC_OK;
 }
@@ -282,27 +302,21 @@ qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t 
 
 /* --- what is no number ----------------------------------------------------------------------------------- */
 
-/* The first of n floats that is no number, or infinite; n if there is none. A pass of the whole without a branch first, as
- * there mostly is none: x - x is 0 for numbers only. */
-QGC_CLONES
-static int64_t find_not_finite(const float *x, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += x[i] - x[i];
-    if (sum == 0)
-        return n;
-    int64_t i = 0;
-    while (i < n && isfinite(x[i]))
-        i++;
-    return i;
+/* Of n numbers that the evaluator made, the first from `from` on that is none, or infinite; n if there is none. */
+static int64_t find_not_finite(const qgc_eval *e, const void *x, int64_t from, int64_t n) {
+    return from + (e->is_double ? qgc_find_not_finite_double((const double *)x + from, n - from)
+                                : qgc_find_not_finite((const float *)x + from, n - from));
+}
+
+static double number_at(const qgc_eval *e, const void *x, int64_t i) {
+    return e->is_double ? ((const double *)x)[i] : (double)((const float *)x)[i];
 }
 
 bool qgc_eval_is_finite(const qgc_eval *e) {
     int64_t n;
     const qgc_value *v = qgc_graph_output(e->g, "logits");
-    const float *logits = v ? qgc_eval_value(e, v, &n) : NULL;
-    return !logits || find_not_finite(logits, n) == n;
+    const void *logits = v ? qgc_eval_value(e, v, &n) : NULL;
+    return !logits || find_not_finite(e, logits, 0, n) == n;
 }
 
 /* A weight of the node that is at fault itself. */
@@ -317,7 +331,7 @@ static void note_weight_not_finite(const qgc_eval *e, const qgc_node *n, qgc_dia
         for (int64_t r = 0; r < rows; r++) {
             qgc_to_f32(e->dtype[v->id],
                        (const char *)e->data[v->id] + qgc_dtype_bytes(e->dtype[v->id], r * row), wide, row);
-            const int64_t at = find_not_finite(wide, row);
+            const int64_t at = qgc_find_not_finite(wide, row);
             if (at == row)
                 continue;
             qgc_note(d, v->at, "weight \"%s\" holds %g in row %lld", qgc_value_label(v, d->arena),
@@ -334,15 +348,15 @@ static qgc_status check_made(const qgc_eval *e, const qgc_node *n, qgc_diag *d) 
         if (v->dtype != QGC_F32 || qgc_value_is_version(v))
             continue;
         const int64_t elems = qgc_shape_elems(&v->shape, &e->sizes);
-        const float *x = e->data[v->id];
-        int64_t at = find_not_finite(x, elems);
-        while (at < elems && n->op == QGC_OP_ATTENTION_PART && x[at] == -INFINITY)
-            at += 1 + find_not_finite(x + at + 1, elems - at - 1);
+        const void *x = e->data[v->id];
+        int64_t at = find_not_finite(e, x, 0, elems);
+        while (at < elems && n->op == QGC_OP_ATTENTION_PART && number_at(e, x, at) == -INFINITY)
+            at = find_not_finite(e, x, at + 1, elems);
         if (at == elems)
             continue;
         qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at,
                                 "the logits are not numbers: the first value that holds %g is \"%s\", of %s",
-                                (double)x[at], qgc_node_label(n, d->arena), qgc_ops[n->op].name);
+                                number_at(e, x, at), qgc_node_label(n, d->arena), qgc_ops[n->op].name);
         note_weight_not_finite(e, n, d);
         qgc_hint(d, "A weight is broken, or a number became too large for a type of the model.");
         return s;
@@ -365,12 +379,4 @@ const void *qgc_eval_value(const qgc_eval *e, const qgc_value *v, int64_t *elems
         e->sizes.tokens == 0 || (v->kind == QGC_RESULT && !qgc_value_is_version(v) && !e->kept[v->id]);
     *elems = gone ? 0 : qgc_shape_elems(&v->shape, &e->sizes);
     return gone ? NULL : e->data[v->id];
-}
-
-const float *qgc_widened(const qgc_call *call, int i) {
-    const qgc_operand *o = &call->in[i];
-    int64_t n = o->dim[0];
-    float *wide = qgc_arena_array(call->scratch, (size_t)n, sizeof *wide);
-    qgc_to_f32(o->dtype, o->data, wide, n);
-    return wide;
 }

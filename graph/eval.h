@@ -6,14 +6,15 @@
 #include "graph/sampling.h"
 
 /* Runs a graph on the CPU with the references of the op table: the oracle for every pass and kernel, and
- * the way to run with no GPU. Results are float32; weights are widened row by row as they are stored. */
+ * the way to run with no GPU. Results are float32, or double; weights are widened row by row as they are stored. */
 
 /* An operand of a reference: where it is and what the symbols of its shape stand for in this step. */
 typedef struct {
     qgc_dtype dtype;
     int rank;
     int64_t dim[QGC_MAX_RANK];
-    void *data; /* F32 or I32; a weight or a state may be of any dtype */
+    void *data;   /* F32 or I32; a weight or a state may be of any dtype */
+    bool is_real; /* F32 that the evaluator made: numbers of its own type, qgc_real in a reference */
 } qgc_operand;
 
 /* One node to compute. References read in[] and write out[]; an in-place op finds out[0].data equal to
@@ -34,6 +35,11 @@ typedef struct qgc_eval qgc_eval;
  * step. States start as zeros. */
 qgc_eval *qgc_eval_new(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, int64_t max_tokens,
                        qgc_pool *pool);
+
+/* The same in double precision: results and states of dtype F32 are doubles. What a state of f16 or bf16 holds is rounded to
+ * that, once, from the double; nothing else is. Weights are what their format widens to in float32. */
+qgc_eval *qgc_eval_new_double(qgc_graph *g, const qgc_tensor *const *weights, int64_t ctx, int64_t max_tokens,
+                              qgc_pool *pool);
 void qgc_eval_drop(qgc_eval *e);
 
 /* The settings that `sample` reads; greedy until set. */
@@ -58,7 +64,8 @@ QGC_MUST_USE qgc_status qgc_eval_find_not_finite(qgc_eval *e, const int32_t *tok
                                                  qgc_diag *d);
 
 /* What the last step computed: an output of the graph by its name, or any value (results live in the
- * evaluator until the next step). `*elems` is its size. The caller knows from v->dtype what it points to; a
+ * evaluator until the next step). `*elems` is its size. The caller knows from v->dtype what it points to
+ * (F32: doubles, where the evaluator is one in double precision); a
  * weight is as its tensor is stored. NULL before the first step, and where only outputs are kept. */
 const void *qgc_eval_value(const qgc_eval *e, const qgc_value *v, int64_t *elems);
 

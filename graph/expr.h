@@ -5,11 +5,13 @@
 
 #include "graph/base/diag.h"
 
-/* Number expressions of model files: numbers, names of parameters, + - * / ^ and parentheses.
+/* Number expressions of model files: numbers, names of parameters, + - * / % ^ and parentheses, ln, sqrt, min, max, and
+ * conditions, which are 1 or 0.
  *
- *   heads*d_head      d_head^-0.5      (vocab + 127) / 128
+ *   heads*d_head      d_head^-0.5      l % 4 != 3      scaling == 3 ? 0.1*ln(factor) + 1 : 1
  *
- * ^ binds tightest and from the right, then the sign, then * and /, then + and -. Numbers are doubles. */
+ * ^ binds tightest and from the right, then - and ! in front, then * / %, then + and -, then one of == != < <= > >=, then
+ * &&, then ||, then ?:. What is not taken, of ?: && ||, is not computed: names there need no number. Numbers are doubles. */
 
 /* Gives names their numbers. `at` is the place of the name, for errors. */
 typedef struct {

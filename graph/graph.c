@@ -361,6 +361,12 @@ bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b) {
     return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]) == 0;
 }
 
+bool qgc_is_one_a_row(const qgc_shape *a, const qgc_shape *b) {
+    const int last = a->rank - 1;
+    return a->rank == b->rank && last > 0 && a->dim[last] == 1 && b->dim[last] != 1 &&
+           memcmp(a->dim, b->dim, (size_t)last * sizeof a->dim[0]) == 0;
+}
+
 const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a) {
     qgc_str text = qgc_str_new(a);
     qgc_str_add(&text, "[");

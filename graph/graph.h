@@ -47,11 +47,11 @@ typedef struct {
     qgc_loc at;
     int repeat;         /* index of the repeat block it is there for, or -1 for one of its kind */
     const char *index;  /* the `per` name, NULL for one of its kind */
-    int count;          /* how many: turns of the repeat, or 1 */
+    int count;          /* how many: turns of the repeat, or those of them that have one; or 1 */
     const char *gguf;   /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
     const char *hf;     /* tensor name in safetensors, likewise */
     int tied;           /* index of the weight whose tensor stands in where the file has none, or -1 */
-    qgc_value **values; /* [count] */
+    qgc_value **values; /* [count], by rising turn, which is their `layer` */
 } qgc_weight_decl;
 
 /* What the YAML declares under `state`. */
@@ -65,7 +65,8 @@ typedef struct {
 } qgc_state_decl;
 
 /* A hyperparameter: its value, NAN if the model file gives none, and the keys under which weights files
- * state it: one that a file has, and all that it has agree. */
+ * state it: all that a file has agree with the value. A file that has none of the keys means `otherwise`; NULL: it has to
+ * state one. */
 typedef struct {
     const char *name;
     double value;
@@ -73,6 +74,16 @@ typedef struct {
     const char **gguf; /* n_gguf keys, may be none */
     const char **hf;
     int n_gguf, n_hf;
+    const char *
+        *words; /* that stand for 0, 1, ... in files: "default", or several for one number, "default|none" */
+    int n_words;
+    const char *index; /* of the repeat that has one value in each turn; NULL: one value */
+    int count;
+    double
+        *values; /* [count], of which `value` is the first; NULL before format 2, where there is only that */
+    double *otherwise; /* [count] */
+    bool fixed;        /* by the model file: what a weights file states is compared with it */
+    bool used;         /* by anything in the graph */
 } qgc_param;
 
 typedef struct {
@@ -212,6 +223,8 @@ const char *qgc_value_label(const qgc_value *v, qgc_arena *a);
 const char *qgc_tensor_name(const char *pattern, const char *index, int layer, qgc_arena *a);
 
 bool qgc_shape_equal(const qgc_shape *a, const qgc_shape *b);
+/* Has `a` one element for each row of `b`, which has longer ones: [T, 1] and [T, d]? */
+bool qgc_is_one_a_row(const qgc_shape *a, const qgc_shape *b);
 /* "[T, 896]" */
 const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a);
 /* Product of the dimensions from `first` on, which must be numbers. */

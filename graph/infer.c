@@ -137,6 +137,10 @@ double qgc_node_number(const qgc_node *n, const char *name) {
     return n->attr[qgc_attr_index(n->op, name)].number;
 }
 
+int qgc_node_choice(const qgc_node *n, const char *name) {
+    return n->attr[qgc_attr_index(n->op, name)].choice;
+}
+
 qgc_status qgc_want_number(const qgc_node *n, const char *name, double least, bool whole, qgc_diag *d) {
     double x = qgc_node_number(n, name);
     if (x > FLT_MAX) /* kernels compute in float32 */

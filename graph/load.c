@@ -18,11 +18,20 @@ static qgc_status word(qgc_loader *ld, const char *key, const char **out) {
     return QGC_OK;
 }
 
+/* Says of a graph whose shapes do not go together why the node stands there. */
+static void note_reason(qgc_loader *ld) {
+    const qgc_node *n = ld->g->first;
+    while (n && n->n_out > 0 && n->out[0]->shape.rank > 0)
+        n = n->next;
+    if (n && (size_t)n->id < ld->n_reasons)
+        qgc_load_note_reason(ld, ld->reasons[n->id], (qgc_place){n->repeat, n->layer});
+}
+
 /* A weight that nothing reads is a mistake in the graph, most likely a forgotten bias. */
 static qgc_status check_used(qgc_loader *ld) {
     for (size_t i = 0; i < ld->symbols.n; i++) {
         const qgc_symbol *s = ld->symbols.entries[i].value;
-        if (s->used || (s->kind != QGC_WEIGHT && s->kind != QGC_STATE))
+        if (s->used || (s->when && s->decl < 0) || (s->kind != QGC_WEIGHT && s->kind != QGC_STATE))
             continue;
         return qgc_fail(ld->d, QGC_ERR_INPUT, s->at, "%s \"%s\" is declared and not used",
                         s->kind == QGC_WEIGHT ? "weight" : "state", s->name);
@@ -79,7 +88,11 @@ static qgc_status build(qgc_loader *ld) {
     QGC_TRY(qgc_load_nodes(ld));
     QGC_TRY(qgc_load_outputs(ld));
     QGC_TRY(check_used(ld));
-    QGC_TRY(qgc_infer(ld->g, ld->d));
+    const qgc_status inferred = qgc_infer(ld->g, ld->d);
+    if (inferred != QGC_OK)
+        note_reason(ld);
+    QGC_TRY(inferred);
+    QGC_TRY(qgc_load_params_finish(ld));
     QGC_TRY(qgc_load_groups(ld));
     return qgc_verify(ld->g, ld->d);
 }
@@ -88,6 +101,8 @@ static qgc_loader new_loader(qgc_arena *a, qgc_diag *d) {
     return (qgc_loader){.arena = a,
                         .d = d,
                         .g = qgc_graph_new(a),
+                        .format = 1,
+                        .place = QGC_TOP_LEVEL,
                         .params = qgc_map_new(a),
                         .symbols = qgc_map_new(a),
                         .turns = qgc_map_new(a),
@@ -95,8 +110,14 @@ static qgc_loader new_loader(qgc_arena *a, qgc_diag *d) {
 }
 
 qgc_status qgc_graph_load(qgc_graph **out, const char *path, qgc_arena *a, qgc_diag *d) {
+    return qgc_graph_load_stated(out, path, NULL, a, d);
+}
+
+qgc_status qgc_graph_load_stated(qgc_graph **out, const char *path, const qgc_load_facts *facts, qgc_arena *a,
+                                 qgc_diag *d) {
     *out = NULL;
     qgc_loader ld = new_loader(a, d);
+    ld.facts = facts;
     QGC_TRY(qgc_load_file_document(&ld, path));
     QGC_TRY(build(&ld));
     *out = ld.g;

@@ -54,7 +54,7 @@ qgc_status qgc_load_required(qgc_loader *ld, const qgc_yaml *map, const char *wh
     return QGC_OK;
 }
 
-static bool is_symbol(const char *text, int64_t *dim) {
+bool qgc_load_is_symbol(const char *text, int64_t *dim) {
     static const char *const names[] = {"T", "R", "ctx"};
     static const int64_t dims[] = {QGC_DIM_T, QGC_DIM_R, QGC_DIM_CTX};
     for (size_t i = 0; i < COUNT(names); i++)
@@ -77,58 +77,10 @@ qgc_status qgc_load_check_name(qgc_loader *ld, const qgc_yaml *node, const char 
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" is longer than %d letters", what,
                         node->text, MAX_NAME);
     int64_t dim;
-    if (is_symbol(node->text, &dim))
+    if (qgc_load_is_symbol(node->text, &dim))
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has the name of a symbol of shapes", what,
                         node->text);
     return QGC_OK;
-}
-
-/* Numbers. */
-
-static qgc_status param_number(void *context, const char *name, qgc_loc at, double *out, qgc_diag *d) {
-    qgc_loader *ld = context;
-    const qgc_graph *g = ld->g;
-    const size_t *index = qgc_map_get(&ld->params, name);
-    if (!index) {
-        int64_t dim;
-        if (is_symbol(name, &dim))
-            return qgc_fail(d, QGC_ERR_INPUT, at, "symbol \"%s\" can only stand alone, as a dimension", name);
-        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, at, "unknown parameter \"%s\"", name);
-        const char **words = qgc_arena_array(ld->arena, g->n_params, sizeof *words);
-        for (size_t i = 0; i < g->n_params; i++)
-            words[i] = g->params[i].name;
-        qgc_load_hint_nearest(d, name, words, g->n_params);
-        return s;
-    }
-    const qgc_param *param = &g->params[*index];
-    if (isnan(param->value)) {
-        qgc_status s = qgc_fail(d, QGC_ERR_INPUT, at, "parameter \"%s\" has no value", name);
-        qgc_note(d, param->at, "parameter \"%s\" is declared here", name);
-        for (size_t i = 0; i < ld->n_extends; i++)
-            qgc_note(d, ld->extends[i], "this file gives it no value either");
-        qgc_hint(d, "Write \"%s: ...\" under \"params\" of a file that extends this one.", name);
-        return s;
-    }
-    *out = param->value;
-    return QGC_OK;
-}
-
-static qgc_loc text_loc(const qgc_yaml *scalar) {
-    qgc_loc at = scalar->at;
-    at.col += scalar->quoted;
-    return at;
-}
-
-qgc_status qgc_load_number(qgc_loader *ld, const qgc_yaml *node, const char *what, double *out) {
-    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, what));
-    qgc_expr_names names = {param_number, ld};
-    return qgc_expr_eval(out, node->text, text_loc(node), &names, ld->d);
-}
-
-qgc_status qgc_load_whole(qgc_loader *ld, const qgc_yaml *node, qgc_expr_range range, int64_t *out) {
-    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, range.what));
-    qgc_expr_names names = {param_number, ld};
-    return qgc_expr_whole(out, node->text, text_loc(node), &names, range, ld->d);
 }
 
 /* Dimensions; `symbols` are the names allowed, say "ctx". The product of the numbers stays within what can
@@ -145,7 +97,7 @@ static qgc_status read_shape(qgc_loader *ld, const qgc_yaml *node, const char *w
         const qgc_yaml *item = node->items[i];
         int64_t *dim = &out->dim[i];
         QGC_TRY(qgc_load_expect(ld, item, QGC_YAML_SCALAR, "dimension"));
-        if (is_symbol(item->text, dim)) {
+        if (qgc_load_is_symbol(item->text, dim)) {
             if (!strstr(symbols, item->text))
                 return qgc_fail(ld->d, QGC_ERR_INPUT, item->at,
                                 "dimension \"%s\" cannot stand in the shape of %s", item->text, what);
@@ -156,63 +108,6 @@ static qgc_status read_shape(qgc_loader *ld, const qgc_yaml *node, const char *w
             return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s has more than 2^40 elements", what);
     }
     out->rank = (int)node->n;
-    return QGC_OK;
-}
-
-/* Params. */
-
-/* A key, or a list of keys of which a weights file has one. */
-static qgc_status read_file_keys(qgc_loader *ld, const qgc_yaml *node, const char *what, const char ***out,
-                                 int *n) {
-    if (!node)
-        return QGC_OK;
-    const qgc_yaml *one[] = {node};
-    size_t n_items = 1;
-    const qgc_yaml *const *items = one;
-    if (node->kind == QGC_YAML_LIST) {
-        items = (const qgc_yaml *const *)node->items;
-        n_items = node->n;
-    }
-    *out = qgc_arena_array(ld->arena, n_items, sizeof **out);
-    for (size_t i = 0; i < n_items; i++) {
-        QGC_TRY(qgc_load_expect(ld, items[i], QGC_YAML_SCALAR, what));
-        if (!items[i]->text[0])
-            return qgc_fail(ld->d, QGC_ERR_INPUT, items[i]->at,
-                            "%s is empty, expected a key of weights files", what);
-        (*out)[i] = items[i]->text;
-    }
-    *n = (int)n_items;
-    return QGC_OK;
-}
-
-static qgc_status read_param(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry, qgc_param *p) {
-    static const char *const keys[] = {"gguf", "hf", "value"};
-    *p = (qgc_param){.name = key->text, .value = NAN, .at = key->at};
-    QGC_TRY(qgc_load_check_name(ld, key, "parameter"));
-    QGC_TRY(qgc_load_expect(ld, entry, QGC_YAML_MAP, "parameter"));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a parameter", keys, COUNT(keys)));
-    QGC_TRY(read_file_keys(ld, qgc_yaml_get(entry, "gguf"), "gguf", &p->gguf, &p->n_gguf));
-    QGC_TRY(read_file_keys(ld, qgc_yaml_get(entry, "hf"), "hf", &p->hf, &p->n_hf));
-    const qgc_yaml *value = qgc_yaml_get(entry, "value");
-    if (!value)
-        return QGC_OK;
-    return qgc_load_number(ld, value, "value", &p->value); /* before any name is known: a number */
-}
-
-qgc_status qgc_load_params(qgc_loader *ld) {
-    const qgc_yaml *section = qgc_yaml_get(ld->doc, "params");
-    if (!section)
-        return QGC_OK;
-    qgc_graph *g = ld->g;
-    g->params = qgc_arena_array(ld->arena, section->n, sizeof *g->params);
-    for (size_t i = 0; i < section->n; i++)
-        QGC_TRY(read_param(ld, section->keys[i], section->items[i], &g->params[i]));
-    g->n_params = section->n;
-    for (size_t i = 0; i < section->n; i++) {
-        size_t *index = qgc_arena_alloc(ld->arena, sizeof *index);
-        *index = i;
-        qgc_map_put(&ld->params, section->keys[i]->text, index);
-    }
     return QGC_OK;
 }
 
@@ -255,6 +150,8 @@ typedef struct {
     qgc_loc at;
     int decl, repeat, count;
     const char *index;
+    int *turns;           /* [count] NULL: all from 0 on */
+    const qgc_yaml *when; /* a condition; NULL: none */
     qgc_shape shape;
     const qgc_yaml *dtype; /* a name, a list with one for each turn, or NULL */
     qgc_dtype otherwise;   /* if it is NULL */
@@ -293,6 +190,52 @@ static qgc_status read_count(qgc_loader *ld, const qgc_yaml *entry, tensors *t) 
     g->repeats = qgc_arena_grow(ld->arena, g->repeats, g->n_repeats, sizeof *g->repeats);
     g->repeats[g->n_repeats++] = (qgc_repeat){per->text, t->count, per->at};
     return QGC_OK;
+}
+
+/* `turns: [1, 3]` of a graph that was printed. */
+static qgc_status read_turns(qgc_loader *ld, const qgc_yaml *list, tensors *t) {
+    QGC_TRY(qgc_load_expect(ld, list, QGC_YAML_LIST, "turns"));
+    if (!t->index || list->n < 1 || list->n > (size_t)t->count)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "%s \"%s\" lists %zu turns, and there are %d",
+                        t->what, t->name, list->n, t->index ? t->count : 0);
+    t->turns = qgc_arena_array(ld->arena, list->n, sizeof *t->turns);
+    for (size_t i = 0; i < list->n; i++) {
+        int64_t turn;
+        QGC_TRY(qgc_load_whole(ld, list->items[i],
+                               (qgc_expr_range){"turn", i ? t->turns[i - 1] + 1 : 0, t->count - 1}, &turn));
+        t->turns[i] = (int)turn;
+    }
+    t->count = (int)list->n;
+    return QGC_OK;
+}
+
+/* Those turns in which the condition is not 0, or none. */
+static qgc_status read_when(qgc_loader *ld, tensors *t) {
+    int *turns = qgc_arena_array(ld->arena, (size_t)t->count, sizeof *turns), n = 0;
+    const qgc_place before = ld->place;
+    for (int i = 0; i < t->count; i++) {
+        double condition;
+        ld->place = t->index ? (qgc_place){t->repeat, i} : QGC_TOP_LEVEL;
+        QGC_TRY(qgc_load_number(ld, t->when, "when", &condition));
+        if (condition != 0)
+            turns[n++] = i;
+    }
+    ld->place = before;
+    t->turns = turns;
+    t->count = n;
+    return QGC_OK;
+}
+
+/* Which turns of the repeat have one. */
+static qgc_status choose_turns(qgc_loader *ld, const qgc_yaml *entry, tensors *t) {
+    const qgc_yaml *turns = qgc_yaml_get(entry, "turns");
+    t->when = qgc_yaml_get(entry, "when");
+    if (turns && t->when)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, turns->at, "%s \"%s\" has \"turns\" and \"when\"", t->what,
+                        t->name);
+    if (turns)
+        return read_turns(ld, turns, t);
+    return t->when ? read_when(ld, t) : QGC_OK;
 }
 
 static qgc_status read_dtype(qgc_loader *ld, const qgc_yaml *node, const tensors *t, qgc_dtype *out) {
@@ -337,10 +280,18 @@ static qgc_status make_values(qgc_loader *ld, tensors *t) {
         v->decl = t->decl;
         if (t->index) {
             v->repeat = t->repeat;
-            v->layer = i;
+            v->layer = t->turns ? t->turns[i] : i;
         }
         t->values[i] = v;
     }
+    return QGC_OK;
+}
+
+/* A name that no turn has anything of. */
+static qgc_status declare_absent(qgc_loader *ld, const qgc_yaml *key, const tensors *t) {
+    qgc_symbol *symbol;
+    QGC_TRY(qgc_load_declare(ld, t->name, t->kind, key->at, &symbol));
+    symbol->when = t->when;
     return QGC_OK;
 }
 
@@ -349,14 +300,17 @@ static qgc_status read_tensors(qgc_loader *ld, const qgc_yaml *key, const qgc_ya
     QGC_TRY(read_count(ld, entry, t));
     QGC_TRY(qgc_load_required(ld, entry, qgc_arena_printf(ld->arena, "%s \"%s\"", t->what, t->name), "shape",
                               &shape));
+    QGC_TRY(choose_turns(ld, entry, t));
+    if (t->count == 0) /* its shape may make no sense, or have no value */
+        return declare_absent(ld, key, t);
     QGC_TRY(read_shape(ld, shape, t->kind == QGC_WEIGHT ? "a weight" : "a state",
                        t->kind == QGC_WEIGHT ? "" : "ctx", &t->shape));
     t->dtype = qgc_yaml_get(entry, "dtype");
     t->otherwise = t->shape.rank == 1 ? QGC_F32 : QGC_BF16;
-    QGC_TRY(make_values(ld, t));
-
     qgc_symbol *symbol;
     QGC_TRY(qgc_load_declare(ld, t->name, t->kind, key->at, &symbol));
+    symbol->when = t->when;
+    QGC_TRY(make_values(ld, t));
     symbol->decl = t->decl;
     if (!t->index)
         symbol->now = t->values[0];
@@ -389,15 +343,18 @@ static qgc_status read_tensor_name(qgc_loader *ld, const qgc_yaml *node, const t
 }
 
 static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
-    static const char *const keys[] = {"per", "count", "shape", "dtype", "gguf", "hf", "tied"};
+    static const char *const keys[] = {"per", "count", "shape", "dtype", "gguf",
+                                       "hf",  "tied",  "when",  "turns"};
     qgc_graph *g = ld->g;
     tensors t = {
         .what = "weight", .name = key->text, .kind = QGC_WEIGHT, .at = key->at, .decl = (int)g->n_weights};
     QGC_TRY(qgc_load_check_name(ld, key, "weight"));
     QGC_TRY(
         qgc_load_expect(ld, entry, QGC_YAML_MAP, qgc_arena_printf(ld->arena, "weight \"%s\"", key->text)));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a weight", keys, COUNT(keys)));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a weight", keys, ld->format == 1 ? 7 : COUNT(keys)));
     QGC_TRY(read_tensors(ld, key, entry, &t));
+    if (t.count == 0)
+        return QGC_OK;
 
     qgc_weight_decl decl = {.name = t.name,
                             .at = t.at,
@@ -410,6 +367,13 @@ static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yam
     QGC_TRY(read_tensor_name(ld, qgc_yaml_get(entry, "hf"), &t, &decl.hf));
     g->weights[g->n_weights++] = decl;
     return QGC_OK;
+}
+
+static bool same_turns(const qgc_weight_decl *a, const qgc_weight_decl *b) {
+    bool same = a->count == b->count && a->repeat == b->repeat;
+    for (int i = 0; same && i < a->count; i++)
+        same = a->values[i]->layer == b->values[i]->layer;
+    return same;
 }
 
 /* `tied: embed`: that weight's tensor stands in where a file has none for this one. */
@@ -429,6 +393,9 @@ static qgc_status tie(qgc_loader *ld, qgc_weight_decl *decl, const qgc_yaml *ent
         qgc_load_hint_nearest(ld->d, node->text, words, g->n_weights);
         return s;
     }
+    if (symbol->decl < 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "weight \"%s\" is tied to \"%s\", which is left out",
+                        decl->name, node->text);
     const qgc_weight_decl *to = &g->weights[symbol->decl];
     const qgc_shape *shape = &decl->values[0]->shape, *to_shape = &to->values[0]->shape;
     if (to == decl)
@@ -436,7 +403,7 @@ static qgc_status tie(qgc_loader *ld, qgc_weight_decl *decl, const qgc_yaml *ent
     if (to->tied >= 0)
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
                         "weight \"%s\" is tied to \"%s\", which is tied itself", decl->name, to->name);
-    if (to->count != decl->count || to->repeat != decl->repeat || !qgc_shape_equal(shape, to_shape)) {
+    if (!same_turns(decl, to) || !qgc_shape_equal(shape, to_shape)) {
         qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
                                 "weight \"%s\" is %d x %s and cannot be tied to \"%s\", which is %d x %s",
                                 decl->name, decl->count, qgc_shape_text(shape, ld->arena), to->name,
@@ -457,15 +424,18 @@ qgc_status qgc_load_weights(qgc_loader *ld) {
     g->weights = qgc_arena_array(ld->arena, section->n, sizeof *g->weights);
     for (size_t i = 0; i < section->n; i++)
         QGC_TRY(read_weight(ld, section->keys[i], section->items[i]));
-    for (size_t i = 0; i < section->n; i++)
-        QGC_TRY(tie(ld, &g->weights[i], section->items[i]));
+    for (size_t i = 0; i < section->n; i++) {
+        const qgc_symbol *symbol = qgc_map_get(&ld->symbols, section->keys[i]->text);
+        if (symbol->decl >= 0)
+            QGC_TRY(tie(ld, &g->weights[symbol->decl], section->items[i]));
+    }
     return QGC_OK;
 }
 
 /* States. */
 
 static qgc_status read_state(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
-    static const char *const keys[] = {"per", "count", "shape", "dtype"};
+    static const char *const keys[] = {"per", "count", "shape", "dtype", "when", "turns"};
     qgc_graph *g = ld->g;
     const char *label = qgc_arena_printf(ld->arena, "state \"%s\"", key->text);
     tensors t = {
@@ -473,9 +443,11 @@ static qgc_status read_state(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml
     const qgc_yaml *dtype;
     QGC_TRY(qgc_load_check_name(ld, key, "state"));
     QGC_TRY(qgc_load_expect(ld, entry, QGC_YAML_MAP, label));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a state", keys, COUNT(keys)));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a state", keys, ld->format == 1 ? 4 : COUNT(keys)));
     QGC_TRY(qgc_load_required(ld, entry, label, "dtype", &dtype));
     QGC_TRY(read_tensors(ld, key, entry, &t));
+    if (t.count == 0)
+        return QGC_OK;
     g->states[g->n_states++] = (qgc_state_decl){.name = t.name,
                                                 .at = t.at,
                                                 .repeat = t.repeat,

@@ -10,15 +10,17 @@
  * is made of them, so that the rest of the loader sees one:
  *
  *   params, weights, state, inputs   entry by entry, and each entry key by key; null drops an entry or a key
+ *   parts                            entry by entry
  *   anything else                    what the extending file says stands in the place of what the other said
  */
 
-static const char *const sections[] = {"params", "weights", "state", "inputs"};
-static const char *const keys[] = {"qgc",    "extends", "name",  "arch",   "passes", "memory",
-                                   "params", "weights", "state", "inputs", "graph",  "outputs"};
+static const char *const sections[] = {"params", "weights", "state", "inputs", "parts"};
+static const char *const keys[] = {"qgc",     "extends", "name",   "arch",  "passes",  "memory", "params",
+                                   "weights", "state",   "inputs", "graph", "outputs", "parts"};
 enum { N_SECTIONS = sizeof sections / sizeof *sections, N_KEYS = sizeof keys / sizeof *keys };
+enum { N_NEW_KEYS = 1 }; /* those at the end of the list are of format 2 */
 
-enum { FORMAT = 1 };
+enum { FORMAT = 1, NEWEST_FORMAT = 2 };
 
 /* The files on the way to the one being read. */
 typedef struct link {
@@ -48,7 +50,8 @@ static bool is_section(const char *key) {
     return false;
 }
 
-static qgc_status check_format(qgc_loader *ld, const qgc_yaml *doc) {
+/* Files of both formats may extend one another: what they make together is of the higher one. */
+static qgc_status check_format(qgc_loader *ld, const qgc_yaml *doc, int *format) {
     const qgc_yaml *version = qgc_yaml_get(doc, "qgc");
     if (!version) {
         qgc_status s =
@@ -59,26 +62,36 @@ static qgc_status check_format(qgc_loader *ld, const qgc_yaml *doc) {
     QGC_TRY(qgc_load_expect(ld, version, QGC_YAML_SCALAR, "qgc"));
     char *end;
     long number = strtol(version->text, &end, 10);
-    if (*end || end == version->text || number != FORMAT)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, version->at, "model file is of format \"%.20s\", expected %d",
-                        version->text, FORMAT);
+    if (*end || end == version->text || number < FORMAT || number > NEWEST_FORMAT)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, version->at,
+                        "model file is of format \"%.20s\", expected %d or %d", version->text, FORMAT,
+                        NEWEST_FORMAT);
+    *format = (int)number;
+    ld->format = *format > ld->format ? *format : ld->format;
     return QGC_OK;
 }
 
-/* `layers: 24` is short for `layers: {value: 24}`. */
-static qgc_yaml *as_value(qgc_arena *a, qgc_yaml *number) {
+/* `layers: 24` is short for `layers: {value: 24}`, in format 2 for `{fixed: 24}`. */
+static qgc_yaml *as_value(const qgc_loader *ld, qgc_yaml *number) {
+    qgc_arena *a = ld->arena;
     qgc_yaml *key = qgc_arena_alloc(a, sizeof *key);
-    *key = (qgc_yaml){.kind = QGC_YAML_SCALAR, .at = number->at, .text = "value"};
+    *key = (qgc_yaml){.kind = QGC_YAML_SCALAR, .at = number->at, .text = ld->format > 1 ? "fixed" : "value"};
     qgc_yaml *entry = qgc_yaml_new_map(a, number->at);
     qgc_yaml_put(a, entry, key, number);
     return entry;
 }
 
+/* Who says what a parameter is if nothing states it takes back that it is fixed. */
+static bool takes_back(const qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *over) {
+    return ld->format > 1 && strcmp(key->text, "fixed") == 0 && qgc_yaml_get(over, "value");
+}
+
 static qgc_status check_document(qgc_loader *ld, qgc_yaml *doc) {
     QGC_TRY(qgc_load_expect(ld, doc, QGC_YAML_MAP, "model file"));
-    QGC_TRY(check_format(ld, doc));
+    int format;
+    QGC_TRY(check_format(ld, doc, &format));
     QGC_TRY(check_old_keys(ld, doc));
-    QGC_TRY(qgc_load_check_keys(ld, doc, "model file", keys, N_KEYS));
+    QGC_TRY(qgc_load_check_keys(ld, doc, "model file", keys, format > 1 ? N_KEYS : N_KEYS - N_NEW_KEYS));
     for (size_t i = 0; i < doc->n; i++)
         if (is_section(doc->keys[i]->text))
             QGC_TRY(qgc_load_expect(ld, doc->items[i], QGC_YAML_MAP, doc->keys[i]->text));
@@ -101,6 +114,8 @@ static qgc_status merge_entry(qgc_loader *ld, const qgc_yaml *base, const qgc_ya
     qgc_yaml *merged = qgc_yaml_new_map(ld->arena, base->at);
     for (size_t i = 0; i < base->n; i++) {
         qgc_yaml *item = qgc_yaml_get(over, base->keys[i]->text);
+        if (!item && takes_back(ld, base->keys[i], over))
+            continue;
         if (!item)
             item = base->items[i];
         if (!qgc_yaml_is_null(item))
@@ -133,7 +148,7 @@ static qgc_status new_entry(qgc_loader *ld, const qgc_yaml *base, const char *se
                  key->text, (*item)->text);
         return s;
     }
-    *item = as_value(ld->arena, *item);
+    *item = as_value(ld, *item);
     return QGC_OK;
 }
 
@@ -151,7 +166,7 @@ static qgc_status merge_section(qgc_loader *ld, const char *section, const qgc_y
         if (qgc_yaml_is_null(item))
             continue;
         if (item->kind == QGC_YAML_SCALAR && strcmp(section, "params") == 0)
-            item = as_value(ld->arena, item);
+            item = as_value(ld, item);
         if (old->kind == QGC_YAML_MAP && item->kind == QGC_YAML_MAP)
             QGC_TRY(merge_entry(ld, old, item, &item));
         qgc_yaml_put(ld->arena, merged, base->keys[i], item);
@@ -228,7 +243,8 @@ static qgc_status read_document(qgc_loader *ld, const char *path, qgc_loc said_a
         qgc_yaml_hidden hidden;
         QGC_TRY(qgc_yaml_read_hidden(&doc, path, &hidden, ld->arena, ld->d));
         QGC_TRY(qgc_load_expect(ld, doc, QGC_YAML_MAP, "model file"));
-        QGC_TRY(check_format(ld, doc));
+        int format;
+        QGC_TRY(check_format(ld, doc, &format));
         hidden.source->text = hidden.text;
     } else
         QGC_TRY(qgc_yaml_read(&doc, path, ld->arena, ld->d));

@@ -41,14 +41,32 @@ static turn_key key_of(const char *name, qgc_place where) {
     return key;
 }
 
+/* What a name means in a turn, and how often it was made there. */
+typedef struct {
+    qgc_value *now;
+    int made;
+} turn_value;
+
 qgc_value *qgc_load_turn_value(const qgc_loader *ld, const char *name, qgc_place where) {
     turn_key key = key_of(name, where);
-    return qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+    const turn_value *t = qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+    return t ? t->now : NULL;
 }
 
-bool qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, qgc_value *v) {
+int qgc_load_turn_made(const qgc_loader *ld, const char *name, qgc_place where) {
     turn_key key = key_of(name, where);
-    return qgc_map_put_bytes(&ld->turns, key.bytes, key.n, v);
+    const turn_value *t = qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+    return t ? t->made : 0;
+}
+
+void qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, qgc_value *v) {
+    turn_key key = key_of(name, where);
+    turn_value *t = qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+    if (!t) {
+        t = qgc_arena_alloc(ld->arena, sizeof *t);
+        qgc_map_put_bytes(&ld->turns, key.bytes, key.n, t);
+    }
+    *t = (turn_value){v, t->made + 1};
 }
 
 static const char *word_of(const qgc_symbol *symbol) {
@@ -128,6 +146,8 @@ static qgc_status unknown(qgc_loader *ld, const qgc_yaml *node, const char *name
 /* The values of a weight or a state with one for each turn; NULL for anything else. */
 static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol, int *repeat, int *count) {
     const qgc_graph *g = ld->g;
+    if (symbol->decl < 0)
+        return NULL;
     if (symbol->kind == QGC_WEIGHT && g->weights[symbol->decl].index) {
         *repeat = g->weights[symbol->decl].repeat;
         *count = g->weights[symbol->decl].count;
@@ -138,6 +158,14 @@ static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol
         *count = g->states[symbol->decl].count;
         return g->states[symbol->decl].values;
     }
+    return NULL;
+}
+
+/* That of one turn; NULL if that turn has none. */
+static qgc_value *value_of_turn(qgc_value *const *values, int count, long turn) {
+    for (int i = 0; i < count; i++)
+        if (values[i]->layer == turn)
+            return values[i];
     return NULL;
 }
 
@@ -156,9 +184,9 @@ static qgc_status resolve_turn(qgc_loader *ld, const qgc_yaml *node, const refer
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "no repeat has the index \"%s\"", ref->index);
     qgc_value **values = declared_turns(ld, symbol, &repeat, &count);
     if (values) {
-        if (ref->turn >= count || (ref->index && wanted != repeat))
+        *out = value_of_turn(values, count, ref->turn);
+        if (!*out || (ref->index && wanted != repeat))
             return no_such_turn(ld, node, symbol, ref->turn);
-        *out = values[ref->turn];
         return QGC_OK;
     }
     *out = NULL;
@@ -199,9 +227,11 @@ static qgc_status resolve_bare(qgc_loader *ld, const qgc_yaml *node, qgc_symbol 
     if (values) {
         if (repeat != where.repeat)
             return not_outside(ld, node, symbol);
-        if (where.layer >= count)
-            return no_such_turn(ld, node, symbol, where.layer);
-        *out = values[where.layer];
+        *out = value_of_turn(values, count, where.layer);
+        return *out || symbol->when ? QGC_OK : no_such_turn(ld, node, symbol, where.layer);
+    }
+    if (symbol->when && symbol->decl < 0) {
+        *out = NULL;
         return QGC_OK;
     }
     *out = where.repeat >= 0 ? qgc_load_turn_value(ld, symbol->name, where) : NULL;

@@ -14,7 +14,8 @@ typedef struct {
     const qgc_yaml *out[QGC_MAX_OUTPUTS];
     int n_in, n_out;
     qgc_attr attr[QGC_MAX_ATTRS];
-    const qgc_yaml *fuse; /* NULL: in no group */
+    const qgc_yaml *fuse;     /* NULL: in no group */
+    const qgc_reason *reason; /* why it is there; NULL: it stands there as it is */
 } op_text;
 
 /* A repeat as written. */
@@ -60,11 +61,13 @@ static qgc_status read_choice(qgc_loader *ld, const qgc_yaml *node, const qgc_at
 static qgc_status read_attrs(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
     const qgc_op_info *info = &qgc_ops[o->op];
     const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", info->name);
-    const char *keys[4 + QGC_MAX_ATTRS] = {"op", "in", "out"};
+    const char *keys[5 + QGC_MAX_ATTRS] = {"op", "in", "out"};
     size_t n_keys = 3;
     for (const qgc_attr_spec *spec = info->attrs; spec->name; spec++)
         keys[n_keys++] = spec->name;
     keys[n_keys++] = "fuse";
+    if (ld->format > 1)
+        keys[n_keys++] = "when"; /* which has been decided */
     QGC_TRY(qgc_load_check_keys(ld, map, what, keys, n_keys));
     for (int i = 0; info->attrs[i].name; i++) {
         const qgc_attr_spec *spec = &info->attrs[i];
@@ -88,12 +91,20 @@ static qgc_status wrong_arity(qgc_loader *ld, const qgc_yaml *list, const qgc_op
     return s;
 }
 
+/* Names as they are called outside of the part that they stand in. */
 static qgc_status read_names(qgc_loader *ld, const qgc_yaml *node, const char *what, const qgc_yaml **out) {
     for (size_t i = 0; i < node->n; i++) {
         QGC_TRY(qgc_load_expect(ld, node->items[i], QGC_YAML_SCALAR, what));
         out[i] = node->items[i];
     }
     return QGC_OK;
+}
+
+static void rename_all(qgc_loader *ld, const qgc_scope *scope, op_text *o) {
+    for (int i = 0; i < o->n_in; i++)
+        o->in[i] = qgc_load_renamed(ld, scope, o->in[i]);
+    for (int i = 0; i < o->n_out; i++)
+        o->out[i] = qgc_load_renamed(ld, scope, o->out[i]);
 }
 
 static qgc_status read_inputs(qgc_loader *ld, const qgc_yaml *node, op_text *o) {
@@ -121,9 +132,8 @@ static qgc_status read_outputs(qgc_loader *ld, const qgc_yaml *node, op_text *o)
     return QGC_OK;
 }
 
-static qgc_status read_op(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
+static qgc_status read_op_text(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
     const qgc_yaml *name, *in, *out;
-    *o = (op_text){.at = map->at};
     QGC_TRY(qgc_load_expect(ld, map, QGC_YAML_MAP, "entry of the graph"));
     if (qgc_yaml_get(map, "repeat"))
         return qgc_fail(ld->d, QGC_ERR_INPUT, map->at, "a repeat cannot stand inside of a repeat");
@@ -139,6 +149,16 @@ static qgc_status read_op(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
     QGC_TRY(read_inputs(ld, in, o));
     o->fuse = qgc_yaml_get(map, "fuse");
     return read_outputs(ld, out, o);
+}
+
+static qgc_status read_op(qgc_loader *ld, const qgc_item *item, op_text *o) {
+    *o = (op_text){.at = item->yaml->at, .reason = item->reason};
+    const qgc_status s = read_op_text(ld, item->yaml, o);
+    if (s != QGC_OK)
+        qgc_load_note_reason(ld, o->reason, ld->place);
+    else
+        rename_all(ld, item->scope, o);
+    return s;
 }
 
 /* Repeats. */
@@ -189,10 +209,10 @@ static qgc_status read_head(qgc_loader *ld, const qgc_yaml *head, repeat_text *r
 }
 
 static qgc_status read_repeat(qgc_loader *ld, const qgc_yaml *item, repeat_text *r) {
-    static const char *const keys[] = {"repeat", "body"};
+    static const char *const keys[] = {"repeat", "body", "when"};
     const qgc_yaml *head;
     *r = (repeat_text){.at = item->at};
-    QGC_TRY(qgc_load_check_keys(ld, item, "a repeat", keys, 2));
+    QGC_TRY(qgc_load_check_keys(ld, item, "a repeat", keys, ld->format > 1 ? 3 : 2));
     QGC_TRY(qgc_load_required(ld, item, "repeat", "repeat", &head));
     QGC_TRY(qgc_load_required(ld, item, "repeat", "body", &r->body));
     QGC_TRY(qgc_load_expect(ld, head, QGC_YAML_MAP, "repeat"));
@@ -225,7 +245,7 @@ static qgc_status note_repeat(qgc_loader *ld, const repeat_text *r) {
 
 /* What the op makes, for the error of an op before it that wants it; malformed ones are found later. */
 static void note_makers(qgc_loader *ld, const qgc_yaml *op) {
-    const qgc_yaml *out = op->kind == QGC_YAML_MAP ? qgc_yaml_get(op, "out") : NULL;
+    const qgc_yaml *out = qgc_yaml_get(op, "out");
     if (!out)
         return;
     qgc_loc *at = qgc_arena_alloc(ld->arena, sizeof *at);
@@ -243,17 +263,17 @@ qgc_status qgc_load_scan(qgc_loader *ld) {
     QGC_TRY(qgc_load_expect(ld, graph, QGC_YAML_LIST, "graph"));
     if (graph->n == 0)
         return qgc_fail(ld->d, QGC_ERR_INPUT, graph->at, "graph is empty");
-    for (size_t i = 0; i < graph->n; i++) {
-        if (!is_repeat(graph->items[i])) {
-            note_makers(ld, graph->items[i]);
-            continue;
-        }
+    QGC_TRY(qgc_load_check_parts(ld));
+    qgc_items all;
+    QGC_TRY(qgc_load_expand(ld, graph, &all));
+    for (size_t i = 0; i < all.n; i++) {
         repeat_text r;
-        QGC_TRY(read_repeat(ld, graph->items[i], &r));
+        if (!is_repeat(all.items[i].yaml))
+            continue;
+        QGC_TRY(read_repeat(ld, all.items[i].yaml, &r));
         QGC_TRY(note_repeat(ld, &r));
-        for (size_t k = 0; k < r.body->n; k++)
-            note_makers(ld, r.body->items[k]);
     }
+    qgc_load_visit(ld, graph, note_makers);
     return QGC_OK;
 }
 
@@ -274,8 +294,61 @@ static bool is_carried(const repeat_text *r, const char *name) {
     return false;
 }
 
+static void set_read(qgc_loader *ld, const qgc_value *v) {
+    while (ld->n_read <= (size_t)v->id) {
+        ld->read = qgc_arena_grow(ld->arena, ld->read, ld->n_read, sizeof *ld->read);
+        ld->read[ld->n_read++] = false;
+    }
+    ld->read[v->id] = true;
+}
+
+/* In format 2 a name may be made again where it was made, and means the newer value from there on. The older one has been
+ * read, or it was in vain: a mistake. */
+static qgc_status make_again(qgc_loader *ld, const qgc_yaml *out, const qgc_value *older) {
+    if ((size_t)older->id < ld->n_read && ld->read[older->id])
+        return QGC_OK;
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, out->at,
+                            "value \"%s\" is made again, and nothing has read it", out->text);
+    qgc_note(ld->d, older->at, "value \"%s\" is made here first", out->text);
+    return s;
+}
+
+/* "q" is called q_2 where it is made the second time, so that each value of a turn has a name of its own. */
+static const char *name_again(qgc_loader *ld, const char *name, int made) {
+    const char *again = name;
+    for (int i = made + 1; i > 1 && again == name; i++) {
+        const char *next = qgc_arena_printf(ld->arena, "%.48s_%d", name, i);
+        if (!qgc_map_get(&ld->makers, next) && !qgc_map_get(&ld->symbols, next))
+            again = next;
+    }
+    return again;
+}
+
 /* Gives a result its name; `r` is the repeat it is made in, NULL if none. */
+static qgc_status bind_again(qgc_loader *ld, const qgc_yaml *out, const repeat_text *r, qgc_value *v) {
+    const qgc_place where = {v->repeat, v->layer};
+    qgc_symbol *symbol = qgc_map_get(&ld->symbols, out->text);
+    const bool known = symbol && symbol->kind == QGC_RESULT;
+    const qgc_value *older = !known ? NULL : r ? qgc_load_turn_value(ld, out->text, where) : symbol->now;
+    if (older)
+        QGC_TRY(make_again(ld, out, older));
+    if (known && r && !older && symbol->now && !is_carried(r, out->text))
+        return made_twice(ld, out, symbol->at, true);
+    if (!known)
+        QGC_TRY(qgc_load_declare(ld, out->text, QGC_RESULT, out->at, &symbol));
+    v->name = name_again(ld, out->text, r ? qgc_load_turn_made(ld, out->text, where) : symbol->made);
+    if (!r || is_carried(r, out->text))
+        symbol->now = v;
+    symbol->made += !r;
+    if (r)
+        qgc_load_put_turn_value(ld, out->text, where, v);
+    return QGC_OK;
+}
+
 static qgc_status bind(qgc_loader *ld, const qgc_yaml *out, const repeat_text *r, qgc_value *v) {
+    if (ld->format > 1)
+        return bind_again(ld, out, r, v);
+    const qgc_place where = {v->repeat, v->layer};
     qgc_symbol *symbol = qgc_map_get(&ld->symbols, out->text);
     if (symbol && symbol->kind == QGC_RESULT && (!r || (symbol->now && !is_carried(r, out->text))))
         return made_twice(ld, out, symbol->at, r != NULL);
@@ -283,8 +356,10 @@ static qgc_status bind(qgc_loader *ld, const qgc_yaml *out, const repeat_text *r
         QGC_TRY(qgc_load_declare(ld, out->text, QGC_RESULT, out->at, &symbol));
     if (!r || is_carried(r, out->text))
         symbol->now = v;
-    if (r && !qgc_load_put_turn_value(ld, out->text, (qgc_place){v->repeat, v->layer}, v))
+    if (r && qgc_load_turn_value(ld, out->text, where))
         return made_twice(ld, out, symbol->at, false);
+    if (r)
+        qgc_load_put_turn_value(ld, out->text, where, v);
     return QGC_OK;
 }
 
@@ -324,7 +399,49 @@ static qgc_status check_state(qgc_loader *ld, const op_text *o, int i, const qgc
     return QGC_OK;
 }
 
-static qgc_status make_node(qgc_loader *ld, const op_text *o, qgc_place where, const repeat_text *r) {
+/* A weight or a state that is not there in this turn, where the op cannot do without. */
+static qgc_status left_out(qgc_loader *ld, const op_text *o, int i, qgc_place where) {
+    const char *name = o->in[i]->text,
+               *turn = where.layer < 0 ? "" : qgc_arena_printf(ld->arena, " in turn %d", where.layer);
+    const qgc_symbol *symbol = qgc_map_get(&ld->symbols, name);
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, o->in[i]->at,
+                            "\"%s\" is left out%s, and op \"%s\" needs it", name, turn, qgc_ops[o->op].name);
+    if (symbol && symbol->when)
+        qgc_load_note_values(ld, symbol->when, where);
+    return s;
+}
+
+/* What is not there is left out of the inputs too, if the op can do without it and all behind it. */
+static qgc_status resolve_inputs(qgc_loader *ld, const op_text *o, qgc_place where, qgc_node *n) {
+    int absent = -1;
+    for (int i = 0; i < o->n_in; i++) {
+        qgc_value *v;
+        QGC_TRY(qgc_load_resolve(ld, o->in[i], where, &v));
+        if (!v && i < qgc_ops[o->op].min_inputs)
+            return left_out(ld, o, i, where);
+        if (!v) {
+            absent = i;
+            continue;
+        }
+        if (absent >= 0)
+            return left_out(ld, o, absent, where);
+        n->in[i] = v;
+        QGC_TRY(check_state(ld, o, i, v));
+        set_read(ld, v);
+        n->n_in++;
+    }
+    return QGC_OK;
+}
+
+static void keep_reason(qgc_loader *ld, const qgc_node *n, const qgc_reason *reason) {
+    while (ld->n_reasons <= (size_t)n->id) {
+        ld->reasons = qgc_arena_grow(ld->arena, ld->reasons, ld->n_reasons, sizeof *ld->reasons);
+        ld->reasons[ld->n_reasons++] = NULL;
+    }
+    ld->reasons[n->id] = reason;
+}
+
+static qgc_status make_node_of(qgc_loader *ld, const op_text *o, qgc_place where, const repeat_text *r) {
     qgc_graph *g = ld->g;
     if (g->n_nodes == QGC_LOAD_MAX_NODES)
         return qgc_fail(ld->d, QGC_ERR_INPUT, o->at, "graph has more than %d nodes", QGC_LOAD_MAX_NODES);
@@ -334,11 +451,8 @@ static qgc_status make_node(qgc_loader *ld, const op_text *o, qgc_place where, c
     memcpy(n->attr, o->attr, sizeof n->attr);
     if (o->fuse)
         QGC_TRY(qgc_load_group(ld, o->fuse, where, &n->group));
-    for (int i = 0; i < o->n_in; i++) {
-        QGC_TRY(qgc_load_resolve(ld, o->in[i], where, &n->in[i]));
-        QGC_TRY(check_state(ld, o, i, n->in[i]));
-        n->n_in++;
-    }
+    keep_reason(ld, n, o->reason);
+    QGC_TRY(resolve_inputs(ld, o, where, n));
     for (int i = 0; i < o->n_out; i++)
         QGC_TRY(bind(ld, o->out[i], r, qgc_node_output(g, n, o->out[i]->text)));
     if (qgc_ops[o->op].traits & QGC_IN_PLACE)
@@ -346,11 +460,21 @@ static qgc_status make_node(qgc_loader *ld, const op_text *o, qgc_place where, c
     return QGC_OK;
 }
 
+static qgc_status make_node(qgc_loader *ld, const op_text *o, qgc_place where, const repeat_text *r) {
+    const qgc_status s = make_node_of(ld, o, where, r);
+    if (s != QGC_OK)
+        qgc_load_note_reason(ld, o->reason, where);
+    return s;
+}
+
 /* What a carried name stands for when the first turn begins. */
 static qgc_status start_carry(qgc_loader *ld, const qgc_yaml *name, const qgc_yaml *start) {
     qgc_value *v;
     QGC_TRY(qgc_load_resolve(ld, start ? start : name, QGC_TOP_LEVEL, &v));
     qgc_symbol *symbol = qgc_map_get(&ld->symbols, name->text);
+    if (!v)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, name->at, "carried value \"%s\" starts as what is left out",
+                        name->text);
     if (symbol && symbol->kind != QGC_RESULT)
         return qgc_fail(ld->d, QGC_ERR_INPUT, name->at, "carried value \"%s\" is not the result of an op",
                         name->text);
@@ -359,12 +483,28 @@ static qgc_status start_carry(qgc_loader *ld, const qgc_yaml *name, const qgc_ya
     if (!symbol || hides)
         QGC_TRY(qgc_load_declare(ld, name->text, QGC_RESULT, name->at, &symbol));
     symbol->now = v;
+    set_read(ld, v);
     return QGC_OK;
 }
 
-static qgc_status make_turn(qgc_loader *ld, const repeat_text *r, const op_text *ops, qgc_place where) {
-    for (size_t i = 0; i < r->body->n; i++)
-        QGC_TRY(make_node(ld, &ops[i], where, r));
+/* The ops of a turn: those of format 1 are the same in all, and are read once. */
+typedef struct {
+    op_text *ops;
+    size_t n;
+} turn_ops;
+
+static qgc_status read_ops(qgc_loader *ld, const qgc_yaml *body, turn_ops *out) {
+    qgc_items items;
+    QGC_TRY(qgc_load_expand(ld, body, &items));
+    *out = (turn_ops){qgc_arena_array(ld->arena, items.n, sizeof *out->ops), items.n};
+    for (size_t i = 0; i < items.n; i++)
+        QGC_TRY(read_op(ld, &items.items[i], &out->ops[i]));
+    return QGC_OK;
+}
+
+static qgc_status make_turn(qgc_loader *ld, const repeat_text *r, const turn_ops *ops, qgc_place where) {
+    for (size_t i = 0; i < ops->n; i++)
+        QGC_TRY(make_node(ld, &ops->ops[i], where, r));
     for (int i = 0; i < r->n_carry; i++)
         if (!qgc_load_turn_value(ld, r->carry[i]->text, where))
             return qgc_fail(ld->d, QGC_ERR_INPUT, r->carry[i]->at,
@@ -374,30 +514,36 @@ static qgc_status make_turn(qgc_loader *ld, const repeat_text *r, const op_text 
 
 static qgc_status make_repeat(qgc_loader *ld, const qgc_yaml *item) {
     repeat_text r;
+    turn_ops ops = {0};
     QGC_TRY(read_repeat(ld, item, &r));
-    if ((size_t)r.count * r.body->n > QGC_LOAD_MAX_NODES - ld->g->n_nodes)
+    if (ld->format == 1 && (size_t)r.count * r.body->n > QGC_LOAD_MAX_NODES - ld->g->n_nodes)
         return qgc_fail(ld->d, QGC_ERR_INPUT, r.count_text->at, "graph has more than %d nodes",
                         QGC_LOAD_MAX_NODES);
-    op_text *ops = qgc_arena_array(ld->arena, r.body->n, sizeof *ops);
-    for (size_t i = 0; i < r.body->n; i++)
-        QGC_TRY(read_op(ld, r.body->items[i], &ops[i]));
+    if (ld->format == 1)
+        QGC_TRY(read_ops(ld, r.body, &ops));
     for (int i = 0; i < r.n_carry; i++)
         QGC_TRY(start_carry(ld, r.carry[i], r.start[i]));
     int repeat = qgc_load_find_repeat(ld->g, r.index);
-    for (int64_t turn = r.from; turn < r.from + r.count; turn++)
-        QGC_TRY(make_turn(ld, &r, ops, (qgc_place){repeat, (int)turn}));
+    for (int64_t turn = r.from; turn < r.from + r.count; turn++) {
+        ld->place = (qgc_place){repeat, (int)turn};
+        if (ld->format > 1)
+            QGC_TRY(read_ops(ld, r.body, &ops));
+        QGC_TRY(make_turn(ld, &r, &ops, ld->place));
+    }
+    ld->place = QGC_TOP_LEVEL;
     return QGC_OK;
 }
 
 qgc_status qgc_load_nodes(qgc_loader *ld) {
-    const qgc_yaml *graph = qgc_yaml_get(ld->doc, "graph");
-    for (size_t i = 0; i < graph->n; i++) {
-        if (is_repeat(graph->items[i])) {
-            QGC_TRY(make_repeat(ld, graph->items[i]));
+    qgc_items all;
+    QGC_TRY(qgc_load_expand(ld, qgc_yaml_get(ld->doc, "graph"), &all));
+    for (size_t i = 0; i < all.n; i++) {
+        if (is_repeat(all.items[i].yaml)) {
+            QGC_TRY(make_repeat(ld, all.items[i].yaml));
             continue;
         }
         op_text o;
-        QGC_TRY(read_op(ld, graph->items[i], &o));
+        QGC_TRY(read_op(ld, &all.items[i], &o));
         QGC_TRY(make_node(ld, &o, QGC_TOP_LEVEL, NULL));
     }
     return QGC_OK;
@@ -415,7 +561,7 @@ qgc_status qgc_load_outputs(qgc_loader *ld) {
         const qgc_yaml *item = list->items[i];
         qgc_value *v;
         QGC_TRY(qgc_load_resolve(ld, item, QGC_TOP_LEVEL, &v));
-        if (v->kind != QGC_RESULT)
+        if (!v || v->kind != QGC_RESULT)
             return qgc_fail(ld->d, QGC_ERR_INPUT, item->at, "output \"%s\" is not the result of an op",
                             item->text);
         QGC_TRY(check_newest(ld, item, v));

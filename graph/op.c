@@ -5,7 +5,7 @@
 
 #define OP(tag, name, min_in, max_in, n_out, signature, attrs, function, traits, summary) \
     qgc_infer_fn infer_##function;                                                        \
-    qgc_ref_fn ref_##function;
+    qgc_ref_fn ref_##function, ref_##function##_double;
 #include "graph/ops.def"
 #undef OP
 
@@ -33,7 +33,8 @@ const qgc_op_info qgc_ops[QGC_N_OPS] = {
                       .summary = what,                                                           \
                       .attrs = attributes,                                                       \
                       .infer = infer_##function,                                                 \
-                      .ref = ref_##function},
+                      .ref = ref_##function,                                                     \
+                      .ref_double = ref_##function##_double},
 #include "graph/ops.def"
 #undef OP
 };

@@ -36,7 +36,7 @@ struct qgc_call;
 /* Gives the outputs of a node their shapes and dtypes, or says why its inputs do not fit. */
 typedef qgc_status qgc_infer_fn(struct qgc_node *n, qgc_diag *d);
 
-/* Computes a node in float32 on the CPU (see graph/eval.h). Cannot fail: infer has checked the shapes. */
+/* Computes a node on the CPU (see graph/eval.h). Cannot fail: infer has checked the shapes. */
 typedef void qgc_ref_fn(const struct qgc_call *call);
 
 typedef struct {
@@ -47,7 +47,8 @@ typedef struct {
     const char *summary;
     qgc_attr_spec attrs[QGC_MAX_ATTRS + 1]; /* ended by one without a name */
     qgc_infer_fn *infer;
-    qgc_ref_fn *ref;
+    qgc_ref_fn *ref;        /* in float32 */
+    qgc_ref_fn *ref_double; /* the same text in double precision: graph/real.h */
 } qgc_op_info;
 
 extern const qgc_op_info qgc_ops[QGC_N_OPS];

@@ -3,13 +3,14 @@
 
 #include "graph/eval.h"
 #include "graph/graph.h"
+#include "graph/real.h"
 
 /* What the files graph/ops_*.c share: the declarations of all rules and references, made from the table,
  * and the checks that most shape rules need. `role` is what the op calls the input: "weight", "positions". */
 
 #define OP(tag, name, min_in, max_in, n_out, signature, attrs, function, traits, summary) \
     qgc_infer_fn infer_##function;                                                        \
-    qgc_ref_fn ref_##function;
+    qgc_ref_fn ref_##function, ref_##function##_double;
 #include "graph/ops.def"
 #undef OP
 
@@ -36,8 +37,9 @@ QGC_MUST_USE qgc_status qgc_want_state(const qgc_node *n, const char *role, qgc_
 QGC_MUST_USE qgc_status qgc_want_number(const qgc_node *n, const char *name, double least, bool whole,
                                         qgc_diag *d);
 
-/* The attribute's value. */
+/* The attribute's value: a number, or of a choice the index of the word. */
 double qgc_node_number(const qgc_node *n, const char *name);
+int qgc_node_choice(const qgc_node *n, const char *name);
 
 /* "q[3]": the label of the first output, by which errors name the node. */
 const char *qgc_node_label(const qgc_node *n, qgc_arena *a);
@@ -47,10 +49,6 @@ const char *qgc_value_word(const qgc_value *v);
 
 /* Adds the note that says where v comes from, unless that is the place of the error itself. */
 void qgc_note_origin(const qgc_node *n, const qgc_value *v, qgc_diag *d);
-
-/* For references: input i, one row of any dtype, as float32 (in the call's scratch where it has to be
- * widened). */
-const float *qgc_widened(const qgc_call *call, int i);
 
 /* Philox4x32-10 (see graph/ops_sample.c): the counter becomes 128 random bits. */
 void qgc_philox(const uint32_t key[2], uint32_t counter[4]);

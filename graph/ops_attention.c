@@ -1,11 +1,13 @@
-#include <math.h>
 #include <string.h>
+#include <tgmath.h>
 
 #include "graph/base/simd.h"
 #include "graph/ops.h"
 
 /* append and attention: the two ends of the KV cache. A cache is [kv_heads, ctx, d]: the positions of one head
  * are adjacent. */
+
+#ifndef QGC_DOUBLE
 
 qgc_status infer_append(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_state(n, "cache", d));
@@ -110,39 +112,40 @@ qgc_status infer_attention_merge(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
+#endif
+
 /* The one place besides attention where rounding shows: x is rounded to the dtype of the cache. */
-void ref_append(const qgc_call *call) {
+void QGC_REF(append)(const qgc_call *call) {
     const qgc_operand *cache = &call->in[0], *x = &call->in[1];
-    const float *from = x->data;
+    const qgc_real *from = qgc_reals(call, 1);
     const int32_t *positions = call->in[2].data;
     int64_t heads = cache->dim[0], ctx = cache->dim[1], d = cache->dim[2];
     for (int64_t t = 0; t < x->dim[0]; t++)
-        for (int64_t h = 0; h < heads; h++) {
-            size_t to = qgc_dtype_bytes(cache->dtype, (h * ctx + positions[t]) * d);
-            qgc_from_f32(cache->dtype, from + (t * heads + h) * d, (char *)call->out[0].data + to, d);
-        }
+        for (int64_t h = 0; h < heads; h++)
+            qgc_write_reals(&call->out[0], (h * ctx + positions[t]) * d, from + (t * heads + h) * d, d);
 }
 
 /* Positions widened at a time. */
 enum { TILE_POSITIONS = 32 };
 
 typedef struct {
-    const float *q;
+    const qgc_real *q;
     const qgc_operand *keys, *values;
     const int32_t *positions;
-    float *y;
-    float scale;
+    qgc_real *y;
+    qgc_real scale;
     int64_t heads, group, ctx, d, items, parts; /* parts 0: one, and its result divided by the total */
     size_t n_lanes;
-    float *scores; /* [n_lanes, longest] */
-    float *tiles;  /* [n_lanes, TILE_POSITIONS * d] */
+    qgc_real *scores; /* [n_lanes, longest] */
+    qgc_real *tiles;  /* [n_lanes, TILE_POSITIONS * d] */
     int64_t longest;
 } attention;
 
 QGC_CLONES
-static void score_tile(const float *q, const float *keys, int64_t n, int64_t d, float scale, float *scores) {
+static void score_tile(const qgc_real *q, const qgc_real *keys, int64_t n, int64_t d, qgc_real scale,
+                       qgc_real *scores) {
     for (int64_t j = 0; j < n; j++) {
-        float s = 0;
+        qgc_real s = 0;
 #pragma omp simd reduction(+ : s)
         for (int64_t i = 0; i < d; i++)
             s += q[i] * keys[j * d + i];
@@ -151,7 +154,7 @@ static void score_tile(const float *q, const float *keys, int64_t n, int64_t d, 
 }
 
 QGC_CLONES
-static void add_tile(const float *weights, const float *values, int64_t n, int64_t d, float *y) {
+static void add_tile(const qgc_real *weights, const qgc_real *values, int64_t n, int64_t d, qgc_real *y) {
     for (int64_t j = 0; j < n; j++)
 #pragma omp simd
         for (int64_t i = 0; i < d; i++)
@@ -159,14 +162,14 @@ static void add_tile(const float *weights, const float *values, int64_t n, int64
 }
 
 /* scores become exp(score - largest); returns their sum. A NaN goes through to the result. */
-static double exponents(float *scores, int64_t n, float *most) {
-    float largest = scores[0];
+static double exponents(qgc_real *scores, int64_t n, qgc_real *most) {
+    qgc_real largest = scores[0];
     for (int64_t j = 1; j < n; j++)
         if (scores[j] > largest)
             largest = scores[j];
     double sum = 0;
     for (int64_t j = 0; j < n; j++) {
-        scores[j] = expf(scores[j] - largest);
+        scores[j] = exp(scores[j] - largest);
         sum += scores[j];
     }
     *most = largest;
@@ -175,25 +178,23 @@ static double exponents(float *scores, int64_t n, float *most) {
 
 /* One head of one token against `n` positions from `first` on: y [d] gets the sum of their values, each weighted by
  * exp(score - *most). Returns the total of the weights. */
-static double attend(const attention *c, int64_t item, int64_t first, int64_t n, float *scores, float *tile,
-                     float *y, float *most) {
+static double attend(const attention *c, int64_t item, int64_t first, int64_t n, qgc_real *scores,
+                     qgc_real *tile, qgc_real *y, qgc_real *most) {
     int64_t h = item % c->heads, d = c->d, start = (h / c->group * c->ctx + first) * d;
-    const float *q = c->q + item * d;
-    const char *keys = (const char *)c->keys->data + qgc_dtype_bytes(c->keys->dtype, start);
-    const char *values = (const char *)c->values->data + qgc_dtype_bytes(c->values->dtype, start);
+    const qgc_real *q = c->q + item * d;
     memset(y, 0, (size_t)d * sizeof *y);
     *most = -INFINITY;
     if (n == 0)
         return 0;
     for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
         int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
-        qgc_to_f32(c->keys->dtype, keys + qgc_dtype_bytes(c->keys->dtype, j * d), tile, some * d);
+        qgc_read_reals(c->keys, start + j * d, tile, some * d);
         score_tile(q, tile, some, d, c->scale, scores + j);
     }
     double sum = exponents(scores, n, most);
     for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
         int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
-        qgc_to_f32(c->values->dtype, values + qgc_dtype_bytes(c->values->dtype, j * d), tile, some * d);
+        qgc_read_reals(c->values, start + j * d, tile, some * d);
         add_tile(scores + j, tile, some, d, y);
     }
     return sum;
@@ -202,22 +203,22 @@ static double attend(const attention *c, int64_t item, int64_t first, int64_t n,
 /* A part has at least so many positions: kernels/attention.cu and attention_heads.cu cut at the same places. */
 enum { LEAST_SPAN = 64 };
 
-static void attend_in_parts(const attention *c, int64_t item, float *scores, float *tile) {
+static void attend_in_parts(const attention *c, int64_t item, qgc_real *scores, qgc_real *tile) {
     int64_t t = item / c->heads, h = item % c->heads, d = c->d, all = c->positions[t] + 1;
     int64_t span = (all + c->parts - 1) / c->parts;
     span = span > LEAST_SPAN ? span : LEAST_SPAN;
     for (int64_t part = 0; part < c->parts; part++) {
-        float *y = c->y + ((t * c->parts + part) * c->heads + h) * (d + 2);
+        qgc_real *y = c->y + ((t * c->parts + part) * c->heads + h) * (d + 2);
         int64_t first = part * span < all ? part * span : all, n = all - first < span ? all - first : span;
-        y[d + 1] = (float)attend(c, item, first, n, scores, tile, y, &y[d]);
+        y[d + 1] = (qgc_real)attend(c, item, first, n, scores, tile, y, &y[d]);
     }
 }
 
-static void attend_whole(const attention *c, int64_t item, float *scores, float *tile) {
-    float *y = c->y + item * c->d, most;
+static void attend_whole(const attention *c, int64_t item, qgc_real *scores, qgc_real *tile) {
+    qgc_real *y = c->y + item * c->d, most;
     double sum = attend(c, item, 0, c->positions[item / c->heads] + 1, scores, tile, y, &most);
     for (int64_t i = 0; i < c->d; i++)
-        y[i] = (float)(y[i] / sum);
+        y[i] = (qgc_real)(y[i] / sum);
 }
 
 /* A lane takes every n_lanes-th item, so that each has its own scratch whichever thread runs it, and late
@@ -232,12 +233,12 @@ static void attention_lanes(void *context, size_t first, size_t last) {
 
 static void run_attention(const qgc_call *call, int64_t parts) {
     const qgc_operand *q = &call->in[0], *keys = &call->in[1];
-    attention c = {.q = q->data,
+    attention c = {.q = qgc_reals(call, 0),
                    .keys = keys,
                    .values = &call->in[2],
                    .positions = call->in[3].data,
                    .y = call->out[0].data,
-                   .scale = (float)qgc_node_number(call->node, "scale"),
+                   .scale = (qgc_real)qgc_node_number(call->node, "scale"),
                    .ctx = keys->dim[1],
                    .d = keys->dim[2],
                    .parts = parts};
@@ -248,41 +249,41 @@ static void run_attention(const qgc_call *call, int64_t parts) {
         if (c.positions[t] >= c.longest)
             c.longest = c.positions[t] + 1;
     c.n_lanes = 4 * (size_t)qgc_pool_threads(call->pool);
-    c.scores = qgc_arena_array(call->scratch, c.n_lanes * (size_t)c.longest, sizeof(float));
-    c.tiles = qgc_arena_array(call->scratch, c.n_lanes * TILE_POSITIONS * (size_t)c.d, sizeof(float));
+    c.scores = qgc_arena_array(call->scratch, c.n_lanes * (size_t)c.longest, sizeof(qgc_real));
+    c.tiles = qgc_arena_array(call->scratch, c.n_lanes * TILE_POSITIONS * (size_t)c.d, sizeof(qgc_real));
     qgc_pool_for(call->pool, c.n_lanes, 1, attention_lanes, &c);
 }
 
-void ref_attention(const qgc_call *call) {
+void QGC_REF(attention)(const qgc_call *call) {
     run_attention(call, 0);
 }
 
-void ref_attention_part(const qgc_call *call) {
+void QGC_REF(attention_part)(const qgc_call *call) {
     run_attention(call, (int64_t)qgc_node_number(call->node, "parts"));
 }
 
 /* y [d] of one head; part p of it stands at parts + p * stride. */
-static void merge_head(const float *parts, int64_t n_parts, int64_t stride, int64_t d, float *y) {
-    float most = -INFINITY;
+static void merge_head(const qgc_real *parts, int64_t n_parts, int64_t stride, int64_t d, qgc_real *y) {
+    qgc_real most = -INFINITY;
     double total = 0;
     for (int64_t p = 0; p < n_parts; p++)
-        most = fmaxf(most, parts[p * stride + d]);
+        most = fmax(most, parts[p * stride + d]);
     for (int64_t p = 0; p < n_parts; p++)
         total += exp((double)parts[p * stride + d] - most) * parts[p * stride + d + 1];
     for (int64_t i = 0; i < d; i++) {
         double sum = 0;
         for (int64_t p = 0; p < n_parts; p++)
             sum += exp((double)parts[p * stride + d] - most) * parts[p * stride + i];
-        y[i] = (float)(sum / total);
+        y[i] = (qgc_real)(sum / total);
     }
 }
 
-void ref_attention_merge(const qgc_call *call) {
+void QGC_REF(attention_merge)(const qgc_call *call) {
     int64_t d = (int64_t)qgc_node_number(call->node, "head_dim");
     int64_t n_parts = (int64_t)qgc_node_number(call->node, "parts");
     int64_t rows = call->out[0].dim[0], heads = call->out[0].dim[1] / d;
-    const float *parts = call->in[0].data;
-    float *y = call->out[0].data;
+    const qgc_real *parts = qgc_reals(call, 0);
+    qgc_real *y = call->out[0].data;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t h = 0; h < heads; h++)
             merge_head(parts + (r * n_parts * heads + h) * (d + 2), n_parts, heads * (d + 2), d,

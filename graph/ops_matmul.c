@@ -5,6 +5,8 @@
 
 /* linear: the op in which nearly all bytes and all time of a model are. */
 
+#ifndef QGC_DOUBLE
+
 qgc_status infer_linear(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "x", QGC_F32, d));
     QGC_TRY(qgc_want_form(n, 0, "x", "[rows, in]", d));
@@ -43,6 +45,8 @@ qgc_status infer_linear(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
+#endif
+
 /* The reference. Work is cut into blocks of TILE_ROWS rows of the weight, which the threads share; of each
  * block TILE_ELEMS columns are widened at a time, small enough to stay in the first-level cache while all
  * tokens of the step pass by:
@@ -52,24 +56,22 @@ qgc_status infer_linear(qgc_node *n, qgc_diag *d) {
  *   out  | | | | | |  TILE_ROWS   x   T  |   |   added to  y [T, TILE_ROWS]
  *        +---------+                     +---+
  *
- * So a sum runs in float32, in pieces of TILE_ELEMS, each in as many lanes as the CPU's vectors have. Which
+ * So a sum runs in pieces of TILE_ELEMS, each in as many lanes as the CPU's vectors have. Which
  * thread does a block changes nothing in it. */
 enum { TILE_ROWS = 8, TILE_ELEMS = 512 };
 
 typedef struct {
-    const float *x;    /* [tokens, in] */
-    const char *w;     /* [out, in] as stored */
-    const float *bias; /* [out] or NULL */
-    float *y;          /* [tokens, out] */
-    qgc_dtype dtype;
-    size_t row_bytes;
+    const qgc_real *x;    /* [tokens, in] */
+    const qgc_operand *w; /* [out, in] as stored */
+    const qgc_real *bias; /* [out] or NULL */
+    qgc_real *y;          /* [tokens, out] */
     int64_t tokens, in, out;
 } linear;
 
 /* y[0..4) += rows of w [4, stride] times x, over n columns. */
-QGC_INLINE void dot_1x4(const float *w, int64_t stride, const float *x, int64_t n, float *y) {
-    const float *w0 = w, *w1 = w + stride, *w2 = w + 2 * stride, *w3 = w + 3 * stride;
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+QGC_INLINE void dot_1x4(const qgc_real *w, int64_t stride, const qgc_real *x, int64_t n, qgc_real *y) {
+    const qgc_real *w0 = w, *w1 = w + stride, *w2 = w + 2 * stride, *w3 = w + 3 * stride;
+    qgc_real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
     for (int64_t i = 0; i < n; i++) {
         s0 += w0[i] * x[i];
@@ -84,11 +86,11 @@ QGC_INLINE void dot_1x4(const float *w, int64_t stride, const float *x, int64_t 
 }
 
 /* The same for two tokens, whose results stand y_stride apart: each weight is loaded once for both. */
-QGC_INLINE void dot_2x4(const float *w, int64_t stride, const float *x, int64_t x_stride, int64_t n, float *y,
-                        int64_t y_stride) {
-    const float *w0 = w, *w1 = w + stride, *w2 = w + 2 * stride, *w3 = w + 3 * stride;
-    const float *xa = x, *xb = x + x_stride;
-    float a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
+QGC_INLINE void dot_2x4(const qgc_real *w, int64_t stride, const qgc_real *x, int64_t x_stride, int64_t n,
+                        qgc_real *y, int64_t y_stride) {
+    const qgc_real *w0 = w, *w1 = w + stride, *w2 = w + 2 * stride, *w3 = w + 3 * stride;
+    const qgc_real *xa = x, *xb = x + x_stride;
+    qgc_real a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
 #pragma omp simd reduction(+ : a0, a1, a2, a3, b0, b1, b2, b3)
     for (int64_t i = 0; i < n; i++) {
         a0 += w0[i] * xa[i];
@@ -120,9 +122,9 @@ QGC_INLINE float bf16_at(const char *row, int64_t i) {
 /* dot_1x4 with rows of bf16 as they are stored: for a single token, widening them to memory first would take
  * longer than the sums. */
 QGC_CLONES
-static void dot_1x4_bf16(const char *w, size_t row_bytes, const float *x, int64_t n, float *y) {
+static void dot_1x4_bf16(const char *w, int64_t row_bytes, const qgc_real *x, int64_t n, qgc_real *y) {
     const char *w0 = w, *w1 = w + row_bytes, *w2 = w + 2 * row_bytes, *w3 = w + 3 * row_bytes;
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    qgc_real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
     for (int64_t i = 0; i < n; i++) {
         s0 += bf16_at(w0, i) * x[i];
@@ -136,8 +138,8 @@ static void dot_1x4_bf16(const char *w, size_t row_bytes, const float *x, int64_
     y[3] += s3;
 }
 
-QGC_INLINE float dot_1x1(const float *w, const float *x, int64_t n) {
-    float s = 0;
+QGC_INLINE qgc_real dot_1x1(const qgc_real *w, const qgc_real *x, int64_t n) {
+    qgc_real s = 0;
 #pragma omp simd reduction(+ : s)
     for (int64_t i = 0; i < n; i++)
         s += w[i] * x[i];
@@ -146,8 +148,8 @@ QGC_INLINE float dot_1x1(const float *w, const float *x, int64_t n) {
 
 /* y[t, r] += sum over n columns of w[r, .] x[t, .] for `rows` rows and all tokens. */
 QGC_CLONES
-static void multiply(const linear *l, const float *w, int64_t stride, int64_t rows, const float *x, int64_t n,
-                     float *y) {
+static void multiply(const linear *l, const qgc_real *w, int64_t stride, int64_t rows, const qgc_real *x,
+                     int64_t n, qgc_real *y) {
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4) {
         int64_t t = 0;
@@ -164,44 +166,40 @@ static void multiply(const linear *l, const float *w, int64_t stride, int64_t ro
 static void start_with_bias(const linear *l, int64_t row, int64_t rows) {
     for (int64_t t = 0; t < l->tokens; t++)
         for (int64_t r = row; r < row + rows; r++)
-            l->y[t * l->out + r] = l->bias ? l->bias[r] : 0.0f;
+            l->y[t * l->out + r] = l->bias ? l->bias[r] : 0;
 }
 
 static void linear_blocks(void *context, size_t first, size_t last) {
     const linear *l = context;
-    _Alignas(64) float tile[TILE_ROWS * TILE_ELEMS];
+    _Alignas(64) qgc_real tile[TILE_ROWS * TILE_ELEMS];
     for (int64_t row = (int64_t)first * TILE_ROWS; row < (int64_t)last * TILE_ROWS && row < l->out;
          row += TILE_ROWS) {
         int64_t rows = l->out - row < TILE_ROWS ? l->out - row : TILE_ROWS;
         start_with_bias(l, row, rows);
         for (int64_t column = 0; column < l->in; column += TILE_ELEMS) {
             int64_t n = l->in - column < TILE_ELEMS ? l->in - column : TILE_ELEMS;
-            if (l->dtype == QGC_BF16 && l->tokens == 1 && rows == TILE_ROWS) {
+            if (l->w->dtype == QGC_BF16 && l->tokens == 1 && rows == TILE_ROWS) {
                 for (int64_t r = 0; r < rows; r += 4)
-                    dot_1x4_bf16(l->w + (size_t)(row + r) * l->row_bytes + 2 * (size_t)column, l->row_bytes,
+                    dot_1x4_bf16((const char *)l->w->data + 2 * ((row + r) * l->in + column), 2 * l->in,
                                  l->x + column, n, l->y + row + r);
                 continue;
             }
             for (int64_t r = 0; r < rows; r++)
-                qgc_to_f32(l->dtype,
-                           l->w + (size_t)(row + r) * l->row_bytes + qgc_dtype_bytes(l->dtype, column),
-                           tile + r * TILE_ELEMS, n);
+                qgc_read_reals(l->w, (row + r) * l->in + column, tile + r * TILE_ELEMS, n);
             multiply(l, tile, TILE_ELEMS, rows, l->x + column, n, l->y + row);
         }
     }
 }
 
-void ref_linear(const qgc_call *call) {
+void QGC_REF(linear)(const qgc_call *call) {
     const qgc_operand *x = &call->in[0], *w = &call->in[1];
-    linear l = {.x = x->data,
-                .w = w->data,
+    linear l = {.x = qgc_reals(call, 0),
+                .w = w,
                 .y = call->out[0].data,
-                .dtype = w->dtype,
-                .row_bytes = qgc_dtype_bytes(w->dtype, w->dim[1]),
                 .tokens = x->dim[0],
                 .in = w->dim[1],
                 .out = w->dim[0]};
     if (call->node->n_in == 3)
-        l.bias = qgc_widened(call, 2);
+        l.bias = qgc_reals(call, 2);
     qgc_pool_for(call->pool, (size_t)((l.out + TILE_ROWS - 1) / TILE_ROWS), 4, linear_blocks, &l);
 }

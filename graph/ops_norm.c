@@ -1,9 +1,12 @@
-#include <math.h>
+
+#include <tgmath.h>
 
 #include "graph/ops.h"
 
 /* rms_norm: over whole rows (the norm in front of a block) or over groups of a row as long as the weight (the
  * norm of each head's query and key in Qwen3). */
+
+#ifndef QGC_DOUBLE
 
 qgc_status infer_rms_norm(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "x", QGC_F32, d));
@@ -25,9 +28,11 @@ qgc_status infer_rms_norm(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
+#endif
+
 typedef struct {
-    const float *x, *weight;
-    float *y;
+    const qgc_real *x, *weight;
+    qgc_real *y;
     int64_t d;
     double eps;
 } norm;
@@ -36,20 +41,20 @@ typedef struct {
 static void norm_groups(void *context, size_t first, size_t last) {
     const norm *c = context;
     for (size_t group = first; group < last; group++) {
-        const float *x = c->x + (int64_t)group * c->d;
-        float *y = c->y + (int64_t)group * c->d;
+        const qgc_real *x = c->x + (int64_t)group * c->d;
+        qgc_real *y = c->y + (int64_t)group * c->d;
         double sum = 0;
         for (int64_t i = 0; i < c->d; i++)
             sum += (double)x[i] * x[i];
-        float scale = (float)(1.0 / sqrt(sum / (double)c->d + c->eps));
+        qgc_real scale = (qgc_real)(1.0 / sqrt(sum / (double)c->d + c->eps));
         for (int64_t i = 0; i < c->d; i++)
             y[i] = x[i] * scale * c->weight[i];
     }
 }
 
-void ref_rms_norm(const qgc_call *call) {
+void QGC_REF(rms_norm)(const qgc_call *call) {
     const qgc_operand *x = &call->in[0];
-    norm c = {x->data, qgc_widened(call, 1), call->out[0].data, call->in[1].dim[0],
+    norm c = {qgc_reals(call, 0), qgc_reals(call, 1), call->out[0].data, call->in[1].dim[0],
               qgc_node_number(call->node, "eps")};
     qgc_pool_for(call->pool, (size_t)(x->dim[0] * x->dim[1] / c.d), 16, norm_groups, &c);
 }

@@ -1,8 +1,11 @@
-#include <math.h>
+
+#include <tgmath.h>
 
 #include "graph/ops.h"
 
 /* rope: rotary position embedding (Su et al., arxiv.org/abs/2104.09864). */
+
+#ifndef QGC_DOUBLE
 
 qgc_status infer_rope(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "x", QGC_F32, d));
@@ -25,36 +28,38 @@ qgc_status infer_rope(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
+#endif
+
 typedef struct {
-    const float *x;
+    const qgc_real *x;
     const int32_t *positions;
     const double *turns; /* [head_dim/2] radians a position */
-    float *y;
+    qgc_real *y;
     int64_t heads, half;
 } rope;
 
-/* neox: element i of a head is paired with element i + half. The angle is a double, cos and sin are rounded
- * to float32, as in the tables that the compiler makes for the GPU. */
+/* neox: element i of a head is paired with element i + half. The angle is a double; cos and sin are rounded
+ * to the type of the evaluator: float32 as in the tables that the compiler makes for the GPU. */
 static void rope_tokens(void *context, size_t first, size_t last) {
     const rope *c = context;
     int64_t row = c->heads * 2 * c->half;
     for (size_t t = first; t < last; t++)
         for (int64_t i = 0; i < c->half; i++) {
             double angle = (double)c->positions[t] * c->turns[i];
-            float cosine = (float)cos(angle), sine = (float)sin(angle);
+            qgc_real cosine = (qgc_real)cos(angle), sine = (qgc_real)sin(angle);
             for (int64_t h = 0; h < c->heads; h++) {
                 int64_t at = (int64_t)t * row + h * 2 * c->half + i;
-                float a = c->x[at], b = c->x[at + c->half];
+                qgc_real a = c->x[at], b = c->x[at + c->half];
                 c->y[at] = a * cosine - b * sine;
                 c->y[at + c->half] = b * cosine + a * sine;
             }
         }
 }
 
-void ref_rope(const qgc_call *call) {
+void QGC_REF(rope)(const qgc_call *call) {
     const qgc_operand *x = &call->in[0];
     double base = qgc_node_number(call->node, "base"), head_dim = qgc_node_number(call->node, "head_dim");
-    rope c = {.x = x->data, .positions = call->in[1].data, .y = call->out[0].data};
+    rope c = {.x = qgc_reals(call, 0), .positions = call->in[1].data, .y = call->out[0].data};
     c.half = (int64_t)head_dim / 2;
     c.heads = x->dim[1] / (2 * c.half);
     double *turns = qgc_arena_array(call->scratch, (size_t)c.half, sizeof *turns);

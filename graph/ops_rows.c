@@ -1,9 +1,9 @@
-#include <string.h>
-
 #include "graph/ops.h"
 
 /* Ops that pick rows by an index: embedding, select_rows; and mark, which notes which ids occurred. The
  * evaluator has checked the indices (eval.c). */
+
+#ifndef QGC_DOUBLE
 
 qgc_status infer_embedding(qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "tokens", QGC_I32, d));
@@ -31,27 +31,27 @@ qgc_status infer_mark(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
-void ref_embedding(const qgc_call *call) {
+#endif
+
+void QGC_REF(embedding)(const qgc_call *call) {
     const qgc_operand *tokens = &call->in[0], *table = &call->in[1];
     const int32_t *ids = tokens->data;
-    float *y = call->out[0].data;
+    qgc_real *y = call->out[0].data;
     int64_t d = table->dim[1];
-    size_t row_bytes = qgc_dtype_bytes(table->dtype, d);
     for (int64_t t = 0; t < tokens->dim[0]; t++)
-        qgc_to_f32(table->dtype, (const char *)table->data + (size_t)ids[t] * row_bytes, y + t * d, d);
+        qgc_read_reals(table, ids[t] * d, y + t * d, d);
 }
 
-void ref_select_rows(const qgc_call *call) {
+void QGC_REF(select_rows)(const qgc_call *call) {
     const qgc_operand *x = &call->in[0], *rows = &call->in[1];
     const int32_t *ids = rows->data;
-    const float *from = x->data;
-    float *y = call->out[0].data;
+    qgc_real *y = call->out[0].data;
     int64_t d = x->dim[1];
     for (int64_t r = 0; r < rows->dim[0]; r++)
-        memcpy(y + r * d, from + ids[r] * d, (size_t)d * sizeof *y);
+        qgc_read_reals(x, ids[r] * d, y + r * d, d);
 }
 
-void ref_mark(const qgc_call *call) {
+void QGC_REF(mark)(const qgc_call *call) {
     const int32_t *tokens = call->in[1].data;
     int32_t *seen = call->out[0].data;
     for (int64_t t = 0; t < call->in[1].dim[0]; t++)

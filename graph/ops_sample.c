@@ -1,5 +1,5 @@
-#include <math.h>
 #include <string.h>
+#include <tgmath.h>
 
 #include "graph/ops.h"
 
@@ -31,6 +31,12 @@
  * m is, and which stretches can hold tokens of the top-k: of the stretches by falling largest, equal ones in their order,
  * the first top_k. */
 
+static int64_t stretch_of(const qgc_node *n) {
+    return (int64_t)qgc_node_number(n, "stretch");
+}
+
+#ifndef QGC_DOUBLE
+
 /* Logits are input 0, and `seen` is input `seen_at`. */
 static qgc_status want_logits(const qgc_node *n, int seen_at, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "logits", QGC_F32, d));
@@ -58,10 +64,6 @@ qgc_status infer_sample(qgc_node *n, qgc_diag *d) {
     QGC_TRY(want_rows(n, 1, d));
     qgc_give(n, &(qgc_shape){1, {QGC_DIM_R}}, QGC_I32);
     return QGC_OK;
-}
-
-static int64_t stretch_of(const qgc_node *n) {
-    return (int64_t)qgc_node_number(n, "stretch");
 }
 
 /* The shape of what sample_part makes of the logits; the stretch is not longer than they are. */
@@ -116,6 +118,8 @@ void qgc_philox(const uint32_t key[2], uint32_t counter[4]) {
     }
 }
 
+#endif
+
 enum { WEIGHT_BITS = 40 };
 
 /* The high 64 bits of the product of two 64-bit numbers. */
@@ -126,18 +130,26 @@ static uint64_t high_half(uint64_t a, uint64_t b) {
     return a1 * b1 + (middle >> 32) + (other >> 32);
 }
 
-/* Rises with the float, so that floats can be searched as integers; -0 and 0 are equal, NaN is 0. */
-static uint32_t rank_of(float f) {
+#ifdef QGC_DOUBLE
+typedef uint64_t rank;
+#else
+typedef uint32_t rank;
+#endif
+enum { RANK_BITS = 8 * sizeof(rank) };
+#define SIGN ((rank)1 << (RANK_BITS - 1))
+
+/* Rises with the number, so that numbers can be searched as integers; -0 and 0 are equal, NaN is 0. */
+static rank rank_of(qgc_real f) {
     if (isnan(f))
         return 0;
-    f += 0.0f; /* -0 becomes 0 */
-    uint32_t bits;
+    f += 0; /* -0 becomes 0 */
+    rank bits;
     memcpy(&bits, &f, sizeof bits);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return bits & SIGN ? ~bits : bits | SIGN;
 }
 
 /* The lowest id with the largest logit; 0 if all are NaN. */
-static int64_t largest(const float *l, int64_t n) {
+static int64_t largest(const qgc_real *l, int64_t n) {
     int64_t best = -1;
     for (int64_t i = 0; i < n; i++)
         if (!isnan(l[i]) && (best < 0 || l[i] > l[best]))
@@ -147,10 +159,10 @@ static int64_t largest(const float *l, int64_t n) {
 
 /* Step 3: others become NaN. The rank of the k-th largest is found bit by bit: the largest rank that k or more
  * logits reach. */
-static void keep_top_k(float *l, int64_t n, int64_t k) {
-    uint32_t kth = 0;
-    for (int bit = 31; bit >= 0; bit--) {
-        uint32_t trial = kth | (uint32_t)1 << bit;
+static void keep_top_k(qgc_real *l, int64_t n, int64_t k) {
+    rank kth = 0;
+    for (int bit = RANK_BITS - 1; bit >= 0; bit--) {
+        rank trial = kth | (rank)1 << bit;
         int64_t reach = 0;
         for (int64_t i = 0; i < n; i++)
             reach += rank_of(l[i]) >= trial;
@@ -162,8 +174,8 @@ static void keep_top_k(float *l, int64_t n, int64_t k) {
         above += rank_of(l[i]) > kth;
     int64_t ties = k - above;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t rank = rank_of(l[i]);
-        if (rank < kth || (rank == kth && ties-- <= 0))
+        const rank r = rank_of(l[i]);
+        if (r < kth || (r == kth && ties-- <= 0))
             l[i] = NAN;
     }
 }
@@ -223,16 +235,16 @@ static int64_t draw(const uint64_t *w, int64_t n, uint64_t seed, int32_t positio
 }
 
 /* `best` is the id of the largest logit; `l` may be changed; `w` is room for n weights. */
-static int64_t choose(float *l, uint64_t *w, int64_t n, int64_t best, const qgc_sampling *s,
+static int64_t choose(qgc_real *l, uint64_t *w, int64_t n, int64_t best, const qgc_sampling *s,
                       int32_t position) {
-    float m = l[best];
+    qgc_real m = l[best];
     if (!(s->temperature > 0) || !isfinite(m))
         return best;
     if (s->top_k > 0 && s->top_k < n)
         keep_top_k(l, n, s->top_k);
     for (int64_t i = 0; i < n; i++) {
-        float e = isnan(l[i]) ? 0.0f : expf((l[i] - m) / s->temperature);
-        w[i] = e > 0 ? (uint64_t)(e * (float)((uint64_t)1 << WEIGHT_BITS)) : 0;
+        qgc_real e = isnan(l[i]) ? 0 : exp((l[i] - m) / s->temperature);
+        w[i] = e > 0 ? (uint64_t)(e * (qgc_real)((uint64_t)1 << WEIGHT_BITS)) : 0;
     }
     if (s->top_p < 1)
         keep_top_p(w, n, s->top_p);
@@ -242,22 +254,23 @@ static int64_t choose(float *l, uint64_t *w, int64_t n, int64_t best, const qgc_
 }
 
 /* Step 1 for one token. */
-static float penalised(float l, int32_t seen, const qgc_sampling *s) {
+static qgc_real penalised(qgc_real l, int32_t seen, const qgc_sampling *s) {
     return !seen ? l : l > 0 ? l / s->repeat_penalty : l * s->repeat_penalty;
 }
 
-static void penalise(const float *logits, const int32_t *seen, int64_t n, const qgc_sampling *s, float *l) {
+static void penalise(const qgc_real *logits, const int32_t *seen, int64_t n, const qgc_sampling *s,
+                     qgc_real *l) {
     for (int64_t i = 0; i < n; i++)
         l[i] = penalised(logits[i], seen[i], s);
 }
 
-void ref_sample(const qgc_call *call) {
+void QGC_REF(sample)(const qgc_call *call) {
     const qgc_sampling *s = call->sampling;
     int64_t n = call->in[0].dim[1];
-    const float *logits = call->in[0].data;
+    const qgc_real *logits = qgc_reals(call, 0);
     const int32_t *rows = call->in[1].data, *positions = call->in[2].data, *seen = call->in[3].data;
     int32_t *next = call->out[0].data;
-    float *l = qgc_arena_array(call->scratch, (size_t)n, sizeof *l);
+    qgc_real *l = qgc_arena_array(call->scratch, (size_t)n, sizeof *l);
     uint64_t *w = qgc_arena_array(call->scratch, (size_t)n, sizeof *w);
     for (int64_t r = 0; r < call->in[0].dim[0]; r++) {
         penalise(logits + r * n, seen, n, s, l);
@@ -265,23 +278,23 @@ void ref_sample(const qgc_call *call) {
     }
 }
 
-void ref_sample_part(const qgc_call *call) {
+void QGC_REF(sample_part)(const qgc_call *call) {
     int64_t n = call->in[0].dim[1], stretch = stretch_of(call->node), n_parts = call->out[0].dim[1];
-    const float *logits = call->in[0].data;
+    const qgc_real *logits = qgc_reals(call, 0);
     const int32_t *seen = call->in[1].data;
-    float *parts = call->out[0].data;
+    qgc_real *parts = call->out[0].data;
     for (int64_t r = 0; r < call->in[0].dim[0]; r++)
         for (int64_t p = 0; p < n_parts; p++) {
-            float most = NAN;
+            qgc_real most = NAN;
             for (int64_t i = p * stretch; i < n && i < (p + 1) * stretch; i++)
-                most = fmaxf(most, penalised(logits[r * n + i], seen[i], call->sampling)); /* skips NaN */
+                most = fmax(most, penalised(logits[r * n + i], seen[i], call->sampling)); /* skips NaN */
             parts[r * n_parts + p] = most;
         }
 }
 
 /* What is in none of the first k stretches, by falling largest, becomes NaN. */
-static void keep_stretches(float *l, int64_t n, const float *parts, int64_t n_parts, int64_t stretch,
-                           int64_t k, float *kept) {
+static void keep_stretches(qgc_real *l, int64_t n, const qgc_real *parts, int64_t n_parts, int64_t stretch,
+                           int64_t k, qgc_real *kept) {
     memcpy(kept, parts, (size_t)n_parts * sizeof *kept);
     keep_top_k(kept, n_parts, k);
     for (int64_t i = 0; i < n; i++)
@@ -289,17 +302,17 @@ static void keep_stretches(float *l, int64_t n, const float *parts, int64_t n_pa
             l[i] = NAN;
 }
 
-void ref_sample_merge(const qgc_call *call) {
+void QGC_REF(sample_merge)(const qgc_call *call) {
     const qgc_sampling *s = call->sampling;
     int64_t n = call->in[0].dim[1], n_parts = call->in[1].dim[1], stretch = stretch_of(call->node);
-    const float *logits = call->in[0].data;
+    const qgc_real *logits = qgc_reals(call, 0);
     const int32_t *rows = call->in[2].data, *positions = call->in[3].data, *seen = call->in[4].data;
     int32_t *next = call->out[0].data;
-    float *l = qgc_arena_array(call->scratch, (size_t)n, sizeof *l);
-    float *kept = qgc_arena_array(call->scratch, (size_t)n_parts, sizeof *kept);
+    qgc_real *l = qgc_arena_array(call->scratch, (size_t)n, sizeof *l);
+    qgc_real *kept = qgc_arena_array(call->scratch, (size_t)n_parts, sizeof *kept);
     uint64_t *w = qgc_arena_array(call->scratch, (size_t)n, sizeof *w);
     for (int64_t r = 0; r < call->in[0].dim[0]; r++) {
-        const float *parts = (const float *)call->in[1].data + r * n_parts;
+        const qgc_real *parts = qgc_reals(call, 1) + r * n_parts;
         penalise(logits + r * n, seen, n, s, l);
         int64_t first = largest(parts, n_parts) * stretch;
         int64_t best = isnan(parts[first / stretch])

@@ -41,21 +41,78 @@ static void add_file_keys(qgc_str *out, const char *name, const char **keys, int
 
 /* Declarations. */
 
+/* Are there turns without one before the last that has one? */
+static bool has_gaps(qgc_value *const *values, int count) {
+    return values[count - 1]->layer > count - 1;
+}
+
+/* A number, or a list of them where turns differ. */
+static void add_numbers(qgc_str *out, const char *key, const double *numbers, int count) {
+    bool uniform = true;
+    for (int i = 1; i < count; i++)
+        uniform = uniform && numbers[i] == numbers[0];
+    qgc_str_printf(out, "%s: %s", key, uniform ? "" : "[");
+    for (int i = 0; i < (uniform ? 1 : count); i++) {
+        qgc_str_add(out, i ? ", " : "");
+        qgc_str_add_number(out, numbers[i]);
+    }
+    qgc_str_add(out, uniform ? "" : "]");
+}
+
+/* In format 2 the number is fixed, and what files mean that do not state it stands beside it. */
+static void add_values(printer *p, const qgc_param *param, const char *separator) {
+    if (isnan(param->value))
+        return;
+    qgc_str_add(p->out, separator);
+    add_numbers(p->out, p->format > 1 ? "fixed" : "value", param->values ? param->values : &param->value,
+                param->values ? param->count : 1);
+    if (!param->otherwise)
+        return;
+    qgc_str_add(p->out, ", ");
+    add_numbers(p->out, "value", param->otherwise, param->count);
+}
+
+static void print_param(printer *p, const qgc_param *param) {
+    const char *separator = "";
+    qgc_str_printf(p->out, "  %s: {", param->name);
+    if (param->index) {
+        qgc_str_printf(p->out, "per: %s", param->index);
+        separator = ", ";
+    }
+    add_file_keys(p->out, "gguf", param->gguf, param->n_gguf, &separator);
+    add_file_keys(p->out, "hf", param->hf, param->n_hf, &separator);
+    add_file_keys(p->out, "words", param->words, param->n_words, &separator);
+    add_values(p, param, separator);
+    qgc_str_add(p->out, "}\n");
+}
+
+/* What the graph was made with; a parameter that nothing needed says nothing about it. */
 static void print_params(printer *p) {
     const qgc_graph *g = p->g;
-    qgc_str_add(p->out, g->n_params ? "params:\n" : "");
+    const char *head = "params:\n";
+    for (size_t i = 0; i < g->n_params; i++) {
+        if (!g->params[i].used && !g->params[i].fixed)
+            continue;
+        qgc_str_add(p->out, head);
+        head = "";
+        print_param(p, &g->params[i]);
+    }
+}
+
+/* The format that can say all of it. */
+static int format_of(const printer *p) {
+    const qgc_graph *g = p->g;
+    bool newer = false;
     for (size_t i = 0; i < g->n_params; i++) {
         const qgc_param *param = &g->params[i];
-        const char *separator = "";
-        qgc_str_printf(p->out, "  %s: {", param->name);
-        add_file_keys(p->out, "gguf", param->gguf, param->n_gguf, &separator);
-        add_file_keys(p->out, "hf", param->hf, param->n_hf, &separator);
-        if (!isnan(param->value)) {
-            qgc_str_printf(p->out, "%svalue: ", separator);
-            qgc_str_add_number(p->out, param->value);
-        }
-        qgc_str_add(p->out, "}\n");
+        const bool printed = param->used || param->fixed;
+        newer = newer || (printed && (param->n_words || param->index || param->otherwise));
     }
+    for (size_t i = 0; i < g->n_weights; i++)
+        newer = newer || (p->weight_printed[i] && has_gaps(g->weights[i].values, g->weights[i].count));
+    for (size_t i = 0; i < g->n_states; i++)
+        newer = newer || (p->state_printed[i] && has_gaps(g->states[i].values, g->states[i].count));
+    return newer ? 2 : 1;
 }
 
 /* How many turns each repeat has as it is printed, which is what `per` means without a count. */
@@ -81,13 +138,24 @@ static void add_dtypes(printer *p, qgc_value *const *values, int count) {
     qgc_str_add(p->out, "]");
 }
 
+/* How many turns have one where not all have, and which. */
+static void add_turns(printer *p, int turns, qgc_value *const *values, int count) {
+    const bool gaps = has_gaps(values, count);
+    const int last = values[count - 1]->layer, all = gaps && last < turns ? turns : last + 1;
+    if (all != turns)
+        qgc_str_printf(p->out, "count: %d, ", all);
+    for (int i = 0; gaps && i < count; i++)
+        qgc_str_printf(p->out, "%s%d", i ? ", " : "turns: [", values[i]->layer);
+    qgc_str_add(p->out, gaps ? "], " : "");
+}
+
 static void print_tensors(printer *p, const char *name, const char *index, int repeat,
                           qgc_value *const *values, int count) {
     qgc_str_printf(p->out, "  %s: {", name);
     if (index)
         qgc_str_printf(p->out, "per: %s, ", index);
-    if (index && p->turns[repeat] != count)
-        qgc_str_printf(p->out, "count: %d, ", count);
+    if (index)
+        add_turns(p, p->turns[repeat], values, count);
     qgc_str_printf(p->out, "shape: %s", qgc_shape_text(&values[0]->shape, p->scratch));
     add_dtypes(p, values, count);
 }
@@ -317,7 +385,9 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     count_turns(&p);
     qgc_print_names(&p);
 
-    qgc_str_add(out, "qgc: 1\nname: ");
+    p.format = format_of(&p);
+
+    qgc_str_printf(out, "qgc: %d\nname: ", p.format);
     add_text(out, g->name);
     qgc_str_add(out, "\narch: ");
     add_text(out, g->arch);

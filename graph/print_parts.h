@@ -72,6 +72,7 @@ typedef struct {
     int *stretch_of, *index_of; /* by node id: its stretch, and where it stands in it */
 
     int *turns; /* by repeat: as many as are printed */
+    int format; /* of the text */
 
     print_class *classes;
     int n_classes;

@@ -28,12 +28,41 @@ __device__ __forceinline__ float bf16_high(u32 two) { return bits_f32(two & 0xFF
 __device__ __forceinline__ float f16_low(u32 two) { return f16_f32((u16)(two & 0xFFFFu)); }
 __device__ __forceinline__ float f16_high(u32 two) { return f16_f32((u16)(two >> 16)); }
 
-/* `stored<TYPE>` gives a type's element, its conversions, and how many of them fill a 16-byte load. */
+/* `stored<TYPE>` gives a type's element, its conversions, and how many of them fill a 16-byte load; of block formats (quantised.cuh)
+ * what a lane takes at once. */
 template <int TYPE> struct stored;
 
-template <> struct stored<F32> {
-    typedef float elem;
-    enum { PER_LOAD = 4 };
+/* What types have in common of which a matrix is a plain array: rows, and dot products with 16 bytes of one. */
+template <typename Stored, typename Elem, int PerLoad> struct array_rows {
+    typedef Elem elem;
+    typedef uint4 loaded;
+    enum { PER_LOAD = PerLoad };
+
+    static __device__ __forceinline__ const elem *row(const elem *matrix, size_t row, int in) { return matrix + row * in; }
+    static __device__ __forceinline__ loaded load(const elem *row, int at, int in) { return *(const uint4 *)(row + at); }
+    static __device__ __forceinline__ float element(const elem *row, int i, int in) { return Stored::widen(row[i]); }
+    /* Elements i .. i+3; i is a multiple of 4. */
+    static __device__ __forceinline__ float4 four_elements(const elem *row, int i, int in) {
+        if constexpr (sizeof(elem) == 4)
+            return *(const float4 *)(row + i);
+        else {
+            const uint2 v = *(const uint2 *)(row + i);
+            return make_float4(Stored::widen((u16)(v.x & 0xFFFFu)), Stored::widen((u16)(v.x >> 16)),
+                               Stored::widen((u16)(v.y & 0xFFFFu)), Stored::widen((u16)(v.y >> 16)));
+        }
+    }
+    /* sum + their products with x, whose sum is `total`. */
+    static __device__ __forceinline__ float add_dot(const loaded &l, const float *x, float total, float sum) {
+        float w[PER_LOAD];
+        Stored::widen_load(l, w);
+#pragma unroll
+        for (int i = 0; i < PER_LOAD; i++)
+            sum = fmaf(w[i], x[i], sum);
+        return sum;
+    }
+};
+
+template <> struct stored<F32> : array_rows<stored<F32>, float, 4> {
     static __device__ __forceinline__ float widen(float x) { return x; }
     static __device__ __forceinline__ float narrow(float x) { return x; }
     static __device__ __forceinline__ void widen_load(const uint4 &v, float *out) {
@@ -41,9 +70,7 @@ template <> struct stored<F32> {
     }
 };
 
-template <> struct stored<F16> {
-    typedef u16 elem;
-    enum { PER_LOAD = 8 };
+template <> struct stored<F16> : array_rows<stored<F16>, u16, 8> {
     static __device__ __forceinline__ float widen(u16 x) { return f16_f32(x); }
     static __device__ __forceinline__ u16 narrow(float x) { return f32_f16(x); }
     static __device__ __forceinline__ void widen_load(const uint4 &v, float *out) {
@@ -52,9 +79,7 @@ template <> struct stored<F16> {
     }
 };
 
-template <> struct stored<BF16> {
-    typedef u16 elem;
-    enum { PER_LOAD = 8 };
+template <> struct stored<BF16> : array_rows<stored<BF16>, u16, 8> {
     static __device__ __forceinline__ float widen(u16 x) { return bf16_f32(x); }
     static __device__ __forceinline__ u16 narrow(float x) { return f32_bf16(x); }
     static __device__ __forceinline__ void widen_load(const uint4 &v, float *out) {
@@ -62,6 +87,8 @@ template <> struct stored<BF16> {
         out[4] = bf16_low(v.z), out[5] = bf16_high(v.z), out[6] = bf16_low(v.w), out[7] = bf16_high(v.w);
     }
 };
+
+#include "quantised.cuh"
 
 /* Programmatic dependent launch (sm_90; CUDA programming guide): a kernel may be started while the one before it still runs.
  * Every kernel that is launched so calls both, and before the wait it touches nothing but weights. As all of them wait, and

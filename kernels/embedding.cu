@@ -13,7 +13,7 @@
 extern "C" __global__ void embedding(const i32 *tokens, const stored<WEIGHT>::elem *table, float *out) {
     let_next_start();
     wait_for_previous();
-    size_t row = (size_t)tokens[blockIdx.x] * D;
+    const stored<WEIGHT>::elem *row = stored<WEIGHT>::row(table, tokens[blockIdx.x], D);
     for (int i = threadIdx.x; i < D; i += blockDim.x)
-        out[(size_t)blockIdx.x * D + i] = stored<WEIGHT>::widen(table[row + i]);
+        out[(size_t)blockIdx.x * D + i] = stored<WEIGHT>::element(row, i, D);
 }

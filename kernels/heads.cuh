@@ -36,7 +36,7 @@
 #endif
 
 struct matrix {
-    const weights::elem *weight;
+    const void *weight;
     const float *bias;
     void *out;
 };

@@ -1,5 +1,5 @@
 /* out[t, r] = EXPRESSION of l0, l1, ... and a0, a1, ...: l is row r of each matrix times x[t, :] (normalized if NORM),
- * plus its bias; a is element r of outside values. Plain: l0. With a residual: op_add(a0, l0). A gated MLP's first half:
+ * plus its bias; a is element r of outside values, or their only one (ONE_A_ROW). Plain: l0. With a residual: op_add(a0, l0). A gated MLP's first half:
  * op_mul(op_silu(l0), l1). Matrices are [OUT, IN], row-major.
  *
  * Grid: x = OUT / (rows of a block), y = tokens. Reads MATRICES * IN * OUT weights a token and is bound by that. */
@@ -36,27 +36,43 @@
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear(float *x, const float *norm, const weights::elem *w0, const weights::elem *w1, const weights::elem *w2,
-           const weights::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
+    linear(float *x, const float *norm, const stored<WEIGHT0>::elem *w0, const stored<WEIGHT1>::elem *w1,
+           const stored<WEIGHT2>::elem *w2, const stored<WEIGHT3>::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
            const float *in0, const float *in1, const float *in2, const float *in3, float *out EMBED_PARAMETERS LARGEST_PARAMETERS) {
-    const weights::elem *const matrix[4] = {w0, w1, w2, w3};
     const float *const bias[4] = {b0, b1, b2, b3};
     const float *const in[4] = {in0, in1, in2, in3};
     int first = (blockIdx.x * GROUPS + threadIdx.x / 32 / SPLIT) * ROWS;
     size_t token = blockIdx.y;
 
-    const weights::elem *row[MATRICES * ROWS];
     float sum[MATRICES * ROWS];
+#if MIXED
+    const void *const matrix[4] = {w0, w1, w2, w3};
+#else
+    const weights::elem *const matrix[4] = {w0, w1, w2, w3};
+    const weights::elem *row[MATRICES * ROWS];
 #pragma unroll
     for (int m = 0; m < MATRICES; m++)
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) /* rows past the end are read at the last row, and their sums are dropped */
-            row[m * ROWS + r] = matrix[m] + (size_t)min(first + r, OUT - 1) * IN;
+        for (int r = 0; r < ROWS; r++) /* rows after the last are read as the last, and their sums are dropped */
+            row[m * ROWS + r] = weights::row(matrix[m], min(first + r, OUT - 1), IN);
     early_rows<MATRICES * ROWS> early;
     early.load(row);
+#endif
     wait_for_previous();
     let_next_start();
-    dot_rows<MATRICES * ROWS>(load_vector(x, token, norm EMBED_ARGUMENTS), early, row, sum);
+    const vector v = load_vector(x, token, norm EMBED_ARGUMENTS);
+#if MIXED
+    int number[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) /* as above */
+        number[r] = min(first + r, OUT - 1);
+#pragma unroll
+    for (int m = 0; m < MATRICES; m++)
+        mixed_dots<ROWS>(v, m, matrix[m], number, sum + m * ROWS);
+    meet_dots<MATRICES * ROWS>(v, sum);
+#else
+    dot_rows<MATRICES * ROWS>(v, early, row, sum);
+#endif
 
 #if LARGEST
     float largest = NOT_A_NUMBER; /* fmaxf skips it */
@@ -72,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             l[m] = m < MATRICES ? sum[min(m, MATRICES - 1) * ROWS + r] + (BIAS ? bias[m][first + r] : 0.0f) : 0.0f;
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            a[i] = i < INPUTS ? in[i][token * OUT + first + r] : 0.0f;
+            a[i] = i < INPUTS ? in[i][ONE_A_ROW >> i & 1 ? token : token * OUT + first + r] : 0.0f;
         float l0 = l[0], l1 = l[1], l2 = l[2], l3 = l[3], a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
         float result = EXPRESSION;
         out[token * OUT + first + r] = result;

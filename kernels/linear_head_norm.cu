@@ -56,8 +56,8 @@ __device__ __forceinline__ void finish_head(const matrix &m, const float *weight
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear_head_norm(float *x, const float *norm, const weights::elem *w0, const weights::elem *w1, const weights::elem *w2,
-                     const weights::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
+    linear_head_norm(float *x, const float *norm, const stored<WEIGHT0>::elem *w0, const stored<WEIGHT1>::elem *w1,
+                     const stored<WEIGHT2>::elem *w2, const stored<WEIGHT3>::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
                      const float *n0, const float *n1, const float *n2, const float *n3, const i32 *positions,
                      const float2 *table, void *out0, void *out1, void *out2, void *out3, i32 ctx EMBED_PARAMETERS) {
     constexpr int outs[] = {OUT0, OUT1, OUT2, OUT3};
@@ -72,18 +72,30 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             which = i;
             m = matrices[i];
         }
-    const weights::elem *rows[2 * PAIRS];
     float sum[2 * PAIRS];
+    int number[2 * PAIRS];
 #pragma unroll
     for (int r = 0; r < PAIRS; r++) {
-        rows[2 * r] = m.weight + ((size_t)head * HEAD_DIM + pair_of(r)) * IN;
-        rows[2 * r + 1] = rows[2 * r] + (size_t)HALF * IN;
+        number[2 * r] = head * HEAD_DIM + pair_of(r);
+        number[2 * r + 1] = number[2 * r] + HALF;
     }
+#if !MIXED
+    const weights::elem *rows[2 * PAIRS];
+#pragma unroll
+    for (int r = 0; r < 2 * PAIRS; r++)
+        rows[r] = weights::row((const weights::elem *)m.weight, number[r], IN);
     early_rows<2 * PAIRS> early;
     early.load(rows);
+#endif
     wait_for_previous();
     let_next_start();
-    dot_rows<2 * PAIRS>(load_vector(x, token, norm EMBED_ARGUMENTS), early, rows, sum);
+    const vector v = load_vector(x, token, norm EMBED_ARGUMENTS);
+#if MIXED
+    mixed_dots<2 * PAIRS>(v, which, m.weight, number, sum);
+    meet_dots<2 * PAIRS>(v, sum);
+#else
+    dot_rows<2 * PAIRS>(v, early, rows, sum);
+#endif
     i32 position = positions[token];
     if (which == 0)
         finish_head<OUT0, NORM0, ROPE0, CACHE0>(m, n0, head, sum, token, position, ctx, table);

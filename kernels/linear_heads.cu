@@ -18,8 +18,8 @@ __device__ __forceinline__ void finish(const matrix &m, int row, int other, floa
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear_heads(float *x, const float *norm, const weights::elem *w0, const weights::elem *w1,
-                 const weights::elem *w2, const weights::elem *w3, const float *b0, const float *b1, const float *b2,
+    linear_heads(float *x, const float *norm, const stored<WEIGHT0>::elem *w0, const stored<WEIGHT1>::elem *w1,
+                 const stored<WEIGHT2>::elem *w2, const stored<WEIGHT3>::elem *w3, const float *b0, const float *b1, const float *b2,
                  const float *b3, const i32 *positions, const float2 *table, void *out0, void *out1, void *out2,
                  void *out3, i32 ctx EMBED_PARAMETERS) {
     constexpr int outs[] = {OUT0, OUT1, OUT2, OUT3}, ropes[] = {ROPE0, ROPE1, ROPE2, ROPE3};
@@ -44,13 +44,23 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int row = rope ? pair / (HEAD_DIM / 2) * HEAD_DIM + pair % (HEAD_DIM / 2) : 2 * pair;
     int other = rope ? row + HEAD_DIM / 2 : row + 1;
 
-    const weights::elem *rows[2] = {m.weight + (size_t)row * IN, m.weight + (size_t)other * IN};
     float sum[2];
+#if !MIXED
+    const weights::elem *const matrix_rows = (const weights::elem *)m.weight;
+    const weights::elem *rows[2] = {weights::row(matrix_rows, row, IN), weights::row(matrix_rows, other, IN)};
     early_rows<2> early;
     early.load(rows);
+#endif
     wait_for_previous();
     let_next_start();
-    dot_rows<2>(load_vector(x, token, norm EMBED_ARGUMENTS), early, rows, sum);
+    const vector v = load_vector(x, token, norm EMBED_ARGUMENTS);
+#if MIXED
+    const int number[2] = {row, other};
+    mixed_dots<2>(v, which, m.weight, number, sum);
+    meet_dots<2>(v, sum);
+#else
+    dot_rows<2>(v, early, rows, sum);
+#endif
     if (!here || threadIdx.x % (32 * SPLIT) != 0)
         return;
 

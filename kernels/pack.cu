@@ -14,6 +14,12 @@
 #ifndef INTERLEAVED /* matrices whose rows take turns; 1: they follow each other */
 #define INTERLEAVED 1
 #endif
+#ifndef WEIGHT0 /* the type of each matrix; those of block formats become f16 in the stream */
+#define WEIGHT0 BF16
+#define WEIGHT1 WEIGHT0
+#define WEIGHT2 WEIGHT0
+#define WEIGHT3 WEIGHT0
+#endif
 #ifndef OUT0 /* rows of each matrix, 0: there is none */
 #define OUT0 896
 #define OUT1 0
@@ -36,9 +42,22 @@
 
 enum { TILE = 8, CHUNK = 64 * WARPS };
 
+/* Elements k .. k+7 of a row of one of the matrices, in 16 bits each. */
+template <int Type> __device__ __forceinline__ uint4 eight_of(const void *matrix, int row, int k) {
+    typedef stored<Type> from;
+    const typename from::elem *of = from::row((const typename from::elem *)matrix, row, K);
+    if constexpr (Type <= BF16)
+        return *(const uint4 *)(of + k);
+    else {
+        float w[8];
+        from::widen_load(from::load(of, k, K), w);
+        return make_uint4(two_f16(w[0], w[1]), two_f16(w[2], w[3]), two_f16(w[4], w[5]), two_f16(w[6], w[7]));
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pack(const u16 *w0, const u16 *w1, const u16 *w2, const u16 *w3, u8 *stream, const i32 *shares) {
-    const u16 *const matrix[4] = {w0, w1, w2, w3};
+    pack(const void *w0, const void *w1, const void *w2, const void *w3, u8 *stream, const i32 *shares) {
+    const void *const matrix[4] = {w0, w1, w2, w3};
     constexpr int outs[4] = {OUT0, OUT1, OUT2, OUT3};
     const i32 *mine = shares + ((size_t)blockIdx.x * SHARES + SHARE) * 2;
     const int first = mine[0], n = mine[1], LOADS = K / 8;
@@ -59,7 +78,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                     from -= outs[i];
                     which++;
                 }
-        uint4 eight = *(const uint4 *)(matrix[which] + (size_t)from * K + k);
+        const uint4 eight = OUT3 && which == 3   ? eight_of<WEIGHT3>(matrix[3], from, k)
+                            : OUT2 && which == 2 ? eight_of<WEIGHT2>(matrix[2], from, k)
+                            : OUT1 && which == 1 ? eight_of<WEIGHT1>(matrix[1], from, k)
+                                                 : eight_of<WEIGHT0>(matrix[0], from, k);
         *(uint4 *)(to + at) = make_uint4(eight.x, eight.z, eight.y, eight.w);
     }
 }

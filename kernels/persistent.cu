@@ -99,8 +99,8 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a) {
     k.value = 0.0f;
     if (CARRIED_EMBEDDING) {
         const rows mine = s.now.mine[CARRIED_SHARE];
-        const embedded::elem *token = a.table + (size_t)s.now.token * CARRIED_EMBEDDING;
-        k.value = c.thread < mine.n ? embedded::widen(token[mine.first + c.thread]) : 0.0f;
+        const embedded::elem *token = embedded::row(a.table, s.now.token, CARRIED_EMBEDDING);
+        k.value = c.thread < mine.n ? embedded::element(token, mine.first + c.thread, CARRIED_EMBEDDING) : 0.0f;
     }
     program::each([&](auto phase, int i) { run<decltype(phase)>(c, a, k, i); });
     c.end();

@@ -297,7 +297,9 @@ __device__ __forceinline__ void put_logits(const arguments &a, const step &now, 
 template <int From, bool Clear>
 __device__ __forceinline__ float outside_value(const consumer &c, const arguments &a, const carried &k, int vector, u32 parity,
                                                int index) {
-    return From == CARRIED ? k.value : From == POLLED ? poll_one<Clear>(polled(a, vector) + index, parity, c.wait) : 0.0f;
+    if constexpr (From == POLLED || From == POLLED_ONE)
+        return poll_one<Clear>(polled(a, vector) + (From == POLLED ? index : 0), parity, c.wait);
+    return From == CARRIED ? k.value : 0.0f;
 }
 
 /* Whole warps call it, with a thread for each row of the block: the sum of a row to what becomes of it. */
@@ -355,11 +357,11 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         normed<S::K, S::WEIGHT> n;
         n.squares = 0.0f;
         if (S::embeds(i)) {
-            const embedded::elem *row = a.table + (size_t)c.s.now.token * S::K;
+            const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::K);
 #pragma unroll
             for (int j = 0; j < elements<S::K>::LOADS; j++)
                 if (elements<S::K>::here(c, 0))
-                    n.add(c, j, table_row(row, elements<S::K>::first(c, j)), norm);
+                    n.add(c, j, embedded::four_elements(row, elements<S::K>::first(c, j), S::K), norm);
         } else
             take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { n.add(c, j, v, norm); });
         multiply(

@@ -18,8 +18,9 @@ enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS
  * vector. */
 enum head_norm { NO_NORM, HEAD_NORM, WHOLE_NORM };
 
-/* Where a value that is read comes from, other than as a vector that is exchanged. */
-enum outside { NOTHING, POLLED, CARRIED };
+/* Where a value from outside of a phase comes from: its element, or the only one, of a vector that is exchanged, or what the thread
+ * carries. */
+enum outside { NOTHING, POLLED, CARRIED, POLLED_ONE };
 
 /* What a structure of program.cuh has unless it says otherwise: `a` is where a vector is read, and which use of it. */
 #define NO_VECTOR(a, A)             \
@@ -266,17 +267,6 @@ struct consumer {
         at.next();
     }
 };
-
-/* Four elements of a row of the embedding's table. */
-__device__ __forceinline__ float4 table_row(const embedded::elem *row, int element) {
-    if constexpr (TABLE == F32)
-        return *(const float4 *)(row + element);
-    else {
-        uint2 v = *(const uint2 *)(row + element);
-        return make_float4(low_half<TABLE>(v.x), high_half<TABLE>(v.x), low_half<TABLE>(v.y),
-                           high_half<TABLE>(v.y));
-    }
-}
 
 /* The sum over rows of a value that all warps have left, [warp]. */
 __device__ __forceinline__ float total_of(const float *row) {

@@ -24,9 +24,9 @@ __device__ __forceinline__ void put_element(const consumer &c, const arguments &
 template <typename S>
 __device__ __forceinline__ void embedding(const consumer &c, const arguments &a, int i) {
     const rows mine = slice_of<S>();
-    const embedded::elem *row = a.table + (size_t)c.s.now.token * S::N + mine.first;
+    const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::N);
     for (int e = c.thread; e < mine.n; e += THREADS)
-        put_element<S>(c, a, i, mine.first + e, true, embedded::widen(row[e]));
+        put_element<S>(c, a, i, mine.first + e, true, embedded::element(row, mine.first + e, S::N));
 }
 
 template <typename S>

@@ -10,6 +10,14 @@
 #ifndef INPUTS
 #define INPUTS 2
 #endif
+#ifndef WIDTH /* of a row, where ONE_A_ROW is not 0 */
+#define WIDTH 1
+#endif
+
+/* Element of input k for element i of the result. */
+template <int K> __device__ __forceinline__ float input(const float *in, int i) {
+    return K < INPUTS ? in[ONE_A_ROW >> K & 1 ? i / WIDTH : i] : 0.0f;
+}
 
 extern "C" __global__ void pointwise(const float *in0, const float *in1, const float *in2, const float *in3,
                                      const float *in4, const float *in5, float *out, i32 n) {
@@ -18,7 +26,7 @@ extern "C" __global__ void pointwise(const float *in0, const float *in1, const f
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n)
         return;
-    float a0 = in0[i], a1 = INPUTS > 1 ? in1[i] : 0.0f, a2 = INPUTS > 2 ? in2[i] : 0.0f;
-    float a3 = INPUTS > 3 ? in3[i] : 0.0f, a4 = INPUTS > 4 ? in4[i] : 0.0f, a5 = INPUTS > 5 ? in5[i] : 0.0f;
+    float a0 = input<0>(in0, i), a1 = input<1>(in1, i), a2 = input<2>(in2, i);
+    float a3 = input<3>(in3, i), a4 = input<4>(in4, i), a5 = input<5>(in5, i);
     out[i] = EXPRESSION;
 }

@@ -1,5 +1,5 @@
 /* out = EXPRESSION of l0 = x / sqrt(mean(x^2) + EPS) * weight, over groups of D (arxiv.org/abs/1910.07467), and of the same
- * elements a0, a1, ... of outside values.
+ * elements a0, a1, ... of outside values, or the only one of their row (ONE_A_ROW).
  *
  * Grid: x = groups. A block reads its group once into registers and writes it once; bound by launch. */
 #include "common.cuh"
@@ -27,6 +27,11 @@
 #define INPUT_PARAMETERS
 #endif
 
+/* Of input k for element `at` of this group, which is a whole row then. */
+template <int K> __device__ __forceinline__ float input(const float *in, int at) {
+    return K < INPUTS ? in[ONE_A_ROW >> K & 1 ? (size_t)blockIdx.x : (size_t)blockIdx.x * D + at] : 0.0f;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS)
     rms_norm(const float *x, const float *weight, INPUT_PARAMETERS float *out) {
     let_next_start();
@@ -50,9 +55,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         if (at < D) {
             float l0 = v[i] * scale * weight[at];
 #if INPUTS
-            size_t from = (size_t)blockIdx.x * D + at;
-            float a0 = in0[from], a1 = INPUTS > 1 ? in1[from] : 0.0f;
-            float a2 = INPUTS > 2 ? in2[from] : 0.0f, a3 = INPUTS > 3 ? in3[from] : 0.0f;
+            float a0 = input<0>(in0, at), a1 = input<1>(in1, at), a2 = input<2>(in2, at), a3 = input<3>(in3, at);
 #endif
             out[at] = EXPRESSION;
         }

@@ -33,7 +33,17 @@
 #define HELD 4
 #endif
 
-typedef stored<WEIGHT> weights;
+/* WEIGHT is the type of all matrices, or WEIGHT0 .. WEIGHT3 of each. */
+#ifdef WEIGHT0
+#define MIXED 1
+#else
+#define MIXED 0
+#define WEIGHT0 WEIGHT
+#define WEIGHT1 WEIGHT
+#define WEIGHT2 WEIGHT
+#define WEIGHT3 WEIGHT
+#endif
+typedef stored<WEIGHT0> weights; /* the first one's, and if it is not MIXED that of all */
 
 enum { WARPS = THREADS / 32, GROUPS = WARPS / SPLIT };
 
@@ -70,11 +80,11 @@ __device__ __forceinline__ vector load_vector(float *x, size_t token, const floa
     __shared__ __align__(16) float scaled[IN];
     float squares = 0.0f;
 #if EMBED
-    const embedded::elem *embedding = embeddings + (size_t)tokens[token] * IN;
+    const embedded::elem *embedding = embedded::row(embeddings, tokens[token], IN);
 #endif
     for (int i = threadIdx.x; i < IN; i += THREADS) {
 #if EMBED
-        float v = embedded::widen(embedding[i]);
+        float v = embedded::element(embedding, i, IN);
         if (blockIdx.x == 0)
             x[i] = v;
 #else
@@ -91,91 +101,92 @@ __device__ __forceinline__ vector load_vector(float *x, size_t token, const floa
 }
 
 /* The first loads of a lane's part of COUNT rows, in registers: on their way while the block still waits for x. */
-template <int Count> struct early_rows {
+template <int Count, typename Weights = weights> struct early_rows {
     enum {
-        STEP = 32 * SPLIT * weights::PER_LOAD,
+        STEP = 32 * SPLIT * Weights::PER_LOAD,
         TURNS = (IN + STEP - 1) / STEP,
         ROOM = HELD / Count > 0 ? HELD / Count : 1,
         HERE = IN % 8 == 0 ? (TURNS < ROOM ? (int)TURNS : (int)ROOM) : 0,
     };
-    uint4 turn[HERE > 0 ? (int)HERE : 1][Count];
+    typename Weights::loaded turn[HERE > 0 ? (int)HERE : 1][Count];
 
     static __device__ __forceinline__ int first() {
-        return (threadIdx.x / 32 % SPLIT * 32 + threadIdx.x % 32) * weights::PER_LOAD;
+        return (threadIdx.x / 32 % SPLIT * 32 + threadIdx.x % 32) * Weights::PER_LOAD;
     }
-    __device__ __forceinline__ void load(const weights::elem *const *row) {
+    __device__ __forceinline__ void load(const typename Weights::elem *const *row) {
 #pragma unroll
         for (int t = 0; t < HERE; t++)
             if ((t + 1) * STEP <= IN || first() + t * STEP < IN)
 #pragma unroll
                 for (int r = 0; r < Count; r++)
-                    turn[t][r] = *(const uint4 *)(row[r] + first() + t * STEP);
+                    turn[t][r] = Weights::load(row[r], first() + t * STEP, IN);
     }
 };
 
 /* sum[r] += a load of row r times the vector from `at` on. */
-template <int Count>
-__device__ __forceinline__ void add_turn(const vector &v, const uint4 (&loaded)[Count], int at, float *sum) {
-    const int PER_LOAD = weights::PER_LOAD;
-    float x[PER_LOAD];
+template <int Count, typename Weights>
+__device__ __forceinline__ void add_turn(const vector &v, const typename Weights::loaded (&loaded)[Count], int at,
+                                         float *sum) {
+    const int PER_LOAD = Weights::PER_LOAD;
+    float x[PER_LOAD], total = 0.0f;
 #pragma unroll
     for (int i = 0; i < PER_LOAD; i += 4)
         *(float4 *)(x + i) = *(const float4 *)(v.x + at + i);
 #pragma unroll
-    for (int r = 0; r < Count; r++) {
-        float w[PER_LOAD];
-        weights::widen_load(loaded[r], w);
+    for (int i = 0; i < PER_LOAD; i++)
+        total += x[i];
 #pragma unroll
-        for (int i = 0; i < PER_LOAD; i++)
-            sum[r] = fmaf(w[i], x[i], sum[r]);
-    }
+    for (int r = 0; r < Count; r++)
+        sum[r] = Weights::add_dot(loaded[r], x, total, sum[r]);
 }
 
-/* sum[i] = the dot product of row[i] and the vector, in every lane of the warps with part = 0. All threads of the block
- * have to call this. */
-template <int COUNT>
-__device__ __forceinline__ void dot_rows(const vector &v, const early_rows<COUNT> &early,
-                                         const weights::elem *const *row, float *sum) {
-    int lane = threadIdx.x % 32, group = threadIdx.x / 32 / SPLIT, part = threadIdx.x / 32 % SPLIT;
+/* sum[i] = what a lane has of the dot product of row[i] and the vector, before v.scale. Here: loads that are in registers. */
+template <int Count, typename Weights, int Here>
+__device__ __forceinline__ void lane_dots(const vector &v, const typename Weights::loaded (*early)[Count],
+                                          const typename Weights::elem *const *row, float *sum) {
 #pragma unroll
-    for (int r = 0; r < COUNT; r++)
+    for (int r = 0; r < Count; r++)
         sum[r] = 0.0f;
-
 #if IN % 8 == 0
-    typedef early_rows<COUNT> early_type;
-    const int STEP = early_type::STEP, HERE = early_type::HERE, first = early_type::first();
+    typedef early_rows<Count, Weights> early_type;
+    const int STEP = early_type::STEP, first = early_type::first();
 #pragma unroll
-    for (int t = 0; t < HERE; t++)
+    for (int t = 0; t < Here; t++)
         if ((t + 1) * STEP <= IN || first + t * STEP < IN)
-            add_turn<COUNT>(v, early.turn[t], first + t * STEP, sum);
+            add_turn<Count, Weights>(v, early[t], first + t * STEP, sum);
 #pragma unroll 4
-    for (int at = first + HERE * STEP; at < IN; at += STEP) {
-        uint4 loaded[COUNT];
+    for (int at = first + Here * STEP; at < IN; at += STEP) {
+        typename Weights::loaded loaded[Count];
 #pragma unroll
-        for (int r = 0; r < COUNT; r++)
-            loaded[r] = *(const uint4 *)(row[r] + at);
-        add_turn<COUNT>(v, loaded, at, sum);
+        for (int r = 0; r < Count; r++)
+            loaded[r] = Weights::load(row[r], at, IN);
+        add_turn<Count, Weights>(v, loaded, at, sum);
     }
 #else /* rows do not start at multiples of 16 bytes */
+    int lane = threadIdx.x % 32, part = threadIdx.x / 32 % SPLIT;
     for (int at = part * 32 + lane; at < IN; at += 32 * SPLIT)
 #pragma unroll
-        for (int r = 0; r < COUNT; r++)
-            sum[r] = fmaf(weights::widen(row[r][at]), v.x[at], sum[r]);
+        for (int r = 0; r < Count; r++)
+            sum[r] = fmaf(Weights::element(row[r], at, IN), v.x[at], sum[r]);
 #endif
+}
 
+/* From what lanes have to the whole sums, in every lane of the warps with part = 0. All threads of the block have to call this. */
+template <int Count> __device__ __forceinline__ void meet_dots(const vector &v, float *sum) {
 #pragma unroll
-    for (int r = 0; r < COUNT; r++)
+    for (int r = 0; r < Count; r++)
         sum[r] = warp_sum(sum[r]);
 
 #if SPLIT > 1 /* added in the order of the warps */
-    __shared__ float partial[GROUPS][SPLIT][COUNT];
+    int lane = threadIdx.x % 32, group = threadIdx.x / 32 / SPLIT, part = threadIdx.x / 32 % SPLIT;
+    __shared__ float partial[GROUPS][SPLIT][Count];
     if (lane == 0)
 #pragma unroll
-        for (int r = 0; r < COUNT; r++)
+        for (int r = 0; r < Count; r++)
             partial[group][part][r] = sum[r];
     __syncthreads();
 #pragma unroll
-    for (int r = 0; r < COUNT; r++) {
+    for (int r = 0; r < Count; r++) {
         sum[r] = 0.0f;
 #pragma unroll
         for (int p = 0; p < SPLIT; p++)
@@ -183,6 +194,38 @@ __device__ __forceinline__ void dot_rows(const vector &v, const early_rows<COUNT
     }
 #endif
 #pragma unroll
-    for (int r = 0; r < COUNT; r++)
+    for (int r = 0; r < Count; r++)
         sum[r] *= v.scale;
+}
+
+/* sum[i] = the dot product of row[i] and the vector, in every lane of the warps with part = 0. All threads of the block
+ * have to call this. */
+template <int Count>
+__device__ __forceinline__ void dot_rows(const vector &v, const early_rows<Count> &early,
+                                         const weights::elem *const *row, float *sum) {
+    lane_dots<Count, weights, early_rows<Count>::HERE>(v, early.turn, row, sum);
+    meet_dots<Count>(v, sum);
+}
+
+/* What a lane has of the dot products of rows of one matrix among several of different types. */
+template <int Count, typename Weights>
+__device__ __forceinline__ void lane_dots_of(const vector &v, const void *matrix, const int *number, float *sum) {
+    const typename Weights::elem *row[Count];
+#pragma unroll
+    for (int r = 0; r < Count; r++)
+        row[r] = Weights::row((const typename Weights::elem *)matrix, number[r], IN);
+    lane_dots<Count, Weights, 0>(v, nullptr, row, sum);
+}
+
+/* The same, of matrix `which`. */
+template <int Count>
+__device__ __forceinline__ void mixed_dots(const vector &v, int which, const void *matrix, const int *number, float *sum) {
+    if (which == 0)
+        lane_dots_of<Count, stored<WEIGHT0>>(v, matrix, number, sum);
+    else if (which == 1)
+        lane_dots_of<Count, stored<WEIGHT1>>(v, matrix, number, sum);
+    else if (which == 2)
+        lane_dots_of<Count, stored<WEIGHT2>>(v, matrix, number, sum);
+    else
+        lane_dots_of<Count, stored<WEIGHT3>>(v, matrix, number, sum);
 }

@@ -49,7 +49,7 @@ static const struct {
     qgc_dtype dtype;
 } tensor_types[] = {
     [0] = {"F32", QGC_F32},           [1] = {"F16", QGC_F16},           [2] = {"Q4_0", QGC_Q4_0},
-    [3] = {"Q4_1", QGC_N_DTYPES},     [4] = {"Q4_2", QGC_N_DTYPES},     [5] = {"Q4_3", QGC_N_DTYPES},
+    [3] = {"Q4_1", QGC_Q4_1},         [4] = {"Q4_2", QGC_N_DTYPES},     [5] = {"Q4_3", QGC_N_DTYPES},
     [6] = {"Q5_0", QGC_Q5_0},         [7] = {"Q5_1", QGC_Q5_1},         [8] = {"Q8_0", QGC_Q8_0},
     [9] = {"Q8_1", QGC_N_DTYPES},     [10] = {"Q2_K", QGC_N_DTYPES},    [11] = {"Q3_K", QGC_N_DTYPES},
     [12] = {"Q4_K", QGC_Q4_K},        [13] = {"Q5_K", QGC_Q5_K},        [14] = {"Q6_K", QGC_Q6_K},

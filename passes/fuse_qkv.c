@@ -8,25 +8,18 @@ enum { FIRST, X };
 
 static bool apply(qgc_rewriter *rw, const qgc_match *m) {
     qgc_node *readers[QGC_MAX_LINEARS + 1], *alike[QGC_MAX_LINEARS] = {NULL};
-    int n = qgc_readers(rw, m->value[X], readers, QGC_MAX_LINEARS + 1), n_alike = 0, n_of_type = 0,
-        n_linears = 0;
+    int n = qgc_readers(rw, m->value[X], readers, QGC_MAX_LINEARS + 1), n_alike = 0, n_linears = 0;
     if (n > QGC_MAX_LINEARS)
         return qgc_decline(rw, m->root, "more than %d nodes read the vector", QGC_MAX_LINEARS);
     for (int i = 0; i < n; i++) {
         if (readers[i]->op != QGC_OP_LINEAR || readers[i]->in[0] != m->value[X])
             continue;
         n_linears++;
-        /* those that are apart from the first for good: another type, or a bias that it has not */
-        if (qgc_weight_storage(readers[i]->in[1]) != qgc_weight_storage(m->root->in[1]))
-            continue;
-        n_of_type++;
         if (readers[i]->n_in == m->root->n_in)
             alike[n_alike++] = readers[i];
     }
     if (n_linears < 2 || alike[0] != m->root)
         return false;
-    if (n_of_type < 2)
-        return qgc_decline(rw, m->root, "the other products of the vector have weights of another type");
     if (n_alike < 2)
         return qgc_decline(rw, m->root, "the other products of the vector have %s bias",
                            m->root->n_in == 3 ? "no" : "a");

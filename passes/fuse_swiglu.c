@@ -1,6 +1,6 @@
 #include "passes/rewrite.h"
 
-/* Gated MLP: two products of one vector, and what is made of their rows, in one kernel.
+/* The first half of an MLP: one product or two of a vector, and what is made of their rows, in one kernel.
  *
  *   m -> gate -> act -\
  *   m -> up -----------> ff
@@ -13,8 +13,15 @@ static bool apply(qgc_rewriter *rw, const qgc_match *m) {
     return qgc_fuse(rw, "mlp", (qgc_node *[]){m->node[GATE], m->node[UP], m->node[ACT], m->node[FF]}, 4);
 }
 
+/* An MLP without a gate. */
+static bool apply_single(qgc_rewriter *rw, const qgc_match *m) {
+    return qgc_fuse(rw, "mlp", (qgc_node *[]){m->node[UP], m->node[ACT]}, 2);
+}
+
 static const qgc_rule rules[] = {
     {"silu(gate) * up", P(FF, MUL, P1(ACT, SILU, P1(GATE, LINEAR, FREE)), P1(UP, LINEAR, FREE)), apply},
+    {"gelu(gate) * up", P(FF, MUL, P1(ACT, GELU, P1(GATE, LINEAR, FREE)), P1(UP, LINEAR, FREE)), apply},
+    {"gelu(linear)", P(ACT, GELU, P1(UP, LINEAR, FREE)), apply_single},
     {0},
 };
 

@@ -135,10 +135,35 @@ static const char *no_room(const qgc_program *p, int64_t ctx, qgc_arena *a) {
                             1e-9 * (double)needs, 1e-9 * (double)room);
 }
 
+static int64_t weights_read(const qgc_plan *plan, qgc_phase_kind phase) {
+    int64_t bytes = 0;
+    for (size_t i = 0; i < plan->phases[phase].n_launches; i++)
+        bytes += plan->phases[phase].launches[i].weight_bytes;
+    return bytes;
+}
+
+/* Persistent mode, as far as time goes: why not, or NULL. It has block formats in its stream as f16, which is more bytes than the
+ * launches of the other modes read; those take longer for a byte, and each some time of its own. Both costs are in bytes that
+ * the persistent step reads meanwhile, as measured on an H100 (docs/performance.md). */
+static const char *slower(const qgc_plan *plan, qgc_arena *a) {
+    enum { LAUNCH = 5000000 };
+    const double for_a_byte = 1.8;
+    const int64_t here = weights_read(plan, QGC_PHASE_PERSISTENT),
+                  there = weights_read(plan, QGC_PHASE_DECODE);
+    const double launches = (double)plan->phases[QGC_PHASE_DECODE].n_launches * LAUNCH;
+    if (there >= here || launches + for_a_byte * (double)there >= (double)here)
+        return NULL;
+    return qgc_arena_printf(a,
+                            "it would read %.2f GB of weights as f16, the launches read %.2f GB as they are",
+                            1e-9 * (double)here, 1e-9 * (double)there);
+}
+
 qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a) {
     const char *persistent = not_persistent(p, a);
     if (!persistent)
         persistent = no_room(p, ctx, a);
+    if (!persistent)
+        persistent = slower(qgc_program_plan(p), a);
     if (!persistent)
         return (qgc_mode_choice){QGC_MODE_PERSISTENT, "the graph and the GPU allow it"};
     const char *pdl = not_overlapping(qgc_program_plan(p), qgc_program_arch(p), a);

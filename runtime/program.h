@@ -38,7 +38,7 @@ const char *qgc_program_arch(const qgc_program *p); /* of the images in use */
 /* The architecture to compile for where code need run on this device alone: "sm_90a", as a kernel may use what no other has. */
 const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a);
 
-/* Lines for people: which image runs, what was converted ("169 tensors q5_0 widened to f16"), rounded
+/* Lines for people: which image runs, what was converted ("169 tensors f16 stored as bf16 without loss"), rounded
  * ("12 tensors f32 rounded to bf16: compile with --weights to keep them"), tied. */
 size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
 

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "graph/base/planes.h"
 #include "models/bind.h"
 #include "runtime/program_private.h"
 
@@ -15,13 +16,13 @@
 
 enum { ALIGN = 256 };
 
-/* Elements a piece is cut at: a multiple of the block of every dtype. */
+/* Elements a piece is cut at: a multiple of the block of every dtype. Of a block format it is cut at rows. */
 enum { GROUP = 256 };
 
 typedef struct {
     const qgc_tensor *from;
     qgc_dtype storage;
-    int64_t elems;
+    int64_t elems, row; /* all of them, and those of a row */
     size_t bytes;
     size_t offset; /* in the region */
     int shared;    /* index of the weight whose place this one shares, or -1 */
@@ -65,16 +66,24 @@ static qgc_status bind(const qgc_plan *plan, const qgc_weights *weights, bool al
     return qgc_bind(weights, &request, found, d);
 }
 
+/* Bytes on the device of some elements, whole rows if they are of a block format. */
+static size_t bytes_of(const placed *w, int64_t n) {
+    return qgc_dtype_is_quantised(w->storage) ? (size_t)(n / w->row) * qgc_planes_bytes(w->storage, w->row)
+                                              : qgc_dtype_bytes(w->storage, n);
+}
+
+/* Elements between two places where it may be cut. */
+static int64_t group_of(const placed *w) {
+    return qgc_dtype_is_quantised(w->storage) ? w->row : GROUP;
+}
+
 /* Gives each weight that a buffer names its place. Returns the bytes of the region. */
 static size_t place(const qgc_plan *plan, const qgc_tensor *const *found, placed *all) {
     for (size_t i = 0; i < plan->n_weights; i++) {
         const qgc_plan_weight *w = &plan->weights[i];
-        int64_t n = elems_of(w);
-        all[i] = (placed){.from = found[i],
-                          .storage = w->storage,
-                          .elems = n,
-                          .bytes = qgc_dtype_bytes(w->storage, n),
-                          .shared = -1};
+        const int64_t n = elems_of(w), row = w->shape[w->rank - 1];
+        all[i] = (placed){.from = found[i], .storage = w->storage, .elems = n, .row = row, .shared = -1};
+        all[i].bytes = bytes_of(&all[i], n);
     }
     for (size_t i = 0; i < plan->n_buffers; i++)
         if (plan->buffers[i].kind == QGC_BUFFER_WEIGHT)
@@ -96,7 +105,7 @@ static size_t place(const qgc_plan *plan, const qgc_tensor *const *found, placed
     return bytes;
 }
 
-/* One piece of a weight, filled by the pool in groups of GROUP elements. */
+/* One piece of a weight, filled by the pool in groups. */
 typedef struct {
     const placed *w;
     int64_t first, n; /* elements of the weight */
@@ -136,11 +145,24 @@ static void convert_groups(piece *p, int64_t first, int64_t n) {
     }
 }
 
+static void fill_rows(const piece *p, int64_t first, int64_t last) {
+    const placed *w = p->w;
+    for (int64_t at = first; at < last; at += w->row)
+        qgc_to_planes(w->storage,
+                      (const unsigned char *)w->from->data + qgc_dtype_bytes(w->storage, p->first + at),
+                      p->room + bytes_of(w, at), w->row);
+}
+
 static void fill_groups(void *context, size_t first_group, size_t last_group) {
     piece *p = context;
-    int64_t first = (int64_t)first_group * GROUP, last = (int64_t)last_group * GROUP;
+    const int64_t group = group_of(p->w);
+    int64_t first = (int64_t)first_group * group, last = (int64_t)last_group * group;
     if (last > p->n)
         last = p->n;
+    if (qgc_dtype_is_quantised(p->w->storage)) {
+        fill_rows(p, first, last);
+        return;
+    }
     if (p->w->from->dtype != p->w->storage) {
         convert_groups(p, first, last - first);
         return;
@@ -168,18 +190,18 @@ static qgc_status send_weight(qgc_device *dev, qgc_address to, placed *w, qgc_po
     for (int64_t first = 0; first < w->elems;) {
         void *room;
         size_t bytes;
-        QGC_TRY(qgc_device_stage(dev, qgc_dtype_bytes(w->storage, w->elems - first), &room, &bytes, d));
-        const size_t group_bytes = qgc_dtype_bytes(w->storage, GROUP);
+        QGC_TRY(qgc_device_stage(dev, bytes_of(w, w->elems - first), &room, &bytes, d));
+        const int64_t group = group_of(w);
         int64_t n = w->elems - first;
-        if (bytes < qgc_dtype_bytes(w->storage, n))
-            n = (int64_t)(bytes / group_bytes) * GROUP;
+        if (bytes < bytes_of(w, n))
+            n = (int64_t)(bytes / bytes_of(w, group)) * group;
         assert(n > 0);
         piece p = {.w = w, .first = first, .n = n, .room = room};
-        qgc_pool_for(pool, (size_t)((n + GROUP - 1) / GROUP), 256, fill_groups, &p);
+        qgc_pool_for(pool, (size_t)((n + group - 1) / group), (size_t)(65536 / group) + 1, fill_groups, &p);
         w->rounded |= atomic_load(&p.rounded);
         overflowed |= atomic_load(&p.overflowed);
-        bytes = qgc_dtype_bytes(w->storage, n);
-        QGC_TRY(qgc_device_send(dev, to + qgc_dtype_bytes(w->storage, first), bytes, d));
+        bytes = bytes_of(w, n);
+        QGC_TRY(qgc_device_send(dev, to + bytes_of(w, first), bytes, d));
         report(g, bytes);
         first += n;
     }
@@ -208,6 +230,11 @@ static qgc_status send_all(qgc_program *p, placed *all, qgc_pool *pool, const qg
         if (w->from->dtype == QGC_I32 && w->storage != QGC_I32)
             s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" holds i32, which is no weight",
                          w->from->name);
+        if (qgc_dtype_is_quantised(w->storage) && w->from->dtype != w->storage) {
+            s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" is %s, and this artifact is for %s",
+                         w->from->name, qgc_dtypes[w->from->dtype].name, qgc_dtypes[w->storage].name);
+            qgc_hint(d, "Compile again with --weights and this file.");
+        }
         if (s == QGC_OK)
             s = send_weight(p->dev, p->weight_region + w->offset, w, pool, &g, d);
         d->top = frame.up;
@@ -231,8 +258,21 @@ static void note_conversion(qgc_program *p, size_t n, qgc_dtype from, qgc_dtype 
         qgc_program_note(p, "%zu %s %s stored as %s without loss", n, tensors, a, b);
 }
 
+static void note_blocks(qgc_program *p, const placed *all) {
+    size_t count[QGC_N_DTYPES] = {0};
+    for (size_t i = 0; i < p->plan->n_weights; i++)
+        if (all[i].wanted && all[i].shared < 0 && qgc_dtype_is_quantised(all[i].storage))
+            count[all[i].storage]++;
+    for (int t = 0; t < QGC_N_DTYPES; t++)
+        if (count[t])
+            qgc_program_note(p, "%zu %s %s kept as in the file%s", count[t],
+                             count[t] == 1 ? "tensor" : "tensors", qgc_dtypes[t].name,
+                             p->plan->not_persistent ? "" : "; persistent mode rounds to f16");
+}
+
 static void note_conversions(qgc_program *p, const placed *all) {
     size_t count[QGC_N_DTYPES][QGC_N_DTYPES][2] = {0};
+    note_blocks(p, all);
     for (size_t i = 0; i < p->plan->n_weights; i++)
         if (all[i].wanted && all[i].shared < 0 && all[i].from->dtype != all[i].storage)
             count[all[i].from->dtype][all[i].storage][all[i].rounded]++;

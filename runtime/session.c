@@ -533,6 +533,13 @@ qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, 
     return qgc_device_download(s->dev, to, s->addresses[buffer], bytes, d);
 }
 
+qgc_status qgc_session_set_sampling(qgc_session *s, const qgc_sampling *sampling, qgc_diag *d) {
+    QGC_TRY(qgc_sampling_check(sampling, d));
+    s->options.sampling = *sampling;
+    return qgc_device_upload(s->dev, io_address(s, QGC_IO_SAMPLING), &s->options.sampling,
+                             sizeof s->options.sampling, d);
+}
+
 qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->position = 0;
     s->not_finite = -1;

@@ -80,6 +80,9 @@ QGC_MUST_USE qgc_status qgc_session_look(qgc_session *s, float *logits, qgc_diag
  * lives do not meet, unless the plan was made to keep them (codegen/lower.h). For tests and for finding faults. */
 QGC_MUST_USE qgc_status qgc_session_read(qgc_session *s, int buffer, void *to, size_t bytes, qgc_diag *d);
 
+/* Steps that are queued or fed from now on choose so. */
+QGC_MUST_USE qgc_status qgc_session_set_sampling(qgc_session *s, const qgc_sampling *sampling, qgc_diag *d);
+
 /* Back to an empty cache at position 0. */
 QGC_MUST_USE qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d);
 

@@ -12,6 +12,8 @@ own() {
     *" tests/"* | *" runtime/cli/"*) return 1 ;;
     "runtime/lab/"*) ;;
     *" runtime/lab/"*) return 1 ;;
+    "runtime/engine/"*) ;;
+    *" runtime/engine/"*) return 1 ;;
 
     "graph/base/"*" graph/base/"*) ;;
     "graph/base/"*) return 1 ;;
@@ -49,7 +51,7 @@ library() {
     *" cmocka.h") return 1 ;;
     *" yaml.h") [ "$1" = graph/yaml.c ] ;;
     *" xxhash.h") [ "$1" = graph/base/hash.c ] ;;
-    "runtime/lab/"*" jansson.h") ;;
+    "runtime/lab/"*" jansson.h" | "runtime/engine/"*" jansson.h") ;;
     *" jansson.h" | *" pcre2.h" | *" utf8proc.h") [[ $1 == models/* ]] ;;
     *" nvrtc.h") [ "$1" = codegen/nvrtc.c ] ;;
     *" cublas"*) [ "$1" = runtime/cublas.c ] ;;

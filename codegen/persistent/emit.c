@@ -48,11 +48,22 @@ static const char *label(const qgc_persistent *p, const qgc_instance *i) {
     return i->layer < 0 ? i->name : qgc_low_text(p->l, "%.200s[%d]", i->name, i->layer);
 }
 
+/* The types of the matrices, if pack.cu has to widen any: numbers of 16 bits are taken as they are. */
+static void pack_types(qgc_lowering *l, const qgc_instance *i, const char **options) {
+    bool widens = false;
+    for (int k = 0; k < i->n_matrices; k++)
+        widens |= qgc_dtype_is_quantised(qgc_weight_storage(i->linear[k]->in[1]));
+    for (int k = 0; k < QGC_MAX_LINEARS && widens; k++) {
+        const qgc_value *w = i->linear[k < i->n_matrices ? k : 0]->in[1];
+        options[k] = qgc_low_text(l, "-DWEIGHT%d=%s", k, qgc_low_type_name(qgc_weight_storage(w)));
+    }
+}
+
 static void pack_rows(const emitter *e, int phase, int iteration) {
     qgc_lowering *l = e->p->l;
     const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
     const qgc_phase_place *at = &e->p->phases[phase];
-    const char *options[] = {
+    const char *options[16] = {
         qgc_low_int(l, "K", i->k),
         qgc_low_int(l, "WARPS", e->p->warps),
         qgc_low_int(l, "INTERLEAVED", i->interleaved),
@@ -62,14 +73,15 @@ static void pack_rows(const emitter *e, int phase, int iteration) {
         qgc_low_int(l, "OUT3", i->n_matrices > 3 ? qgc_low_width(i->linear[3]->out[0]) : 0),
         qgc_low_int(l, "SHARE", at->share),
         qgc_low_int(l, "SHARES", e->p->n_shares),
-        qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase)),
-        NULL};
+        qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase))};
+    pack_types(l, i, options + 10);
     qgc_plan_launch *launch =
         qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack.cu", PACK_THREADS, options));
     launch->on_all = true;
     launch->node = label(e->p, i);
     for (int k = 0; k < QGC_MAX_LINEARS; k++)
-        qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->linear[k < i->n_matrices ? k : 0]->in[1]), QGC_READS);
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->linear[k < i->n_matrices ? k : 0]->in[1]),
+                           k < i->n_matrices ? QGC_READS : 0);
     arg_at(launch, e->stream, at->stream_at + at->stream_step * iteration, QGC_WRITES);
     qgc_low_arg_buffer(launch, e->shares, QGC_READS);
 }

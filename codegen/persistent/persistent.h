@@ -34,8 +34,9 @@ typedef struct {
     int64_t first;
 } qgc_origin;
 
-/* Where a value from outside of a phase comes from, as in the kernel. */
-typedef enum { QGC_OUTSIDE_POLLED, QGC_OUTSIDE_CARRIED } qgc_outside_from;
+/* Where a value from outside of a phase comes from, as in the kernel: its element from a vector, what the thread carries, or the only
+ * element of a vector. */
+typedef enum { QGC_OUTSIDE_POLLED, QGC_OUTSIDE_CARRIED, QGC_OUTSIDE_ONE } qgc_outside_from;
 
 typedef struct {
     const qgc_value *value;
@@ -158,6 +159,8 @@ int64_t qgc_heads_dim(const qgc_node *norm, const qgc_node *rope);
 int64_t qgc_norm_width(const qgc_node *norm);
 /* Which table of angles is a rope's; NULL, or none: -1. */
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
+/* How a matrix lies in the stream: those of block formats are rounded to F16. */
+qgc_dtype qgc_persistent_storage(const qgc_value *matrix);
 /* Bytes of the weights that an instance reads from the stream. */
 int64_t qgc_instance_weights(const qgc_instance *i);
 

@@ -210,12 +210,15 @@ static bool row_goes_on(builder *b, const qgc_stage *s, const qgc_stage_row *row
 
 /* --- products -------------------------------------------------------------------------------------------- */
 
-static bool add_outside(builder *b, qgc_instance *i, const qgc_value *const *inputs, int n) {
+static bool add_outside(builder *b, qgc_instance *i, const qgc_value *const *inputs, int n,
+                        const qgc_value *result) {
+    const int one_a_row = qgc_low_one_a_row(inputs, n, result);
     if (n > QGC_MOST_OUTSIDE)
         return qgc_persistent_no(b->p, "\"%s\" takes more than %d values from outside", i->name,
                                  QGC_MOST_OUTSIDE);
     for (int k = 0; k < n; k++)
-        i->outside[i->n_outside++] = (qgc_outside){inputs[k], QGC_OUTSIDE_POLLED, {-1, 0}};
+        i->outside[i->n_outside++] =
+            (qgc_outside){inputs[k], one_a_row >> k & 1 ? QGC_OUTSIDE_ONE : QGC_OUTSIDE_POLLED, {-1, 0}};
     return true;
 }
 
@@ -251,9 +254,14 @@ static bool add_embedding(builder *b, const qgc_stage *s, const qgc_node *n) {
     return true;
 }
 
+qgc_dtype qgc_persistent_storage(const qgc_value *matrix) {
+    const qgc_dtype t = qgc_weight_storage(matrix);
+    return qgc_dtype_is_quantised(t) ? QGC_F16 : t;
+}
+
 static bool product_fits(builder *b, const qgc_node *linear) {
     const qgc_value *w = linear->in[1];
-    qgc_dtype t = qgc_weight_storage(w);
+    const qgc_dtype t = qgc_persistent_storage(w);
     for (int i = 1; i < linear->n_in; i++)
         if (!is_weight(b, linear, i))
             return false;
@@ -308,7 +316,7 @@ static bool add_expression(builder *b, const qgc_stage *s, qgc_instance *i, cons
     i->expression = qgc_low_expression(b->p->l, s, result, inputs, &n);
     i->out = qgc_low_width(result);
     i->logits = result == qgc_graph_output(b->p->l->graph, "logits");
-    return add_outside(b, i, inputs, n);
+    return add_outside(b, i, inputs, n, result);
 }
 
 static bool add_part(builder *b, const qgc_stage *s) {
@@ -336,7 +344,13 @@ static bool add_products(builder *b, const qgc_stage *s) {
         i.linear[i.n_matrices++] = linear;
         i.rows += qgc_low_width(linear->out[0]);
         i.k = qgc_low_width(linear->in[0]);
-        i.weight = qgc_weight_storage(linear->in[1]);
+        const qgc_dtype stream = qgc_persistent_storage(linear->in[1]);
+        if (k && stream != i.weight)
+            return qgc_persistent_no(b->p,
+                                     "weights \"%s\" and \"%s\" of one phase are %s and %s in the stream",
+                                     label(b, i.linear[0]->in[1]), label(b, linear->in[1]),
+                                     qgc_dtypes[i.weight].name, qgc_dtypes[stream].name);
+        i.weight = stream;
     }
     if (!add_gather(b, s, &i))
         return false;

@@ -30,8 +30,8 @@ static int readings_of(const qgc_instance *i, reading *out) {
     if (i->x.maker >= 0)
         out[n++] = (reading){i->x.maker, !pieces};
     for (int k = 0; k < i->n_outside; k++)
-        if (i->outside[k].from == QGC_OUTSIDE_POLLED)
-            out[n++] = (reading){i->outside[k].source.maker, false};
+        if (i->outside[k].from != QGC_OUTSIDE_CARRIED)
+            out[n++] = (reading){i->outside[k].source.maker, i->outside[k].from == QGC_OUTSIDE_ONE};
     const qgc_heads_read *const heads[] = {&i->q, &i->keys, &i->values};
     for (int k = 0; k < 3 && i->does == QGC_DO_ATTENTION; k++)
         out[n++] = (reading){heads[k]->source.maker, false};

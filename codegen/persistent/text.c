@@ -103,8 +103,8 @@ static qgc_origin x_source(const qgc_instance *i, int which) {
 }
 
 static qgc_origin outside_source(const qgc_instance *i, int which) {
-    return which < i->n_outside && i->outside[which].from == QGC_OUTSIDE_POLLED ? i->outside[which].source
-                                                                                : (qgc_origin){-1, 0};
+    return which < i->n_outside && i->outside[which].from != QGC_OUTSIDE_CARRIED ? i->outside[which].source
+                                                                                 : (qgc_origin){-1, 0};
 }
 
 static qgc_origin heads_source(const qgc_instance *i, int which) {
@@ -167,9 +167,9 @@ static void write_squares(const writer *w) {
 static void write_outside(const writer *w, int k) {
     const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const char name[] = {'a', (char)('0' + k), 0}, upper[] = {'A', (char)('0' + k), 0};
-    qgc_str_printf(w->t, "    enum { %s = %s };\n", upper,
-                   i->outside[k].from == QGC_OUTSIDE_CARRIED ? "CARRIED" : "POLLED");
-    if (i->outside[k].from == QGC_OUTSIDE_POLLED)
+    static const char *const from[] = {"POLLED", "CARRIED", "POLLED_ONE"};
+    qgc_str_printf(w->t, "    enum { %s = %s };\n", upper, from[i->outside[k].from]);
+    if (i->outside[k].from != QGC_OUTSIDE_CARRIED)
         write_source(w, name, upper, outside_source, k);
 }
 
@@ -349,7 +349,7 @@ static int64_t norm_loads(const qgc_persistent *p) {
 
 static void write_constants(const qgc_persistent *p, qgc_str *t) {
     const qgc_value *table = p->table;
-    qgc_str_printf(t, "#define TABLE %s\n", table ? types[qgc_weight_storage(table)] : "BF16");
+    qgc_str_printf(t, "#define TABLE %s\n", table ? qgc_low_type_name(qgc_weight_storage(table)) : "BF16");
     qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n",
                    (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
                    p->n_phases);

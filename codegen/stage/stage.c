@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/base/planes.h"
+
 /* The nodes of a group, sorted by what they are to a kernel. */
 typedef struct {
     const qgc_node *const *nodes;
@@ -18,9 +20,13 @@ typedef struct {
 enum { MAX_OUTSIDE_POINTWISE = 6, MAX_OUTSIDE_LINEAR = 4 };
 
 qgc_dtype qgc_weight_storage(const qgc_value *weight) {
-    if (weight->shape.rank < 2)
-        return QGC_F32;
-    return qgc_dtype_is_quantised(weight->dtype) ? QGC_F16 : weight->dtype;
+    return weight->shape.rank < 2 ? QGC_F32 : weight->dtype;
+}
+
+int64_t qgc_weight_bytes(const qgc_value *weight) {
+    const int64_t row = weight->shape.rank ? weight->shape.dim[weight->shape.rank - 1] : 1;
+    return qgc_shape_elems_from(&weight->shape, 0) / row *
+           (int64_t)qgc_planes_bytes(qgc_weight_storage(weight), row);
 }
 
 static bool no(search *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -166,7 +172,9 @@ static bool check_pointwise(search *s, int most_outside) {
         if (n != last && !only_inside(s, n))
             return false;
         for (int k = 0; k < n->n_in; k++) {
-            if (!qgc_shape_equal(&n->in[k]->shape, &last->out[0]->shape))
+            const bool one_a_row =
+                !inside(s, n->in[k]) && qgc_is_one_a_row(&n->in[k]->shape, &last->out[0]->shape);
+            if (!one_a_row && !qgc_shape_equal(&n->in[k]->shape, &last->out[0]->shape))
                 return no(s, "\"%s\" and \"%s\" differ in shape", label(s, n->in[k]), label(s, last->out[0]));
             bool known = inside(s, n->in[k]);
             for (int j = 0; j < n_outside; j++)
@@ -214,8 +222,8 @@ static bool check_embedding(search *s) {
 
 static bool check_part(search *s) {
     const qgc_stage *f = s->f;
-    if (f->n_rows != 1 || f->n_pointwise || f->rows[0].rope || f->rows[0].append ||
-        f->part->in[0] != f->rows[0].linear->out[0])
+    const qgc_node *last = f->n_pointwise ? f->pointwise[f->n_pointwise - 1] : f->rows[0].linear;
+    if (f->n_rows != 1 || f->rows[0].rope || f->rows[0].append || f->part->in[0] != last->out[0])
         return no(s, "sample_part \"%s\" does not follow the only product of the group",
                   label(s, f->part->out[0]));
     double stretch = f->part->attr[qgc_attr_index(QGC_OP_SAMPLE_PART, "stretch")].number;
@@ -233,10 +241,6 @@ static bool check_products(search *s) {
         if (n->in[0] != first->in[0])
             return no(s, "products \"%s\" and \"%s\" read different values", label(s, first->out[0]),
                       label(s, n->out[0]));
-        if (qgc_weight_storage(n->in[1]) != qgc_weight_storage(first->in[1]))
-            return no(s, "weights \"%s\" and \"%s\" are stored as %s and %s", label(s, first->in[1]),
-                      label(s, n->in[1]), qgc_dtypes[qgc_weight_storage(first->in[1])].name,
-                      qgc_dtypes[qgc_weight_storage(n->in[1])].name);
         if (n->n_in != first->n_in)
             return no(s, "one of products \"%s\" and \"%s\" has a bias", label(s, first->out[0]),
                       label(s, n->out[0]));

@@ -7,12 +7,13 @@
  * before they put nodes into a group, the pass driver asks after each pass, and both emitters of codegen compose their kernels
  * of stages; so what may be fused is said in one place.
  *
- *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, with one result; it may read an
- *               rms_norm over all of a row, which is then of the stage too
+ *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, and others with one element a row, with
+ *               one result; it may read an rms_norm over all of a row, which is then of the stage too
  *   products    [rms_norm or attention_merge] -> linear, one or several over the same x -> what is done with each row:
  *                 nothing; or a pointwise piece over the rows of all of them, which have equal shapes;
  *                 or, for each linear by itself, [rms_norm of its heads, or of all of it] -> [rope] -> [append];
- *                 or, for a single one, sample_part with a stretch of QGC_STRETCH, which leaves the product as well;
+ *                 and after a single one, or its pointwise piece, sample_part with a stretch of QGC_STRETCH, which leaves what it
+ *                 reads as well;
  *               before the rms_norm there may be an embedding, which leaves its rows as well */
 
 typedef enum {
@@ -52,9 +53,12 @@ typedef struct {
     int n_pointwise;
 } qgc_stage;
 
-/* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are, quantised ones widened to
- * F16. Products in one kernel have matrices of one such type. */
+/* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are (graph/base/planes.h). Products in one
+ * kernel may have matrices of several types. */
 qgc_dtype qgc_weight_storage(const qgc_value *weight);
+
+/* The bytes that it takes there. */
+int64_t qgc_weight_bytes(const qgc_value *weight);
 
 /* Recognises the nodes of a group: `n` of them, in the order of the list, and no other is in the group. `uses` says how
  * often each value of the graph is read (qgc_graph_uses). If no kernel computes them together, returns false and says

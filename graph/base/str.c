@@ -63,6 +63,14 @@ void qgc_str_add_number(qgc_str *s, double x) {
     qgc_str_add(s, text);
 }
 
+const char *qgc_str_of_bytes(size_t bytes, qgc_arena *a) {
+    if (bytes >= 1000000000)
+        return qgc_arena_printf(a, "%.2f GB", (double)bytes * 1e-9);
+    if (bytes >= 1000000)
+        return qgc_arena_printf(a, "%.1f MB", (double)bytes * 1e-6);
+    return qgc_arena_printf(a, "%.1f kB", (double)bytes * 1e-3);
+}
+
 void qgc_str_clear(qgc_str *s) {
     s->bytes = 0;
     s->text[0] = 0;

@@ -22,6 +22,9 @@ void qgc_str_printf(qgc_str *s, const char *format, ...) __attribute__((format(p
 /* A number in the fewest letters that give it again. */
 void qgc_str_add_number(qgc_str *s, double x);
 
+/* "988.0 MB", in the arena. */
+const char *qgc_str_of_bytes(size_t bytes, qgc_arena *a);
+
 /* Empties the string and keeps its room. */
 void qgc_str_clear(qgc_str *s);
 

@@ -147,6 +147,17 @@ CLONES static void q4_0_row(const uint8_t *restrict src, float *restrict dst, in
     }
 }
 
+/*   d  m  |  as q4_0        values are q d + m */
+CLONES static void q4_1_row(const uint8_t *restrict src, float *restrict dst, int64_t n) {
+    for (int64_t b = 0; b < n / 32; b++, src += 20, dst += 32) {
+        float d = half_to_float(load_u16(src)), m = half_to_float(load_u16(src + 2));
+        for (int i = 0; i < 16; i++) {
+            dst[i] = (float)(src[4 + i] & 15) * d + m;
+            dst[i + 16] = (float)(src[4 + i] >> 4) * d + m;
+        }
+    }
+}
+
 /* A shift by the loop's index keeps gcc from making vectors, a table of bits doesn't. */
 static const uint32_t bit[16] = {1u << 0,  1u << 1,  1u << 2,  1u << 3, 1u << 4,  1u << 5,
                                  1u << 6,  1u << 7,  1u << 8,  1u << 9, 1u << 10, 1u << 11,
@@ -272,6 +283,9 @@ void qgc_to_f32(qgc_dtype t, const void *src, float *dst, int64_t n) {
         return;
     case QGC_Q4_0:
         q4_0_row(src, dst, n);
+        return;
+    case QGC_Q4_1:
+        q4_1_row(src, dst, n);
         return;
     case QGC_Q5_0:
         q5_0_row(src, dst, n);

@@ -9,6 +9,7 @@
 #include "graph/graph.h"
 #include "models/weights.h"
 #include "runtime/cli/options.h"
+#include "runtime/engine/engine.h"
 
 /* The qgc command: one function for each sub-command, and what they share. */
 
@@ -40,37 +41,28 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
     {"allow-unused", 0, OPTION_FLAG, &(flag), NULL, "let weights pass that the graph does not use", 0, 0}
 /* clang-format on */
 
-/* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, nothing else. */
+/* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, for what takes longer than
+ * a moment; nothing else. Begins as {.label = "what is done"}, or zeroed for cli_listener. */
 typedef struct {
     const char *label;
+    double begun; /* 0: not yet */
     int last_percent;
     bool drawn;
 } cli_progress;
 void cli_progress_show(void *progress, size_t done, size_t total);
 void cli_progress_clear(cli_progress *p);
 
+/* What an engine reports goes to the bar and, as lines, to stderr; with `quiet` to neither. */
+qgc_engine_listener cli_listener(cli_progress *p, bool quiet);
+
 /* Seconds on a clock that does not jump. */
 double cli_seconds(void);
-
-/* "988.0 MB" */
-const char *cli_bytes(size_t bytes, qgc_arena *a);
 
 /* "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". */
 const char *cli_default_output(const char *path, const char *extension, qgc_arena *a);
 
-/* The architecture to compile for when none is named: the GPU's of this machine, else sm_90a. */
-const char *cli_default_arch(qgc_arena *a);
-
-/* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
-QGC_MUST_USE qgc_status cli_choose_device(const char *text, int *index, qgc_diag *d);
-
-/* --mode: NULL where it is not given. An error if there is no such mode; and for a device that cli_choose_device has named, if it is
- * the CPU, on which a mode would mean nothing. */
+/* --mode: NULL where it is not given. An error if there is no such mode. */
 QGC_MUST_USE qgc_status cli_check_mode(const char *mode, qgc_diag *d);
-QGC_MUST_USE qgc_status cli_want_no_mode(const char *mode, int device, qgc_diag *d);
-
-/* Adds to an error about weights that it is the artifact at `path` that names them. */
-void cli_note_recorded(const char *path, qgc_diag *d);
 
 /* Says on stderr, once, that compiled kernels are not kept, if `fault` (qgc_compiled) is not NULL. */
 void cli_note_cache(const char *fault, qgc_arena *a);
@@ -81,8 +73,5 @@ void cli_print_report(qgc_str *text, FILE *out);
 /* Where what is printed for a reader goes: stdout, or stderr where one of the files to write (either may be NULL) is
  * stdout. */
 FILE *cli_report_stream(const char *file, const char *other);
-
-/* Does a file begin like a .qgc artifact? */
-bool cli_is_artifact(const char *path);
 
 #endif

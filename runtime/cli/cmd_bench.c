@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/compile.h"
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/cli/lab.h"
-#include "runtime/cli/runner.h"
+#include "runtime/engine/prepare.h"
+#include "runtime/engine/sequence.h"
 #include "runtime/lab/bench.h"
 
 enum { CHUNK = 512, MOST_POSITIONS = 16 };
@@ -71,7 +71,7 @@ static void add_fastest(const parts *p, qgc_bench_options *bench, cli_context *c
     const int64_t ctx = qgc_bench_ctx(qgc_program_plan(p->program), bench);
     const qgc_mode_choice choice = qgc_mode_fastest(p->program, ctx, c->arena);
     bench->modes[choice.mode] = true;
-    cli_say_mode(&choice);
+    fprintf(stderr, "%s\n", qgc_mode_choice_text(&choice, c->arena));
 }
 
 /* The parts of the persistent kernel are measured, if there is one and kernels are asked for. */
@@ -91,26 +91,23 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
     QGC_TRY(qgc_graph_bind(g, lab->weights, o->allow_unused, &tensors, c->diag));
     QGC_TRY(cli_run_passes(g, &o->pipeline, NULL, c->diag));
     lab->pool = qgc_pool_new((int)o->threads);
-    const char *arch = qgc_program_arch_for(lab->device, c->arena);
-    qgc_compile_options compile = {
-        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .cache_folder = o->cache, .pool = lab->pool};
-    if (!o->no_tuning)
-        QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, c->diag));
+    qgc_prepare_options prepare = {.device = lab->device,
+                                   .weights = lab->weights,
+                                   .pool = lab->pool,
+                                   .cache_folder = o->cache,
+                                   .chunk = CHUNK,
+                                   .no_tuning = o->no_tuning,
+                                   .allow_unused = true}; /* let pass, or not, when it was bound */
     qgc_compiled compiled;
-    QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
+    QGC_TRY(qgc_prepare(&p->program, &compiled, g, &prepare, c->diag));
     cli_note_cache(compiled.cache_fault, c->arena);
-    qgc_program_options program = {.allow_unused = true}; /* let pass, or not, when it was bound */
-    QGC_TRY(qgc_program_load(&p->program, compiled.plan, lab->device, lab->weights, lab->pool, &program,
-                             c->diag));
     if (o->fastest)
         add_fastest(p, bench, c);
     if (!traces(p, bench, c))
         return QGC_OK;
-    compile.traced = true;
-    program.share = p->program;
-    QGC_TRY(qgc_compile(g, &compile, &compiled, c->diag));
-    QGC_TRY(
-        qgc_program_load(&p->traced, compiled.plan, lab->device, lab->weights, lab->pool, &program, c->diag));
+    prepare.traced = true;
+    prepare.share = p->program;
+    QGC_TRY(qgc_prepare(&p->traced, &compiled, g, &prepare, c->diag));
     bench->traced = p->traced;
     return QGC_OK;
 }

@@ -46,7 +46,7 @@ static qgc_status load_graph(const bisect_state *s, const bisect_options *o, qgc
 
 static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     qgc_graph *g;
-    if (cli_is_artifact(o->graph))
+    if (qgc_engine_is_artifact(o->graph))
         QGC_TRY(open_artifact(s, o, c));
     QGC_TRY(cli_lab_check(&o->lab, c->diag));
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
@@ -55,7 +55,7 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     qgc_status status = cli_lab_open_weights(&s->lab, &o->lab, g, c);
     if (!s->lab.weights && s->recorded)
-        cli_note_recorded(o->graph, c->diag);
+        qgc_engine_note_recorded(o->graph, c->diag);
     return status;
 }
 

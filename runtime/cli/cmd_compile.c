@@ -1,27 +1,12 @@
-#define _XOPEN_SOURCE 700 /* realpath */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "codegen/artifact.h"
-#include "codegen/compile.h"
 #include "graph/base/str.h"
 #include "graph/base/utf8.h"
-#include "graph/load.h"
-#include "graph/print.h"
-#include "passes/bind_weights.h"
 #include "runtime/cli/pipeline.h"
-#include "runtime/lab/plan_report.h"
+#include "runtime/engine/build.h"
+#include "runtime/engine/plan_report.h"
 #include "runtime/mode.h"
-
-/* The weights' path as it will be found from anywhere. */
-static const char *absolute(const char *path, qgc_arena *a) {
-    char *real = realpath(path, NULL);
-    const char *copy = qgc_arena_strdup(a, real ? real : path);
-    if (real)
-        (free)(real); /* libc's own, made by realpath */
-    return copy;
-}
 
 typedef struct {
     const char *output, *archs, *weights, *cache, *nvrtc;
@@ -38,71 +23,40 @@ static const char *early_text(const qgc_plan *p, qgc_arena *a) {
     return "";
 }
 
-static qgc_status compile_graph(cli_context *c, const char *path, const compile_options *o) {
-    double start = cli_seconds();
-    qgc_graph *g;
-    QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
-    qgc_weights *weights = NULL;
-    if (o->weights) {
-        const qgc_tensor **tensors;
-        QGC_TRY(qgc_weights_open(&weights, o->weights, c->diag));
-        qgc_status bound = qgc_graph_bind(g, weights, o->allow_unused, &tensors, c->diag);
-        qgc_weights_close(weights); /* the graph keeps dtypes, the artifact no tensors */
-        QGC_TRY(bound);
-    }
-    const char *recorded = o->weights ? absolute(o->weights, c->arena) : NULL;
-    if (recorded && strcmp(qgc_printable(c->arena, recorded), recorded) != 0)
-        return qgc_fail(
-            c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
-            "the path of the weights, \"%s\", is not text without control characters, as an artifact records it",
-            recorded);
-    qgc_str source = qgc_str_new(c->arena);
-    cli_pipeline pipeline = o->pipeline;
-    pipeline.source = &source;
-    QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));
+static void report(const qgc_built *b, const char *output, double seconds, cli_context *c) {
+    const qgc_plan *plan = b->plan;
+    cli_note_cache(b->cache_fault, c->arena);
+    fprintf(stderr, "%s: %zu launches a decode step, %s%zu a prefill step, %zu kernels for",
+            qgc_printable(c->arena, output), plan->phases[QGC_PHASE_DECODE].n_launches,
+            early_text(plan, c->arena), plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
+    for (int i = 0; i < plan->n_archs; i++)
+        fprintf(stderr, "%s %s", i ? "," : "", plan->archs[i]);
+    fprintf(stderr, " (%d compiled, %d from the cache), %s, %.2f s\n", b->n_compiled, b->n_cached,
+            qgc_str_of_bytes(b->bytes, c->arena), seconds);
+}
 
-    qgc_compile_options options = {.chunk = o->chunk,
-                                   .cache_folder = o->cache,
-                                   .no_cache = o->no_cache,
-                                   .nvrtc_library = o->nvrtc,
-                                   .source = source.text};
-    options.archs = cli_split(o->archs ? o->archs : cli_default_arch(c->arena), &options.n_archs, c->arena);
-    if (options.n_archs == 0 || options.n_archs > QGC_MAX_ARCHS)
-        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "option --arch names %d architectures, expected 1 to %d", options.n_archs,
-                        QGC_MAX_ARCHS);
-    for (int i = 1; i < options.n_archs; i++)
-        for (int k = 0; k < i; k++)
-            if (strcmp(options.archs[i], options.archs[k]) == 0)
-                return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "option --arch names %s twice",
-                                options.archs[i]);
-    if (!o->no_tuning)
-        QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, c->diag));
-    const char *output = o->output ? o->output : cli_default_output(path, "qgc", c->arena);
-    QGC_TRY(qgc_file_check_output(output, c->diag));
-    options.pool = qgc_pool_new(0);
-    qgc_compiled compiled;
-    qgc_status status = qgc_compile(g, &options, &compiled, c->diag);
-    qgc_pool_drop(options.pool);
-    QGC_TRY(status);
-    qgc_plan *plan = compiled.plan;
-    plan->weights_path = recorded;
-
-    const void *data;
-    size_t bytes;
-    qgc_artifact_pack(plan, c->arena, &data, &bytes);
-    QGC_TRY(qgc_file_write(output, data, bytes, c->diag));
-    if (!o->quiet) {
-        cli_note_cache(compiled.cache_fault, c->arena);
-        fprintf(stderr, "%s: %zu launches a decode step, %s%zu a prefill step, %zu kernels for",
-                qgc_printable(c->arena, output), plan->phases[QGC_PHASE_DECODE].n_launches,
-                early_text(plan, c->arena), plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
-        for (int i = 0; i < plan->n_archs; i++)
-            fprintf(stderr, "%s %s", i ? "," : "", plan->archs[i]);
-        fprintf(stderr, " (%d compiled, %d from the cache), %s, %.2f s\n", compiled.n_compiled,
-                compiled.n_cached, cli_bytes(bytes, c->arena), cli_seconds() - start);
-    }
-    return QGC_OK;
+static qgc_status compile_graph(cli_context *c, const char *path, compile_options *o) {
+    const double start = cli_seconds();
+    cli_progress progress = {0};
+    qgc_build_options build = {.graph = path,
+                               .output = o->output ? o->output : cli_default_output(path, "qgc", c->arena),
+                               .weights = o->weights,
+                               .chunk = o->chunk,
+                               .cache_folder = o->cache,
+                               .nvrtc_library = o->nvrtc,
+                               .no_cache = o->no_cache,
+                               .no_tuning = o->no_tuning,
+                               .allow_unused = o->allow_unused,
+                               .passes = cli_passes(&o->pipeline),
+                               .listener = cli_listener(&progress, o->quiet)};
+    if (o->archs)
+        build.archs = cli_split(o->archs, &build.n_archs, c->arena);
+    qgc_built built;
+    qgc_status status = qgc_build(&build, &built, c->diag);
+    cli_progress_clear(&progress);
+    if (status == QGC_OK && !o->quiet)
+        report(&built, build.output, cli_seconds() - start, c);
+    return status;
 }
 
 qgc_status cmd_compile(cli_context *c, int argc, char **argv) {

@@ -3,7 +3,7 @@
 #include "codegen/artifact.h"
 #include "graph/base/str.h"
 #include "runtime/cli/cli.h"
-#include "runtime/lab/plan_report.h"
+#include "runtime/engine/plan_report.h"
 #include "runtime/mode.h"
 
 /* "4096 + 512 T" */
@@ -78,7 +78,7 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
         size_t bytes = 0;
         for (size_t k = 0; k < p->n_images; k++)
             bytes += p->images[k].arch == i ? p->images[k].bytes : 0;
-        printf("%s %s (%s)", i ? "," : "", p->archs[i], cli_bytes(bytes, a));
+        printf("%s %s (%s)", i ? "," : "", p->archs[i], qgc_str_of_bytes(bytes, a));
     }
     putchar('\n');
     qgc_sizes at_ctx = {.tokens = p->chunk, .rows = 1, .ctx = p->max_positions ? p->max_positions : 4096};
@@ -90,9 +90,9 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
         sums[b->kind] += tied ? 0 : (size_t)qgc_extent_size(&b->bytes, &at_ctx);
     }
     printf("memory     weights %s, states %s and tables %s at %lld positions, scratch %s, interface %s\n",
-           cli_bytes(sums[QGC_BUFFER_WEIGHT], a), cli_bytes(sums[QGC_BUFFER_STATE], a),
-           cli_bytes(sums[QGC_BUFFER_TABLE], a), (long long)at_ctx.ctx,
-           cli_bytes((size_t)p->scratch_bytes, a), cli_bytes(sums[QGC_BUFFER_IO], a));
+           qgc_str_of_bytes(sums[QGC_BUFFER_WEIGHT], a), qgc_str_of_bytes(sums[QGC_BUFFER_STATE], a),
+           qgc_str_of_bytes(sums[QGC_BUFFER_TABLE], a), (long long)at_ctx.ctx,
+           qgc_str_of_bytes((size_t)p->scratch_bytes, a), qgc_str_of_bytes(sums[QGC_BUFFER_IO], a));
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
         print_phase(p, (qgc_phase_kind)phase, a);
     print_modes(p, a);

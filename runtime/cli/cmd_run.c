@@ -10,7 +10,8 @@
 #include "graph/base/utf8.h"
 #include "models/chat.h"
 #include "models/tokenizer.h"
-#include "runtime/cli/runner.h"
+#include "runtime/cli/pipeline.h"
+#include "runtime/engine/sequence.h"
 
 /* Ctrl-C ends the prompt or the answer, not the program's manners: statistics are still printed. A second one ends the
  * program. */
@@ -28,11 +29,13 @@ static void heed_interrupts(void) {
 }
 
 typedef struct {
-    cli_runner_options runner;
+    qgc_engine_options engine;
+    qgc_sequence_options sequence;
+    cli_pipeline pipeline;
     const char *prompt, *prompt_file, *system;
     int64_t n, seed, top_k;
     double temperature, top_p, min_p, repeat_penalty;
-    bool chat, specials, ignore_eos, verbose_prompt, json;
+    bool chat, specials, ignore_eos, verbose_prompt, json, quiet;
 } run_options;
 
 /* What a run took, for the line at its end. */
@@ -44,8 +47,10 @@ typedef struct {
 typedef struct {
     cli_context *c;
     const run_options *o;
-    cli_runner *runner;
+    qgc_engine *engine;
+    qgc_sequence *sequence;
     qgc_tokenizer *tokenizer;
+    cli_progress progress;
     qgc_chat chat;
     run_times times;
 } run_state;
@@ -66,14 +71,14 @@ typedef struct {
 
 static qgc_status check_room(const run_state *s, const qgc_tokens *prompt) {
     qgc_diag *d = s->c->diag;
-    const int64_t room = cli_runner_ctx(s->runner) - cli_runner_position(s->runner);
+    const int64_t room = qgc_sequence_ctx(s->sequence) - qgc_sequence_position(s->sequence);
     if ((int64_t)prompt->n <= room)
         return QGC_OK;
     qgc_status status =
         qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt has %zu tokens, and the context has room for %lld",
                  prompt->n, (long long)room);
     qgc_hint(d, "Make it shorter, or ask for more with --ctx (now %lld).",
-             (long long)cli_runner_ctx(s->runner));
+             (long long)qgc_sequence_ctx(s->sequence));
     return status;
 }
 
@@ -99,9 +104,9 @@ static qgc_status answer(run_state *s, int32_t token, leftover *left) {
             put_text(&stream, piece, bytes, &buffer);
         made++;
         left->pending = token;
-        if (made == limit || cli_runner_position(s->runner) == cli_runner_ctx(s->runner))
+        if (made == limit || qgc_sequence_position(s->sequence) == qgc_sequence_ctx(s->sequence))
             break;
-        QGC_TRY(cli_runner_step(s->runner, limit - made, &token, s->c->diag));
+        QGC_TRY(qgc_sequence_step(s->sequence, limit - made, &token, s->c->diag));
         left->pending = -1;
     }
     qgc_str_clear(&buffer);
@@ -118,11 +123,11 @@ static qgc_status generate(run_state *s, const qgc_tokens *prompt, leftover *lef
     if (s->o->verbose_prompt)
         print_ids(prompt);
     const double start = cli_seconds();
-    const int64_t before = cli_runner_position(s->runner);
+    const int64_t before = qgc_sequence_position(s->sequence);
     int32_t token;
-    QGC_TRY(cli_runner_feed(s->runner, prompt->ids, (int64_t)prompt->n, &token, s->c->diag));
+    QGC_TRY(qgc_sequence_feed(s->sequence, prompt->ids, (int64_t)prompt->n, &token, s->c->diag));
     const double middle = cli_seconds();
-    const int64_t fed = cli_runner_position(s->runner) - before;
+    const int64_t fed = qgc_sequence_position(s->sequence) - before;
     s->times.prompt_seconds += middle - start;
     s->times.prompt_tokens += fed;
     left->unfed = prompt->n - (size_t)fed;
@@ -148,14 +153,14 @@ static void print_times(const run_state *s) {
             "{\"device\": \"%s\", \"mode\": \"%s\", \"seed\": %lld, \"prompt_tokens\": %lld, \"prompt_seconds\": %.6f, "
             "\"answer_tokens\": %lld, \"decode_seconds\": %.6f, \"prompt_tokens_per_second\": %.2f, "
             "\"decode_tokens_per_second\": %.2f}\n",
-            cli_runner_device(s->runner), cli_runner_mode(s->runner), (long long)s->o->seed,
+            qgc_engine_device(s->engine), qgc_sequence_mode(s->sequence), (long long)s->o->seed,
             (long long)t->prompt_tokens, t->prompt_seconds, (long long)t->answer_tokens, t->answer_seconds,
             rate(t->prompt_tokens, t->prompt_seconds), rate(steps, t->answer_seconds));
-    else if (!s->o->runner.quiet)
+    else if (!s->o->quiet)
         fprintf(
             stderr,
             "%s, %s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
-            cli_runner_device(s->runner), cli_runner_mode(s->runner), (long long)t->prompt_tokens,
+            qgc_engine_device(s->engine), qgc_sequence_mode(s->sequence), (long long)t->prompt_tokens,
             1e3 * t->prompt_seconds, rate(t->prompt_tokens, t->prompt_seconds), (long long)t->answer_tokens,
             1e3 * t->answer_seconds, rate(steps, t->answer_seconds), (long long)s->o->seed);
 }
@@ -321,10 +326,10 @@ static qgc_status check_ignored(const run_options *o, qgc_diag *d) {
 
 static qgc_status check(run_options *o, qgc_diag *d) {
     const char *const prefills[] = {"chunks", "steps"};
-    QGC_TRY(cli_check_mode(o->runner.mode, d));
-    if (strcmp(o->runner.prefill, prefills[0]) != 0 && strcmp(o->runner.prefill, prefills[1]) != 0)
+    QGC_TRY(cli_check_mode(o->sequence.mode, d));
+    if (strcmp(o->sequence.prefill, prefills[0]) != 0 && strcmp(o->sequence.prefill, prefills[1]) != 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
-                        o->runner.prefill);
+                        o->sequence.prefill);
     if (o->prompt && o->prompt_file)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "both a prompt (-p) and a prompt file (-f) are given");
     if (!o->chat && !o->prompt && !o->prompt_file) {
@@ -339,42 +344,55 @@ static qgc_status check(run_options *o, qgc_diag *d) {
             random = (uint32_t)getpid();
         o->seed = random;
     }
-    o->runner.sampling = (qgc_sampling){.temperature = (float)o->temperature,
-                                        .top_k = (int32_t)o->top_k,
-                                        .top_p = (float)o->top_p,
-                                        .min_p = (float)o->min_p,
-                                        .repeat_penalty = (float)o->repeat_penalty,
-                                        .seed = (uint64_t)o->seed};
+    o->sequence.sampling = (qgc_sampling){.temperature = (float)o->temperature,
+                                          .top_k = (int32_t)o->top_k,
+                                          .top_p = (float)o->top_p,
+                                          .min_p = (float)o->min_p,
+                                          .repeat_penalty = (float)o->repeat_penalty,
+                                          .seed = (uint64_t)o->seed};
     return QGC_OK;
+}
+
+static qgc_status open_all(run_state *s, run_options *o) {
+    qgc_diag *d = s->c->diag;
+    int gpu;
+    QGC_TRY(qgc_engine_choose_device(o->engine.device, &gpu, d));
+    QGC_TRY(qgc_engine_want_no_mode(o->sequence.mode, gpu, d)); /* before the weights are read */
+    if (qgc_engine_is_artifact(o->engine.path))
+        QGC_TRY(cli_want_no_passes(&o->pipeline, o->engine.path, d));
+    o->engine.passes = cli_passes(&o->pipeline);
+    o->engine.listener = cli_listener(&s->progress, o->quiet);
+    qgc_status status = qgc_engine_open(&s->engine, &o->engine, d);
+    if (status == QGC_OK)
+        status = qgc_sequence_new(&s->sequence, s->engine, &o->sequence, d);
+    cli_progress_clear(&s->progress);
+    return status;
 }
 
 static qgc_status run_all(cli_context *c, run_options *o) {
     run_state s = {.c = c, .o = o};
-    QGC_TRY(cli_runner_open(&s.runner, c, &o->runner));
-    s.tokenizer = cli_runner_tokenizer(s.runner);
-    qgc_status status = QGC_OK;
-    if (qgc_tokenizer_size(s.tokenizer) > cli_runner_vocab(s.runner))
-        status = qgc_fail(c->diag, QGC_ERR_INPUT, qgc_weights_loc(cli_runner_weights(s.runner)),
-                          "the tokenizer has %d ids, and the model rows for %lld",
-                          qgc_tokenizer_size(s.tokenizer), (long long)cli_runner_vocab(s.runner));
+    qgc_status status = open_all(&s, o);
     if (status == QGC_OK) {
+        s.tokenizer = qgc_engine_tokenizer(s.engine);
         heed_interrupts();
         status = run_text(&s);
+        if (c->diag->status == QGC_OK)
+            print_times(&s);
     }
-    if (c->diag->status == QGC_OK)
-        print_times(&s);
-    cli_runner_close(s.runner);
+    qgc_sequence_drop(s.sequence);
+    qgc_engine_close(s.engine);
     return status == QGC_OK && interrupted ? QGC_INTERRUPTED : status;
 }
 
 qgc_status cmd_run(cli_context *c, int argc, char **argv) {
-    run_options o = {.runner = {.device = "auto", .prefill = "chunks"},
+    run_options o = {.engine = {.device = "auto"},
+                     .sequence = {.prefill = "chunks"},
                      .n = 256,
                      .seed = -1,
                      .top_p = 1,
                      .repeat_penalty = 1};
     const cli_option options[] = {
-        {"weights", 0, OPTION_TEXT, &o.runner.weights, "PATH", "GGUF, safetensors or Hugging Face folder", 0,
+        {"weights", 0, OPTION_TEXT, &o.engine.weights, "PATH", "GGUF, safetensors or Hugging Face folder", 0,
          0},
         {"prompt", 'p', OPTION_TEXT, &o.prompt, "TEXT", "text to continue; with --chat, what to say", 0, 0},
         {"file", 'f', OPTION_TEXT, &o.prompt_file, "FILE", "the prompt stands in a file", 0, 0},
@@ -382,8 +400,8 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
          "a conversation by the model's own template; without -p, from stdin", 0, 0},
         {"system", 0, OPTION_TEXT, &o.system, "TEXT", "system message of the conversation", 0, 0},
         {"n", 'n', OPTION_INT, &o.n, "N", "most tokens to make; -1: until the context is full", -1, 1 << 24},
-        {"ctx", 0, OPTION_INT, &o.runner.ctx, "N", "positions in the context; 0: the model's, up to 4096", 0,
-         1 << 24},
+        {"ctx", 0, OPTION_INT, &o.sequence.ctx, "N", "positions in the context; 0: the model's, up to 4096",
+         0, 1 << 24},
         {"temp", 0, OPTION_NUMBER, &o.temperature, "T", "temperature; 0: always the most likely token", 0,
          1e4},
         {"top-k", 0, OPTION_INT, &o.top_k, "K", "choose among the K most likely; 0: all", 0, 1 << 30},
@@ -393,24 +411,24 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         {"repeat-penalty", 0, OPTION_NUMBER, &o.repeat_penalty, "R", "make tokens seen before less likely",
          1e-3, 1e3},
         {"seed", 0, OPTION_INT, &o.seed, "N", "of the random choice; -1: a new one each time", -1, 9e18},
-        {"device", 0, OPTION_TEXT, &o.runner.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
-        {"mode", 0, OPTION_TEXT, &o.runner.mode, "auto|stream|graph|pdl|persistent",
+        {"device", 0, OPTION_TEXT, &o.engine.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
+        {"mode", 0, OPTION_TEXT, &o.sequence.mode, "auto|stream|graph|pdl|persistent",
          "how a step runs on a GPU; auto, if not given, is the fastest", 0, 0},
-        {"prefill", 0, OPTION_TEXT, &o.runner.prefill, "chunks|steps",
+        {"prefill", 0, OPTION_TEXT, &o.sequence.prefill, "chunks|steps",
          "prompt by matrix products, or by decode steps", 0, 0},
-        CLI_PIPELINE_OPTIONS(o.runner.pipeline),
-        {"strict-arch", 0, OPTION_TEXT, &o.runner.arch, "ARCH", "run this image of the artifact and no other",
+        CLI_PIPELINE_OPTIONS(o.pipeline),
+        {"strict-arch", 0, OPTION_TEXT, &o.engine.arch, "ARCH", "run this image of the artifact and no other",
          0, 0},
-        CLI_THREADS_OPTION(o.runner.threads),
-        {"cache", 0, OPTION_TEXT, &o.runner.cache_folder, "DIR", "of compiled kernels, if a graph is given",
+        CLI_THREADS_OPTION(o.engine.threads),
+        {"cache", 0, OPTION_TEXT, &o.engine.cache_folder, "DIR", "of compiled kernels, if a graph is given",
          0, 0},
-        CLI_ALLOW_UNUSED_OPTION(o.runner.allow_unused),
+        CLI_ALLOW_UNUSED_OPTION(o.engine.allow_unused),
         {"specials", 0, OPTION_FLAG, &o.specials, NULL, "special tokens written in the prompt are special", 0,
          0},
         {"ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on behind an end-of-text token", 0, 0},
         {"verbose-prompt", 0, OPTION_FLAG, &o.verbose_prompt, NULL, "print the prompt's token ids", 0, 0},
         {"json", 0, OPTION_FLAG, &o.json, NULL, "statistics as JSON, on stderr", 0, 0},
-        {"quiet", 'q', OPTION_FLAG, &o.runner.quiet, NULL, "print text and errors only", 0, 0},
+        {"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "print text and errors only", 0, 0},
         {0},
     };
     const cli_command command = {
@@ -427,10 +445,10 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
-    o.runner.stop = &interrupted;
-    o.runner.path = line.n ? line.arguments[0] : NULL;
-    if (!o.runner.path)
-        QGC_TRY(find_artifact(c, &o.runner.path));
+    o.sequence.stop = &interrupted;
+    o.engine.path = line.n ? line.arguments[0] : NULL;
+    if (!o.engine.path)
+        QGC_TRY(find_artifact(c, &o.engine.path));
     QGC_TRY(check(&o, c->diag));
     return run_all(c, &o);
 }

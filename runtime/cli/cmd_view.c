@@ -48,7 +48,7 @@ static qgc_status view_graph(cli_context *c, const char *path, const view_option
     const char *output = o->output ? o->output : cli_default_output(path, "html", c->arena);
     QGC_TRY(qgc_file_write(output, page.text, page.bytes, c->diag));
     fprintf(stderr, "%s: %zu passes, %s\n", qgc_printable(c->arena, output), report.n_runs,
-            cli_bytes(page.bytes, c->arena));
+            qgc_str_of_bytes(page.bytes, c->arena));
     return QGC_OK;
 }
 

@@ -2,9 +2,16 @@
 
 #include <string.h>
 
+#include "runtime/engine/engine.h"
 #include "runtime/lab/random_weights.h"
+#include "runtime/mode.h"
 
 enum { SEED = 1 };
+
+qgc_status cli_check_mode(const char *mode, qgc_diag *d) {
+    qgc_mode known;
+    return !mode || strcmp(mode, "auto") == 0 ? QGC_OK : qgc_mode_named(mode, &known, d);
+}
 
 bool cli_weights_are_random(const char *path) {
     return path && (strcmp(path, "random") == 0 || strncmp(path, "random:", 7) == 0);
@@ -29,8 +36,8 @@ qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d) {
 
 qgc_status cli_lab_open_device(cli_lab *lab, const cli_lab_options *o, qgc_diag *d) {
     int index;
-    QGC_TRY(cli_choose_device(o->device, &index, d));
-    QGC_TRY(cli_want_no_mode(o->mode, index, d));
+    QGC_TRY(qgc_engine_choose_device(o->device, &index, d));
+    QGC_TRY(qgc_engine_want_no_mode(o->mode, index, d));
     lab->pool = qgc_pool_new((int)o->threads);
     return index < 0 ? QGC_OK : qgc_device_open(&lab->device, index, d);
 }

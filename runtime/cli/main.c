@@ -10,7 +10,6 @@
 #include "graph/base/str.h"
 #include "graph/base/utf8.h"
 #include "runtime/cli/cli.h"
-#include "runtime/program.h"
 
 static const struct {
     const char *name;
@@ -42,27 +41,56 @@ static void print_usage(FILE *out) {
           out);
 }
 
+static void draw(cli_progress *p, int percent) {
+    enum { WIDTH = 30 };
+    char bar[WIDTH + 1];
+    for (int i = 0; i < WIDTH; i++)
+        bar[i] = i < percent * WIDTH / 100 ? '#' : '.';
+    bar[WIDTH] = 0;
+    fprintf(stderr, "\r%s [%s] %3d%%\033[K", p->label, bar, percent);
+    fflush(stderr);
+    p->drawn = true;
+    p->last_percent = percent;
+}
+
 void cli_progress_show(void *progress, size_t done, size_t total) {
+    static const double moment = 0.3; /* seconds: what is done sooner is not shown */
     cli_progress *p = progress;
     if (!isatty(STDERR_FILENO))
         return;
-    int percent = total ? (int)(100.0 * (double)done / (double)total) : 100;
-    if (p->drawn && percent == p->last_percent)
-        return;
-    p->drawn = true;
-    p->last_percent = percent;
-    char bar[31];
-    for (int i = 0; i < 30; i++)
-        bar[i] = i < percent * 30 / 100 ? '#' : '.';
-    bar[30] = 0;
-    fprintf(stderr, "\r%s [%s] %3d%%", p->label, bar, percent);
-    fflush(stderr);
+    if (p->begun <= 0)
+        p->begun = cli_seconds();
+    const int percent = total ? (int)(100.0 * (double)done / (double)total) : 100;
+    if (cli_seconds() - p->begun > moment && !(p->drawn && percent == p->last_percent))
+        draw(p, percent);
 }
 
 void cli_progress_clear(cli_progress *p) {
     if (p->drawn)
         fputs("\r\033[K", stderr);
     p->drawn = false;
+    p->begun = 0;
+}
+
+/* The bar of something else begins anew, and one that is full goes. */
+static void show_step(void *progress, const char *what, size_t done, size_t total) {
+    cli_progress *p = progress;
+    if (!p->label || strcmp(p->label, what) != 0)
+        cli_progress_clear(p);
+    p->label = what;
+    cli_progress_show(p, done, total);
+    if (done == total)
+        cli_progress_clear(p);
+}
+
+static void say_line(void *progress, const char *line) {
+    cli_progress_clear(progress);
+    fprintf(stderr, "%s\n", line);
+}
+
+qgc_engine_listener cli_listener(cli_progress *p, bool quiet) {
+    return quiet ? (qgc_engine_listener){0}
+                 : (qgc_engine_listener){.progress = show_step, .note = say_line, .context = p};
 }
 
 double cli_seconds(void) {
@@ -71,38 +99,15 @@ double cli_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-const char *cli_bytes(size_t bytes, qgc_arena *a) {
-    if (bytes >= 1000000000)
-        return qgc_arena_printf(a, "%.2f GB", (double)bytes * 1e-9);
-    if (bytes >= 1000000)
-        return qgc_arena_printf(a, "%.1f MB", (double)bytes * 1e-6);
-    return qgc_arena_printf(a, "%.1f kB", (double)bytes * 1e-3);
-}
-
 const char *cli_default_output(const char *path, const char *extension, qgc_arena *a) {
     const char *base = qgc_path_base(path), *dot = strrchr(base, '.');
     const size_t length = dot && dot != base ? (size_t)(dot - base) : strlen(base);
     return qgc_arena_printf(a, "%.*s.%s", (int)length, base, extension);
 }
 
-const char *cli_default_arch(qgc_arena *a) {
-    qgc_diag ignored = qgc_diag_new(a);
-    qgc_device *dev;
-    if (!qgc_device_present() || qgc_device_open(&dev, 0, &ignored) != QGC_OK)
-        return "sm_90a";
-    const char *arch = qgc_program_arch_for(dev, a);
-    qgc_device_close(dev);
-    return arch;
-}
-
 void cli_print_report(qgc_str *text, FILE *out) {
     qgc_make_printable(text->text, "\n\t");
     fputs(text->text, out);
-}
-
-void cli_note_recorded(const char *path, qgc_diag *d) {
-    qgc_note(d, QGC_NO_LOC, "the artifact \"%s\" records that its weights are there", path);
-    qgc_hint(d, "Say with --weights where they are now.");
 }
 
 void cli_note_cache(const char *fault, qgc_arena *a) {
@@ -114,17 +119,6 @@ void cli_note_cache(const char *fault, qgc_arena *a) {
 
 FILE *cli_report_stream(const char *file, const char *other) {
     return (file && qgc_file_is_stdout(file)) || (other && qgc_file_is_stdout(other)) ? stderr : stdout;
-}
-
-bool cli_is_artifact(const char *path) {
-    static const char magic[] = "QGC\x1a";
-    qgc_arena *scratch = qgc_arena_new();
-    qgc_diag ignored = qgc_diag_new(scratch);
-    qgc_file f;
-    bool yes = qgc_file_open(&f, path, &ignored) == QGC_OK && f.bytes >= 4 && memcmp(f.data, magic, 4) == 0;
-    qgc_file_close(&f);
-    qgc_arena_drop(scratch);
-    return yes;
 }
 
 static qgc_status run_command(cli_context *c, int argc, char **argv) {

@@ -119,6 +119,16 @@ qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *
     return QGC_OK;
 }
 
+static qgc_status run_for_engine(void *context, qgc_graph *g, qgc_str *source, qgc_diag *d) {
+    cli_pipeline pipeline = *(const cli_pipeline *)context;
+    pipeline.source = source;
+    return cli_run_passes(g, &pipeline, NULL, d);
+}
+
+qgc_engine_passes cli_passes(cli_pipeline *p) {
+    return (qgc_engine_passes){.run = run_for_engine, .context = p};
+}
+
 qgc_status cli_want_no_passes(const cli_pipeline *p, const char *path, qgc_diag *d) {
     const struct {
         const char *name, *value;

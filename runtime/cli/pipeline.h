@@ -44,6 +44,9 @@ void cli_note_modes(const qgc_graph *g, const cli_pipeline *p, qgc_arena *a);
 QGC_MUST_USE qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report,
                                        qgc_diag *d);
 
+/* The same for an engine: `p` outlives what is returned. */
+qgc_engine_passes cli_passes(cli_pipeline *p);
+
 /* An error if passes are chosen for an artifact, whose passes have been run. */
 QGC_MUST_USE qgc_status cli_want_no_passes(const cli_pipeline *p, const char *path, qgc_diag *d);
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "runtime/lab/chart.h"
-#include "runtime/lab/report.h"
+#include "runtime/engine/report.h"
 
 /* --- table ----------------------------------------------------------------------------------------------- */
 

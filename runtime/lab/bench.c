@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "runtime/lab/plan_report.h"
+#include "runtime/engine/plan_report.h"
 #include "runtime/lab/probe.h"
 #include "runtime/lab/stats.h"
 

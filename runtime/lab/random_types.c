@@ -22,7 +22,8 @@ qgc_status qgc_random_types_check(const char *types, qgc_diag *d) {
         return QGC_OK;
     qgc_status s =
         qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "random weights of type \"%s\" are not known", types);
-    qgc_hint(d, "Known are f32, f16, bf16, q8_0, q4_0, q5_0, q5_1, q4_k, q5_k, q6_k, q4_k_m and q5_k_m.");
+    qgc_hint(d,
+             "Known are f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, q4_k_m and q5_k_m.");
     return s;
 }
 
@@ -74,8 +75,8 @@ typedef struct {
 } layout;
 
 static const layout layouts[] = {
-    {QGC_Q8_0, 0, -1, 0},   {QGC_Q4_0, 0, -1, 0},    {QGC_Q5_0, 0, -1, 0},   {QGC_Q5_1, 0, 2, -15.5f},
-    {QGC_Q4_K, 0, 2, 7.5f}, {QGC_Q5_K, 0, 2, 15.5f}, {QGC_Q6_K, 208, -1, 0},
+    {QGC_Q8_0, 0, -1, 0},    {QGC_Q4_0, 0, -1, 0},   {QGC_Q5_0, 0, -1, 0},    {QGC_Q5_1, 0, 2, -15.5f},
+    {QGC_Q4_1, 0, 2, -7.5f}, {QGC_Q4_K, 0, 2, 7.5f}, {QGC_Q5_K, 0, 2, 15.5f}, {QGC_Q6_K, 208, -1, 0},
 };
 
 static void set_scales(const layout *l, char *blocks, int64_t n, float scale) {

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "codegen/compile.h"
 #include "codegen/lower.h"
 #include "graph/eval.h"
+#include "runtime/engine/prepare.h"
 #include "runtime/session.h"
 
 struct qgc_trial {
@@ -42,30 +42,22 @@ static bool may_be_persistent(const char *mode) {
     return strcmp(mode, "auto") == 0 || strcmp(mode, qgc_mode_name(QGC_MODE_PERSISTENT)) == 0;
 }
 
-static qgc_status compile(qgc_trial *t, const char *mode, qgc_compiled *compiled, qgc_diag *d) {
-    const qgc_trial_options *o = &t->options;
-    const char *arch = qgc_program_arch_for(o->device, t->arena);
-    qgc_compile_options compile = {.archs = &arch,
-                                   .n_archs = 1,
-                                   .chunk = 1,
-                                   .keep_values = o->keep_values,
-                                   .no_prefill = true,
-                                   .decode_only = !may_be_persistent(mode),
-                                   .cache_folder = o->cache_folder,
-                                   .pool = o->pool};
-    QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, d));
-    return qgc_compile(t->graph, &compile, compiled, d);
-}
-
 static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_diag *d) {
     const qgc_trial_options *o = &t->options;
     const char *mode = o->mode ? o->mode : qgc_mode_name(QGC_MODE_GRAPH);
+    const qgc_prepare_options prepare = {.device = o->device,
+                                         .weights = weights,
+                                         .pool = o->pool,
+                                         .cache_folder = o->cache_folder,
+                                         .chunk = 1,
+                                         .keep_values = o->keep_values,
+                                         .no_prefill = true,
+                                         .decode_only = !may_be_persistent(mode),
+                                         .allow_unused = true, /* let pass, or not, when it was bound */
+                                         .share = o->share ? o->share->program : NULL};
     qgc_compiled compiled;
-    QGC_TRY(compile(t, mode, &compiled, d));
+    QGC_TRY(qgc_prepare(&t->program, &compiled, t->graph, &prepare, d));
     t->plan = compiled.plan;
-    /* What the graph does not use has been let pass, or not, when it was bound. */
-    const qgc_program_options program = {.allow_unused = true, .share = o->share ? o->share->program : NULL};
-    QGC_TRY(qgc_program_load(&t->program, t->plan, o->device, weights, o->pool, &program, d));
     qgc_mode_choice choice;
     QGC_TRY(qgc_mode_choose(t->program, mode, o->ctx, &choice, d));
     t->mode = choice.mode;

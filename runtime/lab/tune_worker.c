@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/compile.h"
 #include "graph/base/str.h"
+#include "runtime/engine/prepare.h"
 #include "runtime/lab/tune_parts.h"
 #include "runtime/session.h"
 
@@ -53,16 +53,16 @@ static void drop(build *b) {
 static qgc_status make(worker *w, const qgc_tuning *tuning, build *b) {
     *b = (build){0};
     const qgc_program *first = w->best.program; /* NULL: this is it */
-    const qgc_compile_options compile = {.archs = &w->arch,
-                                         .n_archs = 1,
-                                         .chunk = CHUNK,
+    const qgc_prepare_options prepare = {.device = w->device,
+                                         .weights = w->o->weights,
+                                         .pool = w->pool,
+                                         .arch = w->arch,
                                          .cache_folder = w->o->cache_folder,
+                                         .chunk = CHUNK,
                                          .tuning = tuning,
-                                         .pool = w->pool};
-    QGC_TRY(qgc_compile(w->o->graph, &compile, &b->compiled, &w->diag));
-    const qgc_program_options program = {.allow_unused = true, .share = first};
-    QGC_TRY(qgc_program_load(&b->program, b->compiled.plan, w->device, w->o->weights, w->pool, &program,
-                             &w->diag));
+                                         .allow_unused = true,
+                                         .share = first};
+    QGC_TRY(qgc_prepare(&b->program, &b->compiled, w->o->graph, &prepare, &w->diag));
     const int64_t ctx = w->o->position + CHECKED + 2 * (int64_t)TURNS * STEPS + ROOM;
     if (!first && strcmp(w->o->mode, "auto") == 0)
         w->mode = qgc_mode_fastest(b->program, ctx, w->arena).mode;

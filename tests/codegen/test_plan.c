@@ -99,8 +99,9 @@ static void accepts_the_small_plan(void **state) {
     BREAK("weight \"head\" has an impossible shape", p->weights[0].rank = 5)                                \
     BREAK("weight \"head\" has an impossible shape", p->weights[0].shape[1] = 0)                            \
     BREAK("weight \"head\" has an impossible shape", p->weights[0].shape[1] = INT64_MAX)                    \
-    BREAK("weight \"head\" is stored as dtype 4, expected f32, f16 or bf16",                                \
-          p->weights[0].storage = QGC_Q8_0)                                                                 \
+    BREAK("weight \"head\" has an impossible shape", p->weights[0].storage = QGC_Q8_0)                      \
+    BREAK("weight \"head\" is stored as dtype 3, expected a number or a block format",                      \
+          p->weights[0].storage = QGC_I32)                                                                  \
     BREAK("weight \"head\" is tied to weight 2, but there are 2", p->weights[0].tied = 2)                   \
     BREAK("weight \"head\" is tied to weight -2, but there are 2", p->weights[0].tied = -2)                 \
     BREAK("weight \"head\" is tied to weight 0, which is tied too", p->weights[0].tied = 0)                 \

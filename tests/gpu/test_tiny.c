@@ -240,11 +240,11 @@ static void sampling_chooses_what_the_reference_chooses(void **state) {
             must(qgc_session_logits(s, logits, &f.diag));
             seen[token] = 1;
             int32_t row = 0, want = -1;
-            qgc_call call = {.in = {{QGC_F32, 2, {1, vocab}, logits},
-                                    {QGC_I32, 1, {1}, &row},
-                                    {QGC_I32, 1, {1}, &position},
-                                    {QGC_I32, 1, {vocab}, seen}},
-                             .out = {{QGC_I32, 1, {1}, &want}},
+            qgc_call call = {.in = {{QGC_F32, 2, {1, vocab}, logits, true},
+                                    {QGC_I32, 1, {1}, &row, false},
+                                    {QGC_I32, 1, {1}, &position, false},
+                                    {QGC_I32, 1, {vocab}, seen, false}},
+                             .out = {{QGC_I32, 1, {1}, &want, false}},
                              .sampling = &settings[i],
                              .pool = f.pool,
                              .scratch = f.arena};

@@ -43,10 +43,11 @@ typedef struct {
 static void linear(bench *b, qgc_dtype dtype, int64_t out, int64_t in, int64_t tokens) {
     dtype = fallback(dtype, in);
     qgc_node node = {.op = QGC_OP_LINEAR, .n_in = 2};
-    qgc_call call = {.node = &node,
-                     .in = {{QGC_F32, 2, {tokens, in}, b->x}, {dtype, 2, {out, in}, b->weights + b->at}},
-                     .out = {{QGC_F32, 2, {tokens, out}, b->y}},
-                     .pool = b->pool};
+    qgc_call call = {
+        .node = &node,
+        .in = {{QGC_F32, 2, {tokens, in}, b->x, true}, {dtype, 2, {out, in}, b->weights + b->at, false}},
+        .out = {{QGC_F32, 2, {tokens, out}, b->y, true}},
+        .pool = b->pool};
     if (b->weights)
         ref_linear(&call);
     b->at += qgc_dtype_bytes(dtype, out * in);

@@ -57,6 +57,35 @@ static void computes_as_on_paper(void **state) {
         {"--2", 2},
         {"2*-3", -6},
         {" ( heads ) ", 14},
+        {"7 % 4", 3},
+        {"-1 % 4", 3},
+        {"5.5%2", 1.5},
+        {"6*7 % 4", 2},
+        {"3 == 3", 1},
+        {"3 != 3", 0},
+        {"1 + 1 < 2", 0},
+        {"1 + 1 <= 2", 1},
+        {"heads > d_head", 0},
+        {"heads >= 14", 1},
+        {"!heads", 0},
+        {"!0 + 1", 2},
+        {"!!3", 1},
+        {"-!0", -1},
+        {"0 && nobody", 0},
+        {"2 && 3", 1},
+        {"1 || nobody", 1},
+        {"0 || 0 || 7", 1},
+        {"1 || 0 && 0", 1},
+        {"0 ? nobody/0 : 5", 5},
+        {"1 ? 5 : ln(0 - nobody)", 5},
+        {"0 ? 1 : 0 ? 2 : 3", 3},
+        {"1 ? 0 ? 1 : 2 : 3", 2},
+        {"heads % 4 == 2 ? 10 : 20", 10},
+        {"(1 ? 2 : 3)^2", 4},
+        {"ln(1)", 0},
+        {"sqrt(heads + 2)", 4},
+        {"max(min(7, 3), 2)", 3},
+        {"0 ? max(nobody, 1) : 4", 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_true(value_of(*state, cases[i].text) == cases[i].value);
@@ -87,6 +116,26 @@ static void places_errors(void **state) {
               "test.yaml:1:3: error: expression \"2 3\" ends before \"3\"\n"
               "     1 | 2 3\n"
               "       |   ^\n");
+    check_bad(*state, "1 < 2 < 3",
+              "test.yaml:1:7: error: expression \"1 < 2 < 3\" ends before \"< 3\"\n"
+              "     1 | 1 < 2 < 3\n"
+              "       |       ^\n");
+    check_bad(*state, "heads ? 1",
+              "test.yaml:1:7: error: \"?\" has no \":\" with what it is otherwise\n"
+              "     1 | heads ? 1\n"
+              "       |       ^\n");
+    check_bad(*state, "7 % (heads - 14)",
+              "test.yaml:1:3: error: division by zero\n"
+              "     1 | 7 % (heads - 14)\n"
+              "       |   ^\n");
+    check_bad(*state, "ln(heads - 14)",
+              "test.yaml:1:1: error: result of \"ln\" is not a finite number\n"
+              "     1 | ln(heads - 14)\n"
+              "       | ^\n");
+    check_bad(*state, "min(2)",
+              "test.yaml:1:1: error: \"min\" takes 2 numbers, with a comma between\n"
+              "     1 | min(2)\n"
+              "       | ^\n");
     check_bad(*state, "2 * %",
               "test.yaml:1:5: error: expression \"2 * %\" has no number or name at \"%\"\n"
               "     1 | 2 * %\n"
@@ -103,7 +152,7 @@ static void takes_no_number_that_only_c_knows(void **state) {
 }
 
 static void limits_depth(void **state) {
-    static const char *const pieces[] = {"(", "2^", "-(", "2*("};
+    static const char *const pieces[] = {"(", "2^", "-(", "2*(", "!", "1?", "0?2:", "max(1,"};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         qgc_str text = qgc_str_new(*state);
         for (int k = 0; k < 1000; k++)

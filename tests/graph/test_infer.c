@@ -284,6 +284,42 @@ static void pointwise(void **state) {
              "model.yaml:5:1: while: inferring the shape of act\n");
 }
 
+/* Of a mul alone one side may have one number a row. */
+static void one_number_a_row(void **state) {
+    test_graph *t = *state;
+    qgc_value *a = test_input(t, "a", QGC_F32, SHAPE(T, 48)), *b = test_input(t, "b", QGC_F32, SHAPE(T, 1));
+    qgc_value *product = test_op(t, QGC_OP_MUL, "product", INPUTS(a, b));
+    fits(t, product, QGC_F32, SHAPE(T, 48));
+    product->maker->in[0] = b;
+    product->maker->in[1] = a;
+    fits(t, product, QGC_F32, SHAPE(T, 48));
+    b->shape = SHAPE(R, 1);
+    fails(t, "model.yaml:3:1: error: shapes of mul \"product\" differ: [R, 1] against [T, 48]\n"
+             "model.yaml:2:1: note: input \"b\" is declared here\n"
+             "model.yaml:1:1: note: input \"a\" is declared here\n"
+             "model.yaml:3:1: while: inferring the shape of product\n");
+    b->shape = SHAPE(T, 1);
+    product->maker->op = QGC_OP_ADD;
+    fails(t, "model.yaml:3:1: error: shapes of add \"product\" differ: [T, 1] against [T, 48]\n"
+             "model.yaml:2:1: note: input \"b\" is declared here\n"
+             "model.yaml:1:1: note: input \"a\" is declared here\n"
+             "model.yaml:3:1: while: inferring the shape of product\n");
+}
+
+static void numbers_of_pointwise_ops(void **state) {
+    test_graph *t = *state;
+    qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 48));
+    qgc_value *y = test_op(t, QGC_OP_SCALE, "y", INPUTS(x));
+    test_number(y, "factor", -2);
+    fits(t, y, QGC_F32, SHAPE(T, 48));
+    y->maker->op = QGC_OP_SOFTCAP;
+    test_number(y, "cap", 30);
+    fits(t, y, QGC_F32, SHAPE(T, 48));
+    test_number(y, "cap", 0);
+    fails(t, "model.yaml:2:1: error: \"cap\" of softcap \"y\" is 0, expected a number from 1.17549e-38 on\n"
+             "model.yaml:2:1: while: inferring the shape of y\n");
+}
+
 static void select_rows(void **state) {
     test_graph *t = *state;
     qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 48));
@@ -337,10 +373,19 @@ static void sample(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        GRAPH_TEST(embedding),   GRAPH_TEST(rms_norm),  GRAPH_TEST(linear),
-        GRAPH_TEST(rope),        GRAPH_TEST(append),    GRAPH_TEST(positions_are_not_tokens),
-        GRAPH_TEST(attention),   GRAPH_TEST(pointwise), GRAPH_TEST(mark),
-        GRAPH_TEST(select_rows), GRAPH_TEST(sample),
+        GRAPH_TEST(embedding),
+        GRAPH_TEST(rms_norm),
+        GRAPH_TEST(linear),
+        GRAPH_TEST(rope),
+        GRAPH_TEST(append),
+        GRAPH_TEST(positions_are_not_tokens),
+        GRAPH_TEST(attention),
+        GRAPH_TEST(pointwise),
+        GRAPH_TEST(mark),
+        GRAPH_TEST(one_number_a_row),
+        GRAPH_TEST(numbers_of_pointwise_ops),
+        GRAPH_TEST(select_rows),
+        GRAPH_TEST(sample),
     };
     return cmocka_run_group_tests_name("graph/infer", tests, NULL, NULL);
 }

@@ -345,6 +345,72 @@ static void silu_of_large_numbers(void **state) {
     near(y[1], 200, 0);
 }
 
+static void choice(fixture *f, const char *attr, int index) {
+    f->node.attr[qgc_attr_index(f->node.op, attr)].choice = index;
+}
+
+/* In other forms than the references have: x / (1 + exp(-2u)) is the tanh form, P(X <= x) the other one. */
+static void gelu(void **state) {
+    fixture *f = *state;
+    const int64_t sizes[] = {1, 7, 4097};
+    for (int s = 0; s < 3; s++) {
+        begin(f, QGC_OP_GELU);
+        const float *x = random_input(f, QGC_F32, DIMS(1, sizes[s]));
+        float *wide = f->call.in[0].data;
+        for (int64_t i = 0; i < sizes[s]; i++)
+            wide[i] = x[i] * 8;
+        choice(f, "approximate", 0);
+        const float *y = run(f, DIMS(1, sizes[s]));
+        for (int64_t i = 0; i < sizes[s]; i++) {
+            const double v = wide[i], u = sqrt(2 / acos(-1)) * (v + 0.044715 * pow(v, 3));
+            near(y[i], v / (1 + exp(-2 * u)), 1e-6);
+        }
+        choice(f, "approximate", 1);
+        y = run(f, DIMS(1, sizes[s]));
+        for (int64_t i = 0; i < sizes[s]; i++)
+            near(y[i], (double)wide[i] * erfc(-(double)wide[i] / sqrt(2)) / 2, 1e-6);
+    }
+}
+
+static void sigmoid_scale_and_softcap(void **state) {
+    fixture *f = *state;
+    enum { N = 4099 };
+    begin(f, QGC_OP_SIGMOID);
+    random_input(f, QGC_F32, DIMS(3, N));
+    float *x = f->call.in[0].data;
+    for (int i = 0; i < 3 * N; i++)
+        x[i] *= 100;
+    const float *y = run(f, DIMS(3, N));
+    for (int i = 0; i < 3 * N; i++)
+        near(y[i], (1 + tanh((double)x[i] / 2)) / 2, 1e-6);
+    f->node.op = QGC_OP_SCALE;
+    number(f, "factor", -0.3);
+    y = run(f, DIMS(3, N));
+    for (int i = 0; i < 3 * N; i++)
+        near(y[i], x[i] * -0.3, 1e-5);
+    f->node.op = QGC_OP_SOFTCAP;
+    number(f, "cap", 30);
+    y = run(f, DIMS(3, N));
+    for (int i = 0; i < 3 * N; i++)
+        near(y[i], 30 - 60 / (exp((double)x[i] / 15) + 1), 1e-5);
+}
+
+/* One number for each row, on either side. */
+static void mul_by_rows(void **state) {
+    fixture *f = *state;
+    const int64_t rows[] = {1, 3, 70}, widths[] = {1, 5, 301};
+    for (int r = 0; r < 3; r++)
+        for (int w = 0; w < 3; w++)
+            for (int first = 0; first < 2; first++) {
+                begin(f, QGC_OP_MUL);
+                const float *a = random_input(f, QGC_F32, DIMS(rows[r], first ? 1 : widths[w]));
+                const float *b = random_input(f, QGC_F32, DIMS(rows[r], first ? widths[w] : 1));
+                const float *y = run(f, DIMS(rows[r], widths[w]));
+                for (int64_t i = 0; i < rows[r] * widths[w]; i++)
+                    near(y[i], (double)a[first ? i / widths[w] : i] * b[first ? i : i / widths[w]], 1e-7);
+            }
+}
+
 static void embedding(void **state) {
     fixture *f = *state;
     begin(f, QGC_OP_EMBEDDING);
@@ -394,6 +460,9 @@ int main(void) {
         OP_TEST(attention_stands_large_scores),
         OP_TEST(pointwise),
         OP_TEST(silu_of_large_numbers),
+        OP_TEST(gelu),
+        OP_TEST(sigmoid_scale_and_softcap),
+        OP_TEST(mul_by_rows),
         OP_TEST(embedding),
         OP_TEST(select_rows),
         OP_TEST(mark),

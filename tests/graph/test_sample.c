@@ -20,11 +20,11 @@ static int choose_at(const float *logits, const int32_t *seen, int n, const qgc_
     memcpy(marks, seen ? seen : none, (size_t)n * sizeof *marks);
     qgc_node node = {.op = QGC_OP_SAMPLE, .n_in = 4};
     qgc_call call = {.node = &node,
-                     .in = {{QGC_F32, 2, {1, n}, l},
-                            {QGC_I32, 1, {1}, rows},
-                            {QGC_I32, 1, {3}, positions},
-                            {QGC_I32, 1, {n}, marks}},
-                     .out = {{QGC_I32, 1, {1}, next}},
+                     .in = {{QGC_F32, 2, {1, n}, l, true},
+                            {QGC_I32, 1, {1}, rows, false},
+                            {QGC_I32, 1, {3}, positions, false},
+                            {QGC_I32, 1, {n}, marks, false}},
+                     .out = {{QGC_I32, 1, {1}, next, false}},
                      .sampling = s,
                      .scratch = qgc_arena_new()};
     qgc_ops[QGC_OP_SAMPLE].ref(&call);
@@ -317,18 +317,18 @@ static int choose_in_two_halves(const float *logits, const int32_t *seen, int n,
     part.attr[qgc_attr_index(part.op, "stretch")].number = stretch;
     merge.attr[qgc_attr_index(merge.op, "stretch")].number = stretch;
     qgc_call first = {.node = &part,
-                      .in = {{QGC_F32, 2, {1, n}, l}, {QGC_I32, 1, {n}, marks}},
-                      .out = {{QGC_F32, 2, {1, n_parts}, parts}},
+                      .in = {{QGC_F32, 2, {1, n}, l, true}, {QGC_I32, 1, {n}, marks, false}},
+                      .out = {{QGC_F32, 2, {1, n_parts}, parts, true}},
                       .sampling = s,
                       .scratch = qgc_arena_new()};
     qgc_ops[part.op].ref(&first);
     qgc_call second = {.node = &merge,
-                       .in = {{QGC_F32, 2, {1, n}, l},
-                              {QGC_F32, 2, {1, n_parts}, parts},
-                              {QGC_I32, 1, {1}, rows},
-                              {QGC_I32, 1, {1}, positions},
-                              {QGC_I32, 1, {n}, marks}},
-                       .out = {{QGC_I32, 1, {1}, next}},
+                       .in = {{QGC_F32, 2, {1, n}, l, true},
+                              {QGC_F32, 2, {1, n_parts}, parts, true},
+                              {QGC_I32, 1, {1}, rows, false},
+                              {QGC_I32, 1, {1}, positions, false},
+                              {QGC_I32, 1, {n}, marks, false}},
+                       .out = {{QGC_I32, 1, {1}, next, false}},
                        .sampling = s,
                        .scratch = first.scratch};
     qgc_ops[merge.op].ref(&second);

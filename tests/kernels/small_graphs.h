@@ -78,6 +78,32 @@ static const char small_olmo2[] =
                         SMALL_MLP("x_mid") SMALL_NORM("down", "norm2", "down_normed")
                             SMALL_NODE("add", "x_mid, down_normed", "", "x") SMALL_END;
 
+/* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
+static const char small_granite[] = SMALL_HEAD(
+    "small-granite", SMALL_MATRIX("wg", "1", "d") SMALL_MATRIX("w4", "ff", "d") SMALL_MATRIX("w5", "d", "ff"),
+    "f16") SMALL_NODE("scale", "x", ", factor: 1.5",
+                      "xs") SMALL_NORM("xs", "norm1", "h") SMALL_NODE("linear", "h, wq", "", "q")
+    SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v") SMALL_ATTENTION("q", "k")
+        SMALL_NODE("scale", "o", ", factor: 0.22", "os") SMALL_NODE("add", "x, os", "", "x_mid")
+            SMALL_NORM("x_mid", "norm2", "m") SMALL_NODE("linear", "m, w1", "", "gate") SMALL_NODE(
+                "linear", "m, w2", "", "up") SMALL_NODE("gelu", "gate", ", approximate: tanh", "act")
+                SMALL_NODE("mul", "act, up", "", "f") SMALL_NODE("linear", "f, w3", "", "down")
+                    SMALL_NODE("linear", "m, wg", "", "g") SMALL_NODE("sigmoid", "g", "", "open") SMALL_NODE(
+                        "mul", "open, down", "", "gated") SMALL_NODE("add", "x_mid, gated", "", "x_next")
+                        SMALL_NODE("linear", "x_next, w4", "",
+                                   "single") SMALL_NODE("gelu", "single", ", approximate: none",
+                                                        "s") SMALL_NODE("linear", "s, w5", "", "y")
+                            SMALL_NODE("softcap", "y", ", cap: 3", "yc") SMALL_NODE(
+                                "add",
+                                "x_next, yc", "",
+                                "x") "  - {op: select_rows, in: [x, rows], out: x_rows}\n"
+                                     "  - {op: rms_norm, in: [x_rows, out_norm], eps: eps, out: x_out}\n"
+                                     "  - {op: linear, in: [x_out, embed], out: raw}\n"
+                                     "  - {op: softcap, in: [raw], cap: 2, out: logits}\n"
+                                     "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
+                                     "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
+                                     "outputs: [logits, next]\n";
+
 /* Attention over the caches as they were before the step, which are then appended to. */
 static const char small_old_cache[] =
     "qgc: 1\nname: old-cache\narch: small\nparams: {vocab: 160, d: 64, heads: 2, dh: 32}\nweights:\n"

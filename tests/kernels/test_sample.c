@@ -130,11 +130,11 @@ static int32_t reference(const trial *t, int32_t position, qgc_arena *scratch) {
     int32_t rows[] = {1}, positions[] = {-1, position}, next[] = {-1};
     qgc_node node = {.op = QGC_OP_SAMPLE, .n_in = 4};
     qgc_call call = {.node = &node,
-                     .in = {{QGC_F32, 2, {1, t->n}, t->logits},
-                            {QGC_I32, 1, {1}, rows},
-                            {QGC_I32, 1, {2}, positions},
-                            {QGC_I32, 1, {t->n}, t->seen}},
-                     .out = {{QGC_I32, 1, {1}, next}},
+                     .in = {{QGC_F32, 2, {1, t->n}, t->logits, true},
+                            {QGC_I32, 1, {1}, rows, false},
+                            {QGC_I32, 1, {2}, positions, false},
+                            {QGC_I32, 1, {t->n}, t->seen, false}},
+                     .out = {{QGC_I32, 1, {1}, next, false}},
                      .sampling = &t->s,
                      .scratch = scratch};
     ref_sample(&call);

@@ -278,15 +278,15 @@ static void bad_tensors_are_refused(void **state) {
     s = with_tensor(state, square, GGML_IQ4_XS, 0);
     fails(state, &s,
           "x.gguf: error: tensor \"t\" is stored as IQ4_XS, which is not supported\n"
-          "  hint: Supported are F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I32, BF16.\n");
+          "  hint: Supported are F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I32, BF16.\n");
     s = with_tensor(state, square, 31, 0);
     fails(state, &s,
           "x.gguf: error: tensor \"t\" is stored as unknown type 31\n"
-          "  hint: Supported are F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I32, BF16.\n");
+          "  hint: Supported are F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I32, BF16.\n");
     s = with_tensor(state, square, UINT32_MAX, 0);
     fails(state, &s,
           "x.gguf: error: tensor \"t\" is stored as unknown type 4294967295\n"
-          "  hint: Supported are F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I32, BF16.\n");
+          "  hint: Supported are F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I32, BF16.\n");
     s = with_tensor(state, (uint64_t[]){0, 8}, GGML_F32, 0);
     fails(state, &s, "x.gguf: error: tensor \"t\" has a dimension of 0, expected at least 1\n");
     s = with_tensor(state, (uint64_t[]){8, UINT64_MAX}, GGML_F32, 0);

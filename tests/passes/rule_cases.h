@@ -39,6 +39,7 @@ static const struct {
     {"weights", "w_e", "{shape: [8, 8]}"},
     {"weights", "w_f32", "{shape: [8, 8], dtype: f32}"},
     {"weights", "bias", "{shape: [8]}"},
+    {"weights", "w_one", "{shape: [1, 8]}"},
     {"weights", "w_odd", "{shape: [3, 8]}"},
     {"weights", "w_wide", "{shape: [8200, 8]}"},
     {"weights", "w_narrow", "{shape: [8, 8200]}"},
@@ -91,6 +92,9 @@ static inline const char *rule_yaml(const rule_case *c, qgc_arena *a) {
 #define CACHES APPEND("keys", "x", "k_all") APPEND("values", "x", "v_all")
 #define PAIR(op, a, b, y) "  - {op: " op ", in: [" a ", " b "], out: " y "}\n"
 #define SILU(x, y) "  - {op: silu, in: [" x "], out: " y "}\n"
+#define GELU(x, y) "  - {op: gelu, in: [" x "], approximate: tanh, out: " y "}\n"
+#define SCALE(x, y) "  - {op: scale, in: [" x "], factor: 0.3, out: " y "}\n"
+#define SOFTCAP(x, y) "  - {op: softcap, in: [" x "], cap: 2, out: " y "}\n"
 #define TABLE(letter) "  - {op: embedding, in: [tokens, embed_" letter "], out: " letter "}\n"
 #define TABLES TABLE("a") TABLE("b") TABLE("c") TABLE("d") TABLE("e") TABLE("f")
 #define SELECT "  - {op: select_rows, in: [x, rows], out: r}\n"
@@ -141,7 +145,7 @@ static const rule_case rule_cases[] = {
     {"fuse-swiglu", "silu(gate) * up", NULL,
      EMBED LINEAR("x", "w_a", "gate") LINEAR("x", "w_f32", "up") SILU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
-     false, "ff", "weights \"w_a\" and \"w_f32\" are stored as bf16 and f32"},
+     true, "ff", "in group \"mlp\""},
     {"fuse-swiglu", "silu(gate) * up", NULL,
      EMBED LINEAR("x", "w_a, bias", "gate") LINEAR("x", "w_b", "up") SILU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
@@ -155,12 +159,26 @@ static const rule_case rule_cases[] = {
          PAIR("mul", "act", "up", "ff") "outputs: [ff, up]\n",
      false, NULL, NULL},
 
+    {"fuse-swiglu", "gelu(gate) * up", NULL,
+     EMBED LINEAR("x", "w_a", "gate") LINEAR("x", "w_b", "up") GELU("gate", "act")
+         PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
+     true, "ff", "in group \"mlp\""},
+    {"fuse-swiglu", "gelu(gate) * up", NULL,
+     EMBED LINEAR("x", "w_a", "gate") LINEAR("x", "w_f32", "up") GELU("gate", "act")
+         PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
+     false, "ff", "weights \"w_f32\" and \"w_a\" are stored as f32 and bf16"},
+    {"fuse-swiglu", "gelu(linear)", NULL, EMBED LINEAR("x", "w_a", "up") GELU("up", "ff") "outputs: [ff]\n",
+     true, "ff", "in group \"mlp\""},
+    {"fuse-swiglu", "gelu(linear)", "fuse-qkv",
+     EMBED LINEAR("x", "w_a", "up") LINEAR("x", "w_b", "k") GELU("up", "ff") "outputs: [ff, k]\n", false,
+     "ff", "\"k\" is read outside of the group"},
+
     {"fuse-qkv", "products of one vector", NULL,
      EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_b", "k") "outputs: [q, k]\n", true, "q",
      "in group \"qkv\""},
     {"fuse-qkv", "products of one vector", NULL,
-     EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_f32", "k") "outputs: [q, k]\n", false, "q",
-     "the other products of the vector have weights of another type"},
+     EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_f32", "k") "outputs: [q, k]\n", true, "q",
+     "in group \"qkv\""},
     {"fuse-qkv", "products of one vector", NULL,
      EMBED LINEAR("x", "w_a", "q") LINEAR("x", "w_b, bias", "k") "outputs: [q, k]\n", false, "q",
      "the other products of the vector have a bias"},
@@ -226,6 +244,13 @@ static const rule_case rule_cases[] = {
     {"fuse-residual", "residual + rms_norm", NULL,
      EMBED HEAD_NORM("x", "h") PAIR("add", "x", "h", "z") "outputs: [z]\n", false, "z",
      "rms_norm \"h\" is over parts of a row"},
+    {"fuse-residual", "residual + scale(linear)", NULL,
+     EMBED LINEAR("x", "w_a", "y") SCALE("y", "s") PAIR("add", "x", "s", "z") "outputs: [z]\n", true, "z",
+     "in group \"out\""},
+    {"fuse-residual", "residual + scale(linear)", "fuse-qkv",
+     EMBED LINEAR("x", "w_a", "y") LINEAR("x", "w_b", "k") SCALE("y", "s")
+         PAIR("add", "x", "s", "z") "outputs: [z, k]\n",
+     false, "z", "\"k\" is read outside of the group"},
     {"fuse-residual", "residual + linear", "fuse-qkv",
      EMBED LINEAR("x", "w_a", "y") LINEAR("x", "w_b", "k") PAIR("add", "x", "y", "z") "outputs: [z, k]\n",
      false, "z", "\"k\" is read outside of the group"},
@@ -268,6 +293,25 @@ static const rule_case rule_cases[] = {
          MERGE("logits", "32") "outputs: [logits, y, next]\n",
      false, "parts", "sample_part \"parts\" does not follow the only product of the group"},
 
+    {"fuse-head-sample", "sample_part(scale(linear))", NULL,
+     EMBED SELECT LINEAR("r", "head", "y") SCALE("y", "logits") MARK PART("logits", "32")
+         MERGE("logits", "32") "outputs: [logits, next]\n",
+     true, "parts", "in group \"head\""},
+    {"fuse-head-sample", "sample_part(scale(linear))", NULL,
+     EMBED SELECT LINEAR("r", "head", "y") SCALE("y", "logits") MARK PART("logits", "16")
+         MERGE("logits", "16") "outputs: [logits, next]\n",
+     false, "parts",
+     "sample_part \"parts\" has stretches of 16, and a kernel of products finds the largest of 32"},
+    {"fuse-head-sample", "sample_part(softcap(linear))", NULL,
+     EMBED SELECT LINEAR("r", "head", "y") SOFTCAP("y", "logits") MARK PART("logits", "32")
+         MERGE("logits", "32") "outputs: [logits, next]\n",
+     true, "parts", "in group \"head\""},
+    {"fuse-head-sample", "sample_part(softcap(linear))", NULL,
+     EMBED SELECT LINEAR("r", "head", "y") SOFTCAP("y", "logits") MARK PART("logits", "16")
+         MERGE("logits", "16") "outputs: [logits, next]\n",
+     false, "parts",
+     "sample_part \"parts\" has stretches of 16, and a kernel of products finds the largest of 32"},
+
     {"fuse-merge-linear", "linear(attention_merge)", NULL,
      EMBED CACHES ATTENTION_PART ATTENTION_MERGE LINEAR("a", "w_a", "y") "outputs: [y]\n", true, "y",
      "in group \"out\""},
@@ -297,6 +341,14 @@ static const rule_case rule_cases[] = {
      EMBED LINEAR("x", "w_a", "y") SILU("x", "xs") SILU("y", "ys")
          PAIR("mul", "xs", "ys", "z") "outputs: [z]\n",
      false, "z", "3 nodes, and at most 2 are wanted in a kernel"},
+    {"fuse-pointwise", "pointwise(..., pointwise)", NULL,
+     EMBED LINEAR("x", "w_one", "gate") "  - {op: sigmoid, in: [gate], out: open}\n" PAIR(
+         "mul", "x", "open", "z") "outputs: [z]\n",
+     false, "z", "\"open\" and \"z\" differ in shape"},
+    {"fuse-pointwise", "pointwise(pointwise, ...)", NULL,
+     EMBED LINEAR("x", "w_one", "gate") PAIR("mul", "gate", "x", "y")
+         PAIR("add", "y", "x", "z") "outputs: [z]\n",
+     true, "z", "in group \"pointwise\""},
     {"fuse-pointwise", "pointwise(..., pointwise)", NULL,
      EMBED TABLES PAIR("mul", "a", "b", "ab") PAIR("mul", "c", "d", "cd") PAIR("mul", "ab", "cd", "abcd")
          PAIR("mul", "e", "f", "ef") PAIR("mul", "ef", "x", "efx")

@@ -787,6 +787,29 @@ static void sampling_reaches_the_device(void **state) {
     qgc_session_drop(s);
 }
 
+static void a_sampling_can_be_set_between_texts(void **state) {
+    fixture *f = *state;
+    int32_t before[STEPS], want[STEPS], got[STEPS];
+    f->options.sampling.seed = 43;
+    qgc_session *s = start(f);
+    generate(f, s, want);
+    qgc_session_drop(s);
+    f->options.sampling.seed = 42;
+    s = start(f);
+    generate(f, s, before);
+    qgc_sampling other = f->options.sampling;
+    other.seed = 43;
+    MUST(f, qgc_session_set_sampling(s, &other, &f->diag));
+    MUST(f, qgc_session_reset(s, &f->diag));
+    generate(f, s, got);
+    assert_memory_equal(got, want, sizeof got);
+    assert_memory_not_equal(got, before, sizeof got);
+    qgc_diag d = qgc_diag_new(f->arena);
+    other.top_p = 0;
+    assert_int_equal(qgc_session_set_sampling(s, &other, &d), QGC_ERR_USAGE);
+    qgc_session_drop(s);
+}
+
 static void a_reset_session_starts_over(void **state) {
     fixture *f = *state;
     int32_t first[STEPS], second[STEPS];
@@ -1255,6 +1278,7 @@ int main(void) {
         TEST(all_modes_give_the_same_tokens_far_beyond_the_ring),
         TEST(logits_that_are_no_numbers_are_noticed),
         TEST(sampling_reaches_the_device),
+        TEST(a_sampling_can_be_set_between_texts),
         TEST(a_reset_session_starts_over),
         TEST(a_step_allocates_nothing),
         TEST(a_streamed_decode_differs_in_nothing_from_step_to_step),

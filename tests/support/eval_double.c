@@ -224,14 +224,43 @@ static void add(const call *c) {
         c->out[i] = c->in[0][i] + c->in[1][i];
 }
 
+/* Where one has one number a row, it is that of every element of the row. */
 static void mul(const call *c) {
-    for (int64_t i = 0; i < elems(c); i++)
-        c->out[i] = c->in[0][i] * c->in[1][i];
+    const int64_t rows = dim(c, 0, 0), a = dim(c, 0, 1), b = dim(c, 1, 1), d = a > b ? a : b;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < d; i++)
+            c->out[r * d + i] = c->in[0][r * a + i % a] * c->in[1][r * b + i % b];
 }
 
 static void silu(const call *c) {
     for (int64_t i = 0; i < elems(c); i++)
         c->out[i] = c->in[0][i] / (1 + exp(-c->in[0][i]));
+}
+
+static int word(const call *c, const char *name) {
+    return c->node->attr[qgc_attr_index(c->node->op, name)].choice;
+}
+
+static void gelu(const call *c) {
+    for (int64_t i = 0; i < elems(c); i++) {
+        const double x = c->in[0][i], u = sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x);
+        c->out[i] = x * (word(c, "approximate") == 0 ? 1 + tanh(u) : erfc(-x / sqrt(2))) / 2;
+    }
+}
+
+static void sigmoid(const call *c) {
+    for (int64_t i = 0; i < elems(c); i++)
+        c->out[i] = 1 / (1 + exp(-c->in[0][i]));
+}
+
+static void scale(const call *c) {
+    for (int64_t i = 0; i < elems(c); i++)
+        c->out[i] = c->in[0][i] * number(c, "factor");
+}
+
+static void softcap(const call *c) {
+    for (int64_t i = 0; i < elems(c); i++)
+        c->out[i] = number(c, "cap") * tanh(c->in[0][i] / number(c, "cap"));
 }
 
 static void select_rows(const call *c) {
@@ -363,6 +392,10 @@ static op_fn *const ops[QGC_N_OPS] = {
     [QGC_OP_ADD] = add,
     [QGC_OP_MUL] = mul,
     [QGC_OP_SILU] = silu,
+    [QGC_OP_GELU] = gelu,
+    [QGC_OP_SIGMOID] = sigmoid,
+    [QGC_OP_SCALE] = scale,
+    [QGC_OP_SOFTCAP] = softcap,
     [QGC_OP_SELECT_ROWS] = select_rows,
     [QGC_OP_MARK] = mark,
     [QGC_OP_SAMPLE] = sample,

@@ -141,8 +141,31 @@ static const char *attention(writer *m, const char *h) {
     return linear(m, "a", m->heads * m->head_dim, m->width, once_in(m, 4), "o");
 }
 
-static const char *silu(writer *m, const char *x, const char *out) {
-    node(m, "silu", x, "", out);
+static const char *activation(writer *m, const char *x, const char *out) {
+    const int kind = below(m, 6);
+    if (kind == 0)
+        node(m, "gelu", x, once_in(m, 2) ? ", approximate: tanh" : ", approximate: none", out);
+    else if (kind == 1)
+        node(m, "sigmoid", x, "", out);
+    else
+        node(m, "silu", x, "", out);
+    return out;
+}
+
+/* What some models do to what a block adds. */
+static const char *changed(writer *m, const char *h, const char *x, const char *name) {
+    const int kind = below(m, 8);
+    const char *out = text(m, "%s_c", name);
+    if (kind == 0) {
+        node(m, "scale", x, text(m, ", factor: %d/8", from_to(m, -9, 9)), out);
+    } else if (kind == 1) {
+        node(m, "softcap", x, text(m, ", cap: %d", from_to(m, 1, 5)), out);
+    } else if (kind == 2) { /* a number for each token */
+        const char *gate = linear(m, h, m->width, 1, false, text(m, "%s_gate", name));
+        node(m, "sigmoid", gate, "", text(m, "%s_open", name));
+        pair(m, "mul", x, text(m, "%s_open", name), out);
+    } else
+        return x;
     return out;
 }
 
@@ -151,11 +174,11 @@ static const char *mlp(writer *m, const char *h) {
     const bool bias = once_in(m, 4);
     const char *up = linear(m, h, m->width, m->hidden, bias, "up"), *ff;
     if (kind == 0) {
-        ff = silu(m, up, "ff");
+        ff = activation(m, up, "ff");
     } else {
         const char *gate = linear(m, h, m->width, m->hidden, bias != once_in(m, 8), "gate");
-        const char *act = kind == 1 ? gate : silu(m, gate, "act");
-        ff = pair(m, "mul", act, kind == 2 ? silu(m, up, "up_act") : up, "ff");
+        const char *act = kind == 1 ? gate : activation(m, gate, "act");
+        ff = pair(m, "mul", act, kind == 2 ? activation(m, up, "up_act") : up, "ff");
         if (kind == 3)
             ff = pair(m, "add", ff, pair(m, "mul", "act", "act", "act_2"), "ff_2");
     }
@@ -168,11 +191,12 @@ static void layer(writer *m) {
     const char *o = attention(m, h);
     if (once_in(m, 6))
         o = norm(m, o, "post_norm", m->width, "o_n");
+    o = changed(m, h, o, "o");
     if (once_in(m, 4))
-        silu(m, h, "unread");
+        activation(m, h, "unread");
     const char *mid = parallel ? "x" : pair(m, "add", "x", o, "x_mid");
     const char *in = parallel && once_in(m, 2) ? h : norm(m, mid, "mlp_norm", m->width, "m");
-    const char *down = mlp(m, in);
+    const char *down = changed(m, in, mlp(m, in), "down");
     if (parallel)
         down = pair(m, "add", o, down, "both");
     pair(m, "add", mid, down, "x");

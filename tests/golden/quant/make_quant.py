@@ -10,7 +10,7 @@
 Where the gguf package has a quantizer, it made the blocks from numbers; for the K types, whose quantizers
 it lacks, the blocks are random bytes with sane scales. The expected values always come from its dequantizer.
 They are products and sums of float32 in the order of that package: a compiler that contracts a*b+c into
-one operation may differ in the last bit for the types with a minimum (Q5_1, Q4_K, Q5_K).
+one operation may differ in the last bit for the types with a minimum (Q4_1, Q5_1, Q4_K, Q5_K).
 """
 import os
 
@@ -20,7 +20,7 @@ from gguf import GGMLQuantizationType as Type
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROWS, COLS = 3, 512
-FROM_NUMBERS = [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q5_0, Type.Q5_1]
+FROM_NUMBERS = [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1]
 # In each K block, the places of its fp16 scales.
 FROM_BYTES = {Type.Q4_K: (0, 2), Type.Q5_K: (0, 2), Type.Q6_K: (208,)}
 

@@ -185,6 +185,9 @@ static float element(qgc_dtype t, const uint8_t *b, int i) {
         return (float)(int8_t)b[2 + i] * d;
     case QGC_Q4_0:
         return (float)(nibble(b + 2, i, 16) - 8) * d;
+    case QGC_Q4_1:
+        product = (float)nibble(b + 4, i, 16) * d;
+        return product + half_at(b + 2);
     case QGC_Q5_0:
         return (float)(nibble(b + 6, i, 16) + 16 * fifth_bit(b + 2, i) - 16) * d;
     case QGC_Q5_1:
@@ -215,7 +218,8 @@ static void random_half(uint8_t *p) {
 static void blocks_widen_bit_by_bit_as_defined(void **state) {
     (void)state;
     enum { BLOCKS = 5, ROUNDS = 400 };
-    static const qgc_dtype types[] = {QGC_Q8_0, QGC_Q4_0, QGC_Q5_0, QGC_Q5_1, QGC_Q4_K, QGC_Q5_K, QGC_Q6_K};
+    static const qgc_dtype types[] = {QGC_Q8_0, QGC_Q4_0, QGC_Q4_1, QGC_Q5_0,
+                                      QGC_Q5_1, QGC_Q4_K, QGC_Q5_K, QGC_Q6_K};
     srand(2);
     for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
         qgc_dtype t = types[k];
@@ -228,7 +232,7 @@ static void blocks_widen_bit_by_bit_as_defined(void **state) {
                 src[i] = (uint8_t)rand();
             for (int b = 0; b < BLOCKS; b++) {
                 random_half(src + b * bytes + (t == QGC_Q6_K ? 208 : 0));
-                if (t == QGC_Q5_1 || t == QGC_Q4_K || t == QGC_Q5_K)
+                if (t == QGC_Q4_1 || t == QGC_Q5_1 || t == QGC_Q4_K || t == QGC_Q5_K)
                     random_half(src + b * bytes + 2);
             }
             ptrdiff_t n_blocks = round % (BLOCKS + 1);

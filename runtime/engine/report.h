@@ -1,5 +1,5 @@
-#ifndef QGC_LAB_REPORT_H
-#define QGC_LAB_REPORT_H
+#ifndef QGC_ENGINE_REPORT_H
+#define QGC_ENGINE_REPORT_H
 
 #include <jansson.h>
 

@@ -1,4 +1,4 @@
-#include "runtime/lab/report.h"
+#include "runtime/engine/report.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
-#include "runtime/lab/plan_report.h"
+#include "runtime/engine/plan_report.h"
 
-#include "runtime/lab/report.h"
+#include "runtime/engine/report.h"
 #include "runtime/mode.h"
 
 size_t qgc_plan_early(const qgc_plan *p, qgc_phase_kind phase) {

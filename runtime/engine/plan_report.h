@@ -1,5 +1,5 @@
-#ifndef QGC_LAB_PLAN_REPORT_H
-#define QGC_LAB_PLAN_REPORT_H
+#ifndef QGC_ENGINE_PLAN_REPORT_H
+#define QGC_ENGINE_PLAN_REPORT_H
 
 #include "codegen/plan.h"
 #include "graph/base/str.h"

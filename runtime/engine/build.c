@@ -1,0 +1,109 @@
+#define _XOPEN_SOURCE 700 /* realpath */
+#include "runtime/engine/build.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/artifact.h"
+#include "codegen/compile.h"
+#include "graph/base/file.h"
+#include "graph/base/utf8.h"
+#include "graph/load.h"
+#include "passes/bind_weights.h"
+
+static qgc_status bind(qgc_graph *g, const qgc_build_options *o, qgc_diag *d) {
+    if (!o->weights)
+        return QGC_OK;
+    qgc_weights *weights;
+    const qgc_tensor **tensors;
+    QGC_TRY(qgc_weights_open(&weights, o->weights, d));
+    qgc_status bound = qgc_graph_bind(g, weights, o->allow_unused, &tensors, d);
+    qgc_weights_close(weights); /* the graph keeps dtypes, the artifact no tensors */
+    return bound;
+}
+
+/* The weights' path as it will be found from anywhere; NULL where there are none. */
+static qgc_status recorded_path(const char *path, const char **out, qgc_diag *d) {
+    *out = NULL;
+    if (!path)
+        return QGC_OK;
+    char *real = realpath(path, NULL);
+    *out = qgc_arena_strdup(d->arena, real ? real : path);
+    if (real)
+        (free)(real); /* libc's own, made by realpath */
+    if (strcmp(qgc_printable(d->arena, *out), *out) == 0)
+        return QGC_OK;
+    return qgc_fail(
+        d, QGC_ERR_USAGE, QGC_NO_LOC,
+        "the path of the weights, \"%s\", is not text without control characters, as an artifact records it",
+        *out);
+}
+
+static qgc_status check_archs(const qgc_compile_options *o, qgc_diag *d) {
+    if (o->n_archs < 1 || o->n_archs > QGC_MAX_ARCHS)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "option --arch names %d architectures, expected 1 to %d", o->n_archs, QGC_MAX_ARCHS);
+    for (int i = 1; i < o->n_archs; i++)
+        for (int k = 0; k < i; k++)
+            if (strcmp(o->archs[i], o->archs[k]) == 0)
+                return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --arch names %s twice", o->archs[i]);
+    return QGC_OK;
+}
+
+static void show_kernels(void *context, size_t done, size_t total) {
+    const qgc_build_options *o = context;
+    o->listener.progress(o->listener.context, "kernels", done, total);
+}
+
+static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *source,
+                          qgc_compiled *compiled, qgc_diag *d) {
+    qgc_build_options copy = *o;
+    qgc_compile_options options = {.archs = o->archs,
+                                   .n_archs = o->n_archs,
+                                   .chunk = o->chunk,
+                                   .cache_folder = o->cache_folder,
+                                   .no_cache = o->no_cache,
+                                   .nvrtc_library = o->nvrtc_library,
+                                   .source = source,
+                                   .progress = o->listener.progress ? show_kernels : NULL,
+                                   .context = &copy};
+    QGC_TRY(check_archs(&options, d));
+    if (!o->no_tuning)
+        QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, d));
+    QGC_TRY(qgc_file_check_output(o->output, d));
+    options.pool = qgc_pool_new(0);
+    qgc_status status = qgc_compile(g, &options, compiled, d);
+    qgc_pool_drop(options.pool);
+    return status;
+}
+
+static qgc_status build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+    qgc_graph *g;
+    const char *recorded;
+    QGC_TRY(qgc_graph_load(&g, o->graph, d->arena, d));
+    QGC_TRY(bind(g, o, d));
+    QGC_TRY(recorded_path(o->weights, &recorded, d));
+    qgc_str source = qgc_str_new(d->arena);
+    QGC_TRY(qgc_engine_run_passes(&o->passes, g, &source, d));
+    qgc_compiled compiled;
+    QGC_TRY(compile(g, o, source.text, &compiled, d));
+    compiled.plan->weights_path = recorded;
+    const void *data;
+    *out = (qgc_built){.plan = compiled.plan,
+                       .n_compiled = compiled.n_compiled,
+                       .n_cached = compiled.n_cached,
+                       .cache_fault = compiled.cache_fault};
+    qgc_artifact_pack(compiled.plan, d->arena, &data, &out->bytes);
+    return qgc_file_write(o->output, data, out->bytes, d);
+}
+
+qgc_status qgc_build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+    qgc_build_options copy = *o;
+    const char *arch;
+    if (o->n_archs == 0 && !o->archs) {
+        arch = qgc_engine_default_arch(d->arena);
+        copy.archs = &arch;
+        copy.n_archs = 1;
+    }
+    return build(&copy, out, d);
+}

@@ -1,0 +1,30 @@
+#ifndef QGC_ENGINE_BUILD_H
+#define QGC_ENGINE_BUILD_H
+
+#include "runtime/engine/engine.h"
+
+/* From a graph's file to an artifact's: what `qgc compile` does. Needs NVRTC, no GPU and no driver. */
+
+typedef struct {
+    const char *graph;        /* path of the YAML */
+    const char *output;       /* path of the artifact */
+    const char *weights;      /* to check against, to take the types of and to record; NULL: none */
+    const char *const *archs; /* "sm_90a"; none (n_archs = 0): this machine's GPU, else sm_90a */
+    int n_archs;
+    int64_t chunk; /* largest prefill step */
+    const char *cache_folder, *nvrtc_library;
+    bool no_cache, no_tuning, allow_unused;
+    qgc_engine_passes passes;
+    qgc_engine_listener listener;
+} qgc_build_options;
+
+typedef struct {
+    const qgc_plan *plan; /* in the arena of the diag */
+    int n_compiled, n_cached;
+    const char *cache_fault; /* see qgc_compiled */
+    size_t bytes;            /* of the artifact */
+} qgc_built;
+
+QGC_MUST_USE qgc_status qgc_build(const qgc_build_options *o, qgc_built *out, qgc_diag *d);
+
+#endif

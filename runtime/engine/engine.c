@@ -1,0 +1,315 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/artifact.h"
+#include "graph/load.h"
+#include "graph/print.h"
+#include "passes/bind_weights.h"
+#include "passes/passes.h"
+#include "runtime/engine/engine_impl.h"
+#include "runtime/engine/prepare.h"
+
+enum { CHUNK = 512 };
+
+/* --- choices --------------------------------------------------------------------------------------------- */
+
+qgc_status qgc_engine_choose_device(const char *text, int *index, qgc_diag *d) {
+    *index = 0;
+    if (strcmp(text, "cpu") == 0) {
+        *index = -1;
+        return QGC_OK;
+    }
+    if (strcmp(text, "auto") == 0) {
+        *index = qgc_device_present() ? 0 : -1;
+        return QGC_OK;
+    }
+    if (strcmp(text, "gpu") == 0 || strcmp(text, "cuda") == 0)
+        return QGC_OK;
+    if (strncmp(text, "gpu:", 4) == 0 && text[4] >= '0' && text[4] <= '9' && strlen(text) <= 6) {
+        *index = (int)strtol(text + 4, NULL, 10);
+        return QGC_OK;
+    }
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown device \"%s\", expected auto, gpu, gpu:N or cpu",
+                    text);
+}
+
+qgc_status qgc_engine_want_no_mode(const char *mode, int device, qgc_diag *d) {
+    if (device >= 0 || !mode || strcmp(mode, "auto") == 0)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                            "option --mode is %s, and steps run on the CPU, which has no modes", mode);
+    qgc_hint(d, "Leave it out, or run on a GPU (--device gpu).");
+    return s;
+}
+
+const char *qgc_engine_default_arch(qgc_arena *a) {
+    qgc_diag ignored = qgc_diag_new(a);
+    qgc_device *dev;
+    if (!qgc_device_present() || qgc_device_open(&dev, 0, &ignored) != QGC_OK)
+        return "sm_90a";
+    const char *arch = qgc_program_arch_for(dev, a);
+    qgc_device_close(dev);
+    return arch;
+}
+
+void qgc_engine_note_recorded(const char *path, qgc_diag *d) {
+    qgc_note(d, QGC_NO_LOC, "the artifact \"%s\" records that its weights are there", path);
+    qgc_hint(d, "Say with --weights where they are now.");
+}
+
+bool qgc_engine_is_artifact(const char *path) {
+    static const char magic[] = "QGC\x1a";
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_diag ignored = qgc_diag_new(scratch);
+    qgc_file f;
+    bool yes = qgc_file_open(&f, path, &ignored) == QGC_OK && f.bytes >= 4 && memcmp(f.data, magic, 4) == 0;
+    qgc_file_close(&f);
+    qgc_arena_drop(scratch);
+    return yes;
+}
+
+void qgc_engine_note(const qgc_engine *e, const char *line) {
+    if (e->options.listener.note)
+        e->options.listener.note(e->options.listener.context, line);
+}
+
+/* --- passes ---------------------------------------------------------------------------------------------- */
+
+static qgc_status keep_source(void *context, const qgc_pass_info *pass, const qgc_pass_run *run,
+                              const qgc_graph *g, qgc_diag *d) {
+    (void)run;
+    (void)d;
+    if (!pass)
+        qgc_graph_print_yaml(g, context);
+    return QGC_OK;
+}
+
+qgc_status qgc_engine_run_passes(const qgc_engine_passes *p, qgc_graph *g, qgc_str *source, qgc_diag *d) {
+    if (p->run)
+        return p->run(p->context, g, source, d);
+    qgc_pass_report unread = {0};
+    const qgc_pass_options options = {.passes = p->passes,
+                                      .skip = p->skip,
+                                      .want_matches = true,
+                                      .after = source ? keep_source : NULL,
+                                      .context = source};
+    return qgc_passes_run(g, &options, &unread, d);
+}
+
+/* --- tokenizer ------------------------------------------------------------------------------------------- */
+
+static void *read_tokenizer(void *context) {
+    qgc_engine_reading *t = context;
+    t->status = qgc_tokenizer_open(&t->tokenizer, t->weights, &t->diag);
+    return NULL;
+}
+
+/* On a thread of its own; where there is none to be had, here. */
+static void begin_tokenizer(qgc_engine *e) {
+    qgc_engine_reading *t = &e->reading;
+    *t = (qgc_engine_reading){.weights = e->weights, .arena = qgc_arena_new()};
+    t->diag = qgc_diag_new(t->arena);
+    t->started = pthread_create(&t->thread, NULL, read_tokenizer, t) == 0;
+    if (!t->started)
+        read_tokenizer(t);
+}
+
+/* Once. Its error is told if there is no other. */
+static qgc_status end_tokenizer(qgc_engine *e, qgc_diag *d) {
+    qgc_engine_reading *t = &e->reading;
+    if (!t->arena)
+        return QGC_OK;
+    if (t->started)
+        pthread_join(t->thread, NULL);
+    qgc_status status = t->status == QGC_OK ? QGC_OK : qgc_diag_adopt(d, &t->diag);
+    qgc_arena_drop(t->arena);
+    t->arena = NULL;
+    return status;
+}
+
+/* --- opening --------------------------------------------------------------------------------------------- */
+
+static qgc_status open_on_cpu(qgc_engine *e, bool passes_were_run, qgc_diag *d) {
+    const qgc_engine_options *o = &e->options;
+    QGC_TRY(qgc_graph_bind(e->graph, e->weights, o->allow_unused, &e->tensors, d));
+    if (!passes_were_run)
+        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, NULL, d));
+    QGC_TRY(qgc_verify_interface(e->graph, d));
+    e->max_positions = qgc_graph_max_positions(e->graph);
+    e->vocab = qgc_graph_output(e->graph, "logits")->shape.dim[1];
+    e->label = qgc_arena_printf(e->arena, "cpu, %d threads", qgc_pool_threads(e->pool));
+    return QGC_OK;
+}
+
+static void note_program(const qgc_engine *e) {
+    const char *const *lines;
+    size_t n = qgc_program_notes(e->program, &lines);
+    for (size_t i = 0; i < n; i++)
+        qgc_engine_note(e, lines[i]);
+}
+
+/* An artifact's plan, or a graph (`plan` is NULL), which is compiled for the GPU at hand. */
+static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
+    const qgc_engine_options *o = &e->options;
+    const qgc_prepare_options prepare = {.device = e->device,
+                                         .weights = e->weights,
+                                         .pool = e->pool,
+                                         .arch = o->arch,
+                                         .cache_folder = o->cache_folder,
+                                         .nvrtc_library = o->nvrtc_library,
+                                         .chunk = CHUNK,
+                                         .allow_unused = o->allow_unused,
+                                         .progress = o->listener.progress,
+                                         .context = o->listener.context};
+    if (plan)
+        QGC_TRY(qgc_prepare_plan(&e->program, plan, &prepare, d));
+    else {
+        qgc_compiled compiled;
+        QGC_TRY(qgc_graph_bind(e->graph, e->weights, o->allow_unused, &e->tensors, d));
+        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, NULL, d));
+        QGC_TRY(qgc_prepare(&e->program, &compiled, e->graph, &prepare, d));
+        if (compiled.cache_fault)
+            qgc_engine_note(e, qgc_arena_printf(e->arena, "note: compiled kernels are not kept: %s",
+                                                compiled.cache_fault));
+        plan = compiled.plan;
+    }
+    e->vocab = plan->vocab;
+    e->max_positions = plan->max_positions;
+    e->label =
+        qgc_arena_printf(e->arena, "%s, %s", qgc_device_about(e->device)->name, qgc_program_arch(e->program));
+    note_program(e);
+    return QGC_OK;
+}
+
+static qgc_status open_plan(qgc_engine *e, const qgc_plan **plan, qgc_diag *d) {
+    *plan = NULL;
+    if (!e->options.path)
+        return QGC_OK;
+    if (!qgc_engine_is_artifact(e->options.path))
+        return qgc_graph_load(&e->graph, e->options.path, e->arena, d);
+    QGC_TRY(qgc_file_open(&e->artifact, e->options.path, d));
+    qgc_plan *unpacked;
+    const qgc_loc at = {.source = &e->artifact.source};
+    QGC_TRY(qgc_artifact_unpack(&unpacked, e->artifact.data, e->artifact.bytes, at, d));
+    *plan = unpacked;
+    return QGC_OK;
+}
+
+/* An artifact that names weights which cannot be opened is named itself. */
+static qgc_status open_weights(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
+    const qgc_engine_options *o = &e->options;
+    const char *path = o->weights ? o->weights : plan ? plan->weights_path : NULL;
+    if (!path) {
+        qgc_status s =
+            o->path ? qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights: \"%s\" does not name any", o->path)
+                    : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
+        qgc_hint(d, "Give a GGUF file, a safetensors file or a Hugging Face folder with --weights.");
+        return s;
+    }
+    qgc_status opened = qgc_weights_open(&e->weights, path, d);
+    if (opened != QGC_OK && !o->weights)
+        qgc_engine_note_recorded(o->path, d);
+    return opened;
+}
+
+static qgc_status want_no_arch(const qgc_engine_options *o, qgc_diag *d) {
+    if (!o->arch)
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --strict-arch is for a GPU, and this runs on the CPU");
+    if (strcmp(o->device, "auto") == 0)
+        qgc_hint(d, "No GPU was found; --device gpu says why.");
+    return s;
+}
+
+static qgc_status open_device(qgc_engine *e, int gpu, const qgc_plan *plan, qgc_diag *d) {
+    if (gpu >= 0) {
+        QGC_TRY(qgc_device_open(&e->device, gpu, d));
+        return open_on_gpu(e, plan, d);
+    }
+    QGC_TRY(want_no_arch(&e->options, d));
+    if (plan)
+        QGC_TRY(
+            qgc_graph_load_text(&e->graph, e->options.path, plan->graph, strlen(plan->graph), e->arena, d));
+    return open_on_cpu(e, plan != NULL, d);
+}
+
+static qgc_status open_all(qgc_engine *e, qgc_diag *d) {
+    const qgc_engine_options *o = &e->options;
+    int gpu;
+    const qgc_plan *plan;
+    QGC_TRY(qgc_engine_choose_device(o->device, &gpu, d));
+    QGC_TRY(open_plan(e, &plan, d));
+    QGC_TRY(open_weights(e, plan, d));
+    begin_tokenizer(e);
+    if (!o->path)
+        return QGC_OK;
+    e->pool = qgc_pool_new((int)o->threads);
+    return open_device(e, gpu, plan, d);
+}
+
+static qgc_status check_vocab(const qgc_engine *e, qgc_diag *d) {
+    const int32_t size = qgc_tokenizer_size(e->reading.tokenizer);
+    if (!e->options.path || size <= e->vocab)
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_INPUT, qgc_weights_loc(e->weights),
+                    "the tokenizer has %d ids, and the model rows for %lld", size, (long long)e->vocab);
+}
+
+static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
+    qgc_engine_options copy = *o;
+    const char **const texts[] = {&copy.path,          &copy.weights,      &copy.device,
+                                  &copy.arch,          &copy.cache_folder, &copy.nvrtc_library,
+                                  &copy.passes.passes, &copy.passes.skip};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        *texts[i] = *texts[i] ? qgc_arena_strdup(a, *texts[i]) : NULL;
+    copy.device = copy.device ? copy.device : "auto";
+    return copy;
+}
+
+/* An artifact's plan lives in the arena of the diag that it was unpacked with, so the engine has one of its own. */
+qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_diag *d) {
+    qgc_arena *arena = qgc_arena_new();
+    qgc_engine *e = qgc_arena_alloc(arena, sizeof *e);
+    *e = (qgc_engine){.arena = arena, .options = copy_of(o, arena)};
+    *out = e;
+    qgc_diag own = qgc_diag_new(arena);
+    qgc_status status = open_all(e, &own), read = end_tokenizer(e, &own);
+    status = status == QGC_OK ? read : status;
+    if (status == QGC_OK)
+        status = check_vocab(e, &own);
+    if (status == QGC_OK)
+        return QGC_OK;
+    qgc_diag_adopt(d, &own);
+    qgc_engine_close(e);
+    *out = NULL;
+    return status;
+}
+
+void qgc_engine_close(qgc_engine *e) {
+    if (!e)
+        return;
+    if (e->reading.arena && e->reading.started)
+        pthread_join(e->reading.thread, NULL);
+    qgc_arena_drop(e->reading.arena);
+    qgc_program_drop(e->program);
+    qgc_device_close(e->device);
+    qgc_tokenizer_close(e->reading.tokenizer);
+    qgc_weights_close(e->weights);
+    qgc_pool_drop(e->pool);
+    qgc_file_close(&e->artifact);
+    qgc_arena_drop(e->arena);
+}
+
+const qgc_weights *qgc_engine_weights(const qgc_engine *e) {
+    return e->weights;
+}
+qgc_tokenizer *qgc_engine_tokenizer(const qgc_engine *e) {
+    return e->reading.tokenizer;
+}
+const char *qgc_engine_device(const qgc_engine *e) {
+    return e->label ? e->label : "none";
+}
+int64_t qgc_engine_vocab(const qgc_engine *e) {
+    return e->vocab;
+}

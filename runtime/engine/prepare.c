@@ -1,0 +1,46 @@
+#include "runtime/engine/prepare.h"
+
+static void show_weights(void *context, size_t done, size_t total) {
+    const qgc_prepare_options *o = context;
+    o->progress(o->context, "weights", done, total);
+}
+
+static void show_kernels(void *context, size_t done, size_t total) {
+    const qgc_prepare_options *o = context;
+    o->progress(o->context, "kernels", done, total);
+}
+
+qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan, const qgc_prepare_options *o,
+                            qgc_diag *d) {
+    qgc_prepare_options copy = *o;
+    const qgc_program_options program = {.arch = o->arch,
+                                         .allow_unused = o->allow_unused,
+                                         .share = o->share,
+                                         .progress = o->progress ? show_weights : NULL,
+                                         .context = &copy};
+    return qgc_program_load(out, plan, o->device, o->weights, o->pool, &program, d);
+}
+
+qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g, const qgc_prepare_options *o,
+                       qgc_diag *d) {
+    *out = NULL;
+    qgc_prepare_options copy = *o;
+    const char *arch = o->arch ? o->arch : qgc_program_arch_for(o->device, g->arena);
+    qgc_compile_options compile = {.archs = &arch,
+                                   .n_archs = 1,
+                                   .chunk = o->chunk,
+                                   .keep_values = o->keep_values,
+                                   .no_prefill = o->no_prefill,
+                                   .decode_only = o->decode_only,
+                                   .traced = o->traced,
+                                   .cache_folder = o->cache_folder,
+                                   .nvrtc_library = o->nvrtc_library,
+                                   .tuning = o->tuning,
+                                   .pool = o->pool,
+                                   .progress = o->progress ? show_kernels : NULL,
+                                   .context = &copy};
+    if (!compile.tuning && !o->no_tuning)
+        QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, d));
+    QGC_TRY(qgc_compile(g, &compile, compiled, d));
+    return qgc_prepare_plan(out, compiled->plan, o, d);
+}

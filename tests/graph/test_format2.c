@@ -1,0 +1,265 @@
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/arena.h"
+#include "tests/support/folder.h"
+#include "tests/support/same_graph.h"
+
+/* Format 2: parts, conditions, parameters that are computed. */
+
+#define HEAD "qgc: 2\nname: small\narch: none\n"
+#define WEIGHTS                                                             \
+    "weights:\n  embed: {shape: [16, 8]}\n  norm: {per: l, shape: [8]}\n"   \
+    "  w: {per: l, shape: [8, 8]}\n  b: {per: l, when: bias, shape: [8]}\n" \
+    "inputs: {tokens: [T]}\n"
+#define GRAPH                                                                      \
+    "graph:\n  - {op: embedding, in: [tokens, embed], out: x}\n"                   \
+    "  - repeat: {index: l, count: layers, carry: x}\n    body: [{part: layer}]\n" \
+    "outputs: [x]\n"
+#define PARTS                                                                    \
+    "parts:\n  layer:\n    - {op: rms_norm, in: [x, norm], eps: 1e-5, out: h}\n" \
+    "    - {part: mlp}\n    - {op: add, in: [x, y], out: x}\n"                   \
+    "  mlp: [{op: linear, in: [h, w, b], out: y}]\n"
+
+/* "rms_norm linear+ add | ..." : the ops, + for each input more than the op needs. */
+static const char *ops_of(qgc_arena *a, const qgc_graph *g) {
+    qgc_str text = qgc_str_new(a);
+    int layer = -1;
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        qgc_str_printf(&text, "%s%s%s", n->prev ? " " : "", n->layer != layer ? "| " : "",
+                       qgc_ops[n->op].name);
+        for (int i = qgc_ops[n->op].min_inputs; i < n->n_in; i++)
+            qgc_str_add(&text, "+");
+        layer = n->layer;
+    }
+    return text.text;
+}
+
+static void a_condition_is_decided_in_each_turn(void **state) {
+    const qgc_graph *g = load_graph_text(
+        *state, HEAD "params: {layers: 3, bias: {per: l, value: l % 2}}\n" WEIGHTS GRAPH PARTS);
+    assert_string_equal(ops_of(*state, g),
+                        "embedding | rms_norm linear add | rms_norm linear+ add | rms_norm linear add");
+    assert_int_equal(g->weights[3].count, 1);
+    assert_int_equal(g->weights[3].values[0]->layer, 1);
+}
+
+static void a_weight_that_no_turn_has_is_not_there(void **state) {
+    const qgc_graph *g = load_graph_text(*state, HEAD "params: {layers: 2, bias: 0}\n" WEIGHTS GRAPH PARTS);
+    assert_string_equal(ops_of(*state, g), "embedding | rms_norm linear add | rms_norm linear add");
+    assert_int_equal(g->n_weights, 3);
+}
+
+static void a_choice_has_two_sides(void **state) {
+    const qgc_graph *g = load_graph_text(
+        *state, HEAD
+        "params: {layers: 2, bias: 1}\n" WEIGHTS "graph:\n"
+        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+        "  - repeat: {index: l, count: layers, carry: x}\n    body:\n"
+        "      - {op: rms_norm, in: [x, norm], eps: 1e-5, out: h}\n"
+        "      - when: l == 0\n        do: [{op: linear, in: [h, w, b], out: y}]\n"
+        "        else:\n          - {op: linear, in: [h, w, b], out: y}\n          - {op: silu, in: [y], out: y}\n"
+        "      - {op: add, in: [x, y], out: x}\n"
+        "outputs: [x]\n");
+    assert_string_equal(ops_of(*state, g), "embedding | rms_norm linear+ add | rms_norm linear+ silu add");
+}
+
+static void a_name_may_be_made_again(void **state) {
+    const qgc_graph *g = load_graph_text(
+        *state, HEAD
+        "params: {layers: 2, bias: 0}\n" WEIGHTS "graph:\n"
+        "  - {op: embedding, in: [tokens, embed], out: x}\n  - {op: silu, in: [x], out: x}\n"
+        "  - repeat: {index: l, count: layers, carry: x}\n    body:\n"
+        "      - {op: rms_norm, in: [x, norm], eps: 1e-5, out: y}\n      - {op: linear, in: [y, w, b], out: y}\n"
+        "      - {when: l, op: silu, in: [y], out: y}\n      - {op: add, in: [x, y], out: x}\n"
+        "outputs: [x]\n");
+    assert_string_equal(ops_of(*state, g), "embedding silu | rms_norm linear add | rms_norm linear silu add");
+    const qgc_node *sum = g->last;
+    assert_string_equal(sum->in[1]->name, "y_3");
+    assert_ptr_equal(sum->in[1]->maker, sum->prev);
+    assert_ptr_equal(sum->prev->in[0]->maker, sum->prev->prev);
+    assert_string_equal(g->first->next->out[0]->name, "x_2");
+    assert_ptr_equal(g->first->next->next->in[0], g->first->next->out[0]);
+    round_trip(*state, g);
+}
+
+static void a_part_takes_other_names(void **state) {
+    const qgc_graph *g = load_graph_text(
+        *state,
+        HEAD "params: {layers: 1, bias: 0}\n" WEIGHTS "graph:\n"
+             "  - {op: embedding, in: [tokens, embed], out: x}\n"
+             "  - repeat: {index: l, count: layers, carry: x}\n    body:\n"
+             "      - {part: outer, with: {in: x, out: z, n: norm}}\n      - {op: add, in: [x, z], out: x}\n"
+             "outputs: [x]\nparts:\n"
+             "  outer: [{part: inner, with: {a: in, w: n, b: t}}, {op: linear, in: [t, w], out: out}]\n"
+             "  inner: [{op: rms_norm, in: [a, w], eps: 1, out: b}]\n");
+    const qgc_node *norm = g->first->next;
+    assert_ptr_equal(norm->in[0], g->first->out[0]);
+    assert_string_equal(norm->in[1]->name, "norm");
+    assert_string_equal(norm->out[0]->name, "t");
+    assert_string_equal(norm->next->in[1]->name, "w");
+    assert_string_equal(norm->next->out[0]->name, "z");
+}
+
+static const qgc_param *param(const qgc_graph *g, const char *name) {
+    const qgc_param *p = qgc_graph_param(g, name);
+    if (!p)
+        fail_msg("no parameter \"%s\"", name);
+    return p;
+}
+
+static void parameters_are_computed_from_others(void **state) {
+    const qgc_graph *g = load_graph_text(
+        *state, HEAD
+        "params:\n  layers: {value: 'wide > 4 ? 2 : 1'}\n  wide: {value: 3*half}\n  half: 2\n"
+        "  bias: {per: l, value: l == wide - 5}\n  unread: {value: 1/nothing}\n  nothing: {}\n" WEIGHTS GRAPH
+            PARTS);
+    assert_string_equal(ops_of(*state, g), "embedding | rms_norm linear add | rms_norm linear+ add");
+    assert_true(param(g, "layers")->value == 2 && param(g, "wide")->value == 6);
+    assert_false(param(g, "unread")->used);
+}
+
+/* --- files that extend one another ------------------------------------------------------------------------ */
+
+static qgc_graph *load_files(qgc_arena *a, const char *base, const char *over) {
+    const char *folder = qgc_test_folder(a);
+    qgc_test_write(a, folder, "base.yaml", base, strlen(base));
+    qgc_test_write(a, folder, "over.yaml", over, strlen(over));
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *g;
+    const qgc_status s = qgc_graph_load(&g, qgc_test_path(a, folder, "over.yaml"), a, &d);
+    qgc_test_folder_drop(a, folder);
+    if (s != QGC_OK)
+        fail_msg("%s", qgc_test_printed(a, &d));
+    return g;
+}
+
+#define FAMILY HEAD "params: {layers: {hf: n, value: 2}, bias: {hf: bias, value: 0}}\n" WEIGHTS GRAPH PARTS
+
+static void a_part_is_replaced_by_itself(void **state) {
+    const qgc_graph *g =
+        load_files(*state, FAMILY,
+                   "qgc: 2\nextends: base.yaml\nparts:\n  mlp:\n    - {op: linear, in: [h, w], out: y}\n"
+                   "    - {op: silu, in: [y], out: y}\n");
+    assert_string_equal(ops_of(*state, g), "embedding | rms_norm linear silu add | rms_norm linear silu add");
+}
+
+static void a_file_of_format_1_gives_sizes_to_a_family(void **state) {
+    const qgc_graph *g =
+        load_files(*state, FAMILY, "qgc: 1\nextends: base.yaml\nparams: {layers: 1, bias: 1}\n");
+    assert_string_equal(ops_of(*state, g), "embedding | rms_norm linear+ add");
+    assert_true(param(g, "layers")->fixed);
+    assert_true(param(g, "layers")->otherwise[0] == 2);
+}
+
+static void a_value_takes_back_what_was_fixed(void **state) {
+    const qgc_graph *g = load_files(*state, HEAD "params: {layers: 3, bias: 1}\n" WEIGHTS GRAPH PARTS,
+                                    "qgc: 2\nextends: base.yaml\nparams: {layers: {value: 1, hf: n}}\n");
+    assert_string_equal(ops_of(*state, g), "embedding | rms_norm linear+ add");
+    assert_false(param(g, "layers")->fixed);
+}
+
+static void what_was_loaded_is_printed_and_loads_again(void **state) {
+    static const char *const params[] = {
+        "params: {layers: 3, bias: {per: l, value: l % 2}}\n",
+        "params: {layers: {hf: n, value: 5}, bias: {per: l, hf: biases, words: [none, some|all], value: l > 2}}\n",
+        "params: {layers: {hf: n, value: 5}, bias: {per: l, gguf: [a, b], value: l < 2}}\n",
+        "params: {layers: {hf: n, value: 1}, bias: 0}\n",
+    };
+    for (size_t i = 0; i < sizeof params / sizeof *params; i++)
+        round_trip(*state, load_graph_text(
+                               *state, qgc_arena_printf(*state, HEAD "%s" WEIGHTS GRAPH PARTS, params[i])));
+}
+
+/* --- what weights state ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *key;
+    int turn;
+    double number;
+} fact;
+
+static qgc_stated number_of(void *context, const qgc_param *p, const char *key, int turn, double *out) {
+    (void)p;
+    for (const fact *f = context; f->key; f++)
+        if (strcmp(f->key, key) == 0 && (f->turn == turn || f->turn < 0)) {
+            *out = f->number;
+            return isnan(f->number) ? QGC_MISSTATED : QGC_STATED;
+        }
+    return QGC_NOT_STATED;
+}
+
+static const char *shown(void *context, const char *key, qgc_arena *a) {
+    (void)context;
+    return qgc_arena_printf(a, "\"what %s says\"", key);
+}
+
+static qgc_status load_stated(qgc_arena *a, const char *text, const fact *facts, qgc_graph **g, qgc_diag *d) {
+    const char *folder = qgc_test_folder(a);
+    const qgc_load_facts f = {
+        .path = "weights", .context = (void *)(uintptr_t)facts, .number = number_of, .shown = shown};
+    qgc_test_write(a, folder, "family.yaml", text, strlen(text));
+    const qgc_status s = qgc_graph_load_stated(g, qgc_test_path(a, folder, "family.yaml"), &f, a, d);
+    qgc_test_folder_drop(a, folder);
+    return s;
+}
+
+#define STATED \
+    "params: {layers: {hf: n}, bias: {per: l, hf: [biases, other], words: [none, all], value: l == 0}}\n"
+
+static void parameters_are_read_from_weights(void **state) {
+    const fact facts[] = {{"n", -1, 3}, {"biases", 0, 0}, {"biases", 1, 1}, {"biases", 2, 1}, {0}};
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    if (load_stated(*state, HEAD STATED WEIGHTS GRAPH PARTS, facts, &g, &d) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(*state, &d));
+    assert_string_equal(ops_of(*state, g),
+                        "embedding | rms_norm linear add | rms_norm linear+ add | rms_norm linear+ add");
+    const qgc_param *bias = param(g, "bias");
+    assert_int_equal(bias->count, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_true(bias->values[i] == (i > 0));
+        assert_true(bias->otherwise[i] == (i == 0));
+    }
+    assert_null(param(g, "layers")->otherwise);
+    round_trip(*state, g);
+}
+
+static void check_refused(qgc_arena *a, const fact *facts, const char *message) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *g;
+    assert_int_equal(load_stated(a, HEAD STATED WEIGHTS GRAPH PARTS, facts, &g, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), message);
+}
+
+static void what_weights_state_wrongly_is_refused(void **state) {
+    check_refused(*state, (const fact[]){{0}}, "parameter \"layers\" has no value");
+    check_refused(
+        *state, (const fact[]){{"n", -1, 1}, {"biases", 0, NAN}, {0}},
+        "\"weights\" states \"biases\" as \"what biases says\", which is no value of parameter \"bias\"");
+    check_refused(*state, (const fact[]){{"n", -1, 1}, {"biases", 0, 1}, {"other", 0, 0}, {0}},
+                  "\"weights\" states \"biases\" as 1 and \"other\" as 0, which are both \"bias\"");
+    check_refused(*state, (const fact[]){{"n", -1, 0.5}, {0}},
+                  "count \"layers\" is 0.5, expected a whole number");
+}
+
+int main(void) {
+    if (chdir(QGC_SOURCE_DIR) != 0)
+        return 1;
+    const struct CMUnitTest tests[] = {
+        ARENA_TEST(a_condition_is_decided_in_each_turn),
+        ARENA_TEST(a_weight_that_no_turn_has_is_not_there),
+        ARENA_TEST(a_choice_has_two_sides),
+        ARENA_TEST(a_name_may_be_made_again),
+        ARENA_TEST(a_part_takes_other_names),
+        ARENA_TEST(parameters_are_computed_from_others),
+        ARENA_TEST(a_part_is_replaced_by_itself),
+        ARENA_TEST(a_file_of_format_1_gives_sizes_to_a_family),
+        ARENA_TEST(a_value_takes_back_what_was_fixed),
+        ARENA_TEST(what_was_loaded_is_printed_and_loads_again),
+        ARENA_TEST(parameters_are_read_from_weights),
+        ARENA_TEST(what_weights_state_wrongly_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

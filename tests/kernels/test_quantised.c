@@ -1,0 +1,191 @@
+/* Weights of block formats: what kernels read of a row, against what the format says; and plans of small models with all
+ * formats, run on the CPU, against the evaluator. */
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/base/planes.h"
+#include "graph/base/str.h"
+#include "tests/kernels/on_cpu_launch.h"
+#include "tests/kernels/replay.h"
+#include "tests/kernels/small_graphs.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/random.h"
+
+int quantised_row(const char *type, const unsigned char *matrix, int row, int n, const float *x, float *loads,
+                  float *elements, float *fours, float *product);
+
+enum { ROWS = 3, MOST = 1024 };
+
+#ifndef MIXES /* of the types below */
+#define MIXES 3
+#endif
+
+/* Random blocks, with scales that are neither infinite nor NaN: of a half the exponent's top bit is off. */
+static void random_row(qgc_dtype t, uint8_t *row, int n, uint64_t *seed) {
+    const int bytes = qgc_dtypes[t].block_bytes, blocks = n / qgc_dtypes[t].block_elems;
+    for (int i = 0; i < blocks * bytes; i++)
+        row[i] = (uint8_t)test_random(seed);
+    for (int b = 0; b < blocks; b++)
+        for (int i = 0; i < 2; i++) /* d, and m or dmin, or bits of quants, which may be any */
+            row[b * bytes + (t == QGC_Q6_K ? 208 : 2 * i) + 1] &= 0xBF;
+}
+
+static void must_be_near(const char *type, const char *what, const float *got, const float *want, int n) {
+    float largest = 0;
+    for (int i = 0; i < n; i++)
+        largest = fmaxf(largest, fabsf(want[i]));
+    for (int i = 0; i < n; i++)
+        if (!(fabsf(got[i] - want[i]) <= 2e-7f * largest))
+            fail_msg("%s: element %d of %s is %.9g, expected %.9g", type, i, what, (double)got[i],
+                     (double)want[i]);
+}
+
+static void check_rows(qgc_dtype t, int n, uint64_t *seed) {
+    static uint8_t file[MOST * 4 + 1], matrix[ROWS * (MOST * 4 + 16)];
+    static float want[ROWS][MOST], x[MOST], loads[MOST], elements[MOST], fours[MOST];
+    const char *type = qgc_dtypes[t].name;
+    const size_t bytes = qgc_planes_bytes(t, n);
+    for (int i = 0; i < n; i++)
+        x[i] = test_random_float(seed) - 0.5f;
+    for (int r = 0; r < ROWS; r++) {
+        random_row(t, file + 1, n, seed); /* at an odd address, as in a file */
+        qgc_to_f32(t, file + 1, want[r], n);
+        qgc_to_planes(t, file + 1, matrix + (size_t)r * bytes, n);
+    }
+    for (int r = 0; r < ROWS; r++) {
+        float product;
+        double sum = 0, size = 0, largest = 0;
+        assert_int_equal(quantised_row(type, matrix, r, n, x, loads, elements, fours, &product), bytes);
+        must_be_near(type, "loads", loads, want[r], n);
+        must_be_near(type, "elements", elements, want[r], n);
+        must_be_near(type, "fours", fours, want[r], n);
+        for (int i = 0; i < n; i++) {
+            sum += (double)want[r][i] * x[i];
+            largest = fmax(largest, fabs((double)want[r][i]));
+            size += fabs((double)x[i]);
+        }
+        if (!(fabs(product - sum) <=
+              3e-7 * size * largest)) /* a value may be a small difference of two large ones */
+            fail_msg("%s: a product of %d elements is %.9g, expected %.9g", type, n, (double)product, sum);
+    }
+}
+
+static void kernels_read_what_the_formats_say(void **state) {
+    (void)state;
+    uint64_t seed = 3;
+    for (int t = 0; t < QGC_N_DTYPES; t++) {
+        if (!qgc_dtype_is_quantised((qgc_dtype)t))
+            continue;
+        const int block = qgc_dtypes[t].block_elems;
+        static const int blocks[] = {1, 2, 3, 4};
+        for (int i = 0; i < 4; i++)
+            for (int round = 0; round < 50; round++)
+                check_rows((qgc_dtype)t, block * blocks[i], &seed);
+    }
+}
+
+/* On a device a row takes the bytes of the file, and at most 15 for alignment. */
+static void planes_take_no_more_than_the_file(void **state) {
+    (void)state;
+    for (int t = 0; t < QGC_N_DTYPES; t++)
+        for (int n = 256; n <= 8192 && t != QGC_I32; n += 256) {
+            const size_t file = qgc_dtype_bytes((qgc_dtype)t, n), device = qgc_planes_bytes((qgc_dtype)t, n);
+            assert_true(device >= file && device < file + 16);
+            assert_true(device % 16 == 0);
+        }
+}
+
+/* --- whole plans ----------------------------------------------------------------------------------------- */
+
+/* What matrices are stored as; the letters of a layer follow each other. */
+typedef struct {
+    const char *embed, *wq, *wk, *wv, *wo, *w1, *w2, *w3;
+} types;
+
+static const types mixes[] = {
+    {"q6_k", "q4_k", "q4_k", "[q6_k, q4_k]", "q4_k", "q4_k", "q4_k", "[q6_k, q4_k]"}, /* Q4_K_M */
+    {"q8_0", "q5_0", "q8_0", "q5_1", "q4_1", "q4_0", "q5_0", "q8_0"},
+    {"q5_k", "q5_k", "bf16", "f16", "q5_1", "q4_1", "[q4_1, f32]", "q5_k"},
+};
+
+static const char *with_dtype(qgc_arena *a, const char *yaml, const char *name, const char *dtype) {
+    const char *key = qgc_arena_printf(a, "gguf: \"{l}.%s\"}", name), *at = strstr(yaml, key);
+    if (strcmp(name, "embed") == 0)
+        at = strstr(yaml, key = "gguf: embed}");
+    assert_non_null(at);
+    const size_t before = (size_t)(at - yaml) + strlen(key) - 1;
+    return qgc_arena_printf(a, "%.*s, dtype: %s%s", (int)before, yaml, dtype, yaml + before);
+}
+
+/* Caches of f16: a bf16 that is rounded to its neighbour is as large as what a wrong scale would do. */
+static const char *with_f16_caches(qgc_arena *a, const char *yaml) {
+    for (const char *at; (at = strstr(yaml, "ctx, dh], dtype: bf16")) != NULL;)
+        yaml = qgc_arena_printf(a, "%.*sctx, dh], dtype: f16%s", (int)(at - yaml), yaml,
+                                at + strlen("ctx, dh], dtype: bf16"));
+    return yaml;
+}
+
+/* A small graph with rows of whole blocks of 256. */
+static const char *quantised(qgc_arena *a, const char *yaml, const types *m) {
+    const char *params = strstr(yaml, SMALL_PARAMS);
+    assert_non_null(params);
+    yaml = qgc_arena_printf(
+        a, "%.*sparams: {layers: 2, d: 256, ff: 512, heads: 4, kv: 2, dh: 64, vocab: 160, eps: 1e-6}\n%s",
+        (int)(params - yaml), yaml, params + strlen(SMALL_PARAMS));
+    const char *const pairs[][2] = {{"embed", m->embed}, {"wq", m->wq}, {"wk", m->wk}, {"wv", m->wv},
+                                    {"wo", m->wo},       {"w1", m->w1}, {"w2", m->w2}, {"w3", m->w3}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        yaml = with_dtype(a, yaml, pairs[i][0], pairs[i][1]);
+    return with_f16_caches(a, yaml);
+}
+
+static void compare(const replay_of *of, const replay_run *what) {
+    replay r = replay_new(of);
+    const apart a = replay_compare(&r, what);
+    if (!replay_agrees(&a))
+        fail_msg("%s %s: logits %g and states %g apart, by chunks %g and %g; %d tokens are others",
+                 r.graph->name, r.name, a.logits, a.states, a.prefilled_logits, a.prefilled_states, a.tokens);
+    replay_drop(&r);
+}
+
+static void plans_of_quantised_models(void **state) {
+    (void)state;
+    static const char *const families[] = {small_qwen2, small_qwen3};
+    qgc_arena *a = qgc_arena_new();
+    for (int f = 0; f < 2; f++)
+        for (int m = 0; m < MIXES; m++) {
+            const char *yaml = quantised(a, families[f], &mixes[(m + f) % 3]);
+            compare(&(replay_of){.yaml = yaml, .arch = m == 1 ? 75 : 90},
+                    &(replay_run){ON_CPU_RANDOM + m, m == 0 ? REPLAY_LONG : 0, REPLAY_SHORT});
+            if (m == 0)
+                compare(&(replay_of){.yaml = yaml, .passes = "", .arch = 90},
+                        &(replay_run){ON_CPU_FORWARDS, 0, REPLAY_SHORT});
+        }
+    qgc_arena_drop(a);
+}
+
+/* The persistent step has them in its stream as f16, which rounds: by 2^-11 of each weight. */
+static void a_persistent_step_of_a_quantised_model(void **state) {
+    (void)state;
+    qgc_arena *a = qgc_arena_new();
+    for (int m = 0; m < 2; m++) {
+        replay r =
+            replay_new(&(replay_of){.yaml = quantised(a, small_qwen2, &mixes[m]), .arch = 90, .sms = 3});
+        const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM + m, 0, REPLAY_SHORT});
+        if (!(by.logits <= 2e-3 && by.states <= 1e-2 && by.tokens == 0))
+            fail_msg("logits %g and states %g apart; %d tokens are others", by.logits, by.states, by.tokens);
+        replay_drop(&r);
+    }
+    qgc_arena_drop(a);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_read_what_the_formats_say),
+        cmocka_unit_test(planes_take_no_more_than_the_file),
+        cmocka_unit_test(plans_of_quantised_models),
+        cmocka_unit_test(a_persistent_step_of_a_quantised_model),
+    };
+    return cmocka_run_group_tests_name("kernels/quantised", tests, NULL, NULL);
+}
