@@ -124,8 +124,7 @@ static void templates_that_never_end_are_stopped(void **state) {
         "{% set x = 'a' * 100000 %}{% for i in range(999) %}{{ (x + 'b') in (x + x) }}{% endfor %}",
         "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns == ns.x }}{% set ns.y = [ns] %}{{ [ns.y] | tojson }}",
         "{% set ns = namespace(x=[]) %}{% for i in range(900) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson }}",
-        "{% set ns = namespace(x=[], y=[]) %}{% for i in range(900) %}{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}"
-        "{% endfor %}{{ ns.x == ns.y }}",
+        "{% set ns = namespace(x=[], y=[]) %}{% for i in range(900) %}{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
     };
     fixture *f = *state;
     for (size_t i = 0; i < sizeof templates / sizeof *templates; i++)
