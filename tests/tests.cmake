@@ -35,8 +35,11 @@ endfunction()
 
 qgc_tests(graph/base qgc_base)
 qgc_tests(models qgc_models)
-add_executable(tokenize_file ${CMAKE_SOURCE_DIR}/tests/models/tokenize_file.c)
-target_link_libraries(tokenize_file PRIVATE qgc_models)
+# For tests/models/compare_*.py, by hand.
+foreach(program IN ITEMS tokenize_file render_chat)
+  add_executable(${program} ${CMAKE_SOURCE_DIR}/tests/models/${program}.c)
+  target_link_libraries(${program} PRIVATE qgc_models)
+endforeach()
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
 add_executable(print_values ${CMAKE_SOURCE_DIR}/tests/passes/print_values.c)
