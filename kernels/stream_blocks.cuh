@@ -1,8 +1,8 @@
 /* Rows of block formats in the stream of the persistent kernel: where pack_blocks.cu puts them and persistent_blocks.cuh finds them.
  *
- * A warp takes pairs of blocks of 32 elements of a chunk, as of other types. GROUP tiles of 8 rows lie together: a copy that brings
- * less than some 8 kB takes the copying lane longer than the memory. So: group of tiles, chunk, tile, and in it planes, with h rows
- * of the tile each:
+ * A warp takes pairs of blocks of 32 elements of a chunk, as of other types. Up to four tiles of 8 rows lie together, for a copy that
+ * brings less than some 8 kB takes the copying lane longer than the memory. So: group of tiles, chunk, tile, and in it planes, with h
+ * rows of the tile each:
  *
  *   [pair][even, odd block][row][quarter]   LOW bytes: eight quants, of 4 bits or 8
  *   [pair][row][quarter]                    2 HIGH bytes: the bits above them, of both blocks
@@ -38,7 +38,7 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
         QUANTS = 8 * f::LOW, /* bytes of a pair of a row */
         HIGHS = 8 * f::HIGH,
         PER_PAIR = QUANTS + HIGHS + f::SCALES,
-        SLOT_BYTES = 8 * Warps * 64 * 2, /* tiles.cuh: a tile of 16-bit numbers */
+        MOST_AT_ONCE = 16384, /* bytes of a copy */
     };
     static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
 
@@ -66,9 +66,9 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
             most = row_bytes(c) > most ? row_bytes(c) : most;
         return most;
     }
-    /* Tiles that a slot has room for; 1 to 4, which divide a batch of rows. */
+    /* Tiles of a copy; 1 to 4, which divide a batch of rows. */
     static __device__ __forceinline__ constexpr int group() {
-        const int tiles = SLOT_BYTES / (8 * most_row_bytes());
+        const int tiles = MOST_AT_ONCE / (8 * most_row_bytes());
         return tiles > 4 ? 4 : tiles;
     }
     /* From the start of a tile of h rows. */
