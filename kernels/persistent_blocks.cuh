@@ -80,19 +80,20 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
 
     /* A lane's part of row lane / 4 of a tile of `h` rows, of its warp's pair of a chunk. `h` is a constant where it matters: then all
      * places but the lane's are. */
+    template <bool Last>
     static __device__ __forceinline__ block_part part(const consumer &c, const u8 *tile, int chunk, int h) {
         const int lane = c.lane(), warp = c.warp(), row = lane / 4;
         const u8 *quants = tile + warp * h * s::QUANTS + lane * s::LOW, *next = quants + h * s::QUANTS / 2;
         u32 high = 0;
         if constexpr (s::HIGH == 1) {
-            high = *(const u16 *)(tile + s::high_at(chunk, h) + warp * h * s::HIGHS + lane * 2);
+            high = *(const u16 *)(tile + s::high_at(Last, h) + warp * h * s::HIGHS + lane * 2);
             high = (high & 0xFFu) | (high & 0xFF00u) << 8;
         } else if constexpr (s::HIGH == 2)
-            high = *(const u32 *)(tile + s::high_at(chunk, h) + warp * h * s::HIGHS + lane * 4);
-        const u8 *scales = tile + s::scales_at(chunk, h) + (warp * h + row) * s::f::SCALES;
+            high = *(const u32 *)(tile + s::high_at(Last, h) + warp * h * s::HIGHS + lane * 4);
+        const u8 *scales = tile + s::scales_at(Last, h) + (warp * h + row) * s::f::SCALES;
         const u8 *whole = tile;
         if constexpr (s::WHOLE != 0)
-            whole += s::wholes_at(chunk, h) + (((chunk * WARPS + warp) / 4 - s::first_whole(chunk)) * h + row) * s::f::WHOLE;
+            whole += s::wholes_at(Last, h) + (((chunk * WARPS + warp) / 4 - s::first_whole(chunk)) * h + row) * s::f::WHOLE;
         block_part p;
         if constexpr (s::LOW == 8)
             p.even = from_bytes<Type>(*(const uint2 *)quants), p.odd = from_bytes<Type>(*(const uint2 *)next);
@@ -113,9 +114,9 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
         return MINIMA ? fmaf(p.scale.minimum, total, sum) : sum;
     }
 
-    static __device__ __forceinline__ float tile(const consumer &c, const u8 *tile, int chunk, int h, u32 first, u32 second,
-                                                 float total) {
-        return product(c, part(c, tile, chunk, h), first, second, total);
+    template <bool Last>
+    static __device__ __forceinline__ float tile(const consumer &c, const u8 *tile, int chunk, int h, uint2 x, float total) {
+        return product(c, part<Last>(c, tile, chunk, h), x.x, x.y, total);
     }
 };
 
@@ -146,7 +147,8 @@ template <int Type, int K> struct held_group {
             if (elements<K>::here(c, 0))
 #pragma unroll
                 for (int t = 0; t < GROUP; t++)
-                    part[t] = rows_of::part(c, from + t * TILE * rows_of::row_bytes(0), 0, max(min(n - t * TILE, (int)TILE), 1));
+                    part[t] = rows_of::template part<true>(c, from + t * TILE * rows_of::row_bytes(true), 0,
+                                                           max(min(n - t * TILE, (int)TILE), 1));
             c.release();
         }
     }
@@ -161,37 +163,69 @@ template <int Type, int K> struct held_group {
     }
 };
 
-/* A group of tiles, as it comes through the ring. All whole tiles but the last of a group are multiplied without a branch between
- * them, whether they are there or not. */
-template <int Type, int K>
-__device__ __forceinline__ void multiply_group(consumer &c, const operand<K, F16> &x, int rows, float (&tile)[GATHERED]) {
+/* A lane's operands of x, by chunk: in registers if there is one chunk, else in shared memory, for a loop over them. */
+template <int K> struct operands {
+    const operand<K, F16> &x;
+    uint2 *room; /* [chunk][warp][lane] */
+
+    __device__ __forceinline__ operands(const consumer &c, const operand<K, F16> &x)
+        : x(x), room(c.s.operand + c.warp() * 32 + c.lane()) {
+        if constexpr (elements<K>::MINE > 1)
+#pragma unroll
+            for (int i = 0; i < elements<K>::MINE; i++)
+                room[i * WARPS * 32] = {x.first[i], x.second[i]};
+    }
+    __device__ __forceinline__ uint2 of(int chunk) const {
+        if constexpr (elements<K>::MINE > 1)
+            return room[chunk * WARPS * 32];
+        return {x.first[0], x.second[0]};
+    }
+};
+
+/* A group of tiles, as it comes through the ring: all whole, or the last of a share. */
+template <int Type, int K, bool Whole> struct group_products {
     typedef block_rows<Type, K> rows_of;
-    constexpr int GROUP = rows_of::group();
-    const group_of<GROUP> group(rows);
-    float rest = 0.0f;
-#pragma unroll
-    for (int i = 0; i < rows_of::CHUNKS; i++) {
+    enum { GROUP = rows_of::group() };
+    group_of<GROUP> group;
+    float tile[GATHERED], rest;
+
+    __device__ __forceinline__ group_products(int rows) : group(rows), tile{}, rest(0.0f) {}
+
+    template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, uint2 x) {
         const u8 *from = c.tile();
-        if (elements<K>::here(c, i)) {
-            const int bytes = TILE * rows_of::row_bytes(i);
-            const float total = rows_of::MINIMA ? rows_of::total(x.first[i], x.second[i]) : 0.0f;
-            if (group.whole > 0)
+        const int bytes = TILE * rows_of::row_bytes(Last);
+        if (!Last || c.warp() < rows_of::pairs(true)) {
+            const float total = rows_of::MINIMA ? rows_of::total(x.x, x.y) : 0.0f;
+            /* in the last group whole tiles are multiplied whether they are there or not, without branches between them */
+            if (Whole || group.whole > 0)
 #pragma unroll
-                for (int t = 0; t < GROUP - 1; t++) {
-                    const float sum = rows_of::tile(c, from + t * bytes, i, TILE, x.first[i], x.second[i], total);
-                    tile[t] += t < group.whole ? sum : 0.0f;
+                for (int t = 0; t < GROUP - !Whole; t++) {
+                    const float sum = rows_of::template tile<Last>(c, from + t * bytes, chunk, TILE, x, total);
+                    tile[t] += Whole || t < group.whole ? sum : 0.0f;
                 }
-            if (group.whole == GROUP)
-                tile[GROUP - 1] += rows_of::tile(c, from + (GROUP - 1) * bytes, i, TILE, x.first[i], x.second[i], total);
-            else if (group.rest > 0)
-                rest += rows_of::tile(c, from + group.whole * bytes, i, group.rest, x.first[i], x.second[i], total);
+            if (!Whole && group.rest > 0)
+                rest += rows_of::template tile<Last>(c, from + group.whole * bytes, chunk, group.rest, x, total);
         }
         c.release();
     }
+    __device__ __forceinline__ void add(consumer &c, const operands<K> &x) {
+#pragma unroll 1
+        for (int chunk = 0; chunk < rows_of::CHUNKS - 1; chunk++)
+            add_chunk<false>(c, chunk, x.of(chunk));
+        add_chunk<true>(c, rows_of::CHUNKS - 1, x.of(rows_of::CHUNKS - 1));
+        if (!Whole)
 #pragma unroll
-    for (int t = 0; t < GROUP; t++)
-        if (t == group.whole)
-            tile[t] = rest;
+            for (int t = 0; t < GROUP; t++)
+                if (t == group.whole)
+                    tile[t] = rest;
+    }
+};
+
+template <int Type, int K, bool Whole>
+__device__ __forceinline__ void put_group(consumer &c, const operands<K> &x, int rows, float *to) {
+    group_products<Type, K, Whole> p(rows);
+    p.add(c, x);
+    put_some_sums<block_rows<Type, K>::group()>(p.tile, to, c.lane());
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
@@ -202,6 +236,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     const int lane = c.lane(), warp = c.warp();
     const int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
+    const operands<K> all(c, x);
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
@@ -218,11 +253,11 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
                 meanwhile();
         }
 #pragma unroll 1
-        for (; row < here; row += ROWS) {
-            float tile[GATHERED] = {};
-            multiply_group<Type>(c, x, here - row, tile);
-            put_some_sums<GROUP>(tile, sum + place + row * STRIDE, lane);
-        }
+        for (; row < here; row += ROWS)
+            if (here - row >= ROWS)
+                put_group<Type, K, true>(c, all, ROWS, sum + place + row * STRIDE);
+            else
+                put_group<Type, K, false>(c, all, here - row, sum + place + row * STRIDE);
         consumers_meet();
         if (warp * 32 < here) {
             const int i = (int)c.thread;

@@ -189,6 +189,7 @@ struct workspace {
         alignas(16) float whole[2][STRIDE]; /* squares of all queries, and of all keys */
     } attention;
     float2 turn[ROPES][MOST_HEAD_DIM / 2];
+    alignas(16) uint2 operand[OPERANDS ? OPERANDS * WARPS * 32 : 1]; /* persistent_blocks.cuh */
     u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 

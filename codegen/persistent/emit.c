@@ -372,6 +372,19 @@ static void emit(qgc_persistent *p, const char *name, const char *text, bool tra
     launch_kernel(&e, kernel);
 }
 
+/* Operands of long rows of block formats lie in shared memory, beside the ring. */
+static bool operands_fit(qgc_persistent *p) {
+    enum { OPERAND = 256, MOST = 128 << 10 }; /* bytes: of a warp's operand, of all */
+    for (int i = 0; i < p->n_instances; i++) {
+        const qgc_instance *x = &p->instances[i];
+        const int64_t n = x->does == QGC_DO_PRODUCTS ? qgc_stream_operands(x->weight, x->k, p->warps) : 0;
+        if (n * p->warps * OPERAND > MOST)
+            return qgc_persistent_no(p, "rows of %lld elements of \"%s\" are too long for its shared memory",
+                                     (long long)x->k, x->name);
+    }
+    return true;
+}
+
 static bool fits(qgc_persistent *p, const char **name, const char **text) {
     if (!qgc_persistent_instances(p) || !qgc_persistent_loops(p) || !qgc_persistent_reuse(p))
         return false;
@@ -386,7 +399,7 @@ static bool fits(qgc_persistent *p, const char **name, const char **text) {
         if (p->instances[i].attention &&
             qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 16)
             return qgc_persistent_no(p, "16 positions of \"%s\" are more than a tile", p->instances[i].name);
-    return qgc_persistent_text(p, text);
+    return operands_fit(p) && qgc_persistent_text(p, text);
 }
 
 qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *does_fit) {

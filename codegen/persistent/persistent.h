@@ -165,6 +165,8 @@ int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
 int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
 /* The most bytes that a copy brings of such rows, for which a slot of the ring has to have room. */
 int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps);
+/* Operands of x that a lane keeps in shared memory while such rows are multiplied. */
+int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps);
 /* Bytes of a row of products. */
 int64_t qgc_instance_row_bytes(const qgc_persistent *p, const qgc_instance *i);
 /* Bytes of the weights that an instance reads from the stream. */

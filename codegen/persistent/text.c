@@ -362,14 +362,13 @@ static int64_t norm_loads(const qgc_persistent *p) {
     return most;
 }
 
-/* Room for a tile of 16-bit numbers, which caches take too, and for what is copied of block formats at once. */
-static int64_t slot_bytes(const qgc_persistent *p) {
-    int64_t most = qgc_stream_slot_bytes(QGC_F16, 0, p->warps);
+/* The most that products need, of what a function of blocks.c says for one; at least that for 16-bit numbers. */
+static int64_t most_of(const qgc_persistent *p, int64_t (*needs)(qgc_dtype t, int64_t k, int64_t warps)) {
+    int64_t most = needs(QGC_F16, 0, p->warps);
     for (int i = 0; i < p->n_instances; i++) {
         const qgc_instance *x = &p->instances[i];
-        const int64_t bytes =
-            x->does == QGC_DO_PRODUCTS ? qgc_stream_slot_bytes(x->weight, x->k, p->warps) : 0;
-        most = bytes > most ? bytes : most;
+        const int64_t here = x->does == QGC_DO_PRODUCTS ? needs(x->weight, x->k, p->warps) : 0;
+        most = here > most ? here : most;
     }
     return most;
 }
@@ -380,9 +379,10 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
     qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n",
                    (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
                    p->n_phases);
-    qgc_str_printf(t, "enum { COPY = %lld, MOST_HEAD_DIM = %lld, PART_ROOM = %lld, SLOT_BYTES = %lld };\n",
-                   (long long)p->copy, (long long)largest_head(p), (long long)part_room(p),
-                   (long long)slot_bytes(p));
+    qgc_str_printf(t, "enum { COPY = %lld, MOST_HEAD_DIM = %lld, PART_ROOM = %lld };\n", (long long)p->copy,
+                   (long long)largest_head(p), (long long)part_room(p));
+    qgc_str_printf(t, "enum { SLOT_BYTES = %lld, OPERANDS = %lld };\n",
+                   (long long)most_of(p, qgc_stream_slot_bytes), (long long)most_of(p, qgc_stream_operands));
     qgc_str_printf(
         t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
         (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,
