@@ -2,7 +2,7 @@
  * heads. What belongs to a head (norm, rope, the write to the cache) is done here as it is gathered, for the rows of a head lie
  * on several blocks where they are multiplied. Where there are several splits warps merge them, 8 elements of a head each. */
 #pragma once
-#include "persistent_product.cuh"
+#include "persistent_products.cuh"
 
 /* Two elements of a head for each lane, a warp's 32 lanes at a time: pairs as `Pairs` has them (turn.cuh). Lanes without a pair repeat
  * the last one. */

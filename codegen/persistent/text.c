@@ -12,7 +12,6 @@ typedef struct {
     int phase, count;
 } writer;
 
-static const char *const types[QGC_N_DTYPES] = {[QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
 static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE",     "DO_EMBEDDING",
                                     "DO_NORM",     "DO_HEADS",     "DO_POINTWISE", "DO_CLOSE"};
 
@@ -221,7 +220,8 @@ static void write_products(const writer *w) {
     const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     qgc_str_printf(w->t, "    enum { K = %lld, ROWS = %lld, MATRICES = %d, WEIGHT = %s, SHARE = %d };\n",
-                   (long long)i->k, (long long)i->rows, i->interleaved, types[i->weight], at->share);
+                   (long long)i->k, (long long)i->rows, i->interleaved, qgc_low_type_name(i->weight),
+                   at->share);
     qgc_str_printf(w->t, "    RULE u64 at(int i, const rows *mine) { return %lldull + i * %lldull + %s; }\n",
                    (long long)at->stream_at, (long long)at->stream_step,
                    qgc_persistent_place(w->p, w->phase));
@@ -257,7 +257,7 @@ static void write_attention(const writer *w) {
                    "    enum { HEADS = %lld, KV_HEADS = %lld, HEAD_DIM = %lld, CACHE = %s, CUT = %d };\n",
                    (long long)(qgc_low_width(i->attention->in[0]) / head_dim),
                    (long long)i->attention->in[1]->shape.dim[0], (long long)head_dim,
-                   types[i->attention->in[1]->dtype], at->cut);
+                   qgc_low_type_name(i->attention->in[1]->dtype), at->cut);
     qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
                    at->caches_step, (long long)at->parts);
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
