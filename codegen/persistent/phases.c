@@ -272,6 +272,9 @@ static bool product_fits(builder *b, const qgc_node *linear) {
 static bool add_gather(builder *b, const qgc_stage *s, qgc_instance *i) {
     const qgc_value *x = s->rows[0].linear->in[0];
     i->norm = s->norm;
+    if (s->norm && s->norm->op == QGC_OP_LAYER_NORM)
+        return qgc_persistent_no(b->p, "layer_norm \"%s\" has no phase in the kernel",
+                                 label(b, s->norm->out[0]));
     if (s->norm)
         x = s->norm->in[0];
     if (s->norm && !is_weight(b, s->norm, 1))
