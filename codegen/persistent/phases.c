@@ -273,6 +273,9 @@ static bool product_fits(builder *b, const qgc_node *linear) {
 static bool add_gather(builder *b, const qgc_stage *s, qgc_instance *i) {
     const qgc_value *x = s->rows[0].linear->in[0];
     i->norm = s->norm;
+    if (s->norm && s->norm->op == QGC_OP_LAYER_NORM)
+        return qgc_persistent_no(b->p, "layer_norm \"%s\" has no phase in the kernel",
+                                 label(b, s->norm->out[0]));
     if (s->norm)
         x = s->norm->in[0];
     if (s->norm && !is_weight(b, s->norm, 1))
@@ -560,6 +563,12 @@ static bool add_node(builder *b, const qgc_stage *s) {
         return add_norm(b, s);
     case QGC_OP_ROPE:
         return rope_fits(b, n) && vector(b, n->in[0], &x) && add_heads(b, s, x, NULL, n, n->out[0]);
+    case QGC_OP_ROPE_FREQS: /* in the tables of the ropes */
+    case QGC_OP_ROPE_LINEAR:
+    case QGC_OP_ROPE_LLAMA3:
+    case QGC_OP_ROPE_YARN:
+    case QGC_OP_ROPE_DIVIDE:
+        return true;
     case QGC_OP_APPEND:
         b->places[n->out[0]->id] = (place){.at = STATE, .append = n};
         return true;
@@ -738,6 +747,8 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
         qgc_str_printf(&t, " %d", i->outside[k].from);
     if (i->does == QGC_DO_HEADS)
         qgc_str_printf(&t, " %lld", (long long)qgc_heads_dim(i->norm, i->rope));
+    if (i->attention)
+        qgc_str_printf(&t, " %s %s", number(b, i->attention, "window"), number(b, i->attention, "softcap"));
     if (i->attention)
         qgc_str_printf(&t, " %lld %lld %d %s %lld %s %lld %s", (long long)i->attention->in[1]->shape.dim[0],
                        (long long)i->attention->in[1]->shape.dim[2], i->attention->in[1]->dtype,
