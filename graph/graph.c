@@ -43,6 +43,8 @@ static void number_node(qgc_graph *g, qgc_node *n) {
 qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at) {
     qgc_node *n = qgc_arena_alloc(g->arena, sizeof *n);
     *n = (qgc_node){.op = op, .id = g->next_node_id++, .repeat = -1, .layer = -1, .group = -1, .at = at};
+    for (int i = 0; qgc_ops[op].attrs[i].name; i++)
+        n->attr[i].number = qgc_ops[op].attrs[i].usual;
     n->next = before;
     n->prev = before ? before->prev : g->last;
     if (n->prev)
@@ -275,6 +277,11 @@ bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between) {
     bool gathered = qgc_nodes_gather(g, nodes, n, between);
     qgc_arena_drop(scratch);
     return gathered;
+}
+
+bool qgc_attr_is_written(const qgc_node *n, int i) {
+    const qgc_attr_spec *spec = &qgc_ops[n->op].attrs[i];
+    return !spec->optional || n->attr[i].number != spec->usual;
 }
 
 bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b) {

@@ -177,11 +177,15 @@ qgc_graph *qgc_graph_new(qgc_arena *arena);
 /* A value of the given kind, appended to g->values; inputs and outputs are listed by the caller. */
 qgc_value *qgc_graph_value(qgc_graph *g, qgc_value_kind kind, const char *name, qgc_loc at);
 
-/* A node at the end of the list, or before `before`. Its outputs are made as results named by `names`
+/* A node at the end of the list, or before `before`. Its optional attributes are as usual. Its outputs are made as results named by `names`
  * (n_out of them, as the op has) with the node's place in repeats; shapes are left to qgc_infer. */
 qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at);
 qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name);
 void qgc_graph_remove(qgc_graph *g, qgc_node *n);
+
+/* A copy in another arena: nodes of the list and values have the ids that they had, what was removed is left out. Names and
+ * places are those of `g`, whose arena outlives the copy. */
+qgc_graph *qgc_graph_clone(const qgc_graph *g, qgc_arena *arena);
 
 /* The group of that name in a turn of a repeat, made if there is none; and the same, -1 if there is none. A group may
  * have no nodes: those that it had may be gone, or in another group. */
@@ -199,6 +203,9 @@ const qgc_node *qgc_group_next(const qgc_node *first, const qgc_node *n);
  * than the list between the first and the last of them; given the group, it goes over the list to find them. */
 bool qgc_nodes_gather(qgc_graph *g, qgc_node *const *nodes, int n, const qgc_node **between);
 bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between);
+
+/* Has the attribute number `i` of a node to be written: is it other than what an optional one usually is? */
+bool qgc_attr_is_written(const qgc_node *n, int i);
 
 /* Do two nodes of one op have the same attributes? */
 bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b);

@@ -273,6 +273,8 @@ static void print_node(printer *p, const print_run *run, int k) {
                        n->repeat < 0 ? qgc_print_reference(p, n->in[i], NULL) : input_name(p, run, k, i));
     qgc_str_add(p->out, "]");
     for (int i = 0; op->attrs[i].name; i++) {
+        if (!qgc_attr_is_written(n, i))
+            continue;
         qgc_str_printf(p->out, ", %s: ", op->attrs[i].name);
         if (op->attrs[i].choices[0])
             add_text(p->out, op->attrs[i].choices[n->attr[i].choice]);

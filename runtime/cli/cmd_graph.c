@@ -73,6 +73,8 @@ qgc_status cmd_ops(cli_context *c, int argc, char **argv) {
             printf(", %s:", attr->name);
             if (!attr->choices[0])
                 fputs(" number", stdout);
+            if (attr->optional)
+                printf(" (%g)", attr->usual);
             for (int k = 0; k < QGC_MAX_CHOICES && attr->choices[k]; k++)
                 printf("%s%s", k ? "|" : " ", attr->choices[k]);
         }
