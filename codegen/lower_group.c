@@ -447,6 +447,8 @@ static bool rows_go_their_own_way(const qgc_stage *f) {
 
 qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name) {
     size_t before = l->plan->phases[l->phase].n_launches;
+    if (rope_of(f))
+        QGC_TRY(qgc_low_rope_check(l, rope_of(f)));
     if (f->kind == QGC_STAGE_POINTWISE)
         QGC_TRY(lower_pointwise(l, f));
     else if (has_whole_norm(f))

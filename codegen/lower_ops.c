@@ -1,4 +1,7 @@
+#include <string.h>
+
 #include "codegen/lower_impl.h"
+#include "graph/base/str.h"
 
 /* One function for each op: which kernel computes it, and how it is launched. `T` and `R` stay symbols in grids and
  * arguments; everything else is a number that goes into the kernel's options. */
@@ -71,31 +74,132 @@ int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **opt
     return 3;
 }
 
-const char *qgc_low_rope_angles(qgc_lowering *l, const qgc_node *rope) {
+/* Appends what kernels/rope_table.cu calls frequency `pair`; *divisors is the weight that they are divided by, if any are. False if
+ * there is a second one. */
+static bool write_frequency(qgc_lowering *l, const qgc_value *v,
+                            const qgc_value **divisors, // NOLINT(misc-no-recursion)
+                            qgc_str *t) {
+    const qgc_node *n = v->maker;
+    qgc_str_printf(t, "%s(", qgc_ops[n->op].name);
+    if (n->op == QGC_OP_ROPE_FREQS) {
+        qgc_str_printf(t, "pair,%s)", qgc_low_double_text(l, qgc_low_attr(n, "base")));
+        return true;
+    }
+    if (!write_frequency(l, n->in[0], divisors, t))
+        return false;
+    if (n->op == QGC_OP_ROPE_DIVIDE) {
+        qgc_str_add(t, ",by)");
+        const bool second = *divisors && *divisors != n->in[1];
+        *divisors = n->in[1];
+        return !second && n->in[1]->kind == QGC_WEIGHT;
+    }
+    if (n->op == QGC_OP_ROPE_YARN) {
+        double low, high;
+        qgc_rope_yarn_range(n, &low, &high);
+        qgc_str_printf(t, ",pair,%s,%s,%s)", qgc_low_double_text(l, qgc_low_attr(n, "factor")),
+                       qgc_low_double_text(l, low), qgc_low_double_text(l, high));
+        return true;
+    }
+    for (int i = 0; qgc_ops[n->op].attrs[i].name; i++)
+        qgc_str_printf(t, ",%s", qgc_low_double_text(l, n->attr[i].number));
+    qgc_str_add(t, ")");
+    return true;
+}
+
+/* What the table of a rope is made of. */
+typedef struct {
+    const char *options[4];
+    int n;
+    const qgc_value *divisors; /* or NULL */
+    bool fits;
+} rope_table;
+
+static rope_table table_of(qgc_lowering *l, const qgc_node *rope) {
     const qgc_rope r = qgc_rope_of(rope);
-    return qgc_low_text(l, "%s %s", qgc_low_int(l, "HEAD_DIM", r.rotary_dim),
-                        qgc_low_double(l, "BASE", r.base));
+    rope_table t = {.fits = true};
+    t.options[t.n++] = qgc_low_int(l, "HEAD_DIM", r.rotary_dim);
+    if (!r.freqs) {
+        t.options[t.n++] = qgc_low_double(l, "BASE", r.base);
+    } else if (r.freqs->maker->op == QGC_OP_ROPE_FREQS) {
+        t.options[t.n++] = qgc_low_double(l, "BASE", qgc_low_attr(r.freqs->maker, "base"));
+    } else {
+        qgc_str text = qgc_str_new(l->arena);
+        qgc_str_add(&text, "-DFREQUENCY=");
+        t.fits = write_frequency(l, r.freqs, &t.divisors, &text);
+        t.options[t.n++] = text.text;
+    }
+    if (t.divisors)
+        t.options[t.n++] = qgc_low_int(l, "DIVIDES", 1);
+    if (r.scale != 1)
+        t.options[t.n++] = qgc_low_double(l, "SCALE", r.scale);
+    return t;
+}
+
+const char *qgc_low_rope_angles(qgc_lowering *l, const qgc_node *rope) {
+    const rope_table t = table_of(l, rope);
+    qgc_str text = qgc_str_new(l->arena);
+    for (int i = 0; i < t.n; i++)
+        qgc_str_printf(&text, "%s%s", i ? " " : "", t.options[i]);
+    if (t.divisors)
+        qgc_str_printf(&text, " by %s", qgc_value_label(t.divisors, l->arena));
+    return text.text;
+}
+
+qgc_status qgc_low_rope_check(qgc_lowering *l, const qgc_node *rope) {
+    const rope_table t = table_of(l, rope);
+    if (t.fits)
+        return QGC_OK;
+    return qgc_fail(
+        l->diag, QGC_ERR_INPUT, rope->at,
+        "frequencies of rope \"%s\" are divided by \"%s\", and a table is divided by one weight only",
+        qgc_value_label(rope->out[0], l->arena), qgc_value_label(t.divisors, l->arena));
 }
 
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {
     const qgc_rope r = qgc_rope_of(rope);
+    const rope_table t = table_of(l, rope);
     bool made;
-    int table = qgc_low_table(l, qgc_low_text(l, "rope table %s", qgc_low_rope_angles(l, rope)),
+    int table = qgc_low_table(l, qgc_arena_printf(l->arena, "rope table %s", qgc_low_rope_angles(l, rope)),
                               (qgc_extent){.per_ctx = 4 * r.rotary_dim}, &made);
     if (made) {
-        const char *options[] = {qgc_low_int(l, "HEAD_DIM", r.rotary_dim), qgc_low_double(l, "BASE", r.base),
-                                 NULL};
+        const char *options[5] = {NULL};
+        memcpy(options, t.options, (size_t)t.n * sizeof *options);
         int kernel = qgc_low_kernel(l, "rope_table.cu", QGC_LOW_THREADS, options);
         qgc_plan_launch *fill = qgc_low_launch(l, QGC_PHASE_INIT, kernel);
         qgc_low_grid(fill, 0, (qgc_extent){.per_ctx = r.rotary_dim / 2}, QGC_LOW_THREADS);
         qgc_low_arg_buffer(fill, table, QGC_WRITES);
+        if (t.divisors)
+            qgc_low_arg_buffer(fill, qgc_low_buffer(l, t.divisors), QGC_READS);
         qgc_low_arg_i32(fill, (qgc_extent){.per_ctx = 1});
     }
     return table;
 }
 
+/* Frequencies are in the tables of the ropes that read them. */
+qgc_status lower_rope_freqs(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_linear(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_llama3(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_yarn(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_divide(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+
 qgc_status lower_rope(qgc_lowering *l, const qgc_node *n) {
     int64_t head_dim = qgc_low_attr_int(n, "head_dim"), heads = qgc_low_width(n->in[0]) / head_dim;
+    QGC_TRY(qgc_low_rope_check(l, n));
     int table = qgc_low_rope_table(l, n);
     const char *options[8] = {qgc_low_int(l, "HEAD_DIM", head_dim), qgc_low_int(l, "HEADS", heads)};
     options[2 + qgc_low_rope_options(l, n, options + 2)] = NULL;

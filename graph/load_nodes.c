@@ -147,9 +147,12 @@ static qgc_status read_op_text(qgc_loader *ld, const qgc_yaml *map, op_text *o) 
         return unknown_op(ld, name);
     QGC_TRY(read_attrs(ld, map, o));
     const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", name->text);
-    QGC_TRY(qgc_load_required(ld, map, what, "in", &in));
+    in = qgc_yaml_get(map, "in");
+    if (in || qgc_ops[o->op].max_inputs > 0)
+        QGC_TRY(qgc_load_required(ld, map, what, "in", &in));
     QGC_TRY(qgc_load_required(ld, map, what, "out", &out));
-    QGC_TRY(read_inputs(ld, in, o));
+    if (in)
+        QGC_TRY(read_inputs(ld, in, o));
     o->fuse = qgc_yaml_get(map, "fuse");
     return read_outputs(ld, out, o);
 }

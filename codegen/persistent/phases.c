@@ -531,6 +531,12 @@ static bool add_node(builder *b, const qgc_stage *s) {
         return add_norm(b, s);
     case QGC_OP_ROPE:
         return rope_fits(b, n) && vector(b, n->in[0], &x) && add_heads(b, s, x, NULL, n, n->out[0]);
+    case QGC_OP_ROPE_FREQS: /* in the tables of the ropes */
+    case QGC_OP_ROPE_LINEAR:
+    case QGC_OP_ROPE_LLAMA3:
+    case QGC_OP_ROPE_YARN:
+    case QGC_OP_ROPE_DIVIDE:
+        return true;
     case QGC_OP_APPEND:
         b->places[n->out[0]->id] = (place){.at = STATE, .append = n};
         return true;

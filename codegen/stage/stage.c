@@ -293,6 +293,10 @@ static bool check_row_norm(search *s, const qgc_stage_row *r, heads *h) {
            no(s, "\"%s\" has heads of %lld elements, an odd number", label(s, r->norm->out[0]), (long long)d);
 }
 
+static bool same_rope(const qgc_node *a, const qgc_node *b) {
+    return qgc_attrs_equal(a, b) && a->n_in == b->n_in && (a->n_in < 3 || a->in[2] == b->in[2]);
+}
+
 static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
     const qgc_node *n = r->linear;
     if (r->norm) {
@@ -304,7 +308,7 @@ static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
         int64_t head_dim = (int64_t)r->rope->attr[qgc_attr_index(QGC_OP_ROPE, "head_dim")].number;
         if (!only_inside(s, n) || !same_heads(s, h, head_dim, r->rope->in[1], r->rope))
             return false;
-        if (h->rope && !qgc_attrs_equal(h->rope, r->rope))
+        if (h->rope && !same_rope(h->rope, r->rope))
             return no(s, "ropes \"%s\" and \"%s\" differ", label(s, h->rope->out[0]),
                       label(s, r->rope->out[0]));
         h->rope = r->rope;

@@ -224,6 +224,7 @@ static void check_rope(fixture *f, int64_t tokens, int64_t heads, turning w, int
     number(f, "head_dim", (double)w.head_dim);
     number(f, "first", (double)w.from);
     number(f, "rotary_dim", w.from + w.d == w.head_dim ? 0 : (double)w.d);
+    number(f, "scale", 1);
     const float *y = run(f, DIMS(tokens, row));
     for (int64_t at = 0; at < tokens * row; at++) {
         int64_t other = 0;
@@ -250,6 +251,109 @@ static void rope_of_a_part(void **state) {
         check_rope(*state, 3, 2, (turning){10, 6, 4, interleaved}, 100);
         check_rope(*state, 9, 5, (turning){96, 0, 72, interleaved}, 4000);
         check_rope(*state, 4, 3, (turning){14, 5, 6, interleaved}, 1);
+    }
+}
+
+/* Runs a node that makes `n` frequencies; what it makes becomes the next one's input. */
+static const float *make_frequencies(fixture *f, int64_t n) {
+    const float *y = run(f, DIMS(2, n));
+    for (int64_t i = 0; i < n; i++) /* the second part is what the first has no room for */
+        assert_true(fabsf(y[n + i]) <= fabsf(y[i]) * 6e-8f);
+    return y;
+}
+
+static qgc_value freqs_value;
+
+static void begin_with(fixture *f, qgc_op op, const float *freqs, int64_t n) {
+    begin(f, op);
+    freqs_value = (qgc_value){.shape = {2, {2, n}}};
+    f->node.in[f->node.n_in] = &freqs_value;
+    shaped(&f->call.in[f->node.n_in++], QGC_F32, DIMS(2, n))->data = (float *)(uintptr_t)freqs;
+    f->call.in[0].is_real = true;
+}
+
+static double sum_of(const float *freqs, int64_t n, int64_t i) {
+    return (double)freqs[i] + freqs[n + i];
+}
+
+/* Of Llama 3.2 (rope_theta 500000, factor 32) and of Qwen2.5 with YaRN, by the formulas of transformers. */
+static void frequencies(void **state) {
+    fixture *f = *state;
+    enum { N = 32 };
+    begin(f, QGC_OP_ROPE_FREQS);
+    number(f, "base", 5e5);
+    number(f, "rotary_dim", 2 * N);
+    const float *plain = make_frequencies(f, N);
+    for (int i = 0; i < N; i++)
+        near(sum_of(plain, N, i) * pow(5e5, 2.0 * i / (2 * N)), 1, 1e-13);
+    begin_with(f, QGC_OP_ROPE_LINEAR, plain, N);
+    number(f, "factor", 3);
+    const float *y = make_frequencies(f, N);
+    for (int i = 0; i < N; i++)
+        near(sum_of(y, N, i) * 3 / sum_of(plain, N, i), 1, 1e-13);
+    begin_with(f, QGC_OP_ROPE_LLAMA3, plain, N);
+    number(f, "factor", 32), number(f, "low", 1), number(f, "high", 4), number(f, "original", 8192);
+    y = make_frequencies(f, N);
+    for (int i = 0; i < N; i++) {
+        const double g = sum_of(plain, N, i), wave = 2 * acos(-1) / g, smooth = (8192 / wave - 1) / 3;
+        const double want = wave < 2048 ? g : wave > 8192 ? g / 32 : (1 - smooth) * g / 32 + smooth * g;
+        near(sum_of(y, N, i) / want, 1, 1e-13);
+    }
+    begin_with(f, QGC_OP_ROPE_DIVIDE, plain, N);
+    const float *by = random_input(f, QGC_F32, DIMS(N));
+    y = make_frequencies(f, N);
+    for (int i = 0; i < N; i++)
+        near(sum_of(y, N, i) * by[i] / sum_of(plain, N, i), 1, 1e-13);
+}
+
+static void yarn_frequencies(void **state) {
+    fixture *f = *state;
+    enum { N = 64 };
+    for (int truncate = 0; truncate < 2; truncate++) {
+        begin(f, QGC_OP_ROPE_FREQS);
+        number(f, "base", 1e6);
+        number(f, "rotary_dim", 2 * N);
+        const float *plain = make_frequencies(f, N);
+        begin_with(f, QGC_OP_ROPE_YARN, plain, N);
+        number(f, "base", 1e6), number(f, "factor", 4), number(f, "original", 32768);
+        number(f, "beta_fast", 32), number(f, "beta_slow", 1), number(f, "truncate", truncate);
+        const float *y = make_frequencies(f, N);
+        double low = 128 * log(32768 / (32 * 2 * acos(-1))) / (2 * log(1e6));
+        double high = 128 * log(32768 / (2 * acos(-1))) / (2 * log(1e6));
+        if (truncate)
+            low = floor(low), high = ceil(high);
+        assert_true(low > 20 && high < 42);
+        for (int i = 0; i < N; i++) {
+            const double g = sum_of(plain, N, i), r = i < low ? 0 : i > high ? 1 : (i - low) / (high - low);
+            near(sum_of(y, N, i) / (g / 4 * r + g * (1 - r)), 1, 1e-13);
+        }
+    }
+}
+
+/* With frequencies that are given, a scale, and at a late position, where float32 frequencies would be 0.005 off. */
+static void rope_by_frequencies(void **state) {
+    fixture *f = *state;
+    enum { N = 3, HEAD = 8, AT = 100003 };
+    const double speed[] = {0.83, 0.7, 1.0 / 3};
+    float freqs[2 * N];
+    for (int i = 0; i < N; i++) {
+        freqs[i] = (float)speed[i];
+        freqs[N + i] = (float)(speed[i] - (double)freqs[i]);
+    }
+    begin(f, QGC_OP_ROPE);
+    const float *x = random_input(f, QGC_F32, DIMS(1, HEAD));
+    index_input(f, 1, AT);
+    freqs_value = (qgc_value){.shape = {2, {2, N}}};
+    f->node.in[2] = &freqs_value;
+    shaped(&f->call.in[f->node.n_in++], QGC_F32, DIMS(2, N))->data = freqs;
+    number(f, "head_dim", HEAD), number(f, "first", 1), number(f, "scale", 1.5);
+    const float *y = run(f, DIMS(1, HEAD));
+    near(y[0], x[0], 0);
+    near(y[7], x[7], 0);
+    for (int i = 0; i < N; i++) {
+        const double c = 1.5 * cos(speed[i] * AT), s = 1.5 * sin(speed[i] * AT);
+        near(y[1 + i], x[1 + i] * c - x[4 + i] * s, 1e-6);
+        near(y[4 + i], x[4 + i] * c + x[1 + i] * s, 1e-6);
     }
 }
 
@@ -488,6 +592,9 @@ int main(void) {
         OP_TEST(rms_norm_of_zeros_is_zero),
         OP_TEST(rope),
         OP_TEST(rope_of_a_part),
+        OP_TEST(frequencies),
+        OP_TEST(yarn_frequencies),
+        OP_TEST(rope_by_frequencies),
         OP_TEST(append_rounds_to_the_cache_and_leaves_the_rest),
         OP_TEST(attention),
         OP_TEST(attention_in_parts),

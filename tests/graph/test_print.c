@@ -94,6 +94,22 @@ static void leaves_out_what_is_usual(void **state) {
                         "rotary_dim: 6, out: z}\n");
 }
 
+/* Op rope_freqs has no inputs, which need not be written. */
+static void reads_an_op_without_inputs(void **state) {
+    qgc_graph *g = load_graph_text(
+        *state, "qgc: 1\nname: small\narch: none\nweights:\n  embed: {shape: [16, 8]}\n"
+                "inputs: {tokens: [T], positions: [T]}\ngraph:\n"
+                "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                "  - {op: rope_freqs, base: 1e4, rotary_dim: 4, out: f}\n"
+                "  - {op: rope, in: [x, positions, f], style: neox, head_dim: 8, scale: 2, out: y}\n"
+                "outputs: [y]\n");
+    assert_string_equal(
+        nodes_of(*state, round_trip(*state, g)),
+        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+        "  - {op: rope_freqs, in: [], base: 10000, rotary_dim: 4, out: f}\n"
+        "  - {op: rope, in: [x, positions, f], style: neox, head_dim: 8, scale: 2, out: y}\n");
+}
+
 static void names_turns_of_other_layers(void **state) {
     qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     qgc_node *norm = node_of(g, QGC_OP_RMS_NORM, 4), *add = node_of(g, QGC_OP_ADD, 5);
@@ -409,6 +425,7 @@ int main(void) {
         ARENA_TEST(writes_numbers_in_full),
         ARENA_TEST(splits_a_repeat_where_a_layer_differs),
         ARENA_TEST(leaves_out_what_is_usual),
+        ARENA_TEST(reads_an_op_without_inputs),
         ARENA_TEST(names_turns_of_other_layers),
         ARENA_TEST(reads_turns_by_name_outside_of_repeats),
         ARENA_TEST(renames_what_the_carried_name_would_hide),

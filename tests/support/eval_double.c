@@ -125,11 +125,66 @@ static int word(const call *c, const char *name) {
     return c->node->attr[qgc_attr_index(c->node->op, name)].choice;
 }
 
+/* Frequencies are [2, pairs], and their sum counts. */
+static double frequency(const call *c, int input, int64_t i) {
+    return c->in[input][i] + c->in[input][dim(c, input, 1) + i];
+}
+
+static void rope_freqs(const call *c) {
+    const double d = number(c, "rotary_dim");
+    for (int64_t i = 0; i < (int64_t)d / 2; i++)
+        c->out[i] = exp(-2 * (double)i / d * log(number(c, "base")));
+}
+
+static void rope_linear(const call *c) {
+    for (int64_t i = 0; i < dim(c, 0, 1); i++)
+        c->out[i] = frequency(c, 0, i) / number(c, "factor");
+}
+
+/* By wave lengths, as transformers has it. */
+static void rope_llama3(const call *c) {
+    const double original = number(c, "original"), low = number(c, "low"), high = number(c, "high");
+    for (int64_t i = 0; i < dim(c, 0, 1); i++) {
+        const double f = frequency(c, 0, i), wave = 2 * acos(-1) / f;
+        const double smooth = (original / wave - low) / (high - low);
+        c->out[i] = wave < original / high             ? f
+                    : low > 0 && wave > original / low ? f / number(c, "factor")
+                                                       : (1 - smooth) * f / number(c, "factor") + smooth * f;
+    }
+}
+
+static double yarn_at(const call *c, const char *beta) {
+    const double d = 2 * (double)dim(c, 0, 1);
+    return d * log(number(c, "original") / (number(c, beta) * 2 * acos(-1))) / (2 * log(number(c, "base")));
+}
+
+static void rope_yarn(const call *c) {
+    double low = yarn_at(c, "beta_fast"), high = yarn_at(c, "beta_slow");
+    low = number(c, "truncate") != 0 ? floor(low) : low;
+    high = number(c, "truncate") != 0 ? ceil(high) : high;
+    low = low < 0 ? 0 : low;
+    high = high > 2 * (double)dim(c, 0, 1) - 1 ? 2 * (double)dim(c, 0, 1) - 1 : high;
+    high += low == high ? 0.001 : 0;
+    for (int64_t i = 0; i < dim(c, 0, 1); i++) {
+        const double f = frequency(c, 0, i), ramp = ((double)i - low) / (high - low);
+        const double kept = 1 - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp);
+        c->out[i] = f / number(c, "factor") * (1 - kept) + f * kept;
+    }
+}
+
+static void rope_divide(const call *c) {
+    for (int64_t i = 0; i < dim(c, 0, 1); i++)
+        c->out[i] = frequency(c, 0, i) / c->in[1][i];
+}
+
 /* Element by element: what turns is d elements from `first` on of each head; neox: element i of them turns with i + d / 2, else with its
  * neighbour. */
 static void rope(const call *c) {
     const int64_t head = whole(c, "head_dim"), first = whole(c, "first");
-    const int64_t d = whole(c, "rotary_dim") ? whole(c, "rotary_dim") : head - first;
+    const bool given = c->node->n_in == 3;
+    const int64_t d = given                    ? 2 * dim(c, 2, 1)
+                      : whole(c, "rotary_dim") ? whole(c, "rotary_dim")
+                                               : head - first;
     for (int64_t e = 0; e < dim(c, 0, 0) * dim(c, 0, 1); e++) {
         const int64_t i = e % head - first, t = e / dim(c, 0, 1);
         c->out[e] = c->in[0][e];
@@ -137,8 +192,10 @@ static void rope(const call *c) {
             continue;
         const bool neox = word(c, "style") == 0, second = neox ? i >= d / 2 : i % 2 == 1;
         const int64_t pair = neox ? i % (d / 2) : i / 2, other = (neox ? d / 2 : 1) * (second ? -1 : 1);
-        const double turn = c->in[1][t] / pow(number(c, "base"), (double)(2 * pair) / (double)d);
+        const double turn = c->in[1][t] * (given ? frequency(c, 2, pair)
+                                                 : pow(number(c, "base"), -(double)(2 * pair) / (double)d));
         c->out[e] = c->in[0][e] * cos(turn) + c->in[0][e + other] * (second ? sin(turn) : -sin(turn));
+        c->out[e] *= number(c, "scale");
     }
 }
 
@@ -388,6 +445,11 @@ static op_fn *const ops[QGC_N_OPS] = {
     [QGC_OP_RMS_NORM] = rms_norm,
     [QGC_OP_LINEAR] = linear,
     [QGC_OP_ROPE] = rope,
+    [QGC_OP_ROPE_FREQS] = rope_freqs,
+    [QGC_OP_ROPE_LINEAR] = rope_linear,
+    [QGC_OP_ROPE_LLAMA3] = rope_llama3,
+    [QGC_OP_ROPE_YARN] = rope_yarn,
+    [QGC_OP_ROPE_DIVIDE] = rope_divide,
     [QGC_OP_APPEND] = append,
     [QGC_OP_ATTENTION] = attention,
     [QGC_OP_ATTENTION_PART] = attention_part,

@@ -98,11 +98,40 @@ static const char *pair(writer *m, const char *op, const char *a, const char *b,
     return out;
 }
 
-static const char *rope(writer *m, const char *x, int base, const char *out) {
-    node(m, "rope", text(m, "%s, positions", x),
-         text(m, ", style: %s, base: %d, head_dim: %d%s", m->interleaved ? "interleaved" : "neox", base,
-              m->head_dim, m->turned),
-         out);
+/* What gives each pair its own speed: one of the ways, or two. */
+static const char *frequencies(writer *m, int base) {
+    const int pairs = from_to(m, 1, m->head_dim / 2);
+    const char *f = "freqs";
+    m->turned = m->head_dim > 2 * pairs ? text(m, ", first: %d", below(m, m->head_dim - 2 * pairs + 1)) : "";
+    node(m, "rope_freqs", "", text(m, ", base: %d, rotary_dim: %d", base, 2 * pairs), f);
+    for (int i = from_to(m, 0, 2); i > 0; i--) {
+        const char *out = text(m, "freqs_%d", i);
+        const int kind = below(m, 4);
+        if (kind == 0)
+            node(m, "rope_linear", f, ", factor: 3", out);
+        else if (kind == 1)
+            node(m, "rope_llama3", f, ", factor: 8, low: 1, high: 4, original: 50", out);
+        else if (kind == 2)
+            node(m, "rope_yarn", f,
+                 text(m, ", base: %d, factor: 4, original: 40, beta_fast: 3, beta_slow: 0.5, truncate: %d",
+                      base, below(m, 2)),
+                 out);
+        else
+            node(m, "rope_divide", text(m, "%s, %s", f, vector(m, text(m, "by_%d", i), pairs)), "", out);
+        f = out;
+    }
+    return f;
+}
+
+/* By a base, or (`freqs` is not NULL) by frequencies. */
+static const char *rope(writer *m, const char *x, int base, const char *freqs, const char *out) {
+    const char *style = m->interleaved ? "interleaved" : "neox";
+    if (freqs)
+        node(m, "rope", text(m, "%s, positions, %s", x, freqs),
+             text(m, ", style: %s, head_dim: %d%s, scale: 1.25", style, m->head_dim, m->turned), out);
+    else
+        node(m, "rope", text(m, "%s, positions", x),
+             text(m, ", style: %s, base: %d, head_dim: %d%s", style, base, m->head_dim, m->turned), out);
     return out;
 }
 
@@ -117,6 +146,7 @@ static void queries_keys_values(writer *m, const char *h, const char *in[3]) {
     const bool biased = once_in(m, 2), odd_one = once_in(m, 5), normed = once_in(m, 3),
                turned = !once_in(m, 6);
     const int base = once_in(m, 2) ? 10000 : 10, other = once_in(m, 5) ? 500 : base;
+    const char *freqs = turned && once_in(m, 2) ? frequencies(m, base) : NULL;
     for (int i = 0; i < 3; i++) {
         const int heads = i == 0 ? m->heads : m->kv_heads;
         const bool bias = biased != (odd_one && i == 1);
@@ -124,7 +154,7 @@ static void queries_keys_values(writer *m, const char *h, const char *in[3]) {
         if (normed && i < 2)
             in[i] = norm(m, in[i], text(m, "%s_norm", names[i]), m->head_dim, text(m, "%sn", names[i]));
         if ((turned && i < 2) || (i == 2 && once_in(m, 10)))
-            in[i] = rope(m, in[i], i == 1 ? other : base, text(m, "%sr", names[i]));
+            in[i] = rope(m, in[i], i == 1 ? other : base, freqs, text(m, "%sr", names[i]));
     }
     in[1] = cached(m, "k_cache", in[1], "k_all");
     in[2] = cached(m, "v_cache", in[2], "v_all");
