@@ -266,13 +266,18 @@ static int attention_options(qgc_lowering *l, const attention *a, int64_t parts,
     options[n++] = qgc_low_type(l, "VALUES", a->values);
     options[n++] = qgc_low_float(l, "SCALE", qgc_low_attr(a->node, "scale"));
     options[n++] = qgc_low_int(l, "PARTS", parts);
+    if (qgc_low_attr(a->node, "window") != 0)
+        options[n++] = qgc_low_int(l, "WINDOW", qgc_low_attr_int(a->node, "window"));
+    if (qgc_low_attr(a->node, "softcap") != 0)
+        options[n++] = qgc_low_float(l, "SOFTCAP", qgc_low_attr(a->node, "softcap"));
     return n;
 }
 
 /* A launch with the inputs and the result as arguments; the grid is left to the caller. */
 static qgc_plan_launch *attention_launch(qgc_lowering *l, const attention *a, int kernel) {
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
-    launch->position_bytes = position_bytes(a->node->in[1]) + position_bytes(a->node->in[2]);
+    if (qgc_low_attr(a->node, "window") == 0) /* else a position more is one less at the other end */
+        launch->position_bytes = position_bytes(a->node->in[1]) + position_bytes(a->node->in[2]);
     for (int i = 0; i < a->node->n_in; i++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->node->in[i]), QGC_READS);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->out), QGC_WRITES);

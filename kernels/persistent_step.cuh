@@ -51,6 +51,8 @@ struct phase_defaults {
     enum { ROPE_FIRST = 0, ROPE_DIM = 0, ROPE_INTERLEAVED = 0 }; /* which elements of a head turn; 0: all */
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
     RULE float eps() { return 0.0f; }
+    enum { WINDOW = 0, CAPPED = 0 }; /* of an attention: positions that are seen, 0: all; are scores capped? */
+    RULE float softcap() { return 0.0f; }
     RULE float q_eps() { return 0.0f; }
     RULE float k_eps() { return 0.0f; }
     RULE int squares(int) { return 0; }
@@ -158,6 +160,8 @@ struct splits {
 
 template <typename S> __device__ __forceinline__ splits divide(int positions, int blocks) {
     const int SPAN = tile_of<S>::SPAN;
+    if (S::WINDOW)
+        positions = min(positions, (int)S::WINDOW);
     if (positions <= max(SPAN, ALONE))
         return {1, positions, (int)blockIdx.x, 0};
     int most = min(blocks / (int)tile_of<S>::UNITS, (int)MOST_PARTS),
@@ -165,6 +169,11 @@ template <typename S> __device__ __forceinline__ splits divide(int positions, in
     int span = max((positions + n - 1) / n, (int)LEAST_SPAN);
     n = (positions + span - 1) / span;
     return {n, span, (int)blockIdx.x / n, (int)blockIdx.x % n};
+}
+
+/* The first position that an attention sees from `position`. */
+template <typename S> __device__ __forceinline__ int first_seen(int position) {
+    return S::WINDOW ? max(position + 1 - (int)S::WINDOW, 0) : 0;
 }
 
 /* What is the same all along a step. In shared memory, as registers hold weights. */

@@ -170,7 +170,8 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
 
 static int64_t position_bytes(const qgc_instance *i) {
     int64_t bytes = 0;
-    for (int k = 1; i->attention && k <= 2; k++)
+    const bool all = i->attention && qgc_low_attr(i->attention, "window") == 0;
+    for (int k = 1; all && k <= 2; k++)
         bytes += i->attention->in[k]->shape.dim[0] *
                  (int64_t)qgc_dtype_bytes(i->attention->in[k]->dtype, i->attention->in[k]->shape.dim[2]);
     return bytes;

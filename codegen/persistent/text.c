@@ -261,6 +261,12 @@ static void write_attention(const writer *w) {
     qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
                    at->caches_step, (long long)at->parts);
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
+    if (qgc_low_attr(i->attention, "window") != 0)
+        constant(w, "WINDOW", qgc_low_attr_int(i->attention, "window"));
+    if (qgc_low_attr(i->attention, "softcap") != 0) {
+        constant(w, "CAPPED", 1);
+        number(w, "softcap", qgc_low_attr(i->attention, "softcap"));
+    }
     write_head_norm(w, "Q", "q", i->q.norm, at->norm_at, head_dim);
     write_head_norm(w, "K", "k", i->keys.norm, at->k_norm_at, head_dim);
     write_pairs(w);

@@ -385,10 +385,17 @@ static void append_rounds_to_the_cache_and_leaves_the_rest(void **state) {
     check_append(*state, QGC_BF16);
 }
 
+/* Which positions count, and how large a score may be; 0: all, and any. */
+typedef struct {
+    int64_t window;
+    double cap;
+} limits;
+
 /* What attention_merge makes of the parts that the call is about to compute. */
-static const float *run_in_parts(fixture *f, int64_t parts, int64_t tokens, int64_t heads, int64_t d) {
+static const float *run_in_parts(fixture *f, int64_t parts, limits l, int64_t tokens, int64_t heads,
+                                 int64_t d) {
     f->node.op = QGC_OP_ATTENTION_PART;
-    number(f, "parts", (double)parts);
+    number(f, "parts", (double)parts), number(f, "window", (double)l.window), number(f, "softcap", l.cap);
     const int64_t width = parts * heads * (d + 2);
     float *p = run(f, DIMS(tokens, width));
     begin(f, QGC_OP_ATTENTION_MERGE);
@@ -399,16 +406,16 @@ static const float *run_in_parts(fixture *f, int64_t parts, int64_t tokens, int6
 }
 
 /* `parts` 0: whole, else cut into so many and put together again. */
-static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
-                            int64_t kv_heads, int64_t d, int64_t parts) {
+static void check_limited(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
+                          int64_t kv_heads, int64_t d, int64_t parts, limits l) {
     int64_t ctx = first + tokens + 3;
     begin(f, QGC_OP_ATTENTION);
     const float *q = random_input(f, QGC_F32, DIMS(tokens, heads * d));
     const float *k = random_input(f, dtype, DIMS(kv_heads, ctx, d));
     const float *v = random_input(f, dtype, DIMS(kv_heads, ctx, d));
     index_input(f, tokens, first);
-    number(f, "scale", 0.7);
-    const float *y = parts ? run_in_parts(f, parts, tokens, heads, d) : run(f, DIMS(tokens, heads * d));
+    number(f, "scale", 0.7), number(f, "window", (double)l.window), number(f, "softcap", l.cap);
+    const float *y = parts ? run_in_parts(f, parts, l, tokens, heads, d) : run(f, DIMS(tokens, heads * d));
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t h = 0; h < heads; h++)
             for (int64_t i = 0; i < d; i++) {
@@ -416,14 +423,32 @@ static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t
                 double total = 0, sum = 0;
                 for (int64_t p = 0; p <= first + t; p++) {
                     double score = 0;
+                    if (l.window && first + t - p >= l.window)
+                        continue;
                     for (int64_t j = 0; j < d; j++)
                         score += (double)q[(t * heads + h) * d + j] * k[(head + p) * d + j];
-                    double e = exp(score * 0.7);
+                    score *= 0.7;
+                    double e = exp(l.cap > 0 ? l.cap * tanh(score / l.cap) : score);
                     total += e;
                     sum += e * v[(head + p) * d + i];
                 }
                 near(y[(t * heads + h) * d + i], sum / total, 2e-6);
             }
+}
+
+static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
+                            int64_t kv_heads, int64_t d, int64_t parts) {
+    check_limited(f, dtype, tokens, first, heads, kv_heads, d, parts, (limits){0, 0});
+}
+
+static void attention_with_a_window_and_a_cap(void **state) {
+    const limits l[] = {{1, 0}, {5, 0}, {64, 0}, {300, 0}, {0, 0.5}, {70, 2}};
+    for (int i = 0; i < 6; i++) {
+        check_limited(*state, QGC_F32, 3, 0, 2, 1, 4, 0, l[i]);
+        check_limited(*state, QGC_F16, 7, 200, 6, 2, 9, 0, l[i]);
+        check_limited(*state, QGC_BF16, 2, 311, 4, 4, 64, 3, l[i]);
+        check_limited(*state, QGC_F32, 70, 2, 2, 1, 5, 4, l[i]);
+    }
 }
 
 static void attention(void **state) {
@@ -598,6 +623,7 @@ int main(void) {
         OP_TEST(append_rounds_to_the_cache_and_leaves_the_rest),
         OP_TEST(attention),
         OP_TEST(attention_in_parts),
+        OP_TEST(attention_with_a_window_and_a_cap),
         OP_TEST(attention_stands_large_scores),
         OP_TEST(pointwise),
         OP_TEST(silu_of_large_numbers),

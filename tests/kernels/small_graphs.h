@@ -90,7 +90,8 @@ static const char small_olmo2[] =
     SMALL_NODE("linear", "h, wk, bk", "", "k")                                                        \
     SMALL_NODE("linear", "h, wv, bv", "", "v")                                                        \
     SMALL_NORM("q", "q_norm", "q_normed")                                                             \
-    SMALL_NORM("k", "k_norm", "k_normed") SMALL_NODE("rope", "q_normed, positions", rope, "qr")       \
+    SMALL_NORM("k", "k_norm", "k_normed")                                                             \
+    SMALL_NODE("rope", "q_normed, positions", rope, "qr")                                             \
         SMALL_NODE("rope", "k_normed, positions", rope, "kr")                                         \
             SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                    \
                 SMALL_NODE("append", "vc, v, positions", "", "v_all")                                 \
@@ -145,6 +146,29 @@ static const char small_frequencies[] = SMALL_HEAD_OF(
             "  - {op: rope_divide, in: [gl, by], out: gd}\n"
             "  - repeat: {index: l, from: 1, count: 1, carry: x}\n    body:\n" SMALL_TURNED_LAYER(
                 "gd", ", scale: 1.2") SMALL_END;
+
+/* A window in one layer, no window in the other, capped scores, as Gemma 2 has. */
+#define SMALL_WINDOWED_LAYER(attributes)                                                       \
+    SMALL_NORM("x", "norm1", "h")                                                              \
+    SMALL_NODE("linear", "h, wq", "", "q")                                                     \
+    SMALL_NODE("linear", "h, wk", "", "k")                                                     \
+    SMALL_NODE("linear", "h, wv", "", "v")                                                     \
+    SMALL_ROPE("q", "qr")                                                                      \
+    SMALL_ROPE("k", "kr")                                                                      \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                     \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")                                      \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5" attributes, "a") \
+    SMALL_NODE("linear", "a, wo", "", "o")                                                     \
+    SMALL_NODE("add", "x, o", "", "x_mid")                                                     \
+    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x")
+#define SMALL_WINDOWED(name, first, second)                                                         \
+    SMALL_HEAD_OF(name, "", "f16", "1")                                                             \
+    SMALL_WINDOWED_LAYER(first)                                                                     \
+    "  - repeat: {index: l, from: 1, count: 1, carry: x}\n    body:\n" SMALL_WINDOWED_LAYER(second) \
+        SMALL_END
+static const char small_windowed[] =
+    SMALL_WINDOWED("small-windowed", ", window: 20, softcap: 0.5", ", softcap: 0.25");
+static const char small_windows[] = SMALL_WINDOWED("small-windows", ", window: 66", ", window: 9");
 
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(

@@ -72,6 +72,12 @@ static void rotation_by_frequencies(void **state) {
     check(small_frequencies);
 }
 
+static void windows_and_capped_scores(void **state) {
+    (void)state;
+    check(small_windowed);
+    check(small_windows);
+}
+
 /* One may be named: "rotation*". */
 int main(int argc, char **argv) {
     if (argc > 1)
@@ -80,6 +86,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(multipliers_and_activations),
         cmocka_unit_test(rotation_of_a_part_of_each_head),
         cmocka_unit_test(rotation_by_frequencies),
+        cmocka_unit_test(windows_and_capped_scores),
     };
     return cmocka_run_group_tests_name("kernels/replay_ops", tests, NULL, NULL);
 }

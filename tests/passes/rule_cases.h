@@ -119,6 +119,11 @@ static const rule_case rule_cases[] = {
     {"split-attention", "attention", NULL,
      EMBED CACHES "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, out: a}\noutputs: [a]\n",
      true, "a", ""},
+    {"split-attention", "attention", NULL,
+     EMBED CACHES
+     "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, window: 3, softcap: 0.25, out: a}\n"
+     "outputs: [a]\n",
+     true, "a", ""},
     {"split-attention(parts=1)", "attention", NULL,
      EMBED CACHES "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, out: a}\noutputs: [a]\n",
      false, "a", "option parts is 1, expected 2 to 64"},

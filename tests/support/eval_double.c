@@ -222,6 +222,8 @@ static void attend(const call *c, int64_t t, int64_t h, int64_t first, int64_t n
         for (int64_t i = 0; i < d; i++)
             scores[j] += q[i] * c->in[1][(start + j) * d + i];
         scores[j] *= number(c, "scale");
+        if (number(c, "softcap") > 0)
+            scores[j] = number(c, "softcap") * tanh(scores[j] / number(c, "softcap"));
         y[d] = fmax(y[d], scores[j]);
     }
     for (int64_t j = 0; j < n; j++) {
@@ -232,12 +234,19 @@ static void attend(const call *c, int64_t t, int64_t h, int64_t first, int64_t n
     }
 }
 
+/* How many positions token t sees. */
+static int64_t seen_from(const call *c, int64_t t) {
+    const int64_t all = (int64_t)c->in[3][t] + 1, window = whole(c, "window");
+    return window && window < all ? window : all;
+}
+
 static void attention(const call *c) {
     const int64_t d = dim(c, 1, 2), heads = dim(c, 0, 1) / d;
     double *y = qgc_arena_array(c->e->step, (size_t)d + 2, sizeof *y);
     for (int64_t t = 0; t < dim(c, 0, 0); t++)
         for (int64_t h = 0; h < heads; h++) {
-            attend(c, t, h, 0, (int64_t)c->in[3][t] + 1, y);
+            const int64_t n = seen_from(c, t);
+            attend(c, t, h, (int64_t)c->in[3][t] + 1 - n, n, y);
             for (int64_t i = 0; i < d; i++)
                 c->out[(t * heads + h) * d + i] = y[i] / y[d + 1];
         }
@@ -247,13 +256,13 @@ static void attention(const call *c) {
 static void attention_part(const call *c) {
     const int64_t d = dim(c, 1, 2), heads = dim(c, 0, 1) / d, parts = whole(c, "parts");
     for (int64_t t = 0; t < dim(c, 0, 0); t++) {
-        const int64_t n = (int64_t)c->in[3][t] + 1;
+        const int64_t n = seen_from(c, t), skipped = (int64_t)c->in[3][t] + 1 - n;
         const int64_t stretch = (int64_t)fmax(64, ceil((double)n / (double)parts));
         for (int64_t p = 0; p < parts; p++)
             for (int64_t h = 0; h < heads; h++) {
                 const int64_t first = (int64_t)fmin((double)(p * stretch), (double)n);
                 const int64_t some = (int64_t)fmin((double)stretch, (double)(n - first));
-                attend(c, t, h, first, some, c->out + ((t * parts + p) * heads + h) * (d + 2));
+                attend(c, t, h, skipped + first, some, c->out + ((t * parts + p) * heads + h) * (d + 2));
             }
     }
 }

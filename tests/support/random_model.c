@@ -165,6 +165,10 @@ static const char *attention(writer *m, const char *h) {
     queries_keys_values(m, h, in);
     const char *inputs = text(m, "%s, %s, %s, positions", in[0], in[1], in[2]);
     const char *scale = text(m, ", scale: %d^-0.5", m->head_dim);
+    if (once_in(m, 4))
+        scale = text(m, "%s, window: %d", scale, once_in(m, 2) ? from_to(m, 1, 4) : from_to(m, 60, 100));
+    if (once_in(m, 5))
+        scale = text(m, "%s, softcap: %d/2", scale, from_to(m, 1, 8));
     if (!once_in(m, 5)) {
         node(m, "attention", inputs, scale, "a");
     } else {
