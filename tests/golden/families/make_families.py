@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOKENS = 12
-SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=40, num_attention_heads=4, num_key_value_heads=2,
-             vocab_size=64, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None,
+SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_attention_heads=4, num_key_value_heads=2,
+             vocab_size=48, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None,
              bos_token_id=None, eos_token_id=None)
 
 
@@ -56,18 +56,24 @@ MODELS = {
                                               short_factor=[1.0, 1.1, 1.3, 1.5, 1.8, 2.0],
                                               long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0])), None),
     "gemma": (tf.GemmaConfig, dict(SMALL, tie_word_embeddings=True, head_dim=12, hidden_act="gelu_pytorch_tanh"), "gemma"),
-    "gemma2": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=11,
+    "gemma2": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, query_pre_attn_scalar=12,
                                      attn_logit_softcapping=1.5, final_logit_softcapping=3.0, sliding_window=4), "gemma2"),
-    "gemma3": (tf.Gemma3TextConfig, dict(SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=11,
-                                         sliding_window=4, num_hidden_layers=3,
-                                         layer_types=["sliding_attention", "full_attention", "sliding_attention"]), "gemma3"),
+    "gemma2-scale": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=11,
+                                           num_hidden_layers=1), None),
+    "gemma3": (tf.Gemma3TextConfig, dict(SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=8,
+                                         sliding_window=4, num_hidden_layers=6, intermediate_size=16), "gemma3"),
+    "gemma3-linear": (tf.Gemma3TextConfig, dict(
+        SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=11, sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+                             sliding_attention=dict(rope_type="default", rope_theta=1e4))), None),
     "granite": (tf.GraniteConfig, dict(SMALL, embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.4,
                                        logits_scaling=2.0), "granite"),
-    "smollm3": (tf.SmolLM3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=24, no_rope_layer_interval=4, tie_word_embeddings=True), "smollm3"),
+    "smollm3": (tf.SmolLM3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=20, no_rope_layer_interval=4, tie_word_embeddings=True), "smollm3"),
     "stablelm": (tf.StableLmConfig, dict(SMALL, layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.5), "stablelm"),
     "gpt_neox": (tf.GPTNeoXConfig, dict(SMALL, rotary_pct=0.5, use_parallel_residual=True, attention_bias=True), None),
     "phi": (tf.PhiConfig, dict(SMALL, partial_rotary_factor=0.5), "phi2"),
-    "gpt2": (tf.GPT2Config, dict(vocab_size=64, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
+    "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
                                  eos_token_id=None), "gpt2"),
 }
 
