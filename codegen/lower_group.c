@@ -124,7 +124,7 @@ static qgc_status lower_pointwise(qgc_lowering *l, const qgc_stage *f) {
 
 /* How many warps share a row, so that the loads in flight fill the card (about 16 warps on each of some 130
  * multiprocessors), as long as each of their lanes has something to load. */
-static int64_t split_of(int64_t in, int64_t warps) {
+int64_t qgc_low_split(int64_t in, int64_t warps) {
     int64_t split = 1;
     while (split < WARPS && warps * split < 2112 && in >= 768 * split)
         split *= 2;
@@ -247,7 +247,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
         rows = QGC_STRETCH / WARPS;
     else {
         rows = setting(l, "linear.cu", f, "ROWS", rows);
-        split = setting(l, "linear.cu", f, "SPLIT", split_of(in, out * f->n_rows / rows));
+        split = setting(l, "linear.cu", f, "SPLIT", qgc_low_split(in, out * f->n_rows / rows));
     }
     expression e = {.l = l, .f = f};
     const char *options[24];
@@ -358,7 +358,8 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_stage *f) {
     int64_t pairs = 0;
     for (int i = 0; i < f->n_rows; i++)
         pairs += qgc_low_width(f->rows[i].linear->out[0]) / 2;
-    int64_t split = setting(l, "linear_heads.cu", f, "SPLIT", split_of(qgc_low_width(linear->in[0]), pairs));
+    int64_t split =
+        setting(l, "linear_heads.cu", f, "SPLIT", qgc_low_split(qgc_low_width(linear->in[0]), pairs));
     const char *options[32];
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));

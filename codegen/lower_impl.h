@@ -114,6 +114,9 @@ typedef struct {
     const qgc_value *result;
 } qgc_normed;
 
+/* How many warps share a row of `in` elements, where a kernel has so many warps with one each. */
+int64_t qgc_low_split(int64_t in, int64_t warps);
+
 /* A norm by itself (`then` NULL), or with pointwise ops after it. */
 qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *then);
 

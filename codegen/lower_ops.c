@@ -64,6 +64,21 @@ qgc_status lower_rms_norm(qgc_lowering *l, const qgc_node *n) {
     return qgc_low_norm(l, n, NULL);
 }
 
+qgc_status lower_layer_norm(qgc_lowering *l, const qgc_node *n) {
+    const int64_t d = qgc_low_width(n->in[0]), threads = norm_threads(d);
+    enum { MOST = 64 * 1024 };
+    if (d > MOST)
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
+                        "layer_norm over %lld elements, and its kernel does at most %d", (long long)d, MOST);
+    const char *options[] = {qgc_low_int(l, "D", d), qgc_low_float(l, "EPS", qgc_low_attr(n, "eps")),
+                             qgc_low_int(l, "THREADS", threads), qgc_low_int(l, "BIAS", n->n_in > 2), NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "layer_norm.cu", (int)threads, options));
+    qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
+    operands(l, launch, n);
+    return QGC_OK;
+}
+
 int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **options) {
     const qgc_rope r = qgc_rope_of(rope);
     if (qgc_rope_is_plain(&r))
@@ -550,5 +565,65 @@ qgc_status lower_sample_part(qgc_lowering *l, const qgc_node *n) {
 qgc_status lower_sample_merge(qgc_lowering *l, const qgc_node *n) {
     QGC_TRY(check_stretches(l, n, stretch_of(n)));
     sample_merge_kernel(l, n, 2, stretch_of(n), qgc_low_buffer(l, n->in[1]));
+    return QGC_OK;
+}
+
+/* --- experts --------------------------------------------------------------------------------------------- */
+
+qgc_status lower_route(qgc_lowering *l, const qgc_node *n) {
+    const int64_t experts = qgc_low_width(n->in[0]), used = qgc_low_width(n->out[0]);
+    enum { MOST = 1024, MOST_USED = 32 };
+    if (experts > MOST || used > MOST_USED)
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
+                        "route chooses %lld of %lld experts, and its kernel at most %d of %d",
+                        (long long)used, (long long)experts, MOST_USED, MOST);
+    const char *options[] = {qgc_low_int(l, "EXPERTS", experts),
+                             qgc_low_int(l, "USED", used),
+                             qgc_low_int(l, "SCORING", n->attr[qgc_attr_index(n->op, "scoring")].choice),
+                             qgc_low_int(l, "NORMALIZE", qgc_low_attr(n, "normalize") != 0),
+                             qgc_low_float(l, "SCALE", qgc_low_attr(n, "scale")),
+                             qgc_low_int(l, "BIAS", n->n_in > 1),
+                             NULL};
+    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "route.cu", 32, options));
+    qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
+    operands(l, launch, n);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[1]), QGC_WRITES);
+    return QGC_OK;
+}
+
+qgc_status lower_expert_linear(qgc_lowering *l, const qgc_node *n) {
+    const qgc_value *w = n->in[1];
+    const int64_t out = w->shape.dim[1], in = w->shape.dim[2], used = qgc_low_width(n->in[2]);
+    const int64_t split = qgc_low_split(in, out * used);
+    const bool bias = n->n_in > 3;
+    const char *options[] = {
+        qgc_low_int(l, "IN", in),
+        qgc_low_int(l, "OUT", out),
+        qgc_low_type(l, "WEIGHT", qgc_weight_storage(w)),
+        qgc_low_int(l, "SPLIT", split),
+        qgc_low_int(l, "USED", used),
+        qgc_low_int(l, "EACH", qgc_low_width(n->in[0]) != in),
+        bias ? qgc_low_text(l, "-DBIAS=1+%s", qgc_low_type_name(qgc_weight_storage(n->in[3]))) : "-DBIAS=0",
+        NULL};
+    if (bias && qgc_dtype_is_quantised(n->in[3]->dtype))
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "bias \"%s\" of expert_linear is stored in blocks",
+                        qgc_value_label(n->in[3], l->arena));
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_linear.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = out}, QGC_LOW_THREADS / 32 / split);
+    qgc_low_grid(launch, 1, qgc_low_times(qgc_low_dim(n->in[2]->shape.dim[0]), used), 1);
+    launch->weight_bytes = qgc_weight_bytes(w) / w->shape.dim[0] * used;
+    operands(l, launch, n);
+    return QGC_OK;
+}
+
+qgc_status lower_expert_sum(qgc_lowering *l, const qgc_node *n) {
+    const int64_t d = qgc_low_width(n->out[0]);
+    const char *options[] = {qgc_low_int(l, "D", d), qgc_low_int(l, "USED", qgc_low_width(n->in[1])), NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_sum.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = d}, QGC_LOW_THREADS);
+    qgc_low_grid(launch, 1, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
+    operands(l, launch, n);
     return QGC_OK;
 }

@@ -84,6 +84,56 @@ static void rms_norm(void **state) {
              "model.yaml:3:1: while: inferring the shape of h\n");
 }
 
+static void layer_norm(void **state) {
+    test_graph *t = *state;
+    qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 24)), *w = test_weight(t, "w", SHAPE(24));
+    qgc_value *b = test_weight(t, "b", SHAPE(24)), *y = test_op(t, QGC_OP_LAYER_NORM, "h", INPUTS(x, w, b));
+    test_number(y, "eps", 1e-5);
+    fits(t, y, QGC_F32, SHAPE(T, 24));
+    b->shape = SHAPE(12);
+    fails(t, "model.yaml:4:1: error: rows of layer_norm \"h\" have 24 elements, and its bias 12\n"
+             "model.yaml:1:1: note: input \"x\" is declared here\n"
+             "model.yaml:3:1: note: weight \"b\" is declared here\n"
+             "model.yaml:4:1: while: inferring the shape of h\n");
+}
+
+static void experts(void **state) {
+    test_graph *t = *state;
+    qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 24)), *s = test_input(t, "s", QGC_F32, SHAPE(T, 8));
+    qgc_value *up = test_weight(t, "up", SHAPE(8, 16, 24)), *down = test_weight(t, "down", SHAPE(8, 24, 16));
+    qgc_value *ids = test_op(t, QGC_OP_ROUTE, "ids", INPUTS(s));
+    qgc_value *weights = qgc_node_output(t->g, ids->maker, "weights");
+    test_number(ids, "experts", 3);
+    qgc_value *a = test_op(t, QGC_OP_EXPERT_LINEAR, "a", INPUTS(x, up, ids));
+    qgc_value *b = test_op(t, QGC_OP_EXPERT_LINEAR, "b", INPUTS(a, down, ids));
+    qgc_value *y = test_op(t, QGC_OP_EXPERT_SUM, "y", INPUTS(b, weights));
+    fits(t, ids, QGC_I32, SHAPE(T, 3));
+    fits(t, weights, QGC_F32, SHAPE(T, 3));
+    fits(t, a, QGC_F32, SHAPE(T, 48));
+    fits(t, b, QGC_F32, SHAPE(T, 72));
+    fits(t, y, QGC_F32, SHAPE(T, 24));
+    test_number(ids, "experts", 9);
+    fails(t, "model.yaml:5:1: error: route \"ids\" chooses 9 of 8 experts\n"
+             "model.yaml:5:1: while: inferring the shape of ids\n");
+    test_number(ids, "experts", 3);
+    test_number(ids, "groups", 4);
+    fails(t,
+          "model.yaml:5:1: error: \"groups\" of route \"ids\" is 4, and experts in groups are not computed\n"
+          "model.yaml:5:1: while: inferring the shape of ids\n");
+    test_number(ids, "groups", 1);
+    down->shape = SHAPE(8, 24, 15);
+    fails(t, "model.yaml:7:1: error: inputs of expert_linear \"b\" do not fit together\n"
+             "model.yaml:6:1: note: \"a\" is [T, 48]\n"
+             "model.yaml:4:1: note: \"down\" is [8, 24, 15]\n"
+             "model.yaml:5:1: note: \"ids\" is [T, 3]\n"
+             "model.yaml:7:1: while: inferring the shape of b\n");
+    down->shape = SHAPE(8, 24, 16);
+    b->maker->in[2] = test_input(t, "others", QGC_I32, SHAPE(T, 3));
+    fails(t,
+          "model.yaml:7:1: error: ids of expert_linear \"b\" must be made by a route, and \"others\" is not\n"
+          "model.yaml:7:1: while: inferring the shape of b\n");
+}
+
 static void linear(void **state) {
     test_graph *t = *state;
     qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(R, 32));
@@ -485,6 +535,8 @@ int main(void) {
         GRAPH_TEST(attention),
         GRAPH_TEST(pointwise),
         GRAPH_TEST(mark),
+        GRAPH_TEST(layer_norm),
+        GRAPH_TEST(experts),
         GRAPH_TEST(rope_of_a_part),
         GRAPH_TEST(rope_by_frequencies),
         GRAPH_TEST(numbers_of_frequencies),

@@ -198,6 +198,123 @@ static void rms_norm_of_zeros_is_zero(void **state) {
         near(y[i], 0, 0);
 }
 
+static void layer_norm(void **state) {
+    fixture *f = *state;
+    const int64_t sizes[][2] = {{1, 1}, {3, 7}, {2, 1031}, {70, 12}};
+    for (int s = 0; s < 4; s++)
+        for (int bias = 0; bias < 2; bias++) {
+            const int64_t rows = sizes[s][0], d = sizes[s][1];
+            begin(f, QGC_OP_LAYER_NORM);
+            const float *x = random_input(f, QGC_F32, DIMS(rows, d)), *w = random_input(f, QGC_BF16, DIMS(d));
+            const float *b = bias ? random_input(f, QGC_F32, DIMS(d)) : NULL;
+            number(f, "eps", 1e-3);
+            const float *y = run(f, DIMS(rows, d));
+            for (int64_t at = 0; at < rows * d; at++) {
+                double mean = 0, square = 0; /* the variance as the mean square less the square of the mean */
+                for (int64_t i = at / d * d; i < (at / d + 1) * d; i++)
+                    mean += x[i], square += (double)x[i] * x[i];
+                mean /= (double)d;
+                const double variance = square / (double)d - mean * mean;
+                near(y[at], (x[at] - mean) / sqrt(variance + 1e-3) * w[at % d] + (b ? b[at % d] : 0), 2e-6);
+            }
+        }
+}
+
+/* --- experts --- */
+
+/* Weights of n experts of `all` for a token; a call has one output more than most. */
+static const float *run_route(fixture *f, int64_t rows, int64_t n, const int32_t **ids) {
+    qgc_operand *o = shaped(&f->call.out[1], QGC_F32, DIMS(rows, n));
+    float *weights = o->data = qgc_arena_array(f->arena, (size_t)(rows * n), sizeof(float));
+    *ids = (const int32_t *)run(f, DIMS(rows, n));
+    return weights;
+}
+
+/* In plain words: those are chosen than which fewer than n are better. */
+static void check_route(fixture *f, int64_t rows, int64_t all, int64_t n, int scoring, int normalize,
+                        bool biased) {
+    begin(f, QGC_OP_ROUTE);
+    const float *s = random_input(f, QGC_F32, DIMS(rows, all));
+    const float *bias = biased ? random_input(f, QGC_F32, DIMS(all)) : NULL;
+    number(f, "experts", (double)n), number(f, "normalize", normalize), number(f, "scale", 2.5);
+    choice(f, "scoring", scoring);
+    const int32_t *ids;
+    const float *weights = run_route(f, rows, n, &ids);
+    for (int64_t r = 0; r < rows; r++) {
+        double total = 0, chosen = 0;
+        for (int64_t i = 0; i < all; i++)
+            total += exp(s[r * all + i]);
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t k = 0; k < n; k++) {
+                const int32_t id = ids[r * n + k];
+                const double x = s[r * all + id];
+                const double p = scoring == 0 ? exp(x) / total : scoring == 1 ? exp(x) : 1 / (1 + exp(-x));
+                chosen += pass ? 0 : p;
+                if (pass)
+                    near(weights[r * n + k], 2.5 * p / (normalize || scoring == 1 ? chosen : 1), 1e-6);
+                int64_t better = 0;
+                for (int64_t i = 0; i < all; i++) {
+                    const double q = s[r * all + i];
+                    const double by = scoring == 2   ? 1 / (1 + exp(-q)) - 1 / (1 + exp(-x))
+                                      : scoring == 0 ? (exp(q) - exp(x)) / total
+                                                     : q - x;
+                    better += i != id && by + (bias ? (double)bias[i] - bias[id] : 0) > 0;
+                }
+                assert_int_equal(better, k);
+            }
+    }
+}
+
+static void route(void **state) {
+    for (int scoring = 0; scoring < 3; scoring++)
+        for (int normalize = 0; normalize < 2; normalize++)
+            for (int bias = 0; bias < 2; bias++) {
+                check_route(*state, 1, 1, 1, scoring, normalize, bias);
+                check_route(*state, 5, 8, 2, scoring, normalize, bias);
+                check_route(*state, 3, 130, 9, scoring, normalize, bias);
+                check_route(*state, 2, 7, 7, scoring, normalize, bias);
+            }
+}
+
+static void experts_compute_what_their_matrices_say(void **state) {
+    fixture *f = *state;
+    enum { ROWS = 5, N = 3, ALL = 6, IN = 37, OUT = 11 };
+    for (int each = 0; each < 2; each++)
+        for (int bias = 0; bias < 2; bias++) {
+            begin(f, QGC_OP_EXPERT_LINEAR);
+            const float *x = random_input(f, QGC_F32, DIMS(ROWS, each ? N * IN : IN));
+            const float *w = random_input(f, QGC_BF16, DIMS(ALL, OUT, IN));
+            int32_t *ids = index_input(f, ROWS * N, 0);
+            f->call.in[2].rank = 2, f->call.in[2].dim[0] = ROWS, f->call.in[2].dim[1] = N;
+            for (int i = 0; i < ROWS * N; i++)
+                ids[i] = (int32_t)(test_random(&f->seed) % ALL);
+            const float *b = bias ? random_input(f, QGC_F16, DIMS(ALL, OUT)) : NULL;
+            const float *y = run(f, DIMS(ROWS, N * OUT));
+            for (int i = 0; i < ROWS * N * OUT; i++) {
+                const int item = i / OUT, row = ids[item] * OUT + i % OUT;
+                double sum = b ? b[row] : 0;
+                for (int k = 0; k < IN; k++)
+                    sum += (double)x[(each ? item : item / N) * IN + k] * w[row * IN + k];
+                near(y[i], sum, 1e-5);
+            }
+        }
+}
+
+static void experts_are_weighted(void **state) {
+    fixture *f = *state;
+    enum { ROWS = 4, N = 3, D = 13 };
+    begin(f, QGC_OP_EXPERT_SUM);
+    const float *y = random_input(f, QGC_F32, DIMS(ROWS, N * D)),
+                *w = random_input(f, QGC_F32, DIMS(ROWS, N));
+    const float *sum = run(f, DIMS(ROWS, D));
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < D; i++)
+            near(sum[r * D + i],
+                 (double)w[r * N] * y[r * N * D + i] + (double)w[r * N + 1] * y[(r * N + 1) * D + i] +
+                     (double)w[r * N + 2] * y[(r * N + 2) * D + i],
+                 1e-6);
+}
+
 /* What turns is `d` elements from element `from` on of each head. */
 typedef struct {
     int64_t head_dim, from, d;
@@ -615,6 +732,10 @@ int main(void) {
         OP_TEST(linear_takes_weights_from_odd_addresses),
         OP_TEST(rms_norm),
         OP_TEST(rms_norm_of_zeros_is_zero),
+        OP_TEST(layer_norm),
+        OP_TEST(route),
+        OP_TEST(experts_compute_what_their_matrices_say),
+        OP_TEST(experts_are_weighted),
         OP_TEST(rope),
         OP_TEST(rope_of_a_part),
         OP_TEST(frequencies),

@@ -92,13 +92,13 @@ static const char small_olmo2[] =
     SMALL_NORM("q", "q_norm", "q_normed")                                                             \
     SMALL_NORM("k", "k_norm", "k_normed")                                                             \
     SMALL_NODE("rope", "q_normed, positions", rope, "qr")                                             \
-        SMALL_NODE("rope", "k_normed, positions", rope, "kr")                                         \
-            SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                    \
-                SMALL_NODE("append", "vc, v, positions", "", "v_all")                                 \
-                    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")   \
-                        SMALL_NODE("linear", "a, wo", "", "o") SMALL_NODE("add", "x, o", "", "x_mid") \
-                            SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")                          \
-                                SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+    SMALL_NODE("rope", "k_normed, positions", rope, "kr")                                             \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                            \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")                                             \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")                   \
+    SMALL_NODE("linear", "a, wo", "", "o")                                                            \
+    SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")           \
+        SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
 static const char small_partial[] =
     SMALL_PARTIAL("small-partial", ", style: neox, base: 10000, head_dim: dh, rotary_dim: 12");
 static const char small_interleaved[] =
@@ -161,14 +161,31 @@ static const char small_frequencies[] = SMALL_HEAD_OF(
     SMALL_NODE("linear", "a, wo", "", "o")                                                     \
     SMALL_NODE("add", "x, o", "", "x_mid")                                                     \
     SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x")
-#define SMALL_WINDOWED(name, first, second)                                                         \
-    SMALL_HEAD_OF(name, "", "f16", "1")                                                             \
-    SMALL_WINDOWED_LAYER(first)                                                                     \
-    "  - repeat: {index: l, from: 1, count: 1, carry: x}\n    body:\n" SMALL_WINDOWED_LAYER(second) \
-        SMALL_END
+#define SMALL_WINDOWED(name, first, second) \
+    SMALL_HEAD_OF(name, "", "f16", "1")     \
+    SMALL_WINDOWED_LAYER(first)             \
+    "  - repeat: {index: l, from: 1, count: 1, carry: x}\n    body:\n" SMALL_WINDOWED_LAYER(second) SMALL_END
 static const char small_windowed[] =
     SMALL_WINDOWED("small-windowed", ", window: 20, softcap: 0.5", ", softcap: 0.25");
 static const char small_windows[] = SMALL_WINDOWED("small-windows", ", window: 66", ", window: 9");
+
+/* LayerNorm, and experts beside one that all tokens go through. */
+static const char small_experts[] = SMALL_HEAD(
+    "small-experts",
+    SMALL_VECTOR("b1", "d") SMALL_MATRIX("router", "6", "d") SMALL_VECTOR(
+        "rb",
+        "6") "  e_up: {per: l, shape: [6, 40, d], gguf: \"{l}.e_up\"}\n  e_down: {per: l, shape: [6, d, 40], gguf: \"{l}.e_down\"}\n"
+             "  e_bias: {per: l, shape: [6, 40], gguf: \"{l}.e_bias\"}\n",
+    "f16") SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")
+    SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v") SMALL_ATTENTION(
+        "q", "k") SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NODE("layer_norm", "x_mid, norm2",
+                                                                    ", eps: 1e-5", "m")
+        SMALL_NODE("linear", "m, router", "", "scores") "      - {op: route, in: [scores, rb], experts: 3, scoring: softmax, normalize: 1, scale: 1.5, out: [ids, by]}\n" SMALL_NODE(
+            "expert_linear", "m, e_up, ids, e_bias", "", "e_gate") SMALL_NODE("silu", "e_gate", "", "e_act")
+            SMALL_NODE("expert_linear", "e_act, e_down, ids", "", "each")
+                SMALL_NODE("expert_sum", "each, by", "", "mixed") SMALL_MLP("m")
+                    SMALL_NODE("add", "mixed, down", "", "both") SMALL_NODE("add", "x_mid, both", "", "x")
+                        SMALL_END;
 
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(

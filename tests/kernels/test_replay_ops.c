@@ -33,9 +33,19 @@ static void compare(const replay_of *of, const replay_run *what) {
     replay_drop(&r);
 }
 
+static const int archs[] = {80, 75, 90};
+
+/* In decode steps and in chunks, with all passes and with none. */
+static void check_launches(const char *yaml) {
+    for (int i = 0; i < 3; i++)
+        compare(&(replay_of){.yaml = yaml, .arch = archs[i]},
+                &(replay_run){ON_CPU_RANDOM + i, REPLAY_LONG, REPLAY_SHORT});
+    compare(&(replay_of){.yaml = yaml, .passes = "", .arch = 80},
+            &(replay_run){ON_CPU_BACKWARDS, REPLAY_LONG, REPLAY_LONG});
+}
+
 /* All that a graph is held to. It has two layers: more of them are more chances for a cache to be rounded otherwise. */
 static void check(const char *yaml) {
-    static const int archs[] = {80, 75, 90};
     uint64_t seed = 3;
     qgc_arena *a = qgc_arena_new();
     for (int i = 0; i < 3; i++) {
@@ -78,15 +88,27 @@ static void windows_and_capped_scores(void **state) {
     check(small_windows);
 }
 
+static void is_not_persistent(const char *yaml, const char *why) {
+    replay r = replay_new(&(replay_of){.yaml = yaml, .arch = 90, .sms = 2});
+    assert_non_null(r.lowered.plan->not_persistent);
+    assert_string_equal(r.lowered.plan->not_persistent, why);
+    replay_drop(&r);
+}
+
+static void experts_and_layer_norm(void **state) {
+    (void)state;
+    check_launches(small_experts);
+    is_not_persistent(small_experts, "layer_norm \"h[0]\" has no phase in the kernel");
+}
+
 /* One may be named: "rotation*". */
 int main(int argc, char **argv) {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(multipliers_and_activations),
-        cmocka_unit_test(rotation_of_a_part_of_each_head),
-        cmocka_unit_test(rotation_by_frequencies),
-        cmocka_unit_test(windows_and_capped_scores),
+        cmocka_unit_test(multipliers_and_activations), cmocka_unit_test(rotation_of_a_part_of_each_head),
+        cmocka_unit_test(rotation_by_frequencies),     cmocka_unit_test(windows_and_capped_scores),
+        cmocka_unit_test(experts_and_layer_norm),
     };
     return cmocka_run_group_tests_name("kernels/replay_ops", tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ typedef struct {
     const qgc_node *node;
     const double *in[QGC_MAX_INPUTS];
     const qgc_shape *shape[QGC_MAX_INPUTS];
-    double *out;
+    double *out, *second; /* results; most ops have one */
 } call;
 
 static int64_t dim(const call *c, int input, int i) {
@@ -107,6 +107,22 @@ static void rms_norm(const call *c) {
         for (int64_t i = 0; i < d; i++)
             c->out[g * d + i] =
                 c->in[0][g * d + i] / sqrt(squares / (double)d + number(c, "eps")) * c->in[1][i];
+    }
+}
+
+static void layer_norm(const call *c) {
+    const int64_t d = dim(c, 0, 1);
+    for (int64_t r = 0; r < dim(c, 0, 0); r++) {
+        const double *x = c->in[0] + r * d;
+        double sum = 0, squares = 0;
+        for (int64_t i = 0; i < d; i++)
+            sum += x[i];
+        for (int64_t i = 0; i < d; i++)
+            squares += pow(x[i] - sum / (double)d, 2);
+        for (int64_t i = 0; i < d; i++)
+            c->out[r * d + i] =
+                (x[i] - sum / (double)d) / sqrt(squares / (double)d + number(c, "eps")) * c->in[1][i] +
+                (c->node->n_in > 2 ? c->in[2][i] : 0);
     }
 }
 
@@ -344,6 +360,57 @@ static void mark(const call *c) {
         c->out[(int64_t)c->in[1][t]] = 1;
 }
 
+/* --- experts --------------------------------------------------------------------------------------------- */
+
+/* An expert is chosen if fewer than n are before it. */
+static void route(const call *c) {
+    const int64_t all = dim(c, 0, 1), n = whole(c, "experts");
+    const int scoring = word(c, "scoring");
+    for (int64_t r = 0; r < dim(c, 0, 0); r++) {
+        const double *s = c->in[0] + r * all;
+        double p[64], by[64], total = 0, chosen = 0, of_chosen = 0;
+        for (int64_t i = 0; i < all; i++)
+            total += exp(s[i]);
+        for (int64_t i = 0; i < all; i++) {
+            p[i] = scoring == 0 ? exp(s[i]) / total : scoring == 1 ? s[i] : 1 / (1 + exp(-s[i]));
+            by[i] = p[i] + (c->node->n_in > 1 ? c->in[1][i] : 0);
+        }
+        for (int64_t i = 0; i < all; i++) {
+            int64_t before = 0;
+            for (int64_t k = 0; k < all; k++)
+                before += by[k] > by[i] || (by[k] == by[i] && k < i);
+            if (before >= n)
+                continue;
+            c->out[r * n + before] = (double)i;
+            c->second[r * n + before] = scoring == 1 ? exp(s[i]) : p[i];
+            chosen += p[i], of_chosen += exp(s[i]);
+        }
+        for (int64_t k = 0; k < n; k++)
+            c->second[r * n + k] *= number(c, "scale") / (scoring == 1            ? of_chosen
+                                                          : whole(c, "normalize") ? chosen
+                                                                                  : 1);
+    }
+}
+
+static void expert_linear(const call *c) {
+    const int64_t n = dim(c, 2, 1), out = dim(c, 1, 1), in = dim(c, 1, 2);
+    for (int64_t k = 0; k < dim(c, 2, 0) * n; k++)
+        for (int64_t o = 0; o < out; o++) {
+            const int64_t row = (int64_t)c->in[2][k] * out + o;
+            const double *x = c->in[0] + (dim(c, 0, 1) == in ? k / n : k) * in;
+            double sum = c->node->n_in > 3 ? c->in[3][row] : 0;
+            for (int64_t i = 0; i < in; i++)
+                sum += x[i] * c->in[1][row * in + i];
+            c->out[k * out + o] = sum;
+        }
+}
+
+static void expert_sum(const call *c) {
+    const int64_t n = dim(c, 1, 1), d = dim(c, 0, 1) / n;
+    for (int64_t i = 0; i < dim(c, 0, 0) * n * d; i++)
+        c->out[i / (n * d) * d + i % d] += c->in[1][i / d] * c->in[0][i];
+}
+
 /* --- sampling -------------------------------------------------------------------------------------------- */
 
 static double penalised(const call *c, double logit, double seen) {
@@ -453,6 +520,10 @@ static op_fn *const ops[QGC_N_OPS] = {
     [QGC_OP_EMBEDDING] = embedding,
     [QGC_OP_RMS_NORM] = rms_norm,
     [QGC_OP_LINEAR] = linear,
+    [QGC_OP_LAYER_NORM] = layer_norm,
+    [QGC_OP_ROUTE] = route,
+    [QGC_OP_EXPERT_LINEAR] = expert_linear,
+    [QGC_OP_EXPERT_SUM] = expert_sum,
     [QGC_OP_ROPE] = rope,
     [QGC_OP_ROPE_FREQS] = rope_freqs,
     [QGC_OP_ROPE_LINEAR] = rope_linear,
@@ -526,7 +597,9 @@ static void run_node(eval_double *e, const qgc_node *n) {
         c.shape[i] = &n->in[i]->shape;
     }
     c.out = qgc_ops[n->op].traits & QGC_IN_PLACE ? e->data[n->in[0]->id] : room_for(e, n->out[0], e->step);
-    if (!ops[n->op] || n->n_out != 1)
+    if (n->n_out > 1)
+        c.second = e->data[n->out[1]->id] = room_for(e, n->out[1], e->step);
+    if (!ops[n->op] || n->n_out > 2)
         fail_msg("op \"%s\" has no formula in tests/support/eval_double.c", qgc_ops[n->op].name);
     else
         ops[n->op](&c);

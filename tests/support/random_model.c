@@ -85,6 +85,12 @@ static const char *norm(writer *m, const char *x, const char *weight, int n, con
     return out;
 }
 
+static const char *layer_norm(writer *m, const char *x, const char *weight, int n, const char *out) {
+    const char *bias = once_in(m, 2) ? text(m, ", %s", vector(m, text(m, "%s_bias", weight), n)) : "";
+    node(m, "layer_norm", text(m, "%s, %s%s", x, vector(m, weight, n), bias), ", eps: 1e-3", out);
+    return out;
+}
+
 static const char *linear(writer *m, const char *x, int in, int out, bool bias, const char *result) {
     const char *weight = matrix(m, text(m, "w_%s", result), out, in);
     const char *more = bias ? text(m, ", %s", vector(m, text(m, "b_%s", result), out)) : "";
@@ -223,9 +229,39 @@ static const char *mlp(writer *m, const char *h) {
     return linear(m, ff, m->hidden, m->width, bias, "down");
 }
 
+static const char *stacked(writer *m, const char *name, int n, int rows, int row) {
+    qgc_str_printf(&m->weights, "  %s: {per: l, shape: [%d, %d, %d], dtype: %s}\n", name, n, rows, row,
+                   once_in(m, 2) ? "f32" : "bf16");
+    return name;
+}
+
+/* All experts are chosen: that float32 chooses others than double precision is no fault. */
+static const char *experts(writer *m, const char *h) {
+    static const char *const scorings[] = {"softmax", "softmax_of_chosen", "sigmoid"};
+    const int n = from_to(m, 1, 4);
+    const char *scores = linear(m, h, m->width, n, false, "scores");
+    if (once_in(m, 3))
+        scores = text(m, "%s, %s", scores, vector(m, "route_bias", n));
+    const char *routed = text(m, ", experts: %d, scoring: %s, normalize: %d, scale: 1.5", n,
+                              scorings[below(m, 3)], below(m, 2));
+    m->results[m->n_results++] = "weights";
+    qgc_str_printf(&m->body, "      - {op: route, in: [%s]%s, out: [ids, weights]}\n", scores, routed);
+    const char *up = text(m, "%s, %s, ids", h, stacked(m, "e_up", n, m->hidden, m->width));
+    if (once_in(m, 2))
+        up = text(m, "%s, %s", up, matrix(m, "e_bias", n, m->hidden));
+    node(m, "expert_linear", up, "", "e_ff");
+    activation(m, "e_ff", "e_act");
+    node(m, "expert_linear", text(m, "e_act, %s, ids", stacked(m, "e_down", n, m->width, m->hidden)), "",
+         "e_each");
+    node(m, "expert_sum", "e_each, weights", "", "mixed");
+    return "mixed";
+}
+
 static void layer(writer *m) {
     const bool parallel = once_in(m, 5);
-    const char *h = once_in(m, 8) ? "x" : norm(m, "x", "attn_norm", m->width, "h");
+    const char *h = once_in(m, 8)   ? "x"
+                    : once_in(m, 6) ? layer_norm(m, "x", "attn_norm", m->width, "h")
+                                    : norm(m, "x", "attn_norm", m->width, "h");
     const char *o = attention(m, h);
     if (once_in(m, 6))
         o = norm(m, o, "post_norm", m->width, "o_n");
@@ -234,7 +270,7 @@ static void layer(writer *m) {
         activation(m, h, "unread");
     const char *mid = parallel ? "x" : pair(m, "add", "x", o, "x_mid");
     const char *in = parallel && once_in(m, 2) ? h : norm(m, mid, "mlp_norm", m->width, "m");
-    const char *down = changed(m, in, mlp(m, in), "down");
+    const char *down = changed(m, in, once_in(m, 6) ? experts(m, in) : mlp(m, in), "down");
     if (parallel)
         down = pair(m, "add", o, down, "both");
     pair(m, "add", mid, down, "x");
