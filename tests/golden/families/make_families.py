@@ -24,6 +24,8 @@ SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_atte
              vocab_size=48, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None,
              bos_token_id=None, eos_token_id=None)
 
+LAYERED = {key: value for key, value in SMALL.items() if key != "rms_norm_eps"}
+
 
 def rope(kind, theta=1e4, **more):
     return dict(rope_parameters=dict(rope_theta=theta, rope_type=kind, **more))
@@ -70,9 +72,9 @@ MODELS = {
     "granite": (tf.GraniteConfig, dict(SMALL, embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.4,
                                        logits_scaling=2.0), "granite"),
     "smollm3": (tf.SmolLM3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=20, no_rope_layer_interval=4, tie_word_embeddings=True), "smollm3"),
-    "stablelm": (tf.StableLmConfig, dict(SMALL, layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.5), "stablelm"),
-    "gpt_neox": (tf.GPTNeoXConfig, dict(SMALL, rotary_pct=0.5, use_parallel_residual=True, attention_bias=True), None),
-    "phi": (tf.PhiConfig, dict(SMALL, partial_rotary_factor=0.5), "phi2"),
+    "stablelm": (tf.StableLmConfig, dict(LAYERED, layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.5), "stablelm"),
+    "gpt_neox": (tf.GPTNeoXConfig, dict(LAYERED, rotary_pct=0.5, use_parallel_residual=True, attention_bias=True), None),
+    "phi": (tf.PhiConfig, dict(LAYERED, partial_rotary_factor=0.5), "phi2"),
     "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
                                  eos_token_id=None), "gpt2"),
 }
@@ -197,6 +199,8 @@ def tensors_of(model, arch):
     """Name in the checkpoint, and the numbers; the head that is tied is left out as in a checkpoint."""
     tied = model.config.tie_word_embeddings
     for name, w in model.state_dict().items():
+        if model.config.model_type == "gpt_neox" and name == "lm_head.weight":
+            name = "embed_out.weight"  # as checkpoints have it
         if not (tied and name == "lm_head.weight") and not name.endswith((".attn.bias", ".masked_bias", "inv_freq")):
             yield name, w.numpy()
 
