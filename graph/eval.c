@@ -207,7 +207,7 @@ typedef struct {
     int64_t count;
 } indices;
 
-static indices indices_of(const qgc_eval *e, const qgc_node *n) {
+static indices indices_of(const qgc_node *n, const qgc_sizes *sizes) {
     switch ((int)n->op) {
     case QGC_OP_EMBEDDING:
         return (indices){0, strcmp(n->in[0]->name, "positions") == 0 ? "position" : "token",
@@ -216,23 +216,22 @@ static indices indices_of(const qgc_eval *e, const qgc_node *n) {
         return (indices){1, "token", n->in[0]->shape.dim[0]};
     case QGC_OP_SELECT_ROWS:
     case QGC_OP_SAMPLE:
-        return (indices){1, "row", e->sizes.tokens};
+        return (indices){1, "row", sizes->tokens};
     case QGC_OP_SAMPLE_MERGE:
-        return (indices){2, "row", e->sizes.tokens};
+        return (indices){2, "row", sizes->tokens};
     case QGC_OP_APPEND:
-        return (indices){2, "position", e->sizes.ctx};
+        return (indices){2, "position", sizes->ctx};
     case QGC_OP_ATTENTION:
     case QGC_OP_ATTENTION_PART:
-        return (indices){3, "position", e->sizes.ctx};
+        return (indices){3, "position", sizes->ctx};
     default:
         return (indices){.input = -1};
     }
 }
 
-static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, const indices *use, qgc_diag *d) {
-    const qgc_value *v = n->in[use->input];
-    const int32_t *ids = e->data[v->id];
-    for (int64_t i = 0; i < qgc_shape_elems(&v->shape, &e->sizes); i++)
+static qgc_status check_indices(const qgc_node *n, const indices *use, const int32_t *ids, int64_t n_ids,
+                                qgc_diag *d) {
+    for (int64_t i = 0; i < n_ids; i++)
         if (ids[i] < 0 || ids[i] >= use->count)
             return qgc_fail(d, QGC_ERR_INPUT, n->at, "%s %d is outside of the %lld of %s \"%s\"", use->what,
                             ids[i], (long long)use->count, qgc_ops[n->op].name, qgc_node_label(n, d->arena));
@@ -243,20 +242,25 @@ static qgc_status check_indices(const qgc_eval *e, const qgc_node *n, const indi
  * they are read. */
 static qgc_status check_inputs(const qgc_eval *e, qgc_diag *d) {
     for (const qgc_node *n = e->g->first; n; n = n->next) {
-        const indices use = indices_of(e, n);
-        if (use.input >= 0 && n->in[use.input]->kind == QGC_INPUT)
-            QGC_TRY(check_indices(e, n, &use, d));
+        const indices use = indices_of(n, &e->sizes);
+        const qgc_value *v = use.input >= 0 ? n->in[use.input] : NULL;
+        if (v && v->kind == QGC_INPUT)
+            QGC_TRY(check_indices(n, &use, e->data[v->id], qgc_shape_elems(&v->shape, &e->sizes), d));
     }
     return QGC_OK;
+}
+
+qgc_status qgc_call_check(const qgc_call *call, const qgc_sizes *sizes, qgc_diag *d) {
+    const indices use = indices_of(call->node, sizes);
+    if (use.input < 0)
+        return QGC_OK;
+    const int64_t n = qgc_shape_elems(&call->node->in[use.input]->shape, sizes);
+    return check_indices(call->node, &use, call->in[use.input].data, n, d);
 }
 
 static qgc_status check_made(const qgc_eval *e, const qgc_node *n, qgc_diag *d);
 
 static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
-    const indices use = indices_of(e, n);
-    if (use.input >= 0 && n->in[use.input]->kind != QGC_INPUT)
-        QGC_TRY(check_indices(e, n, &use, d));
-
     qgc_call call = {.node = n, .sampling = &e->sampling, .pool = e->pool, .scratch = qgc_arena_new()};
     for (int i = 0; i < n->n_in; i++) {
         call.in[i] = operand(e, n->in[i]);
@@ -264,6 +268,11 @@ static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
     }
     for (int i = 0; i < n->n_out; i++)
         call.out[i] = operand(e, n->out[i]);
+    const qgc_status status = qgc_call_check(&call, &e->sizes, d);
+    if (status != QGC_OK) {
+        qgc_arena_drop(call.scratch);
+        return status;
+    }
     (e->is_double ? qgc_ops[n->op].ref_double : qgc_ops[n->op].ref)(&call);
     qgc_arena_drop(call.scratch);
     return e->looks ? check_made(e, n, d) : QGC_OK;

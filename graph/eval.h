@@ -28,6 +28,10 @@ typedef struct qgc_call {
     qgc_arena *scratch; /* dropped after the node */
 } qgc_call;
 
+/* Are the indices that the node of a call reads (tokens, rows, positions) of something that is there? References do not look.
+ * An error is at the node's place. */
+QGC_MUST_USE qgc_status qgc_call_check(const qgc_call *call, const qgc_sizes *sizes, qgc_diag *d);
+
 typedef struct qgc_eval qgc_eval;
 
 /* `weights[v->id]` is the tensor of each weight value of the graph (others are ignored); tensors and graph

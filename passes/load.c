@@ -17,7 +17,8 @@ static struct {
 } loaded[QGC_MAX_LOADED_PASSES];
 static size_t n_loaded;
 
-static char paths[QGC_MAX_LOADED_PASSES][MAX_PATH_BYTES];
+enum { MAX_PLUGINS = 64 };
+static char paths[MAX_PLUGINS][MAX_PATH_BYTES];
 static int n_plugins;
 
 size_t qgc_loaded_count(void) {
@@ -76,6 +77,9 @@ static qgc_status add_rows(const char *path, const qgc_pass_rows *rows, qgc_diag
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
                         "plug-in \"%s\" brings %zu passes, and there is room for %zu", path, n,
                         QGC_MAX_LOADED_PASSES - n_loaded);
+    if (n_plugins == MAX_PLUGINS)
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                        "plug-in \"%s\" is one more than the %d that there is room for", path, MAX_PLUGINS);
     memcpy(paths[n_plugins], path, strlen(path) + 1); /* the caller has looked at its length */
     for (size_t i = 0; i < n; i++) {
         loaded[n_loaded].info = &rows->passes[i];

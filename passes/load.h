@@ -9,7 +9,7 @@
 
 /* What a plug-in and qgc have to agree on: the structs that these headers show, and the tags of the ops. The hundreds
  * are raised by whoever changes a struct; the ops count by themselves. */
-enum { QGC_PASS_ABI = 400 + QGC_N_OPS };
+enum { QGC_PASS_ABI = 500 + QGC_N_OPS };
 
 typedef struct {
     int abi;                     /* QGC_PASS_ABI as the plug-in was compiled */
@@ -24,7 +24,7 @@ const qgc_pass_rows *qgc_pass_plugin(void);
  * brings a pass without a function or with a name that is taken, or more than there is room for. */
 QGC_MUST_USE qgc_status qgc_passes_load(const char *path, qgc_diag *d);
 
-enum { QGC_MAX_LOADED_PASSES = 64 };
+enum { QGC_MAX_LOADED_PASSES = 256 };
 
 /* The passes loaded so far, in order, and the plug-in that each came from. */
 size_t qgc_loaded_count(void);

@@ -224,12 +224,17 @@ static const char *plugin_of(const qgc_pass_info *info) {
 }
 
 static qgc_status call_pass(const request *r, qgc_pass_context *c, qgc_diag *d) {
+    const qgc_pass_watch *watch = c->watch;
+    if (watch && watch->before)
+        watch->before(watch->context, r->text, NULL, NULL, c->graph);
     double start = now_us();
     qgc_status status = r->info->run(c, d);
     c->run->us = now_us() - start;
     if (status != QGC_OK || d->status != QGC_OK) /* an error there is kept, and this one is for want of any */
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "pass \"%s\" failed and does not say why",
                         r->info->name);
+    if (watch && watch->after)
+        QGC_TRY(watch->after(watch->context, &(qgc_pass_step){.run = c->run}, c->graph, d));
     QGC_TRY(qgc_verify(c->graph, d));
     status = qgc_stages_check(c->graph, d);
     if (status != QGC_OK)
@@ -237,7 +242,13 @@ static qgc_status call_pass(const request *r, qgc_pass_context *c, qgc_diag *d) 
     return status;
 }
 
-static qgc_status run_pass(qgc_graph *g, const request *r, int most, qgc_pass_run *run, qgc_diag *d) {
+typedef struct {
+    const qgc_pass_watch *watch;
+    int most; /* changes */
+} run_options;
+
+static qgc_status run_pass(qgc_graph *g, const request *r, const run_options *o, qgc_pass_run *run,
+                           qgc_diag *d) {
     *run = (qgc_pass_run){.name = r->text};
     qgc_pass_context c = {.graph = g,
                           .run = run,
@@ -245,7 +256,8 @@ static qgc_status run_pass(qgc_graph *g, const request *r, int most, qgc_pass_ru
                           .option_names = r->names,
                           .option_values = r->values,
                           .n_options = r->n_options,
-                          .most = most};
+                          .watch = o->watch,
+                          .most = o->most};
     const char *plugin = plugin_of(r->info), *name = r->text;
     if (plugin)
         name = qgc_arena_printf(d->arena, "%s of plug-in \"%s\"", r->text, plugin);
@@ -325,7 +337,8 @@ qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_repo
     for (size_t i = 0; i < end; i++) {
         qgc_pass_run *run = &report->runs[report->n_runs++];
         const bool limited = o->limit && i + 1 == o->limit->passes;
-        QGC_TRY(run_pass(g, &wanted[i], limited ? o->limit->changes : INT_MAX, run, d));
+        QGC_TRY(
+            run_pass(g, &wanted[i], &(run_options){o->watch, limited ? o->limit->changes : INT_MAX}, run, d));
         g->passes = rest_of(wanted + i + 1, n_wanted - i - 1, g->arena);
         if (o->want_matches && run->n_fired == 0 && !wanted[i].optional)
             return matched_nothing(&wanted[i], run, at, d);

@@ -33,6 +33,24 @@ typedef struct {
     size_t n_runs;
 } qgc_pass_report;
 
+/* What a rule has done at a node, or, at the end of a pass, what of it no rule has told. */
+typedef struct {
+    const qgc_pass_run *run;
+    const char *rule; /* NULL: the pass has ended */
+    const char *node; /* "down[3]" */
+    qgc_loc at;
+    bool fired; /* the rule says that it changed the graph */
+} qgc_pass_step;
+
+/* Looks on while passes run, change by change; each function may be NULL. */
+typedef struct {
+    /* A pass begins, with `rule` NULL, or one of its rules is about to be tried at a node that it matches. */
+    void (*before)(void *context, const char *pass, const char *rule, const qgc_node *at, const qgc_graph *g);
+    /* A rule has been tried, or a pass has ended and is not verified yet. An error ends the pipeline. */
+    qgc_status (*after)(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d);
+    void *context;
+} qgc_pass_watch;
+
 /* What a pass is handed. */
 typedef struct {
     qgc_graph *graph;
@@ -41,6 +59,7 @@ typedef struct {
     const char *const *option_names; /* the options given: "max" ... */
     const double *option_values;     /* ... and 4 */
     int n_options;
+    const qgc_pass_watch *watch; /* NULL, or for the rewriter */
     int most; /* changes that are wanted: a pass stops when run->n_fired is as many. INT_MAX where all are */
 } qgc_pass_context;
 
@@ -78,6 +97,7 @@ typedef struct {
     const char *skip;            /* "fuse-residual,...", NULL for none */
     const char *until;           /* the last pass to run; NULL: all of them */
     const qgc_pass_limit *limit; /* NULL: none */
+    const qgc_pass_watch *watch; /* NULL: none */
     bool want_matches;           /* a pass that matches nothing, though it has no "?", is an error */
     /* Called once before the first pass, with `pass` and `run` NULL, and after each; for dumps. May be NULL. */
     qgc_status (*after)(void *context, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,

@@ -178,16 +178,42 @@ static void take_stock(qgc_rewriter *rw) {
 
 enum { CHANGES_A_NODE = 1000 };
 
-/* Tries each rule at one node; true if one changed the graph. */
+static void tell_before(const qgc_rewriter *rw, const qgc_node *n) {
+    const qgc_pass_watch *watch = rw->pass->watch;
+    if (watch && watch->before)
+        watch->before(watch->context, rw->pass->run->name, rw->rule->name, n, rw->pass->graph);
+}
+
+/* An error of the op's rule comes first. */
+static void tell_after(qgc_rewriter *rw, const qgc_node *n, bool fired) {
+    const qgc_pass_watch *watch = rw->pass->watch;
+    if (!watch || !watch->after || rw->status != QGC_OK)
+        return;
+    const qgc_pass_step step = {.run = rw->pass->run,
+                                .rule = rw->rule->name,
+                                .node = qgc_value_label(n->out[0], rw->pass->graph->arena),
+                                .at = n->at,
+                                .fired = fired};
+    rw->status = watch->after(watch->context, &step, rw->pass->graph, rw->diag);
+}
+
+/* Tries each rule at one node; true if one changed the graph, or failed. */
 static bool rewrite_at(qgc_rewriter *rw, const qgc_rule *rules, qgc_node *n) {
-    for (rw->rule = rules; rw->rule->name; rw->rule++) {
+    for (rw->rule = rules; rw->rule->name && n->n_out > 0;
+         rw->rule++) { /* a rule may erase it and say that it did nothing */
         qgc_match m = {.root = n};
         rw->said = "";
-        if (!match_node(rw, rw->rule->pattern, n, &m) || !rw->rule->apply(rw, &m))
+        if (!match_node(rw, rw->rule->pattern, n, &m))
             continue;
-        log_event(rw, n, true, rw->said);
-        rw->pass->run->n_fired++;
-        return true;
+        tell_before(rw, n);
+        const bool fired = rw->rule->apply(rw, &m);
+        if (fired) {
+            log_event(rw, n, true, rw->said);
+            rw->pass->run->n_fired++;
+        }
+        tell_after(rw, n, fired);
+        if (fired || rw->status != QGC_OK)
+            return true;
     }
     return false;
 }

@@ -27,7 +27,7 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
     cli_lab *lab = &s->lab;
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
-    QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
+    QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
     s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";
@@ -41,10 +41,11 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
 
 static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context *c, qgc_ablation *out) {
     cli_progress progress = {.label = "passes"};
-    const qgc_ablate_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
-                                        .ctx = o->ctx,
-                                        .pairs = (int)o->pairs,
-                                        .subsets = (int)o->subsets};
+    const qgc_ablate_options options = {
+        .run = cli_lab_experiment(&s->lab, &o->lab, o->graph, c->quiet ? NULL : &progress),
+        .ctx = o->ctx,
+        .pairs = (int)o->pairs,
+        .subsets = (int)o->subsets};
     qgc_status status = qgc_ablate(&options, out, c->diag);
     cli_progress_clear(&progress);
     return status;
@@ -115,6 +116,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"budget", 0, OPTION_TEXT, &o.budget, "FILE", "limits (YAML); exit code 1 where one is broken", 0, 0},
         CLI_CHOICE_OPTIONS(o.lab.pipeline),
         CLI_LAB_RUN_OPTIONS(o.lab),
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -36,7 +36,7 @@ typedef struct {
     qgc_chat_options chat_options;
     int64_t n, seed, top_k;
     double temperature, top_p, min_p, repeat_penalty;
-    bool chat, specials, ignore_eos, verbose_prompt, json, quiet;
+    bool chat, specials, ignore_eos, verbose_prompt, json;
 } run_options;
 
 /* What a run took, for the line at its end. */
@@ -166,7 +166,7 @@ static void print_times(const run_state *s) {
             qgc_engine_device(s->engine), qgc_sequence_mode(s->sequence), (long long)s->o->seed,
             (long long)t->prompt_tokens, t->prompt_seconds, (long long)t->answer_tokens, t->answer_seconds,
             rate(t->prompt_tokens, t->prompt_seconds), rate(steps, t->answer_seconds));
-    else if (!s->o->quiet)
+    else if (!s->c->quiet)
         fprintf(
             stderr,
             "%s, %s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
@@ -222,7 +222,7 @@ enum { MOST_OF_A_TERMINAL = 4095 }; /* bytes of a line; the rest is lost without
 /* A turn that cannot be taken is told, and the next one may be shorter. */
 static void tell(run_state *s) {
     fflush(stdout);
-    qgc_diag_print(s->c->diag, stderr, s->c->colour);
+    qgc_diag_print(s->c->diag, stderr, cli_has_color(s->c));
     *s->c->diag = qgc_diag_new(s->c->arena);
 }
 
@@ -347,7 +347,7 @@ static qgc_status open_all(run_state *s, run_options *o) {
     if (qgc_engine_is_artifact(o->engine.path))
         QGC_TRY(cli_want_no_passes(&o->pipeline, o->engine.path, d));
     o->engine.passes = cli_passes(&o->pipeline);
-    o->engine.listener = cli_listener(&s->progress, o->quiet);
+    o->engine.listener = cli_listener(&s->progress, s->c->quiet);
     qgc_status status = qgc_engine_open(&s->engine, &o->engine, d);
     if (status == QGC_OK)
         status = qgc_sequence_new(&s->sequence, s->engine, &o->sequence, d);
@@ -419,7 +419,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         {"ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on behind an end-of-text token", 0, 0},
         {"verbose-prompt", 0, OPTION_FLAG, &o.verbose_prompt, NULL, "print the prompt's token ids", 0, 0},
         {"json", 0, OPTION_FLAG, &o.json, NULL, "statistics as JSON, on stderr", 0, 0},
-        {"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "print text and errors only", 0, 0},
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

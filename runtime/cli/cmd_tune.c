@@ -48,7 +48,7 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
     qgc_graph *g;
     qgc_weights *weights;
     const qgc_tensor **tensors;
-    QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
+    QGC_TRY(cli_lab_graph(&g, &weights, path, o->weights, c));
     QGC_TRY(cli_lab_weights(&weights, o->weights, g, c));
     qgc_tuning tuning;
     qgc_status s = qgc_file_check_output(o->output, c->diag);
@@ -106,6 +106,7 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
         {"gpu", 0, OPTION_INT, &o.gpu, "N", "which GPU", 0, 63},
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -10,16 +10,20 @@
 #include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
+#include "runtime/engine/find.h"
 
-static qgc_status bind(qgc_graph *g, const qgc_build_options *o, qgc_diag *d) {
+/* The graph, for the weights if there are any. It keeps their numbers and dtypes, the artifact no tensors. */
+static qgc_status load(qgc_graph **g, const qgc_build_options *o, qgc_diag *d) {
     if (!o->weights)
-        return QGC_OK;
+        return qgc_graph_load(g, o->graph, d->arena, d);
     qgc_weights *weights;
     const qgc_tensor **tensors;
     QGC_TRY(qgc_weights_open(&weights, o->weights, d));
-    qgc_status bound = qgc_graph_bind(g, weights, o->allow_unused, &tensors, d);
-    qgc_weights_close(weights); /* the graph keeps dtypes, the artifact no tensors */
-    return bound;
+    qgc_status s = qgc_graph_load_for(g, o->graph, weights, d->arena, d);
+    if (s == QGC_OK)
+        s = qgc_graph_bind(*g, weights, o->allow_unused, &tensors, d);
+    qgc_weights_close(weights);
+    return s;
 }
 
 /* The weights' path as it will be found from anywhere; NULL where there are none. */
@@ -27,8 +31,11 @@ static qgc_status recorded_path(const char *path, const char **out, qgc_diag *d)
     *out = NULL;
     if (!path)
         return QGC_OK;
-    char *real = realpath(path, NULL);
-    *out = qgc_arena_strdup(d->arena, real ? real : path);
+    char *real =
+        realpath(qgc_path_folder(d->arena, path), NULL); /* a link keeps its name: it may be all that tells */
+    *out = real ? qgc_arena_printf(d->arena, "%s%s%s", real, strcmp(real, "/") == 0 ? "" : "/",
+                                   qgc_path_base(path))
+                : qgc_arena_strdup(d->arena, path);
     if (real)
         (free)(real); /* libc's own, made by realpath */
     if (strcmp(qgc_printable(d->arena, *out), *out) == 0)
@@ -77,11 +84,12 @@ static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *
     return status;
 }
 
-static qgc_status build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
     qgc_graph *g;
     const char *recorded;
-    QGC_TRY(qgc_graph_load(&g, o->graph, d->arena, d));
-    QGC_TRY(bind(g, o, d));
+    if (o->weights)
+        QGC_TRY(qgc_find_weights(o->weights, &o->weights, d));
+    QGC_TRY(load(&g, o, d));
     QGC_TRY(recorded_path(o->weights, &recorded, d));
     qgc_str source = qgc_str_new(d->arena);
     QGC_TRY(qgc_engine_run_passes(&o->passes, g, &source, d));

@@ -33,30 +33,33 @@ typedef struct {
     bool on_device, keep_values;
 } wanted;
 
-static qgc_status load(const lab *l, const wanted *w, bisect_side *s) {
-    const qgc_bisect_options *o = l->o;
-    if (w->is_reference && o->against)
-        return qgc_graph_load(&s->graph, o->against, s->arena, l->d);
+static qgc_status load(const qgc_bisect_options *o, bool is_reference, bisect_side *s, qgc_diag *d) {
+    if (is_reference && o->against)
+        return qgc_graph_load_for(&s->graph, o->against, o->run.weights, s->arena, d);
     if (o->text)
-        return qgc_graph_load_text(&s->graph, o->run.graph, o->text, strlen(o->text), s->arena, l->d);
-    return qgc_graph_load(&s->graph, o->run.graph, s->arena, l->d);
+        return qgc_graph_load_text(&s->graph, o->run.graph, o->text, strlen(o->text), s->arena, d);
+    return qgc_graph_load_for(&s->graph, o->run.graph, o->run.weights, s->arena, d);
 }
 
-static qgc_status check_positions(const lab *l, const qgc_graph *g) {
+static qgc_status check_positions(const qgc_bisect_options *o, const qgc_graph *g, qgc_diag *d) {
     const int64_t limit = qgc_graph_max_positions(g);
-    if (limit && l->o->run.positions > limit)
-        return qgc_fail(l->d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %lld",
-                        (long long)l->o->run.positions, g->name, (long long)limit);
+    if (limit && o->run.positions > limit)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, and \"%s\" can have at most %lld",
+                        (long long)o->run.positions, g->name, (long long)limit);
     return QGC_OK;
+}
+
+qgc_status bisect_load(const qgc_bisect_options *o, bool is_reference, bisect_side *s, qgc_diag *d) {
+    QGC_TRY(load(o, is_reference, s, d));
+    QGC_TRY(check_positions(o, s->graph, d));
+    /* Of two graphs over one file each may read what the other does not. */
+    return qgc_graph_bind(s->graph, o->run.weights, o->run.allow_unused || o->against, &s->tensors, d);
 }
 
 static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     const qgc_bisect_options *o = l->o;
     s->arena = qgc_arena_new();
-    QGC_TRY(load(l, w, s));
-    QGC_TRY(check_positions(l, s->graph));
-    /* Of two graphs over one file each may read what the other does not. */
-    QGC_TRY(qgc_graph_bind(s->graph, o->run.weights, o->run.allow_unused || o->against, &s->tensors, l->d));
+    QGC_TRY(bisect_load(o, w->is_reference, s, l->d));
     qgc_pass_options passes = {.passes = o->run.passes, .skip = o->run.skip, .limit = &w->limit};
     if (w->is_reference)
         passes = (qgc_pass_options){.passes = ""};
@@ -225,7 +228,7 @@ static qgc_status find_change(lab *l, bool on_device, size_t pass) {
 
 /* --- telling --------------------------------------------------------------------------------------------- */
 
-static const char *place_of(qgc_loc at, qgc_arena *a) {
+const char *bisect_place(qgc_loc at, qgc_arena *a) {
     return at.source ? qgc_arena_printf(a, "%s:%d:%d", at.source->name, at.line, at.col) : "";
 }
 
@@ -241,7 +244,7 @@ static void tell_change(lab *l, const bisect_side *bad) {
             continue;
         b->rule = qgc_arena_strdup(a, e->rule);
         b->rule_at = qgc_arena_strdup(a, e->node);
-        b->rule_place = place_of(e->at, a);
+        b->rule_place = bisect_place(e->at, a);
         b->rule_text = qgc_arena_strdup(a, e->text);
         return;
     }
@@ -281,7 +284,7 @@ static void tell_value(lab *l, const bisect_side *bad, const bisect_comparison *
     const bisect_value *v = &c->values[c->part->id];
     b->value = qgc_arena_strdup(a, qgc_value_label(c->part, a));
     b->node = bisect_node_text(c->part->maker, a);
-    b->place = place_of(c->part->maker->at, a);
+    b->place = bisect_place(c->part->maker->at, a);
     b->position = v->position;
     b->apart = v->apart;
     b->inputs = v->inputs;
@@ -323,27 +326,30 @@ static qgc_status compare(lab *l, const wanted *bad_one, const wanted *good_one)
     return status;
 }
 
-/* The beginning of the pipeline that parts, and the one that does not yet. */
-static qgc_status look_closer(lab *l, double all) {
+/* The prefix of the pipeline whose kernels differ, and the one whose kernels do not yet. */
+static qgc_status look_at_kernels(lab *l) {
     qgc_bisection *b = l->out;
-    const bool on_device = b->by_kernels;
-    wanted bad = {.limit = nothing, .on_device = on_device, .keep_values = true};
-    wanted good = {.is_reference = true, .keep_values = true};
-    size_t pass = 0;
-    if (b->n_passes > 0 && b->none <= all / 2 && isfinite(b->none)) {
-        QGC_TRY(find_pass(l, on_device, all, &pass));
-        QGC_TRY(find_change(l, on_device, pass));
+    wanted bad = {.limit = nothing, .on_device = true, .keep_values = true};
+    QGC_TRY(measure(l, nothing, true, &b->none));
+    if (b->n_passes > 0 && b->none <= b->all / 2 && isfinite(b->none)) {
+        size_t pass = 0;
+        QGC_TRY(find_pass(l, true, b->all, &pass));
+        QGC_TRY(find_change(l, true, pass));
         bad.limit = (qgc_pass_limit){pass, b->change > 0 ? b->change : INT_MAX};
-        good.is_reference = false;
-        /* A pass that does not count its changes is left out as a whole. */
-        good.limit =
-            b->change > 0 ? (qgc_pass_limit){pass, b->change - 1} : (qgc_pass_limit){pass - 1, INT_MAX};
     }
-    if (on_device) { /* the graph is right: what its own evaluation gives */
-        good.is_reference = false;
-        good.limit = bad.limit;
-    }
+    /* the graph is right: what its own evaluation gives */
+    wanted good = {.limit = bad.limit, .keep_values = true};
     return compare(l, &bad, &good);
+}
+
+/* Without a device the graph, in double precision. */
+static qgc_status look_at_graph(lab *l) {
+    bisect_judged judged = {.judge = NULL};
+    qgc_status status = bisect_graphs(l->o, l->tokens, &judged, l->out, l->d);
+    if (status == QGC_OK && l->o->reproduction && l->out->n_faults > 0)
+        status = bisect_reproduce(l->o, &judged, l->tokens, l->out, l->d);
+    bisect_judged_drop(&judged);
+    return status;
 }
 
 static qgc_status bisect(lab *l) {
@@ -351,20 +357,22 @@ static qgc_status bisect(lab *l) {
     qgc_bisection *b = l->out;
     QGC_TRY(make(l, &(wanted){.is_reference = true}, &l->right));
     QGC_TRY(read_text(l, &l->right));
-    QGC_TRY(make(l, &(wanted){.limit = whole, .on_device = o->run.device != NULL}, &l->first));
+    QGC_TRY(look_at_graph(l));
+    b->all = b->evaluated;
+    if (!o->run.device)
+        return QGC_OK;
+    QGC_TRY(make(l, &(wanted){.limit = whole, .on_device = true}, &l->first));
     b->mode = l->mode = qgc_trial_mode(l->first.trial);
     QGC_TRY(read_text(l, &l->first));
-    b->n_passes = (int)l->first.report.n_runs;
-    b->all = b->evaluated = distance(&l->right, &l->first, o->run.positions);
-    if (b->all == 0)
+    b->all = distance(&l->right, &l->first, o->run.positions);
+    if (b->verdict == QGC_BISECT_WRONG || b->all == 0)
         return QGC_OK;
-    if (o->run.device) {
-        QGC_TRY(measure(l, whole, false, &b->evaluated));
-        b->by_kernels = !(b->evaluated > b->all / 2) && !isinf(b->evaluated);
-    }
-    if (o->against || b->by_kernels)
-        QGC_TRY(measure(l, nothing, b->by_kernels, &b->none));
-    return look_closer(l, b->by_kernels ? b->all : b->evaluated);
+    *b = (qgc_bisection){.mode = b->mode,
+                         .n_passes = b->n_passes,
+                         .all = b->all,
+                         .evaluated = b->evaluated,
+                         .by_kernels = true};
+    return look_at_kernels(l);
 }
 
 qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag *d) {

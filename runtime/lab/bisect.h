@@ -5,11 +5,17 @@
 #include "graph/base/str.h"
 #include "models/weights.h"
 #include "runtime/device.h"
+#include "runtime/lab/judge.h"
 #include "runtime/lab/trial.h"
 
-/* Where a graph begins to compute something else than it should: what `qgc bisect` does. Right is what the CPU evaluator
- * makes of the graph before any pass. Beginnings of the pipeline are held against it, first by passes, then by changes of
- * the pass that was found, so that two graphs are left that differ by one change; and these value by value. */
+/* Where a graph begins to compute something else than it should: what `qgc bisect` does. Right is the graph before any pass. The
+ * pipeline is run once, and after each of its changes the graph is held against the one before it, in double precision
+ * (runtime/lab/judge.h); so all faults are found, in their order, however large the others are. A pass that makes another graph
+ * when it is run again is at fault too.
+ *
+ * On a device, if the graph is right, its kernels are looked at in float32: prefixes of the pipeline are held against the
+ * evaluator, first by passes, then by changes of the pass that was found, so that two graphs are left that differ by one change; and these
+ * value by value. */
 
 typedef struct {
     /* On the evaluator passes are looked at, kernels are not. `allow_unused` is of `graph`: `against` may leave out what it
@@ -19,6 +25,7 @@ typedef struct {
         *text; /* the graph itself, as an artifact holds it, which run.graph then only names; or NULL */
     const char *against;      /* model file of the graph that is right; NULL: run.graph before any pass */
     const char *reproduction; /* folder for a small graph that shows the same; NULL: none is written */
+    qgc_judge_phase phase;    /* which steps the graph is judged by; kernels are looked at in decode steps */
 } qgc_bisect_options;
 
 typedef enum {
@@ -27,7 +34,21 @@ typedef enum {
     QGC_BISECT_WRONG
 } qgc_bisect_verdict;
 
-enum { QGC_BISECT_FILES = 8 };
+enum { QGC_BISECT_FILES = 8, QGC_BISECT_FAULTS = 16 };
+
+/* A change of a pass after which the graph computes something else. */
+typedef struct {
+    const char *pass;                        /* NULL: the graph differs from --against before any pass */
+    int change, n_changes;                   /* from 1, of so many; 0: no rule tells of it */
+    const char *rule, *rule_at, *rule_place; /* NULL where no rule tells of it */
+    double before_pass, with_pass, before_change,
+        with_change;                  /* logits, from those of the graph that is right */
+    const char *value, *node, *place; /* see qgc_bisection; NULL: there is only a reason */
+    int64_t position;
+    double apart, inputs;
+    const char *where; /* "in a prefill of 7 tokens" */
+    const char *why;   /* beside numbers: "the rule changed the graph and says that it did not"; NULL */
+} qgc_bisect_fault;
 
 /* Distances of tensors are the largest difference of two elements, as a part of the largest element; of logits, the
  * largest of all positions. Infinite where one is not a number. Texts live in the arena of the diag. */
@@ -57,6 +78,14 @@ typedef struct {
     double rounding;   /* what rounding explains, given the inputs */
     int n_compared,
         n_unread; /* values: compared, and those that only one side has or that stay inside a kernel */
+
+    const char *where; /* the step in which that is so; NULL: a decode step on the device */
+    const char *why;   /* what else there is to say, see qgc_bisect_fault */
+    double choices;    /* part of the tokens chosen that are others */
+
+    /* Of the graph, all of them, the first of which is told above. More than there is room for are not looked for. */
+    qgc_bisect_fault faults[QGC_BISECT_FAULTS];
+    int n_faults;
 
     const char *files[QGC_BISECT_FILES]; /* written */
     int n_files;

@@ -34,6 +34,31 @@ typedef struct {
     int n_compared, n_unread;
 } bisect_comparison;
 
+/* The graph of a side with its weights: of the one that is right, or the one at hand, before any pass. */
+QGC_MUST_USE qgc_status bisect_load(const qgc_bisect_options *o, bool is_reference, bisect_side *s,
+                                    qgc_diag *d);
+
+/* "models/qwen2.yaml:70:9", or "". */
+const char *bisect_place(qgc_loc at, qgc_arena *a);
+
+/* What judging needs and leaves: the graph that is right, the one at hand under all passes, and the judge, which keeps the two graphs
+ * around the first fault, or around the first change that is harmless. */
+typedef struct {
+    bisect_side right, own;
+    qgc_judge *judge; /* NULL where judging did not begin */
+} bisect_judged;
+
+/* Judges the pipeline change by change, over a text of o->run.positions tokens; fills the faults of *out and its verdict. Whatever
+ * comes of it, *judged is dropped by the caller. */
+QGC_MUST_USE qgc_status bisect_graphs(const qgc_bisect_options *o, const int32_t *tokens,
+                                      bisect_judged *judged, qgc_bisection *out, qgc_diag *d);
+void bisect_judged_drop(bisect_judged *judged);
+
+/* Writes the reproduction of what the judge has kept, judges it in its turn, and takes it back where it does not show the
+ * same. */
+QGC_MUST_USE qgc_status bisect_reproduce(const qgc_bisect_options *o, const bisect_judged *judged,
+                                         const int32_t *tokens, qgc_bisection *out, qgc_diag *d);
+
 /* Runs both sides over the text, value by value. The trials keep their values. */
 QGC_MUST_USE qgc_status bisect_compare(const bisect_side *good, const bisect_side *bad, const int32_t *tokens,
                                        int64_t positions, bool by_kernels, bisect_comparison *out,

@@ -6,6 +6,7 @@
 #include "graph/base/str.h"
 #include "graph/eval.h"
 #include "graph/load.h"
+#include "graph/print.h"
 #include "models/weights.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
@@ -347,6 +348,78 @@ static void a_limit_stops_at_a_change(void **state) {
     assert_int_equal(report.n_runs, 0);
 }
 
+/* What a watcher was told of the pass that runs. */
+typedef struct {
+    int before, fired, declined, ended;
+} watched;
+
+static void note_before(void *context, const char *pass, const char *rule, const qgc_node *at,
+                        const qgc_graph *g) {
+    assert_true(pass && g && !rule == !at);
+    ((watched *)context)->before += rule != NULL;
+}
+
+static qgc_status note_after(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
+    (void)d;
+    watched *w = context;
+    assert_true(g && !step->rule == !step->node);
+    w->ended += !step->rule;
+    w->fired += step->fired;
+    w->declined += step->rule && !step->fired;
+    if (step->rule && step->fired)
+        assert_int_equal(step->run->n_fired, w->fired);
+    if (step->rule)
+        return QGC_OK;
+    assert_int_equal(step->run->n_fired, w->fired);
+    assert_int_equal(w->before, w->fired + w->declined);
+    *w = (watched){.ended = w->ended};
+    return QGC_OK;
+}
+
+static qgc_status stop_at_second(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
+    (void)g;
+    int *fired = context;
+    *fired += step->fired;
+    return *fired < 2 ? QGC_OK : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "enough of \"%s\"", step->node);
+}
+
+static void a_watcher_sees_each_change_and_can_stop(void **state) {
+    fixture *f = *state;
+    watched w = {0};
+    qgc_pass_watch watch = {.before = note_before, .after = note_after, .context = &w};
+    const qgc_pass_options o = {
+        .passes = "split-attention,fuse-swiglu,fuse-qkv,fuse-rope-append,fuse-residual", .watch = &watch};
+    qgc_pass_report report;
+    ok(f, qgc_passes_run(load(f, "models/tiny/tiny.yaml"), &o, &report, &f->diag));
+    assert_int_equal(w.ended, 5);
+    int fired = 0;
+    watch = (qgc_pass_watch){.after = stop_at_second, .context = &fired};
+    assert_int_equal(qgc_passes_run(load(f, "models/tiny/tiny.yaml"), &o, &report, &f->diag), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&f->diag), "enough of \"a[1]\"");
+    assert_int_equal(report.runs[0].n_fired, 2);
+}
+
+static const char *yaml_of(fixture *f, const qgc_graph *g) {
+    qgc_str text = qgc_str_new(f->arena);
+    qgc_graph_print_yaml(g, &text);
+    return text.text;
+}
+
+static void a_copy_of_a_graph_goes_on_by_itself(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, "models/tiny/tiny.yaml");
+    run(f, g, "split-attention,fuse-swiglu");
+    const char *before = yaml_of(f, g);
+    qgc_graph *copy = qgc_graph_clone(g, f->arena);
+    assert_string_equal(yaml_of(f, copy), before);
+    run(f, copy, "fuse-qkv,fuse-rope-append,split-sample");
+    assert_string_equal(yaml_of(f, g), before);
+    run(f, g, "fuse-qkv,fuse-rope-append,split-sample");
+    assert_string_equal(yaml_of(f, copy), yaml_of(f, g));
+    for (const qgc_node *n = copy->first, *m = g->first; n; n = n->next, m = m->next)
+        assert_true(n != m && n->id == m->id && n->out[0]->id == m->out[0]->id && n->out[0] != m->out[0]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(the_pipeline_brings_a_layer_to_five_kernels),
@@ -356,6 +429,8 @@ int main(void) {
         FIXTURE_TEST(a_norm_that_another_node_reads_stays_alone),
         FIXTURE_TEST(dead_code_goes_with_what_fed_it),
         FIXTURE_TEST(a_limit_stops_at_a_change),
+        FIXTURE_TEST(a_watcher_sees_each_change_and_can_stop),
+        FIXTURE_TEST(a_copy_of_a_graph_goes_on_by_itself),
         FIXTURE_TEST(any_subset_in_any_order_computes_the_same),
         FIXTURE_TEST(names_what_is_wrong_with_a_pipeline),
         FIXTURE_TEST(leaves_out_what_is_a_mode_now),

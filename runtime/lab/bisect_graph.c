@@ -1,0 +1,369 @@
+#include <math.h>
+#include <string.h>
+
+#include "codegen/stage/stage.h"
+#include "graph/base/hash.h"
+#include "graph/ops.h"
+#include "runtime/lab/bisect_parts.h"
+
+/* The pipeline, change by change. A pass is looked at while it runs: what matters is the graph that it makes now, and not one that
+ * another run of it would make. */
+
+typedef struct {
+    uint64_t flow; /* what is computed from what; names and the order of the list do not count */
+    uint64_t groups;
+} fingerprint;
+
+typedef struct {
+    const qgc_bisect_options *o;
+    const qgc_tensor *const *tensors;
+    qgc_judge *judge;
+    qgc_bisection *out;
+    qgc_diag *d;
+    fingerprint seen;   /* of the graph that was looked at last */
+    uint64_t judged;    /* flow of the graph that was judged last */
+    double logits;      /* its distance */
+    double before_pass; /* that before the pass that runs */
+    int first_fault;    /* of the pass */
+    bool is_invalid;    /* the graph, since a change of this pass */
+    qgc_bisect_fault invalid;
+    fingerprint *after; /* each pass */
+    size_t n_after;
+    qgc_bisect_fault drift;   /* the first change that is not the same but harmless */
+    bool has_drift, has_bits; /* and differs at all */
+    bool has_wrong;           /* one whose numbers are wrong */
+} tracing;
+
+/* --- fingerprints ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    int64_t id, kind, n_in, in[QGC_MAX_INPUTS], out[QGC_MAX_OUTPUTS], choice[QGC_MAX_ATTRS];
+    double number[QGC_MAX_ATTRS];
+} node_print;
+
+static uint64_t print_node(const qgc_node *n) {
+    node_print p;
+    memset(&p, 0, sizeof p);
+    p.id = n->id;
+    p.kind = n->op;
+    p.n_in = n->n_in;
+    for (int i = 0; i < n->n_in; i++)
+        p.in[i] = n->in[i]->id;
+    for (int i = 0; i < n->n_out; i++)
+        p.out[i] = n->out[i]->id;
+    for (int i = 0; qgc_ops[n->op].attrs[i].name; i++)
+        if (qgc_ops[n->op].attrs[i].choices[0])
+            p.choice[i] = n->attr[i].choice;
+        else
+            p.number[i] = n->attr[i].number;
+    return qgc_hash64(&p, sizeof p);
+}
+
+static uint64_t print_leaf(const qgc_value *v) {
+    node_print p;
+    memset(&p, 0, sizeof p);
+    p.id = v->id;
+    p.kind = -1 - (int)v->kind;
+    p.n_in = v->shape.rank;
+    p.out[0] = v->dtype;
+    for (int i = 0; i < v->shape.rank; i++)
+        p.in[i] = v->shape.dim[i];
+    return qgc_hash64(&p, sizeof p);
+}
+
+static fingerprint print_graph(const qgc_graph *g) {
+    fingerprint f = {0};
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        const int64_t group[] = {n->id, n->group};
+        f.flow += print_node(n);
+        f.groups += qgc_hash64(group, sizeof group);
+    }
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind != QGC_RESULT)
+            f.flow += print_leaf(g->values[i]);
+    for (size_t i = 0; i < g->n_outputs; i++) {
+        const int64_t output[] = {(int64_t)i, g->outputs[i]->id};
+        f.flow += qgc_hash64(output, sizeof output);
+    }
+    return f;
+}
+
+/* --- faults ---------------------------------------------------------------------------------------------- */
+
+/* All of a fault that the step says. */
+static qgc_bisect_fault fault_of(const tracing *t, const qgc_pass_step *step) {
+    qgc_arena *a = t->d->arena;
+    qgc_bisect_fault f = {
+        .before_pass = t->before_pass, .before_change = t->logits, .with_change = t->logits};
+    if (!step)
+        return f;
+    f.pass = qgc_arena_strdup(a, step->run->name);
+    f.change = step->rule ? step->run->n_fired + !step->fired : 0;
+    if (!step->rule)
+        return f;
+    f.rule = qgc_arena_strdup(a, step->rule);
+    f.rule_at = qgc_arena_strdup(a, step->node);
+    f.rule_place = bisect_place(step->at, a);
+    return f;
+}
+
+static void add_finding(const tracing *t, qgc_bisect_fault *f, const qgc_judge_finding *found) {
+    qgc_arena *a = t->d->arena;
+    f->with_change = found->logits;
+    f->apart = found->apart;
+    f->inputs = found->inputs;
+    f->position = found->position;
+    f->where = found->where ? qgc_arena_strdup(a, found->where) : NULL;
+    f->why = found->why ? qgc_arena_strdup(a, found->why) : f->why;
+    if (!found->value)
+        return;
+    f->value = qgc_arena_strdup(a, qgc_value_label(found->value, a));
+    f->node = found->value->maker ? bisect_node_text(found->value->maker, a) : "";
+    f->place = bisect_place(found->value->at, a);
+}
+
+static void add_fault(tracing *t, const qgc_bisect_fault *f) {
+    if (t->out->n_faults < QGC_BISECT_FAULTS)
+        t->out->faults[t->out->n_faults++] = *f;
+    t->out->verdict = QGC_BISECT_WRONG;
+}
+
+/* --- one change ------------------------------------------------------------------------------------------ */
+
+static const char lied[] = "the rule changed the graph and says that it did not";
+
+static void judge(tracing *t, const qgc_graph *g, const qgc_pass_step *step, bool is_same, bool is_lie) {
+    qgc_judge_finding found;
+    qgc_bisect_fault f = fault_of(t, step);
+    if (is_lie)
+        f.why = lied;
+    if (t->out->n_faults < QGC_BISECT_FAULTS) {
+        qgc_judge_next(t->judge, g, t->tensors, is_same, &found);
+        add_finding(t, &f, &found);
+        t->logits = found.logits;
+        t->out->choices = found.choices;
+        if (found.verdict == QGC_JUDGE_WRONG
+                ? !t->has_wrong
+                : found.verdict == QGC_JUDGE_DRIFT && !t->has_bits && !t->has_wrong)
+            qgc_judge_keep(t->judge);
+        t->has_wrong = t->has_wrong || found.verdict == QGC_JUDGE_WRONG;
+        if (found.verdict != QGC_JUDGE_SAME && found.verdict != QGC_JUDGE_WRONG) {
+            const bool bits = found.verdict == QGC_JUDGE_DRIFT;
+            if (!t->has_drift || (bits && !t->has_bits))
+                t->drift = f;
+            t->has_drift = true;
+            t->has_bits = t->has_bits || bits;
+        }
+        if (found.verdict == QGC_JUDGE_WRONG)
+            is_lie = true;
+    }
+    t->judged = t->seen.flow;
+    if (is_lie)
+        add_fault(t, &f);
+}
+
+static const char *objection(qgc_graph *g, qgc_arena *a) {
+    qgc_diag d = qgc_diag_new(a);
+    if (qgc_verify(g, &d) == QGC_OK && qgc_stages_check(g, &d) == QGC_OK)
+        return NULL;
+    return qgc_diag_message(&d);
+}
+
+/* The graph as a change has left it. Between two changes it may be one that does not hold together, and is judged when it
+ * does again. */
+static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
+    const fingerprint now = print_graph(g);
+    const bool changed = now.flow != t->seen.flow || now.groups != t->seen.groups;
+    const bool is_lie = step->rule && !step->fired && changed;
+    t->seen = now;
+    if (!changed && !(t->is_invalid && !step->rule))
+        return;
+    qgc_arena *a = qgc_arena_new();
+    const char *why = objection(g, a);
+    if (why && !t->is_invalid) {
+        t->invalid = fault_of(t, step);
+        t->invalid.why = qgc_arena_printf(t->d->arena, "the graph does not hold together: %s", why);
+    }
+    t->is_invalid = why != NULL;
+    qgc_arena_drop(a);
+    if (!why && now.flow != t->judged)
+        judge(t, g, step, true, is_lie);
+    else if (is_lie && !why) {
+        qgc_bisect_fault f = fault_of(t, step);
+        f.why = lied;
+        add_fault(t, &f);
+    }
+}
+
+static void end_pass(tracing *t, const qgc_pass_run *run) {
+    if (t->is_invalid)
+        add_fault(t, &t->invalid);
+    for (int i = t->first_fault; i < t->out->n_faults; i++) {
+        t->out->faults[i].with_pass = t->logits;
+        t->out->faults[i].n_changes = run->n_fired;
+    }
+    if (t->drift.pass && strcmp(t->drift.pass, run->name) == 0) {
+        t->drift.with_pass = t->logits;
+        t->drift.n_changes = run->n_fired;
+    }
+    t->first_fault = t->out->n_faults;
+    t->before_pass = t->logits;
+    t->after = qgc_arena_grow(t->d->arena, t->after, t->n_after, sizeof *t->after);
+    t->after[t->n_after++] = t->seen;
+}
+
+static qgc_status after_step(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
+    (void)d;
+    tracing *t = context;
+    look(t, g, step);
+    if (!step->rule)
+        end_pass(t, step->run);
+    return QGC_OK;
+}
+
+/* --- once more ------------------------------------------------------------------------------------------- */
+
+/* The graph after each pass of another run. */
+typedef struct {
+    fingerprint *after;
+    size_t n;
+    qgc_arena *arena;
+} rerun;
+
+static qgc_status note_graph(void *context, const qgc_pass_info *pass, const qgc_pass_run *run,
+                             const qgc_graph *g, qgc_diag *d) {
+    (void)run;
+    (void)d;
+    rerun *r = context;
+    if (!pass)
+        return QGC_OK;
+    r->after = qgc_arena_grow(r->arena, r->after, r->n, sizeof *r->after);
+    r->after[r->n++] = print_graph(g);
+    return QGC_OK;
+}
+
+/* The first pass that makes another graph when the same pipeline runs again on the same graph; NULL: none. */
+static const char *find_unsteady(const tracing *t, qgc_arena *a) {
+    qgc_diag d = qgc_diag_new(a);
+    bisect_side s = {.arena = a};
+    rerun again = {.arena = a};
+    const qgc_pass_options passes = {
+        .passes = t->o->run.passes, .skip = t->o->run.skip, .after = note_graph, .context = &again};
+    if (bisect_load(t->o, false, &s, &d) == QGC_OK) {
+        const qgc_status failed = qgc_passes_run(s.graph, &passes, &s.report, &d);
+        (void)failed; /* then there are fewer */
+    }
+    for (size_t i = 0; i < t->n_after; i++)
+        if (i >= again.n || memcmp(&again.after[i], &t->after[i], sizeof *t->after) != 0)
+            return i < s.report.n_runs ? s.report.runs[i].name : "";
+    return NULL;
+}
+
+/* Three runs are to be alike. A pass that is wrong already is not told of twice. */
+static void run_again(tracing *t) {
+    for (int i = 0; i < 2; i++) {
+        qgc_arena *a = qgc_arena_new();
+        const char *pass = find_unsteady(t, a);
+        bool told = !pass;
+        for (int k = 0; k < t->out->n_faults && pass; k++)
+            told = told || (t->out->faults[k].why && strstr(t->out->faults[k].why, "run again"));
+        if (!told) {
+            qgc_bisect_fault f = {.pass = qgc_arena_strdup(t->d->arena, pass),
+                                  .before_pass = t->logits,
+                                  .with_pass = t->logits,
+                                  .before_change = t->logits,
+                                  .with_change = t->logits};
+            f.why = "run again on the same graph it makes another one: it keeps something between runs";
+            add_fault(t, &f);
+        }
+        qgc_arena_drop(a);
+    }
+}
+
+/* --- all ------------------------------------------------------------------------------------------------- */
+
+/* What is told first: the first fault, or what is harmless. */
+static void tell(const tracing *t) {
+    qgc_bisection *b = t->out;
+    const qgc_bisect_fault *f = b->n_faults ? &b->faults[0] : &t->drift;
+    b->evaluated = t->logits;
+    if (b->n_faults == 0 && !t->has_drift)
+        return;
+    if (b->n_faults == 0)
+        b->verdict = t->has_bits ? QGC_BISECT_HARMLESS : QGC_BISECT_EQUAL;
+    b->pass = f->pass;
+    b->before_pass = f->before_pass;
+    b->with_pass = f->with_pass;
+    b->change = f->change;
+    b->n_changes = f->n_changes;
+    b->before_change = f->before_change;
+    b->with_change = f->with_change;
+    b->rule = f->rule;
+    b->rule_at = f->rule_at;
+    b->rule_place = f->rule_place;
+    b->rule_text = f->rule ? "" : NULL;
+    b->value = f->value;
+    b->node = f->node;
+    b->place = f->place;
+    b->position = f->position;
+    b->apart = f->apart;
+    b->inputs = f->inputs;
+    b->rounding = QGC_JUDGE_BOUND;
+    b->where = f->where;
+    b->why = f->why;
+    if (!f->pass)
+        b->none = f->with_change;
+}
+
+static qgc_status run_pipeline(tracing *t, bisect_side *s, qgc_diag *d) {
+    const qgc_pass_watch watch = {.after = after_step, .context = t};
+    const qgc_pass_options passes = {.passes = t->o->run.passes, .skip = t->o->run.skip, .watch = &watch};
+    qgc_diag inner = qgc_diag_new(d->arena);
+    t->judged = (t->seen = print_graph(s->graph)).flow;
+    const qgc_status status = qgc_passes_run(s->graph, &passes, &s->report, &inner);
+    t->out->n_passes = (int)s->report.n_runs;
+    if (status == QGC_OK || t->is_invalid) /* then that is what was found */
+        return QGC_OK;
+    return qgc_diag_adopt(d, &inner);
+}
+
+static qgc_status trace(tracing *t, const int32_t *tokens, bisect_judged *judged, qgc_diag *d) {
+    const qgc_bisect_options *o = t->o;
+    bisect_side *right = &judged->right, *s = &judged->own;
+    const qgc_judge_options judging = {
+        .tokens = tokens, .n_tokens = o->run.positions, .phase = o->phase, .pool = o->run.pool};
+    QGC_TRY(bisect_load(o, true, right, d));
+    QGC_TRY(bisect_load(o, false, s, d));
+    QGC_TRY(qgc_judge_new(&judged->judge, right->graph, right->tensors, &judging, d));
+    t->judge = judged->judge;
+    t->tensors = s->tensors;
+    if (o->against) {
+        t->seen = print_graph(s->graph);
+        judge(t, s->graph, NULL, false, false);
+        t->before_pass = t->logits;
+        t->first_fault = t->out->n_faults;
+        for (int i = 0; i < t->out->n_faults; i++)
+            t->out->faults[i].with_pass = t->logits;
+    }
+    QGC_TRY(run_pipeline(t, s, d));
+    if (!t->is_invalid)
+        run_again(t);
+    tell(t);
+    return QGC_OK;
+}
+
+qgc_status bisect_graphs(const qgc_bisect_options *o, const int32_t *tokens, bisect_judged *judged,
+                         qgc_bisection *out, qgc_diag *d) {
+    tracing t = {.o = o, .out = out, .d = d};
+    *judged = (bisect_judged){.right.arena = qgc_arena_new(), .own.arena = qgc_arena_new()};
+    return trace(&t, tokens, judged, d);
+}
+
+void bisect_judged_drop(bisect_judged *judged) {
+    qgc_judge_drop(judged->judge);
+    if (judged->own.arena)
+        qgc_arena_drop(judged->own.arena);
+    if (judged->right.arena)
+        qgc_arena_drop(judged->right.arena);
+    *judged = (bisect_judged){.judge = NULL};
+}
