@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/lab/chart.h"
 #include "runtime/engine/report.h"
+#include "runtime/lab/chart.h"
 
 /* --- table ----------------------------------------------------------------------------------------------- */
 

@@ -87,7 +87,7 @@ static qgc_status write_checked(const qgc_bisect_options *o, const bisect_side s
     for (int i = 0; i < out->n_files; i++)
         remove(out->files[i]);
     out->n_files = 0;
-    out->not_written = why;
+    out->not_written = qgc_arena_printf(d->arena, "a small graph does not show it: %s", why);
     return QGC_OK;
 }
 

@@ -59,7 +59,7 @@ static uint64_t print_node(const qgc_node *n) {
     return qgc_hash64(&p, sizeof p);
 }
 
-static uint64_t print_leaf(const qgc_value *v) {
+static uint64_t print_value(const qgc_value *v) {
     node_print p;
     memset(&p, 0, sizeof p);
     p.id = v->id;
@@ -78,9 +78,12 @@ static fingerprint print_graph(const qgc_graph *g) {
         f.flow += print_node(n);
         f.groups += qgc_hash64(group, sizeof group);
     }
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_out; i++)
+            f.flow += print_value(n->out[i]);
     for (size_t i = 0; i < g->n_values; i++)
         if (g->values[i]->kind != QGC_RESULT)
-            f.flow += print_leaf(g->values[i]);
+            f.flow += print_value(g->values[i]);
     for (size_t i = 0; i < g->n_outputs; i++) {
         const int64_t output[] = {(int64_t)i, g->outputs[i]->id};
         f.flow += qgc_hash64(output, sizeof output);

@@ -13,10 +13,11 @@ typedef struct {
 
 typedef struct {
     qgc_judge_graph shown;
-    int *class_of;      /* by value id; -1: it has no numbers */
-    bool *is_new;       /* by value id: its class is in no graph before this one */
-    qgc_node **nodes;   /* by id; NULL for one that is gone */
-    qgc_value **newest; /* by value id of a state: its last version */
+    const qgc_value **place; /* by value id: what was in its place in the graph before, NULL if nothing was */
+    int *class_of;           /* by value id; -1: it has no numbers */
+    bool *is_new;            /* by value id: its class is in no graph before this one */
+    qgc_node **nodes;        /* by id; NULL for one that is gone */
+    qgc_value **newest;      /* by value id of a state: its last version */
     bool is_kept;
 } known_graph;
 
@@ -42,6 +43,7 @@ static known_graph *copy_graph(const qgc_graph *g) {
     qgc_graph *copy = qgc_graph_clone(g, a);
     k->shown = (qgc_judge_graph){.arena = a, .graph = copy};
     k->shown.twin = qgc_arena_array(a, g->n_values, sizeof(qgc_value *));
+    k->place = qgc_arena_array(a, g->n_values, sizeof(qgc_value *));
     k->shown.differs = qgc_arena_array(a, g->n_values, sizeof(bool));
     k->class_of = qgc_arena_array(a, g->n_values, sizeof *k->class_of);
     k->is_new = qgc_arena_array(a, g->n_values, sizeof *k->is_new);
@@ -223,9 +225,9 @@ static judge_difference difference(const qgc_judge *j, int good, int bad, double
 /* --- pairs ----------------------------------------------------------------------------------------------- */
 
 static bool pair(known_graph *now, const qgc_value *v, const qgc_value *before) {
-    if (now->shown.twin[v->id] || v->dtype != before->dtype || !qgc_shape_equal(&v->shape, &before->shape))
+    if (now->place[v->id] || v->dtype != before->dtype || !qgc_shape_equal(&v->shape, &before->shape))
         return false;
-    now->shown.twin[v->id] = before;
+    now->place[v->id] = now->shown.twin[v->id] = before;
     return true;
 }
 
@@ -266,7 +268,7 @@ static void pair_by_ids(known_graph *now, const known_graph *before) {
  * readers of a value come before it. */
 static void pair_backwards(known_graph *now) {
     for (const qgc_node *n = now->shown.graph->last; n; n = n->prev) {
-        const qgc_value *twin = now->shown.twin[n->out[0]->id];
+        const qgc_value *twin = now->place[n->out[0]->id];
         const qgc_node *old = twin ? twin->maker : NULL;
         if (!old || old->op != n->op || old->n_in != n->n_in)
             continue;
@@ -290,7 +292,7 @@ typedef struct {
 /* A known value with the numbers of class `new`, or -1: what is in the place of v first. */
 static int find_equal(judging *w, const qgc_value *v, int new, judge_difference *d) {
     qgc_judge *j = w->j;
-    const qgc_value *twin = w->now->shown.twin[v->id];
+    const qgc_value *twin = w->now->place[v->id];
     const qgc_graph *g = w->before->shown.graph;
     for (size_t i = 0; i <= g->n_values; i++) {
         const qgc_value *u = i == 0 ? twin : g->values[i - 1];
@@ -342,7 +344,7 @@ static void tell_difference(judging *w, const qgc_value *v, const judge_differen
     if (v->shape.rank == 0 || v->shape.dim[0] > 0) /* a state */
         row = s->sizes.tokens - 1;
     w->out->value = v;
-    w->out->other = w->now->shown.twin[v->id];
+    w->out->other = w->now->place[v->id] ? w->now->place[v->id] : w->now->shown.twin[v->id];
     w->out->apart = d->apart;
     w->out->position = s->first + row;
     w->out->where =
@@ -549,7 +551,7 @@ static bool states_agree(judging *w) {
 static double inputs_apart(const judging *w, const qgc_node *n) {
     double most = 0;
     for (int i = 0; i < n->n_in; i++) {
-        const qgc_value *v = n->in[i], *twin = w->now->shown.twin[v->id];
+        const qgc_value *v = n->in[i], *twin = w->now->place[v->id];
         if (twin && may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
             most = fmax(
                 most,
@@ -566,9 +568,8 @@ static void name_value(judging *w) {
     w->out->verdict = QGC_JUDGE_WRONG;
     for (const qgc_node *n = g->first; n; n = n->next)
         for (int i = 0; i < n->n_out; i++) {
-            const qgc_value *v = n->out[i], *twin = w->now->shown.twin[v->id];
-            if (!w->now->is_new[v->id] || !twin ||
-                !may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
+            const qgc_value *v = n->out[i], *twin = w->now->place[v->id];
+            if (!twin || !may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
                 continue;
             const judge_difference d =
                 difference(w->j, w->before->class_of[twin->id], w->now->class_of[v->id], INFINITY);

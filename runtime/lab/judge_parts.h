@@ -7,7 +7,7 @@
 /* What the files of the judge share. */
 
 /* A choice is made so many times, each with other settings. */
-enum { JUDGE_LANES = 6 };
+enum { JUDGE_LANES = 8 };
 extern const qgc_sampling judge_sampling[JUDGE_LANES];
 
 typedef struct {

@@ -4,13 +4,16 @@
 #include "runtime/lab/judge_parts.h"
 #include "runtime/lab/random.h"
 
-/* The largest logit; all tokens; few; with penalties; almost all alike, so that the draw decides. */
+/* The largest logit; all tokens; few; with penalties; almost all alike, so that the draw decides; and with the opposite of a
+ * penalty, so that what has been seen is in front. */
 const qgc_sampling judge_sampling[JUDGE_LANES] = {
     {.top_p = 1, .repeat_penalty = 1},
     {.top_p = 1, .repeat_penalty = 1.7f},
     {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 11},
     {.temperature = 20, .top_p = 1, .repeat_penalty = 1.3f, .seed = 0x500000007u},
     {.temperature = 8, .top_k = 40, .top_p = 0.9f, .repeat_penalty = 1, .seed = 3},
+    {.top_p = 1, .repeat_penalty = 0.02f},
+    {.temperature = 30, .top_k = 8, .top_p = 1, .repeat_penalty = 0.05f, .seed = 5},
     {.temperature = 4, .top_k = 300, .top_p = 0.95f, .min_p = 0.1f, .repeat_penalty = 1.2f, .seed = 77},
 };
 
