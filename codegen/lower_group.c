@@ -311,9 +311,18 @@ static int64_t head_dim_of(const qgc_stage *f) {
     return 2;
 }
 
+/* One of the ropes, which are alike, or NULL. */
+static const qgc_node *rope_of(const qgc_stage *f) {
+    for (int i = 0; i < f->n_rows; i++)
+        if (f->rows[i].rope)
+            return f->rows[i].rope;
+    return NULL;
+}
+
 /* The matrices of kernels/heads.cuh. */
 static int heads_options(qgc_lowering *l, const qgc_stage *f, const char **options) {
-    int n = 0;
+    const qgc_node *rope = rope_of(f);
+    int n = rope ? qgc_low_rope_options(l, rope, options) : 0;
     for (int i = 0; i < f->n_rows; i++) {
         const qgc_stage_row *row = &f->rows[i];
         const char *cache = row->append ? qgc_low_type(l, "", row->append->in[0]->dtype) : NULL;
@@ -327,9 +336,7 @@ static int heads_options(qgc_lowering *l, const qgc_stage *f, const char **optio
 
 /* The arguments after the core's and, for a norm of heads, its weights. */
 static void heads_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
-    const qgc_node *rope = NULL;
-    for (int i = 0; i < f->n_rows; i++)
-        rope = f->rows[i].rope ? f->rows[i].rope : rope;
+    const qgc_node *rope = rope_of(f);
     const int table = rope ? qgc_low_rope_table(l, rope) : -1;
     const qgc_value *positions = positions_of(f);
     /* without ropes and caches nobody asks for positions */

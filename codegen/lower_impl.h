@@ -5,6 +5,7 @@
 
 #include "codegen/lower.h"
 #include "codegen/stage/stage.h"
+#include "graph/rope.h"
 
 typedef struct {
     qgc_graph *graph;
@@ -82,8 +83,13 @@ enum { QGC_LOW_THREADS = 256 }; /* of a block, where nothing asks for another nu
 /* Host and device agree on this; the answer that a step leaves is read before 1024 more are made. */
 enum { QGC_LOW_RING = 1024 };
 
-/* The table of cosines and sines that a rope node reads, with its launch in the init phase. */
+/* The table of cosines and sines that a rope node reads, with its launch in the init phase; and what the table depends on, as text:
+ * equal for ropes with the same table. */
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope);
+const char *qgc_low_rope_angles(qgc_lowering *l, const qgc_node *rope);
+
+/* The options that say which elements of a head turn: none where all do, in style neox. Returns how many, 3 at most. */
+int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **options);
 
 /* The kernel of a group, or of a node that is one by itself (codegen/lower_group.c). */
 qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name);

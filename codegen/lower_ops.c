@@ -61,18 +61,33 @@ qgc_status lower_rms_norm(qgc_lowering *l, const qgc_node *n) {
     return qgc_low_norm(l, n, NULL);
 }
 
+int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **options) {
+    const qgc_rope r = qgc_rope_of(rope);
+    if (qgc_rope_is_plain(&r))
+        return 0;
+    options[0] = qgc_low_int(l, "ROPE_FIRST", r.first);
+    options[1] = qgc_low_int(l, "ROPE_DIM", r.rotary_dim);
+    options[2] = qgc_low_int(l, "ROPE_INTERLEAVED", r.interleaved);
+    return 3;
+}
+
+const char *qgc_low_rope_angles(qgc_lowering *l, const qgc_node *rope) {
+    const qgc_rope r = qgc_rope_of(rope);
+    return qgc_low_text(l, "%s %s", qgc_low_int(l, "HEAD_DIM", r.rotary_dim),
+                        qgc_low_double(l, "BASE", r.base));
+}
+
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {
-    int64_t head_dim = qgc_low_attr_int(rope, "head_dim");
-    const char *dim_option = qgc_low_int(l, "HEAD_DIM", head_dim);
-    const char *base_option = qgc_low_double(l, "BASE", qgc_low_attr(rope, "base"));
+    const qgc_rope r = qgc_rope_of(rope);
     bool made;
-    int table = qgc_low_table(l, qgc_low_text(l, "rope table %s %s", dim_option, base_option),
-                              (qgc_extent){.per_ctx = 4 * head_dim}, &made);
+    int table = qgc_low_table(l, qgc_low_text(l, "rope table %s", qgc_low_rope_angles(l, rope)),
+                              (qgc_extent){.per_ctx = 4 * r.rotary_dim}, &made);
     if (made) {
-        const char *options[] = {dim_option, base_option, NULL};
+        const char *options[] = {qgc_low_int(l, "HEAD_DIM", r.rotary_dim), qgc_low_double(l, "BASE", r.base),
+                                 NULL};
         int kernel = qgc_low_kernel(l, "rope_table.cu", QGC_LOW_THREADS, options);
         qgc_plan_launch *fill = qgc_low_launch(l, QGC_PHASE_INIT, kernel);
-        qgc_low_grid(fill, 0, (qgc_extent){.per_ctx = head_dim / 2}, QGC_LOW_THREADS);
+        qgc_low_grid(fill, 0, (qgc_extent){.per_ctx = r.rotary_dim / 2}, QGC_LOW_THREADS);
         qgc_low_arg_buffer(fill, table, QGC_WRITES);
         qgc_low_arg_i32(fill, (qgc_extent){.per_ctx = 1});
     }
@@ -82,7 +97,8 @@ int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {
 qgc_status lower_rope(qgc_lowering *l, const qgc_node *n) {
     int64_t head_dim = qgc_low_attr_int(n, "head_dim"), heads = qgc_low_width(n->in[0]) / head_dim;
     int table = qgc_low_rope_table(l, n);
-    const char *options[] = {qgc_low_int(l, "HEAD_DIM", head_dim), qgc_low_int(l, "HEADS", heads), NULL};
+    const char *options[8] = {qgc_low_int(l, "HEAD_DIM", head_dim), qgc_low_int(l, "HEADS", heads)};
+    options[2 + qgc_low_rope_options(l, n, options + 2)] = NULL;
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "rope.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads * head_dim / 2}, QGC_LOW_THREADS);

@@ -43,6 +43,8 @@ static void number_node(qgc_graph *g, qgc_node *n) {
 qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at) {
     qgc_node *n = qgc_arena_alloc(g->arena, sizeof *n);
     *n = (qgc_node){.op = op, .id = g->next_node_id++, .repeat = -1, .layer = -1, .group = -1, .at = at};
+    for (int i = 0; qgc_ops[op].attrs[i].name; i++)
+        n->attr[i].number = qgc_ops[op].attrs[i].usual;
     n->next = before;
     n->prev = before ? before->prev : g->last;
     if (n->prev)
@@ -277,6 +279,11 @@ bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between) {
     return gathered;
 }
 
+bool qgc_attr_is_written(const qgc_node *n, int i) {
+    const qgc_attr_spec *spec = &qgc_ops[n->op].attrs[i];
+    return !spec->optional || n->attr[i].number != spec->usual;
+}
+
 bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b) {
     for (int i = 0; qgc_ops[a->op].attrs[i].name; i++)
         if (a->attr[i].number != b->attr[i].number || a->attr[i].choice != b->attr[i].choice)
@@ -306,6 +313,10 @@ int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a) {
     for (size_t i = 0; i < g->n_outputs; i++)
         uses[g->outputs[i]->id]++;
     return uses;
+}
+
+bool qgc_param_counts(const qgc_param *p) {
+    return p->fixed || p->used;
 }
 
 const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name) {

@@ -45,11 +45,12 @@ typedef enum { QGC_INPUT, QGC_WEIGHT, QGC_STATE, QGC_RESULT } qgc_value_kind;
 typedef struct {
     const char *name;
     qgc_loc at;
-    int repeat;         /* index of the repeat block it is there for, or -1 for one of its kind */
-    const char *index;  /* the `per` name, NULL for one of its kind */
-    int count;          /* how many: turns of the repeat, or those of them that have one; or 1 */
-    const char *gguf;   /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
-    const char *hf;     /* tensor name in safetensors, likewise */
+    int repeat;        /* index of the repeat block it is there for, or -1 for one of its kind */
+    const char *index; /* the `per` name, NULL for one of its kind */
+    int count;         /* how many: turns of the repeat, or those of them that have one; or 1 */
+    const char *gguf;  /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
+    const char *hf;    /* tensor name in safetensors, likewise */
+    qgc_tensor_form gguf_form, hf_form; /* how it is made of that tensor */
     int tied;           /* index of the weight whose tensor stands in where the file has none, or -1 */
     qgc_value **values; /* [count], by rising turn, which is their `layer` */
 } qgc_weight_decl;
@@ -137,6 +138,8 @@ struct qgc_graph {
     qgc_arena *arena;
     const char *name; /* "qwen2.5-0.5b" */
     const char *arch; /* "qwen2": general.architecture of a GGUF, model_type of a config.json */
+    const char *gguf_arch,
+        *hf_arch; /* lists, where those of a format have another name or several: "llama,mistral"; or NULL */
     qgc_loc at;
     const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
@@ -150,6 +153,8 @@ struct qgc_graph {
     size_t n_weights;
     qgc_state_decl *states;
     size_t n_states;
+    const char **ignored; /* patterns of names of tensors that weights files may hold for nothing */
+    size_t n_ignored;
 
     qgc_value **values; /* all, in order of creation */
     size_t n_values;
@@ -172,7 +177,7 @@ qgc_graph *qgc_graph_new(qgc_arena *arena);
 /* A value of the given kind, appended to g->values; inputs and outputs are listed by the caller. */
 qgc_value *qgc_graph_value(qgc_graph *g, qgc_value_kind kind, const char *name, qgc_loc at);
 
-/* A node at the end of the list, or before `before`. Its outputs are made as results named by `names`
+/* A node at the end of the list, or before `before`. Its optional attributes are as usual. Its outputs are made as results named by `names`
  * (n_out of them, as the op has) with the node's place in repeats; shapes are left to qgc_infer. */
 qgc_node *qgc_graph_node(qgc_graph *g, qgc_op op, qgc_node *before, qgc_loc at);
 qgc_value *qgc_node_output(qgc_graph *g, qgc_node *n, const char *name);
@@ -199,6 +204,9 @@ const qgc_node *qgc_group_next(const qgc_node *first, const qgc_node *n);
 bool qgc_nodes_gather(qgc_graph *g, qgc_node *const *nodes, int n, const qgc_node **between);
 bool qgc_group_gather(qgc_graph *g, int group, const qgc_node **between);
 
+/* Has the attribute number `i` of a node to be written: is it other than what an optional one usually is? */
+bool qgc_attr_is_written(const qgc_node *n, int i);
+
 /* Do two nodes of one op have the same attributes? */
 bool qgc_attrs_equal(const qgc_node *a, const qgc_node *b);
 
@@ -212,6 +220,8 @@ int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a);
 
 /* By name: a hyperparameter, an input, an output; NULL if there is none. */
 const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name);
+/* Does it say what the graph was made with? One that nothing needed does not. */
+bool qgc_param_counts(const qgc_param *p);
 qgc_value *qgc_graph_input(const qgc_graph *g, const char *name);
 qgc_value *qgc_graph_output(const qgc_graph *g, const char *name);
 

@@ -71,7 +71,10 @@ static qgc_status read_attrs(qgc_loader *ld, const qgc_yaml *map, op_text *o) {
     QGC_TRY(qgc_load_check_keys(ld, map, what, keys, n_keys));
     for (int i = 0; info->attrs[i].name; i++) {
         const qgc_attr_spec *spec = &info->attrs[i];
-        const qgc_yaml *node;
+        const qgc_yaml *node = qgc_yaml_get(map, spec->name);
+        o->attr[i].number = spec->usual;
+        if (!node && spec->optional)
+            continue;
         QGC_TRY(qgc_load_required(ld, map, what, spec->name, &node));
         if (spec->choices[0])
             QGC_TRY(read_choice(ld, node, spec, &o->attr[i].choice));

@@ -11,6 +11,8 @@
 
 #define NUMBER(attr_name) \
     { .name = attr_name }
+#define OPTION(attr_name, value) \
+    { .name = attr_name, .optional = true, .usual = value }
 #define CHOICE(attr_name, ...)                        \
     {                                                 \
         .name = attr_name, .choices = { __VA_ARGS__ } \

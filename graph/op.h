@@ -15,7 +15,7 @@ typedef enum {
     QGC_N_OPS
 } qgc_op;
 
-enum { QGC_MAX_INPUTS = 6, QGC_MAX_OUTPUTS = 3, QGC_MAX_ATTRS = 4, QGC_MAX_CHOICES = 4 };
+enum { QGC_MAX_INPUTS = 6, QGC_MAX_OUTPUTS = 3, QGC_MAX_ATTRS = 8, QGC_MAX_CHOICES = 4 };
 
 typedef enum {
     QGC_PURE = 0,
@@ -24,10 +24,12 @@ typedef enum {
     QGC_IN_PLACE = 1 << 2,  /* output 0 is the new version of input 0, a state, in the same memory */
 } qgc_traits;
 
-/* An attribute of an op. Every attribute has to be written in the YAML: there are no defaults. */
+/* An attribute of an op. It has to be written in the YAML, unless it is optional: then it has the usual value where it is not. */
 typedef struct {
     const char *name;
     const char *choices[QGC_MAX_CHOICES]; /* the words allowed; none for a number */
+    bool optional;
+    double usual; /* of an optional one, which is a number */
 } qgc_attr_spec;
 
 struct qgc_node;

@@ -1,7 +1,8 @@
-/* What kernels of products do with the rows of heads: rotary position embedding (NEOX style, see rope.cu), and the result stored, or
+/* What kernels of products do with the rows of heads: rotary position embedding (turn.cuh), and the result stored, or
  * put into a cache at the token's position (see append.cu). */
 #pragma once
 #include "rows.cuh"
+#include "turn.cuh"
 
 #ifndef MATRICES
 #define MATRICES 1
@@ -11,6 +12,11 @@
 #endif
 #ifndef HEAD_DIM
 #define HEAD_DIM 64
+#endif
+#ifndef ROPE_FIRST /* which elements of a head turn */
+#define ROPE_FIRST 0
+#define ROPE_DIM HEAD_DIM
+#define ROPE_INTERLEAVED 0
 #endif
 /* For each matrix: its rows (0: there is none); 1 if they are rotated; 1 + the type of the cache that they go into, or 0
  * if they are stored as they are. */
@@ -35,6 +41,8 @@
 #define CACHE3 0
 #endif
 
+typedef pairing<HEAD_DIM, ROPE_FIRST, ROPE_DIM, ROPE_INTERLEAVED> pairs;
+
 struct matrix {
     const void *weight;
     const float *bias;
@@ -53,16 +61,18 @@ __device__ __forceinline__ void store(void *out, int row, float value, size_t to
     }
 }
 
-/* Two rows that are rotated together, or neighbours: rope, and where they go. */
+/* Two rows of a matrix. */
+struct two_rows {
+    int first, second, pair; /* of a matrix that is rotated, which pair of its head they are */
+};
+
+/* Rope, and where they go. */
 template <int Out, int Rope, int Cache>
-__device__ __forceinline__ void put_pair(const matrix &m, int row, int other, float a, float b, size_t token,
-                                         i32 position, i32 ctx, const float2 *table) {
-    if (Rope) {
-        float2 turn = table[(size_t)position * (HEAD_DIM / 2) + row % HEAD_DIM];
-        float rotated = a * turn.x - b * turn.y;
-        b = b * turn.x + a * turn.y;
-        a = rotated;
-    }
-    store<Out, Cache>(m.out, row, a, token, position, ctx);
-    store<Out, Cache>(m.out, other, b, token, position, ctx);
+__device__ __forceinline__ void put_pair(const matrix &m, const two_rows &at, float a, float b, size_t token, i32 position,
+                                         i32 ctx, const float2 *table) {
+    float2 v = make_float2(a, b);
+    if (Rope && pairs::turns(at.pair))
+        v = turned(a, b, table[(size_t)position * pairs::TURNED + at.pair]);
+    store<Out, Cache>(m.out, at.first, v.x, token, position, ctx);
+    store<Out, Cache>(m.out, at.second, v.y, token, position, ctx);
 }

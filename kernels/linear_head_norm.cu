@@ -1,5 +1,5 @@
 /* What linear_heads.cu does, with an RMSNorm of each head between product and rope where a matrix asks for it. A block has all
- * rows of a head, so that their squares meet in it: a warp takes some pairs of rows, i and i + HEAD_DIM / 2.
+ * rows of a head, so that their squares meet in it: a warp takes some pairs of rows, such as i and i + HEAD_DIM / 2 (turn.cuh).
  *
  * Grid: x = heads of all matrices, y = tokens. Reads all weights once and is bound by that. */
 #include "heads.cuh"
@@ -24,6 +24,7 @@ enum { HALF = HEAD_DIM / 2, PAIRS = (HALF + WARPS - 1) / WARPS /* of a warp */ }
 
 /* Pair r of a warp is number warp * PAIRS + r of its head; what is past the end repeats the last one, and is dropped. */
 __device__ __forceinline__ int pair_of(int r) { return min((int)threadIdx.x / 32 * PAIRS + r, HALF - 1); }
+__device__ __forceinline__ int element_of(int r, int which) { return pairs::element(pair_of(r), which); }
 
 template <int Out, int Norm, int Rope, int Cache>
 __device__ __forceinline__ void finish_head(const matrix &m, const float *weight, int head, float (&sum)[2 * PAIRS],
@@ -32,8 +33,8 @@ __device__ __forceinline__ void finish_head(const matrix &m, const float *weight
     if (BIAS)
 #pragma unroll
         for (int r = 0; r < PAIRS; r++) {
-            sum[2 * r] += m.bias[first + pair_of(r)];
-            sum[2 * r + 1] += m.bias[first + pair_of(r) + HALF];
+            sum[2 * r] += m.bias[first + element_of(r, 0)];
+            sum[2 * r + 1] += m.bias[first + element_of(r, 1)];
         }
     if constexpr (Norm != 0) {
         float squares = 0.0f;
@@ -44,15 +45,15 @@ __device__ __forceinline__ void finish_head(const matrix &m, const float *weight
         const float scale = 1.0f / sqrtf(block_sum<WARPS>(squares) / HEAD_DIM + HEAD_EPS);
 #pragma unroll
         for (int r = 0; r < PAIRS; r++) {
-            sum[2 * r] *= scale * weight[pair_of(r)];
-            sum[2 * r + 1] *= scale * weight[pair_of(r) + HALF];
+            sum[2 * r] *= scale * weight[element_of(r, 0)];
+            sum[2 * r + 1] *= scale * weight[element_of(r, 1)];
         }
     }
 #pragma unroll
     for (int r = 0; r < PAIRS; r++)
         if (lane == r % 32 && warp * PAIRS + r < HALF)
-            put_pair<Out, Rope, Cache>(m, first + pair_of(r), first + pair_of(r) + HALF, sum[2 * r], sum[2 * r + 1], token,
-                                       position, ctx, table);
+            put_pair<Out, Rope, Cache>(m, {first + element_of(r, 0), first + element_of(r, 1), pair_of(r)}, sum[2 * r],
+                                       sum[2 * r + 1], token, position, ctx, table);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -76,8 +77,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int number[2 * PAIRS];
 #pragma unroll
     for (int r = 0; r < PAIRS; r++) {
-        number[2 * r] = head * HEAD_DIM + pair_of(r);
-        number[2 * r + 1] = number[2 * r] + HALF;
+        number[2 * r] = head * HEAD_DIM + element_of(r, 0);
+        number[2 * r + 1] = head * HEAD_DIM + element_of(r, 1);
     }
 #if !MIXED
     const weights::elem *rows[2 * PAIRS];

@@ -1,20 +1,20 @@
 /* Several products of one vector (normalized if NORM), and for each, as its matrix asks: rotary position embedding of
- * its rows (NEOX style, see rope.cu), and the result stored, or put into a cache at the token's position (see
+ * its rows (turn.cuh), and the result stored, or put into a cache at the token's position (see
  * append.cu). Queries, keys and values of attention in one kernel.
  *
- * A warp takes a pair of rows: the two that are rotated together, i and i + HEAD_DIM / 2 of a head, else neighbours.
+ * A warp takes a pair of rows: two that are rotated together, such as i and i + HEAD_DIM / 2 of a head, else neighbours.
  *
  * Grid: x = pairs of all matrices / (pairs of a block), y = tokens. Reads all weights once and is bound by that. */
 #include "heads.cuh"
 
 template <int Out, int Rope, int Cache>
-__device__ __forceinline__ void finish(const matrix &m, int row, int other, float a, float b, size_t token,
+__device__ __forceinline__ void finish(const matrix &m, const two_rows &at, float a, float b, size_t token,
                                        i32 position, i32 ctx, const float2 *table) {
     if (BIAS) {
-        a += m.bias[row];
-        b += m.bias[other];
+        a += m.bias[at.first];
+        b += m.bias[at.second];
     }
-    put_pair<Out, Rope, Cache>(m, row, other, a, b, token, position, ctx, table);
+    put_pair<Out, Rope, Cache>(m, at, a, b, token, position, ctx, table);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -41,13 +41,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
     bool here = pair < out / 2; /* the last block may have pairs past the end; their sums are dropped */
     pair = min(pair, out / 2 - 1);
-    int row = rope ? pair / (HEAD_DIM / 2) * HEAD_DIM + pair % (HEAD_DIM / 2) : 2 * pair;
-    int other = rope ? row + HEAD_DIM / 2 : row + 1;
+    two_rows at = {2 * pair, 2 * pair + 1, 0};
+    if (rope) {
+        const int head = pair / (HEAD_DIM / 2) * HEAD_DIM, in_head = pair % (HEAD_DIM / 2);
+        at = {head + pairs::element(in_head, 0), head + pairs::element(in_head, 1), in_head};
+    }
 
     float sum[2];
 #if !MIXED
     const weights::elem *const matrix_rows = (const weights::elem *)m.weight;
-    const weights::elem *rows[2] = {weights::row(matrix_rows, row, IN), weights::row(matrix_rows, other, IN)};
+    const weights::elem *rows[2] = {weights::row(matrix_rows, at.first, IN), weights::row(matrix_rows, at.second, IN)};
     early_rows<2> early;
     early.load(rows);
 #endif
@@ -55,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     let_next_start();
     const vector v = load_vector(x, token, norm EMBED_ARGUMENTS);
 #if MIXED
-    const int number[2] = {row, other};
+    const int number[2] = {at.first, at.second};
     mixed_dots<2>(v, which, m.weight, number, sum);
     meet_dots<2>(v, sum);
 #else
@@ -66,11 +69,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     i32 position = positions[token];
     if (which == 0)
-        finish<OUT0, ROPE0, CACHE0>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+        finish<OUT0, ROPE0, CACHE0>(m, at, sum[0], sum[1], token, position, ctx, table);
     else if (which == 1)
-        finish<OUT1, ROPE1, CACHE1>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+        finish<OUT1, ROPE1, CACHE1>(m, at, sum[0], sum[1], token, position, ctx, table);
     else if (which == 2)
-        finish<OUT2, ROPE2, CACHE2>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+        finish<OUT2, ROPE2, CACHE2>(m, at, sum[0], sum[1], token, position, ctx, table);
     else
-        finish<OUT3, ROPE3, CACHE3>(m, row, other, sum[0], sum[1], token, position, ctx, table);
+        finish<OUT3, ROPE3, CACHE3>(m, at, sum[0], sum[1], token, position, ctx, table);
 }

@@ -42,16 +42,18 @@
 
 enum { TILE = 8, CHUNK = 64 * WARPS };
 
-/* Elements k .. k+7 of a row of one of the matrices, in 16 bits each. */
-template <int Type> __device__ __forceinline__ uint4 eight_of(const void *matrix, int row, int k) {
+/* Elements 4q .. 4q+3 and 16+4q .. 16+4q+3 of the block of 32 at k, of a row of one of the matrices, in 16 bits each. */
+template <int Type> __device__ __forceinline__ uint4 eight_of(const void *matrix, int row, int k, int q) {
     typedef stored<Type> from;
     const typename from::elem *of = from::row((const typename from::elem *)matrix, row, K);
-    if constexpr (Type <= BF16)
-        return *(const uint4 *)(of + k);
-    else {
-        float w[8];
-        from::widen_load(from::load(of, k, K), w);
-        return make_uint4(two_f16(w[0], w[1]), two_f16(w[2], w[3]), two_f16(w[4], w[5]), two_f16(w[6], w[7]));
+    k += 4 * q;
+    if constexpr (Type <= BF16) {
+        const uint2 first = *(const uint2 *)(of + k), last = *(const uint2 *)(of + k + 16);
+        return make_uint4(first.x, first.y, last.x, last.y);
+    } else {
+        const float4 first = from::four_elements(of, k, K), last = from::four_elements(of, k + 16, K);
+        return make_uint4(two_f16(first.x, first.y), two_f16(first.z, first.w), two_f16(last.x, last.y),
+                          two_f16(last.z, last.w));
     }
 }
 
@@ -78,10 +80,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                     from -= outs[i];
                     which++;
                 }
-        const uint4 eight = OUT3 && which == 3   ? eight_of<WEIGHT3>(matrix[3], from, k)
-                            : OUT2 && which == 2 ? eight_of<WEIGHT2>(matrix[2], from, k)
-                            : OUT1 && which == 1 ? eight_of<WEIGHT1>(matrix[1], from, k)
-                                                 : eight_of<WEIGHT0>(matrix[0], from, k);
+        const uint4 eight = OUT3 && which == 3   ? eight_of<WEIGHT3>(matrix[3], from, k / 32 * 32, k % 32 / 8)
+                            : OUT2 && which == 2 ? eight_of<WEIGHT2>(matrix[2], from, k / 32 * 32, k % 32 / 8)
+                            : OUT1 && which == 1 ? eight_of<WEIGHT1>(matrix[1], from, k / 32 * 32, k % 32 / 8)
+                                                 : eight_of<WEIGHT0>(matrix[0], from, k / 32 * 32, k % 32 / 8);
         *(uint4 *)(to + at) = make_uint4(eight.x, eight.z, eight.y, eight.w);
     }
 }

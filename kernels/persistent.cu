@@ -9,8 +9,9 @@
  *
  * Rows lie in the stream in tiles of 8 (the last of a share may have fewer), a tile in chunks of CHUNK elements of K, a chunk in
  * blocks of 32 elements: [block][row][32]. So 16 bytes for each lane of a warp are one operand of an MMA instruction, and the 512
- * bytes of a warp's load are consecutive: no bank conflict. Of each eight elements the third and fourth lie after the fifth and
- * sixth, so that the operand's registers are those that were loaded, in their order. pack.cu writes that.
+ * bytes of a warp's load are consecutive: no bank conflict. The eight elements of lane q of the four that have a row are 4q .. 4q+3 and
+ * 16+4q .. 16+4q+3 of the block, in the order in which registers of an operand take them: two of the former, two of the latter, and
+ * again. pack.cu writes that. Block formats: stream_blocks.cuh.
  *
  * Grid: x = multiprocessors. Weights and caches are read once; bound by that, and by the chain of exchanges. */
 #include "persistent_vector.cuh"
@@ -25,6 +26,21 @@ __device__ __forceinline__ void put_rows(Producer &p, const u8 *from, int n) {
 #pragma unroll 1
         for (int k = 0; k < K; k += CHUNK) {
             u32 bytes = min(n, (int)TILE) * min((int)CHUNK, K - k) * 2;
+            p.put(from, bytes);
+            from += bytes;
+        }
+}
+
+/* The same of a block format. */
+template <int Type, int K, typename Producer>
+__device__ __forceinline__ void put_blocks(Producer &p, const u8 *from, int n) {
+    typedef stream_of<Type, K, WARPS> s;
+    const int GROUP = s::group() * TILE;
+#pragma unroll 1
+    for (; n > 0; n -= GROUP)
+#pragma unroll 1
+        for (int chunk = 0; chunk < s::CHUNKS; chunk++) {
+            u32 bytes = min(n, GROUP) * s::row_bytes(chunk);
             p.put(from, bytes);
             from += bytes;
         }
@@ -59,7 +75,11 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
         if constexpr (S::DOES == DO_PRODUCTS) {
             p.depth = S::LOGITS ? (u32)HEAD_DEPTH : usual;
             const rows mine = s.now.mine[S::SHARE];
-            put_rows<S::K>(p, a.stream + S::at(i, s.now.mine), mine.n);
+            const u8 *from = a.stream + S::at(i, s.now.mine);
+            if constexpr (S::WEIGHT > BF16)
+                put_blocks<S::WEIGHT, S::K>(p, from, mine.n);
+            else
+                put_rows<S::K>(p, from, mine.n);
         } else if constexpr (S::DOES == DO_ATTENTION)
             put_cache<S>(p, s, a, i);
     });

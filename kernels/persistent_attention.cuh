@@ -2,15 +2,23 @@
  * heads. What belongs to a head (norm, rope, the write to the cache) is done here as it is gathered, for the rows of a head lie
  * on several blocks where they are multiplied. Where there are several splits warps merge them, 8 elements of a head each. */
 #pragma once
-#include "persistent_product.cuh"
+#include "persistent_products.cuh"
 
-/* Elements i and i + HALF of a head for each lane, a warp's 32 lanes at a time; lanes without an element repeat the last one. */
-template <int HALF> struct half_head {
-    enum { LOADS = (HALF + 31) / 32 };
+/* Two elements of a head for each lane, a warp's 32 lanes at a time: pairs as `Pairs` has them (turn.cuh). Lanes without a pair repeat
+ * the last one. */
+template <typename S> struct pairs_of : pairing<S::HEAD_DIM, S::ROPE_FIRST, S::ROPE_DIM ? (int)S::ROPE_DIM : (int)S::HEAD_DIM, S::ROPE_INTERLEAVED> {
+    enum { HALF = S::HEAD_DIM / 2 };
+};
+
+template <typename Pairs> struct half_head {
+    enum { HALF = Pairs::HALF, LOADS = (HALF + 31) / 32 };
     float2 x[LOADS];
 
-    static __device__ __forceinline__ int element(int lane, int load) {
+    static __device__ __forceinline__ int pair(int lane, int load) {
         return HALF < 32 ? lane % HALF : min(load * 32 + lane, HALF - 1);
+    }
+    static __device__ __forceinline__ int element(int lane, int load, int which) {
+        return Pairs::element(pair(lane, load), which);
     }
     static __device__ __forceinline__ bool counts(int lane, int load) {
         return HALF < 32 ? lane < HALF : load * 32 + lane < HALF;
@@ -19,18 +27,14 @@ template <int HALF> struct half_head {
     template <bool Clear>
     __device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity) {
 #pragma unroll
-        for (int j = 0; j < LOADS; j++) {
-            const float *p = from + element(c.lane(), j);
-            x[j] = poll_two<Clear>(p, p + HALF, parity, c.wait);
-        }
+        for (int j = 0; j < LOADS; j++)
+            x[j] = poll_two<Clear>(from + element(c.lane(), j, 0), from + element(c.lane(), j, 1), parity, c.wait);
     }
     /* The two weights of each of this lane's elements. */
     __device__ __forceinline__ void load(const consumer &c, const float *from) {
 #pragma unroll
-        for (int j = 0; j < LOADS; j++) {
-            const float *p = from + element(c.lane(), j);
-            x[j] = make_float2(p[0], p[HALF]);
-        }
+        for (int j = 0; j < LOADS; j++)
+            x[j] = make_float2(from[element(c.lane(), j, 0)], from[element(c.lane(), j, 1)]);
     }
     __device__ __forceinline__ float squares(const consumer &c) const {
         float sum = 0.0f;
@@ -46,24 +50,23 @@ template <int HALF> struct half_head {
     }
     __device__ __forceinline__ void turn(const consumer &c, const float2 *table) {
 #pragma unroll
-        for (int j = 0; j < LOADS; j++) {
-            float2 t = table[element(c.lane(), j)];
-            x[j] = make_float2(x[j].x * t.x - x[j].y * t.y, x[j].y * t.x + x[j].x * t.y);
-        }
+        for (int j = 0; j < LOADS; j++)
+            if (Pairs::turns(pair(c.lane(), j)))
+                x[j] = turned(x[j].x, x[j].y, table[pair(c.lane(), j)]);
     }
 };
 
 /* A head as its reader wants it. `squares` are those of all the vector, for a WHOLE_NORM over `width` elements. */
-template <int NORM, int HALF, bool Clear>
-__device__ __forceinline__ half_head<HALF> take_head(const consumer &c, const float *from, u32 parity,
+template <int NORM, typename Pairs, bool Clear>
+__device__ __forceinline__ half_head<Pairs> take_head(const consumer &c, const float *from, u32 parity,
                                                      const float *weights, float eps, const float *squares,
                                                      int width, int rope) {
-    half_head<HALF> w, h;
+    half_head<Pairs> w, h;
     if constexpr (NORM != NO_NORM)
         w.load(c, weights);
     h.template take<Clear>(c, from, parity);
     if constexpr (NORM == HEAD_NORM)
-        h.scale(rsqrtf(h.squares(c) * (0.5f / HALF) + eps), w);
+        h.scale(rsqrtf(h.squares(c) * (0.5f / Pairs::HALF) + eps), w);
     if constexpr (NORM == WHOLE_NORM)
         h.scale(rsqrtf(total_of(squares) * (1.0f / (float)width) + eps), w);
     if (rope >= 0)
@@ -109,33 +112,32 @@ template <typename S> __device__ __forceinline__ place_of_attention place_in(con
 
 /* A query head into shared memory, scaled and in two parts. */
 template <typename S>
-__device__ __forceinline__ void put_query(const consumer &c, const half_head<S::HEAD_DIM / 2> &h, int row) {
-    const int HALF = S::HEAD_DIM / 2, STRIDE_OF = tile_of<S>::QUERY_STRIDE;
+__device__ __forceinline__ void put_query(const consumer &c, const half_head<pairs_of<S>> &h, int row) {
+    const int STRIDE_OF = tile_of<S>::QUERY_STRIDE;
 #pragma unroll
-    for (int j = 0; j < half_head<HALF>::LOADS; j++) {
+    for (int j = 0; j < h.LOADS; j++) {
+        const int first = h.element(c.lane(), j, 0), second = h.element(c.lane(), j, 1);
         const float x = h.x[j].x * S::scale(), y = h.x[j].y * S::scale();
         u32 high = narrow_two<S::CACHE>(x, y);
         u32 low = narrow_rest<S::CACHE>(x, y, high);
-        u16 *to = c.s.attention.query + row * STRIDE_OF + half_head<HALF>::element(c.lane(), j);
-        to[0] = (u16)high, to[HALF] = (u16)(high >> 16);
+        u16 *to = c.s.attention.query + row * STRIDE_OF;
+        to[first] = (u16)high, to[second] = (u16)(high >> 16);
         to += 8 * STRIDE_OF;
-        to[0] = (u16)low, to[HALF] = (u16)(low >> 16);
+        to[first] = (u16)low, to[second] = (u16)(low >> 16);
     }
 }
 
 /* The token's key or value, to its row of a tile and, if `cache` is there, to the cache. A tile is written by threads where a
  * later copy will write, hence the fence. */
 template <typename S>
-__device__ __forceinline__ void put_fresh(const consumer &c, const half_head<S::HEAD_DIM / 2> &h, u16 *cache,
-                                          u16 *tile_row) {
-    const int HALF = S::HEAD_DIM / 2;
+__device__ __forceinline__ void put_fresh(const consumer &c, const half_head<pairs_of<S>> &h, u16 *cache, u16 *tile_row) {
 #pragma unroll
-    for (int j = 0; j < half_head<HALF>::LOADS; j++) {
-        const int i = half_head<HALF>::element(c.lane(), j);
-        u16 first = stored<S::CACHE>::narrow(h.x[j].x), second = stored<S::CACHE>::narrow(h.x[j].y);
+    for (int j = 0; j < h.LOADS; j++) {
+        const int first = h.element(c.lane(), j, 0), second = h.element(c.lane(), j, 1);
+        const u16 x = stored<S::CACHE>::narrow(h.x[j].x), y = stored<S::CACHE>::narrow(h.x[j].y);
         if (cache)
-            cache[i] = first, cache[i + HALF] = second;
-        tile_row[i] = first, tile_row[i + HALF] = second;
+            cache[first] = x, cache[second] = y;
+        tile_row[first] = x, tile_row[second] = y;
     }
     fence_for_copies();
 }
@@ -145,7 +147,7 @@ __device__ __forceinline__ void put_fresh(const consumer &c, const half_head<S::
 template <typename S>
 __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, const place_of_attention &at,
                                            bool last, int i, u16 *keys, u16 *values, int row) {
-    const int HEAD_DIM = S::HEAD_DIM, HALF = HEAD_DIM / 2;
+    const int HEAD_DIM = S::HEAD_DIM;
     const float *small = a.small + (size_t)i * S::SMALL_STEP;
     const u32 epoch = c.s.now.epoch;
     const float *q = polled(a, S::q_from(i)), *k = polled(a, S::k_from(i)), *v = polled(a, S::v_from(i));
@@ -165,7 +167,7 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
         if (head < at.n_heads) {
             const int first = (at.first_head + head) * HEAD_DIM;
             put_query<S>(c,
-                         take_head<S::Q_NORM, HALF, S::Q_CLEAR>(
+                         take_head<S::Q_NORM, pairs_of<S>, S::Q_CLEAR>(
                              c, q + first, S::q_parity(i, epoch),
                              small + S::Q_NORM_AT + (S::Q_NORM == WHOLE_NORM ? first : 0), S::q_eps(),
                              q_squares, S::HEADS * HEAD_DIM, S::q_rope(i)),
@@ -173,7 +175,7 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
         } else if (head == at.n_heads) {
             const int first = at.kv * HEAD_DIM;
             put_fresh<S>(c,
-                         take_head<S::K_NORM, HALF, S::K_CLEAR>(
+                         take_head<S::K_NORM, pairs_of<S>, S::K_CLEAR>(
                              c, k + first, S::k_parity(i, epoch),
                              small + S::K_NORM_AT + (S::K_NORM == WHOLE_NORM ? first : 0), S::k_eps(),
                              k_squares, S::KV_HEADS * HEAD_DIM, S::k_rope(i)),
@@ -181,7 +183,7 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
                          keys + row * HEAD_DIM);
         } else
             put_fresh<S>(c,
-                         take_head<NO_NORM, HALF, S::V_CLEAR>(c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch),
+                         take_head<NO_NORM, pairs_of<S>, S::V_CLEAR>(c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch),
                                                               nullptr, 0.0f, nullptr, 0, -1),
                          at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i + 1] + cached
                                    : nullptr,

@@ -2,8 +2,8 @@
  *
  * Warp w multiplies two blocks of 32 elements of each chunk of K for all rows of its block, so it needs only these
  * activations, and polls them straight into registers. Tensor cores do it: a tile of 8 rows is operand A twice over, MMA
- * rows 0 to 7 with the first four of a lane's eight elements, rows 8 to 15 with the others; the columns of B hold both
- * halves, for two blocks, once in their high and once in their low part. Then the sums of all warps meet in shared
+ * rows 0 to 7 with the first four of a lane's eight elements, which are of the first half of the block, rows 8 to 15 with the
+ * others; the columns of B hold both halves, for two blocks, once in their high and once in their low part. Then the sums of all warps meet in shared
  * memory, and a thread for each row finishes it.
  *
  * A vector comes late and the weights early, so the first of them wait for it in registers. What is left to do when it is
@@ -40,7 +40,7 @@ template <int K> struct elements {
     static __device__ __forceinline__ int first(const consumer &c, int i) {
         int column = c.lane() / 4 % 4, quarter = c.lane() % 4;
         int pair = loads(c, i) ? pair_of(c, i) : 0;
-        return (pair * WARPS + c.warp()) * PAIR + column / 2 * 32 + 8 * quarter + 4 * (column % 2);
+        return (pair * WARPS + c.warp()) * PAIR + column / 2 * 32 + 16 * (column % 2) + 4 * quarter;
     }
 };
 
@@ -237,7 +237,7 @@ __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *t
 /* All `n` rows of this block times x. meanwhile() is called once, when the first tiles have been multiplied and before the
  * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
 template <int K, int Rows, int TYPE, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int n,
+__device__ __forceinline__ void multiply_tiles(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int n,
                                          Meanwhile meanwhile, Finish finish) {
     int lane = c.lane(), warp = c.warp();
     int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
@@ -277,101 +277,5 @@ __device__ __forceinline__ void multiply(consumer &c, const held<K, Rows> &h, co
             finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE) / shrink<TYPE>());
         }
         c.batch ^= 1;
-    }
-}
-
-/* A logit of each lane of a warp, `id` that of this one. The token of the step counts as seen, though another block may not
- * have marked it yet. */
-__device__ __forceinline__ void put_logits(const arguments &a, const step &now, i32 id, bool there, float logit) {
-    if (there)
-        a.logits[id] = logit;
-    if (LARGEST) {
-        float l = there ? penalised(logit, a.seen, id, now.penalty, MARK ? now.token : -1) : NOT_A_NUMBER;
-        l = warp_max(l);
-        if (id % 32 == 0)
-            a.parts[id / 32] = l;
-    }
-}
-
-/* A value from outside of the phase for row `index` of the result. */
-template <int From, bool Clear>
-__device__ __forceinline__ float outside_value(const consumer &c, const arguments &a, const carried &k, int vector, u32 parity,
-                                               int index) {
-    if constexpr (From == POLLED || From == POLLED_ONE)
-        return poll_one<Clear>(polled(a, vector) + (From == POLLED ? index : 0), parity, c.wait);
-    return From == CARRIED ? k.value : 0.0f;
-}
-
-/* Whole warps call it, with a thread for each row of the block: the sum of a row to what becomes of it. */
-template <typename S>
-__device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carried &k, int i, int row, bool there, float sum) {
-    const rows mine = c.s.now.mine[S::SHARE];
-    const u32 epoch = c.s.now.epoch;
-    const int at = mine.first + min(row, mine.n - 1), index = at / S::MATRICES;
-    float l[4] = {sum, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-    for (int m = 1; m < S::MATRICES; m++)
-        l[m] = __shfl_down_sync(0xFFFFFFFFu, sum, m);
-    float y = S::result(
-        l[0], l[1], l[2], l[3],
-        outside_value<S::A0, S::A0_CLEAR>(c, a, k, S::a0_from(i), S::a0_parity(i, epoch), index),
-        outside_value<S::A1, S::A1_CLEAR>(c, a, k, S::a1_from(i), S::a1_parity(i, epoch), index),
-        outside_value<S::A2, S::A2_CLEAR>(c, a, k, S::a2_from(i), S::a2_parity(i, epoch), index),
-        outside_value<S::A3, S::A3_CLEAR>(c, a, k, S::a3_from(i), S::a3_parity(i, epoch), index));
-    if (S::CARRIES)
-        k.value = y;
-    if (S::OUT >= 0 && there && row % S::MATRICES == 0)
-        publish(exchanged(a, S::OUT) + index, COPY, y, S::parity(i, epoch));
-    if constexpr (S::LOGITS)
-        put_logits(a, c.s.now, mine.first + row, there, y);
-}
-
-/* The phase. `i`: the iteration. */
-template <typename S>
-__device__ __forceinline__ void products(consumer &c, const arguments &a, carried &k, int i) {
-    const rows mine = c.s.now.mine[S::SHARE];
-    const float *small = a.small + (size_t)i * S::SMALL_STEP;
-    if constexpr (S::NORM_LOADED) /* nobody has loaded them ahead */
-        k.norm[S::NORM_SLOT].template load<S::K>(c, small + S::NORM_AT);
-    if constexpr (S::AHEAD_SLOT >= 0)
-        k.norm[S::AHEAD_SLOT].template load<S::AHEAD_K>(c, a.small + S::AHEAD_AT + (size_t)i * S::SMALL_STEP);
-    if (mine.n == 0)
-        return;
-    auto bias_of = [&](int row) { /* those of each matrix lie together */
-        const int at = mine.first + row;
-        return small[S::BIAS_AT + (S::MATRICES == 1 ? at : at % S::MATRICES * (S::ROWS / S::MATRICES) + at / S::MATRICES)];
-    };
-    float bias = S::BIAS && c.thread < mine.n ? bias_of(c.thread) : 0.0f;
-    held<S::K, S::ROWS> h;
-    h.load(c, mine.n);
-    auto biased = [&](int row, bool there, float sum) {
-        if (S::BIAS && (row >= THREADS || mine.n > BATCH)) /* more rows than the threads that have a bias */
-            bias = there ? bias_of(row) : 0.0f;
-        finish_row<S>(c, a, k, i, row, there, S::BIAS ? sum + bias : sum);
-    };
-    const float *from = polled(a, S::x_from(i));
-    const u32 parity = S::x_parity(i, c.s.now.epoch);
-    if constexpr (S::NORM) {
-        const norm_weights &norm = k.norm[S::NORM_SLOT];
-        float *squares = c.s.squares[S::squares(i)];
-        normed<S::K, S::WEIGHT> n;
-        n.squares = 0.0f;
-        if (S::embeds(i)) {
-            const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::K);
-#pragma unroll
-            for (int j = 0; j < elements<S::K>::LOADS; j++)
-                if (elements<S::K>::here(c, 0))
-                    n.add(c, j, embedded::four_elements(row, elements<S::K>::first(c, j), S::K), norm);
-        } else
-            take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { n.add(c, j, v, norm); });
-        multiply(
-            c, h, n.x, mine.n, [&] { put_squares<S::K>(c, squares, n.squares); },
-            [&](int row, bool there, float sum) {
-                biased(row, there, sum * rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps()));
-            });
-    } else {
-        operand<S::K, S::WEIGHT> x;
-        take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { x.set(c, j, v); });
-        multiply(c, h, x, mine.n, [] {}, biased);
     }
 }

@@ -7,6 +7,7 @@
 #include "pointwise.cuh"
 #include "sample.cuh"
 #include "tiles.cuh"
+#include "turn.cuh"
 
 /* Members of the structures of program.cuh that depend on the iteration. */
 #define RULE static __device__ __forceinline__
@@ -47,6 +48,7 @@ struct phase_defaults {
         AHEAD_K = 64
     };
     enum { BIAS = 0, BIAS_AT = 0, CARRIES = 0, MATRICES = 1 };
+    enum { ROPE_FIRST = 0, ROPE_DIM = 0, ROPE_INTERLEAVED = 0 }; /* which elements of a head turn; 0: all */
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
     RULE float eps() { return 0.0f; }
     RULE float q_eps() { return 0.0f; }

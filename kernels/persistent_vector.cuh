@@ -100,21 +100,20 @@ template <typename S> __device__ __forceinline__ void whole_norm(consumer &c, co
 
 /* Norm and rope of heads, a warp a head. */
 template <typename S> __device__ __forceinline__ void heads(const consumer &c, const arguments &a, int i) {
-    const int HALF = S::HEAD_DIM / 2;
     const u32 epoch = c.s.now.epoch, parity = S::parity(i, epoch);
 #pragma unroll 1
     for (int head = blockIdx.x + c.warp() * gridDim.x; head < S::N / S::HEAD_DIM; head += WARPS * gridDim.x) {
-        const half_head<HALF> h = take_head < S::HEADS_NORM ? HEAD_NORM : NO_NORM, HALF,
-                              S::X_CLEAR > (c, polled(a, S::x_from(i)) + head * S::HEAD_DIM,
-                                            S::x_parity(i, epoch),
-                                            a.small + (size_t)i * S::SMALL_STEP + S::NORM_AT, S::eps(),
-                                            nullptr, 0, S::rope(i));
+        const half_head<pairs_of<S>> h = take_head < S::HEADS_NORM ? HEAD_NORM : NO_NORM, pairs_of<S>,
+                                     S::X_CLEAR > (c, polled(a, S::x_from(i)) + head * S::HEAD_DIM,
+                                                   S::x_parity(i, epoch),
+                                                   a.small + (size_t)i * S::SMALL_STEP + S::NORM_AT, S::eps(),
+                                                   nullptr, 0, S::rope(i));
 #pragma unroll
-        for (int j = 0; j < half_head<HALF>::LOADS; j++)
-            if (half_head<HALF>::counts(c.lane(), j)) {
-                float *to = exchanged(a, S::OUT) + head * S::HEAD_DIM + half_head<HALF>::element(c.lane(), j);
-                publish(to, COPY, h.x[j].x, parity);
-                publish(to + HALF, COPY, h.x[j].y, parity);
+        for (int j = 0; j < h.LOADS; j++)
+            if (h.counts(c.lane(), j)) {
+                float *to = exchanged(a, S::OUT) + head * S::HEAD_DIM;
+                publish(to + h.element(c.lane(), j, 0), COPY, h.x[j].x, parity);
+                publish(to + h.element(c.lane(), j, 1), COPY, h.x[j].y, parity);
             }
     }
 }

@@ -39,6 +39,13 @@ __device__ __forceinline__ u32 two_f16(float a, float b) {
     return two;
 }
 
+/* a - b, two halves of 16 bits each. */
+__device__ __forceinline__ u32 two_f16_less(u32 a, u32 b) {
+    u32 two;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(two) : "r"(a), "r"(b));
+    return two;
+}
+
 /* 2^x, to about 2 units in the last place. */
 __device__ __forceinline__ float exp2_near(float x) {
     float y;

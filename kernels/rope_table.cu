@@ -1,5 +1,5 @@
 /* table[p, i] = (cos, sin) of p * BASE^(-2i / HEAD_DIM), computed in double and rounded once
- * (arxiv.org/abs/2104.09864). Runs once when a session starts.
+ * (arxiv.org/abs/2104.09864); HEAD_DIM elements of a head turn. Runs once when a session starts.
  *
  * Grid: x covers ctx * HEAD_DIM / 2. */
 #include "common.cuh"

@@ -48,8 +48,13 @@ static const char *label(const qgc_persistent *p, const qgc_instance *i) {
     return i->layer < 0 ? i->name : qgc_low_text(p->l, "%.200s[%d]", i->name, i->layer);
 }
 
-/* The types of the matrices, if pack.cu has to widen any: numbers of 16 bits are taken as they are. */
+/* What pack.cu and pack_blocks.cu are told of the types: of matrices that lie in the stream as they are stored nothing, if they are
+ * of 16 bits; else the one type; of those that are rounded to f16 all types. */
 static void pack_types(qgc_lowering *l, const qgc_instance *i, const char **options) {
+    if (qgc_dtype_is_quantised(i->weight)) {
+        options[0] = qgc_low_type(l, "FORMAT", i->weight);
+        return;
+    }
     bool widens = false;
     for (int k = 0; k < i->n_matrices; k++)
         widens |= qgc_dtype_is_quantised(qgc_weight_storage(i->linear[k]->in[1]));
@@ -59,24 +64,31 @@ static void pack_types(qgc_lowering *l, const qgc_instance *i, const char **opti
     }
 }
 
+static const char *const *pack_options(const emitter *e, int phase, const qgc_instance *i) {
+    enum { ROOM = 20 };
+    qgc_lowering *l = e->p->l;
+    const char **options = qgc_arena_array(l->arena, ROOM, sizeof *options);
+    int n = 0;
+    options[n++] = qgc_low_int(l, "K", i->k);
+    options[n++] = qgc_low_int(l, "WARPS", e->p->warps);
+    options[n++] = qgc_low_int(l, "INTERLEAVED", i->interleaved);
+    for (int k = 0; k < QGC_MAX_LINEARS; k++)
+        options[n++] = qgc_low_text(l, "-DOUT%d=%lld", k,
+                                    k < i->n_matrices ? (long long)qgc_low_width(i->linear[k]->out[0]) : 0LL);
+    options[n++] = qgc_low_int(l, "SHARE", e->p->phases[phase].share);
+    options[n++] = qgc_low_int(l, "SHARES", e->p->n_shares);
+    options[n++] = qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase));
+    pack_types(l, i, options + n);
+    return options;
+}
+
 static void pack_rows(const emitter *e, int phase, int iteration) {
     qgc_lowering *l = e->p->l;
     const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
     const qgc_phase_place *at = &e->p->phases[phase];
-    const char *options[16] = {
-        qgc_low_int(l, "K", i->k),
-        qgc_low_int(l, "WARPS", e->p->warps),
-        qgc_low_int(l, "INTERLEAVED", i->interleaved),
-        qgc_low_int(l, "OUT0", qgc_low_width(i->linear[0]->out[0])),
-        qgc_low_int(l, "OUT1", i->n_matrices > 1 ? qgc_low_width(i->linear[1]->out[0]) : 0),
-        qgc_low_int(l, "OUT2", i->n_matrices > 2 ? qgc_low_width(i->linear[2]->out[0]) : 0),
-        qgc_low_int(l, "OUT3", i->n_matrices > 3 ? qgc_low_width(i->linear[3]->out[0]) : 0),
-        qgc_low_int(l, "SHARE", at->share),
-        qgc_low_int(l, "SHARES", e->p->n_shares),
-        qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase))};
-    pack_types(l, i, options + 10);
+    const char *file = qgc_dtype_is_quantised(i->weight) ? "pack_blocks.cu" : "pack.cu";
     qgc_plan_launch *launch =
-        qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack.cu", PACK_THREADS, options));
+        qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, file, PACK_THREADS, pack_options(e, phase, i)));
     launch->on_all = true;
     launch->node = label(e->p, i);
     for (int k = 0; k < QGC_MAX_LINEARS; k++)
@@ -175,7 +187,7 @@ static void name_parts(const qgc_persistent *p, qgc_plan_launch *launch) {
             part->name = qgc_low_text(p->l, "merge of %.200s", part->name);
         for (int i = 0; i < qgc_phase_count(p, k); i++) {
             const qgc_instance *instance = qgc_phase_instance(p, k, i);
-            part->weight_bytes += qgc_instance_weights(instance);
+            part->weight_bytes += qgc_instance_weights(p, instance);
             part->position_bytes += position_bytes(instance);
         }
         if (qgc_phase_count(p, k) > launch->n_layers)
@@ -348,13 +360,13 @@ static void emit(qgc_persistent *p, const char *name, const char *text, bool tra
 static bool fits(qgc_persistent *p, const char **name, const char **text) {
     if (!qgc_persistent_instances(p) || !qgc_persistent_loops(p) || !qgc_persistent_reuse(p))
         return false;
+    *name = name_of(p);
+    p->warps = qgc_persistent_warps(p, *name);
     qgc_persistent_shares(p);
     if (p->n_shares > QGC_MOST_SHARES)
         return qgc_persistent_no(p, "its products are cut in %d ways, and the plan has room for %d",
                                  p->n_shares, QGC_MOST_SHARES);
     qgc_persistent_vectors(p);
-    *name = name_of(p);
-    p->warps = qgc_persistent_warps(p, *name);
     for (int i = 0; i < p->n_instances; i++)
         if (p->instances[i].attention &&
             qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 16)

@@ -157,12 +157,16 @@ int qgc_instance_iteration(const qgc_persistent *p, int instance);
 int64_t qgc_heads_dim(const qgc_node *norm, const qgc_node *rope);
 /* Elements that a norm goes over; NULL: 0. */
 int64_t qgc_norm_width(const qgc_node *norm);
+/* A rope that says which elements of an instance's heads turn, or NULL. */
+const qgc_node *qgc_instance_rope(const qgc_instance *i);
 /* Which table of angles is a rope's; NULL, or none: -1. */
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
-/* How a matrix lies in the stream: those of block formats are rounded to F16. */
-qgc_dtype qgc_persistent_storage(const qgc_value *matrix);
+/* Bytes of a row of k elements in the stream, of F16, BF16 or a block format. */
+int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
+/* Of a row of products. */
+int64_t qgc_instance_row_bytes(const qgc_persistent *p, const qgc_instance *i);
 /* Bytes of the weights that an instance reads from the stream. */
-int64_t qgc_instance_weights(const qgc_instance *i);
+int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i);
 
 /* Warps that compute, from the tuning of that name or as many as waste least. */
 int64_t qgc_persistent_warps(const qgc_persistent *p, const char *name);

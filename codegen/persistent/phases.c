@@ -124,7 +124,7 @@ static bool heads_fit(builder *b, const qgc_value *v, int64_t head_dim) {
 
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope) {
     for (int i = 0; rope && i < p->n_ropes; i++)
-        if (qgc_attrs_equal(p->ropes[i], rope))
+        if (strcmp(qgc_low_rope_angles(p->l, p->ropes[i]), qgc_low_rope_angles(p->l, rope)) == 0)
             return i;
     return -1;
 }
@@ -254,20 +254,14 @@ static bool add_embedding(builder *b, const qgc_stage *s, const qgc_node *n) {
     return true;
 }
 
-qgc_dtype qgc_persistent_storage(const qgc_value *matrix) {
-    const qgc_dtype t = qgc_weight_storage(matrix);
-    return qgc_dtype_is_quantised(t) ? QGC_F16 : t;
-}
-
 static bool product_fits(builder *b, const qgc_node *linear) {
     const qgc_value *w = linear->in[1];
-    const qgc_dtype t = qgc_persistent_storage(w);
+    const qgc_dtype t = qgc_weight_storage(w);
     for (int i = 1; i < linear->n_in; i++)
         if (!is_weight(b, linear, i))
             return false;
-    if (t != QGC_BF16 && t != QGC_F16)
-        return qgc_persistent_no(b->p, "weight \"%s\" is stored as %s, not as bf16 or f16", label(b, w),
-                                 qgc_dtypes[t].name);
+    if (t == QGC_F32)
+        return qgc_persistent_no(b->p, "weight \"%s\" is stored as f32, in more than 16 bits", label(b, w));
     if (qgc_low_width(w) % PAIR != 0)
         return qgc_persistent_no(b->p, "\"%s\" has rows of %lld elements, no multiple of %d", label(b, w),
                                  (long long)qgc_low_width(w), PAIR);
@@ -334,7 +328,24 @@ static bool add_part(builder *b, const qgc_stage *s) {
     return true;
 }
 
-static bool add_products(builder *b, const qgc_stage *s) {
+/* How the matrices of an instance lie in the stream: as they are if all are alike, else as f16, which block formats are rounded to. */
+static bool take_stream_type(builder *b, qgc_instance *i) {
+    const qgc_value *first = i->linear[0]->in[1];
+    i->weight = qgc_weight_storage(first);
+    bool mixed = false;
+    for (int k = 1; k < i->n_matrices; k++)
+        mixed |= qgc_weight_storage(i->linear[k]->in[1]) != i->weight;
+    for (int k = 0; k < i->n_matrices && mixed; k++) {
+        const qgc_value *w = i->linear[k]->in[1];
+        if (qgc_weight_storage(w) == QGC_BF16)
+            return qgc_persistent_no(b->p, "weights \"%s\" and \"%s\" meet in one phase, and one is bf16",
+                                     label(b, first), label(b, w));
+        i->weight = QGC_F16;
+    }
+    return true;
+}
+
+static bool add_phase_of_products(builder *b, const qgc_stage *s) {
     qgc_instance i = new_instance(QGC_DO_PRODUCTS);
     i.name = s->name;
     for (int k = 0; k < s->n_rows; k++) {
@@ -344,14 +355,9 @@ static bool add_products(builder *b, const qgc_stage *s) {
         i.linear[i.n_matrices++] = linear;
         i.rows += qgc_low_width(linear->out[0]);
         i.k = qgc_low_width(linear->in[0]);
-        const qgc_dtype stream = qgc_persistent_storage(linear->in[1]);
-        if (k && stream != i.weight)
-            return qgc_persistent_no(b->p,
-                                     "weights \"%s\" and \"%s\" of one phase are %s and %s in the stream",
-                                     label(b, i.linear[0]->in[1]), label(b, linear->in[1]),
-                                     qgc_dtypes[i.weight].name, qgc_dtypes[stream].name);
-        i.weight = stream;
     }
+    if (!take_stream_type(b, &i))
+        return false;
     if (!add_gather(b, s, &i))
         return false;
     if (s->part && !add_part(b, s))
@@ -368,6 +374,35 @@ static bool add_products(builder *b, const qgc_stage *s) {
     if (!add_expression(b, s, &i, result))
         return false;
     put(b, result, add(b, s, i), 0);
+    return true;
+}
+
+static bool are_of_one_type(const qgc_stage *s) {
+    for (int k = 1; k < s->n_rows; k++)
+        if (qgc_weight_storage(s->rows[k].linear->in[1]) != qgc_weight_storage(s->rows[0].linear->in[1]))
+            return false;
+    return true;
+}
+
+/* A stage whose rows do not meet is a phase for each type of its matrices. */
+static bool add_products(builder *b, const qgc_stage *s) {
+    if (s->n_pointwise || are_of_one_type(s))
+        return add_phase_of_products(b, s);
+    bool done[QGC_MAX_LINEARS] = {false};
+    for (int k = 0; k < s->n_rows; k++) {
+        if (done[k])
+            continue;
+        qgc_stage of_type = *s;
+        of_type.n_rows = 0;
+        for (int i = k; i < s->n_rows; i++)
+            if (qgc_weight_storage(s->rows[i].linear->in[1]) ==
+                qgc_weight_storage(s->rows[k].linear->in[1])) {
+                of_type.rows[of_type.n_rows++] = s->rows[i];
+                done[i] = true;
+            }
+        if (!add_phase_of_products(b, &of_type))
+            return false;
+    }
     return true;
 }
 
@@ -410,6 +445,11 @@ static bool read_cache(builder *b, const qgc_node *n, int which, qgc_heads_read 
     return operand_is(b, at->append, 2, b->positions) && read_heads(b, at->append->in[1], out);
 }
 
+static bool pairs_equal(const qgc_node *a, const qgc_node *b) {
+    const qgc_rope of_a = qgc_rope_of(a), of_b = qgc_rope_of(b);
+    return qgc_rope_pairs_equal(&of_a, &of_b);
+}
+
 static bool attention_fits(builder *b, const qgc_node *n, const qgc_instance *i) {
     const qgc_shape *keys = &n->in[1]->shape;
     const int64_t head_dim = keys->dim[2], queries = qgc_low_width(n->in[0]);
@@ -424,6 +464,9 @@ static bool attention_fits(builder *b, const qgc_node *n, const qgc_instance *i)
         return qgc_persistent_no(b->p, "%lld query heads to %lld key-value heads",
                                  (long long)(queries / head_dim), (long long)keys->dim[0]);
     const qgc_heads_read *const reads[] = {&i->q, &i->keys, &i->values};
+    if (i->q.rope && i->keys.rope && !pairs_equal(i->q.rope, i->keys.rope))
+        return qgc_persistent_no(b->p, "\"%s\" and \"%s\" turn other elements of their heads",
+                                 label(b, i->q.rope->out[0]), label(b, i->keys.rope->out[0]));
     for (int k = 0; k < 3; k++)
         if (reads[k]->rope && qgc_low_attr_int(reads[k]->rope, "head_dim") != head_dim)
             return qgc_persistent_no(b->p, "rotation of heads that are no heads of \"%s\"",
@@ -640,6 +683,18 @@ int64_t qgc_norm_width(const qgc_node *norm) {
     return norm ? qgc_low_width(norm->in[1]) : 0;
 }
 
+const qgc_node *qgc_instance_rope(const qgc_instance *i) {
+    return i->rope ? i->rope : i->q.rope ? i->q.rope : i->keys.rope;
+}
+
+/* Which elements of a head turn. Where all do, or none, the code is one. */
+static void add_pairs(const builder *b, const qgc_node *rope, qgc_str *t) {
+    const char *options[3];
+    const int n = rope ? qgc_low_rope_options(b->p->l, rope, options) : 0;
+    for (int k = 0; k < n; k++)
+        qgc_str_printf(t, " %s", options[k]);
+}
+
 /* All that the code of an instance depends on, but for where things lie and what is data. */
 static const char *shape_of(const builder *b, const qgc_instance *i) {
     qgc_str t = qgc_str_new(b->arena);
@@ -660,6 +715,7 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
                        number(b, i->attention, "scale"), (long long)qgc_norm_width(i->q.norm),
                        number(b, i->q.norm, "eps"), (long long)qgc_norm_width(i->keys.norm),
                        number(b, i->keys.norm, "eps"));
+    add_pairs(b, qgc_instance_rope(i), &t);
     return t.text;
 }
 

@@ -34,7 +34,7 @@ void qgc_persistent_shares(qgc_persistent *p) {
             if (p->shares[share].loop != loop)
                 p->shares[share].cost = 0;
             p->shares[share].loop = loop;
-            p->shares[share].cost += 2 * i->k;
+            p->shares[share].cost += qgc_instance_row_bytes(p, i);
         }
         p->phases[k].share = share;
         if (i->rows == p->carried_width && unit_of(i) == 1)

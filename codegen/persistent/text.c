@@ -12,7 +12,6 @@ typedef struct {
     int phase, count;
 } writer;
 
-static const char *const types[QGC_N_DTYPES] = {[QGC_F32] = "F32", [QGC_F16] = "F16", [QGC_BF16] = "BF16"};
 static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE",     "DO_EMBEDDING",
                                     "DO_NORM",     "DO_HEADS",     "DO_POINTWISE", "DO_CLOSE"};
 
@@ -144,6 +143,19 @@ static void write_rope(const writer *w, const char *name, int which) {
     qgc_str_printf(w->t, "%d; }\n", table_at(w, w->count - 1, which));
 }
 
+static void write_pairs(const writer *w) {
+    for (int i = 0; i < w->count; i++) {
+        const qgc_node *rope = qgc_instance_rope(qgc_phase_instance(w->p, w->phase, i));
+        if (!rope)
+            continue;
+        const qgc_rope r = qgc_rope_of(rope);
+        if (!qgc_rope_is_plain(&r))
+            qgc_str_printf(w->t, "    enum { ROPE_FIRST = %lld, ROPE_DIM = %lld, ROPE_INTERLEAVED = %d };\n",
+                           (long long)r.first, (long long)r.rotary_dim, r.interleaved);
+        return;
+    }
+}
+
 /* --- phases ---------------------------------------------------------------------------------------------- */
 
 static void write_common(const writer *w) {
@@ -208,7 +220,8 @@ static void write_products(const writer *w) {
     const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     qgc_str_printf(w->t, "    enum { K = %lld, ROWS = %lld, MATRICES = %d, WEIGHT = %s, SHARE = %d };\n",
-                   (long long)i->k, (long long)i->rows, i->interleaved, types[i->weight], at->share);
+                   (long long)i->k, (long long)i->rows, i->interleaved, qgc_low_type_name(i->weight),
+                   at->share);
     qgc_str_printf(w->t, "    RULE u64 at(int i, const rows *mine) { return %lldull + i * %lldull + %s; }\n",
                    (long long)at->stream_at, (long long)at->stream_step,
                    qgc_persistent_place(w->p, w->phase));
@@ -244,12 +257,13 @@ static void write_attention(const writer *w) {
                    "    enum { HEADS = %lld, KV_HEADS = %lld, HEAD_DIM = %lld, CACHE = %s, CUT = %d };\n",
                    (long long)(qgc_low_width(i->attention->in[0]) / head_dim),
                    (long long)i->attention->in[1]->shape.dim[0], (long long)head_dim,
-                   types[i->attention->in[1]->dtype], at->cut);
+                   qgc_low_type_name(i->attention->in[1]->dtype), at->cut);
     qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
                    at->caches_step, (long long)at->parts);
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
     write_head_norm(w, "Q", "q", i->q.norm, at->norm_at, head_dim);
     write_head_norm(w, "K", "k", i->keys.norm, at->k_norm_at, head_dim);
+    write_pairs(w);
     write_rope(w, "q_rope", 0);
     write_rope(w, "k_rope", 1);
     write_source(w, "q", "Q", heads_source, 0);
@@ -274,6 +288,7 @@ static void write_vector(const writer *w) {
     if (i->does == QGC_DO_HEADS) {
         constant(w, "HEADS_NORM", i->norm != NULL);
         constant(w, "HEAD_DIM", qgc_heads_dim(i->norm, i->rope));
+        write_pairs(w);
         write_rope(w, "rope", 2);
     }
     if (i->does == QGC_DO_POINTWISE)
@@ -365,10 +380,9 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
     qgc_str_printf(t, "enum { MARK = %d, LARGEST = %d };\n", p->part != NULL, p->part != NULL);
     qgc_str_add(t, "__device__ __forceinline__ constexpr int rope_half(int table) { return ");
     for (int i = 0; i + 1 < p->n_ropes; i++)
-        qgc_str_printf(t, "table == %d ? %lld : ", i,
-                       (long long)qgc_low_attr_int(p->ropes[i], "head_dim") / 2);
+        qgc_str_printf(t, "table == %d ? %lld : ", i, (long long)qgc_rope_of(p->ropes[i]).rotary_dim / 2);
     qgc_str_printf(t, "%lld; }\n",
-                   p->n_ropes ? (long long)qgc_low_attr_int(p->ropes[p->n_ropes - 1], "head_dim") / 2 : 0LL);
+                   p->n_ropes ? (long long)qgc_rope_of(p->ropes[p->n_ropes - 1]).rotary_dim / 2 : 0LL);
 }
 
 static void write_loop(const qgc_loop *l, qgc_str *t) {

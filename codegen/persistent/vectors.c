@@ -32,8 +32,12 @@ static void place_vectors(qgc_persistent *p) {
 
 /* --- the stream ------------------------------------------------------------------------------------------ */
 
-int64_t qgc_instance_weights(const qgc_instance *i) {
-    return i->does == QGC_DO_PRODUCTS ? 2 * i->k * i->rows : 0;
+int64_t qgc_instance_row_bytes(const qgc_persistent *p, const qgc_instance *i) {
+    return qgc_stream_row_bytes(i->weight, i->k, p->warps);
+}
+
+int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i) {
+    return i->does == QGC_DO_PRODUCTS ? qgc_instance_row_bytes(p, i) * i->rows : 0;
 }
 
 static void place_stream(qgc_persistent *p) {
@@ -41,7 +45,7 @@ static void place_stream(qgc_persistent *p) {
         const qgc_loop *loop = &p->loops[l];
         int64_t step = 0;
         for (int i = 0; i < loop->period; i++)
-            step += qgc_instance_weights(qgc_phase_first(p, loop->first_phase + i));
+            step += qgc_instance_weights(p, qgc_phase_first(p, loop->first_phase + i));
         for (int i = 0; i < loop->period; i++) {
             qgc_phase_place *place = &p->phases[loop->first_phase + i];
             place->stream_at = p->stream;
@@ -61,9 +65,10 @@ const char *qgc_persistent_place(const qgc_persistent *p, int phase) {
         if (x->does != QGC_DO_PRODUCTS)
             continue;
         qgc_str_printf(&t, "%sFIRST(%d)*%lldull", t.bytes ? "+" : "", p->phases[i].share,
-                       (long long)(2 * x->k));
+                       (long long)qgc_instance_row_bytes(p, x));
         if (i < phase)
-            qgc_str_printf(&t, "+COUNT(%d)*%lldull", p->phases[i].share, (long long)(2 * x->k));
+            qgc_str_printf(&t, "+COUNT(%d)*%lldull", p->phases[i].share,
+                           (long long)qgc_instance_row_bytes(p, x));
     }
     return t.text;
 }

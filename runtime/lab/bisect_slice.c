@@ -230,7 +230,9 @@ static void put_node(bisect_slice *x, const qgc_node *n, qgc_str *out) {
         qgc_str_printf(out, "%s%s", i ? ", " : "", bisect_slice_name(x, n->in[i]));
     qgc_str_add(out, "]");
     for (int i = 0; op->attrs[i].name; i++)
-        if (op->attrs[i].choices[0])
+        if (!qgc_attr_is_written(n, i))
+            continue;
+        else if (op->attrs[i].choices[0])
             qgc_str_printf(out, ", %s: %s", op->attrs[i].name, op->attrs[i].choices[n->attr[i].choice]);
         else {
             qgc_str_printf(out, ", %s: ", op->attrs[i].name);

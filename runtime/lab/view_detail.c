@@ -84,9 +84,10 @@ static void put_attributes(writer *w, const qgc_node *n) {
         return;
     qgc_str_add(w->out, "<dl>");
     for (int i = 0; attrs[i].name; i++)
-        qgc_str_printf(w->out, "<div><dt>%s</dt><dd>%s</dd></div>", attrs[i].name,
-                       attrs[i].choices[0] ? attrs[i].choices[n->attr[i].choice]
-                                           : view_number(n->attr[i].number, w->a));
+        if (qgc_attr_is_written(n, i))
+            qgc_str_printf(w->out, "<div><dt>%s</dt><dd>%s</dd></div>", attrs[i].name,
+                           attrs[i].choices[0] ? attrs[i].choices[n->attr[i].choice]
+                                               : view_number(n->attr[i].number, w->a));
     qgc_str_add(w->out, "</dl>\n");
 }
 

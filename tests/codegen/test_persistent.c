@@ -188,7 +188,7 @@ static void says_why_a_graph_does_not_fit(void **state) {
         const char *yaml, *why;
     } cases[] = {
         {"state: {v_cache: {dtype: f32}}\n", "caches are f16 and f32, not both f16 or both bf16"},
-        {"weights: {wo: {dtype: f32}}\n", "weight \"wo[0]\" is stored as f32, not as bf16 or f16"},
+        {"weights: {wo: {dtype: f32}}\n", "weight \"wo[0]\" is stored as f32, in more than 16 bits"},
         {"outputs: [logits, next, x_out]\n", "\"x_out\" is an output"},
     };
     fixture *f = *state;

@@ -162,6 +162,31 @@ static void rope(void **state) {
              "model.yaml:3:1: while: inferring the shape of qr\n");
 }
 
+static void rope_of_a_part(void **state) {
+    test_graph *t = *state;
+    qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 24));
+    qgc_value *positions = test_input(t, "positions", QGC_I32, SHAPE(T));
+    qgc_value *y = test_op(t, QGC_OP_ROPE, "qr", INPUTS(x, positions));
+    test_number(y, "base", 10000);
+    test_number(y, "head_dim", 8);
+    const double fine[][2] = {{0, 4}, {4, 0}, {2, 6}, {1, 6}}, wrong[][2] = {{8, 0}, {0, 3}, {3, 0}, {4, 6}};
+    const char *const text[] = {"0 elements from 8", "3 elements from 0", "5 elements from 3",
+                                "6 elements from 4"};
+    for (int i = 0; i < 4; i++) {
+        test_number(y, "first", fine[i][0]);
+        test_number(y, "rotary_dim", fine[i][1]);
+        fits(t, y, QGC_F32, SHAPE(T, 24));
+        test_number(y, "first", wrong[i][0]);
+        test_number(y, "rotary_dim", wrong[i][1]);
+        fails(t, qgc_arena_printf(
+                     t->arena,
+                     "model.yaml:3:1: error: rope \"qr\" turns %s on in heads of 8, expected an even "
+                     "number within them\n"
+                     "model.yaml:3:1: while: inferring the shape of qr\n",
+                     text[i]));
+    }
+}
+
 static void append(void **state) {
     test_graph *t = *state;
     qgc_value *cache = test_state(t, "k_cache", QGC_BF16, SHAPE(2, CTX, 8));
@@ -373,19 +398,11 @@ static void sample(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        GRAPH_TEST(embedding),
-        GRAPH_TEST(rms_norm),
-        GRAPH_TEST(linear),
-        GRAPH_TEST(rope),
-        GRAPH_TEST(append),
-        GRAPH_TEST(positions_are_not_tokens),
-        GRAPH_TEST(attention),
-        GRAPH_TEST(pointwise),
-        GRAPH_TEST(mark),
-        GRAPH_TEST(one_number_a_row),
-        GRAPH_TEST(numbers_of_pointwise_ops),
-        GRAPH_TEST(select_rows),
-        GRAPH_TEST(sample),
+        GRAPH_TEST(embedding),      GRAPH_TEST(rms_norm),         GRAPH_TEST(linear),
+        GRAPH_TEST(rope),           GRAPH_TEST(append),           GRAPH_TEST(positions_are_not_tokens),
+        GRAPH_TEST(attention),      GRAPH_TEST(pointwise),        GRAPH_TEST(mark),
+        GRAPH_TEST(rope_of_a_part), GRAPH_TEST(one_number_a_row), GRAPH_TEST(numbers_of_pointwise_ops),
+        GRAPH_TEST(select_rows),    GRAPH_TEST(sample),
     };
     return cmocka_run_group_tests_name("graph/infer", tests, NULL, NULL);
 }

@@ -94,6 +94,10 @@ static void number(fixture *f, const char *attr, double x) {
     f->node.attr[qgc_attr_index(f->node.op, attr)].number = x;
 }
 
+static void choice(fixture *f, const char *attr, int index) {
+    f->node.attr[qgc_attr_index(f->node.op, attr)].choice = index;
+}
+
 static void check_linear(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t in, int64_t out, bool bias) {
     begin(f, QGC_OP_LINEAR);
     const float *x = random_input(f, QGC_F32, DIMS(tokens, in));
@@ -194,26 +198,59 @@ static void rms_norm_of_zeros_is_zero(void **state) {
         near(y[i], 0, 0);
 }
 
-static void check_rope(fixture *f, int64_t tokens, int64_t heads, int64_t head_dim, int64_t first) {
+/* What turns is `d` elements from element `from` on of each head. */
+typedef struct {
+    int64_t head_dim, from, d;
+    bool interleaved;
+} turning;
+
+/* An element, what it turns with, and the angle for position 1; false if it stays. */
+static bool turns_with(const turning *w, int64_t element, int64_t *other, double *angle) {
+    const int64_t i = element - w->from, half = w->d / 2;
+    if (i < 0 || i >= w->d)
+        return false;
+    *other = w->interleaved ? (i % 2 ? -1 : 1) : i < half ? half : -half;
+    *angle = pow(1e6, -2.0 * (double)(w->interleaved ? i / 2 : i % half) / (double)w->d);
+    return true;
+}
+
+static void check_rope(fixture *f, int64_t tokens, int64_t heads, turning w, int64_t first) {
     begin(f, QGC_OP_ROPE);
-    const float *x = random_input(f, QGC_F32, DIMS(tokens, heads * head_dim));
+    const int64_t row = heads * w.head_dim;
+    const float *x = random_input(f, QGC_F32, DIMS(tokens, row));
     index_input(f, tokens, first);
+    choice(f, "style", w.interleaved);
     number(f, "base", 1e6);
-    number(f, "head_dim", (double)head_dim);
-    const float *y = run(f, DIMS(tokens, heads * head_dim));
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t i = 0; i < heads * head_dim; i++) {
-            int64_t half = head_dim / 2, k = i % head_dim, at = t * heads * head_dim + i;
-            double angle = (double)(first + t) / pow(1e6, 2.0 * (double)(k % half) / (double)head_dim);
-            double other = k < half ? -x[at + half] : x[at - half];
-            near(y[at], x[at] * cos(angle) + other * sin(angle), 1e-6);
+    number(f, "head_dim", (double)w.head_dim);
+    number(f, "first", (double)w.from);
+    number(f, "rotary_dim", w.from + w.d == w.head_dim ? 0 : (double)w.d);
+    const float *y = run(f, DIMS(tokens, row));
+    for (int64_t at = 0; at < tokens * row; at++) {
+        int64_t other = 0;
+        double angle = 0;
+        if (!turns_with(&w, at % w.head_dim, &other, &angle)) {
+            near(y[at], x[at], 0);
+            continue;
         }
+        angle *= (double)(first + at / row);
+        near(y[at], x[at] * cos(angle) - x[at + other] * (other > 0 ? 1 : -1) * sin(angle), 1e-6);
+    }
 }
 
 static void rope(void **state) {
-    check_rope(*state, 1, 1, 2, 0);
-    check_rope(*state, 5, 3, 6, 7);
-    check_rope(*state, 37, 2, 64, 30000);
+    check_rope(*state, 1, 1, (turning){2, 0, 2, false}, 0);
+    check_rope(*state, 5, 3, (turning){6, 0, 6, false}, 7);
+    check_rope(*state, 37, 2, (turning){64, 0, 64, false}, 30000);
+    check_rope(*state, 37, 2, (turning){64, 0, 64, true}, 30000);
+}
+
+static void rope_of_a_part(void **state) {
+    for (int interleaved = 0; interleaved < 2; interleaved++) {
+        check_rope(*state, 3, 2, (turning){10, 0, 4, interleaved}, 100);
+        check_rope(*state, 3, 2, (turning){10, 6, 4, interleaved}, 100);
+        check_rope(*state, 9, 5, (turning){96, 0, 72, interleaved}, 4000);
+        check_rope(*state, 4, 3, (turning){14, 5, 6, interleaved}, 1);
+    }
 }
 
 static void check_append(fixture *f, qgc_dtype dtype) {
@@ -345,10 +382,6 @@ static void silu_of_large_numbers(void **state) {
     near(y[1], 200, 0);
 }
 
-static void choice(fixture *f, const char *attr, int index) {
-    f->node.attr[qgc_attr_index(f->node.op, attr)].choice = index;
-}
-
 /* In other forms than the references have: x / (1 + exp(-2u)) is the tanh form, P(X <= x) the other one. */
 static void gelu(void **state) {
     fixture *f = *state;
@@ -454,6 +487,7 @@ int main(void) {
         OP_TEST(rms_norm),
         OP_TEST(rms_norm_of_zeros_is_zero),
         OP_TEST(rope),
+        OP_TEST(rope_of_a_part),
         OP_TEST(append_rounds_to_the_cache_and_leaves_the_rest),
         OP_TEST(attention),
         OP_TEST(attention_in_parts),

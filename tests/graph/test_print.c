@@ -76,6 +76,23 @@ static void splits_a_repeat_where_a_layer_differs(void **state) {
                         "      - {op: add, in: [x, s], out: x}\n");
 }
 
+/* An optional attribute that is as usual is not printed, and what is not written is as usual. */
+static void leaves_out_what_is_usual(void **state) {
+    qgc_graph *g = load_graph_text(
+        *state,
+        "qgc: 1\nname: small\narch: none\nweights:\n  embed: {shape: [16, 8]}\n"
+        "inputs: {tokens: [T], positions: [T]}\ngraph:\n"
+        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+        "  - {op: rope, in: [x, positions], style: neox, base: 10, head_dim: 8, first: 0, rotary_dim: 0, out: y}\n"
+        "  - {op: rope, in: [y, positions], style: interleaved, base: 10, head_dim: 8, rotary_dim: 6, out: z}\n"
+        "outputs: [z]\n");
+    assert_string_equal(nodes_of(*state, round_trip(*state, g)),
+                        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                        "  - {op: rope, in: [x, positions], style: neox, base: 10, head_dim: 8, out: y}\n"
+                        "  - {op: rope, in: [y, positions], style: interleaved, base: 10, head_dim: 8, "
+                        "rotary_dim: 6, out: z}\n");
+}
+
 static void names_turns_of_other_layers(void **state) {
     qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     qgc_node *norm = node_of(g, QGC_OP_RMS_NORM, 4), *add = node_of(g, QGC_OP_ADD, 5);
@@ -390,6 +407,7 @@ int main(void) {
         ARENA_TEST(round_trips_every_model),
         ARENA_TEST(writes_numbers_in_full),
         ARENA_TEST(splits_a_repeat_where_a_layer_differs),
+        ARENA_TEST(leaves_out_what_is_usual),
         ARENA_TEST(names_turns_of_other_layers),
         ARENA_TEST(reads_turns_by_name_outside_of_repeats),
         ARENA_TEST(renames_what_the_carried_name_would_hide),

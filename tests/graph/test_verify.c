@@ -100,7 +100,7 @@ static void an_attribute_without_value(void **state) {
 static void a_word_that_is_none_of_the_choices(void **state) {
     fixture f = make(state);
     qgc_value *q = test_op(f.t, QGC_OP_ROPE, "q", INPUTS(f.x, f.positions));
-    q->maker->attr[qgc_attr_index(QGC_OP_ROPE, "style")].choice = 1;
+    q->maker->attr[qgc_attr_index(QGC_OP_ROPE, "style")].choice = 2;
     fails(&f, "model.yaml:9:1: error: \"style\" of rope \"q\" has no value\n" BLAME);
 }
 

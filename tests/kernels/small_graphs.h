@@ -78,6 +78,42 @@ static const char small_olmo2[] =
                         SMALL_MLP("x_mid") SMALL_NORM("down", "norm2", "down_normed")
                             SMALL_NODE("add", "x_mid, down_normed", "", "x") SMALL_END;
 
+/* Rotation of a part of each head, as StableLM and Phi have it, and of neighbours, as GLM has it; over biased and normed heads. */
+#define SMALL_PARTIAL(name, rope)                                                                            \
+    SMALL_HEAD(name,                                                                                         \
+               SMALL_VECTOR("bq", "heads*dh") SMALL_VECTOR("bk", "kv*dh") SMALL_VECTOR("bv", "kv*dh")        \
+                   SMALL_VECTOR("q_norm", "dh") SMALL_VECTOR("k_norm", "dh"),                                \
+               "f16")                                                                                        \
+    SMALL_NORM("x", "norm1", "h")                                                                            \
+    SMALL_NODE("linear", "h, wq, bq", "", "q") SMALL_NODE("linear", "h, wk, bk", "", "k")                    \
+        SMALL_NODE("linear", "h, wv, bv", "", "v") SMALL_NORM("q", "q_norm", "q_normed")                     \
+            SMALL_NORM("k", "k_norm", "k_normed") SMALL_NODE("rope", "q_normed, positions", rope, "qr")      \
+                SMALL_NODE("rope", "k_normed, positions", rope, "kr")                                        \
+                    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                   \
+                        SMALL_NODE("append", "vc, v, positions", "", "v_all")                                \
+                            SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")  \
+                                SMALL_NODE("linear", "a, wo", "", "o")                                       \
+                                    SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m") \
+                                        SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+static const char small_partial[] =
+    SMALL_PARTIAL("small-partial", ", style: neox, base: 10000, head_dim: dh, rotary_dim: 12");
+static const char small_interleaved[] =
+    SMALL_PARTIAL("small-interleaved", ", style: interleaved, base: 10000, head_dim: dh, first: 6");
+
+/* The same without norms, so that heads are of several rows of a warp: kernels/linear_heads.cu. */
+static const char small_interleaved_qkv[] = SMALL_HEAD("small-interleaved-qkv", "", "f16")
+    SMALL_NORM("x", "norm1", "h") SMALL_NODE("linear", "h, wq", "", "q")
+        SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v") SMALL_NODE(
+            "rope", "q, positions", ", style: interleaved, base: 10000, head_dim: dh, rotary_dim: 20", "qr")
+            SMALL_NODE("rope", "k, positions",
+                       ", style: interleaved, base: 10000, head_dim: dh, rotary_dim: 20", "kr")
+                SMALL_NODE("append", "kc, kr, positions", "", "k_all")
+                    SMALL_NODE("append", "vc, v, positions", "", "v_all")
+                        SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")
+                            SMALL_NODE("linear", "a, wo", "", "o") SMALL_NODE("add", "x, o", "", "x_mid")
+                                SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")
+                                    SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
+
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(
     "small-granite", SMALL_MATRIX("wg", "1", "d") SMALL_MATRIX("w4", "ff", "d") SMALL_MATRIX("w5", "d", "ff"),

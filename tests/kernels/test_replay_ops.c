@@ -53,9 +53,17 @@ static void multipliers_and_activations(void **state) {
     check(small_granite);
 }
 
+static void rotation_of_a_part_of_each_head(void **state) {
+    (void)state;
+    check(small_partial);
+    check(small_interleaved);
+    check(small_interleaved_qkv);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multipliers_and_activations),
+        cmocka_unit_test(rotation_of_a_part_of_each_head),
     };
     return cmocka_run_group_tests_name("kernels/replay_ops", tests, NULL, NULL);
 }

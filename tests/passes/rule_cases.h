@@ -164,9 +164,9 @@ static const rule_case rule_cases[] = {
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
      true, "ff", "in group \"mlp\""},
     {"fuse-swiglu", "gelu(gate) * up", NULL,
-     EMBED LINEAR("x", "w_a", "gate") LINEAR("x", "w_f32", "up") GELU("gate", "act")
+     EMBED LINEAR("x", "w_a, bias", "gate") LINEAR("x", "w_b", "up") GELU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
-     false, "ff", "weights \"w_f32\" and \"w_a\" are stored as f32 and bf16"},
+     false, "ff", "one of products \"up\" and \"gate\" has a bias"},
     {"fuse-swiglu", "gelu(linear)", NULL, EMBED LINEAR("x", "w_a", "up") GELU("up", "ff") "outputs: [ff]\n",
      true, "ff", "in group \"mlp\""},
     {"fuse-swiglu", "gelu(linear)", "fuse-qkv",

@@ -121,18 +121,25 @@ static void linear(const call *c) {
         }
 }
 
-/* neox: element i of a head turns with element i + head_dim / 2. */
+static int word(const call *c, const char *name) {
+    return c->node->attr[qgc_attr_index(c->node->op, name)].choice;
+}
+
+/* Element by element: what turns is d elements from `first` on of each head; neox: element i of them turns with i + d / 2, else with its
+ * neighbour. */
 static void rope(const call *c) {
-    const int64_t d = whole(c, "head_dim"), heads = dim(c, 0, 1) / d;
-    for (int64_t t = 0; t < dim(c, 0, 0); t++)
-        for (int64_t h = 0; h < heads; h++)
-            for (int64_t i = 0; i < d / 2; i++) {
-                const int64_t at = (t * heads + h) * d + i;
-                const double turn = c->in[1][t] / pow(number(c, "base"), (double)(2 * i) / (double)d);
-                const double a = c->in[0][at], b = c->in[0][at + d / 2];
-                c->out[at] = a * cos(turn) - b * sin(turn);
-                c->out[at + d / 2] = a * sin(turn) + b * cos(turn);
-            }
+    const int64_t head = whole(c, "head_dim"), first = whole(c, "first");
+    const int64_t d = whole(c, "rotary_dim") ? whole(c, "rotary_dim") : head - first;
+    for (int64_t e = 0; e < dim(c, 0, 0) * dim(c, 0, 1); e++) {
+        const int64_t i = e % head - first, t = e / dim(c, 0, 1);
+        c->out[e] = c->in[0][e];
+        if (i < 0 || i >= d)
+            continue;
+        const bool neox = word(c, "style") == 0, second = neox ? i >= d / 2 : i % 2 == 1;
+        const int64_t pair = neox ? i % (d / 2) : i / 2, other = (neox ? d / 2 : 1) * (second ? -1 : 1);
+        const double turn = c->in[1][t] / pow(number(c, "base"), (double)(2 * pair) / (double)d);
+        c->out[e] = c->in[0][e] * cos(turn) + c->in[0][e + other] * (second ? sin(turn) : -sin(turn));
+    }
 }
 
 static void append(const call *c) {
@@ -235,10 +242,6 @@ static void mul(const call *c) {
 static void silu(const call *c) {
     for (int64_t i = 0; i < elems(c); i++)
         c->out[i] = c->in[0][i] / (1 + exp(-c->in[0][i]));
-}
-
-static int word(const call *c, const char *name) {
-    return c->node->attr[qgc_attr_index(c->node->op, name)].choice;
 }
 
 static void gelu(const call *c) {

@@ -14,6 +14,8 @@ typedef struct {
     const char *results[48]; /* what a layer makes, but for x */
     int n_results;
     int layers, heads, kv_heads, head_dim, width, hidden, vocab;
+    bool interleaved;
+    const char *turned; /* attributes that say which elements of a head turn */
 } writer;
 
 static int below(writer *m, int n) {
@@ -98,7 +100,9 @@ static const char *pair(writer *m, const char *op, const char *a, const char *b,
 
 static const char *rope(writer *m, const char *x, int base, const char *out) {
     node(m, "rope", text(m, "%s, positions", x),
-         text(m, ", style: neox, base: %d, head_dim: %d", base, m->head_dim), out);
+         text(m, ", style: %s, base: %d, head_dim: %d%s", m->interleaved ? "interleaved" : "neox", base,
+              m->head_dim, m->turned),
+         out);
     return out;
 }
 
@@ -234,6 +238,12 @@ static void choose_sizes(writer *m) {
     m->kv_heads = from_to(m, 1, 3);
     m->heads = m->kv_heads * from_to(m, 1, 3);
     m->head_dim = 2 * from_to(m, 1, 6);
+    m->interleaved = once_in(m, 3);
+    m->turned = "";
+    if (once_in(m, 4)) {
+        const int first = below(m, m->head_dim - 1), most = (m->head_dim - first) / 2;
+        m->turned = text(m, ", first: %d, rotary_dim: %d", first, 2 * from_to(m, 1, most));
+    }
     m->width = once_in(m, 4) ? 32 : from_to(m, 3, 24);
     m->hidden = once_in(m, 4) ? 32 : from_to(m, 1, 24);
     m->vocab = from_to(m, 2, 80);

@@ -1,0 +1,164 @@
+/* The rows of one phase of the persistent kernel in stream order (stream_blocks.cuh): as pack.cu, for matrices of one block format.
+ *
+ * Grid: one block for each block of persistent.cu. Reads and writes the weights once. */
+#include "stream_blocks.cuh"
+
+#ifndef K
+#define K 1024
+#endif
+#ifndef FORMAT
+#define FORMAT Q4_0
+#endif
+#ifndef WARPS /* of persistent.cu that compute */
+#define WARPS 14
+#endif
+#ifndef INTERLEAVED /* as in pack.cu, and the next ones */
+#define INTERLEAVED 1
+#endif
+#ifndef OUT0
+#define OUT0 1024
+#define OUT1 0
+#define OUT2 0
+#define OUT3 0
+#endif
+#ifndef SHARE
+#define SHARE 0
+#define SHARES 1
+#endif
+#ifndef PLACE
+#define PLACE FIRST(0) * 576ull
+#endif
+#ifndef THREADS
+#define THREADS 512
+#endif
+
+#define FIRST(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2]
+#define COUNT(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2 + 1]
+
+typedef stored<FORMAT> from;
+typedef stream_of<FORMAT, K, WARPS> to;
+
+enum { TILE = 8, GROUP_ROWS = to::group() * TILE };
+
+/* Where the tile of a row begins in a chunk, and the rows that it has. */
+struct tile_place {
+    u8 *at;
+    int h;
+};
+__device__ __forceinline__ tile_place tile_at(u8 *stream, int row, int chunk, int n) {
+    const int group = row / GROUP_ROWS * GROUP_ROWS, rows = min((int)GROUP_ROWS, n - group),
+              tile = row % GROUP_ROWS / TILE * TILE;
+    return {stream + (size_t)group * to::before(to::CHUNKS) + (size_t)rows * to::before(chunk) + tile * to::row_bytes(chunk),
+            min((int)TILE, rows - tile)};
+}
+
+/* Quants 4q .. 4q+3 of a block, and 16 after them, a byte each. */
+struct eight_quants {
+    u32 first, last;
+};
+__device__ __forceinline__ eight_quants quants_of(const u8 *row, int element, int quarter) {
+    const from::loaded a = from::load(row, element + quarter / 2 * 8, K), b = from::load(row, element + 16 + quarter / 2 * 8, K);
+    return quarter % 2 ? eight_quants{from::four<1>(a), from::four<1>(b)} : eight_quants{from::four<0>(a), from::four<0>(b)};
+}
+
+/* Element j of them. */
+__device__ __forceinline__ u32 quant(const eight_quants &e, int j) { return (j < 4 ? e.first : e.last) >> j % 4 * 8 & 0xFFu; }
+
+/* The low four bits as persistent_blocks.cuh unpacks them. */
+__device__ __forceinline__ u32 nibbles(const eight_quants &e) {
+    u32 word = 0;
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+        word |= (quant(e, j) & 15u) << (j / 2 * 4 + j % 2 * 16);
+    return word;
+}
+
+/* The bits above them, of block 0 or 1 of the pair. */
+__device__ __forceinline__ u32 high_bits(const eight_quants &e, int block) {
+    const int BITS = to::f::HIGH;
+    u32 word = 0;
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+        word |= quant(e, j) >> 4 << BITS * (4 * block + j / 2 + j % 2 * 8);
+    return word;
+}
+
+/* The scale of a block, as the stream has it; `next`: that of its second half, of Q6_K. */
+__device__ __forceinline__ void put_scale(const scales_d::raw &r, const scales_d::raw &, int block, u8 *scales) {
+    ((u16 *)scales)[block] = r.d;
+}
+__device__ __forceinline__ void put_scale(const scales_d_m::raw &r, const scales_d_m::raw &, int block, u8 *scales) {
+    ((u32 *)scales)[block] = r.d_m;
+}
+__device__ __forceinline__ void put_scale(const scales_k::raw &r, const scales_k::raw &, int block, u8 *scales) {
+    ((u16 *)scales)[block] = (u16)((r.low & 63u) | (r.low >> 6 | r.high << 2) << 6);
+}
+__device__ __forceinline__ void put_scale(const scales_k6::raw &r, const scales_k6::raw &next, int block, u8 *scales) {
+    scales[2 * block] = (u8)r.scale;
+    scales[2 * block + 1] = (u8)next.scale;
+}
+
+/* What the scales of 256 elements are multiplied by. */
+__device__ __forceinline__ void put_whole(const scales_k::raw &r, u8 *whole) { *(u32 *)whole = r.d_dmin; }
+__device__ __forceinline__ void put_whole(const scales_k6::raw &r, u8 *whole) { *(u16 *)whole = r.d; }
+template <typename Raw> __device__ __forceinline__ void put_whole(const Raw &, u8 *) {}
+
+/* One pair of blocks of one row. */
+__device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *stream, int row, int n) {
+    const int chunk = pair / WARPS, warp = pair % WARPS, r = row % TILE;
+    const tile_place tile = tile_at(stream, row, chunk, n);
+    const int h = tile.h;
+    for (int quarter = 0; quarter < 4; quarter++) {
+        u32 high = 0;
+        for (int block = 0; block < 2; block++) {
+            const eight_quants e = quants_of(from_row, pair * 64 + block * 32, quarter);
+            u8 *at = tile.at + (2 * warp + block) * h * (to::QUANTS / 2) + (r * 4 + quarter) * to::f::LOW;
+            if (to::f::LOW == 8)
+                *(uint2 *)at = uint2{e.first, e.last};
+            else
+                *(u32 *)at = nibbles(e);
+            high |= high_bits(e, block);
+        }
+        u8 *at = tile.at + to::high_at(chunk, h) + warp * h * to::HIGHS + (r * 4 + quarter) * 2 * to::f::HIGH;
+        if (to::f::HIGH == 1)
+            *(u16 *)at = (u16)high;
+        else if (to::f::HIGH == 2)
+            *(u32 *)at = high;
+    }
+    for (int block = 0; block < 2; block++) {
+        const int element = pair * 64 + block * 32;
+        put_scale(from::load(from_row, element, K).scales, from::load(from_row, element + 16, K).scales, block,
+                  tile.at + to::scales_at(chunk, h) + (warp * h + r) * to::f::SCALES);
+    }
+    if (to::f::WHOLE && (pair % 4 == 0 || warp == 0))
+        put_whole(from::load(from_row, pair * 64, K).scales,
+                  tile.at + to::wholes_at(chunk, h) + ((pair / 4 - to::first_whole(chunk)) * h + r) * to::f::WHOLE);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pack_blocks(const u8 *w0, const u8 *w1, const u8 *w2, const u8 *w3, u8 *stream, const i32 *shares) {
+    const u8 *const matrix[4] = {w0, w1, w2, w3};
+    constexpr int outs[4] = {OUT0, OUT1, OUT2, OUT3};
+    const i32 *mine = shares + ((size_t)blockIdx.x * SHARES + SHARE) * 2;
+    const int first = mine[0], n = mine[1];
+    stream += (PLACE);
+    for (long long unit = threadIdx.x; unit < (long long)n * to::PAIRS; unit += THREADS) {
+        const int row = (int)(unit / to::PAIRS), pair = (int)(unit % to::PAIRS);
+        int number = first + row, which = 0;
+        if (INTERLEAVED > 1) {
+            which = number % INTERLEAVED;
+            number /= INTERLEAVED;
+        } else
+#pragma unroll
+            for (int i = 0; i < 3; i++)
+                if (which == i && number >= outs[i]) {
+                    number -= outs[i];
+                    which++;
+                }
+        const u8 *of = OUT3 && which == 3   ? matrix[3]
+                       : OUT2 && which == 2 ? matrix[2]
+                       : OUT1 && which == 1 ? matrix[1]
+                                            : matrix[0];
+        put_pair(from::row(of, number, K), pair, stream, row, n);
+    }
+}

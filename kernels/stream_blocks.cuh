@@ -1,0 +1,80 @@
+/* Rows of block formats in the stream of the persistent kernel: where pack_blocks.cu puts them and persistent_blocks.cuh finds them.
+ *
+ * A warp takes pairs of blocks of 32 elements of a chunk, as of other types. GROUP tiles of 8 rows lie together: a copy that brings
+ * less than some 8 kB takes the copying lane longer than the memory. So: group of tiles, chunk, tile, and in it planes, with h rows
+ * of the tile each:
+ *
+ *   [pair][even, odd block][row][quarter]   LOW bytes: eight quants, of 4 bits or 8
+ *   [pair][row][quarter]                    2 HIGH bytes: the bits above them, of both blocks
+ *   [pair][row]                             scales of both blocks
+ *   [block of 256][row]                     what scales of K formats are multiplied by
+ *
+ * The eight elements of a quarter q are 4q .. 4q+3 and 16+4q .. 16+4q+3, e0 to e7. A row of a chunk takes a multiple of 16 bytes, so that
+ * a share of n rows takes n times ROW bytes. codegen/persistent/blocks.c computes the same. */
+#pragma once
+#include "common.cuh"
+
+/* What there is of a format. LOW, HIGH: bits of a quant; SCALES: bytes for a pair of blocks; WHOLE: bytes for 256 elements. */
+template <int Type> struct block_format;
+#define BLOCK_FORMAT(TYPE, low, high, centre, scales, whole)                                           \
+    template <> struct block_format<TYPE> {                                                            \
+        enum { LOW = low, HIGH = high, CENTRE = centre, SCALES = scales, WHOLE = whole };              \
+    };
+BLOCK_FORMAT(Q8_0, 8, 0, 128, 4, 0)
+BLOCK_FORMAT(Q4_0, 4, 0, 8, 4, 0)
+BLOCK_FORMAT(Q4_1, 4, 0, 0, 8, 0)
+BLOCK_FORMAT(Q5_0, 4, 1, 16, 4, 0)
+BLOCK_FORMAT(Q5_1, 4, 1, 0, 8, 0)
+BLOCK_FORMAT(Q4_K, 4, 0, 0, 4, 4)
+BLOCK_FORMAT(Q5_K, 4, 1, 0, 4, 4)
+BLOCK_FORMAT(Q6_K, 4, 2, 32, 4, 2)
+
+/* Where things are, for `warps` that multiply and rows of Width elements. */
+template <int Type, int Width, int Warps> struct stream_of : block_format<Type> {
+    typedef block_format<Type> f;
+    enum {
+        PAIRS = Width / 64,
+        CHUNKS = (PAIRS + Warps - 1) / Warps,
+        QUANTS = 8 * f::LOW, /* bytes of a pair of a row */
+        HIGHS = 8 * f::HIGH,
+        PER_PAIR = QUANTS + HIGHS + f::SCALES,
+        SLOT_BYTES = 8 * Warps * 64 * 2, /* tiles.cuh: a tile of 16-bit numbers */
+    };
+    static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
+
+    static __device__ __forceinline__ constexpr int pairs(int chunk) {
+        return PAIRS - chunk * Warps < Warps ? PAIRS - chunk * Warps : Warps;
+    }
+    /* The first block of 256 of which a chunk has a part, and how many there are. */
+    static __device__ __forceinline__ constexpr int first_whole(int chunk) { return chunk * Warps / 4; }
+    static __device__ __forceinline__ constexpr int wholes(int chunk) {
+        return f::WHOLE ? (chunk * Warps + pairs(chunk) - 1) / 4 - first_whole(chunk) + 1 : 0;
+    }
+    /* Bytes of a row of a chunk; of a row of those before it; of a row. */
+    static __device__ __forceinline__ constexpr int row_bytes(int chunk) {
+        return (pairs(chunk) * PER_PAIR + wholes(chunk) * f::WHOLE + 15) / 16 * 16;
+    }
+    static __device__ __forceinline__ constexpr int before(int chunk) {
+        int bytes = 0;
+        for (int c = 0; c < chunk; c++)
+            bytes += row_bytes(c);
+        return bytes;
+    }
+    static __device__ __forceinline__ constexpr int most_row_bytes() {
+        int most = 0;
+        for (int c = 0; c < CHUNKS; c++)
+            most = row_bytes(c) > most ? row_bytes(c) : most;
+        return most;
+    }
+    /* Tiles that a slot has room for; 1 to 4, which divide a batch of rows. */
+    static __device__ __forceinline__ constexpr int group() {
+        const int tiles = SLOT_BYTES / (8 * most_row_bytes());
+        return tiles > 4 ? 4 : tiles;
+    }
+    /* From the start of a tile of h rows. */
+    static __device__ __forceinline__ constexpr int high_at(int chunk, int h) { return pairs(chunk) * QUANTS * h; }
+    static __device__ __forceinline__ constexpr int scales_at(int chunk, int h) {
+        return pairs(chunk) * (QUANTS + HIGHS) * h;
+    }
+    static __device__ __forceinline__ constexpr int wholes_at(int chunk, int h) { return pairs(chunk) * PER_PAIR * h; }
+};
