@@ -285,7 +285,7 @@ typedef struct {
     known_graph *now, *before;
     qgc_judge_finding *out;
     bool computed, drifts;
-    double most; /* drift */
+    const qgc_value *misfit; /* the first whose numbers do not fit into their type */
     bool is_same;
 } judging;
 
@@ -378,6 +378,23 @@ static bool is_placed(const known_graph *k, const qgc_node *n) {
     return true;
 }
 
+/* Double precision has room for numbers that the evaluator in float32, a device or a cache has not. */
+static void check_range(judging *w, const qgc_value *v) {
+    const qgc_judge *j = w->j;
+    const value_class *c = &j->classes[w->now->class_of[v->id]];
+    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far && v->dtype != QGC_I32 && !w->misfit; s++) {
+        const qgc_sizes *sizes = &j->steps[s].sizes;
+        const int64_t n = qgc_shape_elems(&v->shape, sizes);
+        const int64_t row = v->shape.rank > 0 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], sizes) : n;
+        const char *why = judge_misfit(v->dtype, c->at[s].data, n, row);
+        if (!why)
+            continue;
+        w->misfit = v;
+        w->out->why =
+            qgc_arena_printf(j->arena, "numbers of \"%s\" are %s", qgc_value_label(v, j->arena), why);
+    }
+}
+
 static qgc_status settle_node(judging *w, const qgc_node *n, qgc_diag *d) {
     qgc_judge *j = w->j;
     known_graph *k = w->now;
@@ -396,8 +413,10 @@ static qgc_status settle_node(judging *w, const qgc_node *n, qgc_diag *d) {
     w->computed = true;
     for (size_t s = 0; s < j->n_steps; s++)
         QGC_TRY(compute_step(j, k, n, s, d));
-    for (int i = 0; i < n->n_out; i++)
+    for (int i = 0; i < n->n_out; i++) {
+        check_range(w, n->out[i]);
         settle_result(w, n->out[i], &keys[i]);
+    }
     return QGC_OK;
 }
 
@@ -606,9 +625,12 @@ static void decide(judging *w) {
     const bool outputs = outputs_agree(w), states = states_agree(w);
     judge_difference in_row = {0};
     measure_ends(w);
-    if (out->why)
+    if (out->why) {
         out->verdict = QGC_JUDGE_WRONG;
-    else if (outputs && states)
+        out->value = w->misfit;
+        out->other = NULL;
+        out->where = NULL;
+    } else if (outputs && states)
         out->verdict = w->drifts ? QGC_JUDGE_DRIFT : w->computed ? QGC_JUDGE_EQUAL : QGC_JUDGE_SAME;
     else if (!states && agree_in_a_row(w, &in_row)) {
         out->verdict = QGC_JUDGE_DRIFT;
@@ -743,6 +765,16 @@ static void match_known(known_graph *now, const known_graph *before, size_t n_cl
         if (class >= 0 && !now->is_new[i] && (!*twin || before->class_of[(*twin)->id] != class))
             *twin = of_class[class];
     }
+}
+
+void qgc_judge_restart(qgc_judge *j) {
+    if (j->now == j->first)
+        return;
+    if (j->before && j->before != j->first && !j->before->is_kept)
+        drop_graph(j->before);
+    j->before = j->now->is_kept ? NULL : j->now;
+    j->now = j->first;
+    j->is_dead = false;
 }
 
 static bool is_held(const qgc_judge *j, const known_graph *k) {

@@ -1,3 +1,4 @@
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -146,6 +147,29 @@ qgc_status judge_compute(const qgc_node *n, const judge_step *step, const judge_
         qgc_arena_drop(call.scratch);
     }
     return status;
+}
+
+/* --- range ----------------------------------------------------------------------------------------------- */
+
+static double largest_of(const double *x, int64_t n) {
+    double most = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(x[i]))
+            most = fmax(most, fabs(x[i]));
+    return most;
+}
+
+const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row) {
+    if (t == QGC_I32)
+        return NULL;
+    for (int64_t i = 0; i < n; i += row) {
+        const double most = largest_of(x + i, row);
+        if (most > (t == QGC_F16 ? 65504 : (double)FLT_MAX))
+            return t == QGC_F16 ? "too large for float16" : "too large for float32";
+        if (most > 0 && most < (t == QGC_F16 ? ldexp(1, -14) : (double)FLT_MIN))
+            return t == QGC_F16 ? "too small for float16" : "too small for float32";
+    }
+    return NULL;
 }
 
 /* --- differences ----------------------------------------------------------------------------------------- */
