@@ -99,9 +99,9 @@ build() { configure "$@" && cmake --build "$1" -j "$jobs"; }
 
 # --- sources ---------------------------------------------------------------------------------------------
 
-list_sources() { find graph passes codegen runtime models tests -name '*.c' | sort; }
+list_sources() { find graph passes codegen runtime models tests docs/examples -name '*.c' | sort; }
 
-check_format() { find graph passes codegen runtime models tests -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; }
+check_format() { find graph passes codegen runtime models tests include docs/examples -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; }
 
 check_cppcheck() {
     list_sources | cppcheck -q -j "$jobs" --std=c11 --language=c --inline-suppr --error-exitcode=1 \
@@ -111,7 +111,7 @@ check_cppcheck() {
 
 check_tidy() { list_sources | xargs -P "$jobs" -n 4 clang-tidy -p build/clang --quiet; }
 
-check_scripts() { shellcheck -x -S warning demo.sh test.sh .ci/run tests/*.sh; }
+check_scripts() { shellcheck -x -S warning demo.sh test.sh .ci/run tests/*.sh packaging/*.sh; }
 
 # nvcc looks at what a person or an editor would see: each kernel by itself, with its default constants.
 nvcc_kernels() {

@@ -11,9 +11,8 @@
 #include "codegen/nvrtc.h"
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/version.h"
 #include "graph/print.h"
-
-#define QGC_VERSION_TEXT "0.1.0"
 
 /* One image to make. Each has an arena of its own, so that threads do not meet in one; what it holds is copied
  * into the plan's when all are done. */
@@ -147,7 +146,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     qgc_status status = make_all(nvrtc, &lowered, o, out, d);
     qgc_plan *p = lowered.plan;
     int version = qgc_nvrtc_version(nvrtc);
-    p->compiler = qgc_arena_printf(g->arena, "qgc " QGC_VERSION_TEXT ", NVRTC %d.%d", version / 1000,
+    p->compiler = qgc_arena_printf(g->arena, "qgc %s, NVRTC %d.%d", qgc_version_number, version / 1000,
                                    version % 1000 / 10);
     qgc_nvrtc_close(nvrtc);
     QGC_TRY(status);

@@ -16,6 +16,7 @@
 
 #include <nvrtc.h>
 
+#include "graph/base/cuda_places.h"
 #include "graph/base/hash.h"
 #include "graph/base/str.h"
 
@@ -114,41 +115,36 @@ static const char *try_library(qgc_nvrtc *n, const char *path, qgc_arena *a) {
     return why;
 }
 
-qgc_status qgc_nvrtc_open(qgc_nvrtc **out, const char *library, qgc_diag *d) {
-    /* "" stands for the search of the loader: LD_LIBRARY_PATH, run path, system. */
-    static const char *const folders[] = {"", QGC_CUDA_LIBRARY_DIR "/", "/usr/local/cuda/lib64/"};
-    static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12"};
-    enum { N_FOLDERS = sizeof folders / sizeof *folders, N_NAMES = sizeof names / sizeof *names };
+static qgc_status not_found(const char *const *tried, const char *const *why, size_t n, qgc_diag *d) {
+    qgc_status s = qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "could not load NVRTC, the compiler for kernels");
+    for (size_t i = 0; i < n; i++)
+        qgc_note(d, QGC_NO_LOC, "tried \"%s\": %s", tried[i], why[i]);
+    qgc_hint(
+        d,
+        "This brings it, and needs no GPU: %s. It is part of the CUDA toolkit (12.4 or newer), too; where that is in an "
+        "unusual place, set CUDA_PATH, or give --nvrtc FILE.",
+        qgc_cuda_install("nvidia-cuda-nvrtc", d->arena));
+    return s;
+}
 
-    const char *tried[N_FOLDERS * N_NAMES], *why[N_FOLDERS * N_NAMES];
-    int n_tried = 0;
+qgc_status qgc_nvrtc_open(qgc_nvrtc **out, const char *library, qgc_diag *d) {
+    static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12"};
+    const char *const named[] = {library, NULL};
+    const char *const *paths =
+        library ? named : qgc_cuda_candidates(names, sizeof names / sizeof *names, "cuda_nvrtc", d->arena);
+    size_t n_paths = 0, n_tried = 0;
+    while (paths[n_paths])
+        n_paths++;
+    const char **why = qgc_arena_array(d->arena, n_paths, sizeof *why);
     qgc_nvrtc *n = qgc_arena_alloc(d->arena, sizeof *n);
     *out = n;
-    if (library) {
-        tried[0] = library;
-        why[n_tried++] = try_library(n, library, d->arena);
+    for (; n_tried < n_paths; n_tried++) {
+        why[n_tried] = try_library(n, paths[n_tried], d->arena);
+        if (!why[n_tried])
+            return QGC_OK;
     }
-    for (int f = 0; !library && f < N_FOLDERS; f++) {
-        if (strcmp(folders[f], "/") == 0) /* none was found when qgc was configured */
-            continue;
-        for (int i = 0; i < N_NAMES; i++) {
-            tried[n_tried] = qgc_arena_printf(d->arena, "%s%s", folders[f], names[i]);
-            why[n_tried] = try_library(n, tried[n_tried], d->arena);
-            if (!why[n_tried++])
-                return QGC_OK;
-        }
-    }
-    if (!why[n_tried - 1])
-        return QGC_OK;
-
     *out = NULL;
-    qgc_status s = qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "could not load NVRTC, the compiler for kernels");
-    for (int i = 0; i < n_tried; i++)
-        qgc_note(d, QGC_NO_LOC, "tried \"%s\": %s", tried[i], why[i]);
-    qgc_hint(d,
-             "NVRTC comes with the CUDA toolkit (12.4 or newer) and as the Python package nvidia-cuda-nvrtc; "
-             "it needs no GPU.");
-    return s;
+    return not_found(paths, why, n_tried, d);
 }
 
 void qgc_nvrtc_close(qgc_nvrtc *n) {

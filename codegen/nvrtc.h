@@ -8,8 +8,8 @@
  * program starts without it. Needs neither GPU nor driver. */
 typedef struct qgc_nvrtc qgc_nvrtc;
 
-/* Loads libnvrtc (12.4 or newer). `library` is a path, or NULL to search: the run path of the executable,
- * the system's, /usr/local/cuda. Errors (QGC_ERR_DEVICE) name what was tried and how to get it. */
+/* Loads libnvrtc (12.4 or newer). `library` is a path, or NULL to look for it (graph/base/cuda_places.h). Errors
+ * (QGC_ERR_DEVICE) name what was tried, and the command that brings it. */
 QGC_MUST_USE qgc_status qgc_nvrtc_open(qgc_nvrtc **out, const char *library, qgc_diag *d);
 void qgc_nvrtc_close(qgc_nvrtc *n);
 

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "graph/base/cuda_places.h"
 #include "runtime/cublas_api.h"
 #include "runtime/device_private.h"
 
@@ -19,10 +20,7 @@ static const struct {
 #undef ROW
 };
 
-/* By name first: the loader looks along the RUNPATH of the program and in the system's folders. */
-static const char *const names[] = {"libcublas.so.13", "libcublas.so.12",
-                                    "/usr/local/cuda/lib64/libcublas.so.13",
-                                    "/usr/local/cuda/lib64/libcublas.so.12"};
+static const char *const names[] = {"libcublas.so.13", "libcublas.so.12"};
 
 /* NVIDIA's advice for sm_90; the others need less. docs.nvidia.com/cuda/cublas, cublasSetWorkspace */
 enum { WORKSPACE_BYTES = 32 * 1024 * 1024 };
@@ -34,12 +32,13 @@ struct qgc_cublas {
     qgc_address workspace;
 };
 
-/* Loads the first library of the list that has all entry points. The error text of the first name is the one
- * worth showing: the others fail because they are fallbacks. */
+/* Loads the first library found that has all entry points. The error text of the first place is the one worth showing:
+ * the others fail because they are fallbacks. */
 static const char *load(qgc_cublas_calls *call, qgc_arena *arena) {
     const char *why = NULL;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    const char **paths = qgc_cuda_candidates(names, sizeof names / sizeof *names, "cublas", arena);
+    for (size_t i = 0; paths[i]; i++) {
+        void *library = dlopen(paths[i], RTLD_NOW | RTLD_LOCAL);
         if (!library) {
             const char *words = dlerror();
             if (!why)
@@ -55,7 +54,7 @@ static const char *load(qgc_cublas_calls *call, qgc_arena *arena) {
         }
         if (n == sizeof entry_points / sizeof *entry_points)
             return NULL;
-        why = qgc_arena_printf(arena, "%s has no entry point \"%s\"", names[i], entry_points[n].symbol);
+        why = qgc_arena_printf(arena, "%s has no entry point \"%s\"", paths[i], entry_points[n].symbol);
         dlclose(library);
     }
     return why;

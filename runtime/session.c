@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/base/cuda_places.h"
 #include "runtime/capture.h"
 
 /* One feed or step on the stream:
@@ -99,7 +100,9 @@ static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
         qgc_status status =
             qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "prefill in chunks needs cuBLAS: %s", why);
         qgc_hint(
-            d, "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps), which need no cuBLAS.");
+            d,
+            "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps), which need no cuBLAS; or fetch it: %s",
+            qgc_cuda_install("nvidia-cublas", d->arena));
         return status;
     }
     return qgc_device_prepare_gemm(s->dev, d);

@@ -5,6 +5,9 @@ if(NOT CMOCKA_FOUND)
   return()
 endif()
 
+# What tests assert holds in release builds, too.
+add_compile_options(-UNDEBUG)
+
 # What tests share: writers of small files, printed diagnostics.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
 list(FILTER sources EXCLUDE REGEX "/(fake_|eval_double|random_model)")
@@ -32,8 +35,11 @@ endfunction()
 
 qgc_tests(graph/base qgc_base)
 qgc_tests(models qgc_models)
-add_executable(tokenize_file ${CMAKE_SOURCE_DIR}/tests/models/tokenize_file.c)
-target_link_libraries(tokenize_file PRIVATE qgc_models)
+# For tests/models/compare_*.py, by hand.
+foreach(program IN ITEMS tokenize_file render_chat)
+  add_executable(${program} ${CMAKE_SOURCE_DIR}/tests/models/${program}.c)
+  target_link_libraries(${program} PRIVATE qgc_models)
+endforeach()
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
 add_executable(print_values ${CMAKE_SOURCE_DIR}/tests/passes/print_values.c)
@@ -56,7 +62,7 @@ qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS passes ablate dumps bisect help view inspect odd_graphs odd_files run)
+foreach(test IN ITEMS options passes ablate dumps bisect help view inspect odd_graphs odd_files run)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
@@ -69,11 +75,25 @@ endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 target_include_directories(test_runtime_cublas SYSTEM PRIVATE ${QGC_CUDA_INCLUDE})
 qgc_tests(runtime/engine qgc_engine)
+# A program that has the library, and nothing of qgc besides.
+qgc_tests(runtime/lib qgc_base)
+target_link_libraries(test_runtime_lib_qgc PRIVATE libqgc)
+set_target_properties(test_runtime_lib_qgc PROPERTIES BUILD_WITH_INSTALL_RPATH OFF)
+add_dependencies(test_runtime_lib_names qgc libqgc libqgc_static)
+target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMPILER}"
+  QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
+  QGC_LINK_FLAGS="$<$<BOOL:${QGC_SANITIZE}>:-fsanitize=${QGC_SANITIZE}>")
 qgc_tests(runtime/lab qgc_lab)
 foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
   target_sources(test_runtime_lab_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 endforeach()
 qgc_tests(gpu qgc_lab)
+
+# What is installed and packaged, used from there.
+if(NOT QGC_SANITIZE AND NOT QGC_FUZZ)
+  add_test(NAME packaging_install COMMAND ${CMAKE_SOURCE_DIR}/packaging/test_install.sh ${CMAKE_BINARY_DIR})
+  set_tests_properties(packaging_install PROPERTIES LABELS cpu)
+endif()
 
 # Kernels on the CPU: tests/kernels/on_cpu.h. They are C++, and the only ones here that are.
 include(CheckLanguage)

@@ -1,5 +1,6 @@
 #include "graph/base/arena.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,7 +25,31 @@ struct qgc_arena {
     size_t bytes;
 };
 
-static void out_of_memory(size_t bytes) {
+/* The innermost qgc_memory_try of this thread. */
+typedef struct attempt {
+    struct attempt *up;
+    jmp_buf back;
+} attempt;
+
+static _Thread_local attempt *innermost;
+
+bool qgc_memory_try(void (*fn)(void *context), void *context) {
+    attempt a = {.up = innermost};
+    innermost = &a;
+    const bool whole = setjmp(a.back) == 0;
+    if (whole)
+        fn(context);
+    innermost = a.up;
+    return whole;
+}
+
+bool qgc_memory_is_tried(void) {
+    return innermost != NULL;
+}
+
+_Noreturn void qgc_memory_out(size_t bytes) {
+    if (innermost)
+        longjmp(innermost->back, 1);
     fprintf(stderr, "qgc: error: out of host memory (%zu bytes asked for)\n", bytes);
     _exit(OUT_OF_MEMORY);
 }
@@ -32,7 +57,7 @@ static void out_of_memory(size_t bytes) {
 static void *must_calloc(size_t bytes) {
     void *p = calloc(1, bytes);
     if (!p)
-        out_of_memory(bytes);
+        qgc_memory_out(bytes);
     return p;
 }
 
@@ -58,7 +83,7 @@ static char *block_start(const block *b) {
 
 static block *new_block(size_t room) {
     if (room > SIZE_MAX - sizeof(block) - BLOCK_ALIGN)
-        out_of_memory(room);
+        qgc_memory_out(room);
     void *base = must_calloc(sizeof(block) + BLOCK_ALIGN + room);
     block *b = base;
     b->base = base;
@@ -68,7 +93,7 @@ static block *new_block(size_t room) {
 
 void *qgc_arena_alloc(qgc_arena *a, size_t bytes) {
     if (bytes > SIZE_MAX - ALIGN)
-        out_of_memory(bytes);
+        qgc_memory_out(bytes);
     size_t rounded = (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     if (rounded == 0)
         rounded = ALIGN;
@@ -97,7 +122,7 @@ void *qgc_arena_alloc(qgc_arena *a, size_t bytes) {
 void *qgc_arena_array(qgc_arena *a, size_t n, size_t elem_bytes) {
     size_t bytes;
     if (__builtin_mul_overflow(n, elem_bytes, &bytes))
-        out_of_memory(SIZE_MAX);
+        qgc_memory_out(SIZE_MAX);
     return qgc_arena_alloc(a, bytes);
 }
 

@@ -201,6 +201,12 @@ void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour) {
         fprintf(out, "  %shint%s: %s\n", cyan, off, d->hint);
 }
 
+const char *qgc_diag_place(const qgc_diag *d, int *line, int *col) {
+    *line = d->lines ? d->lines->line : 0;
+    *col = d->lines ? d->lines->col : 0;
+    return d->lines ? d->lines->file : NULL;
+}
+
 const char *qgc_diag_message(const qgc_diag *d) {
     return d->lines ? d->lines->text : "";
 }

@@ -10,9 +10,9 @@
  * and are dropped. Wording: lower case, no full stop, the kind of thing before its name, names in double
  * quotes, both values when two disagree. A hint is a whole sentence.
  *
- * A diag owns all that it prints: the name of the file, the line that is quoted and the texts are copied when they are
- * recorded, so sources, files and arenas may go before the error is printed. What a terminal could take for a command
- * (control characters, bytes that are not UTF-8) is printed as '?'. */
+ * A diag owns all that it prints: the name of the file, the line that is quoted and the texts are copied
+ * when they are recorded, so sources, files and arenas may go before the error is printed. What a terminal
+ * could take for a command (control characters, bytes that are not UTF-8) is printed as '?'. */
 
 /* The status is also the exit code of the command. */
 typedef enum {
@@ -39,7 +39,8 @@ typedef struct {
 #define QGC_NO_LOC ((qgc_loc){0})
 
 /* What was being done. Lives on the stack of the function that does it and is formatted only on failure:
- *   qgc_frame frame = {d->top, "inferring the shape of", name, at};  d->top = &frame; ...  d->top = frame.up; */
+ * qgc_frame frame = {d->top, "inferring the shape of", name, at};  d->top = &frame; ...  d->top =
+ * frame.up; */
 typedef struct qgc_frame {
     struct qgc_frame *up;
     const char *doing;
@@ -68,8 +69,8 @@ qgc_status qgc_fail(qgc_diag *d, qgc_status status, qgc_loc at, const char *form
 void qgc_note(qgc_diag *d, qgc_loc at, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void qgc_hint(qgc_diag *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Takes over the error of `other` with all its texts, which are copied into d's arena; `other` and its arena may go
- * afterwards. For work done elsewhere, on a thread of its own say. Returns its status. */
+/* Takes over the error of `other` with all its texts, which are copied into d's arena; `other` and its
+ * arena may go afterwards. For work done elsewhere, on a thread of its own say. Returns its status. */
 qgc_status qgc_diag_adopt(qgc_diag *d, const qgc_diag *other);
 
 /* Prints the error as `file:line:col: error: ...` with the line of the source and a caret, its notes, the
@@ -78,6 +79,10 @@ void qgc_diag_print(const qgc_diag *d, FILE *out, bool colour);
 
 /* The message alone, without place, notes or hint; "" if there is no error. */
 const char *qgc_diag_message(const qgc_diag *d);
+
+/* The file in which it is, and where in there (from 1 on, 0: unknown); NULL if no file is at fault, or
+ * there is no error. */
+const char *qgc_diag_place(const qgc_diag *d, int *line, int *col);
 
 /* Passes an error up. */
 #define QGC_TRY(call)                       \

@@ -70,22 +70,38 @@ static struct {
     qgc_str text;
 } input = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static qgc_status read_stdin(qgc_source *out, size_t limit, const char *label, qgc_diag *d) {
-    const qgc_loc at = qgc_file_place(d, "standard input");
-    *out = (qgc_source){.name = at.source->name};
-    pthread_mutex_lock(&input.lock);
-    qgc_status status = QGC_OK;
+typedef struct {
+    reading r;
+    qgc_source *out;
+    qgc_diag *d;
+    qgc_status status;
+} asking;
+
+/* With the lock. */
+static void read_input(void *context) {
+    asking *a = context;
     if (!input.arena) {
         input.arena = qgc_arena_new(); /* for as long as the process */
         input.text = qgc_str_new(input.arena);
-        status = read_all(&(reading){STDIN_FILENO, limit, label, at}, &input.text, d);
+        a->status = read_all(&a->r, &input.text, a->d);
     }
-    if (status == QGC_OK && input.text.bytes > limit)
-        status = qgc_fail(d, QGC_ERR_INPUT, at, "%s is larger than %zu bytes", label, limit);
-    out->text = qgc_arena_strndup(d->arena, input.text.text, input.text.bytes);
-    out->bytes = input.text.bytes;
+    if (a->status == QGC_OK && input.text.bytes > a->r.limit)
+        a->status =
+            qgc_fail(a->d, QGC_ERR_INPUT, a->r.at, "%s is larger than %zu bytes", a->r.label, a->r.limit);
+    a->out->text = qgc_arena_strndup(a->d->arena, input.text.text, input.text.bytes);
+    a->out->bytes = input.text.bytes;
+}
+
+static qgc_status read_stdin(qgc_source *out, size_t limit, const char *label, qgc_diag *d) {
+    const qgc_loc at = qgc_file_place(d, "standard input");
+    *out = (qgc_source){.name = at.source->name};
+    asking a = {.r = {STDIN_FILENO, limit, label, at}, .out = out, .d = d};
+    pthread_mutex_lock(&input.lock);
+    const bool whole = qgc_memory_try(read_input, &a);
     pthread_mutex_unlock(&input.lock);
-    return status;
+    if (!whole)
+        qgc_memory_out(limit);
+    return a.status;
 }
 
 static qgc_status read_opened(int fd, qgc_source *out, size_t limit, const char *label, qgc_diag *d) {

@@ -23,6 +23,8 @@ struct qgc_pool {
     void *context;
     size_t n, piece;
     atomic_size_t next;
+    bool tried;                /* the caller is inside of a qgc_memory_try, */
+    atomic_bool out_of_memory; /* which is left when all threads have ended */
 };
 
 static void take_pieces(qgc_pool *p) {
@@ -32,6 +34,20 @@ static void take_pieces(qgc_pool *p) {
             return;
         size_t last = p->n - first < p->piece ? p->n : first + p->piece;
         p->fn(p->context, first, last);
+    }
+}
+
+static void take_as_pool(void *context) {
+    take_pieces(context);
+}
+
+/* Memory that runs out on any thread has run out for the caller, who may not leave while others work on its data. */
+static void take_or_give_up(qgc_pool *p) {
+    if (!p->tried)
+        take_pieces(p);
+    else if (!qgc_memory_try(take_as_pool, p)) {
+        atomic_store(&p->out_of_memory, true);
+        atomic_store(&p->next, p->n);
     }
 }
 
@@ -46,7 +62,7 @@ static void *worker(void *arg) {
             break;
         seen = p->round;
         pthread_mutex_unlock(&p->lock);
-        take_pieces(p);
+        take_or_give_up(p);
         pthread_mutex_lock(&p->lock);
         if (--p->busy == 0)
             pthread_cond_signal(&p->done);
@@ -113,6 +129,8 @@ void qgc_pool_for(qgc_pool *p, size_t n, size_t grain, void (*fn)(void *, size_t
     p->context = context;
     p->n = n;
     atomic_store(&p->next, 0);
+    p->tried = qgc_memory_is_tried();
+    atomic_store(&p->out_of_memory, false);
 
     pthread_mutex_lock(&p->lock);
     p->busy = p->n_threads - 1;
@@ -120,10 +138,12 @@ void qgc_pool_for(qgc_pool *p, size_t n, size_t grain, void (*fn)(void *, size_t
     pthread_cond_broadcast(&p->work);
     pthread_mutex_unlock(&p->lock);
 
-    take_pieces(p);
+    take_or_give_up(p);
 
     pthread_mutex_lock(&p->lock);
     while (p->busy > 0)
         pthread_cond_wait(&p->done, &p->lock);
     pthread_mutex_unlock(&p->lock);
+    if (atomic_load(&p->out_of_memory))
+        qgc_memory_out(0);
 }

@@ -17,8 +17,12 @@
 typedef struct {
     qgc_arena *arena; /* for the whole run of the command */
     qgc_diag *diag;
-    bool colour; /* stderr is a terminal and NO_COLOR is not set */
+    const char *color; /* --color: "auto", "always" or "never" */
+    bool quiet;        /* --quiet: results and errors only */
 } cli_context;
+
+/* Are messages to be coloured? */
+bool cli_has_color(const cli_context *c);
 
 qgc_status cmd_compile(cli_context *c, int argc, char **argv);
 qgc_status cmd_run(cli_context *c, int argc, char **argv);
@@ -34,15 +38,18 @@ qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
 qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
 
-/* Options that several commands have. */
+/* Options that every command has, at the end of its table, and some that several have. */
 /* clang-format off */
+#define CLI_COMMON_OPTIONS(c) \
+    {"color", 0, OPTION_TEXT, &(c)->color, "auto|always|never", "of messages", 0, 0}, \
+    {"quiet", 'q', OPTION_FLAG, &(c)->quiet, NULL, "results and errors only", 0, 0}
 #define CLI_THREADS_OPTION(n) {"threads", 0, OPTION_INT, &(n), "N", "of the CPU; 0: all", 0, 1024}
 #define CLI_ALLOW_UNUSED_OPTION(flag) \
     {"allow-unused", 0, OPTION_FLAG, &(flag), NULL, "let weights pass that the graph does not use", 0, 0}
 /* clang-format on */
 
-/* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, for what takes longer than
- * a moment; nothing else. Begins as {.label = "what is done"}, or zeroed for cli_listener. */
+/* A line of progress on stderr: a bar that is drawn over itself where stderr is a terminal, for what takes
+ * longer than a moment; nothing else. Begins as {.label = "what is done"}, or zeroed for cli_listener. */
 typedef struct {
     const char *label;
     double begun; /* 0: not yet */
@@ -61,17 +68,24 @@ double cli_seconds(void);
 /* "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". */
 const char *cli_default_output(const char *path, const char *extension, qgc_arena *a);
 
+/* Opens weights by a path or a name (runtime/engine/find.h). */
+QGC_MUST_USE qgc_status cli_open_weights(qgc_weights **out, const char *name, qgc_diag *d);
+
 /* --mode: NULL where it is not given. An error if there is no such mode. */
 QGC_MUST_USE qgc_status cli_check_mode(const char *mode, qgc_diag *d);
 
-/* Says on stderr, once, that compiled kernels are not kept, if `fault` (qgc_compiled) is not NULL. */
-void cli_note_cache(const char *fault, qgc_arena *a);
+/* A line on stderr, unless --quiet is given. */
+void cli_note(const cli_context *c, const char *line);
 
-/* Prints a report for a reader, in which names and paths may be: what a terminal could take for a command is '?'. */
+/* The line that says that compiled kernels are not kept, if `fault` (qgc_compiled) is not NULL. */
+void cli_note_cache(const cli_context *c, const char *fault);
+
+/* Prints a report for a reader, in which names and paths may be: what a terminal could take for a command
+ * is '?'. */
 void cli_print_report(qgc_str *text, FILE *out);
 
-/* Where what is printed for a reader goes: stdout, or stderr where one of the files to write (either may be NULL) is
- * stdout. */
+/* Where what is printed for a reader goes: stdout, or stderr where one of the files to write (either may
+ * be NULL) is stdout. */
 FILE *cli_report_stream(const char *file, const char *other);
 
 #endif

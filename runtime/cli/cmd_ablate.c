@@ -41,10 +41,11 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
 
 static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context *c, qgc_ablation *out) {
     cli_progress progress = {.label = "passes"};
-    const qgc_ablate_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
-                                        .ctx = o->ctx,
-                                        .pairs = (int)o->pairs,
-                                        .subsets = (int)o->subsets};
+    const qgc_ablate_options options = {
+        .run = cli_lab_experiment(&s->lab, &o->lab, o->graph, c->quiet ? NULL : &progress),
+        .ctx = o->ctx,
+        .pairs = (int)o->pairs,
+        .subsets = (int)o->subsets};
     qgc_status status = qgc_ablate(&options, out, c->diag);
     cli_progress_clear(&progress);
     return status;
@@ -131,6 +132,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"budget", 0, OPTION_TEXT, &o.budget, "FILE", "limits (YAML); exit code 1 where one is broken", 0, 0},
         CLI_CHOICE_OPTIONS(o.lab.pipeline),
         CLI_LAB_RUN_OPTIONS(o.lab),
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -71,7 +71,7 @@ static void add_fastest(const parts *p, qgc_bench_options *bench, cli_context *c
     const int64_t ctx = qgc_bench_ctx(qgc_program_plan(p->program), bench);
     const qgc_mode_choice choice = qgc_mode_fastest(p->program, ctx, c->arena);
     bench->modes[choice.mode] = true;
-    fprintf(stderr, "%s\n", qgc_mode_choice_text(&choice, c->arena));
+    cli_note(c, qgc_mode_choice_text(&choice, c->arena));
 }
 
 /* The parts of the persistent kernel are measured, if there is one and kernels are asked for. */
@@ -100,7 +100,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
                                    .allow_unused = true}; /* let pass, or not, when it was bound */
     qgc_compiled compiled;
     QGC_TRY(qgc_prepare(&p->program, &compiled, g, &prepare, c->diag));
-    cli_note_cache(compiled.cache_fault, c->arena);
+    cli_note_cache(c, compiled.cache_fault);
     if (o->fastest)
         add_fastest(p, bench, c);
     if (!traces(p, bench, c))
@@ -172,6 +172,7 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
         CLI_THREADS_OPTION(o.threads),
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -97,11 +97,12 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
         QGC_TRY(qgc_file_check_output(o->output, c->diag)); /* it is made in a folder that is there */
     cli_progress progress = {.label = "bisect"};
     qgc_bisection b;
-    const qgc_bisect_options options = {.run = cli_lab_experiment(&s->lab, &o->lab, o->graph, &progress),
-                                        .text = s->source,
-                                        .against = o->against,
-                                        .reproduction = o->output,
-                                        .phase = s->phase};
+    const qgc_bisect_options options = {
+        .run = cli_lab_experiment(&s->lab, &o->lab, o->graph, c->quiet ? NULL : &progress),
+        .text = s->source,
+        .against = o->against,
+        .reproduction = o->output,
+        .phase = s->phase};
     qgc_status status = qgc_bisect(&options, &b, c->diag);
     cli_progress_clear(&progress);
     QGC_TRY(status);
@@ -142,6 +143,7 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
         CLI_CHOICE_OPTIONS(o.lab.pipeline),
         {"json", 0, OPTION_TEXT, &o.json, "FILE", "write what was found as JSON", 0, 0},
         CLI_LAB_RUN_OPTIONS(o.lab),
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -11,7 +11,7 @@
 typedef struct {
     const char *output, *archs, *weights, *cache, *nvrtc;
     cli_pipeline pipeline;
-    bool no_cache, no_tuning, allow_unused, quiet;
+    bool no_cache, no_tuning, allow_unused;
     int64_t chunk;
 } compile_options;
 
@@ -25,7 +25,7 @@ static const char *early_text(const qgc_plan *p, qgc_arena *a) {
 
 static void report(const qgc_built *b, const char *output, double seconds, cli_context *c) {
     const qgc_plan *plan = b->plan;
-    cli_note_cache(b->cache_fault, c->arena);
+    cli_note_cache(c, b->cache_fault);
     fprintf(stderr, "%s: %zu launches a decode step, %s%zu a prefill step, %zu kernels for",
             qgc_printable(c->arena, output), plan->phases[QGC_PHASE_DECODE].n_launches,
             early_text(plan, c->arena), plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
@@ -48,13 +48,13 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
                                .no_tuning = o->no_tuning,
                                .allow_unused = o->allow_unused,
                                .passes = cli_passes(&o->pipeline),
-                               .listener = cli_listener(&progress, o->quiet)};
+                               .listener = cli_listener(&progress, c->quiet)};
     if (o->archs)
         build.archs = cli_split(o->archs, &build.n_archs, c->arena);
     qgc_built built;
     qgc_status status = qgc_build(&build, &built, c->diag);
     cli_progress_clear(&progress);
-    if (status == QGC_OK && !o->quiet)
+    if (status == QGC_OK && !c->quiet)
         report(&built, build.output, cli_seconds() - start, c);
     return status;
 }
@@ -74,7 +74,7 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
         {"no-cache", 0, OPTION_FLAG, &o.no_cache, NULL, "compile every kernel anew", 0, 0},
         {"no-tuning", 0, OPTION_FLAG, &o.no_tuning, NULL, "leave out what qgc tune has found", 0, 0},
         {"nvrtc", 0, OPTION_TEXT, &o.nvrtc, "FILE", "libnvrtc.so to use", 0, 0},
-        {"quiet", 'q', OPTION_FLAG, &o.quiet, NULL, "print nothing but errors", 0, 0},
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -10,7 +10,7 @@
 
 qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
     cli_pipeline pipeline = {0};
-    const cli_option options[] = {CLI_LOAD_OPTION(pipeline), {0}};
+    const cli_option options[] = {CLI_LOAD_OPTION(pipeline), CLI_COMMON_OPTIONS(c), {0}};
     const cli_command command = {
         .name = "passes",
         .arguments = "",
@@ -128,6 +128,7 @@ qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
         CLI_CHOICE_OPTIONS(pipeline),
         {"node", 0, OPTION_TEXT, &node, "NAME", "what concerns this node: 'down', or 'down[3]'", 0, 0},
         {"json", 0, OPTION_FLAG, &json, NULL, "every event by itself, as JSON", 0, 0},
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -17,6 +17,7 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
         {"after", 0, OPTION_TEXT, &pipeline.until, "PASS", "run the passes up to this one", 0, 0},
         CLI_PIPELINE_OPTIONS(pipeline),
         {"format", 0, OPTION_TEXT, &format, "yaml|dot", "the graph format again, or GraphViz", 0, 0},
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {
@@ -55,7 +56,7 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
 }
 
 qgc_status cmd_ops(cli_context *c, int argc, char **argv) {
-    const cli_option options[] = {{0}};
+    const cli_option options[] = {CLI_COMMON_OPTIONS(c), {0}};
     const cli_command command = {
         .name = "ops",
         .arguments = "",

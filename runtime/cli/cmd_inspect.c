@@ -161,6 +161,7 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
          0},
         {"graph", 0, OPTION_FLAG, &graph, NULL,
          "print the graph that was compiled, as YAML, and nothing else", 0, 0},
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

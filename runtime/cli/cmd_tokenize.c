@@ -43,7 +43,7 @@ static void print_piece(const char *piece, size_t bytes) {
 static qgc_status tokenize(cli_context *c, const char *weights_path, const qgc_source *text, bool specials,
                            bool ids_only) {
     qgc_weights *w;
-    QGC_TRY(qgc_weights_open(&w, weights_path, c->diag));
+    QGC_TRY(cli_open_weights(&w, weights_path, c->diag));
     qgc_tokenizer *t = NULL;
     qgc_status status = qgc_tokenizer_open(&t, w, c->diag);
     if (status == QGC_OK) {
@@ -73,6 +73,7 @@ qgc_status cmd_tokenize(cli_context *c, int argc, char **argv) {
         {"file", 'f', OPTION_TEXT, &file, "FILE", "the text stands in a file", 0, 0},
         {"specials", 0, OPTION_FLAG, &specials, NULL, "special tokens in the text are special", 0, 0},
         {"ids", 0, OPTION_FLAG, &ids_only, NULL, "print ids only", 0, 0},
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

@@ -106,6 +106,7 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
         {"gpu", 0, OPTION_INT, &o.gpu, "N", "which GPU", 0, 63},
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

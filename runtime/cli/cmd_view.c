@@ -63,6 +63,7 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with: as bench takes it", 0, 0},
         CLI_CHOICE_OPTIONS(o.pipeline),
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
+        CLI_COMMON_OPTIONS(c),
         {0},
     };
     const cli_command command = {

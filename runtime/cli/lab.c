@@ -4,6 +4,7 @@
 
 #include "passes/bind_weights.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/find.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/mode.h"
 
@@ -14,6 +15,13 @@ qgc_status cli_check_mode(const char *mode, qgc_diag *d) {
     return !mode || strcmp(mode, "auto") == 0 ? QGC_OK : qgc_mode_named(mode, &known, d);
 }
 
+qgc_status cli_open_weights(qgc_weights **out, const char *name, qgc_diag *d) {
+    const char *path;
+    *out = NULL;
+    QGC_TRY(qgc_find_weights(name, &path, d));
+    return qgc_weights_open(out, path, d);
+}
+
 bool cli_weights_are_random(const char *path) {
     return path && (strcmp(path, "random") == 0 || strncmp(path, "random:", 7) == 0);
 }
@@ -22,7 +30,7 @@ qgc_status cli_lab_graph(qgc_graph **g, qgc_weights **w, const char *graph, cons
                          cli_context *c) {
     *w = NULL;
     if (weights && !cli_weights_are_random(weights))
-        QGC_TRY(qgc_weights_open(w, weights, c->diag));
+        QGC_TRY(cli_open_weights(w, weights, c->diag));
     const qgc_status s = qgc_graph_load_for(g, graph, *w, c->arena, c->diag);
     if (s != QGC_OK) {
         qgc_weights_close(*w);
@@ -40,7 +48,7 @@ qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph 
         return s;
     }
     if (!cli_weights_are_random(path))
-        return qgc_weights_open(out, path, c->diag);
+        return cli_open_weights(out, path, c->diag);
     return qgc_random_weights_open(out, g, path[6] ? path + 7 : NULL, SEED, c->diag);
 }
 
@@ -77,7 +85,7 @@ qgc_experiment cli_lab_experiment(const cli_lab *lab, const cli_lab_options *o, 
                             .tokens = lab->tokens.ids,
                             .n_tokens = lab->tokens.n,
                             .positions = o->steps,
-                            .progress = o->quiet ? NULL : cli_progress_show,
+                            .progress = progress ? cli_progress_show : NULL,
                             .context = progress};
 }
 

@@ -28,7 +28,7 @@ typedef struct {
     cli_text text;
     cli_pipeline pipeline;
     int64_t steps, threads;
-    bool allow_unused, quiet;
+    bool allow_unused;
 } cli_lab_options;
 
 /* clang-format off */
@@ -42,8 +42,7 @@ typedef struct {
 #define CLI_LAB_RUN_OPTIONS(o) \
     CLI_THREADS_OPTION((o).threads), \
     {"cache", 0, OPTION_TEXT, &(o).cache_folder, "DIR", "of compiled kernels", 0, 0}, \
-    CLI_ALLOW_UNUSED_OPTION((o).allow_unused), \
-    {"quiet", 'q', OPTION_FLAG, &(o).quiet, NULL, "no progress", 0, 0}
+    CLI_ALLOW_UNUSED_OPTION((o).allow_unused)
 /* clang-format on */
 
 /* What is held while such a command works; closed whole, however far it was opened. */
@@ -58,12 +57,13 @@ typedef struct {
 /* Errors: a text that does not go with the weights, an unknown mode. */
 QGC_MUST_USE qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d);
 
-/* The device and the threads, where a mode for the CPU is an error; then, for a graph, the weights and the text. */
+/* The device and the threads, where a mode for the CPU is an error; then, for a graph, the weights and the
+ * text. */
 QGC_MUST_USE qgc_status cli_lab_open_device(cli_lab *lab, const cli_lab_options *o, qgc_diag *d);
 QGC_MUST_USE qgc_status cli_lab_open_weights(cli_lab *lab, const cli_lab_options *o, const qgc_graph *g,
                                              cli_context *c);
 
-/* What is to be run with it, with a bar of progress unless `o` says quiet. */
+/* What is to be run with it, with a bar of progress, which may be NULL. */
 qgc_experiment cli_lab_experiment(const cli_lab *lab, const cli_lab_options *o, const char *graph,
                                   cli_progress *progress);
 void cli_lab_close(cli_lab *lab);

@@ -6,36 +6,42 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "codegen/nvrtc.h"
+#include "graph/base/cuda_places.h"
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/base/utf8.h"
+#include "graph/base/version.h"
 #include "runtime/cli/cli.h"
+#include "runtime/cli/manual.h"
 
-static const struct {
-    const char *name;
-    qgc_status (*run)(cli_context *, int, char **);
-    const char *summary;
-} commands[] = {
-    {"compile", cmd_compile, "a graph (YAML) to an artifact (.qgc); needs no GPU"},
-    {"run", cmd_run, "text from a prompt, or a conversation"},
-    {"dump", cmd_dump, "the graph as YAML or for GraphViz"},
-    {"passes", cmd_passes, "the fusion passes, in the order of the pipeline"},
-    {"explain", cmd_explain, "which fusion rules fired where, and why others did not"},
-    {"view", cmd_view, "a page that shows the graph before and after each pass"},
-    {"ops", cmd_ops, "the ops that a graph may use"},
-    {"bench", cmd_bench, "what a token takes in every mode, and what memory allows"},
-    {"tune", cmd_tune, "the fastest settings of a graph's kernels on this GPU"},
-    {"inspect", cmd_inspect, "what is in an artifact"},
-    {"tokenize", cmd_tokenize, "token ids and pieces of a text"},
-    {"ablate", cmd_ablate, "what each pass saves, and what it does to the logits"},
-    {"bisect", cmd_bisect, "the pass, its change and the value at which a graph goes wrong"},
+static const cli_summary summaries[] = {
+    {"compile", "a graph (YAML) to an artifact (.qgc); needs no GPU"},
+    {"run", "text from a prompt, or a conversation"},
+    {"dump", "the graph as YAML or for GraphViz"},
+    {"passes", "the fusion passes, in the order of the pipeline"},
+    {"explain", "which fusion rules fired where, and why others did not"},
+    {"view", "a page that shows the graph before and after each pass"},
+    {"ops", "the ops that a graph may use"},
+    {"bench", "what a token takes in every mode, and what memory allows"},
+    {"tune", "the fastest settings of a graph's kernels on this GPU"},
+    {"inspect", "what is in an artifact"},
+    {"tokenize", "token ids and pieces of a text"},
+    {"ablate", "what each pass saves, and what it does to the logits"},
+    {"bisect", "the pass, its change and the value at which a graph goes wrong"},
 };
-enum { N_COMMANDS = sizeof commands / sizeof *commands };
+enum { N_COMMANDS = sizeof summaries / sizeof *summaries };
+
+/* In the same order. */
+static qgc_status (*const commands[N_COMMANDS])(cli_context *, int, char **) = {
+    cmd_compile, cmd_run,  cmd_dump,    cmd_passes,   cmd_explain, cmd_view,   cmd_ops,
+    cmd_bench,   cmd_tune, cmd_inspect, cmd_tokenize, cmd_ablate,  cmd_bisect,
+};
 
 static void print_usage(FILE *out) {
     fputs("usage: qgc COMMAND [options]\n\n", out);
     for (int i = 0; i < N_COMMANDS; i++)
-        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+        fprintf(out, "  %-10s %s\n", summaries[i].name, summaries[i].summary);
     fputs("\nqgc COMMAND --help says more, qgc --version which qgc this is.\n"
           "Exit codes: 0 ok, 1 the input is at fault, 2 usage, 3 the device or memory, 130 Ctrl-C.\n",
           out);
@@ -105,20 +111,56 @@ const char *cli_default_output(const char *path, const char *extension, qgc_aren
     return qgc_arena_printf(a, "%.*s.%s", (int)length, base, extension);
 }
 
+bool cli_has_color(const cli_context *c) {
+    const char *no_color = getenv("NO_COLOR");
+    if (strcmp(c->color, "auto") != 0)
+        return strcmp(c->color, "always") == 0;
+    return isatty(STDERR_FILENO) && !(no_color && *no_color);
+}
+
+void cli_note(const cli_context *c, const char *line) {
+    if (!c->quiet)
+        fprintf(stderr, "%s\n", line);
+}
+
 void cli_print_report(qgc_str *text, FILE *out) {
     qgc_make_printable(text->text, "\n\t");
     fputs(text->text, out);
 }
 
-void cli_note_cache(const char *fault, qgc_arena *a) {
-    static bool told;
-    if (fault && !told)
-        fprintf(stderr, "note: compiled kernels are not kept: %s\n", qgc_printable(a, fault));
-    told = told || fault;
+void cli_note_cache(const cli_context *c, const char *fault) {
+    if (fault)
+        cli_note(c, qgc_arena_printf(c->arena, "note: compiled kernels are not kept: %s",
+                                     qgc_printable(c->arena, fault)));
 }
 
 FILE *cli_report_stream(const char *file, const char *other) {
     return (file && qgc_file_is_stdout(file)) || (other && qgc_file_is_stdout(other)) ? stderr : stdout;
+}
+
+/* "qgc 0.1.0 (1a2b3c4d5e6f)" and "NVRTC 13.0, /usr/lib/...", or how to get one. */
+static void print_version(qgc_arena *a) {
+    qgc_diag ignored = qgc_diag_new(a);
+    qgc_nvrtc *nvrtc;
+    printf("qgc %s\n", qgc_version_text);
+    if (qgc_nvrtc_open(&nvrtc, NULL, &ignored) != QGC_OK) {
+        printf("no NVRTC; %s\n", qgc_cuda_install("nvidia-cuda-nvrtc", a));
+        return;
+    }
+    const int version = qgc_nvrtc_version(nvrtc);
+    printf("NVRTC %d.%d, %s\n", version / 1000, version % 1000 / 10,
+           qgc_printable(a, qgc_nvrtc_library(nvrtc)));
+    qgc_nvrtc_close(nvrtc);
+}
+
+/* "--help=bash", for all commands. */
+static qgc_status print_manual(cli_context *c, char *word) {
+    const char *format = word + strlen("--help=");
+    QGC_TRY(cli_manual_begin(summaries, N_COMMANDS, format, c->diag));
+    for (int i = 0; i < N_COMMANDS && strcmp(format, "man") != 0 && strcmp(format, "names") != 0; i++)
+        QGC_TRY(commands[i](c, 1, &word));
+    cli_manual_end(summaries, N_COMMANDS, format);
+    return QGC_OK;
 }
 
 static qgc_status run_command(cli_context *c, int argc, char **argv) {
@@ -130,15 +172,17 @@ static qgc_status run_command(cli_context *c, int argc, char **argv) {
         print_usage(stdout);
         return QGC_OK;
     }
+    if (strncmp(argv[1], "--help=", 7) == 0)
+        return print_manual(c, argv[1]);
     if (strcmp(argv[1], "--version") == 0) {
-        puts("qgc " QGC_VERSION);
+        print_version(c->arena);
         return QGC_OK;
     }
     const char *names[N_COMMANDS];
     for (int i = 0; i < N_COMMANDS; i++) {
-        names[i] = commands[i].name;
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(c, argc - 2, argv + 2);
+        names[i] = summaries[i].name;
+        if (strcmp(argv[1], summaries[i].name) == 0)
+            return commands[i](c, argc - 2, argv + 2);
     }
     qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown command \"%s\"", argv[1]);
     const char *near = qgc_nearest(argv[1], names, N_COMMANDS);
@@ -153,11 +197,11 @@ int main(int argc, char **argv) {
     qgc_file_guard();
     qgc_arena *arena = qgc_arena_new();
     qgc_diag diag = qgc_diag_new(arena);
-    cli_context context = {arena, &diag, isatty(STDERR_FILENO) && !getenv("NO_COLOR")};
+    cli_context context = {.arena = arena, .diag = &diag, .color = "auto"};
     qgc_status status = run_command(&context, argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout))
         status = qgc_fail(&diag, QGC_ERR_INPUT, QGC_NO_LOC, "could not write the output");
-    qgc_diag_print(&diag, stderr, context.colour);
+    qgc_diag_print(&diag, stderr, cli_has_color(&context));
     qgc_arena_drop(arena);
     return (int)status;
 }

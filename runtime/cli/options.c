@@ -6,8 +6,26 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "runtime/cli/manual.h"
 
-enum { COLUMN = 28 }; /* of what an option is for */
+enum {
+    COLUMN = 28, /* of what an option is for */
+    MOST_OPTIONS = 64,
+};
+
+const char *cli_option_variable(const cli_option *o) {
+    static const struct {
+        const char *option, *variable;
+    } variables[] = {{"cache", "QGC_CACHE"},
+                     {"color", "QGC_COLOR"},
+                     {"device", "QGC_DEVICE"},
+                     {"nvrtc", "QGC_NVRTC"},
+                     {"threads", "QGC_THREADS"}};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        if (strcmp(variables[i].option, o->name) == 0)
+            return variables[i].variable;
+    return NULL;
+}
 
 static void print_help(const cli_command *c) {
     printf("usage: qgc %s [options]%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
@@ -29,15 +47,17 @@ static void print_help(const cli_command *c) {
             printf(" [%g]", *(double *)o->into);
         else if (o->kind == OPTION_TEXT && *(const char **)o->into)
             printf(" [%s]", *(const char **)o->into);
+        if (cli_option_variable(o))
+            printf(" ($%s)", cli_option_variable(o));
         putchar('\n');
     }
     printf("  %-*s %s\n", COLUMN, "-h, --help", "this text");
 }
 
 static qgc_status unknown_option(const cli_command *c, const char *word, qgc_diag *d) {
-    const char *names[64];
+    const char *names[MOST_OPTIONS];
     size_t n = 0;
-    for (const cli_option *o = c->options; o->name && n < 64; o++)
+    for (const cli_option *o = c->options; o->name && n < MOST_OPTIONS; o++)
         names[n++] = o->name;
     qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown option \"%s\" of qgc %s", word, c->name);
     const char *near = strncmp(word, "--", 2) == 0 ? qgc_nearest(word + 2, names, n) : NULL;
@@ -71,12 +91,22 @@ static qgc_status store_number(const cli_option *o, const char *text, qgc_diag *
     return QGC_OK;
 }
 
+/* --color is read by who prints, so it is looked at here. */
+static qgc_status check_color(const cli_option *o, const char *text, qgc_diag *d) {
+    if (strcmp(o->name, "color") != 0 || strcmp(text, "auto") == 0 || strcmp(text, "always") == 0 ||
+        strcmp(text, "never") == 0)
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --color is \"%s\", expected auto, always or never",
+                    text);
+}
+
 static qgc_status store(const cli_option *o, const char *text, qgc_diag *d) {
     switch (o->kind) {
     case OPTION_FLAG:
         *(bool *)o->into = true;
         return QGC_OK;
     case OPTION_TEXT:
+        QGC_TRY(check_color(o, text, d));
         *(const char **)o->into = text;
         return QGC_OK;
     case OPTION_INT:
@@ -91,8 +121,14 @@ static const cli_option *find(const cli_command *c, const char *word, const char
     *value = NULL;
     for (const cli_option *o = c->options; o->name; o++) {
         if (word[1] != '-') {
-            if (o->letter && word[1] == o->letter && word[2] == 0)
+            if (!o->letter || word[1] != o->letter)
+                continue;
+            if (word[2] == 0)
                 return o;
+            if (o->kind != OPTION_FLAG) { /* -n5 */
+                *value = word + 2;
+                return o;
+            }
             continue;
         }
         size_t length = strlen(o->name);
@@ -108,25 +144,49 @@ static const cli_option *find(const cli_command *c, const char *word, const char
     return NULL;
 }
 
+/* Those options that the command line does not give, from the environment. An error names the variable. */
+static qgc_status take_variables(const cli_command *c, const bool *given, qgc_diag *d) {
+    for (int i = 0; c->options[i].name; i++) {
+        const char *name = cli_option_variable(&c->options[i]), *value = name ? getenv(name) : NULL;
+        if (given[i] || !value || !*value)
+            continue;
+        qgc_status s = store(&c->options[i], value, d);
+        if (s != QGC_OK) {
+            qgc_note(d, QGC_NO_LOC, "the environment variable %s gives it", name);
+            return s;
+        }
+    }
+    return QGC_OK;
+}
+
+typedef struct {
+    const cli_command *command;
+    int argc;
+    char **argv;
+    bool *given; /* by option */
+} parsing;
+
 /* The option of argv[*i], whose value may be the next word: *i is then moved there. */
-static qgc_status take_option(const cli_command *c, int argc, char **argv, int *i, qgc_diag *d) {
-    const char *word = argv[*i], *value;
-    const cli_option *o = find(c, word, &value);
+static qgc_status take_option(const parsing *p, int *i, qgc_diag *d) {
+    const char *word = p->argv[*i], *value;
+    const cli_option *o = find(p->command, word, &value);
     if (!o)
-        return unknown_option(c, word, d);
+        return unknown_option(p->command, word, d);
     if (o->kind == OPTION_FLAG && value)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s takes no value", o->name);
     if (o->kind != OPTION_FLAG && !value) {
-        if (*i + 1 == argc)
+        if (*i + 1 == p->argc)
             return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option %s wants a value: %s", word, o->value);
-        value = argv[++*i];
+        value = p->argv[++*i];
     }
+    p->given[o - p->command->options] = true;
     return store(o, value, d);
 }
 
 qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line, qgc_diag *d) {
     *line = (cli_line){.arguments = qgc_arena_array(d->arena, (size_t)argc + 1, sizeof(char *))};
     bool options_end = false;
+    bool given[MOST_OPTIONS] = {false};
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (options_end || word[0] != '-' || word[1] == 0) {
@@ -142,8 +202,13 @@ qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line
             line->help = true;
             return QGC_OK;
         }
-        QGC_TRY(take_option(c, argc, argv, &i, d));
+        if (strncmp(word, "--help=", 7) == 0) {
+            line->help = true;
+            return cli_manual_command(c, word + 7, d);
+        }
+        QGC_TRY(take_option(&(parsing){c, argc, argv, given}, &i, d));
     }
+    QGC_TRY(take_variables(c, given, d));
     if (line->n < c->min_arguments || line->n > c->max_arguments) {
         qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "qgc %s takes %s%s, got %d argument%s", c->name,
                                 c->max_arguments == 0 ? "no arguments" : c->arguments, "", line->n,

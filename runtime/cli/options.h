@@ -20,6 +20,10 @@ typedef struct {
     double min, max; /* bounds of INT and NUMBER, both included; none if both are 0 */
 } cli_option;
 
+/* The environment variable that an option takes its value from where it is not given: "QGC_DEVICE" of
+ * device, for a few that are the same from command to command; else NULL. */
+const char *cli_option_variable(const cli_option *o);
+
 typedef struct {
     const char *name;          /* "run" */
     const char *arguments;     /* "[ARTIFACT]", for help */
@@ -35,8 +39,9 @@ typedef struct {
     bool help; /* --help was there and has been answered */
 } cli_line;
 
-/* Parses argv[0..argc) (without program and command). "--name=value", "--name value" and "-n value" are
- * understood; "--" ends the options. Errors have status QGC_ERR_USAGE and a hint. */
+/* Parses argv[0..argc) (without program and command). "--name=value", "--name value", "-n value" and
+ * "-nvalue" are understood; "--" ends the options. Errors have status QGC_ERR_USAGE and a hint. `--help`
+ * is answered here; --help=man and --help=bash, zsh or fish are for the installation (cli/manual.h). */
 QGC_MUST_USE qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line, qgc_diag *d);
 
 /* Splits "a,b,c" at commas; empty parts are left out. */

@@ -10,6 +10,7 @@
 #include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
+#include "runtime/engine/find.h"
 
 /* The graph, for the weights if there are any. It keeps their numbers and dtypes, the artifact no tensors. */
 static qgc_status load(qgc_graph **g, const qgc_build_options *o, qgc_diag *d) {
@@ -30,8 +31,11 @@ static qgc_status recorded_path(const char *path, const char **out, qgc_diag *d)
     *out = NULL;
     if (!path)
         return QGC_OK;
-    char *real = realpath(path, NULL);
-    *out = qgc_arena_strdup(d->arena, real ? real : path);
+    char *real =
+        realpath(qgc_path_folder(d->arena, path), NULL); /* a link keeps its name: it may be all that tells */
+    *out = real ? qgc_arena_printf(d->arena, "%s%s%s", real, strcmp(real, "/") == 0 ? "" : "/",
+                                   qgc_path_base(path))
+                : qgc_arena_strdup(d->arena, path);
     if (real)
         (free)(real); /* libc's own, made by realpath */
     if (strcmp(qgc_printable(d->arena, *out), *out) == 0)
@@ -80,9 +84,11 @@ static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *
     return status;
 }
 
-static qgc_status build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
     qgc_graph *g;
     const char *recorded;
+    if (o->weights)
+        QGC_TRY(qgc_find_weights(o->weights, &o->weights, d));
     QGC_TRY(load(&g, o, d));
     QGC_TRY(recorded_path(o->weights, &recorded, d));
     qgc_str source = qgc_str_new(d->arena);

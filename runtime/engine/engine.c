@@ -2,11 +2,13 @@
 #include <string.h>
 
 #include "codegen/artifact.h"
+#include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
 #include "runtime/engine/engine_impl.h"
+#include "runtime/engine/find.h"
 #include "runtime/engine/prepare.h"
 
 enum { CHUNK = 512 };
@@ -98,18 +100,27 @@ qgc_status qgc_engine_run_passes(const qgc_engine_passes *p, qgc_graph *g, qgc_s
 
 /* --- tokenizer ------------------------------------------------------------------------------------------- */
 
-static void *read_tokenizer(void *context) {
+static void read_tokenizer(void *context) {
     qgc_engine_reading *t = context;
     t->status = qgc_tokenizer_open(&t->tokenizer, t->weights, &t->diag);
+}
+
+static void *read_on_thread(void *context) {
+    qgc_engine_reading *t = context;
+    if (t->tried)
+        t->out_of_memory = !qgc_memory_try(read_tokenizer, t);
+    else
+        read_tokenizer(t);
     return NULL;
 }
 
 /* On a thread of its own; where there is none to be had, here. */
 static void begin_tokenizer(qgc_engine *e) {
     qgc_engine_reading *t = &e->reading;
-    *t = (qgc_engine_reading){.weights = e->weights, .arena = qgc_arena_new()};
+    *t =
+        (qgc_engine_reading){.weights = e->weights, .arena = qgc_arena_new(), .tried = qgc_memory_is_tried()};
     t->diag = qgc_diag_new(t->arena);
-    t->started = pthread_create(&t->thread, NULL, read_tokenizer, t) == 0;
+    t->started = pthread_create(&t->thread, NULL, read_on_thread, t) == 0;
     if (!t->started)
         read_tokenizer(t);
 }
@@ -121,6 +132,9 @@ static qgc_status end_tokenizer(qgc_engine *e, qgc_diag *d) {
         return QGC_OK;
     if (t->started)
         pthread_join(t->thread, NULL);
+    t->started = false;
+    if (t->out_of_memory)
+        qgc_memory_out(0);
     qgc_status status = t->status == QGC_OK ? QGC_OK : qgc_diag_adopt(d, &t->diag);
     qgc_arena_drop(t->arena);
     t->arena = NULL;
@@ -193,20 +207,46 @@ static qgc_status open_plan(qgc_engine *e, const qgc_plan **plan, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* An artifact that names weights which cannot be opened is named itself. */
-static qgc_status open_weights(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
+/* The weights that an artifact or a graph goes with, where none are named; in `*path`, and in words how they were found. */
+static qgc_status choose_weights(const qgc_engine *e, const qgc_plan *plan, const char **path, qgc_diag *d) {
     const qgc_engine_options *o = &e->options;
-    const char *path = o->weights ? o->weights : plan ? plan->weights_path : NULL;
-    if (!path) {
-        qgc_status s =
-            o->path ? qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights: \"%s\" does not name any", o->path)
-                    : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
-        qgc_hint(d, "Give a GGUF file, a safetensors file or a Hugging Face folder with --weights.");
-        return s;
+    const char *recorded = plan ? plan->weights_path : NULL;
+    const char *model = plan ? plan->name : e->graph ? e->graph->name : NULL;
+    *path = recorded;
+    if (recorded && qgc_file_exists(recorded))
+        return QGC_OK;
+    if (recorded)
+        *path = qgc_find_moved(recorded, o->path, e->arena);
+    else if (o->path)
+        *path = qgc_find_weights_of(model, o->path, e->arena);
+    if (*path)
+        qgc_engine_note(e, qgc_arena_printf(e->arena, "weights %s", qgc_printable(e->arena, *path)));
+    if (*path || recorded) {
+        *path = *path ? *path : recorded; /* whose error says that they are not there */
+        return QGC_OK;
     }
+    qgc_status s =
+        o->path ? qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights: \"%s\" does not name any", o->path)
+                : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
+    if (o->path)
+        qgc_note(d, QGC_NO_LOC,
+                 "looked for \"%s\" beside it, in QGC_MODELS and in what was downloaded from Hugging Face",
+                 model);
+    qgc_hint(
+        d,
+        "Give a GGUF file, a safetensors file, a Hugging Face folder or the name of a repository with --weights.");
+    return s;
+}
+
+static qgc_status open_weights(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
+    const char *path;
+    if (e->options.weights)
+        QGC_TRY(qgc_find_weights(e->options.weights, &path, d));
+    else
+        QGC_TRY(choose_weights(e, plan, &path, d));
     qgc_status opened = qgc_weights_open(&e->weights, path, d);
-    if (opened != QGC_OK && !o->weights)
-        qgc_engine_note_recorded(o->path, d);
+    if (opened != QGC_OK && !e->options.weights && plan && plan->weights_path)
+        qgc_engine_note_recorded(e->options.path, d);
     return opened;
 }
 
@@ -275,7 +315,8 @@ static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
     return copy;
 }
 
-/* An artifact's plan lives in the arena of the diag that it was unpacked with, so the engine has one of its own. */
+/* An artifact's plan lives in the arena of the diag that it was unpacked with, so the engine has one of
+ * its own. */
 qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_diag *d) {
     qgc_arena *arena = qgc_arena_new();
     qgc_engine *e = qgc_arena_alloc(arena, sizeof *e);
@@ -294,10 +335,17 @@ qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_di
     return status;
 }
 
+void qgc_engine_break(qgc_engine *e) {
+    e->broken = true;
+}
+bool qgc_engine_is_broken(const qgc_engine *e) {
+    return e->broken;
+}
+
 void qgc_engine_close(qgc_engine *e) {
     if (!e)
         return;
-    if (e->reading.arena && e->reading.started)
+    if (e->reading.started)
         pthread_join(e->reading.thread, NULL);
     qgc_arena_drop(e->reading.arena);
     qgc_program_drop(e->program);

@@ -6,16 +6,17 @@
 #include "models/weights.h"
 #include "runtime/program.h"
 
-/* A model that is ready to run: a graph or an artifact, its weights, its tokenizer, and where it runs: on a GPU as a program,
- * or on the CPU by the evaluator. Commands and the library (include/qgc.h) use it and do not ask which. Texts are made by
- * sequences on it (runtime/engine/sequence.h). One thread at a time uses an engine and its sequences; several engines are
- * independent of each other. */
+/* A model that is ready to run: a graph or an artifact, its weights, its tokenizer, and where it runs: on
+ * a GPU as a program, or on the CPU by the evaluator. Commands and the library (include/qgc.h) use it and
+ * do not ask which. Texts are made by sequences on it (runtime/engine/sequence.h). One thread at a time
+ * uses an engine and its sequences; several engines are independent of each other. */
 typedef struct qgc_engine qgc_engine;
 
 /* How the passes of a graph are run. */
 typedef struct {
     const char *passes, *skip; /* see qgc_pass_options */
-    /* Does it instead; `source`, where it is not NULL, gets the graph before the first pass, with its pipeline. */
+    /* Does it instead; `source`, where it is not NULL, gets the graph before the first pass, with its
+     * pipeline. */
     qgc_status (*run)(void *context, qgc_graph *g, qgc_str *source, qgc_diag *d);
     void *context;
 } qgc_engine_passes;
@@ -44,9 +45,16 @@ typedef struct {
     qgc_engine_listener listener;
 } qgc_engine_options;
 
-/* Texts of the options are copied. Errors: an unknown device; a file that cannot be opened, or is at fault; no
- * weights; a graph that does not compile; what qgc_program_load says; a tokenizer with more ids than the model has rows. */
+/* Texts of the options are copied. Errors: an unknown device; a file that cannot be opened, or is at
+ * fault; no weights; a graph that does not compile; what qgc_program_load says; a tokenizer with more ids
+ * than the model has rows. `*out` is set at once: where host memory runs out it can be closed, however far
+ * it was opened. */
 QGC_MUST_USE qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_diag *d);
+
+/* For who goes on after host memory has run out (qgc_memory_try) in the middle of something: from then on
+ * an engine can only be closed. */
+void qgc_engine_break(qgc_engine *e);
+bool qgc_engine_is_broken(const qgc_engine *e);
 
 /* After its sequences. NULL is allowed. */
 void qgc_engine_close(qgc_engine *e);
@@ -59,7 +67,8 @@ int64_t qgc_engine_vocab(const qgc_engine *e);      /* rows of the logits; 0 wit
 /* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
 QGC_MUST_USE qgc_status qgc_engine_choose_device(const char *text, int *index, qgc_diag *d);
 
-/* An error where a mode is asked for (not NULL, not "auto") and the device is the CPU (-1), which has none. */
+/* An error where a mode is asked for (not NULL, not "auto") and the device is the CPU (-1), which has
+ * none. */
 QGC_MUST_USE qgc_status qgc_engine_want_no_mode(const char *mode, int device, qgc_diag *d);
 
 /* The architecture to compile for when none is named: the GPU's of this machine, else sm_90a. */

@@ -11,8 +11,8 @@
 typedef struct {
     const qgc_weights *weights;
     pthread_t thread;
-    bool started;
-    qgc_arena *arena; /* NULL when it has ended */
+    bool started, tried, out_of_memory; /* see qgc_memory_try */
+    qgc_arena *arena;                   /* NULL when it has ended */
     qgc_diag diag;
     qgc_status status;
     qgc_tokenizer *tokenizer;
@@ -21,6 +21,7 @@ typedef struct {
 struct qgc_engine {
     qgc_arena *arena;
     qgc_engine_options options;
+    bool broken;
     qgc_weights *weights;
     qgc_engine_reading reading;
     qgc_pool *pool;

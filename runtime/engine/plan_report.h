@@ -4,8 +4,8 @@
 #include "codegen/plan.h"
 #include "graph/base/str.h"
 
-/* A plan for programs: which modes each architecture can have and why not the others, and the phases with every launch, what each
- * does with its buffers, and whether it starts early. */
+/* A plan for programs: which modes each architecture can have and why not the others, and the phases with
+ * every launch, what each does with its buffers, and whether it starts early. */
 
 /* Appends JSON. Error: a name that is not UTF-8. */
 QGC_MUST_USE qgc_status qgc_plan_json(const qgc_plan *p, qgc_str *out, qgc_diag *d);

@@ -22,13 +22,14 @@ typedef struct {
     void *context;
 } qgc_prepare_options;
 
-/* `g` is bound to the weights (passes/bind_weights.h) and its passes have been run. It is compiled for the device, through the
- * cache, and its weights go up. The graph, whose arena holds the plan, the device and the pool outlive the program. */
+/* `g` is bound to the weights (passes/bind_weights.h) and its passes have been run. It is compiled for the
+ * device, through the cache, and its weights go up. The graph, whose arena holds the plan, the device and
+ * the pool outlive the program. */
 QGC_MUST_USE qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g,
                                     const qgc_prepare_options *o, qgc_diag *d);
 
-/* The second half of it: a plan that is there, of an artifact. Uses device, weights, pool, arch (NULL: the best image), and
- * what follows `allow_unused`. */
+/* The second half of it: a plan that is there, of an artifact. Uses device, weights, pool, arch (NULL: the
+ * best image), and what follows `allow_unused`. */
 QGC_MUST_USE qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan,
                                          const qgc_prepare_options *o, qgc_diag *d);
 

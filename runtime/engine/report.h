@@ -14,8 +14,8 @@ const char *qgc_report_small(double x, qgc_arena *a);
 /* A number, or null where it is not finite. */
 json_t *qgc_report_number(double x);
 
-/* Writes `all` and a new line, and gives it back to jansson. NULL, which json_pack makes of a text that is not UTF-8, is an
- * error. */
+/* Writes `all` and a new line, and gives it back to jansson. NULL, which json_pack makes of a text that is
+ * not UTF-8, is an error. */
 QGC_MUST_USE qgc_status qgc_report_json(json_t *all, qgc_str *out, qgc_diag *d);
 
 #endif

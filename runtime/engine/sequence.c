@@ -111,12 +111,12 @@ qgc_status qgc_sequence_new(qgc_sequence **out, qgc_engine *e, const qgc_sequenc
     qgc_arena *arena = qgc_arena_new();
     qgc_sequence *s = qgc_arena_alloc(arena, sizeof *s);
     *s = (qgc_sequence){.arena = arena, .engine = e, .options = *o, .last = -1};
-    *out = s;
+    *out = NULL;
     qgc_status status = begin(s, d);
-    if (status != QGC_OK) {
+    if (status == QGC_OK)
+        *out = s;
+    else
         qgc_sequence_drop(s);
-        *out = NULL;
-    }
     return status;
 }
 
@@ -128,6 +128,9 @@ void qgc_sequence_drop(qgc_sequence *s) {
     qgc_arena_drop(s->arena);
 }
 
+qgc_engine *qgc_sequence_engine(const qgc_sequence *s) {
+    return s->engine;
+}
 const char *qgc_sequence_mode(const qgc_sequence *s) {
     return s->mode;
 }
@@ -189,8 +192,8 @@ static qgc_status check_finite(const qgc_sequence *s, qgc_diag *d) {
     return status;
 }
 
-/* Whole chunks at a time, so that the cuts are where the session makes them. The logits of a prompt are looked at one by
- * one, once. */
+/* Whole chunks at a time, so that the cuts are where the session makes them. The logits of a prompt are
+ * looked at one by one, once. */
 static qgc_status feed_gpu(qgc_sequence *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
     const int64_t chunk = qgc_program_plan(s->engine->program)->chunk;
     const int64_t most = chunk * (1 + (PIECE - 1) / chunk);
@@ -233,8 +236,8 @@ qgc_status qgc_sequence_feed(qgc_sequence *s, const int32_t *tokens, int64_t n, 
     return s->session ? feed_gpu(s, tokens, n, next, d) : feed_cpu(s, tokens, n, next, d);
 }
 
-/* One step ahead and no further: it starts from the token that is taken next, which the model is fed in any case if the
- * text goes on, so that nothing has to be undone. */
+/* One step ahead and no further: it starts from the token that is taken next, which the model is fed in
+ * any case if the text goes on, so that nothing has to be undone. */
 static qgc_status step_gpu(qgc_sequence *s, int64_t wanted, int32_t *next, qgc_diag *d) {
     enum { AHEAD = 2 };
     int64_t room = qgc_session_room(s->session);
@@ -287,7 +290,9 @@ qgc_status qgc_sequence_set_sampling(qgc_sequence *s, const qgc_sampling *sampli
 qgc_status qgc_sequence_reset(qgc_sequence *s, qgc_diag *d) {
     if (s->session)
         return qgc_session_reset(s->session, d);
-    qgc_eval_drop(s->eval);
+    qgc_eval *old = s->eval;
+    s->eval = NULL; /* while there is none */
+    qgc_eval_drop(old);
     s->eval = new_eval(s);
     s->position = 0;
     s->last = -1;

@@ -7,8 +7,8 @@
 #include "runtime/engine/engine.h"
 #include "runtime/mode.h"
 
-/* One text on an engine: what was read and written so far, and the choice of what comes next. On a GPU that is a session
- * (runtime/session.h), on the CPU an evaluator. */
+/* One text on an engine: what was read and written so far, and the choice of what comes next. On a GPU
+ * that is a session (runtime/session.h), on the CPU an evaluator. */
 typedef struct qgc_sequence qgc_sequence;
 
 typedef struct {
@@ -19,8 +19,8 @@ typedef struct {
     const volatile sig_atomic_t *stop; /* where not 0, a prompt is not taken further; may be NULL */
 } qgc_sequence_options;
 
-/* Errors: more positions than the model has; an unknown mode or prefill, or one that cannot be had here; a sampling that makes no
- * sense; memory. */
+/* Errors: more positions than the model has; an unknown mode or prefill, or one that cannot be had here; a
+ * sampling that makes no sense; memory. */
 QGC_MUST_USE qgc_status qgc_sequence_new(qgc_sequence **out, qgc_engine *e, const qgc_sequence_options *o,
                                          qgc_diag *d);
 void qgc_sequence_drop(qgc_sequence *s); /* NULL is allowed */
@@ -28,18 +28,20 @@ void qgc_sequence_drop(qgc_sequence *s); /* NULL is allowed */
 /* A line that says what the mode auto has come to. */
 const char *qgc_mode_choice_text(const qgc_mode_choice *choice, qgc_arena *a);
 
+qgc_engine *qgc_sequence_engine(const qgc_sequence *s);
 const char *qgc_sequence_mode(const qgc_sequence *s); /* "persistent"; "cpu" on the CPU */
 int64_t qgc_sequence_ctx(const qgc_sequence *s);
 int64_t qgc_sequence_position(const qgc_sequence *s); /* tokens taken */
 
-/* Takes n >= 1 tokens and chooses the one that follows the last. Where it was stopped on the way, *next is -1, and the
- * position says how many were taken. Errors: no room, a token that is not in the vocabulary, logits that are no numbers. */
+/* Takes n >= 1 tokens and chooses the one that follows the last. Where it was stopped on the way, *next is
+ * -1, and the position says how many were taken. Errors: no room, a token that is not in the vocabulary,
+ * logits that are no numbers. */
 QGC_MUST_USE qgc_status qgc_sequence_feed(qgc_sequence *s, const int32_t *tokens, int64_t n, int32_t *next,
                                           qgc_diag *d);
 
-/* Takes the token chosen last, and chooses the next. `wanted` >= 1 is how many of these calls there will be, as far as is
- * known: a GPU begins with the next step while the host still deals with this one. Errors: no room, nothing fed yet, logits
- * that are no numbers. */
+/* Takes the token chosen last, and chooses the next. `wanted` >= 1 is how many of these calls there will
+ * be, as far as is known: a GPU begins with the next step while the host still deals with this one.
+ * Errors: no room, nothing fed yet, logits that are no numbers. */
 QGC_MUST_USE qgc_status qgc_sequence_step(qgc_sequence *s, int64_t wanted, int32_t *next, qgc_diag *d);
 
 /* The logits from which the last token was chosen, [qgc_engine_vocab]. Error: nothing fed yet. */

@@ -77,6 +77,7 @@ static void says_what_it_tried_where_there_is_no_library(void **state) {
     qgc_arena *a = qgc_arena_new();
     qgc_diag d = qgc_diag_new(a);
     qgc_nvrtc *n;
+    unsetenv("XDG_DATA_HOME"); /* it is part of the command */
     assert_int_equal(qgc_nvrtc_open(&n, "/nowhere/libnvrtc.so.13", &d), QGC_ERR_DEVICE);
     assert_null(n);
     assert_string_equal(
@@ -84,8 +85,9 @@ static void says_what_it_tried_where_there_is_no_library(void **state) {
         "qgc: error: could not load NVRTC, the compiler for kernels\n"
         "qgc: note: tried \"/nowhere/libnvrtc.so.13\": /nowhere/libnvrtc.so.13: cannot open shared object file: No "
         "such file or directory\n"
-        "  hint: NVRTC comes with the CUDA toolkit (12.4 or newer) and as the Python package nvidia-cuda-nvrtc; it "
-        "needs no GPU.\n");
+        "  hint: This brings it, and needs no GPU: python3 -m pip install --target ~/.local/share/qgc/cuda "
+        "nvidia-cuda-nvrtc. It is part of the CUDA toolkit (12.4 or newer), too; where that is in an unusual place, set "
+        "CUDA_PATH, or give --nvrtc FILE.\n");
     qgc_arena_drop(a);
 }
 

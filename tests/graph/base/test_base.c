@@ -201,6 +201,59 @@ static void count_hits(void *context, size_t first, size_t last) {
         atomic_fetch_add(&job->hits[i], 1);
 }
 
+static void ask_for_too_much(void *arena) {
+    qgc_arena_alloc(arena, SIZE_MAX / 2);
+    fail_msg("there is memory for %zu bytes", SIZE_MAX / 2);
+}
+
+static void ask_in_vain_and_again(void *arena) {
+    assert_false(qgc_memory_try(ask_for_too_much, arena));
+    assert_true(qgc_memory_is_tried());
+    qgc_arena_array(arena, SIZE_MAX / 4, 8);
+    fail();
+}
+
+static void memory_that_runs_out_is_told_where_it_is_tried(void **state) {
+    assert_false(qgc_memory_is_tried());
+    assert_false(qgc_memory_try(ask_in_vain_and_again, *state));
+    assert_false(qgc_memory_is_tried());
+    assert_string_equal(qgc_arena_strdup(*state, "still good"), "still good");
+}
+
+enum { MANY = 4000, LAST = MANY - 1 };
+
+static void ask_at_the_last(void *context, size_t first, size_t last) {
+    atomic_size_t *seen = context;
+    if (first <= LAST && LAST < last)
+        qgc_memory_out(1);
+    atomic_fetch_add(seen, last - first);
+}
+
+typedef struct {
+    qgc_pool *pool;
+    atomic_size_t seen;
+} pool_try;
+
+static void run_pool(void *context) {
+    pool_try *t = context;
+    qgc_pool_for(t->pool, MANY, 1, ask_at_the_last, &t->seen);
+    fail();
+}
+
+static void memory_that_runs_out_on_a_thread_of_a_pool_is_told_to_its_caller(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        pool_try t = {.pool = qgc_pool_new(threads)};
+        assert_false(qgc_memory_try(run_pool, &t));
+        assert_true(atomic_load(&t.seen) < MANY);
+        pool_job *job = qgc_arena_alloc(*state, sizeof *job);
+        qgc_pool_for(t.pool, 1000, 7, count_hits, job); /* and the pool is as good as before */
+        for (int i = 0; i < 1000; i++)
+            assert_int_equal(atomic_load(&job->hits[i]), 1);
+        qgc_pool_drop(t.pool);
+    }
+}
+
 static void pool_covers_every_index_once(void **state) {
     for (int threads = 1; threads <= 4; threads++) {
         qgc_pool *p = qgc_pool_new(threads);
@@ -229,6 +282,8 @@ int main(void) {
         ARENA_TEST(file_errors_name_the_path),
         ARENA_TEST(file_write_then_map_gives_the_same_bytes),
         ARENA_TEST(pool_covers_every_index_once),
+        ARENA_TEST(memory_that_runs_out_is_told_where_it_is_tried),
+        ARENA_TEST(memory_that_runs_out_on_a_thread_of_a_pool_is_told_to_its_caller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,14 +149,24 @@ static void an_engine_without_a_graph_has_the_tokenizer_only(void **state) {
     qgc_engine_close(e);
 }
 
+static void weights_beside_the_graph_are_found(void **state) {
+    fixture *f = *state;
+    qgc_engine *e = open_engine(f, &(qgc_engine_options){.path = tiny.path, .device = "cpu"});
+    assert_string_equal(qgc_weights_path(qgc_engine_weights(e)), "models/tiny/tiny.gguf");
+    qgc_engine_close(e);
+}
+
 static void what_cannot_be_opened_is_an_error_and_leaves_nothing(void **state) {
     fixture *f = *state;
+    unsetenv("QGC_MODELS");
+    setenv("HF_HUB_CACHE", "/nowhere", 1);
     const struct {
         qgc_engine_options o;
         const char *want;
     } cases[] = {
         {{.path = "models/tiny/none.yaml", .weights = tiny.weights, .device = "cpu"}, "none.yaml"},
-        {{.path = tiny.path, .device = "cpu"}, "no weights: \"models/tiny/tiny.yaml\" does not name any"},
+        {{.path = "models/qwen2.5-7b.yaml", .device = "cpu"},
+         "no weights: \"models/qwen2.5-7b.yaml\" does not name any"},
         {{.device = "cpu"}, "no weights"},
         {{.path = tiny.path, .weights = tiny.weights, .device = "tpu"}, "unknown device \"tpu\""},
         {{.path = tiny.path, .weights = "models/tiny/tiny.yaml", .device = "cpu"}, "tiny.yaml"},
@@ -223,6 +233,7 @@ int main(void) {
         FIXTURE_TEST(a_sampling_that_is_set_is_that_of_a_new_sequence),
         FIXTURE_TEST(what_cannot_be_fed_changes_nothing),
         FIXTURE_TEST(an_engine_without_a_graph_has_the_tokenizer_only),
+        FIXTURE_TEST(weights_beside_the_graph_are_found),
         FIXTURE_TEST(what_cannot_be_opened_is_an_error_and_leaves_nothing),
         FIXTURE_TEST(a_prompt_tells_how_far_it_is_and_can_be_stopped),
     };

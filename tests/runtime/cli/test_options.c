@@ -1,0 +1,140 @@
+/* What all commands have in common on the command line, and what is made from the tables of options. */
+
+#include <stdlib.h>
+
+#include "tests/support/command.h"
+#include "tests/support/fixture.h"
+#include "tests/support/text.h"
+
+#define RUN "run models/tiny/tiny.yaml --weights models/tiny/tiny.gguf "
+
+static const char *shell(fixture *f, const char *command, int want) {
+    FILE *p = popen(qgc_arena_printf(f->arena, "qgc='" QGC_COMMAND "'; (%s) 2>&1", command), "r");
+    assert_non_null(p);
+    qgc_str text = qgc_str_new(f->arena);
+    char piece[4096];
+    for (size_t n; (n = fread(piece, 1, sizeof piece, p)) > 0;)
+        qgc_str_add_bytes(&text, piece, n);
+    const int ended = pclose(p);
+    if (!WIFEXITED(ended) || WEXITSTATUS(ended) != want)
+        fail_msg("%s\nended with %d:\n%s", command, ended, text.text);
+    return text.text;
+}
+
+static void a_value_may_follow_its_letter(void **state) {
+    fixture *f = *state;
+    const char *apart = qgc_test_output(f->arena, RUN "--device cpu -p hi -n 5 -q", 0);
+    assert_string_equal(qgc_test_output(f->arena, RUN "--device cpu -phi -n5 -q", 0), apart);
+    has(qgc_test_output(f->arena, RUN "-p hi -n5x", 2), "option --n wants a whole number, got \"5x\"");
+    has(qgc_test_output(f->arena, RUN "-p hi -qn5", 2), "unknown option \"-qn5\"");
+}
+
+static void variables_are_defaults(void **state) {
+    fixture *f = *state;
+    has(shell(f, "QGC_DEVICE=cpu QGC_THREADS=1 $qgc " RUN "-p hi -n1", 0), "cpu, 1 threads");
+    has(shell(f, "QGC_DEVICE=tpu QGC_THREADS=1 $qgc " RUN "--device cpu --threads 2 -p hi -n1", 0),
+        "cpu, 2 threads");
+    has(shell(f, "QGC_THREADS= $qgc " RUN "--device cpu -p hi -n1 -q", 0), "\n");
+    const char *said = shell(f, "QGC_THREADS=many $qgc " RUN "--device cpu -p hi -n1", 2);
+    has(said, "option --threads wants a whole number, got \"many\"");
+    has(said, "the environment variable QGC_THREADS gives it");
+    has(shell(f, "QGC_THREADS=many $qgc run --help", 0), "($QGC_THREADS)");
+}
+
+static void messages_are_coloured_where_it_is_asked_for(void **state) {
+    fixture *f = *state;
+    assert_null(strchr(shell(f, "$qgc tokenize", 2), '\033'));
+    assert_null(strchr(shell(f, "$qgc tokenize --color auto", 2), '\033'));
+    assert_non_null(strchr(shell(f, "NO_COLOR=1 $qgc tokenize --color always", 2), '\033'));
+    assert_non_null(strchr(shell(f, "QGC_COLOR=always $qgc tokenize", 2), '\033'));
+    assert_null(strchr(shell(f, "QGC_COLOR=always $qgc tokenize --color=never", 2), '\033'));
+    has(shell(f, "$qgc ops --color red", 2), "option --color is \"red\", expected auto, always or never");
+}
+
+static void every_command_can_be_quiet(void **state) {
+    fixture *f = *state;
+    const char *names = shell(f, "$qgc --help=names", 0);
+    assert_true(count(names, "\n") >= 13);
+    has(names, "run\n");
+    for (const char *at = names; *at; at += strcspn(at, "\n") + 1) {
+        const char *name = qgc_arena_strndup(f->arena, at, strcspn(at, "\n"));
+        has(shell(f, qgc_arena_printf(f->arena, "$qgc %s --help", name), 0), "-q, --quiet");
+    }
+}
+
+/* groff finds nothing to complain about. */
+static void every_command_has_a_manual_page(void **state) {
+    fixture *f = *state;
+    const char *formatted = shell(f, "$qgc run --help=man", 0);
+    has(formatted, ".TH QGC-RUN 1");
+    has(formatted, "\\fB\\-n\\fR, \\fB\\-\\-n\\fR \\fIN\\fR\n");
+    has(formatted, "(default 256)");
+    has(shell(f, "$qgc --help=man", 0), "\\fBqgc\\-run\\fR(1)\n");
+    has(shell(f, "$qgc --help=html", 2),
+        "option --help is \"html\", expected nothing, man, bash, zsh or fish");
+    has(shell(f, "$qgc run --help=html", 2), "option --help is \"html\"");
+    const char *warnings =
+        shell(f,
+              "command -v groff >/dev/null || exit 0; for name in $($qgc --help=names); do "
+              "$qgc $name --help=man | groff -man -Tutf8 -ww -z; done",
+              0);
+    assert_string_equal(warnings, "");
+}
+
+#define COMPLETE                                                                        \
+    "command -v bash >/dev/null || { echo skipped; exit 0; }; $qgc --help=bash >%s/c; " \
+    "bash -c '. %s/c; COMP_WORDS=(%s); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _qgc; echo ${COMPREPLY[@]}'"
+
+static const char *completions(fixture *f, const char *words) {
+    return shell(f, qgc_arena_printf(f->arena, COMPLETE, f->folder, f->folder, words), 0);
+}
+
+static void bash_completes_commands_options_and_values(void **state) {
+    fixture *f = *state;
+    if (strcmp(completions(f, "qgc compi"), "skipped\n") == 0)
+        skip();
+    assert_string_equal(completions(f, "qgc compi"), "compile\n");
+    assert_string_equal(completions(f, "qgc run --wei"), "--weights\n");
+    assert_string_equal(completions(f, "qgc run --device g"), "gpu\n");
+    assert_string_equal(completions(f, "qgc run models/tiny/tiny.g"), "models/tiny/tiny.gguf\n");
+    assert_string_equal(completions(f, "qgc run --weights models/tiny/tiny.g"), "models/tiny/tiny.gguf\n");
+    assert_string_equal(completions(f, "qgc run -n models/tiny/tiny.g"), "\n");
+}
+
+static void other_shells_can_read_theirs(void **state) {
+    fixture *f = *state;
+    has(shell(f, "$qgc --help=zsh", 0), "#compdef qgc\n");
+    has(shell(f, "$qgc --help=fish", 0),
+        "complete -c qgc -n '__fish_seen_subcommand_from run' -l weights -r -F");
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "fish" : "zsh";
+        shell(f,
+              qgc_arena_printf(f->arena,
+                               "command -v %s >/dev/null || exit 0; $qgc --help=%s >%s/x && %s -n %s/x", name,
+                               name, f->folder, name, f->folder),
+              0);
+    }
+}
+
+static void the_version_says_which_compiler_it_found(void **state) {
+    fixture *f = *state;
+    const char *said = shell(f, "$qgc --version", 0);
+    has(said, "qgc 0.");
+    has(said, "NVRTC ");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        FIXTURE_TEST(a_value_may_follow_its_letter),
+        FIXTURE_TEST(variables_are_defaults),
+        FIXTURE_TEST(messages_are_coloured_where_it_is_asked_for),
+        FIXTURE_TEST(every_command_can_be_quiet),
+        FIXTURE_TEST(every_command_has_a_manual_page),
+        FIXTURE_TEST(bash_completes_commands_options_and_values),
+        FIXTURE_TEST(other_shells_can_read_theirs),
+        FIXTURE_TEST(the_version_says_which_compiler_it_found),
+    };
+    for (size_t i = 0; i < 4; i++) /* what the user has set would get in */
+        unsetenv((const char *const[]){"QGC_DEVICE", "QGC_THREADS", "QGC_COLOR", "NO_COLOR"}[i]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
