@@ -195,6 +195,8 @@ static void tell_after(qgc_rewriter *rw, const qgc_node *n, bool fired) {
                                 .at = n->at,
                                 .fired = fired};
     rw->status = watch->after(watch->context, &step, rw->pass->graph, rw->diag);
+    if (rw->status == QGC_OK && watch->go_on)
+        watch->go_on(watch->context, rw->pass->run->name, rw->pass->graph);
 }
 
 /* Tries each rule at one node; true if one changed the graph, or failed. */

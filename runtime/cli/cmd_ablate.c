@@ -22,10 +22,11 @@ typedef struct {
     qgc_ablate_heading heading;
 } ablate_state;
 
-static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context *c) {
+static qgc_status open_all(ablate_state *s, ablate_options *o, cli_context *c) {
     qgc_graph *g; /* before any pass */
     cli_lab *lab = &s->lab;
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
+    o->lab.watch = cli_watch(&o->lab.pipeline, true, c->arena);
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
     QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
@@ -95,7 +96,7 @@ static qgc_status want_right(const qgc_ablation *x, const ablate_options *o, cli
     return QGC_OK;
 }
 
-static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) {
+static qgc_status run(ablate_state *s, ablate_options *o, cli_context *c) {
     qgc_budget budget = {0};
     qgc_ablation x;
     if (o->budget)

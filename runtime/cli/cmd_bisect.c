@@ -64,6 +64,7 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     QGC_TRY(choose_phase(o, &s->phase, c->diag));
     QGC_TRY(cli_lab_check(&o->lab, c->diag));
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
+    o->lab.watch = cli_watch(&o->lab.pipeline, false, c->arena); /* bisect verifies each change anyway */
     QGC_TRY(cli_lab_open_device(&s->lab, &o->lab, c->diag));
     QGC_TRY(load_graph(s, o, &g, c));
     cli_note_modes(g, &o->lab.pipeline, c->arena);

@@ -14,6 +14,9 @@ typedef struct {
     const char *dump_folder; /* --dump-passes */
     const char *until;       /* --after of dump: the last pass to run */
     bool explain;            /* --explain */
+    bool verify_each;        /* --verify-each */
+    bool contain;            /* --contain: main has looked at it */
+    double pass_limit;       /* --pass-limit: seconds; 0: the usual one */
     qgc_str *source;         /* gets the graph before the first pass, with its pipeline; NULL: not wanted */
 } cli_pipeline;
 
@@ -24,7 +27,10 @@ typedef struct {
 #define CLI_CHOICE_OPTIONS(p) \
     {"passes", 0, OPTION_TEXT, &(p).passes, "LIST", "only these, in this order: 'a,b?,c(max=4)'; '' for none", 0, 0}, \
     {"skip", 0, OPTION_TEXT, &(p).skip, "LIST", "all passes but these", 0, 0}, \
-    CLI_LOAD_OPTION(p)
+    CLI_LOAD_OPTION(p), \
+    {"verify-each", 0, OPTION_FLAG, &(p).verify_each, NULL, "verify the graph after each change of a pass", 0, 0}, \
+    {"contain", 0, OPTION_FLAG, &(p).contain, NULL, "run in a process of its own, so that a pass that crashes is named", 0, 0}, \
+    {"pass-limit", 0, OPTION_NUMBER, &(p).pass_limit, "SECONDS", "such a pass may take for a change [60]", 0, 1e6}
 
 #define CLI_PIPELINE_OPTIONS(p) \
     CLI_CHOICE_OPTIONS(p), \
@@ -38,6 +44,10 @@ QGC_MUST_USE qgc_status cli_load_stated(qgc_graph **g, const char *path, const c
 
 /* Loads the plug-ins that --load-pass names. */
 QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
+
+/* What looks on while passes run: containment, and, if it is asked for and `verify` says so, the verifier after each change. NULL:
+ * nothing does. In arena `a`. */
+const qgc_pass_watch *cli_watch(const cli_pipeline *p, bool verify, qgc_arena *a);
 
 /* Says on standard error if the pipeline of a graph, of the command line or of its file, names what is a mode now. */
 void cli_note_modes(const qgc_graph *g, const cli_pipeline *p, qgc_arena *a);

@@ -90,7 +90,8 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
     QGC_TRY(qgc_graph_load_for(&g, o->run.graph, o->run.weights, v->arena, l->d));
     QGC_TRY(check_sizes(l, g));
     QGC_TRY(qgc_graph_bind(g, o->run.weights, o->run.allow_unused, &tensors, l->d));
-    QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = passes, .skip = skip}, &v->report, l->d));
+    QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = passes, .skip = skip, .watch = o->run.watch},
+                           &v->report, l->d));
     const qgc_trial_options trial = {.device = o->run.device,
                                      .mode = l->mode,
                                      .ctx = o->ctx,

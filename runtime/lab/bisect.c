@@ -60,7 +60,8 @@ static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     const qgc_bisect_options *o = l->o;
     s->arena = qgc_arena_new();
     QGC_TRY(bisect_load(o, w->is_reference, s, l->d));
-    qgc_pass_options passes = {.passes = o->run.passes, .skip = o->run.skip, .limit = &w->limit};
+    qgc_pass_options passes = {
+        .passes = o->run.passes, .skip = o->run.skip, .limit = &w->limit, .watch = o->run.watch};
     if (w->is_reference)
         passes = (qgc_pass_options){.passes = ""};
     QGC_TRY(qgc_passes_run(s->graph, &passes, &s->report, l->d));

@@ -4,6 +4,7 @@
 #include "graph/base/pool.h"
 #include "graph/graph.h"
 #include "models/weights.h"
+#include "passes/passes.h"
 #include "runtime/device.h"
 
 /* What `qgc ablate` and `qgc bisect` have in common: a graph, its passes, and a text that goes through it, step by step. */
@@ -18,7 +19,8 @@ typedef struct {
     qgc_pool *pool;
     const int32_t *tokens; /* of a text, at least one */
     size_t n_tokens;
-    int64_t positions; /* that are compared; after the text goes on what is most likely */
+    int64_t positions;           /* that are compared; after the text goes on what is most likely */
+    const qgc_pass_watch *watch; /* looks on while passes run; NULL */
     /* Called after each of `total` parts of the work; may be NULL. */
     void (*progress)(void *context, size_t done, size_t total);
     void *context;
