@@ -29,6 +29,7 @@ static qgc_status open_all(ablate_state *s, ablate_options *o, cli_context *c) {
     o->lab.watch = cli_watch(&o->lab.pipeline, true, c->arena);
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
     QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
+    QGC_TRY(cli_edit_pipeline(&o->lab.pipeline, g, c->diag));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
     s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";

@@ -67,6 +67,7 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     o->lab.watch = cli_watch(&o->lab.pipeline, false, c->arena); /* bisect verifies each change anyway */
     QGC_TRY(cli_lab_open_device(&s->lab, &o->lab, c->diag));
     QGC_TRY(load_graph(s, o, &g, c));
+    QGC_TRY(cli_edit_pipeline(&o->lab.pipeline, g, c->diag));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     qgc_status status = cli_lab_open_weights(&s->lab, &o->lab, g, c);
     if (!s->lab.weights && s->recorded)

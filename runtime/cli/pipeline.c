@@ -158,8 +158,16 @@ void cli_note_modes(const qgc_graph *g, const cli_pipeline *p, qgc_arena *a) {
         fprintf(stderr, "%s\n", note);
 }
 
-qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
-    QGC_TRY(cli_load_passes(p, d));
+qgc_status cli_edit_pipeline(cli_pipeline *p, const qgc_graph *g, qgc_diag *d) {
+    if (!qgc_pass_edits_any(&p->edits))
+        return QGC_OK;
+    QGC_TRY(qgc_pass_pipeline(&p->passes, g, p->passes, p->skip, &p->edits, d));
+    p->skip = NULL;
+    p->edits = (qgc_pass_edits){NULL, NULL, NULL, NULL};
+    return QGC_OK;
+}
+
+static qgc_status run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
     cli_note_modes(g, p, d->arena);
     qgc_pass_report unread = {0};
     watcher w = {.wanted = p->print_after, .folder = p->dump_folder, .source = p->source};
@@ -184,6 +192,13 @@ qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *
     if (one && !w.printed)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", w.wanted);
     return QGC_OK;
+}
+
+qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
+    cli_pipeline edited = *p;
+    QGC_TRY(cli_load_passes(p, d));
+    QGC_TRY(cli_edit_pipeline(&edited, g, d));
+    return run_passes(g, &edited, report, d);
 }
 
 static qgc_status run_for_engine(void *context, qgc_graph *g, qgc_str *source, qgc_diag *d) {
