@@ -169,6 +169,28 @@ static void dump_stops_after_a_pass(void **state) {
            "qgc: error: pass \"fuse-qkv\" is not in the pipeline\n");
 }
 
+static void a_pipeline_is_edited_and_printed(void **state) {
+    prints(state, "passes --print --passes 'fuse-swiglu,fuse-qkv' --before fuse-swiglu=fuse-qkv", 0,
+           "fuse-qkv,fuse-swiglu\n");
+    prints(state, "passes models/tiny/tiny.yaml", 2, "qgc: error: a pipeline is given without --print\n");
+    prints(state, "dump models/tiny/tiny.yaml --after dead-code=nothing", 2,
+           "qgc: error: unknown pass \"nothing\"\n  hint: qgc passes lists them.\n");
+    const char *line = output(*state, "passes --print models/tiny/tiny.yaml --without plan-memory", 0);
+    const char *plain = output(*state, "dump models/tiny/tiny.yaml --skip plan-memory", 0);
+    prints(
+        state,
+        qgc_arena_printf(*state, "dump models/tiny/tiny.yaml --passes '%.*s'", (int)strlen(line) - 1, line),
+        0, plain);
+    prints(state, "dump models/tiny/tiny.yaml --without plan-memory", 0, plain);
+    /* the same in every command that takes passes */
+    contains(state, "explain models/tiny/tiny.yaml --after dead-code=fuse-swiglu --without fuse-qkv",
+             "fuse-swiglu: 4 fired, 78 nodes in 66 kernels");
+    contains(state,
+             "bisect models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 2 "
+             "--passes 'fuse-qkv,dead-code' --replace dead-code=fuse-swiglu --before fuse-qkv=split-sample",
+             "\n3 passes, ");
+}
+
 static void print_after_prints_the_graph(void **state) {
     const char *plain = output(*state, "dump models/tiny/tiny.yaml", 0);
     const char *text =
@@ -222,6 +244,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(explain_names_layers_by_ranges),
         ARENA_TEST(explain_can_be_about_one_node),
+        ARENA_TEST(a_pipeline_is_edited_and_printed),
         ARENA_TEST(any_command_explains_its_passes),
         ARENA_TEST(explain_prints_json),
         ARENA_TEST(explain_says_where_to_look_for_what_lowering_does),
