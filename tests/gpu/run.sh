@@ -73,8 +73,8 @@ against() {
     local run options=(bench "$1" --weights random --positions "$2" --rounds 3 --no-kernels --generate 0)
     : > "$work/steps"
     for run in $(seq "$3"); do
-        qgc_of_base "${options[@]}" --json "$work/base.json" > /dev/null || return 1
-        qgc "${options[@]}" --json "$work/tip.json" > /dev/null || return 1
+        qgc_of_base "${options[@]}" --json="$work/base.json" > /dev/null || return 1
+        qgc "${options[@]}" --json="$work/tip.json" > /dev/null || return 1
         { steps base "$work/base.json"; steps tip "$work/tip.json"; } >> "$work/steps"
         echo "run $run of $3 of each: done"
     done
@@ -110,7 +110,7 @@ if part ablate; then
 echo; echo "== what each pass saves, Qwen2.5-0.5B shape"
 echo "max_kl: 1e-4" > "$work/budget.yaml"
 check "ablate" qgc ablate models/qwen2.5-0.5b.yaml --weights random --device gpu --steps 64 --ctx 320 --pairs 16 --subsets 200 \
-    --budget "$work/budget.yaml" --json "$work/ablate.json" --svg "$work/ablate.svg"
+    --budget "$work/budget.yaml" --json="$work/ablate.json" --svg "$work/ablate.svg"
 [ -n "${KEEP:-}" ] && cp "$work"/ablate.* "$KEEP/"
 fi
 
@@ -195,7 +195,7 @@ if part model && [ -n "$model" ]; then
     for mode in auto graph; do
         check "first token within 1.5 s, $mode" from_start "$mode" 1.5 q -q -p "Once upon a time" -n 1 --mode $mode
     done
-    qgc bench models/qwen2.5-0.5b.yaml --weights "$model" --positions 16 --rounds 3 --no-kernels --json "$work/bench.json"
+    qgc bench models/qwen2.5-0.5b.yaml --weights "$model" --positions 16 --rounds 3 --no-kernels --json="$work/bench.json"
     for mode in graph pdl persistent; do
         check "256 tokens as fast as the bench, $mode" near "$work/bench.json" $mode
     done
