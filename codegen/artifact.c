@@ -171,12 +171,36 @@ static void visit_keys(io *s, const char ***keys, int *n) {
     *n = (int)count;
 }
 
+static void visit_number(io *s, void *row) {
+    visit_f64(s, row);
+}
+
+static void visit_numbers(io *s, double **numbers, int *n) {
+    size_t count = (size_t)*n;
+    *numbers = visit_table(s, *numbers, &count, sizeof **numbers, visit_number);
+    *n = (int)count;
+}
+
 static void visit_param(io *s, void *row) {
     qgc_plan_param *m = row;
     visit_text(s, &m->name);
     visit_f64(s, &m->value);
     visit_keys(s, &m->gguf, &m->n_gguf);
     visit_keys(s, &m->hf, &m->n_hf);
+    visit_keys(s, &m->words, &m->n_words);
+    visit_numbers(s, &m->values, &m->turns);
+    visit_numbers(s, &m->otherwise, &m->n_otherwise);
+}
+
+static void visit_form(io *s, qgc_tensor_form *f) {
+    visit_text(s, &f->stacked_index);
+    visit_i64(s, &f->stacked);
+    visit_bool(s, &f->transposed);
+    visit_i64(s, &f->first);
+    visit_i64(s, &f->last);
+    visit_i64(s, &f->of);
+    visit_i64(s, &f->heads);
+    visit_f64(s, &f->plus);
 }
 
 static void visit_weight(io *s, void *row) {
@@ -189,6 +213,8 @@ static void visit_weight(io *s, void *row) {
     for (int i = 0; i < w->rank; i++)
         visit_i64(s, &w->shape[i]);
     w->storage = (qgc_dtype)visit_choice(s, (int)w->storage, QGC_N_DTYPES);
+    visit_form(s, &w->gguf_form);
+    visit_form(s, &w->hf_form);
 }
 
 static void visit_buffer(io *s, void *row) {
@@ -277,6 +303,9 @@ static void visit_share(io *s, void *row) {
 static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->name);
     visit_text(s, &p->arch);
+    visit_text(s, &p->gguf_arch);
+    visit_text(s, &p->hf_arch);
+    p->ignored = visit_table(s, (void *)p->ignored, &p->n_ignored, sizeof *p->ignored, visit_text);
     visit_any_text(s, &p->graph, true);
     visit_any_text(s, &p->source, true);
     visit_text(s, &p->compiler);

@@ -289,7 +289,9 @@ static void add_weights(qgc_lowering *l) {
                                        .hf = qgc_tensor_name(decl->hf, decl->index, v->layer, l->arena),
                                        .tied = -1,
                                        .rank = v->shape.rank,
-                                       .storage = qgc_weight_storage(v)};
+                                       .storage = qgc_weight_storage(v),
+                                       .gguf_form = decl->gguf_form,
+                                       .hf_form = decl->hf_form};
             memcpy(entry->shape, v->shape.dim, sizeof entry->shape);
             const qgc_extent bytes = {.fixed = qgc_weight_bytes(v)};
             l->buffer_of[v->id] = new_buffer(l, (qgc_plan_buffer){.name = entry->label,
@@ -303,7 +305,8 @@ static void add_weights(qgc_lowering *l) {
     for (size_t w = 0; w < g->n_weights; w++)
         if (g->weights[w].tied >= 0) {
             assert(p->weights); /* there are two, then */
-            p->weights[first[w]].tied = first[g->weights[w].tied];
+            for (int i = 0; i < g->weights[w].count; i++)
+                p->weights[first[w] + i].tied = first[g->weights[w].tied] + i;
         }
 }
 
@@ -321,18 +324,32 @@ static void add_states(qgc_lowering *l) {
         }
 }
 
+static qgc_plan_param param_of(const qgc_param *p) {
+    return (qgc_plan_param){.name = p->name,
+                            .value = p->value,
+                            .n_gguf = p->n_gguf,
+                            .n_hf = p->n_hf,
+                            .gguf = p->gguf,
+                            .hf = p->hf,
+                            .words = p->words,
+                            .n_words = p->n_words,
+                            .turns = p->index ? p->count : 0,
+                            .values = p->index ? p->values : NULL,
+                            .n_otherwise = p->otherwise ? p->count : 0,
+                            .otherwise = p->otherwise};
+}
+
 static void add_params(qgc_lowering *l) {
     const qgc_graph *g = l->graph;
     qgc_plan *p = l->plan;
     p->params = qgc_arena_array(l->arena, g->n_params, sizeof *p->params);
-    p->n_params = g->n_params;
     for (size_t i = 0; i < g->n_params; i++)
-        p->params[i] = (qgc_plan_param){.name = g->params[i].name,
-                                        .value = g->params[i].value,
-                                        .n_gguf = g->params[i].n_gguf,
-                                        .n_hf = g->params[i].n_hf,
-                                        .gguf = g->params[i].gguf,
-                                        .hf = g->params[i].hf};
+        if (qgc_param_counts(&g->params[i]))
+            p->params[p->n_params++] = param_of(&g->params[i]);
+    p->gguf_arch = g->gguf_arch;
+    p->hf_arch = g->hf_arch;
+    p->ignored = g->ignored;
+    p->n_ignored = g->n_ignored;
 }
 
 /* The buffer of a role; a value of the graph that plays it lives there. */

@@ -197,6 +197,7 @@ static qgc_status check_counts(const checker *c) {
         size_t n;
         const void *rows;
     } tables[] = {{"params", p->n_params, p->params},
+                  {"ignored", p->n_ignored, p->ignored},
                   {"weights", p->n_weights, p->weights},
                   {"buffers", p->n_buffers, p->buffers},
                   {"kernels", p->n_kernels, p->kernels},
@@ -226,6 +227,15 @@ static bool has_keys(const char *const *keys, int n) {
     return true;
 }
 
+static bool are_numbers(const double *numbers, int n) {
+    if (n < 0 || (n > 0 && !numbers))
+        return false;
+    for (int i = 0; i < n; i++)
+        if (!isfinite(numbers[i]))
+            return false;
+    return true;
+}
+
 static qgc_status check_param(const checker *c, size_t i) {
     const qgc_plan_param *m = &c->p->params[i];
     if (!m->name)
@@ -234,6 +244,11 @@ static qgc_status check_param(const checker *c, size_t i) {
         return BROKEN(c, "param \"%s\" is not a finite number", m->name);
     if (!has_keys(m->gguf, m->n_gguf) || !has_keys(m->hf, m->n_hf))
         return BROKEN(c, "a key of param \"%s\" is missing", m->name);
+    if (!has_keys(m->words, m->n_words))
+        return BROKEN(c, "a word of param \"%s\" is missing", m->name);
+    if (!are_numbers(m->values, m->turns) || !are_numbers(m->otherwise, m->n_otherwise) ||
+        (m->n_otherwise > 0 && m->n_otherwise != (m->turns ? m->turns : 1)))
+        return BROKEN(c, "the values of param \"%s\" are not finite numbers, one for each turn", m->name);
     return QGC_OK;
 }
 
@@ -272,6 +287,14 @@ static qgc_status check_tied(const checker *c, size_t i) {
     return QGC_OK;
 }
 
+static bool is_form(const qgc_tensor_form *f) {
+    const bool rows =
+        f->last ? 0 <= f->first && f->first < f->last && f->last <= max_bytes : f->first == 0 && f->of == 0;
+    return isfinite(f->plus) && f->heads >= 0 && f->heads <= max_bytes && rows &&
+           (f->of == 0 || (f->of >= f->last && f->of <= max_bytes)) &&
+           (f->stacked_index ? f->stacked >= 1 && f->stacked <= MAX_COUNT : f->stacked == 0);
+}
+
 static qgc_status check_weight(const checker *c, size_t i) {
     const qgc_plan_weight *w = &c->p->weights[i];
     if (!w->label)
@@ -281,6 +304,8 @@ static qgc_status check_weight(const checker *c, size_t i) {
                       (int)w->storage);
     if (weight_bytes(w) < 0)
         return BROKEN(c, "weight \"%s\" has an impossible shape", w->label);
+    if (!is_form(&w->gguf_form) || !is_form(&w->hf_form))
+        return BROKEN(c, "weight \"%s\" is made of an impossible tensor", w->label);
     return QGC_OK;
 }
 

@@ -66,6 +66,7 @@ typedef struct {
     int64_t shape[QGC_MAX_RANK];
     qgc_dtype storage; /* on the device (graph/base/planes.h): F32, F16 or BF16, to which the file's dtype is converted; or a
                         * block format, which the file has to have */
+    qgc_tensor_form gguf_form, hf_form; /* how it is made of the tensor of that name */
 } qgc_plan_weight;
 
 typedef struct {
@@ -74,6 +75,12 @@ typedef struct {
     int n_gguf, n_hf;
     const char **gguf; /* the keys under which a file states it */
     const char **hf;
+    const char **words; /* that a file may state for 0, 1, 2, ... */
+    int n_words;
+    int turns;         /* of a repeat, that have a value each; 0: one value for all */
+    double *values;    /* [turns] */
+    int n_otherwise;   /* turns, or 1; 0: a file has to state it */
+    double *otherwise; /* [n_otherwise] what a file means that does not */
 } qgc_plan_param;
 
 /* When a kernel lets the next one start, if that one may start early. */
@@ -204,8 +211,11 @@ int qgc_plan_uses(const qgc_plan_launch *l, qgc_plan_use out[QGC_MAX_ARGS]);
 enum { QGC_MAX_ARCHS = 32, QGC_MOST_SHARES = 64, QGC_MOST_BLOCKS = 1024 };
 
 typedef struct {
-    const char *name;         /* of the graph: "qwen2.5-0.5b" */
-    const char *arch;         /* of the model: "qwen2" */
+    const char *name;                /* of the graph: "qwen2.5-0.5b" */
+    const char *arch;                /* of the model: "qwen2" */
+    const char *gguf_arch, *hf_arch; /* names that files may give it, with commas between; NULL: that one */
+    const char **ignored;            /* patterns of names of tensors that files may hold for nothing */
+    size_t n_ignored;
     const char *graph;        /* the YAML of the graph that was lowered; valid input for the CPU evaluator */
     const char *source;       /* the YAML of the graph before any pass, with the passes that were run */
     const char *compiler;     /* "qgc 0.1.0, NVRTC 13.0" */

@@ -315,6 +315,10 @@ int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a) {
     return uses;
 }
 
+bool qgc_param_counts(const qgc_param *p) {
+    return p->fixed || p->used;
+}
+
 const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name) {
     for (size_t i = 0; i < g->n_params; i++)
         if (strcmp(g->params[i].name, name) == 0)

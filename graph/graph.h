@@ -45,11 +45,12 @@ typedef enum { QGC_INPUT, QGC_WEIGHT, QGC_STATE, QGC_RESULT } qgc_value_kind;
 typedef struct {
     const char *name;
     qgc_loc at;
-    int repeat;         /* index of the repeat block it is there for, or -1 for one of its kind */
-    const char *index;  /* the `per` name, NULL for one of its kind */
-    int count;          /* how many: turns of the repeat, or those of them that have one; or 1 */
-    const char *gguf;   /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
-    const char *hf;     /* tensor name in safetensors, likewise */
+    int repeat;        /* index of the repeat block it is there for, or -1 for one of its kind */
+    const char *index; /* the `per` name, NULL for one of its kind */
+    int count;         /* how many: turns of the repeat, or those of them that have one; or 1 */
+    const char *gguf;  /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
+    const char *hf;    /* tensor name in safetensors, likewise */
+    qgc_tensor_form gguf_form, hf_form; /* how it is made of that tensor */
     int tied;           /* index of the weight whose tensor stands in where the file has none, or -1 */
     qgc_value **values; /* [count], by rising turn, which is their `layer` */
 } qgc_weight_decl;
@@ -137,6 +138,8 @@ struct qgc_graph {
     qgc_arena *arena;
     const char *name; /* "qwen2.5-0.5b" */
     const char *arch; /* "qwen2": general.architecture of a GGUF, model_type of a config.json */
+    const char *gguf_arch,
+        *hf_arch; /* lists, where those of a format have another name or several: "llama,mistral"; or NULL */
     qgc_loc at;
     const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
@@ -150,6 +153,8 @@ struct qgc_graph {
     size_t n_weights;
     qgc_state_decl *states;
     size_t n_states;
+    const char **ignored; /* patterns of names of tensors that weights files may hold for nothing */
+    size_t n_ignored;
 
     qgc_value **values; /* all, in order of creation */
     size_t n_values;
@@ -215,6 +220,8 @@ int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a);
 
 /* By name: a hyperparameter, an input, an output; NULL if there is none. */
 const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name);
+/* Does it say what the graph was made with? One that nothing needed does not. */
+bool qgc_param_counts(const qgc_param *p);
 qgc_value *qgc_graph_input(const qgc_graph *g, const char *name);
 qgc_value *qgc_graph_output(const qgc_graph *g, const char *name);
 

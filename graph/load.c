@@ -6,15 +6,54 @@
 #include "graph/base/str.h"
 #include "graph/load_parts.h"
 
-static qgc_status word(qgc_loader *ld, const char *key, const char **out) {
-    const qgc_yaml *node;
-    QGC_TRY(qgc_load_required(ld, ld->doc, "model file", key, &node));
+static qgc_status read_word(qgc_loader *ld, const qgc_yaml *node, const char *key, const char **out) {
     QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, key));
     size_t letters = strspn(node->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
     if (letters == 0 || node->text[letters])
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
                         "%s \"%s\" is not made of letters, digits, \".\", \"_\" and \"-\"", key, node->text);
     *out = node->text;
+    return QGC_OK;
+}
+
+static qgc_status word(qgc_loader *ld, const char *key, const char **out) {
+    const qgc_yaml *node;
+    QGC_TRY(qgc_load_required(ld, ld->doc, "model file", key, &node));
+    return read_word(ld, node, key, out);
+}
+
+/* A word, or a list of words, as a text with commas. */
+static qgc_status read_archs(qgc_loader *ld, const qgc_yaml *node, const char **out) {
+    if (!node || node->kind != QGC_YAML_LIST)
+        return node ? read_word(ld, node, "arch", out) : QGC_OK;
+    if (node->n == 0)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "arch is an empty list");
+    qgc_str all = qgc_str_new(ld->arena);
+    for (size_t i = 0; i < node->n; i++) {
+        const char *one = NULL;
+        QGC_TRY(read_word(ld, node->items[i], "arch", &one));
+        qgc_str_printf(&all, "%s%s", i ? "," : "", one);
+    }
+    *out = all.text;
+    return QGC_OK;
+}
+
+/* `arch: qwen2`, or what each format calls it: `arch: {hf: [llama, mistral], gguf: llama}`. The name of the weights at hand
+ * is the graph's. */
+static qgc_status load_arch(qgc_loader *ld) {
+    static const char *const keys[] = {"hf", "gguf"};
+    qgc_graph *g = ld->g;
+    const qgc_yaml *node;
+    QGC_TRY(qgc_load_required(ld, ld->doc, "model file", "arch", &node));
+    if (ld->format == 1 || node->kind != QGC_YAML_MAP)
+        return read_word(ld, node, "arch", &g->arch);
+    QGC_TRY(qgc_load_check_keys(ld, node, "arch", keys, 2));
+    QGC_TRY(read_archs(ld, qgc_yaml_get(node, "hf"), &g->hf_arch));
+    QGC_TRY(read_archs(ld, qgc_yaml_get(node, "gguf"), &g->gguf_arch));
+    const char *first = g->hf_arch ? g->hf_arch : g->gguf_arch;
+    if (!first)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "arch has neither \"hf\" nor \"gguf\"");
+    g->arch = qgc_arena_strndup(ld->arena, first, qgc_list_entry(first));
     return QGC_OK;
 }
 
@@ -70,12 +109,30 @@ static qgc_status load_memory(qgc_loader *ld) {
     return QGC_OK;
 }
 
+/* `ignore: ["*.inv_freq"]` */
+static qgc_status load_ignored(qgc_loader *ld) {
+    const qgc_yaml *list = qgc_yaml_get(ld->doc, "ignore");
+    if (!list)
+        return QGC_OK;
+    QGC_TRY(qgc_load_expect(ld, list, QGC_YAML_LIST, "ignore"));
+    ld->g->ignored = qgc_arena_array(ld->arena, list->n, sizeof(char *));
+    for (size_t i = 0; i < list->n; i++) {
+        QGC_TRY(qgc_load_expect(ld, list->items[i], QGC_YAML_SCALAR, "pattern"));
+        if (strspn(list->items[i]->text, "*") == strlen(list->items[i]->text))
+            return qgc_fail(ld->d, QGC_ERR_INPUT, list->items[i]->at,
+                            "pattern \"%s\" names no tensor, or all of them", list->items[i]->text);
+        ld->g->ignored[ld->g->n_ignored++] = list->items[i]->text;
+    }
+    return QGC_OK;
+}
+
 static qgc_status declare(qgc_loader *ld) {
     QGC_TRY(word(ld, "name", &ld->g->name));
-    QGC_TRY(word(ld, "arch", &ld->g->arch));
+    QGC_TRY(load_arch(ld));
     ld->g->at = ld->doc->at;
     QGC_TRY(load_passes(ld));
     QGC_TRY(load_memory(ld));
+    QGC_TRY(load_ignored(ld));
     QGC_TRY(qgc_load_params(ld));
     QGC_TRY(qgc_load_scan(ld));
     QGC_TRY(qgc_load_inputs(ld));

@@ -1,6 +1,7 @@
 #ifndef QGC_GRAPH_LOAD_H
 #define QGC_GRAPH_LOAD_H
 
+#include "graph/base/stated.h"
 #include "graph/graph.h"
 
 /* Model files (docs/format.md) into graphs. What a file describes is checked as a whole: names, arity,
@@ -15,8 +16,6 @@ enum {
 };
 
 /* What weights state, for parameters that are read from them. */
-typedef enum { QGC_NOT_STATED, QGC_STATED, QGC_MISSTATED } qgc_stated;
-
 typedef struct {
     const char *path; /* of the weights, for errors */
     bool is_gguf;
@@ -26,6 +25,8 @@ typedef struct {
      * that is neither a number nor one of the parameter's words; then `shown` tells it. */
     qgc_stated (*number)(void *context, const qgc_param *p, const char *key, int turn, double *out);
     const char *(*shown)(void *context, const char *key, qgc_arena *a);
+    /* How many values there are under it: those of a list, 1, or 0. */
+    size_t (*count)(void *context, const char *key);
 } qgc_load_facts;
 
 /* The graph of a file, and of the files that it extends. It lives in `a`, and so do the texts of the files

@@ -319,19 +319,27 @@ static qgc_status read_tensors(qgc_loader *ld, const qgc_yaml *key, const qgc_ya
 
 /* Weights. */
 
-/* A name of tensors in weights files. "{l}" stands for the turn and has to be there if there are several. */
-static qgc_status read_tensor_name(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char **out) {
-    if (!node)
-        return QGC_OK;
+/* A name of tensors in weights files. "{l}" stands for the turn and has to be there if there are several; "{e}", if the
+ * weight is made of several tensors, for each of them. */
+static qgc_status read_tensor_name(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char *each,
+                                   const char **out) {
     QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "tensor name"));
     if (!node->text[0])
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "tensor name is empty");
     const char *wanted = t->index ? qgc_arena_printf(ld->arena, "{%s}", t->index) : NULL;
+    const char *other = each ? qgc_arena_printf(ld->arena, "{%s}", each) : NULL;
     const char *brace = strpbrk(node->text, "{}");
     if (wanted && !strstr(node->text, wanted))
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "tensor name \"%s\" does not hold \"%s\"", node->text,
                         wanted);
+    if (other && !strstr(node->text, other))
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "tensor name \"%s\" does not hold \"%s\"", node->text,
+                        other);
     for (; brace; brace = strpbrk(brace, "{}")) {
+        if (other && strncmp(brace, other, strlen(other)) == 0) {
+            brace += strlen(other);
+            continue;
+        }
         if (!wanted || strncmp(brace, wanted, strlen(wanted)) != 0)
             return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
                             "tensor name \"%s\" has a brace that is not part of \"%s\"", node->text,
@@ -340,6 +348,69 @@ static qgc_status read_tensor_name(qgc_loader *ld, const qgc_yaml *node, const t
     }
     *out = node->text;
     return QGC_OK;
+}
+
+/* `rows: [a, b], of: n` */
+static qgc_status read_rows(qgc_loader *ld, const qgc_yaml *node, qgc_tensor_form *form) {
+    const qgc_yaml *rows = qgc_yaml_get(node, "rows"), *of = qgc_yaml_get(node, "of");
+    if (!rows && of)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, of->at, "\"of\" stands without \"rows\"");
+    if (!rows)
+        return QGC_OK;
+    QGC_TRY(qgc_load_expect(ld, rows, QGC_YAML_LIST, "rows"));
+    if (rows->n != 2)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, rows->at,
+                        "rows has %zu numbers, expected the first and the one behind the last", rows->n);
+    QGC_TRY(qgc_load_whole(ld, rows->items[0], (qgc_expr_range){"row", 0, max_dim}, &form->first));
+    QGC_TRY(
+        qgc_load_whole(ld, rows->items[1], (qgc_expr_range){"row", form->first + 1, max_dim}, &form->last));
+    return of ? qgc_load_whole(ld, of, (qgc_expr_range){"of", form->last, max_dim}, &form->of) : QGC_OK;
+}
+
+/* `each: {e: experts}` */
+static qgc_status read_each(qgc_loader *ld, const qgc_yaml *each, qgc_tensor_form *form) {
+    if (!each)
+        return QGC_OK;
+    QGC_TRY(qgc_load_expect(ld, each, QGC_YAML_MAP, "each"));
+    if (each->n != 1)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, each->at, "each has %zu indices, expected one", each->n);
+    QGC_TRY(qgc_load_check_name(ld, each->keys[0], "index"));
+    form->stacked_index = each->keys[0]->text;
+    return qgc_load_whole(ld, each->items[0], (qgc_expr_range){"count", 1, QGC_LOAD_MAX_TENSORS},
+                          &form->stacked);
+}
+
+/* What a flag, a number of heads or an addend says; `out` is what it is without. */
+static qgc_status read_form_number(qgc_loader *ld, const qgc_yaml *node, const char *key, double *out) {
+    const qgc_yaml *number = qgc_yaml_get(node, key);
+    return number ? qgc_load_number(ld, number, key, out) : QGC_OK;
+}
+
+/* How a weight is made of tensors of a file, and their name: `{name: qkv.weight, rows: [0, d]}`. */
+static qgc_status read_form(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char **name,
+                            qgc_tensor_form *form) {
+    static const char *const keys[] = {"name", "rows", "of", "transposed", "plus", "unpermute", "each"};
+    const qgc_yaml *text, *heads = qgc_yaml_get(node, "unpermute");
+    double transposed = 0;
+    QGC_TRY(qgc_load_check_keys(ld, node, "a tensor", keys, COUNT(keys)));
+    QGC_TRY(qgc_load_required(ld, node, "tensor", "name", &text));
+    QGC_TRY(read_rows(ld, node, form));
+    QGC_TRY(read_each(ld, qgc_yaml_get(node, "each"), form));
+    QGC_TRY(read_form_number(ld, node, "transposed", &transposed));
+    QGC_TRY(read_form_number(ld, node, "plus", &form->plus));
+    if (heads)
+        QGC_TRY(qgc_load_whole(ld, heads, (qgc_expr_range){"unpermute", 0, max_dim}, &form->heads));
+    form->transposed = transposed != 0;
+    return read_tensor_name(ld, text, t, form->stacked_index, name);
+}
+
+static qgc_status read_stored(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char **name,
+                              qgc_tensor_form *form) {
+    if (!node)
+        return QGC_OK;
+    if (ld->format > 1 && node->kind == QGC_YAML_MAP)
+        return read_form(ld, node, t, name, form);
+    return read_tensor_name(ld, node, t, NULL, name);
 }
 
 static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
@@ -363,8 +434,8 @@ static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yam
                             .count = t.count,
                             .tied = -1,
                             .values = t.values};
-    QGC_TRY(read_tensor_name(ld, qgc_yaml_get(entry, "gguf"), &t, &decl.gguf));
-    QGC_TRY(read_tensor_name(ld, qgc_yaml_get(entry, "hf"), &t, &decl.hf));
+    QGC_TRY(read_stored(ld, qgc_yaml_get(entry, "gguf"), &t, &decl.gguf, &decl.gguf_form));
+    QGC_TRY(read_stored(ld, qgc_yaml_get(entry, "hf"), &t, &decl.hf, &decl.hf_form));
     g->weights[g->n_weights++] = decl;
     return QGC_OK;
 }

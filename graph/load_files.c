@@ -16,9 +16,9 @@
 
 static const char *const sections[] = {"params", "weights", "state", "inputs", "parts"};
 static const char *const keys[] = {"qgc",     "extends", "name",   "arch",  "passes",  "memory", "params",
-                                   "weights", "state",   "inputs", "graph", "outputs", "parts"};
+                                   "weights", "state",   "inputs", "graph", "outputs", "parts",  "ignore"};
 enum { N_SECTIONS = sizeof sections / sizeof *sections, N_KEYS = sizeof keys / sizeof *keys };
-enum { N_NEW_KEYS = 1 }; /* those at the end of the list are of format 2 */
+enum { N_NEW_KEYS = 2 }; /* those at the end of the list are of format 2 */
 
 enum { FORMAT = 1, NEWEST_FORMAT = 2 };
 

@@ -153,6 +153,13 @@ static qgc_status read_stated(qgc_loader *ld, const qgc_param *p, int turn, doub
     if (!f)
         return QGC_OK;
     const char *const *keys = f->is_gguf ? p->gguf : p->hf, *first = NULL;
+    for (int i = 0; p->index && i < (f->is_gguf ? p->n_gguf : p->n_hf); i++) {
+        const size_t n = f->count(f->context, keys[i]);
+        if (n > 1 && n != (size_t)p->count)
+            return qgc_fail(d, QGC_ERR_INPUT, p->at,
+                            "\"%s\" states %zu values as \"%s\", and there are %d turns of \"%s\"", f->path,
+                            n, keys[i], p->count, p->index);
+    }
     for (int i = 0; i < (f->is_gguf ? p->n_gguf : p->n_hf); i++) {
         double number;
         const qgc_stated stated = f->number(f->context, p, keys[i], turn, &number);

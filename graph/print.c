@@ -91,7 +91,7 @@ static void print_params(printer *p) {
     const qgc_graph *g = p->g;
     const char *head = "params:\n";
     for (size_t i = 0; i < g->n_params; i++) {
-        if (!g->params[i].used && !g->params[i].fixed)
+        if (!qgc_param_counts(&g->params[i]))
             continue;
         qgc_str_add(p->out, head);
         head = "";
@@ -102,14 +102,16 @@ static void print_params(printer *p) {
 /* The format that can say all of it. */
 static int format_of(const printer *p) {
     const qgc_graph *g = p->g;
-    bool newer = false;
+    bool newer = g->hf_arch || g->gguf_arch || g->n_ignored;
     for (size_t i = 0; i < g->n_params; i++) {
         const qgc_param *param = &g->params[i];
-        const bool printed = param->used || param->fixed;
-        newer = newer || (printed && (param->n_words || param->index || param->otherwise));
+        newer = newer || (qgc_param_counts(param) && (param->n_words || param->index || param->otherwise));
     }
-    for (size_t i = 0; i < g->n_weights; i++)
-        newer = newer || (p->weight_printed[i] && has_gaps(g->weights[i].values, g->weights[i].count));
+    for (size_t i = 0; i < g->n_weights; i++) {
+        const qgc_weight_decl *w = &g->weights[i];
+        const bool plain = qgc_form_is_plain(&w->gguf_form) && qgc_form_is_plain(&w->hf_form);
+        newer = newer || (p->weight_printed[i] && (has_gaps(w->values, w->count) || !plain));
+    }
     for (size_t i = 0; i < g->n_states; i++)
         newer = newer || (p->state_printed[i] && has_gaps(g->states[i].values, g->states[i].count));
     return newer ? 2 : 1;
@@ -160,6 +162,34 @@ static void print_tensors(printer *p, const char *name, const char *index, int r
     add_dtypes(p, values, count);
 }
 
+static void add_form(qgc_str *out, const qgc_tensor_form *f) {
+    if (f->last)
+        qgc_str_printf(out, ", rows: [%lld, %lld]", (long long)f->first, (long long)f->last);
+    if (f->of)
+        qgc_str_printf(out, ", of: %lld", (long long)f->of);
+    if (f->transposed)
+        qgc_str_add(out, ", transposed: 1");
+    if (f->heads)
+        qgc_str_printf(out, ", unpermute: %lld", (long long)f->heads);
+    if (f->stacked_index)
+        qgc_str_printf(out, ", each: {%s: %lld}", f->stacked_index, (long long)f->stacked);
+    if (f->plus != 0) {
+        qgc_str_add(out, ", plus: ");
+        qgc_str_add_number(out, f->plus);
+    }
+}
+
+/* The name of a tensor, or that and how a weight is made of it. */
+static void add_stored(qgc_str *out, const char *key, const char *name, const qgc_tensor_form *form) {
+    if (!name)
+        return;
+    const bool plain = qgc_form_is_plain(form);
+    qgc_str_printf(out, plain ? ", %s: " : ", %s: {name: ", key);
+    add_text(out, name);
+    add_form(out, form);
+    qgc_str_add(out, plain ? "" : "}");
+}
+
 static void print_weights(printer *p) {
     const qgc_graph *g = p->g;
     const char *head = "weights:\n";
@@ -170,14 +200,8 @@ static void print_weights(printer *p) {
         qgc_str_add(p->out, head);
         head = "";
         print_tensors(p, p->weight_names[i], w->index, w->repeat, w->values, w->count);
-        if (w->gguf) {
-            qgc_str_add(p->out, ", gguf: ");
-            add_text(p->out, w->gguf);
-        }
-        if (w->hf) {
-            qgc_str_add(p->out, ", hf: ");
-            add_text(p->out, w->hf);
-        }
+        add_stored(p->out, "gguf", w->gguf, &w->gguf_form);
+        add_stored(p->out, "hf", w->hf, &w->hf_form);
         if (w->tied >= 0)
             qgc_str_printf(p->out, ", tied: %s", p->weight_names[w->tied]);
         qgc_str_add(p->out, "}\n");
@@ -364,6 +388,34 @@ static void print_passes(printer *p) {
     qgc_str_add(p->out, "]\n");
 }
 
+/* "llama,mistral" as a list. */
+static void add_archs(qgc_str *out, const char *key, const char *list, qgc_arena *a) {
+    const bool several = list[qgc_list_entry(list)] == ',';
+    qgc_str_printf(out, "%s: %s", key, several ? "[" : "");
+    for (const char *at = list; *at;) {
+        const size_t bytes = qgc_list_entry(at);
+        qgc_str_add(out, at == list ? "" : ", ");
+        add_text(out, qgc_arena_strndup(a, at, bytes));
+        at += bytes + (at[bytes] == ',');
+    }
+    qgc_str_add(out, several ? "]" : "");
+}
+
+static void print_arch(printer *p) {
+    const qgc_graph *g = p->g;
+    if (!g->hf_arch && !g->gguf_arch) {
+        add_text(p->out, g->arch);
+        return;
+    }
+    qgc_str_add(p->out, "{");
+    if (g->gguf_arch)
+        add_archs(p->out, "gguf", g->gguf_arch, p->scratch);
+    qgc_str_add(p->out, g->gguf_arch && g->hf_arch ? ", " : "");
+    if (g->hf_arch)
+        add_archs(p->out, "hf", g->hf_arch, p->scratch);
+    qgc_str_add(p->out, "}");
+}
+
 static void print_outputs(printer *p) {
     qgc_str_add(p->out, "outputs: [");
     for (size_t i = 0; i < p->g->n_outputs; i++)
@@ -392,10 +444,15 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     qgc_str_printf(out, "qgc: %d\nname: ", p.format);
     add_text(out, g->name);
     qgc_str_add(out, "\narch: ");
-    add_text(out, g->arch);
+    print_arch(&p);
     qgc_str_add(out, "\n");
     print_passes(&p);
     qgc_str_add(out, g->shares_memory ? "memory: shared\n" : "");
+    for (size_t i = 0; i < g->n_ignored; i++) {
+        qgc_str_add(out, i ? ", " : "ignore: [");
+        add_text(out, g->ignored[i]);
+    }
+    qgc_str_add(out, g->n_ignored ? "]\n" : "");
     print_params(&p);
     print_weights(&p);
     print_states(&p);

@@ -23,13 +23,26 @@ static const char *shape_text(const int64_t *shape, int rank, qgc_arena *a) {
     return text.text;
 }
 
+/* Is it in a list with commas? */
+static bool is_listed(const char *list, const char *word) {
+    for (const char *at = list; *at;) {
+        const size_t bytes = qgc_list_entry(at);
+        if (strlen(word) == bytes && memcmp(at, word, bytes) == 0)
+            return true;
+        at += bytes + (at[bytes] == ',');
+    }
+    return false;
+}
+
 static qgc_status check_arch(const binding *b) {
-    const char *arch = qgc_weights_arch(b->w), *wanted = b->request->arch;
+    const char *arch = qgc_weights_arch(b->w),
+               *wanted = b->is_gguf ? b->request->gguf_arch : b->request->hf_arch;
+    wanted = wanted ? wanted : b->request->arch;
     if (!arch)
         return qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
                         "the model is of architecture \"%s\", but \"%s\" does not state one", wanted,
                         b->path);
-    if (strcmp(arch, wanted) == 0)
+    if (is_listed(wanted, arch))
         return QGC_OK;
     qgc_status s =
         qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
@@ -38,38 +51,95 @@ static qgc_status check_arch(const binding *b) {
     return s;
 }
 
-static qgc_status check_key(const binding *b, const qgc_param_want *p, const char *key, double stated) {
-    if (same_number(stated, p->value))
-        return QGC_OK;
+/* --- parameters ------------------------------------------------------------------------------------------- */
+
+/* "windowed", or "windowed" in turn 3. */
+static const char *label_of(const binding *b, const qgc_param_want *p, int turn) {
+    return p->turns ? qgc_arena_printf(b->d->arena, "%s[%d]", p->name, turn) : p->name;
+}
+
+static double value_in(const qgc_param_want *p, int turn) {
+    return p->turns ? p->values[turn] : p->value;
+}
+
+static qgc_status differs(const binding *b, const qgc_param_want *p, int turn, const char *key,
+                          double stated) {
+    const double value = value_in(p, turn);
     qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" states %.10g as \"%s\"",
-                            p->name, p->value, b->path, stated, key);
-    qgc_hint(b->d, "The weights are of another model, or \"%s\" should be %.10g.", p->name, stated);
+                            label_of(b, p, turn), value, b->path, stated, key);
+    qgc_hint(b->d, "The weights are of another model, or \"%s\" should be %.10g.", label_of(b, p, turn),
+             stated);
+    return s;
+}
+
+/* Sets *found where the key is there. */
+static qgc_status check_key(const binding *b, const qgc_param_want *p, int turn, const char *key,
+                            bool *found) {
+    double stated;
+    const qgc_question q = {key, p->words, p->turns ? turn : -1};
+    const char *full = qgc_weights_key(b->w, key, b->d->arena);
+    switch (qgc_weights_answer(b->w, &q, &stated)) {
+    case QGC_NOT_STATED:
+        return QGC_OK;
+    case QGC_MISSTATED:
+        return qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" states %s as \"%s\"",
+                        label_of(b, p, turn), value_in(p, turn), b->path,
+                        qgc_weights_shown(b->w, full, b->d->arena), full);
+    case QGC_STATED:
+        break;
+    }
+    *found = true;
+    return same_number(stated, value_in(p, turn)) ? QGC_OK : differs(b, p, turn, full, stated);
+}
+
+/* A file that has none of the keys: what it means by that is what the model was made with. */
+static qgc_status check_otherwise(const binding *b, const qgc_param_want *p, int turn, const char *key) {
+    const char *full = qgc_weights_key(b->w, key, b->d->arena), *label = label_of(b, p, turn);
+    const double value = value_in(p, turn);
+    if (p->otherwise && same_number(p->otherwise[turn], value))
+        return QGC_OK;
+    qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" does not state \"%s\"",
+                            label, value, b->path, full);
+    if (p->otherwise)
+        qgc_hint(b->d, "Without it \"%s\" is %.10g: the weights are of another model.", label,
+                 p->otherwise[turn]);
+    else
+        qgc_hint(b->d, "If such files never state it, take the key for %s away from \"%s\".", b->format,
+                 p->name);
     return s;
 }
 
 /* All keys that the file has: one of them may contradict another. */
-static qgc_status check_param(const binding *b, const qgc_param_want *p) {
+static qgc_status check_turn(const binding *b, const qgc_param_want *p, int turn) {
     const char *const *keys = b->is_gguf ? p->gguf : p->hf;
     const int n_keys = b->is_gguf ? p->n_gguf : p->n_hf;
     bool found = n_keys == 0;
-    for (int i = 0; i < n_keys; i++) {
-        double stated;
-        if (!qgc_weights_number(b->w, keys[i], &stated))
-            continue;
-        QGC_TRY(check_key(b, p, keys[i], stated));
-        found = true;
-    }
-    if (found)
-        return QGC_OK;
-    const char *shown = qgc_weights_shown(b->w, keys[0], b->d->arena);
-    if (shown)
-        return qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" states %s as \"%s\"",
-                        p->name, p->value, b->path, shown, keys[0]);
-    qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g, but \"%s\" does not state \"%s\"",
-                            p->name, p->value, b->path, keys[0]);
-    qgc_hint(b->d, "If such files never state it, take the key for %s away from \"%s\".", b->format, p->name);
-    return s;
+    for (int i = 0; i < n_keys; i++)
+        QGC_TRY(check_key(b, p, turn, keys[i], &found));
+    return found ? QGC_OK : check_otherwise(b, p, turn, keys[0]);
 }
+
+/* A list in the file has as many entries as there are turns. */
+static qgc_status check_lengths(const binding *b, const qgc_param_want *p) {
+    const char *const *keys = b->is_gguf ? p->gguf : p->hf;
+    for (int i = 0; p->turns && i < (b->is_gguf ? p->n_gguf : p->n_hf); i++) {
+        const size_t n = qgc_weights_values(b->w, keys[i]);
+        if (n > 1 && n != (size_t)p->turns)
+            return qgc_fail(b->d, QGC_ERR_INPUT, p->at,
+                            "\"%s\" has %d values, but \"%s\" states %zu as \"%s\"", p->name, p->turns,
+                            b->path, n, qgc_weights_key(b->w, keys[i], b->d->arena));
+    }
+    return QGC_OK;
+}
+
+static qgc_status check_param(const binding *b, const qgc_param_want *p) {
+    QGC_TRY(check_lengths(b, p));
+    for (int turn = 0; turn < (p->turns ? p->turns : 1); turn++)
+        QGC_TRY(check_turn(b, p, turn));
+    return QGC_OK;
+}
+
+/* --- tensors ---------------------------------------------------------------------------------------------- */
 
 static qgc_status check_shape(const binding *b, const qgc_weight_want *want, const qgc_tensor *t) {
     assert(t); /* find_tied has seen to it */
@@ -115,9 +185,12 @@ static qgc_status no_name(const binding *b, const qgc_weight_want *want) {
 /* What the file has under the want's own name; left NULL where a tied weight stands in. */
 static qgc_status find_own(const binding *b, size_t i) {
     const qgc_weight_want *want = &b->request->weights[i];
-    const char *name = b->is_gguf ? want->gguf : want->hf;
-    b->found[i] = name ? qgc_weights_find(b->w, name) : NULL;
-    if (b->found[i] || want->tied >= 0)
+    const char *name = qgc_form_name(b, want, 0);
+    const qgc_tensor *source = name ? qgc_weights_find(b->w, name) : NULL;
+    b->found[i] = NULL;
+    if (source)
+        return qgc_form_make(b, want, source, &b->found[i]);
+    if (want->tied >= 0)
         return QGC_OK;
     return name ? missing(b, want, name) : no_name(b, want);
 }
@@ -135,29 +208,108 @@ static qgc_status find_tied(const binding *b, size_t i) {
     return QGC_OK;
 }
 
-static qgc_status check_unused(const binding *b) {
-    qgc_arena *scratch = qgc_arena_new();
-    qgc_map used = qgc_map_new(scratch);
-    for (size_t i = 0; i < b->request->n_weights; i++)
-        qgc_map_put(&used, b->found[i]->name, (void *)(uintptr_t)b->found[i]);
+/* Which tensors of the file are in use, and how many rows of those of which a weight is a part. */
+typedef struct {
+    int64_t rows, all; /* in use, and those that it has; all is 0 where a weight is the whole of it */
+} use;
+
+static void note_use(qgc_map *uses, const char *name, use more) {
+    use *u = qgc_map_get(uses, name);
+    if (!u) {
+        u = qgc_arena_alloc(uses->arena, sizeof *u);
+        u->all = more.all;
+        qgc_map_put(uses, name, u);
+    }
+    u->rows += more.rows;
+    u->all = more.all < u->all ? more.all : u->all;
+}
+
+static void note_want(const binding *b, qgc_map *uses, size_t i) {
+    const qgc_weight_want *want = &b->request->weights[i];
+    const qgc_tensor_form *f = qgc_form_of(b, want);
+    const char *name = qgc_form_name(b, want, 0);
+    const qgc_tensor *source = name ? qgc_weights_find(b->w, name) : NULL;
+    if (!source) /* another weight stands in */
+        return;
+    use u = {0};
+    if (f->last)
+        u = (use){b->found[i]->shape[0], source->shape[f->transposed && source->rank == 2 ? 1 : 0]};
+    for (int64_t k = 0; k < (f->stacked_index ? f->stacked : 1); k++)
+        note_use(uses, qgc_form_name(b, want, k), u);
+}
+
+/* Rows of a tensor that no weight is made of are as much left out as a whole tensor. */
+static qgc_status check_rows(const binding *b, const qgc_map *uses) {
+    for (size_t i = 0; i < uses->n; i++) {
+        const use *u = uses->entries[i].value;
+        if (u->all == 0 || u->rows == u->all)
+            continue;
+        qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
+                                "weights are made of %lld rows of tensor \"%s\" of \"%s\", which has %lld",
+                                (long long)u->rows, uses->entries[i].key, b->path, (long long)u->all);
+        qgc_hint(b->d, "A model that leaves out weights, or takes some twice, gives wrong text.");
+        return s;
+    }
+    return QGC_OK;
+}
+
+/* "*" stands for any text. */
+static bool matches(const char *pattern, const char *name) {
+    const char *star = NULL, *from = name; /* the last "*", and where what follows it was tried last */
+    while (*name) {
+        if (*pattern == '*') {
+            star = pattern++;
+            from = name;
+        } else if (*pattern == *name) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star + 1;
+            name = ++from;
+        } else
+            return false;
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
+static bool is_ignored(const binding *b, const char *name) {
+    for (size_t i = 0; i < b->request->n_ignored; i++)
+        if (matches(b->request->ignored[i], name))
+            return true;
+    return false;
+}
+
+static qgc_status list_unused(const binding *b, const qgc_map *uses, qgc_arena *scratch) {
     qgc_str list = qgc_str_new(scratch);
     size_t n_unused = 0;
     for (size_t i = 0; i < qgc_weights_count(b->w); i++) {
         const char *name = qgc_weights_at(b->w, i)->name;
-        if (qgc_map_get(&used, name))
+        if (qgc_map_get(uses, name) || is_ignored(b, name))
             continue;
         if (n_unused++ < MOST_LISTED)
             qgc_str_printf(&list, "%s\"%s\"", n_unused > 1 ? ", " : "", name);
     }
-    qgc_status s = QGC_OK;
-    if (n_unused > 0) {
-        if (n_unused > MOST_LISTED)
-            qgc_str_printf(&list, " and %zu more", n_unused - MOST_LISTED);
-        s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
-                     "\"%s\" has %zu tensor%s that the model does not use: %s", b->path, n_unused,
-                     n_unused == 1 ? "" : "s", list.text);
-        qgc_hint(b->d, "A model that leaves out weights gives wrong text; --allow-unused lets them pass.");
-    }
+    if (n_unused == 0)
+        return QGC_OK;
+    if (n_unused > MOST_LISTED)
+        qgc_str_printf(&list, " and %zu more", n_unused - MOST_LISTED);
+    qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
+                            "\"%s\" has %zu tensor%s that the model does not use: %s", b->path, n_unused,
+                            n_unused == 1 ? "" : "s", list.text);
+    qgc_hint(b->d, "A model that leaves out weights gives wrong text; --allow-unused lets them pass.");
+    return s;
+}
+
+static qgc_status check_unused(const binding *b) {
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_map uses = qgc_map_new(scratch);
+    for (size_t i = 0; i < b->request->n_weights; i++)
+        note_want(b, &uses, i);
+    qgc_status s = check_rows(b, &uses);
+    if (s == QGC_OK && !b->request->allow_unused)
+        s = list_unused(b, &uses, scratch);
     qgc_arena_drop(scratch);
     return s;
 }
@@ -174,7 +326,7 @@ static qgc_status bind_all(const binding *b) {
     for (size_t i = 0; i < r->n_weights; i++)
         QGC_TRY(check_shape(b, &r->weights[i], b->found[i]));
     QGC_TRY(qgc_facts_check(b));
-    return r->allow_unused ? QGC_OK : check_unused(b);
+    return check_unused(b);
 }
 
 qgc_status qgc_bind(const qgc_weights *w, const qgc_bind_request *request, const qgc_tensor **found,

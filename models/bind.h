@@ -1,7 +1,7 @@
 #ifndef QGC_MODELS_BIND_H
 #define QGC_MODELS_BIND_H
 
-#include "models/weights.h"
+#include "models/stated.h"
 
 /* Finds the tensors that a model wants in a weights file and checks that both speak of the same model. Used
  * by the compiler and the evaluator, whose wants come from a graph, and by the runtime, whose wants come
@@ -15,6 +15,7 @@ typedef struct {
     int rank;
     int64_t shape[QGC_MAX_RANK];
     qgc_loc at;
+    qgc_tensor_form gguf_form, hf_form; /* how it is made of the tensor of that name */
 } qgc_weight_want;
 
 typedef struct {
@@ -24,21 +25,31 @@ typedef struct {
     const char *const *hf;
     int n_gguf, n_hf;
     qgc_loc at;
+    qgc_words words;      /* that a file may state for numbers */
+    int turns;            /* that have a value each; 0: one value for all */
+    const double *values; /* [turns] */
+    const double *
+        otherwise; /* [turns], or one: what a file means that has none of the keys; NULL: it has to have one */
 } qgc_param_want;
 
 typedef struct {
-    const char *arch;
+    const char *arch; /* as files call it, ... */
+    const char *gguf_arch,
+        *hf_arch; /* ... or lists, where those of a format have other names or several: "llama,mistral" */
     qgc_loc at;
     const qgc_weight_want *weights;
     size_t n_weights;
     const qgc_param_want *params;
     size_t n_params;
+    const char *const *ignored; /* patterns of names of tensors that are of no use: "*" stands for any text */
+    size_t n_ignored;
     bool allow_unused; /* let tensors pass that the model does not want */
+    qgc_arena *arena;  /* for tensors that are not one of the file as it stands there; they live in it */
 } qgc_bind_request;
 
 /* Fills found[i] with the tensor of weights[i]. Errors, each naming the file, both values and a remedy:
  * another architecture; a hyperparameter that the file states differently, or not at all although the model
- * names a key for this format; a tensor that is missing, has another shape, or is not named for this
+ * names a key for this format and does not say what that means; a tensor that is missing, has another shape, or is not named for this
  * format; a key that changes the numbers and that nothing computes (models/facts.def); tensors left over,
  * which are listed (at most ten, and the count). A tied weight that the file has is taken from the file. */
 QGC_MUST_USE qgc_status qgc_bind(const qgc_weights *w, const qgc_bind_request *request,

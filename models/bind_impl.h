@@ -14,6 +14,15 @@ typedef struct {
     const char *path, *format; /* "model.gguf", "GGUF" */
 } qgc_binding;
 
+/* The tensor that a want is made to be of what the file has under its name, of which `source` is the first; and in
+ * rows_of[...] how many rows of a tensor are in use, by its name. */
+QGC_MUST_USE qgc_status qgc_form_make(const qgc_binding *b, const qgc_weight_want *want,
+                                      const qgc_tensor *source, const qgc_tensor **out);
+
+/* The name under which a file has the want, or the first tensor of it; NULL if the model does not say. */
+const char *qgc_form_name(const qgc_binding *b, const qgc_weight_want *want, int64_t which);
+const qgc_tensor_form *qgc_form_of(const qgc_binding *b, const qgc_weight_want *want);
+
 /* Is what the file states about the model computed? (models/facts.def) Tensors have been found. */
 QGC_MUST_USE qgc_status qgc_facts_check(const qgc_binding *b);
 

@@ -2,388 +2,244 @@
 
 #include <string.h>
 
-#include "models/template.h"
+#include "graph/base/utf8.h"
+#include "models/jinja.h"
 #include "models/tokenizer_impl.h"
 
-/* Templates are recognised by their outline: what they print, in order, with expressions and statements
- * marked and without the many ways to write the same. One that has the outline of a family is then run on a few
- * conversations, and has to print what the family prints. This template
- *
- *   {% for message in messages %}{{ '<|im_start|>' + message['role'] + "\n" }}...
- *
- * has the outline  (for message in messages) <|im_start|> [message.role] \n ...  where () stands for the
- * marks of a statement, without its blanks, and [] for those of an expression. */
-enum { STATEMENT = QGC_STATEMENT, END_STATEMENT = QGC_END_STATEMENT };
-
-#define ROLE "\1message.role\2"
-#define CONTENT "\1message.content\2"
-#define CONTENT_COPY "\1content\2"
-
-enum { MAX_TEMPLATE = 256 << 10 }; /* real ones have at most some 20 KiB */
-
-static const char im_start[] = "<|im_start|>", im_end[] = "<|im_end|>";
-
-typedef struct {
-    const char *p, *end;
-} cursor;
-
-static bool is_blank(char c) {
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-static bool is_quote(char c) {
-    return c == '\'' || c == '"';
-}
-
-static void skip_blanks(cursor *c) {
-    while (c->p < c->end && is_blank(*c->p))
-        c->p++;
-}
-
-/* Reads a string literal at the cursor, its escapes resolved. */
-static void read_literal(cursor *c, qgc_str *out) {
-    char quote = *c->p++;
-    for (; c->p < c->end && *c->p != quote; c->p++) {
-        char letter = *c->p;
-        if (letter == '\\' && c->p + 1 < c->end) {
-            c->p++;
-            letter = qgc_template_escaped(*c->p);
-        }
-        qgc_str_add_bytes(out, &letter, 1);
-    }
-    if (c->p < c->end)
-        c->p++;
-}
-
-/* ["name"] at the cursor becomes .name */
-static bool read_subscript(cursor *c, qgc_str *out, qgc_str *name) {
-    cursor look = {c->p + 1, c->end};
-    skip_blanks(&look);
-    if (*c->p != '[' || look.p == look.end || !is_quote(*look.p))
-        return false;
-    qgc_str_clear(name);
-    read_literal(&look, name);
-    skip_blanks(&look);
-    if (look.p == look.end || *look.p != ']')
-        return false;
-    c->p = look.p + 1;
-    qgc_str_printf(out, ".%s", name->text);
-    return true;
-}
-
-static bool in_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-}
-
-/* Is the blank at the cursor the last of those between two words, or between a bracket or a quote and a word? */
-static bool parts_words(const cursor *c, const qgc_str *out) {
-    const bool ends =
-        out->bytes && (in_word(out->text[out->bytes - 1]) || strchr(")]'\"", out->text[out->bytes - 1]));
-    return ends && c->p + 1 < c->end && in_word(c->p[1]);
-}
-
-/* Reads code without the blanks that it does not need up to `stop` outside brackets, or to the end. */
-static void read_code(cursor *c, const char *stop, qgc_str *out, qgc_str *name) {
-    for (int depth = 0; c->p < c->end;) {
-        char letter = *c->p;
-        if (depth == 0 && strchr(stop, letter))
-            return;
-        if (is_quote(letter)) {
-            const char *start = c->p;
-            qgc_str_clear(name);
-            read_literal(c, name);
-            qgc_str_add_bytes(out, start, (size_t)(c->p - start));
-            continue;
-        }
-        if (letter == '[' && read_subscript(c, out, name))
-            continue;
-        depth += (letter == '(' || letter == '[' || letter == '{') -
-                 (letter == ')' || letter == ']' || letter == '}');
-        if (!is_blank(letter))
-            qgc_str_add_bytes(out, &letter, 1);
-        else if (parts_words(c, out))
-            qgc_str_add(out, " ");
-        c->p++;
-    }
-}
-
-/* Terms joined by + or ~: literals as the text that they print, others between marks. */
-static void outline_expression(cursor c, qgc_str *out, qgc_str *name) {
-    for (skip_blanks(&c); c.p < c.end; skip_blanks(&c)) {
-        size_t before = out->bytes;
-        cursor alone = c;
-        bool literal = is_quote(*c.p);
-        if (literal) {
-            read_literal(&alone, out);
-            skip_blanks(&alone);
-            literal = alone.p == alone.end || *alone.p == '+' || *alone.p == '~';
-        }
-        if (literal) {
-            c = alone;
-        } else {
-            out->bytes = before;
-            qgc_str_add(out, "\1");
-            read_code(&c, "+~", out, name);
-            qgc_str_add(out, "\2");
-        }
-        if (c.p < c.end)
-            c.p++; /* the + */
-    }
-}
-
-/* The end of a block whose inside starts at p: where its "%}" stands outside of quotes. */
-static const char *block_end(cursor c, char kind) {
-    bool quoted = false;
-    char quote = 0;
-    for (; c.p + 1 < c.end; c.p++) {
-        if (quoted && *c.p == '\\')
-            c.p++;
-        else if (quoted)
-            quoted = *c.p != quote;
-        else if (kind != '#' && is_quote(*c.p)) {
-            quoted = true;
-            quote = *c.p;
-        } else if (*c.p == (kind == '{' ? '}' : kind) && c.p[1] == '}')
-            return c.p;
-    }
-    return NULL;
-}
-
-/* What Jinja leaves of the text before a block that opens with `open`: lstrip_blocks is on in transformers. */
-static void outline_text(qgc_span text, const char *open, bool at_end, qgc_str *out) {
-    size_t n = text.bytes;
-    if (!at_end && open[2] == '-') {
-        while (n > 0 && is_blank(text.text[n - 1]))
-            n--;
-    } else if (!at_end && open[1] != '{' && open[2] != '+') {
-        size_t line = n;
-        while (line > 0 && (text.text[line - 1] == ' ' || text.text[line - 1] == '\t'))
-            line--;
-        if (line == 0 || text.text[line - 1] == '\n')
-            n = line;
-    }
-    qgc_str_add_bytes(out, text.text, n);
-}
-
-/* Reads the block at the cursor and moves behind it, and behind the blanks that it swallows: all after "-%}",
- * one newline after a statement, since trim_blocks is on. False if it does not end. */
-static bool outline_block(cursor *c, qgc_str *out, qgc_str *name) {
-    char kind = c->p[1];
-    cursor inside = {c->p + 2, block_end((cursor){c->p + 2, c->end}, kind)};
-    if (!inside.end)
-        return false;
-    c->p = inside.end + 2;
-    if (inside.p < inside.end && (*inside.p == '-' || *inside.p == '+'))
-        inside.p++;
-    bool swallow = inside.p < inside.end && inside.end[-1] == '-';
-    if (swallow)
-        inside.end--;
-    if (kind == '{')
-        outline_expression(inside, out, name);
-    if (kind == '%') {
-        qgc_str_add(out, "\3");
-        read_code(&inside, "", out, name);
-        qgc_str_add(out, "\4");
-    }
-    if (swallow)
-        skip_blanks(c);
-    else if (kind != '{' && c->p < c->end && *c->p == '\n')
-        c->p++;
-    return true;
-}
-
-/* False for a text that is no template, or holds the bytes that are the marks. */
-static bool make_outline(const char *text, qgc_str *out) {
-    for (const char *p = text; *p; p++) {
-        if (*p > 0 && *p < 0x20 && !is_blank(*p))
-            return false;
-    }
-    qgc_str name = qgc_str_new(out->arena);
-    cursor c = {text, text + strlen(text)};
-    while (c.p < c.end) {
-        const char *start = c.p;
-        while (c.p < c.end && !(c.p[0] == '{' && (c.p[1] == '{' || c.p[1] == '%' || c.p[1] == '#')))
-            c.p++;
-        outline_text((qgc_span){start, (size_t)(c.p - start)}, c.p, c.p == c.end, out);
-        if (c.p < c.end && !outline_block(&c, out, &name))
-            return false;
-    }
-    return true;
-}
-
-static void drop_statements(const char *outline, qgc_str *out) {
-    bool inside = false;
-    for (const char *p = outline; *p; p++) {
-        inside = inside || *p == STATEMENT;
-        if (!inside)
-            qgc_str_add_bytes(out, p, 1);
-        inside = inside && *p != END_STATEMENT;
-    }
-}
-
-static bool starts_with(const char *text, const char *start) {
-    return strncmp(text, start, strlen(start)) == 0;
-}
-
-/* The outline must print a message as ChatML does, and the prompt as nothing but ChatML's. */
-static const char *why_not_chatml(const char *outline, qgc_arena *scratch) {
-    qgc_str printed = qgc_str_new(scratch);
-    drop_statements(outline, &printed);
-    bool plain = strstr(printed.text, "<|im_start|>" ROLE "\n" CONTENT "<|im_end|>\n");
-    bool copied = strstr(printed.text, "<|im_start|>" ROLE "\n" CONTENT_COPY "<|im_end|>\n") &&
-                  strstr(outline, "\3set content=message.content\4");
-    if (!plain && !copied)
-        return "it does not print \"<|im_start|>\", role, newline, content and \"<|im_end|>\"";
-    if (strstr(outline, "\1bos_token\2"))
-        return "it prints a BOS token";
-    const char *prompt = strstr(outline, "\3if add_generation_prompt");
-    prompt = prompt ? strchr(prompt, END_STATEMENT) : NULL;
-    static const char expected[] = "<|im_start|>assistant\n";
-    if (!prompt || !starts_with(prompt + 1, expected))
-        return "its prompt is not \"<|im_start|>assistant\" and a newline";
-    char next = prompt[sizeof expected];
-    return next == STATEMENT ? NULL : "its prompt goes on behind \"<|im_start|>assistant\" and a newline";
-}
-
-/* A system message that stands in the template word for word. `*two` says that there are several. */
-static const char *find_default_system(const char *outline, qgc_arena *arena, bool *two) {
-    static const char start[] = "<|im_start|>system\n", end[] = "<|im_end|>\n";
-    const char *found = NULL;
-    *two = false;
-    for (const char *p = outline; (p = strstr(p, start)) != NULL;) {
-        p += sizeof start - 1;
-        size_t n = strcspn(p, "\1\2\3\4");
-        const char *stop = strstr(p, end);
-        if (!stop || (size_t)(stop - p) >= n || stop == p)
-            continue;
-        const char *text = qgc_arena_strndup(arena, p, (size_t)(stop - p));
-        *two = *two || (found && strcmp(found, text) != 0);
-        found = text;
-    }
-    return found;
-}
+struct qgc_chat {
+    qgc_arena *arena;
+    qgc_tokenizer *tokenizer;
+    qgc_jinja *template;
+    qgc_chat_options options;
+    int32_t end; /* the special token after an answer, or -1 */
+};
 
 static qgc_loc place_of(const qgc_tokenizer *t) {
-    qgc_loc at = {.source = t->template_source.name ? &t->template_source : NULL};
-    return at;
+    return (qgc_loc){.source = t->template_source.name ? &t->template_source : NULL};
 }
 
-static qgc_status refuse(const qgc_tokenizer *t, const char *why, qgc_diag *d) {
-    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, place_of(t), "chat template is not of a known family: %s", why);
-    qgc_hint(d, "Known is ChatML, as in Qwen2.5. `qgc run -p` without --chat works with any model.");
+/* The names by which templates ask for special tokens. */
+static const char *const token_names[QGC_N_NAMED] = {
+    [QGC_BOS_TOKEN] = "bos_token",
+    [QGC_EOS_TOKEN] = "eos_token",
+    [QGC_UNK_TOKEN] = "unk_token",
+    [QGC_PAD_TOKEN] = "pad_token",
+};
+
+static qgc_status check_names(const qgc_chat *c, qgc_diag *d) {
+    const qgc_tokenizer *t = c->tokenizer;
+    for (int i = 0; i < QGC_N_NAMED; i++)
+        if (!t->named[i].stated && qgc_jinja_names(c->template, token_names[i]))
+            return qgc_fail(d, QGC_ERR_INPUT, place_of(t),
+                            "chat template prints \"%s\", which the tokenizer does not state",
+                            token_names[i]);
+    if (c->options.think == QGC_THINK_DEFAULT || qgc_jinja_names(c->template, "enable_thinking") ||
+        qgc_jinja_names(c->template, "thinking"))
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, place_of(t), "chat template has no choice about thinking");
+    qgc_hint(d, "It has neither a variable \"enable_thinking\" nor \"thinking\": leave --think out.");
     return s;
 }
 
-/* --- what it prints ---------------------------------------------------------------------------------------- */
+/* --- printing ------------------------------------------------------------------------------------------------ */
 
-static void print_turn(qgc_str *out, const char *role, const char *content) {
-    qgc_str_printf(out, "%s%s\n%s%s\n", im_start, role, content, im_end);
+static void set(qgc_jinja_value dict, const char *name, qgc_jinja_value v, qgc_arena *arena) {
+    qgc_jinja_dict_set(dict, qgc_jinja_text_of(arena, name, strlen(name), 0), v);
 }
 
-/* Conversations, each role by its first letter. */
-static const char *const talks[] = {"u", "su", "uau", "suau", "uauau", "suauau"};
-enum { N_TALKS = sizeof talks / sizeof *talks, MOST_TURNS = 8 };
-
-/* Does the template print the talk as ChatML does? With blanks around the contents, which it might trim. */
-static const char *why_other(const char *outline, const char *talk, const char *system, qgc_arena *scratch) {
-    qgc_message messages[MOST_TURNS];
-    qgc_str want = qgc_str_new(scratch), got = qgc_str_new(scratch);
-    int n = 0;
-    if (*talk != 's' && system)
-        print_turn(&want, "system", system);
-    for (; talk[n]; n++) {
-        const char *role = talk[n] == 's' ? "system" : talk[n] == 'u' ? "user" : "assistant";
-        messages[n] = (qgc_message){role, qgc_arena_printf(scratch, "\n Text %d. \n", n)};
-        print_turn(&want, role, messages[n].content);
-    }
-    qgc_str_printf(&want, "%sassistant\n", im_start);
-    const char *why = qgc_template_run(outline, messages, n, &got);
-    if (why || strcmp(got.text, want.text) == 0)
-        return why;
-    size_t same = 0;
-    while (got.text[same] == want.text[same])
-        same++;
-    while (same > 0 && got.text[same - 1] != '\n') /* shown from the start of the line */
-        same--;
-    return qgc_arena_printf(scratch, "it prints \"%.40s\" where ChatML has \"%.40s\"", got.text + same,
-                            want.text + same);
+static qgc_jinja_value text_of(qgc_arena *arena, const char *text, uint32_t mark) {
+    return qgc_jinja_text_of(arena, text, strlen(text), mark);
 }
 
-static qgc_status recognise(qgc_chat *out, const qgc_tokenizer *t, qgc_arena *scratch, qgc_diag *d) {
-    qgc_str outline = qgc_str_new(scratch);
-    bool two = false;
-    if (strlen(t->chat_template) > MAX_TEMPLATE)
-        return refuse(t, "it is too long", d);
-    if (!make_outline(t->chat_template, &outline))
-        return refuse(t, "it is not a Jinja template", d);
-    const char *why = why_not_chatml(outline.text, scratch);
-    if (why)
-        return refuse(t, why, d);
-    const char *const needed[] = {im_start, im_end};
-    for (int i = 0; i < 2; i++) {
-        if (qgc_tokenizer_special_id(t, needed[i]) < 0)
-            return qgc_fail(d, QGC_ERR_INPUT, place_of(t),
-                            "chat template needs token \"%s\", which the tokenizer does not have", needed[i]);
+static qgc_jinja_value list_messages(const qgc_message *messages, size_t n, qgc_arena *arena) {
+    const qgc_jinja_value list = qgc_jinja_list_new(arena);
+    for (size_t i = 0; i < n; i++) {
+        const qgc_jinja_value message = qgc_jinja_dict_new(arena);
+        set(message, "role", text_of(arena, messages[i].role, 0), arena);
+        set(message, "content", text_of(arena, messages[i].content, QGC_JINJA_OUTSIDE), arena);
+        qgc_jinja_list_add(list, message);
     }
-    for (int i = 0; i < 2; i++) {
-        const qgc_added_flags *f = &qgc_added_by_name(t, (qgc_span){needed[i], strlen(needed[i])})->flags;
-        if (f->lstrip || f->rstrip || f->single_word || f->normalized) /* the turns are encoded one by one */
-            return refuse(t, qgc_arena_printf(scratch, "token \"%s\" takes more than its text", needed[i]),
-                          d);
+    return list;
+}
+
+/* The variables that transformers gives a template. */
+static qgc_jinja_value variables_of(const qgc_chat *c, const qgc_message *messages, size_t n,
+                                    qgc_arena *arena) {
+    const qgc_jinja_value all = qgc_jinja_dict_new(arena), none = {.kind = QGC_JINJA_NONE};
+    set(all, "messages", list_messages(messages, n, arena), arena);
+    set(all, "add_generation_prompt", qgc_jinja_boolean(true), arena);
+    set(all, "tools", none, arena);
+    set(all, "documents", none, arena);
+    for (int i = 0; i < QGC_N_NAMED; i++)
+        if (c->tokenizer->named[i].text)
+            set(all, token_names[i], text_of(arena, c->tokenizer->named[i].text, 0), arena);
+    if (c->options.think != QGC_THINK_DEFAULT) {
+        const qgc_jinja_value on = qgc_jinja_boolean(c->options.think == QGC_THINK_ON);
+        set(all, "enable_thinking", on, arena);
+        set(all, "thinking", on, arena);
     }
-    const char *system = find_default_system(outline.text, t->arena, &two);
-    if (two)
-        return refuse(t, "it has two default system messages", d);
-    for (int i = 0; i < N_TALKS && !why; i++)
-        why = why_other(outline.text, talks[i], system, scratch);
-    if (why)
-        return refuse(t, why, d);
-    *out = (qgc_chat){"chatml", system};
+    return all;
+}
+
+static qgc_status check_messages(const qgc_message *messages, size_t n, qgc_diag *d) {
+    for (size_t i = 0; i < n; i++) {
+        const qgc_message *m = &messages[i];
+        if (strcmp(m->role, "system") != 0 && strcmp(m->role, "user") != 0 &&
+            strcmp(m->role, "assistant") != 0)
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "role of a message is \"%s\", expected \"system\", \"user\" or \"assistant\"",
+                            m->role);
+        const size_t bytes = strlen(m->content), valid = qgc_utf8_check(m->content, bytes);
+        if (valid < bytes)
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the message is not valid UTF-8 at byte %zu",
+                            valid);
+    }
     return QGC_OK;
 }
 
-qgc_status qgc_chat_open(qgc_chat *out, const qgc_tokenizer *t, qgc_diag *d) {
-    *out = (qgc_chat){0};
+static qgc_status render(const qgc_chat *c, const qgc_message *messages, size_t n, qgc_jinja_text *out,
+                         qgc_arena *arena, qgc_diag *d) {
+    return qgc_jinja_render(c->template, variables_of(c, messages, n, arena), &c->options.now, out, arena, d);
+}
+
+/* A template may pass over a system message without a word, and then the model never sees it. */
+static qgc_status check_system(const qgc_chat *c, const qgc_message *messages, size_t n,
+                               const qgc_jinja_text *whole, qgc_arena *arena, qgc_diag *d) {
+    qgc_jinja_text without;
+    qgc_diag other = qgc_diag_new(arena);
+    if (n < 2 || strcmp(messages[0].role, "system") != 0 || !*messages[0].content ||
+        render(c, messages + 1, n - 1, &without, arena, &other) != QGC_OK)
+        return QGC_OK;
+    for (size_t i = 0; i < whole->n || i < without.n; i++)
+        if (whole->n != without.n || whole->c[i] != without.c[i])
+            return QGC_OK;
+    return qgc_fail(d, QGC_ERR_INPUT, place_of(c->tokenizer), "chat template prints no system message");
+}
+
+static qgc_status render_checked(const qgc_chat *c, const qgc_message *messages, size_t n,
+                                 qgc_jinja_text *out, qgc_arena *arena, qgc_diag *d) {
+    QGC_TRY(check_messages(messages, n, d));
+    QGC_TRY(render(c, messages, n, out, arena, d));
+    return check_system(c, messages, n, out, arena, d);
+}
+
+/* As UTF-8. `outside` [bytes of it], if not NULL, says which of them come from messages. */
+static const char *to_utf8(qgc_jinja_text text, bool *outside, size_t *bytes, qgc_arena *arena) {
+    char *out = qgc_arena_array(arena, text.n + 1, 4);
+    size_t n = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        const int length = qgc_utf8_encode(text.c[i] & ~QGC_JINJA_OUTSIDE, out + n);
+        for (int k = 0; outside && k < length; k++)
+            outside[n + (size_t)k] = text.c[i] & QGC_JINJA_OUTSIDE;
+        n += (size_t)length;
+    }
+    *bytes = n;
+    return out;
+}
+
+qgc_status qgc_chat_print(const qgc_chat *c, const qgc_message *messages, size_t n, const char **out,
+                          qgc_diag *d) {
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_jinja_text text;
+    size_t bytes;
+    qgc_status status = render_checked(c, messages, n, &text, scratch, d);
+    if (status == QGC_OK)
+        *out = to_utf8(text, NULL, &bytes, d->arena);
+    qgc_arena_drop(scratch);
+    return status;
+}
+
+/* --- the end of an answer ------------------------------------------------------------------------------------ */
+
+/* The special token that the text of the template starts with, or -1. */
+static int32_t starting_token(const qgc_tokenizer *t, qgc_jinja_text text, qgc_arena *arena) {
+    enum { MOST = 100 };
+    size_t bytes, n = 0;
+    while (n < text.n && n < MOST && !(text.c[n] & QGC_JINJA_OUTSIDE))
+        n++;
+    const char *utf8 = to_utf8((qgc_jinja_text){text.c, n}, NULL, &bytes, arena);
+    const qgc_span span = {utf8, bytes};
+    const qgc_added *const all[] = {&t->added, &t->normalized};
+    for (int i = 0; i < 2; i++) {
+        size_t at = 1;
+        const qgc_added_token *a = qgc_added_find(all[i], span, 0, &at);
+        if (a && at == 0 && a->special)
+            return a->id;
+    }
+    return -1;
+}
+
+/* What comes after the answer of a small conversation, but for white space. A template that refuses it says nothing. */
+static int32_t find_end(const qgc_chat *c) {
+    static const qgc_message talk[] = {{"user", "1"}, {"assistant", "2"}, {"user", "3"}};
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_diag d = qgc_diag_new(scratch);
+    qgc_jinja_text text;
+    int32_t end = -1;
+    if (render(c, talk, 3, &text, scratch, &d) == QGC_OK) {
+        size_t at = 0;
+        while (at < text.n && text.c[at] != ('2' | QGC_JINJA_OUTSIDE))
+            at++;
+        at += at < text.n;
+        while (at < text.n && qgc_is_white(text.c[at]))
+            at++;
+        end = starting_token(c->tokenizer, (qgc_jinja_text){text.c + at, text.n - at}, scratch);
+    }
+    qgc_arena_drop(scratch);
+    return end;
+}
+
+bool qgc_chat_is_end(const qgc_chat *c, int32_t id) {
+    return id == c->end || qgc_tokenizer_is_eos(c->tokenizer, id);
+}
+
+qgc_status qgc_chat_encode(const qgc_chat *c, const qgc_message *messages, size_t n, qgc_tokens *out,
+                           qgc_diag *d) {
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_jinja_text text;
+    qgc_status status = render_checked(c, messages, n, &text, scratch, d);
+    if (status == QGC_OK) {
+        size_t bytes;
+        bool *outside = qgc_arena_array(scratch, text.n + 1, 4 * sizeof *outside);
+        const char *utf8 = to_utf8(text, outside, &bytes, scratch);
+        status = qgc_tokenizer_encode_marked(c->tokenizer, utf8, bytes, outside, out, d);
+    }
+    qgc_arena_drop(scratch);
+    return status;
+}
+
+/* --- opening and closing ------------------------------------------------------------------------------------- */
+
+static qgc_status parse(qgc_chat *c, qgc_diag *d) {
+    const qgc_tokenizer *t = c->tokenizer;
+    const qgc_source text = {t->template_source.name ? t->template_source.name : "chat template",
+                             t->chat_template, strlen(t->chat_template)};
+    qgc_status status = qgc_jinja_parse(&c->template, &text, c->arena, d);
+    if (status != QGC_OK)
+        qgc_hint(d, "`qgc run -p` without --chat works with any model.");
+    return status == QGC_OK ? check_names(c, d) : status;
+}
+
+qgc_status qgc_chat_open(qgc_chat **out, qgc_tokenizer *t, const qgc_chat_options *o, qgc_diag *d) {
+    *out = NULL;
     if (!t->chat_template) {
         qgc_status s = qgc_fail(d, QGC_ERR_INPUT, place_of(t), "the weights have no chat template");
         qgc_hint(d, "`qgc run -p` without --chat works.");
         return s;
     }
-    qgc_arena *scratch = qgc_arena_new();
-    qgc_status status = recognise(out, t, scratch, d);
-    qgc_arena_drop(scratch);
+    qgc_arena *arena = qgc_arena_new();
+    qgc_chat *c = qgc_arena_alloc(arena, sizeof *c);
+    *c = (qgc_chat){.arena = arena, .tokenizer = t, .options = *o};
+    qgc_status status = parse(c, d);
+    if (status == QGC_OK) {
+        c->end = find_end(c);
+        *out = c;
+    } else
+        qgc_chat_close(c);
     return status;
 }
 
-static qgc_status encode_turn(qgc_tokenizer *t, const char *role, const char *content, qgc_tokens *out,
-                              qgc_diag *d) {
-    /* Role, newline and content are one text: a newline at the start of the content merges with that one. */
-    qgc_tokens_add(out, qgc_tokenizer_special_id(t, im_start));
-    const char *text = qgc_arena_printf(d->arena, "%s\n%s", role, content);
-    QGC_TRY(qgc_tokenizer_encode(t, text, strlen(text), false, out, d));
-    qgc_tokens_add(out, qgc_tokenizer_special_id(t, im_end));
-    return qgc_tokenizer_encode(t, "\n", 1, false, out, d);
-}
-
-qgc_status qgc_chat_encode_message(const qgc_chat *c, qgc_tokenizer *t, const qgc_message *m, bool is_first,
-                                   qgc_tokens *out, qgc_diag *d) {
-    bool system = strcmp(m->role, "system") == 0;
-    if (!system && strcmp(m->role, "user") != 0 && strcmp(m->role, "assistant") != 0)
-        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
-                        "role of a message is \"%s\", expected \"system\", \"user\" or \"assistant\"",
-                        m->role);
-    if (is_first && !system && c->default_system)
-        QGC_TRY(encode_turn(t, "system", c->default_system, out, d));
-    return encode_turn(t, m->role, m->content, out, d);
-}
-
-qgc_status qgc_chat_encode_prompt(const qgc_chat *c, qgc_tokenizer *t, qgc_tokens *out, qgc_diag *d) {
-    (void)c; /* one family so far */
-    static const char role[] = "assistant\n";
-    qgc_tokens_add(out, qgc_tokenizer_special_id(t, im_start));
-    return qgc_tokenizer_encode(t, role, sizeof role - 1, false, out, d);
-}
-
-qgc_status qgc_chat_encode_end(const qgc_chat *c, qgc_tokenizer *t, qgc_tokens *out, qgc_diag *d) {
-    (void)c;
-    return qgc_tokenizer_encode(t, "\n", 1, false, out, d);
+void qgc_chat_close(qgc_chat *c) {
+    if (c)
+        qgc_arena_drop(c->arena);
 }

@@ -37,7 +37,7 @@ static qgc_status refuse(const qgc_binding *b, const char *key) {
 
 /* "qwen2.rope.scaling.type" */
 static const char *key_of(const qgc_binding *b, const char *key) {
-    return b->is_gguf ? qgc_arena_printf(b->d->arena, "%s.%s", b->request->arch, key) : key;
+    return b->is_gguf ? qgc_arena_printf(b->d->arena, "%s.%s", qgc_weights_arch(b->w), key) : key;
 }
 
 /* Does a parameter of the graph stand for this key? Then it has been compared. */
@@ -46,7 +46,7 @@ static bool is_used(const qgc_binding *b, const char *key) {
         const qgc_param_want *p = &b->request->params[i];
         const char *const *keys = b->is_gguf ? p->gguf : p->hf;
         for (int k = 0; k < (b->is_gguf ? p->n_gguf : p->n_hf); k++)
-            if (strcmp(keys[k], key) == 0)
+            if (strcmp(qgc_weights_key(b->w, keys[k], b->d->arena), key) == 0)
                 return true;
     }
     return false;
@@ -97,7 +97,8 @@ static bool window_is_asked_for(const qgc_binding *b) {
     double used;
     if (qgc_weights_number(b->w, "use_sliding_window", &used))
         return used != 0;
-    return strncmp(b->request->arch, "qwen2", 5) != 0 && strncmp(b->request->arch, "qwen3", 5) != 0;
+    const char *arch = qgc_weights_arch(b->w);
+    return strncmp(arch, "qwen2", 5) != 0 && strncmp(arch, "qwen3", 5) != 0;
 }
 
 static qgc_status check_windows(const qgc_binding *b) {
@@ -201,14 +202,17 @@ static qgc_status check_order_of_rows(const qgc_binding *b) {
     static const char permuted[] =
         " llama mistral3 granite smollm3 deepseek2 olmo command-r ernie4_5 chatglm ";
     double in_order; /* in a GGUF that was written here */
-    if (!is_word(permuted, b->request->arch) ||
+    for (size_t i = 0; i < b->request->n_weights; i++)
+        if (b->request->weights[i].gguf_form.heads > 0)
+            return QGC_OK; /* they are put back */
+    if (!is_word(permuted, qgc_weights_arch(b->w)) ||
         (qgc_weights_number(b->w, "qgc.rows_in_order", &in_order) && in_order == 1))
         return QGC_OK;
     qgc_status s =
         qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
                  "\"%s\" is a GGUF of architecture \"%s\", in which the rows of q and k stand in another "
                  "order than this model reads them",
-                 b->path, b->request->arch);
+                 b->path, qgc_weights_arch(b->w));
     qgc_hint(b->d, "Take the safetensors of the same model.");
     return s;
 }
@@ -220,7 +224,7 @@ static qgc_status check_divisors(const qgc_binding *b) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const qgc_tensor *t = qgc_weights_find(b->w, names[i]);
         for (size_t k = 0; k < b->request->n_weights && t; k++)
-            t = b->found[k] == t ? NULL : t;
+            t = strcmp(b->found[k]->name, names[i]) == 0 ? NULL : t;
         if (t)
             return qgc_fail(
                 b->d, QGC_ERR_INPUT, b->request->at,

@@ -37,7 +37,8 @@ typedef struct {
     qgc_tokens *out;
     qgc_arena *scratch;
     bool specials;
-    const char *start; /* of the whole text, or NULL where ids stand before it */
+    const char *start;   /* of the whole text, or NULL where ids stand before it */
+    const bool *outside; /* of the whole text, or NULL: bytes that are no part of a special token */
 } encoder;
 
 static const char metaspace[] = "\xE2\x96\x81"; /* U+2581 */
@@ -129,12 +130,22 @@ static void strip(const encoder *e, const qgc_added_token *a, qgc_span in, size_
 
 typedef void encode_fn(const encoder *e, qgc_span text);
 
+/* Is the token ordinary text here? Outside bytes are known before the normaliser only. */
+static bool is_text(const encoder *e, const qgc_added *added, const qgc_added_token *a, const char *at) {
+    if (!a->special || !e->specials)
+        return a->special;
+    for (size_t i = 0; e->outside && added == &e->t->added && i < a->text.bytes; i++)
+        if (e->outside[at - e->start + (ptrdiff_t)i])
+            return true;
+    return false;
+}
+
 /* Added tokens as their ids, and what is between them by `plain`. */
 static void cut_added(const encoder *e, const qgc_added *added, qgc_span in, encode_fn *plain) {
     size_t done = 0, from = 0, at;
     for (const qgc_added_token *a; (a = qgc_added_find(added, in, from, &at));) {
         size_t end = from = at + a->text.bytes;
-        if (a->special && !e->specials)
+        if (is_text(e, added, a, in.text + at))
             continue; /* ordinary text, and as in the reference no other added token is looked for in it */
         if (a->flags.single_word && !stands_alone(in, at, end))
             continue;
@@ -152,19 +163,56 @@ static void encode_normalized(const encoder *e, qgc_span text) {
     cut_added(e, &e->t->normalized, qgc_normalize(e->t, text, e->scratch), encode_plain);
 }
 
-qgc_status qgc_tokenizer_encode(qgc_tokenizer *t, const char *text, size_t bytes, bool specials,
-                                qgc_tokens *out, qgc_diag *d) {
+static qgc_status check_text(const char *text, size_t bytes, qgc_diag *d) {
     if (bytes > INT32_MAX)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the text has %zu bytes, at most %d can be encoded",
                         bytes, INT32_MAX);
-    if (bytes == 0)
-        return QGC_OK;
-    size_t valid = qgc_utf8_check(text, bytes);
+    size_t valid = bytes ? qgc_utf8_check(text, bytes) : 0;
     if (valid < bytes)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the text is not valid UTF-8 at byte %zu", valid);
+    return QGC_OK;
+}
+
+qgc_status qgc_tokenizer_encode(qgc_tokenizer *t, const char *text, size_t bytes, bool specials,
+                                qgc_tokens *out, qgc_diag *d) {
+    QGC_TRY(check_text(text, bytes, d));
+    if (bytes == 0)
+        return QGC_OK;
     qgc_arena *scratch = qgc_arena_new();
-    const encoder e = {t, out, scratch, specials, out->n ? NULL : text};
+    const encoder e = {
+        .t = t, .out = out, .scratch = scratch, .specials = specials, .start = out->n ? NULL : text};
     cut_added(&e, &t->added, (qgc_span){text, bytes}, encode_normalized);
+    qgc_arena_drop(scratch);
+    return QGC_OK;
+}
+
+/* Special tokens that are looked for after the normaliser, which moves the bytes. */
+static qgc_status check_normalized(const qgc_tokenizer *t, qgc_span text, const bool *outside, qgc_diag *d) {
+    for (size_t i = 0; i < t->normalized.n; i++) {
+        const qgc_added_token *a = &t->normalized.tokens[i];
+        for (size_t at = 0; a->special && at + a->name.bytes <= text.bytes; at++) {
+            bool found = memcmp(text.text + at, a->name.text, a->name.bytes) == 0, any = false;
+            for (size_t k = 0; found && k < a->name.bytes; k++)
+                any = any || outside[at + k];
+            if (found && any)
+                return qgc_fail(
+                    d, QGC_ERR_INPUT, QGC_NO_LOC,
+                    "the message has \"%s\", which this tokenizer would take for the special token",
+                    qgc_shown(d, a->name));
+        }
+    }
+    return QGC_OK;
+}
+
+qgc_status qgc_tokenizer_encode_marked(qgc_tokenizer *t, const char *text, size_t bytes, const bool *outside,
+                                       qgc_tokens *out, qgc_diag *d) {
+    QGC_TRY(check_text(text, bytes, d));
+    QGC_TRY(check_normalized(t, (qgc_span){text, bytes}, outside, d));
+    qgc_arena *scratch = qgc_arena_new();
+    const encoder e = {
+        .t = t, .out = out, .scratch = scratch, .specials = true, .start = text, .outside = outside};
+    if (bytes > 0)
+        cut_added(&e, &t->added, (qgc_span){text, bytes}, encode_normalized);
     qgc_arena_drop(scratch);
     return QGC_OK;
 }

@@ -59,8 +59,8 @@ bool qgc_tokenizer_is_special(const qgc_tokenizer *t, int32_t id);
 /* The id of an added token by its exact text, or -1. */
 int32_t qgc_tokenizer_special_id(const qgc_tokenizer *t, const char *text);
 
-/* Does generation stop here? The set is what the files say: GGUF eos and eot ids, generation_config.json's
- * list, tokenizer_config.json's eos_token; for the qwen2 kind <|im_end|> and <|endoftext|> always belong. */
+/* Does generation stop here? The set is what the files say: the eos, eot and eom ids of a GGUF; generation_config.json,
+ * where that does not say config.json, and where neither does the eos_token of tokenizer_config.json. */
 bool qgc_tokenizer_is_eos(const qgc_tokenizer *t, int32_t id);
 
 /* The chat template (Jinja text) as the file states it, or NULL. */

@@ -270,6 +270,14 @@ static qgc_status add_added(qgc_tokenizer *t, const qgc_vocab *v, const qgc_toke
     return QGC_OK;
 }
 
+qgc_loc qgc_template_place(qgc_loc file, qgc_diag *d) {
+    if (!file.source)
+        return file;
+    qgc_source *source = qgc_arena_alloc(d->arena, sizeof *source);
+    source->name = qgc_arena_printf(d->arena, "%s(chat_template)", file.source->name);
+    return (qgc_loc){.source = source};
+}
+
 qgc_status qgc_tables_add_eos(qgc_tokenizer_tables *t, double id, qgc_loc at, qgc_diag *d) {
     if (!(id >= 0 && id <= QGC_MAX_ID) || id != (double)(int32_t)id)
         return qgc_fail(d, QGC_ERR_INPUT, at, "end-of-text id %g is not a token id", id);
@@ -294,15 +302,20 @@ static qgc_status want_merges(const qgc_tokenizer *t, const qgc_tokenizer_tables
                     "tokenizer has %d tokens of several bytes, and no merges that make them", n_longer);
 }
 
-static void set_eos(qgc_tokenizer *t, const qgc_tokenizer_tables *from) {
-    static const char *const always[] = {"<|im_end|>", "<|endoftext|>"};
+/* What is known about tokens and the template by their files. */
+static void copy_facts(qgc_tokenizer *t, const qgc_tokenizer_tables *from) {
     memcpy(t->eos, from->eos, sizeof from->eos);
     t->n_eos = from->n_eos;
-    for (size_t i = 0; i < sizeof always / sizeof *always; i++) {
-        int32_t id = qgc_tokenizer_special_id(t, always[i]);
-        if (id >= 0)
-            t->eos[t->n_eos++] = id;
+    for (int i = 0; i < QGC_N_NAMED; i++) {
+        t->named[i] = from->named[i];
+        if (from->named[i].text)
+            t->named[i].text = qgc_arena_strdup(t->arena, from->named[i].text);
     }
+    if (from->chat_template)
+        t->chat_template = qgc_arena_strdup(t->arena, from->chat_template);
+    const qgc_source *source = (from->chat_template ? from->template_at : from->at).source;
+    if (source)
+        t->template_source.name = qgc_arena_strdup(t->arena, source->name);
 }
 
 static qgc_status fill(qgc_tokenizer *t, const qgc_tokenizer_tables *from, qgc_arena *scratch, qgc_diag *d) {
@@ -321,12 +334,7 @@ static qgc_status fill(qgc_tokenizer *t, const qgc_tokenizer_tables *from, qgc_a
     if (t->kind.ignore_merges)
         qgc_bpe_take_whole_words(t->bpe, &t->by_bytes);
     QGC_TRY(add_added(t, &v, from, d));
-    set_eos(t, from);
-    if (from->chat_template)
-        t->chat_template = qgc_arena_strdup(t->arena, from->chat_template);
-    const qgc_source *source = (from->chat_template ? from->template_at : from->at).source;
-    if (source)
-        t->template_source.name = qgc_arena_strdup(t->arena, source->name);
+    copy_facts(t, from);
     return QGC_OK;
 }
 

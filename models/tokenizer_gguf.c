@@ -188,6 +188,22 @@ static qgc_status read_bos(const reader *r) {
     return QGC_OK;
 }
 
+/* Texts of the special tokens, by their ids. */
+static void read_named(const reader *r) {
+    static const char *const keys[QGC_N_NAMED] = {[QGC_BOS_TOKEN] = PREFIX "bos_token_id",
+                                                  [QGC_EOS_TOKEN] = PREFIX "eos_token_id",
+                                                  [QGC_UNK_TOKEN] = PREFIX "unknown_token_id",
+                                                  [QGC_PAD_TOKEN] = PREFIX "padding_token_id"};
+    for (int i = 0; i < QGC_N_NAMED; i++) {
+        double id = -1;
+        const bool known = qgc_weights_number(r->w, keys[i], &id) && id >= 0 && id < r->t->n_tokens;
+        const qgc_token *token = known ? &r->t->tokens[(int32_t)id] : NULL;
+        if (token && token->kind != QGC_TOKEN_NONE)
+            r->t->named[i] =
+                (qgc_named_token){true, qgc_arena_strndup(r->d->arena, token->text, token->bytes)};
+    }
+}
+
 static qgc_status read_tables(const reader *r, qgc_arena *scratch) {
     QGC_TRY(read_kind(r));
     QGC_TRY(read_tokens(r, scratch));
@@ -197,7 +213,8 @@ static qgc_status read_tables(const reader *r, qgc_arena *scratch) {
     else
         QGC_TRY(read_scores(r, scratch));
     r->t->chat_template = qgc_weights_string(r->w, "tokenizer.chat_template");
-    r->t->template_at = r->t->at;
+    r->t->template_at = qgc_template_place(r->t->at, r->d);
+    read_named(r);
     return read_eos(r);
 }
 

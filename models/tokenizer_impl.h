@@ -147,6 +147,14 @@ typedef struct {
 
 enum { QGC_MAX_ID = 1 << 20, QGC_MAX_EOS = 32 };
 
+/* Special tokens by what they are for, which chat templates print. */
+enum { QGC_BOS_TOKEN, QGC_EOS_TOKEN, QGC_UNK_TOKEN, QGC_PAD_TOKEN, QGC_N_NAMED };
+
+typedef struct {
+    bool stated;      /* by the files, if only that there is none */
+    const char *text; /* or NULL */
+} qgc_named_token;
+
 /* Where SentencePiece puts a blank in front. */
 typedef enum {
     QGC_FRONT_NONE,
@@ -180,6 +188,7 @@ typedef struct {
     qgc_tokenizer_kind kind;
     int32_t eos[QGC_MAX_EOS];
     int n_eos;
+    qgc_named_token named[QGC_N_NAMED];
     const char *chat_template; /* or NULL */
     qgc_loc template_at;       /* the file that has it */
 } qgc_tokenizer_tables;
@@ -189,6 +198,9 @@ QGC_MUST_USE qgc_status qgc_tokenizer_build(qgc_tokenizer **out, const qgc_token
 
 /* For errors: at most 60 bytes of a text, and what cannot be printed as '?'. */
 const char *qgc_shown(qgc_diag *d, qgc_span s);
+
+/* The place of a template inside a file, whose lines are those of the template. */
+qgc_loc qgc_template_place(qgc_loc file, qgc_diag *d);
 
 /* Adds to the ids that end a text. An id that is none of the tokens, which are to be read before, is an error of the
  * file. */
@@ -204,6 +216,10 @@ QGC_MUST_USE qgc_status qgc_tokenizer_from_json(qgc_tokenizer **out, const qgc_t
 
 /* tokenizer.c: the text as the normaliser leaves it, the span itself or in the arena. */
 qgc_span qgc_normalize(const qgc_tokenizer *t, qgc_span text, qgc_arena *arena);
+/* As qgc_tokenizer_encode with special tokens, but for those that touch a byte which is `outside` [bytes]: they are text.
+ * Error: such a text of a token that is looked for in the normalised text, where that cannot be told. */
+QGC_MUST_USE qgc_status qgc_tokenizer_encode_marked(qgc_tokenizer *t, const char *text, size_t bytes,
+                                                    const bool *outside, qgc_tokens *out, qgc_diag *d);
 /* The added token with this name, or NULL. */
 const qgc_added_token *qgc_added_by_name(const qgc_tokenizer *t, qgc_span name);
 
@@ -217,8 +233,9 @@ struct qgc_tokenizer {
     qgc_nfc nfc;
     qgc_words *words; /* NULL without a split */
     qgc_bpe *bpe;
-    int32_t eos[QGC_MAX_EOS + 2];
+    int32_t eos[QGC_MAX_EOS];
     int n_eos;
+    qgc_named_token named[QGC_N_NAMED];
     const char *chat_template;
     qgc_source template_source; /* the file that has it, for errors */
 };

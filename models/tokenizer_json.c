@@ -492,22 +492,38 @@ static qgc_status check_bos(const qgc_tokenizer_tables *t, const json_t *root, c
                     t->kind.bos >= 0 ? "a token in front" : "nothing in front");
 }
 
+static void read_named(qgc_tokenizer_tables *t, const json_t *root) {
+    static const char *const keys[QGC_N_NAMED] = {[QGC_BOS_TOKEN] = "bos_token",
+                                                  [QGC_EOS_TOKEN] = "eos_token",
+                                                  [QGC_UNK_TOKEN] = "unk_token",
+                                                  [QGC_PAD_TOKEN] = "pad_token"};
+    for (int i = 0; i < QGC_N_NAMED; i++) {
+        const json_t *value = json_object_get(root, keys[i]);
+        t->named[i] = (qgc_named_token){value != NULL, token_text(value)};
+    }
+}
+
 static qgc_status read_config(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
     const reader r = {at, d};
     QGC_TRY(check_bos(t, root, &r));
     if (!t->chat_template) {
         t->chat_template = template_text(json_object_get(root, "chat_template"));
-        t->template_at = at;
+        t->template_at = qgc_template_place(at, d);
     }
-    const char *eos = token_text(json_object_get(root, "eos_token"));
+    read_named(t, root);
+    return QGC_OK;
+}
+
+/* Where no other file says what ends a text. */
+static qgc_status end_by_name(qgc_tokenizer_tables *t, qgc_loc at, qgc_diag *d) {
+    const char *eos = t->named[QGC_EOS_TOKEN].text;
     for (int32_t id = 0; eos && id < t->n_tokens; id++) {
         if (t->tokens[id].kind != QGC_TOKEN_NONE && strcmp(t->tokens[id].text, eos) == 0)
             return qgc_tables_add_eos(t, id, at, d);
     }
-    if (eos)
-        return qgc_fail(d, QGC_ERR_INPUT, at, "eos_token \"%s\" is not in the vocabulary",
-                        shown_text(&r, eos));
-    return QGC_OK;
+    return eos ? qgc_fail(d, QGC_ERR_INPUT, at, "eos_token \"%s\" is not in the vocabulary",
+                          qgc_shown(d, (qgc_span){eos, strlen(eos)}))
+               : QGC_OK;
 }
 
 static qgc_status check_template(const qgc_source *s, qgc_diag *d) {
@@ -540,6 +556,8 @@ static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files
         QGC_TRY(parse(&roots[MODEL], &files->model, d));
         QGC_TRY(read_ends(&t, roots[MODEL], in_source(d, &files->model), d));
     }
+    if (t.n_eos == 0 && files->config.text)
+        QGC_TRY(end_by_name(&t, in_source(d, &files->config), d));
     return qgc_tokenizer_build(out, &t, d);
 }
 

@@ -148,17 +148,17 @@ const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *
     return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_shown(w, key, a) : qgc_hf_shown(w, key, a);
 }
 
-/* Files of the other format have no arrays, and so no keys here. */
-
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key) {
-    return qgc_gguf_array_length(w, key);
+    return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_array_length(w, key) : qgc_hf_array_length(w, key);
 }
 
 bool qgc_weights_array_string(const qgc_weights *w, const char *key, size_t i, const char **text,
                               size_t *bytes) {
-    return qgc_gguf_array_string(w, key, i, text, bytes);
+    return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_array_string(w, key, i, text, bytes)
+                                         : qgc_hf_array_string(w, key, i, text, bytes);
 }
 
 bool qgc_weights_array_number(const qgc_weights *w, const char *key, size_t i, double *out) {
-    return qgc_gguf_array_number(w, key, i, out);
+    return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_array_number(w, key, i, out)
+                                         : qgc_hf_array_number(w, key, i, out);
 }

@@ -54,8 +54,8 @@ const char *qgc_weights_string(const qgc_weights *w, const char *key);
  * missing or null. */
 const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a);
 
-/* Arrays of a GGUF (the tokenizer's tables). Length 0 where the key is missing or no array. Strings are not
- * ended by a zero byte. False where i is out of range or the elements are of another kind. */
+/* Arrays of a GGUF (the tokenizer's tables) and of a config.json. Length 0 where the key is missing or no array. Strings
+ * are not ended by a zero byte; booleans are numbers. False where i is out of range or the elements are of another kind. */
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key);
 bool qgc_weights_array_string(const qgc_weights *w, const char *key, size_t i, const char **text,
                               size_t *bytes);

@@ -370,12 +370,30 @@ static const json_t *find(const qgc_weights *w, const char *key) {
     return json_object_get(value, key);
 }
 
-bool qgc_hf_number(const qgc_weights *w, const char *key, double *out) {
-    const json_t *value = find(w, key);
+static bool number_of(const json_t *value, double *out) {
     if (!json_is_number(value) && !json_is_boolean(value))
         return false;
     *out = json_is_boolean(value) ? (double)json_is_true(value) : json_number_value(value);
     return true;
+}
+
+bool qgc_hf_number(const qgc_weights *w, const char *key, double *out) {
+    return number_of(find(w, key), out);
+}
+
+size_t qgc_hf_array_length(const qgc_weights *w, const char *key) {
+    return json_array_size(find(w, key)); /* 0 for what is no array */
+}
+
+bool qgc_hf_array_string(const qgc_weights *w, const char *key, size_t i, const char **text, size_t *bytes) {
+    const json_t *value = json_array_get(find(w, key), i);
+    *text = json_string_value(value);
+    *bytes = json_string_length(value);
+    return *text != NULL;
+}
+
+bool qgc_hf_array_number(const qgc_weights *w, const char *key, size_t i, double *out) {
+    return number_of(json_array_get(find(w, key), i), out);
 }
 
 static int add_shown(const char *text, size_t bytes, void *out) {

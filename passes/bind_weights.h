@@ -11,4 +11,9 @@
 QGC_MUST_USE qgc_status qgc_graph_bind(qgc_graph *g, const qgc_weights *w, bool allow_unused,
                                        const qgc_tensor ***tensors, qgc_diag *d);
 
+/* Loads the graph of a file (graph/load.h) whose parameters may be read from weights. `w` may be NULL: there are none, and
+ * each parameter that is needed has to have a value. */
+QGC_MUST_USE qgc_status qgc_graph_load_for(qgc_graph **out, const char *path, const qgc_weights *w,
+                                           qgc_arena *a, qgc_diag *d);
+
 #endif

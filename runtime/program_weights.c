@@ -38,13 +38,19 @@ static int64_t elems_of(const qgc_plan_weight *w) {
     return n;
 }
 
-static qgc_status bind(const qgc_plan *plan, const qgc_weights *weights, bool allow_unused,
+/* Tensors that are not in the file as they are wanted live in `made`. */
+static qgc_status bind(const qgc_plan *plan, const qgc_weights *weights, bool allow_unused, qgc_arena *made,
                        const qgc_tensor **found, qgc_diag *d) {
     qgc_weight_want *wants = qgc_arena_array(d->arena, plan->n_weights, sizeof *wants);
     for (size_t i = 0; i < plan->n_weights; i++) {
         const qgc_plan_weight *w = &plan->weights[i];
-        wants[i] = (qgc_weight_want){
-            .label = w->label, .gguf = w->gguf, .hf = w->hf, .tied = w->tied, .rank = w->rank};
+        wants[i] = (qgc_weight_want){.label = w->label,
+                                     .gguf = w->gguf,
+                                     .hf = w->hf,
+                                     .tied = w->tied,
+                                     .rank = w->rank,
+                                     .gguf_form = w->gguf_form,
+                                     .hf_form = w->hf_form};
         memcpy(wants[i].shape, w->shape, sizeof wants[i].shape);
     }
     qgc_param_want *params = qgc_arena_array(d->arena, plan->n_params, sizeof *params);
@@ -55,9 +61,18 @@ static qgc_status bind(const qgc_plan *plan, const qgc_weights *weights, bool al
                                      .gguf = (const char *const *)p->gguf,
                                      .hf = (const char *const *)p->hf,
                                      .n_gguf = p->n_gguf,
-                                     .n_hf = p->n_hf};
+                                     .n_hf = p->n_hf,
+                                     .words = {p->words, p->n_words},
+                                     .turns = p->turns,
+                                     .values = p->values,
+                                     .otherwise = p->n_otherwise ? p->otherwise : NULL};
     }
     qgc_bind_request request = {.arch = plan->arch,
+                                .gguf_arch = plan->gguf_arch,
+                                .hf_arch = plan->hf_arch,
+                                .ignored = plan->ignored,
+                                .n_ignored = plan->n_ignored,
+                                .arena = made,
                                 .weights = wants,
                                 .n_weights = plan->n_weights,
                                 .params = params,
@@ -291,6 +306,12 @@ static bool same_text(const char *a, const char *b) {
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool same_form(const qgc_tensor_form *a, const qgc_tensor_form *b) {
+    return same_text(a->stacked_index, b->stacked_index) && a->stacked == b->stacked &&
+           a->transposed == b->transposed && a->first == b->first && a->last == b->last && a->of == b->of &&
+           a->heads == b->heads && a->plus == b->plus;
+}
+
 /* Does one upload serve both plans? */
 static bool want_the_same(const qgc_plan *a, const qgc_plan *b) {
     if (a->n_weights != b->n_weights)
@@ -299,7 +320,8 @@ static bool want_the_same(const qgc_plan *a, const qgc_plan *b) {
         const qgc_plan_weight *x = &a->weights[i], *y = &b->weights[i];
         if (x->storage != y->storage || x->rank != y->rank || x->tied != y->tied ||
             memcmp(x->shape, y->shape, (size_t)x->rank * sizeof *x->shape) != 0 ||
-            !same_text(x->gguf, y->gguf) || !same_text(x->hf, y->hf))
+            !same_text(x->gguf, y->gguf) || !same_text(x->hf, y->hf) ||
+            !same_form(&x->gguf_form, &y->gguf_form) || !same_form(&x->hf_form, &y->hf_form))
             return false;
     }
     return true;
@@ -323,19 +345,20 @@ static bool take_shared(qgc_program *p, const qgc_program *from) {
     return all;
 }
 
-qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
-                                   const qgc_program_options *options, qgc_diag *d) {
+typedef struct {
+    qgc_pool *pool;
+    const qgc_program_options *options;
+    qgc_arena *made;
+} uploading;
+
+static qgc_status upload(qgc_program *p, const qgc_weights *weights, const uploading *u, qgc_diag *d) {
     const qgc_plan *plan = p->plan;
-    if (options->share && take_shared(p, options->share)) {
-        qgc_program_note(p, "the weights are those of another program");
-        return QGC_OK;
-    }
     const qgc_tensor **found = qgc_arena_array(p->arena, plan->n_weights, sizeof(qgc_tensor *));
-    QGC_TRY(bind(plan, weights, options->allow_unused, found, d));
+    QGC_TRY(bind(plan, weights, u->options->allow_unused, u->made, found, d));
     placed *all = qgc_arena_array(p->arena, plan->n_weights, sizeof *all);
     size_t bytes = place(plan, found, all);
     QGC_TRY(qgc_device_alloc(p->dev, "weights", bytes, &p->weight_region, d));
-    QGC_TRY(send_all(p, all, pool, options, d));
+    QGC_TRY(send_all(p, all, u->pool, u->options, d));
     /* The mapping may be closed after this, and a failed transfer shows here. */
     QGC_TRY(qgc_device_sync(p->dev, d));
     note_conversions(p, all);
@@ -347,4 +370,16 @@ qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, q
         p->addresses[i] = p->weight_region + (w->shared >= 0 ? all[w->shared].offset : w->offset);
     }
     return QGC_OK;
+}
+
+qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
+                                   const qgc_program_options *options, qgc_diag *d) {
+    if (options->share && take_shared(p, options->share)) {
+        qgc_program_note(p, "the weights are those of another program");
+        return QGC_OK;
+    }
+    const uploading u = {pool, options, qgc_arena_new()};
+    const qgc_status s = upload(p, weights, &u, d);
+    qgc_arena_drop(u.made);
+    return s;
 }

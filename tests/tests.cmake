@@ -35,8 +35,11 @@ endfunction()
 
 qgc_tests(graph/base qgc_base)
 qgc_tests(models qgc_models)
-add_executable(tokenize_file ${CMAKE_SOURCE_DIR}/tests/models/tokenize_file.c)
-target_link_libraries(tokenize_file PRIVATE qgc_models)
+# For tests/models/compare_*.py, by hand.
+foreach(program IN ITEMS tokenize_file render_chat)
+  add_executable(${program} ${CMAKE_SOURCE_DIR}/tests/models/${program}.c)
+  target_link_libraries(${program} PRIVATE qgc_models)
+endforeach()
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
 add_executable(print_values ${CMAKE_SOURCE_DIR}/tests/passes/print_values.c)
@@ -66,7 +69,7 @@ foreach(test IN ITEMS options passes ablate dumps bisect help view inspect odd_g
 endforeach()
 # On a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
-foreach(test IN ITEMS runtime_session_fake models_bind passes_bind_weights)
+foreach(test IN ITEMS runtime_session_fake models_bind models_form passes_bind_weights)
   target_sources(test_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_weights.c)
 endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)

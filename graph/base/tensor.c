@@ -38,6 +38,10 @@ bool qgc_dtype_is_quantised(qgc_dtype t) {
     return qgc_dtypes[t].block_elems > 1;
 }
 
+bool qgc_form_is_plain(const qgc_tensor_form *f) {
+    return !f->stacked_index && !f->transposed && f->last == 0 && f->heads == 0 && f->plus == 0;
+}
+
 int64_t qgc_tensor_row_elems(const qgc_tensor *t) {
     return t->rank ? t->shape[t->rank - 1] : 1;
 }

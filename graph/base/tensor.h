@@ -42,6 +42,22 @@ typedef struct {
     size_t bytes;
 } qgc_tensor;
 
+/* How a weight is made of what a file has. All zero: it is a tensor of the file as it stands there. The steps are taken in
+ * this order. */
+typedef struct {
+    const char *
+        stacked_index; /* "e": "{e}" of the name is 0, 1, ..., and the tensors lie one behind the other; NULL: one */
+    int64_t stacked; /* so many */
+    bool transposed; /* [in, out] in the file */
+    int64_t first, last,
+        of; /* rows first to last - 1 of each `of` rows, or of all rows if `of` is 0; last is 0: all */
+    int64_t
+        heads; /* rows of so many heads lie as pairs of neighbours, and get to lie as halves; 0: they do already */
+    double plus; /* is added to each element */
+} qgc_tensor_form;
+
+bool qgc_form_is_plain(const qgc_tensor_form *f);
+
 /* What the symbols of shapes stand for in a run: tokens of the step (T), rows wanted (R), positions that the caches
  * have room for (ctx). */
 typedef struct {

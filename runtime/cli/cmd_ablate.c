@@ -28,7 +28,7 @@ static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context
     cli_lab *lab = &s->lab;
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
-    QGC_TRY(qgc_graph_load(&g, o->graph, c->arena, c->diag));
+    QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
     s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";

@@ -86,7 +86,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
     qgc_graph *g;
     const qgc_tensor **tensors;
     cli_lab *lab = &p->lab;
-    QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
+    QGC_TRY(cli_lab_graph(&g, &lab->weights, path, o->weights, c));
     QGC_TRY(qgc_device_open(&lab->device, (int)o->gpu, c->diag));
     QGC_TRY(cli_lab_weights(&lab->weights, o->weights, g, c));
     QGC_TRY(qgc_graph_bind(g, lab->weights, o->allow_unused, &tensors, c->diag));

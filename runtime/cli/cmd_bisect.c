@@ -39,10 +39,10 @@ static qgc_status open_artifact(bisect_state *s, bisect_options *o, cli_context 
     return status;
 }
 
-static qgc_status load_graph(const bisect_state *s, const bisect_options *o, qgc_graph **g, cli_context *c) {
+static qgc_status load_graph(bisect_state *s, const bisect_options *o, qgc_graph **g, cli_context *c) {
     if (s->source)
         return qgc_graph_load_text(g, o->graph, s->source, strlen(s->source), c->arena, c->diag);
-    return qgc_graph_load(g, o->graph, c->arena, c->diag);
+    return cli_lab_graph(g, &s->lab.weights, o->graph, o->lab.weights, c);
 }
 
 static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {

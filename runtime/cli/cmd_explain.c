@@ -108,9 +108,9 @@ static void print_text(const qgc_pass_report *report, const char *node, qgc_aren
 
 qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
     cli_pipeline pipeline = {0};
-    const char *node = NULL;
-    const char *json = NULL;
+    const char *node = NULL, *weights = NULL, *json = NULL;
     const cli_option options[] = {
+        {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which a file without sizes has them", 0, 0},
         CLI_CHOICE_OPTIONS(pipeline),
         {"node", 0, OPTION_TEXT, &node, "NAME", "what concerns this node: 'down', or 'down[3]'", 0, 0},
         CLI_JSON_OPTION(json),
@@ -131,7 +131,7 @@ qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
         return QGC_OK;
     qgc_graph *g;
     qgc_pass_report report;
-    QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
+    QGC_TRY(cli_load_stated(&g, line.arguments[0], weights, c));
     bool known = !node || has_node(g, node, c->arena);
     QGC_TRY(cli_run_passes(g, &pipeline, &report, c->diag));
     if (!known && !has_node(g, node, c->arena)) /* passes make nodes, and remove some */

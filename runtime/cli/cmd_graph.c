@@ -11,8 +11,10 @@
 
 qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     const char *format = "yaml";
+    const char *weights = NULL;
     cli_pipeline pipeline = {0};
     const cli_option options[] = {
+        {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which a file without sizes has them", 0, 0},
         {"after", 0, OPTION_TEXT, &pipeline.until, "PASS", "run the passes up to this one", 0, 0},
         CLI_PIPELINE_OPTIONS(pipeline),
         {"format", 0, OPTION_TEXT, &format, "yaml|dot", "the graph format again, or GraphViz", 0, 0},
@@ -42,7 +44,7 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     bool run =
         pipeline.until || pipeline.skip || pipeline.print_after || pipeline.passes || pipeline.dump_folder;
     qgc_graph *g;
-    QGC_TRY(qgc_graph_load(&g, line.arguments[0], c->arena, c->diag));
+    QGC_TRY(cli_load_stated(&g, line.arguments[0], weights, c));
     if (run)
         QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));
     qgc_str text = qgc_str_new(c->arena);

@@ -8,9 +8,9 @@
 
 #include "graph/base/file.h"
 #include "graph/base/utf8.h"
-#include "models/chat.h"
 #include "models/tokenizer.h"
 #include "runtime/cli/pipeline.h"
+#include "runtime/cli/talk.h"
 #include "runtime/engine/sequence.h"
 
 /* Ctrl-C ends the prompt or the answer, not the program's manners: statistics are still printed. A second one ends the
@@ -32,7 +32,8 @@ typedef struct {
     qgc_engine_options engine;
     qgc_sequence_options sequence;
     cli_pipeline pipeline;
-    const char *prompt, *prompt_file, *system;
+    const char *prompt, *prompt_file, *system, *think, *date;
+    qgc_chat_options chat_options;
     int64_t n, seed, top_k;
     double temperature, top_p, min_p, repeat_penalty;
     bool chat, specials, ignore_eos, verbose_prompt, json;
@@ -51,7 +52,7 @@ typedef struct {
     qgc_sequence *sequence;
     qgc_tokenizer *tokenizer;
     cli_progress progress;
-    qgc_chat chat;
+    cli_talk talk;
     run_times times;
 } run_state;
 
@@ -63,20 +64,14 @@ static void put_text(qgc_utf8_stream *stream, const char *piece, size_t bytes, q
     fflush(stdout);
 }
 
-/* What is left of a turn for the next one to feed, besides what ends it. */
-typedef struct {
-    size_t unfed;    /* tokens of the prompt, from its end, that were not taken */
-    int32_t pending; /* the last token that was printed and not taken, or -1 */
-} leftover;
-
-static qgc_status check_room(const run_state *s, const qgc_tokens *prompt) {
+static qgc_status check_room(const run_state *s, size_t n, size_t taken) {
     qgc_diag *d = s->c->diag;
-    const int64_t room = qgc_sequence_ctx(s->sequence) - qgc_sequence_position(s->sequence);
-    if ((int64_t)prompt->n <= room)
+    const int64_t room = qgc_sequence_ctx(s->sequence) - (int64_t)taken;
+    if ((int64_t)(n - taken) <= room)
         return QGC_OK;
     qgc_status status =
         qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt has %zu tokens, and the context has room for %lld",
-                 prompt->n, (long long)room);
+                 n - taken, (long long)room);
     qgc_hint(d, "Make it shorter, or ask for more with --ctx (now %lld).",
              (long long)qgc_sequence_ctx(s->sequence));
     return status;
@@ -89,51 +84,66 @@ static void print_ids(const qgc_tokens *prompt) {
     fputc('\n', stderr);
 }
 
-/* Prints what follows, from `token` on, until an EOS, n tokens, a full context or Ctrl-C. */
-static qgc_status answer(run_state *s, int32_t token, leftover *left) {
+static bool is_end(const run_state *s, int32_t token) {
+    return s->talk.chat ? qgc_chat_is_end(s->talk.chat, token) : qgc_tokenizer_is_eos(s->tokenizer, token);
+}
+
+/* A part of an answer, as it is printed and, but for special tokens, as the conversation keeps it: with U+FFFD for what is
+ * no text. */
+static void keep_text(const run_state *s, int32_t token, const qgc_str *printed, qgc_str *text) {
+    for (size_t i = 0; i < printed->bytes && !qgc_tokenizer_is_special(s->tokenizer, token); i++)
+        if (printed->text[i])
+            qgc_str_add_bytes(text, &printed->text[i], 1);
+        else
+            qgc_str_add(text, QGC_UTF8_REPLACEMENT);
+}
+
+/* Prints what follows, from `token` on, until an end, n tokens, a full context or Ctrl-C. Adds the tokens to `all`, and
+ * their text to `text`. */
+static qgc_status answer(run_state *s, int32_t token, qgc_tokens *all, qgc_str *text) {
     qgc_utf8_stream stream = {0};
     qgc_str buffer = qgc_str_new(s->c->arena);
     const int64_t limit = s->o->n >= 0 ? s->o->n : INT64_MAX;
     int64_t made = 0;
     while (made < limit && !interrupted) {
-        if (!s->o->ignore_eos && qgc_tokenizer_is_eos(s->tokenizer, token))
+        if (!s->o->ignore_eos && is_end(s, token))
             break;
         size_t bytes;
-        const char *piece = qgc_tokenizer_piece(s->tokenizer, token, &bytes);
+        const char *piece = made == 0 && s->o->chat ? qgc_tokenizer_first_piece(s->tokenizer, token, &bytes)
+                                                    : qgc_tokenizer_piece(s->tokenizer, token, &bytes);
+        qgc_str_clear(&buffer);
         if (piece)
             put_text(&stream, piece, bytes, &buffer);
+        keep_text(s, token, &buffer, text);
         made++;
-        left->pending = token;
+        qgc_tokens_add(all, token);
         if (made == limit || qgc_sequence_position(s->sequence) == qgc_sequence_ctx(s->sequence))
             break;
         QGC_TRY(qgc_sequence_step(s->sequence, limit - made, &token, s->c->diag));
-        left->pending = -1;
     }
     qgc_str_clear(&buffer);
     qgc_utf8_finish(&stream, &buffer);
+    qgc_str_add_bytes(text, buffer.text, buffer.bytes);
     fwrite(buffer.text, 1, buffer.bytes, stdout);
     s->times.answer_tokens += made;
     return QGC_OK;
 }
 
-/* Feeds `prompt` and prints what follows. */
-static qgc_status generate(run_state *s, const qgc_tokens *prompt, leftover *left) {
-    *left = (leftover){0, -1};
-    QGC_TRY(check_room(s, prompt));
+/* Feeds the tokens from `from` on, and prints what follows, which is added to them and to `text`. */
+static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *text) {
+    const qgc_tokens prompt = {.ids = all->ids + from, .n = all->n - from};
     if (s->o->verbose_prompt)
-        print_ids(prompt);
+        print_ids(&prompt);
     const double start = cli_seconds();
     const int64_t before = qgc_sequence_position(s->sequence);
     int32_t token;
-    QGC_TRY(qgc_sequence_feed(s->sequence, prompt->ids, (int64_t)prompt->n, &token, s->c->diag));
+    QGC_TRY(qgc_sequence_feed(s->sequence, prompt.ids, (int64_t)prompt.n, &token, s->c->diag));
     const double middle = cli_seconds();
-    const int64_t fed = qgc_sequence_position(s->sequence) - before;
     s->times.prompt_seconds += middle - start;
-    s->times.prompt_tokens += fed;
-    left->unfed = prompt->n - (size_t)fed;
+    s->times.prompt_tokens += qgc_sequence_position(s->sequence) - before;
     if (token < 0)
         return QGC_OK;
-    qgc_status status = answer(s, token, left);
+    qgc_status status = answer(s, token, all, text);
     s->times.answer_seconds += cli_seconds() - middle;
     return status;
 }
@@ -171,8 +181,9 @@ static qgc_status complete(run_state *s, const qgc_source *text) {
                                       s->c->diag));
     if (text->bytes == 0)
         return qgc_fail(s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt is empty");
-    leftover left;
-    QGC_TRY(generate(s, &tokens, &left));
+    QGC_TRY(check_room(s, tokens.n, 0));
+    qgc_str answer = qgc_str_new(s->c->arena);
+    QGC_TRY(generate(s, &tokens, 0, &answer));
     putchar('\n');
     return QGC_OK;
 }
@@ -185,40 +196,24 @@ static qgc_status check_message(const qgc_source *text, qgc_diag *d) {
                 : QGC_OK;
 }
 
-/* The tokens of a turn: those that the turn before left, its end, the system message, what the user says. */
-static qgc_status turn_tokens(run_state *s, const char *text, bool first, const qgc_tokens *carry,
-                              qgc_tokens *tokens) {
+/* One turn of a conversation: what the model has not taken yet is fed, or all of it where the conversation begins otherwise
+ * now. One that is an error leaves the conversation as it was. Whatever ended an answer, a length, Ctrl-C, an end token, it
+ * is a message like any other from then on. */
+static qgc_status take_turn(run_state *s, const qgc_source *text) {
     qgc_diag *d = s->c->diag;
-    for (size_t i = 0; i < carry->n; i++)
-        qgc_tokens_add(tokens, carry->ids[i]);
-    if (!first)
-        QGC_TRY(qgc_chat_encode_end(&s->chat, s->tokenizer, tokens, d));
-    if (first && s->o->system) {
-        qgc_message system = {"system", s->o->system};
-        QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &system, true, tokens, d));
-        first = false;
-    }
-    qgc_message user = {"user", text};
-    QGC_TRY(qgc_chat_encode_message(&s->chat, s->tokenizer, &user, first, tokens, d));
-    return qgc_chat_encode_prompt(&s->chat, s->tokenizer, tokens, d);
-}
-
-/* One turn of a conversation. `carry` holds what the answer before left to be fed; a turn that is an error leaves it as it
- * was. Whatever ended an answer, a length, Ctrl-C, another end token, the template's own end closes it. */
-static qgc_status take_turn(run_state *s, const qgc_source *text, bool first, qgc_tokens *carry) {
-    leftover left;
-    qgc_tokens tokens = qgc_tokens_new(s->c->arena);
-    QGC_TRY(check_message(text, s->c->diag));
-    QGC_TRY(turn_tokens(s, text->text, first, carry, &tokens));
+    qgc_tokens all = qgc_tokens_new(s->c->arena);
+    qgc_str answer = qgc_str_new(s->c->arena);
+    size_t taken;
+    QGC_TRY(check_message(text, d));
+    QGC_TRY(cli_talk_ask(&s->talk, text->text, &all, &taken, d));
+    QGC_TRY(check_room(s, all.n, taken));
+    s->talk.taken.n = 0; /* until the turn is done */
+    if (taken == 0 && qgc_sequence_position(s->sequence) > 0)
+        QGC_TRY(qgc_sequence_reset(s->sequence, d));
     heed_interrupts();
-    QGC_TRY(generate(s, &tokens, &left));
+    QGC_TRY(generate(s, &all, taken, &answer));
     putchar('\n');
-    carry->n = 0;
-    for (size_t i = tokens.n - left.unfed; i < tokens.n; i++)
-        qgc_tokens_add(carry, tokens.ids[i]);
-    if (left.pending >= 0)
-        qgc_tokens_add(carry, left.pending);
-    qgc_tokens_add(carry, qgc_tokenizer_special_id(s->tokenizer, "<|im_end|>"));
+    cli_talk_answered(&s->talk, text->text, answer.text, &all, (size_t)qgc_sequence_position(s->sequence));
     return QGC_OK;
 }
 
@@ -231,29 +226,21 @@ static void tell(run_state *s) {
     *s->c->diag = qgc_diag_new(s->c->arena);
 }
 
-static qgc_status take_line(run_state *s, const qgc_source *line, bool terminal, bool *first,
-                            qgc_tokens *carry) {
-    qgc_status status;
+static qgc_status take_line(run_state *s, const qgc_source *line, bool terminal) {
     if (terminal && line->bytes >= MOST_OF_A_TERMINAL - 1)
-        status = qgc_fail(
+        return qgc_fail(
             s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC,
             "the terminal cuts lines at %d bytes, so this one was not taken; -f FILE takes longer ones",
             MOST_OF_A_TERMINAL);
-    else
-        status = take_turn(s, line, *first, carry);
-    if (status == QGC_OK)
-        *first = false;
-    return status;
+    return take_turn(s, line);
 }
 
 /* Lines of stdin are turns, until its end or an empty line. Exit code 1 if one of them was not taken. */
 static qgc_status converse(run_state *s) {
     const bool terminal = isatty(STDIN_FILENO);
-    qgc_tokens carry = qgc_tokens_new(s->c->arena);
     char *line = NULL;
     size_t room = 0;
     qgc_status status = QGC_OK, worst = QGC_OK;
-    bool first = true;
     if (terminal)
         fputs("An empty line or Ctrl-D ends the conversation, Ctrl-C an answer.\n", stderr);
     while (status != QGC_ERR_DEVICE && (terminal || !interrupted)) {
@@ -266,7 +253,7 @@ static qgc_status converse(run_state *s) {
         if (bytes <= 0)
             break;
         const qgc_source text = {.text = line, .bytes = (size_t)bytes};
-        status = take_line(s, &text, terminal, &first, &carry);
+        status = take_line(s, &text, terminal);
         if (status == QGC_ERR_INPUT)
             tell(s);
         worst = status == QGC_OK ? worst : status;
@@ -282,11 +269,8 @@ static qgc_status run_text(run_state *s) {
         QGC_TRY(qgc_file_read(&text, o->prompt_file, (size_t)64 << 20, "the prompt", s->c->diag));
     if (!o->chat)
         return complete(s, &text);
-    QGC_TRY(qgc_chat_open(&s->chat, s->tokenizer, s->c->diag));
-    if (!text.text)
-        return converse(s);
-    qgc_tokens carry = qgc_tokens_new(s->c->arena);
-    return take_turn(s, &text, true, &carry);
+    QGC_TRY(cli_talk_open(&s->talk, s->tokenizer, &o->chat_options, o->system, s->c->arena, s->c->diag));
+    return text.text ? take_turn(s, &text) : converse(s);
 }
 
 /* The artifact when none is named: the one .qgc file of this folder. */
@@ -308,8 +292,9 @@ static qgc_status find_artifact(cli_context *c, const char **path) {
 
 /* An option that would do nothing here was given for a reason. */
 static qgc_status check_ignored(const run_options *o, qgc_diag *d) {
-    if (!o->chat && o->system)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --system is for a conversation (--chat)");
+    const char *talk = o->system ? "system" : o->think ? "think" : o->date ? "date" : NULL;
+    if (!o->chat && talk)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is for a conversation (--chat)", talk);
     if (o->chat && o->specials)
         return qgc_fail(
             d, QGC_ERR_USAGE, QGC_NO_LOC,
@@ -338,6 +323,7 @@ static qgc_status check(run_options *o, qgc_diag *d) {
         return s;
     }
     QGC_TRY(check_ignored(o, d));
+    QGC_TRY(cli_talk_options(o->think, o->date, &o->chat_options, d));
     if (o->seed < 0) { /* none given */
         uint32_t random = 0;
         if (getrandom(&random, sizeof random, 0) != sizeof random)
@@ -379,6 +365,7 @@ static qgc_status run_all(cli_context *c, run_options *o) {
         if (c->diag->status == QGC_OK)
             print_times(&s);
     }
+    cli_talk_close(&s.talk);
     qgc_sequence_drop(s.sequence);
     qgc_engine_close(s.engine);
     return status == QGC_OK && interrupted ? QGC_INTERRUPTED : status;
@@ -399,6 +386,10 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         {"chat", 0, OPTION_FLAG, &o.chat, NULL,
          "a conversation by the model's own template; without -p, from stdin", 0, 0},
         {"system", 0, OPTION_TEXT, &o.system, "TEXT", "system message of the conversation", 0, 0},
+        {"think", 0, OPTION_TEXT, &o.think, "on|off",
+         "thoughts before an answer, where the template has a choice", 0, 0},
+        {"date", 0, OPTION_TEXT, &o.date, "YYYY-MM-DD",
+         "the day that the template may print; today if not given", 0, 0},
         {"n", 'n', OPTION_INT, &o.n, "N", "most tokens to make; -1: until the context is full", -1, 1 << 24},
         {"ctx", 0, OPTION_INT, &o.sequence.ctx, "N", "positions in the context; 0: the model's, up to 4096",
          0, 1 << 24},

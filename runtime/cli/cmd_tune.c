@@ -48,7 +48,7 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
     qgc_graph *g;
     qgc_weights *weights;
     const qgc_tensor **tensors;
-    QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
+    QGC_TRY(cli_lab_graph(&g, &weights, path, o->weights, c));
     QGC_TRY(cli_lab_weights(&weights, o->weights, g, c));
     qgc_tuning tuning;
     qgc_status s = qgc_file_check_output(o->output, c->diag);

@@ -19,11 +19,14 @@ typedef struct {
 } view_options;
 
 /* The dtypes of a file are the graph's: which products can share a kernel depends on them. */
-static qgc_status bind(qgc_graph *g, const view_options *o, cli_context *c) {
+static qgc_status load(qgc_graph **g, const char *path, const view_options *o, cli_context *c) {
     qgc_weights *weights;
     const qgc_tensor **tensors;
-    QGC_TRY(cli_lab_weights(&weights, o->weights, g, c));
-    qgc_status status = qgc_graph_bind(g, weights, o->allow_unused, &tensors, c->diag);
+    QGC_TRY(cli_lab_graph(g, &weights, path, o->weights, c));
+    if (!o->weights)
+        return QGC_OK;
+    QGC_TRY(cli_lab_weights(&weights, o->weights, *g, c));
+    qgc_status status = qgc_graph_bind(*g, weights, o->allow_unused, &tensors, c->diag);
     qgc_weights_close(weights);
     return status;
 }
@@ -32,9 +35,7 @@ static qgc_status view_graph(cli_context *c, const char *path, const view_option
     qgc_graph *g;
     qgc_view *view;
     qgc_pass_report report;
-    QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
-    if (o->weights)
-        QGC_TRY(bind(g, o, c));
+    QGC_TRY(load(&g, path, o, c));
     QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
     cli_note_modes(g, &o->pipeline, c->arena);
     QGC_TRY(qgc_view_new(&view, g, path, o->layer, c->diag));

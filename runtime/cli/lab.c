@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "passes/bind_weights.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/find.h"
 #include "runtime/lab/random_weights.h"
@@ -25,8 +26,22 @@ bool cli_weights_are_random(const char *path) {
     return path && (strcmp(path, "random") == 0 || strncmp(path, "random:", 7) == 0);
 }
 
+qgc_status cli_lab_graph(qgc_graph **g, qgc_weights **w, const char *graph, const char *weights,
+                         cli_context *c) {
+    *w = NULL;
+    if (weights && !cli_weights_are_random(weights))
+        QGC_TRY(cli_open_weights(w, weights, c->diag));
+    const qgc_status s = qgc_graph_load_for(g, graph, *w, c->arena, c->diag);
+    if (s != QGC_OK) {
+        qgc_weights_close(*w);
+        *w = NULL;
+    }
+    return s;
+}
+
 qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g, cli_context *c) {
-    *out = NULL;
+    if (*out)
+        return QGC_OK;
     if (!path) {
         qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "no weights");
         qgc_hint(c->diag, "Give a file or folder with --weights, or --weights random for random ones.");

@@ -12,7 +12,11 @@
 /* Are they to be random? */
 bool cli_weights_are_random(const char *path);
 
-/* Opens the weights that a command of the laboratory is given: a path, "random" for random ones,
+/* Loads a graph, for the weights at a path if that names a file or a folder: these are opened then, else *w is NULL. */
+QGC_MUST_USE qgc_status cli_lab_graph(qgc_graph **g, qgc_weights **w, const char *graph, const char *weights,
+                                      cli_context *c);
+
+/* Opens the weights that a command of the laboratory is given, if they are not open yet: a path, "random" for random ones,
  * "random:q8_0" for random ones of a type. NULL is an error with a hint. */
 QGC_MUST_USE qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph *g,
                                         cli_context *c);

@@ -5,8 +5,18 @@
 
 #include "graph/base/file.h"
 #include "graph/print.h"
+#include "passes/bind_weights.h"
 #include "passes/load.h"
 #include "runtime/cli/explain.h"
+
+qgc_status cli_load_stated(qgc_graph **g, const char *path, const char *weights, cli_context *c) {
+    qgc_weights *w = NULL;
+    if (weights)
+        QGC_TRY(qgc_weights_open(&w, weights, c->diag));
+    const qgc_status s = qgc_graph_load_for(g, path, w, c->arena, c->diag);
+    qgc_weights_close(w);
+    return s;
+}
 
 qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d) {
     int n;

@@ -33,6 +33,9 @@ typedef struct {
     {"explain", 0, OPTION_FLAG, &(p).explain, NULL, "say on standard error which rules fired, and which did not and why", 0, 0}
 /* clang-format on */
 
+/* Loads a graph whose numbers may be stated by the weights at a path (NULL: there are none), of which nothing else is used. */
+QGC_MUST_USE qgc_status cli_load_stated(qgc_graph **g, const char *path, const char *weights, cli_context *c);
+
 /* Loads the plug-ins that --load-pass names. */
 QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
 

@@ -12,15 +12,18 @@
 #include "passes/bind_weights.h"
 #include "runtime/engine/find.h"
 
-static qgc_status bind(qgc_graph *g, const qgc_build_options *o, qgc_diag *d) {
+/* The graph, for the weights if there are any. It keeps their numbers and dtypes, the artifact no tensors. */
+static qgc_status load(qgc_graph **g, const qgc_build_options *o, qgc_diag *d) {
     if (!o->weights)
-        return QGC_OK;
+        return qgc_graph_load(g, o->graph, d->arena, d);
     qgc_weights *weights;
     const qgc_tensor **tensors;
     QGC_TRY(qgc_weights_open(&weights, o->weights, d));
-    qgc_status bound = qgc_graph_bind(g, weights, o->allow_unused, &tensors, d);
-    qgc_weights_close(weights); /* the graph keeps dtypes, the artifact no tensors */
-    return bound;
+    qgc_status s = qgc_graph_load_for(g, o->graph, weights, d->arena, d);
+    if (s == QGC_OK)
+        s = qgc_graph_bind(*g, weights, o->allow_unused, &tensors, d);
+    qgc_weights_close(weights);
+    return s;
 }
 
 /* The weights' path as it will be found from anywhere; NULL where there are none. */
@@ -84,10 +87,9 @@ static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *
 static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
     qgc_graph *g;
     const char *recorded;
-    QGC_TRY(qgc_graph_load(&g, o->graph, d->arena, d));
     if (o->weights)
         QGC_TRY(qgc_find_weights(o->weights, &o->weights, d));
-    QGC_TRY(bind(g, o, d));
+    QGC_TRY(load(&g, o, d));
     QGC_TRY(recorded_path(o->weights, &recorded, d));
     qgc_str source = qgc_str_new(d->arena);
     QGC_TRY(qgc_engine_run_passes(&o->passes, g, &source, d));

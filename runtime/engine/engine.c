@@ -197,10 +197,8 @@ static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) 
 
 static qgc_status open_plan(qgc_engine *e, const qgc_plan **plan, qgc_diag *d) {
     *plan = NULL;
-    if (!e->options.path)
+    if (!e->options.path || !qgc_engine_is_artifact(e->options.path))
         return QGC_OK;
-    if (!qgc_engine_is_artifact(e->options.path))
-        return qgc_graph_load(&e->graph, e->options.path, e->arena, d);
     QGC_TRY(qgc_file_open(&e->artifact, e->options.path, d));
     qgc_plan *unpacked;
     const qgc_loc at = {.source = &e->artifact.source};
@@ -252,6 +250,16 @@ static qgc_status open_weights(qgc_engine *e, const qgc_plan *plan, qgc_diag *d)
     return opened;
 }
 
+/* A graph, which may read its numbers from the weights. */
+static qgc_status open_graph(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
+    if (!e->options.path || plan)
+        return open_weights(e, plan, d);
+    if (e->options.weights)
+        QGC_TRY(open_weights(e, plan, d));
+    QGC_TRY(qgc_graph_load_for(&e->graph, e->options.path, e->weights, e->arena, d));
+    return e->weights ? QGC_OK : open_weights(e, plan, d); /* which says what is missing */
+}
+
 static qgc_status want_no_arch(const qgc_engine_options *o, qgc_diag *d) {
     if (!o->arch)
         return QGC_OK;
@@ -280,7 +288,7 @@ static qgc_status open_all(qgc_engine *e, qgc_diag *d) {
     const qgc_plan *plan;
     QGC_TRY(qgc_engine_choose_device(o->device, &gpu, d));
     QGC_TRY(open_plan(e, &plan, d));
-    QGC_TRY(open_weights(e, plan, d));
+    QGC_TRY(open_graph(e, plan, d));
     begin_tokenizer(e);
     if (!o->path)
         return QGC_OK;

@@ -58,7 +58,7 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
     const qgc_ablate_options *o = l->o;
     qgc_graph *g;
     const qgc_tensor **tensors;
-    QGC_TRY(qgc_graph_load(&g, o->run.graph, v->arena, l->d));
+    QGC_TRY(qgc_graph_load_for(&g, o->run.graph, o->run.weights, v->arena, l->d));
     QGC_TRY(check_sizes(l, g));
     QGC_TRY(qgc_graph_bind(g, o->run.weights, o->run.allow_unused, &tensors, l->d));
     QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = passes, .skip = skip}, &v->report, l->d));

@@ -35,10 +35,10 @@ typedef struct {
 
 static qgc_status load(const qgc_bisect_options *o, bool is_reference, bisect_side *s, qgc_diag *d) {
     if (is_reference && o->against)
-        return qgc_graph_load(&s->graph, o->against, s->arena, d);
+        return qgc_graph_load_for(&s->graph, o->against, o->run.weights, s->arena, d);
     if (o->text)
         return qgc_graph_load_text(&s->graph, o->run.graph, o->text, strlen(o->text), s->arena, d);
-    return qgc_graph_load(&s->graph, o->run.graph, s->arena, d);
+    return qgc_graph_load_for(&s->graph, o->run.graph, o->run.weights, s->arena, d);
 }
 
 static qgc_status check_positions(const qgc_bisect_options *o, const qgc_graph *g, qgc_diag *d) {

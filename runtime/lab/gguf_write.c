@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { KV_STRING = 8, KV_FLOAT64 = 12, GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30 };
+enum { KV_STRING = 8, KV_ARRAY = 9, KV_FLOAT64 = 12, GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30 };
 
 static void put_u32(qgc_str *s, uint32_t x) {
     qgc_str_add_bytes(s, &x, sizeof x);
@@ -36,6 +36,22 @@ void qgc_gguf_writer_number(qgc_gguf_writer *f, const char *key, double value) {
     put_text(&f->keys, key);
     put_u32(&f->keys, KV_FLOAT64);
     qgc_str_add_bytes(&f->keys, &value, sizeof value);
+    f->n_keys++;
+}
+
+void qgc_gguf_writer_numbers(qgc_gguf_writer *f, const char *key, const double *values, int n) {
+    put_text(&f->keys, key);
+    put_u32(&f->keys, KV_ARRAY);
+    put_u32(&f->keys, KV_FLOAT64);
+    put_u64(&f->keys, (uint64_t)n);
+    qgc_str_add_bytes(&f->keys, values, (size_t)n * sizeof *values);
+    f->n_keys++;
+}
+
+void qgc_gguf_writer_word(qgc_gguf_writer *f, const char *key, const char *word) {
+    put_text(&f->keys, key);
+    put_u32(&f->keys, KV_STRING);
+    put_text(&f->keys, word);
     f->n_keys++;
 }
 

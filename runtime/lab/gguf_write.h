@@ -20,6 +20,8 @@ typedef struct {
 qgc_gguf_writer qgc_gguf_writer_new(const char *arch, qgc_arena *a);
 
 void qgc_gguf_writer_number(qgc_gguf_writer *f, const char *key, double value);
+void qgc_gguf_writer_numbers(qgc_gguf_writer *f, const char *key, const double *values, int n);
+void qgc_gguf_writer_word(qgc_gguf_writer *f, const char *key, const char *word);
 
 /* A tensor of F32, F16 or BF16, shape outermost first. */
 void qgc_gguf_writer_tensor(qgc_gguf_writer *f, const char *name, qgc_dtype dtype, int rank,

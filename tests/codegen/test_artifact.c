@@ -56,6 +56,11 @@ static void gives_back_the_plan(void **state) {
     assert_string_equal(p->archs[1], "sm_80");
     assert_string_equal(p->params[0].hf[1], "hidden_size");
     assert_true(p->params[1].value == 1e-6);
+    assert_string_equal(p->params[2].words[1], "sliding");
+    assert_true(p->params[2].turns == 2 && p->params[2].values[1] == 1 && p->params[2].otherwise[0] == 1);
+    assert_true(p->weights[1].gguf_form.of == 4 && p->weights[1].gguf_form.heads == 2);
+    assert_true(p->weights[1].hf_form.transposed && p->weights[1].hf_form.plus == 1);
+    assert_string_equal(p->hf_arch, "small,other");
     assert_null(p->weights[1].hf);
     assert_int_equal(p->weights[0].shape[0], SMALL_VOCAB);
     assert_int_equal(p->buffers[SMALL_X].offset, 256);
@@ -170,11 +175,11 @@ static void refuses_other_versions_with_both_numbers(void **state) {
     fixture *f = *state;
     f->data[AT_VERSION] = QGC_ARTIFACT_VERSION + 1;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 8, expected 7\n"
+                 "small.qgc: error: the file has version 9, expected 8\n"
                  "  hint: Compile the model again with this qgc, or run it with a newer one.\n");
     f->data[AT_VERSION] = 0;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 0, expected 7\n"
+                 "small.qgc: error: the file has version 0, expected 8\n"
                  "  hint: Compile the model again with this qgc.\n");
 }
 

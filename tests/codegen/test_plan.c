@@ -93,6 +93,16 @@ static void accepts_the_small_plan(void **state) {
     BREAK("param \"eps\" is not a finite number", p->params[1].value = INFINITY)                            \
     BREAK("a key of param \"d\" is missing", p->params[0].gguf = NULL)                                      \
     BREAK("a key of param \"d\" is missing", p->params[0].hf[1] = NULL)                                     \
+    BREAK("a word of param \"windowed\" is missing", p->params[2].words = NULL)                             \
+    BREAK("the values of param \"windowed\" are not finite numbers, one for each turn",                     \
+          p->params[2].values[1] = NAN)                                                                     \
+    BREAK("the values of param \"windowed\" are not finite numbers, one for each turn",                     \
+          p->params[2].n_otherwise = 1)                                                                     \
+    BREAK("weight \"embed\" is made of an impossible tensor", p->weights[1].gguf_form.last = 5)             \
+    BREAK("weight \"embed\" is made of an impossible tensor", p->weights[1].gguf_form.first = 3)            \
+    BREAK("weight \"embed\" is made of an impossible tensor", p->weights[1].gguf_form.heads = -1)           \
+    BREAK("weight \"embed\" is made of an impossible tensor", p->weights[1].hf_form.stacked = 0)            \
+    BREAK("weight \"embed\" is made of an impossible tensor", p->weights[1].hf_form.plus = INFINITY)        \
     BREAK("a key of param \"d\" is missing", p->params[0].n_hf = -1)                                        \
     BREAK("weight 1 has no label", p->weights[1].label = NULL)                                              \
     BREAK("weight \"head\" has an impossible shape", p->weights[0].rank = 0)                                \

@@ -27,7 +27,8 @@ static void check_pieces(const qgc_tokenizer *t, const qgc_tokens *ids) {
 static void use(qgc_tokenizer *t, qgc_span text, qgc_arena *arena) {
     qgc_diag d = qgc_diag_new(arena);
     qgc_tokens ids = qgc_tokens_new(arena);
-    qgc_chat chat;
+    const qgc_chat_options o = {.now = {.tm_mday = 1}};
+    qgc_chat *chat;
     for (int specials = 0; specials < 2; specials++) {
         if (qgc_tokenizer_encode(t, text.text, text.bytes, specials, &ids, &d) == QGC_OK)
             check_pieces(t, &ids);
@@ -38,11 +39,12 @@ static void use(qgc_tokenizer *t, qgc_span text, qgc_arena *arena) {
     qgc_utf8_finish(&s, &out);
     if (qgc_utf8_check(out.text, out.bytes) != out.bytes)
         __builtin_trap();
-    if (qgc_chat_open(&chat, t, &d) == QGC_OK) {
+    if (qgc_chat_open(&chat, t, &o, &d) == QGC_OK) {
         const qgc_message m = {"user", out.text};
-        if (qgc_chat_encode_message(&chat, t, &m, true, &ids, &d) == QGC_OK)
+        if (qgc_chat_encode(chat, &m, 1, &ids, &d) == QGC_OK)
             check_pieces(t, &ids);
     }
+    qgc_chat_close(chat);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -172,6 +172,29 @@ static void what_was_loaded_is_printed_and_loads_again(void **state) {
                                *state, qgc_arena_printf(*state, HEAD "%s" WEIGHTS GRAPH PARTS, params[i])));
 }
 
+static void how_weights_lie_in_files_is_printed(void **state) {
+    const char *text = round_trip(
+        *state,
+        load_graph_text(
+            *state,
+            "qgc: 2\nname: small\narch: {hf: [a, b], gguf: c}\nignore: [\"*.inv_freq\"]\n"
+            "params: {layers: {gguf: [\"{arch}.n\", rows(x.weight)], fixed: 1}, d: 8}\n"
+            "weights:\n  embed: {shape: [16, d], hf: {name: e, transposed: 1}}\n"
+            "  norm: {per: l, shape: [d], hf: {name: \"n{l}\", plus: 1}, gguf: \"g{l}\"}\n"
+            "  w: {per: l, shape: [d, d], hf: {name: \"w{l}\", rows: [d, 2*d], of: 3*d}, gguf: {name: \"q{l}\", unpermute: d/4}}\n"
+            "inputs: {tokens: [T]}\n"
+            "graph:\n  - {op: embedding, in: [tokens, embed], out: x}\n"
+            "  - repeat: {index: l, count: layers, carry: x}\n    body: [{part: layer}]\n"
+            "outputs: [x]\n"
+            "parts: {layer: [{op: rms_norm, in: [x, norm], eps: 1, out: h}, {op: linear, in: [h, w], out: x}]}\n"));
+    assert_non_null(strstr(text, "arch: {gguf: c, hf: [a, b]}\nignore: [\"*.inv_freq\"]\n"));
+    assert_non_null(strstr(text, "hf: {name: \"w{l}\", rows: [8, 16], of: 24}}\n"));
+    assert_non_null(strstr(text, "gguf: {name: \"q{l}\", unpermute: 2}"));
+    assert_non_null(strstr(text, "hf: {name: e, transposed: 1}"));
+    assert_non_null(strstr(text, "hf: {name: \"n{l}\", plus: 1}"));
+    assert_non_null(strstr(text, "layers: {gguf: [\"{arch}.n\", \"rows(x.weight)\"], fixed: 1}"));
+}
+
 /* --- what weights state ----------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -195,10 +218,20 @@ static const char *shown(void *context, const char *key, qgc_arena *a) {
     return qgc_arena_printf(a, "\"what %s says\"", key);
 }
 
+static size_t count_of(void *context, const char *key) {
+    size_t n = 0;
+    for (const fact *f = context; f->key; f++)
+        n += strcmp(f->key, key) == 0;
+    return n;
+}
+
 static qgc_status load_stated(qgc_arena *a, const char *text, const fact *facts, qgc_graph **g, qgc_diag *d) {
     const char *folder = qgc_test_folder(a);
-    const qgc_load_facts f = {
-        .path = "weights", .context = (void *)(uintptr_t)facts, .number = number_of, .shown = shown};
+    const qgc_load_facts f = {.path = "weights",
+                              .context = (void *)(uintptr_t)facts,
+                              .number = number_of,
+                              .shown = shown,
+                              .count = count_of};
     qgc_test_write(a, folder, "family.yaml", text, strlen(text));
     const qgc_status s = qgc_graph_load_stated(g, qgc_test_path(a, folder, "family.yaml"), &f, a, d);
     qgc_test_folder_drop(a, folder);
@@ -258,6 +291,7 @@ int main(void) {
         ARENA_TEST(a_file_of_format_1_gives_sizes_to_a_family),
         ARENA_TEST(a_value_takes_back_what_was_fixed),
         ARENA_TEST(what_was_loaded_is_printed_and_loads_again),
+        ARENA_TEST(how_weights_lie_in_files_is_printed),
         ARENA_TEST(parameters_are_read_from_weights),
         ARENA_TEST(what_weights_state_wrongly_is_refused),
     };

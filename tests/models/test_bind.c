@@ -19,18 +19,18 @@ static const qgc_tensor tensors[] = {
 };
 
 static const qgc_weight_want wants[] = {
-    {"head", "output.weight", "lm_head", 1, 2, {10, 4}, AT(4)},
-    {"embed", "embd.weight", NULL, -1, 2, {10, 4}, AT(5)},
-    {"wq[0]", "blk.0.q", NULL, -1, 2, {6, 4}, AT(6)},
-    {"wq[1]", "blk.1.q", NULL, -1, 2, {6, 4}, AT(6)},
-    {"norm", "norm", NULL, -1, 1, {4}, AT(7)},
+    {"head", "output.weight", "lm_head", 1, 2, {10, 4}, AT(4), {0}, {0}},
+    {"embed", "embd.weight", NULL, -1, 2, {10, 4}, AT(5), {0}, {0}},
+    {"wq[0]", "blk.0.q", NULL, -1, 2, {6, 4}, AT(6), {0}, {0}},
+    {"wq[1]", "blk.1.q", NULL, -1, 2, {6, 4}, AT(6), {0}, {0}},
+    {"norm", "norm", NULL, -1, 1, {4}, AT(7), {0}, {0}},
 };
 
 static const char *const eps_keys[] = {"llm.eps", "general.eps"}, *const vocab_keys[] = {"vocab_size"};
 
 static const qgc_param_want params[] = {
-    {"eps", 1e-6, eps_keys, NULL, 2, 0, AT(2)},
-    {"vocab", 10, NULL, vocab_keys, 0, 1, AT(3)},
+    {"eps", 1e-6, eps_keys, NULL, 2, 0, AT(2), {0}, 0, NULL, NULL},
+    {"vocab", 10, NULL, vocab_keys, 0, 1, AT(3), {0}, 0, NULL, NULL},
 };
 
 static const qgc_weights whole = {.kind = QGC_WEIGHTS_GGUF,
@@ -179,8 +179,8 @@ static void a_tensor_of_another_shape(void **state) {
 }
 
 static void weights_tied_in_a_circle(void **state) {
-    const qgc_weight_want circle[] = {{"a", "a", NULL, 1, 1, {4}, AT(4)},
-                                      {"b", NULL, NULL, 0, 1, {4}, AT(5)}};
+    const qgc_weight_want circle[] = {{"a", "a", NULL, 1, 1, {4}, AT(4), {0}, {0}},
+                                      {"b", NULL, NULL, 0, 1, {4}, AT(5), {0}, {0}}};
     qgc_bind_request r = {.arch = "qwen2", .at = AT(1), .weights = circle, .n_weights = 2};
     fails(*state, &whole, &r, "model.yaml:5:3: error: weight \"b\" is tied to itself\n");
 }

@@ -271,10 +271,11 @@ static void ends_and_template_come_from_the_files_beside(void **state) {
         .generation = text_source("generation_config.json", "{\"eos_token_id\": [7, 1004]}"),
     };
     assert_int_equal(qgc_tokenizer_from_json(&t, &files, &f->diag), QGC_OK);
-    const int32_t ends[] = {7, 1004, 1000, 1002, 1003};
+    const int32_t ends[] = {7, 1004};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         assert_true(qgc_tokenizer_is_eos(t, ends[i]));
-    assert_false(qgc_tokenizer_is_eos(t, 1001));
+    for (int32_t other = 1000; other < 1004; other++) /* eos_token, <|im|>, does not count beside them */
+        assert_false(qgc_tokenizer_is_eos(t, other));
     assert_string_equal(qgc_tokenizer_chat_template(t), "yes");
     qgc_tokenizer_close(t);
 
@@ -315,6 +316,19 @@ static void ends_may_be_stated_in_config_json_alone(void **state) {
         assert_int_equal(qgc_tokenizer_is_eos(t, 9), i == 3);
         qgc_tokenizer_close(t);
     }
+}
+
+static void the_eos_token_ends_a_text_where_no_other_file_says(void **state) {
+    fixture *f = *state;
+    qgc_tokenizer *t = NULL;
+    const qgc_tokenizer_files files = {.tokenizer = f->json,
+                                       .config = text_source("c.json", "{\"eos_token\": \"<|im|>\"}"),
+                                       .generation = text_source("g.json", "{}"),
+                                       .model = text_source("m.json", "{\"eos_token_id\": null}")};
+    assert_int_equal(qgc_tokenizer_from_json(&t, &files, &f->diag), QGC_OK);
+    for (int32_t id = 0; id < qgc_tokenizer_size(t); id++)
+        assert_int_equal(qgc_tokenizer_is_eos(t, id), id == 1003);
+    qgc_tokenizer_close(t);
 }
 
 static void wrong_files_beside_are_refused(void **state) {
@@ -454,6 +468,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_gap_in_the_ids_has_no_piece, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_and_template_come_from_the_files_beside, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_may_be_stated_in_config_json_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_eos_token_ends_a_text_where_no_other_file_says, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_files_beside_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_folder_is_read_with_the_files_beside, setup, teardown),
         cmocka_unit_test_setup_teardown(ids_of_every_kind_equal_those_of_the_reference, setup, teardown),

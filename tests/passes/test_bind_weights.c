@@ -26,7 +26,7 @@ static void make(test_graph *t) {
     t->g->weights[2].gguf = "embd";
     static const char *eps_keys[] = {"eps"};
     t->g->params = qgc_arena_alloc(t->arena, sizeof *t->g->params);
-    *t->g->params = (qgc_param){.name = "eps", .value = 0.5, .at = QGC_NO_LOC, .gguf = eps_keys, .n_gguf = 1};
+    *t->g->params = (qgc_param){.name = "eps", .value = 0.5, .gguf = eps_keys, .n_gguf = 1, .fixed = true};
     t->g->n_params = 1;
     t->g->at = (qgc_loc){&t->source, 1, 1};
 }

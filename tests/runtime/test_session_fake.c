@@ -507,10 +507,13 @@ static void converts_weights_to_the_storage_of_the_plan(void **state) {
     fixture *f = *state;
     /* Rows of 96 x 65: several pieces of the fake's staging, the last one odd. */
     static const qgc_plan_weight weights[] = {
-        {"a", "a", NULL, -1, 2, {96, 65}, QGC_BF16}, {"b", "b", NULL, -1, 2, {96, 64}, QGC_F16},
-        {"c", "c", NULL, -1, 1, {7}, QGC_F32},       {"d", "d", NULL, -1, 2, {96, 65}, QGC_F32},
-        {"e", "e", NULL, -1, 2, {3, 5}, QGC_BF16},   {"f", "f", NULL, -1, 2, {96, 65}, QGC_F16},
-        {"g", "g", NULL, -1, 2, {3, 5}, QGC_F16},
+        {"a", "a", NULL, -1, 2, {96, 65}, QGC_BF16, {0}, {0}},
+        {"b", "b", NULL, -1, 2, {96, 64}, QGC_F16, {0}, {0}},
+        {"c", "c", NULL, -1, 1, {7}, QGC_F32, {0}, {0}},
+        {"d", "d", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}},
+        {"e", "e", NULL, -1, 2, {3, 5}, QGC_BF16, {0}, {0}},
+        {"f", "f", NULL, -1, 2, {96, 65}, QGC_F16, {0}, {0}},
+        {"g", "g", NULL, -1, 2, {3, 5}, QGC_F16, {0}, {0}},
     };
     qgc_arena *a = f->arena;
     qgc_tensor tensors[] = {
@@ -537,7 +540,7 @@ static void converts_weights_to_the_storage_of_the_plan(void **state) {
 
 static void refuses_values_that_the_storage_cannot_hold(void **state) {
     fixture *f = *state;
-    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, 4}, QGC_F16}};
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, 4}, QGC_F16, {0}, {0}}};
     qgc_tensor tensor = tensor_of(f->arena, "w", QGC_BF16, 2, 4);
     uint16_t large = qgc_f32_to_bf16(1e6f);
     memcpy(bytes_of(&tensor) + 10, &large, sizeof large);
@@ -614,7 +617,7 @@ static void see(void *context, size_t done, size_t total) {
 
 static void reports_progress_up_to_the_last_byte(void **state) {
     fixture *f = *state;
-    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {96, 65}, QGC_F32}};
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}}};
     qgc_tensor tensor = tensor_of(f->arena, "w", QGC_F32, 96, 65);
     plan_weights_only(f, weights, 1);
     qgc_weights w = {.arch = "toy", .tensors = &tensor, .n_tensors = 1};

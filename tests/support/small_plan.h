@@ -43,6 +43,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                     .source = "qgc: 1\nname: small\n",
                     .compiler = "qgc 0.1.0, NVRTC 13.0",
                     .weights_path = "w.gguf",
+                    .hf_arch = "small,other",
                     .vocab = SMALL_VOCAB,
                     .max_positions = 64,
                     .chunk = SMALL_CHUNK,
@@ -53,10 +54,28 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
     const char **hf = small_copy(a, (const char *[]){"size", "hidden_size"}, 2 * sizeof(char *));
     SMALL_TABLE_OF(a, p->params, p->n_params,
                    {{.name = "d", .value = SMALL_D, .n_gguf = 1, .n_hf = 2, .gguf = gguf, .hf = hf},
-                    {.name = "eps", .value = 1e-6}});
-    SMALL_TABLE_OF(a, p->weights, p->n_weights,
-                   {{"head", "output.weight", "lm_head.weight", 1, 2, {SMALL_VOCAB, SMALL_D}, QGC_BF16},
-                    {"embed", "token_embd.weight", NULL, -1, 2, {SMALL_VOCAB, SMALL_D}, QGC_BF16}});
+                    {.name = "eps", .value = 1e-6},
+                    {.name = "windowed",
+                     .n_hf = 1,
+                     .hf = small_copy(a, (const char *[]){"layer_types"}, sizeof(char *)),
+                     .words = small_copy(a, (const char *[]){"full", "sliding"}, 2 * sizeof(char *)),
+                     .n_words = 2,
+                     .turns = 2,
+                     .values = small_copy(a, (double[]){0, 1}, 2 * sizeof(double)),
+                     .n_otherwise = 2,
+                     .otherwise = small_copy(a, (double[]){1, 1}, 2 * sizeof(double))}});
+    SMALL_TABLE_OF(
+        a, p->weights, p->n_weights,
+        {{"head", "output.weight", "lm_head.weight", 1, 2, {SMALL_VOCAB, SMALL_D}, QGC_BF16, {0}, {0}},
+         {"embed",
+          "token_embd.weight",
+          NULL,
+          -1,
+          2,
+          {SMALL_VOCAB, SMALL_D},
+          QGC_BF16,
+          {.first = 1, .last = 3, .of = 4, .heads = 2},
+          {.stacked_index = "e", .stacked = 2, .transposed = true, .plus = 1}}});
 
     const qgc_extent matrix = {.fixed = 2 * SMALL_VOCAB * SMALL_D};
     SMALL_TABLE_OF(a, p->buffers, p->n_buffers,

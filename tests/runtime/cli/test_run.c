@@ -39,6 +39,48 @@ static void what_an_answer_leaves_is_its_last_token_and_its_end(void **state) {
     prompt_begins(whole, 1, "1535 198 1534 ");
 }
 
+/* The tiny model with another chat template. */
+static const char *with_template(fixture *f, const char *template, const char *options, const char *lines,
+                                 int want) {
+    qgc_test_write(f->arena, f->folder, "chat_template.jinja", template, strlen(template));
+    const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *from = qgc_arena_printf(f->arena, QGC_SOURCE_DIR "/models/tiny/safetensors/%s", names[i]);
+        (void)!symlink(from, qgc_test_path(f->arena, f->folder, names[i])); /* it may be there already */
+    }
+    const char *path = fixture_write(f, "lines", lines);
+    return qgc_test_output(
+        f->arena,
+        qgc_arena_printf(f->arena, "run models/tiny/tiny.yaml --weights %s --device cpu --chat %s <%s",
+                         f->folder, options, path),
+        want);
+}
+
+/* A conversation that begins otherwise than the model has taken it is taken anew. */
+static void a_template_may_drop_what_was_said(void **state) {
+    fixture *f = *state;
+    const char *said =
+        with_template(f, "<|im_start|>user\n{{ messages[-1].content }}<|im_end|>\n<|im_start|>assistant\n",
+                      "-n 4 --temp 0 --verbose-prompt", "Hello\nHello\n", 0);
+    const char *first = strstr(said, "prompt: ");
+    assert_non_null(first);
+    const char *second = strstr(first + 8, "prompt: ");
+    assert_non_null(second);
+    const size_t n = strcspn(first, "\n");
+    assert_true(n > 20 && strncmp(first, second, n + 1) == 0);
+}
+
+static void options_reach_the_template(void **state) {
+    fixture *f = *state;
+    static const char template[] = "{{ raise_exception(strftime_now('%A, %d %B %Y') ~ enable_thinking) }}";
+    has(with_template(f, template, "--date 2024-02-29 --think on -p x", "", 1),
+        "chat_template.jinja:1:4: error: chat template: the conversation is refused: Thursday, 29 February 2024True");
+    has(with_template(f, template, "--date 1999-12-31 --think off -p x", "", 1),
+        "Friday, 31 December 1999False");
+    has(with_template(f, template, "--date 1999-12-31 -p x", "", 1), "Friday, 31 December 1999\n");
+    has(with_template(f, "x", "--think off -p x", "", 1), "chat template has no choice about thinking");
+}
+
 static void a_turn_that_is_too_long_is_told_and_the_next_is_taken(void **state) {
     fixture *f = *state;
     qgc_str lines = qgc_str_new(f->arena);
@@ -69,6 +111,11 @@ static void options_that_would_do_nothing_are_refused(void **state) {
     } cases[] = {
         {"-p hi --system Obey", "option --system is for a conversation"},
         {"--chat -p hi --specials", "option --specials is for a prompt"},
+        {"-p hi --think on", "option --think is for a conversation"},
+        {"-p hi --date 2024-07-26", "option --date is for a conversation"},
+        {"--chat -p hi --think maybe", "option --think is \"maybe\", expected on or off"},
+        {"--chat -p hi --date 2024-02-30", "option --date is \"2024-02-30\", expected a day like"},
+        {"--chat -p hi --date 26.07.2024", "option --date is \"26.07.2024\", expected a day like"},
         {"-p hi --top-k 5", "option --top-k is for a temperature above 0"},
         {"-p hi --top-p 0.5", "option --top-p is for a temperature above 0"},
         {"-p hi --min-p 0.5 --temp 0", "option --min-p is for a temperature above 0"},
@@ -139,6 +186,8 @@ int main(void) {
         FIXTURE_TEST(what_an_answer_leaves_is_its_last_token_and_its_end),
         FIXTURE_TEST(a_turn_that_is_too_long_is_told_and_the_next_is_taken),
         FIXTURE_TEST(a_zero_byte_does_not_cut_a_message),
+        FIXTURE_TEST(a_template_may_drop_what_was_said),
+        FIXTURE_TEST(options_reach_the_template),
         FIXTURE_TEST(options_that_would_do_nothing_are_refused),
         FIXTURE_TEST(ctrl_c_ends_a_prompt_and_an_answer_with_code_130),
     };
