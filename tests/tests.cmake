@@ -62,11 +62,12 @@ qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS options passes ablate dumps bisect help view inspect odd_graphs odd_files run)
+foreach(test IN ITEMS chat options passes ablate dumps bisect help view inspect odd_graphs odd_files run)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
 endforeach()
+target_compile_definitions(test_runtime_cli_chat PRIVATE QGC_HAS_LIBEDIT=$<BOOL:${LIBEDIT_FOUND}>)
 # On a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 foreach(test IN ITEMS runtime_session_fake models_bind models_form passes_bind_weights)

@@ -182,7 +182,7 @@ near() {
     local bench run
     bench=$(tr '\n' ' ' < "$1" | grep -o "\"mode\": \"$2\",[^}]*text_us_a_token[^,}]*" | head -1 | number text_us_a_token)
     for _ in 1 2 3; do
-        q -q -p "Once upon a time" -n 257 --ignore-eos --mode "$2" --json | tail -1 > "$work/run.json"
+        q -q -p "Once upon a time" -n 257 --ignore-eos --mode "$2" --json="$work/run.json" > /dev/null
         run=$(awk -v n="$(number decode_tokens_per_second < "$work/run.json")" 'BEGIN { printf "%.1f", 1e6 / n }')
         echo "$2: $run us a token, bench $bench"
         awk -v a="$run" -v b="$bench" 'BEGIN { exit !(a <= 1.03 * b) }' && return 0
@@ -202,11 +202,11 @@ if part model && [ -n "$model" ]; then
     for sampling in "--temp 0.7" "--temp 0.7 --top-k 40 --top-p 0.9" "--temp 0.7 --top-p 0.95"; do
         echo "$sampling:"
         # shellcheck disable=SC2086
-        q -p "Once upon a time" -n 200 --ignore-eos $sampling --json | tail -1
+        q -p "Once upon a time" -n 200 --ignore-eos $sampling | tail -1
     done
     echo "-- 512 tokens of prompt and 256 of answer"
     for _ in $(seq 51); do printf 'The quick brown fox jumps over the lazy dog. '; done > "$work/long"
-    for mode in auto graph stream; do q -f "$work/long" -n 256 --ignore-eos --mode $mode --json | tail -1; done
+    for mode in auto graph stream; do q -f "$work/long" -n 256 --ignore-eos --mode $mode | tail -1; done
     story() { q -q --chat -n 48 -p "Tell me a story." "$@"; }
     check "ten runs of one seed are the same text" test "$(distinct 10 story --temp 0.8 --seed 5)" = 1
     greedy() { a=$(story --temp 0 --seed 1) && b=$(story --temp 1 --top-k 1 --seed 2) && test "$a" = "$b"; }
