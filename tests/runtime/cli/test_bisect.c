@@ -89,7 +89,7 @@ static void a_swapped_operand_is_found_in_its_layer(void **state) {
             f->arena,
             "bisect tests/runtime/cli/eight_layers.yaml --weights random --device cpu --ids 5,300,41,7,1000,2,77,8 --steps 8 "
             "--load-pass '%s' --passes 'split-attention,fuse-residual,plant,"
-            "fuse-swiglu,fuse-qkv' -o '%s' --json '%s'",
+            "fuse-swiglu,fuse-qkv' -o '%s' --json='%s'",
             plugin, folder, json),
         1);
     has(text, "\npass    plant: ");

@@ -90,15 +90,14 @@ static void any_command_explains_its_passes(void **state) {
 static void explain_prints_json(void **state) {
     const char *text =
         output(*state, "explain models/tiny/tiny.yaml --passes fuse-residual --json --node 'x[2]'", 0);
-    assert_non_null(
-        strstr(text, "[\n  {\"pass\": \"fuse-residual\", \"fired\": 8, \"nodes\": 78, \"kernels\": 70, "));
-    assert_non_null(strstr(
-        text,
-        qgc_arena_printf(*state,
-                         "\"events\": [\n    {\"rule\": \"residual + linear\", \"node\": \"x[2]\", "
-                         "\"text\": \"in group \\\"out_2\\\"\", \"file\": \"models/tiny/../llama.yaml\", "
-                         "\"line\": %d, \"col\": 7, \"layer\": 2, \"fired\": true}]}\n]\n",
-                         line_of("models/llama.yaml", "add, in: [x_mid, down]"))));
+    assert_non_null(strstr(text,
+                           "[\n  {\n    \"pass\": \"fuse-residual\",\n    \"fired\": 8,\n    \"nodes\": 78,\n"
+                           "    \"kernels\": 70,\n"));
+    assert_non_null(strstr(text, "    \"note\": null,\n    \"events\": [\n      {\n"
+                                 "        \"rule\": \"residual + linear\",\n        \"node\": \"x[2]\",\n"
+                                 "        \"text\": \"in group \\\"out_2\\\"\",\n"
+                                 "        \"file\": \"models/tiny/../llama.yaml\",\n"));
+    assert_non_null(strstr(text, "        \"layer\": 2,\n        \"fired\": true\n      }\n    ]\n  }\n]\n"));
 }
 
 /* What comes of it is known after lowering only. */
@@ -106,8 +105,9 @@ static void explain_says_where_to_look_for_what_lowering_does(void **state) {
     prints(state, "explain models/tiny/tiny.yaml --passes plan-memory", 0,
            "plan-memory: 1 fired, 78 nodes in 78 kernels\n"
            "  qgc inspect says how much scratch memory that takes\n");
-    contains(state, "explain models/tiny/tiny.yaml --passes plan-memory --json",
-             ", \"note\": \"qgc inspect says how much scratch memory that takes\", \"events\": []}\n]\n");
+    contains(
+        state, "explain models/tiny/tiny.yaml --passes plan-memory --json",
+        "\"note\": \"qgc inspect says how much scratch memory that takes\",\n    \"events\": []\n  }\n]\n");
 }
 
 /* Two names of older pipelines, on the command line and in a file. */
