@@ -101,9 +101,10 @@ static void put_k_scales(const uint8_t *block, int64_t b, int64_t blocks, uint8_
     memcpy(to + 4 * b, block, 4);
     memset(minima, 0, 4);
     for (int i = 0; i < 8; i++) {
-        const unsigned scale = i < 4 ? packed[i] & 63u : (packed[i + 4] & 15u) | packed[i - 4] >> 6 << 4;
+        const unsigned scale =
+            i < 4 ? packed[i] & 63u : (packed[i + 4] & 15u) | (unsigned)packed[i - 4] >> 6 << 4;
         const unsigned minimum =
-            i < 4 ? packed[i + 4] & 63u : (unsigned)packed[i + 4] >> 4 | packed[i] >> 6 << 4;
+            i < 4 ? packed[i + 4] & 63u : (unsigned)packed[i + 4] >> 4 | (unsigned)packed[i] >> 6 << 4;
         scales[i] = (uint8_t)(scale | minimum << 6);
         minima[i / 2] |= (uint8_t)(minimum >> 2 << (i % 2 * 4));
     }
