@@ -555,6 +555,18 @@ qgc_status qgc_load_nodes(qgc_loader *ld) {
     return QGC_OK;
 }
 
+/* An output is found by its name: of several values that were made under it the last has it, and the first that one's. */
+static void name_output(qgc_loader *ld, qgc_value *v, const char *name) {
+    qgc_graph *g = ld->g;
+    for (size_t i = 0; i < g->n_values && strcmp(v->name, name) != 0; i++) {
+        qgc_value *first = g->values[i];
+        if (first->kind != QGC_RESULT || first->layer >= 0 || strcmp(first->name, name) != 0)
+            continue;
+        first->name = v->name;
+        v->name = name;
+    }
+}
+
 qgc_status qgc_load_outputs(qgc_loader *ld) {
     qgc_graph *g = ld->g;
     const qgc_yaml *list;
@@ -571,6 +583,8 @@ qgc_status qgc_load_outputs(qgc_loader *ld) {
             return qgc_fail(ld->d, QGC_ERR_INPUT, item->at, "output \"%s\" is not the result of an op",
                             item->text);
         QGC_TRY(check_newest(ld, item, v));
+        if (v->layer < 0)
+            name_output(ld, v, item->text);
         if (qgc_graph_output(g, v->name))
             return qgc_fail(ld->d, QGC_ERR_INPUT, item->at, "output \"%s\" is listed twice", item->text);
         g->outputs[g->n_outputs++] = v;

@@ -30,8 +30,9 @@ static void writes_numbers_in_full(void **state) {
     const char *text = round_trip(*state, load_file(*state, "models/qwen2.5-0.5b.yaml"));
     assert_non_null(
         strstr(text, "wk: {per: l, shape: [128, 896], dtype: bf16, gguf: \"blk.{l}.attn_k.weight\""));
-    assert_non_null(strstr(text, "rope_base: {gguf: qwen2.rope.freq_base, hf: [rope_theta, "
-                                 "rope_parameters.rope_theta], value: 1000000}"));
+    assert_non_null(strstr(
+        text, "rope_base: {gguf: \"{arch}.rope.freq_base\", hf: [rope_theta, rope_parameters.rope_theta, "
+              "rope_scaling.rope_theta], fixed: 1000000, value: 10000}"));
     assert_non_null(strstr(text, "  - repeat: {index: l, count: 24, carry: x}\n"));
     assert_non_null(strstr(text, "scale: 0.125, out: a}"));
     assert_non_null(strstr(text, "tied: embed}"));
