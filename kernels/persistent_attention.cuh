@@ -74,10 +74,10 @@ __device__ __forceinline__ half_head<Pairs> take_head(const consumer &c, const f
     return h;
 }
 
-/* The squares of a whole vector, all warps of the block together: sums of theirs to squares[warp]. */
-template <int N, bool Clear>
-__device__ __forceinline__ void put_whole_squares(const consumer &c, const float *from, u32 parity,
-                                                  float *squares) {
+/* The sum of what `of` makes of the elements of a whole vector, all warps of the block together: theirs to sums[warp]. */
+template <int N, bool Clear, typename Of>
+__device__ __forceinline__ void put_whole_sums(const consumer &c, const float *from, u32 parity, float *sums,
+                                               Of of) {
     enum { LOADS = (N + 4 * THREADS - 1) / (4 * THREADS), AT_ONCE = LOADS < 4 ? (int)LOADS : 4 };
     float sum = 0.0f;
 #pragma unroll 1
@@ -91,11 +91,18 @@ __device__ __forceinline__ void put_whole_squares(const consumer &c, const float
 #pragma unroll
         for (int j = 0; j < AT_ONCE; j++)
             if (4 * ((first + j) * THREADS + (int)c.thread) < N)
-                sum += v[j].x * v[j].x + v[j].y * v[j].y + v[j].z * v[j].z + v[j].w * v[j].w;
+                sum += of(v[j].x) + of(v[j].y) + of(v[j].z) + of(v[j].w);
     }
     sum = warp_sum(sum);
     if (c.lane() == 0)
-        squares[c.warp()] = sum;
+        sums[c.warp()] = sum;
+}
+
+/* Of its squares. */
+template <int N, bool Clear>
+__device__ __forceinline__ void put_whole_squares(const consumer &c, const float *from, u32 parity,
+                                                  float *squares) {
+    put_whole_sums<N, Clear>(c, from, parity, squares, [](float x) { return x * x; });
 }
 
 /* Which heads a block has, and which positions. */

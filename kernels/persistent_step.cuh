@@ -47,6 +47,7 @@ struct phase_defaults {
         AHEAD_AT = 0,
         AHEAD_K = 64
     };
+    enum { CENTRED = 0 }; /* a norm: is the mean taken off first? */
     enum { BIAS = 0, BIAS_AT = 0, CARRIES = 0, MATRICES = 1 };
     enum { ROPE_FIRST = 0, ROPE_DIM = 0, ROPE_INTERLEAVED = 0 }; /* which elements of a head turn; 0: all */
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };

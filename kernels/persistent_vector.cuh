@@ -72,7 +72,8 @@ template <typename S> __device__ __forceinline__ void whole_norm(consumer &c, co
     const float *weights = a.small + (size_t)i * S::SMALL_STEP + S::NORM_AT, *from = polled(a, S::x_from(i));
     const carried none = {};
     const int own = mine.first + min((int)c.thread, mine.n - 1);
-    const float weight = weights[own];
+    const float *biases = a.small + (size_t)i * S::SMALL_STEP + S::BIAS_AT;
+    const float weight = weights[own], bias = S::BIAS ? biases[own] : 0.0f;
     float outside[4] = {}, x = 0.0f;
     if (c.warp() * 32 < mine.n) { /* whole warps poll */
         outside[0] =
@@ -85,15 +86,24 @@ template <typename S> __device__ __forceinline__ void whole_norm(consumer &c, co
             outside_value<S::A3, S::A3_CLEAR>(c, a, none, S::a3_from(i), S::a3_parity(i, epoch), own);
         x = poll_one<S::X_CLEAR>(from + own, parity, c.wait);
     }
-    put_whole_squares<S::N, S::X_CLEAR>(c, from, parity, squares);
+    float mean = 0.0f;
+    if constexpr (S::CENTRED != 0) { /* its sums have a place of their own: all have read them when they meet below */
+        put_whole_sums<S::N, S::X_CLEAR>(c, from, parity, c.s.squares[2], [](float x) { return x; });
+        consumers_meet();
+        mean = total_of(c.s.squares[2]) * (1.0f / S::N);
+        put_whole_sums<S::N, S::X_CLEAR>(c, from, parity, squares, [=](float x) { return (x - mean) * (x - mean); });
+    } else
+        put_whole_squares<S::N, S::X_CLEAR>(c, from, parity, squares);
     consumers_meet();
     const float scale = rsqrtf(total_of(squares) * (1.0f / S::N) + S::eps());
     put_element<S>(c, a, i, own, (int)c.thread < mine.n,
-                   S::result(x * scale * weight, outside[0], outside[1], outside[2], outside[3]));
+                   S::result((x - mean) * scale * weight + bias, outside[0], outside[1], outside[2], outside[3]));
 #pragma unroll 1
     for (int e = c.thread + THREADS; e - c.lane() < mine.n; e += THREADS) {
         const int index = mine.first + min(e, mine.n - 1);
-        x = poll_one<S::X_CLEAR>(from + index, parity, c.wait) * scale * weights[index];
+        x = (poll_one<S::X_CLEAR>(from + index, parity, c.wait) - mean) * scale * weights[index];
+        if (S::BIAS)
+            x += biases[index];
         put_element<S>(c, a, i, index, e < mine.n, normed_element<S>(c, a, i, index, x));
     }
 }

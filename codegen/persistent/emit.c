@@ -120,9 +120,9 @@ static void pack_vectors(const emitter *e, const qgc_instance *i, const qgc_valu
     arg_at(launch, e->small, 4 * to, QGC_WRITES);
 }
 
-static void pack_norm(const emitter *e, const qgc_instance *i, const qgc_node *norm, int64_t to) {
-    const int64_t size = qgc_low_width(norm->in[1]);
-    pack_vectors(e, i, (const qgc_value *[]){norm->in[1]}, &size, 1, to);
+static void pack_vector(const emitter *e, const qgc_instance *i, const qgc_value *v, int64_t to) {
+    const int64_t size = qgc_low_width(v);
+    pack_vectors(e, i, (const qgc_value *[]){v}, &size, 1, to);
 }
 
 static void pack_biases(const emitter *e, const qgc_instance *i, int64_t to) {
@@ -154,15 +154,17 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
     if (i->does == QGC_DO_PRODUCTS)
         pack_rows(e, phase, iteration);
     if (i->norm && i->does != QGC_DO_CLOSE)
-        pack_norm(e, i, i->norm, at->norm_at + base);
-    if (at->bias_at >= 0)
+        pack_vector(e, i, i->norm->in[1], at->norm_at + base);
+    if (at->bias_at >= 0 && i->does == QGC_DO_NORM)
+        pack_vector(e, i, i->norm->in[2], at->bias_at + base);
+    else if (at->bias_at >= 0)
         pack_biases(e, i, at->bias_at + base);
     if (i->does == QGC_DO_ATTENTION) {
         pack_addresses(e, i, at, iteration);
         if (i->q.norm)
-            pack_norm(e, i, i->q.norm, at->norm_at + base);
+            pack_vector(e, i, i->q.norm->in[1], at->norm_at + base);
         if (i->keys.norm)
-            pack_norm(e, i, i->keys.norm, at->k_norm_at + base);
+            pack_vector(e, i, i->keys.norm->in[1], at->k_norm_at + base);
     }
 }
 

@@ -168,7 +168,7 @@ static bool norm_fits(builder *b, const qgc_node *norm) {
     if (width % 4 != 0)
         return qgc_persistent_no(b->p, "\"%s\" has %lld elements, no multiple of 4", label(b, norm->in[0]),
                                  (long long)width);
-    return is_weight(b, norm, 1);
+    return is_weight(b, norm, 1) && (norm->n_in < 3 || is_weight(b, norm, 2));
 }
 
 static bool add_whole_norm(builder *b, const qgc_stage *s, qgc_origin x, const qgc_node *norm) {
@@ -269,13 +269,21 @@ static bool product_fits(builder *b, const qgc_node *linear) {
     return true;
 }
 
+/* A layer_norm before products is a phase of its own. */
+static bool centre(builder *b, const qgc_stage *s) {
+    qgc_origin x;
+    return (!s->embedding || add_embedding(b, s, s->embedding)) && vector(b, s->norm->in[0], &x) &&
+           add_whole_norm(b, s, x, s->norm);
+}
+
 /* The vector that the products read, and the norm before it. */
 static bool add_gather(builder *b, const qgc_stage *s, qgc_instance *i) {
     const qgc_value *x = s->rows[0].linear->in[0];
     i->norm = s->norm;
-    if (s->norm && s->norm->op == QGC_OP_LAYER_NORM)
-        return qgc_persistent_no(b->p, "layer_norm \"%s\" has no phase in the kernel",
-                                 label(b, s->norm->out[0]));
+    if (s->norm && s->norm->op == QGC_OP_LAYER_NORM) {
+        i->norm = NULL;
+        return centre(b, s) && vector(b, s->norm->out[0], &i->x);
+    }
     if (s->norm)
         x = s->norm->in[0];
     if (s->norm && !is_weight(b, s->norm, 1))
@@ -560,6 +568,7 @@ static bool add_node(builder *b, const qgc_stage *s) {
     case QGC_OP_EMBEDDING:
         return add_embedding(b, s, n);
     case QGC_OP_RMS_NORM:
+    case QGC_OP_LAYER_NORM:
         return add_norm(b, s);
     case QGC_OP_ROPE:
         return rope_fits(b, n) && vector(b, n->in[0], &x) && add_heads(b, s, x, NULL, n, n->out[0]);
@@ -738,6 +747,8 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     qgc_str t = qgc_str_new(b->arena);
     qgc_str_printf(&t, "%d %lld %d %lld %s", i->does, (long long)i->out, i->logits,
                    (long long)qgc_norm_width(i->norm), number(b, i->norm, "eps"));
+    if (i->norm && i->norm->op == QGC_OP_LAYER_NORM)
+        qgc_str_printf(&t, " centred %d", i->norm->n_in);
     if (i->expression)
         qgc_str_printf(&t, " %lld %lld %d %d %s", (long long)i->k, (long long)i->rows, i->weight,
                        i->interleaved, i->expression);

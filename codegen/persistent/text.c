@@ -285,6 +285,10 @@ static void write_vector(const writer *w) {
         constant(w, "NORM_AT", at->norm_at);
         number(w, "eps", qgc_low_attr(i->norm, "eps"));
     }
+    if (i->norm && i->norm->op == QGC_OP_LAYER_NORM)
+        constant(w, "CENTRED", 1);
+    if (at->bias_at >= 0)
+        qgc_str_printf(w->t, "    enum { BIAS = 1, BIAS_AT = %lld };\n", (long long)at->bias_at);
     if (i->x.maker >= 0)
         write_source(w, "x", "X", x_source, 0);
     if (i->does == QGC_DO_NORM) {

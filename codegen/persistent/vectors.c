@@ -206,6 +206,8 @@ static void place_small(qgc_persistent *p) {
             qgc_phase_place *place = &p->phases[i];
             if (first->norm && place->norm_at == -1)
                 place->norm_at = take(&at, qgc_norm_width(first->norm));
+            if (first->norm && first->norm->n_in > 2) /* of a layer_norm */
+                place->bias_at = take(&at, qgc_norm_width(first->norm));
             if (first->attention && first->q.norm)
                 place->norm_at = take(&at, qgc_norm_width(first->q.norm));
             if (first->attention && first->keys.norm)

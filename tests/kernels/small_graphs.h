@@ -187,15 +187,13 @@ static const char small_experts[] = SMALL_HEAD(
                     SMALL_NODE("add", "mixed, down", "", "both") SMALL_NODE("add", "x_mid, both", "", "x")
                         SMALL_END;
 
-/* LayerNorm with and without a bias, before all products; attention and MLP side by side, as GPT-NeoX and Phi-2 have them. */
-static const char small_neox[] = SMALL_HEAD("small-neox", SMALL_VECTOR("b1", "d"), "f16")
+/* LayerNorm with and without a bias, before all products, as StableLM has it. */
+static const char small_stablelm[] = SMALL_HEAD("small-stablelm", SMALL_VECTOR("b1", "d"), "f16")
     SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")
         SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v")
-            SMALL_ATTENTION("q", "k") SMALL_NODE("layer_norm", "x, norm2", ", eps: 1e-3", "m")
-                SMALL_NODE("linear", "m, w1", "", "up") SMALL_NODE("gelu", "up", ", approximate: none", "act")
-                    SMALL_NODE("linear", "m, w2", "", "gate") SMALL_NODE("mul", "gate, act", "", "f")
-                        SMALL_NODE("linear", "f, w3", "", "down") SMALL_NODE("add", "o, down", "", "both")
-                            SMALL_NODE("add", "x, both", "", "x") SMALL_END;
+            SMALL_ATTENTION("q", "k") SMALL_NODE("add", "x, o", "", "x_mid")
+                SMALL_NODE("layer_norm", "x_mid, norm2", ", eps: 1e-3", "m") SMALL_MLP("m")
+                    SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
 
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(
