@@ -139,6 +139,11 @@ static bool is_mixed(const qgc_stage *f) {
     return false;
 }
 
+/* Is the norm before the products a layer_norm? */
+static bool is_centred(const qgc_stage *f) {
+    return f->norm->op == QGC_OP_LAYER_NORM;
+}
+
 /* The name under which a kernel of products is tuned. */
 static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
@@ -149,7 +154,11 @@ static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f
     for (int i = 0; i < (is_mixed(f) ? f->n_rows : 1); i++)
         qgc_str_printf(&text, "%s%s", i ? "+" : ", ",
                        qgc_dtypes[qgc_weight_storage(f->rows[i].linear->in[1])].name);
-    qgc_str_printf(&text, "%s%s", f->norm ? ", norm" : f->merge ? ", merge" : "", f->part ? ", part" : "");
+    qgc_str_printf(&text, "%s%s",
+                   f->norm    ? (is_centred(f) ? ", layer_norm" : ", norm")
+                   : f->merge ? ", merge"
+                              : "",
+                   f->part ? ", part" : "");
     return text.text;
 }
 
@@ -190,8 +199,10 @@ static int core_options(qgc_lowering *l, const qgc_stage *f, int64_t split, cons
         options[n++] = qgc_low_text(
             l, "-DEMBED=1+%s", strchr(qgc_low_type(l, "", qgc_weight_storage(f->embedding->in[1])), '=') + 1);
     if (f->norm) {
-        options[n++] = qgc_low_int(l, "NORM", 1);
+        options[n++] = qgc_low_int(l, "NORM", is_centred(f) ? 2 : 1);
         options[n++] = qgc_low_float(l, "EPS", qgc_low_attr(f->norm, "eps"));
+        if (f->norm->n_in > 2)
+            options[n++] = qgc_low_int(l, "NORM_BIAS", 1);
     }
     return n;
 }
@@ -224,11 +235,13 @@ static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         launch->weight_bytes += qgc_weight_bytes(f->rows[i].linear->in[1]);
 }
 
-/* The arguments behind all others: tokens and table of an embedding; what a sample_part reads and makes. */
+/* The arguments behind all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part reads and makes. */
 static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)
             qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->embedding->in[i]), QGC_READS);
+    if (f->norm && f->norm->n_in > 2)
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->norm->in[2]), QGC_READS);
     if (f->part) {
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->in[1]), QGC_READS);
         qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING], QGC_READS);

@@ -40,7 +40,7 @@ __device__ __forceinline__ void put_blocks(Producer &p, const u8 *from, int n) {
     for (; n > 0; n -= GROUP)
 #pragma unroll 1
         for (int chunk = 0; chunk < s::CHUNKS; chunk++) {
-            u32 bytes = min(n, GROUP) * s::row_bytes(chunk);
+            u32 bytes = min(n, GROUP) * s::row_bytes(chunk == s::CHUNKS - 1);
             p.put(from, bytes);
             from += bytes;
         }

@@ -113,7 +113,8 @@ enum {
     PAIR = 64,            /* elements of K that a warp takes of a chunk */
     CHUNK = WARPS * PAIR, /* elements of K */
     THREADS = WARPS * 32, /* that compute */
-    SLOT = TILE * CHUNK * 2,
+    TILE_BYTES = TILE * CHUNK * 2, /* of a tile of 16-bit numbers */
+    SLOT = SLOT_BYTES,
     GATHERED = 4, /* tiles whose sums are put together at a time */
     BATCH = 96,   /* rows whose sums lie in shared memory at a time: whole warps of them */
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
@@ -132,12 +133,12 @@ template <int TYPE> __device__ __forceinline__ float shrink() {
     return TYPE == F16 ? 0.015625f : 1.0f;
 }
 
-static_assert(BATCH <= THREADS, "shape");
+static_assert(BATCH <= THREADS && SLOT >= TILE_BYTES, "shape");
 
 /* Positions of one tile of keys or values. */
 template <typename S> struct tile_of {
     enum {
-        SPAN = SLOT / (S::HEAD_DIM * 2) >= 64 ? 64 : SLOT / (S::HEAD_DIM * 2) / 16 * 16,
+        SPAN = TILE_BYTES / (S::HEAD_DIM * 2) >= 64 ? 64 : TILE_BYTES / (S::HEAD_DIM * 2) / 16 * 16,
         WARPS_OF = SPAN / 16,
         HALF = S::HEAD_DIM / 2,
         QUERY_STRIDE = S::HEAD_DIM + 8,
@@ -197,6 +198,7 @@ struct workspace {
         alignas(16) float whole[2][STRIDE]; /* squares of all queries, and of all keys */
     } attention;
     float2 turn[ROPES][MOST_HEAD_DIM / 2];
+    alignas(16) uint2 operand[OPERANDS ? OPERANDS * WARPS * 32 : 1]; /* persistent_blocks.cuh */
     u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 

@@ -62,11 +62,12 @@ qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS options passes ablate dumps bisect help view inspect odd_graphs odd_files run)
+foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
 endforeach()
+target_compile_definitions(test_runtime_cli_chat PRIVATE QGC_HAS_LIBEDIT=$<BOOL:${LIBEDIT_FOUND}>)
 # On a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 foreach(test IN ITEMS runtime_session_fake models_bind models_form passes_bind_weights)
@@ -80,13 +81,13 @@ qgc_tests(runtime/lib qgc_base)
 target_link_libraries(test_runtime_lib_qgc PRIVATE libqgc)
 set_target_properties(test_runtime_lib_qgc PROPERTIES BUILD_WITH_INSTALL_RPATH OFF)
 add_dependencies(test_runtime_lib_names qgc libqgc libqgc_static)
-set(link_flags)
-if(QGC_SANITIZE) # a list with commas, which generator expressions do not take
-  set(link_flags -fsanitize=${QGC_SANITIZE})
+set(sanitize_flags "")
+if(QGC_SANITIZE)
+  set(sanitize_flags "-fsanitize=${QGC_SANITIZE}")
 endif()
 target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMPILER}"
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
-  QGC_LINK_FLAGS="${link_flags}")
+  QGC_LINK_FLAGS="${sanitize_flags}")
 qgc_tests(runtime/lab qgc_lab)
 foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
   target_sources(test_runtime_lab_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)

@@ -131,6 +131,10 @@ static bool take(search *s, const qgc_node *n) {
         return take_linear(s, n);
     if (n->op == QGC_OP_RMS_NORM)
         return take_norm(s, n);
+    if (n->op == QGC_OP_LAYER_NORM)
+        return row_of(s, n->in[0])
+                   ? no(s, "layer_norm \"%s\" follows a product of the group", label(s, n->out[0]))
+                   : take_prologue(s, &s->f->norm, n);
     if (n->op == QGC_OP_ATTENTION_MERGE)
         return take_prologue(s, &s->f->merge, n);
     if (n->op == QGC_OP_EMBEDDING)
@@ -341,6 +345,8 @@ static const qgc_node *first_of(const search *s) {
 /* A norm over all of a vector, whose result the pointwise ops read. */
 static bool check_normed_pointwise(search *s) {
     const qgc_node *norm = s->f->norm;
+    if (norm->op == QGC_OP_LAYER_NORM)
+        return no(s, "layer_norm \"%s\" without a product", label(s, norm->out[0]));
     if (norm->in[1]->shape.dim[0] != norm->out[0]->shape.dim[1])
         return no(s, "rms_norm \"%s\" is over parts of a row", label(s, norm->out[0]));
     if (!only_inside(s, norm))

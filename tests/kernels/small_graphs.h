@@ -97,8 +97,8 @@ static const char small_olmo2[] =
     SMALL_NODE("append", "vc, v, positions", "", "v_all")                                             \
     SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")                   \
     SMALL_NODE("linear", "a, wo", "", "o")                                                            \
-    SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")           \
-        SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+    SMALL_NODE("add", "x, o", "", "x_mid")                                                            \
+    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
 static const char small_partial[] =
     SMALL_PARTIAL("small-partial", ", style: neox, base: 10000, head_dim: dh, rotary_dim: 12");
 static const char small_interleaved[] =
@@ -186,6 +186,16 @@ static const char small_experts[] = SMALL_HEAD(
                 SMALL_NODE("expert_sum", "each, by", "", "mixed") SMALL_MLP("m")
                     SMALL_NODE("add", "mixed, down", "", "both") SMALL_NODE("add", "x_mid, both", "", "x")
                         SMALL_END;
+
+/* LayerNorm with and without a bias, before all products; attention and MLP side by side, as GPT-NeoX and Phi-2 have them. */
+static const char small_neox[] = SMALL_HEAD("small-neox", SMALL_VECTOR("b1", "d"), "f16")
+    SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")
+        SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v")
+            SMALL_ATTENTION("q", "k") SMALL_NODE("layer_norm", "x, norm2", ", eps: 1e-3", "m")
+                SMALL_NODE("linear", "m, w1", "", "up") SMALL_NODE("gelu", "up", ", approximate: none", "act")
+                    SMALL_NODE("linear", "m, w2", "", "gate") SMALL_NODE("mul", "gate, act", "", "f")
+                        SMALL_NODE("linear", "f, w3", "", "down") SMALL_NODE("add", "o, down", "", "both")
+                            SMALL_NODE("add", "x, both", "", "x") SMALL_END;
 
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(

@@ -114,8 +114,8 @@ static void outputs_are_written_where_they_were_asked_for(void **state) {
 static void an_output_that_cannot_be_is_refused_before_the_measuring(void **state) {
     fixture *f = *state;
     static const char *const lines[] = {
-        "$qgc ablate " TINY "--steps 4 --json nowhere/x", "$qgc ablate " TINY "--steps 4 --svg nowhere/x",
-        "$qgc bisect " TINY "--steps 4 --json nowhere/x", "$qgc bisect " TINY "--steps 4 -o nowhere/x"};
+        "$qgc ablate " TINY "--steps 4 --json=nowhere/x", "$qgc ablate " TINY "--steps 4 --svg nowhere/x",
+        "$qgc bisect " TINY "--steps 4 --json=nowhere/x", "$qgc bisect " TINY "--steps 4 -o nowhere/x"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         assert_string_equal(shell(f, lines[i], 1),
                             "nowhere/x: error: could not write the file: No such file or directory\n");
@@ -124,7 +124,7 @@ static void an_output_that_cannot_be_is_refused_before_the_measuring(void **stat
 /* Numbers for programs are all that goes to stdout then. */
 static void json_to_stdout_stands_alone(void **state) {
     fixture *f = *state;
-    const char *text = shell(f, "$qgc ablate " TINY "--steps 4 -q --json - 2>table", 0);
+    const char *text = shell(f, "$qgc ablate " TINY "--steps 4 -q --json 2>table", 0);
     assert_true(text[0] == '{' && strcmp(text + strlen(text) - 2, "}\n") == 0);
     shell(f, "grep -q 'fuse-qkv' table", 0);
 }

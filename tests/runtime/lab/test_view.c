@@ -491,7 +491,7 @@ static void times_of_something_else_are_refused(void **state) {
 
 static void what_is_no_bench_file_is_refused(void **state) {
     fixture *f = *state;
-    const char *hint = "  hint: qgc bench GRAPH.yaml --json FILE writes one.\n";
+    const char *hint = "  hint: qgc bench GRAPH.yaml --json=FILE writes one.\n";
     want_error(f, PASSES, write(f, "{\"model\":\n}"),
                "is no file of qgc bench: line 2 is no JSON: unexpected token near '}'", hint);
     want_error(f, PASSES, write(f, "[1, 2]"),
