@@ -150,6 +150,34 @@ static void logits_are_those_of_transformers(void **state) {
     }
 }
 
+/* models/README.md adds a family: its block, as it stands there, beside the files of models/. */
+static void the_family_of_the_page_is_right(void **state) {
+    static const char start[] = "```yaml\n# OLMo 3", *const files[] = {"llama.yaml", "olmo2.yaml"};
+    fixture *f = *state;
+    qgc_source page, file;
+    qgc_weights *w;
+    qgc_graph *g;
+    ok(f, qgc_file_read(&page, "models/README.md", 1 << 20, "page", &f->diag));
+    const char *block = strstr(page.text, start), *end = block ? strstr(block + 3, "```") : NULL;
+    assert_non_null(end);
+    fixture_write(f, "olmo3.yaml", qgc_arena_strndup(f->arena, block + 8, (size_t)(end - block) - 8));
+    for (size_t i = 0; i < 2; i++) {
+        ok(f, qgc_file_read(&file, qgc_arena_printf(f->arena, "models/%s", files[i]), 1 << 20, "family",
+                            &f->diag));
+        fixture_write(f, files[i], file.text);
+    }
+    const char *path = fixture_write(f, "small.yaml",
+                                     "qgc: 2\nextends: olmo3.yaml\nname: small\n"
+                                     "state: {k_cache: {dtype: f32}, v_cache: {dtype: f32}}\n");
+    const golden gold = read_golden(f, "olmo3");
+    ok(f, qgc_weights_open(&w, FOLDER "olmo3", &f->diag));
+    ok(f, qgc_graph_load_for(&g, path, w, f->arena, &f->diag));
+    const double apart = run(f, g, w, &gold);
+    if (!(apart <= 1e-4))
+        fail_msg("logits are %.3g apart", apart);
+    qgc_weights_close(w);
+}
+
 /* --- what is stated and not computed ---------------------------------------------------------------------- */
 
 /* A folder like that of a model, with keys put in front of those of its config.json. */
@@ -202,6 +230,11 @@ static void what_is_not_computed_is_refused(void **state) {
         {"llama", "qwen2", "", "the model is of architecture \"llama\", but"},
         {"qwen2", "qwen2", "\"partial_rotary_factor\": 0.5, \"hidden_activation\": \"gelu\",",
          "\"hidden_activation\" as \"gelu\""},
+        {"gemma3", "gemma3", "\"sliding_window_pattern\": 6,", ""},
+        {"gemma3", "gemma3-linear", "\"rope_scaling\": {\"rope_type\": \"yarn\"},",
+         "which is no value of parameter \"scaling\""},
+        {"phi3", "phi3-longrope", "", "as \"longrope\", which is no value of parameter \"scaling\""},
+        {"stablelm", "stablelm", "\"alibi\": true,", "\"alibi\" as true"},
         {"olmo2", "olmo2", "\"clip_qkv\": 8,", "\"clip_qkv\" as 8"},
         {"gemma", "gemma", "\"hidden_activation\": \"relu\",",
          "which is no value of parameter \"exact_gelu\""},
@@ -253,8 +286,8 @@ static void a_printed_graph_is_for_its_weights(void **state) {
 int main(void) {
     if (chdir(QGC_SOURCE_DIR) != 0)
         return 1;
-    const struct CMUnitTest tests[] = {FIXTURE_TEST(logits_are_those_of_transformers),
-                                       FIXTURE_TEST(what_is_not_computed_is_refused),
-                                       FIXTURE_TEST(a_printed_graph_is_for_its_weights)};
+    const struct CMUnitTest tests[] = {
+        FIXTURE_TEST(logits_are_those_of_transformers), FIXTURE_TEST(the_family_of_the_page_is_right),
+        FIXTURE_TEST(what_is_not_computed_is_refused), FIXTURE_TEST(a_printed_graph_is_for_its_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,6 +49,7 @@ MODELS = {
     "qwen2-yarn": (tf.Qwen2Config, dict(SMALL, **YARN), "qwen2"),
     "qwen3": (tf.Qwen3Config, dict(SMALL, head_dim=16), "qwen3"),
     "olmo2": (tf.Olmo2Config, dict(SMALL), "olmo2"),
+    "olmo3": (tf.Olmo3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=16, sliding_window=3), None),
     "phi3": (tf.Phi3Config, dict(SMALL, sliding_window=None), "phi3"),
     "phi3-window": (tf.Phi3Config, dict(SMALL, sliding_window=7, num_hidden_layers=1), "phi3"),
     "phi3-longrope": (tf.Phi3Config, dict(SMALL, original_max_position_embeddings=16, max_position_embeddings=64,
