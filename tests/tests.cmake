@@ -80,9 +80,13 @@ qgc_tests(runtime/lib qgc_base)
 target_link_libraries(test_runtime_lib_qgc PRIVATE libqgc)
 set_target_properties(test_runtime_lib_qgc PROPERTIES BUILD_WITH_INSTALL_RPATH OFF)
 add_dependencies(test_runtime_lib_names qgc libqgc libqgc_static)
+set(link_flags "")
+if(QGC_SANITIZE) # a list of several has a comma, which no generator expression takes
+  set(link_flags "-fsanitize=${QGC_SANITIZE}")
+endif()
 target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMPILER}"
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
-  QGC_LINK_FLAGS="$<$<BOOL:${QGC_SANITIZE}>:-fsanitize=${QGC_SANITIZE}>")
+  QGC_LINK_FLAGS="${link_flags}")
 qgc_tests(runtime/lab qgc_lab)
 foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
   target_sources(test_runtime_lab_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
