@@ -40,7 +40,9 @@ static json_t *render(const json_t *item) {
 int main(void) {
     json_t *items = json_loadf(stdin, JSON_ALLOW_NUL, NULL), *results = json_array(), *item;
     size_t i;
-    json_array_foreach(items, i, item) json_array_append_new(results, render(item));
+    json_array_foreach(items, i, item) {
+        json_array_append_new(results, render(item));
+    }
     json_dumpf(results, stdout, JSON_ENSURE_ASCII);
     const bool good = json_array_size(items) > 0;
     json_decref(items);
