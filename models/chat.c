@@ -6,6 +6,11 @@
 #include "models/jinja.h"
 #include "models/tokenizer_impl.h"
 
+typedef struct {
+    const qgc_message *messages;
+    size_t n;
+} talk;
+
 struct qgc_chat {
     qgc_arena *arena;
     qgc_tokenizer *tokenizer;
@@ -51,22 +56,22 @@ static qgc_jinja_value text_of(qgc_arena *arena, const char *text, uint32_t mark
     return qgc_jinja_text_of(arena, text, strlen(text), mark);
 }
 
-static qgc_jinja_value list_messages(const qgc_message *messages, size_t n, qgc_arena *arena) {
+static qgc_jinja_value list_messages(const talk *said, qgc_arena *arena) {
     const qgc_jinja_value list = qgc_jinja_list_new(arena);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < said->n; i++) {
+        const qgc_message *m = &said->messages[i];
         const qgc_jinja_value message = qgc_jinja_dict_new(arena);
-        set(message, "role", text_of(arena, messages[i].role, 0), arena);
-        set(message, "content", text_of(arena, messages[i].content, QGC_JINJA_OUTSIDE), arena);
+        set(message, "role", text_of(arena, m->role, 0), arena);
+        set(message, "content", text_of(arena, m->content, QGC_JINJA_OUTSIDE), arena);
         qgc_jinja_list_add(list, message);
     }
     return list;
 }
 
 /* The variables that transformers gives a template. */
-static qgc_jinja_value variables_of(const qgc_chat *c, const qgc_message *messages, size_t n,
-                                    qgc_arena *arena) {
+static qgc_jinja_value variables_of(const qgc_chat *c, const talk *said, qgc_arena *arena) {
     const qgc_jinja_value all = qgc_jinja_dict_new(arena), none = {.kind = QGC_JINJA_NONE};
-    set(all, "messages", list_messages(messages, n, arena), arena);
+    set(all, "messages", list_messages(said, arena), arena);
     set(all, "add_generation_prompt", qgc_jinja_boolean(true), arena);
     set(all, "tools", none, arena);
     set(all, "documents", none, arena);
@@ -81,9 +86,9 @@ static qgc_jinja_value variables_of(const qgc_chat *c, const qgc_message *messag
     return all;
 }
 
-static qgc_status check_messages(const qgc_message *messages, size_t n, qgc_diag *d) {
-    for (size_t i = 0; i < n; i++) {
-        const qgc_message *m = &messages[i];
+static qgc_status check_messages(const talk *said, qgc_diag *d) {
+    for (size_t i = 0; i < said->n; i++) {
+        const qgc_message *m = &said->messages[i];
         if (strcmp(m->role, "system") != 0 && strcmp(m->role, "user") != 0 &&
             strcmp(m->role, "assistant") != 0)
             return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
@@ -97,18 +102,20 @@ static qgc_status check_messages(const qgc_message *messages, size_t n, qgc_diag
     return QGC_OK;
 }
 
-static qgc_status render(const qgc_chat *c, const qgc_message *messages, size_t n, qgc_jinja_text *out,
-                         qgc_arena *arena, qgc_diag *d) {
-    return qgc_jinja_render(c->template, variables_of(c, messages, n, arena), &c->options.now, out, arena, d);
+static qgc_status render(const qgc_chat *c, const talk *said, qgc_jinja_text *out, qgc_arena *arena,
+                         qgc_diag *d) {
+    const qgc_jinja_context with = {variables_of(c, said, arena), c->options.now};
+    return qgc_jinja_render(c->template, &with, out, arena, d);
 }
 
 /* A template may pass over a system message without a word, and then the model never sees it. */
-static qgc_status check_system(const qgc_chat *c, const qgc_message *messages, size_t n,
-                               const qgc_jinja_text *whole, qgc_arena *arena, qgc_diag *d) {
+static qgc_status check_system(const qgc_chat *c, const talk *said, const qgc_jinja_text *whole,
+                               qgc_arena *arena, qgc_diag *d) {
+    const qgc_message *first = said->messages;
     qgc_jinja_text without;
     qgc_diag other = qgc_diag_new(arena);
-    if (n < 2 || strcmp(messages[0].role, "system") != 0 || !*messages[0].content ||
-        render(c, messages + 1, n - 1, &without, arena, &other) != QGC_OK)
+    if (said->n < 2 || strcmp(first->role, "system") != 0 || !*first->content ||
+        render(c, &(const talk){first + 1, said->n - 1}, &without, arena, &other) != QGC_OK)
         return QGC_OK;
     for (size_t i = 0; i < whole->n || i < without.n; i++)
         if (whole->n != without.n || whole->c[i] != without.c[i])
@@ -116,11 +123,11 @@ static qgc_status check_system(const qgc_chat *c, const qgc_message *messages, s
     return qgc_fail(d, QGC_ERR_INPUT, place_of(c->tokenizer), "chat template prints no system message");
 }
 
-static qgc_status render_checked(const qgc_chat *c, const qgc_message *messages, size_t n,
-                                 qgc_jinja_text *out, qgc_arena *arena, qgc_diag *d) {
-    QGC_TRY(check_messages(messages, n, d));
-    QGC_TRY(render(c, messages, n, out, arena, d));
-    return check_system(c, messages, n, out, arena, d);
+static qgc_status render_checked(const qgc_chat *c, const talk *said, qgc_jinja_text *out, qgc_arena *arena,
+                                 qgc_diag *d) {
+    QGC_TRY(check_messages(said, d));
+    QGC_TRY(render(c, said, out, arena, d));
+    return check_system(c, said, out, arena, d);
 }
 
 /* As UTF-8. `outside` [bytes of it], if not NULL, says which of them come from messages. */
@@ -142,7 +149,7 @@ qgc_status qgc_chat_print(const qgc_chat *c, const qgc_message *messages, size_t
     qgc_arena *scratch = qgc_arena_new();
     qgc_jinja_text text;
     size_t bytes;
-    qgc_status status = render_checked(c, messages, n, &text, scratch, d);
+    qgc_status status = render_checked(c, &(const talk){messages, n}, &text, scratch, d);
     if (status == QGC_OK)
         *out = to_utf8(text, NULL, &bytes, d->arena);
     qgc_arena_drop(scratch);
@@ -171,12 +178,12 @@ static int32_t starting_token(const qgc_tokenizer *t, qgc_jinja_text text, qgc_a
 
 /* What comes after the answer of a small conversation, but for white space. A template that refuses it says nothing. */
 static int32_t find_end(const qgc_chat *c) {
-    static const qgc_message talk[] = {{"user", "1"}, {"assistant", "2"}, {"user", "3"}};
+    static const qgc_message messages[] = {{"user", "1"}, {"assistant", "2"}, {"user", "3"}};
     qgc_arena *scratch = qgc_arena_new();
     qgc_diag d = qgc_diag_new(scratch);
     qgc_jinja_text text;
     int32_t end = -1;
-    if (render(c, talk, 3, &text, scratch, &d) == QGC_OK) {
+    if (render(c, &(const talk){messages, 3}, &text, scratch, &d) == QGC_OK) {
         size_t at = 0;
         while (at < text.n && text.c[at] != ('2' | QGC_JINJA_OUTSIDE))
             at++;
@@ -197,7 +204,7 @@ qgc_status qgc_chat_encode(const qgc_chat *c, const qgc_message *messages, size_
                            qgc_diag *d) {
     qgc_arena *scratch = qgc_arena_new();
     qgc_jinja_text text;
-    qgc_status status = render_checked(c, messages, n, &text, scratch, d);
+    qgc_status status = render_checked(c, &(const talk){messages, n}, &text, scratch, d);
     if (status == QGC_OK) {
         size_t bytes;
         bool *outside = qgc_arena_array(scratch, text.n + 1, 4 * sizeof *outside);

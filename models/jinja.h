@@ -76,9 +76,14 @@ QGC_MUST_USE qgc_status qgc_jinja_parse(qgc_jinja **out, const qgc_source *text,
 /* Does the template use a variable of this name? */
 bool qgc_jinja_names(const qgc_jinja *t, const char *name);
 
-/* Runs the template with the variables of a dictionary; strftime_now prints `now`. The text lives in the arena. Errors:
- * what is not known, what Jinja refuses as well, raise_exception, and templates that never end or fill the memory. */
-QGC_MUST_USE qgc_status qgc_jinja_render(const qgc_jinja *t, qgc_jinja_value variables, const struct tm *now,
+typedef struct {
+    qgc_jinja_value variables; /* a dictionary */
+    struct tm now;             /* what strftime_now prints */
+} qgc_jinja_context;
+
+/* Runs the template. The text lives in the arena. Errors: what is not known, what Jinja refuses as well, raise_exception,
+ * and templates that never end or fill the memory. */
+QGC_MUST_USE qgc_status qgc_jinja_render(const qgc_jinja *t, const qgc_jinja_context *with,
                                          qgc_jinja_text *out, qgc_arena *arena, qgc_diag *d);
 
 #endif

@@ -67,6 +67,20 @@ static int count_names(const char *parameters) {
     return n;
 }
 
+/* Fails where a parameter is not known. */
+static bool put_in_order(machine *m, const qgc_jinja_function *f, const arguments *a, arguments *ordered) {
+    for (int i = 0; i < a->n && !m->failed; i++) {
+        const int place = a->names[i] ? place_of(f->parameters, a->names[i]) : i;
+        if (place >= 0 && place < ordered->n)
+            ordered->values[place] = a->values[i];
+        else if (a->names[i])
+            (void)qgc_jinja_fail(m, "\"%s\" with argument \"%s\" is not supported", f->name, a->names[i]);
+        else
+            (void)qgc_jinja_fail(m, "\"%s\" takes at most %d arguments", f->name, ordered->n);
+    }
+    return !m->failed;
+}
+
 qgc_jinja_value qgc_jinja_call(qgc_jinja_machine *m, const qgc_jinja_function *f, qgc_jinja_value self,
                                const qgc_jinja_arguments *a) {
     if (!f->run)
@@ -74,15 +88,7 @@ qgc_jinja_value qgc_jinja_call(qgc_jinja_machine *m, const qgc_jinja_function *f
     if (*f->parameters == '*')
         return f->run(m, self, a);
     arguments ordered = {.n = count_names(f->parameters)};
-    for (int i = 0; i < a->n; i++) {
-        const int place = a->names[i] ? place_of(f->parameters, a->names[i]) : i;
-        if (place < 0 || place >= ordered.n)
-            return a->names[i] ? qgc_jinja_fail(m, "\"%s\" with argument \"%s\" is not supported", f->name,
-                                                a->names[i])
-                               : qgc_jinja_fail(m, "\"%s\" takes at most %d arguments", f->name, ordered.n);
-        ordered.values[place] = a->values[i];
-    }
-    return f->run(m, self, &ordered);
+    return put_in_order(m, f, a, &ordered) ? f->run(m, self, &ordered) : self;
 }
 
 /* --- methods of texts ---------------------------------------------------------------------------------------- */

@@ -646,12 +646,13 @@ static size_t count_letters(value v, int depth) {
     return n;
 }
 
-qgc_status qgc_jinja_render(const qgc_jinja *t, qgc_jinja_value variables, const struct tm *now,
-                            qgc_jinja_text *out, qgc_arena *arena, qgc_diag *d) {
+qgc_status qgc_jinja_render(const qgc_jinja *t, const qgc_jinja_context *with, qgc_jinja_text *out,
+                            qgc_arena *arena, qgc_diag *d) {
     enum { DEEP_ENOUGH = 4 };
     qgc_jinja_builder text = {.arena = arena};
-    machine m = {.arena = arena, .d = d, .t = t, .out = &text, .variables = variables, .now = now};
-    m.fuel = STEPS + STEPS_A_LETTER * (int64_t)count_letters(variables, DEEP_ENOUGH);
+    machine m = {
+        .arena = arena, .d = d, .t = t, .out = &text, .variables = with->variables, .now = &with->now};
+    m.fuel = STEPS + STEPS_A_LETTER * (int64_t)count_letters(with->variables, DEEP_ENOUGH);
     (void)enter(&m, NULL);
     run_nodes(&m, t->first);
     *out = qgc_jinja_built(&text).text;

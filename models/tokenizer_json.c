@@ -394,7 +394,9 @@ static qgc_status read_one_added(qgc_tokenizer_tables *t, const reader *r, const
 static qgc_status read_added(qgc_tokenizer_tables *t, const reader *r, json_t *added) {
     json_t *value;
     size_t i;
-    json_array_foreach(added, i, value) QGC_TRY(read_one_added(t, r, value));
+    json_array_foreach(added, i, value) {
+        QGC_TRY(read_one_added(t, r, value));
+    }
     return QGC_OK;
 }
 

@@ -22,7 +22,9 @@ static qgc_jinja_value jinja_from_json(qgc_arena *arena, const json_t *v, uint32
         out = (qgc_jinja_value){.kind = QGC_JINJA_FLOAT, .number = json_real_value(v)};
     else if (json_is_array(v)) {
         out = qgc_jinja_list_new(arena);
-        json_array_foreach(v, i, item) qgc_jinja_list_add(out, jinja_from_json(arena, item, mark));
+        json_array_foreach(v, i, item) {
+            qgc_jinja_list_add(out, jinja_from_json(arena, item, mark));
+        }
     } else if (json_is_object(v)) {
         out = qgc_jinja_dict_new(arena);
         json_object_foreach((json_t *)(uintptr_t)v, key, item) {

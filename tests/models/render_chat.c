@@ -9,16 +9,21 @@
 static json_t *render(const json_t *item) {
     qgc_arena *arena = qgc_arena_new();
     qgc_diag d = qgc_diag_new(arena);
-    const struct tm now = {
-        .tm_year = 124, .tm_mon = 6, .tm_mday = 26, .tm_wday = 5, .tm_hour = 9, .tm_min = 5, .tm_sec = 3};
+    qgc_jinja_context with = {.now = {.tm_year = 124,
+                                      .tm_mon = 6,
+                                      .tm_mday = 26,
+                                      .tm_wday = 5,
+                                      .tm_hour = 9,
+                                      .tm_min = 5,
+                                      .tm_sec = 3}};
     const json_t *text = json_array_get(item, 0);
     const qgc_source source = {"template", json_string_value(text), json_string_length(text)};
     qgc_jinja *t;
     qgc_jinja_text out;
     json_t *result;
+    with.variables = jinja_from_json(arena, json_array_get(item, 1), 0);
     if (qgc_jinja_parse(&t, &source, arena, &d) != QGC_OK ||
-        qgc_jinja_render(t, jinja_from_json(arena, json_array_get(item, 1), 0), &now, &out, arena, &d) !=
-            QGC_OK) {
+        qgc_jinja_render(t, &with, &out, arena, &d) != QGC_OK) {
         result = json_pack("[s]", qgc_diag_message(&d));
     } else {
         qgc_str s = qgc_str_new(arena);
@@ -35,7 +40,9 @@ static json_t *render(const json_t *item) {
 int main(void) {
     json_t *items = json_loadf(stdin, JSON_ALLOW_NUL, NULL), *results = json_array(), *item;
     size_t i;
-    json_array_foreach(items, i, item) json_array_append_new(results, render(item));
+    json_array_foreach(items, i, item) {
+        json_array_append_new(results, render(item));
+    }
     json_dumpf(results, stdout, JSON_ENSURE_ASCII);
     const bool good = json_array_size(items) > 0;
     json_decref(items);

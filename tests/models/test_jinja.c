@@ -31,10 +31,11 @@ static int teardown(void **state) {
 /* What the template prints, or NULL where it is refused. */
 static const char *render(fixture *f, const char *template, qgc_jinja_value variables) {
     const qgc_source source = {"t.jinja", template, strlen(template)};
+    const qgc_jinja_context with = {variables, now};
     qgc_jinja *t;
     f->diag = qgc_diag_new(f->arena);
     if (qgc_jinja_parse(&t, &source, f->arena, &f->diag) != QGC_OK ||
-        qgc_jinja_render(t, variables, &now, &f->text, f->arena, &f->diag) != QGC_OK)
+        qgc_jinja_render(t, &with, &f->text, f->arena, &f->diag) != QGC_OK)
         return NULL;
     qgc_str s = qgc_str_new(f->arena);
     for (size_t i = 0; i < f->text.n; i++) {

@@ -1,5 +1,6 @@
 """Jinja as transformers sets it up for chat templates, with a date that stands still."""
 import datetime
+import functools
 import json
 
 import jinja2
@@ -38,9 +39,14 @@ ENV.globals["raise_exception"] = raise_exception
 ENV.globals["strftime_now"] = NOW.strftime
 
 
+@functools.lru_cache(maxsize=100)
+def compiled(template):
+    return ENV.from_string(template)
+
+
 def render(template, variables):
     """The text, or None where it is refused."""
     try:
-        return ENV.from_string(template).render(**variables)
+        return compiled(template).render(**variables)
     except Exception:
         return None
