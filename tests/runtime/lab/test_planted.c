@@ -1,5 +1,6 @@
-/* Passes that are wrong on purpose, and passes that are right and unusual: the judge has to tell the one from the other, and name the
- * change and the value of a fault. Each row of the tables is a rule, where it is applied, and what has to be said of it. */
+/* Passes that are wrong on purpose, and passes that are right and unusual: the judge has to tell the one
+ * from the other, and name the change and the value of a fault. Each row of the tables is a rule, where it
+ * is applied, and what has to be said of it. */
 
 #include <math.h>
 #include <string.h>
