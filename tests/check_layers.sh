@@ -54,8 +54,9 @@ library() {
     *" cmocka.h") return 1 ;;
     *" yaml.h") [ "$1" = graph/yaml.c ] ;;
     *" xxhash.h") [ "$1" = graph/base/hash.c ] ;;
-    "runtime/lab/"*" jansson.h" | "runtime/engine/"*" jansson.h") ;;
+    "runtime/lab/"*" jansson.h" | "runtime/engine/"*" jansson.h" | "runtime/cli/"*" jansson.h") ;;
     *" jansson.h" | *" pcre2.h" | *" utf8proc.h") [[ $1 == models/* ]] ;;
+    *" histedit.h") [ "$1" = runtime/cli/terminal.c ] ;;
     *" nvrtc.h") [ "$1" = codegen/nvrtc.c ] ;;
     *" cublas"*) [ "$1" = runtime/cublas.c ] ;;
     *" cuda"* | *" nv"*) [ "$1" = runtime/cuda_driver.h ] ;;

@@ -41,6 +41,7 @@ present() {
     libjansson-dev) pkg-config --exists jansson ;;
     libxxhash-dev) pkg-config --exists libxxhash ;;
     libcmocka-dev) pkg-config --exists cmocka ;;
+    libedit-dev) pkg-config --exists libedit ;;
     libclang-*-dev) echo 'int main(void) { return 0; }' |
         clang -x c -fsanitize=address,undefined,fuzzer-no-link -o /dev/null - ;;
     fonts-dejavu-core) [ -e /usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf ] ;;
@@ -82,7 +83,7 @@ install_packages() {
 
 setup_build() {
     install_packages gcc libc6-dev cmake ninja-build pkg-config libyaml-dev libpcre2-dev libutf8proc-dev \
-        libjansson-dev libxxhash-dev libcmocka-dev
+        libjansson-dev libxxhash-dev libcmocka-dev libedit-dev
 }
 
 # What the tests need besides: kernels are run on the CPU as C++.

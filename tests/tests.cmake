@@ -62,11 +62,12 @@ qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run)
+foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
 endforeach()
+target_compile_definitions(test_runtime_cli_chat PRIVATE QGC_HAS_LIBEDIT=$<BOOL:${LIBEDIT_FOUND}>)
 # On a device and a weights file that are made up: these objects stand before the libraries.
 target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 foreach(test IN ITEMS runtime_session_fake models_bind models_form passes_bind_weights)
@@ -82,7 +83,7 @@ set_target_properties(test_runtime_lib_qgc PROPERTIES BUILD_WITH_INSTALL_RPATH O
 add_dependencies(test_runtime_lib_names qgc libqgc libqgc_static)
 set(sanitize_flags "")
 if(QGC_SANITIZE)
-  set(sanitize_flags -fsanitize=${QGC_SANITIZE})
+  set(sanitize_flags "-fsanitize=${QGC_SANITIZE}")
 endif()
 target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMPILER}"
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
@@ -133,13 +134,13 @@ if(CMAKE_CXX_COMPILER)
   add_executable(test_kernels_attention tests/kernels/test_attention.c)
   file(STRINGS tests/kernels/attention_variants.h variants REGEX "^VARIANT")
   foreach(variant IN LISTS variants)
-    string(REGEX MATCH "([0-9]+), ([0-9]+), ([0-9]+), ([0-9]+)" numbers "${variant}")
-    set(name attention_${CMAKE_MATCH_1}_${CMAKE_MATCH_2}_${CMAKE_MATCH_3}_${CMAKE_MATCH_4})
+    string(REGEX MATCH "([0-9]+), ([0-9]+), ([0-9]+), ([0-9]+), ([0-9]+), ([0-9]+)" numbers "${variant}")
+    set(name attention_${CMAKE_MATCH_1}_${CMAKE_MATCH_2}_${CMAKE_MATCH_3}_${CMAKE_MATCH_4}_${CMAKE_MATCH_5}_${CMAKE_MATCH_6})
     add_library(${name} OBJECT tests/kernels/attention_on_cpu.cc)
     target_link_libraries(${name} PRIVATE on_cpu)
     target_compile_options(${name} PRIVATE -O2 -ffp-contract=off -w)
     target_compile_definitions(${name} PRIVATE RUN=${name} HEAD_DIM=${CMAKE_MATCH_1} HEADS=${CMAKE_MATCH_2}
-      KV_HEADS=${CMAKE_MATCH_3} PARTS=${CMAKE_MATCH_4})
+      KV_HEADS=${CMAKE_MATCH_3} PARTS=${CMAKE_MATCH_4} WINDOW=${CMAKE_MATCH_5} CAP=${CMAKE_MATCH_6})
     target_sources(test_kernels_attention PRIVATE $<TARGET_OBJECTS:${name}>)
   endforeach()
   target_link_libraries(test_kernels_attention PRIVATE on_cpu qgc_test_support)

@@ -6,6 +6,7 @@
 #include "graph/base/str.h"
 #include "graph/base/utf8.h"
 #include "graph/load.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/lab.h"
 #include "runtime/lab/ablate.h"
 #include "runtime/lab/ablate_report.h"
@@ -129,7 +130,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"pairs", 0, OPTION_INT, &o.pairs, "N", "timings of a pass, with and without it by turns", 6, 100000},
         {"subsets", 0, OPTION_INT, &o.subsets, "N", "compare logits under random subsets of the passes, too",
          0, 100000},
-        {"json", 0, OPTION_TEXT, &o.json, "FILE", "write the numbers as JSON", 0, 0},
+        CLI_JSON_OPTION(o.json),
         {"svg", 0, OPTION_TEXT, &o.svg, "FILE", "write a bar chart", 0, 0},
         {"budget", 0, OPTION_TEXT, &o.budget, "FILE", "limits (YAML); exit code 1 where one is broken", 0, 0},
         CLI_CHOICE_OPTIONS(o.lab.pipeline),

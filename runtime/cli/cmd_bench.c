@@ -7,6 +7,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/lab.h"
 #include "runtime/engine/prepare.h"
 #include "runtime/engine/sequence.h"
@@ -164,7 +165,7 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
          1000},
         {"generate", 0, OPTION_INT, &o.generate, "N", "length of a text that is timed; 0: none", 0, 1 << 20},
         {"no-kernels", 0, OPTION_FLAG, &o.no_kernels, NULL, "do not time each kernel by itself", 0, 0},
-        {"json", 0, OPTION_TEXT, &o.json, "FILE", "the numbers, for programs", 0, 0},
+        CLI_JSON_OPTION(o.json),
         {"svg", 0, OPTION_TEXT, &o.svg, "FILE", "a chart", 0, 0},
         CLI_PIPELINE_OPTIONS(o.pipeline),
         {"no-tuning", 0, OPTION_FLAG, &o.no_tuning, NULL, "leave out what qgc tune has found", 0, 0},

@@ -6,6 +6,7 @@
 #include "codegen/artifact.h"
 #include "graph/base/file.h"
 #include "graph/load.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/lab.h"
 #include "runtime/lab/bisect.h"
 
@@ -143,7 +144,7 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
          0, 0},
         CLI_LAB_TEXT_OPTIONS(o.lab, 4096),
         CLI_CHOICE_OPTIONS(o.lab.pipeline),
-        {"json", 0, OPTION_TEXT, &o.json, "FILE", "write what was found as JSON", 0, 0},
+        CLI_JSON_OPTION(o.json),
         CLI_LAB_RUN_OPTIONS(o.lab),
         CLI_COMMON_OPTIONS(c),
         {0},

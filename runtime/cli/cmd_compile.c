@@ -3,13 +3,14 @@
 
 #include "graph/base/str.h"
 #include "graph/base/utf8.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/pipeline.h"
 #include "runtime/engine/build.h"
 #include "runtime/engine/plan_report.h"
 #include "runtime/mode.h"
 
 typedef struct {
-    const char *output, *archs, *weights, *cache, *nvrtc;
+    const char *output, *archs, *weights, *cache, *nvrtc, *json;
     cli_pipeline pipeline;
     bool no_cache, no_tuning, allow_unused;
     int64_t chunk;
@@ -35,6 +36,19 @@ static void report(const qgc_built *b, const char *output, double seconds, cli_c
             qgc_str_of_bytes(b->bytes, c->arena), seconds);
 }
 
+static json_t *built_json(const qgc_built *b, const char *output) {
+    json_t *archs = json_array(), *launches = json_object();
+    for (int i = 0; i < b->plan->n_archs; i++)
+        json_array_append_new(archs, json_string(b->plan->archs[i]));
+    for (int k = 0; k < QGC_N_PHASES; k++)
+        json_object_set_new(launches, qgc_phase_name((qgc_phase_kind)k),
+                            json_integer((json_int_t)b->plan->phases[k].n_launches));
+    return json_pack("{s:s, s:s, s:o, s:o, s:I, s:i, s:i, s:I}", "artifact", output, "compiler",
+                     b->plan->compiler, "archs", archs, "launches", launches, "kernels",
+                     (json_int_t)b->plan->n_kernels, "compiled", b->n_compiled, "from_cache", b->n_cached,
+                     "bytes", (json_int_t)b->bytes);
+}
+
 static qgc_status compile_graph(cli_context *c, const char *path, compile_options *o) {
     const double start = cli_seconds();
     cli_progress progress = {0};
@@ -54,6 +68,8 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
     qgc_built built;
     qgc_status status = qgc_build(&build, &built, c->diag);
     cli_progress_clear(&progress);
+    if (status == QGC_OK && o->json)
+        return cli_write_json(o->json, built_json(&built, build.output), c->diag);
     if (status == QGC_OK && !c->quiet)
         report(&built, build.output, cli_seconds() - start, c);
     return status;
@@ -74,6 +90,7 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
         {"no-cache", 0, OPTION_FLAG, &o.no_cache, NULL, "compile every kernel anew", 0, 0},
         {"no-tuning", 0, OPTION_FLAG, &o.no_tuning, NULL, "leave out what qgc tune has found", 0, 0},
         {"nvrtc", 0, OPTION_TEXT, &o.nvrtc, "FILE", "libnvrtc.so to use", 0, 0},
+        CLI_JSON_OPTION(o.json),
         CLI_COMMON_OPTIONS(c),
         {0},
     };

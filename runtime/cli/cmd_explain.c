@@ -6,6 +6,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "runtime/cli/explain.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/pipeline.h"
 
 static qgc_status print_pipeline(cli_context *c, const cli_pipeline *p, const char *path) {
@@ -18,14 +19,26 @@ static qgc_status print_pipeline(cli_context *c, const cli_pipeline *p, const ch
     return QGC_OK;
 }
 
+static json_t *passes_json(void) {
+    json_t *passes = json_array();
+    for (size_t i = 0; i < qgc_pass_count(); i++) {
+        const qgc_pass_info *info = qgc_pass_at(i);
+        json_array_append_new(passes, json_pack("{s:s, s:s?, s:s}", "name", info->name, "options",
+                                                info->options, "summary", info->summary));
+    }
+    return passes;
+}
+
 qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
     cli_pipeline pipeline = {0};
+    const char *json = NULL;
     bool print = false;
     const cli_option options[] = {
         {"print", 0, OPTION_FLAG, &print, NULL, "print a pipeline as a line for --passes", 0, 0},
         {"passes", 0, OPTION_TEXT, &pipeline.passes, "LIST", "that pipeline", 0, 0},
         CLI_EDIT_OPTIONS(pipeline),
         CLI_LOAD_OPTION(pipeline),
+        CLI_JSON_OPTION(json),
         CLI_COMMON_OPTIONS(c),
         {0}};
     const cli_command command = {
@@ -47,6 +60,8 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
         return print_pipeline(c, &pipeline, line.n ? line.arguments[0] : NULL);
     if (line.n || pipeline.passes || qgc_pass_edits_any(&pipeline.edits))
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "a pipeline is given without --print");
+    if (json)
+        return cli_write_json(json, passes_json(), c->diag);
     for (size_t i = 0; i < qgc_pass_count(); i++) {
         const qgc_pass_info *info = qgc_pass_at(i);
         printf("%-18s %s%s%s%s\n", info->name, info->summary, info->options ? " (" : "",
@@ -57,58 +72,30 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
 
 /* --- explain --json: every event by itself ---------------------------------------------------------------- */
 
-static void print_string(const char *text) {
-    putchar('"');
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            printf("\\%c", c);
-        else if (c < 32)
-            printf("\\u%04x", c);
-        else
-            putchar(c);
-    }
-    putchar('"');
-}
-
-static void print_field(const char *name, const char *text) {
-    printf("\"%s\": ", name);
-    print_string(text);
-    fputs(", ", stdout);
-}
-
-static void print_json_events(const qgc_pass_run *run, const char *node) {
-    const char *separator = "";
+static json_t *events_json(const qgc_pass_run *run, const char *node) {
+    json_t *events = json_array();
     for (size_t i = 0; i < run->n_events; i++) {
         const qgc_pass_event *e = &run->events[i];
-        if (!cli_explain_concerns(e, node))
-            continue;
-        printf("%s\n    {", separator);
-        print_field("rule", e->rule);
-        print_field("node", e->node);
-        print_field("text", e->text);
-        print_field("file", e->at.source ? e->at.source->name : "");
-        printf("\"line\": %d, \"col\": %d, \"layer\": %d, \"fired\": %s}", e->at.line, e->at.col, e->layer,
-               e->fired ? "true" : "false");
-        separator = ",";
+        if (cli_explain_concerns(e, node))
+            json_array_append_new(events,
+                                  json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:b}", "rule", e->rule,
+                                            "node", e->node, "text", e->text, "file",
+                                            e->at.source ? e->at.source->name : "", "line", e->at.line, "col",
+                                            e->at.col, "layer", e->layer, "fired", e->fired));
     }
+    return events;
 }
 
-static void print_json(const qgc_pass_report *report, const char *node) {
-    fputs("[", stdout);
+static json_t *report_json(const qgc_pass_report *report, const char *node) {
+    json_t *runs = json_array();
     for (size_t i = 0; i < report->n_runs; i++) {
         const qgc_pass_run *run = &report->runs[i];
-        fputs(i ? ",\n  {" : "\n  {", stdout);
-        print_field("pass", run->name);
-        printf("\"fired\": %d, \"nodes\": %d, \"kernels\": %d, \"us\": %.0f, ", run->n_fired, run->n_nodes,
-               run->n_kernels, run->us);
-        if (run->note)
-            print_field("note", run->note);
-        fputs("\"events\": [", stdout);
-        print_json_events(run, node);
-        fputs("]}", stdout);
+        json_array_append_new(runs, json_pack("{s:s, s:i, s:i, s:i, s:I, s:s?, s:o}", "pass", run->name,
+                                              "fired", run->n_fired, "nodes", run->n_nodes, "kernels",
+                                              run->n_kernels, "us", (json_int_t)run->us, "note", run->note,
+                                              "events", events_json(run, node)));
     }
-    fputs("\n]\n", stdout);
+    return runs;
 }
 
 /* Where a node ended up: events tell of the root of a match only. */
@@ -146,13 +133,12 @@ static void print_text(const qgc_pass_report *report, const char *node, qgc_aren
 
 qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
     cli_pipeline pipeline = {0};
-    const char *node = NULL, *weights = NULL;
-    bool json = false;
+    const char *node = NULL, *weights = NULL, *json = NULL;
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which a file without sizes has them", 0, 0},
         CLI_CHOICE_OPTIONS(pipeline),
         {"node", 0, OPTION_TEXT, &node, "NAME", "what concerns this node: 'down', or 'down[3]'", 0, 0},
-        {"json", 0, OPTION_FLAG, &json, NULL, "every event by itself, as JSON", 0, 0},
+        CLI_JSON_OPTION(json),
         CLI_COMMON_OPTIONS(c),
         {0},
     };
@@ -176,10 +162,9 @@ qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
     if (!known && !has_node(g, node, c->arena)) /* passes make nodes, and remove some */
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "the graph has no node \"%s\"", node);
     if (json)
-        print_json(&report, node);
-    else
-        print_text(&report, node, c->arena);
-    if (!json && node)
+        return cli_write_json(json, report_json(&report, node), c->diag);
+    print_text(&report, node, c->arena);
+    if (node)
         print_place(g, node, c->arena);
     return QGC_OK;
 }

@@ -6,6 +6,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "graph/print.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/pipeline.h"
 
 qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
@@ -58,8 +59,26 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     return QGC_OK;
 }
 
+static json_t *ops_json(void) {
+    json_t *ops = json_array();
+    for (int i = 0; i < QGC_N_OPS; i++) {
+        json_t *attributes = json_object();
+        for (const qgc_attr_spec *attr = qgc_ops[i].attrs; attr->name; attr++) {
+            json_t *choices = attr->choices[0] ? json_array() : json_string("number");
+            for (int k = 0; k < QGC_MAX_CHOICES && attr->choices[k]; k++)
+                json_array_append_new(choices, json_string(attr->choices[k]));
+            json_object_set_new(attributes, attr->name, choices);
+        }
+        json_array_append_new(ops, json_pack("{s:s, s:s, s:o, s:s}", "name", qgc_ops[i].name, "in",
+                                             qgc_ops[i].signature, "attributes", attributes, "summary",
+                                             qgc_ops[i].summary));
+    }
+    return ops;
+}
+
 qgc_status cmd_ops(cli_context *c, int argc, char **argv) {
-    const cli_option options[] = {CLI_COMMON_OPTIONS(c), {0}};
+    const char *json = NULL;
+    const cli_option options[] = {CLI_JSON_OPTION(json), CLI_COMMON_OPTIONS(c), {0}};
     const cli_command command = {
         .name = "ops",
         .arguments = "",
@@ -70,6 +89,8 @@ qgc_status cmd_ops(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
+    if (json)
+        return cli_write_json(json, ops_json(), c->diag);
     for (int i = 0; i < QGC_N_OPS; i++) {
         const qgc_op_info *op = &qgc_ops[i];
         printf("%-12s in: [%s]", op->name, op->signature);

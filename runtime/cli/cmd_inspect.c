@@ -2,7 +2,7 @@
 
 #include "codegen/artifact.h"
 #include "graph/base/str.h"
-#include "runtime/cli/cli.h"
+#include "runtime/cli/json.h"
 #include "runtime/engine/plan_report.h"
 #include "runtime/mode.h"
 
@@ -145,20 +145,19 @@ static void print_launches(const qgc_plan *p, qgc_arena *a) {
     }
 }
 
-static qgc_status print_json(const qgc_plan *p, cli_context *c) {
+static qgc_status write_json(const qgc_plan *p, const char *where, cli_context *c) {
     qgc_str text = qgc_str_new(c->arena);
     QGC_TRY(qgc_plan_json(p, &text, c->diag));
-    fputs(text.text, stdout);
-    return QGC_OK;
+    return qgc_file_write(where, text.text, text.bytes, c->diag);
 }
 
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
-    bool launches = false, graph = false, json = false;
+    bool launches = false, graph = false;
+    const char *json = NULL;
     const cli_option options[] = {
         {"launches", 0, OPTION_FLAG, &launches, NULL,
          "list every launch, its place in the YAML, and whether it starts early", 0, 0},
-        {"json", 0, OPTION_FLAG, &json, NULL, "every launch and what it does with its buffers, as JSON", 0,
-         0},
+        CLI_JSON_OPTION(json),
         {"graph", 0, OPTION_FLAG, &graph, NULL,
          "print the graph that was compiled, as YAML, and nothing else", 0, 0},
         CLI_COMMON_OPTIONS(c),
@@ -183,7 +182,7 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
     qgc_status status =
         qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);
     if (status == QGC_OK && json)
-        status = print_json(plan, c);
+        status = write_json(plan, json, c);
     else if (status == QGC_OK && graph)
         fputs(plan->graph, stdout);
     else if (status == QGC_OK) {

@@ -3,7 +3,7 @@
 
 #include "graph/base/file.h"
 #include "models/tokenizer.h"
-#include "runtime/cli/cli.h"
+#include "runtime/cli/json.h"
 
 /* The length of the character at the start of n bytes, 0 if they do not start with a whole one. */
 static size_t character(const char *text, size_t n) {
@@ -40,39 +40,61 @@ static void print_piece(const char *piece, size_t bytes) {
     qgc_arena_drop(a);
 }
 
-static qgc_status tokenize(cli_context *c, const char *weights_path, const qgc_source *text, bool specials,
-                           bool ids_only) {
-    qgc_weights *w;
-    QGC_TRY(cli_open_weights(&w, weights_path, c->diag));
-    qgc_tokenizer *t = NULL;
-    qgc_status status = qgc_tokenizer_open(&t, w, c->diag);
-    if (status == QGC_OK) {
-        qgc_tokens tokens = qgc_tokens_new(c->arena);
-        status = qgc_tokenizer_encode_text(t, text->text, text->bytes, specials, &tokens, c->diag);
-        for (size_t i = 0; status == QGC_OK && i < tokens.n; i++) {
-            size_t bytes;
-            const char *piece = qgc_tokenizer_piece(t, tokens.ids[i], &bytes);
-            printf("%d", tokens.ids[i]);
-            if (!ids_only) {
-                putchar('\t');
-                print_piece(piece, bytes);
-            }
-            putchar('\n');
+typedef struct {
+    const char *weights, *file, *json;
+    bool specials, ids_only;
+} tokenize_options;
+
+static void print_tokens(qgc_tokenizer *t, const qgc_tokens *tokens, bool ids_only) {
+    for (size_t i = 0; i < tokens->n; i++) {
+        size_t bytes;
+        const char *piece = qgc_tokenizer_piece(t, tokens->ids[i], &bytes);
+        printf("%d", tokens->ids[i]);
+        if (!ids_only) {
+            putchar('\t');
+            print_piece(piece, bytes);
         }
+        putchar('\n');
     }
+}
+
+static json_t *tokens_json(qgc_tokenizer *t, const qgc_tokens *tokens, bool ids_only, qgc_arena *a) {
+    json_t *all = json_array();
+    for (size_t i = 0; i < tokens->n; i++) {
+        size_t bytes;
+        const char *piece = qgc_tokenizer_piece(t, tokens->ids[i], &bytes);
+        json_array_append_new(all, ids_only ? json_integer(tokens->ids[i])
+                                            : json_pack("{s:i, s:o}", "id", (int)tokens->ids[i], "piece",
+                                                        cli_json_text(piece, bytes, a)));
+    }
+    return all;
+}
+
+static qgc_status tokenize(cli_context *c, const tokenize_options *o, const qgc_source *text) {
+    qgc_weights *w;
+    QGC_TRY(cli_open_weights(&w, o->weights, c->diag));
+    qgc_tokenizer *t = NULL;
+    qgc_tokens tokens = qgc_tokens_new(c->arena);
+    qgc_status status = qgc_tokenizer_open(&t, w, c->diag);
+    if (status == QGC_OK)
+        status = qgc_tokenizer_encode_text(t, text->text, text->bytes, o->specials, &tokens, c->diag);
+    if (status == QGC_OK && o->json)
+        status = cli_write_json(o->json, tokens_json(t, &tokens, o->ids_only, c->arena), c->diag);
+    else if (status == QGC_OK)
+        print_tokens(t, &tokens, o->ids_only);
     qgc_tokenizer_close(t);
     qgc_weights_close(w);
     return status;
 }
 
 qgc_status cmd_tokenize(cli_context *c, int argc, char **argv) {
-    const char *weights = NULL, *file = NULL;
-    bool specials = false, ids_only = false;
+    tokenize_options o = {0};
     const cli_option options[] = {
-        {"weights", 0, OPTION_TEXT, &weights, "PATH", "whose tokenizer to use", 0, 0},
-        {"file", 'f', OPTION_TEXT, &file, "FILE", "the text stands in a file", 0, 0},
-        {"specials", 0, OPTION_FLAG, &specials, NULL, "special tokens in the text are special", 0, 0},
-        {"ids", 0, OPTION_FLAG, &ids_only, NULL, "print ids only", 0, 0},
+        {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose tokenizer to use", 0, 0},
+        {"file", 'f', OPTION_TEXT, &o.file, "FILE", "the text stands in a file", 0, 0},
+        {"specials", 0, OPTION_FLAG, &o.specials, NULL, "special tokens in the text are special", 0, 0},
+        {"ids", 0, OPTION_FLAG, &o.ids_only, NULL, "print ids only", 0, 0},
+        CLI_JSON_OPTION(o.json),
         CLI_COMMON_OPTIONS(c),
         {0},
     };
@@ -87,14 +109,14 @@ qgc_status cmd_tokenize(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
-    if (!weights)
+    if (!o.weights)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "qgc tokenize wants --weights PATH");
-    if ((line.n == 1) == (file != NULL))
+    if ((line.n == 1) == (o.file != NULL))
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "qgc tokenize wants a text, or a file with -f");
     qgc_source text;
-    if (file)
-        QGC_TRY(qgc_file_read(&text, file, (size_t)1 << 30, "the text", c->diag));
+    if (o.file)
+        QGC_TRY(qgc_file_read(&text, o.file, (size_t)1 << 30, "the text", c->diag));
     else
         text = (qgc_source){.text = line.arguments[0], .bytes = strlen(line.arguments[0])};
-    return tokenize(c, weights, &text, specials, ids_only);
+    return tokenize(c, &o, &text);
 }

@@ -76,9 +76,9 @@ static void put_option(const cli_option *o) {
     put(o->name, in_man);
     printf("\\fR");
     if (o->value) {
-        printf(" \\fI");
+        printf(o->kind == OPTION_OUTPUT ? "[=\\fI" : " \\fI");
         put(o->value, in_man);
-        printf("\\fR");
+        printf(o->kind == OPTION_OUTPUT ? "\\fR]" : "\\fR");
     }
     putchar('\n');
     put(o->help, in_man);
@@ -128,7 +128,7 @@ static void put_main_page(const cli_summary *commands, int n) {
 /* --- bash ------------------------------------------------------------------------------------------------ */
 
 static void put_bash_option(const cli_option *o) {
-    if (!o->value)
+    if (!o->value || o->kind == OPTION_OUTPUT)
         return;
     printf("    --%s", o->name);
     if (o->letter)
@@ -176,11 +176,11 @@ static void put_zsh_option(const cli_option *o) {
         printf(" \\\n        '(-%c --%s)'{-%c%s,--%s%s}'[", o->letter, o->name, o->letter,
                o->value ? "+" : "", o->name, o->value ? "=" : "");
     else
-        printf(" \\\n        '--%s%s[", o->name, o->value ? "=" : "");
+        printf(" \\\n        '--%s%s[", o->name, !o->value ? "" : o->kind == OPTION_OUTPUT ? "=-" : "=");
     put(o->help, in_zsh);
     putchar(']');
     if (o->value) {
-        putchar(':');
+        fputs(o->kind == OPTION_OUTPUT ? "::" : ":", stdout);
         put(o->value, in_zsh);
         putchar(':');
     }
@@ -222,13 +222,13 @@ static void put_fish(const cli_command *c) {
         printf("complete -c qgc -n '__fish_seen_subcommand_from %s' -l %s", c->name, o->name);
         if (o->letter)
             printf(" -s %c", o->letter);
-        if (offer_of(o) == FILES)
+        if (offer_of(o) == FILES && o->kind != OPTION_OUTPUT)
             printf(" -r -F");
         else if (offer_of(o) == WORDS) {
             printf(" -xa '");
             put_words(o);
             putchar('\'');
-        } else if (o->value)
+        } else if (o->value && o->kind != OPTION_OUTPUT)
             printf(" -x");
         printf(" -d '");
         put(o->help, in_fish);

@@ -35,8 +35,10 @@ static void print_help(const cli_command *c) {
     printf("\noptions:\n");
     for (const cli_option *o = c->options; o->name; o++) {
         char left[64];
-        snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-                 o->letter ? "," : " ", o->name, o->value ? " " : "", o->value ? o->value : "");
+        const char *before = !o->value ? "" : o->kind == OPTION_OUTPUT ? "[=" : " ";
+        snprintf(left, sizeof left, "%c%c%s --%s%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+                 o->letter ? "," : " ", o->name, before, o->value ? o->value : "",
+                 o->kind == OPTION_OUTPUT ? "]" : "");
         if (strlen(left) > COLUMN)
             printf("  %s\n  %*s %s", left, COLUMN, "", o->help);
         else
@@ -109,6 +111,9 @@ static qgc_status store(const cli_option *o, const char *text, qgc_diag *d) {
         QGC_TRY(check_color(o, text, d));
         *(const char **)o->into = text;
         return QGC_OK;
+    case OPTION_OUTPUT:
+        *(const char **)o->into = text ? text : "-";
+        return QGC_OK;
     case OPTION_INT:
     case OPTION_NUMBER:
         return store_number(o, text, d);
@@ -174,7 +179,7 @@ static qgc_status take_option(const parsing *p, int *i, qgc_diag *d) {
         return unknown_option(p->command, word, d);
     if (o->kind == OPTION_FLAG && value)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s takes no value", o->name);
-    if (o->kind != OPTION_FLAG && !value) {
+    if (o->kind != OPTION_FLAG && o->kind != OPTION_OUTPUT && !value) {
         if (*i + 1 == p->argc)
             return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option %s wants a value: %s", word, o->value);
         value = p->argv[++*i];

@@ -8,7 +8,13 @@
 
 /* Command lines: each command has a table of options, from which both parsing and --help come. */
 
-typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_INT, OPTION_NUMBER } option_kind;
+typedef enum {
+    OPTION_FLAG,
+    OPTION_TEXT,
+    OPTION_INT,
+    OPTION_NUMBER,
+    OPTION_OUTPUT, /* a path, given as --name=FILE only; --name alone is "-" */
+} option_kind;
 
 typedef struct {
     const char *name; /* "weights" for --weights */

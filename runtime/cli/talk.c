@@ -33,16 +33,54 @@ qgc_status cli_talk_options(const char *think, const char *date, qgc_chat_option
     return QGC_OK;
 }
 
-static void add_message(cli_talk *t, const char *role, const char *content) {
+void cli_talk_add(cli_talk *t, const char *role, const char *content) {
     t->messages = qgc_arena_grow(t->arena, t->messages, t->n, sizeof *t->messages);
-    t->messages[t->n++] = (qgc_message){role, qgc_arena_strdup(t->arena, content)};
+    t->messages[t->n++] =
+        (qgc_message){qgc_arena_strdup(t->arena, role), qgc_arena_strdup(t->arena, content)};
+}
+
+static bool has_system(const cli_talk *t) {
+    return t->n > 0 && strcmp(t->messages[0].role, "system") == 0;
+}
+
+void cli_talk_reset(cli_talk *t) {
+    t->n = has_system(t);
+    t->taken.n = 0;
+}
+
+/* n messages from `at` on are taken out. */
+static void remove_messages(cli_talk *t, size_t at, size_t n) {
+    memmove(t->messages + at, t->messages + at + n, (t->n - at - n) * sizeof *t->messages);
+    t->n -= n;
+}
+
+bool cli_talk_drop_oldest(cli_talk *t) {
+    const size_t first = has_system(t);
+    if (t->n == first)
+        return false;
+    size_t n = 1;
+    while (first + n < t->n && strcmp(t->messages[first + n].role, "user") != 0)
+        n++;
+    remove_messages(t, first, n);
+    return true;
+}
+
+void cli_talk_set_system(cli_talk *t, const char *text) {
+    if (has_system(t))
+        remove_messages(t, 0, 1);
+    if (!text)
+        return;
+    cli_talk_add(t, "system", text);
+    const qgc_message last = t->messages[t->n - 1];
+    memmove(t->messages + 1, t->messages, (t->n - 1) * sizeof *t->messages);
+    t->messages[0] = last;
 }
 
 qgc_status cli_talk_open(cli_talk *t, qgc_tokenizer *tokenizer, const qgc_chat_options *o, const char *system,
                          qgc_arena *arena, qgc_diag *d) {
     *t = (cli_talk){.arena = arena, .taken = qgc_tokens_new(arena)};
     if (system)
-        add_message(t, "system", system);
+        cli_talk_add(t, "system", system);
     return qgc_chat_open(&t->chat, tokenizer, o, d);
 }
 
@@ -52,7 +90,7 @@ void cli_talk_close(cli_talk *t) {
 
 qgc_status cli_talk_ask(cli_talk *t, const char *text, qgc_tokens *all, size_t *taken, qgc_diag *d) {
     const size_t before = t->n;
-    add_message(t, "user", text);
+    cli_talk_add(t, "user", text);
     qgc_status status = qgc_chat_encode(t->chat, t->messages, t->n, all, d);
     t->n = before;
     size_t same = 0;
@@ -64,8 +102,8 @@ qgc_status cli_talk_ask(cli_talk *t, const char *text, qgc_tokens *all, size_t *
 
 void cli_talk_answered(cli_talk *t, const char *text, const char *answer, const qgc_tokens *all,
                        size_t taken) {
-    add_message(t, "user", text);
-    add_message(t, "assistant", answer);
+    cli_talk_add(t, "user", text);
+    cli_talk_add(t, "assistant", answer);
     t->taken.n = 0;
     for (size_t i = 0; i < taken && i < all->n; i++)
         qgc_tokens_add(&t->taken, all->ids[i]);

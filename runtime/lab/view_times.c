@@ -17,7 +17,7 @@ static qgc_loc whole_file(const qgc_source *s) {
 
 static qgc_status no_bench_file(const qgc_source *s, const char *why, qgc_diag *d) {
     qgc_status status = qgc_fail(d, QGC_ERR_INPUT, whole_file(s), "is no file of qgc bench: %s", why);
-    qgc_hint(d, "qgc bench GRAPH.yaml --json FILE writes one.");
+    qgc_hint(d, "qgc bench GRAPH.yaml --json=FILE writes one.");
     return status;
 }
 

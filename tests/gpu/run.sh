@@ -73,8 +73,8 @@ against() {
     local run options=(bench "$1" --weights random --positions "$2" --rounds 3 --no-kernels --generate 0)
     : > "$work/steps"
     for run in $(seq "$3"); do
-        qgc_of_base "${options[@]}" --json "$work/base.json" > /dev/null || return 1
-        qgc "${options[@]}" --json "$work/tip.json" > /dev/null || return 1
+        qgc_of_base "${options[@]}" --json="$work/base.json" > /dev/null || return 1
+        qgc "${options[@]}" --json="$work/tip.json" > /dev/null || return 1
         { steps base "$work/base.json"; steps tip "$work/tip.json"; } >> "$work/steps"
         echo "run $run of $3 of each: done"
     done
@@ -110,7 +110,7 @@ if part ablate; then
 echo; echo "== what each pass saves, Qwen2.5-0.5B shape"
 echo "max_kl: 1e-4" > "$work/budget.yaml"
 check "ablate" qgc ablate models/qwen2.5-0.5b.yaml --weights random --device gpu --steps 64 --ctx 320 --pairs 16 --subsets 200 \
-    --budget "$work/budget.yaml" --json "$work/ablate.json" --svg "$work/ablate.svg"
+    --budget "$work/budget.yaml" --json="$work/ablate.json" --svg "$work/ablate.svg"
 [ -n "${KEEP:-}" ] && cp "$work"/ablate.* "$KEEP/"
 fi
 
@@ -182,7 +182,7 @@ near() {
     local bench run
     bench=$(tr '\n' ' ' < "$1" | grep -o "\"mode\": \"$2\",[^}]*text_us_a_token[^,}]*" | head -1 | number text_us_a_token)
     for _ in 1 2 3; do
-        q -q -p "Once upon a time" -n 257 --ignore-eos --mode "$2" --json | tail -1 > "$work/run.json"
+        q -q -p "Once upon a time" -n 257 --ignore-eos --mode "$2" --json="$work/run.json" > /dev/null
         run=$(awk -v n="$(number decode_tokens_per_second < "$work/run.json")" 'BEGIN { printf "%.1f", 1e6 / n }')
         echo "$2: $run us a token, bench $bench"
         awk -v a="$run" -v b="$bench" 'BEGIN { exit !(a <= 1.03 * b) }' && return 0
@@ -195,18 +195,18 @@ if part model && [ -n "$model" ]; then
     for mode in auto graph; do
         check "first token within 1.5 s, $mode" from_start "$mode" 1.5 q -q -p "Once upon a time" -n 1 --mode $mode
     done
-    qgc bench models/qwen2.5-0.5b.yaml --weights "$model" --positions 16 --rounds 3 --no-kernels --json "$work/bench.json"
+    qgc bench models/qwen2.5-0.5b.yaml --weights "$model" --positions 16 --rounds 3 --no-kernels --json="$work/bench.json"
     for mode in graph pdl persistent; do
         check "256 tokens as fast as the bench, $mode" near "$work/bench.json" $mode
     done
     for sampling in "--temp 0.7" "--temp 0.7 --top-k 40 --top-p 0.9" "--temp 0.7 --top-p 0.95"; do
         echo "$sampling:"
         # shellcheck disable=SC2086
-        q -p "Once upon a time" -n 200 --ignore-eos $sampling --json | tail -1
+        q -p "Once upon a time" -n 200 --ignore-eos $sampling | tail -1
     done
     echo "-- 512 tokens of prompt and 256 of answer"
     for _ in $(seq 51); do printf 'The quick brown fox jumps over the lazy dog. '; done > "$work/long"
-    for mode in auto graph stream; do q -f "$work/long" -n 256 --ignore-eos --mode $mode --json | tail -1; done
+    for mode in auto graph stream; do q -f "$work/long" -n 256 --ignore-eos --mode $mode | tail -1; done
     story() { q -q --chat -n 48 -p "Tell me a story." "$@"; }
     check "ten runs of one seed are the same text" test "$(distinct 10 story --temp 0.8 --seed 5)" = 1
     greedy() { a=$(story --temp 0 --seed 1) && b=$(story --temp 1 --top-k 1 --seed 2) && test "$a" = "$b"; }

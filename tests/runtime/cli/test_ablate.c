@@ -56,7 +56,7 @@ static void a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget
     const char *plugin = compile_pass(f, "QGC_OP_RMS_NORM", "eps", "0.5"), *json = fixture_path(f, "x.json");
     const char *text =
         output(f,
-               qgc_arena_printf(f->arena, TINY "--load-pass '%s' --budget '%s' --json '%s' --subsets 6",
+               qgc_arena_printf(f->arena, TINY "--load-pass '%s' --budget '%s' --json='%s' --subsets 6",
                                 plugin, budget, json),
                1);
     has(text, "b.yaml:1:9: error: pass \"wrong\" in the pipeline changes the logits by a KL divergence of ");
@@ -102,7 +102,7 @@ static void writes_json_and_a_chart(void **state) {
     fixture *f = *state;
     const char *json = fixture_path(f, "x.json");
     const char *svg = fixture_path(f, "x.svg");
-    output(f, qgc_arena_printf(f->arena, TINY "--passes fuse-qkv --json '%s' --svg '%s'", json, svg), 0);
+    output(f, qgc_arena_printf(f->arena, TINY "--passes fuse-qkv --json='%s' --svg '%s'", json, svg), 0);
     qgc_diag d = qgc_diag_new(f->arena);
     qgc_source text;
     assert_int_equal(qgc_file_read(&text, json, 1 << 20, "JSON", &d), QGC_OK);

@@ -89,13 +89,14 @@ static void a_swapped_operand_is_found_in_its_layer(void **state) {
             f->arena,
             "bisect tests/runtime/cli/eight_layers.yaml --weights random --device cpu --ids 5,300,41,7,1000,2,77,8 --steps 8 "
             "--load-pass '%s' --passes 'split-attention,fuse-residual,plant,"
-            "fuse-swiglu,fuse-qkv' -o '%s' --json '%s'",
+            "fuse-swiglu,fuse-qkv' -o '%s' --json='%s'",
             plugin, folder, json),
         1);
     has(text, "\npass    plant: ");
     has(text, "\nchange  1 of 1: ");
     has(text, "\n        planted at \"ff[7]\"");
-    has(text, "qwen2.yaml:62:9\nvalue   \"ff[7]\" = mul(act_of_up[7], gate[7])");
+    has(text, qgc_arena_printf(f->arena, "llama.yaml:%d:7\nvalue   \"ff[7]\" = mul(act_of_up[7], gate[7])",
+                               line_of("models/llama.yaml", "op: mul, in: [act, up]")));
     has(text, "what goes in is 0 apart");
     has(text, "\nwrong: more than rounding explains\n");
     has(text, "\" is wrong from \"ff[7]\" on\n");

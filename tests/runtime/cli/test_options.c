@@ -116,6 +116,31 @@ static void other_shells_can_read_theirs(void **state) {
     }
 }
 
+/* A flag: on stdout and nothing else there, or in a file. */
+static void results_are_json_where_it_is_asked_for(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *command;
+        bool timed; /* there are times in it, or what the cache had */
+    } cases[] = {{"passes", false},
+                 {"ops", false},
+                 {"tokenize --weights models/tiny/tiny.gguf 'Hello there'", false},
+                 {"explain models/tiny/tiny.yaml", true},
+                 {"compile models/tiny/tiny.yaml -o /dev/null", true}};
+    const char *path = fixture_path(f, "result.json");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *said = shell(f, qgc_arena_printf(f->arena, "$qgc %s --json", cases[i].command), 0);
+        assert_true(*said == '[' || *said == '{');
+        shell(f, qgc_arena_printf(f->arena, "$qgc %s --json='%s'", cases[i].command, path), 0);
+        const char *written = shell(f, qgc_arena_printf(f->arena, "cat '%s'", path), 0);
+        assert_int_equal(*written, *said);
+        if (!cases[i].timed)
+            assert_string_equal(written, said);
+    }
+    has(shell(f, "$qgc tokenize --weights models/tiny/tiny.gguf 'Hello' --ids --json", 0), "[\n  ");
+    has(shell(f, "$qgc tokenize --weights models/tiny/tiny.gguf Hi --json=nowhere/x", 1), "nowhere");
+}
+
 static void the_version_says_which_compiler_it_found(void **state) {
     fixture *f = *state;
     const char *said = shell(f, "$qgc --version", 0);
@@ -132,6 +157,7 @@ int main(void) {
         FIXTURE_TEST(every_command_has_a_manual_page),
         FIXTURE_TEST(bash_completes_commands_options_and_values),
         FIXTURE_TEST(other_shells_can_read_theirs),
+        FIXTURE_TEST(results_are_json_where_it_is_asked_for),
         FIXTURE_TEST(the_version_says_which_compiler_it_found),
     };
     for (size_t i = 0; i < 4; i++) /* what the user has set would get in */

@@ -1,0 +1,194 @@
+/* qgc run: text from tokens. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/base/file.h"
+#include "graph/base/utf8.h"
+#include "runtime/cli/json.h"
+#include "runtime/cli/run.h"
+
+/* Does JSON stand on standard output in place of the text? */
+static bool is_silent(const run_state *s) {
+    return s->o->json && qgc_file_is_stdout(s->o->json);
+}
+
+/* Text goes out as soon as its characters are whole. */
+static void put_text(run_state *s, const qgc_str *text) {
+    if (s->o->json)
+        qgc_str_add_bytes(&s->text, text->text, text->bytes);
+    if (!is_silent(s))
+        fwrite(text->text, 1, text->bytes, stdout);
+    fflush(stdout);
+}
+
+static void end_line(const run_state *s) {
+    if (!is_silent(s))
+        putchar('\n');
+}
+
+static qgc_status check_room(const run_state *s, size_t n, size_t taken) {
+    qgc_diag *d = s->c->diag;
+    const int64_t room = qgc_sequence_ctx(s->sequence) - (int64_t)taken;
+    if ((int64_t)(n - taken) <= room)
+        return QGC_OK;
+    qgc_status status =
+        qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt has %zu tokens, and the context has room for %lld",
+                 n - taken, (long long)room);
+    if (s->shell && s->talk.n > 0)
+        qgc_hint(
+            d,
+            "/reset begins a new conversation, /drop forgets its oldest turn; --ctx gives more room (now %lld).",
+            (long long)qgc_sequence_ctx(s->sequence));
+    else
+        qgc_hint(d, "Make it shorter, or ask for more with --ctx (now %lld).",
+                 (long long)qgc_sequence_ctx(s->sequence));
+    return status;
+}
+
+static void print_ids(const qgc_tokens *prompt) {
+    fputs("prompt:", stderr);
+    for (size_t i = 0; i < prompt->n; i++)
+        fprintf(stderr, " %d", prompt->ids[i]);
+    fputc('\n', stderr);
+}
+
+static bool is_end(const run_state *s, int32_t token) {
+    return s->talk.chat ? qgc_chat_is_end(s->talk.chat, token) : qgc_tokenizer_is_eos(s->tokenizer, token);
+}
+
+/* A part of an answer, as it is printed and, but for special tokens, as the conversation keeps it: with U+FFFD for what is
+ * no text. */
+static void keep_text(const run_state *s, int32_t token, const qgc_str *printed, qgc_str *text) {
+    for (size_t i = 0; i < printed->bytes && !qgc_tokenizer_is_special(s->tokenizer, token); i++)
+        if (printed->text[i])
+            qgc_str_add_bytes(text, &printed->text[i], 1);
+        else
+            qgc_str_add(text, QGC_UTF8_REPLACEMENT);
+}
+
+/* Prints what follows, from `token` on, until an end, n tokens, a full context or Ctrl-C. Adds the tokens to `all`, and
+ * their text to `text`. */
+static qgc_status answer(run_state *s, int32_t token, qgc_tokens *all, qgc_str *text) {
+    qgc_utf8_stream stream = {0};
+    qgc_str buffer = qgc_str_new(s->c->arena);
+    const int64_t limit = s->o->n >= 0 ? s->o->n : INT64_MAX;
+    int64_t made = 0;
+    while (made < limit && !run_interrupted) {
+        if (!s->o->ignore_eos && is_end(s, token))
+            break;
+        size_t bytes;
+        const char *piece = made == 0 && s->o->chat ? qgc_tokenizer_first_piece(s->tokenizer, token, &bytes)
+                                                    : qgc_tokenizer_piece(s->tokenizer, token, &bytes);
+        qgc_str_clear(&buffer);
+        if (piece)
+            qgc_utf8_push(&stream, piece, bytes, &buffer);
+        put_text(s, &buffer);
+        keep_text(s, token, &buffer, text);
+        made++;
+        qgc_tokens_add(all, token);
+        s->full = qgc_sequence_position(s->sequence) == qgc_sequence_ctx(s->sequence);
+        if (made == limit || s->full)
+            break;
+        QGC_TRY(qgc_sequence_step(s->sequence, limit - made, &token, s->c->diag));
+    }
+    qgc_str_clear(&buffer);
+    qgc_utf8_finish(&stream, &buffer);
+    qgc_str_add_bytes(text, buffer.text, buffer.bytes);
+    put_text(s, &buffer);
+    s->times.answer_tokens += made;
+    return QGC_OK;
+}
+
+/* Feeds the tokens from `from` on, and prints what follows, which is added to them and to `text`. */
+static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *text) {
+    const qgc_tokens prompt = {.ids = all->ids + from, .n = all->n - from};
+    if (s->o->verbose_prompt)
+        print_ids(&prompt);
+    const double start = cli_seconds();
+    const int64_t before = qgc_sequence_position(s->sequence);
+    int32_t token;
+    QGC_TRY(qgc_sequence_feed(s->sequence, prompt.ids, (int64_t)prompt.n, &token, s->c->diag));
+    const double middle = cli_seconds();
+    s->times.prompt_seconds += middle - start;
+    s->times.prompt_tokens += qgc_sequence_position(s->sequence) - before;
+    if (token < 0)
+        return QGC_OK;
+    qgc_status status = answer(s, token, all, text);
+    s->times.answer_seconds += cli_seconds() - middle;
+    return status;
+}
+
+static double rate(int64_t tokens, double seconds) {
+    return seconds > 0 ? (double)tokens / seconds : 0;
+}
+
+/* The first token of an answer comes with the prompt's last step, so it is not counted in decode's rate. */
+void run_print_times(const run_state *s) {
+    fflush(stdout); /* where both go to one place, the text comes first */
+    const run_times *t = &s->times;
+    int64_t steps = t->answer_tokens > 0 ? t->answer_tokens - 1 : 0;
+    if (!s->c->quiet)
+        fprintf(
+            stderr,
+            "%s, %s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
+            qgc_engine_device(s->engine), qgc_sequence_mode(s->sequence), (long long)t->prompt_tokens,
+            1e3 * t->prompt_seconds, rate(t->prompt_tokens, t->prompt_seconds), (long long)t->answer_tokens,
+            1e3 * t->answer_seconds, rate(steps, t->answer_seconds), (long long)s->o->seed);
+}
+
+qgc_status run_write_json(run_state *s) {
+    const run_times *t = &s->times;
+    const int64_t steps = t->answer_tokens > 0 ? t->answer_tokens - 1 : 0;
+    json_t *all =
+        json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:f, s:f, s:f}", "device", qgc_engine_device(s->engine),
+                  "mode", qgc_sequence_mode(s->sequence), "seed", (json_int_t)s->o->seed, "prompt_tokens",
+                  (json_int_t)t->prompt_tokens, "prompt_seconds", t->prompt_seconds, "answer_tokens",
+                  (json_int_t)t->answer_tokens, "decode_seconds", t->answer_seconds,
+                  "prompt_tokens_per_second", rate(t->prompt_tokens, t->prompt_seconds),
+                  "decode_tokens_per_second", rate(steps, t->answer_seconds));
+    if (all && s->talk.chat)
+        json_object_set_new(all, "messages", cli_talk_json(&s->talk));
+    else if (all)
+        json_object_set_new(all, "text", json_stringn(s->text.text, s->text.bytes));
+    return cli_write_json(s->o->json, all, s->c->diag);
+}
+
+qgc_status run_complete(run_state *s, const qgc_source *text) {
+    qgc_tokens tokens = qgc_tokens_new(s->c->arena);
+    QGC_TRY(qgc_tokenizer_encode_text(s->tokenizer, text->text, text->bytes, s->o->specials, &tokens,
+                                      s->c->diag));
+    if (text->bytes == 0)
+        return qgc_fail(s->c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "the prompt is empty");
+    QGC_TRY(check_room(s, tokens.n, 0));
+    qgc_str answer = qgc_str_new(s->c->arena);
+    QGC_TRY(generate(s, &tokens, 0, &answer));
+    end_line(s);
+    return QGC_OK;
+}
+
+/* A message is text to its end, and C's ends at a zero byte. */
+static qgc_status check_message(const qgc_source *text, qgc_diag *d) {
+    const char *zero = text->bytes ? memchr(text->text, 0, text->bytes) : NULL;
+    return zero ? qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the message has a zero byte at byte %zu",
+                           (size_t)(zero - text->text))
+                : QGC_OK;
+}
+
+qgc_status run_turn(run_state *s, const qgc_source *text) {
+    qgc_diag *d = s->c->diag;
+    qgc_tokens all = qgc_tokens_new(s->c->arena);
+    qgc_str answer = qgc_str_new(s->c->arena);
+    size_t taken;
+    QGC_TRY(check_message(text, d));
+    QGC_TRY(cli_talk_ask(&s->talk, text->text, &all, &taken, d));
+    QGC_TRY(check_room(s, all.n, taken));
+    s->talk.taken.n = 0; /* until the turn is done */
+    if (taken == 0 && qgc_sequence_position(s->sequence) > 0)
+        QGC_TRY(qgc_sequence_reset(s->sequence, d));
+    run_heed_interrupts();
+    QGC_TRY(generate(s, &all, taken, &answer));
+    end_line(s);
+    cli_talk_answered(&s->talk, text->text, answer.text, &all, (size_t)qgc_sequence_position(s->sequence));
+    return QGC_OK;
+}
