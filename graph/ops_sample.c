@@ -244,6 +244,8 @@ static int64_t choose(qgc_real *l, uint64_t *w, int64_t n, int64_t best, const q
         keep_top_k(l, n, s->top_k);
     for (int64_t i = 0; i < n; i++) {
         qgc_real e = isnan(l[i]) ? 0 : exp((l[i] - m) / s->temperature);
+        if (e > 1) /* m is not the largest: the parts are of other logits */
+            e = 1;
         w[i] = e > 0 ? (uint64_t)(e * (qgc_real)((uint64_t)1 << WEIGHT_BITS)) : 0;
     }
     if (s->top_p < 1)

@@ -34,7 +34,8 @@ static void read_stored(qgc_dtype dtype, const char *from, double *to, int64_t n
     }
 }
 
-/* A float that any type of fewer bits rounds as it would x: towards zero, with the last bit set where that is not x. */
+/* A float that any type of fewer bits rounds as it would x: towards zero, with the last bit set where that
+ * is not x. */
 static float to_odd(double x) {
     float f = (float)x;
     uint32_t bits;

@@ -3,9 +3,10 @@
 
 #include "graph/eval.h"
 
-/* The type in which the references of the op table compute. Each graph/ops_*.c is compiled twice, and the second time
- * QGC_DOUBLE is defined: one text, and two references of each op, that of an evaluator in float32 (ref_silu) and that of
- * one in double precision (ref_silu_double). What is no reference stands between #ifndef QGC_DOUBLE and #endif.
+/* The type in which the references of the op table compute. Each graph/ops_*.c is compiled twice, and the
+ * second time QGC_DOUBLE is defined: one text, and two references of each op, that of an evaluator in
+ * float32 (ref_silu) and that of one in double precision (ref_silu_double). What is no reference stands
+ * between #ifndef QGC_DOUBLE and #endif.
  *
  * References include <tgmath.h>, in which exp and fmax are those of the type of their arguments. */
 #ifdef QGC_DOUBLE
@@ -23,7 +24,8 @@ typedef float qgc_real;
 #define qgc_write_reals QGC_TWIN(qgc_write_reals)
 #define qgc_find_not_finite QGC_TWIN(qgc_find_not_finite)
 
-/* All elements of input i: where they are, or widened in the call's scratch where they are stored in another type. */
+/* All elements of input i: where they are, or widened in the call's scratch where they are stored in
+ * another type. */
 const qgc_real *qgc_reals(const qgc_call *call, int i);
 
 /* The n elements of an operand from element `first` on. Both are multiples of the block of its dtype. */

@@ -5,8 +5,9 @@
 
 /* A pipeline as text, with what is asked for put in. */
 
-/* Lists of "A=B": B, with options and "?" as in a pipeline, is put before or after pass A, or takes its place. A pass that is put somewhere
- * stands nowhere else. They are applied in the order of the fields, each list from left to right. NULL: none. */
+/* Lists of "A=B": B, with options and "?" as in a pipeline, is put before or after pass A, or takes its
+ * place. A pass that is put somewhere stands nowhere else. They are applied in the order of the fields,
+ * each list from left to right. NULL: none. */
 typedef struct {
     const char *without; /* "A,B": left out */
     const char *replace;
@@ -16,14 +17,14 @@ typedef struct {
 
 bool qgc_pass_edits_any(const qgc_pass_edits *e);
 
-/* The pipeline that `passes` and `skip` (qgc_pass_options) name for a graph, edited: one line that can be given as `passes`, in
- * d's arena. Of g only the pipeline of its file is looked at; NULL: there is no file. Errors: an unknown pass, an A that is not
- * in the pipeline, text that is not A=B. */
+/* The pipeline that `passes` and `skip` (qgc_pass_options) name for a graph, edited: one line that can be
+ * given as `passes`, in d's arena. Of g only the pipeline of its file is looked at; NULL: there is no file.
+ * Errors: an unknown pass, an A that is not in the pipeline, text that is not A=B. */
 QGC_MUST_USE qgc_status qgc_pass_pipeline(const char **out, const qgc_graph *g, const char *passes,
                                           const char *skip, const qgc_pass_edits *e, qgc_diag *d);
 
-/* For passes.c: the next entry of a pipeline without the spaces around it, "" for an empty one; *text moves after it. NULL at the
- * end. And the pipeline of all passes. */
+/* For passes.c: the next entry of a pipeline without the spaces around it, "" for an empty one; *text moves
+ * after it. NULL at the end. And the pipeline of all passes. */
 char *qgc_pipeline_next(const char **text, qgc_arena *a);
 const char *qgc_pipeline_default(qgc_arena *a);
 

@@ -3,19 +3,20 @@
 
 #include "passes/passes.h"
 
-/* Rules: a pattern and a function. The one rewriter walks the graph, matches patterns at each node, and calls the
- * function of a rule that matches. The function decides first and changes after, through the calls below only; one
- * that declines says why.
+/* Rules: a pattern and a function. The one rewriter walks the graph, matches patterns at each node, and
+ * calls the function of a rule that matches. The function decides first and changes after, through the
+ * calls below only; one that declines says why.
  *
- * A pattern is a tree of ops, written as a constant and matched against a node and the makers of its inputs:
+ * A pattern is a tree of ops, written as a constant and matched against a node and the makers of its
+ * inputs:
  *
  *   P(ANY, MUL, P1(ANY, SILU, V(GATE)), V(UP))    mul(silu(gate), up), in either order since mul commutes
  *
- * The first word of P captures the node under an index (ANY: not). V captures a value. The same index twice is the same
- * node, or value: P(ANY, MUL, V(X), V(X)) is a square. P1 is P for a node whose result
- * has no reader but the one above it and is no output of the graph. W and W1 are the same for any pointwise op, O and O1
- * for any op. Inputs that a pattern does not mention, or that are FREE, may be anything; each of P, P1, W, W1, O and O1 mentions
- * one at least. */
+ * The first word of P captures the node under an index (ANY: not). V captures a value. The same index twice
+ * is the same node, or value: P(ANY, MUL, V(X), V(X)) is a square. P1 is P for a node whose result has no
+ * reader but the one above it and is no output of the graph. W and W1 are the same for any pointwise op, O
+ * and O1 for any op. Inputs that a pattern does not mention, or that are FREE, may be anything; each of P,
+ * P1, W, W1, O and O1 mentions one at least. */
 
 enum { QGC_MAX_CAPTURES = 12, QGC_PATTERN_INPUTS = 4 };
 
@@ -74,12 +75,13 @@ typedef struct {
     qgc_rule_fn *apply;
 } qgc_rule;
 
-/* Applies the rules (ended by one without a name) until none fires. More than 1000 changes for each node of the graph
- * are taken for an endless rewrite: an error that names the rule. What is said again of a node is logged once. */
+/* Applies the rules (ended by one without a name) until none fires. More than 1000 changes for each node of
+ * the graph are taken for an endless rewrite: an error that names the rule. What is said again of a node is
+ * logged once. */
 QGC_MUST_USE qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d);
 
-/* For the functions of rules. The rewriter keeps count of who reads what: a rule changes nodes, their inputs and the
- * outputs of the graph by these calls only. */
+/* For the functions of rules. The rewriter keeps count of who reads what: a rule changes nodes, their
+ * inputs and the outputs of the graph by these calls only. */
 
 qgc_graph *qgc_rewriter_graph(qgc_rewriter *rw);
 
@@ -87,21 +89,22 @@ qgc_graph *qgc_rewriter_graph(qgc_rewriter *rw);
 bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Puts nodes, and all of the groups that they are in, into one group called `name`, if one kernel can compute it
- * (codegen/stage/stage.h) and no node outside lies between them; else declines with the reason. False without a word if they
- * are in one group already. */
+/* Puts nodes, and all of the groups that they are in, into one group called `name`, if one kernel can
+ * compute it (codegen/stage/stage.h) and no node outside lies between them; else declines with the reason.
+ * False without a word if they are in one group already. */
 bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n);
 
-/* The nodes that read a value, in the order of the list, at most `room`; returns how many there are. A node that reads
- * it twice counts once. */
+/* The nodes that read a value, in the order of the list, at most `room`; returns how many there are. A node
+ * that reads it twice counts once. */
 int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int room);
 
-/* Everybody who reads `old` reads `now` instead, outputs of the graph too. Shapes and dtypes are equal. An output takes its
- * name along; if `now` is an output already, under a name of its own, `old` stays one, and its node has to stay. */
+/* Everybody who reads `old` reads `now` instead, outputs of the graph too. Shapes and dtypes are equal. An
+ * output takes its name along; if `now` is an output already, under a name of its own, `old` stays one, and
+ * its node has to stay. */
 void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now);
 
-/* A new node before `before`, at its place in the YAML and its turn of the repeat, whose result is called `name`. The
- * caller sets attributes and then calls qgc_settle. */
+/* A new node before `before`, at its place in the YAML and its turn of the repeat, whose result is called
+ * `name`. The caller sets attributes and then calls qgc_settle. */
 qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,
                      int n_in);
 
@@ -111,8 +114,8 @@ qgc_node *qgc_insert_like(qgc_rewriter *rw, qgc_node *before, const qgc_node *li
 /* Input i of a node is v from now on, which is made before the node. The caller calls qgc_settle. */
 void qgc_set_input(qgc_rewriter *rw, qgc_node *n, int i, qgc_value *v);
 
-/* Gives the results of a new or changed node their shapes. False if the op's rule objects: then the rule that made it
- * is at fault, and the rewriter reports the objection as an error. */
+/* Gives the results of a new or changed node their shapes. False if the op's rule objects: then the rule
+ * that made it is at fault, and the rewriter reports the objection as an error. */
 bool qgc_settle(qgc_rewriter *rw, qgc_node *n);
 
 /* Removes a node, whose results nobody may read any more. */

@@ -89,6 +89,9 @@ target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMP
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
   QGC_LINK_FLAGS="${sanitize_flags}")
 qgc_tests(runtime/lab qgc_lab)
+if(QGC_SANITIZE)
+  target_compile_definitions(test_runtime_lab_planted PRIVATE EVERY=5)
+endif()
 foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
   target_sources(test_runtime_lab_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 endforeach()

@@ -7,9 +7,10 @@
 #include "runtime/lab/stats.h"
 #include "runtime/lab/trial.h"
 
-/* What each pass of a pipeline is good for: the graph is run with the whole pipeline and without each pass (left out), and
- * with no pass and with each pass alone. Compared are the time and the cost of a decode step, and the logits over a
- * text, token by token: on the CPU in double precision. Each graph is judged too. */
+/* What each pass of a pipeline is good for: the graph is run with the whole pipeline and without each pass
+ * (left out), and with no pass and with each pass alone. Compared are the time and the cost of a decode
+ * step, and the logits over a text, token by token: on the CPU in double precision. Each graph is judged
+ * too. */
 
 typedef struct {
     qgc_experiment run; /* on the CPU evaluator there are no times */
@@ -61,8 +62,9 @@ typedef struct {
     const char *worst_subset; /* the one whose logits differ most; NULL without subsets */
 } qgc_ablation;
 
-/* The result lives in the arena of `d`. Errors: those of the graph, its passes and its trials; positions or ctx beyond what
- * the model takes; a mode in which the whole pipeline cannot run, while that of a part of it is said in `refused`. */
+/* The result lives in the arena of `d`. Errors: those of the graph, its passes and its trials; positions or
+ * ctx beyond what the model takes; a mode in which the whole pipeline cannot run, while that of a part of
+ * it is said in `refused`. */
 QGC_MUST_USE qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *d);
 
 #endif

@@ -8,18 +8,18 @@
 #include "runtime/lab/judge.h"
 #include "runtime/lab/trial.h"
 
-/* Where a graph begins to compute something else than it should: what `qgc bisect` does. Right is the graph before any pass. The
- * pipeline is run once, and after each of its changes the graph is held against the one before it, in double precision
- * (runtime/lab/judge.h); so all faults are found, in their order, however large the others are. A pass that makes another graph
- * when it is run again is at fault too.
+/* Where a graph begins to compute something else than it should: what `qgc bisect` does. Right is the graph
+ * before any pass. The pipeline is run once, and after each of its changes the graph is held against the
+ * one before it, in double precision (runtime/lab/judge.h); so all faults are found, in their order,
+ * however large the others are. A pass that makes another graph when it is run again is at fault too.
  *
- * On a device, if the graph is right, its kernels are looked at in float32: prefixes of the pipeline are held against the
- * evaluator, first by passes, then by changes of the pass that was found, so that two graphs are left that differ by one change; and these
- * value by value. */
+ * On a device, if the graph is right, its kernels are looked at in float32: prefixes of the pipeline are
+ * held against the evaluator, first by passes, then by changes of the pass that was found, so that two
+ * graphs are left that differ by one change; and these value by value. */
 
 typedef struct {
-    /* On the evaluator passes are looked at, kernels are not. `allow_unused` is of `graph`: `against` may leave out what it
-     * likes. */
+    /* On the evaluator passes are looked at, kernels are not. `allow_unused` is of `graph`: `against` may
+     * leave out what it likes. */
     qgc_experiment run;
     const char
         *text; /* the graph itself, as an artifact holds it, which run.graph then only names; or NULL */
@@ -50,8 +50,9 @@ typedef struct {
     const char *why;   /* beside numbers: "the rule changed the graph and says that it did not"; NULL */
 } qgc_bisect_fault;
 
-/* Distances of tensors are the largest difference of two elements, as a part of the largest element; of logits, the
- * largest of all positions. Infinite where one is not a number. Texts live in the arena of the diag. */
+/* Distances of tensors are the largest difference of two elements, as a part of the largest element; of
+ * logits, the largest of all positions. Infinite where one is not a number. Texts live in the arena of the
+ * diag. */
 typedef struct {
     qgc_bisect_verdict verdict;
     const char *mode; /* of the steps on the device, "graph"; NULL without one */
@@ -83,7 +84,8 @@ typedef struct {
     const char *why;   /* what else there is to say, see qgc_bisect_fault */
     double choices;    /* part of the tokens chosen that are others */
 
-    /* Of the graph, all of them, the first of which is told above. More than there is room for are not looked for. */
+    /* Of the graph, all of them, the first of which is told above. More than there is room for are not
+     * looked for. */
     qgc_bisect_fault faults[QGC_BISECT_FAULTS];
     int n_faults;
 
@@ -93,8 +95,8 @@ typedef struct {
     const char *not_written; /* why there is no reproduction; NULL */
 } qgc_bisection;
 
-/* Errors: those of graphs, passes, weights, the device; texts that do not fit; files that cannot be written. A difference
- * is no error. */
+/* Errors: those of graphs, passes, weights, the device; texts that do not fit; files that cannot be
+ * written. A difference is no error. */
 QGC_MUST_USE qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag *d);
 
 /* What was found, for people and for programs. */

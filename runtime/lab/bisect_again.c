@@ -5,7 +5,8 @@
 #include "passes/bind_weights.h"
 #include "runtime/lab/bisect_parts.h"
 
-/* The reproduction of a fault of the graph: written from the two graphs that the judge has kept, and judged. */
+/* The reproduction of a fault of the graph: written from the two graphs that the judge has kept, and
+ * judged. */
 
 static qgc_status make_side(bisect_side *s, const qgc_judge_graph *g, const qgc_bisect_options *o,
                             const qgc_tensor **tensors, qgc_diag *d) {
@@ -16,7 +17,8 @@ static qgc_status make_side(bisect_side *s, const qgc_judge_graph *g, const qgc_
     return QGC_OK;
 }
 
-/* As if bisect_compare had found it: what differs ends the small graph, all else that has a twin may begin it. */
+/* As if bisect_compare had found it: what differs ends the small graph, all else that has a twin may begin
+ * it. */
 static bisect_comparison comparison_of(const qgc_judge_graph *now, const qgc_bisection *out, qgc_arena *a) {
     bisect_comparison c = {.values = qgc_arena_array(a, now->graph->n_values, sizeof *c.values)};
     for (const qgc_node *n = now->graph->first; n; n = n->next)

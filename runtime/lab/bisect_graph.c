@@ -6,8 +6,8 @@
 #include "graph/ops.h"
 #include "runtime/lab/bisect_parts.h"
 
-/* The pipeline, change by change. A pass is looked at while it runs: what matters is the graph that it makes now, and not one that
- * another run of it would make. */
+/* The pipeline, change by change. A pass is looked at while it runs: what matters is the graph that it
+ * makes now, and not one that another run of it would make. */
 
 typedef struct {
     uint64_t flow; /* what is computed from what; names and the order of the list do not count */
@@ -172,8 +172,8 @@ static const char *objection(qgc_graph *g, qgc_arena *a) {
     return qgc_diag_message(&d);
 }
 
-/* The graph as a change has left it. Between two changes it may be one that does not hold together, and is judged when it
- * does again. */
+/* The graph as a change has left it. Between two changes it may be one that does not hold together, and is
+ * judged when it does again. */
 static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
     const fingerprint now = print_graph(g);
     const bool changed = now.flow != t->seen.flow || now.groups != t->seen.groups;

@@ -41,21 +41,21 @@ QGC_MUST_USE qgc_status bisect_load(const qgc_bisect_options *o, bool is_referen
 /* "models/qwen2.yaml:70:9", or "". */
 const char *bisect_place(qgc_loc at, qgc_arena *a);
 
-/* What judging needs and leaves: the graph that is right, the one at hand under all passes, and the judge, which keeps the two graphs
- * around the first fault, or around the first change that is harmless. */
+/* What judging needs and leaves: the graph that is right, the one at hand under all passes, and the judge,
+ * which keeps the two graphs around the first fault, or around the first change that is harmless. */
 typedef struct {
     bisect_side right, own;
     qgc_judge *judge; /* NULL where judging did not begin */
 } bisect_judged;
 
-/* Judges the pipeline change by change, over a text of o->run.positions tokens; fills the faults of *out and its verdict. Whatever
- * comes of it, *judged is dropped by the caller. */
+/* Judges the pipeline change by change, over a text of o->run.positions tokens; fills the faults of *out
+ * and its verdict. Whatever comes of it, *judged is dropped by the caller. */
 QGC_MUST_USE qgc_status bisect_graphs(const qgc_bisect_options *o, const int32_t *tokens,
                                       bisect_judged *judged, qgc_bisection *out, qgc_diag *d);
 void bisect_judged_drop(bisect_judged *judged);
 
-/* Writes the reproduction of what the judge has kept, judges it in its turn, and takes it back where it does not show the
- * same. */
+/* Writes the reproduction of what the judge has kept, judges it in its turn, and takes it back where it
+ * does not show the same. */
 QGC_MUST_USE qgc_status bisect_reproduce(const qgc_bisect_options *o, const bisect_judged *judged,
                                          const int32_t *tokens, qgc_bisection *out, qgc_diag *d);
 
@@ -73,8 +73,9 @@ double bisect_choice_distance(const float *logits, int64_t vocab, int64_t want, 
 /* "mul(act[7], up[7])" */
 const char *bisect_node_text(const qgc_node *n, qgc_arena *a);
 
-/* Writes the reproduction: the nodes around the value that parts, as bad.yaml and, unless kernels are at fault, good.yaml;
- * inputs.gguf with what goes into them, step by step, and their weights; the source of the kernel. */
+/* Writes the reproduction: the nodes around the value that parts, as bad.yaml and, unless kernels are at
+ * fault, good.yaml; inputs.gguf with what goes into them, step by step, and their weights; the source of
+ * the kernel. */
 QGC_MUST_USE qgc_status bisect_write(const char *folder, const bisect_side *good, const bisect_side *bad,
                                      const bisect_comparison *c, const int32_t *tokens, int64_t positions,
                                      bool by_kernels, qgc_bisection *out, qgc_diag *d);

@@ -98,8 +98,8 @@ static int put_class(qgc_judge *j, const void *key, size_t bytes, int class) {
     return class;
 }
 
-/* The state of the first graph that a state stands for: that of its label, else the one in its place among those of its
- * shape. NULL: there is none. */
+/* The state of the first graph that a state stands for: that of its label, else the one in its place among
+ * those of its shape. NULL: there is none. */
 static const qgc_value *first_state(const qgc_judge *j, const qgc_graph *g, const qgc_value *v,
                                     qgc_arena *a) {
     const qgc_graph *first = j->first->shown.graph;
@@ -154,14 +154,14 @@ static int class_of_leaf(qgc_judge *j, const known_graph *k, const qgc_value *v,
 }
 
 typedef struct {
-    int op, out, n_in, in[QGC_MAX_INPUTS], choice[QGC_MAX_ATTRS], unused;
+    int64_t op, out, n_in, in[QGC_MAX_INPUTS], choice[QGC_MAX_ATTRS]; /* no bytes between them */
     double number[QGC_MAX_ATTRS];
 } node_key;
 
 static node_key key_of(const known_graph *k, const qgc_node *n, int out) {
     node_key key;
     memset(&key, 0, sizeof key);
-    key.op = n->op;
+    key.op = (int64_t)n->op;
     key.out = out;
     key.n_in = n->n_in;
     for (int i = 0; i < n->n_in; i++)
@@ -206,8 +206,8 @@ static bool may_be_equal(const qgc_judge *j, int good, int bad) {
            qgc_shape_equal(&j->classes[good].shape, &j->classes[bad].shape);
 }
 
-/* Of two classes of one shape and type; no more is looked at after a step in which more than `enough` was found. Steps of the
- * text come first, and what they show is told before what the others do. */
+/* Of two classes of one shape and type; no more is looked at after a step in which more than `enough` was
+ * found. Steps of the text come first, and what they show is told before what the others do. */
 static judge_difference difference(const qgc_judge *j, int good, int bad, double enough) {
     judge_difference out = {0};
     const qgc_shape *shape = &j->classes[good].shape;
@@ -245,8 +245,8 @@ static void pair_ends(known_graph *now, const known_graph *before) {
                 pair(now, now->newest[i], before->newest[k]);
 }
 
-/* Two states of one graph: a node that both have makes what it made, and where it reads something else now, that is in the place of
- * what it read. */
+/* Two states of one graph: a node that both have makes what it made, and where it reads something else now,
+ * that is in the place of what it read. */
 static void pair_by_ids(known_graph *now, const known_graph *before) {
     const int known_ids = before->shown.graph->next_node_id;
     for (const qgc_node *n = now->shown.graph->first; n; n = n->next) {
@@ -264,8 +264,8 @@ static void pair_by_ids(known_graph *now, const known_graph *before) {
     }
 }
 
-/* Two graphs: from pairs towards their inputs, as long as the ops are the same. From the last node to the first, so that the
- * readers of a value come before it. */
+/* Two graphs: from pairs towards their inputs, as long as the ops are the same. From the last node to the
+ * first, so that the readers of a value come before it. */
 static void pair_backwards(known_graph *now) {
     for (const qgc_node *n = now->shown.graph->last; n; n = n->prev) {
         const qgc_value *twin = now->place[n->out[0]->id];
@@ -382,7 +382,9 @@ static bool is_placed(const known_graph *k, const qgc_node *n) {
 static void check_range(judging *w, const qgc_value *v) {
     const qgc_judge *j = w->j;
     const value_class *c = &j->classes[w->now->class_of[v->id]];
-    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far && v->dtype != QGC_I32 && !w->misfit; s++) {
+    if (w->misfit || v->dtype == QGC_I32)
+        return;
+    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far; s++) {
         const qgc_sizes *sizes = &j->steps[s].sizes;
         const int64_t n = qgc_shape_elems(&v->shape, sizes);
         const int64_t row = v->shape.rank > 0 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], sizes) : n;
@@ -392,6 +394,7 @@ static void check_range(judging *w, const qgc_value *v) {
         w->misfit = v;
         w->out->why =
             qgc_arena_printf(j->arena, "numbers of \"%s\" are %s", qgc_value_label(v, j->arena), why);
+        return;
     }
 }
 
@@ -539,7 +542,8 @@ static bool outputs_agree(judging *w) {
     return agree;
 }
 
-/* Every state of the one before has a counterpart of its type, which ends as the same, and there are no others. */
+/* Every state of the one before has a counterpart of its type, which ends as the same, and there are no
+ * others. */
 static bool states_agree(judging *w) {
     const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
     bool agree = true;
@@ -579,7 +583,8 @@ static double inputs_apart(const judging *w, const qgc_node *n) {
     return most;
 }
 
-/* Names the first value that is not what was in its place; of two graphs one of the same label if there is any. */
+/* Names the first value that is not what was in its place; of two graphs one of the same label if there is
+ * any. */
 static void name_value(judging *w) {
     const qgc_graph *g = w->now->shown.graph;
     bool named = false;

@@ -32,7 +32,8 @@ size_t judge_elem_bytes(qgc_dtype t);
 /* Does the op read the settings of sampling? */
 bool judge_samples(qgc_op op);
 
-/* Computes a node in one step. The outputs have data for `lanes` lanes. Errors: indices outside of what they choose from. */
+/* Computes a node in one step. The outputs have data for `lanes` lanes. Errors: indices outside of what
+ * they choose from. */
 QGC_MUST_USE qgc_status judge_compute(const qgc_node *n, const judge_step *step,
                                       const judge_numbers *const in[], const judge_numbers *const out[],
                                       qgc_pool *pool, qgc_diag *d);
@@ -44,8 +45,8 @@ void judge_fill_input(const char *name, const judge_step *step, const int32_t *t
 /* Random numbers for a state: of the size of `like`, or marks. */
 void judge_fill_state(qgc_dtype t, void *to, int64_t n, double size, uint64_t *seed);
 
-/* What of n doubles does not fit into the type in which they are kept on a device: NULL where all do, or a reason. Float16 has few
- * digits below 2^-14, so rows as small as that do not fit either. */
+/* What of n doubles does not fit into the type in which they are kept on a device: NULL where all do, or a
+ * reason. Float16 has few digits below 2^-14, so rows as small as that do not fit either. */
 const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row);
 
 /* Where two values differ most. */

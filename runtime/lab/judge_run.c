@@ -5,8 +5,8 @@
 #include "runtime/lab/judge_parts.h"
 #include "runtime/lab/random.h"
 
-/* The largest logit; all tokens; few; with penalties; almost all alike, so that the draw decides; and with the opposite of a
- * penalty, so that what has been seen is in front. */
+/* The largest logit; all tokens; few; with penalties; almost all alike, so that the draw decides; and with
+ * the opposite of a penalty, so that what has been seen is in front. */
 const qgc_sampling judge_sampling[JUDGE_LANES] = {
     {.top_p = 1, .repeat_penalty = 1},
     {.top_p = 1, .repeat_penalty = 1.7f},

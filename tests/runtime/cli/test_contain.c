@@ -1,4 +1,5 @@
-/* Passes from outside that crash, abort, end the process or hang: the command names them, and leaves the graph. */
+/* Passes from outside that crash, abort, end the process or hang: the command names them, and leaves the
+ * graph. */
 
 #include <stdio.h>
 #include <string.h>

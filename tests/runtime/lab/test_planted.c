@@ -1,5 +1,6 @@
-/* Passes that are wrong on purpose, and passes that are right and unusual: the judge has to tell the one from the other, and name the
- * change and the value of a fault. Each row of the tables is a rule, where it is applied, and what has to be said of it. */
+/* Passes that are wrong on purpose, and passes that are right and unusual: the judge has to tell the one
+ * from the other, and name the change and the value of a fault. Each row of the tables is a rule, where it
+ * is applied, and what has to be said of it. */
 
 #include <math.h>
 #include <string.h>
@@ -13,6 +14,10 @@
 #include "tests/support/folder.h"
 #include "tests/support/printed.h"
 #include "tests/support/text.h"
+
+#ifndef EVERY /* so many rows is one looked at: more than 1 where a sanitizer makes them slow */
+#define EVERY 1
+#endif
 
 enum { A, B, C, D, STEPS = 16, MOST_NODES = 4096 };
 
@@ -1072,7 +1077,7 @@ static void each_pass_is_judged_as_it_is(void **state) {
     (void)state;
     int failed = 0, wrong = 0, right = 0;
     double slowest = 0;
-    for (size_t i = 0; i < N_ROWS; i++) {
+    for (size_t i = 0; i < N_ROWS; i += EVERY) {
         struct timespec start, end;
         clock_gettime(CLOCK_MONOTONIC, &start);
         const qgc_bisection b = bisect(pipeline_of(&rows[i]), QGC_PHASE_BOTH);
@@ -1087,7 +1092,7 @@ static void each_pass_is_judged_as_it_is(void **state) {
         right += rows[i].verdict != WRONG;
     }
     print_message("%d wrong and %d right passes, at most %.2f s\n", wrong, right, slowest);
-    assert_true(wrong >= 60 && right >= 60);
+    assert_true(EVERY > 1 || (wrong >= 60 && right >= 60));
     assert_int_equal(failed, 0);
 }
 
@@ -1116,7 +1121,7 @@ static void passes_that_break_the_rules_are_found(void **state) {
 static void each_phase_finds_them_too(void **state) {
     (void)state;
     int failed = 0;
-    for (size_t i = 0; i < 2 * N_ROWS; i += 3) {
+    for (size_t i = 0; i < 2 * N_ROWS; i += 3 * EVERY) {
         const planted *row = &rows[i / 2];
         const qgc_judge_phase phase = i % 2 ? QGC_PHASE_ONLY_DECODE : QGC_PHASE_ONLY_PREFILL;
         const qgc_bisection b = bisect(pipeline_of(row), phase);
@@ -1135,7 +1140,7 @@ static void most_faults_are_reproduced_by_a_few_nodes(void **state) {
     (void)state;
     const char *folder = qgc_test_folder(f.arena);
     int written = 0, wrong = 0;
-    for (size_t i = 0; i < N_ROWS; i++) {
+    for (size_t i = 0; i < N_ROWS; i += EVERY) {
         if (rows[i].verdict != WRONG || rows[i].passes || rows[i].why)
             continue;
         const qgc_bisection b = bisect_into(rows[i].name, QGC_PHASE_BOTH, folder);
@@ -1153,7 +1158,7 @@ static void most_faults_are_reproduced_by_a_few_nodes(void **state) {
     }
     print_message("%d of %d are reproduced\n", written, wrong);
     qgc_test_folder_drop(f.arena, folder);
-    assert_true(written * 10 >= wrong * 9);
+    assert_true(EVERY > 1 || written * 10 >= wrong * 9);
 }
 
 int main(void) {
