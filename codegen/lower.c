@@ -47,6 +47,10 @@ const char *qgc_low_float_text(qgc_lowering *l, double value) {
     return qgc_low_text(l, "%sf", number_text(l, true, value));
 }
 
+const char *qgc_low_double_text(qgc_lowering *l, double value) {
+    return number_text(l, false, value);
+}
+
 const char *qgc_low_double(qgc_lowering *l, const char *name, double value) {
     return qgc_low_text(l, "-D%s=%s", name, number_text(l, false, value));
 }

@@ -124,7 +124,7 @@ static qgc_status lower_pointwise(qgc_lowering *l, const qgc_stage *f) {
 
 /* How many warps share a row, so that the loads in flight fill the card (about 16 warps on each of some 130
  * multiprocessors), as long as each of their lanes has something to load. */
-static int64_t split_of(int64_t in, int64_t warps) {
+int64_t qgc_low_split(int64_t in, int64_t warps) {
     int64_t split = 1;
     while (split < WARPS && warps * split < 2112 && in >= 768 * split)
         split *= 2;
@@ -139,6 +139,11 @@ static bool is_mixed(const qgc_stage *f) {
     return false;
 }
 
+/* Is the norm before the products a layer_norm? */
+static bool is_centred(const qgc_stage *f) {
+    return f->norm->op == QGC_OP_LAYER_NORM;
+}
+
 /* The name under which a kernel of products is tuned. */
 static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
@@ -149,7 +154,11 @@ static const char *name_of(qgc_lowering *l, const char *file, const qgc_stage *f
     for (int i = 0; i < (is_mixed(f) ? f->n_rows : 1); i++)
         qgc_str_printf(&text, "%s%s", i ? "+" : ", ",
                        qgc_dtypes[qgc_weight_storage(f->rows[i].linear->in[1])].name);
-    qgc_str_printf(&text, "%s%s", f->norm ? ", norm" : f->merge ? ", merge" : "", f->part ? ", part" : "");
+    qgc_str_printf(&text, "%s%s",
+                   f->norm    ? (is_centred(f) ? ", layer_norm" : ", norm")
+                   : f->merge ? ", merge"
+                              : "",
+                   f->part ? ", part" : "");
     return text.text;
 }
 
@@ -190,8 +199,10 @@ static int core_options(qgc_lowering *l, const qgc_stage *f, int64_t split, cons
         options[n++] = qgc_low_text(
             l, "-DEMBED=1+%s", strchr(qgc_low_type(l, "", qgc_weight_storage(f->embedding->in[1])), '=') + 1);
     if (f->norm) {
-        options[n++] = qgc_low_int(l, "NORM", 1);
+        options[n++] = qgc_low_int(l, "NORM", is_centred(f) ? 2 : 1);
         options[n++] = qgc_low_float(l, "EPS", qgc_low_attr(f->norm, "eps"));
+        if (f->norm->n_in > 2)
+            options[n++] = qgc_low_int(l, "NORM_BIAS", 1);
     }
     return n;
 }
@@ -224,11 +235,13 @@ static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         launch->weight_bytes += qgc_weight_bytes(f->rows[i].linear->in[1]);
 }
 
-/* The arguments behind all others: tokens and table of an embedding; what a sample_part reads and makes. */
+/* The arguments behind all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part reads and makes. */
 static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)
             qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->embedding->in[i]), QGC_READS);
+    if (f->norm && f->norm->n_in > 2)
+        qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->norm->in[2]), QGC_READS);
     if (f->part) {
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->in[1]), QGC_READS);
         qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING], QGC_READS);
@@ -247,7 +260,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
         rows = QGC_STRETCH / WARPS;
     else {
         rows = setting(l, "linear.cu", f, "ROWS", rows);
-        split = setting(l, "linear.cu", f, "SPLIT", split_of(in, out * f->n_rows / rows));
+        split = setting(l, "linear.cu", f, "SPLIT", qgc_low_split(in, out * f->n_rows / rows));
     }
     expression e = {.l = l, .f = f};
     const char *options[24];
@@ -358,7 +371,8 @@ static qgc_status lower_heads(qgc_lowering *l, const qgc_stage *f) {
     int64_t pairs = 0;
     for (int i = 0; i < f->n_rows; i++)
         pairs += qgc_low_width(f->rows[i].linear->out[0]) / 2;
-    int64_t split = setting(l, "linear_heads.cu", f, "SPLIT", split_of(qgc_low_width(linear->in[0]), pairs));
+    int64_t split =
+        setting(l, "linear_heads.cu", f, "SPLIT", qgc_low_split(qgc_low_width(linear->in[0]), pairs));
     const char *options[32];
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
@@ -447,6 +461,8 @@ static bool rows_go_their_own_way(const qgc_stage *f) {
 
 qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name) {
     size_t before = l->plan->phases[l->phase].n_launches;
+    if (rope_of(f))
+        QGC_TRY(qgc_low_rope_check(l, rope_of(f)));
     if (f->kind == QGC_STAGE_POINTWISE)
         QGC_TRY(lower_pointwise(l, f));
     else if (has_whole_norm(f))

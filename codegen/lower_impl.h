@@ -63,7 +63,8 @@ const char *qgc_low_text(qgc_lowering *l, const char *format, ...) __attribute__
 /* A float and a double as C++ writes them, exactly: "1e-06f", "1000000.0". */
 const char *qgc_low_float(qgc_lowering *l, const char *name, double value);
 const char *qgc_low_double(qgc_lowering *l, const char *name, double value);
-const char *qgc_low_float_text(qgc_lowering *l, double value); /* "1e-06f" */
+const char *qgc_low_float_text(qgc_lowering *l, double value);  /* "1e-06f" */
+const char *qgc_low_double_text(qgc_lowering *l, double value); /* "1e-06" */
 
 /* The number of elements of a shape, or of its first dimension, as an extent. */
 qgc_extent qgc_low_elems(const qgc_shape *s);
@@ -82,6 +83,9 @@ enum { QGC_LOW_THREADS = 256 }; /* of a block, where nothing asks for another nu
 
 /* Host and device agree on this; the answer that a step leaves is read before 1024 more are made. */
 enum { QGC_LOW_RING = 1024 };
+
+/* Can a table be made for a rope? Status QGC_ERR_INPUT if its frequencies depend on more than one weight. */
+QGC_MUST_USE qgc_status qgc_low_rope_check(qgc_lowering *l, const qgc_node *rope);
 
 /* The table of cosines and sines that a rope node reads, with its launch in the init phase; and what the table depends on, as text:
  * equal for ropes with the same table. */
@@ -109,6 +113,9 @@ typedef struct {
     int n_inputs;
     const qgc_value *result;
 } qgc_normed;
+
+/* How many warps share a row of `in` elements, where a kernel has so many warps with one each. */
+int64_t qgc_low_split(int64_t in, int64_t warps);
 
 /* A norm by itself (`then` NULL), or with pointwise ops after it. */
 qgc_status qgc_low_norm(qgc_lowering *l, const qgc_node *n, const qgc_normed *then);

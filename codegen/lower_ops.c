@@ -1,4 +1,7 @@
+#include <string.h>
+
 #include "codegen/lower_impl.h"
+#include "graph/base/str.h"
 
 /* One function for each op: which kernel computes it, and how it is launched. `T` and `R` stay symbols in grids and
  * arguments; everything else is a number that goes into the kernel's options. */
@@ -61,6 +64,21 @@ qgc_status lower_rms_norm(qgc_lowering *l, const qgc_node *n) {
     return qgc_low_norm(l, n, NULL);
 }
 
+qgc_status lower_layer_norm(qgc_lowering *l, const qgc_node *n) {
+    const int64_t d = qgc_low_width(n->in[0]), threads = norm_threads(d);
+    enum { MOST = 64 * 1024 };
+    if (d > MOST)
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
+                        "layer_norm over %lld elements, and its kernel does at most %d", (long long)d, MOST);
+    const char *options[] = {qgc_low_int(l, "D", d), qgc_low_float(l, "EPS", qgc_low_attr(n, "eps")),
+                             qgc_low_int(l, "THREADS", threads), qgc_low_int(l, "BIAS", n->n_in > 2), NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "layer_norm.cu", (int)threads, options));
+    qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
+    operands(l, launch, n);
+    return QGC_OK;
+}
+
 int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **options) {
     const qgc_rope r = qgc_rope_of(rope);
     if (qgc_rope_is_plain(&r))
@@ -71,31 +89,132 @@ int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **opt
     return 3;
 }
 
-const char *qgc_low_rope_angles(qgc_lowering *l, const qgc_node *rope) {
+/* Appends what kernels/rope_table.cu calls frequency `pair`; *divisors is the weight that they are divided by, if any are. False if
+ * there is a second one. */
+static bool write_frequency(qgc_lowering *l, const qgc_value *v,
+                            const qgc_value **divisors, // NOLINT(misc-no-recursion)
+                            qgc_str *t) {
+    const qgc_node *n = v->maker;
+    qgc_str_printf(t, "%s(", qgc_ops[n->op].name);
+    if (n->op == QGC_OP_ROPE_FREQS) {
+        qgc_str_printf(t, "pair,%s)", qgc_low_double_text(l, qgc_low_attr(n, "base")));
+        return true;
+    }
+    if (!write_frequency(l, n->in[0], divisors, t))
+        return false;
+    if (n->op == QGC_OP_ROPE_DIVIDE) {
+        qgc_str_add(t, ",by)");
+        const bool second = *divisors && *divisors != n->in[1];
+        *divisors = n->in[1];
+        return !second && n->in[1]->kind == QGC_WEIGHT;
+    }
+    if (n->op == QGC_OP_ROPE_YARN) {
+        double low, high;
+        qgc_rope_yarn_range(n, &low, &high);
+        qgc_str_printf(t, ",pair,%s,%s,%s)", qgc_low_double_text(l, qgc_low_attr(n, "factor")),
+                       qgc_low_double_text(l, low), qgc_low_double_text(l, high));
+        return true;
+    }
+    for (int i = 0; qgc_ops[n->op].attrs[i].name; i++)
+        qgc_str_printf(t, ",%s", qgc_low_double_text(l, n->attr[i].number));
+    qgc_str_add(t, ")");
+    return true;
+}
+
+/* What the table of a rope is made of. */
+typedef struct {
+    const char *options[4];
+    int n;
+    const qgc_value *divisors; /* or NULL */
+    bool fits;
+} rope_table;
+
+static rope_table table_of(qgc_lowering *l, const qgc_node *rope) {
     const qgc_rope r = qgc_rope_of(rope);
-    return qgc_low_text(l, "%s %s", qgc_low_int(l, "HEAD_DIM", r.rotary_dim),
-                        qgc_low_double(l, "BASE", r.base));
+    rope_table t = {.fits = true};
+    t.options[t.n++] = qgc_low_int(l, "HEAD_DIM", r.rotary_dim);
+    if (!r.freqs) {
+        t.options[t.n++] = qgc_low_double(l, "BASE", r.base);
+    } else if (r.freqs->maker->op == QGC_OP_ROPE_FREQS) {
+        t.options[t.n++] = qgc_low_double(l, "BASE", qgc_low_attr(r.freqs->maker, "base"));
+    } else {
+        qgc_str text = qgc_str_new(l->arena);
+        qgc_str_add(&text, "-DFREQUENCY=");
+        t.fits = write_frequency(l, r.freqs, &t.divisors, &text);
+        t.options[t.n++] = text.text;
+    }
+    if (t.divisors)
+        t.options[t.n++] = qgc_low_int(l, "DIVIDES", 1);
+    if (r.scale != 1)
+        t.options[t.n++] = qgc_low_double(l, "SCALE", r.scale);
+    return t;
+}
+
+const char *qgc_low_rope_angles(qgc_lowering *l, const qgc_node *rope) {
+    const rope_table t = table_of(l, rope);
+    qgc_str text = qgc_str_new(l->arena);
+    for (int i = 0; i < t.n; i++)
+        qgc_str_printf(&text, "%s%s", i ? " " : "", t.options[i]);
+    if (t.divisors)
+        qgc_str_printf(&text, " by %s", qgc_value_label(t.divisors, l->arena));
+    return text.text;
+}
+
+qgc_status qgc_low_rope_check(qgc_lowering *l, const qgc_node *rope) {
+    const rope_table t = table_of(l, rope);
+    if (t.fits)
+        return QGC_OK;
+    return qgc_fail(
+        l->diag, QGC_ERR_INPUT, rope->at,
+        "frequencies of rope \"%s\" are divided by \"%s\", and a table is divided by one weight only",
+        qgc_value_label(rope->out[0], l->arena), qgc_value_label(t.divisors, l->arena));
 }
 
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {
     const qgc_rope r = qgc_rope_of(rope);
+    const rope_table t = table_of(l, rope);
     bool made;
-    int table = qgc_low_table(l, qgc_low_text(l, "rope table %s", qgc_low_rope_angles(l, rope)),
+    int table = qgc_low_table(l, qgc_arena_printf(l->arena, "rope table %s", qgc_low_rope_angles(l, rope)),
                               (qgc_extent){.per_ctx = 4 * r.rotary_dim}, &made);
     if (made) {
-        const char *options[] = {qgc_low_int(l, "HEAD_DIM", r.rotary_dim), qgc_low_double(l, "BASE", r.base),
-                                 NULL};
+        const char *options[5] = {NULL};
+        memcpy(options, t.options, (size_t)t.n * sizeof *options);
         int kernel = qgc_low_kernel(l, "rope_table.cu", QGC_LOW_THREADS, options);
         qgc_plan_launch *fill = qgc_low_launch(l, QGC_PHASE_INIT, kernel);
         qgc_low_grid(fill, 0, (qgc_extent){.per_ctx = r.rotary_dim / 2}, QGC_LOW_THREADS);
         qgc_low_arg_buffer(fill, table, QGC_WRITES);
+        if (t.divisors)
+            qgc_low_arg_buffer(fill, qgc_low_buffer(l, t.divisors), QGC_READS);
         qgc_low_arg_i32(fill, (qgc_extent){.per_ctx = 1});
     }
     return table;
 }
 
+/* Frequencies are in the tables of the ropes that read them. */
+qgc_status lower_rope_freqs(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_linear(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_llama3(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_yarn(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+qgc_status lower_rope_divide(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+
 qgc_status lower_rope(qgc_lowering *l, const qgc_node *n) {
     int64_t head_dim = qgc_low_attr_int(n, "head_dim"), heads = qgc_low_width(n->in[0]) / head_dim;
+    QGC_TRY(qgc_low_rope_check(l, n));
     int table = qgc_low_rope_table(l, n);
     const char *options[8] = {qgc_low_int(l, "HEAD_DIM", head_dim), qgc_low_int(l, "HEADS", heads)};
     options[2 + qgc_low_rope_options(l, n, options + 2)] = NULL;
@@ -162,13 +281,18 @@ static int attention_options(qgc_lowering *l, const attention *a, int64_t parts,
     options[n++] = qgc_low_type(l, "VALUES", a->values);
     options[n++] = qgc_low_float(l, "SCALE", qgc_low_attr(a->node, "scale"));
     options[n++] = qgc_low_int(l, "PARTS", parts);
+    if (qgc_low_attr(a->node, "window") != 0)
+        options[n++] = qgc_low_int(l, "WINDOW", qgc_low_attr_int(a->node, "window"));
+    if (qgc_low_attr(a->node, "softcap") != 0)
+        options[n++] = qgc_low_float(l, "SOFTCAP", qgc_low_attr(a->node, "softcap"));
     return n;
 }
 
 /* A launch with the inputs and the result as arguments; the grid is left to the caller. */
 static qgc_plan_launch *attention_launch(qgc_lowering *l, const attention *a, int kernel) {
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
-    launch->position_bytes = position_bytes(a->node->in[1]) + position_bytes(a->node->in[2]);
+    if (qgc_low_attr(a->node, "window") == 0) /* else a position more is one less at the other end */
+        launch->position_bytes = position_bytes(a->node->in[1]) + position_bytes(a->node->in[2]);
     for (int i = 0; i < a->node->n_in; i++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->node->in[i]), QGC_READS);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->out), QGC_WRITES);
@@ -441,5 +565,65 @@ qgc_status lower_sample_part(qgc_lowering *l, const qgc_node *n) {
 qgc_status lower_sample_merge(qgc_lowering *l, const qgc_node *n) {
     QGC_TRY(check_stretches(l, n, stretch_of(n)));
     sample_merge_kernel(l, n, 2, stretch_of(n), qgc_low_buffer(l, n->in[1]));
+    return QGC_OK;
+}
+
+/* --- experts --------------------------------------------------------------------------------------------- */
+
+qgc_status lower_route(qgc_lowering *l, const qgc_node *n) {
+    const int64_t experts = qgc_low_width(n->in[0]), used = qgc_low_width(n->out[0]);
+    enum { MOST = 1024, MOST_USED = 32 };
+    if (experts > MOST || used > MOST_USED)
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
+                        "route chooses %lld of %lld experts, and its kernel at most %d of %d",
+                        (long long)used, (long long)experts, MOST_USED, MOST);
+    const char *options[] = {qgc_low_int(l, "EXPERTS", experts),
+                             qgc_low_int(l, "USED", used),
+                             qgc_low_int(l, "SCORING", n->attr[qgc_attr_index(n->op, "scoring")].choice),
+                             qgc_low_int(l, "NORMALIZE", qgc_low_attr(n, "normalize") != 0),
+                             qgc_low_float(l, "SCALE", qgc_low_attr(n, "scale")),
+                             qgc_low_int(l, "BIAS", n->n_in > 1),
+                             NULL};
+    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "route.cu", 32, options));
+    qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
+    operands(l, launch, n);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[1]), QGC_WRITES);
+    return QGC_OK;
+}
+
+qgc_status lower_expert_linear(qgc_lowering *l, const qgc_node *n) {
+    const qgc_value *w = n->in[1];
+    const int64_t out = w->shape.dim[1], in = w->shape.dim[2], used = qgc_low_width(n->in[2]);
+    const int64_t split = qgc_low_split(in, out * used);
+    const bool bias = n->n_in > 3;
+    const char *options[] = {
+        qgc_low_int(l, "IN", in),
+        qgc_low_int(l, "OUT", out),
+        qgc_low_type(l, "WEIGHT", qgc_weight_storage(w)),
+        qgc_low_int(l, "SPLIT", split),
+        qgc_low_int(l, "USED", used),
+        qgc_low_int(l, "EACH", qgc_low_width(n->in[0]) != in),
+        bias ? qgc_low_text(l, "-DBIAS=1+%s", qgc_low_type_name(qgc_weight_storage(n->in[3]))) : "-DBIAS=0",
+        NULL};
+    if (bias && qgc_dtype_is_quantised(n->in[3]->dtype))
+        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "bias \"%s\" of expert_linear is stored in blocks",
+                        qgc_value_label(n->in[3], l->arena));
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_linear.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = out}, QGC_LOW_THREADS / 32 / split);
+    qgc_low_grid(launch, 1, qgc_low_times(qgc_low_dim(n->in[2]->shape.dim[0]), used), 1);
+    launch->weight_bytes = qgc_weight_bytes(w) / w->shape.dim[0] * used;
+    operands(l, launch, n);
+    return QGC_OK;
+}
+
+qgc_status lower_expert_sum(qgc_lowering *l, const qgc_node *n) {
+    const int64_t d = qgc_low_width(n->out[0]);
+    const char *options[] = {qgc_low_int(l, "D", d), qgc_low_int(l, "USED", qgc_low_width(n->in[1])), NULL};
+    qgc_plan_launch *launch =
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_sum.cu", QGC_LOW_THREADS, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = d}, QGC_LOW_THREADS);
+    qgc_low_grid(launch, 1, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
+    operands(l, launch, n);
     return QGC_OK;
 }

@@ -147,9 +147,12 @@ static qgc_status read_op_text(qgc_loader *ld, const qgc_yaml *map, op_text *o) 
         return unknown_op(ld, name);
     QGC_TRY(read_attrs(ld, map, o));
     const char *what = qgc_arena_printf(ld->arena, "op \"%s\"", name->text);
-    QGC_TRY(qgc_load_required(ld, map, what, "in", &in));
+    in = qgc_yaml_get(map, "in");
+    if (in || qgc_ops[o->op].max_inputs > 0)
+        QGC_TRY(qgc_load_required(ld, map, what, "in", &in));
     QGC_TRY(qgc_load_required(ld, map, what, "out", &out));
-    QGC_TRY(read_inputs(ld, in, o));
+    if (in)
+        QGC_TRY(read_inputs(ld, in, o));
     o->fuse = qgc_yaml_get(map, "fuse");
     return read_outputs(ld, out, o);
 }
@@ -552,6 +555,18 @@ qgc_status qgc_load_nodes(qgc_loader *ld) {
     return QGC_OK;
 }
 
+/* An output is found by its name: of several values that were made under it the last has it, and the first that one's. */
+static void name_output(qgc_loader *ld, qgc_value *v, const char *name) {
+    qgc_graph *g = ld->g;
+    for (size_t i = 0; i < g->n_values && strcmp(v->name, name) != 0; i++) {
+        qgc_value *first = g->values[i];
+        if (first->kind != QGC_RESULT || first->layer >= 0 || strcmp(first->name, name) != 0)
+            continue;
+        first->name = v->name;
+        v->name = name;
+    }
+}
+
 qgc_status qgc_load_outputs(qgc_loader *ld) {
     qgc_graph *g = ld->g;
     const qgc_yaml *list;
@@ -568,6 +583,8 @@ qgc_status qgc_load_outputs(qgc_loader *ld) {
             return qgc_fail(ld->d, QGC_ERR_INPUT, item->at, "output \"%s\" is not the result of an op",
                             item->text);
         QGC_TRY(check_newest(ld, item, v));
+        if (v->layer < 0)
+            name_output(ld, v, item->text);
         if (qgc_graph_output(g, v->name))
             return qgc_fail(ld->d, QGC_ERR_INPUT, item->at, "output \"%s\" is listed twice", item->text);
         g->outputs[g->n_outputs++] = v;

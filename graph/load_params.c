@@ -376,8 +376,14 @@ qgc_status qgc_load_params_finish(qgc_loader *ld) {
     if (ld->format == 1)
         return QGC_OK;
     finish_unnamed(ld);
-    for (size_t i = 0; i < ld->g->n_params; i++)
-        if (ld->g->params[i].used || ld->param_texts[i].fixed)
+    for (bool more = true; more;) { /* what a value is computed from is used, too */
+        more = false;
+        for (size_t i = 0; i < ld->g->n_params; i++) {
+            if (ld->param_texts[i].finished || !(ld->g->params[i].used || ld->param_texts[i].fixed))
+                continue;
             QGC_TRY(finish(ld, i));
+            more = ld->param_texts[i].finished = true;
+        }
+    }
     return QGC_OK;
 }

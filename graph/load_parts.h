@@ -34,9 +34,10 @@ typedef struct {
 typedef struct {
     const qgc_yaml *value, *fixed; /* NULL where it does not say so */
     const qgc_yaml *per;
-    bool busy;   /* being computed: who needs it now goes in a circle */
-    int n_turns; /* of the repeat; 1 where it is for all turns */
-    bool *known; /* [n_turns] */
+    bool finished; /* all its values are known */
+    bool busy;     /* being computed: who needs it now goes in a circle */
+    int n_turns;   /* of the repeat; 1 where it is for all turns */
+    bool *known;   /* [n_turns] */
 } qgc_param_text;
 
 /* Where in the graph a name is read; both -1 outside of repeats. */

@@ -41,6 +41,12 @@ static qgc_status check_attention(const qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_form(n, 2, "values", "[kv_heads, ctx, d]", d));
     QGC_TRY(qgc_want_indices(n, 3, "positions", "[T]", d));
     QGC_TRY(qgc_want_number(n, "scale", 0, false, d));
+    QGC_TRY(qgc_want_number(n, "window", 0, true, d));
+    QGC_TRY(qgc_want_number(n, "softcap", 0, false, d));
+    if (qgc_node_number(n, "window") > INT32_MAX)
+        return qgc_fail(d, QGC_ERR_INPUT, n->at,
+                        "\"window\" of %s \"%s\" is %g, more than there are positions", qgc_ops[n->op].name,
+                        qgc_node_label(n, d->arena), qgc_node_number(n, "window"));
     const char *op = qgc_ops[n->op].name;
     const qgc_value *q = n->in[0], *keys = n->in[1], *values = n->in[2];
     if (!qgc_shape_equal(&keys->shape, &values->shape)) {
@@ -133,7 +139,8 @@ typedef struct {
     const qgc_operand *keys, *values;
     const int32_t *positions;
     qgc_real *y;
-    qgc_real scale;
+    qgc_real scale, softcap;                    /* softcap 0: none */
+    int64_t window;                             /* 0: none */
     int64_t heads, group, ctx, d, items, parts; /* parts 0: one, and its result divided by the total */
     size_t n_lanes;
     qgc_real *scores; /* [n_lanes, longest] */
@@ -151,6 +158,11 @@ static void score_tile(const qgc_real *q, const qgc_real *keys, int64_t n, int64
             s += q[i] * keys[j * d + i];
         scores[j] = s * scale;
     }
+}
+
+static void cap_tile(qgc_real cap, int64_t n, qgc_real *scores) {
+    for (int64_t j = 0; cap > 0 && j < n; j++)
+        scores[j] = cap * tanh(scores[j] / cap);
 }
 
 QGC_CLONES
@@ -190,6 +202,7 @@ static double attend(const attention *c, int64_t item, int64_t first, int64_t n,
         int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
         qgc_read_reals(c->keys, start + j * d, tile, some * d);
         score_tile(q, tile, some, d, c->scale, scores + j);
+        cap_tile(c->softcap, some, scores + j);
     }
     double sum = exponents(scores, n, most);
     for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
@@ -203,20 +216,27 @@ static double attend(const attention *c, int64_t item, int64_t first, int64_t n,
 /* A part has at least so many positions: kernels/attention.cu and attention_heads.cu cut at the same places. */
 enum { LEAST_SPAN = 64 };
 
+/* The first position that a token at position `last` sees. */
+static int64_t first_seen(const attention *c, int64_t last) {
+    return c->window && last >= c->window ? last + 1 - c->window : 0;
+}
+
 static void attend_in_parts(const attention *c, int64_t item, qgc_real *scores, qgc_real *tile) {
-    int64_t t = item / c->heads, h = item % c->heads, d = c->d, all = c->positions[t] + 1;
+    int64_t t = item / c->heads, h = item % c->heads, d = c->d, seen = first_seen(c, c->positions[t]);
+    int64_t all = c->positions[t] + 1 - seen;
     int64_t span = (all + c->parts - 1) / c->parts;
     span = span > LEAST_SPAN ? span : LEAST_SPAN;
     for (int64_t part = 0; part < c->parts; part++) {
         qgc_real *y = c->y + ((t * c->parts + part) * c->heads + h) * (d + 2);
         int64_t first = part * span < all ? part * span : all, n = all - first < span ? all - first : span;
-        y[d + 1] = (qgc_real)attend(c, item, first, n, scores, tile, y, &y[d]);
+        y[d + 1] = (qgc_real)attend(c, item, seen + first, n, scores, tile, y, &y[d]);
     }
 }
 
 static void attend_whole(const attention *c, int64_t item, qgc_real *scores, qgc_real *tile) {
+    const int64_t last = c->positions[item / c->heads], seen = first_seen(c, last);
     qgc_real *y = c->y + item * c->d, most;
-    double sum = attend(c, item, 0, c->positions[item / c->heads] + 1, scores, tile, y, &most);
+    double sum = attend(c, item, seen, last + 1 - seen, scores, tile, y, &most);
     for (int64_t i = 0; i < c->d; i++)
         y[i] = (qgc_real)(y[i] / sum);
 }
@@ -239,6 +259,8 @@ static void run_attention(const qgc_call *call, int64_t parts) {
                    .positions = call->in[3].data,
                    .y = call->out[0].data,
                    .scale = (qgc_real)qgc_node_number(call->node, "scale"),
+                   .softcap = (qgc_real)qgc_node_number(call->node, "softcap"),
+                   .window = (int64_t)qgc_node_number(call->node, "window"),
                    .ctx = keys->dim[1],
                    .d = keys->dim[2],
                    .parts = parts};

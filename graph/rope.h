@@ -8,7 +8,9 @@
 typedef struct {
     int64_t head_dim, first, rotary_dim;
     bool interleaved;
-    double base;
+    double base;            /* 0: freqs says how fast each pair turns */
+    double scale;           /* of cosines and sines */
+    const qgc_value *freqs; /* or NULL */
 } qgc_rope;
 
 /* Of a node that qgc_infer has found right. */
@@ -19,5 +21,13 @@ bool qgc_rope_is_plain(const qgc_rope *r);
 
 /* Do they turn the same elements together? */
 bool qgc_rope_pairs_equal(const qgc_rope *a, const qgc_rope *b);
+
+/* Frequencies are what ops rope_freqs, rope_linear, ... make: of each pair the radians a position, [2, rotary_dim/2], as float32 and
+ * what is left of it, so that 48 bits of them go from op to op. They depend on attributes and weights alone: codegen makes tables of them
+ * once. */
+bool qgc_is_frequencies(const qgc_value *v);
+
+/* Of a rope_yarn: the pairs from which on frequencies are divided, and at which they are divided by all of the factor. */
+void qgc_rope_yarn_range(const qgc_node *n, double *low, double *high);
 
 #endif

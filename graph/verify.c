@@ -120,8 +120,8 @@ static qgc_status check_order(checker *c, const qgc_node *n) {
                             label(c, n));
         c->made[n->out[i]->id] = true;
     }
-    qgc_value *state = c->state[n->in[0]->id];
-    if ((op->traits & QGC_IN_PLACE) && state) {
+    qgc_value *state = op->traits & QGC_IN_PLACE ? c->state[n->in[0]->id] : NULL;
+    if (state) {
         c->state[n->out[0]->id] = state;
         c->newest[state->id] = n->out[0];
     }

@@ -58,7 +58,7 @@ __device__ __forceinline__ float score_tile(const float *query, const stored<KEY
             for (int i = 0; i < HEAD_DIM; i++)
                 sum = fmaf(query[i], stored<KEYS>::widen(key[i]), sum);
         if (p < n) {
-            sum *= SCALE;
+            sum = capped(sum * SCALE, 1.0f);
             largest = fmaxf(largest, sum);
             if (lane == 0)
                 score[p] = sum;
@@ -100,9 +100,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __shared__ float query[HEAD_DIM], weight[TILE], partial[GROUPS][HEAD_DIM];
     int head = blockIdx.x, thread = threadIdx.x;
     size_t token = blockIdx.y, kv = (size_t)(head / (HEADS / KV_HEADS)) * ctx * HEAD_DIM;
-    int all = positions[token] + 1;
-    int span = PARTS > 1 ? max((all + PARTS - 1) / PARTS, LEAST_SPAN) : all;
-    int begin = min((int)blockIdx.z * span, all), end = min(begin + span, all);
+    int all = positions[token] + 1, seen = all - first_seen(all);
+    int span = PARTS > 1 ? max((seen + PARTS - 1) / PARTS, LEAST_SPAN) : seen;
+    int begin = first_seen(all) + min((int)blockIdx.z * span, seen), end = min(begin + span, all);
 
     for (int i = thread; i < HEAD_DIM; i += THREADS)
         query[i] = q[(token * HEADS + head) * HEAD_DIM + i];

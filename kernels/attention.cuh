@@ -20,3 +20,18 @@
 #ifndef SCALE
 #define SCALE 0.125f
 #endif
+#ifndef WINDOW /* positions that a token sees, itself among them; 0: all up to its own */
+#define WINDOW 0
+#endif
+#ifndef SOFTCAP /* a score s becomes SOFTCAP * tanh(s / SOFTCAP); 0: it stays */
+#define SOFTCAP 0.0f
+#endif
+
+/* The first position that is seen from the last of `all`. */
+__device__ __forceinline__ int first_seen(int all) { return WINDOW ? max(all - WINDOW, 0) : 0; }
+
+/* A score that was multiplied by `by`, capped. */
+__device__ __forceinline__ float capped(float score, float by) {
+    const float cap = SOFTCAP * by;
+    return SOFTCAP > 0.0f ? cap * tanhf(score / cap) : score;
+}

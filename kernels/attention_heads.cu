@@ -117,7 +117,9 @@ __device__ __forceinline__ void score(const queries &q, const rows &r, int n, fl
         }
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        scores[i] = i / 2 * 8 + 2 * (threadIdx.x % 4) + i % 2 < n ? sum[i / 2][i % 2] + sum[i / 2][i % 2 + 2] : -INF;
+        scores[i] = i / 2 * 8 + 2 * (threadIdx.x % 4) + i % 2 < n
+                        ? capped(sum[i / 2][i % 2] + sum[i / 2][i % 2 + 2], 1.0f)
+                        : -INF;
 }
 
 /* Words 2 w and 2 w + 1 of the elements of two positions side by side, as the product wants them. */
@@ -264,8 +266,9 @@ struct stretch {
 };
 
 __device__ __forceinline__ stretch stretch_of(int part, int block, int all) {
-    int span = PARTS > 1 ? max((all + PARTS - 1) / PARTS, LEAST_SPAN) : all;
-    int begin = min(part * span, all), end = min(begin + span, all);
+    int seen = all - first_seen(all);
+    int span = PARTS > 1 ? max((seen + PARTS - 1) / PARTS, LEAST_SPAN) : seen;
+    int begin = first_seen(all) + min(part * span, seen), end = min(begin + span, all);
     if (BLOCKS == 1 || end - begin <= ALONE)
         return {begin, end, 1};
     int n = min((end - begin + BLOCK_SPAN - 1) / BLOCK_SPAN, (int)BLOCKS);

@@ -2,7 +2,8 @@
  * tiles of keys and values, and keeps scores and weights in registers (arxiv.org/abs/2205.14135, arxiv.org/abs/2307.08691).
  * All query heads of a key-value head share what is staged: a row of a tile of queries is a token and a head.
  *
- *   row      token row / GROUP, head row % GROUP; it attends to positions 0 .. positions[token]
+ *   row      token row / GROUP, head row % GROUP; it attends to positions 0 .. positions[token],
+ *            or to the last WINDOW of them
  *   warp     ROW_TILES times 16 rows; queries in registers, rounded to the type of the keys, for bf16 in two parts (mma.cuh)
  *   block    WARPS of them; the next KEY_TILE keys and values are copied to shared memory while these are multiplied
  *   blocks   up to PARTS of them share the positions of a tile of rows, at least LEAST_SPAN each; the last one puts together
@@ -146,9 +147,23 @@ __device__ __forceinline__ void mask(float (*scores)[KEY_TILE / 8][4], const til
             for (int n = 0; n < KEY_TILE / 8; n++)
 #pragma unroll
                 for (int i = 0; i < 2; i++)
-                    if (first + 8 * n + 2 * (int)(threadIdx.x % 4) + i > limit)
+                {
+                    const int position = first + 8 * n + 2 * (int)(threadIdx.x % 4) + i;
+                    if (position > limit || (WINDOW && position <= limit - WINDOW))
                         scores[t][n][2 * h + i] = -INF;
+                }
         }
+}
+
+/* Exponents are of 2. */
+__device__ __forceinline__ void cap(float (*scores)[KEY_TILE / 8][4]) {
+#pragma unroll
+    for (int t = 0; t < ROW_TILES; t++)
+#pragma unroll
+        for (int n = 0; n < KEY_TILE / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                scores[t][n][i] = capped(scores[t][n][i], 1.44269504f);
 }
 
 __device__ __forceinline__ float quad_max(float x) {
@@ -205,9 +220,9 @@ __device__ __forceinline__ void add_values(running &s, const u32 (*weights)[KEY_
     }
 }
 
-/* Positions begin .. end - 1. From `least` on there are some that not all rows attend to. */
+/* Positions begin .. end - 1. From `least` on, and before `late`, there are some that not all rows attend to. */
 __device__ __forceinline__ void walk(running &s, const queries &q, const tile &rows, const u16 *keys,
-                                     const u16 *values, u32 staged, int begin, int end, int least) {
+                                     const u16 *values, u32 staged, int begin, int end, int least, int late) {
     stage_tile(staged, keys, values, begin, end - 1);
 #pragma unroll 1
     for (int first = begin, turn = 0; first < end; first += KEY_TILE, turn ^= 1) {
@@ -218,7 +233,9 @@ __device__ __forceinline__ void walk(running &s, const queries &q, const tile &r
             stage_tile(staged + (turn ^ 1) * 2 * STAGE, keys, values, first + KEY_TILE, end - 1);
         float scores[ROW_TILES][KEY_TILE / 8][4] = {};
         score(scores, q, here);
-        if (first + KEY_TILE > least)
+        if (SOFTCAP > 0.0f)
+            cap(scores);
+        if (first + KEY_TILE > least || (WINDOW && first < late))
             mask(scores, rows, first);
         u32 weights[ROW_TILES][KEY_TILE / 8][2];
         weigh(s, scores, weights);
@@ -335,7 +352,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     /* each thread looks at one of the tile's tokens, of which there are no more than threads */
     float position = positions[min(first_row / GROUP + (int)threadIdx.x, rows.token(ROWS))];
     int most = block_max<WARPS>(position), least = -block_max<WARPS>(-position);
-    const cut parts = cut_of(most + 1);
+    const int seen = first_seen(least + 1); /* by the first of the tokens, and no position before it by any */
+    const cut parts = cut_of(most + 1 - seen);
     if (part >= parts.n)
         return;
 
@@ -343,8 +361,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     load_queries(query, rows, q);
     running s = nothing();
     size_t cache = (size_t)kv * ctx * HEAD_DIM;
-    int begin = part * parts.span, end = min(begin + parts.span, most + 1);
-    walk(s, query, rows, keys + cache, values + cache, shared_address(staged), begin, end, least + 1);
+    int begin = seen + part * parts.span, end = min(begin + parts.span, most + 1);
+    walk(s, query, rows, keys + cache, values + cache, shared_address(staged), begin, end, least + 1,
+         first_seen(most + 1));
 
     size_t stride = (size_t)KV_HEADS * n_rows * SHARE_ROW;
     shares += ((size_t)kv * n_rows + first_row) * SHARE_ROW;

@@ -48,7 +48,8 @@ struct tile_place {
 __device__ __forceinline__ tile_place tile_at(u8 *stream, int row, int chunk, int n) {
     const int group = row / GROUP_ROWS * GROUP_ROWS, rows = min((int)GROUP_ROWS, n - group),
               tile = row % GROUP_ROWS / TILE * TILE;
-    return {stream + (size_t)group * to::before(to::CHUNKS) + (size_t)rows * to::before(chunk) + tile * to::row_bytes(chunk),
+    return {stream + (size_t)group * to::whole_row_bytes() + (size_t)rows * chunk * to::row_bytes(false) +
+                tile * to::row_bytes(chunk == to::CHUNKS - 1),
             min((int)TILE, rows - tile)};
 }
 
@@ -106,6 +107,7 @@ template <typename Raw> __device__ __forceinline__ void put_whole(const Raw &, u
 /* One pair of blocks of one row. */
 __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *stream, int row, int n) {
     const int chunk = pair / WARPS, warp = pair % WARPS, r = row % TILE;
+    const bool last = chunk == to::CHUNKS - 1;
     const tile_place tile = tile_at(stream, row, chunk, n);
     const int h = tile.h;
     for (int quarter = 0; quarter < 4; quarter++) {
@@ -119,7 +121,7 @@ __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *strea
                 *(u32 *)at = nibbles(e);
             high |= high_bits(e, block);
         }
-        u8 *at = tile.at + to::high_at(chunk, h) + warp * h * to::HIGHS + (r * 4 + quarter) * 2 * to::f::HIGH;
+        u8 *at = tile.at + to::high_at(last, h) + warp * h * to::HIGHS + (r * 4 + quarter) * 2 * to::f::HIGH;
         if (to::f::HIGH == 1)
             *(u16 *)at = (u16)high;
         else if (to::f::HIGH == 2)
@@ -128,11 +130,11 @@ __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *strea
     for (int block = 0; block < 2; block++) {
         const int element = pair * 64 + block * 32;
         put_scale(from::load(from_row, element, K).scales, from::load(from_row, element + 16, K).scales, block,
-                  tile.at + to::scales_at(chunk, h) + (warp * h + r) * to::f::SCALES);
+                  tile.at + to::scales_at(last, h) + (warp * h + r) * to::f::SCALES);
     }
     if (to::f::WHOLE && (pair % 4 == 0 || warp == 0))
         put_whole(from::load(from_row, pair * 64, K).scales,
-                  tile.at + to::wholes_at(chunk, h) + ((pair / 4 - to::first_whole(chunk)) * h + r) * to::f::WHOLE);
+                  tile.at + to::wholes_at(last, h) + ((pair / 4 - to::first_whole(chunk)) * h + r) * to::f::WHOLE);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -40,7 +40,7 @@ __device__ __forceinline__ void put_blocks(Producer &p, const u8 *from, int n) {
     for (; n > 0; n -= GROUP)
 #pragma unroll 1
         for (int chunk = 0; chunk < s::CHUNKS; chunk++) {
-            u32 bytes = min(n, GROUP) * s::row_bytes(chunk);
+            u32 bytes = min(n, GROUP) * s::row_bytes(chunk == s::CHUNKS - 1);
             p.put(from, bytes);
             from += bytes;
         }
@@ -54,7 +54,7 @@ __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const ar
     if (cut.unit >= tile_of<S>::UNITS)
         return;
     const int SPAN = tile_of<S>::SPAN, position = s.now.position, kv = cut.unit / tile_of<S>::ROUNDS;
-    const int begin = cut.split * cut.span,
+    const int begin = first_seen<S>(position) + cut.split * cut.span,
               end = min(position, begin + cut.span); /* of what is in the cache */
     const bool last = begin + cut.span > position;
     const u64 *caches = a.caches + S::CACHES_AT + S::CACHES_STEP * i;

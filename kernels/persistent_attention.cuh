@@ -195,10 +195,10 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
 template <int HEAD_DIM> struct running { float largest, total, sums[HEAD_DIM / 8][2]; };
 
 /* 16 positions, of which `n` are there, from keys and values in shared memory. */
-template <int CACHE, int HEAD_DIM>
-__device__ __forceinline__ void attend(running<HEAD_DIM> &r, int lane, const u16 *query, const u16 *keys,
+template <typename S>
+__device__ __forceinline__ void attend(running<S::HEAD_DIM> &r, int lane, const u16 *query, const u16 *keys,
                                        const u16 *values, int n) {
-    const int QUERY_STRIDE = HEAD_DIM + 8;
+    const int CACHE = S::CACHE, HEAD_DIM = S::HEAD_DIM, QUERY_STRIDE = HEAD_DIM + 8;
     int quarter = lane % 4;
     float score[2][4] = {};
 #pragma unroll
@@ -217,7 +217,10 @@ __device__ __forceinline__ void attend(running<HEAD_DIM> &r, int lane, const u16
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         bool there = i / 2 * 8 + 2 * quarter + i % 2 < n;
-        p[i] = there ? score[i / 2][i % 2] + score[i / 2][i % 2 + 2] : -INF;
+        float x = score[i / 2][i % 2] + score[i / 2][i % 2 + 2];
+        if constexpr (S::CAPPED != 0)
+            x = op_softcap(x, S::softcap());
+        p[i] = there ? x : -INF;
         largest = fmaxf(largest, p[i]);
     }
     largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, 1));
@@ -301,7 +304,7 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
     if (cut.unit >= tile_of<S>::UNITS)
         return;
     int warp = c.warp(), lane = c.lane();
-    int begin = cut.split * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
+    int begin = first_seen<S>(c.s.now.position) + cut.split * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
     bool last = end == c.s.now.position + 1;
     int left = end - begin; /* the token itself is the last row of the first tile */
     running<S::HEAD_DIM> r = {-INF, 0.0f, {}};
@@ -317,7 +320,7 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
             consumers_meet();
         }
         if (warp < WARPS_OF && warp * 16 < n)
-            attend<S::CACHE>(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM,
+            attend<S>(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM,
                              n - warp * 16);
         c.release();
         c.release();

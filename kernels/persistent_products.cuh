@@ -62,11 +62,12 @@ template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
 };
 template <typename S> struct products_of<S, true> {
     enum { OPERAND = F16 };
-    __device__ __forceinline__ void load(consumer &, int) {}
+    held_group<S::WEIGHT, S::K> h;
+    __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
     template <typename Meanwhile, typename Finish>
     __device__ __forceinline__ void multiply(consumer &c, const operand<S::K, F16> &x, int n, Meanwhile meanwhile,
                                              Finish finish) {
-        multiply_blocks<S::K, S::WEIGHT>(c, x, n, meanwhile, finish);
+        multiply_blocks(c, h, x, n, meanwhile, finish);
     }
 };
 

@@ -51,6 +51,8 @@ struct phase_defaults {
     enum { ROPE_FIRST = 0, ROPE_DIM = 0, ROPE_INTERLEAVED = 0 }; /* which elements of a head turn; 0: all */
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
     RULE float eps() { return 0.0f; }
+    enum { WINDOW = 0, CAPPED = 0 }; /* of an attention: positions that are seen, 0: all; are scores capped? */
+    RULE float softcap() { return 0.0f; }
     RULE float q_eps() { return 0.0f; }
     RULE float k_eps() { return 0.0f; }
     RULE int squares(int) { return 0; }
@@ -111,7 +113,8 @@ enum {
     PAIR = 64,            /* elements of K that a warp takes of a chunk */
     CHUNK = WARPS * PAIR, /* elements of K */
     THREADS = WARPS * 32, /* that compute */
-    SLOT = TILE * CHUNK * 2,
+    TILE_BYTES = TILE * CHUNK * 2, /* of a tile of 16-bit numbers */
+    SLOT = SLOT_BYTES,
     GATHERED = 4, /* tiles whose sums are put together at a time */
     BATCH = 96,   /* rows whose sums lie in shared memory at a time: whole warps of them */
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
@@ -130,12 +133,12 @@ template <int TYPE> __device__ __forceinline__ float shrink() {
     return TYPE == F16 ? 0.015625f : 1.0f;
 }
 
-static_assert(BATCH <= THREADS, "shape");
+static_assert(BATCH <= THREADS && SLOT >= TILE_BYTES, "shape");
 
 /* Positions of one tile of keys or values. */
 template <typename S> struct tile_of {
     enum {
-        SPAN = SLOT / (S::HEAD_DIM * 2) >= 64 ? 64 : SLOT / (S::HEAD_DIM * 2) / 16 * 16,
+        SPAN = TILE_BYTES / (S::HEAD_DIM * 2) >= 64 ? 64 : TILE_BYTES / (S::HEAD_DIM * 2) / 16 * 16,
         WARPS_OF = SPAN / 16,
         HALF = S::HEAD_DIM / 2,
         QUERY_STRIDE = S::HEAD_DIM + 8,
@@ -158,6 +161,8 @@ struct splits {
 
 template <typename S> __device__ __forceinline__ splits divide(int positions, int blocks) {
     const int SPAN = tile_of<S>::SPAN;
+    if (S::WINDOW)
+        positions = min(positions, (int)S::WINDOW);
     if (positions <= max(SPAN, ALONE))
         return {1, positions, (int)blockIdx.x, 0};
     int most = min(blocks / (int)tile_of<S>::UNITS, (int)MOST_PARTS),
@@ -165,6 +170,11 @@ template <typename S> __device__ __forceinline__ splits divide(int positions, in
     int span = max((positions + n - 1) / n, (int)LEAST_SPAN);
     n = (positions + span - 1) / span;
     return {n, span, (int)blockIdx.x / n, (int)blockIdx.x % n};
+}
+
+/* The first position that an attention sees from `position`. */
+template <typename S> __device__ __forceinline__ int first_seen(int position) {
+    return S::WINDOW ? max(position + 1 - (int)S::WINDOW, 0) : 0;
 }
 
 /* What is the same all along a step. In shared memory, as registers hold weights. */
@@ -188,6 +198,7 @@ struct workspace {
         alignas(16) float whole[2][STRIDE]; /* squares of all queries, and of all keys */
     } attention;
     float2 turn[ROPES][MOST_HEAD_DIM / 2];
+    alignas(16) uint2 operand[OPERANDS ? OPERANDS * WARPS * 32 : 1]; /* persistent_blocks.cuh */
     u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 

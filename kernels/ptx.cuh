@@ -39,6 +39,12 @@ __device__ __forceinline__ u32 two_f16(float a, float b) {
     return two;
 }
 
+/* (a & b) | c, one instruction: with two constants the compiler makes two of it. */
+__device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c) {
+    asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(a) : "r"(a), "r"(b), "r"(c));
+    return a;
+}
+
 /* a - b, two halves of 16 bits each. */
 __device__ __forceinline__ u32 two_f16_less(u32 a, u32 b) {
     u32 two;

@@ -10,8 +10,11 @@
 #ifndef WEIGHT
 #define WEIGHT BF16
 #endif
-#ifndef NORM /* 1: x / sqrt(mean(x^2) + EPS) * norm takes the place of x */
+#ifndef NORM /* 1: x / sqrt(mean(x^2) + EPS) * norm takes the place of x; 2: x - mean(x) does so first, as in layer_norm.cu */
 #define NORM 0
+#endif
+#ifndef NORM_BIAS /* 1: and norm_bias is added */
+#define NORM_BIAS 0
 #endif
 #ifndef EPS
 #define EPS 1e-6f
@@ -52,13 +55,21 @@ struct vector {
     float scale;    /* by which the dot products have to be multiplied */
 };
 
+/* Parameters that not all have, and what load_vector is given of them. */
+#if NORM_BIAS
+#define NORM_BIAS_PARAMETER , const float *norm_bias
+#define NORM_BIAS_ARGUMENT , norm_bias
+#else
+#define NORM_BIAS_PARAMETER
+#define NORM_BIAS_ARGUMENT
+#endif
 #if EMBED
 typedef stored<EMBED - 1> embedded;
-#define EMBED_PARAMETERS , const i32 *tokens, const embedded::elem *embeddings
-#define EMBED_ARGUMENTS , tokens, embeddings
+#define EMBED_PARAMETERS , const i32 *tokens, const embedded::elem *embeddings NORM_BIAS_PARAMETER
+#define EMBED_ARGUMENTS , tokens, embeddings NORM_BIAS_ARGUMENT
 #else
-#define EMBED_PARAMETERS
-#define EMBED_ARGUMENTS
+#define EMBED_PARAMETERS NORM_BIAS_PARAMETER
+#define EMBED_ARGUMENTS NORM_BIAS_ARGUMENT
 #endif
 
 /* The vector of a token. Each block normalizes or merges for itself: that costs less than a kernel before this one. Each
@@ -78,7 +89,7 @@ __device__ __forceinline__ vector load_vector(float *x, size_t token, const floa
 #elif NORM
     x += token * IN;
     __shared__ __align__(16) float scaled[IN];
-    float squares = 0.0f;
+    float squares = 0.0f, sum = 0.0f;
 #if EMBED
     const embedded::elem *embedding = embedded::row(embeddings, tokens[token], IN);
 #endif
@@ -91,8 +102,25 @@ __device__ __forceinline__ vector load_vector(float *x, size_t token, const floa
         float v = x[i];
 #endif
         squares = fmaf(v, v, squares);
-        scaled[i] = v * norm[i];
+        sum += v;
+        scaled[i] = NORM == 2 ? v : v * norm[i];
     }
+#if NORM == 2 /* each thread goes over its own elements, until all have theirs */
+    const float centre = block_sum<WARPS>(sum) / IN;
+    squares = 0.0f;
+    for (int i = threadIdx.x; i < IN; i += THREADS)
+        squares = fmaf(scaled[i] - centre, scaled[i] - centre, squares);
+    const float by = 1.0f / sqrtf(block_sum<WARPS>(squares) / IN + EPS);
+    for (int i = threadIdx.x; i < IN; i += THREADS) {
+        float y = (scaled[i] - centre) * by * norm[i];
+#if NORM_BIAS
+        y += norm_bias[i];
+#endif
+        scaled[i] = y;
+    }
+    __syncthreads();
+    return {scaled, 1.0f};
+#endif
     float mean = block_sum<WARPS>(squares) / IN; /* its barriers publish scaled[] */
     return {scaled, 1.0f / sqrtf(mean + EPS)};
 #else

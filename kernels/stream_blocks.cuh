@@ -1,8 +1,8 @@
 /* Rows of block formats in the stream of the persistent kernel: where pack_blocks.cu puts them and persistent_blocks.cuh finds them.
  *
- * A warp takes pairs of blocks of 32 elements of a chunk, as of other types. GROUP tiles of 8 rows lie together: a copy that brings
- * less than some 8 kB takes the copying lane longer than the memory. So: group of tiles, chunk, tile, and in it planes, with h rows
- * of the tile each:
+ * A warp takes pairs of blocks of 32 elements of a chunk, as of other types. Up to four tiles of 8 rows lie together, for a copy that
+ * brings less than some 8 kB takes the copying lane longer than the memory. So: group of tiles, chunk, tile, and in it planes, with h
+ * rows of the tile each:
  *
  *   [pair][even, odd block][row][quarter]   LOW bytes: eight quants, of 4 bits or 8
  *   [pair][row][quarter]                    2 HIGH bytes: the bits above them, of both blocks
@@ -29,7 +29,7 @@ BLOCK_FORMAT(Q4_K, 4, 0, 0, 4, 4)
 BLOCK_FORMAT(Q5_K, 4, 1, 0, 4, 4)
 BLOCK_FORMAT(Q6_K, 4, 2, 32, 4, 2)
 
-/* Where things are, for `warps` that multiply and rows of Width elements. */
+/* Where things are, for `Warps` that multiply and rows of Width elements. All chunks of a row but the last are alike. */
 template <int Type, int Width, int Warps> struct stream_of : block_format<Type> {
     typedef block_format<Type> f;
     enum {
@@ -38,43 +38,30 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
         QUANTS = 8 * f::LOW, /* bytes of a pair of a row */
         HIGHS = 8 * f::HIGH,
         PER_PAIR = QUANTS + HIGHS + f::SCALES,
-        SLOT_BYTES = 8 * Warps * 64 * 2, /* tiles.cuh: a tile of 16-bit numbers */
+        MOST_AT_ONCE = 16384, /* bytes of a copy */
     };
     static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
 
-    static __device__ __forceinline__ constexpr int pairs(int chunk) {
-        return PAIRS - chunk * Warps < Warps ? PAIRS - chunk * Warps : Warps;
-    }
-    /* The first block of 256 of which a chunk has a part, and how many there are. */
+    static __device__ __forceinline__ constexpr int pairs(bool last) { return last ? PAIRS - (CHUNKS - 1) * Warps : Warps; }
+    /* The first block of 256 of which a chunk has a part, and for how many of them there is room. */
     static __device__ __forceinline__ constexpr int first_whole(int chunk) { return chunk * Warps / 4; }
-    static __device__ __forceinline__ constexpr int wholes(int chunk) {
-        return f::WHOLE ? (chunk * Warps + pairs(chunk) - 1) / 4 - first_whole(chunk) + 1 : 0;
+    static __device__ __forceinline__ constexpr int wholes(bool last) { return f::WHOLE ? (pairs(last) + 2) / 4 + 1 : 0; }
+    /* Bytes of a row of a chunk, and of a row of all chunks. */
+    static __device__ __forceinline__ constexpr int row_bytes(bool last) {
+        return (pairs(last) * PER_PAIR + wholes(last) * f::WHOLE + 15) / 16 * 16;
     }
-    /* Bytes of a row of a chunk; of a row of those before it; of a row. */
-    static __device__ __forceinline__ constexpr int row_bytes(int chunk) {
-        return (pairs(chunk) * PER_PAIR + wholes(chunk) * f::WHOLE + 15) / 16 * 16;
+    static __device__ __forceinline__ constexpr int whole_row_bytes() {
+        return (CHUNKS - 1) * row_bytes(false) + row_bytes(true);
     }
-    static __device__ __forceinline__ constexpr int before(int chunk) {
-        int bytes = 0;
-        for (int c = 0; c < chunk; c++)
-            bytes += row_bytes(c);
-        return bytes;
-    }
-    static __device__ __forceinline__ constexpr int most_row_bytes() {
-        int most = 0;
-        for (int c = 0; c < CHUNKS; c++)
-            most = row_bytes(c) > most ? row_bytes(c) : most;
-        return most;
-    }
-    /* Tiles that a slot has room for; 1 to 4, which divide a batch of rows. */
+    /* Tiles of a copy; 1 to 4, which divide a batch of rows. */
     static __device__ __forceinline__ constexpr int group() {
-        const int tiles = SLOT_BYTES / (8 * most_row_bytes());
+        const int tiles = MOST_AT_ONCE / (8 * row_bytes(CHUNKS == 1));
         return tiles > 4 ? 4 : tiles;
     }
     /* From the start of a tile of h rows. */
-    static __device__ __forceinline__ constexpr int high_at(int chunk, int h) { return pairs(chunk) * QUANTS * h; }
-    static __device__ __forceinline__ constexpr int scales_at(int chunk, int h) {
-        return pairs(chunk) * (QUANTS + HIGHS) * h;
+    static __device__ __forceinline__ constexpr int high_at(bool last, int h) { return pairs(last) * QUANTS * h; }
+    static __device__ __forceinline__ constexpr int scales_at(bool last, int h) {
+        return pairs(last) * (QUANTS + HIGHS) * h;
     }
-    static __device__ __forceinline__ constexpr int wholes_at(int chunk, int h) { return pairs(chunk) * PER_PAIR * h; }
+    static __device__ __forceinline__ constexpr int wholes_at(bool last, int h) { return pairs(last) * PER_PAIR * h; }
 };

@@ -118,7 +118,7 @@ static bool is_quoted(const char *bytes, size_t n, const char *word) {
 static qgc_status check_layer_types(const qgc_binding *b) {
     static const char key[] = "layer_types";
     const char *types = b->is_gguf ? NULL : qgc_weights_shown(b->w, key, b->d->arena);
-    if (!types)
+    if (!types || is_used(b, key))
         return QGC_OK;
     if (types[0] != '[' || types[strlen(types) - 1] != ']' || types[1] != '"')
         return refuse(b, key); /* no list of names, or one that is too long */
@@ -136,31 +136,69 @@ static qgc_status check_layer_types(const qgc_binding *b) {
 
 /* --- rotation -------------------------------------------------------------------------------------------- */
 
-/* rope_scaling is the older name and "type" the older key; a file may have both. */
-static qgc_status check_scaling(const qgc_binding *b, const char *object) {
-    static const char *const kinds[] = {"rope_type", "type"}, *const layers[] = {"full_attention",
-                                                                                 "sliding_attention"};
-    qgc_arena *a = b->d->arena;
-    bool is_default = false;
+/* A key inside of an object that says how to rotate: used by the graph, or of no meaning. */
+static qgc_status check_rotation_key(const qgc_binding *b, const char *key, const char *name,
+                                     bool is_default) {
+    static const char *const ones[] = {"factor", "attention_factor", "partial_rotary_factor"};
+    double number;
+    if (!states(b, key) || is_used(b, key))
+        return QGC_OK;
+    if (strcmp(name, "rope_theta") == 0) /* alone it may stand for the one outside, which is compared */
+        return refuse(b, key);
+    for (size_t i = 0; i < sizeof ones / sizeof *ones; i++)
+        if (strcmp(ones[i], name) == 0 && qgc_weights_number(b->w, key, &number) && number == 1)
+            return QGC_OK;
+    return is_default && strcmp(name, "partial_rotary_factor") != 0 ? QGC_OK : refuse(b, key);
+}
+
+/* The kind that an object names, under the newer key or the older one, or both. */
+static qgc_status check_kind(const qgc_binding *b, const char *object, bool *is_default) {
+    static const char *const kinds[] = {"rope_type", "type"};
+    *is_default = false;
     for (int i = 0; i < 2; i++) {
-        const char *kind = qgc_arena_printf(a, "%s.%s", object, kinds[i]);
-        const char *of_layers = qgc_arena_printf(a, "%s.%s", object, layers[i]);
-        if (states(b, of_layers))
-            return refuse(b, of_layers);
+        const char *kind = qgc_arena_printf(b->d->arena, "%s.%s", object, kinds[i]);
         if (!states(b, kind))
             continue;
         const char *word = qgc_weights_string(b->w, kind);
-        if (!word || strcmp(word, "default") != 0)
+        const bool plain = word && strcmp(word, "default") == 0;
+        if (!plain && !is_used(b, kind))
             return refuse(b, kind);
-        is_default = true;
+        *is_default = plain;
     }
-    const char *factor = qgc_arena_printf(a, "%s.factor", object);
-    const char *partial = qgc_arena_printf(a, "%s.partial_rotary_factor", object);
-    double number;
-    if (!is_default && states(b, factor) && !(qgc_weights_number(b->w, factor, &number) && number == 1))
-        return refuse(b, factor);
-    if (states(b, partial) && !(qgc_weights_number(b->w, partial, &number) && number == 1))
-        return refuse(b, partial);
+    return QGC_OK;
+}
+
+/* Rotation of some layers only: the graph uses all that it says. */
+static qgc_status check_layers(const qgc_binding *b, const char *object) {
+    const char *name;
+    bool is_default, any = false;
+    QGC_TRY(check_kind(b, object, &is_default));
+    for (size_t i = 0; (name = qgc_weights_member(b->w, object, i)); i++) {
+        const char *key = qgc_arena_printf(b->d->arena, "%s.%s", object, name);
+        const bool is_kind = strcmp(name, "rope_type") == 0 || strcmp(name, "type") == 0;
+        any = any || is_used(b, key);
+        if (states(b, key) && !is_used(b, key) && !(is_kind && is_default))
+            return refuse(b, key);
+    }
+    return any ? QGC_OK : refuse(b, object);
+}
+
+/* rope_scaling is the older name of the object. A file may have both, or one for each kind of layer inside. Where it names a
+ * kind of scaling, every other key in it counts. */
+static qgc_status check_scaling(const qgc_binding *b, const char *object) {
+    static const char *const layers[] = {"full_attention", "sliding_attention"};
+    qgc_arena *a = b->d->arena;
+    bool is_default;
+    QGC_TRY(check_kind(b, object, &is_default));
+    const char *name;
+    for (size_t i = 0; (name = qgc_weights_member(b->w, object, i)); i++) {
+        const char *key = qgc_arena_printf(a, "%s.%s", object, name);
+        const bool nested = strcmp(name, layers[0]) == 0 || strcmp(name, layers[1]) == 0;
+        if (strcmp(name, "rope_type") == 0 || strcmp(name, "type") == 0)
+            continue;
+        QGC_TRY(nested && states(b, key) ? check_layers(b, key)
+                                         : check_rotation_key(b, key, name, is_default));
+    }
     return QGC_OK;
 }
 

@@ -164,7 +164,12 @@ static value join_lists(machine *m, value a, value b) {
 
 static value repeat(machine *m, qgc_jinja_text t, int64_t times) {
     qgc_jinja_builder s = {.arena = m->arena};
-    for (; times > 0 && t.n > 0 && qgc_jinja_spend(m, t.n); times--)
+    size_t letters = 0;
+    if (times <= 0 || t.n == 0)
+        return qgc_jinja_built(&s);
+    if (__builtin_mul_overflow(t.n, (size_t)times, &letters) || !qgc_jinja_spend(m, letters))
+        return qgc_jinja_fail(m, "it does too much for a conversation of this length");
+    for (; times > 0; times--)
         qgc_jinja_add(&s, t.c, t.n);
     return qgc_jinja_built(&s);
 }

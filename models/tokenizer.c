@@ -59,7 +59,7 @@ static qgc_span with_blanks(qgc_span in, bool front, qgc_arena *arena) {
 }
 
 qgc_span qgc_normalize(const qgc_tokenizer *t, qgc_span text, qgc_arena *arena) {
-    if (t->kind.nfc)
+    if (t->kind.nfc == QGC_NFC_YES)
         text = qgc_nfc_apply(&t->nfc, text, arena);
     if (t->kind.replaces && text.bytes > 0)
         text = with_blanks(text, t->kind.front == QGC_FRONT_NORMALIZED, arena);
@@ -163,19 +163,32 @@ static void encode_normalized(const encoder *e, qgc_span text) {
     cut_added(e, &e->t->normalized, qgc_normalize(e->t, text, e->scratch), encode_plain);
 }
 
-static qgc_status check_text(const char *text, size_t bytes, qgc_diag *d) {
+/* Text that is in form NFC is the same whether the tokenizer normalises or not. */
+static qgc_status check_form(const qgc_tokenizer *t, qgc_span text, qgc_diag *d) {
+    qgc_arena *scratch = qgc_arena_new();
+    const qgc_span other = qgc_nfc_apply(&t->nfc, text, scratch);
+    const bool same = other.bytes == text.bytes && memcmp(other.text, text.text, text.bytes) == 0;
+    qgc_arena_drop(scratch);
+    return same
+               ? QGC_OK
+               : qgc_fail(
+                     d, QGC_ERR_INPUT, QGC_NO_LOC,
+                     "the text is not in form NFC, and the file does not say if this tokenizer brings it into that");
+}
+
+static qgc_status check_text(const qgc_tokenizer *t, const char *text, size_t bytes, qgc_diag *d) {
     if (bytes > INT32_MAX)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the text has %zu bytes, at most %d can be encoded",
                         bytes, INT32_MAX);
     size_t valid = bytes ? qgc_utf8_check(text, bytes) : 0;
     if (valid < bytes)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the text is not valid UTF-8 at byte %zu", valid);
-    return QGC_OK;
+    return t->kind.nfc == QGC_NFC_UNKNOWN && bytes ? check_form(t, (qgc_span){text, bytes}, d) : QGC_OK;
 }
 
 qgc_status qgc_tokenizer_encode(qgc_tokenizer *t, const char *text, size_t bytes, bool specials,
                                 qgc_tokens *out, qgc_diag *d) {
-    QGC_TRY(check_text(text, bytes, d));
+    QGC_TRY(check_text(t, text, bytes, d));
     if (bytes == 0)
         return QGC_OK;
     qgc_arena *scratch = qgc_arena_new();
@@ -206,7 +219,7 @@ static qgc_status check_normalized(const qgc_tokenizer *t, qgc_span text, const 
 
 qgc_status qgc_tokenizer_encode_marked(qgc_tokenizer *t, const char *text, size_t bytes, const bool *outside,
                                        qgc_tokens *out, qgc_diag *d) {
-    QGC_TRY(check_text(text, bytes, d));
+    QGC_TRY(check_text(t, text, bytes, d));
     QGC_TRY(check_normalized(t, (qgc_span){text, bytes}, outside, d));
     qgc_arena *scratch = qgc_arena_new();
     const encoder e = {

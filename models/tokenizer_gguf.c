@@ -38,6 +38,20 @@ static qgc_status token_kind(const reader *r, size_t i, qgc_token_kind *kind) {
     return QGC_OK;
 }
 
+/* White space after a special token of Phi-3 is part of it, which a GGUF has no key for: that it is Phi-3 with its
+ * SentencePiece says so, but for three tokens. */
+static bool takes_white_space(const reader *r, const qgc_token *token) {
+    static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
+    const char *arch = qgc_weights_arch(r->w);
+    if (r->t->kind.split || !arch || strcmp(arch, "phi3") != 0 ||
+        (token->kind != QGC_TOKEN_SPECIAL && token->kind != QGC_TOKEN_ADDED))
+        return false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strlen(others[i]) == token->bytes && memcmp(others[i], token->text, token->bytes) == 0)
+            return false;
+    return true;
+}
+
 static qgc_status read_tokens(const reader *r, qgc_arena *scratch) {
     size_t n = qgc_weights_array_length(r->w, PREFIX "tokens");
     size_t n_types = qgc_weights_array_length(r->w, PREFIX "token_type");
@@ -59,6 +73,7 @@ static qgc_status read_tokens(const reader *r, qgc_arena *scratch) {
         /* SentencePiece looks for its user-defined pieces where blanks are U+2581 already. */
         token->flags.normalized =
             token->kind == QGC_TOKEN_ADDED && r->t->kind.replaces && r->t->kind.front == QGC_FRONT_NONE;
+        token->flags.rstrip = takes_white_space(r, token);
         r->t->n_tokens = (int32_t)i + 1;
     }
     return QGC_OK;
@@ -139,34 +154,41 @@ static qgc_status refuse_flags(const reader *r) {
     return QGC_OK;
 }
 
-/* "llama" is SentencePiece; "gpt2" is BPE over bytes, whose steps the file states by one name. */
-static qgc_status read_kind(const reader *r) {
+/* SentencePiece: blanks are U+2581, and one is put in front unless the file says otherwise. */
+static qgc_tokenizer_kind sentencepiece(const reader *r) {
+    const bool front = flag(r, PREFIX "add_space_prefix", true);
+    return (qgc_tokenizer_kind){
+        .replaces = true, .strips = front, .front = front ? QGC_FRONT_NORMALIZED : QGC_FRONT_NONE};
+}
+
+/* BPE over bytes, whose steps the file states by one name. */
+static qgc_status read_pre(const reader *r) {
     qgc_tokenizer_kind *kind = &r->t->kind;
-    const char *model = qgc_weights_string(r->w, PREFIX "model"),
-               *pre = qgc_weights_string(r->w, PREFIX "pre");
-    if (!model)
-        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"" PREFIX "model\" is missing");
-    QGC_TRY(refuse_flags(r));
-    if (strcmp(model, "llama") == 0) {
-        const bool front = flag(r, PREFIX "add_space_prefix", true);
-        *kind = (qgc_tokenizer_kind){
-            .replaces = true, .strips = front, .front = front ? QGC_FRONT_NORMALIZED : QGC_FRONT_NONE};
-        return QGC_OK;
-    }
-    if (strcmp(model, "gpt2") != 0)
-        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
-                        "model of the tokenizer is \"%s\", only \"gpt2\" and \"llama\" are supported", model);
+    const char *pre = qgc_weights_string(r->w, PREFIX "pre");
     if (!pre)
         return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"" PREFIX "pre\" is missing");
-    kind->split = qgc_split_by_pre(pre);
+    kind->split = qgc_split_by_pre(pre, &kind->nfc);
     if (!kind->split)
         return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
                         "pre-tokenizer of the tokenizer is \"%s\", which is none of those supported", pre);
-    kind->nfc = kind->split->nfc;
     kind->ignore_merges = kind->split->ignore_merges;
     if (flag(r, PREFIX "add_space_prefix", false))
         return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
                         "key \"" PREFIX "add_space_prefix\" is true, only false is supported with \"gpt2\"");
+    return QGC_OK;
+}
+
+static qgc_status read_kind(const reader *r) {
+    const char *model = qgc_weights_string(r->w, PREFIX "model");
+    if (!model)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "key \"" PREFIX "model\" is missing");
+    QGC_TRY(refuse_flags(r));
+    if (strcmp(model, "gpt2") == 0)
+        return read_pre(r);
+    if (strcmp(model, "llama") != 0)
+        return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at,
+                        "model of the tokenizer is \"%s\", only \"gpt2\" and \"llama\" are supported", model);
+    r->t->kind = sentencepiece(r);
     return QGC_OK;
 }
 

@@ -70,11 +70,19 @@ bool qgc_is_word_character(uint32_t code_point);
 
 typedef struct qgc_words qgc_words;
 
+/* Is text to be in form NFC? */
+typedef enum {
+    QGC_NFC_NO,
+    QGC_NFC_YES,
+    QGC_NFC_UNKNOWN, /* no file says, so that text which is not in it is refused */
+} qgc_nfc_use;
+
 /* How text is cut into words. */
 typedef struct {
     const char *regex;            /* of a Split step in tokenizer.json */
     const char *steps;            /* NULL, or the first of the steps that mean it without a Split */
-    const char *gguf;             /* names in tokenizer.ggml.pre, each between blanks */
+    const char *gguf;             /* NULL, or names in tokenizer.ggml.pre, each between blanks */
+    const char *unsure;           /* the same, but for that it is not known if their text is normalised */
     bool nfc, ignore_merges, bos; /* what goes with such a name in a GGUF */
 } qgc_split;
 
@@ -82,7 +90,7 @@ typedef struct {
  * known. */
 const qgc_split *qgc_split_by_regex(const char *regex);
 const qgc_split *qgc_split_by_steps(const char *steps);
-const qgc_split *qgc_split_by_pre(const char *name);
+const qgc_split *qgc_split_by_pre(const char *name, qgc_nfc_use *nfc);
 
 QGC_MUST_USE qgc_status qgc_words_open(qgc_words **out, const qgc_split *split, qgc_arena *arena,
                                        qgc_diag *d);
@@ -165,7 +173,7 @@ typedef enum {
 
 /* What a tokenizer does besides its tables. */
 typedef struct {
-    bool nfc;
+    qgc_nfc_use nfc;
     bool ignore_merges;
     const qgc_split
         *split;    /* NULL: SentencePiece, with characters, byte tokens like <0x0A> and the three below */

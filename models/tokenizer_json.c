@@ -109,11 +109,12 @@ static bool is_json(const json_t *value, const char *expected) {
 /* What can be done before the words are cut. */
 static const struct {
     const char *steps;
-    bool nfc, replaces;
+    qgc_nfc_use nfc;
+    bool replaces;
     qgc_front front;
 } normalizers[] = {
-    {"[]", .nfc = false},
-    {"[{\"type\":\"NFC\"}]", .nfc = true},
+    {"[]", .nfc = QGC_NFC_NO},
+    {"[{\"type\":\"NFC\"}]", .nfc = QGC_NFC_YES},
     {"[" REPLACE(" ", METASPACE) "]", .replaces = true},
     {"[{\"type\":\"Prepend\",\"prepend\":\"" METASPACE "\"}," REPLACE(" ", METASPACE) "]", .replaces = true,
      .front = QGC_FRONT_NORMALIZED},
@@ -361,34 +362,39 @@ static qgc_status read_vocab(qgc_tokenizer_tables *t, const reader *r, json_t *v
     return QGC_OK;
 }
 
+static qgc_status read_flags(qgc_added_flags *out, const reader *r, const json_t *added, const char *text) {
+    static const char *const names[] = {"lstrip", "rstrip", "single_word", "normalized"};
+    bool *const flags[] = {&out->lstrip, &out->rstrip, &out->single_word, &out->normalized};
+    for (size_t k = 0; k < 4; k++) {
+        const json_t *flag = json_object_get(added, names[k]);
+        if (!json_is_boolean(flag))
+            return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                            "%s of added token \"%s\" is %s, expected true or false", names[k],
+                            shown_text(r, text), shown(r->d, flag));
+        *flags[k] = json_is_true(flag);
+    }
+    return QGC_OK;
+}
+
 /* An added token may be in the vocabulary too, under the same id. */
+static qgc_status read_one_added(qgc_tokenizer_tables *t, const reader *r, const json_t *added) {
+    const int32_t id = (int32_t)json_integer_value(json_object_get(added, "id"));
+    const char *text = json_string_value(json_object_get(added, "content"));
+    const bool special = json_is_true(json_object_get(added, "special"));
+    qgc_token *token = &t->tokens[id];
+    const bool in_vocab = token->kind == QGC_TOKEN_NORMAL;
+    qgc_added_flags flags;
+    QGC_TRY(read_flags(&flags, r, added, text));
+    if (token->kind != QGC_TOKEN_NONE && (!in_vocab || strcmp(token->text, text) != 0))
+        return two_texts(r, id, token->text, text);
+    *token = (qgc_token){text, strlen(text), special ? QGC_TOKEN_SPECIAL : QGC_TOKEN_ADDED, in_vocab, flags};
+    return QGC_OK;
+}
+
 static qgc_status read_added(qgc_tokenizer_tables *t, const reader *r, json_t *added) {
-    static const char *const flags[] = {"lstrip", "rstrip", "single_word", "normalized"};
     json_t *value;
     size_t i;
-    json_array_foreach(added, i, value) {
-        int32_t id = (int32_t)json_integer_value(json_object_get(value, "id"));
-        const char *text = json_string_value(json_object_get(value, "content"));
-        bool set[4];
-        for (size_t k = 0; k < 4; k++) {
-            const json_t *flag = json_object_get(value, flags[k]);
-            if (!json_is_boolean(flag))
-                return qgc_fail(r->d, QGC_ERR_INPUT, r->at,
-                                "%s of added token \"%s\" is %s, expected true or false", flags[k],
-                                shown_text(r, text), shown(r->d, flag));
-            set[k] = json_is_true(flag);
-        }
-        qgc_token *token = &t->tokens[id];
-        const bool in_vocab = token->kind == QGC_TOKEN_NORMAL;
-        if (token->kind != QGC_TOKEN_NONE && (!in_vocab || strcmp(token->text, text) != 0))
-            return two_texts(r, id, token->text, text);
-        bool special = json_is_true(json_object_get(value, "special"));
-        *token = (qgc_token){text,
-                             strlen(text),
-                             special ? QGC_TOKEN_SPECIAL : QGC_TOKEN_ADDED,
-                             in_vocab,
-                             {set[0], set[1], set[2], set[3]}};
-    }
+    json_array_foreach(added, i, value) QGC_TRY(read_one_added(t, r, value));
     return QGC_OK;
 }
 

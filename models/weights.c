@@ -148,6 +148,10 @@ const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *
     return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_shown(w, key, a) : qgc_hf_shown(w, key, a);
 }
 
+const char *qgc_weights_member(const qgc_weights *w, const char *object, size_t i) {
+    return w->format == QGC_WEIGHTS_GGUF ? NULL : qgc_hf_member(w, object, i);
+}
+
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key) {
     return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_array_length(w, key) : qgc_hf_array_length(w, key);
 }

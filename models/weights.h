@@ -54,6 +54,9 @@ const char *qgc_weights_string(const qgc_weights *w, const char *key);
  * missing or null. */
 const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a);
 
+/* The i-th key in an object of config.json, in the order of the file; NULL where there are fewer, or no such object. */
+const char *qgc_weights_member(const qgc_weights *w, const char *object, size_t i);
+
 /* Arrays of a GGUF (the tokenizer's tables) and of a config.json. Length 0 where the key is missing or no array. Strings
  * are not ended by a zero byte; booleans are numbers. False where i is out of range or the elements are of another kind. */
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key);

@@ -64,6 +64,7 @@ void qgc_hf_close(qgc_weights *w);
 bool qgc_hf_number(const qgc_weights *w, const char *key, double *out);
 const char *qgc_hf_shown(const qgc_weights *w, const char *key, qgc_arena *a);
 const char *qgc_hf_string(const qgc_weights *w, const char *key);
+const char *qgc_hf_member(const qgc_weights *w, const char *object, size_t i);
 size_t qgc_hf_array_length(const qgc_weights *w, const char *key);
 bool qgc_hf_array_string(const qgc_weights *w, const char *key, size_t i, const char **text, size_t *bytes);
 bool qgc_hf_array_number(const qgc_weights *w, const char *key, size_t i, double *out);

@@ -381,6 +381,14 @@ bool qgc_hf_number(const qgc_weights *w, const char *key, double *out) {
     return number_of(find(w, key), out);
 }
 
+const char *qgc_hf_member(const qgc_weights *w, const char *object, size_t i) {
+    json_t *value = (json_t *)(uintptr_t)find(w, object); /* which is only read */
+    void *at = json_object_iter(value);
+    for (; at && i > 0; i--)
+        at = json_object_iter_next(value, at);
+    return at ? json_object_iter_key(at) : NULL;
+}
+
 size_t qgc_hf_array_length(const qgc_weights *w, const char *key) {
     return json_array_size(find(w, key)); /* 0 for what is no array */
 }

@@ -6,7 +6,9 @@
 #include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 
-/* The pre-tokenizer: cuts text into the words inside which BPE merges. The names in GGUF are those of llama.cpp. */
+/* The pre-tokenizer: cuts text into the words inside which BPE merges. The names in GGUF are those of llama.cpp
+ * (src/llama-vocab.cpp), which says what pattern goes with each, and not if text is normalised before. Names of other
+ * patterns are refused. */
 
 /* Classes for PCRE2, so that its version does not matter. Letters, marks and numbers are those of Unicode 16 as in
  * the reference (tokenizers 0.23): what is younger than 14, the PCRE2 of 2022, is listed. White space is
@@ -60,19 +62,31 @@ static const struct {
 #define GPT4(number) \
     CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" BLANKS
 
+/* Those of o200k's kind tell small letters from capitals. */
+#define CASED(contraction)                                                                              \
+    "[^\\r\\n\\p{L}\\p{N}]?[" CAPITALS "]*[" SMALL "]+" contraction "|[^\\r\\n\\p{L}\\p{N}]?[" CAPITALS \
+    "]+[" SMALL "]*" contraction "|"
+#define CASED_REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS
+
 static const qgc_split splits[] = {
-    {.gguf = " qwen2 ", .nfc = true, .regex = GPT4("\\p{N}")},
+    {.gguf = " qwen2 ",
+     .unsure = " deepseek-r1-qwen megrez stablelm2 hunyuan ",
+     .nfc = true,
+     .regex = GPT4("\\p{N}")},
+    {.unsure = " qwen35 ",
+     .regex = CONTRACTION
+     "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" BLANKS},
     {.gguf = " llama-bpe llama3 llama-v3 ", .ignore_merges = true, .bos = true, .regex = GPT4("\\p{N}{1,3}")},
     {.gguf = " dbrx smaug-bpe ", .regex = GPT4("\\p{N}{1,3}")},
-    {.gguf = " gpt-4o ",
-     .regex = "[^\\r\\n\\p{L}\\p{N}]?[" CAPITALS "]*[" SMALL "]+" CONTRACTION "?"
-              "|[^\\r\\n\\p{L}\\p{N}]?[" CAPITALS "]+[" SMALL "]*" CONTRACTION "?"
-              "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS},
+    {.gguf = " gpt-4o ", .regex = CASED(CONTRACTION "?") "\\p{N}{1,3}" CASED_REST},
+    {.gguf = " tekken ", .ignore_merges = true, .bos = true, .regex = CASED("") "\\p{N}" CASED_REST},
     {.gguf = " gpt-2 phi-2 ",
+     .unsure = " mpt olmo ",
      .steps = "ByteLevel",
      .regex = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
     /* Digits are cut out before the expression sees the text, and it does not see them beside a blank. */
     {.gguf = " smollm starcoder refact ",
+     .unsure = " command-r exaone codeshell minerva-7b ",
      .steps = "Digits",
      .regex = "\\d|'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?[^\\s\\p{L}\\d]+|\\s+(?![^\\s\\d])|\\s+"},
 };
@@ -92,12 +106,24 @@ const qgc_split *qgc_split_by_regex(const char *regex) {
     return NULL;
 }
 
-const qgc_split *qgc_split_by_pre(const char *name) {
+/* Is the name one of those in a text, which has each between blanks? */
+static bool is_listed(const char *names, const char *name) {
     const size_t n = strlen(name);
-    for (size_t i = 0; i < N_SPLITS && n && !strchr(name, ' '); i++)
-        for (const char *at = splits[i].gguf; (at = strstr(at, name)); at++)
-            if (at[-1] == ' ' && at[n] == ' ')
-                return &splits[i];
+    for (const char *at = n && names && !strchr(name, ' ') ? names : NULL; at && (at = strstr(at, name));
+         at++)
+        if (at[-1] == ' ' && at[n] == ' ')
+            return true;
+    return false;
+}
+
+const qgc_split *qgc_split_by_pre(const char *name, qgc_nfc_use *nfc) {
+    for (size_t i = 0; i < N_SPLITS; i++) {
+        const bool unsure = is_listed(splits[i].unsure, name);
+        if (!unsure && !is_listed(splits[i].gguf, name))
+            continue;
+        *nfc = unsure ? QGC_NFC_UNKNOWN : splits[i].nfc ? QGC_NFC_YES : QGC_NFC_NO;
+        return &splits[i];
+    }
     return NULL;
 }
 

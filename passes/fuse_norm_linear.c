@@ -21,6 +21,7 @@ static bool apply(qgc_rewriter *rw, const qgc_match *m) {
 
 static const qgc_rule rules[] = {
     {"linear(rms_norm)", P(FIRST, LINEAR, P(NORM, RMS_NORM, FREE)), apply},
+    {"linear(layer_norm)", P(FIRST, LINEAR, P(NORM, LAYER_NORM, FREE)), apply},
     {0},
 };
 

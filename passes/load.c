@@ -48,7 +48,7 @@ static bool is_name(const char *name) {
     return *name && strcspn(name, "(),= ") == strlen(name);
 }
 
-static qgc_status add_rows(const char *path, const qgc_pass_rows *rows, qgc_diag *d) {
+qgc_status qgc_passes_add(const char *path, const qgc_pass_rows *rows, qgc_diag *d) {
     if (!rows)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "plug-in \"%s\" returns no passes", path);
     if (rows->abi != QGC_PASS_ABI) {
@@ -106,7 +106,7 @@ qgc_status qgc_passes_load(const char *path, qgc_diag *d) {
     const qgc_pass_rows *(*entry)(void) = NULL;
     void *symbol = dlsym(handle, "qgc_pass_plugin");
     memcpy(&entry, &symbol, sizeof symbol);
-    qgc_status status = entry ? add_rows(path, entry(), d)
+    qgc_status status = entry ? qgc_passes_add(path, entry(), d)
                               : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
                                          "plug-in \"%s\" has no function qgc_pass_plugin", path);
     if (status != QGC_OK)

@@ -24,6 +24,10 @@ const qgc_pass_rows *qgc_pass_plugin(void);
  * brings a pass without a function or with a name that is taken, or more than there is room for. */
 QGC_MUST_USE qgc_status qgc_passes_load(const char *path, qgc_diag *d);
 
+/* The same for rows that are in the program: `from` is what errors call them. They stay where they are for the rest of the
+ * process. */
+QGC_MUST_USE qgc_status qgc_passes_add(const char *from, const qgc_pass_rows *rows, qgc_diag *d);
+
 enum { QGC_MAX_LOADED_PASSES = 256 };
 
 /* The passes loaded so far, in order, and the plug-in that each came from. */

@@ -11,6 +11,7 @@
 
 #include "codegen/stage/stage.h"
 #include "graph/base/str.h"
+#include "passes/edit.h"
 #include "passes/load.h"
 
 static const qgc_pass_info table[] = {
@@ -76,7 +77,7 @@ static const char *mode_of(const char *name) {
     return NULL;
 }
 
-static qgc_status find_pass(const char *name, qgc_loc at, const qgc_pass_info **out, qgc_diag *d) {
+qgc_status qgc_pass_find(const char *name, qgc_loc at, const qgc_pass_info **out, qgc_diag *d) {
     *out = pass_named(name);
     if (*out)
         return QGC_OK;
@@ -127,8 +128,7 @@ static qgc_status parse_options(request *r, const char *text, qgc_loc at, qgc_di
     return QGC_OK;
 }
 
-/* The first entry of a pipeline without the spaces around it, "" for an empty one; *text moves behind it. NULL at the end. */
-static char *next_entry(const char **text, qgc_arena *a) {
+char *qgc_pipeline_next(const char **text, qgc_arena *a) {
     if (!**text)
         return NULL;
     *text += strspn(*text, " ");
@@ -159,7 +159,7 @@ static qgc_status parse_entry(char *entry, request *r, const char **options, qgc
 }
 
 static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, size_t *n, qgc_diag *d) {
-    for (char *entry; (entry = next_entry(&text, d->arena));) {
+    for (char *entry; (entry = qgc_pipeline_next(&text, d->arena));) {
         request r;
         const char *options;
         if (!*entry)
@@ -167,7 +167,7 @@ static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, si
         QGC_TRY(parse_entry(entry, &r, &options, at, d));
         if (mode_of(entry))
             continue;
-        QGC_TRY(find_pass(entry, at, &r.info, d));
+        QGC_TRY(qgc_pass_find(entry, at, &r.info, d));
         assert(r.info);
         if (options)
             QGC_TRY(parse_options(&r, options, at, d));
@@ -179,7 +179,7 @@ static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, si
 
 const char *qgc_passes_modes(const char *pipeline, qgc_arena *a) {
     const char *first = NULL, *second = NULL; /* there are two */
-    for (char *entry; (entry = next_entry(&pipeline, a));) {
+    for (char *entry; (entry = qgc_pipeline_next(&pipeline, a));) {
         entry[strcspn(entry, "(?")] = 0;
         if (!mode_of(entry) || (first && strcmp(entry, first) == 0))
             continue;
@@ -192,7 +192,7 @@ const char *qgc_passes_modes(const char *pipeline, qgc_arena *a) {
 }
 
 /* Not every model has something for every pass. */
-static const char *default_pipeline(qgc_arena *a) {
+const char *qgc_pipeline_default(qgc_arena *a) {
     qgc_str text = qgc_str_new(a);
     for (size_t i = 0; i < qgc_pass_count(); i++)
         qgc_str_printf(&text, "%s%s?", i ? "," : "", qgc_pass_at(i)->name);
@@ -285,7 +285,7 @@ static qgc_status narrow(request *wanted, size_t *n, const qgc_pass_options *o, 
     size_t n_skipped = 0, n_kept = 0;
     QGC_TRY(parse_pipeline(o->skip ? o->skip : "", QGC_NO_LOC, &skipped, &n_skipped, d));
     if (o->until)
-        QGC_TRY(find_pass(o->until, QGC_NO_LOC, &until, d));
+        QGC_TRY(qgc_pass_find(o->until, QGC_NO_LOC, &until, d));
     for (size_t i = 0; i < *n; i++)
         if (!is_skipped(skipped, n_skipped, wanted[i].info))
             wanted[n_kept++] = wanted[i];
@@ -323,7 +323,7 @@ static qgc_status matched_nothing(const request *r, const qgc_pass_run *run, qgc
 qgc_status qgc_passes_run(qgc_graph *g, const qgc_pass_options *o, qgc_pass_report *report, qgc_diag *d) {
     request *wanted = NULL;
     size_t n_wanted = 0, end;
-    const char *text = o->passes ? o->passes : g->passes ? g->passes : default_pipeline(d->arena);
+    const char *text = o->passes ? o->passes : g->passes ? g->passes : qgc_pipeline_default(d->arena);
     const qgc_loc at = o->passes || !g->passes ? QGC_NO_LOC : g->passes_at;
     QGC_TRY(qgc_stages_check(g, d));
     QGC_TRY(parse_pipeline(text, at, &wanted, &n_wanted, d));

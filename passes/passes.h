@@ -48,6 +48,8 @@ typedef struct {
     void (*before)(void *context, const char *pass, const char *rule, const qgc_node *at, const qgc_graph *g);
     /* A rule has been tried, or a pass has ended and is not verified yet. An error ends the pipeline. */
     qgc_status (*after)(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d);
+    /* After that the pass goes on. */
+    void (*go_on)(void *context, const char *pass, const qgc_graph *g);
     void *context;
 } qgc_pass_watch;
 

@@ -71,40 +71,84 @@ bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) 
 
 /* --- matching -------------------------------------------------------------------------------------------- */
 
-static bool match_value(const qgc_rewriter *rw, const qgc_pattern *p, qgc_value *v, qgc_match *m);
+/* One attempt to match a pattern. At each node whose inputs may be swapped there are two choices; an attempt follows a list of
+ * them, and what is not in the list is not swapped. After an attempt that failed, the last choice that was not swapped is, and the
+ * ones after it are made anew: so all of them are tried, the innermost first. */
+enum { MAX_CHOICES = 16 };
 
-static bool match_inputs(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n, bool swapped,
-                         qgc_match *m) {
+typedef struct {
+    const qgc_rewriter *rw;
+    qgc_match *m;
+    bool swapped[MAX_CHOICES];
+    int n_given, n_made;
+} attempt;
+
+static bool match_value(attempt *a, const qgc_pattern *p, qgc_value *v);
+
+static bool match_inputs(attempt *a, const qgc_pattern *p, qgc_node *n, bool swapped) {
     for (int i = 0; i < QGC_PATTERN_INPUTS; i++) {
         if (!p->in[i])
             continue;
-        if (i >= n->n_in || !match_value(rw, p->in[i], n->in[swapped && i < 2 ? 1 - i : i], m))
+        if (i >= n->n_in || !match_value(a, p->in[i], n->in[swapped && i < 2 ? 1 - i : i]))
             return false;
     }
     return true;
 }
 
-/* The depth of the calls is that of the pattern, which is a constant of the program. */
-static bool match_node(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n,
-                       qgc_match *m) { // NOLINT(misc-no-recursion)
-    bool right =
-        p->kind == QGC_PATTERN_POINTWISE ? (qgc_ops[n->op].traits & QGC_POINTWISE) != 0 : n->op == p->op;
-    if (!right || (p->one_reader && rw->uses[n->out[0]->id] != 1))
+static bool is_swapped(attempt *a, const qgc_node *n) {
+    const bool may_be = qgc_ops[n->op].traits & QGC_COMMUTES && n->n_in == 2 && n->in[0] != n->in[1];
+    if (!may_be || a->n_made == MAX_CHOICES)
         return false;
-    if (p->capture >= 0)
-        m->node[p->capture] = n;
-    if (match_inputs(rw, p, n, false, m))
-        return true;
-    return qgc_ops[n->op].traits & QGC_COMMUTES && n->n_in == 2 && match_inputs(rw, p, n, true, m);
+    const int at = a->n_made++;
+    if (at >= a->n_given)
+        a->swapped[at] = false;
+    return a->swapped[at];
 }
 
-static bool match_value(const qgc_rewriter *rw, const qgc_pattern *p, qgc_value *v,
-                        qgc_match *m) { // NOLINT(misc-no-recursion)
+static bool is_of_kind(const qgc_pattern *p, const qgc_node *n) {
+    if (p->kind == QGC_PATTERN_OP)
+        return n->op == p->op;
+    return p->kind == QGC_PATTERN_ANY_OP || qgc_ops[n->op].traits & QGC_POINTWISE;
+}
+
+/* The depth of the calls is that of the pattern, which is a constant of the program. */
+static bool match_node(attempt *a, const qgc_pattern *p, qgc_node *n) { // NOLINT(misc-no-recursion)
+    if (!is_of_kind(p, n) || (p->one_reader && a->rw->uses[n->out[0]->id] != 1))
+        return false;
+    if (p->capture >= 0) {
+        if (a->m->node[p->capture] && a->m->node[p->capture] != n)
+            return false;
+        a->m->node[p->capture] = n;
+    }
+    return match_inputs(a, p, n, is_swapped(a, n));
+}
+
+static bool match_value(attempt *a, const qgc_pattern *p, qgc_value *v) { // NOLINT(misc-no-recursion)
     if (p->kind != QGC_PATTERN_VALUE)
-        return v->maker && match_node(rw, p, v->maker, m);
-    if (p->capture >= 0)
-        m->value[p->capture] = v;
+        return v->maker && match_node(a, p, v->maker);
+    if (p->capture < 0)
+        return true;
+    if (a->m->value[p->capture] && a->m->value[p->capture] != v)
+        return false;
+    a->m->value[p->capture] = v;
     return true;
+}
+
+static bool match_root(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n, qgc_match *m) {
+    attempt a = {.rw = rw, .m = m};
+    for (;;) {
+        *m = (qgc_match){.root = n};
+        a.n_made = 0;
+        if (match_node(&a, p, n))
+            return true;
+        int last = a.n_made;
+        while (last > 0 && a.swapped[last - 1])
+            last--;
+        if (last == 0)
+            return false;
+        a.swapped[last - 1] = true;
+        a.n_given = last;
+    }
 }
 
 /* --- who reads what, and how large groups are ------------------------------------------------------------- */
@@ -195,15 +239,17 @@ static void tell_after(qgc_rewriter *rw, const qgc_node *n, bool fired) {
                                 .at = n->at,
                                 .fired = fired};
     rw->status = watch->after(watch->context, &step, rw->pass->graph, rw->diag);
+    if (rw->status == QGC_OK && watch->go_on)
+        watch->go_on(watch->context, rw->pass->run->name, rw->pass->graph);
 }
 
 /* Tries each rule at one node; true if one changed the graph, or failed. */
 static bool rewrite_at(qgc_rewriter *rw, const qgc_rule *rules, qgc_node *n) {
     for (rw->rule = rules; rw->rule->name && n->n_out > 0;
          rw->rule++) { /* a rule may erase it and say that it did nothing */
-        qgc_match m = {.root = n};
+        qgc_match m;
         rw->said = "";
-        if (!match_node(rw, rw->rule->pattern, n, &m))
+        if (!match_root(rw, rw->rule->pattern, n, &m))
             continue;
         tell_before(rw, n);
         const bool fired = rw->rule->apply(rw, &m);
@@ -267,6 +313,13 @@ int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int 
     return (int)list->n;
 }
 
+static bool is_output(const qgc_graph *g, const qgc_value *v) {
+    for (size_t i = 0; i < g->n_outputs; i++)
+        if (g->outputs[i] == v)
+            return true;
+    return false;
+}
+
 void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now) {
     qgc_graph *g = rw->pass->graph;
     reader_list *list = &rw->readers[old->id];
@@ -279,13 +332,31 @@ void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now) {
                 n->in[i] = now;
     }
     list->n = 0;
-    for (size_t i = 0; i < g->n_outputs; i++)
-        if (g->outputs[i] == old) {
-            g->outputs[i] = now;
-            now->name = old->name; /* outputs are found by name */
+    int stays = 0;
+    for (size_t i = 0; i < g->n_outputs; i++) {
+        if (g->outputs[i] != old)
+            continue;
+        if (is_output(g, now)) { /* under another name: one value cannot be two outputs */
+            stays++;
+            continue;
         }
-    rw->uses[now->id] += rw->uses[old->id];
-    rw->uses[old->id] = 0;
+        g->outputs[i] = now;
+        now->name = old->name; /* outputs are found by name */
+    }
+    rw->uses[now->id] += rw->uses[old->id] - stays;
+    rw->uses[old->id] = stays;
+}
+
+void qgc_set_input(qgc_rewriter *rw, qgc_node *n, int i, qgc_value *v) {
+    count_inputs(rw, n, -1);
+    n->in[i] = v;
+    count_inputs(rw, n, 1);
+}
+
+qgc_node *qgc_insert_like(qgc_rewriter *rw, qgc_node *before, const qgc_node *like, const char *name) {
+    qgc_node *n = qgc_insert(rw, before, like->op, name, like->in, like->n_in);
+    memcpy(n->attr, like->attr, sizeof n->attr);
+    return n;
 }
 
 qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,

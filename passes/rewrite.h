@@ -11,13 +11,20 @@
  *
  *   P(ANY, MUL, P1(ANY, SILU, V(GATE)), V(UP))    mul(silu(gate), up), in either order since mul commutes
  *
- * The first word of P captures the node under an index (ANY: not). V captures a value. P1 is P for a node whose result
- * has no reader but the one above it and is no output of the graph. W and W1 are the same for any pointwise op. Inputs
- * that a pattern does not mention, or that are FREE, may be anything; each of P, P1, W and W1 mentions one at least. */
+ * The first word of P captures the node under an index (ANY: not). V captures a value. The same index twice is the same
+ * node, or value: P(ANY, MUL, V(X), V(X)) is a square. P1 is P for a node whose result
+ * has no reader but the one above it and is no output of the graph. W and W1 are the same for any pointwise op, O and O1
+ * for any op. Inputs that a pattern does not mention, or that are FREE, may be anything; each of P, P1, W, W1, O and O1 mentions
+ * one at least. */
 
 enum { QGC_MAX_CAPTURES = 12, QGC_PATTERN_INPUTS = 4 };
 
-typedef enum { QGC_PATTERN_VALUE, QGC_PATTERN_OP, QGC_PATTERN_POINTWISE } qgc_pattern_kind;
+typedef enum {
+    QGC_PATTERN_VALUE,
+    QGC_PATTERN_OP,
+    QGC_PATTERN_POINTWISE,
+    QGC_PATTERN_ANY_OP
+} qgc_pattern_kind;
 
 typedef struct qgc_pattern {
     qgc_pattern_kind kind;
@@ -43,6 +50,11 @@ typedef struct qgc_pattern {
 #define W1(index, ...)     \
     (&(const qgc_pattern){ \
         .kind = QGC_PATTERN_POINTWISE, .capture = (index), .one_reader = true, .in = {__VA_ARGS__}})
+#define O(index, ...) \
+    (&(const qgc_pattern){.kind = QGC_PATTERN_ANY_OP, .capture = (index), .in = {__VA_ARGS__}})
+#define O1(index, ...)     \
+    (&(const qgc_pattern){ \
+        .kind = QGC_PATTERN_ANY_OP, .capture = (index), .one_reader = true, .in = {__VA_ARGS__}})
 #define FREE NULL
 
 typedef struct qgc_rewriter qgc_rewriter;
@@ -84,13 +96,20 @@ bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n)
  * it twice counts once. */
 int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int room);
 
-/* Everybody who reads `old` reads `now` instead, outputs of the graph too. Shapes and dtypes are equal. */
+/* Everybody who reads `old` reads `now` instead, outputs of the graph too. Shapes and dtypes are equal. An output takes its
+ * name along; if `now` is an output already, under a name of its own, `old` stays one, and its node has to stay. */
 void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now);
 
 /* A new node before `before`, at its place in the YAML and its turn of the repeat, whose result is called `name`. The
  * caller sets attributes and then calls qgc_settle. */
 qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,
                      int n_in);
+
+/* A new node of the op, attributes and inputs of `like`; the caller may change them, and calls qgc_settle. */
+qgc_node *qgc_insert_like(qgc_rewriter *rw, qgc_node *before, const qgc_node *like, const char *name);
+
+/* Input i of a node is v from now on, which is made before the node. The caller calls qgc_settle. */
+void qgc_set_input(qgc_rewriter *rw, qgc_node *n, int i, qgc_value *v);
 
 /* Gives the results of a new or changed node their shapes. False if the op's rule objects: then the rule that made it
  * is at fault, and the rewriter reports the objection as an error. */

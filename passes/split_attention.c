@@ -19,7 +19,9 @@ static bool apply(qgc_rewriter *rw, const qgc_match *m) {
     qgc_arena *a = qgc_rewriter_graph(rw)->arena;
     qgc_node *part =
         qgc_insert(rw, whole, QGC_OP_ATTENTION_PART, qgc_arena_printf(a, "%s_parts", name), whole->in, 4);
-    part->attr[qgc_attr_index(part->op, "scale")] = whole->attr[qgc_attr_index(whole->op, "scale")];
+    static const char *const kept[] = {"scale", "window", "softcap"};
+    for (int i = 0; i < 3; i++)
+        part->attr[qgc_attr_index(part->op, kept[i])] = whole->attr[qgc_attr_index(whole->op, kept[i])];
     part->attr[qgc_attr_index(part->op, "parts")].number = parts;
     if (!qgc_settle(rw, part))
         return true;

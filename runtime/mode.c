@@ -147,7 +147,7 @@ static int64_t weights_read(const qgc_plan *plan, qgc_phase_kind phase) {
  * the persistent step reads meanwhile, as measured on an H100 (docs/performance.md). */
 static const char *slower(const qgc_plan *plan, qgc_arena *a) {
     enum { LAUNCH = 5000000 };
-    const double for_a_byte = 1.8;
+    const double for_a_byte = 2.3;
     const int64_t here = weights_read(plan, QGC_PHASE_PERSISTENT),
                   there = weights_read(plan, QGC_PHASE_DECODE);
     const double launches = (double)plan->phases[QGC_PHASE_DECODE].n_launches * LAUNCH;

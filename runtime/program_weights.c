@@ -280,9 +280,8 @@ static void note_blocks(qgc_program *p, const placed *all) {
             count[all[i].storage]++;
     for (int t = 0; t < QGC_N_DTYPES; t++)
         if (count[t])
-            qgc_program_note(p, "%zu %s %s kept as in the file%s", count[t],
-                             count[t] == 1 ? "tensor" : "tensors", qgc_dtypes[t].name,
-                             p->plan->not_persistent ? "" : "; persistent mode rounds to f16");
+            qgc_program_note(p, "%zu %s %s kept as in the file", count[t],
+                             count[t] == 1 ? "tensor" : "tensors", qgc_dtypes[t].name);
 }
 
 static void note_conversions(qgc_program *p, const placed *all) {

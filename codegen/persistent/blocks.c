@@ -16,17 +16,36 @@ static const bytes formats[QGC_N_DTYPES] = {
     [QGC_Q5_1] = {40 + 8, 0}, [QGC_Q4_K] = {32 + 4, 4}, [QGC_Q5_K] = {40 + 4, 4}, [QGC_Q6_K] = {48 + 4, 2},
 };
 
+/* Bytes of a row of a chunk of n pairs. */
+static int64_t chunk_bytes(qgc_dtype t, int64_t n) {
+    const bytes *f = &formats[t];
+    assert(f->pair);
+    const int64_t wholes = f->whole ? (n + 2) / (WHOLE / PAIR) + 1 : 0;
+    return (n * f->pair + wholes * f->whole + 15) / 16 * 16;
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
 int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps) {
     if (!qgc_dtype_is_quantised(t))
         return 2 * k;
-    const bytes *f = &formats[t];
-    assert(f->pair);
-    const int64_t pairs = k / PAIR;
     int64_t sum = 0;
-    for (int64_t first = 0; first < pairs; first += warps) {
-        const int64_t n = pairs - first < warps ? pairs - first : warps;
-        const int64_t wholes = f->whole ? (first + n - 1) / (WHOLE / PAIR) - first / (WHOLE / PAIR) + 1 : 0;
-        sum += (n * f->pair + wholes * f->whole + 15) / 16 * 16;
-    }
+    for (int64_t first = 0; first < k / PAIR; first += warps)
+        sum += chunk_bytes(t, smaller(warps, k / PAIR - first));
     return sum;
+}
+
+int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps) {
+    enum { TILE = 8, GROUP = 4, MOST_AT_ONCE = 16384 };
+    if (!qgc_dtype_is_quantised(t))
+        return TILE * 2 * PAIR * warps;
+    const int64_t tile = TILE * chunk_bytes(t, smaller(warps, k / PAIR));
+    return smaller(MOST_AT_ONCE / tile, GROUP) * tile;
+}
+
+int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps) {
+    const int64_t chunks = (k / PAIR + warps - 1) / warps;
+    return qgc_dtype_is_quantised(t) && chunks > 1 ? chunks : 0;
 }

@@ -170,7 +170,8 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
 
 static int64_t position_bytes(const qgc_instance *i) {
     int64_t bytes = 0;
-    for (int k = 1; i->attention && k <= 2; k++)
+    const bool all = i->attention && qgc_low_attr(i->attention, "window") == 0;
+    for (int k = 1; all && k <= 2; k++)
         bytes += i->attention->in[k]->shape.dim[0] *
                  (int64_t)qgc_dtype_bytes(i->attention->in[k]->dtype, i->attention->in[k]->shape.dim[2]);
     return bytes;
@@ -289,6 +290,13 @@ static bool tiles_are_whole(const qgc_persistent *p) {
     return true;
 }
 
+static bool has_blocks(const qgc_persistent *p) {
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS && qgc_dtype_is_quantised(p->instances[i].weight))
+            return true;
+    return false;
+}
+
 /* Where a phase is long, a third slot in flight is worth more than the exchange that it delays. */
 enum { LONG_PHASE = 20000000 };
 
@@ -297,13 +305,21 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
     static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 0};
     static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
-    const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE;
+    const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE, blocks = has_blocks(p);
     const struct {
         const char *name;
         int64_t usual;
         const int64_t *candidates;
-    } knobs[] = {{"DEPTH", is_long ? 50000 : 43000, depths},
-                 {"MERGE_DEPTH", is_long ? 50000 : 36000, depths},
+    } knobs[] = {{"DEPTH",
+                  blocks    ? 57500
+                  : is_long ? 50000
+                            : 43000,
+                  depths},
+                 {"MERGE_DEPTH",
+                  blocks    ? 57500
+                  : is_long ? 50000
+                            : 36000,
+                  depths},
                  {"HEAD_DEPTH", 57500, depths},
                  {"HELD", 4, held},
                  {"HELD_LONG", longest_row(p) / 64 / p->warps > 8 ? 2 : 6, held},
@@ -357,6 +373,19 @@ static void emit(qgc_persistent *p, const char *name, const char *text, bool tra
     launch_kernel(&e, kernel);
 }
 
+/* Operands of long rows of block formats lie in shared memory, beside the ring. */
+static bool operands_fit(qgc_persistent *p) {
+    enum { OPERAND = 256, MOST = 128 << 10 }; /* bytes: of a warp's operand, of all */
+    for (int i = 0; i < p->n_instances; i++) {
+        const qgc_instance *x = &p->instances[i];
+        const int64_t n = x->does == QGC_DO_PRODUCTS ? qgc_stream_operands(x->weight, x->k, p->warps) : 0;
+        if (n * p->warps * OPERAND > MOST)
+            return qgc_persistent_no(p, "rows of %lld elements of \"%s\" are too long for its shared memory",
+                                     (long long)x->k, x->name);
+    }
+    return true;
+}
+
 static bool fits(qgc_persistent *p, const char **name, const char **text) {
     if (!qgc_persistent_instances(p) || !qgc_persistent_loops(p) || !qgc_persistent_reuse(p))
         return false;
@@ -371,7 +400,7 @@ static bool fits(qgc_persistent *p, const char **name, const char **text) {
         if (p->instances[i].attention &&
             qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 16)
             return qgc_persistent_no(p, "16 positions of \"%s\" are more than a tile", p->instances[i].name);
-    return qgc_persistent_text(p, text);
+    return operands_fit(p) && qgc_persistent_text(p, text);
 }
 
 qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *does_fit) {

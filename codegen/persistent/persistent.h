@@ -163,7 +163,11 @@ const qgc_node *qgc_instance_rope(const qgc_instance *i);
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
 /* Bytes of a row of k elements in the stream, of F16, BF16 or a block format. */
 int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
-/* Of a row of products. */
+/* The most bytes that a copy brings of such rows, for which a slot of the ring has to have room. */
+int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps);
+/* Operands of x that a lane keeps in shared memory while such rows are multiplied. */
+int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps);
+/* Bytes of a row of products. */
 int64_t qgc_instance_row_bytes(const qgc_persistent *p, const qgc_instance *i);
 /* Bytes of the weights that an instance reads from the stream. */
 int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i);

@@ -31,6 +31,7 @@ typedef struct {
     qgc_arena *arena;
     place *places; /* [n_values] */
     const qgc_value *tokens, *positions, *rows;
+    bool rounds; /* block formats to f16, in the stream */
 } builder;
 
 bool qgc_persistent_no(qgc_persistent *p, const char *format, ...) {
@@ -272,6 +273,9 @@ static bool product_fits(builder *b, const qgc_node *linear) {
 static bool add_gather(builder *b, const qgc_stage *s, qgc_instance *i) {
     const qgc_value *x = s->rows[0].linear->in[0];
     i->norm = s->norm;
+    if (s->norm && s->norm->op == QGC_OP_LAYER_NORM)
+        return qgc_persistent_no(b->p, "layer_norm \"%s\" has no phase in the kernel",
+                                 label(b, s->norm->out[0]));
     if (s->norm)
         x = s->norm->in[0];
     if (s->norm && !is_weight(b, s->norm, 1))
@@ -328,13 +332,42 @@ static bool add_part(builder *b, const qgc_stage *s) {
     return true;
 }
 
+/* Do two stages of one name have matrices of different types, of which one is a block format? */
+static bool differ(const qgc_stage *a, const qgc_stage *b) {
+    if (a->kind != QGC_STAGE_PRODUCTS || b->kind != QGC_STAGE_PRODUCTS || a->n_rows != b->n_rows ||
+        strcmp(a->name, b->name) != 0)
+        return false;
+    for (int k = 0; k < a->n_rows; k++) {
+        const qgc_dtype x = qgc_weight_storage(a->rows[k].linear->in[1]),
+                        y = qgc_weight_storage(b->rows[k].linear->in[1]);
+        if (x != y && (qgc_dtype_is_quantised(x) || qgc_dtype_is_quantised(y)))
+            return true;
+    }
+    return false;
+}
+
+/* Layers with different block formats, of which files have some here and some there, would each need code of their own, which then
+ * takes longer to read than weights in 16 bits: all are rounded to f16. */
+static bool formats_differ(const qgc_persistent *p) {
+    for (int i = 0; i < p->n_stages; i++)
+        for (int k = 0; k < i; k++)
+            if (differ(&p->stages[i], &p->stages[k]))
+                return true;
+    return false;
+}
+
+static qgc_dtype stream_type(const builder *b, const qgc_node *linear) {
+    const qgc_dtype t = qgc_weight_storage(linear->in[1]);
+    return b->rounds && qgc_dtype_is_quantised(t) ? QGC_F16 : t;
+}
+
 /* How the matrices of an instance lie in the stream: as they are if all are alike, else as f16, which block formats are rounded to. */
 static bool take_stream_type(builder *b, qgc_instance *i) {
     const qgc_value *first = i->linear[0]->in[1];
-    i->weight = qgc_weight_storage(first);
+    i->weight = stream_type(b, i->linear[0]);
     bool mixed = false;
     for (int k = 1; k < i->n_matrices; k++)
-        mixed |= qgc_weight_storage(i->linear[k]->in[1]) != i->weight;
+        mixed |= stream_type(b, i->linear[k]) != i->weight;
     for (int k = 0; k < i->n_matrices && mixed; k++) {
         const qgc_value *w = i->linear[k]->in[1];
         if (qgc_weight_storage(w) == QGC_BF16)
@@ -377,16 +410,16 @@ static bool add_phase_of_products(builder *b, const qgc_stage *s) {
     return true;
 }
 
-static bool are_of_one_type(const qgc_stage *s) {
+static bool are_of_one_type(const builder *b, const qgc_stage *s) {
     for (int k = 1; k < s->n_rows; k++)
-        if (qgc_weight_storage(s->rows[k].linear->in[1]) != qgc_weight_storage(s->rows[0].linear->in[1]))
+        if (stream_type(b, s->rows[k].linear) != stream_type(b, s->rows[0].linear))
             return false;
     return true;
 }
 
 /* A stage whose rows do not meet is a phase for each type of its matrices. */
 static bool add_products(builder *b, const qgc_stage *s) {
-    if (s->n_pointwise || are_of_one_type(s))
+    if (s->n_pointwise || are_of_one_type(b, s))
         return add_phase_of_products(b, s);
     bool done[QGC_MAX_LINEARS] = {false};
     for (int k = 0; k < s->n_rows; k++) {
@@ -395,8 +428,7 @@ static bool add_products(builder *b, const qgc_stage *s) {
         qgc_stage of_type = *s;
         of_type.n_rows = 0;
         for (int i = k; i < s->n_rows; i++)
-            if (qgc_weight_storage(s->rows[i].linear->in[1]) ==
-                qgc_weight_storage(s->rows[k].linear->in[1])) {
+            if (stream_type(b, s->rows[i].linear) == stream_type(b, s->rows[k].linear)) {
                 of_type.rows[of_type.n_rows++] = s->rows[i];
                 done[i] = true;
             }
@@ -531,6 +563,12 @@ static bool add_node(builder *b, const qgc_stage *s) {
         return add_norm(b, s);
     case QGC_OP_ROPE:
         return rope_fits(b, n) && vector(b, n->in[0], &x) && add_heads(b, s, x, NULL, n, n->out[0]);
+    case QGC_OP_ROPE_FREQS: /* in the tables of the ropes */
+    case QGC_OP_ROPE_LINEAR:
+    case QGC_OP_ROPE_LLAMA3:
+    case QGC_OP_ROPE_YARN:
+    case QGC_OP_ROPE_DIVIDE:
+        return true;
     case QGC_OP_APPEND:
         b->places[n->out[0]->id] = (place){.at = STATE, .append = n};
         return true;
@@ -710,6 +748,8 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     if (i->does == QGC_DO_HEADS)
         qgc_str_printf(&t, " %lld", (long long)qgc_heads_dim(i->norm, i->rope));
     if (i->attention)
+        qgc_str_printf(&t, " %s %s", number(b, i->attention, "window"), number(b, i->attention, "softcap"));
+    if (i->attention)
         qgc_str_printf(&t, " %lld %lld %d %s %lld %s %lld %s", (long long)i->attention->in[1]->shape.dim[0],
                        (long long)i->attention->in[1]->shape.dim[2], i->attention->in[1]->dtype,
                        number(b, i->attention, "scale"), (long long)qgc_norm_width(i->q.norm),
@@ -726,7 +766,8 @@ bool qgc_persistent_instances(qgc_persistent *p) {
                  .places = qgc_arena_array(p->l->arena, g->n_values + 1, sizeof(place)),
                  .tokens = qgc_graph_input(g, "tokens"),
                  .positions = qgc_graph_input(g, "positions"),
-                 .rows = qgc_graph_input(g, "rows")};
+                 .rows = qgc_graph_input(g, "rows"),
+                 .rounds = formats_differ(p)};
     for (int i = 0; i < p->n_stages; i++)
         if (!add_stage(&b, &p->stages[i]))
             return false;

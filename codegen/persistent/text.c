@@ -261,6 +261,12 @@ static void write_attention(const writer *w) {
     qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
                    at->caches_step, (long long)at->parts);
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
+    if (qgc_low_attr(i->attention, "window") != 0)
+        constant(w, "WINDOW", qgc_low_attr_int(i->attention, "window"));
+    if (qgc_low_attr(i->attention, "softcap") != 0) {
+        constant(w, "CAPPED", 1);
+        number(w, "softcap", qgc_low_attr(i->attention, "softcap"));
+    }
     write_head_norm(w, "Q", "q", i->q.norm, at->norm_at, head_dim);
     write_head_norm(w, "K", "k", i->keys.norm, at->k_norm_at, head_dim);
     write_pairs(w);
@@ -362,6 +368,17 @@ static int64_t norm_loads(const qgc_persistent *p) {
     return most;
 }
 
+/* The most that products need, of what a function of blocks.c says for one; at least that for 16-bit numbers. */
+static int64_t most_of(const qgc_persistent *p, int64_t (*needs)(qgc_dtype t, int64_t k, int64_t warps)) {
+    int64_t most = needs(QGC_F16, 0, p->warps);
+    for (int i = 0; i < p->n_instances; i++) {
+        const qgc_instance *x = &p->instances[i];
+        const int64_t here = x->does == QGC_DO_PRODUCTS ? needs(x->weight, x->k, p->warps) : 0;
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
 static void write_constants(const qgc_persistent *p, qgc_str *t) {
     const qgc_value *table = p->table;
     qgc_str_printf(t, "#define TABLE %s\n", table ? qgc_low_type_name(qgc_weight_storage(table)) : "BF16");
@@ -370,6 +387,8 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
                    p->n_phases);
     qgc_str_printf(t, "enum { COPY = %lld, MOST_HEAD_DIM = %lld, PART_ROOM = %lld };\n", (long long)p->copy,
                    (long long)largest_head(p), (long long)part_room(p));
+    qgc_str_printf(t, "enum { SLOT_BYTES = %lld, OPERANDS = %lld };\n",
+                   (long long)most_of(p, qgc_stream_slot_bytes), (long long)most_of(p, qgc_stream_operands));
     qgc_str_printf(
         t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
         (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,

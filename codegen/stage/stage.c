@@ -131,6 +131,10 @@ static bool take(search *s, const qgc_node *n) {
         return take_linear(s, n);
     if (n->op == QGC_OP_RMS_NORM)
         return take_norm(s, n);
+    if (n->op == QGC_OP_LAYER_NORM)
+        return row_of(s, n->in[0])
+                   ? no(s, "layer_norm \"%s\" follows a product of the group", label(s, n->out[0]))
+                   : take_prologue(s, &s->f->norm, n);
     if (n->op == QGC_OP_ATTENTION_MERGE)
         return take_prologue(s, &s->f->merge, n);
     if (n->op == QGC_OP_EMBEDDING)
@@ -293,6 +297,10 @@ static bool check_row_norm(search *s, const qgc_stage_row *r, heads *h) {
            no(s, "\"%s\" has heads of %lld elements, an odd number", label(s, r->norm->out[0]), (long long)d);
 }
 
+static bool same_rope(const qgc_node *a, const qgc_node *b) {
+    return qgc_attrs_equal(a, b) && a->n_in == b->n_in && (a->n_in < 3 || a->in[2] == b->in[2]);
+}
+
 static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
     const qgc_node *n = r->linear;
     if (r->norm) {
@@ -304,7 +312,7 @@ static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
         int64_t head_dim = (int64_t)r->rope->attr[qgc_attr_index(QGC_OP_ROPE, "head_dim")].number;
         if (!only_inside(s, n) || !same_heads(s, h, head_dim, r->rope->in[1], r->rope))
             return false;
-        if (h->rope && !qgc_attrs_equal(h->rope, r->rope))
+        if (h->rope && !same_rope(h->rope, r->rope))
             return no(s, "ropes \"%s\" and \"%s\" differ", label(s, h->rope->out[0]),
                       label(s, r->rope->out[0]));
         h->rope = r->rope;
@@ -337,6 +345,8 @@ static const qgc_node *first_of(const search *s) {
 /* A norm over all of a vector, whose result the pointwise ops read. */
 static bool check_normed_pointwise(search *s) {
     const qgc_node *norm = s->f->norm;
+    if (norm->op == QGC_OP_LAYER_NORM)
+        return no(s, "layer_norm \"%s\" without a product", label(s, norm->out[0]));
     if (norm->in[1]->shape.dim[0] != norm->out[0]->shape.dim[1])
         return no(s, "rms_norm \"%s\" is over parts of a row", label(s, norm->out[0]));
     if (!only_inside(s, norm))

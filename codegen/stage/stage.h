@@ -9,12 +9,12 @@
  *
  *   pointwise   a tree (or any connected piece) of pointwise ops over values of one shape, and others with one element a row, with
  *               one result; it may read an rms_norm over all of a row, which is then of the stage too
- *   products    [rms_norm or attention_merge] -> linear, one or several over the same x -> what is done with each row:
+ *   products    [rms_norm, layer_norm or attention_merge] -> linear, one or several over the same x -> what is done with each row:
  *                 nothing; or a pointwise piece over the rows of all of them, which have equal shapes;
  *                 or, for each linear by itself, [rms_norm of its heads, or of all of it] -> [rope] -> [append];
  *                 and after a single one, or its pointwise piece, sample_part with a stretch of QGC_STRETCH, which leaves what it
  *                 reads as well;
- *               before the rms_norm there may be an embedding, which leaves its rows as well */
+ *               before the norm there may be an embedding, which leaves its rows as well */
 
 typedef enum {
     QGC_STAGE_POINTWISE,
@@ -44,7 +44,7 @@ typedef struct {
     const char *name;          /* "qkv", "rms_norm h": without the layer; set by qgc_stages_list */
     const qgc_node *node;      /* of a NODE */
     const qgc_node *embedding; /* what the norm reads, or NULL */
-    const qgc_node *norm;      /* rms_norm that makes x, or NULL */
+    const qgc_node *norm;      /* rms_norm or layer_norm that makes x, or NULL */
     const qgc_node *merge;     /* attention_merge that makes x, or NULL */
     const qgc_node *part;      /* sample_part of the only product, or NULL */
     qgc_stage_row rows[QGC_MAX_LINEARS];

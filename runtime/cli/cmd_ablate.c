@@ -23,12 +23,14 @@ typedef struct {
     qgc_ablate_heading heading;
 } ablate_state;
 
-static qgc_status open_all(ablate_state *s, const ablate_options *o, cli_context *c) {
+static qgc_status open_all(ablate_state *s, ablate_options *o, cli_context *c) {
     qgc_graph *g; /* before any pass */
     cli_lab *lab = &s->lab;
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
+    o->lab.watch = cli_watch(&o->lab.pipeline, true, c->arena);
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
     QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
+    QGC_TRY(cli_edit_pipeline(&o->lab.pipeline, g, c->diag));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
     s->heading.device = lab->device ? qgc_arena_strdup(c->arena, qgc_device_about(lab->device)->name) : "cpu";
@@ -81,7 +83,22 @@ static qgc_status hold_against(const qgc_budget *budget, const ablate_options *o
     return QGC_OK;
 }
 
-static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) {
+/* A pass that makes a wrong graph is not harmless, however small its drift. */
+static qgc_status want_right(const qgc_ablation *x, const ablate_options *o, cli_context *c) {
+    for (size_t i = 0; i < x->n_rows; i++)
+        if (!x->rows[i].alone.refused && x->rows[i].alone.is_wrong)
+            return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "pass \"%s\" makes a graph that computes something else: qgc bisect says where",
+                            x->rows[i].pass);
+    if (x->total.is_wrong || x->n_wrong_subsets > 0)
+        return qgc_fail(
+            c->diag, QGC_ERR_INPUT, QGC_NO_LOC,
+            "passes of \"%s\" together make a graph that computes something else: qgc bisect says where",
+            o->graph);
+    return QGC_OK;
+}
+
+static qgc_status run(ablate_state *s, ablate_options *o, cli_context *c) {
     qgc_budget budget = {0};
     qgc_ablation x;
     if (o->budget)
@@ -96,7 +113,8 @@ static qgc_status run(ablate_state *s, const ablate_options *o, cli_context *c) 
     cli_print_report(&table, out);
     fflush(out);
     QGC_TRY(write_files(&x, s, o, c));
-    return hold_against(&budget, o, &x, c);
+    QGC_TRY(hold_against(&budget, o, &x, c));
+    return want_right(&x, o, c);
 }
 
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
@@ -126,7 +144,8 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         .summary = "Measures what each pass saves, and what it does to the logits.",
         .details =
             "Each pass is left out of the pipeline, and run alone. Compared are the time of a decode step, its\n"
-            "kernels, the bytes that they hand on, and the logits, token by token.",
+            "kernels, the bytes that they hand on, and the logits, token by token. Each graph is judged, too: a\n"
+            "pass by which it computes something else is an error.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,

@@ -11,13 +11,14 @@
 #include "runtime/lab/bisect.h"
 
 typedef struct {
-    const char *graph, *against, *json, *output;
+    const char *graph, *against, *json, *output, *phase;
     cli_lab_options lab;
 } bisect_options;
 
 typedef struct {
     const char *source; /* the graph of an artifact; NULL */
-    bool recorded;      /* the artifact says where its weights are */
+    qgc_judge_phase phase;
+    bool recorded; /* the artifact says where its weights are */
     cli_lab lab;
 } bisect_state;
 
@@ -45,14 +46,29 @@ static qgc_status load_graph(bisect_state *s, const bisect_options *o, qgc_graph
     return cli_lab_graph(g, &s->lab.weights, o->graph, o->lab.weights, c);
 }
 
+static qgc_status choose_phase(const bisect_options *o, qgc_judge_phase *phase, qgc_diag *d) {
+    static const char *const words[] = {
+        [QGC_PHASE_BOTH] = "both", [QGC_PHASE_ONLY_PREFILL] = "prefill", [QGC_PHASE_ONLY_DECODE] = "decode"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(o->phase, words[i]) == 0) {
+            *phase = (qgc_judge_phase)i;
+            return QGC_OK;
+        }
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                    "option --phase is \"%s\", expected prefill, decode or both", o->phase);
+}
+
 static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
     qgc_graph *g;
     if (qgc_engine_is_artifact(o->graph))
         QGC_TRY(open_artifact(s, o, c));
+    QGC_TRY(choose_phase(o, &s->phase, c->diag));
     QGC_TRY(cli_lab_check(&o->lab, c->diag));
     QGC_TRY(cli_load_passes(&o->lab.pipeline, c->diag));
+    o->lab.watch = cli_watch(&o->lab.pipeline, false, c->arena); /* bisect verifies each change anyway */
     QGC_TRY(cli_lab_open_device(&s->lab, &o->lab, c->diag));
     QGC_TRY(load_graph(s, o, &g, c));
+    QGC_TRY(cli_edit_pipeline(&o->lab.pipeline, g, c->diag));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     qgc_status status = cli_lab_open_weights(&s->lab, &o->lab, g, c);
     if (!s->lab.weights && s->recorded)
@@ -70,6 +86,8 @@ static void print_next_command(const qgc_bisection *b, const bisect_state *s, co
         fprintf(out, " --against %s/good.yaml", o->output);
     const long long last = (long long)b->steps - 1;
     fprintf(out, " --weights %s/inputs.gguf --ids 0-%lld --steps %lld", o->output, last, last + 1);
+    if (s->phase != QGC_PHASE_BOTH)
+        fprintf(out, " --phase %s", o->phase);
     if (s->lab.device && b->by_kernels)
         fprintf(out, " --device gpu --mode %s\n", b->mode);
     else
@@ -86,7 +104,8 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
         .run = cli_lab_experiment(&s->lab, &o->lab, o->graph, c->quiet ? NULL : &progress),
         .text = s->source,
         .against = o->against,
-        .reproduction = o->output};
+        .reproduction = o->output,
+        .phase = s->phase};
     qgc_status status = qgc_bisect(&options, &b, c->diag);
     cli_progress_clear(&progress);
     QGC_TRY(status);
@@ -102,6 +121,9 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
     if (b.by_memory)
         return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" is wrong where results share memory",
                         o->graph);
+    if (b.verdict == QGC_BISECT_WRONG && !b.value)
+        return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" is wrong with pass \"%s\": %s", o->graph,
+                        b.pass ? b.pass : "", b.why ? b.why : "");
     if (b.verdict == QGC_BISECT_WRONG)
         return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" is wrong from \"%s\" on", o->graph,
                         b.value);
@@ -109,7 +131,7 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
 }
 
 qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
-    bisect_options o = {.lab = {.device = "auto", .steps = 16}};
+    bisect_options o = {.phase = "both", .lab = {.device = "auto", .steps = 16}};
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"against", 0, OPTION_TEXT, &o.against, "GRAPH.yaml",
@@ -118,6 +140,8 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
          "where to run; kernels are looked at on a GPU only", 0, 0},
         {"output", 'o', OPTION_TEXT, &o.output, "DIR", "write a small graph that shows the same", 0, 0},
         CLI_LAB_MODE_OPTION(o.lab),
+        {"phase", 0, OPTION_TEXT, &o.phase, "prefill|decode|both", "the steps by which the graph is judged",
+         0, 0},
         CLI_LAB_TEXT_OPTIONS(o.lab, 4096),
         CLI_CHOICE_OPTIONS(o.lab.pipeline),
         CLI_JSON_OPTION(o.json),
@@ -129,11 +153,12 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
         .name = "bisect",
         .arguments = "GRAPH.yaml|ARTIFACT.qgc",
         .summary =
-            "Finds the pass, its change and the value at which a graph begins to compute something else.",
+            "Finds the passes, their changes and the values at which a graph begins to compute something else.",
         .details =
-            "Right is what the CPU evaluator makes of the graph before any pass. Beginnings of the pipeline are held\n"
-            "against it, then two graphs that differ by one change are compared value by value. Exit code 1 where more\n"
-            "is wrong than rounding explains.",
+            "Right is the graph before any pass. After each change of a pass the graph is held against the one before\n"
+            "the change, in double precision: over a prompt in chunks, decode steps, and several settings of sampling.\n"
+            "On a GPU, if the graph is right, its kernels are held against the evaluator. Exit code 1 where more is\n"
+            "wrong than rounding explains, and where a pass makes another graph when it runs again.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,

@@ -9,6 +9,16 @@
 #include "runtime/cli/json.h"
 #include "runtime/cli/pipeline.h"
 
+static qgc_status print_pipeline(cli_context *c, const cli_pipeline *p, const char *path) {
+    qgc_graph *g = NULL;
+    const char *text;
+    if (path)
+        QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
+    QGC_TRY(qgc_pass_pipeline(&text, g, p->passes, p->skip, &p->edits, c->diag));
+    puts(text);
+    return QGC_OK;
+}
+
 static json_t *passes_json(void) {
     json_t *passes = json_array();
     for (size_t i = 0; i < qgc_pass_count(); i++) {
@@ -22,19 +32,34 @@ static json_t *passes_json(void) {
 qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
     cli_pipeline pipeline = {0};
     const char *json = NULL;
+    bool print = false;
     const cli_option options[] = {
-        CLI_LOAD_OPTION(pipeline), CLI_JSON_OPTION(json), CLI_COMMON_OPTIONS(c), {0}};
+        {"print", 0, OPTION_FLAG, &print, NULL, "print a pipeline as a line for --passes", 0, 0},
+        {"passes", 0, OPTION_TEXT, &pipeline.passes, "LIST", "that pipeline", 0, 0},
+        CLI_EDIT_OPTIONS(pipeline),
+        CLI_LOAD_OPTION(pipeline),
+        CLI_JSON_OPTION(json),
+        CLI_COMMON_OPTIONS(c),
+        {0}};
     const cli_command command = {
         .name = "passes",
-        .arguments = "",
+        .arguments = "[GRAPH.yaml]",
         .summary = "Lists the passes in the order of the pipeline. Any of them may be left out.",
+        .details =
+            "With --print: the pipeline that a graph's file asks for, or that of all passes, with what --without,\n"
+            "--replace, --before and --after make of it.",
         .options = options,
+        .max_arguments = 1,
     };
     cli_line line;
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
     QGC_TRY(cli_load_passes(&pipeline, c->diag));
+    if (print)
+        return print_pipeline(c, &pipeline, line.n ? line.arguments[0] : NULL);
+    if (line.n || pipeline.passes || qgc_pass_edits_any(&pipeline.edits))
+        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "a pipeline is given without --print");
     if (json)
         return cli_write_json(json, passes_json(), c->diag);
     for (size_t i = 0; i < qgc_pass_count(); i++) {

@@ -15,7 +15,6 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     cli_pipeline pipeline = {0};
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which a file without sizes has them", 0, 0},
-        {"after", 0, OPTION_TEXT, &pipeline.until, "PASS", "run the passes up to this one", 0, 0},
         CLI_PIPELINE_OPTIONS(pipeline),
         {"format", 0, OPTION_TEXT, &format, "yaml|dot", "the graph format again, or GraphViz", 0, 0},
         CLI_COMMON_OPTIONS(c),
@@ -27,8 +26,8 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
         .summary =
             "Prints the graph as it was understood: numbers put in, shapes checked. The YAML is valid input.",
         .details =
-            "Passes are run where --after, --passes, --skip, --print-after or --dump-passes asks for them. What is\n"
-            "printed carries the passes that are still to be run.",
+            "Passes are run where an option chooses them, or --print-after or --dump-passes asks for them; --after PASS\n"
+            "runs them up to that one. What is printed carries the passes that are still to be run.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,
@@ -41,8 +40,12 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     if (!dot && strcmp(format, "yaml") != 0)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown format \"%s\", expected yaml or dot",
                         format);
-    bool run =
-        pipeline.until || pipeline.skip || pipeline.print_after || pipeline.passes || pipeline.dump_folder;
+    if (pipeline.edits.after && !strchr(pipeline.edits.after, '=')) {
+        pipeline.until = pipeline.edits.after;
+        pipeline.edits.after = NULL;
+    }
+    bool run = qgc_pass_edits_any(&pipeline.edits) || pipeline.until || pipeline.skip ||
+               pipeline.print_after || pipeline.passes || pipeline.dump_folder;
     qgc_graph *g;
     QGC_TRY(cli_load_stated(&g, line.arguments[0], weights, c));
     if (run)

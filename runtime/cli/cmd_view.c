@@ -31,16 +31,20 @@ static qgc_status load(qgc_graph **g, const char *path, const view_options *o, c
     return status;
 }
 
-static qgc_status view_graph(cli_context *c, const char *path, const view_options *o) {
+static qgc_status view_graph(cli_context *c, const char *path, view_options *o) {
     qgc_graph *g;
     qgc_view *view;
     qgc_pass_report report;
     QGC_TRY(load(&g, path, o, c));
     QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
+    QGC_TRY(cli_edit_pipeline(&o->pipeline, g, c->diag));
     cli_note_modes(g, &o->pipeline, c->arena);
     QGC_TRY(qgc_view_new(&view, g, path, o->layer, c->diag));
-    const qgc_pass_options passes = {
-        .passes = o->pipeline.passes, .skip = o->pipeline.skip, .after = qgc_view_after, .context = view};
+    const qgc_pass_options passes = {.passes = o->pipeline.passes,
+                                     .skip = o->pipeline.skip,
+                                     .watch = cli_watch(&o->pipeline, true, c->arena),
+                                     .after = qgc_view_after,
+                                     .context = view};
     QGC_TRY(qgc_passes_run(g, &passes, &report, c->diag));
     if (o->bench)
         QGC_TRY(qgc_view_read_times(view, g, o->bench, c->diag));

@@ -27,6 +27,7 @@ typedef struct {
     const char *mode; /* NULL: not given */
     cli_text text;
     cli_pipeline pipeline;
+    const qgc_pass_watch *watch; /* set by the command */
     int64_t steps, threads;
     bool allow_unused;
 } cli_lab_options;

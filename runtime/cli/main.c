@@ -13,6 +13,7 @@
 #include "graph/base/utf8.h"
 #include "graph/base/version.h"
 #include "runtime/cli/cli.h"
+#include "runtime/cli/contain.h"
 #include "runtime/cli/manual.h"
 
 static const cli_summary summaries[] = {
@@ -198,10 +199,12 @@ int main(int argc, char **argv) {
     qgc_arena *arena = qgc_arena_new();
     qgc_diag diag = qgc_diag_new(arena);
     cli_context context = {.arena = arena, .diag = &diag, .color = "auto"};
-    qgc_status status = run_command(&context, argc, argv);
+    int status = 0;
+    if (!cli_contain_wanted(argc, argv) || !cli_contain(&status, &diag))
+        status = (int)run_command(&context, argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout))
-        status = qgc_fail(&diag, QGC_ERR_INPUT, QGC_NO_LOC, "could not write the output");
+        status = (int)qgc_fail(&diag, QGC_ERR_INPUT, QGC_NO_LOC, "could not write the output");
     qgc_diag_print(&diag, stderr, cli_has_color(&context));
     qgc_arena_drop(arena);
-    return (int)status;
+    return status;
 }

@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codegen/stage/stage.h"
 #include "graph/base/file.h"
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "passes/load.h"
+#include "runtime/cli/contain.h"
 #include "runtime/cli/explain.h"
 
 qgc_status cli_load_stated(qgc_graph **g, const char *path, const char *weights, cli_context *c) {
@@ -18,12 +20,66 @@ qgc_status cli_load_stated(qgc_graph **g, const char *path, const char *weights,
     return s;
 }
 
+enum { USUAL_LIMIT = 60 }; /* seconds */
+
 qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d) {
     int n;
     const char **paths = cli_split(p->load ? p->load : "", &n, d->arena);
-    for (int i = 0; i < n; i++)
-        QGC_TRY(qgc_passes_load(paths[i], d));
+    cli_contain_limit(p->pass_limit > 0 ? p->pass_limit : USUAL_LIMIT);
+    for (int i = 0; i < n; i++) {
+        cli_contain_loading(paths[i]);
+        const qgc_status status = qgc_passes_load(paths[i], d);
+        cli_contain_loading(NULL);
+        QGC_TRY(status);
+    }
     return QGC_OK;
+}
+
+/* --- looking on ------------------------------------------------------------------------------------------ */
+
+static void tell_before(void *context, const char *pass, const char *rule, const qgc_node *at,
+                        const qgc_graph *g) {
+    (void)context;
+    const qgc_pass_watch *contain = cli_contain_watch();
+    if (contain)
+        contain->before(contain->context, pass, rule, at, g);
+}
+
+/* Of a change, that is; what a pass leaves at its end is verified anyway. */
+static qgc_status verify_change(const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
+    if (!step->rule)
+        return QGC_OK;
+    qgc_status status = qgc_verify(g, d);
+    if (status == QGC_OK)
+        status = qgc_stages_check(g, d);
+    if (status != QGC_OK)
+        qgc_note(d, step->at, "rule \"%s\" at \"%s\" left it so, %s", step->rule, step->node,
+                 step->fired ? qgc_arena_printf(d->arena, "change %d of the pass", step->run->n_fired)
+                             : "and says that it changed nothing");
+    return status;
+}
+
+static qgc_status verify_after(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
+    (void)context;
+    const qgc_pass_watch *contain = cli_contain_watch();
+    if (contain)
+        QGC_TRY(contain->after(contain->context, step, g, d));
+    return verify_change(step, g, d);
+}
+
+static void tell_going_on(void *context, const char *pass, const qgc_graph *g) {
+    (void)context;
+    const qgc_pass_watch *contain = cli_contain_watch();
+    if (contain)
+        contain->go_on(contain->context, pass, g);
+}
+
+const qgc_pass_watch *cli_watch(const cli_pipeline *p, bool verify, qgc_arena *a) {
+    if (!p->verify_each || !verify)
+        return cli_contain_watch();
+    qgc_pass_watch *watch = qgc_arena_alloc(a, sizeof *watch);
+    *watch = (qgc_pass_watch){.before = tell_before, .after = verify_after, .go_on = tell_going_on};
+    return watch;
 }
 
 /* --- --print-after, --dump-passes -------------------------------------------------------------------------- */
@@ -102,13 +158,22 @@ void cli_note_modes(const qgc_graph *g, const cli_pipeline *p, qgc_arena *a) {
         fprintf(stderr, "%s\n", note);
 }
 
-qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
-    QGC_TRY(cli_load_passes(p, d));
+qgc_status cli_edit_pipeline(cli_pipeline *p, const qgc_graph *g, qgc_diag *d) {
+    if (!qgc_pass_edits_any(&p->edits))
+        return QGC_OK;
+    QGC_TRY(qgc_pass_pipeline(&p->passes, g, p->passes, p->skip, &p->edits, d));
+    p->skip = NULL;
+    p->edits = (qgc_pass_edits){NULL, NULL, NULL, NULL};
+    return QGC_OK;
+}
+
+static qgc_status run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
     cli_note_modes(g, p, d->arena);
     qgc_pass_report unread = {0};
     watcher w = {.wanted = p->print_after, .folder = p->dump_folder, .source = p->source};
     qgc_pass_options options = {
         .passes = p->passes, .skip = p->skip, .until = p->until, .want_matches = report == NULL};
+    options.watch = cli_watch(p, true, d->arena);
     if (w.wanted)
         QGC_TRY(check_print_after(w.wanted, d));
     if (w.folder)
@@ -127,6 +192,13 @@ qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *
     if (one && !w.printed)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "pass \"%s\" is not in the pipeline", w.wanted);
     return QGC_OK;
+}
+
+qgc_status cli_run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_report *report, qgc_diag *d) {
+    cli_pipeline edited = *p;
+    QGC_TRY(cli_load_passes(p, d));
+    QGC_TRY(cli_edit_pipeline(&edited, g, d));
+    return run_passes(g, &edited, report, d);
 }
 
 static qgc_status run_for_engine(void *context, qgc_graph *g, qgc_str *source, qgc_diag *d) {

@@ -2,6 +2,7 @@
 #define QGC_CLI_PIPELINE_H
 
 #include "graph/base/str.h"
+#include "passes/edit.h"
 #include "passes/passes.h"
 #include "runtime/cli/cli.h"
 
@@ -9,11 +10,15 @@
 typedef struct {
     const char *passes;      /* --passes: NULL for the whole pipeline */
     const char *skip;        /* --skip */
+    qgc_pass_edits edits;    /* --without, --replace, --before, --after */
     const char *load;        /* --load-pass */
     const char *print_after; /* --print-after */
     const char *dump_folder; /* --dump-passes */
-    const char *until;       /* --after of dump: the last pass to run */
+    const char *until;       /* --after PASS of dump: the last pass to run */
     bool explain;            /* --explain */
+    bool verify_each;        /* --verify-each */
+    bool contain;            /* --contain: main has looked at it */
+    double pass_limit;       /* --pass-limit: seconds; 0: the usual one */
     qgc_str *source;         /* gets the graph before the first pass, with its pipeline; NULL: not wanted */
 } cli_pipeline;
 
@@ -21,10 +26,20 @@ typedef struct {
 #define CLI_LOAD_OPTION(p) \
     {"load-pass", 0, OPTION_TEXT, &(p).load, "LIST", "shared objects with passes of your own", 0, 0}
 
+#define CLI_EDIT_OPTIONS(p) \
+    {"without", 0, OPTION_TEXT, &(p).edits.without, "LIST", "the pipeline without these, which it has", 0, 0}, \
+    {"replace", 0, OPTION_TEXT, &(p).edits.replace, "A=B,...", "pass B in the place of A", 0, 0}, \
+    {"before", 0, OPTION_TEXT, &(p).edits.before, "A=B,...", "pass B before A, and nowhere else", 0, 0}, \
+    {"after", 0, OPTION_TEXT, &(p).edits.after, "A=B,...", "pass B after A, and nowhere else", 0, 0}
+
 #define CLI_CHOICE_OPTIONS(p) \
     {"passes", 0, OPTION_TEXT, &(p).passes, "LIST", "only these, in this order: 'a,b?,c(max=4)'; '' for none", 0, 0}, \
     {"skip", 0, OPTION_TEXT, &(p).skip, "LIST", "all passes but these", 0, 0}, \
-    CLI_LOAD_OPTION(p)
+    CLI_EDIT_OPTIONS(p), \
+    CLI_LOAD_OPTION(p), \
+    {"verify-each", 0, OPTION_FLAG, &(p).verify_each, NULL, "verify the graph after each change of a pass", 0, 0}, \
+    {"contain", 0, OPTION_FLAG, &(p).contain, NULL, "run in a process of its own, so that a pass that crashes is named", 0, 0}, \
+    {"pass-limit", 0, OPTION_NUMBER, &(p).pass_limit, "SECONDS", "such a pass may take for a change; 0: 60", 0, 1e6}
 
 #define CLI_PIPELINE_OPTIONS(p) \
     CLI_CHOICE_OPTIONS(p), \
@@ -38,6 +53,13 @@ QGC_MUST_USE qgc_status cli_load_stated(qgc_graph **g, const char *path, const c
 
 /* Loads the plug-ins that --load-pass names. */
 QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
+
+/* What looks on while passes run: containment, and, if it is asked for and `verify` says so, the verifier after each change. NULL:
+ * nothing does. In arena `a`. */
+const qgc_pass_watch *cli_watch(const cli_pipeline *p, bool verify, qgc_arena *a);
+
+/* Puts the edits into p->passes, for the pipeline of a graph. Without edits nothing changes. */
+QGC_MUST_USE qgc_status cli_edit_pipeline(cli_pipeline *p, const qgc_graph *g, qgc_diag *d);
 
 /* Says on standard error if the pipeline of a graph, of the command line or of its file, names what is a mode now. */
 void cli_note_modes(const qgc_graph *g, const cli_pipeline *p, qgc_arena *a);

@@ -7,6 +7,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
+#include "runtime/lab/judge.h"
 #include "runtime/lab/random.h"
 
 /* Held at a time are three programs: all passes, no pass, and the variant that is looked at. They share the weights, which
@@ -19,7 +20,8 @@ typedef struct {
     qgc_pass_report report;
     const char *refused; /* why it cannot run in the mode; then there is nothing of the following */
     qgc_trial_cost cost;
-    float *logits; /* [positions, vocab] */
+    double *logits; /* [positions, vocab] */
+    bool is_wrong;
 } variant;
 
 typedef struct {
@@ -30,6 +32,8 @@ typedef struct {
     int64_t vocab;
     const char *mode; /* of all trials: what is asked for, and after the first what that came to */
     size_t done, parts;
+    qgc_judge *judge;
+    qgc_arena *right; /* what the judge goes by */
 } lab;
 
 static void part_done(lab *l) {
@@ -54,6 +58,31 @@ static qgc_status check_sizes(const lab *l, const qgc_graph *g) {
     return QGC_OK;
 }
 
+/* The graph before any pass is what is right. It needs a text, so it is judged by the tokens that are given. */
+static qgc_status start_judging(lab *l) {
+    const qgc_ablate_options *o = l->o;
+    const int64_t n = (int64_t)o->run.n_tokens, most = 16;
+    const qgc_judge_options judging = {
+        .tokens = o->run.tokens, .n_tokens = n < most ? n : most, .pool = o->run.pool};
+    const qgc_tensor **tensors;
+    qgc_graph *g;
+    l->right = qgc_arena_new();
+    QGC_TRY(qgc_graph_load(&g, o->run.graph, l->right, l->d));
+    QGC_TRY(check_sizes(l, g));
+    QGC_TRY(qgc_graph_bind(g, o->run.weights, o->run.allow_unused, &tensors, l->d));
+    return qgc_judge_new(&l->judge, g, tensors, &judging, l->d);
+}
+
+static qgc_status judge(lab *l, variant *v, const qgc_graph *g, const qgc_tensor *const *tensors) {
+    qgc_judge_finding found;
+    if (!l->judge)
+        QGC_TRY(start_judging(l));
+    qgc_judge_restart(l->judge);
+    qgc_judge_next(l->judge, g, tensors, true, &found);
+    v->is_wrong = found.verdict == QGC_JUDGE_WRONG;
+    return QGC_OK;
+}
+
 static qgc_status open_graph(lab *l, variant *v, const char *passes, const char *skip) {
     const qgc_ablate_options *o = l->o;
     qgc_graph *g;
@@ -61,13 +90,16 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
     QGC_TRY(qgc_graph_load_for(&g, o->run.graph, o->run.weights, v->arena, l->d));
     QGC_TRY(check_sizes(l, g));
     QGC_TRY(qgc_graph_bind(g, o->run.weights, o->run.allow_unused, &tensors, l->d));
-    QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = passes, .skip = skip}, &v->report, l->d));
+    QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = passes, .skip = skip, .watch = o->run.watch},
+                           &v->report, l->d));
     const qgc_trial_options trial = {.device = o->run.device,
                                      .mode = l->mode,
                                      .ctx = o->ctx,
+                                     .in_double = true,
                                      .cache_folder = o->run.cache_folder,
                                      .pool = o->run.pool,
                                      .share = l->all.trial};
+    QGC_TRY(judge(l, v, g, tensors));
     return qgc_trial_new(&v->trial, g, o->run.weights, tensors, &trial, l->d);
 }
 
@@ -83,8 +115,9 @@ static qgc_status read_text(lab *l, variant *v) {
     v->logits = qgc_arena_array(v->arena, (size_t)(n * l->vocab), sizeof *v->logits);
     QGC_TRY(qgc_trial_reset(v->trial, l->d));
     for (int64_t i = 0; i < n; i++) {
-        float *logits = v->logits + i * l->vocab;
-        QGC_TRY(qgc_trial_step(v->trial, l->tokens[i], logits, l->d));
+        double *logits = v->logits + i * l->vocab;
+        QGC_TRY(qgc_trial_step(v->trial, l->tokens[i], NULL, l->d));
+        QGC_TRY(qgc_trial_logits(v->trial, logits, l->d));
         if (v == &l->all && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
             l->tokens[i + 1] = qgc_most_likely(logits, l->vocab);
     }
@@ -118,7 +151,7 @@ static qgc_status open_variant(lab *l, variant *v, const char *passes, const cha
 /* --- logits ---------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    const float *reference, *other;
+    const double *reference, *other;
     int64_t vocab;
     qgc_drift *each;
 } comparison;
@@ -222,6 +255,7 @@ static qgc_ablate_effect compare_costs(const lab *l, const variant *without, con
         .kernels = without->cost.kernels - with->cost.kernels,
         .bytes = without->cost.value_bytes - with->cost.value_bytes,
         .drift = compare_logits(l, reference, reference == with ? without : with),
+        .is_wrong = reference == with ? without->is_wrong : with->is_wrong,
     };
 }
 
@@ -302,6 +336,7 @@ static qgc_status compare_subsets(lab *l, qgc_ablation *out) {
         else if (status == QGC_OK) {
             const qgc_drift drift = compare_logits(l, &l->none, &v);
             qgc_drift_add(&out->subsets, &drift);
+            out->n_wrong_subsets += v.is_wrong;
             if (!(drift.max_drift <= worst)) {
                 worst = drift.max_drift;
                 out->worst_subset = passes;
@@ -352,5 +387,7 @@ qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *
     qgc_status status = measure(&l, out);
     drop_variant(&l.none);
     drop_variant(&l.all); /* the weights are its */
+    qgc_judge_drop(l.judge);
+    qgc_arena_drop(l.right);
     return status;
 }

@@ -9,7 +9,7 @@
 
 /* What each pass of a pipeline is good for: the graph is run with the whole pipeline and without each pass (left out), and
  * with no pass and with each pass alone. Compared are the time and the cost of a decode step, and the logits over a
- * text, token by token. */
+ * text, token by token: on the CPU in double precision. Each graph is judged too. */
 
 typedef struct {
     qgc_experiment run; /* on the CPU evaluator there are no times */
@@ -35,6 +35,8 @@ typedef struct {
     int kernels;     /* a step */
     int64_t bytes;   /* of values a step, see qgc_trial_cost */
     qgc_drift drift; /* of the logits */
+    bool
+        is_wrong; /* the graph without the pass, or with it alone, computes something else than before any: judge.h */
 } qgc_ablate_effect;
 
 typedef struct {
@@ -54,6 +56,7 @@ typedef struct {
     size_t n_rows;
 
     int n_subsets, n_refused; /* of which so many cannot run in the mode */
+    int n_wrong_subsets;
     qgc_drift subsets;        /* of the others, against no pass */
     const char *worst_subset; /* the one whose logits differ most; NULL without subsets */
 } qgc_ablation;

@@ -3,8 +3,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/lab/chart.h"
 #include "runtime/engine/report.h"
+#include "runtime/lab/chart.h"
+
+static const char *judged(const qgc_ablate_effect *e) {
+    return e->is_wrong ? "wrong" : "right";
+}
 
 /* --- table ----------------------------------------------------------------------------------------------- */
 
@@ -18,18 +22,18 @@ static void put_effect(qgc_str *out, const char *pass, int width, const qgc_abla
     if (timed)
         qgc_str_printf(out, "  %9.2f  %-18s", e->us.median,
                        qgc_arena_printf(a, "[%.2f, %.2f]", e->us.low, e->us.high));
-    qgc_str_printf(out, "  %7d  %9lld  %9s  %9s  %9s  %9s  %5lld\n", e->kernels, (long long)e->bytes,
+    qgc_str_printf(out, "  %7d  %9lld  %9s  %9s  %9s  %9s  %5lld  %s\n", e->kernels, (long long)e->bytes,
                    qgc_report_small(e->drift.max_drift, a), qgc_report_small(qgc_drift_rms(&e->drift), a),
                    qgc_report_small(qgc_drift_kl(&e->drift), a), qgc_report_small(e->drift.kl_max, a),
-                   (long long)e->drift.flips);
+                   (long long)e->drift.flips, judged(e));
 }
 
 static void put_head(qgc_str *out, const char *what, int width, bool timed) {
     qgc_str_printf(out, "%-*s", width, what);
     if (timed)
         qgc_str_printf(out, "  %9s  %-18s", "us", "95% interval");
-    qgc_str_printf(out, "  %7s  %9s  %9s  %9s  %9s  %9s  %5s\n", "kernels", "bytes", "max drift", "RMS drift",
-                   "KL", "max KL", "flips");
+    qgc_str_printf(out, "  %7s  %9s  %9s  %9s  %9s  %9s  %5s  %s\n", "kernels", "bytes", "max drift",
+                   "RMS drift", "KL", "max KL", "flips", "graph");
 }
 
 static void put_way(qgc_str *out, const char *name, const qgc_ablate_way *way, bool timed) {
@@ -54,6 +58,9 @@ static void put_subsets(qgc_str *out, const qgc_ablation *x) {
             qgc_report_small(qgc_drift_rms(&x->subsets), out->arena),
             qgc_report_small(qgc_drift_kl(&x->subsets), out->arena),
             qgc_report_small(x->subsets.kl_max, out->arena), (long long)x->subsets.flips, x->worst_subset);
+    if (x->n_wrong_subsets > 0)
+        qgc_str_printf(out, "\n%d of %d random subsets make a wrong graph\n", x->n_wrong_subsets,
+                       x->n_subsets);
     if (x->n_refused > 0)
         qgc_str_printf(out, "\n%d of %d random subsets were not compared: %s\n", x->n_refused, x->n_subsets,
                        x->none.refused ? "the graph under no pass cannot run in the mode"
@@ -87,13 +94,13 @@ void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_st
 /* --- JSON ------------------------------------------------------------------------------------------------ */
 
 static json_t *effect_json(const qgc_ablate_effect *e) {
-    return json_pack("{s:s?, s:{s:o, s:o, s:o}, s:i, s:I, s:o, s:o, s:o, s:o, s:I}", "refused", e->refused,
-                     "us", "median", qgc_report_number(e->us.median), "low", qgc_report_number(e->us.low),
-                     "high", qgc_report_number(e->us.high), "kernels", e->kernels, "bytes",
-                     (json_int_t)e->bytes, "max_drift", qgc_report_number(e->drift.max_drift), "rms_drift",
-                     qgc_report_number(qgc_drift_rms(&e->drift)), "kl",
-                     qgc_report_number(qgc_drift_kl(&e->drift)), "max_kl", qgc_report_number(e->drift.kl_max),
-                     "flips", (json_int_t)e->drift.flips);
+    return json_pack(
+        "{s:s?, s:{s:o, s:o, s:o}, s:i, s:I, s:o, s:o, s:o, s:o, s:I, s:s}", "refused", e->refused, "us",
+        "median", qgc_report_number(e->us.median), "low", qgc_report_number(e->us.low), "high",
+        qgc_report_number(e->us.high), "kernels", e->kernels, "bytes", (json_int_t)e->bytes, "max_drift",
+        qgc_report_number(e->drift.max_drift), "rms_drift", qgc_report_number(qgc_drift_rms(&e->drift)), "kl",
+        qgc_report_number(qgc_drift_kl(&e->drift)), "max_kl", qgc_report_number(e->drift.kl_max), "flips",
+        (json_int_t)e->drift.flips, "graph", judged(e));
 }
 
 static json_t *way_json(const qgc_ablate_way *way) {

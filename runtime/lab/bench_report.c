@@ -1,8 +1,8 @@
 #include <math.h>
 
+#include "runtime/engine/report.h"
 #include "runtime/lab/bench.h"
 #include "runtime/lab/chart.h"
-#include "runtime/engine/report.h"
 
 static double floor_us(const qgc_bench *b, int64_t bytes) {
     return 1e6 * (double)bytes / b->bandwidth;

@@ -60,7 +60,8 @@ static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     const qgc_bisect_options *o = l->o;
     s->arena = qgc_arena_new();
     QGC_TRY(bisect_load(o, w->is_reference, s, l->d));
-    qgc_pass_options passes = {.passes = o->run.passes, .skip = o->run.skip, .limit = &w->limit};
+    qgc_pass_options passes = {
+        .passes = o->run.passes, .skip = o->run.skip, .limit = &w->limit, .watch = o->run.watch};
     if (w->is_reference)
         passes = (qgc_pass_options){.passes = ""};
     QGC_TRY(qgc_passes_run(s->graph, &passes, &s->report, l->d));
@@ -98,6 +99,14 @@ static qgc_status read_next(const bisect_side *s, int32_t *next, qgc_diag *d) {
     return QGC_OK;
 }
 
+/* The most likely token. */
+static qgc_status choose_next(const lab *l, bisect_side *s, int32_t *next) {
+    double *logits = qgc_arena_array(s->arena, (size_t)s->vocab, sizeof *logits);
+    QGC_TRY(qgc_trial_logits(s->trial, logits, l->d));
+    *next = qgc_most_likely(logits, s->vocab);
+    return QGC_OK;
+}
+
 /* The text, one token a step. The reference goes on behind its end. */
 static qgc_status read_text(lab *l, bisect_side *s) {
     const int64_t n = l->o->run.positions;
@@ -108,7 +117,7 @@ static qgc_status read_text(lab *l, bisect_side *s) {
         QGC_TRY(qgc_trial_step(s->trial, l->tokens[i], logits, l->d));
         QGC_TRY(read_next(s, &s->next[i], l->d));
         if (s == &l->right && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
-            l->tokens[i + 1] = qgc_most_likely(logits, s->vocab);
+            QGC_TRY(choose_next(l, s, &l->tokens[i + 1]));
     }
     if (l->o->run.progress) /* so many runs it takes, more or less */
         l->o->run.progress(l->o->run.context, ++l->done < 20 ? l->done : 19, 20);

@@ -87,13 +87,14 @@ static qgc_status write_checked(const qgc_bisect_options *o, const bisect_side s
     for (int i = 0; i < out->n_files; i++)
         remove(out->files[i]);
     out->n_files = 0;
-    out->not_written = why;
+    out->not_written = qgc_arena_printf(d->arena, "a small graph does not show it: %s", why);
     return QGC_OK;
 }
 
 qgc_status bisect_reproduce(const qgc_bisect_options *o, const bisect_judged *judged, const int32_t *tokens,
                             qgc_bisection *out, qgc_diag *d) {
     qgc_judge_graph before, now;
+    out->not_written = "no value differs in its numbers";
     if (!judged->judge || !qgc_judge_kept(judged->judge, &before, &now) || !out->value)
         return QGC_OK;
     bisect_side sides[2] = {{0}, {0}};
@@ -105,8 +106,10 @@ qgc_status bisect_reproduce(const qgc_bisect_options *o, const bisect_judged *ju
         status = make_side(&sides[1], &now, o, judged->own.tensors, d);
     if (status == QGC_OK) {
         const bisect_comparison c = comparison_of(&now, out, sides[1].arena);
-        if (c.part)
+        if (c.part) {
+            out->not_written = NULL;
             status = write_checked(o, sides, &c, tokens, out, d);
+        }
     }
     for (int i = 0; i < 2; i++) {
         qgc_trial_drop(sides[i].trial);

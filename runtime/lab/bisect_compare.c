@@ -55,6 +55,8 @@ static void find_pairs(work *w, qgc_value **in_bad) {
 
 /* Terms of the longest sum in one result. */
 static double terms_of(const qgc_node *n, int64_t positions) {
+    if (n->n_in == 0)
+        return 0;
     const qgc_shape *in = &n->in[0]->shape;
     if (qgc_ops[n->op].traits & (QGC_POINTWISE | QGC_IN_PLACE) || n->op == QGC_OP_EMBEDDING ||
         n->op == QGC_OP_SELECT_ROWS || in->rank == 0 || in->dim[in->rank - 1] < 0)

@@ -59,7 +59,7 @@ static uint64_t print_node(const qgc_node *n) {
     return qgc_hash64(&p, sizeof p);
 }
 
-static uint64_t print_leaf(const qgc_value *v) {
+static uint64_t print_value(const qgc_value *v) {
     node_print p;
     memset(&p, 0, sizeof p);
     p.id = v->id;
@@ -78,9 +78,12 @@ static fingerprint print_graph(const qgc_graph *g) {
         f.flow += print_node(n);
         f.groups += qgc_hash64(group, sizeof group);
     }
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_out; i++)
+            f.flow += print_value(n->out[i]);
     for (size_t i = 0; i < g->n_values; i++)
         if (g->values[i]->kind != QGC_RESULT)
-            f.flow += print_leaf(g->values[i]);
+            f.flow += print_value(g->values[i]);
     for (size_t i = 0; i < g->n_outputs; i++) {
         const int64_t output[] = {(int64_t)i, g->outputs[i]->id};
         f.flow += qgc_hash64(output, sizeof output);
@@ -212,9 +215,24 @@ static void end_pass(tracing *t, const qgc_pass_run *run) {
     t->after[t->n_after++] = t->seen;
 }
 
+static void before_step(void *context, const char *pass, const char *rule, const qgc_node *at,
+                        const qgc_graph *g) {
+    const qgc_pass_watch *other = ((const tracing *)context)->o->run.watch;
+    if (other && other->before)
+        other->before(other->context, pass, rule, at, g);
+}
+
+static void go_on(void *context, const char *pass, const qgc_graph *g) {
+    const qgc_pass_watch *other = ((const tracing *)context)->o->run.watch;
+    if (other && other->go_on)
+        other->go_on(other->context, pass, g);
+}
+
 static qgc_status after_step(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
-    (void)d;
     tracing *t = context;
+    const qgc_pass_watch *other = t->o->run.watch;
+    if (other && other->after)
+        QGC_TRY(other->after(other->context, step, g, d));
     look(t, g, step);
     if (!step->rule)
         end_pass(t, step->run);
@@ -247,8 +265,11 @@ static const char *find_unsteady(const tracing *t, qgc_arena *a) {
     qgc_diag d = qgc_diag_new(a);
     bisect_side s = {.arena = a};
     rerun again = {.arena = a};
-    const qgc_pass_options passes = {
-        .passes = t->o->run.passes, .skip = t->o->run.skip, .after = note_graph, .context = &again};
+    const qgc_pass_options passes = {.passes = t->o->run.passes,
+                                     .skip = t->o->run.skip,
+                                     .watch = t->o->run.watch,
+                                     .after = note_graph,
+                                     .context = &again};
     if (bisect_load(t->o, false, &s, &d) == QGC_OK) {
         const qgc_status failed = qgc_passes_run(s.graph, &passes, &s.report, &d);
         (void)failed; /* then there are fewer */
@@ -316,7 +337,7 @@ static void tell(const tracing *t) {
 }
 
 static qgc_status run_pipeline(tracing *t, bisect_side *s, qgc_diag *d) {
-    const qgc_pass_watch watch = {.after = after_step, .context = t};
+    const qgc_pass_watch watch = {.before = before_step, .after = after_step, .go_on = go_on, .context = t};
     const qgc_pass_options passes = {.passes = t->o->run.passes, .skip = t->o->run.skip, .watch = &watch};
     qgc_diag inner = qgc_diag_new(d->arena);
     t->judged = (t->seen = print_graph(s->graph)).flow;

@@ -1,7 +1,7 @@
 #include <math.h>
 
-#include "runtime/lab/bisect.h"
 #include "runtime/engine/report.h"
+#include "runtime/lab/bisect.h"
 
 static const char *const words[] = {"equal", "harmless", "wrong"};
 

@@ -13,10 +13,11 @@ typedef struct {
 
 typedef struct {
     qgc_judge_graph shown;
-    int *class_of;      /* by value id; -1: it has no numbers */
-    bool *is_new;       /* by value id: its class is in no graph before this one */
-    qgc_node **nodes;   /* by id; NULL for one that is gone */
-    qgc_value **newest; /* by value id of a state: its last version */
+    const qgc_value **place; /* by value id: what was in its place in the graph before, NULL if nothing was */
+    int *class_of;           /* by value id; -1: it has no numbers */
+    bool *is_new;            /* by value id: its class is in no graph before this one */
+    qgc_node **nodes;        /* by id; NULL for one that is gone */
+    qgc_value **newest;      /* by value id of a state: its last version */
     bool is_kept;
 } known_graph;
 
@@ -42,6 +43,7 @@ static known_graph *copy_graph(const qgc_graph *g) {
     qgc_graph *copy = qgc_graph_clone(g, a);
     k->shown = (qgc_judge_graph){.arena = a, .graph = copy};
     k->shown.twin = qgc_arena_array(a, g->n_values, sizeof(qgc_value *));
+    k->place = qgc_arena_array(a, g->n_values, sizeof(qgc_value *));
     k->shown.differs = qgc_arena_array(a, g->n_values, sizeof(bool));
     k->class_of = qgc_arena_array(a, g->n_values, sizeof *k->class_of);
     k->is_new = qgc_arena_array(a, g->n_values, sizeof *k->is_new);
@@ -223,9 +225,9 @@ static judge_difference difference(const qgc_judge *j, int good, int bad, double
 /* --- pairs ----------------------------------------------------------------------------------------------- */
 
 static bool pair(known_graph *now, const qgc_value *v, const qgc_value *before) {
-    if (now->shown.twin[v->id] || v->dtype != before->dtype || !qgc_shape_equal(&v->shape, &before->shape))
+    if (now->place[v->id] || v->dtype != before->dtype || !qgc_shape_equal(&v->shape, &before->shape))
         return false;
-    now->shown.twin[v->id] = before;
+    now->place[v->id] = now->shown.twin[v->id] = before;
     return true;
 }
 
@@ -266,7 +268,7 @@ static void pair_by_ids(known_graph *now, const known_graph *before) {
  * readers of a value come before it. */
 static void pair_backwards(known_graph *now) {
     for (const qgc_node *n = now->shown.graph->last; n; n = n->prev) {
-        const qgc_value *twin = now->shown.twin[n->out[0]->id];
+        const qgc_value *twin = now->place[n->out[0]->id];
         const qgc_node *old = twin ? twin->maker : NULL;
         if (!old || old->op != n->op || old->n_in != n->n_in)
             continue;
@@ -283,14 +285,14 @@ typedef struct {
     known_graph *now, *before;
     qgc_judge_finding *out;
     bool computed, drifts;
-    double most; /* drift */
+    const qgc_value *misfit; /* the first whose numbers do not fit into their type */
     bool is_same;
 } judging;
 
 /* A known value with the numbers of class `new`, or -1: what is in the place of v first. */
 static int find_equal(judging *w, const qgc_value *v, int new, judge_difference *d) {
     qgc_judge *j = w->j;
-    const qgc_value *twin = w->now->shown.twin[v->id];
+    const qgc_value *twin = w->now->place[v->id];
     const qgc_graph *g = w->before->shown.graph;
     for (size_t i = 0; i <= g->n_values; i++) {
         const qgc_value *u = i == 0 ? twin : g->values[i - 1];
@@ -342,7 +344,7 @@ static void tell_difference(judging *w, const qgc_value *v, const judge_differen
     if (v->shape.rank == 0 || v->shape.dim[0] > 0) /* a state */
         row = s->sizes.tokens - 1;
     w->out->value = v;
-    w->out->other = w->now->shown.twin[v->id];
+    w->out->other = w->now->place[v->id] ? w->now->place[v->id] : w->now->shown.twin[v->id];
     w->out->apart = d->apart;
     w->out->position = s->first + row;
     w->out->where =
@@ -376,6 +378,23 @@ static bool is_placed(const known_graph *k, const qgc_node *n) {
     return true;
 }
 
+/* Double precision has room for numbers that the evaluator in float32, a device or a cache has not. */
+static void check_range(judging *w, const qgc_value *v) {
+    const qgc_judge *j = w->j;
+    const value_class *c = &j->classes[w->now->class_of[v->id]];
+    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far && v->dtype != QGC_I32 && !w->misfit; s++) {
+        const qgc_sizes *sizes = &j->steps[s].sizes;
+        const int64_t n = qgc_shape_elems(&v->shape, sizes);
+        const int64_t row = v->shape.rank > 0 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], sizes) : n;
+        const char *why = judge_misfit(v->dtype, c->at[s].data, n, row);
+        if (!why)
+            continue;
+        w->misfit = v;
+        w->out->why =
+            qgc_arena_printf(j->arena, "numbers of \"%s\" are %s", qgc_value_label(v, j->arena), why);
+    }
+}
+
 static qgc_status settle_node(judging *w, const qgc_node *n, qgc_diag *d) {
     qgc_judge *j = w->j;
     known_graph *k = w->now;
@@ -394,8 +413,10 @@ static qgc_status settle_node(judging *w, const qgc_node *n, qgc_diag *d) {
     w->computed = true;
     for (size_t s = 0; s < j->n_steps; s++)
         QGC_TRY(compute_step(j, k, n, s, d));
-    for (int i = 0; i < n->n_out; i++)
+    for (int i = 0; i < n->n_out; i++) {
+        check_range(w, n->out[i]);
         settle_result(w, n->out[i], &keys[i]);
+    }
     return QGC_OK;
 }
 
@@ -549,7 +570,7 @@ static bool states_agree(judging *w) {
 static double inputs_apart(const judging *w, const qgc_node *n) {
     double most = 0;
     for (int i = 0; i < n->n_in; i++) {
-        const qgc_value *v = n->in[i], *twin = w->now->shown.twin[v->id];
+        const qgc_value *v = n->in[i], *twin = w->now->place[v->id];
         if (twin && may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
             most = fmax(
                 most,
@@ -566,9 +587,8 @@ static void name_value(judging *w) {
     w->out->verdict = QGC_JUDGE_WRONG;
     for (const qgc_node *n = g->first; n; n = n->next)
         for (int i = 0; i < n->n_out; i++) {
-            const qgc_value *v = n->out[i], *twin = w->now->shown.twin[v->id];
-            if (!w->now->is_new[v->id] || !twin ||
-                !may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
+            const qgc_value *v = n->out[i], *twin = w->now->place[v->id];
+            if (!twin || !may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
                 continue;
             const judge_difference d =
                 difference(w->j, w->before->class_of[twin->id], w->now->class_of[v->id], INFINITY);
@@ -605,9 +625,12 @@ static void decide(judging *w) {
     const bool outputs = outputs_agree(w), states = states_agree(w);
     judge_difference in_row = {0};
     measure_ends(w);
-    if (out->why)
+    if (out->why) {
         out->verdict = QGC_JUDGE_WRONG;
-    else if (outputs && states)
+        out->value = w->misfit;
+        out->other = NULL;
+        out->where = NULL;
+    } else if (outputs && states)
         out->verdict = w->drifts ? QGC_JUDGE_DRIFT : w->computed ? QGC_JUDGE_EQUAL : QGC_JUDGE_SAME;
     else if (!states && agree_in_a_row(w, &in_row)) {
         out->verdict = QGC_JUDGE_DRIFT;
@@ -742,6 +765,16 @@ static void match_known(known_graph *now, const known_graph *before, size_t n_cl
         if (class >= 0 && !now->is_new[i] && (!*twin || before->class_of[(*twin)->id] != class))
             *twin = of_class[class];
     }
+}
+
+void qgc_judge_restart(qgc_judge *j) {
+    if (j->now == j->first)
+        return;
+    if (j->before && j->before != j->first && !j->before->is_kept)
+        drop_graph(j->before);
+    j->before = j->now->is_kept ? NULL : j->now;
+    j->now = j->first;
+    j->is_dead = false;
 }
 
 static bool is_held(const qgc_judge *j, const known_graph *k) {

@@ -77,6 +77,9 @@ void qgc_judge_drop(qgc_judge *j);
 void qgc_judge_next(qgc_judge *j, const qgc_graph *g, const qgc_tensor *const *tensors, bool is_same,
                     qgc_judge_finding *out);
 
+/* The next graph is held against the first one. */
+void qgc_judge_restart(qgc_judge *j);
+
 /* Keeps the graph that was handed in last, and the one before it, while others follow; the last call counts. */
 void qgc_judge_keep(qgc_judge *j);
 /* Those two. False: there are none. */

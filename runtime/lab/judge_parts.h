@@ -7,7 +7,7 @@
 /* What the files of the judge share. */
 
 /* A choice is made so many times, each with other settings. */
-enum { JUDGE_LANES = 6 };
+enum { JUDGE_LANES = 8 };
 extern const qgc_sampling judge_sampling[JUDGE_LANES];
 
 typedef struct {
@@ -43,6 +43,10 @@ void judge_fill_input(const char *name, const judge_step *step, const int32_t *t
 
 /* Random numbers for a state: of the size of `like`, or marks. */
 void judge_fill_state(qgc_dtype t, void *to, int64_t n, double size, uint64_t *seed);
+
+/* What of n doubles does not fit into the type in which they are kept on a device: NULL where all do, or a reason. Float16 has few
+ * digits below 2^-14, so rows as small as that do not fit either. */
+const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row);
 
 /* Where two values differ most. */
 typedef struct {

@@ -1,16 +1,20 @@
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "runtime/lab/judge_parts.h"
 #include "runtime/lab/random.h"
 
-/* The largest logit; all tokens; few; with penalties; almost all alike, so that the draw decides. */
+/* The largest logit; all tokens; few; with penalties; almost all alike, so that the draw decides; and with the opposite of a
+ * penalty, so that what has been seen is in front. */
 const qgc_sampling judge_sampling[JUDGE_LANES] = {
     {.top_p = 1, .repeat_penalty = 1},
     {.top_p = 1, .repeat_penalty = 1.7f},
     {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 11},
     {.temperature = 20, .top_p = 1, .repeat_penalty = 1.3f, .seed = 0x500000007u},
     {.temperature = 8, .top_k = 40, .top_p = 0.9f, .repeat_penalty = 1, .seed = 3},
+    {.top_p = 1, .repeat_penalty = 0.02f},
+    {.temperature = 30, .top_k = 8, .top_p = 1, .repeat_penalty = 0.05f, .seed = 5},
     {.temperature = 4, .top_k = 300, .top_p = 0.95f, .min_p = 0.1f, .repeat_penalty = 1.2f, .seed = 77},
 };
 
@@ -143,6 +147,29 @@ qgc_status judge_compute(const qgc_node *n, const judge_step *step, const judge_
         qgc_arena_drop(call.scratch);
     }
     return status;
+}
+
+/* --- range ----------------------------------------------------------------------------------------------- */
+
+static double largest_of(const double *x, int64_t n) {
+    double most = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(x[i]))
+            most = fmax(most, fabs(x[i]));
+    return most;
+}
+
+const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row) {
+    if (t == QGC_I32)
+        return NULL;
+    for (int64_t i = 0; i < n; i += row) {
+        const double most = largest_of(x + i, row);
+        if (most > (t == QGC_F16 ? 65504 : (double)FLT_MAX))
+            return t == QGC_F16 ? "too large for float16" : "too large for float32";
+        if (most > 0 && most < (t == QGC_F16 ? ldexp(1, -14) : (double)FLT_MIN))
+            return t == QGC_F16 ? "too small for float16" : "too small for float32";
+    }
+    return NULL;
 }
 
 /* --- differences ----------------------------------------------------------------------------------------- */

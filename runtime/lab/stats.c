@@ -74,7 +74,7 @@ static double unsigned_nan(double x) {
 }
 
 /* The logarithm of the sum of the exponentials, and where the largest is; -1 where one is not a number. */
-static double log_sum(const float *x, int64_t n, int64_t *largest) {
+static double log_sum(const double *x, int64_t n, int64_t *largest) {
     *largest = 0;
     for (int64_t i = 0; i < n; i++) {
         if (isnan(x[i])) {
@@ -84,18 +84,18 @@ static double log_sum(const float *x, int64_t n, int64_t *largest) {
         if (x[i] > x[*largest])
             *largest = i;
     }
-    double sum = 1, most = (double)x[*largest]; /* 1: the largest itself */
+    double sum = 1, most = x[*largest]; /* 1: the largest itself */
     for (int64_t i = 0; i < n; i++)
-        sum += i == *largest ? 0 : exp((double)x[i] - most);
+        sum += i == *largest ? 0 : exp(x[i] - most);
     return most + log(sum);
 }
 
-qgc_drift qgc_drift_of(const float *reference, const float *other, int64_t n) {
+qgc_drift qgc_drift_of(const double *reference, const double *other, int64_t n) {
     int64_t first, second;
     double sum = log_sum(reference, n, &first), shift = sum - log_sum(other, n, &second), kl = 0;
     qgc_drift x = {.positions = 1, .logits = (double)n};
     for (int64_t i = 0; i < n; i++) {
-        double a = (double)reference[i], difference = reference[i] == other[i] ? 0 : a - (double)other[i];
+        double a = reference[i], difference = reference[i] == other[i] ? 0 : a - other[i];
         x.max_drift = larger(x.max_drift, fabs(difference));
         x.squares += difference * difference;
         double p = exp(a - sum);
@@ -126,7 +126,7 @@ double qgc_drift_kl(const qgc_drift *x) {
     return unsigned_nan(x->kl_sum / (double)x->positions);
 }
 
-int32_t qgc_most_likely(const float *logits, int64_t vocab) {
+int32_t qgc_most_likely(const double *logits, int64_t vocab) {
     int64_t best = 0;
     for (int64_t i = 1; i < vocab; i++)
         best = logits[i] > logits[best] ? i : best;

@@ -40,7 +40,7 @@ typedef struct {
 
 /* Of the `n` logits of one position, at least one. Equal infinities differ by 0. Where there is a NaN the drift and
  * divergence are NaN, and the position counts as a flip. */
-qgc_drift qgc_drift_of(const float *reference, const float *other, int64_t n);
+qgc_drift qgc_drift_of(const double *reference, const double *other, int64_t n);
 
 /* Adds the positions of `x`. */
 void qgc_drift_add(qgc_drift *sum, const qgc_drift *x);
@@ -50,6 +50,6 @@ double qgc_drift_rms(const qgc_drift *x);
 double qgc_drift_kl(const qgc_drift *x);
 
 /* The token of the largest of `vocab` logits, the lowest of equals. */
-int32_t qgc_most_likely(const float *logits, int64_t vocab);
+int32_t qgc_most_likely(const double *logits, int64_t vocab);
 
 #endif

@@ -31,7 +31,8 @@ struct qgc_trial {
 
 static void start_eval(qgc_trial *t) {
     qgc_eval_drop(t->eval);
-    t->eval = qgc_eval_new(t->graph, t->tensors, t->options.ctx, 1, t->options.pool);
+    const qgc_trial_options *o = &t->options;
+    t->eval = (o->in_double ? qgc_eval_new_double : qgc_eval_new)(t->graph, t->tensors, o->ctx, 1, o->pool);
     if (!t->options.keep_values)
         qgc_eval_keep_outputs_only(t->eval);
     t->position = 0;
@@ -151,6 +152,24 @@ qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *
     const void *at = qgc_eval_value(t->eval, qgc_graph_output(t->graph, "logits"), &n);
     if (logits)
         memcpy(logits, at, (size_t)n * sizeof *logits);
+    return QGC_OK;
+}
+
+qgc_status qgc_trial_logits(qgc_trial *t, double *logits, qgc_diag *d) {
+    int64_t n = t->vocab;
+    const float *floats;
+    if (t->session) {
+        float *room = qgc_arena_array(t->read, (size_t)n, sizeof *room);
+        QGC_TRY(qgc_session_logits(t->session, room, d));
+        floats = room;
+    } else {
+        const void *at = qgc_eval_value(t->eval, qgc_graph_output(t->graph, "logits"), &n);
+        floats = at;
+        if (t->options.in_double)
+            memcpy(logits, at, (size_t)n * sizeof *logits);
+    }
+    for (int64_t i = 0; i < n && (t->session || !t->options.in_double); i++)
+        logits[i] = (double)floats[i];
     return QGC_OK;
 }
 

@@ -4,6 +4,7 @@
 #include "graph/base/pool.h"
 #include "graph/graph.h"
 #include "models/weights.h"
+#include "passes/passes.h"
 #include "runtime/device.h"
 
 /* What `qgc ablate` and `qgc bisect` have in common: a graph, its passes, and a text that goes through it, step by step. */
@@ -18,7 +19,8 @@ typedef struct {
     qgc_pool *pool;
     const int32_t *tokens; /* of a text, at least one */
     size_t n_tokens;
-    int64_t positions; /* that are compared; after the text goes on what is most likely */
+    int64_t positions;           /* that are compared; after the text goes on what is most likely */
+    const qgc_pass_watch *watch; /* looks on while passes run; NULL */
     /* Called after each of `total` parts of the work; may be NULL. */
     void (*progress)(void *context, size_t done, size_t total);
     void *context;
@@ -33,6 +35,7 @@ typedef struct {
     const char *mode;         /* of runtime/mode.h, on a device; "auto": the fastest; NULL: graph */
     int64_t ctx;              /* positions */
     bool keep_values;         /* every value can be read after a step */
+    bool in_double;           /* on the CPU: the evaluator in double precision; only logits are read then */
     const char *cache_folder; /* of compiled kernels, NULL: the user's */
     qgc_pool *pool;
     /* A trial of the same weights on the same device: what it has uploaded serves this one too, and it is dropped after
@@ -61,9 +64,12 @@ int64_t qgc_trial_vocab(const qgc_trial *t);
 /* Tokens taken since the start or the last reset. */
 int64_t qgc_trial_position(const qgc_trial *t);
 
-/* One step with one token; the position counts up. `logits` gets [vocab] floats, or is NULL. Errors: a token that is
+/* One step with one token; the position counts up. `logits` gets [vocab] floats, or is NULL, as it has to be in double. Errors: a token that is
  * not in the vocabulary, no position left; those of the device. */
 QGC_MUST_USE qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *d);
+
+/* The logits of the last step: all digits that there are. */
+QGC_MUST_USE qgc_status qgc_trial_logits(qgc_trial *t, double *logits, qgc_diag *d);
 
 /* What the last step computed for a result of the graph, as floats, with T = R = 1; a changed state is all of it. *kept
  * is false, and nothing is read, where the value has no memory of its own (inside a fused or the persistent kernel), where it was not

@@ -184,6 +184,8 @@ static void decode_behind_a_long_context_matches(void **state) {
         run_and_compare("nines", pipelines[k], 257, QGC_PREFILL_STEPS, 8e-3);
         run_and_compare("mixed", pipelines[k], 145, QGC_PREFILL_STEPS, 8e-3);
         run_and_compare("single", pipelines[k], 200, QGC_PREFILL_STEPS, 2e-3);
+        run_and_compare("gemma", pipelines[k], 300, QGC_PREFILL_STEPS, 2e-3);
+        run_and_compare("experts", pipelines[k], 35, QGC_PREFILL_STEPS, 2e-3);
     }
 }
 
@@ -202,6 +204,7 @@ static void prefill_in_chunks_matches_within_bf16(void **state) {
             run_and_compare(shapes[i], pipelines[k], CHUNK, QGC_PREFILL_CHUNKS, 3e-2);
         for (int i = 0; i < N_HEADS; i++)
             run_and_compare(heads[i], pipelines[k], CHUNK, QGC_PREFILL_CHUNKS, 3e-2);
+        run_and_compare("gemma", pipelines[k], 300, QGC_PREFILL_CHUNKS, 3e-2);
         run_and_compare("eights", pipelines[k], 300, QGC_PREFILL_CHUNKS,
                         3e-2); /* the last chunk is not full */
     }
@@ -211,6 +214,7 @@ static void prefill_in_chunks_matches_within_bf16(void **state) {
 static void prefill_behind_a_long_context_matches(void **state) {
     (void)state;
     run_and_compare("odd", NULL, 1099, QGC_PREFILL_CHUNKS, 3e-2);
+    run_and_compare("gemma", NULL, 1099, QGC_PREFILL_CHUNKS, 3e-2);
     for (int i = 0; i < N_HEADS; i++)
         run_and_compare(heads[i], NULL, 1099, QGC_PREFILL_CHUNKS, 3e-2);
 }

@@ -114,6 +114,8 @@ static void small_models_agree_with_graph_mode(void **state) {
     modes_agree("tests/gpu/shapes/halves", 700, 20, 3e-4);
     modes_agree("tests/gpu/shapes/broad", 2, 100, 3e-3);
     modes_agree("tests/gpu/shapes/broad", 700, 20, 3e-3);
+    modes_agree("tests/gpu/shapes/gemma", 2, 100, 3e-3);
+    modes_agree("tests/gpu/shapes/gemma", 700, 20, 3e-3);
 }
 
 static void long_contexts_agree_with_graph_mode(void **state) {

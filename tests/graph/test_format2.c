@@ -84,6 +84,19 @@ static void a_name_may_be_made_again(void **state) {
     round_trip(*state, g);
 }
 
+/* Who asks for an output asks by its name. */
+static void an_output_that_is_made_again_keeps_its_name(void **state) {
+    const qgc_graph *g = load_graph_text(
+        *state,
+        "qgc: 2\nname: small\narch: none\nweights: {embed: {shape: [16, 8]}}\ninputs: {tokens: [T]}\ngraph:\n"
+        "  - {op: embedding, in: [tokens, embed], out: x}\n  - {op: silu, in: [x], out: x}\n"
+        "  - {op: mul, in: [x, x], out: x}\noutputs: [x]\n");
+    assert_ptr_equal(qgc_graph_output(g, "x"), g->last->out[0]);
+    assert_string_equal(g->first->out[0]->name, "x_3");
+    assert_string_equal(g->first->next->out[0]->name, "x_2");
+    round_trip(*state, g);
+}
+
 static void a_part_takes_other_names(void **state) {
     const qgc_graph *g = load_graph_text(
         *state,
@@ -285,6 +298,7 @@ int main(void) {
         ARENA_TEST(a_weight_that_no_turn_has_is_not_there),
         ARENA_TEST(a_choice_has_two_sides),
         ARENA_TEST(a_name_may_be_made_again),
+        ARENA_TEST(an_output_that_is_made_again_keeps_its_name),
         ARENA_TEST(a_part_takes_other_names),
         ARENA_TEST(parameters_are_computed_from_others),
         ARENA_TEST(a_part_is_replaced_by_itself),

@@ -84,6 +84,56 @@ static void rms_norm(void **state) {
              "model.yaml:3:1: while: inferring the shape of h\n");
 }
 
+static void layer_norm(void **state) {
+    test_graph *t = *state;
+    qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 24)), *w = test_weight(t, "w", SHAPE(24));
+    qgc_value *b = test_weight(t, "b", SHAPE(24)), *y = test_op(t, QGC_OP_LAYER_NORM, "h", INPUTS(x, w, b));
+    test_number(y, "eps", 1e-5);
+    fits(t, y, QGC_F32, SHAPE(T, 24));
+    b->shape = SHAPE(12);
+    fails(t, "model.yaml:4:1: error: rows of layer_norm \"h\" have 24 elements, and its bias 12\n"
+             "model.yaml:1:1: note: input \"x\" is declared here\n"
+             "model.yaml:3:1: note: weight \"b\" is declared here\n"
+             "model.yaml:4:1: while: inferring the shape of h\n");
+}
+
+static void experts(void **state) {
+    test_graph *t = *state;
+    qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 24)), *s = test_input(t, "s", QGC_F32, SHAPE(T, 8));
+    qgc_value *up = test_weight(t, "up", SHAPE(8, 16, 24)), *down = test_weight(t, "down", SHAPE(8, 24, 16));
+    qgc_value *ids = test_op(t, QGC_OP_ROUTE, "ids", INPUTS(s));
+    qgc_value *weights = qgc_node_output(t->g, ids->maker, "weights");
+    test_number(ids, "experts", 3);
+    qgc_value *a = test_op(t, QGC_OP_EXPERT_LINEAR, "a", INPUTS(x, up, ids));
+    qgc_value *b = test_op(t, QGC_OP_EXPERT_LINEAR, "b", INPUTS(a, down, ids));
+    qgc_value *y = test_op(t, QGC_OP_EXPERT_SUM, "y", INPUTS(b, weights));
+    fits(t, ids, QGC_I32, SHAPE(T, 3));
+    fits(t, weights, QGC_F32, SHAPE(T, 3));
+    fits(t, a, QGC_F32, SHAPE(T, 48));
+    fits(t, b, QGC_F32, SHAPE(T, 72));
+    fits(t, y, QGC_F32, SHAPE(T, 24));
+    test_number(ids, "experts", 9);
+    fails(t, "model.yaml:5:1: error: route \"ids\" chooses 9 of 8 experts\n"
+             "model.yaml:5:1: while: inferring the shape of ids\n");
+    test_number(ids, "experts", 3);
+    test_number(ids, "groups", 4);
+    fails(t,
+          "model.yaml:5:1: error: \"groups\" of route \"ids\" is 4, and experts in groups are not computed\n"
+          "model.yaml:5:1: while: inferring the shape of ids\n");
+    test_number(ids, "groups", 1);
+    down->shape = SHAPE(8, 24, 15);
+    fails(t, "model.yaml:7:1: error: inputs of expert_linear \"b\" do not fit together\n"
+             "model.yaml:6:1: note: \"a\" is [T, 48]\n"
+             "model.yaml:4:1: note: \"down\" is [8, 24, 15]\n"
+             "model.yaml:5:1: note: \"ids\" is [T, 3]\n"
+             "model.yaml:7:1: while: inferring the shape of b\n");
+    down->shape = SHAPE(8, 24, 16);
+    b->maker->in[2] = test_input(t, "others", QGC_I32, SHAPE(T, 3));
+    fails(t,
+          "model.yaml:7:1: error: ids of expert_linear \"b\" must be made by a route, and \"others\" is not\n"
+          "model.yaml:7:1: while: inferring the shape of b\n");
+}
+
 static void linear(void **state) {
     test_graph *t = *state;
     qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(R, 32));
@@ -185,6 +235,84 @@ static void rope_of_a_part(void **state) {
                      "model.yaml:3:1: while: inferring the shape of qr\n",
                      text[i]));
     }
+}
+
+static void rope_by_frequencies(void **state) {
+    test_graph *t = *state;
+    qgc_value *x = test_input(t, "x", QGC_F32, SHAPE(T, 24));
+    qgc_value *positions = test_input(t, "positions", QGC_I32, SHAPE(T));
+    qgc_value *by = test_weight(t, "by", SHAPE(3));
+    qgc_value *f = test_op(t, QGC_OP_ROPE_FREQS, "f", INPUTS(NULL));
+    test_number(f, "base", 10);
+    test_number(f, "rotary_dim", 6);
+    qgc_value *g = test_op(t, QGC_OP_ROPE_DIVIDE, "g", INPUTS(f, by));
+    qgc_value *y = test_op(t, QGC_OP_ROPE, "qr", INPUTS(x, positions, g));
+    test_number(y, "head_dim", 8);
+    fits(t, f, QGC_F32, SHAPE(2, 3));
+    fits(t, g, QGC_F32, SHAPE(2, 3));
+    fits(t, y, QGC_F32, SHAPE(T, 24));
+    test_number(y, "base", 10);
+    fails(t, "model.yaml:6:1: error: rope \"qr\" has frequencies and a base, which is 10\n"
+             "model.yaml:6:1: while: inferring the shape of qr\n");
+    test_number(y, "base", 0);
+    test_number(y, "rotary_dim", 4);
+    fails(
+        t,
+        "model.yaml:6:1: error: rope \"qr\" has frequencies for 6 elements of a head, and its rotary_dim is 4\n"
+        "model.yaml:6:1: while: inferring the shape of qr\n");
+    test_number(y, "rotary_dim", 6);
+    test_number(y, "first", 4);
+    fails(
+        t,
+        "model.yaml:6:1: error: rope \"qr\" turns 6 elements from 4 on in heads of 8, expected an even number "
+        "within them\n"
+        "model.yaml:6:1: while: inferring the shape of qr\n");
+    test_number(y, "first", 0);
+    by->shape = SHAPE(4);
+    fails(t, "model.yaml:5:1: error: rope_divide \"g\" has 3 frequencies and 4 divisors\n"
+             "model.yaml:4:1: note: value \"f\" is made here\n"
+             "model.yaml:3:1: note: weight \"by\" is declared here\n"
+             "model.yaml:5:1: while: inferring the shape of g\n");
+    by->shape = SHAPE(3);
+    y->maker->in[2] = x;
+    fails(t,
+          "model.yaml:6:1: error: freqs of rope \"qr\" must be made by rope_freqs, and input \"x\" is not\n"
+          "model.yaml:1:1: note: input \"x\" is declared here\n"
+          "model.yaml:6:1: while: inferring the shape of qr\n");
+    y->maker->in[2] = g;
+    test_number(f, "rotary_dim", 7);
+    fails(t, "model.yaml:4:1: error: \"rotary_dim\" of rope_freqs \"f\" is 7, expected an even number\n"
+             "model.yaml:4:1: while: inferring the shape of f\n");
+}
+
+static void numbers_of_frequencies(void **state) {
+    test_graph *t = *state;
+    qgc_value *f = test_op(t, QGC_OP_ROPE_FREQS, "f", INPUTS(NULL));
+    test_number(f, "base", 10);
+    test_number(f, "rotary_dim", 6);
+    qgc_value *g = test_op(t, QGC_OP_ROPE_LLAMA3, "g", INPUTS(f));
+    test_number(g, "factor", 8), test_number(g, "original", 8192);
+    test_number(g, "low", 4), test_number(g, "high", 4);
+    fails(
+        t,
+        "model.yaml:2:1: error: \"high\" of rope_llama3 \"g\" is 4, expected more than \"low\", which is 4\n"
+        "model.yaml:2:1: while: inferring the shape of g\n");
+    g->maker->op = QGC_OP_ROPE_YARN;
+    test_number(g, "factor", 4), test_number(g, "original", 8192), test_number(g, "base", 1);
+    test_number(g, "beta_fast", 1), test_number(g, "beta_slow", 1);
+    fails(t, "model.yaml:2:1: error: \"base\" of rope_yarn \"g\" is 1, expected more\n"
+             "model.yaml:2:1: while: inferring the shape of g\n");
+    test_number(g, "base", 10);
+    fails(
+        t,
+        "model.yaml:2:1: error: \"beta_fast\" of rope_yarn \"g\" is 1, expected more than \"beta_slow\", which is 1\n"
+        "model.yaml:2:1: while: inferring the shape of g\n");
+    g->maker->op = QGC_OP_ROPE_LINEAR;
+    test_number(g, "factor", 0);
+    fails(
+        t,
+        "model.yaml:2:1: error: \"factor\" of rope_linear \"g\" is 0, expected a number from 1.17549e-38 on\n"
+        "model.yaml:2:1: while: inferring the shape of g\n");
 }
 
 static void append(void **state) {
@@ -398,11 +526,24 @@ static void sample(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        GRAPH_TEST(embedding),      GRAPH_TEST(rms_norm),         GRAPH_TEST(linear),
-        GRAPH_TEST(rope),           GRAPH_TEST(append),           GRAPH_TEST(positions_are_not_tokens),
-        GRAPH_TEST(attention),      GRAPH_TEST(pointwise),        GRAPH_TEST(mark),
-        GRAPH_TEST(rope_of_a_part), GRAPH_TEST(one_number_a_row), GRAPH_TEST(numbers_of_pointwise_ops),
-        GRAPH_TEST(select_rows),    GRAPH_TEST(sample),
+        GRAPH_TEST(embedding),
+        GRAPH_TEST(rms_norm),
+        GRAPH_TEST(linear),
+        GRAPH_TEST(rope),
+        GRAPH_TEST(append),
+        GRAPH_TEST(positions_are_not_tokens),
+        GRAPH_TEST(attention),
+        GRAPH_TEST(pointwise),
+        GRAPH_TEST(mark),
+        GRAPH_TEST(layer_norm),
+        GRAPH_TEST(experts),
+        GRAPH_TEST(rope_of_a_part),
+        GRAPH_TEST(rope_by_frequencies),
+        GRAPH_TEST(numbers_of_frequencies),
+        GRAPH_TEST(one_number_a_row),
+        GRAPH_TEST(numbers_of_pointwise_ops),
+        GRAPH_TEST(select_rows),
+        GRAPH_TEST(sample),
     };
     return cmocka_run_group_tests_name("graph/infer", tests, NULL, NULL);
 }

@@ -47,7 +47,7 @@ static void unrolls_the_half_billion_model(void **state) {
 
     const qgc_param *base = qgc_graph_param(g, "rope_base");
     assert_true(base->value == 1e6);
-    assert_int_equal(base->n_hf, 2);
+    assert_int_equal(base->n_hf, 3);
     assert_string_equal(base->hf[1], "rope_parameters.rope_theta");
 
     const qgc_value *logits = qgc_graph_output(g, "logits"), *next = qgc_graph_output(g, "next");

@@ -198,6 +198,123 @@ static void rms_norm_of_zeros_is_zero(void **state) {
         near(y[i], 0, 0);
 }
 
+static void layer_norm(void **state) {
+    fixture *f = *state;
+    const int64_t sizes[][2] = {{1, 1}, {3, 7}, {2, 1031}, {70, 12}};
+    for (int s = 0; s < 4; s++)
+        for (int bias = 0; bias < 2; bias++) {
+            const int64_t rows = sizes[s][0], d = sizes[s][1];
+            begin(f, QGC_OP_LAYER_NORM);
+            const float *x = random_input(f, QGC_F32, DIMS(rows, d)), *w = random_input(f, QGC_BF16, DIMS(d));
+            const float *b = bias ? random_input(f, QGC_F32, DIMS(d)) : NULL;
+            number(f, "eps", 1e-3);
+            const float *y = run(f, DIMS(rows, d));
+            for (int64_t at = 0; at < rows * d; at++) {
+                double mean = 0, square = 0; /* the variance as the mean square less the square of the mean */
+                for (int64_t i = at / d * d; i < (at / d + 1) * d; i++)
+                    mean += x[i], square += (double)x[i] * x[i];
+                mean /= (double)d;
+                const double variance = square / (double)d - mean * mean;
+                near(y[at], (x[at] - mean) / sqrt(variance + 1e-3) * w[at % d] + (b ? b[at % d] : 0), 2e-6);
+            }
+        }
+}
+
+/* --- experts --- */
+
+/* Weights of n experts of `all` for a token; a call has one output more than most. */
+static const float *run_route(fixture *f, int64_t rows, int64_t n, const int32_t **ids) {
+    qgc_operand *o = shaped(&f->call.out[1], QGC_F32, DIMS(rows, n));
+    float *weights = o->data = qgc_arena_array(f->arena, (size_t)(rows * n), sizeof(float));
+    *ids = (const int32_t *)run(f, DIMS(rows, n));
+    return weights;
+}
+
+/* In plain words: those are chosen than which fewer than n are better. */
+static void check_route(fixture *f, int64_t rows, int64_t all, int64_t n, int scoring, int normalize,
+                        bool biased) {
+    begin(f, QGC_OP_ROUTE);
+    const float *s = random_input(f, QGC_F32, DIMS(rows, all));
+    const float *bias = biased ? random_input(f, QGC_F32, DIMS(all)) : NULL;
+    number(f, "experts", (double)n), number(f, "normalize", normalize), number(f, "scale", 2.5);
+    choice(f, "scoring", scoring);
+    const int32_t *ids;
+    const float *weights = run_route(f, rows, n, &ids);
+    for (int64_t r = 0; r < rows; r++) {
+        double total = 0, chosen = 0;
+        for (int64_t i = 0; i < all; i++)
+            total += exp(s[r * all + i]);
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t k = 0; k < n; k++) {
+                const int32_t id = ids[r * n + k];
+                const double x = s[r * all + id];
+                const double p = scoring == 0 ? exp(x) / total : scoring == 1 ? exp(x) : 1 / (1 + exp(-x));
+                chosen += pass ? 0 : p;
+                if (pass)
+                    near(weights[r * n + k], 2.5 * p / (normalize || scoring == 1 ? chosen : 1), 1e-6);
+                int64_t better = 0;
+                for (int64_t i = 0; i < all; i++) {
+                    const double q = s[r * all + i];
+                    const double by = scoring == 2   ? 1 / (1 + exp(-q)) - 1 / (1 + exp(-x))
+                                      : scoring == 0 ? (exp(q) - exp(x)) / total
+                                                     : q - x;
+                    better += i != id && by + (bias ? (double)bias[i] - bias[id] : 0) > 0;
+                }
+                assert_int_equal(better, k);
+            }
+    }
+}
+
+static void route(void **state) {
+    for (int scoring = 0; scoring < 3; scoring++)
+        for (int normalize = 0; normalize < 2; normalize++)
+            for (int bias = 0; bias < 2; bias++) {
+                check_route(*state, 1, 1, 1, scoring, normalize, bias);
+                check_route(*state, 5, 8, 2, scoring, normalize, bias);
+                check_route(*state, 3, 130, 9, scoring, normalize, bias);
+                check_route(*state, 2, 7, 7, scoring, normalize, bias);
+            }
+}
+
+static void experts_compute_what_their_matrices_say(void **state) {
+    fixture *f = *state;
+    enum { ROWS = 5, N = 3, ALL = 6, IN = 37, OUT = 11 };
+    for (int each = 0; each < 2; each++)
+        for (int bias = 0; bias < 2; bias++) {
+            begin(f, QGC_OP_EXPERT_LINEAR);
+            const float *x = random_input(f, QGC_F32, DIMS(ROWS, each ? N * IN : IN));
+            const float *w = random_input(f, QGC_BF16, DIMS(ALL, OUT, IN));
+            int32_t *ids = index_input(f, ROWS * N, 0);
+            f->call.in[2].rank = 2, f->call.in[2].dim[0] = ROWS, f->call.in[2].dim[1] = N;
+            for (int i = 0; i < ROWS * N; i++)
+                ids[i] = (int32_t)(test_random(&f->seed) % ALL);
+            const float *b = bias ? random_input(f, QGC_F16, DIMS(ALL, OUT)) : NULL;
+            const float *y = run(f, DIMS(ROWS, N * OUT));
+            for (int i = 0; i < ROWS * N * OUT; i++) {
+                const int item = i / OUT, row = ids[item] * OUT + i % OUT;
+                double sum = b ? b[row] : 0;
+                for (int k = 0; k < IN; k++)
+                    sum += (double)x[(each ? item : item / N) * IN + k] * w[row * IN + k];
+                near(y[i], sum, 1e-5);
+            }
+        }
+}
+
+static void experts_are_weighted(void **state) {
+    fixture *f = *state;
+    enum { ROWS = 4, N = 3, D = 13 };
+    begin(f, QGC_OP_EXPERT_SUM);
+    const float *y = random_input(f, QGC_F32, DIMS(ROWS, N * D)),
+                *w = random_input(f, QGC_F32, DIMS(ROWS, N));
+    const float *sum = run(f, DIMS(ROWS, D));
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < D; i++)
+            near(sum[r * D + i],
+                 (double)w[r * N] * y[r * N * D + i] + (double)w[r * N + 1] * y[(r * N + 1) * D + i] +
+                     (double)w[r * N + 2] * y[(r * N + 2) * D + i],
+                 1e-6);
+}
+
 /* What turns is `d` elements from element `from` on of each head. */
 typedef struct {
     int64_t head_dim, from, d;
@@ -224,6 +341,7 @@ static void check_rope(fixture *f, int64_t tokens, int64_t heads, turning w, int
     number(f, "head_dim", (double)w.head_dim);
     number(f, "first", (double)w.from);
     number(f, "rotary_dim", w.from + w.d == w.head_dim ? 0 : (double)w.d);
+    number(f, "scale", 1);
     const float *y = run(f, DIMS(tokens, row));
     for (int64_t at = 0; at < tokens * row; at++) {
         int64_t other = 0;
@@ -250,6 +368,109 @@ static void rope_of_a_part(void **state) {
         check_rope(*state, 3, 2, (turning){10, 6, 4, interleaved}, 100);
         check_rope(*state, 9, 5, (turning){96, 0, 72, interleaved}, 4000);
         check_rope(*state, 4, 3, (turning){14, 5, 6, interleaved}, 1);
+    }
+}
+
+/* Runs a node that makes `n` frequencies; what it makes becomes the next one's input. */
+static const float *make_frequencies(fixture *f, int64_t n) {
+    const float *y = run(f, DIMS(2, n));
+    for (int64_t i = 0; i < n; i++) /* the second part is what the first has no room for */
+        assert_true(fabsf(y[n + i]) <= fabsf(y[i]) * 6e-8f);
+    return y;
+}
+
+static qgc_value freqs_value;
+
+static void begin_with(fixture *f, qgc_op op, const float *freqs, int64_t n) {
+    begin(f, op);
+    freqs_value = (qgc_value){.shape = {2, {2, n}}};
+    f->node.in[f->node.n_in] = &freqs_value;
+    shaped(&f->call.in[f->node.n_in++], QGC_F32, DIMS(2, n))->data = (float *)(uintptr_t)freqs;
+    f->call.in[0].is_real = true;
+}
+
+static double sum_of(const float *freqs, int64_t n, int64_t i) {
+    return (double)freqs[i] + freqs[n + i];
+}
+
+/* Of Llama 3.2 (rope_theta 500000, factor 32) and of Qwen2.5 with YaRN, by the formulas of transformers. */
+static void frequencies(void **state) {
+    fixture *f = *state;
+    enum { N = 32 };
+    begin(f, QGC_OP_ROPE_FREQS);
+    number(f, "base", 5e5);
+    number(f, "rotary_dim", 2 * N);
+    const float *plain = make_frequencies(f, N);
+    for (int i = 0; i < N; i++)
+        near(sum_of(plain, N, i) * pow(5e5, 2.0 * i / (2 * N)), 1, 1e-13);
+    begin_with(f, QGC_OP_ROPE_LINEAR, plain, N);
+    number(f, "factor", 3);
+    const float *y = make_frequencies(f, N);
+    for (int i = 0; i < N; i++)
+        near(sum_of(y, N, i) * 3 / sum_of(plain, N, i), 1, 1e-13);
+    begin_with(f, QGC_OP_ROPE_LLAMA3, plain, N);
+    number(f, "factor", 32), number(f, "low", 1), number(f, "high", 4), number(f, "original", 8192);
+    y = make_frequencies(f, N);
+    for (int i = 0; i < N; i++) {
+        const double g = sum_of(plain, N, i), wave = 2 * acos(-1) / g, smooth = (8192 / wave - 1) / 3;
+        const double want = wave < 2048 ? g : wave > 8192 ? g / 32 : (1 - smooth) * g / 32 + smooth * g;
+        near(sum_of(y, N, i) / want, 1, 1e-13);
+    }
+    begin_with(f, QGC_OP_ROPE_DIVIDE, plain, N);
+    const float *by = random_input(f, QGC_F32, DIMS(N));
+    y = make_frequencies(f, N);
+    for (int i = 0; i < N; i++)
+        near(sum_of(y, N, i) * by[i] / sum_of(plain, N, i), 1, 1e-13);
+}
+
+static void yarn_frequencies(void **state) {
+    fixture *f = *state;
+    enum { N = 64 };
+    for (int truncate = 0; truncate < 2; truncate++) {
+        begin(f, QGC_OP_ROPE_FREQS);
+        number(f, "base", 1e6);
+        number(f, "rotary_dim", 2 * N);
+        const float *plain = make_frequencies(f, N);
+        begin_with(f, QGC_OP_ROPE_YARN, plain, N);
+        number(f, "base", 1e6), number(f, "factor", 4), number(f, "original", 32768);
+        number(f, "beta_fast", 32), number(f, "beta_slow", 1), number(f, "truncate", truncate);
+        const float *y = make_frequencies(f, N);
+        double low = 128 * log(32768 / (32 * 2 * acos(-1))) / (2 * log(1e6));
+        double high = 128 * log(32768 / (2 * acos(-1))) / (2 * log(1e6));
+        if (truncate)
+            low = floor(low), high = ceil(high);
+        assert_true(low > 20 && high < 42);
+        for (int i = 0; i < N; i++) {
+            const double g = sum_of(plain, N, i), r = i < low ? 0 : i > high ? 1 : (i - low) / (high - low);
+            near(sum_of(y, N, i) / (g / 4 * r + g * (1 - r)), 1, 1e-13);
+        }
+    }
+}
+
+/* With frequencies that are given, a scale, and at a late position, where float32 frequencies would be 0.005 off. */
+static void rope_by_frequencies(void **state) {
+    fixture *f = *state;
+    enum { N = 3, HEAD = 8, AT = 100003 };
+    const double speed[] = {0.83, 0.7, 1.0 / 3};
+    float freqs[2 * N];
+    for (int i = 0; i < N; i++) {
+        freqs[i] = (float)speed[i];
+        freqs[N + i] = (float)(speed[i] - (double)freqs[i]);
+    }
+    begin(f, QGC_OP_ROPE);
+    const float *x = random_input(f, QGC_F32, DIMS(1, HEAD));
+    index_input(f, 1, AT);
+    freqs_value = (qgc_value){.shape = {2, {2, N}}};
+    f->node.in[2] = &freqs_value;
+    shaped(&f->call.in[f->node.n_in++], QGC_F32, DIMS(2, N))->data = freqs;
+    number(f, "head_dim", HEAD), number(f, "first", 1), number(f, "scale", 1.5);
+    const float *y = run(f, DIMS(1, HEAD));
+    near(y[0], x[0], 0);
+    near(y[7], x[7], 0);
+    for (int i = 0; i < N; i++) {
+        const double c = 1.5 * cos(speed[i] * AT), s = 1.5 * sin(speed[i] * AT);
+        near(y[1 + i], x[1 + i] * c - x[4 + i] * s, 1e-6);
+        near(y[4 + i], x[4 + i] * c + x[1 + i] * s, 1e-6);
     }
 }
 
@@ -281,10 +502,17 @@ static void append_rounds_to_the_cache_and_leaves_the_rest(void **state) {
     check_append(*state, QGC_BF16);
 }
 
+/* Which positions count, and how large a score may be; 0: all, and any. */
+typedef struct {
+    int64_t window;
+    double cap;
+} limits;
+
 /* What attention_merge makes of the parts that the call is about to compute. */
-static const float *run_in_parts(fixture *f, int64_t parts, int64_t tokens, int64_t heads, int64_t d) {
+static const float *run_in_parts(fixture *f, int64_t parts, limits l, int64_t tokens, int64_t heads,
+                                 int64_t d) {
     f->node.op = QGC_OP_ATTENTION_PART;
-    number(f, "parts", (double)parts);
+    number(f, "parts", (double)parts), number(f, "window", (double)l.window), number(f, "softcap", l.cap);
     const int64_t width = parts * heads * (d + 2);
     float *p = run(f, DIMS(tokens, width));
     begin(f, QGC_OP_ATTENTION_MERGE);
@@ -295,16 +523,16 @@ static const float *run_in_parts(fixture *f, int64_t parts, int64_t tokens, int6
 }
 
 /* `parts` 0: whole, else cut into so many and put together again. */
-static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
-                            int64_t kv_heads, int64_t d, int64_t parts) {
+static void check_limited(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
+                          int64_t kv_heads, int64_t d, int64_t parts, limits l) {
     int64_t ctx = first + tokens + 3;
     begin(f, QGC_OP_ATTENTION);
     const float *q = random_input(f, QGC_F32, DIMS(tokens, heads * d));
     const float *k = random_input(f, dtype, DIMS(kv_heads, ctx, d));
     const float *v = random_input(f, dtype, DIMS(kv_heads, ctx, d));
     index_input(f, tokens, first);
-    number(f, "scale", 0.7);
-    const float *y = parts ? run_in_parts(f, parts, tokens, heads, d) : run(f, DIMS(tokens, heads * d));
+    number(f, "scale", 0.7), number(f, "window", (double)l.window), number(f, "softcap", l.cap);
+    const float *y = parts ? run_in_parts(f, parts, l, tokens, heads, d) : run(f, DIMS(tokens, heads * d));
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t h = 0; h < heads; h++)
             for (int64_t i = 0; i < d; i++) {
@@ -312,14 +540,32 @@ static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t
                 double total = 0, sum = 0;
                 for (int64_t p = 0; p <= first + t; p++) {
                     double score = 0;
+                    if (l.window && first + t - p >= l.window)
+                        continue;
                     for (int64_t j = 0; j < d; j++)
                         score += (double)q[(t * heads + h) * d + j] * k[(head + p) * d + j];
-                    double e = exp(score * 0.7);
+                    score *= 0.7;
+                    double e = exp(l.cap > 0 ? l.cap * tanh(score / l.cap) : score);
                     total += e;
                     sum += e * v[(head + p) * d + i];
                 }
                 near(y[(t * heads + h) * d + i], sum / total, 2e-6);
             }
+}
+
+static void check_attention(fixture *f, qgc_dtype dtype, int64_t tokens, int64_t first, int64_t heads,
+                            int64_t kv_heads, int64_t d, int64_t parts) {
+    check_limited(f, dtype, tokens, first, heads, kv_heads, d, parts, (limits){0, 0});
+}
+
+static void attention_with_a_window_and_a_cap(void **state) {
+    const limits l[] = {{1, 0}, {5, 0}, {64, 0}, {300, 0}, {0, 0.5}, {70, 2}};
+    for (int i = 0; i < 6; i++) {
+        check_limited(*state, QGC_F32, 3, 0, 2, 1, 4, 0, l[i]);
+        check_limited(*state, QGC_F16, 7, 200, 6, 2, 9, 0, l[i]);
+        check_limited(*state, QGC_BF16, 2, 311, 4, 4, 64, 3, l[i]);
+        check_limited(*state, QGC_F32, 70, 2, 2, 1, 5, 4, l[i]);
+    }
 }
 
 static void attention(void **state) {
@@ -486,11 +732,19 @@ int main(void) {
         OP_TEST(linear_takes_weights_from_odd_addresses),
         OP_TEST(rms_norm),
         OP_TEST(rms_norm_of_zeros_is_zero),
+        OP_TEST(layer_norm),
+        OP_TEST(route),
+        OP_TEST(experts_compute_what_their_matrices_say),
+        OP_TEST(experts_are_weighted),
         OP_TEST(rope),
         OP_TEST(rope_of_a_part),
+        OP_TEST(frequencies),
+        OP_TEST(yarn_frequencies),
+        OP_TEST(rope_by_frequencies),
         OP_TEST(append_rounds_to_the_cache_and_leaves_the_rest),
         OP_TEST(attention),
         OP_TEST(attention_in_parts),
+        OP_TEST(attention_with_a_window_and_a_cap),
         OP_TEST(attention_stands_large_scores),
         OP_TEST(pointwise),
         OP_TEST(silu_of_large_numbers),

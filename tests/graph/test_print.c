@@ -30,8 +30,9 @@ static void writes_numbers_in_full(void **state) {
     const char *text = round_trip(*state, load_file(*state, "models/qwen2.5-0.5b.yaml"));
     assert_non_null(
         strstr(text, "wk: {per: l, shape: [128, 896], dtype: bf16, gguf: \"blk.{l}.attn_k.weight\""));
-    assert_non_null(strstr(text, "rope_base: {gguf: qwen2.rope.freq_base, hf: [rope_theta, "
-                                 "rope_parameters.rope_theta], value: 1000000}"));
+    assert_non_null(strstr(
+        text, "rope_base: {gguf: \"{arch}.rope.freq_base\", hf: [rope_theta, rope_parameters.rope_theta, "
+              "rope_scaling.rope_theta], fixed: 1000000, value: 10000}"));
     assert_non_null(strstr(text, "  - repeat: {index: l, count: 24, carry: x}\n"));
     assert_non_null(strstr(text, "scale: 0.125, out: a}"));
     assert_non_null(strstr(text, "tied: embed}"));
@@ -91,6 +92,22 @@ static void leaves_out_what_is_usual(void **state) {
                         "  - {op: rope, in: [x, positions], style: neox, base: 10, head_dim: 8, out: y}\n"
                         "  - {op: rope, in: [y, positions], style: interleaved, base: 10, head_dim: 8, "
                         "rotary_dim: 6, out: z}\n");
+}
+
+/* Op rope_freqs has no inputs, which need not be written. */
+static void reads_an_op_without_inputs(void **state) {
+    qgc_graph *g = load_graph_text(
+        *state, "qgc: 1\nname: small\narch: none\nweights:\n  embed: {shape: [16, 8]}\n"
+                "inputs: {tokens: [T], positions: [T]}\ngraph:\n"
+                "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                "  - {op: rope_freqs, base: 1e4, rotary_dim: 4, out: f}\n"
+                "  - {op: rope, in: [x, positions, f], style: neox, head_dim: 8, scale: 2, out: y}\n"
+                "outputs: [y]\n");
+    assert_string_equal(
+        nodes_of(*state, round_trip(*state, g)),
+        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+        "  - {op: rope_freqs, in: [], base: 10000, rotary_dim: 4, out: f}\n"
+        "  - {op: rope, in: [x, positions, f], style: neox, head_dim: 8, scale: 2, out: y}\n");
 }
 
 static void names_turns_of_other_layers(void **state) {
@@ -408,6 +425,7 @@ int main(void) {
         ARENA_TEST(writes_numbers_in_full),
         ARENA_TEST(splits_a_repeat_where_a_layer_differs),
         ARENA_TEST(leaves_out_what_is_usual),
+        ARENA_TEST(reads_an_op_without_inputs),
         ARENA_TEST(names_turns_of_other_layers),
         ARENA_TEST(reads_turns_by_name_outside_of_repeats),
         ARENA_TEST(renames_what_the_carried_name_would_hide),

@@ -1,10 +1,11 @@
 /* Attention of one head a block and the merge of its parts, for one shape, as a function that a test in C calls:
- * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... Caches are float32. */
+ * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... -DWINDOW=... -DCAP=... Caches are float32. */
 #include "tests/kernels/on_cpu.h"
 
 #define KEYS F32
 #define VALUES F32
 #define SCALE 0.7f
+#define SOFTCAP (float)CAP
 #define THREADS (HEAD_DIM <= 256 ? 256 : 512)
 
 #define JOIN_(a, b) a##_##b

@@ -25,6 +25,10 @@ static inline unsigned two_f16(float a, float b) {
     return f32_f16(a) | (unsigned)f32_f16(b) << 16;
 }
 
+static inline unsigned and_or(unsigned a, unsigned b, unsigned c) {
+    return (a & b) | c;
+}
+
 static inline unsigned two_f16_less(unsigned a, unsigned b) {
     return two_f16(f16_f32((unsigned short)(a & 0xFFFFu)) - f16_f32((unsigned short)(b & 0xFFFFu)),
                    f16_f32((unsigned short)(a >> 16)) - f16_f32((unsigned short)(b >> 16)));

@@ -9,7 +9,7 @@
 #define SMALL_MATRIX(name, out, in) "  " name ": {per: l, shape: [" out ", " in "], gguf: \"{l}." name "\"}\n"
 
 /* Weights of all of them, caches, inputs. */
-#define SMALL_HEAD(name, more, cache)                                                                      \
+#define SMALL_HEAD_OF(name, more, cache, count)                                                            \
     "qgc: 1\nname: " name "\narch: small\n" SMALL_PARAMS "weights:\n"                                      \
     "  embed: {shape: [vocab, d], gguf: embed}\n  out_norm: {shape: [d], gguf: out_norm}\n" SMALL_VECTOR(  \
         "norm1", "d") SMALL_MATRIX("wq", "heads*dh", "d") SMALL_MATRIX("wk", "kv*dh", "d")                 \
@@ -19,7 +19,8 @@
         "  vc: {per: l, shape: [kv, ctx, dh], dtype: " cache "}\n  seen: {shape: [vocab], dtype: i32}\n"   \
         "inputs: {tokens: [T], positions: [T], rows: [R]}\ngraph:\n"                                       \
         "  - {op: embedding, in: [tokens, embed], out: x}\n"                                               \
-        "  - repeat: {index: l, count: layers, carry: x}\n    body:\n"
+        "  - repeat: {index: l, count: " count ", carry: x}\n    body:\n"
+#define SMALL_HEAD(name, more, cache) SMALL_HEAD_OF(name, more, cache, "layers")
 
 #define SMALL_NODE(op, in, more, out) "      - {op: " op ", in: [" in "]" more ", out: " out "}\n"
 #define SMALL_NORM(x, weight, out) SMALL_NODE("rms_norm", x ", " weight, ", eps: eps", out)
@@ -79,22 +80,25 @@ static const char small_olmo2[] =
                             SMALL_NODE("add", "x_mid, down_normed", "", "x") SMALL_END;
 
 /* Rotation of a part of each head, as StableLM and Phi have it, and of neighbours, as GLM has it; over biased and normed heads. */
-#define SMALL_PARTIAL(name, rope)                                                                            \
-    SMALL_HEAD(name,                                                                                         \
-               SMALL_VECTOR("bq", "heads*dh") SMALL_VECTOR("bk", "kv*dh") SMALL_VECTOR("bv", "kv*dh")        \
-                   SMALL_VECTOR("q_norm", "dh") SMALL_VECTOR("k_norm", "dh"),                                \
-               "f16")                                                                                        \
-    SMALL_NORM("x", "norm1", "h")                                                                            \
-    SMALL_NODE("linear", "h, wq, bq", "", "q") SMALL_NODE("linear", "h, wk, bk", "", "k")                    \
-        SMALL_NODE("linear", "h, wv, bv", "", "v") SMALL_NORM("q", "q_norm", "q_normed")                     \
-            SMALL_NORM("k", "k_norm", "k_normed") SMALL_NODE("rope", "q_normed, positions", rope, "qr")      \
-                SMALL_NODE("rope", "k_normed, positions", rope, "kr")                                        \
-                    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                   \
-                        SMALL_NODE("append", "vc, v, positions", "", "v_all")                                \
-                            SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")  \
-                                SMALL_NODE("linear", "a, wo", "", "o")                                       \
-                                    SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m") \
-                                        SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+#define SMALL_PARTIAL(name, rope)                                                                     \
+    SMALL_HEAD(name,                                                                                  \
+               SMALL_VECTOR("bq", "heads*dh") SMALL_VECTOR("bk", "kv*dh") SMALL_VECTOR("bv", "kv*dh") \
+                   SMALL_VECTOR("q_norm", "dh") SMALL_VECTOR("k_norm", "dh"),                         \
+               "f16")                                                                                 \
+    SMALL_NORM("x", "norm1", "h")                                                                     \
+    SMALL_NODE("linear", "h, wq, bq", "", "q")                                                        \
+    SMALL_NODE("linear", "h, wk, bk", "", "k")                                                        \
+    SMALL_NODE("linear", "h, wv, bv", "", "v")                                                        \
+    SMALL_NORM("q", "q_norm", "q_normed")                                                             \
+    SMALL_NORM("k", "k_norm", "k_normed")                                                             \
+    SMALL_NODE("rope", "q_normed, positions", rope, "qr")                                             \
+    SMALL_NODE("rope", "k_normed, positions", rope, "kr")                                             \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                            \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")                                             \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")                   \
+    SMALL_NODE("linear", "a, wo", "", "o")                                                            \
+    SMALL_NODE("add", "x, o", "", "x_mid")                                                            \
+    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
 static const char small_partial[] =
     SMALL_PARTIAL("small-partial", ", style: neox, base: 10000, head_dim: dh, rotary_dim: 12");
 static const char small_interleaved[] =
@@ -113,6 +117,85 @@ static const char small_interleaved_qkv[] = SMALL_HEAD("small-interleaved-qkv", 
                             SMALL_NODE("linear", "a, wo", "", "o") SMALL_NODE("add", "x, o", "", "x_mid")
                                 SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")
                                     SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
+
+/* Two tables of angles, as Gemma 3 has; here one of Llama 3's and one of YaRN's frequencies, divided as longrope has it. The second
+ * turns a part of each head, and is scaled. */
+#define SMALL_TURNED(x, freqs, more, out) \
+    SMALL_NODE("rope", x ", positions, " freqs, ", style: neox, head_dim: dh" more, out)
+#define SMALL_TURNED_LAYER(freqs, more)                                             \
+    SMALL_NORM("x", "norm1", "h")                                                   \
+    SMALL_NODE("linear", "h, wq", "", "q")                                          \
+    SMALL_TURNED("q", freqs, more, "qr")                                            \
+    SMALL_NODE("linear", "h, wk", "", "k")                                          \
+    SMALL_TURNED("k", freqs, more, "kr")                                            \
+    SMALL_NODE("linear", "h, wv", "", "v")                                          \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                          \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")                           \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a") \
+    SMALL_NODE("linear", "a, wo", "", "o")                                          \
+    SMALL_NODE("add", "x, o", "", "x_mid")                                          \
+    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x")
+static const char small_frequencies[] = SMALL_HEAD_OF(
+    "small-frequencies", "  by: {shape: [10], gguf: by}\n", "f16",
+    "1") SMALL_NODE("rope_freqs", "", ", base: 5e5, rotary_dim: dh", "fr")
+    SMALL_NODE("rope_llama3", "fr", ", factor: 8, low: 1, high: 4, original: 32", "fl") SMALL_TURNED_LAYER(
+        "fl",
+        "") "  - {op: rope_freqs, base: 10000, rotary_dim: 20, out: g}\n"
+            "  - {op: rope_yarn, in: [g], base: 10000, factor: 4, original: 64, beta_fast: 4, beta_slow: 1, truncate: 1, out: gy}\n"
+            "  - {op: rope_linear, in: [gy], factor: 1.5, out: gl}\n"
+            "  - {op: rope_divide, in: [gl, by], out: gd}\n"
+            "  - repeat: {index: l, from: 1, count: 1, carry: x}\n    body:\n" SMALL_TURNED_LAYER(
+                "gd", ", scale: 1.2") SMALL_END;
+
+/* A window in one layer, no window in the other, capped scores, as Gemma 2 has. */
+#define SMALL_WINDOWED_LAYER(attributes)                                                       \
+    SMALL_NORM("x", "norm1", "h")                                                              \
+    SMALL_NODE("linear", "h, wq", "", "q")                                                     \
+    SMALL_NODE("linear", "h, wk", "", "k")                                                     \
+    SMALL_NODE("linear", "h, wv", "", "v")                                                     \
+    SMALL_ROPE("q", "qr")                                                                      \
+    SMALL_ROPE("k", "kr")                                                                      \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                     \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")                                      \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5" attributes, "a") \
+    SMALL_NODE("linear", "a, wo", "", "o")                                                     \
+    SMALL_NODE("add", "x, o", "", "x_mid")                                                     \
+    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x")
+#define SMALL_WINDOWED(name, first, second) \
+    SMALL_HEAD_OF(name, "", "f16", "1")     \
+    SMALL_WINDOWED_LAYER(first)             \
+    "  - repeat: {index: l, from: 1, count: 1, carry: x}\n    body:\n" SMALL_WINDOWED_LAYER(second) SMALL_END
+static const char small_windowed[] =
+    SMALL_WINDOWED("small-windowed", ", window: 20, softcap: 0.5", ", softcap: 0.25");
+static const char small_windows[] = SMALL_WINDOWED("small-windows", ", window: 66", ", window: 9");
+
+/* LayerNorm, and experts beside one that all tokens go through. */
+static const char small_experts[] = SMALL_HEAD(
+    "small-experts",
+    SMALL_VECTOR("b1", "d") SMALL_MATRIX("router", "6", "d") SMALL_VECTOR(
+        "rb",
+        "6") "  e_up: {per: l, shape: [6, 40, d], gguf: \"{l}.e_up\"}\n  e_down: {per: l, shape: [6, d, 40], gguf: \"{l}.e_down\"}\n"
+             "  e_bias: {per: l, shape: [6, 40], gguf: \"{l}.e_bias\"}\n",
+    "f16") SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")
+    SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v") SMALL_ATTENTION(
+        "q", "k") SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NODE("layer_norm", "x_mid, norm2",
+                                                                    ", eps: 1e-5", "m")
+        SMALL_NODE("linear", "m, router", "", "scores") "      - {op: route, in: [scores, rb], experts: 3, scoring: softmax, normalize: 1, scale: 1.5, out: [ids, by]}\n" SMALL_NODE(
+            "expert_linear", "m, e_up, ids, e_bias", "", "e_gate") SMALL_NODE("silu", "e_gate", "", "e_act")
+            SMALL_NODE("expert_linear", "e_act, e_down, ids", "", "each")
+                SMALL_NODE("expert_sum", "each, by", "", "mixed") SMALL_MLP("m")
+                    SMALL_NODE("add", "mixed, down", "", "both") SMALL_NODE("add", "x_mid, both", "", "x")
+                        SMALL_END;
+
+/* LayerNorm with and without a bias, before all products; attention and MLP side by side, as GPT-NeoX and Phi-2 have them. */
+static const char small_neox[] = SMALL_HEAD("small-neox", SMALL_VECTOR("b1", "d"), "f16")
+    SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")
+        SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v")
+            SMALL_ATTENTION("q", "k") SMALL_NODE("layer_norm", "x, norm2", ", eps: 1e-3", "m")
+                SMALL_NODE("linear", "m, w1", "", "up") SMALL_NODE("gelu", "up", ", approximate: none", "act")
+                    SMALL_NODE("linear", "m, w2", "", "gate") SMALL_NODE("mul", "gate, act", "", "f")
+                        SMALL_NODE("linear", "f, w3", "", "down") SMALL_NODE("add", "o, down", "", "both")
+                            SMALL_NODE("add", "x, both", "", "x") SMALL_END;
 
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(

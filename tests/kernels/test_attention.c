@@ -9,16 +9,23 @@
 
 typedef void run_fn(const float *q, const float *keys, const float *values, const int32_t *positions,
                     unsigned tokens, int32_t ctx, float *parts, float *out, int order);
-#define VARIANT(d, heads, kv_heads, parts) run_fn attention_##d##_##heads##_##kv_heads##_##parts;
+#define VARIANT(d, heads, kv_heads, parts, window, cap) \
+    run_fn attention_##d##_##heads##_##kv_heads##_##parts##_##window##_##cap;
 #include "attention_variants.h"
 #undef VARIANT
 
 static const struct {
-    int d, heads, kv_heads, parts;
+    int d, heads, kv_heads, parts, window, cap;
     run_fn *run;
 } variants[] = {
-#define VARIANT(d, heads, kv_heads, parts) \
-    {d, heads, kv_heads, parts, attention_##d##_##heads##_##kv_heads##_##parts},
+#define VARIANT(d, heads, kv_heads, parts, window, cap) \
+    {d,                                                 \
+     heads,                                             \
+     kv_heads,                                          \
+     parts,                                             \
+     window,                                            \
+     cap,                                               \
+     attention_##d##_##heads##_##kv_heads##_##parts##_##window##_##cap},
 #include "attention_variants.h"
 #undef VARIANT
 };
@@ -32,7 +39,7 @@ static float *made_up(qgc_arena *a, size_t n, uint64_t *seed) {
 }
 
 /* y [d] of a query against n rows of keys and values. */
-static void attend(const float *q, const float *keys, const float *values, int n, int d, double *y) {
+static void attend(const float *q, const float *keys, const float *values, int n, int d, int cap, double *y) {
     double total = 0;
     for (int i = 0; i < d; i++)
         y[i] = 0;
@@ -40,7 +47,10 @@ static void attend(const float *q, const float *keys, const float *values, int n
         double score = 0;
         for (int i = 0; i < d; i++)
             score += (double)q[i] * keys[p * d + i];
-        const double weight = exp(0.7 * score);
+        score *= 0.7;
+        if (cap)
+            score = cap - 2 * cap / (exp(2 * score / cap) + 1); /* cap * tanh(score / cap) */
+        const double weight = exp(score);
         total += weight;
         for (int i = 0; i < d; i++)
             y[i] += weight * values[p * d + i];
@@ -68,7 +78,10 @@ static void check(int variant, int first, int tokens, int order) {
     for (int t = 0; t < tokens; t++)
         for (size_t h = 0; h < heads; h++) {
             const size_t at = (size_t)t * row + h * d, of = h / (heads / kv_heads) * (size_t)ctx * d;
-            attend(q + at, keys + of, values + of, first + t + 1, (int)d, want);
+            const int all = first + t + 1, window = variants[variant].window;
+            const int n = window && window < all ? window : all;
+            const size_t from = of + (size_t)(all - n) * d;
+            attend(q + at, keys + from, values + from, n, (int)d, variants[variant].cap, want);
             for (size_t i = 0; i < d; i++)
                 if (!(fabs(out[at + i] - want[i]) <= 1e-5)) {
                     print_error("variant %d, position %d, head %zu, element %zu: %g, expected %g\n", variant,

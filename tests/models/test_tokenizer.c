@@ -373,8 +373,9 @@ static void a_folder_is_read_with_the_files_beside(void **state) {
 /* --- every kind -------------------------------------------------------------------------------------------- */
 
 #define KINDS GOLDEN "kinds/"
-static const char *const kinds[] = {"qwen2",  "qwen2_no_nfc", "llama3", "gpt2",    "smollm",    "o200k",
-                                    "llama2", "llama2_old",   "phi3",   "mistral", "metaspace", "gemma"};
+static const char *const kinds[] = {"qwen2",      "qwen2_no_nfc", "llama3",  "gpt2",      "smollm",
+                                    "o200k",      "dbrx",         "tekken",  "qwen35",    "llama2",
+                                    "llama2_old", "phi3",         "mistral", "metaspace", "gemma"};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 static qgc_tokenizer *open_kind(fixture *f, const char *name) {

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include "graph/base/file.h"
-#include "models/tokenizer.h"
+#include "models/chat.h"
+#include "models/tokenizer_impl.h"
 #include "tests/support/cmocka.h"
 
 /* The tables of a GGUF without a file: these stand in for models/weights.c. The tables are those of the golden
@@ -20,7 +21,7 @@ struct qgc_weights {
     double *types;
     const char **merges;
     size_t n_tokens, n_types, n_merges;
-    const char *model, *pre, *template;
+    const char *arch, *model, *pre, *template;
     double eos, eot, add_bos, bos; /* -1: missing */
     double add_space_prefix;
     double *scores;
@@ -38,6 +39,10 @@ const char *qgc_weights_folder(const qgc_weights *w) {
 qgc_loc qgc_weights_loc(const qgc_weights *w) {
     (void)w;
     return QGC_NO_LOC;
+}
+
+const char *qgc_weights_arch(const qgc_weights *w) {
+    return w->arch;
 }
 
 bool qgc_weights_number(const qgc_weights *w, const char *key, double *out) {
@@ -96,6 +101,10 @@ static void fill(qgc_weights *w, json_t *root) {
     w->tokens = qgc_arena_array(w->arena, w->n_tokens, sizeof *w->tokens);
     w->types = qgc_arena_array(w->arena, w->n_tokens, sizeof *w->types);
     w->merges = qgc_arena_array(w->arena, w->n_merges, sizeof *w->merges);
+    for (i = 0; i < w->n_tokens; i++) {
+        w->tokens[i] = qgc_arena_printf(w->arena, "[PAD%zu]", i);
+        w->types[i] = 5;
+    }
     json_object_foreach(vocab, key, value) {
         w->tokens[json_integer_value(value)] = qgc_arena_strdup(w->arena, key);
         w->types[json_integer_value(value)] = 1;
@@ -104,10 +113,6 @@ static void fill(qgc_weights *w, json_t *root) {
         json_int_t id = json_integer_value(json_object_get(value, "id"));
         w->tokens[id] = qgc_arena_strdup(w->arena, json_string_value(json_object_get(value, "content")));
         w->types[id] = json_is_true(json_object_get(value, "special")) ? 3 : 4;
-    }
-    for (i = n_real; i < w->n_tokens; i++) {
-        w->tokens[i] = qgc_arena_printf(w->arena, "[PAD%zu]", i);
-        w->types[i] = 5;
     }
     json_array_foreach(merges, i, value) w->merges[i] =
         qgc_arena_printf(w->arena, "%s %s", json_string_value(json_array_get(value, 0)),
@@ -231,6 +236,129 @@ static void assert_refused(qgc_weights *w, const char *message) {
     assert_string_equal(qgc_diag_message(&w->diag), message);
 }
 
+/* Every name of a pre-tokenizer, and the golden tokenizer.json whose words are cut the same way. */
+static const struct {
+    const char *pre, *kind;
+    bool ids; /* no added token there has a flag, which a GGUF cannot state: the ids are the same too */
+} pres[] = {
+    {"qwen2", "qwen2", true},       {"deepseek-r1-qwen", "qwen2", false},
+    {"megrez", "qwen2", false},     {"stablelm2", "qwen2", false},
+    {"hunyuan", "qwen2", false},    {"qwen35", "qwen35", false},
+    {"llama-bpe", "llama3", true},  {"llama3", "llama3", true},
+    {"llama-v3", "llama3", true},   {"dbrx", "dbrx", true},
+    {"smaug-bpe", "dbrx", true},    {"gpt-4o", "o200k", false},
+    {"tekken", "tekken", true},     {"gpt-2", "gpt2", false},
+    {"phi-2", "gpt2", false},       {"mpt", "gpt2", false},
+    {"olmo", "gpt2", false},        {"smollm", "smollm", false},
+    {"starcoder", "smollm", false}, {"refact", "smollm", false},
+    {"command-r", "smollm", false}, {"exaone", "smollm", false},
+    {"codeshell", "smollm", false}, {"minerva-7b", "smollm", false},
+};
+
+/* As the second half of a file of ids says, after -1. */
+static void assert_golden_ids(qgc_weights *w, const char *kind) {
+    qgc_source text, want;
+    qgc_tokens ids = qgc_tokens_new(w->arena);
+    assert_int_equal(qgc_file_read(&text, GOLDEN "kinds/text.txt", MAX_GOLDEN, "text", &w->diag), QGC_OK);
+    assert_int_equal(qgc_file_read(&want, qgc_arena_printf(w->arena, GOLDEN "kinds/%s.ids", kind), MAX_GOLDEN,
+                                   "ids", &w->diag),
+                     QGC_OK);
+    assert_int_equal(qgc_tokenizer_encode(w->t, text.text, text.bytes, false, &ids, &w->diag), QGC_OK);
+    const char *p = strstr(want.text, " -1 ");
+    assert_non_null(p);
+    char *end = qgc_arena_strdup(w->arena, p + 3);
+    for (size_t i = 0; i < ids.n; i++)
+        assert_int_equal(strtol(end, &end, 10), ids.ids[i]);
+    assert_string_equal(end, "\n");
+}
+
+static void words_are_cut_by_the_name_of_the_pre_tokenizer(void **state) {
+    qgc_weights *w = *state;
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
+        const char *path = qgc_arena_printf(w->arena, GOLDEN "kinds/%s.json", pres[i].kind);
+        qgc_tokenizer *json = NULL;
+        json_t *root = json_load_file(path, 0, NULL);
+        fill(w, root);
+        json_decref(root);
+        w->pre = pres[i].pre;
+        w->bos = 0;
+        assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+        assert_int_equal(qgc_tokenizer_open_json(&json, path, &w->diag), QGC_OK);
+        assert_string_equal(w->t->kind.split->regex, json->kind.split->regex);
+        assert_int_equal(w->t->kind.ignore_merges, json->kind.ignore_merges);
+        if (pres[i].ids)
+            assert_golden_ids(w, pres[i].kind);
+        qgc_tokenizer_close(json);
+        qgc_tokenizer_close(w->t);
+    }
+    w->t = NULL;
+}
+
+/* Where no file says if text is normalised, that which would change is refused. */
+static void text_that_may_have_to_be_normalised_is_refused(void **state) {
+    static const char composed[] = "caf\xC3\xA9", apart[] = "cafe\xCC\x81";
+    qgc_weights *w = *state;
+    qgc_tokens ids = qgc_tokens_new(w->arena);
+    w->pre = "megrez";
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_int_equal(qgc_tokenizer_encode(w->t, composed, sizeof composed - 1, true, &ids, &w->diag), QGC_OK);
+    assert_true(ids.n > 0);
+    assert_int_equal(qgc_tokenizer_encode(w->t, apart, sizeof apart - 1, true, &ids, &w->diag),
+                     QGC_ERR_INPUT);
+    assert_string_equal(
+        qgc_diag_message(&w->diag),
+        "the text is not in form NFC, and the file does not say if this tokenizer brings it into that");
+}
+
+/* With special tokens, into w->arena. */
+static qgc_tokens encode_marked(qgc_weights *w, const char *text) {
+    qgc_tokens ids = qgc_tokens_new(w->arena);
+    assert_int_equal(qgc_tokenizer_encode(w->t, text, strlen(text), true, &ids, &w->diag), QGC_OK);
+    return ids;
+}
+
+/* Of Phi-3 the special tokens take the white space after them, as its tokenizer.json states. */
+static void special_tokens_of_phi3_take_white_space(void **state) {
+    qgc_weights *w = *state;
+    w->model = "llama";
+    w->bos = 1;
+    fill_from_model(w, GOLDEN "kinds/spm.model.json");
+    for (int phi3 = 0; phi3 < 2; phi3++) {
+        w->arch = phi3 ? "phi3" : "llama";
+        assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+        const qgc_tokens apart = encode_marked(w, "a<|end|> \n b<s> c"),
+                         beside = encode_marked(w, "a<|end|>b<s> c"),
+                         before = encode_marked(w, "a<|end|>b<s>c");
+        assert_int_equal(
+            apart.n == beside.n && memcmp(apart.ids, beside.ids, apart.n * sizeof *apart.ids) == 0, phi3);
+        assert_int_not_equal(beside.n, before.n); /* <s> takes none */
+        qgc_tokenizer_close(w->t);
+    }
+    w->t = NULL;
+}
+
+static void a_template_prints_the_special_tokens_of_the_file(void **state) {
+    qgc_weights *w = *state;
+    const qgc_chat_options o = {.now = {.tm_mday = 1}};
+    const qgc_message m = {"user", "x"};
+    const char *text = NULL;
+    qgc_chat *chat;
+    w->template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}";
+    w->bos = 1001;
+    w->eos = 1002;
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_int_equal(qgc_chat_open(&chat, w->t, &o, &w->diag), QGC_OK);
+    assert_int_equal(qgc_chat_print(chat, &m, 1, &text, &w->diag), QGC_OK);
+    assert_string_equal(text, "<|im_start|>x<|im_end|>");
+    qgc_chat_close(chat);
+    qgc_tokenizer_close(w->t);
+    w->bos = -1;
+    assert_int_equal(qgc_tokenizer_open(&w->t, w, &w->diag), QGC_OK);
+    assert_int_equal(qgc_chat_open(&chat, w->t, &o, &w->diag), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&w->diag),
+                        "chat template prints \"bos_token\", which the tokenizer does not state");
+}
+
 static void another_tokenizer_is_refused_by_name(void **state) {
     qgc_weights *w = *state, good = *w;
     w->model = "t5";
@@ -298,6 +426,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(padding_has_no_piece_and_ends_are_a_set, setup, teardown),
         cmocka_unit_test_setup_teardown(a_folder_of_safetensors_has_a_tokenizer_json, setup, teardown),
         cmocka_unit_test_setup_teardown(scores_merge_as_in_sentencepiece, setup, teardown),
+        cmocka_unit_test_setup_teardown(words_are_cut_by_the_name_of_the_pre_tokenizer, setup, teardown),
+        cmocka_unit_test_setup_teardown(text_that_may_have_to_be_normalised_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(special_tokens_of_phi3_take_white_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_template_prints_the_special_tokens_of_the_file, setup, teardown),
         cmocka_unit_test_setup_teardown(another_tokenizer_is_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_tables_are_refused, setup, teardown),
     };

@@ -85,6 +85,7 @@ static inline const char *rule_yaml(const rule_case *c, qgc_arena *a) {
 #define EMBED "  - {op: embedding, in: [tokens, embed], out: x}\n"
 #define HEAD_NORM(x, out) "  - {op: rms_norm, in: [" x ", half_norm], eps: 1e-5, out: " out "}\n"
 #define NORM "  - {op: rms_norm, in: [x, norm], eps: 1e-6, out: h}\n"
+#define LAYER_NORM "  - {op: layer_norm, in: [x, norm, bias], eps: 1e-3, out: h}\n"
 #define LINEAR(x, w, y) "  - {op: linear, in: [" x ", " w "], out: " y "}\n"
 #define ROPE(x, base, dim, y) \
     "  - {op: rope, in: [" x ", positions], style: neox, base: " base ", head_dim: " dim ", out: " y "}\n"
@@ -118,6 +119,11 @@ static const rule_case rule_cases[] = {
 
     {"split-attention", "attention", NULL,
      EMBED CACHES "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, out: a}\noutputs: [a]\n",
+     true, "a", ""},
+    {"split-attention", "attention", NULL,
+     EMBED CACHES
+     "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, window: 3, softcap: 0.25, out: a}\n"
+     "outputs: [a]\n",
      true, "a", ""},
     {"split-attention(parts=1)", "attention", NULL,
      EMBED CACHES "  - {op: attention, in: [x, k_all, v_all, positions], scale: 0.5, out: a}\noutputs: [a]\n",
@@ -270,6 +276,12 @@ static const rule_case rule_cases[] = {
      EMBED
      "  - {op: rms_norm, in: [x, half_norm], eps: 1e-6, out: h}\n" LINEAR("h", "w_a", "y") "outputs: [y]\n",
      false, "h", "rms_norm \"h\" is over parts of a row"},
+
+    {"fuse-norm-linear", "linear(layer_norm)", NULL,
+     EMBED LAYER_NORM LINEAR("h", "w_a", "y") "outputs: [y]\n", true, "y", "in group \"norm\""},
+    {"fuse-norm-linear", "linear(layer_norm)", NULL,
+     EMBED LAYER_NORM LINEAR("h", "w_a", "y") "outputs: [y, h]\n", false, "h",
+     "\"h\" is read outside of the group"},
 
     {"fuse-embed", "linear(rms_norm(embedding))", "fuse-norm-linear",
      EMBED NORM LINEAR("h", "w_a", "y") "outputs: [x, y]\n", true, "y", "in group \"norm\""},

@@ -21,7 +21,7 @@ typedef struct {
     const qgc_node *node;
     const double *in[QGC_MAX_INPUTS];
     const qgc_shape *shape[QGC_MAX_INPUTS];
-    double *out;
+    double *out, *second; /* results; most ops have one */
 } call;
 
 static int64_t dim(const call *c, int input, int i) {
@@ -110,6 +110,22 @@ static void rms_norm(const call *c) {
     }
 }
 
+static void layer_norm(const call *c) {
+    const int64_t d = dim(c, 0, 1);
+    for (int64_t r = 0; r < dim(c, 0, 0); r++) {
+        const double *x = c->in[0] + r * d;
+        double sum = 0, squares = 0;
+        for (int64_t i = 0; i < d; i++)
+            sum += x[i];
+        for (int64_t i = 0; i < d; i++)
+            squares += pow(x[i] - sum / (double)d, 2);
+        for (int64_t i = 0; i < d; i++)
+            c->out[r * d + i] =
+                (x[i] - sum / (double)d) / sqrt(squares / (double)d + number(c, "eps")) * c->in[1][i] +
+                (c->node->n_in > 2 ? c->in[2][i] : 0);
+    }
+}
+
 static void linear(const call *c) {
     const int64_t rows = dim(c, 0, 0), in = dim(c, 0, 1), out = dim(c, 1, 0);
     for (int64_t r = 0; r < rows; r++)
@@ -125,11 +141,66 @@ static int word(const call *c, const char *name) {
     return c->node->attr[qgc_attr_index(c->node->op, name)].choice;
 }
 
+/* Frequencies are [2, pairs], and their sum counts. */
+static double frequency(const call *c, int input, int64_t i) {
+    return c->in[input][i] + c->in[input][dim(c, input, 1) + i];
+}
+
+static void rope_freqs(const call *c) {
+    const double d = number(c, "rotary_dim");
+    for (int64_t i = 0; i < (int64_t)d / 2; i++)
+        c->out[i] = exp(-2 * (double)i / d * log(number(c, "base")));
+}
+
+static void rope_linear(const call *c) {
+    for (int64_t i = 0; i < dim(c, 0, 1); i++)
+        c->out[i] = frequency(c, 0, i) / number(c, "factor");
+}
+
+/* By wave lengths, as transformers has it. */
+static void rope_llama3(const call *c) {
+    const double original = number(c, "original"), low = number(c, "low"), high = number(c, "high");
+    for (int64_t i = 0; i < dim(c, 0, 1); i++) {
+        const double f = frequency(c, 0, i), wave = 2 * acos(-1) / f;
+        const double smooth = (original / wave - low) / (high - low);
+        c->out[i] = wave < original / high             ? f
+                    : low > 0 && wave > original / low ? f / number(c, "factor")
+                                                       : (1 - smooth) * f / number(c, "factor") + smooth * f;
+    }
+}
+
+static double yarn_at(const call *c, const char *beta) {
+    const double d = 2 * (double)dim(c, 0, 1);
+    return d * log(number(c, "original") / (number(c, beta) * 2 * acos(-1))) / (2 * log(number(c, "base")));
+}
+
+static void rope_yarn(const call *c) {
+    double low = yarn_at(c, "beta_fast"), high = yarn_at(c, "beta_slow");
+    low = number(c, "truncate") != 0 ? floor(low) : low;
+    high = number(c, "truncate") != 0 ? ceil(high) : high;
+    low = low < 0 ? 0 : low;
+    high = high > 2 * (double)dim(c, 0, 1) - 1 ? 2 * (double)dim(c, 0, 1) - 1 : high;
+    high += low == high ? 0.001 : 0;
+    for (int64_t i = 0; i < dim(c, 0, 1); i++) {
+        const double f = frequency(c, 0, i), ramp = ((double)i - low) / (high - low);
+        const double kept = 1 - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp);
+        c->out[i] = f / number(c, "factor") * (1 - kept) + f * kept;
+    }
+}
+
+static void rope_divide(const call *c) {
+    for (int64_t i = 0; i < dim(c, 0, 1); i++)
+        c->out[i] = frequency(c, 0, i) / c->in[1][i];
+}
+
 /* Element by element: what turns is d elements from `first` on of each head; neox: element i of them turns with i + d / 2, else with its
  * neighbour. */
 static void rope(const call *c) {
     const int64_t head = whole(c, "head_dim"), first = whole(c, "first");
-    const int64_t d = whole(c, "rotary_dim") ? whole(c, "rotary_dim") : head - first;
+    const bool given = c->node->n_in == 3;
+    const int64_t d = given                    ? 2 * dim(c, 2, 1)
+                      : whole(c, "rotary_dim") ? whole(c, "rotary_dim")
+                                               : head - first;
     for (int64_t e = 0; e < dim(c, 0, 0) * dim(c, 0, 1); e++) {
         const int64_t i = e % head - first, t = e / dim(c, 0, 1);
         c->out[e] = c->in[0][e];
@@ -137,8 +208,10 @@ static void rope(const call *c) {
             continue;
         const bool neox = word(c, "style") == 0, second = neox ? i >= d / 2 : i % 2 == 1;
         const int64_t pair = neox ? i % (d / 2) : i / 2, other = (neox ? d / 2 : 1) * (second ? -1 : 1);
-        const double turn = c->in[1][t] / pow(number(c, "base"), (double)(2 * pair) / (double)d);
+        const double turn = c->in[1][t] * (given ? frequency(c, 2, pair)
+                                                 : pow(number(c, "base"), -(double)(2 * pair) / (double)d));
         c->out[e] = c->in[0][e] * cos(turn) + c->in[0][e + other] * (second ? sin(turn) : -sin(turn));
+        c->out[e] *= number(c, "scale");
     }
 }
 
@@ -165,6 +238,8 @@ static void attend(const call *c, int64_t t, int64_t h, int64_t first, int64_t n
         for (int64_t i = 0; i < d; i++)
             scores[j] += q[i] * c->in[1][(start + j) * d + i];
         scores[j] *= number(c, "scale");
+        if (number(c, "softcap") > 0)
+            scores[j] = number(c, "softcap") * tanh(scores[j] / number(c, "softcap"));
         y[d] = fmax(y[d], scores[j]);
     }
     for (int64_t j = 0; j < n; j++) {
@@ -175,12 +250,19 @@ static void attend(const call *c, int64_t t, int64_t h, int64_t first, int64_t n
     }
 }
 
+/* How many positions token t sees. */
+static int64_t seen_from(const call *c, int64_t t) {
+    const int64_t all = (int64_t)c->in[3][t] + 1, window = whole(c, "window");
+    return window && window < all ? window : all;
+}
+
 static void attention(const call *c) {
     const int64_t d = dim(c, 1, 2), heads = dim(c, 0, 1) / d;
     double *y = qgc_arena_array(c->e->step, (size_t)d + 2, sizeof *y);
     for (int64_t t = 0; t < dim(c, 0, 0); t++)
         for (int64_t h = 0; h < heads; h++) {
-            attend(c, t, h, 0, (int64_t)c->in[3][t] + 1, y);
+            const int64_t n = seen_from(c, t);
+            attend(c, t, h, (int64_t)c->in[3][t] + 1 - n, n, y);
             for (int64_t i = 0; i < d; i++)
                 c->out[(t * heads + h) * d + i] = y[i] / y[d + 1];
         }
@@ -190,13 +272,13 @@ static void attention(const call *c) {
 static void attention_part(const call *c) {
     const int64_t d = dim(c, 1, 2), heads = dim(c, 0, 1) / d, parts = whole(c, "parts");
     for (int64_t t = 0; t < dim(c, 0, 0); t++) {
-        const int64_t n = (int64_t)c->in[3][t] + 1;
+        const int64_t n = seen_from(c, t), skipped = (int64_t)c->in[3][t] + 1 - n;
         const int64_t stretch = (int64_t)fmax(64, ceil((double)n / (double)parts));
         for (int64_t p = 0; p < parts; p++)
             for (int64_t h = 0; h < heads; h++) {
                 const int64_t first = (int64_t)fmin((double)(p * stretch), (double)n);
                 const int64_t some = (int64_t)fmin((double)stretch, (double)(n - first));
-                attend(c, t, h, first, some, c->out + ((t * parts + p) * heads + h) * (d + 2));
+                attend(c, t, h, skipped + first, some, c->out + ((t * parts + p) * heads + h) * (d + 2));
             }
     }
 }
@@ -276,6 +358,57 @@ static void select_rows(const call *c) {
 static void mark(const call *c) {
     for (int64_t t = 0; t < dim(c, 1, 0); t++)
         c->out[(int64_t)c->in[1][t]] = 1;
+}
+
+/* --- experts --------------------------------------------------------------------------------------------- */
+
+/* An expert is chosen if fewer than n are before it. */
+static void route(const call *c) {
+    const int64_t all = dim(c, 0, 1), n = whole(c, "experts");
+    const int scoring = word(c, "scoring");
+    for (int64_t r = 0; r < dim(c, 0, 0); r++) {
+        const double *s = c->in[0] + r * all;
+        double p[64], by[64], total = 0, chosen = 0, of_chosen = 0;
+        for (int64_t i = 0; i < all; i++)
+            total += exp(s[i]);
+        for (int64_t i = 0; i < all; i++) {
+            p[i] = scoring == 0 ? exp(s[i]) / total : scoring == 1 ? s[i] : 1 / (1 + exp(-s[i]));
+            by[i] = p[i] + (c->node->n_in > 1 ? c->in[1][i] : 0);
+        }
+        for (int64_t i = 0; i < all; i++) {
+            int64_t before = 0;
+            for (int64_t k = 0; k < all; k++)
+                before += by[k] > by[i] || (by[k] == by[i] && k < i);
+            if (before >= n)
+                continue;
+            c->out[r * n + before] = (double)i;
+            c->second[r * n + before] = scoring == 1 ? exp(s[i]) : p[i];
+            chosen += p[i], of_chosen += exp(s[i]);
+        }
+        for (int64_t k = 0; k < n; k++)
+            c->second[r * n + k] *= number(c, "scale") / (scoring == 1            ? of_chosen
+                                                          : whole(c, "normalize") ? chosen
+                                                                                  : 1);
+    }
+}
+
+static void expert_linear(const call *c) {
+    const int64_t n = dim(c, 2, 1), out = dim(c, 1, 1), in = dim(c, 1, 2);
+    for (int64_t k = 0; k < dim(c, 2, 0) * n; k++)
+        for (int64_t o = 0; o < out; o++) {
+            const int64_t row = (int64_t)c->in[2][k] * out + o;
+            const double *x = c->in[0] + (dim(c, 0, 1) == in ? k / n : k) * in;
+            double sum = c->node->n_in > 3 ? c->in[3][row] : 0;
+            for (int64_t i = 0; i < in; i++)
+                sum += x[i] * c->in[1][row * in + i];
+            c->out[k * out + o] = sum;
+        }
+}
+
+static void expert_sum(const call *c) {
+    const int64_t n = dim(c, 1, 1), d = dim(c, 0, 1) / n;
+    for (int64_t i = 0; i < dim(c, 0, 0) * n * d; i++)
+        c->out[i / (n * d) * d + i % d] += c->in[1][i / d] * c->in[0][i];
 }
 
 /* --- sampling -------------------------------------------------------------------------------------------- */
@@ -387,7 +520,16 @@ static op_fn *const ops[QGC_N_OPS] = {
     [QGC_OP_EMBEDDING] = embedding,
     [QGC_OP_RMS_NORM] = rms_norm,
     [QGC_OP_LINEAR] = linear,
+    [QGC_OP_LAYER_NORM] = layer_norm,
+    [QGC_OP_ROUTE] = route,
+    [QGC_OP_EXPERT_LINEAR] = expert_linear,
+    [QGC_OP_EXPERT_SUM] = expert_sum,
     [QGC_OP_ROPE] = rope,
+    [QGC_OP_ROPE_FREQS] = rope_freqs,
+    [QGC_OP_ROPE_LINEAR] = rope_linear,
+    [QGC_OP_ROPE_LLAMA3] = rope_llama3,
+    [QGC_OP_ROPE_YARN] = rope_yarn,
+    [QGC_OP_ROPE_DIVIDE] = rope_divide,
     [QGC_OP_APPEND] = append,
     [QGC_OP_ATTENTION] = attention,
     [QGC_OP_ATTENTION_PART] = attention_part,
@@ -455,7 +597,9 @@ static void run_node(eval_double *e, const qgc_node *n) {
         c.shape[i] = &n->in[i]->shape;
     }
     c.out = qgc_ops[n->op].traits & QGC_IN_PLACE ? e->data[n->in[0]->id] : room_for(e, n->out[0], e->step);
-    if (!ops[n->op] || n->n_out != 1)
+    if (n->n_out > 1)
+        c.second = e->data[n->out[1]->id] = room_for(e, n->out[1], e->step);
+    if (!ops[n->op] || n->n_out > 2)
         fail_msg("op \"%s\" has no formula in tests/support/eval_double.c", qgc_ops[n->op].name);
     else
         ops[n->op](&c);

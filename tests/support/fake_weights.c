@@ -70,6 +70,11 @@ const char *qgc_weights_string(const qgc_weights *w, const char *key) {
     return NULL;
 }
 
+const char *qgc_weights_member(const qgc_weights *w, const char *object, size_t i) {
+    (void)w, (void)object, (void)i;
+    return NULL;
+}
+
 size_t qgc_weights_array_length(const qgc_weights *w, const char *key) {
     (void)w, (void)key;
     return 0;

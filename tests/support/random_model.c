@@ -85,6 +85,12 @@ static const char *norm(writer *m, const char *x, const char *weight, int n, con
     return out;
 }
 
+static const char *layer_norm(writer *m, const char *x, const char *weight, int n, const char *out) {
+    const char *bias = once_in(m, 2) ? text(m, ", %s", vector(m, text(m, "%s_bias", weight), n)) : "";
+    node(m, "layer_norm", text(m, "%s, %s%s", x, vector(m, weight, n), bias), ", eps: 1e-3", out);
+    return out;
+}
+
 static const char *linear(writer *m, const char *x, int in, int out, bool bias, const char *result) {
     const char *weight = matrix(m, text(m, "w_%s", result), out, in);
     const char *more = bias ? text(m, ", %s", vector(m, text(m, "b_%s", result), out)) : "";
@@ -98,11 +104,40 @@ static const char *pair(writer *m, const char *op, const char *a, const char *b,
     return out;
 }
 
-static const char *rope(writer *m, const char *x, int base, const char *out) {
-    node(m, "rope", text(m, "%s, positions", x),
-         text(m, ", style: %s, base: %d, head_dim: %d%s", m->interleaved ? "interleaved" : "neox", base,
-              m->head_dim, m->turned),
-         out);
+/* What gives each pair its own speed: one of the ways, or two. */
+static const char *frequencies(writer *m, int base) {
+    const int pairs = from_to(m, 1, m->head_dim / 2);
+    const char *f = "freqs";
+    m->turned = m->head_dim > 2 * pairs ? text(m, ", first: %d", below(m, m->head_dim - 2 * pairs + 1)) : "";
+    node(m, "rope_freqs", "", text(m, ", base: %d, rotary_dim: %d", base, 2 * pairs), f);
+    for (int i = from_to(m, 0, 2); i > 0; i--) {
+        const char *out = text(m, "freqs_%d", i);
+        const int kind = below(m, 4);
+        if (kind == 0)
+            node(m, "rope_linear", f, ", factor: 3", out);
+        else if (kind == 1)
+            node(m, "rope_llama3", f, ", factor: 8, low: 1, high: 4, original: 50", out);
+        else if (kind == 2)
+            node(m, "rope_yarn", f,
+                 text(m, ", base: %d, factor: 4, original: 40, beta_fast: 3, beta_slow: 0.5, truncate: %d",
+                      base, below(m, 2)),
+                 out);
+        else
+            node(m, "rope_divide", text(m, "%s, %s", f, vector(m, text(m, "by_%d", i), pairs)), "", out);
+        f = out;
+    }
+    return f;
+}
+
+/* By a base, or (`freqs` is not NULL) by frequencies. */
+static const char *rope(writer *m, const char *x, int base, const char *freqs, const char *out) {
+    const char *style = m->interleaved ? "interleaved" : "neox";
+    if (freqs)
+        node(m, "rope", text(m, "%s, positions, %s", x, freqs),
+             text(m, ", style: %s, head_dim: %d%s, scale: 1.25", style, m->head_dim, m->turned), out);
+    else
+        node(m, "rope", text(m, "%s, positions", x),
+             text(m, ", style: %s, base: %d, head_dim: %d%s", style, base, m->head_dim, m->turned), out);
     return out;
 }
 
@@ -117,6 +152,7 @@ static void queries_keys_values(writer *m, const char *h, const char *in[3]) {
     const bool biased = once_in(m, 2), odd_one = once_in(m, 5), normed = once_in(m, 3),
                turned = !once_in(m, 6);
     const int base = once_in(m, 2) ? 10000 : 10, other = once_in(m, 5) ? 500 : base;
+    const char *freqs = turned && once_in(m, 2) ? frequencies(m, base) : NULL;
     for (int i = 0; i < 3; i++) {
         const int heads = i == 0 ? m->heads : m->kv_heads;
         const bool bias = biased != (odd_one && i == 1);
@@ -124,7 +160,7 @@ static void queries_keys_values(writer *m, const char *h, const char *in[3]) {
         if (normed && i < 2)
             in[i] = norm(m, in[i], text(m, "%s_norm", names[i]), m->head_dim, text(m, "%sn", names[i]));
         if ((turned && i < 2) || (i == 2 && once_in(m, 10)))
-            in[i] = rope(m, in[i], i == 1 ? other : base, text(m, "%sr", names[i]));
+            in[i] = rope(m, in[i], i == 1 ? other : base, freqs, text(m, "%sr", names[i]));
     }
     in[1] = cached(m, "k_cache", in[1], "k_all");
     in[2] = cached(m, "v_cache", in[2], "v_all");
@@ -135,6 +171,10 @@ static const char *attention(writer *m, const char *h) {
     queries_keys_values(m, h, in);
     const char *inputs = text(m, "%s, %s, %s, positions", in[0], in[1], in[2]);
     const char *scale = text(m, ", scale: %d^-0.5", m->head_dim);
+    if (once_in(m, 4))
+        scale = text(m, "%s, window: %d", scale, once_in(m, 2) ? from_to(m, 1, 4) : from_to(m, 60, 100));
+    if (once_in(m, 5))
+        scale = text(m, "%s, softcap: %d/2", scale, from_to(m, 1, 8));
     if (!once_in(m, 5)) {
         node(m, "attention", inputs, scale, "a");
     } else {
@@ -189,9 +229,39 @@ static const char *mlp(writer *m, const char *h) {
     return linear(m, ff, m->hidden, m->width, bias, "down");
 }
 
+static const char *stacked(writer *m, const char *name, int n, int rows, int row) {
+    qgc_str_printf(&m->weights, "  %s: {per: l, shape: [%d, %d, %d], dtype: %s}\n", name, n, rows, row,
+                   once_in(m, 2) ? "f32" : "bf16");
+    return name;
+}
+
+/* All experts are chosen: that float32 chooses others than double precision is no fault. */
+static const char *experts(writer *m, const char *h) {
+    static const char *const scorings[] = {"softmax", "softmax_of_chosen", "sigmoid"};
+    const int n = from_to(m, 1, 4);
+    const char *scores = linear(m, h, m->width, n, false, "scores");
+    if (once_in(m, 3))
+        scores = text(m, "%s, %s", scores, vector(m, "route_bias", n));
+    const char *routed = text(m, ", experts: %d, scoring: %s, normalize: %d, scale: 1.5", n,
+                              scorings[below(m, 3)], below(m, 2));
+    m->results[m->n_results++] = "weights";
+    qgc_str_printf(&m->body, "      - {op: route, in: [%s]%s, out: [ids, weights]}\n", scores, routed);
+    const char *up = text(m, "%s, %s, ids", h, stacked(m, "e_up", n, m->hidden, m->width));
+    if (once_in(m, 2))
+        up = text(m, "%s, %s", up, matrix(m, "e_bias", n, m->hidden));
+    node(m, "expert_linear", up, "", "e_ff");
+    activation(m, "e_ff", "e_act");
+    node(m, "expert_linear", text(m, "e_act, %s, ids", stacked(m, "e_down", n, m->width, m->hidden)), "",
+         "e_each");
+    node(m, "expert_sum", "e_each, weights", "", "mixed");
+    return "mixed";
+}
+
 static void layer(writer *m) {
     const bool parallel = once_in(m, 5);
-    const char *h = once_in(m, 8) ? "x" : norm(m, "x", "attn_norm", m->width, "h");
+    const char *h = once_in(m, 8)   ? "x"
+                    : once_in(m, 6) ? layer_norm(m, "x", "attn_norm", m->width, "h")
+                                    : norm(m, "x", "attn_norm", m->width, "h");
     const char *o = attention(m, h);
     if (once_in(m, 6))
         o = norm(m, o, "post_norm", m->width, "o_n");
@@ -200,7 +270,7 @@ static void layer(writer *m) {
         activation(m, h, "unread");
     const char *mid = parallel ? "x" : pair(m, "add", "x", o, "x_mid");
     const char *in = parallel && once_in(m, 2) ? h : norm(m, mid, "mlp_norm", m->width, "m");
-    const char *down = changed(m, in, mlp(m, in), "down");
+    const char *down = changed(m, in, once_in(m, 6) ? experts(m, in) : mlp(m, in), "down");
     if (parallel)
         down = pair(m, "add", o, down, "both");
     pair(m, "add", mid, down, "x");

@@ -30,6 +30,8 @@ UPPER, LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
 O200K = "|".join([rf"[^\r\n\p{{L}}\p{{N}}]?[{UPPER}]*[{LOWER}]+{CONTRACTIONS}?",
                   rf"[^\r\n\p{{L}}\p{{N}}]?[{UPPER}]+[{LOWER}]*{CONTRACTIONS}?",
                   r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])
+TEKKEN = O200K.replace(CONTRACTIONS + "?", "").replace(r"\p{N}{1,3}", r"\p{N}")
+QWEN35 = (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + BLANKS)
 META = "\u2581"
 SPECIAL = ["<s>", "</s>", "<|end|>", "<|user|>"]
 RUNS = [" " * n for n in (2, 3, 4, 8, 16)] + ["\n\n", "\r\n", "\t\t", "aa", "abab", "=="]
@@ -68,6 +70,9 @@ KINDS = {
                {"<|end|>": dict(lstrip=True, rstrip=True)}, False),
     "o200k": (None, split(O200K, "removed", True), None, None,
               {"<|end|>": dict(rstrip=True), "the": dict(normalized=True, single_word=True)}, False),
+    "dbrx": (None, split(LLAMA3), None, None, {}, False),
+    "tekken": (None, split(TEKKEN), bos(processors.ByteLevel(trim_offsets=False)), None, {}, True),
+    "qwen35": (normalizers.NFC(), split(QWEN35), None, None, {}, False),
     "llama2": (PREPEND, None, bos(), fallback(True), {}, False),
     "llama2_old": (PREPEND, None, bos(), fallback(True), {s: dict(normalized=True) for s in SPECIAL}, False),
     "phi3": (PREPEND, None, bos(), fallback(True),

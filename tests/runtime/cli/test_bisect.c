@@ -95,7 +95,8 @@ static void a_swapped_operand_is_found_in_its_layer(void **state) {
     has(text, "\npass    plant: ");
     has(text, "\nchange  1 of 1: ");
     has(text, "\n        planted at \"ff[7]\"");
-    has(text, "qwen2.yaml:62:9\nvalue   \"ff[7]\" = mul(act_of_up[7], gate[7])");
+    has(text, qgc_arena_printf(f->arena, "llama.yaml:%d:7\nvalue   \"ff[7]\" = mul(act_of_up[7], gate[7])",
+                               line_of("models/llama.yaml", "op: mul, in: [act, up]")));
     has(text, "what goes in is 0 apart");
     has(text, "\nwrong: more than rounding explains\n");
     has(text, "\" is wrong from \"ff[7]\" on\n");
@@ -155,6 +156,32 @@ static void a_reordered_sum_is_harmless(void **state) {
     has(split, "\nharmless: ");
 }
 
+static void a_fault_of_the_choice_is_found_in_one_phase(void **state) {
+    fixture *f = *state;
+    const char *plugin = plant(f, "P(A, SAMPLE, V(B))",
+                               "    qgc_node *n = m->node[A], *mark = n->in[3]->maker;\n"
+                               "    if (!mark)\n"
+                               "        return false;\n"
+                               "    qgc_value *in[] = {n->in[0], n->in[1], n->in[2], mark->in[0]};\n"
+                               "    qgc_node *early = qgc_insert(rw, mark, QGC_OP_SAMPLE, \"next\", in, 4);\n"
+                               "    qgc_settle(rw, early);\n"
+                               "    qgc_replace(rw, n->out[0], early->out[0]);\n"
+                               "    qgc_erase(rw, n);\n"
+                               "    return true;\n");
+    const char *const phases[][2] = {{"prefill", "in a prefill of "}, {"decode", "in a decode step"}};
+    for (int i = 0; i < 2; i++) {
+        const char *text =
+            output(f,
+                   qgc_arena_printf(f->arena, TINY "--load-pass '%s' --passes plant --phase %s", plugin,
+                                    phases[i][0]),
+                   1);
+        has(text, "positions: logits 0 apart");
+        has(text, "\nvalue   \"next\" = sample(logits, rows, positions, seen)");
+        has(text, phases[i][1]);
+        has(text, " penalty ");
+    }
+}
+
 static void groups_alone_are_equal(void **state) {
     fixture *f = *state;
     has(output(f, TINY "--skip split-attention", 0), "\nequal: bit for bit\n");
@@ -189,6 +216,7 @@ static void says_what_is_wrong_with_the_command_line(void **state) {
     has(output(f, TINY "--ids 7-5", 2), "expected ids");
     has(output(f, TINY "--ids 5 --prompt x", 2), "two texts are given, --prompt and --ids");
     has(output(f, TINY "--mode persistent", 2), "option --mode is persistent, and steps run on the CPU");
+    has(output(f, TINY "--phase slow", 2), "option --phase is \"slow\", expected prefill, decode or both");
     has(output(f, TINY "--mode fast", 2), "unknown mode \"fast\"");
     has(output(f, TINY "--steps 2000", 2), "2000 steps, and \"tiny\" can have at most 1024");
     has(output(f, TINY "--against models/qwen2.5-0.5b.yaml", 1), "error: ");
@@ -200,6 +228,7 @@ int main(void) {
         FIXTURE_TEST(a_swapped_operand_is_found_in_its_layer),
         FIXTURE_TEST(the_first_of_several_dropped_biases_is_found),
         FIXTURE_TEST(a_reordered_sum_is_harmless),
+        FIXTURE_TEST(a_fault_of_the_choice_is_found_in_one_phase),
         FIXTURE_TEST(groups_alone_are_equal),
         FIXTURE_TEST(an_artifact_carries_its_graph_and_pipeline),
         FIXTURE_TEST(says_what_is_wrong_with_the_command_line),

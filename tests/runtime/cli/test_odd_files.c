@@ -92,7 +92,10 @@ static void no_command_waits_for_a_pipe(void **state) {
 
 static void outputs_are_written_where_they_were_asked_for(void **state) {
     fixture *f = *state;
-    shell(f, "cp $src/models/qwen2.yaml . && sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >tiny.yaml", 0);
+    shell(
+        f,
+        "cp $src/models/qwen2.yaml $src/models/llama.yaml . && sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >tiny.yaml",
+        0);
     has(shell(f, "$qgc view tiny.yaml -o tiny.yaml", 1),
         "tiny.yaml: error: could not write the file: it is an input");
     has(shell(f, "$qgc view tiny.yaml -o qwen2.yaml", 1), "it is an input of this command");
@@ -166,12 +169,13 @@ static void no_terminal_gets_commands_out_of_files(void **state) {
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         is_harmless(shell(f, lines[i], 1));
-    is_harmless(shell(f,
-                      "x=$(printf 'x\\033[1m\\302\\233\\233'); cp $src/models/qwen2.yaml . && "
-                      "sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >$x.yaml; $qgc view $x.yaml && "
-                      "$qgc bisect $x.yaml --weights random --steps 2 --device cpu && "
-                      "$qgc ablate $x.yaml --weights random --steps 2 --device cpu",
-                      0));
+    is_harmless(
+        shell(f,
+              "x=$(printf 'x\\033[1m\\302\\233\\233'); cp $src/models/qwen2.yaml $src/models/llama.yaml . && "
+              "sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >$x.yaml; $qgc view $x.yaml && "
+              "$qgc bisect $x.yaml --weights random --steps 2 --device cpu && "
+              "$qgc ablate $x.yaml --weights random --steps 2 --device cpu",
+              0));
     is_harmless(
         shell(f, "$qgc tokenize --weights $src/models/tiny/tiny.gguf \"$(printf 'a\\033\\302\\233')\"", 0));
 }
@@ -224,7 +228,7 @@ static void errors_name_the_file_that_is_wrong(void **state) {
          1,
          {"t/chat_template.jinja:1:9: error: chat template: the template ends inside a block"}},
         {"printf '\\357\\273\\277' >bom.yaml; sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >>bom.yaml; "
-         "cp $src/models/qwen2.yaml .; $qgc dump bom.yaml >/dev/null && echo fine",
+         "cp $src/models/qwen2.yaml $src/models/llama.yaml .; $qgc dump bom.yaml >/dev/null && echo fine",
          0,
          {"fine"}},
         {"printf '\\357\\273\\277qgc: 1\\nnme: x\\n' >bom.yaml; $qgc dump bom.yaml",

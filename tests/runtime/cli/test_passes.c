@@ -42,23 +42,32 @@ static void contains(void **state, const char *arguments, const char *want) {
 static void explain_names_layers_by_ranges(void **state) {
     prints(
         state, "explain models/tiny/tiny.yaml --passes fuse-residual,fuse-norm-linear", 0,
-        "fuse-residual: 8 fired, 78 nodes in 70 kernels\n"
-        "  fired     residual + linear            x_mid[0..3]: in group \"out\"  (models/tiny/../qwen2.yaml:57)\n"
-        "  fired     residual + linear            x[0..3]: in group \"out_2\"  (models/tiny/../qwen2.yaml:64)\n"
-        "fuse-norm-linear: 1 fired, 78 nodes in 69 kernels\n"
-        "  declined  linear(rms_norm)             h[0..3]: \"q\" and \"k\", which read it, are different "
-        "kernels  (models/tiny/../qwen2.yaml:47)\n"
-        "  declined  linear(rms_norm)             m[0..3]: \"gate\" and \"up\", which read it, are different "
-        "kernels  (models/tiny/../qwen2.yaml:58)\n"
-        "  fired     linear(rms_norm)             logits: in group \"norm\"  (models/tiny/../qwen2.yaml:67)\n");
+        qgc_arena_printf(
+            *state,
+            "fuse-residual: 8 fired, 78 nodes in 70 kernels\n"
+            "  fired     residual + linear            x_mid[0..3]: in group \"out\"  (models/tiny/../llama.yaml:%d)\n"
+            "  fired     residual + linear            x[0..3]: in group \"out_2\"  (models/tiny/../llama.yaml:%d)\n"
+            "fuse-norm-linear: 1 fired, 78 nodes in 69 kernels\n"
+            "  declined  linear(rms_norm)             h[0..3]: \"q\" and \"k\", which read it, are different "
+            "kernels  (models/tiny/../llama.yaml:%d)\n"
+            "  declined  linear(rms_norm)             m[0..3]: \"gate\" and \"up\", which read it, are different "
+            "kernels  (models/tiny/../llama.yaml:%d)\n"
+            "  fired     linear(rms_norm)             logits: in group \"norm\"  (models/tiny/../llama.yaml:%d)\n",
+            line_of("models/llama.yaml", "add, in: [x, o]"),
+            line_of("models/llama.yaml", "add, in: [x_mid, down]"),
+            line_of("models/llama.yaml", "op: rms_norm"), line_of("models/llama.yaml", "op: rms_norm"),
+            line_of("models/llama.yaml", "[x_out, head]")));
 }
 
 static void explain_can_be_about_one_node(void **state) {
     prints(
         state, "explain models/tiny/tiny.yaml --passes fuse-residual --node 'x[2]'", 0,
-        "fuse-residual: 8 fired, 78 nodes in 70 kernels\n"
-        "  fired     residual + linear            x[2]: in group \"out_2\"  (models/tiny/../qwen2.yaml:64)\n"
-        "x[2]: add in group \"out_2\" of down x\n");
+        qgc_arena_printf(
+            *state,
+            "fuse-residual: 8 fired, 78 nodes in 70 kernels\n"
+            "  fired     residual + linear            x[2]: in group \"out_2\"  (models/tiny/../llama.yaml:%d)\n"
+            "x[2]: add in group \"out_2\" of down x\n",
+            line_of("models/llama.yaml", "add, in: [x_mid, down]")));
     contains(state, "explain models/tiny/tiny.yaml --node down",
              "\ndown[0]: linear in group \"out_2\" of down x\n");
     prints(state, "explain models/tiny/tiny.yaml --node nix", 2,
@@ -87,7 +96,7 @@ static void explain_prints_json(void **state) {
     assert_non_null(strstr(text, "    \"note\": null,\n    \"events\": [\n      {\n"
                                  "        \"rule\": \"residual + linear\",\n        \"node\": \"x[2]\",\n"
                                  "        \"text\": \"in group \\\"out_2\\\"\",\n"
-                                 "        \"file\": \"models/tiny/../qwen2.yaml\",\n"));
+                                 "        \"file\": \"models/tiny/../llama.yaml\",\n"));
     assert_non_null(strstr(text, "        \"layer\": 2,\n        \"fired\": true\n      }\n    ]\n  }\n]\n"));
 }
 
@@ -111,7 +120,7 @@ static void what_is_a_mode_now_is_noted_once(void **state) {
                             "  qgc inspect says how much scratch memory that takes\n",
                             both));
     const char *dump = output(*state, "dump models/tiny/tiny.yaml --skip 'persistent(x=1)'", 0);
-    const char *noted = "pass \"persistent\" is a mode now: --mode persistent\nqgc: 1\n";
+    const char *noted = "pass \"persistent\" is a mode now: --mode persistent\nqgc: 2\n";
     assert_memory_equal(dump, noted, strlen(noted));
     const char *folder = qgc_test_folder(*state);
     const char *text = qgc_arena_printf(
@@ -158,6 +167,28 @@ static void dump_stops_after_a_pass(void **state) {
            "qgc: error: unknown pass \"fuse-qvk\"\n  hint: Did you mean \"fuse-qkv\"?\n");
     prints(state, "dump models/tiny/tiny.yaml --after fuse-qkv --skip fuse-qkv", 2,
            "qgc: error: pass \"fuse-qkv\" is not in the pipeline\n");
+}
+
+static void a_pipeline_is_edited_and_printed(void **state) {
+    prints(state, "passes --print --passes 'fuse-swiglu,fuse-qkv' --before fuse-swiglu=fuse-qkv", 0,
+           "fuse-qkv,fuse-swiglu\n");
+    prints(state, "passes models/tiny/tiny.yaml", 2, "qgc: error: a pipeline is given without --print\n");
+    prints(state, "dump models/tiny/tiny.yaml --after dead-code=nothing", 2,
+           "qgc: error: unknown pass \"nothing\"\n  hint: qgc passes lists them.\n");
+    const char *line = output(*state, "passes --print models/tiny/tiny.yaml --without plan-memory", 0);
+    const char *plain = output(*state, "dump models/tiny/tiny.yaml --skip plan-memory", 0);
+    prints(
+        state,
+        qgc_arena_printf(*state, "dump models/tiny/tiny.yaml --passes '%.*s'", (int)strlen(line) - 1, line),
+        0, plain);
+    prints(state, "dump models/tiny/tiny.yaml --without plan-memory", 0, plain);
+    /* the same in every command that takes passes */
+    contains(state, "explain models/tiny/tiny.yaml --after dead-code=fuse-swiglu --without fuse-qkv",
+             "fuse-swiglu: 4 fired, 78 nodes in 66 kernels");
+    contains(state,
+             "bisect models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu --steps 2 "
+             "--passes 'fuse-qkv,dead-code' --replace dead-code=fuse-swiglu --before fuse-qkv=split-sample",
+             "\n3 passes, ");
 }
 
 static void print_after_prints_the_graph(void **state) {
@@ -213,6 +244,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(explain_names_layers_by_ranges),
         ARENA_TEST(explain_can_be_about_one_node),
+        ARENA_TEST(a_pipeline_is_edited_and_printed),
         ARENA_TEST(any_command_explains_its_passes),
         ARENA_TEST(explain_prints_json),
         ARENA_TEST(explain_says_where_to_look_for_what_lowering_does),

@@ -67,7 +67,7 @@ static const qgc_ablate_row *row(const qgc_ablation *x, const char *pass) {
 }
 
 static void assert_same_logits(const qgc_ablate_row *r, const qgc_ablate_effect *e, int64_t positions) {
-    if (!(e->drift.kl_max <= 1e-9) || !(e->drift.max_drift <= 1e-3) || e->drift.flips != 0)
+    if (!(e->drift.kl_max <= 1e-15) || !(e->drift.max_drift <= 1e-11) || e->is_wrong || e->drift.flips != 0)
         fail_msg("\"%s\" changes the logits by %g, with a KL divergence of %g", r->pass, e->drift.max_drift,
                  e->drift.kl_max);
     assert_int_equal(e->drift.positions, positions);
@@ -86,8 +86,7 @@ static void no_pass_changes_the_logits(void **state) {
         assert_same_logits(&x.rows[i], &x.rows[i].alone, 12);
     }
     assert_true(x.total.drift.kl_max <= 1e-9);
-    /* the reference of attention sums in another order; what only makes groups changes no bit */
-    assert_true(row(&x, "split-attention")->alone.drift.max_drift > 0);
+    /* what only makes groups changes no bit */
     assert_true(row(&x, "fuse-swiglu")->alone.drift.max_drift == 0);
 }
 
@@ -190,15 +189,15 @@ static void a_report_has_a_line_for_each_pass(void **state) {
         "a decode step with none: 79 kernels, 157676 bytes of values\n"
         "\n"
         "saved a token by a pass in the pipeline, against the pipeline without it\n"
-        "left out          kernels      bytes  max drift  RMS drift         KL     max KL  flips\n"
-        "fuse-qkv                8       6128          0          0          0          0      0\n"
-        "fuse-swiglu             8      43024          0          0          0          0      0\n"
+        "left out          kernels      bytes  max drift  RMS drift         KL     max KL  flips  graph\n"
+        "fuse-qkv                8       6128          0          0          0          0      0  right\n"
+        "fuse-swiglu             8      43024          0          0          0          0      0  right\n"
         "\n"
         "saved a token by a pass alone, against no pass\n"
-        "alone             kernels      bytes  max drift  RMS drift         KL     max KL  flips\n"
-        "fuse-qkv               12       9184          0          0          0          0      0\n"
-        "fuse-swiglu            12      46080          0          0          0          0      0\n"
-        "all of them            20      52208          0          0          0          0      0\n");
+        "alone             kernels      bytes  max drift  RMS drift         KL     max KL  flips  graph\n"
+        "fuse-qkv               12       9184          0          0          0          0      0  right\n"
+        "fuse-swiglu            12      46080          0          0          0          0      0  right\n"
+        "all of them            20      52208          0          0          0          0      0  right\n");
     assert_int_equal(qgc_ablate_json(&x, &h, &json, &f->diag), QGC_OK);
     assert_non_null(strstr(json.text, "\"pass\": \"fuse-swiglu\",\n      \"fired\": 4,\n"));
     assert_non_null(strstr(json.text, "\"median\": null"));

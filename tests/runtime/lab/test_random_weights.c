@@ -62,8 +62,8 @@ static void the_numbers_are_those_of_the_file(void **state) {
 /* Every type: the mean is about 0, and the square of a row's sum about that of one activation. */
 static void blocks_of_every_type_are_of_the_right_size(void **state) {
     fixture *f = *state;
-    static const char *const types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0",
-                                        "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"};
+    static const char *const types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1",
+                                        "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"};
     const qgc_graph *g = load(f, small(f, "{shape: [512, 256], gguf: w}", "{shape: [256], gguf: norm}"));
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         qgc_weights *w;

@@ -77,7 +77,7 @@ static void intervals_hold_the_median_as_often_as_they_say(void **state) {
 
 static void equal_logits_have_no_drift(void **state) {
     (void)state;
-    const float x[] = {1, -2, 3.5f, -INFINITY, 0};
+    const double x[] = {1, -2, 3.5f, -INFINITY, 0};
     qgc_drift d = qgc_drift_of(x, x, 5);
     assert_true(d.max_drift == 0 && d.squares == 0 && d.kl_sum == 0 && d.kl_max == 0);
     assert_int_equal(d.flips, 0);
@@ -87,7 +87,7 @@ static void equal_logits_have_no_drift(void **state) {
 static void divergence_is_that_of_known_distributions(void **state) {
     (void)state;
     /* p = 1/2 1/4 1/4, q = 1/3 1/3 1/3: KL = log 3 - 3/2 log 2; a shift of all logits changes no probability */
-    const float p[] = {logf(2), 0, 0}, q[] = {5, 5, 5};
+    const double p[] = {log(2), 0, 0}, q[] = {5, 5, 5};
     qgc_drift d = qgc_drift_of(p, q, 3);
     assert_near(d.kl_max, log(3) - 1.5 * log(2), 1e-7);
     assert_near(d.max_drift, 5, 1e-7);
@@ -99,10 +99,10 @@ static void divergence_is_that_of_known_distributions(void **state) {
 
 static void divergence_of_large_logits_does_not_overflow(void **state) {
     (void)state;
-    const float p[] = {1e4f, 0}, q[] = {1e4f, -5e3f};
+    const double p[] = {1e4f, 0}, q[] = {1e4f, -5e3f};
     qgc_drift d = qgc_drift_of(p, q, 2);
     assert_near(d.kl_max, 0, 0);
-    const float r[] = {0, 1e4f};
+    const double r[] = {0, 1e4f};
     assert_near(qgc_drift_of(p, r, 2).kl_max, 2e4 - 1e4, 1e-9);
     assert_int_equal(qgc_drift_of(p, r, 2).flips, 1);
 }
@@ -110,30 +110,30 @@ static void divergence_of_large_logits_does_not_overflow(void **state) {
 /* What the reference thinks possible and the other one does not. */
 static void divergence_is_infinite_where_the_other_excludes_a_token(void **state) {
     (void)state;
-    const float p[] = {0, 0}, q[] = {0, -INFINITY};
+    const double p[] = {0, 0}, q[] = {0, -INFINITY};
     assert_true(qgc_drift_of(p, q, 2).kl_max == INFINITY);
     assert_true(qgc_drift_of(p, q, 2).max_drift == INFINITY);
 }
 
 static void not_a_number_in_logits_is_drift(void **state) {
     (void)state;
-    const float good[] = {1, 2, 3};
+    const double good[] = {1, 2, 3};
     for (int at = 0; at < 3; at++)
         for (int side = 0; side < 2; side++) {
-            float bad[] = {1, 2, 3};
+            double bad[] = {1, 2, 3};
             bad[at] = NAN;
             qgc_drift d = side ? qgc_drift_of(good, bad, 3) : qgc_drift_of(bad, good, 3);
             assert_true(isnan(d.max_drift) && isnan(d.kl_max) && isnan(qgc_drift_rms(&d)));
             assert_int_equal(d.flips, 1);
         }
-    const float bad[] = {NAN};
+    const double bad[] = {NAN};
     assert_true(isnan(qgc_drift_of(bad, bad, 1).max_drift));
     assert_int_equal(qgc_drift_of(bad, bad, 1).flips, 1);
 }
 
 static void positions_add_up(void **state) {
     (void)state;
-    const float a[] = {0, 1}, b[] = {0, 4}, c[] = {2, 1};
+    const double a[] = {0, 1}, b[] = {0, 4}, c[] = {2, 1};
     qgc_drift sum = {0}, x = qgc_drift_of(a, b, 2), y = qgc_drift_of(a, c, 2);
     assert_true(isnan(qgc_drift_kl(&sum)) && isnan(qgc_drift_rms(&sum)));
     qgc_drift_add(&sum, &x);
@@ -148,7 +148,7 @@ static void positions_add_up(void **state) {
 
 static void not_a_number_stays_when_positions_add_up(void **state) {
     (void)state;
-    const float good[] = {0, 1}, bad[] = {0, NAN};
+    const double good[] = {0, 1}, bad[] = {0, NAN};
     qgc_drift sum = {0}, x = qgc_drift_of(good, bad, 2), y = qgc_drift_of(good, good, 2);
     qgc_drift_add(&sum, &y);
     qgc_drift_add(&sum, &x);

@@ -266,7 +266,9 @@ static void says_what_fired_and_what_did_not_and_why(void **state) {
     const char *fired = stage(f, page, "fuse-residual");
     has(fired, "<li class=\"fired\">");
     has(fired, "in group &quot;out&quot;");
-    has(fired, "qwen2.yaml:57</span><pre>- {op: add, in: [x, o], out: x_mid}</pre>");
+    has(fired,
+        qgc_arena_printf(f->arena, "llama.yaml:%d</span><pre>- {op: add, in: [x, o], out: x_mid}</pre>",
+                         line_of("models/llama.yaml", "add, in: [x, o]")));
     has(fired, "6 more in other layers");
     assert_int_equal(count(fired, "class=\"mark fired\""), 2);
     const char *declined = stage(f, page, "fuse-norm-linear");
@@ -290,7 +292,7 @@ static void a_node_tells_all_that_there_is_to_know(void **state) {
     fixture *f = *state;
     const char *page = tiny(f, PASSES, 1), *q = detail(f, page, "fuse-rope-append", "q[1]");
     has(q, "<h3><code>q[1]</code> <span>linear</span></h3>");
-    has(q, "<pre>- {op: linear, in: [h, wq, bq], out: q}</pre>");
+    has(q, "<pre>- {op: linear, in: [x, wq, bq], out: q}</pre>");
     has(q,
         "<a href=\"#\" data-node=\"h[1]\"><code>h[1]</code></a></td><td>[T, 192]</td><td>f32</td><td>result</td>");
     has(q, "<code>wq[1]</code></td><td>[192, 192]</td><td>bf16</td><td>weight</td>");

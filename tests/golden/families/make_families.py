@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""Writes small models of many families, and the logits that Hugging Face transformers computes for them.
+
+    python3 tests/golden/families/make_families.py [NAME...]
+
+which needs torch, transformers, safetensors, gguf and numpy. For each model: NAME/config.json, NAME/model.safetensors with
+random weights in bf16, NAME/golden.bin with token ids and logits, and for some NAME/model.gguf, whose names, keys and order
+of rows are those of llama.cpp's converter. The same versions of the libraries give the same files.
+"""
+import json
+import os
+import struct
+import sys
+
+import gguf
+import numpy as np
+import torch
+import transformers as tf
+from safetensors.torch import save_file
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOKENS = 12
+SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_attention_heads=4, num_key_value_heads=2,
+             vocab_size=48, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None,
+             bos_token_id=None, eos_token_id=None)
+
+LAYERED = {key: value for key, value in SMALL.items() if key != "rms_norm_eps"}
+
+
+def rope(kind, theta=1e4, **more):
+    return dict(rope_parameters=dict(rope_theta=theta, rope_type=kind, **more))
+
+
+LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+YARN = rope("yarn", factor=4.0, original_max_position_embeddings=16)
+
+# name: class of the configuration, what it is told, architecture of its GGUF (None: none is written)
+MODELS = {
+    "llama": (tf.LlamaConfig, dict(SMALL, **rope("default", 5e5)), "llama"),
+    "llama-tied": (tf.LlamaConfig, dict(SMALL, tie_word_embeddings=True, head_dim=12), "llama"),
+    "llama3": (tf.LlamaConfig, dict(SMALL, tie_word_embeddings=True, **LLAMA3), "llama"),
+    "llama-linear": (tf.LlamaConfig, dict(SMALL, **rope("linear", factor=4.0)), "llama"),
+    "llama-yarn": (tf.LlamaConfig, dict(SMALL, **YARN), None),
+    "llama-bias": (tf.LlamaConfig, dict(SMALL, attention_bias=True, mlp_bias=True), "llama"),
+    "mistral": (tf.MistralConfig, dict(SMALL, sliding_window=None), None),
+    "mistral-window": (tf.MistralConfig, dict(SMALL, sliding_window=5), None),
+    "qwen2": (tf.Qwen2Config, dict(SMALL, tie_word_embeddings=True), "qwen2"),
+    "qwen2-window": (tf.Qwen2Config, dict(SMALL, use_sliding_window=True, sliding_window=4, max_window_layers=1), None),
+    "qwen2-yarn": (tf.Qwen2Config, dict(SMALL, **YARN), "qwen2"),
+    "qwen3": (tf.Qwen3Config, dict(SMALL, head_dim=16), "qwen3"),
+    "olmo2": (tf.Olmo2Config, dict(SMALL), "olmo2"),
+    "phi3": (tf.Phi3Config, dict(SMALL, sliding_window=None), "phi3"),
+    "phi3-window": (tf.Phi3Config, dict(SMALL, sliding_window=7, num_hidden_layers=1), "phi3"),
+    "phi3-longrope": (tf.Phi3Config, dict(SMALL, original_max_position_embeddings=16, max_position_embeddings=64,
+                                          partial_rotary_factor=0.75, num_attention_heads=2, rope_parameters=dict(
+                                              rope_type="longrope", rope_theta=1e4, partial_rotary_factor=0.75,
+                                              original_max_position_embeddings=16,
+                                              short_factor=[1.0, 1.1, 1.3, 1.5, 1.8, 2.0],
+                                              long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0])), None),
+    "gemma": (tf.GemmaConfig, dict(SMALL, tie_word_embeddings=True, head_dim=12, hidden_act="gelu_pytorch_tanh"), "gemma"),
+    "gemma2": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, query_pre_attn_scalar=12,
+                                     attn_logit_softcapping=1.5, final_logit_softcapping=3.0, sliding_window=4), "gemma2"),
+    "gemma2-scale": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=11,
+                                           num_hidden_layers=1), None),
+    "gemma3": (tf.Gemma3TextConfig, dict(SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=8,
+                                         sliding_window=4, num_hidden_layers=6, intermediate_size=16), "gemma3"),
+    "gemma3-linear": (tf.Gemma3TextConfig, dict(
+        SMALL, tie_word_embeddings=True, head_dim=8, query_pre_attn_scalar=11, sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+                             sliding_attention=dict(rope_type="default", rope_theta=1e4))), None),
+    "granite": (tf.GraniteConfig, dict(SMALL, embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.4,
+                                       logits_scaling=2.0), "granite"),
+    "smollm3": (tf.SmolLM3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=20, no_rope_layer_interval=4, tie_word_embeddings=True), "smollm3"),
+    "stablelm": (tf.StableLmConfig, dict(LAYERED, layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.5), "stablelm"),
+    "gpt_neox": (tf.GPTNeoXConfig, dict(LAYERED, rotary_pct=0.5, use_parallel_residual=True, attention_bias=True), None),
+    "phi": (tf.PhiConfig, dict(LAYERED, partial_rotary_factor=0.5), "phi2"),
+    "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
+                                 eos_token_id=None), "gpt2"),
+}
+
+
+def spread(name, w, generator):
+    """Random numbers such that what a layer adds is about as large as what it is added to, and attention is not even."""
+    noise = torch.randn(w.shape, generator=generator)
+    if "norm" in name or ".ln_" in name:
+        return (0 if type_adds_one else 1) + 0.25 * noise if name.endswith("weight") else 0.2 * noise
+    if w.dim() == 1:
+        return 0.3 * noise
+    if "embed" in name or "wte" in name:
+        return 0.7 * noise
+    if "wpe" in name:
+        return 0.3 * noise
+    gain = 2 if any(part in name for part in ("q_proj", "k_proj", "qkv_proj", "c_attn", "query_key_value")) else 1
+    return gain * noise / min(w.shape) ** 0.5
+
+
+def make(name, config, seed):
+    global type_adds_one
+    type_adds_one = name.startswith("gemma")
+    generator = torch.Generator().manual_seed(seed)
+    config._attn_implementation = "eager"
+    model = tf.AutoModelForCausalLM.from_config(config).eval().float()
+    with torch.no_grad():
+        for parameter, w in model.named_parameters():
+            w.copy_(spread(parameter, w, generator).to(torch.bfloat16).float())
+    return model, torch.randint(config.vocab_size, (TOKENS,), generator=generator).tolist()
+
+
+def logits_of(model, ids):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy().astype("<f4")
+
+
+def write_golden(path, ids, logits):
+    with open(path, "wb") as f:
+        f.write(struct.pack("<2I", len(ids), logits.shape[1]) + np.array(ids, "<i4").tobytes() + logits.tobytes())
+
+
+# --- GGUF, as llama.cpp's convert_hf_to_gguf.py writes it ---------------------------------------------------------------
+
+PERMUTED = ("llama", "granite", "smollm3")
+ADDS_ONE = ("gemma", "gemma2", "gemma3")
+ARCHS = {gguf.MODEL_ARCH_NAMES[a]: a for a in gguf.MODEL_ARCH}
+
+
+def permute(w, heads):
+    """Rows of a head as two halves -> pairs of neighbours."""
+    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def keys(writer, arch, c):
+    heads, kv = c.num_attention_heads, getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    d_head = getattr(c, "head_dim", None) or c.hidden_size // heads
+    turned = int(d_head * ((c.rope_parameters or {}).get("partial_rotary_factor", 1) if hasattr(c, "rope_parameters") else 1))
+    writer.add_block_count(c.num_hidden_layers)
+    writer.add_context_length(c.max_position_embeddings)
+    writer.add_embedding_length(c.hidden_size)
+    writer.add_feed_forward_length(getattr(c, "intermediate_size", None) or getattr(c, "n_inner", None) or 4 * c.hidden_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    if getattr(c, "head_dim", None):
+        writer.add_key_length(c.head_dim)
+        writer.add_value_length(c.head_dim)
+    if hasattr(c, "rms_norm_eps") and arch not in ("stablelm", "phi2", "gpt2"):
+        writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    else:
+        writer.add_layer_norm_eps(getattr(c, "layer_norm_eps", None) or c.layer_norm_epsilon)
+    if arch == "gpt2":
+        return
+    writer.add_vocab_size(c.vocab_size)
+    writer.add_rope_dimension_count(turned)
+    parameters = c.rope_parameters
+    if arch == "gemma3":
+        writer.add_rope_freq_base(parameters["full_attention"]["rope_theta"])
+    else:
+        writer.add_rope_freq_base(parameters["rope_theta"])
+    kind = parameters.get("rope_type")
+    if kind in ("linear", "yarn"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
+        writer.add_rope_scaling_factor(parameters["factor"])
+    if kind == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
+    if getattr(c, "sliding_window", None) and arch in ("phi3", "gemma2", "gemma3"):
+        writer.add_sliding_window(c.sliding_window)
+    if arch == "gemma2":
+        writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(c.final_logit_softcapping)
+    if arch == "granite":
+        writer.add_attention_scale(c.attention_multiplier)
+        writer.add_embedding_scale(c.embedding_multiplier)
+        writer.add_residual_scale(c.residual_multiplier)
+        writer.add_logit_scale(c.logits_scaling)
+    if arch == "stablelm":
+        writer.add_parallel_residual(c.use_parallel_residual)
+
+
+def llama3_divisors(c):
+    p = c.rope_parameters
+    d_head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    freqs = 1.0 / p["rope_theta"] ** (np.arange(0, d_head, 2, dtype=np.float32) / d_head)
+    low = p["original_max_position_embeddings"] / p["low_freq_factor"]
+    high = p["original_max_position_embeddings"] / p["high_freq_factor"]
+    out = []
+    for f in freqs:
+        wave = 2 * np.pi / f
+        if wave < high:
+            out.append(1.0)
+        elif wave > low:
+            out.append(p["factor"])
+        else:
+            smooth = (p["original_max_position_embeddings"] / wave - p["low_freq_factor"]) / (p["high_freq_factor"] - p["low_freq_factor"])
+            out.append(1 / ((1 - smooth) / p["factor"] + smooth))
+    return np.array(out, np.float32)
+
+
+def tensors_of(model, arch):
+    """Name in the checkpoint, and the numbers; the head that is tied is left out as in a checkpoint."""
+    tied = model.config.tie_word_embeddings
+    for name, w in model.state_dict().items():
+        if model.config.model_type == "gpt_neox" and name == "lm_head.weight":
+            name = "embed_out.weight"  # as checkpoints have it
+        if not (tied and name == "lm_head.weight") and not name.endswith((".attn.bias", ".masked_bias", "inv_freq")):
+            yield name, w.numpy()
+
+
+def write_gguf(path, model, arch):
+    c = model.config
+    writer = gguf.GGUFWriter(path, arch)
+    writer.add_name("small")
+    keys(writer, arch, c)
+    names = gguf.get_tensor_name_map(ARCHS[arch], c.num_hidden_layers)
+    kv = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    if (getattr(c, "rope_parameters", None) or {}).get("rope_type") == "llama3":
+        writer.add_tensor("rope_freqs.weight", llama3_divisors(c))
+    for name, w in tensors_of(model, arch):
+        if arch in PERMUTED and "q_proj" in name:
+            w = permute(w, c.num_attention_heads)
+        if arch in PERMUTED and "k_proj" in name:
+            w = permute(w, kv)
+        if arch in ADDS_ONE and name.endswith("norm.weight"):
+            w = w + 1
+        if arch == "gpt2" and name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
+            w = w.T
+        new = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert new, name
+        w = np.ascontiguousarray(w, np.float32)
+        if w.ndim == 1 or new.endswith("_norm.weight") or new == "position_embd.weight":
+            writer.add_tensor(new, w)
+        else:
+            kind = gguf.GGMLQuantizationType.BF16
+            writer.add_tensor(new, gguf.quants.quantize(w, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main():
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or MODELS:
+        cls, told, arch = MODELS[name]
+        model, ids = make(name, cls(**told), 7)
+        logits = logits_of(model, ids)
+        assert np.isfinite(logits).all()
+        folder = os.path.join(HERE, name)
+        os.makedirs(folder, exist_ok=True)
+        kept = {n: torch.from_numpy(w.copy()).to(torch.bfloat16) for n, w in tensors_of(model, arch)}
+        save_file(kept, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+        os.chmod(os.path.join(folder, "model.safetensors"), 0o644)
+        config = model.config.to_dict()
+        config = {k: v for k, v in config.items() if k not in ("transformers_version", "_name_or_path", "id2label", "label2id")}
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(config, f, indent=1, sort_keys=True)
+            f.write("\n")
+        write_golden(os.path.join(folder, "golden.bin"), ids, logits)
+        if arch:
+            write_gguf(os.path.join(folder, "model.gguf"), model, arch)
+        print(f"{name}: logits to {np.abs(logits).max():.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "graph/base/file.h"
+#include "graph/eval.h"
+#include "graph/load.h"
+#include "graph/print.h"
+#include "passes/bind_weights.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/fixture.h"
+
+/* Families of models (models/) on small models with random weights, against the logits that Hugging Face transformers
+ * computes (tests/golden/families). Sizes are read from the weights. */
+
+#define FOLDER "tests/golden/families/"
+
+typedef struct {
+    const char *family, *model; /* models/FAMILY.yaml, tests/golden/families/MODEL */
+} sample;
+
+static const sample samples[] = {
+    {"llama", "llama"},
+    {"llama", "llama/model.gguf"},
+    {"llama", "llama-tied"},
+    {"llama", "llama-tied/model.gguf"},
+    {"llama", "llama-bias"},
+    {"llama", "llama-bias/model.gguf"},
+    {"llama", "llama3"},
+    {"llama", "llama3/model.gguf"},
+    {"llama", "llama-linear"},
+    {"llama", "llama-linear/model.gguf"},
+    {"llama", "llama-yarn"},
+    {"mistral", "mistral"},
+    {"mistral", "mistral-window"},
+    {"qwen2", "qwen2"},
+    {"qwen2", "qwen2/model.gguf"},
+    {"qwen2", "qwen2-window"},
+    {"qwen2", "qwen2-yarn"},
+    {"qwen2", "qwen2-yarn/model.gguf"},
+    {"qwen3", "qwen3"},
+    {"qwen3", "qwen3/model.gguf"},
+    {"olmo2", "olmo2"},
+    {"olmo2", "olmo2/model.gguf"},
+    {"granite", "granite"},
+    {"granite", "granite/model.gguf"},
+    {"smollm3", "smollm3"},
+    {"smollm3", "smollm3/model.gguf"},
+    {"phi3", "phi3"},
+    {"phi3", "phi3/model.gguf"},
+    {"phi3", "phi3-window"},
+    {"phi3", "phi3-window/model.gguf"},
+    {"gemma", "gemma"},
+    {"gemma", "gemma/model.gguf"},
+    {"gemma2", "gemma2"},
+    {"gemma2", "gemma2/model.gguf"},
+    {"gemma2", "gemma2-scale"},
+    {"stablelm", "stablelm"},
+    {"stablelm", "stablelm/model.gguf"},
+    {"phi2", "phi"},
+    {"phi2", "phi/model.gguf"},
+    {"gpt_neox", "gpt_neox"},
+    {"gpt2", "gpt2"},
+    {"gpt2", "gpt2/model.gguf"},
+    {"gemma3", "gemma3"},
+    {"gemma3", "gemma3-linear"},
+    {"gemma3", "gemma3/model.gguf"},
+};
+
+/* Caches in f32, so that nothing is rounded. */
+static const char *with_f32_caches(fixture *f, const char *family) {
+    const char *up = "../../../../../../../../../..";
+    return fixture_write(f, "family.yaml",
+                         qgc_arena_printf(f->arena,
+                                          "qgc: 2\nextends: %s%s/models/%s.yaml\nname: small\n"
+                                          "state: {k_cache: {dtype: f32}, v_cache: {dtype: f32}}\n",
+                                          up, QGC_SOURCE_DIR, family));
+}
+
+typedef struct {
+    int n, vocab;
+    const int32_t *ids;
+    const float *logits; /* [n, vocab] */
+} golden;
+
+static golden read_golden(fixture *f, const char *model) {
+    const size_t length = strcspn(model, "/");
+    qgc_file file;
+    ok(f, qgc_file_open(&file, qgc_arena_printf(f->arena, FOLDER "%.*s/golden.bin", (int)length, model),
+                        &f->diag));
+    char *copy = qgc_arena_alloc(f->arena, file.bytes);
+    memcpy(copy, file.data, file.bytes);
+    const uint32_t *head = (const uint32_t *)(const void *)copy;
+    const golden g = {(int)head[0], (int)head[1], (const int32_t *)(head + 2),
+                      (const float *)(head + 2 + head[0])};
+    assert_int_equal(file.bytes, 4 * (2 + (size_t)g.n + (size_t)g.n * (size_t)g.vocab));
+    qgc_file_close(&file);
+    return g;
+}
+
+/* The largest difference of logits, as a part of the largest logit of the position. */
+static double distance(const golden *g, const float *logits) {
+    double worst = 0;
+    for (int t = 0; t < g->n; t++) {
+        double most = 0, apart = 0;
+        for (int i = t * g->vocab; i < (t + 1) * g->vocab; i++) {
+            most = fmax(most, fabs((double)g->logits[i]));
+            apart = fmax(apart, isnan(logits[i]) ? INFINITY : fabs((double)logits[i] - (double)g->logits[i]));
+        }
+        worst = fmax(worst, apart / most);
+    }
+    return worst;
+}
+
+static double run(fixture *f, qgc_graph *g, const qgc_weights *w, const golden *gold) {
+    const qgc_tensor **tensors;
+    qgc_pool *pool = qgc_pool_new(1);
+    int64_t elems;
+    ok(f, qgc_graph_bind(g, w, false, &tensors, &f->diag));
+    qgc_eval *e = qgc_eval_new(g, tensors, 64, gold->n, pool);
+    ok(f, qgc_eval_step(e, gold->ids, gold->n, 0, true, &f->diag));
+    const float *logits = qgc_eval_value(e, qgc_graph_output(g, "logits"), &elems);
+    assert_int_equal(elems, gold->n * gold->vocab);
+    const double apart = distance(gold, logits);
+    qgc_eval_drop(e);
+    qgc_pool_drop(pool);
+    return apart;
+}
+
+/* The graph as it was loaded, and as its print is loaded again without any weights at hand. */
+static void logits_are_those_of_transformers(void **state) {
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
+        const sample *s = &samples[i];
+        const golden gold = read_golden(f, s->model);
+        qgc_weights *w;
+        qgc_graph *g, *again;
+        ok(f, qgc_weights_open(&w, qgc_arena_printf(f->arena, FOLDER "%s", s->model), &f->diag));
+        ok(f, qgc_graph_load_for(&g, with_f32_caches(f, s->family), w, f->arena, &f->diag));
+        qgc_str text = qgc_str_new(f->arena), second = qgc_str_new(f->arena);
+        qgc_graph_print_yaml(g, &text);
+        ok(f, qgc_graph_load_text(&again, "printed", text.text, text.bytes, f->arena, &f->diag));
+        qgc_graph_print_yaml(again, &second);
+        if (strcmp(text.text, second.text) != 0)
+            fail_msg("%s is printed as\n%s\nand then as\n%s", s->model, text.text, second.text);
+        const double apart = run(f, g, w, &gold), printed = run(f, again, w, &gold);
+        if (!(apart <= 1e-4) || !(printed <= 1e-4))
+            fail_msg("%s: logits are %.3g apart, from the printed graph %.3g", s->model, apart, printed);
+        qgc_weights_close(w);
+    }
+}
+
+/* --- what is stated and not computed ---------------------------------------------------------------------- */
+
+/* A folder like that of a model, with keys put in front of those of its config.json. */
+static const char *with_keys(fixture *f, const char *model, const char *keys) {
+    qgc_file config, weights;
+    qgc_diag *d = &f->diag;
+    ok(f, qgc_file_open(&config, qgc_arena_printf(f->arena, FOLDER "%s/config.json", model), d));
+    ok(f, qgc_file_open(&weights, qgc_arena_printf(f->arena, FOLDER "%s/model.safetensors", model), d));
+    const char *text =
+        qgc_arena_printf(f->arena, "{%s%.*s", keys, (int)config.bytes - 1, (const char *)config.data + 1);
+    fixture_write(f, "config.json", text);
+    ok(f, qgc_file_write(fixture_path(f, "model.safetensors"), weights.data, weights.bytes, d));
+    qgc_file_close(&config);
+    qgc_file_close(&weights);
+    return f->folder;
+}
+
+/* What loading and binding say: "" if nothing. */
+static const char *said(fixture *f, const char *family, const char *path) {
+    const qgc_tensor **tensors;
+    qgc_weights *w;
+    qgc_graph *g;
+    qgc_diag d = qgc_diag_new(f->arena);
+    ok(f, qgc_weights_open(&w, path, &f->diag));
+    if (qgc_graph_load_for(&g, qgc_arena_printf(f->arena, "models/%s.yaml", family), w, f->arena, &d) ==
+        QGC_OK)
+        (void)!qgc_graph_bind(g, w, false, &tensors, &d);
+    qgc_weights_close(w);
+    return qgc_diag_message(&d);
+}
+
+static void what_is_not_computed_is_refused(void **state) {
+    static const struct {
+        const char *family, *model, *keys, *want;
+    } cases[] = {
+        {"llama", "llama", "", ""},
+        {"llama", "llama", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2},",
+         "\"rope_scaling.type\" as \"dynamic\""},
+        {"llama", "llama", "\"rope_scaling\": {\"mscale\": 2},", "\"rope_scaling.mscale\" as 2"},
+        {"llama", "llama", "\"rope_scaling\": {\"rope_type\": \"linear\"},", "which are both \"scaling\""},
+        {"llama", "llama", "\"sliding_window\": 4,", "\"sliding_window\" as 4"},
+        {"llama", "llama", "\"logits_scaling\": 4,", "\"logits_scaling\" as 4"},
+        {"llama", "llama", "\"final_logit_softcapping\": 30,", "\"final_logit_softcapping\" as 30"},
+        {"llama", "llama", "\"quantization_config\": {\"quant_method\": \"gptq\"},",
+         "\"quantization_config\""},
+        {"llama", "llama", "\"num_local_experts\": 8,", "\"num_local_experts\" as 8"},
+        {"llama", "llama", "\"layer_types\": [\"full_attention\"],", "which is no value of parameter"},
+        {"llama", "llama", "\"layer_types\": [\"full_attention\", \"linear_attention\"],",
+         "which is no value of parameter \"windowed\""},
+        {"llama", "qwen2", "", "the model is of architecture \"llama\", but"},
+        {"qwen2", "qwen2", "\"partial_rotary_factor\": 0.5, \"hidden_activation\": \"gelu\",",
+         "\"hidden_activation\" as \"gelu\""},
+        {"olmo2", "olmo2", "\"clip_qkv\": 8,", "\"clip_qkv\" as 8"},
+        {"gemma", "gemma", "\"hidden_activation\": \"relu\",",
+         "which is no value of parameter \"exact_gelu\""},
+        {"granite", "granite", "\"embedding_scale\": 8, \"scale_emb\": 2,", "\"scale_emb\" as 2"},
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *message = said(f, cases[i].family, with_keys(f, cases[i].model, cases[i].keys));
+        if (*cases[i].want ? !strstr(message, cases[i].want) : *message)
+            fail_msg("%s with %s says: %s", cases[i].model, cases[i].keys, message);
+    }
+}
+
+/* A graph that was made for some weights, printed or in an artifact, is not for others. */
+static void a_printed_graph_is_for_its_weights(void **state) {
+    static const struct {
+        const char *family, *made_for, *bound_to, *want;
+    } cases[] = {
+        {"llama", "llama", "llama-linear", "\"rope_base\" is 500000, but"},
+        {"llama", "llama", "llama-tied", "\"d_head\" is 8, but"},
+        {"llama", "llama-bias", "llama", "\"qkv_bias\" is 1, but"},
+        {"llama", "llama-bias/model.gguf", "llama/model.gguf", "\"qkv_bias\" is 1, but"},
+        {"mistral", "mistral", "mistral-window", "\"window\" is 0, but"},
+        {"qwen2", "qwen2", "qwen2-window", "\"windowed[1]\" is 0, but"},
+        {"llama", "llama", "llama/model.gguf", ""},
+        {"qwen3", "qwen3", "qwen3/model.gguf", ""},
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qgc_weights *w;
+        qgc_graph *g, *printed;
+        const qgc_tensor **tensors;
+        qgc_diag d = qgc_diag_new(f->arena);
+        qgc_str text = qgc_str_new(f->arena);
+        ok(f, qgc_weights_open(&w, qgc_arena_printf(f->arena, FOLDER "%s", cases[i].made_for), &f->diag));
+        ok(f, qgc_graph_load_for(&g, qgc_arena_printf(f->arena, "models/%s.yaml", cases[i].family), w,
+                                 f->arena, &f->diag));
+        qgc_weights_close(w);
+        qgc_graph_print_yaml(g, &text);
+        ok(f, qgc_graph_load_text(&printed, "printed", text.text, text.bytes, f->arena, &f->diag));
+        ok(f, qgc_weights_open(&w, qgc_arena_printf(f->arena, FOLDER "%s", cases[i].bound_to), &f->diag));
+        (void)!qgc_graph_bind(printed, w, false, &tensors, &d);
+        if (*cases[i].want ? !strstr(qgc_diag_message(&d), cases[i].want) : *qgc_diag_message(&d))
+            fail_msg("%s bound to %s says: %s", cases[i].made_for, cases[i].bound_to, qgc_diag_message(&d));
+        qgc_weights_close(w);
+    }
+}
+
+int main(void) {
+    if (chdir(QGC_SOURCE_DIR) != 0)
+        return 1;
+    const struct CMUnitTest tests[] = {FIXTURE_TEST(logits_are_those_of_transformers),
+                                       FIXTURE_TEST(what_is_not_computed_is_refused),
+                                       FIXTURE_TEST(a_printed_graph_is_for_its_weights)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

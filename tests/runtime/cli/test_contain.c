@@ -1,0 +1,190 @@
+/* Passes from outside that crash, abort, end the process or hang: the command names them, and leaves the graph. */
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "graph/base/file.h"
+#include "graph/base/str.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/fixture.h"
+#include "tests/support/plugin.h"
+#include "tests/support/text.h"
+
+#define TINY QGC_SOURCE_DIR "/models/tiny/tiny.yaml"
+#define WITH_WEIGHTS TINY " --weights " QGC_SOURCE_DIR "/models/tiny/tiny.gguf --device cpu --steps 4 -q"
+
+/* The fault comes with the third change. */
+static const char passes_text[] =
+    "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
+    "#include \"passes/load.h\"\n#include \"passes/rewrite.h\"\n"
+    "static int kind;\n"
+    "static volatile int spins;\n"
+    "static int *volatile nowhere;\n"
+    "static void fail(void) {\n"
+    "    if (kind == 0) *nowhere = 1;\n"
+    "    if (kind == 1) abort();\n"
+    "    if (kind == 2) exit(0);\n"
+    "    if (kind == 3) _exit(0);\n"
+    "    while (kind == 4) spins++;\n"
+    "}\n"
+    "static bool apply(qgc_rewriter *rw, const qgc_match *m) {\n"
+    "    if (strcmp(m->root->out[0]->name, \"act\") != 0) return false;\n"
+    "    if (m->root->layer == 2) fail();\n"
+    "    qgc_node *n = qgc_insert(rw, m->root, QGC_OP_SILU, \"act_now\", m->root->in, 1);\n"
+    "    qgc_settle(rw, n);\n"
+    "    qgc_replace(rw, m->root->out[0], n->out[0]);\n"
+    "    qgc_erase(rw, m->root);\n"
+    "    return true;\n"
+    "}\n"
+    "static const qgc_rule rules[] = {{\"silu again\", P(ANY, SILU, V(0)), apply}, {0}};\n"
+    "#define PASS_OF(name, k) \\\n"
+    "    static qgc_status name(qgc_pass_context *c, qgc_diag *d) { kind = k; return qgc_rewrite(c, rules, d); }\n"
+    "PASS_OF(crash, 0)\nPASS_OF(abort_it, 1)\nPASS_OF(end, 2)\nPASS_OF(end_at_once, 3)\nPASS_OF(hang, 4)\n"
+    "static qgc_status bare(qgc_pass_context *c, qgc_diag *d) {\n"
+    "    (void)c; (void)d; *nowhere = 1; return QGC_OK;\n}\n"
+    "static bool break_it(qgc_rewriter *rw, const qgc_match *m) {\n"
+    "    (void)rw;\n"
+    "    if (m->root->layer != 1 || m->root->n_in == 1) return false;\n"
+    "    m->root->n_in = 1;\n"
+    "    return true;\n"
+    "}\n"
+    "static const qgc_rule breaking[] = {{\"one input\", P(ANY, MUL, V(0)), break_it}, {0}};\n"
+    "static qgc_status invalid(qgc_pass_context *c, qgc_diag *d) { return qgc_rewrite(c, breaking, d); }\n"
+    "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
+    "    static const qgc_pass_info p[] = {\n"
+    "        {\"crash\", crash, 0, \"x\"}, {\"abort\", abort_it, 0, \"x\"}, {\"end\", end, 0, \"x\"},\n"
+    "        {\"end-at-once\", end_at_once, 0, \"x\"}, {\"hang\", hang, 0, \"x\"}, {\"bare\", bare, 0, \"x\"},\n"
+    "        {\"invalid\", invalid, 0, \"x\"}, {0}};\n"
+    "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
+    "    return &rows;\n"
+    "}\n";
+
+/* What qgc prints in the fixture's folder. */
+static const char *output(const fixture *f, const char *arguments, int want) {
+    FILE *pipe =
+        popen(qgc_arena_printf(f->arena, "cd '%s' && '" QGC_COMMAND "' %s 2>&1", f->folder, arguments), "r");
+    assert_non_null(pipe);
+    qgc_str text = qgc_str_new(f->arena);
+    char piece[4096];
+    for (size_t n; (n = fread(piece, 1, sizeof piece, pipe)) > 0;)
+        qgc_str_add_bytes(&text, piece, n);
+    const int ended = pclose(pipe);
+    if (!WIFEXITED(ended) || WEXITSTATUS(ended) != want)
+        fail_msg("qgc %s: ended with %x, output:\n%s", arguments, ended, text.text);
+    return text.text;
+}
+
+static const char *read_file(fixture *f, const char *name) {
+    qgc_source file;
+    ok(f, qgc_file_read(&file, fixture_path(f, name), 1 << 20, "file", &f->diag));
+    return file.text;
+}
+
+static void a_pass_that_does_not_return_is_named(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    static const struct {
+        const char *pass, *what;
+    } cases[] = {{"crash", "pass \"crash\" "},
+                 {"abort", "pass \"abort\" "},
+                 {"end", "pass \"end\" ended the process with exit code 0"},
+                 {"end-at-once", "pass \"end-at-once\" ended the process with exit code 0"},
+                 {"hang", "pass \"hang\" did not end within 0.3 seconds"}};
+    static const char *const commands[] = {"bisect " WITH_WEIGHTS, "ablate " WITH_WEIGHTS,
+                                           "dump " TINY " --contain"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t k = 0; k < sizeof commands / sizeof *commands; k++) {
+            const char *file = qgc_arena_printf(f->arena, "before-%s.yaml", cases[i].pass);
+            unlink(fixture_path(f, file));
+            const char *text = output(
+                f,
+                qgc_arena_printf(
+                    f->arena, "%s --load-pass '%s' --passes 'split-attention,%s,fuse-qkv' --pass-limit 0.3",
+                    commands[k], plugin, cases[i].pass),
+                1);
+            has(text, cases[i].what);
+            has(text, "change 3, rule \"silu again\" at \"act[2]\"");
+            has(text, file);
+            /* two changes have been made, and the pass is still to be run */
+            const char *yaml = read_file(f, file);
+            has(yaml, "act_now");
+            has(yaml, cases[i].pass);
+            has(yaml, "attention_merge");
+        }
+}
+
+static void what_was_left_shows_the_same(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    output(f,
+           qgc_arena_printf(
+               f->arena, "bisect " WITH_WEIGHTS " --load-pass '%s' --passes split-attention,crash,fuse-qkv",
+               plugin),
+           1);
+    const char *again = output(
+        f,
+        qgc_arena_printf(f->arena, "dump before-crash.yaml --after crash --contain --load-pass '%s'", plugin),
+        1);
+    has(again, "pass \"crash\" ");
+    has(again, "change 1, rule \"silu again\" at \"act[2]\"");
+}
+
+static void a_pass_without_rules_and_a_plug_in_are_named_too(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *text = output(
+        f, qgc_arena_printf(f->arena, "bisect " WITH_WEIGHTS " --load-pass '%s' --passes bare", plugin), 1);
+    has(text, "pass \"bare\" ");
+    has(text, "outside of a rule");
+    has(read_file(f, "before-bare.yaml"), "passes: ");
+    const char *loading = plugin_compile(f, "q",
+                                         "#include <stdlib.h>\n#include \"passes/load.h\"\n"
+                                         "const qgc_pass_rows *qgc_pass_plugin(void) { abort(); }\n");
+    text = output(
+        f, qgc_arena_printf(f->arena, "bisect " WITH_WEIGHTS " --load-pass '%s' --passes bare", loading), 1);
+    has(text, "q.so\" ");
+    has(text, "when it was loaded");
+}
+
+/* Exit codes and output are those of the command. */
+static void a_contained_command_is_like_any_other(void **state) {
+    fixture *f = *state;
+    const char *plain = output(f, "dump " TINY " --passes fuse-qkv", 0);
+    assert_string_equal(output(f, "dump " TINY " --passes fuse-qkv --contain", 0), plain);
+    has(output(f, "dump nowhere.yaml --contain", 1), "nowhere.yaml");
+    has(output(f, "dump " TINY " --contain --passes nothing", 2), "unknown pass");
+}
+
+static void each_change_can_be_verified(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *arguments =
+        qgc_arena_printf(f->arena, TINY " --load-pass '%s' --passes split-attention,invalid", plugin);
+    const char *text = output(f, qgc_arena_printf(f->arena, "dump %s --verify-each", arguments), 1);
+    has(text, "rule \"one input\" at \"ff[1]\" left it so, change 1 of the pass");
+    has(text, "running pass invalid of plug-in");
+    text = output(f, qgc_arena_printf(f->arena, "dump %s", arguments), 1);
+    assert_null(strstr(text, "left it so"));
+    output(f, "dump " TINY " --verify-each", 0);
+    text = output(
+        f,
+        qgc_arena_printf(f->arena,
+                         "bisect " WITH_WEIGHTS " --load-pass '%s' --passes split-attention,invalid", plugin),
+        1);
+    has(text, "\nchange  1 of 1: ");
+    has(text, "one input at \"ff[1]\"");
+    has(text, "the graph does not hold together: ");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        FIXTURE_TEST(a_pass_that_does_not_return_is_named),
+        FIXTURE_TEST(what_was_left_shows_the_same),
+        FIXTURE_TEST(a_pass_without_rules_and_a_plug_in_are_named_too),
+        FIXTURE_TEST(a_contained_command_is_like_any_other),
+        FIXTURE_TEST(each_change_can_be_verified),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
