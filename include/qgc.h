@@ -126,7 +126,19 @@ QGC_API QGC_CHECK qgc_error *qgc_encode(qgc_engine *engine, const char *text, si
  * row are. NULL for an id that is not in the tables. Lives as long as the engine. */
 QGC_API const char *qgc_piece(const qgc_engine *engine, int32_t id, size_t *bytes);
 
-/* Does a text end with this token? 1 or 0. */
+/* What somebody says in a conversation: `role` is "system", "user" or "assistant". */
+typedef struct {
+    const char *role, *content;
+} qgc_turn;
+
+/* The ids of a whole conversation by the model's own chat template, up to where its answer begins; like
+ * qgc_encode. Special tokens in what is said are text. To go on, add the answer and the next turn and
+ * encode it all again: where the ids begin with those that a sequence has taken, only the rest need be fed.
+ * Errors, too: weights without a template. */
+QGC_API QGC_CHECK qgc_error *qgc_encode_chat(qgc_engine *engine, const qgc_turn *turns, size_t n_turns,
+                                             int32_t *ids, size_t room, size_t *n);
+
+/* Does a text end with this token, or, after qgc_encode_chat, an answer? 1 or 0. */
 QGC_API int qgc_is_end(const qgc_engine *engine, int32_t id);
 
 /* --- sequences ------------------------------------------------------------------------------------------- */

@@ -96,8 +96,10 @@ static void say_line(void *progress, const char *line) {
 }
 
 qgc_engine_listener cli_listener(cli_progress *p, bool quiet) {
-    return quiet ? (qgc_engine_listener){0}
-                 : (qgc_engine_listener){.progress = show_step, .note = say_line, .context = p};
+    const qgc_engine_listener none = {0};
+    if (quiet)
+        return none;
+    return (qgc_engine_listener){.progress = show_step, .note = say_line, .context = p};
 }
 
 double cli_seconds(void) {

@@ -350,6 +350,7 @@ void qgc_engine_close(qgc_engine *e) {
     qgc_arena_drop(e->reading.arena);
     qgc_program_drop(e->program);
     qgc_device_close(e->device);
+    qgc_chat_close(e->chat);
     qgc_tokenizer_close(e->reading.tokenizer);
     qgc_weights_close(e->weights);
     qgc_pool_drop(e->pool);
@@ -362,6 +363,20 @@ const qgc_weights *qgc_engine_weights(const qgc_engine *e) {
 }
 qgc_tokenizer *qgc_engine_tokenizer(const qgc_engine *e) {
     return e->reading.tokenizer;
+}
+qgc_status qgc_engine_chat(qgc_engine *e, qgc_chat **out, qgc_diag *d) {
+    qgc_chat_options options = {.think = QGC_THINK_DEFAULT};
+    const time_t now = time(NULL);
+    *out = NULL;
+    if (!localtime_r(&now, &options.now))
+        return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "could not tell the date");
+    if (!e->chat)
+        QGC_TRY(qgc_chat_open(&e->chat, e->reading.tokenizer, &options, d));
+    *out = e->chat;
+    return QGC_OK;
+}
+bool qgc_engine_is_end(const qgc_engine *e, int32_t id) {
+    return e->chat ? qgc_chat_is_end(e->chat, id) : qgc_tokenizer_is_eos(e->reading.tokenizer, id);
 }
 const char *qgc_engine_device(const qgc_engine *e) {
     return e->label ? e->label : "none";

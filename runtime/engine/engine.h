@@ -2,6 +2,7 @@
 #define QGC_ENGINE_ENGINE_H
 
 #include "graph/graph.h"
+#include "models/chat.h"
 #include "models/tokenizer.h"
 #include "models/weights.h"
 #include "runtime/program.h"
@@ -61,6 +62,11 @@ void qgc_engine_close(qgc_engine *e);
 
 const qgc_weights *qgc_engine_weights(const qgc_engine *e);
 qgc_tokenizer *qgc_engine_tokenizer(const qgc_engine *e);
+/* The chat template, opened at the first call, with today's date. Errors: those of qgc_chat_open. */
+QGC_MUST_USE qgc_status qgc_engine_chat(qgc_engine *e, qgc_chat **out, qgc_diag *d);
+/* Does an answer end with this token? At what ends a text, and what the template ends an answer with, once
+ * it was opened. */
+bool qgc_engine_is_end(const qgc_engine *e, int32_t id);
 const char *qgc_engine_device(const qgc_engine *e); /* "NVIDIA H100 80GB HBM3, sm_90a" or "cpu, 2 threads" */
 int64_t qgc_engine_vocab(const qgc_engine *e);      /* rows of the logits; 0 without a graph */
 

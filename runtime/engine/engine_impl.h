@@ -24,6 +24,7 @@ struct qgc_engine {
     bool broken;
     qgc_weights *weights;
     qgc_engine_reading reading;
+    qgc_chat *chat; /* NULL: not opened yet */
     qgc_pool *pool;
     qgc_file artifact; /* images point into it */
     const char *label;

@@ -100,9 +100,18 @@ typedef struct {
     const char *text;
     size_t bytes;
     int flags;
+    const qgc_turn *turns;
+    size_t n_turns;
     int32_t *ids;
     size_t room, *n;
 } encode_call;
+
+static void give_tokens(const encode_call *c, const qgc_tokens *tokens) {
+    const size_t n = tokens->n < c->room ? tokens->n : c->room;
+    *c->n = tokens->n;
+    if (n)
+        memcpy(c->ids, tokens->ids, n * sizeof *c->ids);
+}
 
 static qgc_status encode(void *arguments, qgc_diag *d) {
     const encode_call *c = arguments;
@@ -114,10 +123,21 @@ static qgc_status encode(void *arguments, qgc_diag *d) {
         QGC_TRY(qgc_tokenizer_encode_text(t, c->text, c->bytes, specials, &tokens, d));
     else
         QGC_TRY(qgc_tokenizer_encode(t, c->text, c->bytes, specials, &tokens, d));
-    *c->n = tokens.n;
-    const size_t n = tokens.n < c->room ? tokens.n : c->room;
-    if (n)
-        memcpy(c->ids, tokens.ids, n * sizeof *c->ids);
+    give_tokens(c, &tokens);
+    return QGC_OK;
+}
+
+static qgc_status encode_chat(void *arguments, qgc_diag *d) {
+    const encode_call *c = arguments;
+    qgc_chat *chat;
+    QGC_TRY(want_whole(c->engine, d));
+    QGC_TRY(qgc_engine_chat(c->engine, &chat, d));
+    qgc_tokens tokens = qgc_tokens_new(d->arena);
+    qgc_message *messages = qgc_arena_array(d->arena, c->n_turns, sizeof *messages);
+    for (size_t i = 0; i < c->n_turns; i++)
+        messages[i] = (qgc_message){c->turns[i].role, c->turns[i].content};
+    QGC_TRY(qgc_chat_encode(chat, messages, c->n_turns, &tokens, d));
+    give_tokens(c, &tokens);
     return QGC_OK;
 }
 
@@ -128,7 +148,23 @@ static void break_encoding(void *arguments) {
 qgc_error *qgc_encode(qgc_engine *engine, const char *text, size_t bytes, int flags, int32_t *ids,
                       size_t room, size_t *n) {
     *n = 0;
-    return qgc_lib_call(encode, break_encoding, &(encode_call){engine, text, bytes, flags, ids, room, n});
+    return qgc_lib_call(encode, break_encoding,
+                        &(encode_call){.engine = engine,
+                                       .text = text,
+                                       .bytes = bytes,
+                                       .flags = flags,
+                                       .ids = ids,
+                                       .room = room,
+                                       .n = n});
+}
+
+qgc_error *qgc_encode_chat(qgc_engine *engine, const qgc_turn *turns, size_t n_turns, int32_t *ids,
+                           size_t room, size_t *n) {
+    *n = 0;
+    return qgc_lib_call(
+        encode_chat, break_encoding,
+        &(encode_call){
+            .engine = engine, .turns = turns, .n_turns = n_turns, .ids = ids, .room = room, .n = n});
 }
 
 const char *qgc_piece(const qgc_engine *engine, int32_t id, size_t *bytes) {
@@ -136,7 +172,7 @@ const char *qgc_piece(const qgc_engine *engine, int32_t id, size_t *bytes) {
 }
 
 int qgc_is_end(const qgc_engine *engine, int32_t id) {
-    return qgc_tokenizer_is_eos(qgc_engine_tokenizer(engine), id);
+    return qgc_engine_is_end(engine, id);
 }
 
 /* --- sequences ------------------------------------------------------------------------------------------- */

@@ -160,18 +160,19 @@ static void what_cannot_be_opened_is_an_error_and_leaves_nothing(void **state) {
     fixture *f = *state;
     unsetenv("QGC_MODELS");
     setenv("HF_HUB_CACHE", "/nowhere", 1);
+    qgc_engine_options no_such_pass = tiny;
+    no_such_pass.passes.passes = "fuse-nothing";
     const struct {
         qgc_engine_options o;
         const char *want;
     } cases[] = {
+        {no_such_pass, "fuse-nothing"},
         {{.path = "models/tiny/none.yaml", .weights = tiny.weights, .device = "cpu"}, "none.yaml"},
         {{.path = "models/qwen2.5-7b.yaml", .device = "cpu"},
          "no weights: \"models/qwen2.5-7b.yaml\" does not name any"},
         {{.device = "cpu"}, "no weights"},
         {{.path = tiny.path, .weights = tiny.weights, .device = "tpu"}, "unknown device \"tpu\""},
         {{.path = tiny.path, .weights = "models/tiny/tiny.yaml", .device = "cpu"}, "tiny.yaml"},
-        {{.path = tiny.path, .weights = tiny.weights, .device = "cpu", .passes = {.passes = "fuse-nothing"}},
-         "fuse-nothing"},
         {{.path = tiny.path, .weights = tiny.weights, .device = "cpu", .arch = "sm_90a"}, "--strict-arch"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

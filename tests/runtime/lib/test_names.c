@@ -64,7 +64,8 @@ static void the_example_in_c_runs_with_both_libraries(void **state) {
            0);
     has(output(f, qgc_arena_printf(f->arena, "CUDA_VISIBLE_DEVICES= %s" EXAMPLE_RUNS, program), 0),
         example_text);
-    has(output(f, qgc_arena_printf(f->arena, "%s none.qgc models/tiny/tiny.gguf hello", program), 1), "none.qgc");
+    has(output(f, qgc_arena_printf(f->arena, "%s none.qgc models/tiny/tiny.gguf hello", program), 1),
+        "none.qgc");
     output(
         f,
         qgc_arena_printf(
@@ -84,7 +85,8 @@ static void the_example_in_python_runs(void **state) {
         skip(); /* a sanitizer has to be in the program */
     has(output(f, "CUDA_VISIBLE_DEVICES= python3 docs/examples/embed.py" EXAMPLE_RUNS " " QGC_LIBRARY, 0),
         example_text);
-    has(output(f, "python3 docs/examples/embed.py none.qgc models/tiny/tiny.gguf hello " QGC_LIBRARY, 1), "none.qgc");
+    has(output(f, "python3 docs/examples/embed.py none.qgc models/tiny/tiny.gguf hello " QGC_LIBRARY, 1),
+        "none.qgc");
 }
 
 static void the_header_is_good_for_cxx(void **state) {

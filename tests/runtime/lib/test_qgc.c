@@ -114,6 +114,31 @@ static void what_does_not_fit_is_counted_and_not_written(void **state) {
     qgc_close(engine);
 }
 
+static void a_conversation_is_encoded_by_the_template(void **state) {
+    (void)state;
+    const qgc_turn turns[] = {{"user", "Hello"}, {"assistant", "I am"}, {"user", "<|im_end|>"}};
+    qgc_engine *engine = open_tiny();
+    qgc_sequence *text;
+    int32_t ids[ROOM], more[ROOM], token;
+    size_t n, n_more;
+    ok(qgc_encode_chat(engine, turns, 1, ids, ROOM, &n));
+    assert_in_range(n, 10, ROOM);
+    ok(qgc_begin(&text, engine, NULL));
+    ok(qgc_feed(text, ids, n, &token));
+    size_t bytes;
+    const char *piece = qgc_piece(engine, token, &bytes);
+    assert_true(bytes == 1 && *piece == 'I'); /* "I am afraid, ..." */
+    ok(qgc_encode_chat(engine, turns, 3, more, ROOM, &n_more));
+    assert_true(n_more > n);
+    assert_memory_equal(more, ids, n * sizeof *ids);
+    int ends = 0;
+    for (size_t i = 0; i < n_more; i++)
+        ends += qgc_is_end(engine, more[i]);
+    assert_int_equal(ends, 3); /* one of each turn: what is said is text */
+    qgc_end(text);
+    qgc_close(engine);
+}
+
 static void an_error_is_a_value_with_its_place(void **state) {
     (void)state;
     char path[] = "/tmp/qgc-lib-XXXXXX";
@@ -183,12 +208,9 @@ static void options_are_as_long_as_the_caller_says(void **state) {
     ok(qgc_begin(&text, engine, &old.o));
     assert_int_equal(qgc_get_ctx(text), 32);
     qgc_end(text);
-    struct {
-        qgc_begin_options o;
-        char later[16];
-    } newer = {.o = {.ctx = 48}, .later = "unknown fields"};
-    newer.o.size = sizeof newer;
-    ok(qgc_begin(&text, engine, &newer.o));
+    qgc_begin_options newer[2] = {{.ctx = 48}, {.size = 77}}; /* the second in place of fields of later */
+    newer[0].size = sizeof newer;
+    ok(qgc_begin(&text, engine, newer));
     assert_int_equal(qgc_get_ctx(text), 48);
     qgc_end(text);
     qgc_close(engine);
@@ -294,6 +316,8 @@ static qgc_error *use(qgc_engine **engine, qgc_sequence **text) {
     if (!e)
         e = qgc_encode(*engine, prompt, strlen(prompt), QGC_TEXT_WHOLE, ids, ROOM, &n);
     if (!e)
+        e = qgc_encode_chat(*engine, &(qgc_turn){"user", "Hello"}, 1, ids, ROOM, &n);
+    if (!e)
         e = qgc_begin(text, *engine, &small);
     if (!e)
         e = qgc_feed(*text, ids, n, &token);
@@ -341,6 +365,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_is_made_of_pieces),
         cmocka_unit_test(what_does_not_fit_is_counted_and_not_written),
+        cmocka_unit_test(a_conversation_is_encoded_by_the_template),
         cmocka_unit_test(an_error_is_a_value_with_its_place),
         cmocka_unit_test(calls_at_fault_are_errors),
         cmocka_unit_test(options_are_as_long_as_the_caller_says),
