@@ -267,7 +267,9 @@ qgc_status qgc_load_check_parts(qgc_loader *ld) {
         if (!parts || !qgc_yaml_get(parts, put.entries[i].key))
             return unknown_part(ld, put.entries[i].value);
     for (size_t i = 0; parts && i < parts->n; i++) {
-        if (qgc_map_get(&put, parts->keys[i]->text))
+        /* of a file that is extended some may be left, where the graph is another */
+        const bool is_inherited = ld->n_extends && parts->keys[i]->at.source != ld->extends[0].source;
+        if (is_inherited || qgc_map_get(&put, parts->keys[i]->text))
             continue;
         return qgc_fail(ld->d, QGC_ERR_INPUT, parts->keys[i]->at, "part \"%s\" is put nowhere",
                         parts->keys[i]->text);
