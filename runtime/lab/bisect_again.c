@@ -17,9 +17,19 @@ static qgc_status make_side(bisect_side *s, const qgc_judge_graph *g, const qgc_
     return QGC_OK;
 }
 
+/* The value of that name in another graph, or NULL. */
+static const qgc_value *named(const qgc_graph *g, const char *name, qgc_arena *a) {
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_out; i++)
+            if (strcmp(qgc_value_label(n->out[i], a), name) == 0)
+                return n->out[i];
+    return NULL;
+}
+
 /* As if bisect_compare had found it: what differs ends the small graph, all else that has a twin may begin
  * it. */
-static bisect_comparison comparison_of(const qgc_judge_graph *now, const qgc_bisection *out, qgc_arena *a) {
+static bisect_comparison comparison_of(const qgc_judge_graph *before, const qgc_judge_graph *now,
+                                       const qgc_bisection *out, qgc_arena *a) {
     bisect_comparison c = {.values = qgc_arena_array(a, now->graph->n_values, sizeof *c.values)};
     for (const qgc_node *n = now->graph->first; n; n = n->next)
         for (int i = 0; i < n->n_out; i++) {
@@ -30,6 +40,10 @@ static bisect_comparison comparison_of(const qgc_judge_graph *now, const qgc_bis
                 strcmp(qgc_value_label(v, a), out->value) == 0)
                 c.part = v;
         }
+    /* what it was meant to be: where there is a value of its name, not one that happens to be equal */
+    const qgc_value *meant = c.part ? named(before->graph, out->value, a) : NULL;
+    if (meant)
+        c.values[c.part->id].other = meant;
     for (const qgc_node *n = c.part ? now->graph->first : NULL; n && n != c.part->maker; n = n->next)
         for (int i = 0; i < n->n_out; i++)
             if (now->differs[n->out[i]->id])
@@ -107,7 +121,7 @@ qgc_status bisect_reproduce(const qgc_bisect_options *o, const bisect_judged *ju
     if (status == QGC_OK)
         status = make_side(&sides[1], &now, o, judged->own.tensors, d);
     if (status == QGC_OK) {
-        const bisect_comparison c = comparison_of(&now, out, sides[1].arena);
+        const bisect_comparison c = comparison_of(&before, &now, out, sides[1].arena);
         if (c.part) {
             out->not_written = NULL;
             status = write_checked(o, sides, &c, tokens, out, d);
