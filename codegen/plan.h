@@ -64,7 +64,8 @@ typedef struct {
     int tied;          /* index of the weight that stands in where the file has none, or -1 */
     int rank;
     int64_t shape[QGC_MAX_RANK];
-    qgc_dtype storage; /* on the device (graph/base/planes.h): F32, F16 or BF16, to which the file's dtype is converted; or a
+    qgc_dtype
+        storage; /* on the device (graph/base/planes.h): F32, F16 or BF16, to which the file's dtype is converted; or a
                         * block format, which the file has to have */
     qgc_tensor_form gguf_form, hf_form; /* how it is made of the tensor of that name */
 } qgc_plan_weight;

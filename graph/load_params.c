@@ -311,7 +311,7 @@ void qgc_load_note_values(qgc_loader *ld, const qgc_yaml *expression, qgc_place 
     teller t = {ld, qgc_str_new(ld->arena)};
     const qgc_expr_names names = {tell_number, &t};
     double x;
-    ld->d = &unread;
+    ld->d = unread;
     ld->place = place;
     const qgc_status s = qgc_expr_eval(&x, expression->text, text_loc(expression), &names, &unread);
     ld->d = d;
@@ -332,9 +332,10 @@ static double *otherwise_of(qgc_loader *ld, const qgc_param *p, const qgc_param_
         return NULL;
     double *all = qgc_arena_array(ld->arena, (size_t)p->count, sizeof *all);
     qgc_diag *const d = ld->d;
-    qgc_diag unread = qgc_diag_new(ld->arena);
+    qgc_diag *unread = qgc_arena_alloc(ld->arena, sizeof *unread);
+    *unread = qgc_diag_new(ld->arena);
     qgc_status s = QGC_OK;
-    ld->d = &unread;
+    ld->d = unread;
     for (int turn = 0; turn < p->count && s == QGC_OK; turn++) {
         ld->place = p->index ? (qgc_place){qgc_load_find_repeat(ld->g, p->index), turn} : QGC_TOP_LEVEL;
         s = compute_text(ld, text->value, p, &all[turn]);
@@ -362,11 +363,12 @@ static qgc_status finish(qgc_loader *ld, size_t i) {
 static void finish_unnamed(qgc_loader *ld) {
     const size_t *index = qgc_map_get(&ld->params, "max_positions");
     qgc_diag *const d = ld->d;
-    qgc_diag unread = qgc_diag_new(ld->arena);
+    qgc_diag *unread = qgc_arena_alloc(ld->arena, sizeof *unread);
+    *unread = qgc_diag_new(ld->arena);
     double x;
     if (!index)
         return;
-    ld->d = &unread;
+    ld->d = unread;
     const qgc_status s = value_of(ld, *index, QGC_NO_LOC, &x);
     ld->g->params[*index].used |= s == QGC_OK;
     ld->d = d;

@@ -145,7 +145,7 @@ static rank rank_of(qgc_real f) {
     f += 0; /* -0 becomes 0 */
     rank bits;
     memcpy(&bits, &f, sizeof bits);
-    return bits & SIGN ? ~bits : bits | SIGN;
+    return (bits & SIGN) ? ~bits : bits | SIGN;
 }
 
 /* The lowest id with the largest logit; 0 if all are NaN. */

@@ -91,8 +91,8 @@ static golden read_golden(fixture *f, const char *model) {
     char *copy = qgc_arena_alloc(f->arena, file.bytes);
     memcpy(copy, file.data, file.bytes);
     const uint32_t *head = (const uint32_t *)(const void *)copy;
-    const golden g = {(int)head[0], (int)head[1], (const int32_t *)(head + 2),
-                      (const float *)(head + 2 + head[0])};
+    const void *logits = head + 2 + head[0];
+    const golden g = {(int)head[0], (int)head[1], (const int32_t *)(head + 2), logits};
     assert_int_equal(file.bytes, 4 * (2 + (size_t)g.n + (size_t)g.n * (size_t)g.vocab));
     qgc_file_close(&file);
     return g;

@@ -393,7 +393,9 @@ static void a_watcher_sees_each_change_and_can_stop(void **state) {
     ok(f, qgc_passes_run(load(f, "models/tiny/tiny.yaml"), &o, &report, &f->diag));
     assert_int_equal(w.ended, 5);
     int fired = 0;
-    watch = (qgc_pass_watch){.after = stop_at_second, .context = &fired};
+    watch.before = NULL;
+    watch.after = stop_at_second;
+    watch.context = &fired;
     assert_int_equal(qgc_passes_run(load(f, "models/tiny/tiny.yaml"), &o, &report, &f->diag), QGC_ERR_INPUT);
     assert_string_equal(qgc_diag_message(&f->diag), "enough of \"a[1]\"");
     assert_int_equal(report.runs[0].n_fired, 2);
