@@ -311,7 +311,7 @@ void qgc_load_note_values(qgc_loader *ld, const qgc_yaml *expression, qgc_place 
     teller t = {ld, qgc_str_new(ld->arena)};
     const qgc_expr_names names = {tell_number, &t};
     double x;
-    ld->d = unread;
+    ld->d = &unread;
     ld->place = place;
     const qgc_status s = qgc_expr_eval(&x, expression->text, text_loc(expression), &names, &unread);
     ld->d = d;
