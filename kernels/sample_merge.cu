@@ -80,6 +80,8 @@ __device__ __forceinline__ float from_ordered(u32 key) {
 
 __device__ __forceinline__ u64 weight_of(const row &r, float l) {
     float e = expf((l - r.largest) / r.temperature);
+    if (e > 1.0f) /* as the reference has it */
+        e = 1.0f;
     return e > 0.0f ? (u64)(e * 1099511627776.0f) : 0; /* 0 for NaN, too */
 }
 

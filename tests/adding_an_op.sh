@@ -173,7 +173,7 @@ check_op() {
 
 mkdir -p "$work/source"
 rm -rf "$work/new" && mkdir "$work/new"
-(cd "$root" && cp -R CMakeLists.txt graph passes codegen runtime kernels models tests docs "$work/new")
+(cd "$root" && cp -R CMakeLists.txt ./*.md LICENSE graph passes codegen runtime kernels models tests docs include packaging "$work/new")
 cut_page
 (cd "$work/new" && apply_page)
 copy_changed

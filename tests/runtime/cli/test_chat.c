@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -88,17 +89,28 @@ static void type(const talk *t, const char *keys) {
 /* At the start of a line: the editor may draw it again where it is. */
 static const char prompt[] = "\n> ";
 
+/* Waits for the prompt, and for the editor to take the terminal over, which it does a moment later: what is typed before is not its
+ * own. */
+static void wait_for_prompt(talk *t) {
+    const time_t last = time(NULL) + MOST_SECONDS;
+    struct termios how;
+    wait_for(t, prompt);
+    while (QGC_HAS_LIBEDIT && time(NULL) < last && tcgetattr(t->terminal, &how) == 0 &&
+           (how.c_lflag & ICANON) != 0 && read_some(t))
+        ;
+}
+
 /* Types a line at the prompt. */
 static void say(talk *t, const char *line) {
-    wait_for(t, prompt);
+    wait_for_prompt(t);
     type(t, line);
     type(t, "\r");
 }
 
-/* Ends the input. The editor takes the terminal over a moment after it has shown its prompt, and Ctrl-D before that is lost. */
+/* Ends the input. */
 static void hang_up(talk *t) {
     const time_t last = time(NULL) + MOST_SECONDS;
-    wait_for(t, prompt);
+    wait_for_prompt(t);
     do
         type(t, "\x04");
     while (time(NULL) < last && read_some(t));
@@ -150,13 +162,13 @@ static void lines_are_edited_and_come_back(void **state) {
         end(&t);
         skip();
     }
-    wait_for(&t, prompt);
+    wait_for_prompt(&t);
     type(&t, "\x1b[A\x1b[A\r"); /* the line before the last */
     wait_for(&t, "I am afraid, ma'am, that");
     hang_up(&t);
     assert_int_equal(end(&t), 0);
     t = start(*state, TINY);
-    wait_for(&t, prompt);
+    wait_for_prompt(&t);
     type(&t, "\x1b[A\r"); /* another day */
     wait_for(&t, "I am afraid, ma'am, that");
     say(&t, "/quit");
