@@ -126,7 +126,7 @@ valgrind_tests() {
         xargs -P "$jobs" -I{} sh -c 'ulimit -t 1800; valgrind -q --leak-check=full --show-leak-kinds=definite \
             --errors-for-leak-kinds=definite --error-exitcode=9 {} || { echo "{} ended with $?"; exit 1; }'
 }
-valgrind_skip='gpu|kernels_|nvrtc|cache|access|eval|ops$|passes_(passes|semantics|golden)|lab_(bisect|ablate)|(persistent|trial|bisect)_fake'
+valgrind_skip='gpu|kernels_|nvrtc|cache|access|eval|ops$|passes_(passes|semantics|golden)|lab_(bisect|ablate|planted)|(persistent|trial|bisect)_fake|lib_qgc'
 
 fuzz() {
     local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}
