@@ -378,7 +378,7 @@ static void route(const call *c) {
         for (int64_t i = 0; i < all; i++) {
             int64_t before = 0;
             for (int64_t k = 0; k < all; k++)
-                before += by[k] > by[i] || (by[k] == by[i] && k < i);
+                before += by[k] > by[i] || (k < i && by[k] == by[i]);
             if (before >= n)
                 continue;
             c->out[r * n + before] = (double)i;
