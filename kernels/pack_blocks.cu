@@ -1,19 +1,11 @@
 /* The rows of one phase of the persistent kernel in stream order (stream_blocks.cuh): as pack.cu, for matrices of one block format.
  *
  * Grid: one block for each block of persistent.cu. Reads and writes the weights once. */
-#include "stream_blocks.cuh"
-
 #ifndef K
 #define K 1024
 #endif
 #ifndef FORMAT
 #define FORMAT Q4_0
-#endif
-#ifndef WARPS /* of persistent.cu that compute */
-#define WARPS 14
-#endif
-#ifndef INTERLEAVED /* as in pack.cu, and the next ones */
-#define INTERLEAVED 1
 #endif
 #ifndef OUT0
 #define OUT0 1024
@@ -21,19 +13,11 @@
 #define OUT2 0
 #define OUT3 0
 #endif
-#ifndef SHARE
-#define SHARE 0
-#define SHARES 1
-#endif
 #ifndef PLACE
 #define PLACE FIRST(0) * 576ull
 #endif
-#ifndef THREADS
-#define THREADS 512
-#endif
-
-#define FIRST(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2]
-#define COUNT(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2 + 1]
+#include "pack.cuh"
+#include "stream_blocks.cuh"
 
 typedef stored<FORMAT> from;
 typedef stream_of<FORMAT, K, WARPS> to;
@@ -140,27 +124,17 @@ __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *strea
 extern "C" __global__ void __launch_bounds__(THREADS)
     pack_blocks(const u8 *w0, const u8 *w1, const u8 *w2, const u8 *w3, u8 *stream, const i32 *shares) {
     const u8 *const matrix[4] = {w0, w1, w2, w3};
-    constexpr int outs[4] = {OUT0, OUT1, OUT2, OUT3};
     const i32 *mine = shares + ((size_t)blockIdx.x * SHARES + SHARE) * 2;
     const int first = mine[0], n = mine[1];
     stream += (PLACE);
     for (long long unit = threadIdx.x; unit < (long long)n * to::PAIRS; unit += THREADS) {
         const int row = (int)(unit / to::PAIRS), pair = (int)(unit % to::PAIRS);
-        int number = first + row, which = 0;
-        if (INTERLEAVED > 1) {
-            which = number % INTERLEAVED;
-            number /= INTERLEAVED;
-        } else
-#pragma unroll
-            for (int i = 0; i < 3; i++)
-                if (which == i && number >= outs[i]) {
-                    number -= outs[i];
-                    which++;
-                }
+        const matrix_row source = find_row(first + row);
+        const int which = source.which;
         const u8 *of = OUT3 && which == 3   ? matrix[3]
                        : OUT2 && which == 2 ? matrix[2]
                        : OUT1 && which == 1 ? matrix[1]
                                             : matrix[0];
-        put_pair(from::row(of, number, K), pair, stream, row, n);
+        put_pair(from::row(of, source.number, K), pair, stream, row, n);
     }
 }
