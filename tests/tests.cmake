@@ -183,7 +183,7 @@ if(CMAKE_CXX_COMPILER)
     set_target_properties(test_kernels_${name} PROPERTIES ENABLE_EXPORTS ON)
     target_link_libraries(test_kernels_${name} PRIVATE replay)
     add_test(NAME kernels_${name} COMMAND test_kernels_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(kernels_${name} PROPERTIES LABELS cpu)
+    set_tests_properties(kernels_${name} PROPERTIES LABELS cpu COST 300) # those that take longest begin first
   endforeach()
 else()
   message(STATUS "no C++ compiler: the kernels are not tested on the CPU")
