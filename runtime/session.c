@@ -451,8 +451,11 @@ qgc_status qgc_session_read_rows(qgc_session *s, int64_t first, int64_t n, float
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "rows %lld to %lld of the logits of %lld tokens",
                         (long long)first, (long long)(first + n - 1), (long long)s->n_rows);
     const size_t row_bytes = (size_t)s->plan->vocab * sizeof *logits;
-    return qgc_device_download(s->dev, logits, io_address(s, QGC_IO_LOGITS) + (size_t)first * row_bytes,
-                               (size_t)n * row_bytes, d);
+    return qgc_device_download(s->dev, logits, qgc_session_logits_at(s, first), (size_t)n * row_bytes, d);
+}
+
+qgc_address qgc_session_logits_at(const qgc_session *s, int64_t row) {
+    return io_address(s, QGC_IO_LOGITS) + (size_t)(row * s->plan->vocab) * sizeof(float);
 }
 
 static qgc_status check_chosen(const qgc_session *s, qgc_diag *d) {

@@ -44,6 +44,9 @@ QGC_MUST_USE qgc_status qgc_session_feed_rows(qgc_session *s, const int32_t *tok
 QGC_MUST_USE qgc_status qgc_session_read_rows(qgc_session *s, int64_t first, int64_t n, float *logits,
                                               qgc_diag *d);
 
+/* Where row `row` of the logits of the last feed is on the device. */
+qgc_address qgc_session_logits_at(const qgc_session *s, int64_t row);
+
 /* One decode step: takes the token chosen last into the caches and chooses the next. The device feeds
  * itself; the host uploads nothing, allocates nothing and patches nothing. Errors: no room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d);

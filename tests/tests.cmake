@@ -164,6 +164,12 @@ if(CMAKE_CXX_COMPILER)
   add_test(NAME kernels_exchange COMMAND test_kernels_exchange WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(kernels_exchange PROPERTIES LABELS cpu)
 
+  add_executable(test_kernels_score tests/kernels/test_score.c tests/kernels/score_on_cpu.cc)
+  set_source_files_properties(tests/kernels/score_on_cpu.cc PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=off;-w")
+  target_link_libraries(test_kernels_score PRIVATE on_cpu qgc_engine qgc_test_support)
+  add_test(NAME kernels_score COMMAND test_kernels_score WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(kernels_score PROPERTIES LABELS cpu)
+
   # Whole plans, whose kernels the test compiles when it runs.
   add_library(replay STATIC tests/kernels/replay.c tests/kernels/cpu_kernels.c tests/support/fake_device.c)
   target_compile_definitions(replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"

@@ -6,6 +6,7 @@
 #include "graph/base/utf8.h"
 #include "runtime/engine/engine_impl.h"
 #include "runtime/engine/rows.h"
+#include "runtime/engine/score.h"
 
 enum { DEFAULT_CTX = 512, TOKENS_BEFORE = 12 };
 
@@ -14,13 +15,6 @@ typedef struct {
     size_t text;
     int64_t begin, n, first;
 } window;
-
-/* What a row of logits says, and what it says against the other's. */
-typedef struct {
-    double loss, against_loss;
-    qgc_drift drift;
-    bool near_tie, broken, against_broken;
-} row;
 
 typedef struct {
     qgc_engine *engine;
@@ -34,6 +28,7 @@ typedef struct {
     window *windows;
     size_t n_windows, room;
     qgc_rows *rows, *against;
+    qgc_scorer *scorer;           /* where both leave their logits on one GPU; else NULL */
     int64_t to_feed, most_tokens; /* in all windows, and in the largest */
     double *kl;                   /* [counted] */
     double mean, squares;         /* of the losses so far, by Welford's recurrence */
@@ -189,56 +184,72 @@ static qgc_status open_rows(evaluation *v) {
     return QGC_OK;
 }
 
+/* Logits are scored on the GPU where all of them are on it. */
+static qgc_status open_scorer(evaluation *v) {
+    const qgc_engine *e = v->engine, *other = v->o->against;
+    int gpu, other_gpu;
+    QGC_TRY(qgc_engine_choose_device(e->options.device, &gpu, v->d));
+    QGC_TRY(qgc_engine_choose_device(other ? other->options.device : e->options.device, &other_gpu, v->d));
+    if (gpu < 0 || gpu != other_gpu)
+        return QGC_OK;
+    const qgc_scorer_options options = {.arch = qgc_program_arch_for(e->device, v->d->arena),
+                                        .cache_folder = e->options.cache_folder,
+                                        .nvrtc_library = e->options.nvrtc_library,
+                                        .vocab = e->vocab,
+                                        .most_rows = QGC_ROWS_MOST};
+    return qgc_scorer_new(&v->scorer, e->device, &options, v->d);
+}
+
 /* --- rows ------------------------------------------------------------------------------------------------ */
 
-/* Rows of logits, and the tokens that they are to predict. */
+/* Tokens [at, at + n) of a window, of which the logits of the first `skip` do not count. */
+typedef struct {
+    const window *window;
+    const int32_t *ids; /* of the window */
+    int64_t at, n, skip;
+    qgc_row_score *scores; /* [n - skip] */
+} piece;
+
+/* Rows of logits on the host, and the tokens that they are to predict. */
 typedef struct {
     const float *logits, *against; /* [n, vocab]; against may be NULL */
     const int32_t *targets;        /* [n] */
     int64_t vocab;
-    row *rows; /* [n] */
-} piece;
+    qgc_row_score *scores; /* [n] */
+} host_rows;
 
-/* Are all of them numbers, and finite? */
-static bool widen(const float *from, double *to, int64_t n) {
-    bool finite = true;
-    for (int64_t i = 0; i < n; i++) {
-        to[i] = (double)from[i];
-        finite = finite && isfinite(from[i]);
+static void score_some(void *context, size_t first, size_t last) {
+    const host_rows *r = context;
+    for (size_t i = first; i < last; i++) {
+        qgc_arena *scratch = qgc_arena_new();
+        const int64_t at = (int64_t)i * r->vocab;
+        qgc_score_row(r->logits + at, r->against ? r->against + at : NULL, r->targets[i], r->vocab,
+                      &r->scores[i], scratch);
+        qgc_arena_drop(scratch);
     }
-    return finite;
 }
 
-/* Are the logits of both largest tokens nearly the same in both? */
-static bool is_near_tie(const double *a, const double *b, int64_t first, int64_t second) {
-    return fabs(a[first] - a[second]) < QGC_NEAR_TIE && fabs(b[first] - b[second]) < QGC_NEAR_TIE;
+static const int32_t *targets_of(const piece *p) {
+    return p->ids + p->at + p->skip + 1;
 }
 
-static void look_at(const piece *p, size_t i, double *logits, double *against) {
-    const int64_t n = p->vocab, at = (int64_t)i * n;
-    row *r = &p->rows[i];
-    *r = (row){.broken = !widen(p->logits + at, logits, n),
-               .against_broken = p->against && !widen(p->against + at, against, n)};
-    if (r->broken || r->against_broken)
-        return;
-    const qgc_partition mine = qgc_partition_of(logits, n);
-    r->loss = mine.log_sum - logits[p->targets[i]];
-    if (!p->against)
-        return;
-    const qgc_partition its = qgc_partition_of(against, n);
-    r->against_loss = its.log_sum - against[p->targets[i]];
-    r->drift = qgc_drift_between(against, &its, logits, &mine, n);
-    r->near_tie = r->drift.flips && is_near_tie(logits, against, mine.largest, its.largest);
+static qgc_status score_on_host(const evaluation *v, const piece *p) {
+    host_rows r = {.targets = targets_of(p), .vocab = v->engine->vocab, .scores = p->scores};
+    QGC_TRY(qgc_rows_take(v->rows, p->ids + p->at, p->n, p->skip, &r.logits, v->d));
+    if (v->against)
+        QGC_TRY(qgc_rows_take(v->against, p->ids + p->at, p->n, p->skip, &r.against, v->d));
+    qgc_pool_for(v->engine->pool, (size_t)(p->n - p->skip), 1, score_some, &r);
+    return QGC_OK;
 }
 
-static void look_at_some(void *context, size_t first, size_t last) {
-    const piece *p = context;
-    qgc_arena *scratch = qgc_arena_new();
-    double *logits = qgc_arena_array(scratch, (size_t)p->vocab, sizeof *logits);
-    double *against = p->against ? qgc_arena_array(scratch, (size_t)p->vocab, sizeof *against) : NULL;
-    for (size_t i = first; i < last; i++)
-        look_at(p, i, logits, against);
-    qgc_arena_drop(scratch);
+static qgc_status score_on_gpu(const evaluation *v, const piece *p) {
+    qgc_address logits, other = 0;
+    QGC_TRY(qgc_rows_keep(v->rows, p->ids + p->at, p->n, p->skip, &logits, v->d));
+    if (v->against)
+        QGC_TRY(qgc_rows_keep(v->against, p->ids + p->at, p->n, p->skip, &other, v->d));
+    if (p->n == p->skip)
+        return QGC_OK;
+    return qgc_scorer_score(v->scorer, logits, other, targets_of(p), p->n - p->skip, p->scores, v->d);
 }
 
 /* --- sums ------------------------------------------------------------------------------------------------ */
@@ -253,41 +264,56 @@ static qgc_status broken(const evaluation *v, const window *w, int64_t at, bool 
     return s;
 }
 
-/* `done` tokens were counted before. */
-static void add_row(evaluation *v, const window *w, int64_t at, const row *r, int64_t done) {
-    const double step = r->loss - v->mean;
-    v->mean += step / (double)(done + 1);
-    v->squares += step * (r->loss - v->mean);
-    if (!v->kl)
-        return;
-    v->against_mean += (r->against_loss - v->against_mean) / (double)(done + 1);
-    v->kl[done] = r->drift.kl_sum;
-    v->out->near_ties += r->near_tie;
-    if (v->out->worst.at < 0 || r->drift.kl_sum > v->out->drift.kl_max)
-        v->out->worst = (qgc_evaluate_place){
-            .text = w->text, .at = w->begin + at, .token = v->tokens[w->text].ids[w->begin + at]};
-    qgc_drift_add(&v->out->drift, &r->drift);
+/* Are the logits of both largest tokens nearly the same in both? */
+static bool is_near_tie(const qgc_row_score *s) {
+    return fabs(s->top[0] - s->crossed[0]) < QGC_NEAR_TIE && fabs(s->top[1] - s->crossed[1]) < QGC_NEAR_TIE;
 }
 
-/* Tokens [at, at + n) of a window go to the models; `*done` tokens have been counted. */
-static qgc_status take_piece(evaluation *v, const window *w, const int32_t *ids, const int64_t range[2],
-                             int64_t *done) {
-    const int64_t at = range[0], n = range[1];
-    const int64_t want = w->first - 1 - at, skip = want < 0 ? 0 : want < n ? want : n;
+static void add_comparison(evaluation *v, const window *w, int64_t at, const qgc_row_score *s, int64_t done) {
+    const qgc_drift drift = {.positions = 1,
+                             .max_drift = s->max_drift,
+                             .squares = s->squares,
+                             .logits = (double)v->engine->vocab,
+                             .kl_sum = s->kl,
+                             .kl_max = s->kl,
+                             .flips = s->largest[0] != s->largest[1]};
+    v->against_mean += (s->log_sum[1] - s->target[1] - v->against_mean) / (double)(done + 1);
+    v->kl[done] = s->kl;
+    v->out->near_ties += drift.flips && is_near_tie(s);
+    if (v->out->worst.at < 0 || s->kl > v->out->drift.kl_max)
+        v->out->worst = (qgc_evaluate_place){
+            .text = w->text, .at = w->begin + at, .token = v->tokens[w->text].ids[w->begin + at]};
+    qgc_drift_add(&v->out->drift, &drift);
+}
+
+/* Token `at` of a window; `done` tokens were counted before. */
+static qgc_status add_row(evaluation *v, const window *w, int64_t at, const qgc_row_score *s, int64_t done) {
+    if (s->broken[0] || s->broken[1])
+        return broken(v, w, at - 1, !s->broken[0]);
+    const double loss = s->log_sum[0] - s->target[0], step = loss - v->mean;
+    v->mean += step / (double)(done + 1);
+    v->squares += step * (loss - v->mean);
+    if (v->kl)
+        add_comparison(v, w, at, s, done);
+    return QGC_OK;
+}
+
+/* The tokens from `at` on that the models take next: where logits stay on a GPU, as many as it keeps. */
+static piece next_piece(const evaluation *v, const window *w, int64_t at) {
+    const int64_t left = w->n - 1 - at, before = w->first - 1 - at; /* of which so many do not count */
+    int64_t n = left < QGC_ROWS_MOST ? left : QGC_ROWS_MOST;
+    if (v->scorer && qgc_rows_kept(v->rows) < QGC_ROWS_MOST)
+        n = before <= 0 ? 1 : before < n ? before : n;
+    const int64_t skip = before < 0 ? 0 : before < n ? before : n;
+    return (piece){.window = w, .at = at, .n = n, .skip = skip};
+}
+
+static qgc_status take_piece(evaluation *v, piece *p, int64_t *done) {
     qgc_arena *scratch = qgc_arena_new();
-    piece p = {.targets = ids + at + skip + 1, .vocab = v->engine->vocab};
-    p.rows = qgc_arena_array(scratch, (size_t)(n - skip), sizeof *p.rows);
-    qgc_status s = qgc_rows_take(v->rows, ids + at, n, skip, &p.logits, v->d);
-    if (s == QGC_OK && v->against)
-        s = qgc_rows_take(v->against, ids + at, n, skip, &p.against, v->d);
-    if (s == QGC_OK && n > skip)
-        qgc_pool_for(v->engine->pool, (size_t)(n - skip), 1, look_at_some, &p);
-    for (int64_t i = 0; s == QGC_OK && i < n - skip; i++) {
-        if (p.rows[i].broken || p.rows[i].against_broken)
-            s = broken(v, w, at + skip + i, !p.rows[i].broken);
-        else
-            add_row(v, w, at + skip + i + 1, &p.rows[i], (*done)++);
-    }
+    p->scores = qgc_arena_array(scratch, (size_t)(p->n - p->skip), sizeof *p->scores);
+    qgc_status s = (v->scorer ? score_on_gpu : score_on_host)(v, p);
+    for (int64_t i = 0; s == QGC_OK && i < p->n - p->skip; i++)
+        s = add_row(v, p->window, p->at + p->skip + i + 1, &p->scores[i], (*done)++);
     qgc_arena_drop(scratch);
     return s;
 }
@@ -309,10 +335,11 @@ static qgc_status take_window(evaluation *v, const window *w, int64_t *done, int
     if (s == QGC_OK && v->against)
         s = qgc_rows_reset(v->against, v->d);
     for (int64_t at = 0; s == QGC_OK && at < w->n - 1;) {
-        const int64_t left = w->n - 1 - at, n = left < QGC_ROWS_MOST ? left : QGC_ROWS_MOST;
-        s = v->o->stop && *v->o->stop ? QGC_INTERRUPTED : take_piece(v, w, ids, (int64_t[]){at, n}, done);
-        at += n;
-        *fed += n;
+        piece p = next_piece(v, w, at);
+        p.ids = ids;
+        s = v->o->stop && *v->o->stop ? QGC_INTERRUPTED : take_piece(v, &p, done);
+        at += p.n;
+        *fed += p.n;
         if (s == QGC_OK && v->o->progress)
             v->o->progress(v->o->context, (size_t)*fed, (size_t)v->to_feed);
     }
@@ -361,6 +388,7 @@ static qgc_status evaluate(evaluation *v) {
     QGC_TRY(read_texts(v));
     QGC_TRY(cut_windows(v));
     QGC_TRY(open_rows(v));
+    QGC_TRY(open_scorer(v));
     for (size_t i = 0; i < v->n_windows; i++)
         QGC_TRY(take_window(v, &v->windows[i], &done, &fed));
     finish(v);
@@ -372,6 +400,7 @@ qgc_status qgc_evaluate(qgc_engine *e, const qgc_evaluate_text *texts, size_t n,
     evaluation v = {.engine = e, .texts = texts, .n_texts = n, .o = o, .out = out, .d = d};
     *out = (qgc_evaluation){.worst = {.at = -1}};
     const qgc_status s = evaluate(&v);
+    qgc_scorer_drop(v.scorer);
     qgc_rows_drop(v.against);
     qgc_rows_drop(v.rows);
     return s;

@@ -96,6 +96,10 @@ static qgc_status take_steps(qgc_rows *r, const int32_t *tokens, int64_t n, int6
     return QGC_OK;
 }
 
+int64_t qgc_rows_kept(const qgc_rows *r) {
+    return r->program ? QGC_ROWS_MOST : r->session ? 1 : 0;
+}
+
 /* --- on the CPU ------------------------------------------------------------------------------------------ */
 
 /* An evaluator has no reset: the states of a new one are zeros. */
@@ -212,6 +216,20 @@ qgc_status qgc_rows_take(qgc_rows *r, const int32_t *tokens, int64_t n, int64_t 
         QGC_TRY(take_steps(r, tokens, n, left_out, d));
     else
         QGC_TRY(take_cpu(r, tokens, n, left_out, logits, d));
+    r->position += n;
+    return QGC_OK;
+}
+
+qgc_status qgc_rows_keep(qgc_rows *r, const int32_t *tokens, int64_t n, int64_t skip, qgc_address *address,
+                         qgc_diag *d) {
+    int32_t next;
+    QGC_TRY(check_tokens(r, tokens, n, d));
+    if (!r->session || n - skip > qgc_rows_kept(r))
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld rows are to stay on the GPU, which keeps %lld",
+                        (long long)(n - skip), (long long)qgc_rows_kept(r));
+    *address = qgc_session_logits_at(r->session, r->program ? skip : 0);
+    QGC_TRY(r->program ? qgc_session_feed_rows(r->session, tokens, n, d)
+                       : qgc_session_feed(r->session, tokens, n, &next, d));
     r->position += n;
     return QGC_OK;
 }

@@ -28,6 +28,14 @@ const char *qgc_rows_how(const qgc_rows *r);
 /* Back to the start of a window. */
 QGC_MUST_USE qgc_status qgc_rows_reset(qgc_rows *r, qgc_diag *d);
 
+/* How many tokens a call takes at most if their logits are to stay on the GPU: 1 with decode steps; 0 on the CPU. */
+int64_t qgc_rows_kept(const qgc_rows *r);
+
+/* As qgc_rows_take, but the logits stay on the GPU, at *address, until the next call. n - skip is at most
+ * qgc_rows_kept. */
+QGC_MUST_USE qgc_status qgc_rows_keep(qgc_rows *r, const int32_t *tokens, int64_t n, int64_t skip,
+                                      qgc_address *address, qgc_diag *d);
+
 /* Takes the next 1 to QGC_ROWS_MOST tokens of the window. `*logits` are those of all but the first `skip`
  * of them, [n - skip, vocab], until the next call. Errors: no room, a token that is not in the vocabulary;
  * those of the device. */
