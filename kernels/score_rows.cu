@@ -1,8 +1,9 @@
-/* What rows of logits say of the tokens that they are to predict, and how far they are from the rows of another model:
- * runtime/engine/score.h has the numbers. In double precision, as the host computes them; for qgc eval.
+/* What rows of logits say of the tokens that they are to predict, and how far they are from the rows of
+ * another model: runtime/engine/score.h has the numbers. In double precision, as the host computes them;
+ * for qgc eval.
  *
- * Grid: a block a row. Reads each row three times, the last two from L2 where all rows fit there; bound by that, and by
- * the exponentials on a card that has few units for double. */
+ * Grid: a block a row. Reads each row three times, the last two from L2 where all rows fit there; bound by
+ * that, and by the exponentials on a card that has few units for double. */
 #include "common.cuh"
 
 #ifndef THREADS
@@ -22,7 +23,9 @@ struct candidate {
     i32 token;
 };
 
-__device__ __forceinline__ bool is_finite(float x) { return (__float_as_uint(x) & 0x7F800000u) != 0x7F800000u; }
+__device__ __forceinline__ bool is_finite(float x) {
+    return (__float_as_uint(x) & 0x7F800000u) != 0x7F800000u;
+}
 
 __device__ __forceinline__ candidate better(candidate a, candidate b) {
     return b.logit > a.logit || (b.logit == a.logit && b.token < a.token) ? b : a;

@@ -28,7 +28,7 @@ const char *qgc_rows_how(const qgc_rows *r);
 /* Back to the start of a window. */
 QGC_MUST_USE qgc_status qgc_rows_reset(qgc_rows *r, qgc_diag *d);
 
-/* How many tokens a call takes at most if their logits are to stay on the GPU: 1 with decode steps; 0 on the CPU. */
+/* The logits of how many tokens can stay on the GPU: 1 with decode steps; 0 on the CPU. */
 int64_t qgc_rows_kept(const qgc_rows *r);
 
 /* As qgc_rows_take, but the logits stay on the GPU, at *address, until the next call. n - skip is at most

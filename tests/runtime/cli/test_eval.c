@@ -26,7 +26,8 @@ static const char *read_all(fixture *f, const char *path, size_t *bytes) {
     return text.text;
 }
 
-/* A copy of a file of the model in a folder, changed in its bytes from `first` on (0: in none) or by replacing a text. */
+/* A copy of a file of the model in a folder, changed in its bytes from `first` on (0: in none) or by
+ * replacing a text. */
 static void copy_file(fixture *f, const char *folder, const char *name, const char *const change[2]) {
     size_t bytes;
     const char *text = read_all(f, qgc_arena_printf(f->arena, MODEL "/%s", name), &bytes);
