@@ -606,7 +606,7 @@ static qgc_status check_shares(const checker *c) {
 
 static qgc_status check_launch(const checker *c, int phase, size_t i) {
     const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
-    qgc_sizes most = most_of(c->p, phase);
+    qgc_sizes most = most_of(c->p, (qgc_phase_kind)phase);
     if (!l->node || !l->where)
         return BROKEN(c, "launch %zu of phase %d does not say of which node it is", i, phase);
     if (l->position_bytes < 0)
