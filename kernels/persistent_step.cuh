@@ -37,7 +37,8 @@ enum outside { NOTHING, POLLED, CARRIED, POLLED_ONE };
     NO_VECTOR(a, A)
 
 struct phase_defaults {
-    enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0 };
+    enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0, KINDS = 1 };
+    RULE int kind(int) { return 0; } /* which of the KINDS of a phase it is in an iteration */
     enum {
         NORM = 0,
         NORM_AT = 0,
@@ -49,6 +50,8 @@ struct phase_defaults {
     };
     enum { CENTRED = 0 }; /* a norm: is the mean taken off first? */
     enum { BIAS = 0, BIAS_AT = 0, CARRIES = 0, MATRICES = 1 };
+    enum { X_OF = -1, KEEPS_X = 0 }; /* the share of the phase before, if it has the same x; does the next one? */
+    RULE int x_squares(int) { return 0; } /* its squares */
     enum { ROPE_FIRST = 0, ROPE_DIM = 0, ROPE_INTERLEAVED = 0 }; /* which elements of a head turn; 0: all */
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
     RULE float eps() { return 0.0f; }
@@ -70,10 +73,24 @@ struct phase_defaults {
     NO_OUTSIDE(a5, A5)
 };
 
+/* Products whose weights have one format in some iterations and another in others: the phase of each kind. */
+template <typename S, int Kind> struct kind_of;
+template <typename S> struct kind_of<S, 0> { typedef S type; };
+
 /* First row and number of rows of a block. */
 struct rows {
     int first, n;
 };
+
+/* f(the phase that S is in iteration i). */
+template <typename S, int Kind = 0, typename F> __device__ __forceinline__ void with_kind(int i, F f) {
+    if constexpr (Kind + 1 < S::KINDS)
+        if (S::kind(i) > Kind) {
+            with_kind<S, Kind + 1>(i, f);
+            return;
+        }
+    f(typename kind_of<S, Kind>::type());
+}
 
 /* As program.cuh has them. */
 #define FIRST(share) (u64) mine[share].first
