@@ -35,6 +35,7 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv);
 qgc_status cmd_bench(cli_context *c, int argc, char **argv);
 qgc_status cmd_tune(cli_context *c, int argc, char **argv);
 qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
+qgc_status cmd_eval(cli_context *c, int argc, char **argv);
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
 qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
 

@@ -893,6 +893,21 @@ static void refuses_what_has_no_room_and_stays_as_it_was(void **state) {
     qgc_session_drop(s);
 }
 
+static void refuses_rows_of_a_plan_for_the_last_row(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    float logits[VOCAB];
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_feed_rows(s, prompt, 3, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d),
+                        "all rows of 3 tokens are wanted, of a plan for the last row of 4");
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_read_rows(s, 0, 1, logits, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d), "rows 0 to 0 of the logits of 0 tokens");
+    assert_int_equal(qgc_session_position(s), 0);
+    qgc_session_drop(s);
+}
+
 static void refuses_tokens_outside_the_vocabulary(void **state) {
     fixture *f = *state;
     qgc_session *s = start(f);
@@ -1288,6 +1303,7 @@ int main(void) {
         TEST(a_streamed_decode_differs_in_nothing_from_step_to_step),
         TEST(gives_the_logits_of_the_last_token),
         TEST(refuses_what_has_no_room_and_stays_as_it_was),
+        TEST(refuses_rows_of_a_plan_for_the_last_row),
         TEST(refuses_tokens_outside_the_vocabulary),
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),

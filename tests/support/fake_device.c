@@ -48,9 +48,11 @@ bool qgc_device_present(void) {
     return true;
 }
 
+qgc_device *(*fake_device_opened)(void) = NULL;
+
 qgc_status qgc_device_open(qgc_device **out, int index, qgc_diag *d) {
     (void)index, (void)d;
-    *out = fake_device_new(NULL);
+    *out = fake_device_opened ? fake_device_opened() : fake_device_new(NULL);
     return QGC_OK;
 }
 
