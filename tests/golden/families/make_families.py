@@ -19,12 +19,16 @@ import transformers as tf
 from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOKENS = 12
+TOKENS = 40
 SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=48, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None,
              bos_token_id=None, eos_token_id=None)
 
+# Large enough for persistent mode, which wants rows of a multiple of 64 elements and heads of a multiple of 32.
+WIDE = dict(SMALL, hidden_size=64, intermediate_size=128, num_attention_heads=2, num_key_value_heads=1)
+
 LAYERED = {key: value for key, value in SMALL.items() if key != "rms_norm_eps"}
+LAYERED_WIDE = {key: value for key, value in WIDE.items() if key != "rms_norm_eps"}
 
 
 def rope(kind, theta=1e4, **more):
@@ -78,6 +82,34 @@ MODELS = {
     "phi": (tf.PhiConfig, dict(LAYERED, partial_rotary_factor=0.5), "phi2"),
     "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
                                  eos_token_id=None), "gpt2"),
+    "llama3-wide": (tf.LlamaConfig, dict(WIDE, attention_bias=True, **LLAMA3), "llama"),
+    "mistral-wide": (tf.MistralConfig, dict(WIDE, sliding_window=9), None),
+    "qwen2-wide": (tf.Qwen2Config, dict(WIDE, **YARN), None),
+    "qwen3-wide": (tf.Qwen3Config, dict(WIDE, head_dim=64), "qwen3"),
+    "olmo2-wide": (tf.Olmo2Config, dict(WIDE), None),
+    "phi3-wide": (tf.Phi3Config, dict(WIDE, sliding_window=9, partial_rotary_factor=0.75, rope_parameters=dict(
+        rope_type="default", rope_theta=1e4, partial_rotary_factor=0.75)), None),
+    "gemma2-wide": (tf.Gemma2Config, dict(WIDE, tie_word_embeddings=True, head_dim=32, query_pre_attn_scalar=24,
+                                          attn_logit_softcapping=1.5, final_logit_softcapping=3.0, sliding_window=9), None),
+    "gemma3-wide": (tf.Gemma3TextConfig, dict(
+        WIDE, tie_word_embeddings=True, head_dim=32, query_pre_attn_scalar=32, sliding_window=9,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+                             sliding_attention=dict(rope_type="default", rope_theta=1e4))), None),
+    "granite-wide": (tf.GraniteConfig, dict(WIDE, embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.2,
+                                            logits_scaling=2.0), None),
+    "smollm3-wide": (tf.SmolLM3Config, dict(WIDE, no_rope_layer_interval=2, tie_word_embeddings=True), None),
+    "stablelm-wide": (tf.StableLmConfig, dict(LAYERED_WIDE, layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.25),
+                      None),
+    "stablelm-parallel-wide": (tf.StableLmConfig, dict(LAYERED_WIDE, layer_norm_eps=1e-5, use_parallel_residual=True,
+                                                       partial_rotary_factor=0.5), None),
+    "gpt_neox-wide": (tf.GPTNeoXConfig, dict(LAYERED_WIDE, rotary_pct=0.25, use_parallel_residual=True, attention_bias=True),
+                      None),
+    "gpt_neox-sequential-wide": (tf.GPTNeoXConfig, dict(LAYERED_WIDE, rotary_pct=0.5, use_parallel_residual=False,
+                                                        attention_bias=True), None),
+    "phi-wide": (tf.PhiConfig, dict(LAYERED_WIDE, partial_rotary_factor=0.5), None),
+    "gpt2-wide": (tf.GPT2Config, dict(vocab_size=48, n_positions=64, n_embd=64, n_layer=2, n_head=2, bos_token_id=None,
+                                      eos_token_id=None), None),
 }
 
 
@@ -105,17 +137,22 @@ def make(name, config, seed):
     with torch.no_grad():
         for parameter, w in model.named_parameters():
             w.copy_(spread(parameter, w, generator).to(torch.bfloat16).float())
-    return model, torch.randint(config.vocab_size, (TOKENS,), generator=generator).tolist()
+    n = min(TOKENS, config.max_position_embeddings)
+    return model, torch.randint(config.vocab_size, (n,), generator=generator).tolist()
 
 
 def logits_of(model, ids):
     with torch.no_grad():
-        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy().astype("<f4")
+        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().numpy().astype("<f4")
 
 
-def write_golden(path, ids, logits):
+def write_golden(path, ids, logits, rounded):
+    """rounded: the logits of the same model in bf16; how far they are is written too."""
+    apart = (np.abs(rounded - logits).max(1) / np.abs(logits).max(1)).max()
     with open(path, "wb") as f:
-        f.write(struct.pack("<2I", len(ids), logits.shape[1]) + np.array(ids, "<i4").tobytes() + logits.tobytes())
+        f.write(struct.pack("<2I", len(ids), logits.shape[1]) + np.array(ids, "<i4").tobytes() + logits.tobytes() +
+                struct.pack("<f", apart))
+    return apart
 
 
 # --- GGUF, as llama.cpp's convert_hf_to_gguf.py writes it ---------------------------------------------------------------
@@ -255,10 +292,11 @@ def main():
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(config, f, indent=1, sort_keys=True)
             f.write("\n")
-        write_golden(os.path.join(folder, "golden.bin"), ids, logits)
         if arch:
             write_gguf(os.path.join(folder, "model.gguf"), model, arch)
-        print(f"{name}: logits to {np.abs(logits).max():.2f}")
+        rounded = logits_of(model.to(torch.bfloat16), ids)
+        apart = write_golden(os.path.join(folder, "golden.bin"), ids, logits, rounded)
+        print(f"{name}: logits to {np.abs(logits).max():.2f}, in bf16 {apart:.3f} apart")
 
 
 if __name__ == "__main__":
