@@ -166,6 +166,11 @@ static void what_is_not_computed_is_refused(void **state) {
         {"olmo2", "olmo2", "\"clip_qkv\": 8,", "\"clip_qkv\" as 8"},
         {"gemma", "gemma", "\"hidden_activation\": \"relu\",",
          "which is no value of parameter \"exact_gelu\""},
+        {"mixtral", "mixtral", "\"mlp_only_layers\": [], \"decoder_sparse_step\": 1,", ""},
+        {"mixtral", "mixtral", "\"mlp_only_layers\": [1],", "\"mlp_only_layers\" as [1]"},
+        {"mixtral", "mixtral", "\"decoder_sparse_step\": 2,", "\"decoder_sparse_step\" as 2"},
+        {"mixtral", "mixtral", "\"routed_scaling_factor\": 2,", "\"routed_scaling_factor\" as 2"},
+        {"qwen3_moe", "qwen2_moe", "", "the model is of architecture \"qwen3_moe\""},
         {"granite", "granite", "\"embedding_scale\": 8, \"scale_emb\": 2,", "\"scale_emb\" as 2"},
     };
     fixture *f = *state;

@@ -27,6 +27,8 @@ SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_atte
 # Large enough for persistent mode, which wants rows of a multiple of 64 elements and heads of a multiple of 32.
 WIDE = dict(SMALL, hidden_size=64, intermediate_size=128, num_attention_heads=2, num_key_value_heads=1)
 
+EXPERTS = dict(moe_intermediate_size=20, num_experts_per_tok=2, norm_topk_prob=True)
+
 LAYERED = {key: value for key, value in SMALL.items() if key != "rms_norm_eps"}
 LAYERED_WIDE = {key: value for key, value in WIDE.items() if key != "rms_norm_eps"}
 
@@ -82,6 +84,17 @@ MODELS = {
     "phi": (tf.PhiConfig, dict(LAYERED, partial_rotary_factor=0.5), "phi2"),
     "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
                                  eos_token_id=None), "gpt2"),
+    "qwen3_moe": (tf.Qwen3MoeConfig, dict(SMALL, **EXPERTS, num_experts=5), "qwen3moe"),
+    "qwen3_moe-unnormed": (tf.Qwen3MoeConfig, dict(SMALL, **dict(EXPERTS, norm_topk_prob=False), num_experts=5,
+                                                   num_hidden_layers=1), None),
+    "qwen2_moe": (tf.Qwen2MoeConfig, dict(SMALL, **dict(EXPERTS, norm_topk_prob=False), num_experts=5,
+                                          shared_expert_intermediate_size=12), "qwen2moe"),
+    "mixtral": (tf.MixtralConfig, dict(SMALL, num_local_experts=5, num_experts_per_tok=2, sliding_window=None), "llama"),
+    "mixtral-window": (tf.MixtralConfig, dict(SMALL, num_local_experts=3, num_experts_per_tok=2, sliding_window=7,
+                                              num_hidden_layers=1), None),
+    "olmoe": (tf.OlmoeConfig, dict(SMALL, num_experts=6, num_experts_per_tok=3, norm_topk_prob=False), "olmoe"),
+    "qwen3_moe-wide": (tf.Qwen3MoeConfig, dict(WIDE, **dict(EXPERTS, moe_intermediate_size=64), head_dim=64, num_experts=4,
+                                               num_hidden_layers=1), None),
     "llama3-wide": (tf.LlamaConfig, dict(WIDE, attention_bias=True, **LLAMA3), "llama"),
     "mistral-wide": (tf.MistralConfig, dict(WIDE, sliding_window=9), None),
     "qwen2-wide": (tf.Qwen2Config, dict(WIDE, **YARN), None),
@@ -125,7 +138,7 @@ def spread(name, w, generator):
     if "wpe" in name:
         return 0.3 * noise
     gain = 2 if any(part in name for part in ("q_proj", "k_proj", "qkv_proj", "c_attn", "query_key_value")) else 1
-    return gain * noise / min(w.shape) ** 0.5
+    return gain * noise / min(w.shape[-2:]) ** 0.5
 
 
 def make(name, config, seed):
@@ -133,6 +146,7 @@ def make(name, config, seed):
     type_adds_one = name.startswith("gemma")
     generator = torch.Generator().manual_seed(seed)
     config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
     model = tf.AutoModelForCausalLM.from_config(config).eval().float()
     with torch.no_grad():
         for parameter, w in model.named_parameters():
@@ -177,6 +191,13 @@ def keys(writer, arch, c):
     writer.add_feed_forward_length(getattr(c, "intermediate_size", None) or getattr(c, "n_inner", None) or 4 * c.hidden_size)
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv)
+    if hasattr(c, "num_experts_per_tok"):
+        writer.add_expert_count(getattr(c, "num_local_experts", None) or c.num_experts)
+        writer.add_expert_used_count(c.num_experts_per_tok)
+    if hasattr(c, "moe_intermediate_size"):
+        writer.add_expert_feed_forward_length(c.moe_intermediate_size)
+    if hasattr(c, "shared_expert_intermediate_size"):
+        writer.add_expert_shared_feed_forward_length(c.shared_expert_intermediate_size)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
     if getattr(c, "head_dim", None):
         writer.add_key_length(c.head_dim)
@@ -233,14 +254,55 @@ def llama3_divisors(c):
     return np.array(out, np.float32)
 
 
+def experts_of(kind, name, w):
+    """Stacked experts of transformers by the names of checkpoints, one by one."""
+    block = name.rsplit(".experts.", 1)[0]
+    half = w.shape[1] // 2
+    if name.endswith("gate_up_proj"):
+        parts = {"gate_proj": w[:, :half], "up_proj": w[:, half:]}
+    else:
+        parts = {"down_proj": w}
+    for part, stacked in parts.items():
+        if kind == "mixtral":
+            part = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}[part]
+        for e in range(len(stacked)):
+            yield f"{block}.experts.{e}.{part}.weight", stacked[e]
+
+
 def tensors_of(model, arch):
     """Name in the checkpoint, and the numbers; the head that is tied is left out as in a checkpoint."""
+    kind = model.config.model_type
+    for name, w in whole_tensors_of(model):
+        if kind == "mixtral":
+            name = name.replace(".mlp.", ".block_sparse_moe.")
+        if ".experts." in name:
+            yield from experts_of(kind, name, w)
+        else:
+            yield name, w
+
+
+def whole_tensors_of(model):
     tied = model.config.tie_word_embeddings
     for name, w in model.state_dict().items():
         if model.config.model_type == "gpt_neox" and name == "lm_head.weight":
             name = "embed_out.weight"  # as checkpoints have it
         if not (tied and name == "lm_head.weight") and not name.endswith((".attn.bias", ".masked_bias", "inv_freq")):
             yield name, w.numpy()
+
+
+def stacked(tensors):
+    """Experts one after the other in one tensor, under the name that the map of the gguf package has for it."""
+    experts = {}
+    for name, w in tensors:
+        if ".experts." not in name:
+            yield name, w
+            continue
+        block, rest = name.split(".experts.")
+        part = rest.split(".")[1]
+        merged = f"layers.{block.split('.')[2]}.feed_forward.experts.{part}" if part in ("w1", "w2", "w3") else f"{block}.experts.{part}"
+        experts.setdefault(merged + ".weight", []).append(w)
+    for name, parts in experts.items():
+        yield name, np.stack(parts)
 
 
 def write_gguf(path, model, arch):
@@ -252,7 +314,7 @@ def write_gguf(path, model, arch):
     kv = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     if (getattr(c, "rope_parameters", None) or {}).get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(c))
-    for name, w in tensors_of(model, arch):
+    for name, w in stacked(tensors_of(model, arch)):
         if arch in PERMUTED and "q_proj" in name:
             w = permute(w, c.num_attention_heads)
         if arch in PERMUTED and "k_proj" in name:
@@ -263,8 +325,10 @@ def write_gguf(path, model, arch):
             w = w.T
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert new, name
+        if "shared_expert_gate" in name:
+            w = w.squeeze()
         w = np.ascontiguousarray(w, np.float32)
-        if w.ndim == 1 or new.endswith("_norm.weight") or new == "position_embd.weight":
+        if w.ndim == 1 or new.endswith(("_norm.weight", "ffn_gate_inp.weight")) or new == "position_embd.weight":
             writer.add_tensor(new, w)
         else:
             kind = gguf.GGMLQuantizationType.BF16
