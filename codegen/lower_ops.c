@@ -6,8 +6,7 @@
 /* One function for each op: which kernel computes it, and how it is launched. `T` and `R` stay symbols in grids and
  * arguments; everything else is a number that goes into the kernel's options. */
 
-/* Buffers of all inputs, then of the output, as arguments. */
-static void operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n) {
+void qgc_low_operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n) {
     for (int i = 0; i < n->n_in; i++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), QGC_READS);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[0]), QGC_WRITES);
@@ -20,7 +19,7 @@ qgc_status lower_embedding(qgc_lowering *l, const qgc_node *n) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "embedding.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -75,7 +74,7 @@ qgc_status lower_layer_norm(qgc_lowering *l, const qgc_node *n) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "layer_norm.cu", (int)threads, options));
     qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -441,7 +440,7 @@ qgc_status lower_attention_merge(qgc_lowering *l, const qgc_node *n) {
     int kernel = qgc_low_kernel(l, "attention_merge.cu", QGC_LOW_THREADS, options);
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
     qgc_low_grid(launch, 0, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -450,7 +449,7 @@ qgc_status lower_select_rows(qgc_lowering *l, const qgc_node *n) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "select_rows.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -565,65 +564,5 @@ qgc_status lower_sample_part(qgc_lowering *l, const qgc_node *n) {
 qgc_status lower_sample_merge(qgc_lowering *l, const qgc_node *n) {
     QGC_TRY(check_stretches(l, n, stretch_of(n)));
     sample_merge_kernel(l, n, 2, stretch_of(n), qgc_low_buffer(l, n->in[1]));
-    return QGC_OK;
-}
-
-/* --- experts --------------------------------------------------------------------------------------------- */
-
-qgc_status lower_route(qgc_lowering *l, const qgc_node *n) {
-    const int64_t experts = qgc_low_width(n->in[0]), used = qgc_low_width(n->out[0]);
-    enum { MOST = 1024, MOST_USED = 32 };
-    if (experts > MOST || used > MOST_USED)
-        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
-                        "route chooses %lld of %lld experts, and its kernel at most %d of %d",
-                        (long long)used, (long long)experts, MOST_USED, MOST);
-    const char *options[] = {qgc_low_int(l, "EXPERTS", experts),
-                             qgc_low_int(l, "USED", used),
-                             qgc_low_int(l, "SCORING", n->attr[qgc_attr_index(n->op, "scoring")].choice),
-                             qgc_low_int(l, "NORMALIZE", qgc_low_attr(n, "normalize") != 0),
-                             qgc_low_float(l, "SCALE", qgc_low_attr(n, "scale")),
-                             qgc_low_int(l, "BIAS", n->n_in > 1),
-                             NULL};
-    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "route.cu", 32, options));
-    qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[1]), QGC_WRITES);
-    return QGC_OK;
-}
-
-qgc_status lower_expert_linear(qgc_lowering *l, const qgc_node *n) {
-    const qgc_value *w = n->in[1];
-    const int64_t out = w->shape.dim[1], in = w->shape.dim[2], used = qgc_low_width(n->in[2]);
-    const int64_t split = qgc_low_split(in, out * used);
-    const bool bias = n->n_in > 3;
-    const char *options[] = {
-        qgc_low_int(l, "IN", in),
-        qgc_low_int(l, "OUT", out),
-        qgc_low_type(l, "WEIGHT", qgc_weight_storage(w)),
-        qgc_low_int(l, "SPLIT", split),
-        qgc_low_int(l, "USED", used),
-        qgc_low_int(l, "EACH", qgc_low_width(n->in[0]) != in),
-        bias ? qgc_low_text(l, "-DBIAS=1+%s", qgc_low_type_name(qgc_weight_storage(n->in[3]))) : "-DBIAS=0",
-        NULL};
-    if (bias && qgc_dtype_is_quantised(n->in[3]->dtype))
-        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "bias \"%s\" of expert_linear is stored in blocks",
-                        qgc_value_label(n->in[3], l->arena));
-    qgc_plan_launch *launch =
-        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_linear.cu", QGC_LOW_THREADS, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = out}, QGC_LOW_THREADS / 32 / split);
-    qgc_low_grid(launch, 1, qgc_low_times(qgc_low_dim(n->in[2]->shape.dim[0]), used), 1);
-    launch->weight_bytes = qgc_weight_bytes(w) / w->shape.dim[0] * used;
-    operands(l, launch, n);
-    return QGC_OK;
-}
-
-qgc_status lower_expert_sum(qgc_lowering *l, const qgc_node *n) {
-    const int64_t d = qgc_low_width(n->out[0]);
-    const char *options[] = {qgc_low_int(l, "D", d), qgc_low_int(l, "USED", qgc_low_width(n->in[1])), NULL};
-    qgc_plan_launch *launch =
-        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_sum.cu", QGC_LOW_THREADS, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = d}, QGC_LOW_THREADS);
-    qgc_low_grid(launch, 1, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
     return QGC_OK;
 }

@@ -205,6 +205,7 @@ static void prefill_in_chunks_matches_within_bf16(void **state) {
         for (int i = 0; i < N_HEADS; i++)
             run_and_compare(heads[i], pipelines[k], CHUNK, QGC_PREFILL_CHUNKS, 3e-2);
         run_and_compare("gemma", pipelines[k], 300, QGC_PREFILL_CHUNKS, 3e-2);
+        run_and_compare("experts", pipelines[k], CHUNK, QGC_PREFILL_CHUNKS, 3e-2);
         run_and_compare("eights", pipelines[k], 300, QGC_PREFILL_CHUNKS,
                         3e-2); /* the last chunk is not full */
     }
