@@ -46,8 +46,9 @@ static void product_by_token(qgc_lowering *l, const qgc_node *n) {
     const qgc_value *w = n->in[1];
     const int64_t out = w->shape.dim[1], used = qgc_low_width(n->in[2]);
     const int64_t split = qgc_low_split(w->shape.dim[2], out * used);
-    const char *options[8];
+    const char *options[9];
     int k = product_options(l, n, options);
+    options[k++] = qgc_low_int(l, "EXPERTS", w->shape.dim[0]);
     options[k++] = qgc_low_int(l, "SPLIT", split);
     options[k] = NULL;
     qgc_plan_launch *launch =
