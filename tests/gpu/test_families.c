@@ -49,9 +49,6 @@ static const struct {
 } allowed[] = {
     {"*-wide", NULL}, /* but for those below it has to */
     {"gpt2*", "takes \"positions\" where the kernel has \"tokens\""},
-    {"phi-wide", "could write while"},
-    {"stablelm-parallel-wide", "could write while"},
-    {"gpt_neox-wide", "could write while"},
     {"qwen3_moe-wide", "has no phase in the kernel"},
     {"*", "no multiple of 64"}, /* d_model is 32 */
 };

@@ -195,6 +195,15 @@ static const char small_stablelm[] = SMALL_HEAD("small-stablelm", SMALL_VECTOR("
                 SMALL_NODE("layer_norm", "x_mid, norm2", ", eps: 1e-3", "m") SMALL_MLP("m")
                     SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
 
+/* Attention and MLP side by side, with a norm for each, as GPT-NeoX has it. */
+static const char small_parallel[] =
+    SMALL_HEAD("small-parallel", SMALL_VECTOR("b1", "d") SMALL_VECTOR("b2", "d"), "f16")
+        SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")
+            SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v")
+                SMALL_ATTENTION("q", "k") SMALL_NODE("add", "x, o", "", "x_mid")
+                    SMALL_NODE("layer_norm", "x, norm2, b2", ", eps: 1e-5", "m") SMALL_MLP("m")
+                        SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
+
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(
     "small-granite", SMALL_MATRIX("wg", "1", "d") SMALL_MATRIX("w4", "ff", "d") SMALL_MATRIX("w5", "d", "ff"),

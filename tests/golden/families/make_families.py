@@ -25,7 +25,7 @@ SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_atte
              bos_token_id=None, eos_token_id=None)
 
 # Large enough for persistent mode, which wants rows of a multiple of 64 elements and heads of a multiple of 32.
-WIDE = dict(SMALL, hidden_size=64, intermediate_size=128, num_attention_heads=2, num_key_value_heads=1)
+WIDE = dict(SMALL, hidden_size=64, intermediate_size=128, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128)
 
 EXPERTS = dict(moe_intermediate_size=20, num_experts_per_tok=2, norm_topk_prob=True)
 
@@ -121,7 +121,7 @@ MODELS = {
     "gpt_neox-sequential-wide": (tf.GPTNeoXConfig, dict(LAYERED_WIDE, rotary_pct=0.5, use_parallel_residual=False,
                                                         attention_bias=True), None),
     "phi-wide": (tf.PhiConfig, dict(LAYERED_WIDE, partial_rotary_factor=0.5), None),
-    "gpt2-wide": (tf.GPT2Config, dict(vocab_size=48, n_positions=64, n_embd=64, n_layer=2, n_head=2, bos_token_id=None,
+    "gpt2-wide": (tf.GPT2Config, dict(vocab_size=48, n_positions=128, n_embd=64, n_layer=2, n_head=2, bos_token_id=None,
                                       eos_token_id=None), None),
 }
 
