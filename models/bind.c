@@ -193,7 +193,7 @@ static qgc_status no_name(const binding *b, const qgc_weight_want *want) {
 static qgc_status find_own(const binding *b, size_t i) {
     const qgc_weight_want *want = &b->request->weights[i];
     const char *name = qgc_form_name(b, want, 0);
-    const qgc_tensor *source = name ? qgc_weights_find(b->w, name) : NULL;
+    const qgc_tensor *source = name ? qgc_form_source(b, name) : NULL;
     b->found[i] = NULL;
     if (source)
         return qgc_form_make(b, want, source, &b->found[i]);

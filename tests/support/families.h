@@ -26,7 +26,7 @@ typedef struct {
         rounded; /* how far transformers is from that in bf16, as a part of the largest logit of a position */
 } family_golden;
 
-/* The golden.bin of a model, in `a`. Fails the test if it cannot be read. */
+/* The golden.bin of a model, in `a`. A room for just its tokens is what transformers chooses the frequencies of longrope by. Fails the test if it cannot be read. */
 family_golden family_golden_read(qgc_arena *a, const char *model);
 
 #endif

@@ -8,6 +8,7 @@ random weights in bf16, NAME/golden.bin with token ids and logits, and for some 
 of rows are those of llama.cpp's converter. The same versions of the libraries give the same files.
 """
 import json
+import math
 import os
 import struct
 import sys
@@ -63,7 +64,12 @@ MODELS = {
                                               rope_type="longrope", rope_theta=1e4, partial_rotary_factor=0.75,
                                               original_max_position_embeddings=16,
                                               short_factor=[1.0, 1.1, 1.3, 1.5, 1.8, 2.0],
-                                              long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0])), None),
+                                              long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0])), "phi3"),
+    "phi3-longrope-short": (tf.Phi3Config, dict(SMALL, original_max_position_embeddings=16, num_hidden_layers=1,
+                                                rope_parameters=dict(rope_type="longrope", rope_theta=1e4,
+                                                                     original_max_position_embeddings=16,
+                                                                     short_factor=[1.0, 1.2, 1.5, 2.0],
+                                                                     long_factor=[1.0, 1.5, 4.0, 8.0])), None),
     "gemma": (tf.GemmaConfig, dict(SMALL, tie_word_embeddings=True, head_dim=12, hidden_act="gelu_pytorch_tanh"), "gemma"),
     "gemma2": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, query_pre_attn_scalar=12,
                                      attn_logit_softcapping=1.5, final_logit_softcapping=3.0, sliding_window=4), "gemma2"),
@@ -151,7 +157,7 @@ def make(name, config, seed):
     with torch.no_grad():
         for parameter, w in model.named_parameters():
             w.copy_(spread(parameter, w, generator).to(torch.bfloat16).float())
-    n = min(TOKENS, config.max_position_embeddings)
+    n = 14 if name.endswith("-short") else min(TOKENS, config.max_position_embeddings)
     return model, torch.randint(config.vocab_size, (n,), generator=generator).tolist()
 
 
@@ -221,6 +227,10 @@ def keys(writer, arch, c):
         writer.add_rope_scaling_factor(parameters["factor"])
     if kind == "yarn":
         writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
+    if kind == "longrope":
+        times = c.max_position_embeddings / parameters["original_max_position_embeddings"]
+        writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(times) / math.log(parameters["original_max_position_embeddings"])))
     if getattr(c, "sliding_window", None) and arch in ("phi3", "gemma2", "gemma3"):
         writer.add_sliding_window(c.sliding_window)
     if arch == "gemma2":
@@ -314,6 +324,8 @@ def write_gguf(path, model, arch):
     kv = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     if (getattr(c, "rope_parameters", None) or {}).get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(c))
+    for length in ("long", "short") if (getattr(c, "rope_parameters", None) or {}).get("rope_type") == "longrope" else ():
+        writer.add_tensor(f"rope_factors_{length}.weight", np.array(c.rope_parameters[f"{length}_factor"], np.float32))
     for name, w in stacked(tensors_of(model, arch)):
         if arch in PERMUTED and "q_proj" in name:
             w = permute(w, c.num_attention_heads)
