@@ -62,7 +62,8 @@ qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run)
+target_link_libraries(test_runtime_cli_schema PRIVATE qgc_graph) # the table of ops
+foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run schema)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
