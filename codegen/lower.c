@@ -436,6 +436,7 @@ static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     for (size_t i = 0; i < l->graph->n_values; i++) {
         const qgc_value *v = l->graph->values[i];
         l->bf16_of[i] = -1;
+        l->order_of[i].made = false;
         int buffer = l->buffer_of[i]; /* scratch is each phase's own */
         if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
             l->buffer_of[i] = -1;
@@ -527,7 +528,8 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .tuning = o->tuning,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
-                      .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int))};
+                      .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int)),
+                      .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;
     add_weights(&l);

@@ -31,6 +31,7 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv);
 qgc_status cmd_explain(cli_context *c, int argc, char **argv);
 qgc_status cmd_view(cli_context *c, int argc, char **argv);
 qgc_status cmd_ops(cli_context *c, int argc, char **argv);
+qgc_status cmd_schema(cli_context *c, int argc, char **argv);
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv);
 qgc_status cmd_bench(cli_context *c, int argc, char **argv);
 qgc_status cmd_tune(cli_context *c, int argc, char **argv);

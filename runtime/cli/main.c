@@ -24,6 +24,7 @@ static const cli_summary summaries[] = {
     {"explain", "which fusion rules fired where, and why others did not"},
     {"view", "a page that shows the graph before and after each pass"},
     {"ops", "the ops that a graph may use"},
+    {"schema", "a JSON Schema of model files, for editors"},
     {"bench", "what a token takes in every mode, and what memory allows"},
     {"tune", "the fastest settings of a graph's kernels on this GPU"},
     {"inspect", "what is in an artifact"},
@@ -36,7 +37,7 @@ enum { N_COMMANDS = sizeof summaries / sizeof *summaries };
 
 /* In the same order. */
 static qgc_status (*const commands[N_COMMANDS])(cli_context *, int, char **) = {
-    cmd_compile, cmd_run,  cmd_dump,    cmd_passes,   cmd_explain, cmd_view,   cmd_ops,
+    cmd_compile, cmd_run,  cmd_dump,    cmd_passes,   cmd_explain, cmd_view,   cmd_ops,    cmd_schema,
     cmd_bench,   cmd_tune, cmd_inspect, cmd_tokenize, cmd_eval,    cmd_ablate, cmd_bisect,
 };
 
