@@ -9,7 +9,7 @@
 /* From a graph to a complete plan: lowering, then NVRTC or the cache for each kernel and architecture. */
 
 typedef struct {
-    const char *const *archs; /* "sm_90a"; at least one */
+    const char *const *archs; /* "sm_90a", "compute_80"; at least one */
     int n_archs;
     int64_t chunk;            /* largest prefill step */
     bool keep_values;         /* see codegen/lower.h */

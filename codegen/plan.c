@@ -136,20 +136,13 @@ static qgc_sizes most_of(const qgc_plan *p, int phase) {
 
 /* What the plan says of itself. */
 
-static bool is_arch(const char *arch) {
-    if (strncmp(arch, "sm_", 3) != 0)
-        return false;
-    size_t digits = strspn(arch + 3, "0123456789");
-    const char *letter = arch + 3 + digits;
-    return digits >= 2 && digits <= 4 && (!*letter || ((*letter == 'a' || *letter == 'f') && !letter[1]));
-}
-
 static qgc_status check_archs(const checker *c) {
     const qgc_plan *p = c->p;
     if (p->n_archs < 1 || p->n_archs > QGC_MAX_ARCHS)
         return BROKEN(c, "the plan is for %d architectures, expected 1 to %d", p->n_archs, QGC_MAX_ARCHS);
     for (int i = 0; i < p->n_archs; i++) {
-        if (!p->archs[i] || !is_arch(p->archs[i]))
+        qgc_arch arch;
+        if (!p->archs[i] || !qgc_arch_read(p->archs[i], &arch))
             return BROKEN(c, "architecture \"%s\" of the plan is malformed", p->archs[i] ? p->archs[i] : "");
         for (int k = 0; k < i; k++)
             if (strcmp(p->archs[i], p->archs[k]) == 0)

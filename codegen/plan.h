@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codegen/arch.h"
 #include "codegen/shares.h"
 #include "graph/base/diag.h"
 #include "graph/base/tensor.h"
@@ -104,7 +105,7 @@ typedef struct {
     qgc_next lets_next;
 } qgc_plan_kernel;
 
-/* The machine code of a kernel for one architecture. */
+/* The machine code of a kernel for one architecture, or its PTX, which ends with a zero. */
 typedef struct {
     int kernel;
     int arch; /* index into archs */
@@ -232,7 +233,7 @@ typedef struct {
     int shares_buffer; /* where what is cut goes: i32 [blocks, n_shares, 2]; -1 where n_shares is 0 */
     int trace;         /* buffer in which the persistent kernel leaves its trace, or -1 */
 
-    const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
+    const char *archs[QGC_MAX_ARCHS]; /* "sm_90a", "compute_80": codegen/arch.h */
     int n_archs;
 
     qgc_plan_param *params;
