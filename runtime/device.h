@@ -71,8 +71,8 @@ QGC_MUST_USE qgc_status qgc_device_send(qgc_device *dev, qgc_address to, size_t 
 
 /* Code. */
 typedef struct qgc_function qgc_function;
-/* Loads a cubin and finds an entry; `shared_bytes` of dynamic shared memory are allowed for it. */
-QGC_MUST_USE qgc_status qgc_device_load(qgc_device *dev, const void *cubin, size_t bytes, const char *entry,
+/* Loads a cubin, or PTX that ends with a zero, and finds an entry; `shared_bytes` of dynamic shared memory are allowed for it. */
+QGC_MUST_USE qgc_status qgc_device_load(qgc_device *dev, const void *code, size_t bytes, const char *entry,
                                         int shared_bytes, qgc_function **out, qgc_diag *d);
 void qgc_device_unload(qgc_device *dev, qgc_function *f); /* NULL is allowed */
 

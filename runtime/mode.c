@@ -22,19 +22,14 @@ qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
                     "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
 }
 
-static long number_of(const char *arch) {
-    return strtol(arch + strlen("sm_"), NULL, 10);
-}
-
 /* The most shared memory that a block may have, by architecture (CUDA C++ Programming Guide, "Technical Specifications per
  * Compute Capability"); of one that is not known, as much as any has. */
 static int shared_bytes_on(const char *arch) {
     static const struct {
-        long arch;
-        int kilobytes;
+        int arch, kilobytes;
     } known[] = {{75, 64}, {80, 163}, {86, 99}, {87, 163}, {88, 99}, {89, 99}, {120, 99}, {121, 99}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (known[i].arch == number_of(arch))
+        if (known[i].arch == qgc_arch_number(arch))
             return known[i].kilobytes << 10;
     return 227 << 10;
 }
@@ -61,7 +56,7 @@ static const char *too_little_shared(const qgc_plan *plan, int has, const char *
 static const char *not_persistent_on(const qgc_plan *plan, const char *arch, qgc_arena *a) {
     if (plan->not_persistent)
         return plan->not_persistent;
-    if (number_of(arch) < 90)
+    if (qgc_arch_number(arch) < 90)
         return qgc_arena_printf(a, "image %s has no bulk copies, which sm_90 has", arch);
     return too_little_shared(plan, shared_bytes_on(arch), arch, a);
 }
@@ -82,7 +77,7 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
 }
 
 static const char *not_overlapping(const qgc_plan *plan, const char *arch, qgc_arena *a) {
-    if (number_of(arch) < 90)
+    if (qgc_arch_number(arch) < 90)
         return qgc_arena_printf(a, "image %s has no programmatic dependent launch, which sm_90 has", arch);
     const qgc_phase *decode = &plan->phases[QGC_PHASE_DECODE];
     for (size_t i = 0; i < decode->n_launches; i++)

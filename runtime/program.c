@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/program_private.h"
@@ -40,9 +39,11 @@ static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
 static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
                        const qgc_program_options *options, qgc_diag *d) {
     const qgc_device_info *about = qgc_device_about(p->dev);
-    QGC_TRY(qgc_program_choose_image(p->plan, about, options->arch, &p->arch, d));
-    qgc_program_note(p, "image %s runs on %s (sm_%d%d)", p->plan->archs[p->arch], about->name, about->major,
-                     about->minor);
+    qgc_image_choice image;
+    QGC_TRY(qgc_program_choose_image(p->plan, about, options->arch, &image, d));
+    p->arch = image.arch;
+    qgc_program_note(p, "image %s runs on %s (sm_%d%d): %s", p->plan->archs[p->arch], about->name,
+                     about->major, about->minor, qgc_fit_text(image.fit));
     QGC_TRY(load_kernels(p, d));
     return qgc_program_put_weights(p, weights, pool, options, d);
 }
@@ -82,6 +83,10 @@ qgc_device *qgc_program_device(const qgc_program *p) {
 const char *qgc_program_arch(const qgc_program *p) {
     return p->plan->archs[p->arch];
 }
+const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a) {
+    const qgc_device_info *about = qgc_device_about(dev);
+    return qgc_arena_printf(a, "sm_%d%d%s", about->major, about->minor, about->major >= 9 ? "a" : "");
+}
 const qgc_address *qgc_program_addresses(const qgc_program *p) {
     return p->addresses;
 }
@@ -92,7 +97,7 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines) {
 }
 
 bool qgc_program_can_wait(const qgc_program *p) {
-    return strtol(qgc_program_arch(p) + strlen("sm_"), NULL, 10) >= 90;
+    return qgc_arch_number(qgc_program_arch(p)) >= 90;
 }
 
 bool qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase) {

@@ -80,7 +80,8 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
     const cli_option options[] = {
         {"output", 'o', OPTION_TEXT, &o.output, "FILE", "the artifact; GRAPH's name with .qgc in this folder",
          0, 0},
-        {"arch", 0, OPTION_TEXT, &o.archs, "LIST", "sm_90a,sm_80; this machine's GPU, else sm_90a", 0, 0},
+        {"arch", 0, OPTION_TEXT, &o.archs, "LIST",
+         "sm_90a,sm_80+ptx,compute_75; this machine's GPU, else sm_90a", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "check these, keep their types, record the path", 0,
          0},
         CLI_PIPELINE_OPTIONS(o.pipeline),

@@ -68,6 +68,24 @@ static void print_modes(const qgc_plan *p, qgc_arena *a) {
     }
 }
 
+/* "compute_80: PTX 9.0 for sm_80 and newer, by drivers of CUDA 13.0 and newer". */
+static void print_ptx(const char *name, const qgc_plan_image *image) {
+    qgc_arch arch;
+    if (!qgc_arch_read(name, &arch) || !arch.ptx)
+        return;
+    const int version = qgc_ptx_version(image->data, image->bytes), driver = qgc_ptx_driver(version);
+    const char *and = arch.letter == 'a' ? "alone" : arch.letter == 'f' ? "and its family" : "and newer";
+    printf("%-10s   %s: PTX %d.%d for sm_%d %s, by drivers of CUDA %d.%d and newer\n", "", name, version / 10,
+           version % 10, arch.number, and, driver / 1000, driver % 1000 / 10);
+}
+
+static void print_all_ptx(const qgc_plan *p) {
+    int next = 0;
+    for (size_t i = 0; i < p->n_images; i++)
+        if (p->images[i].arch == next) /* they stand in the order of archs */
+            print_ptx(p->archs[next++], &p->images[i]);
+}
+
 static void print_summary(const qgc_plan *p, qgc_arena *a) {
     printf("model      %s (%s), vocabulary %lld, at most %lld positions\n", p->name, p->arch,
            (long long)p->vocab, (long long)p->max_positions);
@@ -81,6 +99,7 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
         printf("%s %s (%s)", i ? "," : "", p->archs[i], qgc_str_of_bytes(bytes, a));
     }
     putchar('\n');
+    print_all_ptx(p);
     qgc_sizes at_ctx = {.tokens = p->chunk, .rows = 1, .ctx = p->max_positions ? p->max_positions : 4096};
     size_t sums[QGC_N_BUFFER_KINDS] = {0};
     for (size_t i = 0; i < p->n_buffers; i++) {

@@ -46,6 +46,25 @@ static qgc_status recorded_path(const char *path, const char **out, qgc_diag *d)
         *out);
 }
 
+/* "sm_90a+ptx" is sm_90a and compute_90, which newer GPUs run too: what has a letter they would not. */
+static void expand_archs(qgc_build_options *o, qgc_arena *a) {
+    static const char with_ptx[] = "+ptx";
+    const char **archs = qgc_arena_array(a, 2 * (size_t)o->n_archs + 1, sizeof *archs);
+    int n = 0;
+    for (int i = 0; i < o->n_archs; i++) {
+        const char *plus = strchr(o->archs[i], '+');
+        qgc_arch arch = {0};
+        const char *name =
+            plus ? qgc_arena_strndup(a, o->archs[i], (size_t)(plus - o->archs[i])) : o->archs[i];
+        const bool both = plus && strcmp(plus, with_ptx) == 0 && qgc_arch_read(name, &arch) && !arch.ptx;
+        archs[n++] = both ? name : o->archs[i];
+        if (both)
+            archs[n++] = qgc_arena_printf(a, "compute_%d", arch.number);
+    }
+    o->archs = archs;
+    o->n_archs = n;
+}
+
 static qgc_status check_archs(const qgc_compile_options *o, qgc_diag *d) {
     if (o->n_archs < 1 || o->n_archs > QGC_MAX_ARCHS)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
@@ -113,5 +132,6 @@ qgc_status qgc_build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
         copy.archs = &arch;
         copy.n_archs = 1;
     }
+    expand_archs(&copy, d->arena);
     return build(&copy, out, d);
 }

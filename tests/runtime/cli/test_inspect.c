@@ -99,6 +99,24 @@ static void the_summary_says_which_architectures_can_be_persistent(void **state)
         "programmatic dependent launch, which sm_90 has\",\n");
 }
 
+static void the_summary_says_what_ptx_is_for(void **state) {
+    fixture *f = *state;
+    static const char ptx[] = "//\n.version 8.7\n.target sm_80\n";
+    qgc_plan *p = f->plan;
+    p->archs[1] = "compute_80";
+    for (size_t i = 0; i < p->n_images; i++)
+        if (p->images[i].arch == 1)
+            p->images[i] = (qgc_plan_image){p->images[i].kernel, 1, ptx, sizeof ptx};
+    has(inspect(f, ""), ", compute_80 (");
+    has(inspect(f, ""),
+        "\n             compute_80: PTX 8.7 for sm_80 and newer, by drivers of CUDA 12.8 and newer\n");
+    p->archs[1] = "compute_90a";
+    has(inspect(f, ""), "compute_90a: PTX 8.7 for sm_90 alone");
+    has(inspect(f, ""), "           compute_90a: stream, graph, pdl\n");
+    p->archs[1] = "compute_100f";
+    has(inspect(f, ""), "compute_100f: PTX 8.7 for sm_100 and its family");
+}
+
 static void every_launch_says_whether_it_starts_early(void **state) {
     has(inspect(*state, "--launches"),
         "\ndecode\n"
@@ -145,6 +163,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(the_summary_counts_early_launches),
         TEST(the_summary_says_which_architectures_can_be_persistent),
+        TEST(the_summary_says_what_ptx_is_for),
         TEST(every_launch_says_whether_it_starts_early),
         TEST(json_says_what_launches_do_with_their_buffers),
     };
