@@ -15,11 +15,13 @@ typedef struct {
     qgc_diag *diag;
     const qgc_node *node; /* being lowered */
     qgc_phase_kind phase;
-    qgc_sizes sizes; /* largest of this phase */
-    int *uses;       /* [n_values] how often each is read */
-    int *buffer_of;  /* [n_values] in this phase, -1 where there is none yet */
-    int *bf16_of;    /* [n_values]: the buffer with the value rounded to bf16, in this phase */
-    int least_arch;  /* of qgc_lower_options */
+    qgc_sizes sizes;  /* largest of this phase */
+    int *uses;        /* [n_values] how often each is read */
+    int *buffer_of;   /* [n_values] in this phase, -1 where there is none yet */
+    int *bf16_of;     /* [n_values]: the buffer with the value rounded to bf16, in this phase */
+    int least_arch;   /* of qgc_lower_options */
+    int sms;          /* multiprocessors of the card */
+    int shared_bytes; /* that a block may have there */
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;

@@ -10,7 +10,7 @@
 #include "runtime/mode.h"
 
 typedef struct {
-    const char *output, *archs, *weights, *cache, *nvrtc, *json;
+    const char *output, *archs, *card, *weights, *cache, *nvrtc, *json;
     cli_pipeline pipeline;
     bool no_cache, no_tuning, allow_unused;
     int64_t chunk;
@@ -55,6 +55,7 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
     qgc_build_options build = {.graph = path,
                                .output = o->output ? o->output : cli_default_output(path, "qgc", c->arena),
                                .weights = o->weights,
+                               .card = o->card,
                                .chunk = o->chunk,
                                .cache_folder = o->cache,
                                .nvrtc_library = o->nvrtc,
@@ -82,6 +83,8 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
          0, 0},
         {"arch", 0, OPTION_TEXT, &o.archs, "LIST",
          "sm_90a,sm_80+ptx,compute_75; this machine's GPU, else sm_90a", 0, 0},
+        {"card", 0, OPTION_TEXT, &o.card, "CARD",
+         "split the work for it: rtx-4090; the architecture too, without --arch", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "check these, keep their types, record the path", 0,
          0},
         CLI_PIPELINE_OPTIONS(o.pipeline),

@@ -83,9 +83,13 @@ static void show_kernels(void *context, size_t done, size_t total) {
 
 static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *source,
                           qgc_compiled *compiled, qgc_diag *d) {
+    qgc_card card;
+    if (o->card)
+        QGC_TRY(qgc_card_read(o->card, &card, d));
     qgc_build_options copy = *o;
     qgc_compile_options options = {.archs = o->archs,
                                    .n_archs = o->n_archs,
+                                   .card = o->card ? &card : NULL,
                                    .chunk = o->chunk,
                                    .cache_folder = o->cache_folder,
                                    .no_cache = o->no_cache,
@@ -124,11 +128,20 @@ static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
     return qgc_file_write(o->output, data, out->bytes, d);
 }
 
+/* What to compile for where no architecture is named. */
+static qgc_status default_arch(const qgc_build_options *o, const char **arch, qgc_diag *d) {
+    qgc_card card = {0};
+    if (o->card)
+        QGC_TRY(qgc_card_read(o->card, &card, d));
+    *arch = card.arch ? qgc_card_code(&card, d->arena) : qgc_engine_default_arch(d->arena);
+    return QGC_OK;
+}
+
 qgc_status qgc_build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
     qgc_build_options copy = *o;
     const char *arch;
     if (o->n_archs == 0 && !o->archs) {
-        arch = qgc_engine_default_arch(d->arena);
+        QGC_TRY(default_arch(o, &arch, d));
         copy.archs = &arch;
         copy.n_archs = 1;
     }

@@ -13,6 +13,8 @@ typedef struct {
         *archs; /* "sm_90a", "compute_80", "sm_80+ptx" for both; none (n_archs = 0): this machine's GPU,
                                * else sm_90a */
     int n_archs;
+    const char *
+        card; /* to split the work for (codegen/card.h), and to compile for where no arch is named; NULL: none */
     int64_t chunk; /* largest prefill step */
     const char *cache_folder, *nvrtc_library;
     bool no_cache, no_tuning, allow_unused;
