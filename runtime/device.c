@@ -52,6 +52,7 @@ static qgc_status read_info(qgc_device *dev, qgc_diag *d) {
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         QGC_TRY(QGC_CUDA(cu, d, DeviceGetAttribute, wanted[i].value, wanted[i].attribute, dev->number));
     info->l2_bytes = (size_t)l2;
+    info->no_bf16 = info->major < 8;
     QGC_TRY(QGC_CUDA(cu, d, DeviceGetName, info->name, (int)sizeof info->name, dev->number));
     QGC_TRY(QGC_CUDA(cu, d, DeviceTotalMem, &info->total_bytes, dev->number));
     return QGC_CUDA(cu, d, DriverGetVersion, &info->driver_version);
@@ -124,6 +125,10 @@ const qgc_device_info *qgc_device_about(qgc_device *dev) {
         dev->cu.MemGetInfo(&dev->info.free_bytes, &total) != CUDA_SUCCESS)
         dev->info.free_bytes = 0;
     return &dev->info;
+}
+
+void qgc_device_show(qgc_device *dev, const qgc_device_info *info) {
+    dev->info = *info;
 }
 
 /* Memory. */
@@ -469,7 +474,8 @@ qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch 
 }
 
 bool qgc_device_has_gemm(qgc_device *dev, const char **why) {
-    const char *missing = qgc_cublas_missing(dev);
+    const char *missing =
+        dev->info.no_bf16 ? "it multiplies no bf16 matrices on this GPU" : qgc_cublas_missing(dev);
     if (why)
         *why = missing;
     return !missing;

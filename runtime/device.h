@@ -29,8 +29,16 @@ typedef struct {
     size_t total_bytes, free_bytes, l2_bytes;
     int shared_bytes_max; /* a block may ask for */
     int driver_version;   /* 13000 for 13.0 */
+    bool no_bf16;         /* cuBLAS multiplies no bf16 matrices there */
+    /* Code for a newer architecture than this is not run (89: for sm_89), and where it is not the device's own, PTX alone. 0:
+     * what the device can run is run. */
+    int newest_code;
+    bool ptx_only;
 } qgc_device_info;
 const qgc_device_info *qgc_device_about(qgc_device *dev); /* free_bytes is read anew */
+
+/* From now on qgc_device_about shows this, and the device does no more than it says (runtime/stand_in.h). */
+void qgc_device_show(qgc_device *dev, const qgc_device_info *info);
 
 /* Memory. `owner`, a text that outlives the device, names the row of the memory table that the bytes count
  * under: "weights", "kv cache", "scratch", "tables", "io", "cublas". Addresses are multiples of 256. An

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/card.h"
+
 static const char *const names[QGC_N_MODES] = {[QGC_MODE_STREAM] = "stream",
                                                [QGC_MODE_GRAPH] = "graph",
                                                [QGC_MODE_PDL] = "pdl",
@@ -20,18 +22,6 @@ qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
         }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
                     "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
-}
-
-/* The most shared memory that a block may have, by architecture (CUDA C++ Programming Guide, "Technical Specifications per
- * Compute Capability"); of one that is not known, as much as any has. */
-static int shared_bytes_on(const char *arch) {
-    static const struct {
-        int arch, kilobytes;
-    } known[] = {{75, 64}, {80, 163}, {86, 99}, {87, 163}, {88, 99}, {89, 99}, {120, 99}, {121, 99}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (known[i].arch == qgc_arch_number(arch))
-            return known[i].kilobytes << 10;
-    return 227 << 10;
 }
 
 /* Shared memory that a block of the persistent step wants. */
@@ -58,7 +48,7 @@ static const char *not_persistent_on(const qgc_plan *plan, const char *arch, qgc
         return plan->not_persistent;
     if (qgc_arch_number(arch) < 90)
         return qgc_arena_printf(a, "image %s has no bulk copies, which sm_90 has", arch);
-    return too_little_shared(plan, shared_bytes_on(arch), arch, a);
+    return too_little_shared(plan, qgc_arch_shared_bytes(qgc_arch_number(arch)), arch, a);
 }
 
 static const char *not_persistent(const qgc_program *p, qgc_arena *a) {

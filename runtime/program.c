@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/mode.h"
 #include "runtime/program_private.h"
 
 void qgc_program_note(qgc_program *p, const char *format, ...) {
@@ -17,11 +18,28 @@ void qgc_program_note(qgc_program *p, const char *format, ...) {
     p->notes[p->n_notes++] = qgc_arena_strdup(p->arena, line);
 }
 
+/* Kernels of the phases that can run: a persistent one may want more shared memory than the device has. */
+static const bool *wanted_kernels(const qgc_program *p) {
+    const qgc_plan *plan = p->plan;
+    bool *wanted = qgc_arena_array(p->arena, plan->n_kernels, sizeof *wanted);
+    const bool persistent = !qgc_mode_refusal(p, QGC_MODE_PERSISTENT, p->arena);
+    for (int phase = 0; phase < QGC_N_PHASES; phase++) {
+        if (!persistent && (phase == QGC_PHASE_PACK || phase == QGC_PHASE_PERSISTENT))
+            continue;
+        const qgc_phase *ph = &plan->phases[phase];
+        for (size_t i = 0; i < ph->n_launches; i++)
+            if (ph->launches[i].kind == QGC_LAUNCH_KERNEL)
+                wanted[ph->launches[i].kernel] = true;
+    }
+    return wanted;
+}
+
 static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
     const qgc_plan *plan = p->plan;
+    const bool *wanted = wanted_kernels(p);
     for (size_t i = 0; i < plan->n_images; i++) {
         const qgc_plan_image *image = &plan->images[i];
-        if (image->arch != p->arch)
+        if (image->arch != p->arch || !wanted[image->kernel])
             continue;
         const qgc_plan_kernel *k = &plan->kernels[image->kernel];
         qgc_status s = qgc_device_load(p->dev, image->data, image->bytes, k->entry, k->shared_bytes,
@@ -32,7 +50,7 @@ static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
         }
     }
     for (size_t i = 0; i < plan->n_kernels; i++)
-        assert(p->functions[i]); /* qgc_plan_check: one image for each kernel and arch */
+        assert(p->functions[i] || !wanted[i]); /* qgc_plan_check: one image for each kernel and arch */
     return QGC_OK;
 }
 
@@ -84,8 +102,7 @@ const char *qgc_program_arch(const qgc_program *p) {
     return p->plan->archs[p->arch];
 }
 const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a) {
-    const qgc_device_info *about = qgc_device_about(dev);
-    return qgc_arena_printf(a, "sm_%d%d%s", about->major, about->minor, about->major >= 9 ? "a" : "");
+    return qgc_image_arch_for(qgc_device_about(dev), true, a);
 }
 const qgc_address *qgc_program_addresses(const qgc_program *p) {
     return p->addresses;

@@ -26,18 +26,34 @@ static bool is_too_new(const qgc_plan *plan, int arch, const qgc_device_info *ab
            qgc_ptx_driver(ptx_version_of(plan, arch)) > about->driver_version;
 }
 
+/* A card that the device stands in for may not have what the device has. */
+static qgc_fit fit_of(const qgc_plan *plan, int arch, const qgc_device_info *about) {
+    const qgc_arch code = arch_at(plan, arch);
+    if ((about->newest_code && code.number > about->newest_code) || (about->ptx_only && !code.ptx) ||
+        is_too_new(plan, arch, about))
+        return QGC_FIT_NONE;
+    return qgc_arch_fit(code, number_of(about));
+}
+
 qgc_image_choice qgc_image_best(const qgc_plan *plan, const qgc_device_info *about) {
     qgc_image_choice best = {-1, QGC_FIT_NONE};
     int best_rank = 0;
     for (int i = 0; i < plan->n_archs; i++) {
-        const qgc_arch arch = arch_at(plan, i);
-        const int rank = qgc_arch_rank(arch, number_of(about));
-        if (rank <= best_rank || is_too_new(plan, i, about))
+        const int rank = qgc_arch_rank(arch_at(plan, i), number_of(about));
+        const qgc_fit fit = fit_of(plan, i, about);
+        if (fit == QGC_FIT_NONE || rank <= best_rank)
             continue;
         best_rank = rank;
-        best = (qgc_image_choice){i, qgc_arch_fit(arch, number_of(about))};
+        best = (qgc_image_choice){i, fit};
     }
     return best;
+}
+
+const char *qgc_image_arch_for(const qgc_device_info *about, bool alone, qgc_arena *a) {
+    const int number = about->newest_code ? about->newest_code : number_of(about);
+    if (about->ptx_only)
+        return qgc_arena_printf(a, "compute_%d", number);
+    return qgc_arena_printf(a, "sm_%d%s", number, alone && number >= 90 ? "a" : "");
 }
 
 static const char *cuda_text(int version, qgc_arena *a) {
@@ -71,10 +87,10 @@ static qgc_status none_fits(const qgc_plan *plan, const qgc_device_info *about, 
     if (note_too_new(plan, about, d))
         qgc_hint(
             d,
-            "Update the driver, or compile again with --arch sm_%d, or by an NVRTC of CUDA %s or older (--nvrtc).",
-            number_of(about), cuda_text(about->driver_version, d->arena));
+            "Update the driver, or compile again with --arch %s, or by an NVRTC of CUDA %s or older (--nvrtc).",
+            qgc_image_arch_for(about, false, d->arena), cuda_text(about->driver_version, d->arena));
     else
-        qgc_hint(d, "Compile again with --arch sm_%d.", number_of(about));
+        qgc_hint(d, "Compile again with --arch %s.", qgc_image_arch_for(about, false, d->arena));
     return s;
 }
 
@@ -100,8 +116,8 @@ static qgc_status only(const qgc_plan *plan, const qgc_device_info *about, const
         qgc_hint(d, "Compile again with --arch %s.", wanted);
         return s;
     }
-    const qgc_fit fit = qgc_arch_fit(arch_at(plan, at), number_of(about));
-    if (fit == QGC_FIT_NONE || is_too_new(plan, at, about))
+    const qgc_fit fit = fit_of(plan, at, about);
+    if (fit == QGC_FIT_NONE)
         return does_not_run(plan, at, about, d);
     *out = (qgc_image_choice){at, fit};
     return QGC_OK;

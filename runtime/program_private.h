@@ -24,6 +24,9 @@ void qgc_program_note(qgc_program *p, const char *format, ...) __attribute__((fo
 QGC_MUST_USE qgc_status qgc_program_choose_image(const qgc_plan *plan, const qgc_device_info *about,
                                                  const char *wanted, qgc_image_choice *out, qgc_diag *d);
 
+/* What to compile for so that a GPU runs it: "sm_90", or where it is for that GPU `alone`, "sm_90a". In arena `a`. */
+const char *qgc_image_arch_for(const qgc_device_info *about, bool alone, qgc_arena *a);
+
 /* Binds the weights, allocates their region, converts and uploads them, and fills in the addresses of the
  * weight buffers. */
 QGC_MUST_USE qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,

@@ -179,6 +179,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         CLI_PIPELINE_OPTIONS(o.pipeline),
         {"strict-arch", 0, OPTION_TEXT, &o.engine.arch, "ARCH", "run this image of the artifact and no other",
          0, 0},
+        CLI_CARD_OPTION(o.engine.card),
         CLI_THREADS_OPTION(o.engine.threads),
         {"cache", 0, OPTION_TEXT, &o.engine.cache_folder, "DIR", "of compiled kernels, if a graph is given",
          0, 0},

@@ -10,6 +10,7 @@
 #include "runtime/engine/engine_impl.h"
 #include "runtime/engine/find.h"
 #include "runtime/engine/prepare.h"
+#include "runtime/stand_in.h"
 
 enum { CHUNK = 512 };
 
@@ -261,10 +262,11 @@ static qgc_status open_graph(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
 }
 
 static qgc_status want_no_arch(const qgc_engine_options *o, qgc_diag *d) {
-    if (!o->arch)
+    if (!o->arch && !o->card)
         return QGC_OK;
     qgc_status s =
-        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --strict-arch is for a GPU, and this runs on the CPU");
+        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is for a GPU, and this runs on the CPU",
+                 o->arch ? "strict-arch" : "card");
     if (strcmp(o->device, "auto") == 0)
         qgc_hint(d, "No GPU was found; --device gpu says why.");
     return s;
@@ -273,6 +275,7 @@ static qgc_status want_no_arch(const qgc_engine_options *o, qgc_diag *d) {
 static qgc_status open_device(qgc_engine *e, int gpu, const qgc_plan *plan, qgc_diag *d) {
     if (gpu >= 0) {
         QGC_TRY(qgc_device_open(&e->device, gpu, d));
+        QGC_TRY(qgc_stand_in(e->device, e->options.card, d));
         return open_on_gpu(e, plan, d);
     }
     QGC_TRY(want_no_arch(&e->options, d));
@@ -308,7 +311,7 @@ static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
     qgc_engine_options copy = *o;
     const char **const texts[] = {&copy.path,          &copy.weights,      &copy.device,
                                   &copy.arch,          &copy.cache_folder, &copy.nvrtc_library,
-                                  &copy.passes.passes, &copy.passes.skip};
+                                  &copy.passes.passes, &copy.passes.skip,  &copy.card};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         *texts[i] = *texts[i] ? qgc_arena_strdup(a, *texts[i]) : NULL;
     copy.device = copy.device ? copy.device : "auto";

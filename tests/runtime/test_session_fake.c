@@ -1034,6 +1034,36 @@ static void make_persistent(fixture *f) {
     f->options.mode = QGC_MODE_PERSISTENT;
 }
 
+/* What no step of this device can run need not fit on it. */
+static void kernels_of_a_mode_that_cannot_run_are_not_loaded(void **state) {
+    fixture *f = *state;
+    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE], *step = &f->plan->phases[QGC_PHASE_PERSISTENT];
+    make_persistent(f);
+    step->launches[3].on_all = true;
+    f->plan->kernels[NEVER].shared_bytes = 70000;
+    qgc_plan_launch *rest = qgc_arena_array(f->arena, decode->n_launches, sizeof *rest);
+    size_t n = 0;
+    for (size_t i = 0; i < decode->n_launches; i++)
+        if (decode->launches[i].kernel != NEVER)
+            rest[n++] = decode->launches[i];
+    *decode = (qgc_phase){rest, n};
+    for (int bytes = 70000; bytes >= 69999; bytes--) {
+        f->dev->info.shared_bytes_max = bytes;
+        qgc_str_clear(&f->dev->log);
+        load_toy(f);
+        assert_int_equal(strstr(f->dev->log.text, "load never from") != NULL, bytes == 70000);
+        assert_non_null(strstr(f->dev->log.text, "load embed from"));
+        assert_int_equal(qgc_mode_refusal(f->program, QGC_MODE_PERSISTENT, f->arena) == NULL, bytes == 70000);
+        qgc_program_drop(f->program);
+        f->program = NULL;
+    }
+    f->options.mode = QGC_MODE_GRAPH;
+    qgc_session *s = start(f);
+    int32_t next;
+    MUST(f, qgc_session_feed(s, prompt, 3, &next, &f->diag));
+    qgc_session_drop(s);
+}
+
 static int32_t *fault_word(const fixture *f) {
     for (int i = 0; i < f->dev->n_allocations; i++) {
         const fake_allocation *a = &f->dev->allocations[i];
@@ -1234,6 +1264,7 @@ int main(void) {
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),
         TEST(what_the_plan_lets_start_early_does_in_pdl_mode_only),
+        TEST(kernels_of_a_mode_that_cannot_run_are_not_loaded),
         TEST(launches_are_timed_as_a_step_launches_them),
         TEST(a_wait_given_up_names_part_and_layer),
         TEST(sizes_that_no_memory_holds_are_refused),

@@ -63,6 +63,10 @@ const qgc_device_info *qgc_device_about(qgc_device *dev) {
     return &dev->info;
 }
 
+void qgc_device_show(qgc_device *dev, const qgc_device_info *info) {
+    dev->info = *info;
+}
+
 /* Memory is not what a test may rely on: it starts as noise. */
 static unsigned char *noise(qgc_device *dev, size_t bytes) {
     unsigned char *p = qgc_arena_alloc(dev->arena, bytes + ALIGN);
@@ -268,8 +272,10 @@ qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch 
 }
 
 bool qgc_device_has_gemm(qgc_device *dev, const char **why) {
-    *why = dev->no_cublas ? "libcublas.so.13: cannot open shared object file" : NULL;
-    return !dev->no_cublas;
+    *why = dev->info.no_bf16 ? "it multiplies no bf16 matrices on this GPU"
+           : dev->no_cublas  ? "libcublas.so.13: cannot open shared object file"
+                             : NULL;
+    return !*why;
 }
 
 qgc_status qgc_device_prepare_gemm(qgc_device *dev, qgc_diag *d) {
