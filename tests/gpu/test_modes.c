@@ -319,7 +319,9 @@ static void cases_agree_with_the_evaluator_in_every_mode(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fixture f;
         open_model(&f, cases[i].name);
-        for (int k = 0; k < 2; k++) {
+        /* where a prompt is several steps, what reads a cache of before the step reads another one */
+        const bool chunks = gpu_test_prefill(f.device, QGC_PREFILL_CHUNKS) == QGC_PREFILL_CHUNKS;
+        for (int k = 0; k < (chunks ? 2 : 1); k++) {
             const float *want = evaluated(&f, cases[i].name, starts[k].prompt);
             for (int mode = 0; mode < QGC_N_MODES; mode++) {
                 if (!can_run(&f, cases[i].name, mode)) {
