@@ -56,6 +56,14 @@ int64_t qgc_trace_bytes(int n_parts) {
     return (int64_t)4 * QGC_TRACE_BLOCKS * QGC_TRACE_WORDS * n_parts;
 }
 
+int64_t qgc_plan_step_bytes(const qgc_plan *p, qgc_phase_kind phase, int64_t position) {
+    const qgc_phase *ph = &p->phases[phase];
+    int64_t bytes = 0;
+    for (size_t i = 0; i < ph->n_launches; i++)
+        bytes += ph->launches[i].weight_bytes + ph->launches[i].position_bytes * position;
+    return bytes;
+}
+
 const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase) {
     for (size_t i = 0; i < phase->n_launches; i++)
         if (phase->launches[i].n_parts > 0)

@@ -250,6 +250,9 @@ typedef struct {
     int io[QGC_N_IO]; /* buffer of each role */
 } qgc_plan;
 
+/* Bytes that a step of a phase reads at a position: matrices of weights, and the caches. */
+int64_t qgc_plan_step_bytes(const qgc_plan *p, qgc_phase_kind phase, int64_t position);
+
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
  * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
  * the phase may have (ctx up to 2^24), all buffers and all that a step reads within 2^62 bytes in sum, no weight written, early starts that can be proved harmless, scratch inside

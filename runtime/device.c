@@ -6,14 +6,19 @@
 #include "runtime/cublas.h"
 #include "runtime/device_private.h"
 
-bool qgc_device_present(void) {
+int qgc_device_count(void) {
     qgc_arena *arena = qgc_arena_new();
     qgc_diag d = qgc_diag_new(arena);
     qgc_cuda_driver cu;
     int n = 0;
-    bool present = qgc_cuda_driver_load(&cu, &d) == QGC_OK && cu.DeviceGetCount(&n) == CUDA_SUCCESS && n > 0;
+    if (qgc_cuda_driver_load(&cu, &d) != QGC_OK || cu.DeviceGetCount(&n) != CUDA_SUCCESS)
+        n = 0;
     qgc_arena_drop(arena);
-    return present;
+    return n;
+}
+
+bool qgc_device_present(void) {
+    return qgc_device_count() > 0;
 }
 
 qgc_status qgc_device_enter(qgc_device *dev, qgc_diag *d) {

@@ -14,7 +14,9 @@
 typedef struct qgc_device qgc_device;
 typedef uint64_t qgc_address;
 
-/* True if a driver can be loaded and shows at least one GPU. */
+/* GPUs that the driver shows; 0 too where none can be loaded. */
+int qgc_device_count(void);
+/* Is there one? */
 bool qgc_device_present(void);
 
 /* GPU number `index`. Errors: no driver (with what to do), no such GPU (with the list). */

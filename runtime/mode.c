@@ -51,10 +51,10 @@ static const char *not_persistent_on(const qgc_plan *plan, const char *arch, qgc
     return too_little_shared(plan, qgc_arch_shared_bytes(qgc_arch_number(arch)), arch, a);
 }
 
-static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
-    const qgc_plan *plan = qgc_program_plan(p);
-    const qgc_device_info *about = qgc_device_about(qgc_program_device(p));
-    const char *why = not_persistent_on(plan, qgc_program_arch(p), a);
+/* On a GPU, with the images of an architecture. */
+static const char *not_persistent_with(const qgc_plan *plan, const char *arch, const qgc_device_info *about,
+                                       qgc_arena *a) {
+    const char *why = not_persistent_on(plan, arch, a);
     if (why)
         return why;
     if (about->sms < plan->least_sms)
@@ -64,6 +64,11 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
         return qgc_arena_printf(a, "it has room for the shares of %d multiprocessors, %s has %d",
                                 QGC_MOST_BLOCKS, about->name, about->sms);
     return too_little_shared(plan, about->shared_bytes_max, about->name, a);
+}
+
+static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
+    return not_persistent_with(qgc_program_plan(p), qgc_program_arch(p),
+                               qgc_device_about(qgc_program_device(p)), a);
 }
 
 static const char *not_overlapping(const qgc_plan *plan, const char *arch, qgc_arena *a) {
@@ -82,10 +87,15 @@ const char *qgc_mode_refusal_on(const qgc_plan *plan, qgc_mode mode, const char 
                                        : NULL;
 }
 
+const char *qgc_mode_refusal_with(const qgc_plan *plan, qgc_mode mode, const char *arch,
+                                  const qgc_device_info *about, qgc_arena *a) {
+    return mode == QGC_MODE_PERSISTENT ? not_persistent_with(plan, arch, about, a)
+                                       : qgc_mode_refusal_on(plan, mode, arch, a);
+}
+
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a) {
-    return mode == QGC_MODE_PERSISTENT ? not_persistent(p, a)
-           : mode == QGC_MODE_PDL      ? not_overlapping(qgc_program_plan(p), qgc_program_arch(p), a)
-                                       : NULL;
+    return qgc_mode_refusal_with(qgc_program_plan(p), mode, qgc_program_arch(p),
+                                 qgc_device_about(qgc_program_device(p)), a);
 }
 
 qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {

@@ -64,3 +64,17 @@ qgc_card qgc_card_of_device(qgc_device *dev, qgc_arena *a) {
     card.ptx_only = info->ptx_only;
     return card;
 }
+
+qgc_device_info qgc_info_of_card(const qgc_card *card) {
+    qgc_device_info info = {.major = card->arch / 10,
+                            .minor = card->arch % 10,
+                            .sms = card->sms,
+                            .total_bytes = (size_t)card->memory_bytes,
+                            .free_bytes = (size_t)card->memory_bytes,
+                            .l2_bytes = (size_t)card->l2_bytes,
+                            .shared_bytes_max = card->shared_bytes,
+                            .no_bf16 = card->no_bf16,
+                            .ptx_only = card->ptx_only};
+    append(info.name, sizeof info.name, card->name);
+    return info;
+}

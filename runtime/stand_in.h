@@ -17,4 +17,7 @@ QGC_MUST_USE qgc_status qgc_stand_in(qgc_device *dev, const char *card, qgc_diag
 /* The device as lowering asks of it, in arena `a`. */
 qgc_card qgc_card_of_device(qgc_device *dev, qgc_arena *a);
 
+/* A device of which no more is known than the card says, for what is asked without one. */
+qgc_device_info qgc_info_of_card(const qgc_card *card);
+
 #endif

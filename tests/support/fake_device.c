@@ -44,6 +44,10 @@ qgc_device *fake_device_new(const fake_kernel *kernels) {
     return dev;
 }
 
+int qgc_device_count(void) {
+    return 1;
+}
+
 bool qgc_device_present(void) {
     return true;
 }
