@@ -78,6 +78,7 @@ endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 target_include_directories(test_runtime_cublas SYSTEM PRIVATE ${QGC_CUDA_INCLUDE})
 qgc_tests(runtime/engine qgc_engine)
+target_sources(test_runtime_engine_retarget PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 # A program that has the library, and nothing of qgc besides.
 qgc_tests(runtime/lib qgc_base)
 target_link_libraries(test_runtime_lib_qgc PRIVATE libqgc)

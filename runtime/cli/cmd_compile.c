@@ -77,7 +77,7 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
 }
 
 qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
-    compile_options o = {.chunk = 512};
+    compile_options o = {0};
     const cli_option options[] = {
         {"output", 'o', OPTION_TEXT, &o.output, "FILE", "the artifact; GRAPH's name with .qgc in this folder",
          0, 0},
@@ -88,7 +88,8 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "check these, keep their types, record the path", 0,
          0},
         CLI_PIPELINE_OPTIONS(o.pipeline),
-        {"chunk", 0, OPTION_INT, &o.chunk, "N", "largest number of prompt tokens in a step", 1, 65536},
+        {"chunk", 0, OPTION_INT, &o.chunk, "N",
+         "largest number of prompt tokens in a step; 0: 512, or the artifact's", 0, 65536},
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "compiled kernels are kept here; ~/.cache/qgc", 0, 0},
         {"no-cache", 0, OPTION_FLAG, &o.no_cache, NULL, "compile every kernel anew", 0, 0},
@@ -100,8 +101,10 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
     };
     const cli_command command = {
         .name = "compile",
-        .arguments = "GRAPH.yaml",
+        .arguments = "GRAPH.yaml | ARTIFACT.qgc",
         .summary = "Compiles a graph to an artifact that qgc run takes. Needs NVRTC, no GPU and no driver.",
+        .details =
+            "An artifact holds its graph and its pipeline and is compiled again from these, for other architectures say.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,

@@ -11,15 +11,23 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/engine/find.h"
+#include "runtime/engine/retarget.h"
+
+/* `old` is the artifact that is compiled again, or NULL. */
+static qgc_status load_for(qgc_graph **g, const qgc_build_options *o, const qgc_plan *old,
+                           const qgc_weights *weights, qgc_diag *d) {
+    return old ? qgc_retarget_graph(g, old, o->graph, d->arena, d)
+               : qgc_graph_load_for(g, o->graph, weights, d->arena, d);
+}
 
 /* The graph, for the weights if there are any. It keeps their numbers and dtypes, the artifact no tensors. */
-static qgc_status load(qgc_graph **g, const qgc_build_options *o, qgc_diag *d) {
+static qgc_status load(qgc_graph **g, const qgc_build_options *o, const qgc_plan *old, qgc_diag *d) {
     if (!o->weights)
-        return qgc_graph_load(g, o->graph, d->arena, d);
+        return load_for(g, o, old, NULL, d);
     qgc_weights *weights;
     const qgc_tensor **tensors;
     QGC_TRY(qgc_weights_open(&weights, o->weights, d));
-    qgc_status s = qgc_graph_load_for(g, o->graph, weights, d->arena, d);
+    qgc_status s = load_for(g, o, old, weights, d);
     if (s == QGC_OK)
         s = qgc_graph_bind(*g, weights, o->allow_unused, &tensors, d);
     qgc_weights_close(weights);
@@ -107,18 +115,23 @@ static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *
     return status;
 }
 
-static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+/* `old` is the artifact that is compiled again, or NULL. */
+static qgc_status build(qgc_build_options *o, const qgc_plan *old, qgc_built *out, qgc_diag *d) {
     qgc_graph *g;
     const char *recorded;
     if (o->weights)
         QGC_TRY(qgc_find_weights(o->weights, &o->weights, d));
-    QGC_TRY(load(&g, o, d));
+    QGC_TRY(load(&g, o, old, d));
     QGC_TRY(recorded_path(o->weights, &recorded, d));
+    if (old && !o->weights)
+        recorded = old->weights_path;
     qgc_str source = qgc_str_new(d->arena);
     QGC_TRY(qgc_engine_run_passes(&o->passes, g, &source, d));
     qgc_compiled compiled;
     QGC_TRY(compile(g, o, source.text, &compiled, d));
     compiled.plan->weights_path = recorded;
+    if (old)
+        qgc_retarget_places(compiled.plan, old);
     const void *data;
     *out = (qgc_built){.plan = compiled.plan,
                        .n_compiled = compiled.n_compiled,
@@ -126,6 +139,22 @@ static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
                        .cache_fault = compiled.cache_fault};
     qgc_artifact_pack(compiled.plan, d->arena, &data, &out->bytes);
     return qgc_file_write(o->output, data, out->bytes, d);
+}
+
+/* Texts of a plan lie in the arena, its images in the file, which may be the one that is written. */
+static qgc_status build_from(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+    enum { CHUNK = 512 };
+    qgc_plan *old = NULL;
+    qgc_file file = {0};
+    qgc_status s = QGC_OK;
+    if (qgc_engine_is_artifact(o->graph)) {
+        QGC_TRY(qgc_file_open(&file, o->graph, d));
+        s = qgc_artifact_unpack(&old, file.data, file.bytes, (qgc_loc){.source = &file.source}, d);
+        qgc_file_close(&file);
+    }
+    if (o->chunk == 0)
+        o->chunk = old ? old->chunk : CHUNK;
+    return s == QGC_OK ? build(o, old, out, d) : s;
 }
 
 /* What to compile for where no architecture is named. */
@@ -146,5 +175,5 @@ qgc_status qgc_build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
         copy.n_archs = 1;
     }
     expand_archs(&copy, d->arena);
-    return build(&copy, out, d);
+    return build_from(&copy, out, d);
 }
