@@ -33,6 +33,7 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv);
 qgc_status cmd_ops(cli_context *c, int argc, char **argv);
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv);
 qgc_status cmd_devices(cli_context *c, int argc, char **argv);
+qgc_status cmd_verify(cli_context *c, int argc, char **argv);
 qgc_status cmd_bench(cli_context *c, int argc, char **argv);
 qgc_status cmd_tune(cli_context *c, int argc, char **argv);
 qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);

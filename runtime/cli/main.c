@@ -28,6 +28,7 @@ static const cli_summary summaries[] = {
     {"tune", "the fastest settings of a graph's kernels on this GPU"},
     {"inspect", "what is in an artifact"},
     {"devices", "the GPUs here, and what artifacts would do on them"},
+    {"verify", "the text of a receipt once more, and what differs"},
     {"tokenize", "token ids and pieces of a text"},
     {"ablate", "what each pass saves, and what it does to the logits"},
     {"bisect", "the pass, its change and the value at which a graph goes wrong"},
@@ -36,8 +37,8 @@ enum { N_COMMANDS = sizeof summaries / sizeof *summaries };
 
 /* In the same order. */
 static qgc_status (*const commands[N_COMMANDS])(cli_context *, int, char **) = {
-    cmd_compile, cmd_run,  cmd_dump,    cmd_passes,  cmd_explain,  cmd_view,   cmd_ops,
-    cmd_bench,   cmd_tune, cmd_inspect, cmd_devices, cmd_tokenize, cmd_ablate, cmd_bisect,
+    cmd_compile, cmd_run,     cmd_dump,    cmd_passes, cmd_explain,  cmd_view,   cmd_ops,    cmd_bench,
+    cmd_tune,    cmd_inspect, cmd_devices, cmd_verify, cmd_tokenize, cmd_ablate, cmd_bisect,
 };
 
 static void print_usage(FILE *out) {

@@ -150,7 +150,7 @@ static qgc_status open_on_cpu(qgc_engine *e, bool passes_were_run, qgc_diag *d) 
     const qgc_engine_options *o = &e->options;
     QGC_TRY(qgc_graph_bind(e->graph, e->weights, o->allow_unused, &e->tensors, d));
     if (!passes_were_run)
-        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, NULL, d));
+        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, &e->source, d));
     QGC_TRY(qgc_verify_interface(e->graph, d));
     e->max_positions = qgc_graph_max_positions(e->graph);
     e->vocab = qgc_graph_output(e->graph, "logits")->shape.dim[1];
@@ -235,7 +235,7 @@ static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) 
     else {
         qgc_compiled compiled;
         QGC_TRY(qgc_graph_bind(e->graph, e->weights, o->allow_unused, &e->tensors, d));
-        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, NULL, d));
+        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, &e->source, d));
         QGC_TRY(qgc_prepare(&e->program, &compiled, e->graph, &prepare, d));
         note_cache(e, &compiled);
         plan = compiled.plan;
@@ -257,6 +257,7 @@ static qgc_status open_plan(qgc_engine *e, const qgc_plan **plan, qgc_diag *d) {
     const qgc_loc at = {.source = &e->artifact.source};
     QGC_TRY(qgc_artifact_unpack(&unpacked, e->artifact.data, e->artifact.bytes, at, d));
     *plan = unpacked;
+    qgc_str_add(&e->source, unpacked->source);
     return QGC_OK;
 }
 
@@ -375,7 +376,7 @@ static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
 qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_diag *d) {
     qgc_arena *arena = qgc_arena_new();
     qgc_engine *e = qgc_arena_alloc(arena, sizeof *e);
-    *e = (qgc_engine){.arena = arena, .options = copy_of(o, arena)};
+    *e = (qgc_engine){.arena = arena, .options = copy_of(o, arena), .source = qgc_str_new(arena)};
     *out = e;
     qgc_diag own = qgc_diag_new(arena);
     qgc_status status = open_all(e, &own), read = end_tokenizer(e, &own);

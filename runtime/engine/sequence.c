@@ -4,6 +4,7 @@
 
 #include "graph/eval.h"
 #include "runtime/engine/engine_impl.h"
+#include "runtime/engine/sequence_impl.h"
 #include "runtime/session.h"
 
 enum { PIECE = 512, CPU_PIECE = 128, DEFAULT_CTX = 4096 };
@@ -149,6 +150,9 @@ qgc_engine *qgc_sequence_engine(const qgc_sequence *s) {
 }
 const char *qgc_sequence_mode(const qgc_sequence *s) {
     return s->mode;
+}
+const qgc_sequence_options *qgc_sequence_options_of(const qgc_sequence *s) {
+    return &s->options;
 }
 int64_t qgc_sequence_ctx(const qgc_sequence *s) {
     return s->ctx;
