@@ -511,6 +511,12 @@ static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
     return fits ? lower_nodes(l, covered, false) : QGC_OK;
 }
 
+static int shared_bytes(const qgc_lower_options *o) {
+    if (o->card && o->card->shared_bytes)
+        return o->card->shared_bytes;
+    return qgc_arch_shared_bytes(o->least_arch);
+}
+
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
@@ -525,6 +531,8 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .arena = a,
                       .diag = d,
                       .least_arch = o->least_arch,
+                      .sms = o->card && o->card->sms ? o->card->sms : QGC_TYPICAL_SMS,
+                      .shared_bytes = shared_bytes(o),
                       .tuning = o->tuning,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),

@@ -60,6 +60,14 @@ int64_t qgc_trace_bytes(int n_parts) {
     return (int64_t)4 * QGC_TRACE_BLOCKS * QGC_TRACE_WORDS * n_parts;
 }
 
+int64_t qgc_plan_step_bytes(const qgc_plan *p, qgc_phase_kind phase, int64_t position) {
+    const qgc_phase *ph = &p->phases[phase];
+    int64_t bytes = 0;
+    for (size_t i = 0; i < ph->n_launches; i++)
+        bytes += ph->launches[i].weight_bytes + ph->launches[i].position_bytes * position;
+    return bytes;
+}
+
 const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase) {
     for (size_t i = 0; i < phase->n_launches; i++)
         if (phase->launches[i].n_parts > 0)
@@ -141,20 +149,13 @@ static qgc_sizes most_of(const qgc_plan *p, qgc_phase_kind phase) {
 
 /* What the plan says of itself. */
 
-static bool is_arch(const char *arch) {
-    if (strncmp(arch, "sm_", 3) != 0)
-        return false;
-    size_t digits = strspn(arch + 3, "0123456789");
-    const char *letter = arch + 3 + digits;
-    return digits >= 2 && digits <= 4 && (!*letter || ((*letter == 'a' || *letter == 'f') && !letter[1]));
-}
-
 static qgc_status check_archs(const checker *c) {
     const qgc_plan *p = c->p;
     if (p->n_archs < 1 || p->n_archs > QGC_MAX_ARCHS)
         return BROKEN(c, "the plan is for %d architectures, expected 1 to %d", p->n_archs, QGC_MAX_ARCHS);
     for (int i = 0; i < p->n_archs; i++) {
-        if (!p->archs[i] || !is_arch(p->archs[i]))
+        qgc_arch arch;
+        if (!p->archs[i] || !qgc_arch_read(p->archs[i], &arch))
             return BROKEN(c, "architecture \"%s\" of the plan is malformed", p->archs[i] ? p->archs[i] : "");
         for (int k = 0; k < i; k++)
             if (strcmp(p->archs[i], p->archs[k]) == 0)

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codegen/arch.h"
 #include "codegen/shares.h"
 #include "graph/base/diag.h"
 #include "graph/base/tensor.h"
@@ -104,7 +105,7 @@ typedef struct {
     qgc_next lets_next;
 } qgc_plan_kernel;
 
-/* The machine code of a kernel for one architecture. */
+/* The machine code of a kernel for one architecture, or its PTX, which ends with a zero. */
 typedef struct {
     int kernel;
     int arch; /* index into archs */
@@ -233,7 +234,7 @@ typedef struct {
     int shares_buffer; /* where what is cut goes: i32 [blocks, n_shares, 2]; -1 where n_shares is 0 */
     int trace;         /* buffer in which the persistent kernel leaves its trace, or -1 */
 
-    const char *archs[QGC_MAX_ARCHS]; /* "sm_90a" */
+    const char *archs[QGC_MAX_ARCHS]; /* "sm_90a", "compute_80": codegen/arch.h */
     int n_archs;
 
     qgc_plan_param *params;
@@ -252,6 +253,9 @@ typedef struct {
 
 /* R of a step of so many tokens. */
 int64_t qgc_plan_rows(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens);
+
+/* Bytes that a step of a phase reads at a position: matrices of weights, and the caches. */
+int64_t qgc_plan_step_bytes(const qgc_plan *p, qgc_phase_kind phase, int64_t position);
 
 /* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
  * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that

@@ -72,13 +72,16 @@ foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view 
 endforeach()
 target_compile_definitions(test_runtime_cli_chat PRIVATE QGC_HAS_LIBEDIT=$<BOOL:${LIBEDIT_FOUND}>)
 # On a device and a weights file that are made up: these objects stand before the libraries.
-target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
+foreach(test IN ITEMS session_fake stand_in image)
+  target_sources(test_runtime_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
+endforeach()
 foreach(test IN ITEMS runtime_session_fake models_bind models_form passes_bind_weights)
   target_sources(test_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_weights.c)
 endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 target_include_directories(test_runtime_cublas SYSTEM PRIVATE ${QGC_CUDA_INCLUDE})
 qgc_tests(runtime/engine qgc_engine)
+target_sources(test_runtime_engine_retarget PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 # A program that has the library, and nothing of qgc besides.
 qgc_tests(runtime/lib qgc_base)
 target_link_libraries(test_runtime_lib_qgc PRIVATE libqgc)

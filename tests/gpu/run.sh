@@ -9,6 +9,7 @@
 #
 #   shapes   steps of other models' shapes; writes up to 17 GB of random weights to /tmp
 #   32b      the same of a 32B model, which takes 66 GB there and on the card
+#   cards    the tests again, the GPU in the place of older cards (CARDS, separated by spaces): their kernels, as PTX
 #
 # BASE is another build folder, of an older commit. The part base runs its `qgc bench` and this build's alternately,
 # prints both, and fails where a step of this build is more than 1 % slower. Exits 1 if a check failed.
@@ -44,6 +45,17 @@ echo; echo "== small models of all families in every mode"
 "$build/test_gpu_families" > "$work/log"; rc=$?
 grep -E '^(ok|WRONG|[0-9]+ models)' "$work/log"
 check "test_gpu_families" test $rc = 0
+fi
+
+if part cards; then
+for card in ${CARDS:-t4 arch=75,bf16=yes arch=80 rtx-4090 arch=90,ptx=yes}; do
+    echo; echo "== tests, as $card"
+    for t in "$build"/test_gpu_{kernels,modes,tiny,trial,passes}; do
+        QGC_TEST_CARD=$card "$t" > "$work/log" 2>&1; rc=$?
+        grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log"
+        check "$(basename "$t") as $card" test $rc = 0
+    done
+done
 fi
 
 if part bench; then
