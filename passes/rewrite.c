@@ -111,8 +111,58 @@ static bool is_of_kind(const qgc_pattern *p, const qgc_node *n) {
     return p->kind == QGC_PATTERN_ANY_OP || qgc_ops[n->op].traits & QGC_POINTWISE;
 }
 
+static bool is_condition(const qgc_pattern *p) {
+    return p->kind >= QGC_PATTERN_ATTR;
+}
+
+/* The attribute of that name, or -1. */
+static int find_attr(qgc_op op, const char *name) {
+    const qgc_attr_spec *attrs = qgc_ops[op].attrs;
+    for (int i = 0; attrs[i].name; i++)
+        if (strcmp(attrs[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+static bool compares(double a, qgc_comparison how, double b) {
+    switch (how) {
+    case QGC_IS:
+        return a == b;
+    case QGC_IS_NOT:
+        return a != b;
+    case QGC_BELOW:
+        return a < b;
+    case QGC_ABOVE:
+        return a > b;
+    }
+    return false;
+}
+
+static bool is_in_layers(const qgc_graph *g, const qgc_pattern *p, const qgc_node *n) {
+    if (n->repeat < 0)
+        return false;
+    const int turns = g->repeats[n->repeat].count;
+    return n->layer >= (p->first < 0 ? turns + p->first : p->first) &&
+           n->layer <= (p->last < 0 ? turns + p->last : p->last);
+}
+
+static bool holds(const qgc_graph *g, const qgc_pattern *p, const qgc_node *n) {
+    if (p->kind == QGC_PATTERN_LAYERS)
+        return is_in_layers(g, p, n);
+    const int at = find_attr(n->op, p->attr);
+    if (at < 0)
+        return false;
+    const char *const *words = qgc_ops[n->op].attrs[at].choices;
+    if (p->kind == QGC_PATTERN_WORD)
+        return words[0] && strcmp(words[n->attr[at].choice], p->word) == 0;
+    return !words[0] && compares(n->attr[at].number, p->how, p->number);
+}
+
 /* The depth of the calls is that of the pattern, which is a constant of the program. */
 static bool match_node(attempt *a, const qgc_pattern *p, qgc_node *n) { // NOLINT(misc-no-recursion)
+    for (; is_condition(p); p = p->in[0])
+        if (!holds(a->rw->pass->graph, p, n))
+            return false;
     if (!is_of_kind(p, n) || (p->one_reader && a->rw->uses[n->out[0]->id] != 1))
         return false;
     if (p->capture >= 0) {
@@ -149,6 +199,53 @@ static bool match_root(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n
         a.swapped[last - 1] = true;
         a.n_given = last;
     }
+}
+
+static bool has_word(const qgc_attr_spec *attr, const char *word) {
+    for (int i = 0; i < QGC_MAX_CHOICES && attr->choices[i]; i++)
+        if (strcmp(attr->choices[i], word) == 0)
+            return true;
+    return false;
+}
+
+/* Can the condition hold for any node? NULL, or what of it cannot. */
+static const char *misfit(const qgc_pattern *condition, qgc_arena *a) {
+    const qgc_pattern *node = condition->in[0];
+    while (node && is_condition(node))
+        node = node->in[0];
+    if (!node || node->kind == QGC_PATTERN_VALUE)
+        return "has a condition around what is no node";
+    if (condition->kind == QGC_PATTERN_LAYERS || node->kind != QGC_PATTERN_OP)
+        return NULL;
+    const int at = find_attr(node->op, condition->attr);
+    const bool is_word = condition->kind == QGC_PATTERN_WORD;
+    const char *op = qgc_ops[node->op].name;
+    if (at < 0)
+        return qgc_arena_printf(a, "asks for attribute \"%s\", which %s does not have", condition->attr, op);
+    const qgc_attr_spec *attr = &qgc_ops[node->op].attrs[at];
+    if (is_word != (attr->choices[0] != NULL))
+        return qgc_arena_printf(a, "asks for attribute \"%s\" of %s as a %s, which it is not", attr->name, op,
+                                is_word ? "word" : "number");
+    if (is_word && !has_word(attr, condition->word))
+        return qgc_arena_printf(a, "asks for attribute \"%s\" of %s to be \"%s\", which is none of its words",
+                                attr->name, op, condition->word);
+    return NULL;
+}
+
+static const char *misfit_in(const qgc_pattern *p, qgc_arena *a) { // NOLINT(misc-no-recursion)
+    const char *why = is_condition(p) ? misfit(p, a) : NULL;
+    for (int i = 0; i < QGC_PATTERN_INPUTS && !why; i++)
+        why = p->in[i] ? misfit_in(p->in[i], a) : NULL;
+    return why;
+}
+
+static qgc_status check_rules(const qgc_rule *rules, qgc_diag *d) {
+    for (const qgc_rule *r = rules; r->name; r++) {
+        const char *why = misfit_in(r->pattern, d->arena);
+        if (why)
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "rule \"%s\" %s", r->name, why);
+    }
+    return QGC_OK;
 }
 
 /* --- who reads what, and how large groups are ------------------------------------------------------------- */
@@ -267,6 +364,7 @@ static bool rewrite_at(qgc_rewriter *rw, const qgc_rule *rules, qgc_node *n) {
 qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) {
     qgc_graph *g = c->graph;
     qgc_rewriter rw = {.pass = c, .diag = d, .logged = qgc_map_new(c->scratch)};
+    QGC_TRY(check_rules(rules, d));
     take_stock(&rw);
     for (size_t i = 0; i < c->run->n_events; i++) {
         const qgc_pass_event *e = &c->run->events[i];
@@ -311,6 +409,10 @@ int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int 
         out[at] = node;
     }
     return (int)list->n;
+}
+
+int qgc_uses(const qgc_rewriter *rw, const qgc_value *v) {
+    return rw->uses[v->id];
 }
 
 static bool is_output(const qgc_graph *g, const qgc_value *v) {
@@ -470,6 +572,20 @@ static void put_back(qgc_rewriter *rw, gathered *all) {
     }
 }
 
+/* NULL where a kernel computes the nodes, which then stand together, or the reason. */
+static const char *group_misfit(qgc_rewriter *rw, gathered *all) {
+    qgc_graph *g = rw->pass->graph;
+    qgc_stage stage;
+    const char *why = "";
+    const qgc_node *between = NULL;
+    if (!qgc_stage_of((const qgc_node *const *)all->nodes, all->n, rw->uses, &stage, &why, rw->pass->scratch))
+        return why;
+    if (qgc_nodes_gather(g, all->nodes, all->n, &between))
+        return NULL;
+    return qgc_arena_printf(rw->pass->scratch, "\"%s\" lies between",
+                            qgc_value_label(between->out[0], g->arena));
+}
+
 bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n) {
     qgc_graph *g = rw->pass->graph;
     gathered all = {.n = 0};
@@ -483,18 +599,46 @@ bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n)
 
     int group = group_for(rw, name, nodes, n);
     put_in_group(rw, &all, group);
-    qgc_stage fusion;
-    const char *why = "";
-    const qgc_node *between = NULL;
-    fits =
-        qgc_stage_of((const qgc_node *const *)all.nodes, all.n, rw->uses, &fusion, &why, rw->pass->scratch);
-    if (fits && qgc_nodes_gather(g, all.nodes, all.n, &between)) {
+    const char *why = group_misfit(rw, &all);
+    if (!why) {
         rw->said = qgc_arena_printf(g->arena, "in group \"%s\"", g->groups[group].name);
         return true;
     }
     put_back(rw, &all);
-    if (fits)
-        why = qgc_arena_printf(rw->pass->scratch, "\"%s\" lies between",
-                               qgc_value_label(between->out[0], g->arena));
     return qgc_decline(rw, nodes[n - 1], "%s", why);
+}
+
+void qgc_put_in_group(qgc_rewriter *rw, qgc_node *n, const qgc_node *member) {
+    assert(n->group < 0 && member->group >= 0);
+    n->group = member->group;
+    count_member(rw, n, 1);
+}
+
+/* The nodes of a group, wherever they stand; false if there are more than a kernel computes. */
+static bool members_of(const qgc_graph *g, int group, gathered *all) {
+    for (qgc_node *n = g->first; n; n = n->next)
+        if (n->group == group && !add_node(all, n))
+            return false;
+    return true;
+}
+
+static void dissolve(qgc_rewriter *rw, int group) {
+    for (qgc_node *n = rw->pass->graph->first; n; n = n->next)
+        if (n->group == group) {
+            count_member(rw, n, -1);
+            n->group = -1;
+        }
+}
+
+bool qgc_settle_group(qgc_rewriter *rw, qgc_node *member) {
+    gathered all = {.n = 0};
+    const int group = member->group;
+    assert(group >= 0);
+    const char *why = members_of(rw->pass->graph, group, &all)
+                          ? group_misfit(rw, &all)
+                          : qgc_arena_printf(rw->pass->scratch, "more than %d nodes", QGC_MAX_GROUP);
+    if (!why)
+        return true;
+    dissolve(rw, group);
+    return qgc_decline(rw, member, "group \"%s\" is dissolved: %s", rw->pass->graph->groups[group].name, why);
 }

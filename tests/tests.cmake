@@ -89,6 +89,8 @@ target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMP
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
   QGC_LINK_FLAGS="${sanitize_flags}")
 qgc_tests(runtime/lab qgc_lab)
+set_target_properties(test_runtime_lab_vocabulary PROPERTIES ENABLE_EXPORTS ON)
+target_compile_definitions(test_runtime_lab_vocabulary PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
 if(QGC_SANITIZE)
   target_compile_definitions(test_runtime_lab_planted PRIVATE EVERY=5)
 endif()
