@@ -487,6 +487,105 @@ void qgc_erase(qgc_rewriter *rw, qgc_node *n) {
     n->n_out = 0;
 }
 
+/* --- derived weights ------------------------------------------------------------------------------------- */
+
+/* The declaration, of that name or that with a number, or a new one. */
+static int declare(qgc_graph *g, const char *name, const qgc_derivation *how, const qgc_value *like) {
+    const char *free_name = name;
+    for (size_t i = 0, n = 2; i < g->n_weights; i++) {
+        const qgc_weight_decl *decl = &g->weights[i];
+        const int repeat = decl->index ? decl->repeat : -1;
+        if (repeat == like->repeat && qgc_derivation_equal(&decl->derived, how))
+            return (int)i;
+        if (strcmp(decl->name, free_name) == 0) {
+            free_name = qgc_arena_printf(g->arena, "%s_%zu", name, n++);
+            i = (size_t)-1; /* from the start */
+        }
+    }
+    qgc_weight_decl *all = qgc_arena_array(g->arena, g->n_weights + 1, sizeof *all);
+    memcpy(all, g->weights, g->n_weights * sizeof *all);
+    all[g->n_weights] = (qgc_weight_decl){.name = qgc_arena_strdup(g->arena, free_name),
+                                          .at = like->at,
+                                          .repeat = like->repeat,
+                                          .index = like->repeat < 0 ? NULL : g->repeats[like->repeat].index,
+                                          .tied = -1,
+                                          .derived = *how};
+    g->weights = all;
+    return (int)g->n_weights++;
+}
+
+/* Its value in a layer: the one that is there, or a new one in its place among the others. */
+static qgc_value *declared_value(qgc_graph *g, int at, int layer) {
+    qgc_weight_decl *decl = &g->weights[at];
+    int place = 0;
+    while (place < decl->count && decl->values[place]->layer < layer)
+        place++;
+    if (place < decl->count && decl->values[place]->layer == layer)
+        return decl->values[place];
+    qgc_value **values = qgc_arena_array(g->arena, (size_t)decl->count + 1, sizeof(qgc_value *));
+    for (int i = 0; i < decl->count; i++)
+        values[i < place ? i : i + 1] = decl->values[i];
+    qgc_value *v = values[place] = qgc_graph_value(g, QGC_WEIGHT, decl->name, decl->at);
+    v->decl = at;
+    v->repeat = decl->repeat;
+    v->layer = layer;
+    decl->values = values;
+    decl->count++;
+    return v;
+}
+
+/* Where they come from, and the source of a layer, if there is one: all others are of it, or of none. NULL, or why not. */
+static const char *check_origin(const qgc_graph *g, qgc_derivation *how, qgc_value *const *of, int n,
+                                const qgc_value **like) {
+    *like = of[0];
+    how->n_from = n;
+    for (int i = 0; i < n; i++) {
+        if (of[i]->kind != QGC_WEIGHT)
+            return qgc_arena_printf(g->arena, "\"%s\" is no weight", of[i]->name);
+        how->from[i] = of[i]->decl;
+        const bool of_layer = of[i]->layer >= 0;
+        if (of_layer && (*like)->layer >= 0 &&
+            (of[i]->repeat != (*like)->repeat || of[i]->layer != (*like)->layer))
+            return "its sources are of several layers";
+        if (of_layer)
+            *like = of[i];
+    }
+    return NULL;
+}
+
+static qgc_value *derive_failed(qgc_rewriter *rw, const char *name, const qgc_value *like, const char *why) {
+    rw->status = qgc_fail(rw->diag, QGC_ERR_INPUT, like->at,
+                          "weight \"%s\" of rule \"%s\" cannot be derived: %s", name, rw->rule->name, why);
+    return NULL;
+}
+
+qgc_value *qgc_derive(qgc_rewriter *rw, const char *name, const qgc_derivation *how, qgc_value *const *of,
+                      int n) {
+    qgc_graph *g = rw->pass->graph;
+    qgc_derivation made = *how;
+    const qgc_value *like;
+    assert(n >= 1);
+    if (n > QGC_MAX_SOURCES)
+        return derive_failed(rw, name, of[0], "it has too many sources");
+    const char *why = check_origin(g, &made, of, n, &like);
+    if (why)
+        return derive_failed(rw, name, like, why);
+    const qgc_value origin = {.at = like->at, .repeat = like->layer < 0 ? -1 : like->repeat};
+    qgc_value *v = declared_value(g, declare(g, name, &made, &origin), like->layer < 0 ? -1 : like->layer);
+    if (v->shape.rank)
+        return v;
+    qgc_tensor shape = {.name = NULL};
+    why = qgc_weight_misfit(g, v, &shape, g->arena);
+    if (why)
+        return derive_failed(rw, name, like, why);
+    v->shape.rank = shape.rank;
+    memcpy(v->shape.dim, shape.shape, sizeof v->shape.dim);
+    v->dtype = shape.dtype;
+    while (rw->n_values < g->n_values)
+        add_value(rw);
+    return v;
+}
+
 /* --- fusing ---------------------------------------------------------------------------------------------- */
 
 /* "mlp", or "mlp_2" if the turn of the repeat has nodes in an "mlp" that does not take part. */

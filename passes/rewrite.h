@@ -149,6 +149,13 @@ qgc_node *qgc_insert_like(qgc_rewriter *rw, qgc_node *before, const qgc_node *li
 /* Input i of a node is v from now on, which is made before the node. The caller calls qgc_settle. */
 void qgc_set_input(qgc_rewriter *rw, qgc_node *n, int i, qgc_value *v);
 
+/* A weight that is computed of others, once, when they are loaded (graph/base/derive.h; `how` says what of, beside its
+ * `from`, which is filled in). It is called `name` and is of the layer that its sources are of; one that is there
+ * already is taken. It is stored as what it copies is, else as float32: the caller may set its dtype to f16 or
+ * bf16. NULL if the sources do not fit: then the rule is at fault, and the rewriter reports that as an error. */
+qgc_value *qgc_derive(qgc_rewriter *rw, const char *name, const qgc_derivation *how, qgc_value *const *of,
+                      int n);
+
 /* Gives the results of a new or changed node their shapes. False if the op's rule objects: then the rule
  * that made it is at fault, and the rewriter reports the objection as an error. */
 bool qgc_settle(qgc_rewriter *rw, qgc_node *n);
