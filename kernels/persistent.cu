@@ -76,10 +76,13 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
             p.depth = S::LOGITS ? (u32)HEAD_DEPTH : usual;
             const rows mine = s.now.mine[S::SHARE];
             const u8 *from = a.stream + S::at(i, s.now.mine);
-            if constexpr (S::WEIGHT > BF16)
-                put_blocks<S::WEIGHT, S::K>(p, from, mine.n);
-            else
-                put_rows<S::K>(p, from, mine.n);
+            with_kind<S>(i, [&](auto kind) {
+                constexpr int WEIGHT = decltype(kind)::WEIGHT;
+                if constexpr (WEIGHT > BF16)
+                    put_blocks<WEIGHT, S::K>(p, from, mine.n);
+                else
+                    put_rows<S::K>(p, from, mine.n);
+            });
         } else if constexpr (S::DOES == DO_ATTENTION)
             put_cache<S>(p, s, a, i);
     });
@@ -94,7 +97,7 @@ __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k,
             return;
     c.begin(S::PHASE, i);
     if constexpr (S::DOES == DO_PRODUCTS)
-        products<S>(c, a, k, i);
+        with_kind<S>(i, [&](auto kind) { products<decltype(kind)>(c, a, k, i); });
     else if constexpr (S::DOES == DO_ATTENTION)
         attention<S>(c, a, i);
     else if constexpr (S::DOES == DO_MERGE)

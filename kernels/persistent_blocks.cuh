@@ -11,18 +11,25 @@ struct block_operand {
     u32 a[4];
 };
 
-/* Four bits: element 2p in bits 4p .. 4p+3, element 2p+1 16 bits higher. High: bits for the same places, with those above them. */
+/* Four bits: element 2p in bits 4p .. 4p+3, element 2p+1 16 bits higher. High: bits for the same places, with those above them. A quant
+ * is put into the mantissa of 1024, where it lies already if p is even; if p is odd, 4 bits higher, which saves a shift. */
 template <int Type> __device__ __forceinline__ block_operand from_nibbles(u32 quants, u32 high, int block) {
     typedef block_format<Type> f;
-    const u32 offset = 0x64006400u + 0x00010001u * f::CENTRE; /* 1024 + the centre */
+    const u32 sixteenth = 0x2C002C00u, base = 0x64006400u;
     block_operand to;
 #pragma unroll
     for (int p = 0; p < 4; p++) {
-        u32 two = and_or(quants >> 4 * p, 0x000F000Fu, 0x64006400u);
-        const int left = 4 - f::HIGH * (4 * block + p); /* to bits 4 and 20 */
+        const int at = p % 2 * 4; /* of the quant in the mantissa */
+        u32 two = and_or(quants >> p / 2 * 8, 0x000F000Fu << at, base);
+        const int left = 4 + at - f::HIGH * (4 * block + p);
         if (f::HIGH != 0)
-            two = and_or(left > 0 ? high << left : high >> -left, f::HIGH == 1 ? 0x00100010u : 0x00300030u, two);
-        to.a[p == 1 ? 2 : p == 2 ? 1 : p] = two_f16_less(two, offset);
+            two = and_or(left > 0 ? high << left : high >> -left,
+                         (f::HIGH == 1 ? 0x00100010u : 0x00300030u) << at, two);
+        u32 &mine = to.a[p == 1 ? 2 : p == 2 ? 1 : p];
+        if (at == 0)
+            mine = two_f16_less(two, base + 0x00010001u * f::CENTRE);
+        else /* (1024 + 16 q) / 16 - (64 + the centre) */
+            mine = two_f16_fma(two, sixteenth, 0xD400D400u + 0x00100010u * f::CENTRE);
     }
     return to;
 }
@@ -41,7 +48,8 @@ struct block_scale {
     float first, last, minimum;
 };
 
-template <int Type> __device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
+template <int Type>
+__device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
     if constexpr (Type == Q6_K) {
         const u32 both = ((const u16 *)scales)[odd];
         const float d = f16_f32(*(const u16 *)whole);
@@ -64,6 +72,15 @@ template <int Type> __device__ __forceinline__ block_scale scale_of(const u8 *sc
 struct block_part {
     block_operand even, odd;
     block_scale scale;
+};
+
+/* Operands of a pair of blocks. Each has zeros in the columns of the other block, so that both products add up in one register. */
+struct pair_of_x {
+    uint2 even, odd;
+    __device__ __forceinline__ pair_of_x(const consumer &c, uint2 x) {
+        const u32 keep = c.lane() / 8 % 2 ? 0u : 0xFFFFFFFFu; /* the even block's */
+        even = {x.x & keep, x.y & keep}, odd = {x.x & ~keep, x.y & ~keep};
+    }
 };
 
 template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
@@ -93,47 +110,41 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
         const u8 *scales = tile + s::scales_at(Last, h) + (warp * h + row) * s::f::SCALES;
         const u8 *whole = tile;
         if constexpr (s::WHOLE != 0)
-            whole += s::wholes_at(Last, h) + (((chunk * WARPS + warp) / 4 - s::first_whole(chunk)) * h + row) * s::f::WHOLE;
+            whole += s::wholes_at(Last, h) +
+                     (((chunk * WARPS + warp) / 4 - s::first_whole(chunk)) * h + row) * s::f::WHOLE;
         block_part p;
         if constexpr (s::LOW == 8)
             p.even = from_bytes<Type>(*(const uint2 *)quants), p.odd = from_bytes<Type>(*(const uint2 *)next);
         else
-            p.even = from_nibbles<Type>(*(const u32 *)quants, high, 0), p.odd = from_nibbles<Type>(*(const u32 *)next, high, 1);
+            p.even = from_nibbles<Type>(*(const u32 *)quants, high, 0),
+            p.odd = from_nibbles<Type>(*(const u32 *)next, high, 1);
         p.scale = scale_of<Type>(scales, whole, lane % 2);
         return p;
     }
 
-    /* What the lane has of the row's product with its warp's pair of x. */
-    static __device__ __forceinline__ float product(const consumer &c, const block_part &p, u32 first, u32 second, float total) {
-        const bool is_odd = c.lane() % 2;
-        float even[4] = {}, odd[4] = {};
-        mma<F16>(even, p.even.a[0], p.even.a[1], p.even.a[2], p.even.a[3], first, second);
-        mma<F16>(odd, p.odd.a[0], p.odd.a[1], p.odd.a[2], p.odd.a[3], first, second);
-        float sum = p.scale.first * (is_odd ? odd[0] : even[0]);
-        sum = fmaf(p.scale.last, is_odd ? odd[3] : even[3], sum);
-        return MINIMA ? fmaf(p.scale.minimum, total, sum) : sum;
-    }
-
-    template <bool Last>
-    static __device__ __forceinline__ float tile(const consumer &c, const u8 *tile, int chunk, int h, uint2 x, float total) {
-        return product(c, part<Last>(c, tile, chunk, h), x.x, x.y, total);
+    /* Adds what the lane has of the row's product with its warp's pair of x. */
+    static __device__ __forceinline__ void add(float &sum, const block_part &p, const pair_of_x &x,
+                                               float total) {
+        float d[4] = {};
+        mma<F16>(d, p.even.a[0], p.even.a[1], p.even.a[2], p.even.a[3], x.even.x, x.even.y);
+        mma<F16>(d, p.odd.a[0], p.odd.a[1], p.odd.a[2], p.odd.a[3], x.odd.x, x.odd.y);
+        if (Type == Q6_K)
+            sum = fmaf(p.scale.first, d[0], fmaf(p.scale.last, d[3], sum));
+        else
+            sum = fmaf(p.scale.first, d[0] + d[3], sum);
+        if (MINIMA)
+            sum = fmaf(p.scale.minimum, total, sum);
     }
 };
 
 /* What the four lanes of a row have of `Tiles` tiles, added up, to their rows of sum[][]: put_sums for fewer than four. */
-template <int Tiles> __device__ __forceinline__ void put_some_sums(const float (&tile)[GATHERED], float *to, int lane) {
+template <int Tiles>
+__device__ __forceinline__ void put_some_sums(const float (&tile)[GATHERED], float *to, int lane) {
     float mine;
     put_sums(tile, &mine, lane);
     if (lane % 2 * 2 + lane / 2 % 2 < Tiles)
         *to = mine;
 }
-
-/* How many tiles of a group of `rows` are whole, and the rows of the last one that is not. */
-template <int Group> struct group_of {
-    int whole, rest;
-    __device__ __forceinline__ group_of(int rows)
-        : whole(min(rows / TILE, Group)), rest(rows >= Group * TILE ? 0 : rows % TILE) {}
-};
 
 /* The first group of a phase, unpacked before x is there, where a row is one chunk. */
 template <int Type, int K> struct held_group {
@@ -153,90 +164,112 @@ template <int Type, int K> struct held_group {
         }
     }
     /* Of rows that are not there something is added up that nobody looks at. */
-    __device__ __forceinline__ void multiply(const consumer &c, const operand<K, F16> &x, float (&tile)[GATHERED]) const {
+    __device__ __forceinline__ void multiply(const consumer &c, uint2 x, float (&tile)[GATHERED]) const {
         if (!elements<K>::here(c, 0))
             return;
-        const float total = rows_of::MINIMA ? rows_of::total(x.first[0], x.second[0]) : 0.0f;
+        const pair_of_x pair(c, x);
+        const float total = rows_of::MINIMA ? rows_of::total(x.x, x.y) : 0.0f;
 #pragma unroll
         for (int t = 0; t < GROUP; t++)
-            tile[t] = rows_of::product(c, part[HERE ? t : 0], x.first[0], x.second[0], total);
+            rows_of::add(tile[t], part[HERE ? t : 0], pair, total);
     }
 };
 
-/* A lane's operands of x, by chunk: in registers if there is one chunk, else in shared memory, for a loop over them. */
-template <int K> struct operands {
-    const operand<K, F16> &x;
-    uint2 *room; /* [chunk][warp][lane] */
+/* Operands of x where a row is several chunks: in shared memory, for a loop over them. Each lane writes both parts of what it loads, and
+ * reads what its lane multiplies. */
+template <int K> struct shared_operand : elements<K> {
+    enum { AT_ONCE = 6 };
+    uint2 *room; /* [chunk][lane], of this warp */
 
-    __device__ __forceinline__ operands(const consumer &c, const operand<K, F16> &x)
-        : x(x), room(c.s.operand + c.warp() * 32 + c.lane()) {
-        if constexpr (elements<K>::MINE > 1)
-#pragma unroll
-            for (int i = 0; i < elements<K>::MINE; i++)
-                room[i * WARPS * 32] = {x.first[i], x.second[i]};
+    __device__ __forceinline__ shared_operand(const consumer &c) : room(c.s.operand + c.warp() * 32) {}
+
+    __device__ __forceinline__ void set(const consumer &c, int i, const float4 &x) {
+        const two_parts<F16> parts(x);
+        if (!elements<K>::loads(c, i))
+            return;
+        uint2 *to = room + elements<K>::pair_of(c, i) * WARPS * 32 + c.lane() % 16;
+        to[0] = {parts.high[0], parts.high[1]};
+        to[16] = {parts.rest[0], parts.rest[1]};
     }
-    __device__ __forceinline__ uint2 of(int chunk) const {
-        if constexpr (elements<K>::MINE > 1)
-            return room[chunk * WARPS * 32];
-        return {x.first[0], x.second[0]};
+    /* Before of(). */
+    static __device__ __forceinline__ void complete() { __syncwarp(); }
+    __device__ __forceinline__ uint2 of(const consumer &c, int chunk) const {
+        return room[chunk * WARPS * 32 + c.lane()];
     }
 };
 
-/* A group of tiles, as it comes through the ring: all whole, or the last of a share. */
-template <int Type, int K, bool Whole> struct group_products {
+/* Where it is one: in registers. */
+template <int K> struct only_operand : operand<K, F16> {
+    __device__ __forceinline__ only_operand(const consumer &c) : operand<K, F16>(c) {}
+    static __device__ __forceinline__ void complete() {}
+    __device__ __forceinline__ uint2 of(const consumer &, int) const {
+        return {this->first[0], this->second[0]};
+    }
+};
+
+template <int K, bool Several = (elements<K>::MINE > 1)> struct choose_operand {
+    typedef shared_operand<K> type;
+};
+template <int K> struct choose_operand<K, false> { typedef only_operand<K> type; };
+template <int K> using block_operand_of = typename choose_operand<K>::type;
+
+/* A group of tiles, as it comes through the ring: `Tiles` whole ones, and where a group has more, one of `rest` rows. No branches
+ * lie between tiles: where one is not there something is multiplied that nobody looks at. */
+template <int Type, int K, int Tiles> struct group_products {
     typedef block_rows<Type, K> rows_of;
-    enum { GROUP = rows_of::group() };
-    group_of<GROUP> group;
-    float tile[GATHERED], rest;
+    enum { GROUP = rows_of::group(), WHOLE = Tiles == GROUP };
+    int whole, rest;
+    float tile[GATHERED], part;
 
-    __device__ __forceinline__ group_products(int rows) : group(rows), tile{}, rest(0.0f) {}
+    __device__ __forceinline__ group_products(int rows)
+        : whole(rows / TILE), rest(max(rows % TILE, 1)), tile{}, part(0.0f) {}
 
     template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, uint2 x) {
         const u8 *from = c.tile();
         const int bytes = TILE * rows_of::row_bytes(Last);
         if (!Last || c.warp() < rows_of::pairs(true)) {
+            const pair_of_x pair(c, x);
             const float total = rows_of::MINIMA ? rows_of::total(x.x, x.y) : 0.0f;
-            /* in the last group whole tiles are multiplied whether they are there or not, without branches between them */
-            if (Whole || group.whole > 0)
 #pragma unroll
-                for (int t = 0; t < GROUP - !Whole; t++) {
-                    const float sum = rows_of::template tile<Last>(c, from + t * bytes, chunk, TILE, x, total);
-                    tile[t] += Whole || t < group.whole ? sum : 0.0f;
-                }
-            if (!Whole && group.rest > 0)
-                rest += rows_of::template tile<Last>(c, from + group.whole * bytes, chunk, group.rest, x, total);
+            for (int t = 0; t < Tiles; t++)
+                rows_of::add(tile[t], rows_of::template part<Last>(c, from + t * bytes, chunk, TILE), pair,
+                             total);
+            if (!WHOLE)
+                rows_of::add(part, rows_of::template part<Last>(c, from + whole * bytes, chunk, rest), pair,
+                             total);
         }
         c.release();
     }
-    __device__ __forceinline__ void add(consumer &c, const operands<K> &x) {
+    __device__ __forceinline__ void add(consumer &c, const block_operand_of<K> &x) {
 #pragma unroll 1
         for (int chunk = 0; chunk < rows_of::CHUNKS - 1; chunk++)
-            add_chunk<false>(c, chunk, x.of(chunk));
-        add_chunk<true>(c, rows_of::CHUNKS - 1, x.of(rows_of::CHUNKS - 1));
-        if (!Whole)
+            add_chunk<false>(c, chunk, x.of(c, chunk));
+        add_chunk<true>(c, rows_of::CHUNKS - 1, x.of(c, rows_of::CHUNKS - 1));
+        if (!WHOLE)
 #pragma unroll
             for (int t = 0; t < GROUP; t++)
-                if (t == group.whole)
-                    tile[t] = rest;
+                if (t == whole)
+                    tile[t] = part;
     }
 };
 
-template <int Type, int K, bool Whole>
-__device__ __forceinline__ void put_group(consumer &c, const operands<K> &x, int rows, float *to) {
-    group_products<Type, K, Whole> p(rows);
+template <int Type, int K, int Tiles>
+__device__ __forceinline__ void put_group(consumer &c, const block_operand_of<K> &x, int rows, float *to) {
+    group_products<Type, K, Tiles> p(rows);
     p.add(c, x);
     put_some_sums<block_rows<Type, K>::group()>(p.tile, to, c.lane());
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
 template <int K, int Type, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Type, K> &held, const operand<K, F16> &x, int n,
-                                                Meanwhile meanwhile, Finish finish) {
+__device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Type, K> &held,
+                                                const block_operand_of<K> &x, int n, Meanwhile meanwhile,
+                                                Finish finish) {
     constexpr int GROUP = block_rows<Type, K>::group(), ROWS = GROUP * TILE;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     const int lane = c.lane(), warp = c.warp();
     const int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
-    const operands<K> all(c, x);
+    x.complete();
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
@@ -245,7 +278,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
         if (first == 0) {
             if (held.HERE) {
                 float tile[GATHERED] = {};
-                held.multiply(c, x, tile);
+                held.multiply(c, x.of(c, 0), tile);
                 meanwhile();
                 put_some_sums<GROUP>(tile, sum + place, lane);
                 row = ROWS;
@@ -255,9 +288,11 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
 #pragma unroll 1
         for (; row < here; row += ROWS)
             if (here - row >= ROWS)
-                put_group<Type, K, true>(c, all, ROWS, sum + place + row * STRIDE);
+                put_group<Type, K, GROUP>(c, x, ROWS, sum + place + row * STRIDE);
+            else if (GROUP == 1 || here - row < TILE)
+                put_group<Type, K, 0>(c, x, here - row, sum + place + row * STRIDE);
             else
-                put_group<Type, K, false>(c, all, here - row, sum + place + row * STRIDE);
+                put_group<Type, K, GROUP - 1>(c, x, here - row, sum + place + row * STRIDE);
         consumers_meet();
         if (warp * 32 < here) {
             const int i = (int)c.thread;

@@ -44,17 +44,29 @@ template <int K> struct elements {
     }
 };
 
-template <int K, int TYPE> struct operand : elements<K> {
-    enum { SHARED = elements<K>::SHARED, LOADS = elements<K>::LOADS };
-    u32 first[2 * LOADS] = {}, second[2 * LOADS] = {};
-
-    __device__ __forceinline__ void set(const consumer &c, int i, float4 x) {
+/* Four elements, in 16 bits and what that leaves. */
+template <int TYPE> struct two_parts {
+    u32 high[2], rest[2];
+    __device__ __forceinline__ two_parts(float4 x) {
         if (TYPE == F16) {
             const float by = shrink<TYPE>();
             x.x *= by, x.y *= by, x.z *= by, x.w *= by;
         }
-        u32 high[2] = {narrow_two<TYPE>(x.x, x.y), narrow_two<TYPE>(x.z, x.w)};
-        u32 rest[2] = {narrow_rest<TYPE>(x.x, x.y, high[0]), narrow_rest<TYPE>(x.z, x.w, high[1])};
+        high[0] = narrow_two<TYPE>(x.x, x.y), high[1] = narrow_two<TYPE>(x.z, x.w);
+        rest[0] = narrow_rest<TYPE>(x.x, x.y, high[0]), rest[1] = narrow_rest<TYPE>(x.z, x.w, high[1]);
+    }
+};
+
+/* In registers. AT_ONCE: loads that are under way together. */
+template <int K, int TYPE> struct operand : elements<K> {
+    enum { SHARED = elements<K>::SHARED, LOADS = elements<K>::LOADS, AT_ONCE = 4 };
+    u32 first[2 * LOADS] = {}, second[2 * LOADS] = {};
+
+    __device__ __forceinline__ operand(const consumer &) {}
+
+    __device__ __forceinline__ void set(const consumer &c, int i, const float4 &x) {
+        const two_parts<TYPE> parts(x);
+        const u32(&high)[2] = parts.high, (&rest)[2] = parts.rest;
         bool is_low = elements<K>::low(c);
         u32 mine[2] = {is_low ? rest[0] : high[0], is_low ? rest[1] : high[1]};
         if constexpr (SHARED) {
@@ -96,11 +108,11 @@ template <int K> __device__ __forceinline__ void put_squares(const consumer &c, 
         squares[c.warp()] = sum;
 }
 
-/* The elements that a lane takes of an exchanged vector, a few loads at a time; use(i, four of them). Where there is nothing
+/* The elements that a lane takes of an exchanged vector, `Most` loads at a time; use(i, four of them). Where there is nothing
  * left to load for a lane it takes its warp's pair 0 again, which nobody uses. */
-template <int K, bool Clear, typename Use>
+template <int K, bool Clear, int Most = 4, typename Use>
 __device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity, Use use) {
-    enum { LOADS = elements<K>::LOADS, POLLED = LOADS < 4 ? (int)LOADS : 4 };
+    enum { LOADS = elements<K>::LOADS, POLLED = LOADS < Most ? (int)LOADS : Most };
     if (!elements<K>::here(c, 0))
         return;
 #pragma unroll
@@ -119,9 +131,11 @@ __device__ __forceinline__ void take(const consumer &c, const float *from, u32 p
 }
 
 /* Of a vector that is normalized: the operand, and this lane's sum of squares. */
-template <int K, int TYPE> struct normed {
-    operand<K, TYPE> x;
+template <int K, typename Operand> struct normed {
+    Operand x;
     float squares;
+
+    __device__ __forceinline__ normed(const consumer &c) : x(c), squares(0.0f) {}
 
     __device__ __forceinline__ void add(const consumer &c, int i, const float4 &v, const norm_weights &norm) {
         if (elements<K>::loads(c, i))

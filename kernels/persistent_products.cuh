@@ -51,21 +51,21 @@ __device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carr
 
 /* How the rows of a phase are multiplied, by what they are stored as. */
 template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
-    enum { OPERAND = S::WEIGHT };
+    typedef operand<S::K, S::WEIGHT> operand_of;
     held<S::K, S::ROWS> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
     template <typename Meanwhile, typename Finish>
-    __device__ __forceinline__ void multiply(consumer &c, const operand<S::K, OPERAND> &x, int n, Meanwhile meanwhile,
+    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, Meanwhile meanwhile,
                                              Finish finish) {
         multiply_tiles(c, h, x, n, meanwhile, finish);
     }
 };
 template <typename S> struct products_of<S, true> {
-    enum { OPERAND = F16 };
+    typedef block_operand_of<S::K> operand_of;
     held_group<S::WEIGHT, S::K> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
     template <typename Meanwhile, typename Finish>
-    __device__ __forceinline__ void multiply(consumer &c, const operand<S::K, F16> &x, int n, Meanwhile meanwhile,
+    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, Meanwhile meanwhile,
                                              Finish finish) {
         multiply_blocks(c, h, x, n, meanwhile, finish);
     }
@@ -74,6 +74,7 @@ template <typename S> struct products_of<S, true> {
 /* The phase. `i`: the iteration. */
 template <typename S>
 __device__ __forceinline__ void products(consumer &c, const arguments &a, carried &k, int i) {
+    typedef typename products_of<S>::operand_of operand_of;
     const rows mine = c.s.now.mine[S::SHARE];
     const float *small = a.small + (size_t)i * S::SMALL_STEP;
     if constexpr (S::NORM_LOADED) /* nobody has loaded them ahead */
@@ -99,8 +100,7 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     if constexpr (S::NORM) {
         const norm_weights &norm = k.norm[S::NORM_SLOT];
         float *squares = c.s.squares[S::squares(i)];
-        normed<S::K, products_of<S>::OPERAND> n;
-        n.squares = 0.0f;
+        normed<S::K, operand_of> n(c);
         if (S::embeds(i)) {
             const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::K);
 #pragma unroll
@@ -108,15 +108,16 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
                 if (elements<S::K>::here(c, 0))
                     n.add(c, j, embedded::four_elements(row, elements<S::K>::first(c, j), S::K), norm);
         } else
-            take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { n.add(c, j, v, norm); });
+            take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
+                                                        [&](int j, const float4 &v) { n.add(c, j, v, norm); });
         product.multiply(
             c, n.x, mine.n, [&] { put_squares<S::K>(c, squares, n.squares); },
             [&](int row, bool there, float sum) {
                 biased(row, there, sum * rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps()));
             });
     } else {
-        operand<S::K, products_of<S>::OPERAND> x;
-        take<S::K, S::X_CLEAR>(c, from, parity, [&](int j, const float4 &v) { x.set(c, j, v); });
+        operand_of x(c);
+        take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity, [&](int j, const float4 &v) { x.set(c, j, v); });
         product.multiply(c, x, mine.n, [] {}, biased);
     }
 }

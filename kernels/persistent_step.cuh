@@ -37,7 +37,8 @@ enum outside { NOTHING, POLLED, CARRIED, POLLED_ONE };
     NO_VECTOR(a, A)
 
 struct phase_defaults {
-    enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0 };
+    enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0, KINDS = 1 };
+    RULE int kind(int) { return 0; } /* which of the KINDS of a phase it is in an iteration */
     enum {
         NORM = 0,
         NORM_AT = 0,
@@ -70,10 +71,24 @@ struct phase_defaults {
     NO_OUTSIDE(a5, A5)
 };
 
+/* Products whose weights have one format in some iterations and another in others: the phase of each kind. */
+template <typename S, int Kind> struct kind_of;
+template <typename S> struct kind_of<S, 0> { typedef S type; };
+
 /* First row and number of rows of a block. */
 struct rows {
     int first, n;
 };
+
+/* f(the phase that S is in iteration i). */
+template <typename S, int Kind = 0, typename F> __device__ __forceinline__ void with_kind(int i, F f) {
+    if constexpr (Kind + 1 < S::KINDS)
+        if (S::kind(i) > Kind) {
+            with_kind<S, Kind + 1>(i, f);
+            return;
+        }
+    f(typename kind_of<S, Kind>::type());
+}
 
 /* As program.cuh has them. */
 #define FIRST(share) (u64) mine[share].first

@@ -52,6 +52,13 @@ __device__ __forceinline__ u32 two_f16_less(u32 a, u32 b) {
     return two;
 }
 
+/* a * b + c, two halves of 16 bits each, rounded once. */
+__device__ __forceinline__ u32 two_f16_fma(u32 a, u32 b, u32 c) {
+    u32 two;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(two) : "r"(a), "r"(b), "r"(c));
+    return two;
+}
+
 /* 2^x, to about 2 units in the last place. */
 __device__ __forceinline__ float exp2_near(float x) {
     float y;

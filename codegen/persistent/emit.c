@@ -254,9 +254,13 @@ static const char *name_of(const qgc_persistent *p) {
         const qgc_loop *l = &p->loops[k];
         for (int i = 0; i < l->period; i++) {
             const qgc_instance *x = &p->instances[l->first + i];
-            if (x->does == QGC_DO_PRODUCTS)
-                qgc_str_printf(&t, " %d x %lldx%lld %s", l->count, (long long)x->rows, (long long)x->k,
-                               qgc_dtypes[x->weight].name);
+            if (x->does != QGC_DO_PRODUCTS)
+                continue;
+            qgc_str_printf(&t, " %d x %lldx%lld", l->count, (long long)x->rows, (long long)x->k);
+            qgc_dtype formats[QGC_N_DTYPES];
+            const int n = qgc_phase_formats(p, l->first_phase + i, formats);
+            for (int f = 0; f < n; f++)
+                qgc_str_printf(&t, "%c%s", f ? '+' : ' ', qgc_dtypes[formats[f]].name);
         }
     }
     return t.text;

@@ -146,6 +146,11 @@ void qgc_persistent_shares(qgc_persistent *p);
 /* The text of program.cuh. */
 bool qgc_persistent_text(qgc_persistent *p, const char **text);
 
+/* The block formats of a phase, in the order in which they come: which of them the weights of an instance are in, and how many there
+ * are. One, 0, of weights in 16 bits. */
+int qgc_phase_formats(const qgc_persistent *p, int phase, qgc_dtype formats[QGC_N_DTYPES]);
+int qgc_phase_format(const qgc_persistent *p, int phase, int iteration);
+
 /* The instance that a phase is in an iteration, the one of iteration 0, and how many there are. */
 const qgc_instance *qgc_phase_instance(const qgc_persistent *p, int phase, int iteration);
 const qgc_instance *qgc_phase_first(const qgc_persistent *p, int phase);
@@ -167,8 +172,8 @@ int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
 int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps);
 /* Operands of x that a lane keeps in shared memory while such rows are multiplied. */
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps);
-/* Bytes of a row of products. */
-int64_t qgc_instance_row_bytes(const qgc_persistent *p, const qgc_instance *i);
+/* Bytes of a row of products of a phase: the most in any iteration, for which there is room in each. */
+int64_t qgc_phase_row_bytes(const qgc_persistent *p, int phase);
 /* Bytes of the weights that an instance reads from the stream. */
 int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i);
 

@@ -340,22 +340,37 @@ static bool add_part(builder *b, const qgc_stage *s) {
     return true;
 }
 
-/* Do two stages of one name have matrices of different types, of which one is a block format? */
-static bool differ(const qgc_stage *a, const qgc_stage *b) {
-    if (a->kind != QGC_STAGE_PRODUCTS || b->kind != QGC_STAGE_PRODUCTS || a->n_rows != b->n_rows ||
-        strcmp(a->name, b->name) != 0)
-        return false;
-    for (int k = 0; k < a->n_rows; k++) {
-        const qgc_dtype x = qgc_weight_storage(a->rows[k].linear->in[1]),
-                        y = qgc_weight_storage(b->rows[k].linear->in[1]);
-        if (x != y && (qgc_dtype_is_quantised(x) || qgc_dtype_is_quantised(y)))
+static bool is_block_format(const qgc_node *linear) {
+    return qgc_dtype_is_quantised(qgc_weight_storage(linear->in[1]));
+}
+
+/* Stages of different layers that may become one phase. */
+static bool are_alike(const qgc_stage *a, const qgc_stage *b) {
+    return a->kind == QGC_STAGE_PRODUCTS && b->kind == QGC_STAGE_PRODUCTS && a->n_rows == b->n_rows &&
+           strcmp(a->name, b->name) == 0;
+}
+
+/* Rows that meet have to be of one type: are they of block formats and of several? */
+static bool meet_in_several(const qgc_stage *s) {
+    for (int k = 1; k < s->n_rows && s->n_pointwise; k++)
+        if (qgc_weight_storage(s->rows[k].linear->in[1]) != qgc_weight_storage(s->rows[0].linear->in[1]) &&
+            (is_block_format(s->rows[k].linear) || is_block_format(s->rows[0].linear)))
             return true;
-    }
     return false;
 }
 
-/* Layers with different block formats, of which files have some here and some there, would each need code of their own, which then
- * takes longer to read than weights in 16 bits: all are rounded to f16. */
+/* Does a matrix of a stage that is alike in several layers have a block format in one of them, and in another one something that no
+ * phase can be at the same time? A phase has code for each of its block formats, and for those alone. */
+static bool differ(const qgc_stage *a, const qgc_stage *b) {
+    if (!are_alike(a, b) || meet_in_several(a) != meet_in_several(b))
+        return are_alike(a, b);
+    for (int k = 0; k < a->n_rows; k++)
+        if (is_block_format(a->rows[k].linear) != is_block_format(b->rows[k].linear))
+            return true;
+    return false;
+}
+
+/* Such layers would each need code of their own, which then takes longer to read than weights in 16 bits: all are rounded to f16. */
 static bool formats_differ(const qgc_persistent *p) {
     for (int i = 0; i < p->n_stages; i++)
         for (int k = 0; k < i; k++)
@@ -418,16 +433,20 @@ static bool add_phase_of_products(builder *b, const qgc_stage *s) {
     return true;
 }
 
-static bool are_of_one_type(const builder *b, const qgc_stage *s) {
-    for (int k = 1; k < s->n_rows; k++)
-        if (stream_type(b, s->rows[k].linear) != stream_type(b, s->rows[0].linear))
+/* Are two matrices of a stage of one type, here and in all layers? */
+static bool are_of_one_type(const builder *b, const qgc_stage *s, int k, int l) {
+    for (int i = 0; i < b->p->n_stages; i++) {
+        const qgc_stage *other = &b->p->stages[i];
+        if (are_alike(s, other) &&
+            stream_type(b, other->rows[k].linear) != stream_type(b, other->rows[l].linear))
             return false;
+    }
     return true;
 }
 
-/* A stage whose rows do not meet is a phase for each type of its matrices. */
+/* A stage whose rows do not meet is a phase for each type of its matrices; the same phases in all layers. */
 static bool add_products(builder *b, const qgc_stage *s) {
-    if (s->n_pointwise || are_of_one_type(b, s))
+    if (s->n_pointwise)
         return add_phase_of_products(b, s);
     bool done[QGC_MAX_LINEARS] = {false};
     for (int k = 0; k < s->n_rows; k++) {
@@ -436,7 +455,7 @@ static bool add_products(builder *b, const qgc_stage *s) {
         qgc_stage of_type = *s;
         of_type.n_rows = 0;
         for (int i = k; i < s->n_rows; i++)
-            if (stream_type(b, s->rows[i].linear) == stream_type(b, s->rows[k].linear)) {
+            if (are_of_one_type(b, s, i, k)) {
                 of_type.rows[of_type.n_rows++] = s->rows[i];
                 done[i] = true;
             }
@@ -742,7 +761,8 @@ static void add_pairs(const builder *b, const qgc_node *rope, qgc_str *t) {
         qgc_str_printf(t, " %s", options[k]);
 }
 
-/* All that the code of an instance depends on, but for where things lie and what is data. */
+/* All that the code of an instance depends on, but for where things lie, what is data, and which block format it is: a phase may have
+ * several. */
 static const char *shape_of(const builder *b, const qgc_instance *i) {
     qgc_str t = qgc_str_new(b->arena);
     qgc_str_printf(&t, "%d %lld %d %lld %s", i->does, (long long)i->out, i->logits,
@@ -750,8 +770,9 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     if (i->norm && i->norm->op == QGC_OP_LAYER_NORM)
         qgc_str_printf(&t, " centred %d", i->norm->n_in);
     if (i->expression)
-        qgc_str_printf(&t, " %lld %lld %d %d %s", (long long)i->k, (long long)i->rows, i->weight,
-                       i->interleaved, i->expression);
+        qgc_str_printf(&t, " %lld %lld %d %d %s", (long long)i->k, (long long)i->rows,
+                       qgc_dtype_is_quantised(i->weight) ? -1 : (int)i->weight, i->interleaved,
+                       i->expression);
     for (int k = 0; k < i->n_matrices; k++)
         qgc_str_printf(&t, " %lld", (long long)qgc_low_width(i->linear[k]->out[0]));
     for (int k = 0; k < i->n_outside; k++)

@@ -34,7 +34,7 @@ void qgc_persistent_shares(qgc_persistent *p) {
             if (p->shares[share].loop != loop)
                 p->shares[share].cost = 0;
             p->shares[share].loop = loop;
-            p->shares[share].cost += qgc_instance_row_bytes(p, i);
+            p->shares[share].cost += qgc_phase_row_bytes(p, k);
         }
         p->phases[k].share = share;
         if (i->rows == p->carried_width && unit_of(i) == 1)

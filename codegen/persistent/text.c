@@ -216,6 +216,27 @@ static void write_embeds(const writer *w) {
                        n == w->count ? "true" : "i == 0");
 }
 
+/* Which of the phase's formats it is in an iteration: how many sets it is in, of iterations that have format 1 or a later one, 2 or a
+ * later one, ... A set is a mask for each 64 iterations. */
+static void write_kind(const writer *w, int n) {
+    constant(w, "KINDS", n);
+    qgc_str_add(w->t, "    RULE int kind(int i) { return ");
+    for (int first = 0; first < w->count; first += 64) {
+        if (first + 64 < w->count)
+            qgc_str_printf(w->t, "i < %d ? ", first + 64);
+        for (int kind = 1; kind < n; kind++) {
+            uint64_t set = 0;
+            for (int i = first; i < w->count && i < first + 64; i++)
+                set |= (uint64_t)(qgc_phase_format(w->p, w->phase, i) >= kind) << (i - first);
+            qgc_str_printf(w->t, "%s(int)(0x%llxull >> i %% 64 & 1)", kind > 1 ? " + " : "",
+                           (unsigned long long)set);
+        }
+        if (first + 64 < w->count)
+            qgc_str_add(w->t, " : ");
+    }
+    qgc_str_add(w->t, "; }\n");
+}
+
 static void write_products(const writer *w) {
     const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
@@ -225,6 +246,10 @@ static void write_products(const writer *w) {
     qgc_str_printf(w->t, "    RULE u64 at(int i, const rows *mine) { return %lldull + i * %lldull + %s; }\n",
                    (long long)at->stream_at, (long long)at->stream_step,
                    qgc_persistent_place(w->p, w->phase));
+    qgc_dtype formats[QGC_N_DTYPES];
+    const int n = qgc_phase_formats(w->p, w->phase, formats);
+    if (n > 1)
+        write_kind(w, n);
     if (i->norm)
         write_norm(w);
     if (at->ahead >= 0)
@@ -305,6 +330,18 @@ static void write_vector(const writer *w) {
         write_result(w, 0, QGC_MOST_OUTSIDE);
 }
 
+/* The phase with its other formats. */
+static void write_kinds(const writer *w) {
+    qgc_dtype formats[QGC_N_DTYPES];
+    const int n = qgc_phase_formats(w->p, w->phase, formats);
+    for (int kind = 1; kind < n; kind++)
+        qgc_str_printf(w->t,
+                       "struct phase%d_%d : phase%d { enum { WEIGHT = %s }; };\n"
+                       "template <> struct kind_of<phase%d, %d> { typedef phase%d_%d type; };\n",
+                       w->phase, kind, w->phase, qgc_low_type_name(formats[kind]), w->phase, kind, w->phase,
+                       kind);
+}
+
 static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
     const writer w = {p, t, phase, qgc_phase_count(p, phase)};
     const qgc_instance *i = qgc_phase_first(p, phase);
@@ -333,6 +370,8 @@ static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
         break;
     }
     qgc_str_add(t, "};\n");
+    if (i->does == QGC_DO_PRODUCTS)
+        write_kinds(&w);
 }
 
 /* --- the program ----------------------------------------------------------------------------------------- */

@@ -32,20 +32,51 @@ static void place_vectors(qgc_persistent *p) {
 
 /* --- the stream ------------------------------------------------------------------------------------------ */
 
-int64_t qgc_instance_row_bytes(const qgc_persistent *p, const qgc_instance *i) {
-    return qgc_stream_row_bytes(i->weight, i->k, p->warps);
+static int64_t row_bytes(const qgc_persistent *p, const qgc_instance *i) {
+    return i->does == QGC_DO_PRODUCTS ? qgc_stream_row_bytes(i->weight, i->k, p->warps) : 0;
 }
 
 int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i) {
-    return i->does == QGC_DO_PRODUCTS ? qgc_instance_row_bytes(p, i) * i->rows : 0;
+    return row_bytes(p, i) * i->rows;
+}
+
+int64_t qgc_phase_row_bytes(const qgc_persistent *p, int phase) {
+    int64_t most = 0;
+    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
+        const int64_t here = row_bytes(p, qgc_phase_instance(p, phase, i));
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
+int qgc_phase_formats(const qgc_persistent *p, int phase, qgc_dtype formats[QGC_N_DTYPES]) {
+    int n = 0;
+    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
+        const qgc_dtype here = qgc_phase_instance(p, phase, i)->weight;
+        int k = 0;
+        while (k < n && formats[k] != here)
+            k++;
+        formats[k] = here;
+        n = k == n ? n + 1 : n;
+    }
+    return n;
+}
+
+int qgc_phase_format(const qgc_persistent *p, int phase, int iteration) {
+    qgc_dtype formats[QGC_N_DTYPES];
+    qgc_phase_formats(p, phase, formats);
+    int k = 0;
+    while (formats[k] != qgc_phase_instance(p, phase, iteration)->weight)
+        k++;
+    return k;
 }
 
 static void place_stream(qgc_persistent *p) {
     for (int l = 0; l < p->n_loops; l++) {
         const qgc_loop *loop = &p->loops[l];
         int64_t step = 0;
-        for (int i = 0; i < loop->period; i++)
-            step += qgc_instance_weights(p, qgc_phase_first(p, loop->first_phase + i));
+        for (int i = loop->first_phase; i < loop->first_phase + loop->period; i++)
+            step += qgc_phase_row_bytes(p, i) * qgc_phase_first(p, i)->rows;
         for (int i = 0; i < loop->period; i++) {
             qgc_phase_place *place = &p->phases[loop->first_phase + i];
             place->stream_at = p->stream;
@@ -65,10 +96,10 @@ const char *qgc_persistent_place(const qgc_persistent *p, int phase) {
         if (x->does != QGC_DO_PRODUCTS)
             continue;
         qgc_str_printf(&t, "%sFIRST(%d)*%lldull", t.bytes ? "+" : "", p->phases[i].share,
-                       (long long)qgc_instance_row_bytes(p, x));
+                       (long long)qgc_phase_row_bytes(p, i));
         if (i < phase)
             qgc_str_printf(&t, "+COUNT(%d)*%lldull", p->phases[i].share,
-                           (long long)qgc_instance_row_bytes(p, x));
+                           (long long)qgc_phase_row_bytes(p, i));
     }
     return t.text;
 }

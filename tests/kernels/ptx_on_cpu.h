@@ -34,6 +34,14 @@ static inline unsigned two_f16_less(unsigned a, unsigned b) {
                    f16_f32((unsigned short)(a >> 16)) - f16_f32((unsigned short)(b >> 16)));
 }
 
+/* Products of halves are exact in float32; their sum with a third is not always, but is where it is used. */
+static inline unsigned two_f16_fma(unsigned a, unsigned b, unsigned c) {
+    return two_f16(f16_f32((unsigned short)(a & 0xFFFFu)) * f16_f32((unsigned short)(b & 0xFFFFu)) +
+                       f16_f32((unsigned short)(c & 0xFFFFu)),
+                   f16_f32((unsigned short)(a >> 16)) * f16_f32((unsigned short)(b >> 16)) +
+                       f16_f32((unsigned short)(c >> 16)));
+}
+
 static inline unsigned short bf16_of(float f) {
     const unsigned bits = __float_as_uint(f);
     if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
