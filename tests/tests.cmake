@@ -62,7 +62,7 @@ qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run)
+foreach(test IN ITEMS chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")

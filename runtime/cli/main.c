@@ -30,13 +30,14 @@ static const cli_summary summaries[] = {
     {"tokenize", "token ids and pieces of a text"},
     {"ablate", "what each pass saves, and what it does to the logits"},
     {"bisect", "the pass, its change and the value at which a graph goes wrong"},
+    {"search", "the fastest pipeline of a graph"},
 };
 enum { N_COMMANDS = sizeof summaries / sizeof *summaries };
 
 /* In the same order. */
 static qgc_status (*const commands[N_COMMANDS])(cli_context *, int, char **) = {
     cmd_compile, cmd_run,  cmd_dump,    cmd_passes,   cmd_explain, cmd_view,   cmd_ops,
-    cmd_bench,   cmd_tune, cmd_inspect, cmd_tokenize, cmd_ablate,  cmd_bisect,
+    cmd_bench,   cmd_tune, cmd_inspect, cmd_tokenize, cmd_ablate,  cmd_bisect, cmd_search,
 };
 
 static void print_usage(FILE *out) {

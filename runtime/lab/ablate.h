@@ -4,6 +4,7 @@
 #include "graph/base/pool.h"
 #include "models/weights.h"
 #include "runtime/device.h"
+#include "runtime/lab/pairs.h"
 #include "runtime/lab/stats.h"
 #include "runtime/lab/trial.h"
 
@@ -18,8 +19,6 @@ typedef struct {
     int pairs;          /* of timings, alternating; 6 or more */
     int subsets;        /* random subsets of the pipeline, in random orders, whose logits are compared too */
 } qgc_ablate_options;
-
-enum { QGC_ABLATE_STEPS = 16 }; /* decode steps in one timing */
 
 /* What one way to run the graph costs. */
 typedef struct {
