@@ -13,6 +13,9 @@ typedef struct {
     size_t n;
 } reader_list;
 
+/* Nodes of a match that are told of. */
+enum { MOST_CONCERNED = 32 };
+
 struct qgc_rewriter {
     qgc_pass_context *pass;
     qgc_diag *diag;
@@ -20,6 +23,8 @@ struct qgc_rewriter {
     const char *said; /* what the last call had to say about the match at hand */
     qgc_status status;
     qgc_map logged;
+    const qgc_value *concerned[MOST_CONCERNED]; /* results of the nodes that the match at hand is about */
+    int n_concerned;
     /* What the graph does not keep; the calls by which rules change it keep these up to date. */
     reader_list *readers; /* by value id */
     int *uses;            /* by value id: how often it is read */
@@ -44,6 +49,23 @@ static bool is_new(qgc_rewriter *rw, const char *rule, const char *node, bool fi
     return qgc_map_put(&rw->logged, key, rw);
 }
 
+static void add_concerned(qgc_rewriter *rw, const qgc_node *n) {
+    bool known = rw->n_concerned == MOST_CONCERNED;
+    for (int i = 0; i < rw->n_concerned; i++)
+        known = known || rw->concerned[i] == n->out[0];
+    if (!known)
+        rw->concerned[rw->n_concerned++] = n->out[0];
+}
+
+/* The labels of what the match is about, but for `at`. */
+static void name_others(const qgc_rewriter *rw, const qgc_value *at, qgc_pass_event *e, qgc_arena *a) {
+    const char **names = qgc_arena_array(a, (size_t)rw->n_concerned + 1, sizeof(char *));
+    for (int i = 0; i < rw->n_concerned; i++)
+        if (rw->concerned[i] != at)
+            names[e->n_others++] = qgc_value_label(rw->concerned[i], a);
+    e->others = names;
+}
+
 static void log_event(qgc_rewriter *rw, const qgc_node *at, bool fired, const char *text) {
     qgc_pass_run *run = rw->pass->run;
     qgc_arena *a = rw->pass->graph->arena;
@@ -57,6 +79,7 @@ static void log_event(qgc_rewriter *rw, const qgc_node *at, bool fired, const ch
                                                     .layer = at->layer,
                                                     .fired = fired,
                                                     .text = qgc_arena_strdup(a, text)};
+    name_others(rw, at->out[0], &run->events[run->n_events - 1], a);
 }
 
 bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) {
@@ -77,7 +100,7 @@ bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) 
 enum { MAX_CHOICES = 16 };
 
 typedef struct {
-    const qgc_rewriter *rw;
+    qgc_rewriter *rw;
     qgc_match *m;
     bool swapped[MAX_CHOICES];
     int n_given, n_made;
@@ -170,6 +193,7 @@ static bool match_node(attempt *a, const qgc_pattern *p, qgc_node *n) { // NOLIN
             return false;
         a->m->node[p->capture] = n;
     }
+    add_concerned(a->rw, n);
     return match_inputs(a, p, n, is_swapped(a, n));
 }
 
@@ -184,11 +208,12 @@ static bool match_value(attempt *a, const qgc_pattern *p, qgc_value *v) { // NOL
     return true;
 }
 
-static bool match_root(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n, qgc_match *m) {
+static bool match_root(qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n, qgc_match *m) {
     attempt a = {.rw = rw, .m = m};
     for (;;) {
         *m = (qgc_match){.root = n};
         a.n_made = 0;
+        rw->n_concerned = 0;
         if (match_node(&a, p, n))
             return true;
         int last = a.n_made;
@@ -691,6 +716,8 @@ bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n)
     bool fits = true;
     if (are_one_group(nodes, n))
         return false;
+    for (int i = 0; i < n; i++)
+        add_concerned(rw, nodes[i]);
     for (int i = 0; i < n; i++)
         fits = fits && add_group(&all, nodes[i]);
     if (!fits)
