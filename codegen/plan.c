@@ -301,6 +301,34 @@ static bool is_form(const qgc_tensor_form *f) {
            (f->stacked_index ? f->stacked >= 1 && f->stacked <= MAX_COUNT : f->stacked == 0);
 }
 
+/* What it is made of is there, and makes it. */
+static qgc_status check_derived(const checker *c, size_t i) {
+    const qgc_plan_weight *w = &c->p->weights[i];
+    const qgc_derivation *how = &w->derived;
+    qgc_tensor shapes[QGC_MAX_SOURCES], made = {.name = NULL};
+    const qgc_tensor *from[QGC_MAX_SOURCES];
+    if (how->kind == QGC_DERIVE_NONE)
+        return QGC_OK;
+    if (how->kind < 0 || how->kind >= QGC_N_DERIVE || how->n_from < 1 || how->n_from > QGC_MAX_SOURCES ||
+        w->tied != -1 || !isfinite(how->factor) || how->head_dim < 0)
+        return BROKEN(c, "weight \"%s\" has an impossible derivation", w->label);
+    for (int k = 0; k < how->n_from; k++) {
+        if (how->from[k] < 0 || (size_t)how->from[k] >= i)
+            return BROKEN(c, "weight \"%s\" is derived of weight %d, which is not before it", w->label,
+                          how->from[k]);
+        const qgc_plan_weight *source = &c->p->weights[how->from[k]];
+        shapes[k] = (qgc_tensor){.dtype = QGC_F32, .rank = source->rank};
+        memcpy(shapes[k].shape, source->shape, sizeof shapes[k].shape);
+        from[k] = &shapes[k];
+    }
+    const char *why = qgc_derive_shape(how, from, &made, c->d->arena);
+    if (why)
+        return BROKEN(c, "weight \"%s\" cannot be derived: %s", w->label, why);
+    if (made.rank != w->rank || memcmp(made.shape, w->shape, (size_t)w->rank * sizeof *w->shape) != 0)
+        return BROKEN(c, "weight \"%s\" has another shape than what is derived", w->label);
+    return QGC_OK;
+}
+
 static qgc_status check_weight(const checker *c, size_t i) {
     const qgc_plan_weight *w = &c->p->weights[i];
     if (!w->label)
@@ -686,6 +714,7 @@ static qgc_status check_head(const checker *c) {
 static qgc_status check_buffers(const checker *c) {
     QGC_TRY(check_each(c, c->p->n_weights, check_weight));
     QGC_TRY(check_each(c, c->p->n_weights, check_tied));
+    QGC_TRY(check_each(c, c->p->n_weights, check_derived));
     QGC_TRY(check_roles(c));
     QGC_TRY(check_each(c, c->p->n_buffers, check_buffer));
     QGC_TRY(check_shares(c));

@@ -7,6 +7,7 @@
 
 #include "codegen/arch.h"
 #include "codegen/shares.h"
+#include "graph/base/derive.h"
 #include "graph/base/diag.h"
 #include "graph/base/tensor.h"
 
@@ -69,6 +70,7 @@ typedef struct {
         storage; /* on the device (graph/base/planes.h): F32, F16 or BF16, to which the file's dtype is converted; or a
                         * block format, which the file has to have */
     qgc_tensor_form gguf_form, hf_form; /* how it is made of the tensor of that name */
+    qgc_derivation derived;             /* or of other weights, which come before it; it has no tensor then */
 } qgc_plan_weight;
 
 typedef struct {

@@ -64,7 +64,7 @@ qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
 target_link_libraries(test_runtime_cli_eval PRIVATE PkgConfig::JANSSON)
 target_link_libraries(test_runtime_cli_schema PRIVATE qgc_graph) # the table of ops
-foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run
+foreach(test IN ITEMS chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
     eval schema)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
@@ -95,6 +95,8 @@ target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMP
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
   QGC_LINK_FLAGS="${sanitize_flags}")
 qgc_tests(runtime/lab qgc_lab)
+set_target_properties(test_runtime_lab_vocabulary PROPERTIES ENABLE_EXPORTS ON)
+target_compile_definitions(test_runtime_lab_vocabulary PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
 if(QGC_SANITIZE)
   target_compile_definitions(test_runtime_lab_planted PRIVATE EVERY=5)
 endif()

@@ -41,6 +41,7 @@ qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
 qgc_status cmd_eval(cli_context *c, int argc, char **argv);
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
 qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
+qgc_status cmd_search(cli_context *c, int argc, char **argv);
 
 /* Options that every command has, at the end of its table, and some that several have. */
 /* clang-format off */
