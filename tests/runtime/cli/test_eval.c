@@ -185,6 +185,29 @@ static void the_evaluator_and_other_passes_are_no_different(void **state) {
     }
 }
 
+/* An artifact names its weights. Needs NVRTC. */
+static void an_artifact_is_what_its_graph_is(void **state) {
+    fixture *f = *state;
+    const char *artifact = fixture_path(f, "t.qgc");
+    output(f,
+           qgc_arena_printf(f->arena, "compile models/tiny/tiny.yaml --weights models/tiny/tiny.gguf -o '%s'",
+                            artifact),
+           0);
+    const char *text =
+        output(f,
+               qgc_arena_printf(f->arena, "eval '%s' --device cpu " TEXT " --against models/tiny/tiny.yaml",
+                                artifact),
+               0);
+    has(text, qgc_arena_printf(f->arena, "%s, weights ", artifact));
+    has(text, "models/tiny/tiny.gguf, cpu, ");
+    has(text, "(+0 % here)\nKL divergence  0 mean, ");
+    text = output(
+        f, qgc_arena_printf(f->arena, TINY TEXT " --against '%s' --against-weights " MODEL, artifact), 0);
+    has(text, qgc_arena_printf(f->arena, "against %s, weights " MODEL ", cpu, ", artifact));
+    has(output(f, qgc_arena_printf(f->arena, "eval '%s' --device cpu --skip fuse-qkv " TEXT, artifact), 2),
+        "option --skip is for graphs");
+}
+
 static void a_folder_is_its_files_each_by_itself(void **state) {
     fixture *f = *state;
     put_file(f, "texts/b.txt", "She had been a good deal in love with him, and was sorry for it.");
@@ -325,6 +348,7 @@ int main(void) {
         FIXTURE_TEST(gives_the_numbers_of_an_independent_program),
         FIXTURE_TEST(says_what_counts_and_where_the_models_differ_most),
         FIXTURE_TEST(the_evaluator_and_other_passes_are_no_different),
+        FIXTURE_TEST(an_artifact_is_what_its_graph_is),
         FIXTURE_TEST(a_folder_is_its_files_each_by_itself),
         FIXTURE_TEST(a_text_shorter_than_a_window_is_one),
         FIXTURE_TEST(refuses_a_text_that_is_not_utf8_by_file_and_offset),
