@@ -32,8 +32,8 @@ static void put_worst(qgc_str *out, const qgc_evaluation *x, const eval_heading 
     qgc_str_add_bytes(&line, w->before, w->before_bytes);
     qgc_str_add(&line, "\" -> \"");
     qgc_str_add_bytes(&line, w->piece, w->piece_bytes);
-    for (size_t i = 0; i < line.bytes; i++)
-        line.text[i] = line.text[i] == '\n' || line.text[i] == '\t' ? ' ' : line.text[i];
+    for (char *c = line.text; (c = strpbrk(c, "\n\t")) != NULL;)
+        *c = ' ';
     qgc_str_printf(out, "largest KL     at token %lld of %s: \"%s\"\n", (long long)w->at,
                    h->texts[w->text].name, line.text);
 }

@@ -196,11 +196,11 @@ static qgc_status check_tokens(const qgc_rows *r, const int32_t *tokens, int64_t
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
                         "%lld tokens at position %lld of %lld, expected 1 to %d that fit", (long long)n,
                         (long long)r->position, (long long)r->ctx, QGC_ROWS_MOST);
-    for (int64_t i = 0; i < n; i++)
+    for (long long i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= r->engine->vocab)
             return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
-                            "token %lld of the window is %d, outside the vocabulary of %lld",
-                            (long long)(r->position + i), (int)tokens[i], (long long)r->engine->vocab);
+                            "token %lld of the window is %d, outside the vocabulary of %lld", r->position + i,
+                            (int)tokens[i], (long long)r->engine->vocab);
     return QGC_OK;
 }
 
