@@ -298,11 +298,14 @@ static qgc_status add_row(evaluation *v, const window *w, int64_t at, const qgc_
     return QGC_OK;
 }
 
+static int64_t within(int64_t x, int64_t low, int64_t high) {
+    return x < low ? low : x > high ? high : x;
+}
+
 /* The tokens from `at` on that the models take next: where logits stay on a GPU, as many as it keeps. */
 static piece next_piece(const evaluation *v, const window *w, int64_t at) {
-    const int64_t left = w->n - 1 - at, before = w->first - 1 - at; /* of which so many do not count */
-    const int64_t most = left < QGC_ROWS_MOST ? left : QGC_ROWS_MOST;
-    const int64_t skip = before < 0 ? 0 : before < most ? before : most;
+    const int64_t most = within(w->n - 1 - at, 1, QGC_ROWS_MOST);
+    const int64_t skip = within(w->first - 1 - at, 0, most); /* so many do not count */
     const bool one_by_one = v->scorer && qgc_rows_kept(v->rows) < QGC_ROWS_MOST;
     const int64_t n = !one_by_one ? most : skip > 0 ? skip : 1;
     return (piece){.window = w, .at = at, .n = n, .skip = skip};
