@@ -277,8 +277,27 @@ void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value) {
     add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_I32, .buffer = -1, .value = value});
 }
 
+/* What lowering has to know of weights that are derived of others. */
+typedef struct {
+    int *weight_of; /* by value id: index in the plan */
+    const int *uses;
+    bool *is_source; /* by declaration: another one is derived of it */
+} derived_weights;
+
+static derived_weights find_derived(qgc_lowering *l) {
+    const qgc_graph *g = l->graph;
+    derived_weights found = {.weight_of = qgc_arena_array(l->arena, g->n_values, sizeof(int)),
+                             .uses = qgc_graph_uses(g, l->arena),
+                             .is_source = qgc_arena_array(l->arena, g->n_weights + 1, sizeof(bool))};
+    for (size_t w = 0; w < g->n_weights; w++)
+        for (int k = 0; k < g->weights[w].derived.n_from; k++)
+            found.is_source[g->weights[w].derived.from[k]] = true;
+    return found;
+}
+
 static void add_weights(qgc_lowering *l) {
     const qgc_graph *g = l->graph;
+    const derived_weights from = find_derived(l);
     qgc_plan *p = l->plan;
     int *first = qgc_arena_array(l->arena, g->n_weights + 1, sizeof *first); /* of each declaration */
     for (size_t w = 0; w < g->n_weights; w++) {
@@ -297,6 +316,14 @@ static void add_weights(qgc_lowering *l) {
                                        .gguf_form = decl->gguf_form,
                                        .hf_form = decl->hf_form};
             memcpy(entry->shape, v->shape.dim, sizeof entry->shape);
+            entry->derived = decl->derived;
+            for (int k = 0; k < decl->derived.n_from; k++)
+                entry->derived.from[k] = from.weight_of[qgc_weight_source(g, v, k)->id];
+            from.weight_of[v->id] = (int)p->n_weights;
+            if (from.is_source[w] && !from.uses[v->id]) { /* it need not go to the device */
+                p->n_weights++;
+                continue;
+            }
             const qgc_extent bytes = {.fixed = qgc_weight_bytes(v)};
             l->buffer_of[v->id] = new_buffer(l, (qgc_plan_buffer){.name = entry->label,
                                                                   .kind = QGC_BUFFER_WEIGHT,
@@ -436,6 +463,7 @@ static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     for (size_t i = 0; i < l->graph->n_values; i++) {
         const qgc_value *v = l->graph->values[i];
         l->bf16_of[i] = -1;
+        l->order_of[i].made = false;
         int buffer = l->buffer_of[i]; /* scratch is each phase's own */
         if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
             l->buffer_of[i] = -1;
@@ -510,6 +538,12 @@ static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
     return fits ? lower_nodes(l, covered, false) : QGC_OK;
 }
 
+static int shared_bytes(const qgc_lower_options *o) {
+    if (o->card && o->card->shared_bytes)
+        return o->card->shared_bytes;
+    return qgc_arch_shared_bytes(o->least_arch);
+}
+
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
@@ -524,10 +558,13 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .arena = a,
                       .diag = d,
                       .least_arch = o->least_arch,
+                      .sms = o->card && o->card->sms ? o->card->sms : QGC_TYPICAL_SMS,
+                      .shared_bytes = shared_bytes(o),
                       .tuning = o->tuning,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
-                      .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int))};
+                      .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int)),
+                      .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;
     add_weights(&l);

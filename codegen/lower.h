@@ -1,6 +1,7 @@
 #ifndef QGC_CODEGEN_LOWER_H
 #define QGC_CODEGEN_LOWER_H
 
+#include "codegen/card.h"
 #include "codegen/plan.h"
 #include "codegen/tuning.h"
 #include "graph/graph.h"
@@ -22,6 +23,9 @@ typedef struct {
     bool all_rows;
     bool traced;     /* the persistent kernel measures its parts, which makes it slower */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
+    /* For which the work is split and whose shared memory is kept to, where a kernel has a choice; NULL: what settings
+     * were measured on. */
+    const qgc_card *card;
 } qgc_lower_options;
 
 /* What the compile step has to know about plan->kernels[i] beyond the plan: its options one by one, and the first

@@ -260,7 +260,7 @@ typedef struct {
     const char *graph;   /* path of the YAML */
     const char *output;  /* path of the artifact */
     const char *weights; /* to check against, to take the types of and to record; NULL: none */
-    const char *archs;   /* "sm_90a,sm_80"; NULL: this machine's GPU, else sm_90a */
+    const char *archs; /* "sm_90a,sm_80+ptx" (with compute_80, PTX); NULL: this machine's GPU, else sm_90a */
     const char *passes, *skip, *cache_folder, *nvrtc; /* as in qgc_open_options */
     int64_t chunk;                                    /* largest prefill step; 0: 512 */
     int32_t allow_unused;

@@ -63,21 +63,25 @@ qgc_tests(runtime qgc_runtime)
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
 target_link_libraries(test_runtime_cli_eval PRIVATE PkgConfig::JANSSON)
-foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run
-    eval)
+target_link_libraries(test_runtime_cli_schema PRIVATE qgc_graph) # the table of ops
+foreach(test IN ITEMS chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
+    eval schema)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
 endforeach()
 target_compile_definitions(test_runtime_cli_chat PRIVATE QGC_HAS_LIBEDIT=$<BOOL:${LIBEDIT_FOUND}>)
 # On a device and a weights file that are made up: these objects stand before the libraries.
-target_sources(test_runtime_session_fake PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
+foreach(test IN ITEMS session_fake stand_in image)
+  target_sources(test_runtime_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
+endforeach()
 foreach(test IN ITEMS runtime_session_fake models_bind models_form passes_bind_weights)
   target_sources(test_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_weights.c)
 endforeach()
 target_link_libraries(test_runtime_device PRIVATE qgc_device)
 target_include_directories(test_runtime_cublas SYSTEM PRIVATE ${QGC_CUDA_INCLUDE})
 qgc_tests(runtime/engine qgc_engine)
+target_sources(test_runtime_engine_retarget PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 # A program that has the library, and nothing of qgc besides.
 qgc_tests(runtime/lib qgc_base)
 target_link_libraries(test_runtime_lib_qgc PRIVATE libqgc)
@@ -91,6 +95,8 @@ target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMP
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
   QGC_LINK_FLAGS="${sanitize_flags}")
 qgc_tests(runtime/lab qgc_lab)
+set_target_properties(test_runtime_lab_vocabulary PROPERTIES ENABLE_EXPORTS ON)
+target_compile_definitions(test_runtime_lab_vocabulary PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
 if(QGC_SANITIZE)
   target_compile_definitions(test_runtime_lab_planted PRIVATE EVERY=5)
 endif()
@@ -194,7 +200,7 @@ if(CMAKE_CXX_COMPILER)
     set_target_properties(test_kernels_${name} PROPERTIES ENABLE_EXPORTS ON)
     target_link_libraries(test_kernels_${name} PRIVATE replay)
     add_test(NAME kernels_${name} COMMAND test_kernels_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(kernels_${name} PROPERTIES LABELS cpu)
+    set_tests_properties(kernels_${name} PROPERTIES LABELS cpu COST 300) # those that take longest begin first
   endforeach()
 else()
   message(STATUS "no C++ compiler: the kernels are not tested on the CPU")

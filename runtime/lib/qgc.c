@@ -437,7 +437,7 @@ static qgc_status inspect(void *arguments, qgc_diag *d) {
     const qgc_loc at = {.source = &c->file.source};
     QGC_TRY(qgc_artifact_unpack(&plan, c->file.data, c->file.bytes, at, d));
     qgc_str json = qgc_str_new(d->arena);
-    QGC_TRY(qgc_plan_json(plan, &json, d));
+    QGC_TRY(qgc_plan_json(plan, NULL, &json, d));
     c->write(c->context, json.text, json.bytes);
     return QGC_OK;
 }

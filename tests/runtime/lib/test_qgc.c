@@ -281,7 +281,7 @@ static void a_graph_is_compiled_and_runs(void **state) {
                               .graph = tiny.path,
                               .output = path,
                               .weights = tiny.weights,
-                              .archs = "sm_90a,sm_80",
+                              .archs = "sm_90a,sm_80+ptx",
                               .progress = hear,
                               .context = &heard};
     ok(qgc_compile_file(&s));
@@ -289,6 +289,7 @@ static void a_graph_is_compiled_and_runs(void **state) {
     ok(qgc_inspect_file(path, keep_json, json));
     assert_non_null(strstr(json, "\"model\": \"tiny\""));
     assert_non_null(strstr(json, "\"sm_80\""));
+    assert_non_null(strstr(json, "\"compute_80\""));
     qgc_engine *engine;
     qgc_sequence *text;
     int32_t here[STEPS], there[STEPS];
