@@ -276,7 +276,11 @@ qgc_status qgc_call_check(const qgc_call *call, const qgc_sizes *sizes, qgc_diag
 static qgc_status check_made(const qgc_eval *e, const qgc_node *n, qgc_diag *d);
 
 static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
-    qgc_call call = {.node = n, .sampling = &e->sampling, .pool = e->pool, .scratch = qgc_arena_new()};
+    qgc_call call = {.node = n,
+                     .sampling = &e->sampling,
+                     .ctx = e->sizes.ctx,
+                     .pool = e->pool,
+                     .scratch = qgc_arena_new()};
     for (int i = 0; i < n->n_in; i++) {
         call.in[i] = operand(e, n->in[i]);
         assert(call.in[i].data);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/format.def"
 #include "graph/load.h"
 #include "graph/load_parts.h"
 
@@ -389,7 +390,7 @@ static qgc_status read_form_number(qgc_loader *ld, const qgc_yaml *node, const c
 /* How a weight is made of tensors of a file, and their name: `{name: qkv.weight, rows: [0, d]}`. */
 static qgc_status read_form(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char **name,
                             qgc_tensor_form *form) {
-    static const char *const keys[] = {"name", "rows", "of", "transposed", "plus", "unpermute", "each"};
+    static const char *const keys[] = {QGC_KEYS(FORM)};
     const qgc_yaml *text, *heads = qgc_yaml_get(node, "unpermute");
     double transposed = 0;
     QGC_TRY(qgc_load_check_keys(ld, node, "a tensor", keys, COUNT(keys)));
@@ -446,7 +447,7 @@ static qgc_status read_derived_numbers(qgc_loader *ld, const qgc_yaml *node, qgc
 
 /* `derived: {op: scale_columns, of: [wq, norm]}` */
 static qgc_status read_derived(qgc_loader *ld, const qgc_yaml *entry, qgc_weight_decl *decl) {
-    static const char *const keys[] = {"op", "of", "first", "last", "factor", "head_dim"};
+    static const char *const keys[] = {QGC_KEYS(DERIVED)};
     static const char *const others[] = {"gguf", "hf", "tied"};
     const qgc_yaml *node = qgc_yaml_get(entry, "derived"), *op, *of;
     qgc_derivation *how = &decl->derived;
@@ -504,15 +505,15 @@ static qgc_status check_derived(qgc_loader *ld, const tensors *t) {
 }
 
 static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
-    static const char *const keys[] = {"per", "count", "shape", "dtype", "gguf",
-                                       "hf",  "tied",  "when",  "turns", "derived"};
+    static const char *const keys[] = {QGC_KEYS(WEIGHT)};
     qgc_graph *g = ld->g;
     tensors t = {
         .what = "weight", .name = key->text, .kind = QGC_WEIGHT, .at = key->at, .decl = (int)g->n_weights};
     QGC_TRY(qgc_load_check_name(ld, key, "weight"));
     QGC_TRY(
         qgc_load_expect(ld, entry, QGC_YAML_MAP, qgc_arena_printf(ld->arena, "weight \"%s\"", key->text)));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a weight", keys, ld->format == 1 ? 7 : COUNT(keys)));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a weight", keys,
+                                ld->format == 1 ? QGC_OLD_KEYS(WEIGHT) : COUNT(keys)));
     QGC_TRY(read_tensors(ld, key, entry, &t));
     if (t.count == 0)
         return QGC_OK;
@@ -600,7 +601,7 @@ qgc_status qgc_load_weights(qgc_loader *ld) {
 /* States. */
 
 static qgc_status read_state(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
-    static const char *const keys[] = {"per", "count", "shape", "dtype", "when", "turns"};
+    static const char *const keys[] = {QGC_KEYS(STATE)};
     qgc_graph *g = ld->g;
     const char *label = qgc_arena_printf(ld->arena, "state \"%s\"", key->text);
     tensors t = {
@@ -608,7 +609,8 @@ static qgc_status read_state(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml
     const qgc_yaml *dtype;
     QGC_TRY(qgc_load_check_name(ld, key, "state"));
     QGC_TRY(qgc_load_expect(ld, entry, QGC_YAML_MAP, label));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a state", keys, ld->format == 1 ? 4 : COUNT(keys)));
+    QGC_TRY(
+        qgc_load_check_keys(ld, entry, "a state", keys, ld->format == 1 ? QGC_OLD_KEYS(STATE) : COUNT(keys)));
     QGC_TRY(qgc_load_required(ld, entry, label, "dtype", &dtype));
     QGC_TRY(read_tensors(ld, key, entry, &t));
     if (t.count == 0)

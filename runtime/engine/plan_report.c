@@ -79,12 +79,14 @@ static json_t *derived_json(const qgc_plan *p) {
     return all;
 }
 
-qgc_status qgc_plan_json(const qgc_plan *p, qgc_str *out, qgc_diag *d) {
+qgc_status qgc_plan_json(const qgc_plan *p, const qgc_forecast *on, qgc_str *out, qgc_diag *d) {
     json_t *all =
         json_pack("{s:s, s:s, s:s, s:s?, s:o, s:o, s:I, s:I, s:s?, s:o, s:o}", "model", p->name, "arch",
                   p->arch, "compiler", p->compiler, "weights", p->weights_path, "archs", archs_json(p),
                   "modes", modes_json(p, d->arena), "least_sms", (json_int_t)p->least_sms, "scratch_bytes",
                   (json_int_t)p->scratch_bytes, "not_persistent", p->not_persistent, "phases", phases_json(p),
                   "derived", derived_json(p));
+    if (on && all)
+        json_object_set_new(all, "on", qgc_forecast_json(on));
     return qgc_report_json(all, out, d);
 }

@@ -4,8 +4,8 @@
 #include "graph/base/pool.h"
 #include "models/weights.h"
 #include "runtime/device.h"
+#include "runtime/engine/stats.h"
 #include "runtime/lab/pairs.h"
-#include "runtime/lab/stats.h"
 #include "runtime/lab/trial.h"
 
 /* What each pass of a pipeline is good for: the graph is run with the whole pipeline and without each pass

@@ -11,7 +11,7 @@
 #include "runtime/lab/judge.h"
 #include "runtime/lab/pairs.h"
 #include "runtime/lab/search_moves.h"
-#include "runtime/lab/stats.h"
+#include "runtime/engine/stats.h"
 #include "runtime/mode.h"
 
 /* A candidate that is looked at, or the best so far. The first one holds the weights on the device. */
