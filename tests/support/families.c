@@ -51,6 +51,7 @@ const family_sample family_samples[] = {
     {"gpt_neox", "gpt_neox"},
     {"gpt2", "gpt2"},
     {"gpt2", "gpt2/model.gguf"},
+    {"gpt2", "gpt2-bare"},
     {"gemma3", "gemma3"},
     {"gemma3", "gemma3-linear"},
     {"gemma3", "gemma3/model.gguf"},
