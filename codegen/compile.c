@@ -3,7 +3,6 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "codegen/cache.h"
@@ -121,12 +120,12 @@ qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tunin
 
 /* Names that are none are refused later. */
 static int least_arch(const qgc_compile_options *o) {
-    long least = INT_MAX;
+    int least = INT_MAX;
     for (int i = 0; i < o->n_archs; i++) {
-        const long arch = strncmp(o->archs[i], "sm_", 3) == 0 ? strtol(o->archs[i] + 3, NULL, 10) : INT_MAX;
-        least = arch < least ? arch : least;
+        const int arch = qgc_arch_number(o->archs[i]);
+        least = arch > 0 && arch < least ? arch : least;
     }
-    return (int)least;
+    return least;
 }
 
 qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out, qgc_diag *d) {
@@ -137,8 +136,10 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
                                .least_arch = least_arch(o),
                                .no_prefill = o->no_prefill,
                                .decode_only = o->decode_only,
+                               .all_rows = o->all_rows,
                                .traced = o->traced,
-                               .tuning = o->tuning};
+                               .tuning = o->tuning,
+                               .card = o->card};
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
 
     qgc_nvrtc *nvrtc;

@@ -1,6 +1,7 @@
 #ifndef QGC_CODEGEN_COMPILE_H
 #define QGC_CODEGEN_COMPILE_H
 
+#include "codegen/card.h"
 #include "codegen/plan.h"
 #include "codegen/tuning.h"
 #include "graph/base/pool.h"
@@ -9,17 +10,19 @@
 /* From a graph to a complete plan: lowering, then NVRTC or the cache for each kernel and architecture. */
 
 typedef struct {
-    const char *const *archs; /* "sm_90a"; at least one */
+    const char *const *archs; /* "sm_90a", "compute_80"; at least one */
     int n_archs;
     int64_t chunk;            /* largest prefill step */
     bool keep_values;         /* see codegen/lower.h */
     bool no_prefill;          /* likewise */
     bool decode_only;         /* likewise */
+    bool all_rows;            /* likewise */
     bool traced;              /* likewise */
     const char *cache_folder; /* NULL: the user's */
     bool no_cache;
     const char *nvrtc_library; /* NULL: search */
     const qgc_tuning *tuning;  /* of the only arch; NULL: none */
+    const qgc_card *card;      /* see codegen/lower.h */
     const char *source;        /* YAML of the graph before any pass, kept in the plan */
     qgc_pool *pool;            /* kernels are compiled on it */
     /* Called on the caller's thread now and then, with images made and in all; may be NULL. */

@@ -27,6 +27,8 @@ typedef struct {
     int *bf16_of;             /* [n_values]: the buffer with the value rounded to bf16, in this phase */
     qgc_item_order *order_of; /* [n_values], in this phase */
     int least_arch;           /* of qgc_lower_options */
+    int sms;                  /* multiprocessors of the card */
+    int shared_bytes;         /* that a block may have there */
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;

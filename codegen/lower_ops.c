@@ -358,12 +358,12 @@ static int64_t within(int64_t x, int64_t least, int64_t most) {
 }
 
 /* kernels/attention_heads.cu: 8 heads of a group a block. In decode, where a long part would keep few multiprocessors
- * busy, as many blocks may share one as fill a card of about 130. */
+ * busy, as many blocks may share one as fill the card. */
 static void attention_by_group(qgc_lowering *l, const attention *a) {
-    enum { THREADS = 256, HEADS_AT_ONCE = 8, FILL = 132 };
+    enum { THREADS = 256, HEADS_AT_ONCE = 8 };
     int64_t units = a->kv_heads * ((a->group + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE),
             n_parts = units * a->parts;
-    int64_t blocks = l->phase == QGC_PHASE_PREFILL ? 1 : within(FILL / n_parts, 1, 64);
+    int64_t blocks = l->phase == QGC_PHASE_PREFILL ? 1 : within(l->sms / n_parts, 1, 64);
     const char *options[16];
     int n = attention_options(l, a, a->parts, options);
     options[n++] = qgc_low_int(l, "BLOCKS", blocks);
@@ -381,21 +381,28 @@ static void attention_by_group(qgc_lowering *l, const attention *a) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
 }
 
+/* Keys and values of two stages in shared memory, in kernels/flash_attention.cu. */
+static int64_t tile_bytes(const attention *a) {
+    enum { KEY_TILE = 64, STAGES = 2, ROWS = STAGES * 2 * KEY_TILE };
+    return (a->head_dim + 8) * ROWS * 2;
+}
+
 /* kernels/flash_attention.cu: many tokens. Where a full chunk gives few tiles, several blocks share the positions of one: so
- * many that they come in up to 6 waves on a card of about 130 multiprocessors, with two blocks on each. */
+ * many that they come in up to 6 waves on the card, with two blocks on each multiprocessor. */
 static void attention_by_tiles(qgc_lowering *l, const attention *a) {
-    enum { WARPS = 4, KEY_TILE = 64, STAGES = 2, FILL = 6 * 2 * 132, MOST_PARTS = 10 };
-    enum { ROWS = STAGES * 2 * KEY_TILE };    /* of keys and values in shared memory */
+    enum { WARPS = 4, WAVES = 6, RESIDENT = 2, MOST_PARTS = 10 };
     int row_tiles = a->head_dim > 64 ? 1 : 2; /* registers of a warp hold the sums of so many times 16 rows */
     int64_t rows = (int64_t)WARPS * 16 * row_tiles;
     int64_t tiles = (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
-    int64_t parts = within(FILL / tiles, 1, MOST_PARTS);
+    int64_t parts = within(WAVES * RESIDENT * l->sms / tiles, 1, MOST_PARTS);
     const char *options[16];
     int n = attention_options(l, a, parts, options);
     options[n++] = qgc_low_int(l, "ROW_TILES", row_tiles);
+    if (l->sms != QGC_TYPICAL_SMS)
+        options[n++] = qgc_low_int(l, "SMS", l->sms);
     options[n] = NULL;
     int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * WARPS, options);
-    l->plan->kernels[kernel].shared_bytes = (int)(a->head_dim + 8) * ROWS * 2;
+    l->plan->kernels[kernel].shared_bytes = (int)tile_bytes(a);
     qgc_plan_launch *launch = attention_launch(l, a, kernel);
     qgc_extent tokens = qgc_low_dim(a->node->in[0]->shape.dim[0]);
     qgc_low_grid(launch, 0, qgc_low_times(tokens, a->group), rows);
@@ -416,7 +423,7 @@ static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t p
                         (long long)a.head_dim);
     if (!suits_tensor_cores(l, &a))
         attention_by_head(l, &a);
-    else if (l->phase == QGC_PHASE_PREFILL && parts == 1)
+    else if (l->phase == QGC_PHASE_PREFILL && parts == 1 && tile_bytes(&a) <= l->shared_bytes)
         attention_by_tiles(l, &a);
     else
         attention_by_group(l, &a);

@@ -1,4 +1,4 @@
-/* The compiler of kernels: CUDA text in, cubin out. The library is loaded by name when it is first asked
+/* The compiler of kernels: CUDA text in, a cubin or PTX out. The library is loaded by name when it is first asked
  * for; its functions are reached through a table, so nothing of it is needed to link or to start qgc.
  *
  * A cubin holds the names of its files for profilers. NVRTC puts the working directory before a relative
@@ -16,6 +16,7 @@
 
 #include <nvrtc.h>
 
+#include "codegen/arch.h"
 #include "graph/base/cuda_places.h"
 #include "graph/base/hash.h"
 #include "graph/base/str.h"
@@ -30,6 +31,8 @@
     F(nvrtcCompileProgram)       \
     F(nvrtcGetCUBINSize)         \
     F(nvrtcGetCUBIN)             \
+    F(nvrtcGetPTXSize)           \
+    F(nvrtcGetPTX)               \
     F(nvrtcGetProgramLogSize)    \
     F(nvrtcGetProgramLog)
 
@@ -174,23 +177,24 @@ typedef struct {
     const char **header_names, **header_texts;
     int n_options;
     const char **options;
+    bool ptx; /* wanted in place of a cubin */
 } program;
 
 typedef struct {
     nvrtcResult result;
     const char *stage; /* of a failure: what was being done */
     const char *log;
-    void *cubin;
-    size_t bytes;
+    void *code;
+    size_t bytes; /* with the zero that ends PTX */
 } outcome;
 
-static nvrtcResult read_cubin(const qgc_nvrtc *n, nvrtcProgram p, outcome *o, qgc_arena *a) {
-    o->stage = "read the machine code of";
-    nvrtcResult r = n->nvrtcGetCUBINSize(p, &o->bytes);
+static nvrtcResult read_code(const qgc_nvrtc *n, nvrtcProgram p, bool ptx, outcome *o, qgc_arena *a) {
+    o->stage = ptx ? "read the PTX of" : "read the machine code of";
+    nvrtcResult r = ptx ? n->nvrtcGetPTXSize(p, &o->bytes) : n->nvrtcGetCUBINSize(p, &o->bytes);
     if (r != NVRTC_SUCCESS)
         return r;
-    o->cubin = qgc_arena_alloc(a, o->bytes);
-    r = n->nvrtcGetCUBIN(p, o->cubin);
+    o->code = qgc_arena_alloc(a, o->bytes);
+    r = ptx ? n->nvrtcGetPTX(p, o->code) : n->nvrtcGetCUBIN(p, o->code);
     return r == NVRTC_SUCCESS && o->bytes == 0 ? NVRTC_ERROR_INTERNAL_ERROR : r;
 }
 
@@ -204,7 +208,7 @@ static outcome compile(const qgc_nvrtc *n, const program *in, qgc_arena *a) {
     o.result = n->nvrtcCompileProgram(p, in->n_options, in->options);
     size_t log_bytes;
     if (o.result == NVRTC_SUCCESS)
-        o.result = read_cubin(n, p, &o, a);
+        o.result = read_code(n, p, in->ptx, &o, a);
     else if (n->nvrtcGetProgramLogSize(p, &log_bytes) == NVRTC_SUCCESS) {
         char *log = qgc_arena_alloc(a, log_bytes + 1);
         if (n->nvrtcGetProgramLog(p, log) == NVRTC_SUCCESS)
@@ -235,8 +239,15 @@ static bool is_header(const qgc_kernel_source *s) {
     return n > 4 && strcmp(s->name + n - 4, ".cuh") == 0;
 }
 
+static bool is_ptx(const char *arch) {
+    qgc_arch read;
+    return qgc_arch_read(arch, &read) && read.ptx;
+}
+
 static program program_of(const qgc_nvrtc_job *job, qgc_arena *a) {
-    program p = {.name = qgc_arena_printf(a, "/kernels/%s", job->file), .text = source_of(job)->text};
+    program p = {.name = qgc_arena_printf(a, "/kernels/%s", job->file),
+                 .text = source_of(job)->text,
+                 .ptx = is_ptx(job->arch)};
     size_t n_rows = 0;
     for (const qgc_kernel_source *s = sources_of(job); s->name; s++)
         n_rows++;
@@ -358,32 +369,19 @@ static qgc_status fail_compile(const qgc_nvrtc *n, const qgc_nvrtc_job *job, con
     return s;
 }
 
-qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **cubin, size_t *bytes,
+qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **code, size_t *bytes,
                              qgc_diag *d) {
     assert(source_of(job));
     program p = program_of(job, d->arena);
     outcome o = compile(n, &p, d->arena);
     if (o.result != NVRTC_SUCCESS)
         return fail_compile(n, job, &p, &o, d);
-    *cubin = o.cubin;
+    *code = o.code;
     *bytes = o.bytes;
     return QGC_OK;
 }
 
 /* Architectures. */
-
-/* Reads "sm_90a": the number, and the letter behind it or 0; false if it is written in another way. */
-static bool read_arch(const char *arch, int *number, char *letter) {
-    if (strncmp(arch, "sm_", 3) != 0)
-        return false;
-    size_t digits = strspn(arch + 3, "0123456789");
-    if (digits < 2 || digits > 4)
-        return false;
-    const char *behind = arch + 3 + digits;
-    *number = (int)strtol(arch + 3, NULL, 10);
-    *letter = *behind;
-    return *behind == 0 || ((*behind == 'a' || *behind == 'f') && behind[1] == 0);
-}
 
 static bool is_listed(const qgc_nvrtc *n, int number) {
     for (int i = 0; i < n->n_archs; i++)
@@ -395,14 +393,17 @@ static bool is_listed(const qgc_nvrtc *n, int number) {
 /* NVRTC does not list which architectures have a variant with a letter, so it is asked to use it. */
 static outcome probe(const qgc_nvrtc *n, const char *arch, qgc_arena *a) {
     const char *option = qgc_arena_printf(a, "--gpu-architecture=%s", arch);
-    program p = {.name = "/kernels/probe.cu", .text = "__global__ void probe() {}", .n_options = 1};
+    program p = {.name = "/kernels/probe.cu",
+                 .text = "__global__ void probe() {}",
+                 .n_options = 1,
+                 .ptx = is_ptx(arch)};
     p.options = &option;
     return compile(n, &p, a);
 }
 
 static qgc_status malformed(const char *arch, qgc_diag *d) {
     qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "architecture \"%s\" is malformed", arch);
-    qgc_hint(d, "An architecture is written like sm_90, or sm_90a for that GPU only.");
+    qgc_hint(d, "An architecture is written like sm_90, sm_90a for that GPU only, or compute_90 for PTX.");
     return s;
 }
 
@@ -417,15 +418,14 @@ static qgc_status fail_probe(const qgc_nvrtc *n, const char *arch, const outcome
 }
 
 qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *d) {
-    int number = 0;
-    char letter = 0;
-    if (!read_arch(arch, &number, &letter))
+    qgc_arch read;
+    if (!qgc_arch_read(arch, &read))
         return malformed(arch, d);
-    const bool listed = is_listed(n, number);
+    const bool listed = is_listed(n, read.number);
+    const char *plain = qgc_arena_printf(d->arena, "%s_%d", read.ptx ? "compute" : "sm", read.number);
     outcome o = {.log = ""};
-    if (listed && letter) {
+    if (listed && read.letter) {
         o = probe(n, arch, d->arena);
-        const char *plain = qgc_arena_printf(d->arena, "sm_%d", number);
         if (o.result != NVRTC_SUCCESS && probe(n, plain, d->arena).result != NVRTC_SUCCESS)
             return fail_probe(n, arch, &o, d);
     }
@@ -439,7 +439,7 @@ qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *
     qgc_note(d, QGC_NO_LOC, "\"%s\" compiles for %s", n->library, list.text);
     note_log(o.log, &(qgc_nvrtc_job){0}, d);
     if (listed)
-        qgc_hint(d, "sm_%d has no variant \"%c\".", number, letter);
+        qgc_hint(d, "%s has no variant \"%c\".", plain, read.letter);
     return s;
 }
 

@@ -20,7 +20,7 @@ const char *qgc_nvrtc_library(const qgc_nvrtc *n);
 /* The architectures it compiles for, ascending: 75, 80, ..., 121. */
 int qgc_nvrtc_archs(const qgc_nvrtc *n, const int **archs);
 
-/* Is "sm_90", "sm_90a" (for that GPU only) or "sm_100f" (its family) one that this NVRTC compiles for? The error
+/* Is "sm_90", "sm_90a", "sm_100f" or "compute_90" (codegen/arch.h) one that this NVRTC compiles for? The error
  * (QGC_ERR_USAGE) lists the architectures that are. Letters are tried, and the error has NVRTC's log; it is QGC_ERR_DEVICE
  * where an empty kernel does not compile without the letter either. */
 QGC_MUST_USE qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arch, qgc_diag *d);
@@ -31,15 +31,15 @@ typedef struct {
     const char *const *options; /* "-DIN=896", ... */
     int n_options;
     const char *program; /* takes the place of the header program.cuh; NULL: that of the sources */
-    const char *arch;    /* "sm_90a" */
+    const char *arch;    /* "sm_90a", or "compute_90" */
     const char *node;    /* for errors: which node of the graph wants it */
     qgc_loc at;          /* and where in the YAML that node is */
 } qgc_nvrtc_job;
 
-/* Compiles a kernel to a cubin in the arena of `d`. An error carries NVRTC's log (lines of kernels/x.cu),
+/* Compiles a kernel in the arena of `d`: to a cubin, or to PTX, whose bytes end with a zero. An error carries NVRTC's log (lines of kernels/x.cu),
  * the options and the node. The same job gives the same bytes in whatever folder the process runs. May be
  * called from several threads at once with diags of their own. */
-QGC_MUST_USE qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **cubin,
+QGC_MUST_USE qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **code,
                                           size_t *bytes, qgc_diag *d);
 
 /* The name under which the result of a job is cached: a hash of the source, the headers it can include,

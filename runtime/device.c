@@ -6,14 +6,19 @@
 #include "runtime/cublas.h"
 #include "runtime/device_private.h"
 
-bool qgc_device_present(void) {
+int qgc_device_count(void) {
     qgc_arena *arena = qgc_arena_new();
     qgc_diag d = qgc_diag_new(arena);
     qgc_cuda_driver cu;
     int n = 0;
-    bool present = qgc_cuda_driver_load(&cu, &d) == QGC_OK && cu.DeviceGetCount(&n) == CUDA_SUCCESS && n > 0;
+    if (qgc_cuda_driver_load(&cu, &d) != QGC_OK || cu.DeviceGetCount(&n) != CUDA_SUCCESS)
+        n = 0;
     qgc_arena_drop(arena);
-    return present;
+    return n;
+}
+
+bool qgc_device_present(void) {
+    return qgc_device_count() > 0;
 }
 
 qgc_status qgc_device_enter(qgc_device *dev, qgc_diag *d) {
@@ -52,6 +57,7 @@ static qgc_status read_info(qgc_device *dev, qgc_diag *d) {
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         QGC_TRY(QGC_CUDA(cu, d, DeviceGetAttribute, wanted[i].value, wanted[i].attribute, dev->number));
     info->l2_bytes = (size_t)l2;
+    info->no_bf16 = info->major < 8;
     QGC_TRY(QGC_CUDA(cu, d, DeviceGetName, info->name, (int)sizeof info->name, dev->number));
     QGC_TRY(QGC_CUDA(cu, d, DeviceTotalMem, &info->total_bytes, dev->number));
     return QGC_CUDA(cu, d, DriverGetVersion, &info->driver_version);
@@ -124,6 +130,10 @@ const qgc_device_info *qgc_device_about(qgc_device *dev) {
         dev->cu.MemGetInfo(&dev->info.free_bytes, &total) != CUDA_SUCCESS)
         dev->info.free_bytes = 0;
     return &dev->info;
+}
+
+void qgc_device_show(qgc_device *dev, const qgc_device_info *info) {
+    dev->info = *info;
 }
 
 /* Memory. */
@@ -341,16 +351,29 @@ qgc_status qgc_device_busy(qgc_device *dev, bool *busy, qgc_diag *d) {
 
 /* Code. */
 
-static bool is_elf(const void *cubin, size_t bytes) {
-    return bytes >= 64 && memcmp(cubin, "\177ELF", 4) == 0;
+/* The driver takes the size of a cubin from its header, and that of PTX from the zero at its end, so there must be one. */
+static bool is_code(const void *code, size_t bytes) {
+    const char *text = code;
+    if (bytes >= 64 && memcmp(code, "\177ELF", 4) == 0)
+        return true;
+    return bytes > 0 && text[bytes - 1] == 0 && (text[0] == '/' || text[0] == '.');
 }
 
-static qgc_status load_module(qgc_device *dev, const void *cubin, qgc_function *f, qgc_diag *d) {
+static void hint_too_old(const qgc_device *dev, qgc_diag *d) {
+    qgc_hint(
+        d,
+        "The driver (CUDA %d.%d) may be older than the compiler of this code: update it, or compile again by an NVRTC "
+        "of CUDA %d (--nvrtc).",
+        dev->info.driver_version / 1000, dev->info.driver_version % 1000 / 10,
+        dev->info.driver_version / 1000);
+}
+
+static qgc_status load_module(qgc_device *dev, const void *code, qgc_function *f, qgc_diag *d) {
     char log[1024] = "";
     CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
     /* NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes numbers so */
     void *values[] = {log, (void *)(uintptr_t)(sizeof log - 1)};
-    CUresult r = dev->cu.ModuleLoadDataEx(&f->module, cubin, 2, options, values);
+    CUresult r = dev->cu.ModuleLoadDataEx(&f->module, code, 2, options, values);
     if (r == CUDA_SUCCESS)
         return QGC_OK;
     f->module = NULL;
@@ -360,14 +383,14 @@ static qgc_status load_module(qgc_device *dev, const void *cubin, qgc_function *
     if (r == CUDA_ERROR_NO_BINARY_FOR_GPU)
         qgc_hint(d, "The code was compiled for another architecture than sm_%d%d of %s.", dev->info.major,
                  dev->info.minor, dev->info.name);
-    else if (r == CUDA_ERROR_INVALID_IMAGE || r == CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
-        qgc_hint(d, "The driver (CUDA %d.%d) may be older than the compiler of this code.",
-                 dev->info.driver_version / 1000, dev->info.driver_version % 1000 / 10);
+    else if (r == CUDA_ERROR_INVALID_IMAGE || r == CUDA_ERROR_UNSUPPORTED_PTX_VERSION ||
+             r == CUDA_ERROR_INVALID_PTX)
+        hint_too_old(dev, d);
     return s;
 }
 
-static qgc_status load(qgc_device *dev, const void *cubin, int shared_bytes, qgc_function *f, qgc_diag *d) {
-    QGC_TRY(load_module(dev, cubin, f, d));
+static qgc_status load(qgc_device *dev, const void *code, int shared_bytes, qgc_function *f, qgc_diag *d) {
+    QGC_TRY(load_module(dev, code, f, d));
     CUresult r = dev->cu.ModuleGetFunction(&f->function, f->module, f->entry);
     if (r == CUDA_ERROR_NOT_FOUND)
         return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the code has no kernel \"%s\"", f->entry);
@@ -382,7 +405,7 @@ static qgc_status load(qgc_device *dev, const void *cubin, int shared_bytes, qgc
     return QGC_OK;
 }
 
-qgc_status qgc_device_load(qgc_device *dev, const void *cubin, size_t bytes, const char *entry,
+qgc_status qgc_device_load(qgc_device *dev, const void *code, size_t bytes, const char *entry,
                            int shared_bytes, qgc_function **out, qgc_diag *d) {
     *out = NULL;
     assert(!dev->capturing);
@@ -391,11 +414,11 @@ qgc_status qgc_device_load(qgc_device *dev, const void *cubin, size_t bytes, con
     qgc_function *f = qgc_arena_alloc(dev->arena, sizeof *f);
     f->entry = qgc_arena_strdup(dev->arena, entry);
     qgc_status s = qgc_device_enter(dev, d);
-    /* The driver takes the size from the file header, so at least there must be one. */
-    if (s == QGC_OK && !is_elf(cubin, bytes))
-        s = qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the code of kernel \"%s\" is no cubin", entry);
+    if (s == QGC_OK && !is_code(code, bytes))
+        s = qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the code of kernel \"%s\" is neither a cubin nor PTX",
+                     entry);
     if (s == QGC_OK)
-        s = load(dev, cubin, shared_bytes, f, d);
+        s = load(dev, code, shared_bytes, f, d);
     d->top = frame.up;
     if (s != QGC_OK) {
         qgc_device_unload(dev, f);
@@ -456,7 +479,8 @@ qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch 
 }
 
 bool qgc_device_has_gemm(qgc_device *dev, const char **why) {
-    const char *missing = qgc_cublas_missing(dev);
+    const char *missing =
+        dev->info.no_bf16 ? "it multiplies no bf16 matrices on this GPU" : qgc_cublas_missing(dev);
     if (why)
         *why = missing;
     return !missing;

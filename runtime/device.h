@@ -14,7 +14,9 @@
 typedef struct qgc_device qgc_device;
 typedef uint64_t qgc_address;
 
-/* True if a driver can be loaded and shows at least one GPU. */
+/* GPUs that the driver shows; 0 too where none can be loaded. */
+int qgc_device_count(void);
+/* Is there one? */
 bool qgc_device_present(void);
 
 /* GPU number `index`. Errors: no driver (with what to do), no such GPU (with the list). */
@@ -29,8 +31,16 @@ typedef struct {
     size_t total_bytes, free_bytes, l2_bytes;
     int shared_bytes_max; /* a block may ask for */
     int driver_version;   /* 13000 for 13.0 */
+    bool no_bf16;         /* cuBLAS multiplies no bf16 matrices there */
+    /* Code for a newer architecture than this is not run (89: for sm_89), and where it is not the device's own, PTX alone. 0:
+     * what the device can run is run. */
+    int newest_code;
+    bool ptx_only;
 } qgc_device_info;
 const qgc_device_info *qgc_device_about(qgc_device *dev); /* free_bytes is read anew */
+
+/* From now on qgc_device_about shows this, and the device does no more than it says (runtime/stand_in.h). */
+void qgc_device_show(qgc_device *dev, const qgc_device_info *info);
 
 /* Memory. `owner`, a text that outlives the device, names the row of the memory table that the bytes count
  * under: "weights", "kv cache", "scratch", "tables", "io", "cublas". Addresses are multiples of 256. An
@@ -71,8 +81,8 @@ QGC_MUST_USE qgc_status qgc_device_send(qgc_device *dev, qgc_address to, size_t 
 
 /* Code. */
 typedef struct qgc_function qgc_function;
-/* Loads a cubin and finds an entry; `shared_bytes` of dynamic shared memory are allowed for it. */
-QGC_MUST_USE qgc_status qgc_device_load(qgc_device *dev, const void *cubin, size_t bytes, const char *entry,
+/* Loads a cubin, or PTX that ends with a zero, and finds an entry; `shared_bytes` of dynamic shared memory are allowed for it. */
+QGC_MUST_USE qgc_status qgc_device_load(qgc_device *dev, const void *code, size_t bytes, const char *entry,
                                         int shared_bytes, qgc_function **out, qgc_diag *d);
 void qgc_device_unload(qgc_device *dev, qgc_function *f); /* NULL is allowed */
 

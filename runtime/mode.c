@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/card.h"
+
 static const char *const names[QGC_N_MODES] = {[QGC_MODE_STREAM] = "stream",
                                                [QGC_MODE_GRAPH] = "graph",
                                                [QGC_MODE_PDL] = "pdl",
@@ -20,23 +22,6 @@ qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
         }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
                     "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
-}
-
-static long number_of(const char *arch) {
-    return strtol(arch + strlen("sm_"), NULL, 10);
-}
-
-/* The most shared memory that a block may have, by architecture (CUDA C++ Programming Guide, "Technical Specifications per
- * Compute Capability"); of one that is not known, as much as any has. */
-static int shared_bytes_on(const char *arch) {
-    static const struct {
-        long arch;
-        int kilobytes;
-    } known[] = {{75, 64}, {80, 163}, {86, 99}, {87, 163}, {88, 99}, {89, 99}, {120, 99}, {121, 99}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (known[i].arch == number_of(arch))
-            return known[i].kilobytes << 10;
-    return 227 << 10;
 }
 
 /* Shared memory that a block of the persistent step wants. */
@@ -61,15 +46,15 @@ static const char *too_little_shared(const qgc_plan *plan, int has, const char *
 static const char *not_persistent_on(const qgc_plan *plan, const char *arch, qgc_arena *a) {
     if (plan->not_persistent)
         return plan->not_persistent;
-    if (number_of(arch) < 90)
+    if (qgc_arch_number(arch) < 90)
         return qgc_arena_printf(a, "image %s has no bulk copies, which sm_90 has", arch);
-    return too_little_shared(plan, shared_bytes_on(arch), arch, a);
+    return too_little_shared(plan, qgc_arch_shared_bytes(qgc_arch_number(arch)), arch, a);
 }
 
-static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
-    const qgc_plan *plan = qgc_program_plan(p);
-    const qgc_device_info *about = qgc_device_about(qgc_program_device(p));
-    const char *why = not_persistent_on(plan, qgc_program_arch(p), a);
+/* On a GPU, with the images of an architecture. */
+static const char *not_persistent_with(const qgc_plan *plan, const char *arch, const qgc_device_info *about,
+                                       qgc_arena *a) {
+    const char *why = not_persistent_on(plan, arch, a);
     if (why)
         return why;
     if (about->sms < plan->least_sms)
@@ -81,8 +66,13 @@ static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
     return too_little_shared(plan, about->shared_bytes_max, about->name, a);
 }
 
+static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
+    return not_persistent_with(qgc_program_plan(p), qgc_program_arch(p),
+                               qgc_device_about(qgc_program_device(p)), a);
+}
+
 static const char *not_overlapping(const qgc_plan *plan, const char *arch, qgc_arena *a) {
-    if (number_of(arch) < 90)
+    if (qgc_arch_number(arch) < 90)
         return qgc_arena_printf(a, "image %s has no programmatic dependent launch, which sm_90 has", arch);
     const qgc_phase *decode = &plan->phases[QGC_PHASE_DECODE];
     for (size_t i = 0; i < decode->n_launches; i++)
@@ -97,10 +87,15 @@ const char *qgc_mode_refusal_on(const qgc_plan *plan, qgc_mode mode, const char 
                                        : NULL;
 }
 
+const char *qgc_mode_refusal_with(const qgc_plan *plan, qgc_mode mode, const char *arch,
+                                  const qgc_device_info *about, qgc_arena *a) {
+    return mode == QGC_MODE_PERSISTENT ? not_persistent_with(plan, arch, about, a)
+                                       : qgc_mode_refusal_on(plan, mode, arch, a);
+}
+
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a) {
-    return mode == QGC_MODE_PERSISTENT ? not_persistent(p, a)
-           : mode == QGC_MODE_PDL      ? not_overlapping(qgc_program_plan(p), qgc_program_arch(p), a)
-                                       : NULL;
+    return qgc_mode_refusal_with(qgc_program_plan(p), mode, qgc_program_arch(p),
+                                 qgc_device_about(qgc_program_device(p)), a);
 }
 
 qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {
@@ -142,16 +137,18 @@ static int64_t weights_read(const qgc_plan *plan, qgc_phase_kind phase) {
     return bytes;
 }
 
+double qgc_mode_cost(int64_t launches, int64_t bytes) {
+    const double launch = 5e6, for_a_byte = 2.3;
+    return launch * (double)launches + for_a_byte * (double)bytes;
+}
+
 /* Persistent mode, as far as time goes: why not, or NULL. It has block formats in its stream as f16, which is more bytes than the
- * launches of the other modes read; those take longer for a byte, and each some time of its own. Both costs are in bytes that
- * the persistent step reads meanwhile, as measured on an H100 (docs/performance.md). */
+ * launches of the other modes read; those take longer for a byte, and each some time of its own. */
 static const char *slower(const qgc_plan *plan, qgc_arena *a) {
-    enum { LAUNCH = 5000000 };
-    const double for_a_byte = 2.3;
     const int64_t here = weights_read(plan, QGC_PHASE_PERSISTENT),
                   there = weights_read(plan, QGC_PHASE_DECODE);
-    const double launches = (double)plan->phases[QGC_PHASE_DECODE].n_launches * LAUNCH;
-    if (there >= here || launches + for_a_byte * (double)there >= (double)here)
+    const int64_t launches = (int64_t)plan->phases[QGC_PHASE_DECODE].n_launches;
+    if (there >= here || qgc_mode_cost(launches, there) >= (double)here)
         return NULL;
     return qgc_arena_printf(a,
                             "it would read %.2f GB of weights as f16, the launches read %.2f GB as they are",

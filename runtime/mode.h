@@ -22,6 +22,10 @@ const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a);
 /* The same for images of an architecture ("sm_75"), on whatever device of it: what depends on the size of one is not asked. */
 const char *qgc_mode_refusal_on(const qgc_plan *plan, qgc_mode mode, const char *arch, qgc_arena *a);
 
+/* The same for images of an architecture on a GPU of which no more than this is known. */
+const char *qgc_mode_refusal_with(const qgc_plan *plan, qgc_mode mode, const char *arch,
+                                  const qgc_device_info *about, qgc_arena *a);
+
 /* The same as an error, of status QGC_ERR_USAGE. */
 QGC_MUST_USE qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d);
 
@@ -38,5 +42,9 @@ qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a
 /* The mode that a command asks for by its name, or by "auto" for the fastest. */
 QGC_MUST_USE qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx,
                                         qgc_mode_choice *out, qgc_diag *d);
+
+/* What launches of a decode step cost that read so many bytes, as a model without a GPU has it: in the bytes that a
+ * persistent step reads meanwhile, as measured on an H100 (docs/performance.md). */
+double qgc_mode_cost(int64_t launches, int64_t bytes);
 
 #endif

@@ -3,9 +3,9 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "runtime/mode.h"
 #include "runtime/program_private.h"
 
 void qgc_program_note(qgc_program *p, const char *format, ...) {
@@ -18,11 +18,28 @@ void qgc_program_note(qgc_program *p, const char *format, ...) {
     p->notes[p->n_notes++] = qgc_arena_strdup(p->arena, line);
 }
 
+/* Kernels of the phases that can run: a persistent one may want more shared memory than the device has. */
+static const bool *wanted_kernels(const qgc_program *p) {
+    const qgc_plan *plan = p->plan;
+    bool *wanted = qgc_arena_array(p->arena, plan->n_kernels, sizeof *wanted);
+    const bool persistent = !qgc_mode_refusal(p, QGC_MODE_PERSISTENT, p->arena);
+    for (int phase = 0; phase < QGC_N_PHASES; phase++) {
+        if (!persistent && (phase == QGC_PHASE_PACK || phase == QGC_PHASE_PERSISTENT))
+            continue;
+        const qgc_phase *ph = &plan->phases[phase];
+        for (size_t i = 0; i < ph->n_launches; i++)
+            if (ph->launches[i].kind == QGC_LAUNCH_KERNEL)
+                wanted[ph->launches[i].kernel] = true;
+    }
+    return wanted;
+}
+
 static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
     const qgc_plan *plan = p->plan;
+    const bool *wanted = wanted_kernels(p);
     for (size_t i = 0; i < plan->n_images; i++) {
         const qgc_plan_image *image = &plan->images[i];
-        if (image->arch != p->arch)
+        if (image->arch != p->arch || !wanted[image->kernel])
             continue;
         const qgc_plan_kernel *k = &plan->kernels[image->kernel];
         qgc_status s = qgc_device_load(p->dev, image->data, image->bytes, k->entry, k->shared_bytes,
@@ -33,16 +50,18 @@ static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
         }
     }
     for (size_t i = 0; i < plan->n_kernels; i++)
-        assert(p->functions[i]); /* qgc_plan_check: one image for each kernel and arch */
+        assert(p->functions[i] || !wanted[i]); /* qgc_plan_check: one image for each kernel and arch */
     return QGC_OK;
 }
 
 static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
                        const qgc_program_options *options, qgc_diag *d) {
     const qgc_device_info *about = qgc_device_about(p->dev);
-    QGC_TRY(qgc_program_choose_image(p->plan, about, options->arch, &p->arch, d));
-    qgc_program_note(p, "image %s runs on %s (sm_%d%d)", p->plan->archs[p->arch], about->name, about->major,
-                     about->minor);
+    qgc_image_choice image;
+    QGC_TRY(qgc_program_choose_image(p->plan, about, options->arch, &image, d));
+    p->arch = image.arch;
+    qgc_program_note(p, "image %s runs on %s (sm_%d%d): %s", p->plan->archs[p->arch], about->name,
+                     about->major, about->minor, qgc_fit_text(image.fit));
     QGC_TRY(load_kernels(p, d));
     return qgc_program_put_weights(p, weights, pool, options, d);
 }
@@ -82,6 +101,9 @@ qgc_device *qgc_program_device(const qgc_program *p) {
 const char *qgc_program_arch(const qgc_program *p) {
     return p->plan->archs[p->arch];
 }
+const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a) {
+    return qgc_image_arch_for(qgc_device_about(dev), true, a);
+}
 const qgc_address *qgc_program_addresses(const qgc_program *p) {
     return p->addresses;
 }
@@ -92,7 +114,7 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines) {
 }
 
 bool qgc_program_can_wait(const qgc_program *p) {
-    return strtol(qgc_program_arch(p) + strlen("sm_"), NULL, 10) >= 90;
+    return qgc_arch_number(qgc_program_arch(p)) >= 90;
 }
 
 bool qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase) {

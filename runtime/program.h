@@ -10,6 +10,16 @@
  * tables and scratch depend on the number of positions and so are a session's. */
 typedef struct qgc_program qgc_program;
 
+/* Which images of a plan run on a GPU, and how they fit it. */
+typedef struct {
+    int arch; /* index into plan->archs, -1: none */
+    qgc_fit fit;
+} qgc_image_choice;
+
+/* The best images for a GPU: exactly the device's sm_XYa, else sm_XYf, else sm_XY; else those of its family or of the nearest
+ * lower minor version of the same major one; else PTX, the newest that the driver can compile for it. */
+qgc_image_choice qgc_image_best(const qgc_plan *plan, const qgc_device_info *about);
+
 typedef struct {
     const char *arch; /* run this image and no other; NULL: the best one for the device */
     bool allow_unused;
@@ -22,8 +32,7 @@ typedef struct {
 } qgc_program_options;
 
 /* The plan and the device outlive the program; the weights may be closed after loading.
- * Chooses the image: exactly the device's sm_XYa, else sm_XYf, else sm_XY, else the nearest lower minor of the same major
- * (not for a/f images). Errors: no image fits (lists those there are; remedy: qgc compile --arch), weights
+ * Runs the image that qgc_image_best says. Errors: no image fits (lists those there are; remedy: qgc compile --arch), weights
  * that do not fit the plan (see models/bind.h), device memory. Weights are converted to the plan's storage
  * on the pool: exact where it can be, and qgc_program_notes says where not. */
 QGC_MUST_USE qgc_status qgc_program_load(qgc_program **out, const qgc_plan *plan, qgc_device *dev,

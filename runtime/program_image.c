@@ -1,43 +1,79 @@
-#include <stdio.h>
 #include <string.h>
 
 #include "graph/base/str.h"
 #include "runtime/program_private.h"
 
-/* Machine code runs on the architecture that it was compiled for, and on later minor versions of the same
- * major one, unless it uses what only one architecture (sm_90a) or family (sm_100f) has.
- * docs.nvidia.com/cuda/cuda-compiler-driver-nvcc, "GPU feature list" */
-typedef struct {
-    int major, minor;
-    char suffix; /* 'a', 'f' or 0 */
-} arch_name;
-
-static bool parse(const char *text, arch_name *out) {
-    if (strncmp(text, "sm_", 3) != 0)
-        return false;
-    const char *p = text + 3;
-    int number = 0, digits = 0;
-    for (; *p >= '0' && *p <= '9' && digits < 4; p++, digits++)
-        number = 10 * number + (*p - '0');
-    if (digits < 2)
-        return false;
-    *out = (arch_name){.major = number / 10, .minor = number % 10, .suffix = *p};
-    return !*p || ((*p == 'a' || *p == 'f') && !p[1]);
+static int number_of(const qgc_device_info *about) {
+    return 10 * about->major + about->minor;
 }
 
-/* How well code for an arch suits the device: 0 not at all, more is better. */
-static int rank_of(const char *arch, const qgc_device_info *about) {
-    arch_name a;
-    if (!parse(arch, &a) || a.major != about->major || a.minor > about->minor)
-        return 0;
-    if (a.minor == about->minor)
-        return a.suffix == 'a' ? 102 : a.suffix == 'f' ? 101 : 100;
-    return a.suffix ? 0 : 1 + a.minor;
+static qgc_arch arch_at(const qgc_plan *plan, int i) {
+    qgc_arch arch;
+    qgc_arch_read(plan->archs[i], &arch);
+    return arch;
 }
 
-const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a) {
-    const qgc_device_info *about = qgc_device_about(dev);
-    return qgc_arena_printf(a, "sm_%d%d%s", about->major, about->minor, about->major >= 9 ? "a" : "");
+static int ptx_version_of(const qgc_plan *plan, int arch) {
+    for (size_t i = 0; i < plan->n_images; i++)
+        if (plan->images[i].arch == arch)
+            return qgc_ptx_version(plan->images[i].data, plan->images[i].bytes);
+    return 0;
+}
+
+/* Is it PTX that the driver does not know yet? A driver without a version is not asked. */
+static bool is_too_new(const qgc_plan *plan, int arch, const qgc_device_info *about) {
+    return arch_at(plan, arch).ptx && about->driver_version > 0 &&
+           qgc_ptx_driver(ptx_version_of(plan, arch)) > about->driver_version;
+}
+
+/* A card that the device stands in for may not have what the device has. */
+static qgc_fit fit_of(const qgc_plan *plan, int arch, const qgc_device_info *about) {
+    const qgc_arch code = arch_at(plan, arch);
+    if ((about->newest_code && code.number > about->newest_code) || (about->ptx_only && !code.ptx) ||
+        is_too_new(plan, arch, about))
+        return QGC_FIT_NONE;
+    return qgc_arch_fit(code, number_of(about));
+}
+
+qgc_image_choice qgc_image_best(const qgc_plan *plan, const qgc_device_info *about) {
+    qgc_image_choice best = {-1, QGC_FIT_NONE};
+    int best_rank = 0;
+    for (int i = 0; i < plan->n_archs; i++) {
+        const int rank = qgc_arch_rank(arch_at(plan, i), number_of(about));
+        const qgc_fit fit = fit_of(plan, i, about);
+        if (fit == QGC_FIT_NONE || rank <= best_rank)
+            continue;
+        best_rank = rank;
+        best = (qgc_image_choice){i, fit};
+    }
+    return best;
+}
+
+const char *qgc_image_arch_for(const qgc_device_info *about, bool alone, qgc_arena *a) {
+    const int number = about->newest_code ? about->newest_code : number_of(about);
+    if (about->ptx_only)
+        return qgc_arena_printf(a, "compute_%d", number);
+    return qgc_arena_printf(a, "sm_%d%s", number, alone && number >= 90 ? "a" : "");
+}
+
+static const char *cuda_text(int version, qgc_arena *a) {
+    return qgc_arena_printf(a, "%d.%d", version / 1000, version % 1000 / 10);
+}
+
+/* Notes PTX that would run if the driver were newer. */
+static bool note_too_new(const qgc_plan *plan, const qgc_device_info *about, qgc_diag *d) {
+    bool any = false;
+    for (int i = 0; i < plan->n_archs; i++) {
+        if (!qgc_arch_rank(arch_at(plan, i), number_of(about)) || !is_too_new(plan, i, about))
+            continue;
+        const int version = ptx_version_of(plan, i);
+        qgc_note(d, QGC_NO_LOC,
+                 "%s is PTX %d.%d, which a driver of CUDA %s or newer compiles; this one is of CUDA %s",
+                 plan->archs[i], version / 10, version % 10, cuda_text(qgc_ptx_driver(version), d->arena),
+                 cuda_text(about->driver_version, d->arena));
+        any = true;
+    }
+    return any;
 }
 
 static qgc_status none_fits(const qgc_plan *plan, const qgc_device_info *about, qgc_diag *d) {
@@ -45,15 +81,30 @@ static qgc_status none_fits(const qgc_plan *plan, const qgc_device_info *about, 
     for (int i = 0; i < plan->n_archs; i++)
         qgc_str_printf(&there, "%s%s", i ? ", " : "", plan->archs[i]);
     qgc_status s =
-        qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "no image of \"%s\" runs on %s, which is sm_%d%d; there %s %s",
-                 plan->name, about->name, about->major, about->minor, plan->n_archs == 1 ? "is" : "are",
+        qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "no image of \"%s\" runs on %s, which is sm_%d; there %s %s",
+                 plan->name, about->name, number_of(about), plan->n_archs == 1 ? "is" : "are",
                  plan->n_archs ? there.text : "none");
-    qgc_hint(d, "Compile again with --arch sm_%d%d.", about->major, about->minor);
+    if (note_too_new(plan, about, d))
+        qgc_hint(
+            d,
+            "Update the driver, or compile again with --arch %s, or by an NVRTC of CUDA %s or older (--nvrtc).",
+            qgc_image_arch_for(about, false, d->arena), cuda_text(about->driver_version, d->arena));
+    else
+        qgc_hint(d, "Compile again with --arch %s.", qgc_image_arch_for(about, false, d->arena));
     return s;
 }
 
-static qgc_status only(const qgc_plan *plan, const qgc_device_info *about, const char *wanted, int *arch,
-                       qgc_diag *d) {
+static qgc_status does_not_run(const qgc_plan *plan, int arch, const qgc_device_info *about, qgc_diag *d) {
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the image for \"%s\" does not run on %s, which is sm_%d",
+                 plan->archs[arch], about->name, number_of(about));
+    if (note_too_new(plan, about, d))
+        qgc_hint(d, "Update the driver.");
+    return s;
+}
+
+static qgc_status only(const qgc_plan *plan, const qgc_device_info *about, const char *wanted,
+                       qgc_image_choice *out, qgc_diag *d) {
     int at = 0;
     while (at < plan->n_archs && strcmp(plan->archs[at], wanted) != 0)
         at++;
@@ -65,26 +116,18 @@ static qgc_status only(const qgc_plan *plan, const qgc_device_info *about, const
         qgc_hint(d, "Compile again with --arch %s.", wanted);
         return s;
     }
-    if (!rank_of(wanted, about))
-        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
-                        "the image for \"%s\" does not run on %s, which is sm_%d%d", wanted, about->name,
-                        about->major, about->minor);
-    *arch = at;
+    const qgc_fit fit = fit_of(plan, at, about);
+    if (fit == QGC_FIT_NONE)
+        return does_not_run(plan, at, about, d);
+    *out = (qgc_image_choice){at, fit};
     return QGC_OK;
 }
 
 qgc_status qgc_program_choose_image(const qgc_plan *plan, const qgc_device_info *about, const char *wanted,
-                                    int *arch, qgc_diag *d) {
-    *arch = -1;
+                                    qgc_image_choice *out, qgc_diag *d) {
+    *out = (qgc_image_choice){-1, QGC_FIT_NONE};
     if (wanted)
-        return only(plan, about, wanted, arch, d);
-    int best = 0;
-    for (int i = 0; i < plan->n_archs; i++) {
-        int rank = rank_of(plan->archs[i], about);
-        if (rank > best) {
-            best = rank;
-            *arch = i;
-        }
-    }
-    return best ? QGC_OK : none_fits(plan, about, d);
+        return only(plan, about, wanted, out, d);
+    *out = qgc_image_best(plan, about);
+    return out->arch >= 0 ? QGC_OK : none_fits(plan, about, d);
 }

@@ -20,9 +20,12 @@ struct qgc_program {
 /* Adds a line to the notes. */
 void qgc_program_note(qgc_program *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The images to run: index into plan->archs, see qgc_program_load. */
+/* The images to run, see qgc_program_load: the best ones, or those `wanted`. */
 QGC_MUST_USE qgc_status qgc_program_choose_image(const qgc_plan *plan, const qgc_device_info *about,
-                                                 const char *wanted, int *arch, qgc_diag *d);
+                                                 const char *wanted, qgc_image_choice *out, qgc_diag *d);
+
+/* What to compile for so that a GPU runs it: "sm_90", or where it is for that GPU `alone`, "sm_90a". In arena `a`. */
+const char *qgc_image_arch_for(const qgc_device_info *about, bool alone, qgc_arena *a);
 
 /* Binds the weights, allocates their region, converts and uploads them, and fills in the addresses of the
  * weight buffers. */

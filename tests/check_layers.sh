@@ -37,7 +37,7 @@ own() {
         ;;
     "runtime/"*" runtime/"* | "runtime/"*" graph/base/"*) ;;
     "runtime/session.h graph/sampling.h") ;; # parameters only: no ops
-    "runtime/"*" codegen/plan.h" | "runtime/"*" models/weights.h" | "runtime/"*" models/bind.h") ;;
+    "runtime/"*" codegen/plan.h" | "runtime/"*" codegen/arch.h" | "runtime/"*" codegen/card.h" | "runtime/"*" models/weights.h" | "runtime/"*" models/bind.h") ;;
 
     # NVRTC is given the headers of kernels/ under their bare names, and no header of CUDA.
     "kernels/"*" "*"/"*) return 1 ;;

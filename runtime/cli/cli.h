@@ -33,11 +33,15 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv);
 qgc_status cmd_ops(cli_context *c, int argc, char **argv);
 qgc_status cmd_schema(cli_context *c, int argc, char **argv);
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv);
+qgc_status cmd_devices(cli_context *c, int argc, char **argv);
+qgc_status cmd_verify(cli_context *c, int argc, char **argv);
 qgc_status cmd_bench(cli_context *c, int argc, char **argv);
 qgc_status cmd_tune(cli_context *c, int argc, char **argv);
 qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
+qgc_status cmd_eval(cli_context *c, int argc, char **argv);
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
 qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
+qgc_status cmd_search(cli_context *c, int argc, char **argv);
 
 /* Options that every command has, at the end of its table, and some that several have. */
 /* clang-format off */
@@ -45,6 +49,8 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
     {"color", 0, OPTION_TEXT, &(c)->color, "auto|always|never", "of messages", 0, 0}, \
     {"quiet", 'q', OPTION_FLAG, &(c)->quiet, NULL, "results and errors only", 0, 0}
 #define CLI_THREADS_OPTION(n) {"threads", 0, OPTION_INT, &(n), "N", "of the CPU; 0: all", 0, 1024}
+#define CLI_CARD_OPTION(card) \
+    {"card", 0, OPTION_TEXT, &(card), "CARD", "the GPU stands in for it: t4, or arch=80,sms=40,smem=65536", 0, 0}
 #define CLI_ALLOW_UNUSED_OPTION(flag) \
     {"allow-unused", 0, OPTION_FLAG, &(flag), NULL, "let weights pass that the graph does not use", 0, 0}
 /* clang-format on */

@@ -12,11 +12,12 @@
 #include "runtime/engine/prepare.h"
 #include "runtime/engine/sequence.h"
 #include "runtime/lab/bench.h"
+#include "runtime/stand_in.h"
 
 enum { CHUNK = 512, MOST_POSITIONS = 16 };
 
 typedef struct {
-    const char *weights, *modes, *positions, *json, *svg, *cache;
+    const char *weights, *modes, *positions, *json, *svg, *cache, *card;
     int64_t gpu, rounds, generate, threads;
     bool no_kernels, no_tuning, allow_unused, fastest;
     cli_pipeline pipeline;
@@ -88,6 +89,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
     cli_lab *lab = &p->lab;
     QGC_TRY(cli_lab_graph(&g, &lab->weights, path, o->weights, c));
     QGC_TRY(qgc_device_open(&lab->device, (int)o->gpu, c->diag));
+    QGC_TRY(qgc_stand_in(lab->device, o->card, c->diag));
     QGC_TRY(cli_lab_weights(&lab->weights, o->weights, g, c));
     QGC_TRY(qgc_graph_bind(g, lab->weights, o->allow_unused, &tensors, c->diag));
     QGC_TRY(cli_run_passes(g, &o->pipeline, NULL, c->diag));
@@ -170,6 +172,7 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
         CLI_PIPELINE_OPTIONS(o.pipeline),
         {"no-tuning", 0, OPTION_FLAG, &o.no_tuning, NULL, "leave out what qgc tune has found", 0, 0},
         {"gpu", 0, OPTION_INT, &o.gpu, "N", "which GPU", 0, 63},
+        CLI_CARD_OPTION(o.card),
         CLI_THREADS_OPTION(o.threads),
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),

@@ -10,7 +10,7 @@
 #include "runtime/mode.h"
 
 typedef struct {
-    const char *output, *archs, *weights, *cache, *nvrtc, *json;
+    const char *output, *archs, *card, *weights, *cache, *nvrtc, *json;
     cli_pipeline pipeline;
     bool no_cache, no_tuning, allow_unused;
     int64_t chunk;
@@ -55,6 +55,7 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
     qgc_build_options build = {.graph = path,
                                .output = o->output ? o->output : cli_default_output(path, "qgc", c->arena),
                                .weights = o->weights,
+                               .card = o->card,
                                .chunk = o->chunk,
                                .cache_folder = o->cache,
                                .nvrtc_library = o->nvrtc,
@@ -76,15 +77,19 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
 }
 
 qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
-    compile_options o = {.chunk = 512};
+    compile_options o = {0};
     const cli_option options[] = {
         {"output", 'o', OPTION_TEXT, &o.output, "FILE", "the artifact; GRAPH's name with .qgc in this folder",
          0, 0},
-        {"arch", 0, OPTION_TEXT, &o.archs, "LIST", "sm_90a,sm_80; this machine's GPU, else sm_90a", 0, 0},
+        {"arch", 0, OPTION_TEXT, &o.archs, "LIST",
+         "sm_90a,sm_80+ptx,compute_75; this machine's GPU, else sm_90a", 0, 0},
+        {"card", 0, OPTION_TEXT, &o.card, "CARD",
+         "split the work for it: rtx-4090; the architecture too, without --arch", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "check these, keep their types, record the path", 0,
          0},
         CLI_PIPELINE_OPTIONS(o.pipeline),
-        {"chunk", 0, OPTION_INT, &o.chunk, "N", "largest number of prompt tokens in a step", 1, 65536},
+        {"chunk", 0, OPTION_INT, &o.chunk, "N",
+         "largest number of prompt tokens in a step; 0: 512, or the artifact's", 0, 65536},
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "compiled kernels are kept here; ~/.cache/qgc", 0, 0},
         {"no-cache", 0, OPTION_FLAG, &o.no_cache, NULL, "compile every kernel anew", 0, 0},
@@ -96,8 +101,10 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
     };
     const cli_command command = {
         .name = "compile",
-        .arguments = "GRAPH.yaml",
+        .arguments = "GRAPH.yaml | ARTIFACT.qgc",
         .summary = "Compiles a graph to an artifact that qgc run takes. Needs NVRTC, no GPU and no driver.",
+        .details =
+            "An artifact holds its graph and its pipeline and is compiled again from these, for other architectures say.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,

@@ -50,6 +50,31 @@ static void print_phase(const qgc_plan *p, qgc_phase_kind phase, qgc_arena *a) {
     putchar('\n');
 }
 
+/* "derived    wq_n[0] = scale_columns(wq[0], norm[0]): f32 [16, 16]" */
+static void print_derived(const qgc_plan *p) {
+    bool first = true;
+    for (size_t i = 0; i < p->n_weights; i++) {
+        const qgc_plan_weight *w = &p->weights[i];
+        const qgc_derivation *how = &w->derived;
+        if (!how->kind)
+            continue;
+        printf("%-10s %s = %s(", first ? "derived" : "", w->label, qgc_derive_name(how->kind));
+        first = false;
+        for (int k = 0; k < how->n_from; k++)
+            printf("%s%s", k ? ", " : "", p->weights[how->from[k]].label);
+        if (qgc_derive_has_range(how->kind))
+            printf(", %lld to %lld", (long long)how->first, (long long)how->last - 1);
+        if (qgc_derive_has_factor(how->kind))
+            printf(", %g", how->factor);
+        if (how->head_dim)
+            printf(", heads of %lld", (long long)how->head_dim);
+        printf("): %s [", qgc_dtypes[w->storage].name);
+        for (int r = 0; r < w->rank; r++)
+            printf("%s%lld", r ? ", " : "", (long long)w->shape[r]);
+        puts("]");
+    }
+}
+
 /* Which modes images of each architecture can run in, and what keeps them from the others. */
 static void print_modes(const qgc_plan *p, qgc_arena *a) {
     for (int i = 0; i < p->n_archs; i++) {
@@ -68,6 +93,24 @@ static void print_modes(const qgc_plan *p, qgc_arena *a) {
     }
 }
 
+/* "compute_80: PTX 9.0 for sm_80 and newer, by drivers of CUDA 13.0 and newer". */
+static void print_ptx(const char *name, const qgc_plan_image *image) {
+    qgc_arch arch;
+    if (!qgc_arch_read(name, &arch) || !arch.ptx)
+        return;
+    const int version = qgc_ptx_version(image->data, image->bytes), driver = qgc_ptx_driver(version);
+    const char *and = arch.letter == 'a' ? "alone" : arch.letter == 'f' ? "and its family" : "and newer";
+    printf("%-10s   %s: PTX %d.%d for sm_%d %s, by drivers of CUDA %d.%d and newer\n", "", name, version / 10,
+           version % 10, arch.number, and, driver / 1000, driver % 1000 / 10);
+}
+
+static void print_all_ptx(const qgc_plan *p) {
+    int next = 0;
+    for (size_t i = 0; i < p->n_images; i++)
+        if (p->images[i].arch == next) /* they stand in the order of archs */
+            print_ptx(p->archs[next++], &p->images[i]);
+}
+
 static void print_summary(const qgc_plan *p, qgc_arena *a) {
     printf("model      %s (%s), vocabulary %lld, at most %lld positions\n", p->name, p->arch,
            (long long)p->vocab, (long long)p->max_positions);
@@ -81,6 +124,7 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
         printf("%s %s (%s)", i ? "," : "", p->archs[i], qgc_str_of_bytes(bytes, a));
     }
     putchar('\n');
+    print_all_ptx(p);
     qgc_sizes at_ctx = {.tokens = p->chunk, .rows = 1, .ctx = p->max_positions ? p->max_positions : 4096};
     size_t sums[QGC_N_BUFFER_KINDS] = {0};
     for (size_t i = 0; i < p->n_buffers; i++) {
@@ -96,6 +140,7 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
         print_phase(p, (qgc_phase_kind)phase, a);
     print_modes(p, a);
+    print_derived(p);
 }
 
 static void print_kernels(const qgc_plan *p) {
@@ -145,20 +190,51 @@ static void print_launches(const qgc_plan *p, qgc_arena *a) {
     }
 }
 
-static qgc_status write_json(const qgc_plan *p, const char *where, cli_context *c) {
+static qgc_status write_json(const qgc_plan *p, const qgc_forecast *on, const char *where, cli_context *c) {
     qgc_str text = qgc_str_new(c->arena);
-    QGC_TRY(qgc_plan_json(p, &text, c->diag));
+    QGC_TRY(qgc_plan_json(p, on, &text, c->diag));
     return qgc_file_write(where, text.text, text.bytes, c->diag);
 }
 
+typedef struct {
+    bool launches, graph;
+    const char *json, *on;
+} inspect_options;
+
+static void print_forecast(const qgc_forecast *on, cli_context *c) {
+    qgc_str text = qgc_str_new(c->arena);
+    qgc_forecast_text(on, &text);
+    cli_print_report(&text, stdout);
+}
+
+static qgc_status show(const qgc_plan *plan, const inspect_options *o, cli_context *c) {
+    qgc_forecast on;
+    if (o->on)
+        QGC_TRY(qgc_forecast_on(plan, o->on, &on, c->diag));
+    if (o->json)
+        return write_json(plan, o->on ? &on : NULL, o->json, c);
+    if (o->graph) {
+        fputs(plan->graph, stdout);
+        return QGC_OK;
+    }
+    print_summary(plan, c->arena);
+    if (o->on)
+        print_forecast(&on, c);
+    print_kernels(plan);
+    if (o->launches)
+        print_launches(plan, c->arena);
+    return QGC_OK;
+}
+
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
-    bool launches = false, graph = false;
-    const char *json = NULL;
+    inspect_options o = {0};
     const cli_option options[] = {
-        {"launches", 0, OPTION_FLAG, &launches, NULL,
+        {"launches", 0, OPTION_FLAG, &o.launches, NULL,
          "list every launch, its place in the YAML, and whether it starts early", 0, 0},
-        CLI_JSON_OPTION(json),
-        {"graph", 0, OPTION_FLAG, &graph, NULL,
+        {"on", 0, OPTION_TEXT, &o.on, "CARD",
+         "modes, floor of a step and memory there: rtx-4090; arch=89,sms=64,...", 0, 0},
+        CLI_JSON_OPTION(o.json),
+        {"graph", 0, OPTION_FLAG, &o.graph, NULL,
          "print the graph that was compiled, as YAML, and nothing else", 0, 0},
         CLI_COMMON_OPTIONS(c),
         {0},
@@ -181,16 +257,8 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
     qgc_plan *plan;
     qgc_status status =
         qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);
-    if (status == QGC_OK && json)
-        status = write_json(plan, json, c);
-    else if (status == QGC_OK && graph)
-        fputs(plan->graph, stdout);
-    else if (status == QGC_OK) {
-        print_summary(plan, c->arena);
-        print_kernels(plan);
-        if (launches)
-            print_launches(plan, c->arena);
-    }
+    if (status == QGC_OK)
+        status = show(plan, &o, c);
     qgc_file_close(&file);
     return status;
 }

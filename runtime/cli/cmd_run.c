@@ -93,6 +93,8 @@ static qgc_status check(run_options *o, qgc_diag *d) {
         qgc_hint(d, "Give one with -p TEXT, -f FILE or, from standard input, -p -; or talk with --chat.");
         return s;
     }
+    if (o->receipt && !o->prompt && !o->prompt_file)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --receipt is for one prompt (-p, -f)");
     QGC_TRY(check_ignored(o, d));
     QGC_TRY(cli_talk_options(o->think, o->date, &o->chat_options, d));
     if (o->seed < 0) { /* none given */
@@ -132,6 +134,8 @@ static qgc_status run_all(cli_context *c, run_options *o) {
             run_print_times(&s);
         if (o->json && status == QGC_OK)
             status = run_write_json(&s);
+        if (o->receipt && status == QGC_OK)
+            status = run_write_receipt(&s);
     }
     cli_talk_close(&s.talk);
     qgc_sequence_drop(s.sequence);
@@ -177,8 +181,9 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         {"prefill", 0, OPTION_TEXT, &o.sequence.prefill, "chunks|steps",
          "prompt by matrix products, or by decode steps", 0, 0},
         CLI_PIPELINE_OPTIONS(o.pipeline),
-        {"strict-arch", 0, OPTION_TEXT, &o.engine.arch, "ARCH", "run this image of the artifact and no other",
-         0, 0},
+        {"strict-arch", 0, OPTION_TEXT, &o.engine.arch, "ARCH",
+         "run this image of the artifact and no other, compile none", 0, 0},
+        CLI_CARD_OPTION(o.engine.card),
         CLI_THREADS_OPTION(o.engine.threads),
         {"cache", 0, OPTION_TEXT, &o.engine.cache_folder, "DIR", "of compiled kernels, if a graph is given",
          0, 0},
@@ -187,6 +192,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
          0},
         {"ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on behind an end-of-text token", 0, 0},
         {"verbose-prompt", 0, OPTION_FLAG, &o.verbose_prompt, NULL, "print the prompt's token ids", 0, 0},
+        {"receipt", 0, OPTION_TEXT, &o.receipt, "FILE", "what the text was made of, for qgc verify", 0, 0},
         CLI_JSON_OPTION(o.json),
         CLI_COMMON_OPTIONS(c),
         {0},

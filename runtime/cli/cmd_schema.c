@@ -72,6 +72,7 @@ OBJECT(file_schema, QGC_FILE_KEYS, PROPERTY)
 OBJECT(arch_schema, QGC_ARCH_KEYS, PROPERTY)
 OBJECT(param_schema, QGC_PARAM_KEYS, OR_NULL)
 OBJECT(weight_schema, QGC_WEIGHT_KEYS, OR_NULL)
+OBJECT(derived_schema, QGC_DERIVED_KEYS, PROPERTY)
 OBJECT(form_schema, QGC_FORM_KEYS, PROPERTY)
 OBJECT(state_schema, QGC_STATE_KEYS, OR_NULL)
 OBJECT(repeat_schema, QGC_REPEAT_KEYS, PROPERTY)
@@ -150,6 +151,13 @@ static json_t *dtype_schema(void) {
     return json_pack("{s:o}", "enum", names);
 }
 
+static json_t *derivation_schema(void) {
+    json_t *names = json_array();
+    for (int i = QGC_DERIVE_NONE + 1; i < QGC_N_DERIVE; i++)
+        json_array_append_new(names, json_string(qgc_derive_name((qgc_derive_kind)i)));
+    return json_pack("{s:o}", "enum", names);
+}
+
 static void define(json_t *all, const char *name, json_t *schema) {
     json_object_set_new(all, name, schema);
 }
@@ -169,6 +177,8 @@ static void define_values(json_t *all) {
     define(all, "dtype", dtype_schema());
     define(all, "dtypes", either(reference("dtype"), list_of(reference("dtype"), 1, 0)));
     define(all, "turns", list_of(of_type("integer"), 1, 0));
+    define(all, "names", list_of(reference("name"), 1, QGC_MAX_SOURCES));
+    define(all, "derivation", derivation_schema());
     define(all, "rows", list_of(reference("expression"), 2, 2));
     define(all, "with", map_of(reference("value")));
     define(all, "carry",
@@ -187,6 +197,7 @@ static void define_objects(json_t *all) {
     define(all, "arch", either(reference("word"), arch_schema()));
     define(all, "params", map_of(or_null(either(reference("expression"), param_schema()))));
     define(all, "stored", either(reference("text"), requiring(form_schema(), "name", NULL)));
+    define(all, "derived", requiring(derived_schema(), "op", "of"));
     define(all, "weights", map_of(or_null(weight_schema())));
     define(all, "states", map_of(or_null(state_schema())));
     define(all, "inputs", map_of(or_null(reference("shape"))));

@@ -7,6 +7,7 @@
 #include "graph/base/utf8.h"
 #include "runtime/cli/json.h"
 #include "runtime/cli/run.h"
+#include "runtime/engine/receipt.h"
 
 /* Does JSON stand on standard output in place of the text? */
 static bool is_silent(const run_state *s) {
@@ -100,6 +101,14 @@ static qgc_status answer(run_state *s, int32_t token, qgc_tokens *all, qgc_str *
     return QGC_OK;
 }
 
+static void keep_tokens(run_state *s, const qgc_tokens *all, size_t from, size_t answer) {
+    if (!s->o->receipt)
+        return;
+    s->fed = s->made = qgc_tokens_new(s->c->arena);
+    for (size_t i = from; i < all->n; i++)
+        qgc_tokens_add(i < answer ? &s->fed : &s->made, all->ids[i]);
+}
+
 /* Feeds the tokens from `from` on, and prints what follows, which is added to them and to `text`. */
 static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *text) {
     const qgc_tokens prompt = {.ids = all->ids + from, .n = all->n - from};
@@ -114,7 +123,9 @@ static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *
     s->times.prompt_tokens += qgc_sequence_position(s->sequence) - before;
     if (token < 0)
         return QGC_OK;
+    const size_t n_all = all->n;
     qgc_status status = answer(s, token, all, text);
+    keep_tokens(s, all, from, n_all);
     s->times.answer_seconds += cli_seconds() - middle;
     return status;
 }
@@ -152,6 +163,15 @@ qgc_status run_write_json(run_state *s) {
     else if (all)
         json_object_set_new(all, "text", json_stringn(s->text.text, s->text.bytes));
     return cli_write_json(s->o->json, all, s->c->diag);
+}
+
+qgc_status run_write_receipt(run_state *s) {
+    if (s->fed.n == 0)
+        return QGC_OK; /* it was stopped before the end of the prompt */
+    qgc_receipt r = qgc_receipt_of(s->sequence, s->fed.ids, s->fed.n, s->c->arena);
+    r.ids = s->made.ids;
+    r.n_ids = s->made.n;
+    return qgc_receipt_write(&r, s->o->receipt, s->c->diag);
 }
 
 qgc_status run_complete(run_state *s, const qgc_source *text) {

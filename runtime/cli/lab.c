@@ -7,6 +7,7 @@
 #include "runtime/engine/find.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/mode.h"
+#include "runtime/stand_in.h"
 
 enum { SEED = 1 };
 
@@ -62,7 +63,13 @@ qgc_status cli_lab_open_device(cli_lab *lab, const cli_lab_options *o, qgc_diag 
     QGC_TRY(qgc_engine_choose_device(o->device, &index, d));
     QGC_TRY(qgc_engine_want_no_mode(o->mode, index, d));
     lab->pool = qgc_pool_new((int)o->threads);
-    return index < 0 ? QGC_OK : qgc_device_open(&lab->device, index, d);
+    if (index >= 0) {
+        QGC_TRY(qgc_device_open(&lab->device, index, d));
+        return qgc_stand_in(lab->device, o->card, d);
+    }
+    return o->card ? qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                              "option --card is for a GPU, and this runs on the CPU")
+                   : QGC_OK;
 }
 
 qgc_status cli_lab_open_weights(cli_lab *lab, const cli_lab_options *o, const qgc_graph *g, cli_context *c) {

@@ -23,7 +23,7 @@ QGC_MUST_USE qgc_status cli_lab_weights(qgc_weights **out, const char *path, con
 
 /* The options of the commands that compare steps over a text. */
 typedef struct {
-    const char *weights, *device, *cache_folder;
+    const char *weights, *device, *card, *cache_folder;
     const char *mode; /* NULL: not given */
     cli_text text;
     cli_pipeline pipeline;
@@ -41,6 +41,7 @@ typedef struct {
     {"mode", 0, OPTION_TEXT, &(o).mode, "auto|stream|graph|pdl|persistent", "how steps run on a GPU; graph if not given", 0, 0}
 
 #define CLI_LAB_RUN_OPTIONS(o) \
+    CLI_CARD_OPTION((o).card), \
     CLI_THREADS_OPTION((o).threads), \
     {"cache", 0, OPTION_TEXT, &(o).cache_folder, "DIR", "of compiled kernels", 0, 0}, \
     CLI_ALLOW_UNUSED_OPTION((o).allow_unused)

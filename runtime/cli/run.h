@@ -15,7 +15,7 @@ typedef struct {
     qgc_engine_options engine;
     qgc_sequence_options sequence;
     cli_pipeline pipeline;
-    const char *prompt, *prompt_file, *system, *think, *date, *json;
+    const char *prompt, *prompt_file, *system, *think, *date, *json, *receipt;
     qgc_chat_options chat_options;
     int64_t n, seed, top_k;
     double temperature, top_p, min_p, repeat_penalty;
@@ -37,9 +37,10 @@ typedef struct {
     cli_progress progress;
     cli_talk talk;
     run_times times;
-    qgc_str text; /* that was made, if JSON is wanted */
-    bool shell;   /* a person types: there are commands */
-    bool full;    /* the last answer ended because no position was left */
+    qgc_str text;         /* that was made, if JSON is wanted */
+    bool shell;           /* a person types: there are commands */
+    qgc_tokens fed, made; /* the prompt and the answer, for a receipt */
+    bool full;            /* the last answer ended because no position was left */
 } run_state;
 
 /* Ctrl-C ends the prompt or the answer, not the program's manners: statistics are still printed. A second
@@ -67,5 +68,8 @@ void run_print_times(const run_state *s);
 
 /* The text or the messages, and what they took, where --json says. */
 QGC_MUST_USE qgc_status run_write_json(run_state *s);
+
+/* What the text was made of, where --receipt says. */
+QGC_MUST_USE qgc_status run_write_receipt(run_state *s);
 
 #endif

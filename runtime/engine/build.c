@@ -11,15 +11,23 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/engine/find.h"
+#include "runtime/engine/retarget.h"
+
+/* `old` is the artifact that is compiled again, or NULL. */
+static qgc_status load_for(qgc_graph **g, const qgc_build_options *o, const qgc_plan *old,
+                           const qgc_weights *weights, qgc_diag *d) {
+    return old ? qgc_retarget_graph(g, old, o->graph, d->arena, d)
+               : qgc_graph_load_for(g, o->graph, weights, d->arena, d);
+}
 
 /* The graph, for the weights if there are any. It keeps their numbers and dtypes, the artifact no tensors. */
-static qgc_status load(qgc_graph **g, const qgc_build_options *o, qgc_diag *d) {
+static qgc_status load(qgc_graph **g, const qgc_build_options *o, const qgc_plan *old, qgc_diag *d) {
     if (!o->weights)
-        return qgc_graph_load(g, o->graph, d->arena, d);
+        return load_for(g, o, old, NULL, d);
     qgc_weights *weights;
     const qgc_tensor **tensors;
     QGC_TRY(qgc_weights_open(&weights, o->weights, d));
-    qgc_status s = qgc_graph_load_for(g, o->graph, weights, d->arena, d);
+    qgc_status s = load_for(g, o, old, weights, d);
     if (s == QGC_OK)
         s = qgc_graph_bind(*g, weights, o->allow_unused, &tensors, d);
     qgc_weights_close(weights);
@@ -46,6 +54,25 @@ static qgc_status recorded_path(const char *path, const char **out, qgc_diag *d)
         *out);
 }
 
+/* "sm_90a+ptx" is sm_90a and compute_90, which newer GPUs run too: what has a letter they would not. */
+static void expand_archs(qgc_build_options *o, qgc_arena *a) {
+    static const char with_ptx[] = "+ptx";
+    const char **archs = qgc_arena_array(a, 2 * (size_t)o->n_archs + 1, sizeof *archs);
+    int n = 0;
+    for (int i = 0; i < o->n_archs; i++) {
+        const char *plus = strchr(o->archs[i], '+');
+        qgc_arch arch = {0};
+        const char *name =
+            plus ? qgc_arena_strndup(a, o->archs[i], (size_t)(plus - o->archs[i])) : o->archs[i];
+        const bool both = plus && strcmp(plus, with_ptx) == 0 && qgc_arch_read(name, &arch) && !arch.ptx;
+        archs[n++] = both ? name : o->archs[i];
+        if (both)
+            archs[n++] = qgc_arena_printf(a, "compute_%d", arch.number);
+    }
+    o->archs = archs;
+    o->n_archs = n;
+}
+
 static qgc_status check_archs(const qgc_compile_options *o, qgc_diag *d) {
     if (o->n_archs < 1 || o->n_archs > QGC_MAX_ARCHS)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
@@ -64,9 +91,13 @@ static void show_kernels(void *context, size_t done, size_t total) {
 
 static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *source,
                           qgc_compiled *compiled, qgc_diag *d) {
+    qgc_card card;
+    if (o->card)
+        QGC_TRY(qgc_card_read(o->card, &card, d));
     qgc_build_options copy = *o;
     qgc_compile_options options = {.archs = o->archs,
                                    .n_archs = o->n_archs,
+                                   .card = o->card ? &card : NULL,
                                    .chunk = o->chunk,
                                    .cache_folder = o->cache_folder,
                                    .no_cache = o->no_cache,
@@ -84,18 +115,23 @@ static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *
     return status;
 }
 
-static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+/* `old` is the artifact that is compiled again, or NULL. */
+static qgc_status build(qgc_build_options *o, const qgc_plan *old, qgc_built *out, qgc_diag *d) {
     qgc_graph *g;
     const char *recorded;
     if (o->weights)
         QGC_TRY(qgc_find_weights(o->weights, &o->weights, d));
-    QGC_TRY(load(&g, o, d));
+    QGC_TRY(load(&g, o, old, d));
     QGC_TRY(recorded_path(o->weights, &recorded, d));
+    if (old && !o->weights)
+        recorded = old->weights_path;
     qgc_str source = qgc_str_new(d->arena);
     QGC_TRY(qgc_engine_run_passes(&o->passes, g, &source, d));
     qgc_compiled compiled;
     QGC_TRY(compile(g, o, source.text, &compiled, d));
     compiled.plan->weights_path = recorded;
+    if (old)
+        qgc_retarget_places(compiled.plan, old);
     const void *data;
     *out = (qgc_built){.plan = compiled.plan,
                        .n_compiled = compiled.n_compiled,
@@ -105,13 +141,39 @@ static qgc_status build(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
     return qgc_file_write(o->output, data, out->bytes, d);
 }
 
+/* Texts of a plan lie in the arena, its images in the file, which may be the one that is written. */
+static qgc_status build_from(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
+    enum { CHUNK = 512 };
+    qgc_plan *old = NULL;
+    qgc_file file = {0};
+    qgc_status s = QGC_OK;
+    if (qgc_engine_is_artifact(o->graph)) {
+        QGC_TRY(qgc_file_open(&file, o->graph, d));
+        s = qgc_artifact_unpack(&old, file.data, file.bytes, (qgc_loc){.source = &file.source}, d);
+        qgc_file_close(&file);
+    }
+    if (o->chunk == 0)
+        o->chunk = old ? old->chunk : CHUNK;
+    return s == QGC_OK ? build(o, old, out, d) : s;
+}
+
+/* What to compile for where no architecture is named. */
+static qgc_status default_arch(const qgc_build_options *o, const char **arch, qgc_diag *d) {
+    qgc_card card = {0};
+    if (o->card)
+        QGC_TRY(qgc_card_read(o->card, &card, d));
+    *arch = card.arch ? qgc_card_code(&card, d->arena) : qgc_engine_default_arch(d->arena);
+    return QGC_OK;
+}
+
 qgc_status qgc_build(const qgc_build_options *o, qgc_built *out, qgc_diag *d) {
     qgc_build_options copy = *o;
     const char *arch;
     if (o->n_archs == 0 && !o->archs) {
-        arch = qgc_engine_default_arch(d->arena);
+        QGC_TRY(default_arch(o, &arch, d));
         copy.archs = &arch;
         copy.n_archs = 1;
     }
-    return build(&copy, out, d);
+    expand_archs(&copy, d->arena);
+    return build_from(&copy, out, d);
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "codegen/artifact.h"
+#include "codegen/nvrtc.h"
 #include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "graph/print.h"
@@ -10,6 +11,8 @@
 #include "runtime/engine/engine_impl.h"
 #include "runtime/engine/find.h"
 #include "runtime/engine/prepare.h"
+#include "runtime/engine/retarget.h"
+#include "runtime/stand_in.h"
 
 enum { CHUNK = 512 };
 
@@ -147,7 +150,7 @@ static qgc_status open_on_cpu(qgc_engine *e, bool passes_were_run, qgc_diag *d) 
     const qgc_engine_options *o = &e->options;
     QGC_TRY(qgc_graph_bind(e->graph, e->weights, o->allow_unused, &e->tensors, d));
     if (!passes_were_run)
-        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, NULL, d));
+        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, &e->source, d));
     QGC_TRY(qgc_verify_interface(e->graph, d));
     e->max_positions = qgc_graph_max_positions(e->graph);
     e->vocab = qgc_graph_output(e->graph, "logits")->shape.dim[1];
@@ -160,6 +163,56 @@ static void note_program(const qgc_engine *e) {
     size_t n = qgc_program_notes(e->program, &lines);
     for (size_t i = 0; i < n; i++)
         qgc_engine_note(e, lines[i]);
+}
+
+/* Is the artifact to be compiled again, as none of its images runs here and no one is asked for? Without NVRTC it is not, and
+ * loading it says what there is. */
+static bool wants_retarget(const qgc_engine *e, const qgc_plan *plan) {
+    if (!plan || e->options.arch || qgc_image_best(plan, qgc_device_about(e->device)).arch >= 0)
+        return false;
+    qgc_arena *a = qgc_arena_new();
+    qgc_diag ignored = qgc_diag_new(a);
+    qgc_nvrtc *nvrtc;
+    const bool there = qgc_nvrtc_open(&nvrtc, e->options.nvrtc_library, &ignored) == QGC_OK;
+    if (there)
+        qgc_nvrtc_close(nvrtc);
+    qgc_arena_drop(a);
+    return there;
+}
+
+static void note_cache(const qgc_engine *e, const qgc_compiled *compiled) {
+    if (compiled->cache_fault)
+        qgc_engine_note(
+            e, qgc_arena_printf(e->arena, "note: compiled kernels are not kept: %s", compiled->cache_fault));
+}
+
+static qgc_status compile_again(qgc_engine *e, const qgc_plan **plan, const qgc_prepare_options *prepare,
+                                qgc_diag *d) {
+    qgc_prepare_options options = *prepare;
+    qgc_compiled compiled;
+    options.chunk = (*plan)->chunk;
+    QGC_TRY(qgc_retarget_graph(&e->graph, *plan, e->options.path, e->arena, d));
+    QGC_TRY(qgc_engine_run_passes(&(qgc_engine_passes){0}, e->graph, NULL, d));
+    QGC_TRY(qgc_prepare(&e->program, &compiled, e->graph, &options, d));
+    qgc_retarget_places(compiled.plan, *plan);
+    note_cache(e, &compiled);
+    *plan = compiled.plan;
+    return QGC_OK;
+}
+
+/* The artifact's own graph and pipeline, compiled for the GPU at hand through the cache of kernels. */
+static qgc_status retarget(qgc_engine *e, const qgc_plan **plan, const qgc_prepare_options *prepare,
+                           qgc_diag *d) {
+    const char *arch = qgc_program_arch_for(e->device, e->arena), *name = qgc_device_about(e->device)->name;
+    qgc_engine_note(
+        e, qgc_arena_printf(e->arena,
+                            "no image of %s runs on %s: its graph is compiled for %s (qgc compile %s "
+                            "--arch %s makes an artifact of that)",
+                            e->options.path, name, arch, e->options.path, arch));
+    const qgc_status s = compile_again(e, plan, prepare, d);
+    if (s != QGC_OK)
+        qgc_note(d, QGC_NO_LOC, "no image of the artifact runs on %s, so its graph is compiled again", name);
+    return s;
 }
 
 /* An artifact's plan, or a graph (`plan` is NULL), which is compiled for the GPU at hand. */
@@ -175,16 +228,16 @@ static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) 
                                          .allow_unused = o->allow_unused,
                                          .progress = o->listener.progress,
                                          .context = o->listener.context};
-    if (plan)
+    if (wants_retarget(e, plan))
+        QGC_TRY(retarget(e, &plan, &prepare, d));
+    else if (plan)
         QGC_TRY(qgc_prepare_plan(&e->program, plan, &prepare, d));
     else {
         qgc_compiled compiled;
         QGC_TRY(qgc_graph_bind(e->graph, e->weights, o->allow_unused, &e->tensors, d));
-        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, NULL, d));
+        QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, &e->source, d));
         QGC_TRY(qgc_prepare(&e->program, &compiled, e->graph, &prepare, d));
-        if (compiled.cache_fault)
-            qgc_engine_note(e, qgc_arena_printf(e->arena, "note: compiled kernels are not kept: %s",
-                                                compiled.cache_fault));
+        note_cache(e, &compiled);
         plan = compiled.plan;
     }
     e->vocab = plan->vocab;
@@ -204,6 +257,7 @@ static qgc_status open_plan(qgc_engine *e, const qgc_plan **plan, qgc_diag *d) {
     const qgc_loc at = {.source = &e->artifact.source};
     QGC_TRY(qgc_artifact_unpack(&unpacked, e->artifact.data, e->artifact.bytes, at, d));
     *plan = unpacked;
+    qgc_str_add(&e->source, unpacked->source);
     return QGC_OK;
 }
 
@@ -261,10 +315,11 @@ static qgc_status open_graph(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) {
 }
 
 static qgc_status want_no_arch(const qgc_engine_options *o, qgc_diag *d) {
-    if (!o->arch)
+    if (!o->arch && !o->card)
         return QGC_OK;
     qgc_status s =
-        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --strict-arch is for a GPU, and this runs on the CPU");
+        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is for a GPU, and this runs on the CPU",
+                 o->arch ? "strict-arch" : "card");
     if (strcmp(o->device, "auto") == 0)
         qgc_hint(d, "No GPU was found; --device gpu says why.");
     return s;
@@ -273,6 +328,7 @@ static qgc_status want_no_arch(const qgc_engine_options *o, qgc_diag *d) {
 static qgc_status open_device(qgc_engine *e, int gpu, const qgc_plan *plan, qgc_diag *d) {
     if (gpu >= 0) {
         QGC_TRY(qgc_device_open(&e->device, gpu, d));
+        QGC_TRY(qgc_stand_in(e->device, e->options.card, d));
         return open_on_gpu(e, plan, d);
     }
     QGC_TRY(want_no_arch(&e->options, d));
@@ -308,7 +364,7 @@ static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
     qgc_engine_options copy = *o;
     const char **const texts[] = {&copy.path,          &copy.weights,      &copy.device,
                                   &copy.arch,          &copy.cache_folder, &copy.nvrtc_library,
-                                  &copy.passes.passes, &copy.passes.skip};
+                                  &copy.passes.passes, &copy.passes.skip,  &copy.card};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         *texts[i] = *texts[i] ? qgc_arena_strdup(a, *texts[i]) : NULL;
     copy.device = copy.device ? copy.device : "auto";
@@ -320,7 +376,7 @@ static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
 qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_diag *d) {
     qgc_arena *arena = qgc_arena_new();
     qgc_engine *e = qgc_arena_alloc(arena, sizeof *e);
-    *e = (qgc_engine){.arena = arena, .options = copy_of(o, arena)};
+    *e = (qgc_engine){.arena = arena, .options = copy_of(o, arena), .source = qgc_str_new(arena)};
     *out = e;
     qgc_diag own = qgc_diag_new(arena);
     qgc_status status = open_all(e, &own), read = end_tokenizer(e, &own);

@@ -36,9 +36,10 @@ typedef struct {
 typedef struct {
     const char *
         path; /* an artifact, or a graph, which is then compiled in memory; NULL: only the tokenizer is opened */
-    const char *weights;                      /* file or folder; NULL: what the artifact records */
-    const char *device;                       /* "auto", "gpu", "gpu:1", "cpu" */
-    const char *arch;                         /* run this image of the artifact and no other, or NULL */
+    const char *weights; /* file or folder; NULL: what the artifact records */
+    const char *device;  /* "auto", "gpu", "gpu:1", "cpu" */
+    const char *arch;    /* run this image of the artifact and no other, or NULL */
+    const char *card;    /* that the GPU stands in for, see runtime/stand_in.h; NULL: none */
     const char *cache_folder, *nvrtc_library; /* where a graph is compiled */
     qgc_engine_passes passes;                 /* likewise */
     int64_t threads;                          /* of the CPU; 0: all */

@@ -28,6 +28,7 @@ struct qgc_engine {
     qgc_pool *pool;
     qgc_file artifact; /* images point into it */
     const char *label;
+    qgc_str source;               /* the YAML of the graph before any pass, with its pipeline */
     int64_t vocab, max_positions; /* 0: as many as there is memory for */
 
     /* on a GPU */

@@ -1,5 +1,7 @@
 #include "runtime/engine/prepare.h"
 
+#include "runtime/stand_in.h"
+
 static void show_weights(void *context, size_t done, size_t total) {
     const qgc_prepare_options *o = context;
     o->progress(o->context, "weights", done, total);
@@ -26,16 +28,19 @@ qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g, 
     *out = NULL;
     qgc_prepare_options copy = *o;
     const char *arch = o->arch ? o->arch : qgc_program_arch_for(o->device, g->arena);
+    const qgc_card card = qgc_card_of_device(o->device, g->arena);
     qgc_compile_options compile = {.archs = &arch,
                                    .n_archs = 1,
                                    .chunk = o->chunk,
                                    .keep_values = o->keep_values,
                                    .no_prefill = o->no_prefill,
                                    .decode_only = o->decode_only,
+                                   .all_rows = o->all_rows,
                                    .traced = o->traced,
                                    .cache_folder = o->cache_folder,
                                    .nvrtc_library = o->nvrtc_library,
                                    .tuning = o->tuning,
+                                   .card = &card,
                                    .pool = o->pool,
                                    .progress = o->progress ? show_kernels : NULL,
                                    .context = &copy};

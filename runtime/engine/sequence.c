@@ -4,6 +4,7 @@
 
 #include "graph/eval.h"
 #include "runtime/engine/engine_impl.h"
+#include "runtime/engine/sequence_impl.h"
 #include "runtime/session.h"
 
 enum { PIECE = 512, CPU_PIECE = 128, DEFAULT_CTX = 4096 };
@@ -57,9 +58,25 @@ static void note_memory(const qgc_sequence *s) {
     qgc_engine_note(s->engine, line.text);
 }
 
+/* Matrices of chunks are bf16; a card that multiplies none takes a prompt step by step. */
+static qgc_prefill prefill_of(const qgc_sequence *s, qgc_prefill wanted) {
+    const qgc_phase *phase = &qgc_program_plan(s->engine->program)->phases[QGC_PHASE_PREFILL];
+    const qgc_device_info *about = qgc_device_about(s->engine->device);
+    bool multiplies = false;
+    for (size_t i = 0; i < phase->n_launches; i++)
+        multiplies = multiplies || phase->launches[i].kind == QGC_LAUNCH_GEMM;
+    if (wanted != QGC_PREFILL_CHUNKS || !about->no_bf16 || !multiplies)
+        return wanted;
+    qgc_engine_note(
+        s->engine, qgc_arena_printf(s->arena, "the prompt takes decode steps: %s multiplies no bf16 matrices",
+                                    about->name));
+    return QGC_PREFILL_STEPS;
+}
+
 static qgc_status begin_on_gpu(qgc_sequence *s, qgc_prefill prefill, qgc_diag *d) {
     const qgc_sequence_options *o = &s->options;
     qgc_mode_choice choice;
+    prefill = prefill_of(s, prefill);
     QGC_TRY(qgc_mode_choose(s->engine->program, o->mode ? o->mode : "auto", s->ctx, &choice, d));
     s->mode = qgc_mode_name(choice.mode);
     if (choice.why)
@@ -133,6 +150,9 @@ qgc_engine *qgc_sequence_engine(const qgc_sequence *s) {
 }
 const char *qgc_sequence_mode(const qgc_sequence *s) {
     return s->mode;
+}
+const qgc_sequence_options *qgc_sequence_options_of(const qgc_sequence *s) {
+    return &s->options;
 }
 int64_t qgc_sequence_ctx(const qgc_sequence *s) {
     return s->ctx;

@@ -5,8 +5,8 @@
 #include <time.h>
 
 #include "runtime/engine/plan_report.h"
+#include "runtime/engine/stats.h"
 #include "runtime/lab/probe.h"
-#include "runtime/lab/stats.h"
 
 enum { STEPS = 64, PREFILL = 512, ROOM = 16, REPEATS = 20, GENERATE_FROM = 16 };
 
@@ -25,14 +25,6 @@ static double now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
-
-int64_t qgc_bench_bytes(const qgc_plan *plan, qgc_phase_kind phase, int64_t position) {
-    const qgc_phase *p = &plan->phases[phase];
-    int64_t bytes = 0;
-    for (size_t i = 0; i < p->n_launches; i++)
-        bytes += p->launches[i].weight_bytes + p->launches[i].position_bytes * position;
-    return bytes;
 }
 
 static int64_t largest_position(const qgc_bench_options *o) {
@@ -97,7 +89,7 @@ static qgc_bench_row *add_row(bench *b, int mode, int64_t position) {
     out->rows = qgc_arena_grow(b->arena, out->rows, out->n_rows, sizeof *out->rows);
     qgc_bench_row *r = &out->rows[out->n_rows++];
     *r = (qgc_bench_row){.mode = (qgc_mode)mode, .position = position};
-    r->bytes = qgc_bench_bytes(b->plan, qgc_session_phase(b->sessions[mode]), position);
+    r->bytes = qgc_plan_step_bytes(b->plan, qgc_session_phase(b->sessions[mode]), position);
     return r;
 }
 

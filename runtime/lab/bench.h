@@ -81,9 +81,6 @@ QGC_MUST_USE qgc_status qgc_bench_run(qgc_bench *out, qgc_program *p, const qgc_
  * has ended. In persistent mode, where the launches after the large one start early, each with all those before it. */
 bool qgc_bench_in_order(qgc_mode mode);
 
-/* Bytes that a step of a mode reads at a position: matrices of weights, and the caches. */
-int64_t qgc_bench_bytes(const qgc_plan *plan, qgc_phase_kind phase, int64_t position);
-
 /* Under which names the times of a launch are counted: "mlp" for "mlp[3]", "q" for "linear q[3]"; and "linear.cu". */
 const char *qgc_bench_node(const qgc_plan_launch *l, qgc_arena *a);
 const char *qgc_bench_file(const qgc_plan *plan, const qgc_plan_launch *l);

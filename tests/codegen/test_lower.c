@@ -303,6 +303,25 @@ static void attention_is_cut_so_that_it_fills_a_card(void **state) {
     }
 }
 
+/* Fewer multiprocessors are filled by fewer blocks; what would not fit into shared memory goes another way. */
+static void attention_is_cut_for_the_card_that_is_named(void **state) {
+    const qgc_card small = {.sms = 12}, tight = {.shared_bytes = 65536}, wide = {.shared_bytes = 69632};
+    const qgc_plan *p =
+        lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512, .card = &small});
+    assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_PREFILL), " -DPARTS=2 "));
+    assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_PREFILL), " -DSMS=12"));
+    assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_DECODE), " -DPARTS=1 -DBLOCKS=6"));
+    const char *const models[] = {"models/qwen2.5-0.5b.yaml",
+                                  "models/qwen2.5-7b.yaml"}; /* heads of 64, 128 */
+    for (int i = 0; i < 2; i++) {
+        p = lower(*state, models[i], (qgc_lower_options){.chunk = 512, .card = &wide});
+        assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_PREFILL), "flash_attention.cu "));
+        p = lower(*state, models[i], (qgc_lower_options){.chunk = 512, .card = &tight});
+        const char *kernel = attention_kernel(*state, p, QGC_PHASE_PREFILL);
+        assert_int_equal(strstr(kernel, "attention_heads.cu ") != NULL, i == 1);
+    }
+}
+
 /* In prefill an attention that reads a cache before a later append is launched before it, whatever was fused. */
 static void prefill_reads_the_version_of_a_cache_that_is_meant(void **state) {
     qgc_diag d = qgc_diag_new(*state);
@@ -342,6 +361,7 @@ int main(void) {
         ARENA_TEST(prefill_reads_the_version_of_a_cache_that_is_meant),
         ARENA_TEST(attention_goes_to_the_tensor_cores_where_it_can),
         ARENA_TEST(attention_is_cut_so_that_it_fills_a_card),
+        ARENA_TEST(attention_is_cut_for_the_card_that_is_named),
         ARENA_TEST(an_append_lives_in_its_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/arch.h"
 #include "codegen/nvrtc.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
@@ -220,6 +221,32 @@ static void compiles_for_every_arch_it_lists(void **state) {
     stop(&f);
 }
 
+/* PTX names the oldest GPU that it is for, and what compiles it reads on to a zero. */
+static void makes_ptx_for_a_virtual_arch(void **state) {
+    (void)state;
+    START(f);
+    const char *const archs[] = {"compute_75", "compute_80", "compute_90", "compute_90a"};
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
+        qgc_nvrtc_job job = job_of("scale.cu");
+        job.arch = archs[i];
+        assert_int_equal(qgc_nvrtc_check_arch(f.nvrtc, job.arch, &f.diag), QGC_OK);
+        const char *first, *second;
+        size_t bytes, again;
+        assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, (const void **)&first, &bytes, &f.diag), QGC_OK);
+        assert_int_equal(qgc_nvrtc_compile(f.nvrtc, &job, (const void **)&second, &again, &f.diag), QGC_OK);
+        assert_int_equal(first[bytes - 1], 0);
+        assert_int_equal(strlen(first), bytes - 1);
+        assert_int_equal(bytes, again);
+        assert_memory_equal(first, second, bytes);
+        const int version = qgc_ptx_version(first, bytes);
+        assert_true(version >= 84);
+        assert_true(qgc_ptx_driver(version) <= qgc_nvrtc_version(f.nvrtc)); /* 12.6 makes what 12.5 makes */
+        assert_int_equal(qgc_ptx_driver(version) / 1000, qgc_nvrtc_version(f.nvrtc) / 1000);
+        assert_non_null(strstr(first, qgc_arena_printf(f.arena, ".target sm_%s\n", archs[i] + 8)));
+    }
+    stop(&f);
+}
+
 static void accepts_the_letters_that_an_arch_has(void **state) {
     (void)state;
     START(f);
@@ -230,14 +257,14 @@ static void accepts_the_letters_that_an_arch_has(void **state) {
         for (size_t i = 0; i < sizeof more / sizeof *more; i++)
             assert_int_equal(qgc_nvrtc_check_arch(f.nvrtc, more[i], &f.diag), QGC_OK);
     }
-    const char *const none[] = {"sm_80a", "sm_90f", "sm_999", "sm_999a"};
+    const char *const none[] = {"sm_80a", "sm_90f", "sm_999", "sm_999a", "compute_80a", "compute_999"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         qgc_diag d = qgc_diag_new(f.arena);
         assert_int_equal(qgc_nvrtc_check_arch(f.nvrtc, none[i], &d), QGC_ERR_USAGE);
         assert_non_null(strstr(qgc_test_printed(f.arena, &d), "sm_80, "));
     }
-    const char *const malformed[] = {"",        "90",     "sm_",        "sm_9",    "sm_90b",
-                                     "sm_90aa", "sm_90 ", "compute_90", "sm_99999"};
+    const char *const malformed[] = {"",        "90",     "sm_",      "sm_9",    "sm_90b",
+                                     "sm_90aa", "sm_90 ", "compute_", "sm_99999"};
     for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
         qgc_diag d = qgc_diag_new(f.arena);
         assert_int_equal(qgc_nvrtc_check_arch(f.nvrtc, malformed[i], &d), QGC_ERR_USAGE);
@@ -262,6 +289,8 @@ static const char fake_nvrtc[] =
     "}\n"
     "int nvrtcGetCUBINSize(void *p, size_t *n) { *n = 1; return p != 0; }\n"
     "int nvrtcGetCUBIN(void *p, char *to) { *to = 0; return p != 0; }\n"
+    "int nvrtcGetPTXSize(void *p, size_t *n) { *n = 1; return p != 0; }\n"
+    "int nvrtcGetPTX(void *p, char *to) { *to = 0; return p != 0; }\n"
     "int nvrtcGetProgramLogSize(void *p, size_t *n) { *n = 64; return p != 0; }\n"
     "int nvrtcGetProgramLog(void *p, char *to) {\n"
     "    strcat(strcpy(to, \"could not open builtins for \"), arch);\n"
@@ -396,6 +425,7 @@ int main(void) {
         cmocka_unit_test(cuts_a_log_that_is_long),
         cmocka_unit_test(refuses_an_option_that_nvrtc_does_not_know),
         cmocka_unit_test(compiles_for_every_arch_it_lists),
+        cmocka_unit_test(makes_ptx_for_a_virtual_arch),
         cmocka_unit_test(accepts_the_letters_that_an_arch_has),
         cmocka_unit_test(shows_the_log_where_a_letter_cannot_be_tried),
         cmocka_unit_test(key_changes_with_all_that_it_stands_for),

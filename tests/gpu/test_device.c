@@ -322,8 +322,9 @@ static void refuses_code_that_it_cannot_load(void **state) {
     qgc_diag d = qgc_diag_new(f->arena);
     static const char text[100] = "no ELF at all";
     assert_int_equal(qgc_device_load(f->dev, text, sizeof text, "x", 0, &function, &d), QGC_ERR_DEVICE);
-    assert_string_equal(qgc_test_printed(f->arena, &d), "qgc: error: the code of kernel \"x\" is no cubin\n"
-                                                        "  while: loading kernel x\n");
+    assert_string_equal(qgc_test_printed(f->arena, &d),
+                        "qgc: error: the code of kernel \"x\" is neither a cubin nor PTX\n"
+                        "  while: loading kernel x\n");
     NEEDS_NVRTC(f);
     const void *cubin;
     size_t bytes;

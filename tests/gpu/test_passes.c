@@ -12,6 +12,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
 #include "tests/support/golden.h"
+#include "tests/support/gpu.h"
 #include "tests/support/subset.h"
 
 typedef struct {
@@ -46,6 +47,7 @@ static struct {
     qgc_diag diag;
     qgc_pool *pool;
     qgc_device *device;
+    qgc_card card;
     const char *arch, *cache;
 } f;
 
@@ -62,8 +64,9 @@ static int open_all(void **state) {
     f.arena = qgc_arena_new();
     f.diag = qgc_diag_new(f.arena);
     f.pool = qgc_pool_new(0);
-    must(qgc_device_open(&f.device, 0, &f.diag), "");
+    must(gpu_test_open(&f.device, &f.diag), "");
     f.arch = qgc_program_arch_for(f.device, f.arena);
+    f.card = qgc_card_of_device(f.device, f.arena);
     f.cache = qgc_test_folder(f.arena);
     return 0;
 }
@@ -77,7 +80,7 @@ static int close_all(void **state) {
     return 0;
 }
 
-enum { CHUNK = 32, CTX = 512, RANDOM = 100, SHUFFLED = 100, PREFILL_EVERY = 10, AFTER_PREFILL = 4 };
+enum { CHUNK = 32, CTX = 512, RANDOM = 100, SHUFFLED = 100, FEW = 5, PREFILL_EVERY = 10, AFTER_PREFILL = 4 };
 static const double decode_allowed = 2e-3, prefill_allowed = 2e-2; /* as parts of the largest logit */
 
 /* One pipeline of those that a model is run with. */
@@ -96,6 +99,7 @@ static qgc_status compile_on(const subject *s, const pipeline *p, qgc_pool *pool
     QGC_TRY(qgc_passes_run(g, &(qgc_pass_options){.passes = p->passes}, &report, d));
     qgc_compile_options options = {.archs = &f.arch,
                                    .n_archs = 1,
+                                   .card = &f.card,
                                    .chunk = CHUNK,
                                    .decode_only = !p->with_prefill && s->mode != QGC_MODE_PERSISTENT,
                                    .cache_folder = f.cache,
@@ -140,7 +144,7 @@ static qgc_session *open_session(const run *r, qgc_prefill prefill) {
     qgc_session *s;
     qgc_session_options o = {.ctx = CTX,
                              .mode = r->subject->mode,
-                             .prefill = prefill,
+                             .prefill = gpu_test_prefill(f.device, prefill),
                              .sampling = {.top_p = 1, .repeat_penalty = 1}};
     must(qgc_session_new(&s, r->program, &o, &f.diag), r->passes);
     return s;
@@ -213,6 +217,10 @@ static void compare(subject *s, const pipeline *p, qgc_arena *a) {
     r.logits = qgc_arena_array(a, (size_t)s->golden.vocab, sizeof *r.logits);
     must(qgc_program_load(&r.program, plan, f.device, s->weights, f.pool, &(qgc_program_options){0}, &f.diag),
          passes);
+    if (!gpu_test_runs(r.program, s->mode, a)) {
+        qgc_program_drop(r.program);
+        return;
+    }
     double decode = decode_difference(&r), prefill = with_prefill ? prefill_difference(&r) : 0;
     qgc_program_drop(r.program);
     if (!(decode <= decode_allowed) || !(prefill <= prefill_allowed))
@@ -239,11 +247,13 @@ static void any_subset_gives_the_same(const model *m, qgc_mode mode) {
     const golden_case *c = &s.golden.cases[s.golden.n_cases - 1]; /* the longest prompt */
     assert_true(c->n_new >= 40 && c->n_ids > AFTER_PREFILL && c->n_ids + c->n_new <= CTX);
     must(qgc_weights_open(&s.weights, m->weights, &f.diag), "");
-    const unsigned chosen = test_chosen_pipelines(), n = chosen + RANDOM + SHUFFLED;
+    const unsigned chosen = test_chosen_pipelines();
+    const unsigned random = gpu_test_card() ? FEW : RANDOM,
+                   n = chosen + random + (gpu_test_card() ? FEW : SHUFFLED);
     uint64_t seed = 1;
     pipeline *pipelines = qgc_arena_array(f.arena, n, sizeof *pipelines);
     for (unsigned i = 0; i < n; i++)
-        pipelines[i] = (pipeline){test_pipeline(f.arena, i, chosen + RANDOM, &seed),
+        pipelines[i] = (pipeline){test_pipeline(f.arena, i, chosen + random, &seed),
                                   i < chosen || i % PREFILL_EVERY == 0};
     qgc_pool_for(f.pool, n, 1, compile_ahead, &(work){&s, pipelines});
     for (unsigned i = 0; i < n; i++) {

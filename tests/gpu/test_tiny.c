@@ -12,6 +12,7 @@
 #include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
+#include "tests/support/gpu.h"
 
 static struct {
     qgc_arena *arena;
@@ -43,10 +44,11 @@ static int open_tiny(void **state) {
     must(qgc_graph_load(&g, "models/tiny/tiny.yaml", f.arena, &f.diag));
     must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag));
     must(qgc_graph_bind(g, f.weights, false, &tensors, &f.diag));
-    must(qgc_device_open(&f.device, 0, &f.diag));
+    must(gpu_test_open(&f.device, &f.diag));
     const char *arch = qgc_program_arch_for(f.device, f.arena);
+    const qgc_card card = qgc_card_of_device(f.device, f.arena);
     qgc_compile_options options = {
-        .archs = &arch, .n_archs = 1, .chunk = 32, .no_cache = true, .pool = f.pool};
+        .archs = &arch, .n_archs = 1, .chunk = 32, .card = &card, .no_cache = true, .pool = f.pool};
     qgc_compiled compiled;
     must(qgc_compile(g, &options, &compiled, &f.diag));
     must(qgc_program_load(&f.program, compiled.plan, f.device, f.weights, f.pool, &(qgc_program_options){0},
@@ -66,7 +68,8 @@ static int close_tiny(void **state) {
 
 static qgc_session *session(qgc_mode mode, qgc_prefill prefill, qgc_sampling sampling) {
     qgc_session *s;
-    qgc_session_options o = {.ctx = 512, .mode = mode, .prefill = prefill, .sampling = sampling};
+    qgc_session_options o = {
+        .ctx = 512, .mode = mode, .prefill = gpu_test_prefill(f.device, prefill), .sampling = sampling};
     must(qgc_session_new(&s, f.program, &o, &f.diag));
     return s;
 }

@@ -8,6 +8,7 @@
 #include "runtime/lab/trial.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
+#include "tests/support/gpu.h"
 
 enum { CTX = 64, STEPS = 8 };
 
@@ -32,7 +33,7 @@ static int open_all(void **state) {
     f.diag = qgc_diag_new(f.arena);
     f.pool = qgc_pool_new(0);
     must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag));
-    must(qgc_device_open(&f.device, 0, &f.diag));
+    must(gpu_test_open(&f.device, &f.diag));
     return 0;
 }
 

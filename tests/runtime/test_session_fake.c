@@ -386,62 +386,6 @@ static const int32_t prompt[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 15, 0, 7, 9};
 
 /* Programs. */
 
-static void chooses_the_image_that_suits_the_device_best(void **state) {
-    fixture *f = *state;
-    static const struct {
-        const char *archs[4];
-        int major, minor, expected;
-        const char *wanted;
-    } cases[] = {
-        {{"sm_80", "sm_90", "sm_90a"}, 9, 0, 2, NULL},
-        {{"sm_90a", "sm_90", "sm_80"}, 9, 0, 0, NULL},
-        {{"sm_80", "sm_90"}, 9, 0, 1, NULL},
-        {{"sm_80", "sm_86"}, 8, 9, 1, NULL},
-        {{"sm_86", "sm_80"}, 8, 9, 0, NULL},
-        {{"sm_80"}, 8, 9, 0, NULL},
-        {{"sm_86", "sm_89"}, 8, 0, -1, NULL},
-        {{"sm_90a"}, 10, 0, -1, NULL},
-        {{"sm_120a", "sm_120"}, 12, 1, 1, NULL},
-        {{"sm_120a"}, 12, 1, -1, NULL},
-        {{"sm_100", "sm_100f"}, 10, 0, 1, NULL},
-        {{"sm_100f"}, 10, 3, -1, NULL},
-        {{"compute_90", "sm_9", "sm_90x", "sm_"}, 9, 0, -1, NULL},
-        {{"sm_90a", "sm_90"}, 9, 0, 1, "sm_90"},
-        {{"sm_80", "sm_90"}, 9, 0, -1, "sm_80"},
-        {{"sm_80", "sm_90"}, 9, 0, -1, "sm_90a"},
-    };
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        qgc_plan plan = {.name = "toy"};
-        while (plan.n_archs < 4 && cases[i].archs[plan.n_archs]) {
-            plan.archs[plan.n_archs] = cases[i].archs[plan.n_archs];
-            plan.n_archs++;
-        }
-        qgc_device_info about = {.name = "Fake GPU", .major = cases[i].major, .minor = cases[i].minor};
-        qgc_diag d = qgc_diag_new(f->arena);
-        int arch;
-        qgc_status s = qgc_program_choose_image(&plan, &about, cases[i].wanted, &arch, &d);
-        assert_int_equal(arch, cases[i].expected);
-        assert_int_equal(s == QGC_OK, arch >= 0);
-    }
-}
-
-static void says_which_images_there_are_when_none_fits(void **state) {
-    fixture *f = *state;
-    qgc_device_info about = {.name = "Fake GPU", .major = 12, .minor = 0};
-    int arch;
-    assert_int_equal(qgc_program_choose_image(f->plan, &about, NULL, &arch, &f->diag), QGC_ERR_INPUT);
-    assert_string_equal(
-        qgc_test_printed(f->arena, &f->diag),
-        "qgc: error: no image of \"toy\" runs on Fake GPU, which is sm_120; there are sm_80, sm_90\n"
-        "  hint: Compile again with --arch sm_120.\n");
-    qgc_diag d = qgc_diag_new(f->arena);
-    assert_int_equal(qgc_program_choose_image(f->plan, &about, "sm_75", &arch, &d), QGC_ERR_INPUT);
-    assert_string_equal(qgc_test_printed(f->arena, &d), "qgc: error: \"toy\" has no image for \"sm_75\"\n"
-                                                        "qgc: note: there is one for sm_80\n"
-                                                        "qgc: note: there is one for sm_90\n"
-                                                        "  hint: Compile again with --arch sm_75.\n");
-}
-
 static void what_is_compiled_for_one_device_may_use_all_it_has(void **state) {
     fixture *f = *state;
     assert_string_equal(qgc_program_arch_for(f->dev, f->arena), "sm_90a");
@@ -507,13 +451,13 @@ static void converts_weights_to_the_storage_of_the_plan(void **state) {
     fixture *f = *state;
     /* Rows of 96 x 65: several pieces of the fake's staging, the last one odd. */
     static const qgc_plan_weight weights[] = {
-        {"a", "a", NULL, -1, 2, {96, 65}, QGC_BF16, {0}, {0}},
-        {"b", "b", NULL, -1, 2, {96, 64}, QGC_F16, {0}, {0}},
-        {"c", "c", NULL, -1, 1, {7}, QGC_F32, {0}, {0}},
-        {"d", "d", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}},
-        {"e", "e", NULL, -1, 2, {3, 5}, QGC_BF16, {0}, {0}},
-        {"f", "f", NULL, -1, 2, {96, 65}, QGC_F16, {0}, {0}},
-        {"g", "g", NULL, -1, 2, {3, 5}, QGC_F16, {0}, {0}},
+        {"a", "a", NULL, -1, 2, {96, 65}, QGC_BF16, {0}, {0}, {0}},
+        {"b", "b", NULL, -1, 2, {96, 64}, QGC_F16, {0}, {0}, {0}},
+        {"c", "c", NULL, -1, 1, {7}, QGC_F32, {0}, {0}, {0}},
+        {"d", "d", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}, {0}},
+        {"e", "e", NULL, -1, 2, {3, 5}, QGC_BF16, {0}, {0}, {0}},
+        {"f", "f", NULL, -1, 2, {96, 65}, QGC_F16, {0}, {0}, {0}},
+        {"g", "g", NULL, -1, 2, {3, 5}, QGC_F16, {0}, {0}, {0}},
     };
     qgc_arena *a = f->arena;
     qgc_tensor tensors[] = {
@@ -529,7 +473,7 @@ static void converts_weights_to_the_storage_of_the_plan(void **state) {
     MUST(f, load(f, tensors, COUNT(tensors)));
     for (size_t i = 0; i < COUNT(weights); i++)
         assert_converted(f, i, &tensors[i]);
-    assert_string_equal(notes_of(f), "image sm_90 runs on Fake GPU (sm_90)\n"
+    assert_string_equal(notes_of(f), "image sm_90 runs on Fake GPU (sm_90): machine code for this GPU\n"
                                      "1 tensor f32 stored as bf16 without loss\n"
                                      "1 tensor f32 rounded to bf16: compile with --weights to keep it\n"
                                      "1 tensor f16 widened to f32\n"
@@ -538,9 +482,51 @@ static void converts_weights_to_the_storage_of_the_plan(void **state) {
                                      "1 tensor q8_0 rounded to f16\n");
 }
 
+/* c = a * 2 in bf16, d = rows 1 and 2 of a, e = rows 0 of d after rows of d; a itself does not go up. */
+static void what_is_derived_goes_up_in_place_of_its_sources(void **state) {
+    fixture *f = *state;
+    static const qgc_plan_weight weights[] = {
+        {.label = "c", .gguf = "c", .tied = -1, .rank = 1, .shape = {5}, .storage = QGC_F32},
+        {.label = "a", .gguf = "a", .tied = -1, .rank = 2, .shape = {3, 5}, .storage = QGC_F32},
+        {.label = "twice",
+         .tied = -1,
+         .rank = 2,
+         .shape = {3, 5},
+         .storage = QGC_BF16,
+         .derived = {.kind = QGC_DERIVE_SCALE, .n_from = 1, .from = {1}, .factor = 2}},
+        {.label = "some",
+         .tied = -1,
+         .rank = 2,
+         .shape = {2, 5},
+         .storage = QGC_F32,
+         .derived = {.kind = QGC_DERIVE_ROWS, .n_from = 1, .from = {1}, .first = 1, .last = 3}},
+        {.label = "by_c",
+         .tied = -1,
+         .rank = 2,
+         .shape = {2, 5},
+         .storage = QGC_F32,
+         .derived = {.kind = QGC_DERIVE_SCALE_COLUMNS, .n_from = 2, .from = {3, 0}}},
+    };
+    const qgc_tensor tensors[] = {tensor_of(f->arena, "a", QGC_F32, 3, 5),
+                                  tensor_of(f->arena, "c", QGC_F32, 0, 5)};
+    const float *a = tensors[0].data, *c = tensors[1].data;
+    plan_weights_only(f, weights, COUNT(weights));
+    f->plan->buffers[0] = f->plan->buffers[2]; /* a has no buffer, nor has c */
+    f->plan->buffers[1] = f->plan->buffers[3];
+    f->plan->buffers[2] = f->plan->buffers[4];
+    f->plan->n_buffers = 3;
+    MUST(f, load(f, tensors, COUNT(tensors)));
+    for (int i = 0; i < 15; i++)
+        assert_int_equal(((const uint16_t *)on_device(f, 0))[i], qgc_f32_to_bf16(2 * a[i]));
+    assert_memory_equal(on_device(f, 1), a + 5, 10 * sizeof *a);
+    for (int i = 0; i < 10; i++)
+        assert_true(((const float *)on_device(f, 2))[i] == a[5 + i] * c[i % 5]);
+    assert_non_null(strstr(notes_of(f), "3 weights are derived of others\n"));
+}
+
 static void refuses_values_that_the_storage_cannot_hold(void **state) {
     fixture *f = *state;
-    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, 4}, QGC_F16, {0}, {0}}};
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, 4}, QGC_F16, {0}, {0}, {0}}};
     qgc_tensor tensor = tensor_of(f->arena, "w", QGC_BF16, 2, 4);
     uint16_t large = qgc_f32_to_bf16(1e6f);
     memcpy(bytes_of(&tensor) + 10, &large, sizeof large);
@@ -585,7 +571,7 @@ static void a_tied_weight_shares_memory_unless_the_file_has_its_own(void **state
     };
     MUST(f, load(f, tensors, 2));
     assert_ptr_equal(on_device(f, B_HEAD), on_device(f, B_EMBED));
-    assert_string_equal(notes_of(f), "image sm_90 runs on Fake GPU (sm_90)\n"
+    assert_string_equal(notes_of(f), "image sm_90 runs on Fake GPU (sm_90): machine code for this GPU\n"
                                      "head is tied to embed and shares its memory\n");
     qgc_program_drop(f->program);
     MUST(f, load(f, tensors, 3));
@@ -617,7 +603,7 @@ static void see(void *context, size_t done, size_t total) {
 
 static void reports_progress_up_to_the_last_byte(void **state) {
     fixture *f = *state;
-    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}}};
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}, {0}}};
     qgc_tensor tensor = tensor_of(f->arena, "w", QGC_F32, 96, 65);
     plan_weights_only(f, weights, 1);
     qgc_weights w = {.arch = "toy", .tensors = &tensor, .n_tensors = 1};
@@ -893,6 +879,21 @@ static void refuses_what_has_no_room_and_stays_as_it_was(void **state) {
     qgc_session_drop(s);
 }
 
+static void refuses_rows_of_a_plan_for_the_last_row(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    float logits[VOCAB];
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_feed_rows(s, prompt, 3, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d),
+                        "all rows of 3 tokens are wanted, of a plan for the last row of 4");
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_read_rows(s, 0, 1, logits, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d), "rows 0 to 0 of the logits of 0 tokens");
+    assert_int_equal(qgc_session_position(s), 0);
+    qgc_session_drop(s);
+}
+
 static void refuses_tokens_outside_the_vocabulary(void **state) {
     fixture *f = *state;
     qgc_session *s = start(f);
@@ -1090,6 +1091,36 @@ static void make_persistent(fixture *f) {
     f->options.mode = QGC_MODE_PERSISTENT;
 }
 
+/* What no step of this device can run need not fit on it. */
+static void kernels_of_a_mode_that_cannot_run_are_not_loaded(void **state) {
+    fixture *f = *state;
+    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE], *step = &f->plan->phases[QGC_PHASE_PERSISTENT];
+    make_persistent(f);
+    step->launches[3].on_all = true;
+    f->plan->kernels[NEVER].shared_bytes = 70000;
+    qgc_plan_launch *rest = qgc_arena_array(f->arena, decode->n_launches, sizeof *rest);
+    size_t n = 0;
+    for (size_t i = 0; i < decode->n_launches; i++)
+        if (decode->launches[i].kernel != NEVER)
+            rest[n++] = decode->launches[i];
+    *decode = (qgc_phase){rest, n};
+    for (int bytes = 70000; bytes >= 69999; bytes--) {
+        f->dev->info.shared_bytes_max = bytes;
+        qgc_str_clear(&f->dev->log);
+        load_toy(f);
+        assert_int_equal(strstr(f->dev->log.text, "load never from") != NULL, bytes == 70000);
+        assert_non_null(strstr(f->dev->log.text, "load embed from"));
+        assert_int_equal(qgc_mode_refusal(f->program, QGC_MODE_PERSISTENT, f->arena) == NULL, bytes == 70000);
+        qgc_program_drop(f->program);
+        f->program = NULL;
+    }
+    f->options.mode = QGC_MODE_GRAPH;
+    qgc_session *s = start(f);
+    int32_t next;
+    MUST(f, qgc_session_feed(s, prompt, 3, &next, &f->diag));
+    qgc_session_drop(s);
+}
+
 static int32_t *fault_word(const fixture *f) {
     for (int i = 0; i < f->dev->n_allocations; i++) {
         const fake_allocation *a = &f->dev->allocations[i];
@@ -1265,10 +1296,9 @@ static void refuses_samplings_that_make_no_sense(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(chooses_the_image_that_suits_the_device_best),
-        TEST(says_which_images_there_are_when_none_fits),
         TEST(what_is_compiled_for_one_device_may_use_all_it_has),
         TEST(converts_weights_to_the_storage_of_the_plan),
+        TEST(what_is_derived_goes_up_in_place_of_its_sources),
         TEST(refuses_values_that_the_storage_cannot_hold),
         TEST(another_program_lends_its_weights_where_the_plans_agree),
         TEST(a_tied_weight_shares_memory_unless_the_file_has_its_own),
@@ -1288,10 +1318,12 @@ int main(void) {
         TEST(a_streamed_decode_differs_in_nothing_from_step_to_step),
         TEST(gives_the_logits_of_the_last_token),
         TEST(refuses_what_has_no_room_and_stays_as_it_was),
+        TEST(refuses_rows_of_a_plan_for_the_last_row),
         TEST(refuses_tokens_outside_the_vocabulary),
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),
         TEST(what_the_plan_lets_start_early_does_in_pdl_mode_only),
+        TEST(kernels_of_a_mode_that_cannot_run_are_not_loaded),
         TEST(launches_are_timed_as_a_step_launches_them),
         TEST(a_wait_given_up_names_part_and_layer),
         TEST(sizes_that_no_memory_holds_are_refused),

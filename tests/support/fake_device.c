@@ -44,13 +44,29 @@ qgc_device *fake_device_new(const fake_kernel *kernels) {
     return dev;
 }
 
+int qgc_device_count(void) {
+    return 1;
+}
+
 bool qgc_device_present(void) {
     return true;
 }
 
+qgc_device *(*fake_device_opened)(void) = NULL;
+const qgc_device *fake_device_model;
+
 qgc_status qgc_device_open(qgc_device **out, int index, qgc_diag *d) {
     (void)index, (void)d;
-    *out = fake_device_new(NULL);
+    qgc_device *dev = fake_device_opened ? fake_device_opened() : fake_device_new(NULL);
+    if (fake_device_model) {
+        dev->info = fake_device_model->info;
+        dev->kernels = fake_device_model->kernels;
+        dev->load = fake_device_model->load;
+        dev->launch = fake_device_model->launch;
+        dev->context = fake_device_model->context;
+        dev->quiet = fake_device_model->quiet;
+    }
+    *out = dev;
     return QGC_OK;
 }
 
@@ -61,6 +77,10 @@ void qgc_device_close(qgc_device *dev) {
 
 const qgc_device_info *qgc_device_about(qgc_device *dev) {
     return &dev->info;
+}
+
+void qgc_device_show(qgc_device *dev, const qgc_device_info *info) {
+    dev->info = *info;
 }
 
 /* Memory is not what a test may rely on: it starts as noise. */
@@ -268,8 +288,10 @@ qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch 
 }
 
 bool qgc_device_has_gemm(qgc_device *dev, const char **why) {
-    *why = dev->no_cublas ? "libcublas.so.13: cannot open shared object file" : NULL;
-    return !dev->no_cublas;
+    *why = dev->info.no_bf16 ? "it multiplies no bf16 matrices on this GPU"
+           : dev->no_cublas  ? "libcublas.so.13: cannot open shared object file"
+                             : NULL;
+    return !*why;
 }
 
 qgc_status qgc_device_prepare_gemm(qgc_device *dev, qgc_diag *d) {

@@ -42,12 +42,35 @@ static int teardown(void **state) {
     return 0;
 }
 
-static const char *inspect(fixture *f, const char *options) {
+/* `qgc COMMAND small.qgc`. */
+static const char *call(fixture *f, const char *command, int want) {
     const void *data;
     size_t bytes;
     qgc_artifact_pack(f->plan, f->arena, &data, &bytes);
     const char *path = qgc_test_write(f->arena, f->folder, "small.qgc", data, bytes);
-    return qgc_test_output(f->arena, qgc_arena_printf(f->arena, "inspect %s '%s'", options, path), 0);
+    return qgc_test_output(f->arena, qgc_arena_printf(f->arena, "%s '%s'", command, path), want);
+}
+
+static const char *inspect(fixture *f, const char *options) {
+    return call(f, qgc_arena_printf(f->arena, "inspect %s", options), 0);
+}
+
+static void derived_weights_are_listed(void **state) {
+    fixture *f = *state;
+    assert_null(strstr(inspect(f, ""), "derived"));
+    const qgc_plan_weight *head = &f->plan->weights[0];
+    qgc_plan_weight w = {.label = "twice", .tied = -1, .rank = 2, .storage = QGC_BF16};
+    memcpy(w.shape, head->shape, sizeof w.shape);
+    w.derived = (qgc_derivation){.kind = QGC_DERIVE_SCALE, .n_from = 1, .from = {0}, .factor = 2};
+    qgc_plan_weight *all = qgc_arena_array(f->arena, f->plan->n_weights + 1, sizeof *all);
+    memcpy(all, f->plan->weights, f->plan->n_weights * sizeof *all);
+    all[f->plan->n_weights++] = w;
+    f->plan->weights = all;
+    has(inspect(f, ""), "derived    twice = scale(head, 2): bf16 [8, 4]\n");
+    const char *json = strstr(inspect(f, "--json"), "\"derived\": {\n");
+    assert_non_null(json);
+    has(json, "\"twice\": {\n");
+    has(json, "\"op\": \"scale\"");
 }
 
 static void the_summary_counts_early_launches(void **state) {
@@ -99,6 +122,49 @@ static void the_summary_says_which_architectures_can_be_persistent(void **state)
         "programmatic dependent launch, which sm_90 has\",\n");
 }
 
+static void the_summary_says_what_ptx_is_for(void **state) {
+    fixture *f = *state;
+    static const char ptx[] = "//\n.version 8.7\n.target sm_80\n";
+    qgc_plan *p = f->plan;
+    p->archs[1] = "compute_80";
+    for (size_t i = 0; i < p->n_images; i++)
+        if (p->images[i].arch == 1)
+            p->images[i] = (qgc_plan_image){p->images[i].kernel, 1, ptx, sizeof ptx};
+    has(inspect(f, ""), ", compute_80 (");
+    has(inspect(f, ""),
+        "\n             compute_80: PTX 8.7 for sm_80 and newer, by drivers of CUDA 12.8 and newer\n");
+    p->archs[1] = "compute_90a";
+    has(inspect(f, ""), "compute_90a: PTX 8.7 for sm_90 alone");
+    has(inspect(f, ""), "           compute_90a: stream, graph, pdl\n");
+    p->archs[1] = "compute_100f";
+    has(inspect(f, ""), "compute_100f: PTX 8.7 for sm_100 and its family");
+}
+
+static void the_summary_says_what_a_card_would_do(void **state) {
+    fixture *f = *state;
+    const char *text = inspect(f, "--on rtx-3090");
+    has(text,
+        "\non         rtx-3090: sm_86, 82 multiprocessors, 101376 bytes of shared memory a block, 936 GB/s, ");
+    has(text, "\nimage      sm_80: machine code of the same major version\nmodes      stream, graph\n");
+    has(text, "             not persistent: too small\nfloor  ");
+    has(inspect(f, "--on rtx-3090 --json"), "  \"on\": {\n    \"card\": \"rtx-3090\",\n    \"arch\": 86,\n");
+    has(call(f, "inspect --on a-card", 2), "no card \"a-card\" is known\n");
+}
+
+static void devices_lists_cards_and_what_they_run(void **state) {
+    fixture *f = *state;
+    const char *text = call(f, "devices --known", 0);
+    has(text,
+        "\na100-80gb: sm_80, 108 multiprocessors, 166912 bytes of shared memory a block, 2039 GB/s, 85.90 GB; "
+        "bandwidth by its data sheet\n");
+    has(text, "small.qgc: image sm_80: stream, graph\n    not pdl: image sm_80 has no programmatic");
+    has(text, "small.qgc: no image runs there; compiled for sm_75: stream, graph\n");
+    has(text, "small.qgc: image sm_90a: stream, graph, pdl\n    not persistent: too small\n");
+    has(call(f, "devices --known --json", 0),
+        "    \"name\": \"t4\",\n    \"cuda\": null,\n    \"arch\": 75,\n");
+    has(qgc_test_output(f->arena, "devices models/tiny/tiny.yaml", 1), "is not a .qgc file\n");
+}
+
 static void every_launch_says_whether_it_starts_early(void **state) {
     has(inspect(*state, "--launches"),
         "\ndecode\n"
@@ -143,8 +209,12 @@ static void json_says_what_launches_do_with_their_buffers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(derived_weights_are_listed),
         TEST(the_summary_counts_early_launches),
         TEST(the_summary_says_which_architectures_can_be_persistent),
+        TEST(the_summary_says_what_ptx_is_for),
+        TEST(the_summary_says_what_a_card_would_do),
+        TEST(devices_lists_cards_and_what_they_run),
         TEST(every_launch_says_whether_it_starts_early),
         TEST(json_says_what_launches_do_with_their_buffers),
     };

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "graph/base/file.h"
 #include "tests/support/command.h"
 #include "tests/support/fixture.h"
 #include "tests/support/text.h"
@@ -162,6 +163,35 @@ static const char *interrupt(fixture *f, const char *options, const char *sign, 
     return said.text;
 }
 
+static void a_receipt_is_verified(void **state) {
+    fixture *f = *state;
+    const char *receipt = fixture_path(f, "r.json");
+    qgc_test_output(
+        f->arena,
+        qgc_arena_printf(f->arena, "run " MODEL "-p 'It is' -n 8 --temp 0.9 --seed 3 --receipt %s", receipt),
+        0);
+    const char *verify = qgc_arena_printf(f->arena, "verify %s", receipt);
+    assert_string_equal(qgc_test_output(f->arena, verify, 0),
+                        "the chain is the same\nall 8 tokens are the same\n");
+    const char *json = qgc_test_output(f->arena, qgc_arena_printf(f->arena, "%s --json", verify), 0);
+    has(json, "\"same\": true,\n");
+    has(json, "\"differs\": []\n");
+    qgc_source text;
+    ok(f, qgc_file_read(&text, receipt, 1 << 20, "it", &f->diag));
+    char *seed = strstr(text.text, "\"seed\": 3");
+    assert_non_null(seed);
+    fixture_write(
+        f, "r.json",
+        qgc_arena_printf(f->arena, "%.*s\"seed\": 4%s", (int)(seed - text.text), text.text, seed + 9));
+    const char *said = qgc_test_output(f->arena, verify, 1);
+    has(said, "first in the chain: settings is ctx ");
+    has(said, " of 8 is ");
+    has(said, "error: the tokens are not those of the receipt; settings differs\n");
+    has(qgc_test_output(f->arena, "run " MODEL "--chat --receipt r.json </dev/null", 2),
+        "--receipt is for one prompt");
+    has(qgc_test_output(f->arena, "verify models/tiny/tiny.yaml", 1), "is no receipt of qgc\n");
+}
+
 static void ctrl_c_ends_a_prompt_and_an_answer_with_code_130(void **state) {
     fixture *f = *state;
     qgc_str text = qgc_str_new(f->arena);
@@ -189,6 +219,7 @@ int main(void) {
         FIXTURE_TEST(a_template_may_drop_what_was_said),
         FIXTURE_TEST(options_reach_the_template),
         FIXTURE_TEST(options_that_would_do_nothing_are_refused),
+        FIXTURE_TEST(a_receipt_is_verified),
         FIXTURE_TEST(ctrl_c_ends_a_prompt_and_an_answer_with_code_130),
     };
     return cmocka_run_group_tests_name("runtime/cli/run", tests, NULL, NULL);

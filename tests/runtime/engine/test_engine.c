@@ -174,6 +174,7 @@ static void what_cannot_be_opened_is_an_error_and_leaves_nothing(void **state) {
         {{.path = tiny.path, .weights = tiny.weights, .device = "tpu"}, "unknown device \"tpu\""},
         {{.path = tiny.path, .weights = "models/tiny/tiny.yaml", .device = "cpu"}, "tiny.yaml"},
         {{.path = tiny.path, .weights = tiny.weights, .device = "cpu", .arch = "sm_90a"}, "--strict-arch"},
+        {{.path = tiny.path, .weights = tiny.weights, .device = "cpu", .card = "t4"}, "--card"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         f->diag = qgc_diag_new(f->arena);

@@ -159,8 +159,8 @@ static void a_step_reads_every_matrix_once(void **state) {
     const int64_t matrices = 2 * (24 * layer + (int64_t)896 * 151936), position = 24 * 2 * 2 * 64 * 2;
     const qgc_phase_kind phases[] = {QGC_PHASE_DECODE, QGC_PHASE_PERSISTENT};
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(qgc_bench_bytes(lowered.plan, phases[i], 0), matrices);
-        assert_int_equal(qgc_bench_bytes(lowered.plan, phases[i], 1000), matrices + 1000 * position);
+        assert_int_equal(qgc_plan_step_bytes(lowered.plan, phases[i], 0), matrices);
+        assert_int_equal(qgc_plan_step_bytes(lowered.plan, phases[i], 1000), matrices + 1000 * position);
     }
 }
 

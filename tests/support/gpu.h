@@ -1,0 +1,39 @@
+#ifndef TESTS_SUPPORT_GPU_H
+#define TESTS_SUPPORT_GPU_H
+
+#include <stdlib.h>
+
+#include "runtime/session.h"
+#include "runtime/stand_in.h"
+#include "tests/support/cmocka.h"
+
+/* The GPU of the tests: number 0, as itself or, where QGC_TEST_CARD is set ("t4", "arch=80"), in the place of that card. Then
+ * everything is compiled and chosen for the card, and what it does not have is left out; without the variable everything
+ * has to run. */
+
+static inline const char *gpu_test_card(void) {
+    return getenv("QGC_TEST_CARD");
+}
+
+static inline qgc_status gpu_test_open(qgc_device **out, qgc_diag *d) {
+    QGC_TRY(qgc_device_open(out, 0, d));
+    return qgc_stand_in(*out, gpu_test_card(), d);
+}
+
+/* Chunks, if the card can multiply them. */
+static inline qgc_prefill gpu_test_prefill(qgc_device *dev, qgc_prefill wanted) {
+    return gpu_test_card() && qgc_device_about(dev)->no_bf16 ? QGC_PREFILL_STEPS : wanted;
+}
+
+/* Can the program run in a mode? Where it cannot that is no fault of a card only. */
+static inline bool gpu_test_runs(const qgc_program *p, qgc_mode mode, qgc_arena *a) {
+    const char *why = qgc_mode_refusal(p, mode, a);
+    if (!why)
+        return true;
+    if (!gpu_test_card())
+        fail_msg("not in %s mode: %s", qgc_mode_name(mode), why);
+    print_message("left out: not in %s mode: %s\n", qgc_mode_name(mode), why);
+    return false;
+}
+
+#endif
