@@ -72,6 +72,8 @@ const family_sample family_samples[] = {
     {"qwen2", "qwen2-wide"},
     {"qwen3", "qwen3-wide"},
     {"qwen3", "qwen3-wide/model.gguf"},
+    {"qwen3", "qwen3-96-wide"},
+    {"gemma", "gemma-256-wide"},
     {"olmo2", "olmo2-wide"},
     {"phi3", "phi3-wide"},
     {"gemma2", "gemma2-wide"},

@@ -107,6 +107,9 @@ MODELS = {
     "mistral-wide": (tf.MistralConfig, dict(WIDE, sliding_window=9), None),
     "qwen2-wide": (tf.Qwen2Config, dict(WIDE, **YARN), None),
     "qwen3-wide": (tf.Qwen3Config, dict(WIDE, head_dim=64), "qwen3"),
+    "qwen3-96-wide": (tf.Qwen3Config, dict(WIDE, head_dim=96, num_hidden_layers=1), None),
+    "gemma-256-wide": (tf.GemmaConfig, dict(WIDE, tie_word_embeddings=True, head_dim=256, hidden_act="gelu_pytorch_tanh",
+                                            num_hidden_layers=1), None),
     "olmo2-wide": (tf.Olmo2Config, dict(WIDE), None),
     "phi3-wide": (tf.Phi3Config, dict(WIDE, sliding_window=9, partial_rotary_factor=0.75, rope_parameters=dict(
         rope_type="default", rope_theta=1e4, partial_rotary_factor=0.75)), None),
