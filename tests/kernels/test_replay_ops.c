@@ -91,7 +91,10 @@ static void windows_and_capped_scores(void **state) {
 /* What threads carry from attention's product to that of the MLP shows that no vector is written too early. */
 static void attention_and_mlp_side_by_side(void **state) {
     (void)state;
-    check(small_parallel);
+    const replay_of whole = {.yaml = small_parallel, .arch = 90, .sms = 3};
+    const replay_of none = {.yaml = small_parallel, .passes = "", .arch = 80};
+    compare(&whole, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_LONG});
+    compare(&none, &(replay_run){ON_CPU_BACKWARDS, REPLAY_LONG, REPLAY_SHORT});
 }
 
 /* Of models of tests/golden/families that make little of rounding. */
