@@ -142,8 +142,8 @@ double qgc_mode_cost(int64_t launches, int64_t bytes) {
     return launch * (double)launches + for_a_byte * (double)bytes;
 }
 
-/* Persistent mode, as far as time goes: why not, or NULL. It has block formats in its stream as f16, which is more bytes than the
- * launches of the other modes read; those take longer for a byte, and each some time of its own. */
+/* Persistent mode, as far as time goes: why not, or NULL. Where block formats meet in one phase it has them in its stream as f16, more
+ * bytes than the launches of the other modes read; those take longer for a byte, and each some time of its own. */
 static const char *slower(const qgc_plan *plan, qgc_arena *a) {
     const int64_t here = weights_read(plan, QGC_PHASE_PERSISTENT),
                   there = weights_read(plan, QGC_PHASE_DECODE);
