@@ -238,6 +238,14 @@ else
     skip "qgc view in a browser" "no chromium, and apt-get could not install it"
 fi
 
+say "model files"
+if python3 -c "import jsonschema, yaml" 2> "$logs/jsonschema.log"; then
+    check "model files against qgc schema" tests/models/check_schema.py "$qgc" models/*.yaml models/tiny/*.yaml \
+        tests/gpu/*/*.yaml tests/golden/small/*.yaml
+else
+    skip "model files against qgc schema" "Python has no jsonschema or no PyYAML"
+fi
+
 say "GPU"
 if gpu_present; then
     run_tests "GPU tests" build/gcc -L gpu

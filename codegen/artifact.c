@@ -203,6 +203,19 @@ static void visit_form(io *s, qgc_tensor_form *f) {
     visit_f64(s, &f->plus);
 }
 
+static void visit_derivation(io *s, qgc_derivation *how) {
+    how->kind = (qgc_derive_kind)visit_choice(s, (int)how->kind, QGC_N_DERIVE);
+    if (how->kind == QGC_DERIVE_NONE)
+        return;
+    how->n_from = visit_choice(s, how->n_from, QGC_MAX_SOURCES + 1);
+    for (int i = 0; i < how->n_from; i++)
+        visit_i32(s, &how->from[i]);
+    visit_i64(s, &how->first);
+    visit_i64(s, &how->last);
+    visit_f64(s, &how->factor);
+    visit_i64(s, &how->head_dim);
+}
+
 static void visit_weight(io *s, void *row) {
     qgc_plan_weight *w = row;
     visit_text(s, &w->label);
@@ -215,6 +228,7 @@ static void visit_weight(io *s, void *row) {
     w->storage = (qgc_dtype)visit_choice(s, (int)w->storage, QGC_N_DTYPES);
     visit_form(s, &w->gguf_form);
     visit_form(s, &w->hf_form);
+    visit_derivation(s, &w->derived);
 }
 
 static void visit_buffer(io *s, void *row) {

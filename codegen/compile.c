@@ -136,6 +136,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
                                .least_arch = least_arch(o),
                                .no_prefill = o->no_prefill,
                                .decode_only = o->decode_only,
+                               .all_rows = o->all_rows,
                                .traced = o->traced,
                                .tuning = o->tuning,
                                .card = o->card};

@@ -16,6 +16,7 @@ typedef struct {
     bool keep_values;         /* see codegen/lower.h */
     bool no_prefill;          /* likewise */
     bool decode_only;         /* likewise */
+    bool all_rows;            /* likewise */
     bool traced;              /* likewise */
     const char *cache_folder; /* NULL: the user's */
     bool no_cache;

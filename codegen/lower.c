@@ -277,8 +277,27 @@ void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value) {
     add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_I32, .buffer = -1, .value = value});
 }
 
+/* What lowering has to know of weights that are derived of others. */
+typedef struct {
+    int *weight_of; /* by value id: index in the plan */
+    const int *uses;
+    bool *is_source; /* by declaration: another one is derived of it */
+} derived_weights;
+
+static derived_weights find_derived(qgc_lowering *l) {
+    const qgc_graph *g = l->graph;
+    derived_weights found = {.weight_of = qgc_arena_array(l->arena, g->n_values, sizeof(int)),
+                             .uses = qgc_graph_uses(g, l->arena),
+                             .is_source = qgc_arena_array(l->arena, g->n_weights + 1, sizeof(bool))};
+    for (size_t w = 0; w < g->n_weights; w++)
+        for (int k = 0; k < g->weights[w].derived.n_from; k++)
+            found.is_source[g->weights[w].derived.from[k]] = true;
+    return found;
+}
+
 static void add_weights(qgc_lowering *l) {
     const qgc_graph *g = l->graph;
+    const derived_weights from = find_derived(l);
     qgc_plan *p = l->plan;
     int *first = qgc_arena_array(l->arena, g->n_weights + 1, sizeof *first); /* of each declaration */
     for (size_t w = 0; w < g->n_weights; w++) {
@@ -297,6 +316,14 @@ static void add_weights(qgc_lowering *l) {
                                        .gguf_form = decl->gguf_form,
                                        .hf_form = decl->hf_form};
             memcpy(entry->shape, v->shape.dim, sizeof entry->shape);
+            entry->derived = decl->derived;
+            for (int k = 0; k < decl->derived.n_from; k++)
+                entry->derived.from[k] = from.weight_of[qgc_weight_source(g, v, k)->id];
+            from.weight_of[v->id] = (int)p->n_weights;
+            if (from.is_source[w] && !from.uses[v->id]) { /* it need not go to the device */
+                p->n_weights++;
+                continue;
+            }
             const qgc_extent bytes = {.fixed = qgc_weight_bytes(v)};
             l->buffer_of[v->id] = new_buffer(l, (qgc_plan_buffer){.name = entry->label,
                                                                   .kind = QGC_BUFFER_WEIGHT,
@@ -406,7 +433,8 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
         return false;
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
         if (n->op == QGC_OP_LINEAR)
-            return l->phase != QGC_PHASE_PREFILL || n->in[0]->shape.dim[0] == QGC_DIM_R;
+            return l->phase != QGC_PHASE_PREFILL ||
+                   (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows);
     for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
         if (n->op == QGC_OP_LINEAR)
             return false; /* the rest of a group that goes node by node */
@@ -431,18 +459,19 @@ static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_
 static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     l->phase = phase;
     l->ended = false;
-    l->sizes = (qgc_sizes){.tokens = tokens, .rows = 1};
+    l->sizes = (qgc_sizes){.tokens = tokens, .rows = qgc_plan_rows(l->plan, phase, tokens)};
     for (size_t i = 0; i < l->graph->n_values; i++) {
         const qgc_value *v = l->graph->values[i];
         l->bf16_of[i] = -1;
+        l->order_of[i].made = false;
         int buffer = l->buffer_of[i]; /* scratch is each phase's own */
         if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
             l->buffer_of[i] = -1;
     }
 }
 
-/* All nodes but those that are covered already (NULL: none are). */
-static qgc_status lower_nodes(qgc_lowering *l, const bool *covered) {
+/* All nodes but those that are covered already (NULL: none are); as groups, or each by itself. */
+static qgc_status lower_nodes(qgc_lowering *l, const bool *covered, bool groups) {
     for (const qgc_node *node = l->graph->first, *next; node; node = next) {
         next = node->next;
         if (covered && covered[node->id])
@@ -457,8 +486,8 @@ static qgc_status lower_nodes(qgc_lowering *l, const bool *covered) {
                 status = qgc_fail(l->diag, QGC_ERR_INPUT, node->at, "\"%s\" has two symbolic dimensions: %s",
                                   node->out[i]->name, qgc_shape_text(&node->out[i]->shape, l->arena));
         if (status == QGC_OK)
-            status = is_one_kernel(l, node) && !covered ? lower_group(l, node, &next)
-                                                        : lower_of[node->op](l, node);
+            status =
+                is_one_kernel(l, node) && groups ? lower_group(l, node, &next) : lower_of[node->op](l, node);
         l->diag->top = frame.up;
         QGC_TRY(status);
     }
@@ -468,7 +497,36 @@ static qgc_status lower_nodes(qgc_lowering *l, const bool *covered) {
 
 static qgc_status lower_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     begin_phase(l, phase, tokens);
-    return lower_nodes(l, NULL);
+    return lower_nodes(l, NULL, true);
+}
+
+/* Does a node make what is needed, or another of its group where they are one kernel? */
+static bool makes_needed(const qgc_lowering *l, const qgc_node *n, const bool *needed) {
+    const bool group = is_one_kernel(l, n);
+    const qgc_node *m = n;
+    bool makes = false;
+    while (group && m->prev && m->prev->group == n->group)
+        m = m->prev;
+    for (; m && (m == n || (group && m->group == n->group)); m = m->next)
+        for (int i = 0; i < m->n_out; i++)
+            makes = makes || qgc_value_is_version(m->out[i]) || needed[m->out[i]->id];
+    return makes;
+}
+
+/* Where the logits of all rows are wanted, nothing is chosen: what neither they nor a state need is left out. */
+static qgc_status lower_all_rows(qgc_lowering *l, int64_t tokens) {
+    const qgc_graph *g = l->graph;
+    bool *needed = qgc_arena_array(l->arena, g->n_values, sizeof *needed);
+    bool *left_out = qgc_arena_array(l->arena, (size_t)g->next_node_id + 1, sizeof *left_out);
+    begin_phase(l, QGC_PHASE_PREFILL, tokens);
+    needed[qgc_graph_output(g, "logits")->id] = true;
+    for (const qgc_node *n = g->last; n; n = n->prev) {
+        left_out[n->id] = !makes_needed(l, n, needed);
+        for (int i = 0; i < n->n_in && !left_out[n->id]; i++)
+            needed[n->in[i]->id] = true;
+    }
+    l->ended = true; /* no step follows from it */
+    return lower_nodes(l, left_out, true);
 }
 
 /* After the persistent kernel come the nodes that it does not cover, one by one. */
@@ -477,7 +535,7 @@ static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
     QGC_TRY(qgc_emit_persistent(l, traced, &covered, &fits));
-    return fits ? lower_nodes(l, covered) : QGC_OK;
+    return fits ? lower_nodes(l, covered, false) : QGC_OK;
 }
 
 static int shared_bytes(const qgc_lower_options *o) {
@@ -489,7 +547,12 @@ static int shared_bytes(const qgc_lower_options *o) {
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
-    *plan = (qgc_plan){.name = g->name, .arch = g->arch, .chunk = o->chunk, .trace = -1, .shares_buffer = -1};
+    *plan = (qgc_plan){.name = g->name,
+                       .arch = g->arch,
+                       .chunk = o->chunk,
+                       .all_rows = o->all_rows,
+                       .trace = -1,
+                       .shares_buffer = -1};
     qgc_lowering l = {.graph = g,
                       .plan = plan,
                       .arena = a,
@@ -500,20 +563,24 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .tuning = o->tuning,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
-                      .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int))};
+                      .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int)),
+                      .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;
     add_weights(&l);
     add_states(&l);
     add_params(&l);
     QGC_TRY(add_interface(&l));
-    if (!o->decode_only && !o->no_prefill)
+    if (o->all_rows)
+        QGC_TRY(lower_all_rows(&l, o->chunk));
+    else if (!o->decode_only && !o->no_prefill)
         QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
     int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers);
     memcpy(buffers, l.buffer_of, g->n_values * sizeof *buffers);
-    if (o->decode_only)
-        plan->not_persistent = "it was compiled for decode steps only";
+    if (o->decode_only || o->all_rows)
+        plan->not_persistent = o->all_rows ? "it was compiled for the logits of all tokens"
+                                           : "it was compiled for decode steps only";
     else
         QGC_TRY(lower_persistent(&l, o->traced));
     QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));

@@ -553,9 +553,9 @@ static void lower_linear_gemm(qgc_lowering *l, const qgc_node *n) {
     launch->weight_bytes = 2 * launch->n * launch->k;
 }
 
-/* A decode step, and the rows wanted in prefill, go row by row in float32. */
+/* A decode step, and the row wanted in prefill, go row by row in float32. */
 qgc_status lower_linear(qgc_lowering *l, const qgc_node *n) {
-    if (l->phase == QGC_PHASE_PREFILL && n->in[0]->shape.dim[0] == QGC_DIM_T) {
+    if (l->phase == QGC_PHASE_PREFILL && (l->plan->all_rows || n->in[0]->shape.dim[0] == QGC_DIM_T)) {
         lower_linear_gemm(l, n);
         return QGC_OK;
     }

@@ -7,6 +7,12 @@
 #include "codegen/stage/stage.h"
 #include "graph/rope.h"
 
+/* Of the ids of a route: its items in the order of their experts, and tiles of them (kernels/expert_order.cu). */
+typedef struct {
+    bool made;
+    int order, tiles; /* buffers */
+} qgc_item_order;
+
 typedef struct {
     qgc_graph *graph;
     qgc_plan *plan;
@@ -15,13 +21,14 @@ typedef struct {
     qgc_diag *diag;
     const qgc_node *node; /* being lowered */
     qgc_phase_kind phase;
-    qgc_sizes sizes;  /* largest of this phase */
-    int *uses;        /* [n_values] how often each is read */
-    int *buffer_of;   /* [n_values] in this phase, -1 where there is none yet */
-    int *bf16_of;     /* [n_values]: the buffer with the value rounded to bf16, in this phase */
-    int least_arch;   /* of qgc_lower_options */
-    int sms;          /* multiprocessors of the card */
-    int shared_bytes; /* that a block may have there */
+    qgc_sizes sizes;          /* largest of this phase */
+    int *uses;                /* [n_values] how often each is read */
+    int *buffer_of;           /* [n_values] in this phase, -1 where there is none yet */
+    int *bf16_of;             /* [n_values]: the buffer with the value rounded to bf16, in this phase */
+    qgc_item_order *order_of; /* [n_values], in this phase */
+    int least_arch;           /* of qgc_lower_options */
+    int sms;                  /* multiprocessors of the card */
+    int shared_bytes;         /* that a block may have there */
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;
@@ -59,6 +66,8 @@ qgc_plan_launch *qgc_low_launch(qgc_lowering *l, qgc_phase_kind phase, int kerne
 void qgc_low_grid(qgc_plan_launch *launch, int axis, qgc_extent elems, int64_t per_block);
 void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer, int access); /* QGC_READS ..., or 0 */
 void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value);
+/* Buffers of all inputs of a node, then of its first result, as arguments. */
+void qgc_low_operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n);
 
 /* Text in the plan's arena, for options. */
 const char *qgc_low_text(qgc_lowering *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -82,6 +91,8 @@ double qgc_low_attr(const qgc_node *n, const char *name);
 int64_t qgc_low_attr_int(const qgc_node *n, const char *name);
 
 enum { QGC_LOW_THREADS = 256 }; /* of a block, where nothing asks for another number */
+
+enum { QGC_LOW_MOST_EXPERTS = 1024 }; /* that a route can choose from */
 
 /* Host and device agree on this; the answer that a step leaves is read before 1024 more are made. */
 enum { QGC_LOW_RING = 1024 };

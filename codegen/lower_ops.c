@@ -6,8 +6,7 @@
 /* One function for each op: which kernel computes it, and how it is launched. `T` and `R` stay symbols in grids and
  * arguments; everything else is a number that goes into the kernel's options. */
 
-/* Buffers of all inputs, then of the output, as arguments. */
-static void operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n) {
+void qgc_low_operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n) {
     for (int i = 0; i < n->n_in; i++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->in[i]), QGC_READS);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[0]), QGC_WRITES);
@@ -20,7 +19,7 @@ qgc_status lower_embedding(qgc_lowering *l, const qgc_node *n) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "embedding.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -75,7 +74,7 @@ qgc_status lower_layer_norm(qgc_lowering *l, const qgc_node *n) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "layer_norm.cu", (int)threads, options));
     qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -89,10 +88,23 @@ int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **opt
     return 3;
 }
 
-/* Appends what kernels/rope_table.cu calls frequency `pair`; *divisors is the weight that they are divided by, if any are. False if
- * there is a second one. */
+static bool same_divisors(const qgc_node *a, const qgc_node *b) {
+    return a->op == b->op && a->in[1] == b->in[1] &&
+           (a->op == QGC_OP_ROPE_DIVIDE ||
+            (a->in[2] == b->in[2] && qgc_low_attr(a, "original") == qgc_low_attr(b, "original")));
+}
+
+static bool has_divisors(const qgc_node *n) {
+    for (int i = 1; i < n->n_in; i++)
+        if (n->in[i]->kind != QGC_WEIGHT)
+            return false;
+    return true;
+}
+
+/* Appends what kernels/rope_table.cu calls frequency `pair`; *divides is the node that divides them by weights, if any does. False if
+ * there is a second one, by others. */
 static bool write_frequency(qgc_lowering *l, const qgc_value *v,
-                            const qgc_value **divisors, // NOLINT(misc-no-recursion)
+                            const qgc_node **divides, // NOLINT(misc-no-recursion)
                             qgc_str *t) {
     const qgc_node *n = v->maker;
     qgc_str_printf(t, "%s(", qgc_ops[n->op].name);
@@ -100,13 +112,13 @@ static bool write_frequency(qgc_lowering *l, const qgc_value *v,
         qgc_str_printf(t, "pair,%s)", qgc_low_double_text(l, qgc_low_attr(n, "base")));
         return true;
     }
-    if (!write_frequency(l, n->in[0], divisors, t))
+    if (!write_frequency(l, n->in[0], divides, t))
         return false;
-    if (n->op == QGC_OP_ROPE_DIVIDE) {
+    if (n->op == QGC_OP_ROPE_DIVIDE || n->op == QGC_OP_ROPE_LONGROPE) {
         qgc_str_add(t, ",by)");
-        const bool second = *divisors && *divisors != n->in[1];
-        *divisors = n->in[1];
-        return !second && n->in[1]->kind == QGC_WEIGHT;
+        const bool second = *divides && !same_divisors(*divides, n);
+        *divides = n;
+        return !second && has_divisors(n);
     }
     if (n->op == QGC_OP_ROPE_YARN) {
         double low, high;
@@ -123,9 +135,9 @@ static bool write_frequency(qgc_lowering *l, const qgc_value *v,
 
 /* What the table of a rope is made of. */
 typedef struct {
-    const char *options[4];
+    const char *options[5];
     int n;
-    const qgc_value *divisors; /* or NULL */
+    const qgc_node *divides; /* by weights; or NULL */
     bool fits;
 } rope_table;
 
@@ -140,11 +152,13 @@ static rope_table table_of(qgc_lowering *l, const qgc_node *rope) {
     } else {
         qgc_str text = qgc_str_new(l->arena);
         qgc_str_add(&text, "-DFREQUENCY=");
-        t.fits = write_frequency(l, r.freqs, &t.divisors, &text);
+        t.fits = write_frequency(l, r.freqs, &t.divides, &text);
         t.options[t.n++] = text.text;
     }
-    if (t.divisors)
+    if (t.divides)
         t.options[t.n++] = qgc_low_int(l, "DIVIDES", 1);
+    if (t.divides && t.divides->op == QGC_OP_ROPE_LONGROPE)
+        t.options[t.n++] = qgc_low_int(l, "ORIGINAL", qgc_low_attr_int(t.divides, "original"));
     if (r.scale != 1)
         t.options[t.n++] = qgc_low_double(l, "SCALE", r.scale);
     return t;
@@ -155,8 +169,8 @@ const char *qgc_low_rope_angles(qgc_lowering *l, const qgc_node *rope) {
     qgc_str text = qgc_str_new(l->arena);
     for (int i = 0; i < t.n; i++)
         qgc_str_printf(&text, "%s%s", i ? " " : "", t.options[i]);
-    if (t.divisors)
-        qgc_str_printf(&text, " by %s", qgc_value_label(t.divisors, l->arena));
+    for (int i = 1; t.divides && i < t.divides->n_in; i++)
+        qgc_str_printf(&text, "%s%s", i > 1 ? ", " : " by ", qgc_value_label(t.divides->in[i], l->arena));
     return text.text;
 }
 
@@ -167,7 +181,7 @@ qgc_status qgc_low_rope_check(qgc_lowering *l, const qgc_node *rope) {
     return qgc_fail(
         l->diag, QGC_ERR_INPUT, rope->at,
         "frequencies of rope \"%s\" are divided by \"%s\", and a table is divided by one weight only",
-        qgc_value_label(rope->out[0], l->arena), qgc_value_label(t.divisors, l->arena));
+        qgc_value_label(rope->out[0], l->arena), qgc_value_label(t.divides->in[1], l->arena));
 }
 
 int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {
@@ -177,14 +191,14 @@ int qgc_low_rope_table(qgc_lowering *l, const qgc_node *rope) {
     int table = qgc_low_table(l, qgc_arena_printf(l->arena, "rope table %s", qgc_low_rope_angles(l, rope)),
                               (qgc_extent){.per_ctx = 4 * r.rotary_dim}, &made);
     if (made) {
-        const char *options[5] = {NULL};
+        const char *options[6] = {NULL};
         memcpy(options, t.options, (size_t)t.n * sizeof *options);
         int kernel = qgc_low_kernel(l, "rope_table.cu", QGC_LOW_THREADS, options);
         qgc_plan_launch *fill = qgc_low_launch(l, QGC_PHASE_INIT, kernel);
         qgc_low_grid(fill, 0, (qgc_extent){.per_ctx = r.rotary_dim / 2}, QGC_LOW_THREADS);
         qgc_low_arg_buffer(fill, table, QGC_WRITES);
-        if (t.divisors)
-            qgc_low_arg_buffer(fill, qgc_low_buffer(l, t.divisors), QGC_READS);
+        for (int i = 1; t.divides && i < t.divides->n_in; i++)
+            qgc_low_arg_buffer(fill, qgc_low_buffer(l, t.divides->in[i]), QGC_READS);
         qgc_low_arg_i32(fill, (qgc_extent){.per_ctx = 1});
     }
     return table;
@@ -208,6 +222,11 @@ qgc_status lower_rope_yarn(qgc_lowering *l, const qgc_node *n) {
     return QGC_OK;
 }
 qgc_status lower_rope_divide(qgc_lowering *l, const qgc_node *n) {
+    (void)l, (void)n;
+    return QGC_OK;
+}
+
+qgc_status lower_rope_longrope(qgc_lowering *l, const qgc_node *n) {
     (void)l, (void)n;
     return QGC_OK;
 }
@@ -448,7 +467,7 @@ qgc_status lower_attention_merge(qgc_lowering *l, const qgc_node *n) {
     int kernel = qgc_low_kernel(l, "attention_merge.cu", QGC_LOW_THREADS, options);
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
     qgc_low_grid(launch, 0, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -457,7 +476,7 @@ qgc_status lower_select_rows(qgc_lowering *l, const qgc_node *n) {
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "select_rows.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
+    qgc_low_operands(l, launch, n);
     return QGC_OK;
 }
 
@@ -572,65 +591,5 @@ qgc_status lower_sample_part(qgc_lowering *l, const qgc_node *n) {
 qgc_status lower_sample_merge(qgc_lowering *l, const qgc_node *n) {
     QGC_TRY(check_stretches(l, n, stretch_of(n)));
     sample_merge_kernel(l, n, 2, stretch_of(n), qgc_low_buffer(l, n->in[1]));
-    return QGC_OK;
-}
-
-/* --- experts --------------------------------------------------------------------------------------------- */
-
-qgc_status lower_route(qgc_lowering *l, const qgc_node *n) {
-    const int64_t experts = qgc_low_width(n->in[0]), used = qgc_low_width(n->out[0]);
-    enum { MOST = 1024, MOST_USED = 32 };
-    if (experts > MOST || used > MOST_USED)
-        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at,
-                        "route chooses %lld of %lld experts, and its kernel at most %d of %d",
-                        (long long)used, (long long)experts, MOST_USED, MOST);
-    const char *options[] = {qgc_low_int(l, "EXPERTS", experts),
-                             qgc_low_int(l, "USED", used),
-                             qgc_low_int(l, "SCORING", n->attr[qgc_attr_index(n->op, "scoring")].choice),
-                             qgc_low_int(l, "NORMALIZE", qgc_low_attr(n, "normalize") != 0),
-                             qgc_low_float(l, "SCALE", qgc_low_attr(n, "scale")),
-                             qgc_low_int(l, "BIAS", n->n_in > 1),
-                             NULL};
-    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, "route.cu", 32, options));
-    qgc_low_grid(launch, 0, qgc_low_dim(n->in[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, n->out[1]), QGC_WRITES);
-    return QGC_OK;
-}
-
-qgc_status lower_expert_linear(qgc_lowering *l, const qgc_node *n) {
-    const qgc_value *w = n->in[1];
-    const int64_t out = w->shape.dim[1], in = w->shape.dim[2], used = qgc_low_width(n->in[2]);
-    const int64_t split = qgc_low_split(in, out * used);
-    const bool bias = n->n_in > 3;
-    const char *options[] = {
-        qgc_low_int(l, "IN", in),
-        qgc_low_int(l, "OUT", out),
-        qgc_low_type(l, "WEIGHT", qgc_weight_storage(w)),
-        qgc_low_int(l, "SPLIT", split),
-        qgc_low_int(l, "USED", used),
-        qgc_low_int(l, "EACH", qgc_low_width(n->in[0]) != in),
-        bias ? qgc_low_text(l, "-DBIAS=1+%s", qgc_low_type_name(qgc_weight_storage(n->in[3]))) : "-DBIAS=0",
-        NULL};
-    if (bias && qgc_dtype_is_quantised(n->in[3]->dtype))
-        return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "bias \"%s\" of expert_linear is stored in blocks",
-                        qgc_value_label(n->in[3], l->arena));
-    qgc_plan_launch *launch =
-        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_linear.cu", QGC_LOW_THREADS, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = out}, QGC_LOW_THREADS / 32 / split);
-    qgc_low_grid(launch, 1, qgc_low_times(qgc_low_dim(n->in[2]->shape.dim[0]), used), 1);
-    launch->weight_bytes = qgc_weight_bytes(w) / w->shape.dim[0] * used;
-    operands(l, launch, n);
-    return QGC_OK;
-}
-
-qgc_status lower_expert_sum(qgc_lowering *l, const qgc_node *n) {
-    const int64_t d = qgc_low_width(n->out[0]);
-    const char *options[] = {qgc_low_int(l, "D", d), qgc_low_int(l, "USED", qgc_low_width(n->in[1])), NULL};
-    qgc_plan_launch *launch =
-        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_sum.cu", QGC_LOW_THREADS, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = d}, QGC_LOW_THREADS);
-    qgc_low_grid(launch, 1, qgc_low_dim(n->out[0]->shape.dim[0]), 1);
-    operands(l, launch, n);
     return QGC_OK;
 }

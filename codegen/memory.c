@@ -61,7 +61,9 @@ static qgc_status find_sizes(const qgc_plan *p, life *lives, qgc_diag *d) {
         const qgc_plan_buffer *b = &p->buffers[i];
         if (b->kind != QGC_BUFFER_SCRATCH)
             continue;
-        const qgc_sizes sizes = {.tokens = lives[i].phase == QGC_PHASE_PREFILL ? p->chunk : 1, .rows = 1};
+        const bool prefill = lives[i].phase == QGC_PHASE_PREFILL;
+        const qgc_sizes sizes = {.tokens = prefill ? p->chunk : 1,
+                                 .rows = prefill ? qgc_plan_rows(p, QGC_PHASE_PREFILL, p->chunk) : 1};
         const int64_t before = sum;
         if (!qgc_extent_add(&sum, &b->bytes, &sizes))
             return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,

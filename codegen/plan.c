@@ -42,6 +42,10 @@ int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at) {
 
 enum { ALIGN = 256 }; /* of buffers in a region */
 
+int64_t qgc_plan_rows(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens) {
+    return p->all_rows && phase == QGC_PHASE_PREFILL ? tokens : 1;
+}
+
 bool qgc_extent_add(int64_t *sum, const qgc_extent *bytes, const qgc_sizes *at) {
     const wide size = bytes->fixed + (wide)bytes->per_token * at->tokens + (wide)bytes->per_row * at->rows +
                       (wide)bytes->per_ctx * at->ctx;
@@ -138,8 +142,9 @@ static bool is_within(const qgc_extent *e, const qgc_sizes *most, int64_t low, i
 }
 
 /* The largest sizes of a step of that phase; the smallest are 1. */
-static qgc_sizes most_of(const qgc_plan *p, int phase) {
-    return (qgc_sizes){phase == QGC_PHASE_PREFILL ? p->chunk : 1, 1, max_size};
+static qgc_sizes most_of(const qgc_plan *p, qgc_phase_kind phase) {
+    const int64_t tokens = phase == QGC_PHASE_PREFILL ? p->chunk : 1;
+    return (qgc_sizes){tokens, qgc_plan_rows(p, phase, tokens), max_size};
 }
 
 /* What the plan says of itself. */
@@ -296,6 +301,34 @@ static bool is_form(const qgc_tensor_form *f) {
            (f->stacked_index ? f->stacked >= 1 && f->stacked <= MAX_COUNT : f->stacked == 0);
 }
 
+/* What it is made of is there, and makes it. */
+static qgc_status check_derived(const checker *c, size_t i) {
+    const qgc_plan_weight *w = &c->p->weights[i];
+    const qgc_derivation *how = &w->derived;
+    qgc_tensor shapes[QGC_MAX_SOURCES], made = {.name = NULL};
+    const qgc_tensor *from[QGC_MAX_SOURCES];
+    if (how->kind == QGC_DERIVE_NONE)
+        return QGC_OK;
+    if (how->kind < 0 || how->kind >= QGC_N_DERIVE || how->n_from < 1 || how->n_from > QGC_MAX_SOURCES ||
+        w->tied != -1 || !isfinite(how->factor) || how->head_dim < 0)
+        return BROKEN(c, "weight \"%s\" has an impossible derivation", w->label);
+    for (int k = 0; k < how->n_from; k++) {
+        if (how->from[k] < 0 || (size_t)how->from[k] >= i)
+            return BROKEN(c, "weight \"%s\" is derived of weight %d, which is not before it", w->label,
+                          how->from[k]);
+        const qgc_plan_weight *source = &c->p->weights[how->from[k]];
+        shapes[k] = (qgc_tensor){.dtype = QGC_F32, .rank = source->rank};
+        memcpy(shapes[k].shape, source->shape, sizeof shapes[k].shape);
+        from[k] = &shapes[k];
+    }
+    const char *why = qgc_derive_shape(how, from, &made, c->d->arena);
+    if (why)
+        return BROKEN(c, "weight \"%s\" cannot be derived: %s", w->label, why);
+    if (made.rank != w->rank || memcmp(made.shape, w->shape, (size_t)w->rank * sizeof *w->shape) != 0)
+        return BROKEN(c, "weight \"%s\" has another shape than what is derived", w->label);
+    return QGC_OK;
+}
+
 static qgc_status check_weight(const checker *c, size_t i) {
     const qgc_plan_weight *w = &c->p->weights[i];
     if (!w->label)
@@ -368,7 +401,7 @@ static qgc_status check_buffer(const checker *c, size_t i) {
 /* A session may sum the sizes of any of them. */
 static qgc_status check_sum(const checker *c) {
     const qgc_plan *p = c->p;
-    const qgc_sizes most = {p->chunk, 1, max_size};
+    const qgc_sizes most = most_of(p, QGC_PHASE_PREFILL);
     int64_t sum = 0;
     bool fits = qgc_extent_add(&sum, &(qgc_extent){.fixed = p->scratch_bytes}, &most);
     for (size_t i = 0; fits && i < p->n_weights; i++)
@@ -602,7 +635,7 @@ static qgc_status check_shares(const checker *c) {
 
 static qgc_status check_launch(const checker *c, int phase, size_t i) {
     const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
-    qgc_sizes most = most_of(c->p, phase);
+    qgc_sizes most = most_of(c->p, (qgc_phase_kind)phase);
     if (!l->node || !l->where)
         return BROKEN(c, "launch %zu of phase %d does not say of which node it is", i, phase);
     if (l->position_bytes < 0)
@@ -681,6 +714,7 @@ static qgc_status check_head(const checker *c) {
 static qgc_status check_buffers(const checker *c) {
     QGC_TRY(check_each(c, c->p->n_weights, check_weight));
     QGC_TRY(check_each(c, c->p->n_weights, check_tied));
+    QGC_TRY(check_each(c, c->p->n_weights, check_derived));
     QGC_TRY(check_roles(c));
     QGC_TRY(check_each(c, c->p->n_buffers, check_buffer));
     QGC_TRY(check_shares(c));

@@ -7,6 +7,7 @@
 
 #include "codegen/arch.h"
 #include "codegen/shares.h"
+#include "graph/base/derive.h"
 #include "graph/base/diag.h"
 #include "graph/base/tensor.h"
 
@@ -69,6 +70,7 @@ typedef struct {
         storage; /* on the device (graph/base/planes.h): F32, F16 or BF16, to which the file's dtype is converted; or a
                         * block format, which the file has to have */
     qgc_tensor_form gguf_form, hf_form; /* how it is made of the tensor of that name */
+    qgc_derivation derived;             /* or of other weights, which come before it; it has no tensor then */
 } qgc_plan_weight;
 
 typedef struct {
@@ -184,8 +186,8 @@ typedef struct {
 } qgc_plan_launch;
 
 typedef enum {
-    QGC_PHASE_INIT,    /* once after the weights are there */
-    QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1; empty in a plan for decode steps only */
+    QGC_PHASE_INIT, /* once after the weights are there */
+    QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1 (or T: all_rows); empty in a plan for decode steps only */
     QGC_PHASE_DECODE, /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
     QGC_PHASE_PACK,   /* once, behind init: weights put in the order of the persistent step */
     QGC_PHASE_PERSISTENT, /* as decode, with most of it in one kernel; empty where the graph does not fit */
@@ -225,6 +227,7 @@ typedef struct {
     int64_t vocab;            /* rows of the logits */
     int64_t max_positions;    /* 0: the model names no limit */
     int64_t chunk;            /* largest T of a prefill step */
+    bool all_rows;            /* R = T in prefill, which ends with the logits; never so in an artifact */
     int64_t scratch_bytes;
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
     int64_t least_sms; /* multiprocessors that the persistent phase needs, and the most that it can use */
@@ -249,6 +252,9 @@ typedef struct {
     qgc_phase phases[QGC_N_PHASES];
     int io[QGC_N_IO]; /* buffer of each role */
 } qgc_plan;
+
+/* R of a step of so many tokens. */
+int64_t qgc_plan_rows(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens);
 
 /* Bytes that a step of a phase reads at a position: matrices of weights, and the caches. */
 int64_t qgc_plan_step_bytes(const qgc_plan *p, qgc_phase_kind phase, int64_t position);

@@ -55,12 +55,26 @@ static void find_last_reads(qgc_eval *e) {
         e->last_read[e->g->outputs[i]->id] = INT32_MAX;
 }
 
+/* As it is stored, or in double precision. */
+static void place_derived(qgc_eval *e, const qgc_value *v, const qgc_tensor *const *weights) {
+    const qgc_tensor *t = NULL;
+    if (e->is_double) {
+        e->data[v->id] = (void *)(uintptr_t)qgc_weight_reals(e->g, v, weights, e->pool, e->arena);
+        e->dtype[v->id] = QGC_F32;
+    } else if ((t = qgc_weight_tensor(e->g, v, weights, e->pool, e->arena))) {
+        e->data[v->id] = (void *)(uintptr_t)t->data;
+        e->dtype[v->id] = t->dtype;
+    }
+}
+
 /* Weights are read where they are; inputs and states get their memory. */
 static void place_leaves(qgc_eval *e, const qgc_tensor *const *weights) {
     for (size_t i = 0; i < e->g->n_values; i++) {
         const qgc_value *v = e->g->values[i];
         e->dtype[i] = v->dtype;
-        if (v->kind == QGC_WEIGHT && weights[i]) {
+        if (qgc_weight_is_derived(e->g, v)) {
+            place_derived(e, v, weights);
+        } else if (v->kind == QGC_WEIGHT && weights[i]) {
             e->data[i] = (void *)(uintptr_t)weights[i]->data; /* references only read it */
             e->dtype[i] = weights[i]->dtype;
         } else if (v->kind == QGC_INPUT || v->kind == QGC_STATE) {
@@ -195,6 +209,7 @@ static qgc_status fill_input(qgc_eval *e, const qgc_value *v, const int32_t *tok
 static qgc_operand operand(const qgc_eval *e, const qgc_value *v) {
     qgc_operand o = {.dtype = e->dtype[v->id], .rank = v->shape.rank, .data = e->data[v->id]};
     o.is_real = v->dtype == QGC_F32 && v->kind != QGC_WEIGHT;
+    o.is_real = o.is_real || (e->is_double && qgc_weight_is_derived(e->g, v));
     for (int i = 0; i < o.rank; i++)
         o.dim[i] = qgc_dim_size(v->shape.dim[i], &e->sizes);
     return o;
@@ -261,7 +276,11 @@ qgc_status qgc_call_check(const qgc_call *call, const qgc_sizes *sizes, qgc_diag
 static qgc_status check_made(const qgc_eval *e, const qgc_node *n, qgc_diag *d);
 
 static qgc_status run_node(qgc_eval *e, const qgc_node *n, qgc_diag *d) {
-    qgc_call call = {.node = n, .sampling = &e->sampling, .pool = e->pool, .scratch = qgc_arena_new()};
+    qgc_call call = {.node = n,
+                     .sampling = &e->sampling,
+                     .ctx = e->sizes.ctx,
+                     .pool = e->pool,
+                     .scratch = qgc_arena_new()};
     for (int i = 0; i < n->n_in; i++) {
         call.in[i] = operand(e, n->in[i]);
         assert(call.in[i].data);
@@ -333,7 +352,7 @@ static void note_weight_not_finite(const qgc_eval *e, const qgc_node *n, qgc_dia
     for (int i = 0; i < n->n_in; i++) {
         const qgc_value *v = n->in[i];
         const int64_t row = v->shape.dim[v->shape.rank > 0 ? v->shape.rank - 1 : 0];
-        if (v->kind != QGC_WEIGHT || v->shape.rank == 0)
+        if (v->kind != QGC_WEIGHT || v->shape.rank == 0 || (e->is_double && qgc_weight_is_derived(e->g, v)))
             continue;
         float *wide = qgc_arena_array(d->arena, (size_t)row, sizeof *wide);
         const int64_t rows = qgc_shape_elems(&v->shape, &e->sizes) / row;

@@ -24,6 +24,7 @@ typedef struct qgc_call {
     qgc_operand in[QGC_MAX_INPUTS];
     qgc_operand out[QGC_MAX_OUTPUTS];
     const qgc_sampling *sampling;
+    int64_t ctx; /* positions that caches have room for */
     qgc_pool *pool;
     qgc_arena *scratch; /* dropped after the node */
 } qgc_call;

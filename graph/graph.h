@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "graph/base/arena.h"
+#include "graph/base/derive.h"
 #include "graph/base/diag.h"
 #include "graph/base/map.h"
 #include "graph/base/tensor.h"
@@ -51,8 +52,9 @@ typedef struct {
     const char *gguf;  /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
     const char *hf;    /* tensor name in safetensors, likewise */
     qgc_tensor_form gguf_form, hf_form; /* how it is made of that tensor */
-    int tied;           /* index of the weight whose tensor stands in where the file has none, or -1 */
-    qgc_value **values; /* [count], by rising turn, which is their `layer` */
+    int tied;               /* index of the weight whose tensor stands in where the file has none, or -1 */
+    qgc_derivation derived; /* it is no tensor, but made of other weights */
+    qgc_value **values;     /* [count], by rising turn, which is their `layer` */
 } qgc_weight_decl;
 
 /* What the YAML declares under `state`. */
@@ -217,6 +219,23 @@ bool qgc_value_is_version(const qgc_value *v);
  * list; who asks for many values asks for all, by id, in arena `a`. */
 int qgc_value_uses(const qgc_graph *g, const qgc_value *v);
 int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a);
+
+/* Is it a weight that is derived of others? And what its derivation names as source number i: of a declaration for
+ * each turn that of the weight's own. NULL if there is none. */
+bool qgc_weight_is_derived(const qgc_graph *g, const qgc_value *weight);
+qgc_value *qgc_weight_source(const qgc_graph *g, const qgc_value *weight, int i);
+
+/* Do the sources of a derived weight fit? NULL, or why not. *out gets the shape and the type that it has by itself. */
+const char *qgc_weight_misfit(const qgc_graph *g, const qgc_value *weight, qgc_tensor *out, qgc_arena *a);
+
+/* The tensor of a weight as it is stored: that of the table `tensors`, by value id, or what is derived of such. Its
+ * numbers live in arena `a`. NULL where there is none. */
+const qgc_tensor *qgc_weight_tensor(const qgc_graph *g, const qgc_value *weight,
+                                    const qgc_tensor *const *tensors, qgc_pool *pool, qgc_arena *a);
+
+/* The numbers of a derived weight in double precision, rounded to nothing. */
+const double *qgc_weight_reals(const qgc_graph *g, const qgc_value *weight, const qgc_tensor *const *tensors,
+                               qgc_pool *pool, qgc_arena *a);
 
 /* By name: a hyperparameter, an input, an output; NULL if there is none. */
 const qgc_param *qgc_graph_param(const qgc_graph *g, const char *name);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/format.def"
 #include "graph/load_parts.h"
 
 static qgc_status read_word(qgc_loader *ld, const qgc_yaml *node, const char *key, const char **out) {
@@ -41,7 +42,7 @@ static qgc_status read_archs(qgc_loader *ld, const qgc_yaml *node, const char **
 /* `arch: qwen2`, or what each format calls it: `arch: {hf: [llama, mistral], gguf: llama}`. The name of the weights at hand
  * is the graph's. */
 static qgc_status load_arch(qgc_loader *ld) {
-    static const char *const keys[] = {"hf", "gguf"};
+    static const char *const keys[] = {QGC_KEYS(ARCH)};
     qgc_graph *g = ld->g;
     const qgc_yaml *node;
     QGC_TRY(qgc_load_required(ld, ld->doc, "model file", "arch", &node));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/format.def"
 #include "graph/load.h"
 #include "graph/load_parts.h"
 
@@ -389,7 +390,7 @@ static qgc_status read_form_number(qgc_loader *ld, const qgc_yaml *node, const c
 /* How a weight is made of tensors of a file, and their name: `{name: qkv.weight, rows: [0, d]}`. */
 static qgc_status read_form(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char **name,
                             qgc_tensor_form *form) {
-    static const char *const keys[] = {"name", "rows", "of", "transposed", "plus", "unpermute", "each"};
+    static const char *const keys[] = {QGC_KEYS(FORM)};
     const qgc_yaml *text, *heads = qgc_yaml_get(node, "unpermute");
     double transposed = 0;
     QGC_TRY(qgc_load_check_keys(ld, node, "a tensor", keys, COUNT(keys)));
@@ -413,16 +414,106 @@ static qgc_status read_stored(qgc_loader *ld, const qgc_yaml *node, const tensor
     return read_tensor_name(ld, node, t, NULL, name);
 }
 
+/* A weight declared above, of which another is made. */
+static qgc_status read_source(qgc_loader *ld, const qgc_yaml *node, const qgc_weight_decl *decl, int *from) {
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "weight"));
+    qgc_symbol *symbol = qgc_map_get(&ld->symbols, node->text);
+    if (!symbol || symbol->kind != QGC_WEIGHT || symbol->decl < 0 || symbol->decl >= (int)ld->g->n_weights)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
+                        "weight \"%s\" is derived of \"%s\", which is no weight declared above it",
+                        decl->name, node->text);
+    symbol->used = true;
+    *from = symbol->decl;
+    return QGC_OK;
+}
+
+static qgc_status read_derived_numbers(qgc_loader *ld, const qgc_yaml *node, qgc_derivation *how) {
+    const qgc_yaml *first, *last, *factor, *head_dim = qgc_yaml_get(node, "head_dim");
+    const char *op = qgc_derive_name(how->kind);
+    if (qgc_derive_has_range(how->kind)) {
+        QGC_TRY(qgc_load_required(ld, node, op, "first", &first));
+        QGC_TRY(qgc_load_required(ld, node, op, "last", &last));
+        QGC_TRY(qgc_load_whole(ld, first, (qgc_expr_range){"first", 0, max_dim}, &how->first));
+        QGC_TRY(qgc_load_whole(ld, last, (qgc_expr_range){"last", how->first + 1, max_dim}, &how->last));
+    }
+    if (qgc_derive_has_factor(how->kind)) {
+        QGC_TRY(qgc_load_required(ld, node, op, "factor", &factor));
+        QGC_TRY(qgc_load_number(ld, factor, "factor", &how->factor));
+    }
+    if (head_dim)
+        QGC_TRY(qgc_load_whole(ld, head_dim, (qgc_expr_range){"head_dim", 1, max_dim}, &how->head_dim));
+    return QGC_OK;
+}
+
+/* `derived: {op: scale_columns, of: [wq, norm]}` */
+static qgc_status read_derived(qgc_loader *ld, const qgc_yaml *entry, qgc_weight_decl *decl) {
+    static const char *const keys[] = {QGC_KEYS(DERIVED)};
+    static const char *const others[] = {"gguf", "hf", "tied"};
+    const qgc_yaml *node = qgc_yaml_get(entry, "derived"), *op, *of;
+    qgc_derivation *how = &decl->derived;
+    if (!node)
+        return QGC_OK;
+    for (size_t i = 0; i < COUNT(others); i++)
+        if (qgc_yaml_get(entry, others[i]))
+            return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "weight \"%s\" is derived, and has \"%s\" too",
+                            decl->name, others[i]);
+    QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_MAP, "derived"));
+    QGC_TRY(qgc_load_check_keys(ld, node, "a derived weight", keys, COUNT(keys)));
+    QGC_TRY(qgc_load_required(ld, node, "derived", "op", &op));
+    QGC_TRY(qgc_load_required(ld, node, "derived", "of", &of));
+    QGC_TRY(qgc_load_expect(ld, op, QGC_YAML_SCALAR, "op"));
+    QGC_TRY(qgc_load_expect(ld, of, QGC_YAML_LIST, "of"));
+    how->kind = qgc_derive_named(op->text);
+    if (how->kind == QGC_DERIVE_NONE) {
+        const char *words[QGC_N_DERIVE];
+        for (int i = 1; i < QGC_N_DERIVE; i++)
+            words[i - 1] = qgc_derive_name((qgc_derive_kind)i);
+        const qgc_status s =
+            qgc_fail(ld->d, QGC_ERR_INPUT, op->at, "weights are not derived by \"%s\"", op->text);
+        qgc_load_hint_nearest(ld->d, op->text, words, QGC_N_DERIVE - 1);
+        return s;
+    }
+    if (of->n > QGC_MAX_SOURCES)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, of->at,
+                        "weight \"%s\" is derived of %zu weights, at most %d can be", decl->name, of->n,
+                        QGC_MAX_SOURCES);
+    how->n_from = (int)of->n;
+    for (int i = 0; i < how->n_from; i++)
+        QGC_TRY(read_source(ld, of->items[i], decl, &how->from[i]));
+    return read_derived_numbers(ld, node, how);
+}
+
+/* The declaration that was read last. */
+static qgc_status check_derived(qgc_loader *ld, const tensors *t) {
+    for (int i = 0; i < t->count; i++) {
+        qgc_value *v = t->values[i];
+        qgc_tensor made = {.name = NULL};
+        const char *why = qgc_weight_misfit(ld->g, v, &made, ld->arena);
+        if (!why && (made.rank != v->shape.rank ||
+                     memcmp(made.shape, v->shape.dim, (size_t)made.rank * sizeof *made.shape) != 0)) {
+            qgc_shape shape = {.rank = made.rank};
+            memcpy(shape.dim, made.shape, sizeof shape.dim);
+            why = qgc_arena_printf(ld->arena, "its shape would be %s", qgc_shape_text(&shape, ld->arena));
+        }
+        if (why)
+            return qgc_fail(ld->d, QGC_ERR_INPUT, t->at, "weight \"%s\" cannot be derived: %s",
+                            qgc_value_label(v, ld->arena), why);
+        if (!t->dtype)
+            v->dtype = made.dtype;
+    }
+    return QGC_OK;
+}
+
 static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
-    static const char *const keys[] = {"per", "count", "shape", "dtype", "gguf",
-                                       "hf",  "tied",  "when",  "turns"};
+    static const char *const keys[] = {QGC_KEYS(WEIGHT)};
     qgc_graph *g = ld->g;
     tensors t = {
         .what = "weight", .name = key->text, .kind = QGC_WEIGHT, .at = key->at, .decl = (int)g->n_weights};
     QGC_TRY(qgc_load_check_name(ld, key, "weight"));
     QGC_TRY(
         qgc_load_expect(ld, entry, QGC_YAML_MAP, qgc_arena_printf(ld->arena, "weight \"%s\"", key->text)));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a weight", keys, ld->format == 1 ? 7 : COUNT(keys)));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a weight", keys,
+                                ld->format == 1 ? QGC_OLD_KEYS(WEIGHT) : COUNT(keys)));
     QGC_TRY(read_tensors(ld, key, entry, &t));
     if (t.count == 0)
         return QGC_OK;
@@ -436,8 +527,9 @@ static qgc_status read_weight(qgc_loader *ld, const qgc_yaml *key, const qgc_yam
                             .values = t.values};
     QGC_TRY(read_stored(ld, qgc_yaml_get(entry, "gguf"), &t, &decl.gguf, &decl.gguf_form));
     QGC_TRY(read_stored(ld, qgc_yaml_get(entry, "hf"), &t, &decl.hf, &decl.hf_form));
+    QGC_TRY(read_derived(ld, entry, &decl));
     g->weights[g->n_weights++] = decl;
-    return QGC_OK;
+    return decl.derived.kind ? check_derived(ld, &t) : QGC_OK;
 }
 
 static bool same_turns(const qgc_weight_decl *a, const qgc_weight_decl *b) {
@@ -469,6 +561,9 @@ static qgc_status tie(qgc_loader *ld, qgc_weight_decl *decl, const qgc_yaml *ent
                         decl->name, node->text);
     const qgc_weight_decl *to = &g->weights[symbol->decl];
     const qgc_shape *shape = &decl->values[0]->shape, *to_shape = &to->values[0]->shape;
+    if (to->derived.kind)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "weight \"%s\" is tied to \"%s\", which is derived",
+                        decl->name, to->name);
     if (to == decl)
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "weight \"%s\" is tied to itself", decl->name);
     if (to->tied >= 0)
@@ -506,7 +601,7 @@ qgc_status qgc_load_weights(qgc_loader *ld) {
 /* States. */
 
 static qgc_status read_state(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry) {
-    static const char *const keys[] = {"per", "count", "shape", "dtype", "when", "turns"};
+    static const char *const keys[] = {QGC_KEYS(STATE)};
     qgc_graph *g = ld->g;
     const char *label = qgc_arena_printf(ld->arena, "state \"%s\"", key->text);
     tensors t = {
@@ -514,7 +609,8 @@ static qgc_status read_state(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml
     const qgc_yaml *dtype;
     QGC_TRY(qgc_load_check_name(ld, key, "state"));
     QGC_TRY(qgc_load_expect(ld, entry, QGC_YAML_MAP, label));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a state", keys, ld->format == 1 ? 4 : COUNT(keys)));
+    QGC_TRY(
+        qgc_load_check_keys(ld, entry, "a state", keys, ld->format == 1 ? QGC_OLD_KEYS(STATE) : COUNT(keys)));
     QGC_TRY(qgc_load_required(ld, entry, label, "dtype", &dtype));
     QGC_TRY(read_tensors(ld, key, entry, &t));
     if (t.count == 0)

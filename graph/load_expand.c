@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/format.def"
 #include "graph/load_parts.h"
 
 /* Format 2: lists of ops with parts and conditions in them.
@@ -98,7 +99,7 @@ static qgc_status check_with(qgc_loader *ld, const qgc_yaml *with, const qgc_yam
 
 static qgc_status expand_part(qgc_loader *ld, const qgc_yaml *item, qgc_item around, int depth,
                               qgc_items *out) {
-    static const char *const keys[] = {"part", "with", "when"};
+    static const char *const keys[] = {QGC_KEYS(PART)};
     const qgc_yaml *name = qgc_yaml_get(item, "part"), *with = qgc_yaml_get(item, "with");
     QGC_TRY(qgc_load_check_keys(ld, item, "a part", keys, 3));
     QGC_TRY(qgc_load_expect(ld, name, QGC_YAML_SCALAR, "part"));
@@ -135,7 +136,7 @@ const qgc_yaml *qgc_load_renamed(qgc_loader *ld, const qgc_scope *scope, const q
 
 static qgc_status expand_choice(qgc_loader *ld, const qgc_yaml *item, qgc_item around, int depth,
                                 qgc_items *out) {
-    static const char *const keys[] = {"when", "do", "else"};
+    static const char *const keys[] = {QGC_KEYS(CHOICE)};
     const qgc_yaml *when = qgc_yaml_get(item, "when"), *yes = qgc_yaml_get(item, "do"),
                    *no = qgc_yaml_get(item, "else");
     double condition;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "graph/base/file.h"
+#include "graph/format.def"
 #include "graph/load.h"
 #include "graph/load_parts.h"
 
@@ -15,10 +16,8 @@
  */
 
 static const char *const sections[] = {"params", "weights", "state", "inputs", "parts"};
-static const char *const keys[] = {"qgc",     "extends", "name",   "arch",  "passes",  "memory", "params",
-                                   "weights", "state",   "inputs", "graph", "outputs", "parts",  "ignore"};
+static const char *const keys[] = {QGC_KEYS(FILE)};
 enum { N_SECTIONS = sizeof sections / sizeof *sections, N_KEYS = sizeof keys / sizeof *keys };
-enum { N_NEW_KEYS = 2 }; /* those at the end of the list are of format 2 */
 
 enum { FORMAT = 1, NEWEST_FORMAT = 2 };
 
@@ -91,7 +90,7 @@ static qgc_status check_document(qgc_loader *ld, qgc_yaml *doc) {
     int format;
     QGC_TRY(check_format(ld, doc, &format));
     QGC_TRY(check_old_keys(ld, doc));
-    QGC_TRY(qgc_load_check_keys(ld, doc, "model file", keys, format > 1 ? N_KEYS : N_KEYS - N_NEW_KEYS));
+    QGC_TRY(qgc_load_check_keys(ld, doc, "model file", keys, format > 1 ? N_KEYS : QGC_OLD_KEYS(FILE)));
     for (size_t i = 0; i < doc->n; i++)
         if (is_section(doc->keys[i]->text))
             QGC_TRY(qgc_load_expect(ld, doc->items[i], QGC_YAML_MAP, doc->keys[i]->text));

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/format.def"
 #include "graph/load.h"
 #include "graph/load_parts.h"
 
@@ -201,7 +202,7 @@ static qgc_status read_carry(qgc_loader *ld, const qgc_yaml *node, repeat_text *
 
 /* `{index: l, from: 4, count: 20, carry: x}` */
 static qgc_status read_head(qgc_loader *ld, const qgc_yaml *head, repeat_text *r) {
-    static const char *const keys[] = {"index", "from", "count", "carry"};
+    static const char *const keys[] = {QGC_KEYS(HEAD)};
     const qgc_yaml *index, *from = qgc_yaml_get(head, "from");
     QGC_TRY(qgc_load_check_keys(ld, head, "a repeat", keys, 4));
     QGC_TRY(qgc_load_required(ld, head, "repeat", "index", &index));
@@ -215,10 +216,11 @@ static qgc_status read_head(qgc_loader *ld, const qgc_yaml *head, repeat_text *r
 }
 
 static qgc_status read_repeat(qgc_loader *ld, const qgc_yaml *item, repeat_text *r) {
-    static const char *const keys[] = {"repeat", "body", "when"};
+    static const char *const keys[] = {QGC_KEYS(REPEAT)};
     const qgc_yaml *head;
     *r = (repeat_text){.at = item->at};
-    QGC_TRY(qgc_load_check_keys(ld, item, "a repeat", keys, ld->format > 1 ? 3 : 2));
+    QGC_TRY(qgc_load_check_keys(ld, item, "a repeat", keys,
+                                ld->format > 1 ? sizeof keys / sizeof *keys : QGC_OLD_KEYS(REPEAT)));
     QGC_TRY(qgc_load_required(ld, item, "repeat", "repeat", &head));
     QGC_TRY(qgc_load_required(ld, item, "repeat", "body", &r->body));
     QGC_TRY(qgc_load_expect(ld, head, QGC_YAML_MAP, "repeat"));

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/format.def"
 #include "graph/load_parts.h"
 
 /* Parameters. Those of format 1 are numbers; those of format 2 are computed when something needs them, from what weights
@@ -56,13 +57,14 @@ static qgc_status read_per(qgc_loader *ld, const qgc_yaml *per, qgc_param *p) {
 }
 
 static qgc_status read_param(qgc_loader *ld, const qgc_yaml *key, const qgc_yaml *entry, size_t i) {
-    static const char *const keys[] = {"gguf", "hf", "value", "fixed", "words", "per"};
+    static const char *const keys[] = {QGC_KEYS(PARAM)};
     qgc_param *p = &ld->g->params[i];
     qgc_param_text *text = &ld->param_texts[i];
     *p = (qgc_param){.name = key->text, .value = NAN, .at = key->at};
     QGC_TRY(qgc_load_check_name(ld, key, "parameter"));
     QGC_TRY(qgc_load_expect(ld, entry, QGC_YAML_MAP, "parameter"));
-    QGC_TRY(qgc_load_check_keys(ld, entry, "a parameter", keys, ld->format == 1 ? 3 : COUNT(keys)));
+    QGC_TRY(qgc_load_check_keys(ld, entry, "a parameter", keys,
+                                ld->format == 1 ? QGC_OLD_KEYS(PARAM) : COUNT(keys)));
     QGC_TRY(read_texts(ld, qgc_yaml_get(entry, "gguf"), "gguf", &p->gguf, &p->n_gguf));
     QGC_TRY(read_texts(ld, qgc_yaml_get(entry, "hf"), "hf", &p->hf, &p->n_hf));
     QGC_TRY(read_texts(ld, qgc_yaml_get(entry, "words"), "word", &p->words, &p->n_words));

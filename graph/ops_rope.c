@@ -105,7 +105,7 @@ qgc_status infer_rope(qgc_node *n, qgc_diag *d) {
 /* --- frequencies ----------------------------------------------------------------------------------------- */
 
 bool qgc_is_frequencies(const qgc_value *v) {
-    return v->maker && v->maker->op >= QGC_OP_ROPE_FREQS && v->maker->op <= QGC_OP_ROPE_DIVIDE;
+    return v->maker && v->maker->op >= QGC_OP_ROPE_FREQS && v->maker->op <= QGC_OP_ROPE_LONGROPE;
 }
 
 qgc_status infer_rope_freqs(qgc_node *n, qgc_diag *d) {
@@ -161,19 +161,31 @@ qgc_status infer_rope_yarn(qgc_node *n, qgc_diag *d) {
     return infer_changed(n, d);
 }
 
-qgc_status infer_rope_divide(qgc_node *n, qgc_diag *d) {
-    QGC_TRY(infer_changed(n, d));
-    QGC_TRY(qgc_want_real(n, 1, "divisors", d));
-    QGC_TRY(qgc_want_form(n, 1, "divisors", "[pairs]", d));
-    const qgc_value *freqs = n->in[0], *divisors = n->in[1];
+/* Input i: as many as there are frequencies. */
+static qgc_status want_divisors(const qgc_node *n, int i, const char *name, qgc_diag *d) {
+    QGC_TRY(qgc_want_real(n, i, name, d));
+    QGC_TRY(qgc_want_form(n, i, name, "[pairs]", d));
+    const qgc_value *freqs = n->in[0], *divisors = n->in[i];
     if (freqs->shape.dim[1] == divisors->shape.dim[0])
         return QGC_OK;
-    qgc_status s = qgc_fail(
-        d, QGC_ERR_INPUT, n->at, "rope_divide \"%s\" has %lld frequencies and %lld divisors",
-        qgc_node_label(n, d->arena), (long long)freqs->shape.dim[1], (long long)divisors->shape.dim[0]);
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at, "%s \"%s\" has %lld frequencies and %lld divisors",
+                            qgc_ops[n->op].name, qgc_node_label(n, d->arena), (long long)freqs->shape.dim[1],
+                            (long long)divisors->shape.dim[0]);
     qgc_note_origin(n, freqs, d);
     qgc_note_origin(n, divisors, d);
     return s;
+}
+
+qgc_status infer_rope_divide(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(infer_changed(n, d));
+    return want_divisors(n, 1, "divisors", d);
+}
+
+qgc_status infer_rope_longrope(qgc_node *n, qgc_diag *d) {
+    QGC_TRY(infer_changed(n, d));
+    QGC_TRY(qgc_want_number(n, "original", 1, true, d));
+    QGC_TRY(want_divisors(n, 1, "short", d));
+    return want_divisors(n, 2, "long", d);
 }
 
 /* The pair that turns `beta` times in the original number of positions. */
@@ -246,6 +258,14 @@ void QGC_REF(rope_yarn)(const qgc_call *call) {
 
 void QGC_REF(rope_divide)(const qgc_call *call) {
     const qgc_real *divisors = qgc_reals(call, 1);
+    for (int64_t i = 0; i < call->out[0].dim[1]; i++)
+        put_frequency(call, i, frequency(call, 0, i) / (double)divisors[i]);
+}
+
+/* Positions have one table each: so one list for all of them, by how many there may be. */
+void QGC_REF(rope_longrope)(const qgc_call *call) {
+    const bool is_long = (double)call->ctx > qgc_node_number(call->node, "original");
+    const qgc_real *divisors = qgc_reals(call, is_long ? 2 : 1);
     for (int64_t i = 0; i < call->out[0].dim[1]; i++)
         put_frequency(call, i, frequency(call, 0, i) / (double)divisors[i]);
 }

@@ -110,7 +110,8 @@ static int format_of(const printer *p) {
     for (size_t i = 0; i < g->n_weights; i++) {
         const qgc_weight_decl *w = &g->weights[i];
         const bool plain = qgc_form_is_plain(&w->gguf_form) && qgc_form_is_plain(&w->hf_form);
-        newer = newer || (p->weight_printed[i] && (has_gaps(w->values, w->count) || !plain));
+        newer = newer || (p->weight_printed[i] &&
+                          (has_gaps(w->values, w->count) || !plain || w->derived.kind != QGC_DERIVE_NONE));
     }
     for (size_t i = 0; i < g->n_states; i++)
         newer = newer || (p->state_printed[i] && has_gaps(g->states[i].values, g->states[i].count));
@@ -190,6 +191,25 @@ static void add_stored(qgc_str *out, const char *key, const char *name, const qg
     qgc_str_add(out, plain ? "" : "}");
 }
 
+/* ", derived: {op: rows, of: [w], first: 0, last: 8}" */
+static void add_derived(printer *p, const qgc_derivation *how) {
+    if (how->kind == QGC_DERIVE_NONE)
+        return;
+    qgc_str_printf(p->out, ", derived: {op: %s, of: [", qgc_derive_name(how->kind));
+    for (int i = 0; i < how->n_from; i++)
+        qgc_str_printf(p->out, "%s%s", i ? ", " : "", p->weight_names[how->from[i]]);
+    qgc_str_add(p->out, "]");
+    if (qgc_derive_has_range(how->kind))
+        qgc_str_printf(p->out, ", first: %lld, last: %lld", (long long)how->first, (long long)how->last);
+    if (qgc_derive_has_factor(how->kind)) {
+        qgc_str_add(p->out, ", factor: ");
+        qgc_str_add_number(p->out, how->factor);
+    }
+    if (how->head_dim)
+        qgc_str_printf(p->out, ", head_dim: %lld", (long long)how->head_dim);
+    qgc_str_add(p->out, "}");
+}
+
 static void print_weights(printer *p) {
     const qgc_graph *g = p->g;
     const char *head = "weights:\n";
@@ -200,6 +220,7 @@ static void print_weights(printer *p) {
         qgc_str_add(p->out, head);
         head = "";
         print_tensors(p, p->weight_names[i], w->index, w->repeat, w->values, w->count);
+        add_derived(p, &w->derived);
         add_stored(p->out, "gguf", w->gguf, &w->gguf_form);
         add_stored(p->out, "hf", w->hf, &w->hf_form);
         if (w->tied >= 0)
@@ -243,6 +264,9 @@ static void find_printed(printer *p) {
         if (p->used[i] && v->kind == QGC_STATE)
             p->state_printed[v->decl] = true;
     }
+    for (size_t i = g->n_weights; i-- > 0;) /* sources come before what is made of them */
+        for (int k = 0; p->weight_printed[i] && k < g->weights[i].derived.n_from; k++)
+            p->weight_printed[g->weights[i].derived.from[k]] = true;
     for (size_t i = 0; i < g->n_weights; i++)
         if (p->weight_printed[i] && g->weights[i].tied >= 0)
             p->weight_printed[g->weights[i].tied] = true;

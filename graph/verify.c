@@ -62,6 +62,26 @@ static qgc_status check_values(const checker *c) {
     return QGC_OK;
 }
 
+static qgc_status check_derived(const checker *c) {
+    qgc_arena *scratch = qgc_arena_new();
+    qgc_status s = QGC_OK;
+    for (size_t i = 0; i < c->g->n_values && s == QGC_OK; i++) {
+        const qgc_value *v = c->g->values[i];
+        qgc_tensor made = {.name = NULL};
+        if (!qgc_weight_is_derived(c->g, v))
+            continue;
+        const char *why = qgc_weight_misfit(c->g, v, &made, scratch);
+        if (!why && (made.rank != v->shape.rank ||
+                     memcmp(made.shape, v->shape.dim, (size_t)made.rank * sizeof *made.shape) != 0))
+            why = "its shape is another";
+        if (why)
+            s = qgc_fail(c->d, QGC_ERR_INPUT, v->at, "weight \"%s\" cannot be derived: %s",
+                         qgc_value_label(v, scratch), why);
+    }
+    qgc_arena_drop(scratch);
+    return s;
+}
+
 static qgc_status check_arity(const checker *c, const qgc_node *n) {
     if (n->op < 0 || n->op >= QGC_N_OPS)
         return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "node %d has no op that is in the table", n->id);
@@ -203,6 +223,7 @@ static void count(const checker *c) {
 static qgc_status check(checker *c) {
     QGC_TRY(check_list(c));
     QGC_TRY(check_values(c));
+    QGC_TRY(check_derived(c));
     for (const qgc_node *n = c->g->first; n; n = n->next)
         QGC_TRY(check_arity(c, n));
     count(c);

@@ -190,6 +190,69 @@ QGC_API QGC_CHECK qgc_error *qgc_set_sampling(qgc_sequence *text, const qgc_begi
 /* Back to an empty text. */
 QGC_API QGC_CHECK qgc_error *qgc_reset(qgc_sequence *text);
 
+/* --- evaluation ------------------------------------------------------------------------------------------ */
+
+/* How well a model predicts texts, and how far its predictions are from those of another.
+ *
+ * A text is encoded by itself, as a whole (QGC_TEXT_WHOLE), and cut into windows; each window is fed from
+ * position 0, and the logits at a token predict the next one. Of a window w[0..n) these tokens count:
+ *
+ *   stride 0: as llama.cpp's perplexity tool has it. Windows of `ctx` tokens lie one after another, and
+ *       each begins with the BOS, in place of its first token, where the model wants one. w[i] counts for i
+ *       > n / 2 (in whole numbers). The end of a text that fills no window is left out; a text shorter than
+ *       a window is one of its own length, and of two tokens the second counts.
+ *   stride > 0: as Hugging Face's documentation has it. Each window begins `stride` tokens after the one
+ *       before, and the last one ends the text. Those w[i], i > 0, count that were in no window before. The
+ *       BOS is at the start of the text alone.
+ *
+ * The loss is the mean of -ln p over all tokens that count, p being the probability that softmax of the
+ * logits gives the token; the perplexity is exp(loss) (Jelinek et al. 1977). Against another model with the
+ * same vocabulary, for each token that counts: the divergence sum P ln(P / Q) in nats, P of the other
+ * (Kullback and Leibler 1951), and a flip where the most likely token is another; it is a near tie where in
+ * both models the logits of those two tokens are less than 0.01 apart. All sums are in double precision. */
+typedef struct {
+    const char *name; /* for errors */
+    const char *text;
+    size_t bytes;
+} qgc_text;
+
+typedef struct {
+    size_t size;    /* sizeof(qgc_eval_options) */
+    int64_t ctx;    /* tokens of a window, 2 or more; 0: 512, or as many as the model takes */
+    int64_t stride; /* 0 to ctx */
+    /* On a GPU: "chunks" (or NULL), by matrix products in bf16, compiled for this, which needs NVRTC; or
+     * "steps", by decode steps in `mode`, as in qgc_begin_options. */
+    const char *prefill, *mode;
+    qgc_engine *against;               /* may be on another device, or the same engine; NULL: none */
+    const volatile sig_atomic_t *stop; /* where not 0, it ends with `stopped`; may be NULL */
+    void (*progress)(void *context, size_t done, size_t total); /* tokens; may be NULL */
+    void *context;
+} qgc_eval_options;
+
+typedef struct {
+    size_t size;     /* sizeof(qgc_eval_result), set by the caller */
+    int32_t stopped; /* not 0: the rest means nothing */
+    int32_t reserved;
+    int64_t ctx, windows;
+    int64_t tokens;          /* of the texts, BOS included */
+    int64_t counted;         /* of them */
+    int64_t left_out;        /* in no window */
+    double loss, loss_error; /* and the standard error of that mean, tokens taken as independent */
+    double perplexity;
+    /* Against another: of this model from that one. 0 where there is none. */
+    double against_perplexity;
+    double kl_mean, kl_999, kl_max; /* 99.9th percentile, type 7 of Hyndman and Fan */
+    double max_drift;               /* largest difference of two logits */
+    int64_t flips, near_ties;       /* near ties are flips, too */
+    /* Where the divergence is largest: which text, and which of its tokens. */
+    int64_t worst_text, worst_token;
+} qgc_eval_result;
+
+/* Errors, too: a text that is not UTF-8 or has less than 2 tokens; other vocabularies; logits that are not
+ * numbers or infinite, with their text and token. Options may be NULL: all defaults. */
+QGC_API QGC_CHECK qgc_error *qgc_eval_texts(qgc_engine *engine, const qgc_text *texts, size_t n,
+                                            const qgc_eval_options *options, qgc_eval_result *result);
+
 /* --- artifacts ------------------------------------------------------------------------------------------- */
 
 typedef struct {

@@ -120,6 +120,7 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a) {
     if constexpr (START_SLOT >= 0)
         k.norm[START_SLOT].load<START_K>(c, a.small + START_AT);
     k.value = 0.0f;
+    k.x = {0, 0};
     if (CARRIED_EMBEDDING) {
         const rows mine = s.now.mine[CARRIED_SHARE];
         const embedded::elem *token = embedded::row(a.table, s.now.token, CARRIED_EMBEDDING);

@@ -191,6 +191,9 @@ template <int K> struct shared_operand : elements<K> {
         to[0] = {parts.high[0], parts.high[1]};
         to[16] = {parts.rest[0], parts.rest[1]};
     }
+    /* They stay there. */
+    __device__ __forceinline__ uint2 kept() const { return {0, 0}; }
+    __device__ __forceinline__ void take_again(uint2) {}
     /* Before of(). */
     static __device__ __forceinline__ void complete() { __syncwarp(); }
     __device__ __forceinline__ uint2 of(const consumer &c, int chunk) const {
@@ -201,6 +204,8 @@ template <int K> struct shared_operand : elements<K> {
 /* Where it is one: in registers. */
 template <int K> struct only_operand : operand<K, F16> {
     __device__ __forceinline__ only_operand(const consumer &c) : operand<K, F16>(c) {}
+    __device__ __forceinline__ uint2 kept() const { return {this->first[0], this->second[0]}; }
+    __device__ __forceinline__ void take_again(uint2 x) { this->first[0] = x.x, this->second[0] = x.y; }
     static __device__ __forceinline__ void complete() {}
     __device__ __forceinline__ uint2 of(const consumer &, int) const {
         return {this->first[0], this->second[0]};

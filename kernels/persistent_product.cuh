@@ -96,6 +96,7 @@ struct norm_weights {
 /* What goes from phase to phase in registers. */
 struct carried {
     norm_weights norm[NORM_SLOTS];
+    uint2 x;     /* operands of the phase before, where the next one has the same */
     float value; /* of a row of share CARRIED_SHARE, with the thread that finishes the row: the residual */
 };
 

@@ -71,6 +71,16 @@ template <typename S> struct products_of<S, true> {
     }
 };
 
+/* What the phase before had as its x, and for the phase after this one that has the same. */
+template <typename S, typename Operand> __device__ __forceinline__ void take_again(Operand &x, const carried &k) {
+    if constexpr (S::X_OF >= 0)
+        x.take_again(k.x);
+}
+template <typename S, typename Operand> __device__ __forceinline__ void keep(const Operand &x, carried &k) {
+    if constexpr (S::KEEPS_X)
+        k.x = x.kept();
+}
+
 /* The phase. `i`: the iteration. */
 template <typename S>
 __device__ __forceinline__ void products(consumer &c, const arguments &a, carried &k, int i) {
@@ -97,11 +107,14 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     };
     const float *from = polled(a, S::x_from(i));
     const u32 parity = S::x_parity(i, c.s.now.epoch);
+    const bool again = S::X_OF >= 0 && c.s.now.mine[S::X_OF < 0 ? 0 : S::X_OF].n > 0;
     if constexpr (S::NORM) {
         const norm_weights &norm = k.norm[S::NORM_SLOT];
         float *squares = c.s.squares[S::squares(i)];
         normed<S::K, operand_of> n(c);
-        if (S::embeds(i)) {
+        if (S::X_OF >= 0 && again)
+            take_again<S>(n.x, k);
+        else if (S::embeds(i)) {
             const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::K);
 #pragma unroll
             for (int j = 0; j < elements<S::K>::LOADS; j++)
@@ -110,14 +123,26 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         } else
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
                                                         [&](int j, const float4 &v) { n.add(c, j, v, norm); });
+        keep<S>(n.x, k);
         product.multiply(
-            c, n.x, mine.n, [&] { put_squares<S::K>(c, squares, n.squares); },
+            c, n.x, mine.n,
+            [&] {
+                if (S::X_OF < 0 || !again)
+                    put_squares<S::K>(c, squares, n.squares);
+                else if (c.lane() == 0)
+                    squares[c.warp()] = c.s.squares[S::x_squares(i)][c.warp()];
+            },
             [&](int row, bool there, float sum) {
                 biased(row, there, sum * rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps()));
             });
     } else {
         operand_of x(c);
-        take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity, [&](int j, const float4 &v) { x.set(c, j, v); });
+        if (S::X_OF >= 0 && again)
+            take_again<S>(x, k);
+        else
+            take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
+                                                        [&](int j, const float4 &v) { x.set(c, j, v); });
+        keep<S>(x, k);
         product.multiply(c, x, mine.n, [] {}, biased);
     }
 }

@@ -18,7 +18,13 @@
 #define DIVIDES 0
 #endif
 
-#if DIVIDES
+#ifndef ORIGINAL /* the divisors are others where there are more positions than that; 0: they are not */
+#define ORIGINAL 0
+#endif
+
+#if ORIGINAL
+#define DIVISORS const float *divisors, const float *long_divisors,
+#elif DIVIDES
 #define DIVISORS const float *divisors,
 #else
 #define DIVISORS
@@ -28,6 +34,7 @@
 __device__ __forceinline__ double rope_freqs(int pair, double base) { return pow(base, -2.0 * pair / HEAD_DIM); }
 __device__ __forceinline__ double rope_linear(double f, double factor) { return f / factor; }
 __device__ __forceinline__ double rope_divide(double f, double by) { return f / by; }
+__device__ __forceinline__ double rope_longrope(double f, double by) { return f / by; }
 __device__ __forceinline__ double ramp(double x, double from, double to) {
     const double r = (x - from) / (to - from);
     return r < 0.0 ? 0.0 : r > 1.0 ? 1.0 : r;
@@ -47,7 +54,9 @@ extern "C" __global__ void rope_table(float2 *table, DIVISORS i32 ctx) {
     if (at >= ctx * HALF)
         return;
     const int pair = at % HALF;
-#if DIVIDES
+#if ORIGINAL
+    const double by = (ctx > ORIGINAL ? long_divisors : divisors)[pair];
+#elif DIVIDES
     const double by = divisors[pair];
 #endif
     double angle = (at / HALF) * (FREQUENCY);

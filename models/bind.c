@@ -141,9 +141,16 @@ static qgc_status check_param(const binding *b, const qgc_param_want *p) {
 
 /* --- tensors ---------------------------------------------------------------------------------------------- */
 
+/* A matrix of one row may be a vector in the file: converters to GGUF leave out dimensions of 1. */
+static bool has_shape(const qgc_tensor *t, const qgc_weight_want *want) {
+    if (t->rank == 1 && want->rank == 2 && want->shape[0] == 1)
+        return t->shape[0] == want->shape[1];
+    return t->rank == want->rank && memcmp(t->shape, want->shape, (size_t)t->rank * sizeof *t->shape) == 0;
+}
+
 static qgc_status check_shape(const binding *b, const qgc_weight_want *want, const qgc_tensor *t) {
     assert(t); /* find_tied has seen to it */
-    if (t->rank == want->rank && memcmp(t->shape, want->shape, (size_t)t->rank * sizeof *t->shape) == 0)
+    if (has_shape(t, want))
         return QGC_OK;
     qgc_arena *a = b->d->arena;
     qgc_status s = qgc_fail(
@@ -186,7 +193,7 @@ static qgc_status no_name(const binding *b, const qgc_weight_want *want) {
 static qgc_status find_own(const binding *b, size_t i) {
     const qgc_weight_want *want = &b->request->weights[i];
     const char *name = qgc_form_name(b, want, 0);
-    const qgc_tensor *source = name ? qgc_weights_find(b->w, name) : NULL;
+    const qgc_tensor *source = name ? qgc_form_source(b, name) : NULL;
     b->found[i] = NULL;
     if (source)
         return qgc_form_make(b, want, source, &b->found[i]);

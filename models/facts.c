@@ -40,7 +40,7 @@ static const char *key_of(const qgc_binding *b, const char *key) {
     return b->is_gguf ? qgc_arena_printf(b->d->arena, "%s.%s", qgc_weights_arch(b->w), key) : key;
 }
 
-/* Does a parameter of the graph stand for this key? Then it has been compared. */
+/* Does a parameter of the graph stand for this key, or is a weight made of it? Then it has been compared. */
 static bool is_used(const qgc_binding *b, const char *key) {
     for (size_t i = 0; i < b->request->n_params; i++) {
         const qgc_param_want *p = &b->request->params[i];
@@ -49,6 +49,9 @@ static bool is_used(const qgc_binding *b, const char *key) {
             if (strcmp(qgc_weights_key(b->w, keys[k], b->d->arena), key) == 0)
                 return true;
     }
+    for (size_t i = 0; i < b->request->n_weights && !b->is_gguf; i++)
+        if (b->request->weights[i].hf && qgc_form_names_key(b->request->weights[i].hf, key))
+            return true;
     return false;
 }
 
@@ -79,6 +82,8 @@ static qgc_status check_fact(const qgc_binding *b, const fact *f) {
     if (f->words && is_word(f->words, qgc_weights_string(b->w, key)))
         return QGC_OK;
     if (!f->words && qgc_weights_number(b->w, key, &number) && number == f->number)
+        return QGC_OK;
+    if (strcmp(qgc_weights_shown(b->w, key, b->d->arena), "[]") == 0)
         return QGC_OK;
     return refuse(b, key);
 }

@@ -25,6 +25,61 @@ const char *qgc_form_name(const qgc_binding *b, const qgc_weight_want *want, int
                             at + strlen(mark));
 }
 
+/* --- numbers of a config.json ----------------------------------------------------------------------------- */
+
+static const char list_mark[] = "list(";
+
+/* The keys of a list(KEY|KEY); NULL if the name is none. */
+static const char *keys_of(const char *name) {
+    const size_t mark = strlen(list_mark), bytes = strlen(name);
+    return strncmp(name, list_mark, mark) == 0 && name[bytes - 1] == ')' ? name + mark : NULL;
+}
+
+bool qgc_form_names_key(const char *name, const char *key) {
+    for (const char *at = keys_of(name); at && *at && *at != ')'; at += *at == '|') {
+        const size_t bytes = strcspn(at, "|)");
+        if (strlen(key) == bytes && memcmp(at, key, bytes) == 0)
+            return true;
+        at += bytes;
+    }
+    return false;
+}
+
+static const qgc_tensor *tensor_of(const qgc_binding *b, const char *name, const char *key) {
+    const size_t n = qgc_weights_array_length(b->w, key);
+    if (n == 0)
+        return NULL;
+    assert(b->request->arena);
+    float *numbers = qgc_arena_array(b->request->arena, n, sizeof *numbers);
+    for (size_t i = 0; i < n; i++) {
+        double number;
+        if (!qgc_weights_array_number(b->w, key, i, &number))
+            return NULL;
+        numbers[i] = (float)number;
+    }
+    qgc_tensor *t = qgc_arena_alloc(b->request->arena, sizeof *t);
+    *t = (qgc_tensor){.name = qgc_arena_strdup(b->request->arena, name),
+                      .dtype = QGC_F32,
+                      .rank = 1,
+                      .shape = {(int64_t)n},
+                      .data = numbers,
+                      .bytes = n * sizeof *numbers};
+    return t;
+}
+
+const qgc_tensor *qgc_form_source(const qgc_binding *b, const char *name) {
+    const qgc_tensor *t = NULL;
+    const char *at = keys_of(name);
+    if (!at)
+        return qgc_weights_find(b->w, name);
+    for (; !t && *at && *at != ')'; at += *at == '|') {
+        const size_t bytes = strcspn(at, "|)");
+        t = tensor_of(b, name, qgc_arena_strndup(b->d->arena, at, bytes));
+        at += bytes;
+    }
+    return t;
+}
+
 static qgc_status does_not_fit(const qgc_binding *b, const qgc_weight_want *want, const qgc_tensor *t,
                                const char *why) {
     return qgc_fail(b->d, QGC_ERR_INPUT, want->at,

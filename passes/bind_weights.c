@@ -46,6 +46,23 @@ static qgc_param_want *params_of(const qgc_graph *g, size_t *n) {
     return params;
 }
 
+/* What is derived has no tensor to be found. */
+static int wants_of(const qgc_weight_decl *decl) {
+    return decl->derived.kind ? 0 : decl->count;
+}
+
+/* Copies are of the type of what they are copies of; what is computed has its own, which is no block format. */
+static void take_types(qgc_graph *g) {
+    qgc_tensor made = {.name = NULL};
+    for (size_t i = 0; i < g->n_weights; i++)
+        for (int k = 0; g->weights[i].derived.kind && k < g->weights[i].count; k++) {
+            qgc_value *v = g->weights[i].values[k];
+            if (!qgc_weight_misfit(g, v, &made, g->arena) &&
+                (qgc_derive_copies(g->weights[i].derived.kind) || qgc_dtype_is_quantised(v->dtype)))
+                v->dtype = made.dtype;
+        }
+}
+
 static void take_tensor(qgc_value *v, const qgc_tensor *t, const qgc_tensor **tensors) {
     tensors[v->id] = t;
     v->dtype = t->dtype;
@@ -56,11 +73,11 @@ qgc_status qgc_graph_bind(qgc_graph *g, const qgc_weights *w, bool allow_unused,
     int *first_want = qgc_arena_array(g->arena, g->n_weights, sizeof *first_want), n_wants = 0;
     for (size_t i = 0; i < g->n_weights; i++) {
         first_want[i] = n_wants;
-        n_wants += g->weights[i].count;
+        n_wants += wants_of(&g->weights[i]);
     }
     qgc_weight_want *wants = qgc_arena_array(g->arena, (size_t)n_wants, sizeof *wants);
     for (size_t i = 0; i < g->n_weights; i++)
-        for (int k = 0; k < g->weights[i].count; k++)
+        for (int k = 0; k < wants_of(&g->weights[i]); k++)
             wants[first_want[i] + k] = want_of(g, &g->weights[i], k, first_want);
 
     size_t n_params = 0;
@@ -82,8 +99,9 @@ qgc_status qgc_graph_bind(qgc_graph *g, const qgc_weights *w, bool allow_unused,
 
     *tensors = qgc_arena_array(g->arena, g->n_values, sizeof **tensors);
     for (size_t i = 0; i < g->n_weights; i++)
-        for (int k = 0; k < g->weights[i].count; k++)
+        for (int k = 0; k < wants_of(&g->weights[i]); k++)
             take_tensor(g->weights[i].values[k], found[first_want[i] + k], *tensors);
+    take_types(g);
     return QGC_OK;
 }
 

@@ -14,7 +14,9 @@ typedef struct {
     const char *node; /* "down[3]" */
     int layer;
     bool fired;
-    const char *text; /* what it did, or which condition stopped it */
+    const char *text;          /* what it did, or which condition stopped it */
+    const char *const *others; /* the other nodes of the match, and those that it was about to fuse */
+    int n_others;
 } qgc_pass_event;
 
 typedef struct {

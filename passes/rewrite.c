@@ -13,6 +13,9 @@ typedef struct {
     size_t n;
 } reader_list;
 
+/* Nodes of a match that are told of. */
+enum { MOST_CONCERNED = 32 };
+
 struct qgc_rewriter {
     qgc_pass_context *pass;
     qgc_diag *diag;
@@ -20,6 +23,8 @@ struct qgc_rewriter {
     const char *said; /* what the last call had to say about the match at hand */
     qgc_status status;
     qgc_map logged;
+    const qgc_value *concerned[MOST_CONCERNED]; /* results of the nodes that the match at hand is about */
+    int n_concerned;
     /* What the graph does not keep; the calls by which rules change it keep these up to date. */
     reader_list *readers; /* by value id */
     int *uses;            /* by value id: how often it is read */
@@ -44,6 +49,23 @@ static bool is_new(qgc_rewriter *rw, const char *rule, const char *node, bool fi
     return qgc_map_put(&rw->logged, key, rw);
 }
 
+static void add_concerned(qgc_rewriter *rw, const qgc_node *n) {
+    bool known = rw->n_concerned == MOST_CONCERNED;
+    for (int i = 0; i < rw->n_concerned; i++)
+        known = known || rw->concerned[i] == n->out[0];
+    if (!known)
+        rw->concerned[rw->n_concerned++] = n->out[0];
+}
+
+/* The labels of what the match is about, but for `at`. */
+static void name_others(const qgc_rewriter *rw, const qgc_value *at, qgc_pass_event *e, qgc_arena *a) {
+    const char **names = qgc_arena_array(a, (size_t)rw->n_concerned + 1, sizeof(char *));
+    for (int i = 0; i < rw->n_concerned; i++)
+        if (rw->concerned[i] != at)
+            names[e->n_others++] = qgc_value_label(rw->concerned[i], a);
+    e->others = names;
+}
+
 static void log_event(qgc_rewriter *rw, const qgc_node *at, bool fired, const char *text) {
     qgc_pass_run *run = rw->pass->run;
     qgc_arena *a = rw->pass->graph->arena;
@@ -57,6 +79,7 @@ static void log_event(qgc_rewriter *rw, const qgc_node *at, bool fired, const ch
                                                     .layer = at->layer,
                                                     .fired = fired,
                                                     .text = qgc_arena_strdup(a, text)};
+    name_others(rw, at->out[0], &run->events[run->n_events - 1], a);
 }
 
 bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) {
@@ -77,7 +100,7 @@ bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) 
 enum { MAX_CHOICES = 16 };
 
 typedef struct {
-    const qgc_rewriter *rw;
+    qgc_rewriter *rw;
     qgc_match *m;
     bool swapped[MAX_CHOICES];
     int n_given, n_made;
@@ -111,8 +134,58 @@ static bool is_of_kind(const qgc_pattern *p, const qgc_node *n) {
     return p->kind == QGC_PATTERN_ANY_OP || qgc_ops[n->op].traits & QGC_POINTWISE;
 }
 
+static bool is_condition(const qgc_pattern *p) {
+    return p->kind >= QGC_PATTERN_ATTR;
+}
+
+/* The attribute of that name, or -1. */
+static int find_attr(qgc_op op, const char *name) {
+    const qgc_attr_spec *attrs = qgc_ops[op].attrs;
+    for (int i = 0; attrs[i].name; i++)
+        if (strcmp(attrs[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+static bool compares(double a, qgc_comparison how, double b) {
+    switch (how) {
+    case QGC_IS:
+        return a == b;
+    case QGC_IS_NOT:
+        return a != b;
+    case QGC_BELOW:
+        return a < b;
+    case QGC_ABOVE:
+        return a > b;
+    }
+    return false;
+}
+
+static bool is_in_layers(const qgc_graph *g, const qgc_pattern *p, const qgc_node *n) {
+    if (n->repeat < 0)
+        return false;
+    const int turns = g->repeats[n->repeat].count;
+    return n->layer >= (p->first < 0 ? turns + p->first : p->first) &&
+           n->layer <= (p->last < 0 ? turns + p->last : p->last);
+}
+
+static bool holds(const qgc_graph *g, const qgc_pattern *p, const qgc_node *n) {
+    if (p->kind == QGC_PATTERN_LAYERS)
+        return is_in_layers(g, p, n);
+    const int at = find_attr(n->op, p->attr);
+    if (at < 0)
+        return false;
+    const char *const *words = qgc_ops[n->op].attrs[at].choices;
+    if (p->kind == QGC_PATTERN_WORD)
+        return words[0] && strcmp(words[n->attr[at].choice], p->word) == 0;
+    return !words[0] && compares(n->attr[at].number, p->how, p->number);
+}
+
 /* The depth of the calls is that of the pattern, which is a constant of the program. */
 static bool match_node(attempt *a, const qgc_pattern *p, qgc_node *n) { // NOLINT(misc-no-recursion)
+    for (; is_condition(p); p = p->in[0])
+        if (!holds(a->rw->pass->graph, p, n))
+            return false;
     if (!is_of_kind(p, n) || (p->one_reader && a->rw->uses[n->out[0]->id] != 1))
         return false;
     if (p->capture >= 0) {
@@ -120,6 +193,7 @@ static bool match_node(attempt *a, const qgc_pattern *p, qgc_node *n) { // NOLIN
             return false;
         a->m->node[p->capture] = n;
     }
+    add_concerned(a->rw, n);
     return match_inputs(a, p, n, is_swapped(a, n));
 }
 
@@ -134,11 +208,12 @@ static bool match_value(attempt *a, const qgc_pattern *p, qgc_value *v) { // NOL
     return true;
 }
 
-static bool match_root(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n, qgc_match *m) {
+static bool match_root(qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n, qgc_match *m) {
     attempt a = {.rw = rw, .m = m};
     for (;;) {
         *m = (qgc_match){.root = n};
         a.n_made = 0;
+        rw->n_concerned = 0;
         if (match_node(&a, p, n))
             return true;
         int last = a.n_made;
@@ -149,6 +224,53 @@ static bool match_root(const qgc_rewriter *rw, const qgc_pattern *p, qgc_node *n
         a.swapped[last - 1] = true;
         a.n_given = last;
     }
+}
+
+static bool has_word(const qgc_attr_spec *attr, const char *word) {
+    for (int i = 0; i < QGC_MAX_CHOICES && attr->choices[i]; i++)
+        if (strcmp(attr->choices[i], word) == 0)
+            return true;
+    return false;
+}
+
+/* Can the condition hold for any node? NULL, or what of it cannot. */
+static const char *misfit(const qgc_pattern *condition, qgc_arena *a) {
+    const qgc_pattern *node = condition->in[0];
+    while (node && is_condition(node))
+        node = node->in[0];
+    if (!node || node->kind == QGC_PATTERN_VALUE)
+        return "has a condition around what is no node";
+    if (condition->kind == QGC_PATTERN_LAYERS || node->kind != QGC_PATTERN_OP)
+        return NULL;
+    const int at = find_attr(node->op, condition->attr);
+    const bool is_word = condition->kind == QGC_PATTERN_WORD;
+    const char *op = qgc_ops[node->op].name;
+    if (at < 0)
+        return qgc_arena_printf(a, "asks for attribute \"%s\", which %s does not have", condition->attr, op);
+    const qgc_attr_spec *attr = &qgc_ops[node->op].attrs[at];
+    if (is_word != (attr->choices[0] != NULL))
+        return qgc_arena_printf(a, "asks for attribute \"%s\" of %s as a %s, which it is not", attr->name, op,
+                                is_word ? "word" : "number");
+    if (is_word && !has_word(attr, condition->word))
+        return qgc_arena_printf(a, "asks for attribute \"%s\" of %s to be \"%s\", which is none of its words",
+                                attr->name, op, condition->word);
+    return NULL;
+}
+
+static const char *misfit_in(const qgc_pattern *p, qgc_arena *a) { // NOLINT(misc-no-recursion)
+    const char *why = is_condition(p) ? misfit(p, a) : NULL;
+    for (int i = 0; i < QGC_PATTERN_INPUTS && !why; i++)
+        why = p->in[i] ? misfit_in(p->in[i], a) : NULL;
+    return why;
+}
+
+static qgc_status check_rules(const qgc_rule *rules, qgc_diag *d) {
+    for (const qgc_rule *r = rules; r->name; r++) {
+        const char *why = misfit_in(r->pattern, d->arena);
+        if (why)
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "rule \"%s\" %s", r->name, why);
+    }
+    return QGC_OK;
 }
 
 /* --- who reads what, and how large groups are ------------------------------------------------------------- */
@@ -267,6 +389,7 @@ static bool rewrite_at(qgc_rewriter *rw, const qgc_rule *rules, qgc_node *n) {
 qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) {
     qgc_graph *g = c->graph;
     qgc_rewriter rw = {.pass = c, .diag = d, .logged = qgc_map_new(c->scratch)};
+    QGC_TRY(check_rules(rules, d));
     take_stock(&rw);
     for (size_t i = 0; i < c->run->n_events; i++) {
         const qgc_pass_event *e = &c->run->events[i];
@@ -311,6 +434,10 @@ int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int 
         out[at] = node;
     }
     return (int)list->n;
+}
+
+int qgc_uses(const qgc_rewriter *rw, const qgc_value *v) {
+    return rw->uses[v->id];
 }
 
 static bool is_output(const qgc_graph *g, const qgc_value *v) {
@@ -383,6 +510,105 @@ void qgc_erase(qgc_rewriter *rw, qgc_node *n) {
     count_member(rw, n, -1);
     qgc_graph_remove(rw->pass->graph, n);
     n->n_out = 0;
+}
+
+/* --- derived weights ------------------------------------------------------------------------------------- */
+
+/* The declaration, of that name or that with a number, or a new one. */
+static int declare(qgc_graph *g, const char *name, const qgc_derivation *how, const qgc_value *like) {
+    const char *free_name = name;
+    for (size_t i = 0, n = 2; i < g->n_weights; i++) {
+        const qgc_weight_decl *decl = &g->weights[i];
+        const int repeat = decl->index ? decl->repeat : -1;
+        if (repeat == like->repeat && qgc_derivation_equal(&decl->derived, how))
+            return (int)i;
+        if (strcmp(decl->name, free_name) == 0) {
+            free_name = qgc_arena_printf(g->arena, "%s_%zu", name, n++);
+            i = (size_t)-1; /* from the start */
+        }
+    }
+    qgc_weight_decl *all = qgc_arena_array(g->arena, g->n_weights + 1, sizeof *all);
+    memcpy(all, g->weights, g->n_weights * sizeof *all);
+    all[g->n_weights] = (qgc_weight_decl){.name = qgc_arena_strdup(g->arena, free_name),
+                                          .at = like->at,
+                                          .repeat = like->repeat,
+                                          .index = like->repeat < 0 ? NULL : g->repeats[like->repeat].index,
+                                          .tied = -1,
+                                          .derived = *how};
+    g->weights = all;
+    return (int)g->n_weights++;
+}
+
+/* Its value in a layer: the one that is there, or a new one in its place among the others. */
+static qgc_value *declared_value(qgc_graph *g, int at, int layer) {
+    qgc_weight_decl *decl = &g->weights[at];
+    int place = 0;
+    while (place < decl->count && decl->values[place]->layer < layer)
+        place++;
+    if (place < decl->count && decl->values[place]->layer == layer)
+        return decl->values[place];
+    qgc_value **values = qgc_arena_array(g->arena, (size_t)decl->count + 1, sizeof(qgc_value *));
+    for (int i = 0; i < decl->count; i++)
+        values[i < place ? i : i + 1] = decl->values[i];
+    qgc_value *v = values[place] = qgc_graph_value(g, QGC_WEIGHT, decl->name, decl->at);
+    v->decl = at;
+    v->repeat = decl->repeat;
+    v->layer = layer;
+    decl->values = values;
+    decl->count++;
+    return v;
+}
+
+/* Where they come from, and the source of a layer, if there is one: all others are of it, or of none. NULL, or why not. */
+static const char *check_origin(const qgc_graph *g, qgc_derivation *how, qgc_value *const *of, int n,
+                                const qgc_value **like) {
+    *like = of[0];
+    how->n_from = n;
+    for (int i = 0; i < n; i++) {
+        if (of[i]->kind != QGC_WEIGHT)
+            return qgc_arena_printf(g->arena, "\"%s\" is no weight", of[i]->name);
+        how->from[i] = of[i]->decl;
+        const bool of_layer = of[i]->layer >= 0;
+        if (of_layer && (*like)->layer >= 0 &&
+            (of[i]->repeat != (*like)->repeat || of[i]->layer != (*like)->layer))
+            return "its sources are of several layers";
+        if (of_layer)
+            *like = of[i];
+    }
+    return NULL;
+}
+
+static qgc_value *derive_failed(qgc_rewriter *rw, const char *name, const qgc_value *like, const char *why) {
+    rw->status = qgc_fail(rw->diag, QGC_ERR_INPUT, like->at,
+                          "weight \"%s\" of rule \"%s\" cannot be derived: %s", name, rw->rule->name, why);
+    return NULL;
+}
+
+qgc_value *qgc_derive(qgc_rewriter *rw, const char *name, const qgc_derivation *how, qgc_value *const *of,
+                      int n) {
+    qgc_graph *g = rw->pass->graph;
+    qgc_derivation made = *how;
+    const qgc_value *like;
+    assert(n >= 1);
+    if (n > QGC_MAX_SOURCES)
+        return derive_failed(rw, name, of[0], "it has too many sources");
+    const char *why = check_origin(g, &made, of, n, &like);
+    if (why)
+        return derive_failed(rw, name, like, why);
+    const qgc_value origin = {.at = like->at, .repeat = like->layer < 0 ? -1 : like->repeat};
+    qgc_value *v = declared_value(g, declare(g, name, &made, &origin), like->layer < 0 ? -1 : like->layer);
+    if (v->shape.rank)
+        return v;
+    qgc_tensor shape = {.name = NULL};
+    why = qgc_weight_misfit(g, v, &shape, g->arena);
+    if (why)
+        return derive_failed(rw, name, like, why);
+    v->shape.rank = shape.rank;
+    memcpy(v->shape.dim, shape.shape, sizeof v->shape.dim);
+    v->dtype = shape.dtype;
+    while (rw->n_values < g->n_values)
+        add_value(rw);
+    return v;
 }
 
 /* --- fusing ---------------------------------------------------------------------------------------------- */
@@ -470,6 +696,20 @@ static void put_back(qgc_rewriter *rw, gathered *all) {
     }
 }
 
+/* NULL where a kernel computes the nodes, which then stand together, or the reason. */
+static const char *group_misfit(qgc_rewriter *rw, gathered *all) {
+    qgc_graph *g = rw->pass->graph;
+    qgc_stage stage;
+    const char *why = "";
+    const qgc_node *between = NULL;
+    if (!qgc_stage_of((const qgc_node *const *)all->nodes, all->n, rw->uses, &stage, &why, rw->pass->scratch))
+        return why;
+    if (qgc_nodes_gather(g, all->nodes, all->n, &between))
+        return NULL;
+    return qgc_arena_printf(rw->pass->scratch, "\"%s\" lies between",
+                            qgc_value_label(between->out[0], g->arena));
+}
+
 bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n) {
     qgc_graph *g = rw->pass->graph;
     gathered all = {.n = 0};
@@ -477,24 +717,54 @@ bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n)
     if (are_one_group(nodes, n))
         return false;
     for (int i = 0; i < n; i++)
+        add_concerned(rw, nodes[i]);
+    for (int i = 0; i < n; i++)
         fits = fits && add_group(&all, nodes[i]);
     if (!fits)
         return qgc_decline(rw, nodes[n - 1], "more than %d nodes", QGC_MAX_GROUP);
 
     int group = group_for(rw, name, nodes, n);
     put_in_group(rw, &all, group);
-    qgc_stage fusion;
-    const char *why = "";
-    const qgc_node *between = NULL;
-    fits =
-        qgc_stage_of((const qgc_node *const *)all.nodes, all.n, rw->uses, &fusion, &why, rw->pass->scratch);
-    if (fits && qgc_nodes_gather(g, all.nodes, all.n, &between)) {
+    const char *why = group_misfit(rw, &all);
+    if (!why) {
         rw->said = qgc_arena_printf(g->arena, "in group \"%s\"", g->groups[group].name);
         return true;
     }
     put_back(rw, &all);
-    if (fits)
-        why = qgc_arena_printf(rw->pass->scratch, "\"%s\" lies between",
-                               qgc_value_label(between->out[0], g->arena));
     return qgc_decline(rw, nodes[n - 1], "%s", why);
+}
+
+void qgc_put_in_group(qgc_rewriter *rw, qgc_node *n, const qgc_node *member) {
+    assert(n->group < 0 && member->group >= 0);
+    n->group = member->group;
+    count_member(rw, n, 1);
+}
+
+/* The nodes of a group, wherever they stand; false if there are more than a kernel computes. */
+static bool members_of(const qgc_graph *g, int group, gathered *all) {
+    for (qgc_node *n = g->first; n; n = n->next)
+        if (n->group == group && !add_node(all, n))
+            return false;
+    return true;
+}
+
+static void dissolve(qgc_rewriter *rw, int group) {
+    for (qgc_node *n = rw->pass->graph->first; n; n = n->next)
+        if (n->group == group) {
+            count_member(rw, n, -1);
+            n->group = -1;
+        }
+}
+
+bool qgc_settle_group(qgc_rewriter *rw, qgc_node *member) {
+    gathered all = {.n = 0};
+    const int group = member->group;
+    assert(group >= 0);
+    const char *why = members_of(rw->pass->graph, group, &all)
+                          ? group_misfit(rw, &all)
+                          : qgc_arena_printf(rw->pass->scratch, "more than %d nodes", QGC_MAX_GROUP);
+    if (!why)
+        return true;
+    dissolve(rw, group);
+    return qgc_decline(rw, member, "group \"%s\" is dissolved: %s", rw->pass->graph->groups[group].name, why);
 }

@@ -16,7 +16,15 @@
  * is the same node, or value: P(ANY, MUL, V(X), V(X)) is a square. P1 is P for a node whose result has no
  * reader but the one above it and is no output of the graph. W and W1 are the same for any pointwise op, O
  * and O1 for any op. Inputs that a pattern does not mention, or that are FREE, may be anything; each of P,
- * P1, W, W1, O and O1 mentions one at least. */
+ * P1, W, W1, O and O1 mentions one at least.
+ *
+ * A condition stands around the pattern of a node:
+ *
+ *   ATTR("cap", QGC_ABOVE, 10, P(A, SOFTCAP, V(X)))     an attribute that is a number
+ *   WORD("style", "neox", P(A, ROPE, V(X)))             an attribute that is one of several words
+ *   LAYERS(0, 3, P(A, MUL, V(X), V(Y)))                 only in turns 0 to 3 of a repeat; -1 is the last one
+ *
+ * A node whose op does not have the attribute does not match. */
 
 enum { QGC_MAX_CAPTURES = 12, QGC_PATTERN_INPUTS = 4 };
 
@@ -24,8 +32,13 @@ typedef enum {
     QGC_PATTERN_VALUE,
     QGC_PATTERN_OP,
     QGC_PATTERN_POINTWISE,
-    QGC_PATTERN_ANY_OP
+    QGC_PATTERN_ANY_OP,
+    QGC_PATTERN_ATTR, /* conditions, on the node that in[0] is the pattern of */
+    QGC_PATTERN_WORD,
+    QGC_PATTERN_LAYERS
 } qgc_pattern_kind;
+
+typedef enum { QGC_IS, QGC_IS_NOT, QGC_BELOW, QGC_ABOVE } qgc_comparison;
 
 typedef struct qgc_pattern {
     qgc_pattern_kind kind;
@@ -33,6 +46,11 @@ typedef struct qgc_pattern {
     qgc_op op;
     bool one_reader;
     const struct qgc_pattern *in[QGC_PATTERN_INPUTS]; /* NULL: free */
+    const char *attr;                                 /* of ATTR and WORD */
+    qgc_comparison how;
+    double number;    /* that an attribute is compared with */
+    const char *word; /* that it has to be */
+    int first, last;  /* of LAYERS; negative numbers count from the end */
 } qgc_pattern;
 
 #define ANY (-1)
@@ -57,6 +75,19 @@ typedef struct qgc_pattern {
     (&(const qgc_pattern){ \
         .kind = QGC_PATTERN_ANY_OP, .capture = (index), .one_reader = true, .in = {__VA_ARGS__}})
 #define FREE NULL
+#define ATTR(name, is, value, pattern)              \
+    (&(const qgc_pattern){.kind = QGC_PATTERN_ATTR, \
+                          .capture = -1,            \
+                          .attr = (name),           \
+                          .how = (is),              \
+                          .number = (value),        \
+                          .in = {pattern}})
+#define WORD(name, value, pattern) \
+    (&(const qgc_pattern){         \
+        .kind = QGC_PATTERN_WORD, .capture = -1, .attr = (name), .word = (value), .in = {pattern}})
+#define LAYERS(from, to, pattern) \
+    (&(const qgc_pattern){        \
+        .kind = QGC_PATTERN_LAYERS, .capture = -1, .first = (from), .last = (to), .in = {pattern}})
 
 typedef struct qgc_rewriter qgc_rewriter;
 
@@ -75,9 +106,10 @@ typedef struct {
     qgc_rule_fn *apply;
 } qgc_rule;
 
-/* Applies the rules (ended by one without a name) until none fires. More than 1000 changes for each node of
- * the graph are taken for an endless rewrite: an error that names the rule. What is said again of a node is
- * logged once. */
+/* Applies the rules (ended by one without a name) until none fires. Errors name the rule: more than 1000
+ * changes for each node of the graph, which is taken for an endless rewrite; a condition on an attribute, or a
+ * word of it, that the op does not have, or around what is no node. What is said again of a node is logged
+ * once. */
 QGC_MUST_USE qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d);
 
 /* For the functions of rules. The rewriter keeps count of who reads what: a rule changes nodes, their
@@ -98,6 +130,9 @@ bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n)
  * that reads it twice counts once. */
 int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int room);
 
+/* How often a value is read: once for each input that names it, and once if it is an output of the graph. */
+int qgc_uses(const qgc_rewriter *rw, const qgc_value *v);
+
 /* Everybody who reads `old` reads `now` instead, outputs of the graph too. Shapes and dtypes are equal. An
  * output takes its name along; if `now` is an output already, under a name of its own, `old` stays one, and
  * its node has to stay. */
@@ -114,12 +149,28 @@ qgc_node *qgc_insert_like(qgc_rewriter *rw, qgc_node *before, const qgc_node *li
 /* Input i of a node is v from now on, which is made before the node. The caller calls qgc_settle. */
 void qgc_set_input(qgc_rewriter *rw, qgc_node *n, int i, qgc_value *v);
 
+/* A weight that is computed of others, once, when they are loaded (graph/base/derive.h; `how` says what of, beside its
+ * `from`, which is filled in). It is called `name` and is of the layer that its sources are of; one that is there
+ * already is taken. It is stored as what it copies is, else as float32: the caller may set its dtype to f16 or
+ * bf16. NULL if the sources do not fit: then the rule is at fault, and the rewriter reports that as an error. */
+qgc_value *qgc_derive(qgc_rewriter *rw, const char *name, const qgc_derivation *how, qgc_value *const *of,
+                      int n);
+
 /* Gives the results of a new or changed node their shapes. False if the op's rule objects: then the rule
  * that made it is at fault, and the rewriter reports the objection as an error. */
 bool qgc_settle(qgc_rewriter *rw, qgc_node *n);
 
 /* Removes a node, whose results nobody may read any more. */
 void qgc_erase(qgc_rewriter *rw, qgc_node *n);
+
+/* A node that is in no group is in that of `member` from now on. Rules that change what is in a group, or what
+ * its nodes read, call qgc_settle_group when they are done. */
+void qgc_put_in_group(qgc_rewriter *rw, qgc_node *n, const qgc_node *member);
+
+/* Moves the nodes of the group of `member` together. If no kernel computes them any more, or a node outside has
+ * to lie between them, the group is dissolved: each of its nodes is by itself, which is right and slower. Then
+ * it returns false and the reason is recorded as by qgc_decline. */
+bool qgc_settle_group(qgc_rewriter *rw, qgc_node *member);
 
 /* The pass that is running: its options. */
 const qgc_pass_context *qgc_rewriter_pass(const qgc_rewriter *rw);

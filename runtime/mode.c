@@ -137,16 +137,18 @@ static int64_t weights_read(const qgc_plan *plan, qgc_phase_kind phase) {
     return bytes;
 }
 
-/* Persistent mode, as far as time goes: why not, or NULL. It has block formats in its stream as f16, which is more bytes than the
- * launches of the other modes read; those take longer for a byte, and each some time of its own. Both costs are in bytes that
- * the persistent step reads meanwhile, as measured on an H100 (docs/performance.md). */
+double qgc_mode_cost(int64_t launches, int64_t bytes) {
+    const double launch = 5e6, for_a_byte = 2.3;
+    return launch * (double)launches + for_a_byte * (double)bytes;
+}
+
+/* Persistent mode, as far as time goes: why not, or NULL. Where block formats meet in one phase it has them in its stream as f16, more
+ * bytes than the launches of the other modes read; those take longer for a byte, and each some time of its own. */
 static const char *slower(const qgc_plan *plan, qgc_arena *a) {
-    enum { LAUNCH = 5000000 };
-    const double for_a_byte = 2.3;
     const int64_t here = weights_read(plan, QGC_PHASE_PERSISTENT),
                   there = weights_read(plan, QGC_PHASE_DECODE);
-    const double launches = (double)plan->phases[QGC_PHASE_DECODE].n_launches * LAUNCH;
-    if (there >= here || launches + for_a_byte * (double)there >= (double)here)
+    const int64_t launches = (int64_t)plan->phases[QGC_PHASE_DECODE].n_launches;
+    if (there >= here || qgc_mode_cost(launches, there) >= (double)here)
         return NULL;
     return qgc_arena_printf(a,
                             "it would read %.2f GB of weights as f16, the launches read %.2f GB as they are",

@@ -43,4 +43,8 @@ qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a
 QGC_MUST_USE qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx,
                                         qgc_mode_choice *out, qgc_diag *d);
 
+/* What launches of a decode step cost that read so many bytes, as a model without a GPU has it: in the bytes that a
+ * persistent step reads meanwhile, as measured on an H100 (docs/performance.md). */
+double qgc_mode_cost(int64_t launches, int64_t bytes);
+
 #endif

@@ -38,21 +38,38 @@ static int64_t elems_of(const qgc_plan_weight *w) {
     return n;
 }
 
+/* The weights that are tensors of a file. What a want is tied to is one, too. */
+static qgc_weight_want *wants_of(const qgc_plan *plan, int *want_of, size_t *n, qgc_arena *a) {
+    qgc_weight_want *wants = qgc_arena_array(a, plan->n_weights, sizeof *wants);
+    *n = 0;
+    for (size_t i = 0; i < plan->n_weights; i++) {
+        const qgc_plan_weight *w = &plan->weights[i];
+        want_of[i] = w->derived.kind ? -1 : (int)*n;
+        if (w->derived.kind)
+            continue;
+        qgc_weight_want *want = &wants[(*n)++];
+        *want = (qgc_weight_want){.label = w->label,
+                                  .gguf = w->gguf,
+                                  .hf = w->hf,
+                                  .tied = w->tied,
+                                  .rank = w->rank,
+                                  .gguf_form = w->gguf_form,
+                                  .hf_form = w->hf_form};
+        memcpy(want->shape, w->shape, sizeof want->shape);
+    }
+    for (size_t i = 0; i < *n; i++)
+        if (wants[i].tied >= 0)
+            wants[i].tied = want_of[wants[i].tied];
+    return wants;
+}
+
 /* Tensors that are not in the file as they are wanted live in `made`. */
 static qgc_status bind(const qgc_plan *plan, const qgc_weights *weights, bool allow_unused, qgc_arena *made,
                        const qgc_tensor **found, qgc_diag *d) {
-    qgc_weight_want *wants = qgc_arena_array(d->arena, plan->n_weights, sizeof *wants);
-    for (size_t i = 0; i < plan->n_weights; i++) {
-        const qgc_plan_weight *w = &plan->weights[i];
-        wants[i] = (qgc_weight_want){.label = w->label,
-                                     .gguf = w->gguf,
-                                     .hf = w->hf,
-                                     .tied = w->tied,
-                                     .rank = w->rank,
-                                     .gguf_form = w->gguf_form,
-                                     .hf_form = w->hf_form};
-        memcpy(wants[i].shape, w->shape, sizeof wants[i].shape);
-    }
+    int *want_of = qgc_arena_array(d->arena, plan->n_weights, sizeof *want_of);
+    const qgc_tensor **wanted = qgc_arena_array(d->arena, plan->n_weights, sizeof(qgc_tensor *));
+    size_t n_wants;
+    const qgc_weight_want *wants = wants_of(plan, want_of, &n_wants, d->arena);
     qgc_param_want *params = qgc_arena_array(d->arena, plan->n_params, sizeof *params);
     for (size_t i = 0; i < plan->n_params; i++) {
         const qgc_plan_param *p = &plan->params[i];
@@ -74,11 +91,50 @@ static qgc_status bind(const qgc_plan *plan, const qgc_weights *weights, bool al
                                 .n_ignored = plan->n_ignored,
                                 .arena = made,
                                 .weights = wants,
-                                .n_weights = plan->n_weights,
+                                .n_weights = n_wants,
                                 .params = params,
                                 .n_params = plan->n_params,
                                 .allow_unused = allow_unused};
-    return qgc_bind(weights, &request, found, d);
+    QGC_TRY(qgc_bind(weights, &request, wanted, d));
+    for (size_t i = 0; i < plan->n_weights; i++)
+        found[i] = want_of[i] < 0 ? NULL : wanted[want_of[i]];
+    return QGC_OK;
+}
+
+/* What is made of others, which come before it; it lives in `made`. */
+static qgc_status derive(const qgc_plan_weight *w, const qgc_tensor **found, size_t i, qgc_pool *pool,
+                         qgc_arena *made, qgc_diag *d) {
+    const qgc_tensor *from[QGC_MAX_SOURCES];
+    qgc_tensor *t = qgc_arena_alloc(made, sizeof *t);
+    for (int k = 0; k < w->derived.n_from; k++)
+        from[k] = found[w->derived.from[k]];
+    t->name = w->label;
+    const char *why = qgc_derive_shape(&w->derived, from, t, d->arena);
+    if (why)
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "weight \"%s\" cannot be derived: %s", w->label, why);
+    if (!qgc_dtype_is_quantised(t->dtype) && !qgc_dtype_is_quantised(w->storage))
+        t->dtype = w->storage;
+    t->bytes = qgc_dtype_bytes(t->dtype, elems_of(w));
+    t->data = qgc_arena_alloc(made, t->bytes);
+    found[i] = t;
+    if (qgc_derive_stored(&w->derived, from, t, pool))
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "weight \"%s\" has values too large for %s", w->label,
+                    qgc_dtypes[t->dtype].name);
+}
+
+static qgc_status derive_all(qgc_program *p, const qgc_tensor **found, qgc_pool *pool, qgc_arena *made,
+                             qgc_diag *d) {
+    size_t n = 0;
+    for (size_t i = 0; i < p->plan->n_weights; i++) {
+        if (!p->plan->weights[i].derived.kind)
+            continue;
+        QGC_TRY(derive(&p->plan->weights[i], found, i, pool, made, d));
+        n++;
+    }
+    if (n)
+        qgc_program_note(p, "%zu %s derived of others", n, n == 1 ? "weight is" : "weights are");
+    return QGC_OK;
 }
 
 /* Bytes on the device of some elements, whole rows if they are of a block format. */
@@ -320,7 +376,8 @@ static bool want_the_same(const qgc_plan *a, const qgc_plan *b) {
         if (x->storage != y->storage || x->rank != y->rank || x->tied != y->tied ||
             memcmp(x->shape, y->shape, (size_t)x->rank * sizeof *x->shape) != 0 ||
             !same_text(x->gguf, y->gguf) || !same_text(x->hf, y->hf) ||
-            !same_form(&x->gguf_form, &y->gguf_form) || !same_form(&x->hf_form, &y->hf_form))
+            !qgc_derivation_equal(&x->derived, &y->derived) || !same_form(&x->gguf_form, &y->gguf_form) ||
+            !same_form(&x->hf_form, &y->hf_form))
             return false;
     }
     return true;
@@ -354,6 +411,7 @@ static qgc_status upload(qgc_program *p, const qgc_weights *weights, const uploa
     const qgc_plan *plan = p->plan;
     const qgc_tensor **found = qgc_arena_array(p->arena, plan->n_weights, sizeof(qgc_tensor *));
     QGC_TRY(bind(plan, weights, u->options->allow_unused, u->made, found, d));
+    QGC_TRY(derive_all(p, found, u->pool, u->made, d));
     placed *all = qgc_arena_array(p->arena, plan->n_weights, sizeof *all);
     size_t bytes = place(plan, found, all);
     QGC_TRY(qgc_device_alloc(p->dev, "weights", bytes, &p->weight_region, d));

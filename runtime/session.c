@@ -36,6 +36,7 @@ struct qgc_session {
     int64_t position;
     int64_t queued;     /* steps behind the position whose choice nobody has taken */
     bool chosen;        /* a token waits in tokens[0] on the device */
+    int64_t n_rows;     /* of the logits of the last qgc_session_feed_rows */
     int64_t not_finite; /* the first position whose logits are not numbers, or -1 */
 };
 
@@ -118,7 +119,9 @@ static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
 static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const char *owner,
                                   qgc_address *region, size_t *bytes, qgc_diag *d) {
     const qgc_plan *plan = s->plan;
-    const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = s->options.ctx};
+    const qgc_sizes sizes = {.tokens = plan->chunk,
+                             .rows = qgc_plan_rows(plan, QGC_PHASE_PREFILL, plan->chunk),
+                             .ctx = s->options.ctx};
     int64_t total = 0;
     *bytes = 0;
     for (size_t i = 0; i < plan->n_buffers; i++) {
@@ -183,7 +186,8 @@ static bool overlaps(const qgc_session *s, qgc_phase_kind phase) {
 }
 
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
-    const qgc_sizes sizes = sizes_of(s, tokens);
+    qgc_sizes sizes = sizes_of(s, tokens);
+    sizes.rows = qgc_plan_rows(s->plan, phase, tokens);
     return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlaps(s, phase), d);
 }
 
@@ -377,13 +381,18 @@ static qgc_status feed_one(qgc_session *s, int32_t token, int32_t position, qgc_
     return decode(s, d);
 }
 
-/* Decode has one row, the first, so rows[0] goes back to 0 after the chunk. */
-static qgc_status feed_chunk(qgc_session *s, const int32_t *tokens, int64_t first, int64_t n, qgc_diag *d) {
+/* `first`, first + 1, ... */
+static qgc_status put_count(qgc_session *s, qgc_io role, int64_t first, int64_t n, qgc_diag *d) {
     for (int64_t i = 0; i < n; i++)
         s->positions[i] = (int32_t)(first + i);
+    return put(s, role, s->positions, n, d);
+}
+
+/* Decode has one row, the first, so rows[0] goes back to 0 after the chunk. */
+static qgc_status feed_chunk(qgc_session *s, const int32_t *tokens, int64_t first, int64_t n, qgc_diag *d) {
     const int32_t last = (int32_t)(n - 1), zero = 0;
     QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
-    QGC_TRY(put(s, QGC_IO_POSITIONS, s->positions, n, d));
+    QGC_TRY(put_count(s, QGC_IO_POSITIONS, first, n, d));
     QGC_TRY(put(s, QGC_IO_ROWS, &last, 1, d));
     QGC_TRY(launch(s, QGC_PHASE_PREFILL, n, d));
     return put(s, QGC_IO_ROWS, &zero, 1, d);
@@ -404,7 +413,7 @@ static qgc_status check_tokens(const qgc_session *s, const int32_t *tokens, int6
 qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_tokens(s, tokens, n, d));
     const int64_t most = s->options.prefill == QGC_PREFILL_CHUNKS ? s->plan->chunk : 1;
-    s->queued = 0;
+    s->queued = s->n_rows = 0;
     for (int64_t done = 0; done < n;) {
         int64_t now = n - done < most ? n - done : most;
         if (now == 1)
@@ -421,6 +430,34 @@ qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, in
     return QGC_OK;
 }
 
+qgc_status qgc_session_feed_rows(qgc_session *s, const int32_t *tokens, int64_t n, qgc_diag *d) {
+    QGC_TRY(check_tokens(s, tokens, n, d));
+    if (!s->plan->all_rows || n > s->plan->chunk)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "all rows of %lld tokens are wanted, of a plan for %s of %lld", (long long)n,
+                        s->plan->all_rows ? "those" : "the last row", (long long)s->plan->chunk);
+    QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
+    QGC_TRY(put_count(s, QGC_IO_POSITIONS, s->position, n, d));
+    QGC_TRY(put_count(s, QGC_IO_ROWS, 0, n, d));
+    QGC_TRY(launch(s, QGC_PHASE_PREFILL, n, d));
+    QGC_TRY(qgc_device_sync(s->dev, d));
+    s->position += n;
+    s->n_rows = n;
+    return QGC_OK;
+}
+
+qgc_status qgc_session_read_rows(qgc_session *s, int64_t first, int64_t n, float *logits, qgc_diag *d) {
+    if (first < 0 || n < 1 || first + n > s->n_rows)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "rows %lld to %lld of the logits of %lld tokens",
+                        (long long)first, (long long)(first + n - 1), (long long)s->n_rows);
+    const size_t row_bytes = (size_t)s->plan->vocab * sizeof *logits;
+    return qgc_device_download(s->dev, logits, qgc_session_logits_at(s, first), (size_t)n * row_bytes, d);
+}
+
+qgc_address qgc_session_logits_at(const qgc_session *s, int64_t row) {
+    return io_address(s, QGC_IO_LOGITS) + (size_t)(row * s->plan->vocab) * sizeof(float);
+}
+
 static qgc_status check_chosen(const qgc_session *s, qgc_diag *d) {
     return s->chosen ? QGC_OK : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "the session was fed no token yet");
 }
@@ -431,6 +468,7 @@ qgc_status qgc_session_queue(qgc_session *s, qgc_diag *d) {
     if (s->queued == s->ring_size)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps are queued, which is the most",
                         (long long)s->queued);
+    s->n_rows = 0;
     expect_choice(s, s->position + s->queued);
     QGC_TRY(decode(s, d));
     s->queued++;
@@ -545,6 +583,7 @@ qgc_status qgc_session_set_sampling(qgc_session *s, const qgc_sampling *sampling
 
 qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->position = 0;
+    s->n_rows = 0;
     s->not_finite = -1;
     s->queued = 0;
     s->chosen = false;

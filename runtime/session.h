@@ -37,6 +37,16 @@ int64_t qgc_session_room(const qgc_session *s);     /* positions left */
 QGC_MUST_USE qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next,
                                          qgc_diag *d);
 
+/* Of a plan with all_rows: takes 1 to `chunk` tokens into the caches, and chooses none. Their logits can be read until
+ * the next feed: those of n of them from `first` on, [n, vocab]. Errors: another plan; no room; a token that is not in the
+ * vocabulary; tokens that were not fed. */
+QGC_MUST_USE qgc_status qgc_session_feed_rows(qgc_session *s, const int32_t *tokens, int64_t n, qgc_diag *d);
+QGC_MUST_USE qgc_status qgc_session_read_rows(qgc_session *s, int64_t first, int64_t n, float *logits,
+                                              qgc_diag *d);
+
+/* Where row `row` of the logits of the last feed is on the device. */
+qgc_address qgc_session_logits_at(const qgc_session *s, int64_t row);
+
 /* One decode step: takes the token chosen last into the caches and chooses the next. The device feeds
  * itself; the host uploads nothing, allocates nothing and patches nothing. Errors: no room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d);

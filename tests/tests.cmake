@@ -62,7 +62,10 @@ qgc_tests(runtime qgc_runtime)
 # The command, as a user calls it.
 qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
-foreach(test IN ITEMS chat options passes ablate dumps bisect contain help view inspect odd_graphs odd_files run)
+target_link_libraries(test_runtime_cli_eval PRIVATE PkgConfig::JANSSON)
+target_link_libraries(test_runtime_cli_schema PRIVATE qgc_graph) # the table of ops
+foreach(test IN ITEMS chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
+    eval schema)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
@@ -92,6 +95,8 @@ target_compile_definitions(test_runtime_lib_names PRIVATE QGC_CC="${CMAKE_C_COMP
   QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_LIBRARY="$<TARGET_FILE:libqgc>" QGC_STATIC="${static_library}"
   QGC_LINK_FLAGS="${sanitize_flags}")
 qgc_tests(runtime/lab qgc_lab)
+set_target_properties(test_runtime_lab_vocabulary PROPERTIES ENABLE_EXPORTS ON)
+target_compile_definitions(test_runtime_lab_vocabulary PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
 if(QGC_SANITIZE)
   target_compile_definitions(test_runtime_lab_planted PRIVATE EVERY=5)
 endif()
@@ -165,6 +170,12 @@ if(CMAKE_CXX_COMPILER)
   add_test(NAME kernels_exchange COMMAND test_kernels_exchange WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(kernels_exchange PROPERTIES LABELS cpu)
 
+  add_executable(test_kernels_score tests/kernels/test_score.c tests/kernels/score_on_cpu.cc)
+  set_source_files_properties(tests/kernels/score_on_cpu.cc PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=off;-w")
+  target_link_libraries(test_kernels_score PRIVATE on_cpu qgc_engine qgc_test_support)
+  add_test(NAME kernels_score COMMAND test_kernels_score WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(kernels_score PROPERTIES LABELS cpu)
+
   # Whole plans, whose kernels the test compiles when it runs.
   add_library(replay STATIC tests/kernels/replay.c tests/kernels/cpu_kernels.c tests/support/fake_device.c)
   target_compile_definitions(replay PRIVATE QGC_CXX="${CMAKE_CXX_COMPILER}"
@@ -172,21 +183,24 @@ if(CMAKE_CXX_COMPILER)
   target_link_libraries(replay PUBLIC qgc_lab on_cpu qgc_test_support)
   add_executable(test_kernels_quantised tests/kernels/test_quantised.c tests/kernels/quantised_on_cpu.cc)
   set_source_files_properties(tests/kernels/quantised_on_cpu.cc PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=off;-w")
-  foreach(name replay replay_ops)
+  foreach(name replay replay_ops evaluate)
     add_executable(test_kernels_${name} tests/kernels/test_${name}.c)
   endforeach()
+  target_sources(test_kernels_evaluate PRIVATE tests/kernels/fake_nvrtc.c)
+  target_compile_definitions(test_kernels_evaluate PRIVATE QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   if(QGC_SANITIZE) # kernels too, but for arrays of arrays that they go through as one, and null + n
     target_compile_definitions(replay PRIVATE
       CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer")
     target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1)
     target_compile_definitions(test_kernels_replay_ops PRIVATE SUBSETS=1 ARCHS=1)
+    target_compile_definitions(test_kernels_evaluate PRIVATE MODES=1)
     target_compile_definitions(test_kernels_quantised PRIVATE MIXES=1 PERSISTENT_MIXES=1)
   endif()
-  foreach(name quantised replay replay_ops)
+  foreach(name quantised replay replay_ops evaluate)
     set_target_properties(test_kernels_${name} PROPERTIES ENABLE_EXPORTS ON)
     target_link_libraries(test_kernels_${name} PRIVATE replay)
     add_test(NAME kernels_${name} COMMAND test_kernels_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(kernels_${name} PROPERTIES LABELS cpu)
+    set_tests_properties(kernels_${name} PROPERTIES LABELS cpu COST 300) # those that take longest begin first
   endforeach()
 else()
   message(STATUS "no C++ compiler: the kernels are not tested on the CPU")

@@ -596,6 +596,7 @@ static bool add_node(builder *b, const qgc_stage *s) {
     case QGC_OP_ROPE_LLAMA3:
     case QGC_OP_ROPE_YARN:
     case QGC_OP_ROPE_DIVIDE:
+    case QGC_OP_ROPE_LONGROPE:
         return true;
     case QGC_OP_APPEND:
         b->places[n->out[0]->id] = (place){.at = STATE, .append = n};

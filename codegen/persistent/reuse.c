@@ -9,7 +9,9 @@
  *   joint[S]   the results of S together depend on all of u
  *
  * S that reads u whole has each; S that reads it in pieces has joint, for the pieces are all of it; from there both go on: who reads,
- * whole, results that have joint, has each; who reads any result that has each, has each. A reader R of the vector publishes u. Its
+ * whole, results that have joint, has each; who reads any result that has each, has each. What threads carry from a phase to another in
+ * registers is read in pieces: the same threads finish the same rows of both, and publish the later ones after the earlier ones are
+ * computed. A reader R of the vector publishes u. Its
  * next writer must have each. Between steps there is nothing to show: a launch ends before the next one starts. */
 
 #include <string.h>
@@ -23,14 +25,14 @@ typedef struct {
 
 enum { MOST_READINGS = QGC_MOST_OUTSIDE + 3 };
 
-/* What an instance reads from others. */
-static int readings_of(const qgc_instance *i, reading *out) {
+/* What an instance is computed from: vectors in the exchange and, if `carried`, what its threads carry. */
+static int readings_of(const qgc_instance *i, bool carried, reading *out) {
     int n = 0;
     bool pieces = i->does == QGC_DO_HEADS;
     if (i->x.maker >= 0)
         out[n++] = (reading){i->x.maker, !pieces};
     for (int k = 0; k < i->n_outside; k++)
-        if (i->outside[k].from != QGC_OUTSIDE_CARRIED)
+        if (i->outside[k].from != QGC_OUTSIDE_CARRIED || carried)
             out[n++] = (reading){i->outside[k].source.maker, i->outside[k].from == QGC_OUTSIDE_ONE};
     const qgc_heads_read *const heads[] = {&i->q, &i->keys, &i->values};
     for (int k = 0; k < 3 && i->does == QGC_DO_ATTENTION; k++)
@@ -40,7 +42,7 @@ static int readings_of(const qgc_instance *i, reading *out) {
 
 static bool reads(const qgc_instance *i, int maker) {
     reading r[MOST_READINGS];
-    int n = readings_of(i, r);
+    int n = readings_of(i, false, r);
     for (int k = 0; k < n; k++)
         if (r[k].maker == maker)
             return true;
@@ -53,7 +55,7 @@ static bool depends(const qgc_persistent *p, int reader, int writer, bool *each,
     joint[reader] = true;
     for (int t = reader + 1; t <= writer; t++) {
         reading r[MOST_READINGS];
-        int n = readings_of(&p->instances[t], r);
+        int n = readings_of(&p->instances[t], true, r);
         for (int k = 0; k < n; k++) {
             if (r[k].maker < reader || !joint[r[k].maker])
                 continue;

@@ -170,10 +170,14 @@ static void write_common(const writer *w) {
                    is_odd(w, w->phase) ? " + epoch" : "");
 }
 
-static void write_squares(const writer *w) {
-    const qgc_phase_place *at = &w->p->phases[w->phase];
-    qgc_str_printf(w->t, "    RULE int squares(int i) { return %s%d%s; }\n",
+/* squares(i) of a phase. */
+static void write_squares_rule(const writer *w, const char *name, const qgc_phase_place *at) {
+    qgc_str_printf(w->t, "    RULE int %s(int i) { return %s%d%s; }\n", name,
                    at->squares_step % 2 ? "(i + " : "", at->squares % 2, at->squares_step % 2 ? ") & 1" : "");
+}
+
+static void write_squares(const writer *w) {
+    write_squares_rule(w, "squares", &w->p->phases[w->phase]);
 }
 
 static void write_outside(const writer *w, int k) {
@@ -216,6 +220,32 @@ static void write_embeds(const writer *w) {
                        n == w->count ? "true" : "i == 0");
 }
 
+/* Has a phase of products in block formats in every iteration the x of the phase before, which is such a one too? Stages with matrices
+ * of several formats become phases like that. */
+static bool has_x_of_last(const qgc_persistent *p, int phase) {
+    if (phase == 0 || p->phases[phase - 1].loop != p->phases[phase].loop)
+        return false;
+    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
+        const qgc_instance *a = qgc_phase_instance(p, phase - 1, i), *b = qgc_phase_instance(p, phase, i);
+        if (a->does != QGC_DO_PRODUCTS || b->does != QGC_DO_PRODUCTS || a->x.maker != b->x.maker ||
+            a->x.first != b->x.first || a->norm != b->norm || a->embeds != b->embeds || a->k != b->k ||
+            !qgc_dtype_is_quantised(a->weight) || !qgc_dtype_is_quantised(b->weight))
+            return false;
+    }
+    return true;
+}
+
+static void write_same_x(const writer *w) {
+    const qgc_persistent *p = w->p;
+    if (w->phase + 1 < p->n_phases && has_x_of_last(p, w->phase + 1))
+        constant(w, "KEEPS_X", 1);
+    if (!has_x_of_last(p, w->phase))
+        return;
+    constant(w, "X_OF", p->phases[w->phase - 1].share);
+    if (qgc_phase_first(p, w->phase)->norm)
+        write_squares_rule(w, "x_squares", &p->phases[w->phase - 1]);
+}
+
 /* Which of the phase's formats it is in an iteration: how many sets it is in, of iterations that have format 1 or a later one, 2 or a
  * later one, ... A set is a mask for each 64 iterations. */
 static void write_kind(const writer *w, int n) {
@@ -250,6 +280,7 @@ static void write_products(const writer *w) {
     const int n = qgc_phase_formats(w->p, w->phase, formats);
     if (n > 1)
         write_kind(w, n);
+    write_same_x(w);
     if (i->norm)
         write_norm(w);
     if (at->ahead >= 0)

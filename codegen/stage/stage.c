@@ -336,6 +336,40 @@ static bool check_ways(search *s) {
     return true;
 }
 
+/* The node of the group that makes v, or NULL. */
+static const qgc_node *maker_inside(const search *s, const qgc_value *v) {
+    for (int i = 0; i < s->n_nodes; i++)
+        if (s->nodes[i] == v->maker)
+            return v->maker;
+    return NULL;
+}
+
+/* Has the kernel what `n` reads of another node of the group, where it computes n? Rows were sorted by what they follow. */
+static bool is_at_hand(const search *s, const qgc_node *n, const qgc_node *from, int input) {
+    const qgc_stage *f = s->f;
+    if (n->op == QGC_OP_LINEAR)
+        return from == f->norm || from == f->merge;
+    if (is_pointwise(n))
+        return from->op == QGC_OP_LINEAR || is_pointwise(from) || (f->n_rows == 0 && from == f->norm);
+    if (n == f->norm)
+        return from == f->embedding && input == 0;
+    if (n->op == QGC_OP_APPEND)
+        return input == 1;
+    return input == 0 && n != f->merge && n != f->embedding;
+}
+
+static bool check_order(search *s) {
+    for (int i = 0; i < s->n_nodes; i++)
+        for (int k = 0; k < s->nodes[i]->n_in; k++) {
+            const qgc_value *v = s->nodes[i]->in[k];
+            const qgc_node *from = maker_inside(s, v);
+            if (from && !is_at_hand(s, s->nodes[i], from, k))
+                return no(s, "the kernel does not have \"%s\" where it computes \"%s\"", label(s, v),
+                          label(s, s->nodes[i]->out[0]));
+        }
+    return true;
+}
+
 /* Of those that need a product. */
 static const qgc_node *first_of(const search *s) {
     const qgc_stage *f = s->f;
@@ -356,33 +390,38 @@ static bool check_normed_pointwise(search *s) {
     return check_pointwise(s, MAX_OUTSIDE_LINEAR);
 }
 
-bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
-                  qgc_arena *a) {
-    search s = {.nodes = nodes, .n_nodes = n, .uses = uses, .f = out, .why = why, .arena = a};
-    *out = (qgc_stage){0};
-    for (int i = 0; i < n; i++)
-        if (!take(&s, nodes[i]))
+static bool recognise(search *s) {
+    qgc_stage *out = s->f;
+    for (int i = 0; i < s->n_nodes; i++)
+        if (!take(s, s->nodes[i]))
             return false;
     if (out->n_rows == 0) {
         out->kind = QGC_STAGE_POINTWISE;
         if (out->norm && out->n_pointwise && !out->merge && !out->embedding && !out->part)
-            return check_normed_pointwise(&s);
-        if (s.n_nodes == 1 && !out->n_pointwise)
-            return no(&s, "%s by itself needs no group", qgc_ops[first_of(&s)->op].name);
+            return check_normed_pointwise(s);
+        if (s->n_nodes == 1 && !out->n_pointwise)
+            return no(s, "%s by itself needs no group", qgc_ops[first_of(s)->op].name);
         if (out->norm || out->merge || out->embedding || out->part)
-            return no(&s, "%s \"%s\" without a product", qgc_ops[first_of(&s)->op].name,
-                      label(&s, first_of(&s)->out[0]));
+            return no(s, "%s \"%s\" without a product", qgc_ops[first_of(s)->op].name,
+                      label(s, first_of(s)->out[0]));
         if (out->n_pointwise == 0)
-            return no(&s, "the group is empty");
-        return check_pointwise(&s, MAX_OUTSIDE_POINTWISE);
+            return no(s, "the group is empty");
+        return check_pointwise(s, MAX_OUTSIDE_POINTWISE);
     }
     out->kind = QGC_STAGE_PRODUCTS;
     const qgc_node *prologue = out->norm ? out->norm : out->merge;
-    if ((prologue && !check_prologue(&s, prologue)) || !check_products(&s))
+    if ((prologue && !check_prologue(s, prologue)) || !check_products(s))
         return false;
-    if ((out->embedding && !check_embedding(&s)) || (out->part && !check_part(&s)))
+    if ((out->embedding && !check_embedding(s)) || (out->part && !check_part(s)))
         return false;
-    return out->n_pointwise ? check_meeting(&s) : check_ways(&s);
+    return out->n_pointwise ? check_meeting(s) : check_ways(s);
+}
+
+bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
+                  qgc_arena *a) {
+    search s = {.nodes = nodes, .n_nodes = n, .uses = uses, .f = out, .why = why, .arena = a};
+    *out = (qgc_stage){0};
+    return recognise(&s) && check_order(&s);
 }
 
 bool qgc_stage_at(const qgc_node *first, const int *uses, qgc_stage *out, const char **why, qgc_arena *a) {

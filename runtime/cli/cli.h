@@ -31,14 +31,17 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv);
 qgc_status cmd_explain(cli_context *c, int argc, char **argv);
 qgc_status cmd_view(cli_context *c, int argc, char **argv);
 qgc_status cmd_ops(cli_context *c, int argc, char **argv);
+qgc_status cmd_schema(cli_context *c, int argc, char **argv);
 qgc_status cmd_inspect(cli_context *c, int argc, char **argv);
 qgc_status cmd_devices(cli_context *c, int argc, char **argv);
 qgc_status cmd_verify(cli_context *c, int argc, char **argv);
 qgc_status cmd_bench(cli_context *c, int argc, char **argv);
 qgc_status cmd_tune(cli_context *c, int argc, char **argv);
 qgc_status cmd_tokenize(cli_context *c, int argc, char **argv);
+qgc_status cmd_eval(cli_context *c, int argc, char **argv);
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv);
 qgc_status cmd_bisect(cli_context *c, int argc, char **argv);
+qgc_status cmd_search(cli_context *c, int argc, char **argv);
 
 /* Options that every command has, at the end of its table, and some that several have. */
 /* clang-format off */

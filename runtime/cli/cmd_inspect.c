@@ -50,6 +50,31 @@ static void print_phase(const qgc_plan *p, qgc_phase_kind phase, qgc_arena *a) {
     putchar('\n');
 }
 
+/* "derived    wq_n[0] = scale_columns(wq[0], norm[0]): f32 [16, 16]" */
+static void print_derived(const qgc_plan *p) {
+    bool first = true;
+    for (size_t i = 0; i < p->n_weights; i++) {
+        const qgc_plan_weight *w = &p->weights[i];
+        const qgc_derivation *how = &w->derived;
+        if (!how->kind)
+            continue;
+        printf("%-10s %s = %s(", first ? "derived" : "", w->label, qgc_derive_name(how->kind));
+        first = false;
+        for (int k = 0; k < how->n_from; k++)
+            printf("%s%s", k ? ", " : "", p->weights[how->from[k]].label);
+        if (qgc_derive_has_range(how->kind))
+            printf(", %lld to %lld", (long long)how->first, (long long)how->last - 1);
+        if (qgc_derive_has_factor(how->kind))
+            printf(", %g", how->factor);
+        if (how->head_dim)
+            printf(", heads of %lld", (long long)how->head_dim);
+        printf("): %s [", qgc_dtypes[w->storage].name);
+        for (int r = 0; r < w->rank; r++)
+            printf("%s%lld", r ? ", " : "", (long long)w->shape[r]);
+        puts("]");
+    }
+}
+
 /* Which modes images of each architecture can run in, and what keeps them from the others. */
 static void print_modes(const qgc_plan *p, qgc_arena *a) {
     for (int i = 0; i < p->n_archs; i++) {
@@ -115,6 +140,7 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
         print_phase(p, (qgc_phase_kind)phase, a);
     print_modes(p, a);
+    print_derived(p);
 }
 
 static void print_kernels(const qgc_plan *p) {

@@ -198,7 +198,8 @@ bool cli_contain(int *code, qgc_diag *d) {
 }
 
 bool cli_contain_wanted(int argc, char **argv) {
-    const bool judges = argc > 1 && (strcmp(argv[1], "bisect") == 0 || strcmp(argv[1], "ablate") == 0);
+    const bool judges = argc > 1 && (strcmp(argv[1], "bisect") == 0 || strcmp(argv[1], "ablate") == 0 ||
+                                     strcmp(argv[1], "search") == 0);
     for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (strcmp(argv[i], "--contain") == 0 || (judges && strncmp(argv[i], "--load-pass", 11) == 0))
             return true;

@@ -29,9 +29,24 @@ static size_t base_length(const char *node) {
     return strcspn(node, "[");
 }
 
+/* "down" is "down[3]" too. */
+static bool is_named(const char *label, const char *node) {
+    return strcmp(label, node) == 0 ||
+           (strlen(node) == base_length(label) && strncmp(node, label, strlen(node)) == 0);
+}
+
 bool cli_explain_concerns(const qgc_pass_event *e, const char *node) {
-    return !node || strcmp(e->node, node) == 0 ||
-           (strlen(node) == base_length(e->node) && strncmp(node, e->node, strlen(node)) == 0);
+    bool concerns = !node || is_named(e->node, node);
+    for (int i = 0; i < e->n_others && !concerns; i++)
+        concerns = is_named(e->others[i], node);
+    return concerns;
+}
+
+static bool has_event(const qgc_pass_run *run, const char *node) {
+    for (size_t i = 0; i < run->n_events; i++)
+        if (cli_explain_concerns(&run->events[i], node))
+            return true;
+    return false;
 }
 
 /* Text with "[*]" in place of the layer, where it stands for several. */
@@ -97,6 +112,8 @@ static void put_event(const qgc_pass_run *run, size_t i, const char *node, bool 
 void cli_explain(const qgc_pass_report *report, const char *node, qgc_str *out) {
     for (size_t i = 0; i < report->n_runs; i++) {
         const qgc_pass_run *run = &report->runs[i];
+        if (node && !has_event(run, node))
+            continue;
         qgc_str_printf(out, "%s: %d fired, %d nodes in %d kernels, %.0f us\n", run->name, run->n_fired,
                        run->n_nodes, run->n_kernels, run->us);
         bool *told = qgc_arena_array(out->arena, run->n_events, sizeof *told);

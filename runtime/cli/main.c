@@ -24,21 +24,25 @@ static const cli_summary summaries[] = {
     {"explain", "which fusion rules fired where, and why others did not"},
     {"view", "a page that shows the graph before and after each pass"},
     {"ops", "the ops that a graph may use"},
+    {"schema", "a JSON Schema of model files, for editors"},
     {"bench", "what a token takes in every mode, and what memory allows"},
     {"tune", "the fastest settings of a graph's kernels on this GPU"},
     {"inspect", "what is in an artifact"},
     {"devices", "the GPUs here, and what artifacts would do on them"},
     {"verify", "the text of a receipt once more, and what differs"},
     {"tokenize", "token ids and pieces of a text"},
+    {"eval", "perplexity of texts, and how far predictions are from another model's"},
     {"ablate", "what each pass saves, and what it does to the logits"},
     {"bisect", "the pass, its change and the value at which a graph goes wrong"},
+    {"search", "the fastest pipeline of a graph"},
 };
 enum { N_COMMANDS = sizeof summaries / sizeof *summaries };
 
 /* In the same order. */
 static qgc_status (*const commands[N_COMMANDS])(cli_context *, int, char **) = {
-    cmd_compile, cmd_run,     cmd_dump,    cmd_passes, cmd_explain,  cmd_view,   cmd_ops,    cmd_bench,
-    cmd_tune,    cmd_inspect, cmd_devices, cmd_verify, cmd_tokenize, cmd_ablate, cmd_bisect,
+    cmd_compile, cmd_run,      cmd_dump,  cmd_passes, cmd_explain, cmd_view,
+    cmd_ops,     cmd_schema,   cmd_bench, cmd_tune,   cmd_inspect, cmd_devices,
+    cmd_verify,  cmd_tokenize, cmd_eval,  cmd_ablate, cmd_bisect,  cmd_search,
 };
 
 static void print_usage(FILE *out) {

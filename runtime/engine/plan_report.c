@@ -63,12 +63,29 @@ static json_t *modes_json(const qgc_plan *p, qgc_arena *a) {
     return archs;
 }
 
+/* Weights that are computed of others when they are loaded: by the name of each. */
+static json_t *derived_json(const qgc_plan *p) {
+    json_t *all = json_object();
+    for (size_t i = 0; i < p->n_weights; i++) {
+        const qgc_derivation *how = &p->weights[i].derived;
+        if (!how->kind)
+            continue;
+        json_t *of = json_array();
+        for (int k = 0; k < how->n_from; k++)
+            json_array_append_new(of, json_string(p->weights[how->from[k]].label));
+        json_object_set_new(all, p->weights[i].label,
+                            json_pack("{s:s, s:o}", "op", qgc_derive_name(how->kind), "of", of));
+    }
+    return all;
+}
+
 qgc_status qgc_plan_json(const qgc_plan *p, const qgc_forecast *on, qgc_str *out, qgc_diag *d) {
-    json_t *all = json_pack("{s:s, s:s, s:s, s:s?, s:o, s:o, s:I, s:I, s:s?, s:o}", "model", p->name, "arch",
-                            p->arch, "compiler", p->compiler, "weights", p->weights_path, "archs",
-                            archs_json(p), "modes", modes_json(p, d->arena), "least_sms",
-                            (json_int_t)p->least_sms, "scratch_bytes", (json_int_t)p->scratch_bytes,
-                            "not_persistent", p->not_persistent, "phases", phases_json(p));
+    json_t *all =
+        json_pack("{s:s, s:s, s:s, s:s?, s:o, s:o, s:I, s:I, s:s?, s:o, s:o}", "model", p->name, "arch",
+                  p->arch, "compiler", p->compiler, "weights", p->weights_path, "archs", archs_json(p),
+                  "modes", modes_json(p, d->arena), "least_sms", (json_int_t)p->least_sms, "scratch_bytes",
+                  (json_int_t)p->scratch_bytes, "not_persistent", p->not_persistent, "phases", phases_json(p),
+                  "derived", derived_json(p));
     if (on && all)
         json_object_set_new(all, "on", qgc_forecast_json(on));
     return qgc_report_json(all, out, d);

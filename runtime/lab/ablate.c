@@ -8,6 +8,7 @@
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
 #include "runtime/lab/judge.h"
+#include "runtime/lab/pairs.h"
 #include "runtime/lab/random.h"
 
 /* Held at a time are three programs: all passes, no pass, and the variant that is looked at. They share the weights, which
@@ -67,7 +68,7 @@ static qgc_status start_judging(lab *l) {
     const qgc_tensor **tensors;
     qgc_graph *g;
     l->right = qgc_arena_new();
-    QGC_TRY(qgc_graph_load(&g, o->run.graph, l->right, l->d));
+    QGC_TRY(qgc_graph_load_for(&g, o->run.graph, o->run.weights, l->right, l->d));
     QGC_TRY(check_sizes(l, g));
     QGC_TRY(qgc_graph_bind(g, o->run.weights, o->run.allow_unused, &tensors, l->d));
     return qgc_judge_new(&l->judge, g, tensors, &judging, l->d);
@@ -174,50 +175,6 @@ static qgc_drift compare_logits(const lab *l, const variant *reference, const va
     return sum;
 }
 
-/* --- times ----------------------------------------------------------------------------------------------- */
-
-/* Runs a trial up to the position from which `steps` fit. */
-static qgc_status wind(lab *l, qgc_trial *t, int64_t steps) {
-    const int64_t first = l->o->ctx > steps ? l->o->ctx - steps : 1;
-    double us;
-    QGC_TRY(qgc_trial_reset(t, l->d));
-    QGC_TRY(qgc_trial_step(t, l->tokens[0], NULL, l->d));
-    while (qgc_trial_position(t) < first) {
-        int64_t left = first - qgc_trial_position(t), now = left < 256 ? left : 256;
-        QGC_TRY(qgc_trial_time(t, (int)now, &us, l->d));
-    }
-    return QGC_OK;
-}
-
-static qgc_status time_once(lab *l, qgc_trial *t, double *us) {
-    QGC_TRY(qgc_trial_time(t, QGC_ABLATE_STEPS, us, l->d));
-    *us /= QGC_ABLATE_STEPS;
-    return QGC_OK;
-}
-
-static qgc_status time_pair(lab *l, bool turned, qgc_trial *a, qgc_trial *b, double *us_a, double *us_b) {
-    if (turned)
-        QGC_TRY(time_once(l, b, us_b));
-    QGC_TRY(time_once(l, a, us_a));
-    return turned ? QGC_OK : time_once(l, b, us_b);
-}
-
-/* Timings of one and the other at the same positions, in alternating order: what changes slowly, the clock of the device
- * say, takes part in both and leaves the difference. */
-static qgc_status time_pairs(lab *l, qgc_trial *a, qgc_trial *b, double *us_a, double *us_b) {
-    const int64_t fit = (l->o->ctx - 1) / QGC_ABLATE_STEPS, most = fit < l->o->pairs ? fit : l->o->pairs;
-    qgc_status status = QGC_OK;
-    for (int i = 0; status == QGC_OK && i < l->o->pairs; i++) {
-        if (i % most == 0)
-            status = wind(l, a, most * QGC_ABLATE_STEPS);
-        if (i % most == 0 && status == QGC_OK)
-            status = wind(l, b, most * QGC_ABLATE_STEPS);
-        if (status == QGC_OK)
-            status = time_pair(l, i % 2, a, b, &us_a[i], &us_b[i]);
-    }
-    return status;
-}
-
 /* --- effects --------------------------------------------------------------------------------------------- */
 
 /* What is saved from `without` to `with`. The medians of the two go to us[0] and us[1]; it may be NULL. */
@@ -227,7 +184,8 @@ static qgc_status time_effect(lab *l, const variant *without, const variant *wit
     qgc_arena *scratch = qgc_arena_new();
     double *a = qgc_arena_array(scratch, n, sizeof *a), *b = qgc_arena_array(scratch, n, sizeof *b),
            *saved = qgc_arena_array(scratch, n, sizeof *saved);
-    qgc_status status = time_pairs(l, without->trial, with->trial, a, b);
+    const qgc_pairs pairs = {l->o->ctx, l->o->pairs, l->tokens[0]};
+    qgc_status status = qgc_pairs_time(&pairs, without->trial, with->trial, a, b, l->d);
     for (size_t i = 0; status == QGC_OK && i < n; i++)
         saved[i] = a[i] - b[i];
     if (status == QGC_OK) {
@@ -375,11 +333,11 @@ qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *
     *out = (qgc_ablation){.positions = o->run.positions, .timed = o->run.device != NULL};
     if (o->run.positions < 1 || o->run.n_tokens < 1)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to compare logits on");
-    if (o->run.device && (o->pairs < 6 || o->ctx <= QGC_ABLATE_STEPS))
+    if (o->run.device && (o->pairs < 6 || o->ctx <= QGC_PAIR_STEPS))
         return qgc_fail(
             d, QGC_ERR_USAGE, QGC_NO_LOC,
             "%d pairs of timings in a context of %lld positions, expected 6 or more in %d or more", o->pairs,
-            (long long)o->ctx, QGC_ABLATE_STEPS + 1);
+            (long long)o->ctx, QGC_PAIR_STEPS + 1);
     lab l = {.o = o, .d = d, .mode = o->run.mode};
     size_t known = o->run.n_tokens < (size_t)o->run.positions ? o->run.n_tokens : (size_t)o->run.positions;
     l.tokens = qgc_arena_array(d->arena, (size_t)o->run.positions, sizeof *l.tokens);

@@ -4,7 +4,8 @@
 #include "graph/base/pool.h"
 #include "models/weights.h"
 #include "runtime/device.h"
-#include "runtime/lab/stats.h"
+#include "runtime/engine/stats.h"
+#include "runtime/lab/pairs.h"
 #include "runtime/lab/trial.h"
 
 /* What each pass of a pipeline is good for: the graph is run with the whole pipeline and without each pass
@@ -18,8 +19,6 @@ typedef struct {
     int pairs;          /* of timings, alternating; 6 or more */
     int subsets;        /* random subsets of the pipeline, in random orders, whose logits are compared too */
 } qgc_ablate_options;
-
-enum { QGC_ABLATE_STEPS = 16 }; /* decode steps in one timing */
 
 /* What one way to run the graph costs. */
 typedef struct {

@@ -76,7 +76,7 @@ void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_st
     qgc_str_printf(out, "logits over %lld positions: %s\n", (long long)x->positions, h->text);
     if (x->timed)
         qgc_str_printf(out, "times of %d pairs of %d steps, at the end of %lld positions\n", h->pairs,
-                       QGC_ABLATE_STEPS, (long long)h->ctx);
+                       QGC_PAIR_STEPS, (long long)h->ctx);
     put_way(out, "a decode step with all passes", &x->all, x->timed);
     put_way(out, "a decode step with none", &x->none, x->timed);
     qgc_str_add(out, "\nsaved a token by a pass in the pipeline, against the pipeline without it\n");

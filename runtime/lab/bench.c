@@ -5,8 +5,8 @@
 #include <time.h>
 
 #include "runtime/engine/plan_report.h"
+#include "runtime/engine/stats.h"
 #include "runtime/lab/probe.h"
-#include "runtime/lab/stats.h"
 
 enum { STEPS = 64, PREFILL = 512, ROOM = 16, REPEATS = 20, GENERATE_FROM = 16 };
 

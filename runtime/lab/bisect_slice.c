@@ -165,7 +165,7 @@ static void declare_weights(bisect_slice *x, const qgc_node *n, const int32_t *t
         if (v->kind != QGC_WEIGHT)
             continue;
         const char *name = bisect_slice_name(x, v);
-        const qgc_tensor *t = x->side->tensors[v->id];
+        const qgc_tensor *t = qgc_weight_tensor(x->side->graph, v, x->side->tensors, NULL, s->arena);
         qgc_shape shape = v->shape;
         if (looked_up)
             shape.dim[0] = s->steps;

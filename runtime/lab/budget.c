@@ -162,14 +162,18 @@ static const char *said(qgc_limit_kind kind, const qgc_ablate_effect *e, qgc_are
     }
 }
 
-static void report(const char *pass, const char *way, qgc_limit_kind kind, const qgc_ablate_effect *e,
-                   const qgc_limit *limit, qgc_diag *d) {
-    const char *text = qgc_arena_printf(d->arena, "pass \"%s\"%s %s, and its budget is %s %g", pass, way,
+static void report(const char *what, qgc_limit_kind kind, const qgc_ablate_effect *e, const qgc_limit *limit,
+                   qgc_diag *d) {
+    const char *text = qgc_arena_printf(d->arena, "%s %s, and its budget is %s %g", what,
                                         said(kind, e, d->arena), names[kind], limit->value);
     if (d->status == QGC_OK)
         (void)qgc_fail(d, QGC_ERR_INPUT, limit->at, "%s", text);
     else
         qgc_note(d, limit->at, "%s", text);
+}
+
+static const char *pass_named(const char *pass, const char *where, qgc_arena *a) {
+    return qgc_arena_printf(a, "pass \"%s\"%s", pass, where);
 }
 
 static void check_row(const qgc_budget *b, const qgc_ablate_row *row, bool timed, int *unchecked,
@@ -183,9 +187,10 @@ static void check_row(const qgc_budget *b, const qgc_ablate_row *row, bool timed
         if (kind == QGC_MIN_US && !timed)
             ++*unchecked;
         else if (!within(kind, &row->left_out, limit->value))
-            report(row->pass, saving ? "" : " in the pipeline", kind, &row->left_out, limit, d);
+            report(pass_named(row->pass, saving ? "" : " in the pipeline", d->arena), kind, &row->left_out,
+                   limit, d);
         else if (!saving && !within(kind, &row->alone, limit->value))
-            report(row->pass, " alone", kind, &row->alone, limit, d);
+            report(pass_named(row->pass, " alone", d->arena), kind, &row->alone, limit, d);
     }
 }
 
@@ -194,5 +199,21 @@ qgc_status qgc_budget_check(const qgc_budget *b, const qgc_ablation *x, int *unc
     QGC_TRY(check_names(b, x, d));
     for (size_t i = 0; i < x->n_rows; i++)
         check_row(b, &x->rows[i], x->timed, unchecked, d);
+    return d->status;
+}
+
+qgc_status qgc_budget_check_drift(const qgc_budget *b, const qgc_drift *x, int *unchecked, qgc_diag *d) {
+    const qgc_ablate_effect effect = {.drift = *x};
+    *unchecked = 0;
+    for (int k = 0; k < QGC_N_LIMITS; k++) {
+        const qgc_limit_kind kind = (qgc_limit_kind)k;
+        const bool saving = kind == QGC_MIN_US || kind == QGC_MIN_KERNELS;
+        for (size_t i = 0; i < b->n_passes; i++)
+            *unchecked += b->passes[i].limits[k].there;
+        if (b->limits[k].there && saving)
+            ++*unchecked;
+        else if (b->limits[k].there && !within(kind, &effect, b->limits[k].value))
+            report("the model, against the other,", kind, &effect, &b->limits[k], d);
+    }
     return d->status;
 }

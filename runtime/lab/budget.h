@@ -49,4 +49,9 @@ QGC_MUST_USE qgc_status qgc_budget_read(qgc_budget *out, const char *path, qgc_d
 QGC_MUST_USE qgc_status qgc_budget_check(const qgc_budget *b, const qgc_ablation *x, int *unchecked,
                                          qgc_diag *d);
 
+/* The same for one model against another (`qgc eval --against`): max_kl, max_drift and max_flips for all passes are its
+ * limits. *unchecked counts the others that the file has, which are of passes. */
+QGC_MUST_USE qgc_status qgc_budget_check_drift(const qgc_budget *b, const qgc_drift *x, int *unchecked,
+                                               qgc_diag *d);
+
 #endif

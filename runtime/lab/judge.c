@@ -128,10 +128,39 @@ static void fill_leaf(qgc_judge *j, const qgc_value *v, int class) {
     }
 }
 
+/* Of doubles that are computed of others' tensors, in every step the same. */
+static int class_of_derived(qgc_judge *j, const known_graph *k, const qgc_value *v,
+                            const qgc_tensor *const *tensors) {
+    const qgc_graph *g = k->shown.graph;
+    const qgc_derivation *how = &g->weights[v->decl].derived;
+    const char *key =
+        qgc_arena_printf(k->shown.arena, "derived %d %lld %lld %a %lld of", (int)how->kind,
+                         (long long)how->first, (long long)how->last, how->factor, (long long)how->head_dim);
+    for (int i = 0; i < how->n_from; i++) {
+        const int from = k->class_of[qgc_weight_source(g, v, i)->id];
+        if (from < 0)
+            return -1;
+        key = qgc_arena_printf(k->shown.arena, "%s %d", key, from);
+    }
+    const int known = find_class(j, key, strlen(key));
+    if (known >= 0)
+        return known;
+    const double *reals = qgc_weight_reals(g, v, tensors, j->o.pool, j->arena);
+    if (!reals)
+        return -1;
+    const int class = put_class(j, key, strlen(key), add_class(j, v, NULL, 1));
+    for (size_t s = 0; s < j->n_steps; s++)
+        j->classes[class].at[s] =
+            (judge_numbers){.dtype = QGC_F32, .lanes = 1, .data = (void *)(uintptr_t)reals};
+    return class;
+}
+
 static int class_of_leaf(qgc_judge *j, const known_graph *k, const qgc_value *v,
                          const qgc_tensor *const *tensors) {
     const qgc_graph *g = k->shown.graph;
     const char *key = "";
+    if (qgc_weight_is_derived(g, v))
+        return class_of_derived(j, k, v, tensors);
     const qgc_tensor *tensor = v->kind == QGC_WEIGHT ? tensors[v->id] : NULL;
     const qgc_value *state = v->kind == QGC_STATE ? first_state(j, g, v, k->shown.arena) : NULL;
     if (v->kind == QGC_WEIGHT && !tensor)

@@ -115,6 +115,8 @@ static qgc_operand operand(const qgc_value *v, const judge_numbers *x, const qgc
         return o;
     }
     o.is_real = v->dtype != QGC_I32;
+    if (v->kind == QGC_WEIGHT) /* derived: doubles, however it is stored */
+        o.dtype = QGC_F32;
     const int at = x->lanes > 1 ? lane : 0;
     o.data = (char *)x->data + (size_t)at * (size_t)elems * judge_elem_bytes(v->dtype);
     return o;

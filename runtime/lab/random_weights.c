@@ -117,6 +117,11 @@ static void add_source(sources *s, qgc_map *by_name, source t, qgc_arena *a) {
     s->all[s->n++] = t;
 }
 
+/* Has it a tensor of its own in a file? */
+static bool is_stored(const qgc_weight_decl *decl) {
+    return decl->tied < 0 && !decl->derived.kind;
+}
+
 /* In the order of the declarations. A weight without a name has none here, and a tied one has no tensor of its own. */
 static sources collect(const qgc_graph *g, bool gguf, qgc_arena *a) {
     sources s = {0};
@@ -124,7 +129,7 @@ static sources collect(const qgc_graph *g, bool gguf, qgc_arena *a) {
     for (size_t w = 0; w < g->n_weights; w++) {
         const qgc_weight_decl *decl = &g->weights[w];
         const qgc_tensor_form *f = gguf ? &decl->gguf_form : &decl->hf_form;
-        for (int i = 0; decl->tied < 0 && i < decl->count; i++)
+        for (int i = 0; is_stored(decl) && i < decl->count; i++)
             for (int64_t e = 0; e < (f->stacked_index ? f->stacked : 1); e++) {
                 source t = source_of(decl, decl->values[i], f);
                 t.name =
@@ -147,7 +152,7 @@ static qgc_status check_sources(const qgc_graph *g, bool gguf, qgc_diag *d) {
         const qgc_weight_decl *decl = &g->weights[w];
         const char *name = gguf ? decl->gguf : decl->hf;
         const bool part = (gguf ? &decl->gguf_form : &decl->hf_form)->last != 0;
-        if (decl->tied < 0 && name && !qgc_map_put(&seen, name, part ? (void *)&seen : (void *)scratch) &&
+        if (is_stored(decl) && name && !qgc_map_put(&seen, name, part ? (void *)&seen : (void *)scratch) &&
             (!part || qgc_map_get(&seen, name) == (void *)scratch))
             status = qgc_fail(d, QGC_ERR_INPUT, decl->at, "two weights are tensor \"%s\"", name);
     }
@@ -223,7 +228,7 @@ static qgc_status make_head(const qgc_graph *g, const sources *s, qgc_arena *a, 
     for (size_t w = 0; w < g->n_weights; w++) {
         const qgc_weight_decl *decl = &g->weights[w];
         const bool quantised = qgc_dtype_is_quantised(decl->values[0]->dtype);
-        if (decl->tied < 0 && (!decl->gguf || quantised))
+        if (is_stored(decl) && (!decl->gguf || quantised))
             return qgc_fail(d, QGC_ERR_INPUT, decl->at,
                             "weight \"%s\" %s, and is not written to a GGUF of random weights", decl->name,
                             decl->gguf ? "is quantised" : "has no name for GGUF");
@@ -260,7 +265,7 @@ qgc_status qgc_random_weights_write(const qgc_graph *g, const char *path, uint64
 /* Has each weight of its own a name in this format? */
 static const qgc_weight_decl *nameless(const qgc_graph *g, bool gguf) {
     for (size_t w = 0; w < g->n_weights; w++)
-        if (g->weights[w].tied < 0 && !(gguf ? g->weights[w].gguf : g->weights[w].hf))
+        if (is_stored(&g->weights[w]) && !(gguf ? g->weights[w].gguf : g->weights[w].hf))
             return &g->weights[w];
     return NULL;
 }

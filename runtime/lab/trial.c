@@ -263,7 +263,7 @@ qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag 
     }
     const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = t->options.ctx};
     const qgc_phase *step = &p->phases[t->session ? qgc_session_phase(t->session) : QGC_PHASE_DECODE];
-    *cost = (qgc_trial_cost){.kernels = (int)step->n_launches};
+    *cost = (qgc_trial_cost){.kernels = (int)step->n_launches, .scratch_bytes = p->scratch_bytes};
     for (size_t i = 0; i < step->n_launches; i++) {
         cost->weight_bytes += step->launches[i].weight_bytes;
         cost->value_bytes += values_of(p, &step->launches[i], &sizes);

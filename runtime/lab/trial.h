@@ -88,6 +88,7 @@ typedef struct {
     /* Of results, inputs and outputs that kernels hand to one another: each launch counts what it names once; caches,
      * tables and settings are not counted. */
     int64_t value_bytes;
+    int64_t scratch_bytes; /* memory for results */
 } qgc_trial_cost;
 
 QGC_MUST_USE qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag *d);

@@ -9,6 +9,7 @@
 #include "graph/base/file.h"
 #include "graph/base/version.h"
 #include "runtime/engine/build.h"
+#include "runtime/engine/evaluate.h"
 #include "runtime/engine/plan_report.h"
 #include "runtime/engine/sequence.h"
 #include "runtime/lib/error.h"
@@ -294,6 +295,86 @@ qgc_error *qgc_set_sampling(qgc_sequence *text, const qgc_begin_options *options
 
 qgc_error *qgc_reset(qgc_sequence *text) {
     return call_text(reset, text, (text_call){0});
+}
+
+/* --- evaluation ------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    qgc_engine *engine, *against; /* against: known once the options were read */
+    const qgc_text *texts;
+    size_t n;
+    const qgc_eval_options *options;
+    qgc_eval_result *result;
+} eval_call;
+
+static void break_eval(void *arguments) {
+    const eval_call *c = arguments;
+    qgc_engine_break(c->engine);
+    if (c->against)
+        qgc_engine_break(c->against);
+}
+
+/* As much of a result as the caller knows of. */
+static void give_result(qgc_eval_result *to, const qgc_evaluation *x, bool stopped) {
+    qgc_eval_result all = {.size = to->size,
+                           .stopped = stopped,
+                           .ctx = x->ctx,
+                           .windows = x->windows,
+                           .tokens = x->tokens,
+                           .counted = x->counted,
+                           .left_out = x->left_out,
+                           .loss = x->loss,
+                           .loss_error = x->loss_error,
+                           .perplexity = x->perplexity};
+    if (x->against_how && !stopped) {
+        all.against_perplexity = x->against_perplexity;
+        all.kl_mean = qgc_drift_kl(&x->drift);
+        all.kl_999 = x->kl_999;
+        all.kl_max = x->drift.kl_max;
+        all.max_drift = x->drift.max_drift;
+        all.flips = x->drift.flips;
+        all.near_ties = x->near_ties;
+        all.worst_text = (int64_t)x->worst.text;
+        all.worst_token = x->worst.at;
+    }
+    memcpy(to, &all, to->size < sizeof all ? to->size : sizeof all);
+}
+
+static qgc_status evaluate(void *arguments, qgc_diag *d) {
+    eval_call *c = arguments;
+    qgc_eval_options o;
+    qgc_evaluation x;
+    QGC_TRY(want_whole(c->engine, d));
+    QGC_TRY(take_options(&o, sizeof o, c->options, d));
+    if (c->result->size < sizeof c->result->size)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "a result of %zu bytes: its first field is its own size", c->result->size);
+    c->against = o.against;
+    if (o.against)
+        QGC_TRY(want_whole(o.against, d));
+    qgc_evaluate_text *texts = qgc_arena_array(d->arena, c->n, sizeof *texts);
+    for (size_t i = 0; i < c->n; i++)
+        texts[i] = (qgc_evaluate_text){c->texts[i].name, c->texts[i].text, c->texts[i].bytes};
+    const qgc_evaluate_options options = {.ctx = o.ctx,
+                                          .stride = o.stride,
+                                          .mode = o.mode,
+                                          .prefill = o.prefill,
+                                          .against = o.against,
+                                          .stop = o.stop,
+                                          .progress = o.progress,
+                                          .context = o.context};
+    const qgc_status status = qgc_evaluate(c->engine, texts, c->n, &options, &x, d);
+    if (status != QGC_OK && status != QGC_INTERRUPTED)
+        return status;
+    give_result(c->result, &x, status == QGC_INTERRUPTED);
+    return QGC_OK;
+}
+
+qgc_error *qgc_eval_texts(qgc_engine *engine, const qgc_text *texts, size_t n,
+                          const qgc_eval_options *options, qgc_eval_result *result) {
+    return qgc_lib_call(
+        evaluate, break_eval,
+        &(eval_call){.engine = engine, .texts = texts, .n = n, .options = options, .result = result});
 }
 
 /* --- artifacts ------------------------------------------------------------------------------------------- */

@@ -92,6 +92,48 @@ static void refuses_texts_that_a_terminal_would_obey(void **state) {
     }
 }
 
+/* Rows 1 to 4 of "head", and what cannot be derived of it. */
+static void derived_weights_name_those_before_them(void **state) {
+    static const struct {
+        qgc_derivation how;
+        const char *message; /* NULL: it is read as it was written */
+    } cases[] = {
+        {{.kind = QGC_DERIVE_ROWS, .n_from = 1, .from = {0}, .first = 1, .last = 5}, NULL},
+        {{.kind = QGC_DERIVE_ROWS, .n_from = 1, .from = {2}, .first = 1, .last = 5},
+         "weight \"some\" is derived of weight 2, which is not before it"},
+        {{.kind = QGC_DERIVE_ROWS, .n_from = 1, .from = {0}, .first = 1, .last = 6},
+         "weight \"some\" has another shape than what is derived"},
+        {{.kind = QGC_DERIVE_ROWS, .n_from = 1, .from = {0}, .first = 1, .last = 9},
+         "weight \"some\" cannot be derived: 1 to 8 is not within 8"},
+        {{.kind = QGC_DERIVE_SCALE_COLUMNS, .n_from = 1, .from = {0}},
+         "weight \"some\" cannot be derived: scale_columns is made of 2 weights, not 1"},
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qgc_plan *plan = small_plan(f->arena), *p;
+        const void *data;
+        size_t bytes;
+        qgc_diag d;
+        qgc_plan_weight *all = qgc_arena_array(f->arena, 3, sizeof *all);
+        memcpy(all, plan->weights, 2 * sizeof *all);
+        all[2] = (qgc_plan_weight){.label = "some",
+                                   .tied = -1,
+                                   .rank = 2,
+                                   .shape = {4, SMALL_D},
+                                   .storage = QGC_BF16,
+                                   .derived = cases[i].how};
+        plan->weights = all;
+        plan->n_weights = 3;
+        qgc_artifact_pack(plan, f->arena, &data, &bytes);
+        const qgc_status s = unpack(f, data, bytes, &p, &d);
+        assert_int_equal(s, cases[i].message ? QGC_ERR_INPUT : QGC_OK);
+        if (s == QGC_OK)
+            assert_true(qgc_derivation_equal(&p->weights[2].derived, &cases[i].how));
+        else if (!strstr(qgc_diag_message(&d), cases[i].message))
+            fail_msg("case %zu: %s", i, qgc_diag_message(&d));
+    }
+}
+
 static void packs_what_it_unpacked_to_the_same_bytes(void **state) {
     fixture *f = *state;
     qgc_plan *p;
@@ -175,11 +217,11 @@ static void refuses_other_versions_with_both_numbers(void **state) {
     fixture *f = *state;
     f->data[AT_VERSION] = QGC_ARTIFACT_VERSION + 1;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 9, expected 8\n"
+                 "small.qgc: error: the file has version 10, expected 9\n"
                  "  hint: Compile the model again with this qgc, or run it with a newer one.\n");
     f->data[AT_VERSION] = 0;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 0, expected 8\n"
+                 "small.qgc: error: the file has version 0, expected 9\n"
                  "  hint: Compile the model again with this qgc.\n");
 }
 
@@ -249,6 +291,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         TEST(refuses_texts_that_a_terminal_would_obey),
         TEST(gives_back_the_plan),
+        TEST(derived_weights_name_those_before_them),
         TEST(packs_what_it_unpacked_to_the_same_bytes),
         TEST(format_is_that_of_the_version),
         TEST(refuses_a_file_cut_at_any_length),

@@ -5,7 +5,7 @@
 #
 # BUILD is a build folder, or one made by tests/gpu/bundle.sh. MODEL is a Qwen2.5-0.5B-Instruct, as GGUF or as a folder, or
 # one of that shape made by tests/gpu/random_model.py; without it only the tiny model is run. PARTS chooses among what is done,
-# "tests bench base ablate tiny sanitize model" if it is not set; besides these there are
+# "tests families bench base ablate tiny eval sanitize model" if it is not set; besides these there are
 #
 #   shapes   steps of other models' shapes; writes up to 17 GB of random weights to /tmp
 #   32b      the same of a 32B model, which takes 66 GB there and on the card
@@ -21,7 +21,7 @@ cd "$(dirname "$0")/../.." || exit 1
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 qgc() { "$build/qgc" "$@"; }
 failed=0 passed=0
-part() { case " ${PARTS:-tests bench base ablate tiny sanitize model} " in *" $1 "*) true ;; *) false ;; esac; }
+part() { case " ${PARTS:-tests families bench base ablate tiny eval sanitize model} " in *" $1 "*) true ;; *) false ;; esac; }
 check() { # check NAME COMMAND...
     if "${@:2}"; then echo "ok      $1"; passed=$((passed + 1)); else echo "FAILED  $1"; failed=$((failed + 1)); fi
 }
@@ -33,10 +33,18 @@ echo "commit  ${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown
 if part tests; then
 echo; echo "== tests"
 for t in "$build"/test_gpu_*; do
+    [ "$(basename "$t")" = test_gpu_families ] && continue
     "$t" > "$work/log" 2>&1; rc=$?
     grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log"
     check "$(basename "$t")" test $rc = 0
 done
+fi
+
+if part families; then
+echo; echo "== small models of all families in every mode"
+"$build/test_gpu_families" > "$work/log"; rc=$?
+grep -E '^(ok|WRONG|[0-9]+ models)' "$work/log"
+check "test_gpu_families" test $rc = 0
 fi
 
 if part cards; then
@@ -139,6 +147,18 @@ distinct() {
     done
     sort -u "$work/sums" | wc -l
 }
+if part eval; then
+    echo; echo "== predictions of the tiny model on the GPU, against the evaluator"
+    echo "max_kl: 0.01" > "$work/chunks.yaml"  # products of bf16
+    echo "max_kl: 1e-4" > "$work/steps.yaml"
+    evaluate() { qgc eval models/tiny/tiny.yaml "${tiny[@]}" --device gpu --ctx 128 tests/golden/eval/pride.txt "$@"; }
+    check "prefill in chunks" evaluate --against evaluator --budget "$work/chunks.yaml"
+    for mode in stream graph pdl persistent; do
+        check "steps, mode $mode" evaluate --prefill steps --mode $mode --against evaluator --budget "$work/steps.yaml"
+    done
+    check "an artifact" qgc eval "$work/tiny.qgc" "${tiny[@]}" --device gpu tests/golden/eval/pride.txt --against models/tiny/tiny.yaml
+fi
+
 if part tiny; then
 echo; echo "== tiny model"
 text -n 60
@@ -211,6 +231,8 @@ if part model && [ -n "$model" ]; then
     for mode in graph pdl persistent; do
         check "256 tokens as fast as the bench, $mode" near "$work/bench.json" $mode
     done
+    check "eval, prefill in chunks" qgc eval "$work/q.qgc" --weights "$model" --device gpu docs/benchmarks.md
+    check "eval, steps" qgc eval "$work/q.qgc" --weights "$model" --device gpu --prefill steps docs/performance.md
     for sampling in "--temp 0.7" "--temp 0.7 --top-k 40 --top-p 0.9" "--temp 0.7 --top-p 0.95"; do
         echo "$sampling:"
         # shellcheck disable=SC2086

@@ -222,6 +222,13 @@ static void prefill_in_chunks_matches_within_bf16(void **state) {
     }
 }
 
+/* More tokens than a tile has room for choose the same experts. */
+static void prefill_by_experts_matches(void **state) {
+    (void)state;
+    run_and_compare("chosen", NULL, CHUNK, QGC_PREFILL_CHUNKS, 3e-2);
+    run_and_compare("chosen", "", CHUNK + 9, QGC_PREFILL_CHUNKS, 3e-2);
+}
+
 /* Far enough that several blocks share the positions of a tile of tokens, most of which lie before the chunk. */
 static void prefill_behind_a_long_context_matches(void **state) {
     (void)state;
@@ -244,6 +251,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(decode_behind_a_long_context_matches),
         cmocka_unit_test(blocks_share_a_long_part),
         cmocka_unit_test(prefill_in_chunks_matches_within_bf16),
+        cmocka_unit_test(prefill_by_experts_matches),
         cmocka_unit_test(prefill_behind_a_long_context_matches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -274,6 +274,17 @@ static void rope_by_frequencies(void **state) {
              "model.yaml:3:1: note: weight \"by\" is declared here\n"
              "model.yaml:5:1: while: inferring the shape of g\n");
     by->shape = SHAPE(3);
+    g->maker->op = QGC_OP_ROPE_LONGROPE;
+    g->maker->n_in = 3;
+    g->maker->in[2] = by;
+    fails(
+        t,
+        "model.yaml:5:1: error: \"original\" of rope_longrope \"g\" is 0, expected a whole number from 1 on\n"
+        "model.yaml:5:1: while: inferring the shape of g\n");
+    test_number(g, "original", 100);
+    fits(t, g, QGC_F32, SHAPE(2, 3));
+    g->maker->op = QGC_OP_ROPE_DIVIDE;
+    g->maker->n_in = 2;
     y->maker->in[2] = x;
     fails(t,
           "model.yaml:6:1: error: freqs of rope \"qr\" must be made by rope_freqs, and input \"x\" is not\n"

@@ -424,6 +424,26 @@ static void frequencies(void **state) {
         near(sum_of(y, N, i) * by[i] / sum_of(plain, N, i), 1, 1e-13);
 }
 
+/* One list up to `original` positions, another beyond. */
+static void frequencies_by_the_room(void **state) {
+    fixture *f = *state;
+    enum { N = 16 };
+    for (int64_t ctx = 99; ctx <= 101; ctx++) {
+        begin(f, QGC_OP_ROPE_FREQS);
+        number(f, "base", 1e4);
+        number(f, "rotary_dim", 2 * N);
+        const float *plain = make_frequencies(f, N);
+        begin_with(f, QGC_OP_ROPE_LONGROPE, plain, N);
+        number(f, "original", 100);
+        const float *is_short = random_input(f, QGC_F32, DIMS(N)),
+                    *is_long = random_input(f, QGC_F32, DIMS(N));
+        f->call.ctx = ctx;
+        const float *y = make_frequencies(f, N);
+        for (int i = 0; i < N; i++)
+            near(sum_of(y, N, i) * (ctx > 100 ? is_long : is_short)[i] / sum_of(plain, N, i), 1, 1e-13);
+    }
+}
+
 static void yarn_frequencies(void **state) {
     fixture *f = *state;
     enum { N = 64 };
@@ -741,6 +761,7 @@ int main(void) {
         OP_TEST(rope_of_a_part),
         OP_TEST(frequencies),
         OP_TEST(yarn_frequencies),
+        OP_TEST(frequencies_by_the_room),
         OP_TEST(rope_by_frequencies),
         OP_TEST(append_rounds_to_the_cache_and_leaves_the_rest),
         OP_TEST(attention),

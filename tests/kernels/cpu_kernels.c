@@ -110,6 +110,23 @@ static void compile_some(void *context, size_t first, size_t last) {
             compile(&libraries[i]);
 }
 
+static library library_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch, uint64_t all,
+                          qgc_arena *a) {
+    library l = {.text = text_of(k, job, arch, a)};
+    l.path = qgc_arena_printf(a, QGC_CPU_KERNELS "/%s.%016llx.so", k->entry,
+                              (unsigned long long)(qgc_hash64(l.text, strlen(l.text)) ^ all));
+    return l;
+}
+
+const char *cpu_kernels_compile(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch,
+                                qgc_arena *a) {
+    qgc_diag d = qgc_diag_new(a);
+    assert_int_equal(qgc_folder_make(QGC_CPU_KERNELS, &d), QGC_OK);
+    library l = library_of(k, job, arch, hash_of_all(a), a);
+    compile_some(&l, 0, 1);
+    return l.failed ? NULL : l.path;
+}
+
 void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *pool, qgc_arena *a) {
     qgc_plan *p = lowered->plan;
     library *libraries = qgc_arena_array(a, p->n_kernels, sizeof *libraries);
@@ -122,9 +139,7 @@ void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *p
     p->images = qgc_arena_array(a, p->n_images, sizeof *p->images);
     for (size_t i = 0; i < p->n_kernels; i++) {
         library *l = &libraries[i];
-        l->text = text_of(&p->kernels[i], &lowered->jobs[i], arch, a);
-        l->path = qgc_arena_printf(a, QGC_CPU_KERNELS "/%s.%016llx.so", p->kernels[i].entry,
-                                   (unsigned long long)(qgc_hash64(l->text, strlen(l->text)) ^ all));
+        *l = library_of(&p->kernels[i], &lowered->jobs[i], arch, all, a);
         p->images[i] = (qgc_plan_image){.kernel = (int)i, .data = l->path, .bytes = strlen(l->path) + 1};
     }
     qgc_pool_for(pool, p->n_kernels, 1, compile_some, libraries);

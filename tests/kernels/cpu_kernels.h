@@ -12,6 +12,10 @@
  * are not compiled anew. Fails the test if one does not compile. */
 void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *pool, qgc_arena *a);
 
+/* The path of the library of one kernel, or NULL where it does not compile. */
+const char *cpu_kernels_compile(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch,
+                                qgc_arena *a);
+
 /* A device that runs them, of that architecture (90) with so many multiprocessors, up to 16; `*order`, of blocks and warps, is
  * looked at in each launch (on_cpu_launch.h). */
 qgc_device *cpu_device_new(int arch, int sms, const int *order);

@@ -28,9 +28,15 @@ struct resident {
     block own;
     unsigned slow; /* it goes on in one of so many rounds */
     std::vector<late_word> late;
+    unsigned late_at
+        [1024]; /* how many of them are for a place with that number: most loads need not look for theirs */
     unsigned done; /* threads that have ended */
     bool came;     /* one has ended or come to a barrier since the last look */
 };
+
+unsigned number_of(const volatile void *place) {
+    return (unsigned)((uintptr_t)place / sizeof(unsigned) % 1024);
+}
 
 /* A launch that is running; `events` is whatever may let a thread go on that could not before. */
 struct {
@@ -40,6 +46,7 @@ struct {
     std::vector<flight> flights;
     std::vector<fiber *> all;
     unsigned threads;  /* of a block */
+    unsigned loads;    /* a thread gives way at one of so many */
     unsigned patience; /* a late word or copy arrives in one of so many turns, if nothing waits for it */
     uint64_t events, turns;
     char message[256]; /* of a thread that gave up */
@@ -82,6 +89,7 @@ void let_word_arrive(resident &r, size_t i) {
             break;
         }
     *r.late[i].to = r.late[i].word;
+    r.late_at[number_of(r.late[i].to)]--;
     r.late.erase(r.late.begin() + (long)i);
     now.events++;
 }
@@ -240,6 +248,7 @@ void start(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o, 
     now.random = {(uint64_t)o->order};
     now.threads = o->threads;
     now.patience = 1u << now.random.below(8);
+    now.loads = 2u << now.random.below(4);
     now.events = now.turns = 0;
     now.message[0] = 0;
     now.flights.clear();
@@ -293,6 +302,7 @@ void store_late(const void *to, unsigned word) {
     if (!now.running)
         broken("blocks that hand each other something have to be launched together");
     here().late.push_back({(volatile unsigned *)(uintptr_t)to, word, current});
+    here().late_at[number_of(to)]++;
     now.events++;
     if (now.random.below(4) == 0)
         give_way();
@@ -300,10 +310,10 @@ void store_late(const void *to, unsigned word) {
 
 /* A block sees what its own threads have stored. */
 unsigned load_now(const void *from) {
-    if (now.random.below(2) == 0 || !now.running)
+    if (!now.running || now.random.below(now.loads) == 0)
         give_way();
     const std::vector<late_word> &late = here().late;
-    for (size_t i = late.size(); i > 0; i--)
+    for (size_t i = here().late_at[number_of(from)] ? late.size() : 0; i > 0; i--)
         if (late[i - 1].to == from)
             return late[i - 1].word;
     return *(const volatile unsigned *)from;

@@ -38,7 +38,8 @@ static void add_option(replay *r, const char *kernel, const char *option) {
 }
 
 static void lower(replay *r, const replay_of *of) {
-    const qgc_lower_options options = {.chunk = REPLAY_CHUNK, .least_arch = of->arch};
+    const qgc_lower_options options = {
+        .chunk = REPLAY_CHUNK, .least_arch = of->arch, .all_rows = of->all_rows};
     must(r, qgc_lower(r->graph, &options, &r->lowered, &r->diag));
     r->lowered.plan->graph = r->lowered.plan->source = "";
     r->lowered.plan->compiler = "the compiler of this machine";
@@ -157,13 +158,17 @@ static void end(run *x) {
     qgc_session_drop(x->session);
 }
 
+static void fill_prompt(int32_t prompt[REPLAY_LONG], int64_t vocab) {
+    uint64_t seed = 7;
+    for (int i = 0; i < REPLAY_LONG; i++)
+        prompt[i] = (int32_t)(test_random(&seed) % (uint64_t)vocab);
+}
+
 /* A prompt, `chunk` tokens at a time; returns the token after it. */
 static int32_t take_prompt(run *x, int tokens, int chunk) {
-    uint64_t seed = 7;
     int32_t prompt[REPLAY_LONG], next = -1;
     assert(tokens <= REPLAY_LONG);
-    for (int i = 0; i < tokens; i++)
-        prompt[i] = (int32_t)(test_random(&seed) % (uint64_t)x->vocab);
+    fill_prompt(prompt, x->vocab);
     for (int done = 0; done < tokens; done += chunk) {
         const int n = tokens - done < chunk ? tokens - done : chunk;
         must(x->r, qgc_session_feed(x->session, prompt + done, n, &next, &x->r->diag));
@@ -218,6 +223,43 @@ apart replay_compare(replay *r, const replay_run *what) {
     qgc_program_drop(program);
     qgc_device_close(device);
     return out;
+}
+
+/* The rows of n tokens, which are not read all at once. */
+static void take_rows(run *x, const int32_t *tokens, int n, int shift) {
+    qgc_diag *d = &x->r->diag;
+    const int half = n > 1 ? n / 2 : 1;
+    int64_t elems;
+    float *got = qgc_arena_array(x->r->arena, (size_t)(n * x->vocab), sizeof *got);
+    must(x->r, qgc_session_feed_rows(x->session, tokens, n, d));
+    must(x->r, qgc_session_read_rows(x->session, 0, half, got, d));
+    if (n > half)
+        must(x->r, qgc_session_read_rows(x->session, half, n - half, got + half * x->vocab, d));
+    must(x->r, qgc_eval_step(x->eval, tokens, n, x->position, true, d));
+    const float *want = qgc_eval_value(x->eval, qgc_graph_output(x->r->graph, "logits"), &elems);
+    assert_int_equal(elems, n * x->vocab);
+    for (int i = 0; i + shift < n; i++)
+        x->logits =
+            larger(x->logits, difference(got + i * x->vocab, want + (i + shift) * x->vocab, x->vocab));
+    x->position += n;
+}
+
+double replay_compare_rows(replay *r, int order, int shift) {
+    qgc_device *device = cpu_device_new(r->arch, 1, &order);
+    qgc_program *program;
+    int32_t prompt[REPLAY_LONG];
+    run x = {.r = r};
+    must(r, qgc_program_load(&program, r->lowered.plan, device, r->weights, r->pool,
+                             &(qgc_program_options){0}, &r->diag));
+    begin(&x, program, QGC_PREFILL_CHUNKS, QGC_MODE_STREAM);
+    fill_prompt(prompt, x.vocab);
+    for (int done = 0; done < REPLAY_LONG; done += REPLAY_CHUNK)
+        take_rows(&x, prompt + done, REPLAY_LONG - done < REPLAY_CHUNK ? REPLAY_LONG - done : REPLAY_CHUNK,
+                  shift);
+    end(&x);
+    qgc_program_drop(program);
+    qgc_device_close(device);
+    return x.logits;
 }
 
 bool replay_agrees(const apart *a) {

@@ -16,6 +16,7 @@ typedef struct {
     int arch;           /* 75, 80 or 90 */
     int sms;            /* decode steps are in persistent mode, on so many multiprocessors; 0: they are not */
     const char *option; /* "-DWAITS=0": one more for the persistent kernel; NULL for none */
+    bool all_rows;      /* the plan is for replay_compare_rows */
 } replay_of;
 
 typedef struct {
@@ -52,6 +53,10 @@ typedef struct {
 } apart;
 
 apart replay_compare(replay *r, const replay_run *what);
+
+/* REPLAY_LONG tokens in chunks, of which the logits of all rows are read: the largest difference of a row from that of the
+ * evaluator, relative to its largest logit. `shift` compares each with the row so many after it. */
+double replay_compare_rows(replay *r, int order, int shift);
 
 /* Sums in another order, and for a prompt in chunks activations of 16 bits: is that all? Caches of 16 bits may differ by their
  * last bit. */

@@ -118,7 +118,7 @@ static const char small_interleaved_qkv[] = SMALL_HEAD("small-interleaved-qkv", 
                                 SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")
                                     SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
 
-/* Two tables of angles, as Gemma 3 has; here one of Llama 3's and one of YaRN's frequencies, divided as longrope has it. The second
+/* Two tables of angles, as Gemma 3 has; here one of Llama 3's frequencies, and longrope's, and one of YaRN's, divided. The second
  * turns a part of each head, and is scaled. */
 #define SMALL_TURNED(x, freqs, more, out) \
     SMALL_NODE("rope", x ", positions, " freqs, ", style: neox, head_dim: dh" more, out)
@@ -136,10 +136,12 @@ static const char small_interleaved_qkv[] = SMALL_HEAD("small-interleaved-qkv", 
     SMALL_NODE("add", "x, o", "", "x_mid")                                          \
     SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x")
 static const char small_frequencies[] = SMALL_HEAD_OF(
-    "small-frequencies", "  by: {shape: [10], gguf: by}\n", "f16",
-    "1") SMALL_NODE("rope_freqs", "", ", base: 5e5, rotary_dim: dh", "fr")
-    SMALL_NODE("rope_llama3", "fr", ", factor: 8, low: 1, high: 4, original: 32", "fl") SMALL_TURNED_LAYER(
-        "fl",
+    "small-frequencies",
+    "  by: {shape: [10], gguf: by}\n  few: {shape: [16], gguf: few}\n  many: {shape: [16], gguf: many}\n",
+    "f16", "1") SMALL_NODE("rope_freqs", "", ", base: 5e5, rotary_dim: dh",
+                           "fr") SMALL_NODE("rope_longrope", "fr, few, many", ", original: 72", "fl")
+    SMALL_NODE("rope_llama3", "fl", ", factor: 8, low: 1, high: 4, original: 32", "fm") SMALL_TURNED_LAYER(
+        "fm",
         "") "  - {op: rope_freqs, base: 10000, rotary_dim: 20, out: g}\n"
             "  - {op: rope_yarn, in: [g], base: 10000, factor: 4, original: 64, beta_fast: 4, beta_slow: 1, truncate: 1, out: gy}\n"
             "  - {op: rope_linear, in: [gy], factor: 1.5, out: gl}\n"
@@ -194,6 +196,15 @@ static const char small_stablelm[] = SMALL_HEAD("small-stablelm", SMALL_VECTOR("
             SMALL_ATTENTION("q", "k") SMALL_NODE("add", "x, o", "", "x_mid")
                 SMALL_NODE("layer_norm", "x_mid, norm2", ", eps: 1e-3", "m") SMALL_MLP("m")
                     SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
+
+/* Attention and MLP side by side, with a norm for each, as GPT-NeoX has it. */
+static const char small_parallel[] =
+    SMALL_HEAD("small-parallel", SMALL_VECTOR("b1", "d") SMALL_VECTOR("b2", "d"), "f16")
+        SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")
+            SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v")
+                SMALL_ATTENTION("q", "k") SMALL_NODE("add", "x, o", "", "x_mid")
+                    SMALL_NODE("layer_norm", "x, norm2, b2", ", eps: 1e-5", "m") SMALL_MLP("m")
+                        SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
 
 /* Multipliers, another activation, a gate for each token, capped logits; and an MLP without a gate. */
 static const char small_granite[] = SMALL_HEAD(

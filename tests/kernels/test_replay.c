@@ -44,6 +44,39 @@ static void all_passes_and_none(void **state) {
         }
 }
 
+/* Where the logits of every token of a chunk are wanted. */
+static void all_rows_of_a_prompt(void **state) {
+    (void)state;
+    static const char *const passes[] = {NULL, "", "fuse-norm-linear,split-sample,fuse-head-sample"};
+    for (int f = 0; f < FAMILIES; f++)
+        for (int i = 0; i < ARCHS; i++) {
+            replay r = replay_new(&(replay_of){
+                .yaml = families[f], .passes = passes[(f + i) % 3], .arch = archs[i], .all_rows = true});
+            const double most = replay_compare_rows(&r, ON_CPU_RANDOM + i, 0);
+            if (!(most <= 2e-2))
+                fail_msg("%s %s: rows of logits are %g apart", r.graph->name, r.name, most);
+            assert_true(replay_compare_rows(&r, ON_CPU_FORWARDS, 1) > 0.2);
+            replay_drop(&r);
+        }
+}
+
+static void all_rows_of_the_tiny_model(void **state) {
+    (void)state;
+    replay r = replay_new(&(replay_of){
+        .yaml = "models/tiny/tiny.yaml", .weights = "models/tiny/tiny.gguf", .arch = 90, .all_rows = true});
+    assert_true(replay_compare_rows(&r, ON_CPU_FROM_THE_MIDDLE, 0) <= 2e-2);
+    /* A prefill of all rows has no kernel that chooses, and other plans read no rows. */
+    const qgc_phase *prefill = &r.lowered.plan->phases[QGC_PHASE_PREFILL];
+    for (size_t i = 0; i < prefill->n_launches; i++) {
+        const qgc_plan_launch *l = &prefill->launches[i];
+        const char *kernel = l->kernel < 0 ? "" : r.lowered.plan->kernels[l->kernel].entry;
+        assert_null(strstr(kernel, "sample"));
+        assert_null(strstr(kernel, "advance"));
+    }
+    assert_string_equal(r.lowered.plan->not_persistent, "it was compiled for the logits of all tokens");
+    replay_drop(&r);
+}
+
 /* Weights that were trained, and shapes that are not so small. */
 static void the_tiny_model(void **state) {
     (void)state;
@@ -210,6 +243,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_passes_and_none),
         cmocka_unit_test(the_tiny_model),
+        cmocka_unit_test(all_rows_of_a_prompt),
+        cmocka_unit_test(all_rows_of_the_tiny_model),
         cmocka_unit_test(random_subsets),
         cmocka_unit_test(in_persistent_mode),
         cmocka_unit_test(a_persistent_step_that_does_not_wait),

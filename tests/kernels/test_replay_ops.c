@@ -88,6 +88,12 @@ static void windows_and_capped_scores(void **state) {
     check(small_windows);
 }
 
+/* What threads carry from attention's product to that of the MLP shows that no vector is written too early. */
+static void attention_and_mlp_side_by_side(void **state) {
+    (void)state;
+    check(small_parallel);
+}
+
 static void is_not_persistent(const char *yaml, const char *why) {
     replay r = replay_new(&(replay_of){.yaml = yaml, .arch = 90, .sms = 2});
     assert_non_null(r.lowered.plan->not_persistent);
@@ -109,7 +115,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multipliers_and_activations), cmocka_unit_test(rotation_of_a_part_of_each_head),
         cmocka_unit_test(rotation_by_frequencies),     cmocka_unit_test(windows_and_capped_scores),
-        cmocka_unit_test(experts_and_layer_norm),
+        cmocka_unit_test(experts_and_layer_norm),      cmocka_unit_test(attention_and_mlp_side_by_side),
     };
     return cmocka_run_group_tests_name("kernels/replay_ops", tests, NULL, NULL);
 }

@@ -93,6 +93,19 @@ static void a_matrix_is_transposed_before_rows_are_taken(void **state) {
     check(*state, wants, 2, (const float[]){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23}, 12);
 }
 
+static void fails(qgc_arena *a, const qgc_weight_want *wants, size_t n, const char *message) {
+    const qgc_tensor *found[4] = {0};
+    qgc_diag d;
+    assert_int_equal(bind(a, wants, n, found, &d), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&d), message);
+}
+
+static void a_vector_may_be_a_matrix_of_one_row(void **state) {
+    const qgc_weight_want row = WANT("bias", SHAPE2(1, 12)), column = WANT("bias", SHAPE2(12, 1));
+    check(*state, &row, 1, (const float[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, 12);
+    fails(*state, &column, 1, "weight \"w\" is [12, 1], but tensor \"bias\" of \"file\" is [12]");
+}
+
 static void tensors_are_stacked(void **state) {
     const qgc_weight_want want =
         WANT("e.{e}.w", .rank = 3, .shape = {2, 2, 3}, .hf_form = {.stacked_index = "e", .stacked = 2});
@@ -102,13 +115,6 @@ static void tensors_are_stacked(void **state) {
 static void a_number_is_added_in_f32(void **state) {
     const qgc_weight_want want = WANT("norm", .rank = 1, .shape = {4}, .hf_form = {.plus = 1});
     check(*state, &want, 1, (const float[]){1.0078125f, 1.5f, 1.0f, 1.0009765625f}, 4);
-}
-
-static void fails(qgc_arena *a, const qgc_weight_want *wants, size_t n, const char *message) {
-    const qgc_tensor *found[4] = {0};
-    qgc_diag d;
-    assert_int_equal(bind(a, wants, n, found, &d), QGC_ERR_INPUT);
-    assert_string_equal(qgc_diag_message(&d), message);
 }
 
 static void what_does_not_fit_is_refused(void **state) {
@@ -165,6 +171,7 @@ int main(void) {
         ARENA_TEST(rows_are_taken_by_turns),
         ARENA_TEST(rows_of_heads_are_put_back),
         ARENA_TEST(a_matrix_is_transposed_before_rows_are_taken),
+        ARENA_TEST(a_vector_may_be_a_matrix_of_one_row),
         ARENA_TEST(tensors_are_stacked),
         ARENA_TEST(a_number_is_added_in_f32),
         ARENA_TEST(what_does_not_fit_is_refused),

@@ -8,64 +8,13 @@
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/families.h"
 #include "tests/support/fixture.h"
 
 /* Families of models (models/) on small models with random weights, against the logits that Hugging Face transformers
  * computes (tests/golden/families). Sizes are read from the weights. */
 
-#define FOLDER "tests/golden/families/"
-
-typedef struct {
-    const char *family, *model; /* models/FAMILY.yaml, tests/golden/families/MODEL */
-} sample;
-
-static const sample samples[] = {
-    {"llama", "llama"},
-    {"llama", "llama/model.gguf"},
-    {"llama", "llama-tied"},
-    {"llama", "llama-tied/model.gguf"},
-    {"llama", "llama-bias"},
-    {"llama", "llama-bias/model.gguf"},
-    {"llama", "llama3"},
-    {"llama", "llama3/model.gguf"},
-    {"llama", "llama-linear"},
-    {"llama", "llama-linear/model.gguf"},
-    {"llama", "llama-yarn"},
-    {"mistral", "mistral"},
-    {"mistral", "mistral-window"},
-    {"qwen2", "qwen2"},
-    {"qwen2", "qwen2/model.gguf"},
-    {"qwen2", "qwen2-window"},
-    {"qwen2", "qwen2-yarn"},
-    {"qwen2", "qwen2-yarn/model.gguf"},
-    {"qwen3", "qwen3"},
-    {"qwen3", "qwen3/model.gguf"},
-    {"olmo2", "olmo2"},
-    {"olmo2", "olmo2/model.gguf"},
-    {"granite", "granite"},
-    {"granite", "granite/model.gguf"},
-    {"smollm3", "smollm3"},
-    {"smollm3", "smollm3/model.gguf"},
-    {"phi3", "phi3"},
-    {"phi3", "phi3/model.gguf"},
-    {"phi3", "phi3-window"},
-    {"phi3", "phi3-window/model.gguf"},
-    {"gemma", "gemma"},
-    {"gemma", "gemma/model.gguf"},
-    {"gemma2", "gemma2"},
-    {"gemma2", "gemma2/model.gguf"},
-    {"gemma2", "gemma2-scale"},
-    {"stablelm", "stablelm"},
-    {"stablelm", "stablelm/model.gguf"},
-    {"phi2", "phi"},
-    {"phi2", "phi/model.gguf"},
-    {"gpt_neox", "gpt_neox"},
-    {"gpt2", "gpt2"},
-    {"gpt2", "gpt2/model.gguf"},
-    {"gemma3", "gemma3"},
-    {"gemma3", "gemma3-linear"},
-    {"gemma3", "gemma3/model.gguf"},
-};
+#define FOLDER FAMILIES_FOLDER
 
 /* Caches in f32, so that nothing is rounded. */
 static const char *with_f32_caches(fixture *f, const char *family) {
@@ -77,29 +26,8 @@ static const char *with_f32_caches(fixture *f, const char *family) {
                                           up, QGC_SOURCE_DIR, family));
 }
 
-typedef struct {
-    int n, vocab;
-    const int32_t *ids;
-    const float *logits; /* [n, vocab] */
-} golden;
-
-static golden read_golden(fixture *f, const char *model) {
-    const size_t length = strcspn(model, "/");
-    qgc_file file;
-    ok(f, qgc_file_open(&file, qgc_arena_printf(f->arena, FOLDER "%.*s/golden.bin", (int)length, model),
-                        &f->diag));
-    char *copy = qgc_arena_alloc(f->arena, file.bytes);
-    memcpy(copy, file.data, file.bytes);
-    const uint32_t *head = (const uint32_t *)(const void *)copy;
-    const void *logits = head + 2 + head[0];
-    const golden g = {(int)head[0], (int)head[1], (const int32_t *)(head + 2), logits};
-    assert_int_equal(file.bytes, 4 * (2 + (size_t)g.n + (size_t)g.n * (size_t)g.vocab));
-    qgc_file_close(&file);
-    return g;
-}
-
 /* The largest difference of logits, as a part of the largest logit of the position. */
-static double distance(const golden *g, const float *logits) {
+static double distance(const family_golden *g, const float *logits) {
     double worst = 0;
     for (int t = 0; t < g->n; t++) {
         double most = 0, apart = 0;
@@ -112,12 +40,12 @@ static double distance(const golden *g, const float *logits) {
     return worst;
 }
 
-static double run(fixture *f, qgc_graph *g, const qgc_weights *w, const golden *gold) {
+static double run(fixture *f, qgc_graph *g, const qgc_weights *w, const family_golden *gold) {
     const qgc_tensor **tensors;
     qgc_pool *pool = qgc_pool_new(1);
     int64_t elems;
     ok(f, qgc_graph_bind(g, w, false, &tensors, &f->diag));
-    qgc_eval *e = qgc_eval_new(g, tensors, 64, gold->n, pool);
+    qgc_eval *e = qgc_eval_new(g, tensors, gold->n, gold->n, pool);
     ok(f, qgc_eval_step(e, gold->ids, gold->n, 0, true, &f->diag));
     const float *logits = qgc_eval_value(e, qgc_graph_output(g, "logits"), &elems);
     assert_int_equal(elems, gold->n * gold->vocab);
@@ -130,9 +58,9 @@ static double run(fixture *f, qgc_graph *g, const qgc_weights *w, const golden *
 /* The graph as it was loaded, and as its print is loaded again without any weights at hand. */
 static void logits_are_those_of_transformers(void **state) {
     fixture *f = *state;
-    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
-        const sample *s = &samples[i];
-        const golden gold = read_golden(f, s->model);
+    for (size_t i = 0; i < n_family_samples; i++) {
+        const family_sample *s = &family_samples[i];
+        const family_golden gold = family_golden_read(f->arena, s->model);
         qgc_weights *w;
         qgc_graph *g, *again;
         ok(f, qgc_weights_open(&w, qgc_arena_printf(f->arena, FOLDER "%s", s->model), &f->diag));
@@ -169,7 +97,7 @@ static void the_family_of_the_page_is_right(void **state) {
     const char *path = fixture_write(f, "small.yaml",
                                      "qgc: 2\nextends: olmo3.yaml\nname: small\n"
                                      "state: {k_cache: {dtype: f32}, v_cache: {dtype: f32}}\n");
-    const golden gold = read_golden(f, "olmo3");
+    const family_golden gold = family_golden_read(f->arena, "olmo3");
     ok(f, qgc_weights_open(&w, FOLDER "olmo3", &f->diag));
     ok(f, qgc_graph_load_for(&g, path, w, f->arena, &f->diag));
     const double apart = run(f, g, w, &gold);
@@ -233,11 +161,18 @@ static void what_is_not_computed_is_refused(void **state) {
         {"gemma3", "gemma3", "\"sliding_window_pattern\": 6,", ""},
         {"gemma3", "gemma3-linear", "\"rope_scaling\": {\"rope_type\": \"yarn\"},",
          "which is no value of parameter \"scaling\""},
-        {"phi3", "phi3-longrope", "", "as \"longrope\", which is no value of parameter \"scaling\""},
+        {"phi3", "phi3-longrope", "", ""},
+        {"phi3", "phi3-longrope", "\"rope_scaling\": {\"long_mscale\": 1.2},",
+         "\"rope_scaling.long_mscale\" as 1.2"},
         {"stablelm", "stablelm", "\"alibi\": true,", "\"alibi\" as true"},
         {"olmo2", "olmo2", "\"clip_qkv\": 8,", "\"clip_qkv\" as 8"},
         {"gemma", "gemma", "\"hidden_activation\": \"relu\",",
          "which is no value of parameter \"exact_gelu\""},
+        {"mixtral", "mixtral", "\"mlp_only_layers\": [], \"decoder_sparse_step\": 1,", ""},
+        {"mixtral", "mixtral", "\"mlp_only_layers\": [1],", "\"mlp_only_layers\" as [1]"},
+        {"mixtral", "mixtral", "\"decoder_sparse_step\": 2,", "\"decoder_sparse_step\" as 2"},
+        {"mixtral", "mixtral", "\"routed_scaling_factor\": 2,", "\"routed_scaling_factor\" as 2"},
+        {"qwen3_moe", "qwen2_moe", "", "the model is of architecture \"qwen3_moe\""},
         {"granite", "granite", "\"embedding_scale\": 8, \"scale_emb\": 2,", "\"scale_emb\" as 2"},
     };
     fixture *f = *state;

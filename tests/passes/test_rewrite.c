@@ -123,6 +123,98 @@ static void one_reader_of_any_op(void **state) {
     assert_string_equal(seen.node[A]->out[0]->name, "p");
 }
 
+/* --- conditions ------------------------------------------------------------------------------------------ */
+
+#define SCALED(x, factor, y) "  - {op: scale, in: [" x "], factor: " factor ", out: " y "}\n"
+#define GELU(x, how, y) "  - {op: gelu, in: [" x "], approximate: " how ", out: " y "}\n"
+#define IN_LAYERS(from, to)                                       \
+    {                                                             \
+        {"layers", LAYERS(from, to, P(ANY, SILU, FREE)), look}, { \
+            0                                                     \
+        }                                                         \
+    }
+
+static const qgc_rule above[] = {{"above", ATTR("factor", QGC_ABOVE, 2, P(ANY, SCALE, FREE)), look}, {0}},
+                      below[] = {{"below", ATTR("factor", QGC_BELOW, 2, P(ANY, SCALE, FREE)), look}, {0}},
+                      equal[] = {{"is", ATTR("factor", QGC_IS, 2, P(ANY, SCALE, FREE)), look}, {0}},
+                      unequal[] = {{"is not", ATTR("factor", QGC_IS_NOT, 2, P(ANY, SCALE, FREE)), look}, {0}},
+                      exact[] = {{"exact", WORD("approximate", "none", P(ANY, GELU, FREE)), look}, {0}},
+                      any_factor[] = {{"any op", ATTR("factor", QGC_ABOVE, 2, W(ANY, FREE)), look}, {0}},
+                      nested[] = {{"nested",
+                                   P(ANY, SILU,
+                                     ATTR("factor", QGC_ABOVE, 1,
+                                          ATTR("factor", QGC_BELOW, 3, P1(ANY, SCALE, V(X))))),
+                                   look},
+                                  {0}},
+                      first_layer[] = IN_LAYERS(0, 0), but_last[] = IN_LAYERS(0, -2),
+                      last_layer[] = IN_LAYERS(-1, -1), no_layer[] = IN_LAYERS(3, 2);
+
+static void conditions_hold_for_the_nodes_they_name(void **state) {
+    fixture *f = *state;
+    static const char scales[] = SCALED("a", "1", "s") SCALED("s", "2", "t") SCALED("t", "3", "u")
+        GELU("u", "none", "v") GELU("v", "tanh", "p") "outputs: [p]\n";
+    static const struct {
+        const qgc_rule *rules;
+        int matches;
+    } cases[] = {{above, 1}, {below, 1}, {equal, 1}, {unequal, 2}, {exact, 1}, {any_factor, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        apply(f, load(f, scales), cases[i].rules);
+        if (n_seen != cases[i].matches)
+            fail_msg("case %zu: %d matches, not %d", i, n_seen, cases[i].matches);
+    }
+    apply(f, load(f, SCALED("a", "2", "s") SILU("s", "p") "outputs: [p]\n"), nested);
+    assert_int_equal(n_seen, 1);
+    assert_string_equal(seen.value[X]->name, "a");
+    apply(f, load(f, SCALED("a", "3", "s") SILU("s", "p") "outputs: [p]\n"), nested);
+    assert_int_equal(n_seen, 0);
+}
+
+static void layers_are_counted_from_either_end(void **state) {
+    fixture *f = *state;
+    static const char text[] = "qgc: 1\nname: case\narch: case\nweights:\n  t: {shape: [40, 8]}\n"
+                               "inputs: {tokens: [T], positions: [T], rows: [R]}\ngraph:\n"
+                               "  - {op: embedding, in: [tokens, t], out: x}\n"
+                               "  - {op: silu, in: [x], out: y}\n"
+                               "  - repeat: {index: l, count: 5, carry: y}\n    body:\n"
+                               "      - {op: silu, in: [y], out: y}\noutputs: [y]\n";
+    static const struct {
+        const qgc_rule *rules;
+        int matches;
+    } cases[] = {{first_layer, 1}, {but_last, 4}, {last_layer, 1}, {no_layer, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qgc_graph *g;
+        ok(f, qgc_graph_load_text(&g, "case.yaml", text, strlen(text), f->arena, &f->diag));
+        apply(f, g, cases[i].rules);
+        if (n_seen != cases[i].matches)
+            fail_msg("case %zu: %d matches, not %d", i, n_seen, cases[i].matches);
+    }
+    assert_int_equal(seen.root ? seen.root->layer : -1, 4); /* the last match of all was in the last layer */
+}
+
+static void refuses(fixture *f, const qgc_rule *rules, const char *want) {
+    qgc_pass_run run = {.name = "test"};
+    qgc_pass_context c = {
+        .graph = load(f, SILU("a", "p") "outputs: [p]\n"), .run = &run, .scratch = f->arena, .most = INT_MAX};
+    f->diag = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_rewrite(&c, rules, &f->diag), QGC_ERR_INPUT);
+    assert_string_equal(qgc_diag_message(&f->diag), want);
+}
+
+static const qgc_rule no_attr[] = {{"r", ATTR("factr", QGC_IS, 1, P(ANY, SCALE, FREE)), look}, {0}},
+                      no_number[] = {{"r", ATTR("approximate", QGC_IS, 1, P(ANY, GELU, FREE)), look}, {0}},
+                      no_word[] = {{"r", WORD("approximate", "erf", P(ANY, GELU, FREE)), look}, {0}},
+                      no_node[] = {{"r", P(ANY, SILU, LAYERS(0, 1, V(X))), look}, {0}};
+
+static void a_condition_that_cannot_hold_is_refused(void **state) {
+    refuses(*state, no_attr, "rule \"r\" asks for attribute \"factr\", which scale does not have");
+    refuses(*state, no_number,
+            "rule \"r\" asks for attribute \"approximate\" of gelu as a number, which it is not");
+    refuses(
+        *state, no_word,
+        "rule \"r\" asks for attribute \"approximate\" of gelu to be \"erf\", which is none of its words");
+    refuses(*state, no_node, "rule \"r\" has a condition around what is no node");
+}
+
 /* --- what rules may do ----------------------------------------------------------------------------------- */
 
 static bool read_another(qgc_rewriter *rw, const qgc_match *m) {
@@ -186,11 +278,80 @@ static void two_outputs_do_not_become_one(void **state) {
     assert_ptr_equal(qgc_graph_output(g, "r")->maker->in[0], p);
 }
 
+/* silu(x) becomes silu(gelu(x)), in the group of the silu: `by` says what is done there. */
+static bool put_inside(qgc_rewriter *rw, const qgc_match *m) {
+    if (m->root->in[0]->maker->op == QGC_OP_GELU)
+        return false;
+    qgc_node *gelu = qgc_insert(rw, m->root, QGC_OP_GELU, "inside", m->root->in, 1);
+    assert_true(qgc_settle(rw, gelu));
+    qgc_set_input(rw, m->root, 0, gelu->out[0]);
+    if (m->root->group < 0)
+        return true;
+    qgc_put_in_group(rw, gelu, m->root);
+    qgc_settle_group(rw, m->root);
+    return true;
+}
+
+/* A product of what the group makes: no kernel computes it any more. */
+static bool spoil(qgc_rewriter *rw, const qgc_match *m) {
+    if (m->root->group < 0)
+        return false;
+    qgc_node *mul = m->root->in[0]->maker;
+    qgc_node *linear =
+        qgc_insert(rw, m->root, QGC_OP_LINEAR, "more",
+                   (qgc_value *[]){mul->out[0], qgc_rewriter_graph(rw)->weights[3].values[0]}, 2);
+    assert_true(qgc_settle(rw, linear));
+    qgc_set_input(rw, m->root, 1, linear->out[0]);
+    qgc_put_in_group(rw, linear, m->root);
+    assert_false(qgc_settle_group(rw, mul));
+    return true;
+}
+
+static const qgc_rule inside_rule[] = {{"inside", P(ANY, SILU, FREE), put_inside}, {0}},
+                      spoil_rule[] = {{"spoil", P(ANY, ADD, P(ANY, MUL, FREE), FREE), spoil}, {0}};
+
+#define GROUPED(op_and_in, y) "  - {" op_and_in ", out: " y ", fuse: g}\n"
+
+static void a_node_is_put_into_a_group(void **state) {
+    fixture *f = *state;
+    qgc_graph *g = load(f, GROUPED("op: mul, in: [a, b]", "p") GROUPED("op: silu, in: [p]", "q")
+                               SILU("c", "r") SUM("q", "r", "s") "outputs: [s]\n");
+    apply(f, g, inside_rule);
+    assert_int_equal(g->n_nodes, 9);
+    int grouped = 0;
+    for (const qgc_node *n = g->first; n; n = n->next)
+        grouped += n->group >= 0;
+    assert_int_equal(grouped, 3); /* of the two gelu, the one of the group */
+}
+
+static void a_group_that_no_kernel_computes_is_dissolved(void **state) {
+    fixture *f = *state;
+    qgc_graph *g =
+        load(f, GROUPED("op: mul, in: [a, b]", "p") GROUPED(
+                    "op: add, in: [p, c]", "q") "  - {op: linear, in: [q, w], out: r}\noutputs: [r]\n");
+    qgc_pass_run run = {.name = "test"};
+    qgc_pass_context c = {.graph = g, .run = &run, .scratch = f->arena, .most = INT_MAX};
+    ok(f, qgc_rewrite(&c, spoil_rule, &f->diag));
+    ok(f, qgc_verify(g, &f->diag));
+    for (const qgc_node *n = g->first; n; n = n->next)
+        assert_int_equal(n->group, -1);
+    assert_string_equal(
+        run.events[0].text,
+        "group \"g\" is dissolved: the kernel does not have \"p\" where it computes \"more\"");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(an_index_twice_is_the_same),    FIXTURE_TEST(a_pattern_may_be_of_any_op),
-        FIXTURE_TEST(one_reader_of_any_op),          FIXTURE_TEST(a_rule_sets_an_input_and_copies_a_node),
+        FIXTURE_TEST(an_index_twice_is_the_same),
+        FIXTURE_TEST(a_pattern_may_be_of_any_op),
+        FIXTURE_TEST(one_reader_of_any_op),
+        FIXTURE_TEST(a_rule_sets_an_input_and_copies_a_node),
         FIXTURE_TEST(two_outputs_do_not_become_one),
+        FIXTURE_TEST(conditions_hold_for_the_nodes_they_name),
+        FIXTURE_TEST(layers_are_counted_from_either_end),
+        FIXTURE_TEST(a_condition_that_cannot_hold_is_refused),
+        FIXTURE_TEST(a_node_is_put_into_a_group),
+        FIXTURE_TEST(a_group_that_no_kernel_computes_is_dissolved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -451,13 +451,13 @@ static void converts_weights_to_the_storage_of_the_plan(void **state) {
     fixture *f = *state;
     /* Rows of 96 x 65: several pieces of the fake's staging, the last one odd. */
     static const qgc_plan_weight weights[] = {
-        {"a", "a", NULL, -1, 2, {96, 65}, QGC_BF16, {0}, {0}},
-        {"b", "b", NULL, -1, 2, {96, 64}, QGC_F16, {0}, {0}},
-        {"c", "c", NULL, -1, 1, {7}, QGC_F32, {0}, {0}},
-        {"d", "d", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}},
-        {"e", "e", NULL, -1, 2, {3, 5}, QGC_BF16, {0}, {0}},
-        {"f", "f", NULL, -1, 2, {96, 65}, QGC_F16, {0}, {0}},
-        {"g", "g", NULL, -1, 2, {3, 5}, QGC_F16, {0}, {0}},
+        {"a", "a", NULL, -1, 2, {96, 65}, QGC_BF16, {0}, {0}, {0}},
+        {"b", "b", NULL, -1, 2, {96, 64}, QGC_F16, {0}, {0}, {0}},
+        {"c", "c", NULL, -1, 1, {7}, QGC_F32, {0}, {0}, {0}},
+        {"d", "d", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}, {0}},
+        {"e", "e", NULL, -1, 2, {3, 5}, QGC_BF16, {0}, {0}, {0}},
+        {"f", "f", NULL, -1, 2, {96, 65}, QGC_F16, {0}, {0}, {0}},
+        {"g", "g", NULL, -1, 2, {3, 5}, QGC_F16, {0}, {0}, {0}},
     };
     qgc_arena *a = f->arena;
     qgc_tensor tensors[] = {
@@ -482,9 +482,51 @@ static void converts_weights_to_the_storage_of_the_plan(void **state) {
                                      "1 tensor q8_0 rounded to f16\n");
 }
 
+/* c = a * 2 in bf16, d = rows 1 and 2 of a, e = rows 0 of d after rows of d; a itself does not go up. */
+static void what_is_derived_goes_up_in_place_of_its_sources(void **state) {
+    fixture *f = *state;
+    static const qgc_plan_weight weights[] = {
+        {.label = "c", .gguf = "c", .tied = -1, .rank = 1, .shape = {5}, .storage = QGC_F32},
+        {.label = "a", .gguf = "a", .tied = -1, .rank = 2, .shape = {3, 5}, .storage = QGC_F32},
+        {.label = "twice",
+         .tied = -1,
+         .rank = 2,
+         .shape = {3, 5},
+         .storage = QGC_BF16,
+         .derived = {.kind = QGC_DERIVE_SCALE, .n_from = 1, .from = {1}, .factor = 2}},
+        {.label = "some",
+         .tied = -1,
+         .rank = 2,
+         .shape = {2, 5},
+         .storage = QGC_F32,
+         .derived = {.kind = QGC_DERIVE_ROWS, .n_from = 1, .from = {1}, .first = 1, .last = 3}},
+        {.label = "by_c",
+         .tied = -1,
+         .rank = 2,
+         .shape = {2, 5},
+         .storage = QGC_F32,
+         .derived = {.kind = QGC_DERIVE_SCALE_COLUMNS, .n_from = 2, .from = {3, 0}}},
+    };
+    const qgc_tensor tensors[] = {tensor_of(f->arena, "a", QGC_F32, 3, 5),
+                                  tensor_of(f->arena, "c", QGC_F32, 0, 5)};
+    const float *a = tensors[0].data, *c = tensors[1].data;
+    plan_weights_only(f, weights, COUNT(weights));
+    f->plan->buffers[0] = f->plan->buffers[2]; /* a has no buffer, nor has c */
+    f->plan->buffers[1] = f->plan->buffers[3];
+    f->plan->buffers[2] = f->plan->buffers[4];
+    f->plan->n_buffers = 3;
+    MUST(f, load(f, tensors, COUNT(tensors)));
+    for (int i = 0; i < 15; i++)
+        assert_int_equal(((const uint16_t *)on_device(f, 0))[i], qgc_f32_to_bf16(2 * a[i]));
+    assert_memory_equal(on_device(f, 1), a + 5, 10 * sizeof *a);
+    for (int i = 0; i < 10; i++)
+        assert_true(((const float *)on_device(f, 2))[i] == a[5 + i] * c[i % 5]);
+    assert_non_null(strstr(notes_of(f), "3 weights are derived of others\n"));
+}
+
 static void refuses_values_that_the_storage_cannot_hold(void **state) {
     fixture *f = *state;
-    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, 4}, QGC_F16, {0}, {0}}};
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, 4}, QGC_F16, {0}, {0}, {0}}};
     qgc_tensor tensor = tensor_of(f->arena, "w", QGC_BF16, 2, 4);
     uint16_t large = qgc_f32_to_bf16(1e6f);
     memcpy(bytes_of(&tensor) + 10, &large, sizeof large);
@@ -561,7 +603,7 @@ static void see(void *context, size_t done, size_t total) {
 
 static void reports_progress_up_to_the_last_byte(void **state) {
     fixture *f = *state;
-    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}}};
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {96, 65}, QGC_F32, {0}, {0}, {0}}};
     qgc_tensor tensor = tensor_of(f->arena, "w", QGC_F32, 96, 65);
     plan_weights_only(f, weights, 1);
     qgc_weights w = {.arch = "toy", .tensors = &tensor, .n_tensors = 1};
@@ -834,6 +876,21 @@ static void refuses_what_has_no_room_and_stays_as_it_was(void **state) {
     assert_int_equal(qgc_session_step(s, &next, &d), QGC_ERR_INPUT);
     assert_string_equal(qgc_diag_message(&d), "no room for 1 token: 8 of 8 positions are taken");
     assert_int_equal(qgc_session_position(s), 8);
+    qgc_session_drop(s);
+}
+
+static void refuses_rows_of_a_plan_for_the_last_row(void **state) {
+    fixture *f = *state;
+    qgc_session *s = start(f);
+    float logits[VOCAB];
+    qgc_diag d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_feed_rows(s, prompt, 3, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d),
+                        "all rows of 3 tokens are wanted, of a plan for the last row of 4");
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_read_rows(s, 0, 1, logits, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d), "rows 0 to 0 of the logits of 0 tokens");
+    assert_int_equal(qgc_session_position(s), 0);
     qgc_session_drop(s);
 }
 
@@ -1241,6 +1298,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(what_is_compiled_for_one_device_may_use_all_it_has),
         TEST(converts_weights_to_the_storage_of_the_plan),
+        TEST(what_is_derived_goes_up_in_place_of_its_sources),
         TEST(refuses_values_that_the_storage_cannot_hold),
         TEST(another_program_lends_its_weights_where_the_plans_agree),
         TEST(a_tied_weight_shares_memory_unless_the_file_has_its_own),
@@ -1260,6 +1318,7 @@ int main(void) {
         TEST(a_streamed_decode_differs_in_nothing_from_step_to_step),
         TEST(gives_the_logits_of_the_last_token),
         TEST(refuses_what_has_no_room_and_stays_as_it_was),
+        TEST(refuses_rows_of_a_plan_for_the_last_row),
         TEST(refuses_tokens_outside_the_vocabulary),
         TEST(refuses_a_context_that_the_model_cannot_have),
         TEST(refuses_modes_that_the_plan_cannot_run_in),

@@ -193,6 +193,12 @@ static void rope_divide(const call *c) {
         c->out[i] = frequency(c, 0, i) / c->in[1][i];
 }
 
+static void rope_longrope(const call *c) {
+    const double *by = c->in[(double)c->e->sizes.ctx > number(c, "original") ? 2 : 1];
+    for (int64_t i = 0; i < dim(c, 0, 1); i++)
+        c->out[i] = frequency(c, 0, i) / by[i];
+}
+
 /* Element by element: what turns is d elements from `first` on of each head; neox: element i of them turns with i + d / 2, else with its
  * neighbour. */
 static void rope(const call *c) {
@@ -530,6 +536,7 @@ static op_fn *const ops[QGC_N_OPS] = {
     [QGC_OP_ROPE_LLAMA3] = rope_llama3,
     [QGC_OP_ROPE_YARN] = rope_yarn,
     [QGC_OP_ROPE_DIVIDE] = rope_divide,
+    [QGC_OP_ROPE_LONGROPE] = rope_longrope,
     [QGC_OP_APPEND] = append,
     [QGC_OP_ATTENTION] = attention,
     [QGC_OP_ATTENTION_PART] = attention_part,

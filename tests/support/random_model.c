@@ -112,7 +112,7 @@ static const char *frequencies(writer *m, int base) {
     node(m, "rope_freqs", "", text(m, ", base: %d, rotary_dim: %d", base, 2 * pairs), f);
     for (int i = from_to(m, 0, 2); i > 0; i--) {
         const char *out = text(m, "freqs_%d", i);
-        const int kind = below(m, 4);
+        const int kind = below(m, 5);
         if (kind == 0)
             node(m, "rope_linear", f, ", factor: 3", out);
         else if (kind == 1)
@@ -122,6 +122,11 @@ static const char *frequencies(writer *m, int base) {
                  text(m, ", base: %d, factor: 4, original: 40, beta_fast: 3, beta_slow: 0.5, truncate: %d",
                       base, below(m, 2)),
                  out);
+        else if (kind == 3)
+            node(m, "rope_longrope",
+                 text(m, "%s, %s, %s", f, vector(m, text(m, "short_%d", i), pairs),
+                      vector(m, text(m, "long_%d", i), pairs)),
+                 text(m, ", original: %d", from_to(m, 1, 60)), out);
         else
             node(m, "rope_divide", text(m, "%s, %s", f, vector(m, text(m, "by_%d", i), pairs)), "", out);
         f = out;

@@ -66,7 +66,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                      .otherwise = small_copy(a, (double[]){1, 1}, 2 * sizeof(double))}});
     SMALL_TABLE_OF(
         a, p->weights, p->n_weights,
-        {{"head", "output.weight", "lm_head.weight", 1, 2, {SMALL_VOCAB, SMALL_D}, QGC_BF16, {0}, {0}},
+        {{"head", "output.weight", "lm_head.weight", 1, 2, {SMALL_VOCAB, SMALL_D}, QGC_BF16, {0}, {0}, {0}},
          {"embed",
           "token_embd.weight",
           NULL,
@@ -75,7 +75,8 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
           {SMALL_VOCAB, SMALL_D},
           QGC_BF16,
           {.first = 1, .last = 3, .of = 4, .heads = 2},
-          {.stacked_index = "e", .stacked = 2, .transposed = true, .plus = 1}}});
+          {.stacked_index = "e", .stacked = 2, .transposed = true, .plus = 1},
+          {0}}});
 
     const qgc_extent matrix = {.fixed = 2 * SMALL_VOCAB * SMALL_D};
     SMALL_TABLE_OF(a, p->buffers, p->n_buffers,

@@ -8,6 +8,7 @@ random weights in bf16, NAME/golden.bin with token ids and logits, and for some 
 of rows are those of llama.cpp's converter. The same versions of the libraries give the same files.
 """
 import json
+import math
 import os
 import struct
 import sys
@@ -19,12 +20,18 @@ import transformers as tf
 from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOKENS = 12
+TOKENS = 40
 SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=48, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None,
              bos_token_id=None, eos_token_id=None)
 
+# Large enough for persistent mode, which wants rows of a multiple of 64 elements and heads of a multiple of 32.
+WIDE = dict(SMALL, hidden_size=64, intermediate_size=128, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128)
+
+EXPERTS = dict(moe_intermediate_size=20, num_experts_per_tok=2, norm_topk_prob=True)
+
 LAYERED = {key: value for key, value in SMALL.items() if key != "rms_norm_eps"}
+LAYERED_WIDE = {key: value for key, value in WIDE.items() if key != "rms_norm_eps"}
 
 
 def rope(kind, theta=1e4, **more):
@@ -57,7 +64,12 @@ MODELS = {
                                               rope_type="longrope", rope_theta=1e4, partial_rotary_factor=0.75,
                                               original_max_position_embeddings=16,
                                               short_factor=[1.0, 1.1, 1.3, 1.5, 1.8, 2.0],
-                                              long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0])), None),
+                                              long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0])), "phi3"),
+    "phi3-longrope-short": (tf.Phi3Config, dict(SMALL, original_max_position_embeddings=16, num_hidden_layers=1,
+                                                rope_parameters=dict(rope_type="longrope", rope_theta=1e4,
+                                                                     original_max_position_embeddings=16,
+                                                                     short_factor=[1.0, 1.2, 1.5, 2.0],
+                                                                     long_factor=[1.0, 1.5, 4.0, 8.0])), None),
     "gemma": (tf.GemmaConfig, dict(SMALL, tie_word_embeddings=True, head_dim=12, hidden_act="gelu_pytorch_tanh"), "gemma"),
     "gemma2": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, query_pre_attn_scalar=12,
                                      attn_logit_softcapping=1.5, final_logit_softcapping=3.0, sliding_window=4), "gemma2"),
@@ -78,6 +90,45 @@ MODELS = {
     "phi": (tf.PhiConfig, dict(LAYERED, partial_rotary_factor=0.5), "phi2"),
     "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
                                  eos_token_id=None), "gpt2"),
+    "qwen3_moe": (tf.Qwen3MoeConfig, dict(SMALL, **EXPERTS, num_experts=5), "qwen3moe"),
+    "qwen3_moe-unnormed": (tf.Qwen3MoeConfig, dict(SMALL, **dict(EXPERTS, norm_topk_prob=False), num_experts=5,
+                                                   num_hidden_layers=1), None),
+    "qwen2_moe": (tf.Qwen2MoeConfig, dict(SMALL, **dict(EXPERTS, norm_topk_prob=False), num_experts=5,
+                                          shared_expert_intermediate_size=12), "qwen2moe"),
+    "mixtral": (tf.MixtralConfig, dict(SMALL, num_local_experts=5, num_experts_per_tok=2, sliding_window=None), "llama"),
+    "mixtral-window": (tf.MixtralConfig, dict(SMALL, num_local_experts=3, num_experts_per_tok=2, sliding_window=7,
+                                              num_hidden_layers=1), None),
+    "olmoe": (tf.OlmoeConfig, dict(SMALL, num_experts=6, num_experts_per_tok=3, norm_topk_prob=False), "olmoe"),
+    "qwen3_moe-wide": (tf.Qwen3MoeConfig, dict(WIDE, **dict(EXPERTS, moe_intermediate_size=64), head_dim=64, num_experts=4,
+                                               num_hidden_layers=1), None),
+    "llama3-wide": (tf.LlamaConfig, dict(WIDE, attention_bias=True, **LLAMA3), "llama"),
+    "mistral-wide": (tf.MistralConfig, dict(WIDE, sliding_window=9), None),
+    "qwen2-wide": (tf.Qwen2Config, dict(WIDE, **YARN), None),
+    "qwen3-wide": (tf.Qwen3Config, dict(WIDE, head_dim=64), "qwen3"),
+    "olmo2-wide": (tf.Olmo2Config, dict(WIDE), None),
+    "phi3-wide": (tf.Phi3Config, dict(WIDE, sliding_window=9, partial_rotary_factor=0.75, rope_parameters=dict(
+        rope_type="default", rope_theta=1e4, partial_rotary_factor=0.75)), None),
+    "gemma2-wide": (tf.Gemma2Config, dict(WIDE, tie_word_embeddings=True, head_dim=32, query_pre_attn_scalar=24,
+                                          attn_logit_softcapping=1.5, final_logit_softcapping=3.0, sliding_window=9), None),
+    "gemma3-wide": (tf.Gemma3TextConfig, dict(
+        WIDE, tie_word_embeddings=True, head_dim=32, query_pre_attn_scalar=32, sliding_window=9,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+                             sliding_attention=dict(rope_type="default", rope_theta=1e4))), None),
+    "granite-wide": (tf.GraniteConfig, dict(WIDE, embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.2,
+                                            logits_scaling=2.0), None),
+    "smollm3-wide": (tf.SmolLM3Config, dict(WIDE, no_rope_layer_interval=2, tie_word_embeddings=True), None),
+    "stablelm-wide": (tf.StableLmConfig, dict(LAYERED_WIDE, layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.25),
+                      None),
+    "stablelm-parallel-wide": (tf.StableLmConfig, dict(LAYERED_WIDE, layer_norm_eps=1e-5, use_parallel_residual=True,
+                                                       partial_rotary_factor=0.5), None),
+    "gpt_neox-wide": (tf.GPTNeoXConfig, dict(LAYERED_WIDE, rotary_pct=0.25, use_parallel_residual=True, attention_bias=True),
+                      None),
+    "gpt_neox-sequential-wide": (tf.GPTNeoXConfig, dict(LAYERED_WIDE, rotary_pct=0.5, use_parallel_residual=False,
+                                                        attention_bias=True), None),
+    "phi-wide": (tf.PhiConfig, dict(LAYERED_WIDE, partial_rotary_factor=0.5), None),
+    "gpt2-wide": (tf.GPT2Config, dict(vocab_size=48, n_positions=128, n_embd=64, n_layer=2, n_head=2, bos_token_id=None,
+                                      eos_token_id=None), None),
 }
 
 
@@ -93,7 +144,7 @@ def spread(name, w, generator):
     if "wpe" in name:
         return 0.3 * noise
     gain = 2 if any(part in name for part in ("q_proj", "k_proj", "qkv_proj", "c_attn", "query_key_value")) else 1
-    return gain * noise / min(w.shape) ** 0.5
+    return gain * noise / min(w.shape[-2:]) ** 0.5
 
 
 def make(name, config, seed):
@@ -101,21 +152,27 @@ def make(name, config, seed):
     type_adds_one = name.startswith("gemma")
     generator = torch.Generator().manual_seed(seed)
     config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
     model = tf.AutoModelForCausalLM.from_config(config).eval().float()
     with torch.no_grad():
         for parameter, w in model.named_parameters():
             w.copy_(spread(parameter, w, generator).to(torch.bfloat16).float())
-    return model, torch.randint(config.vocab_size, (TOKENS,), generator=generator).tolist()
+    n = 14 if name.endswith("-short") else min(TOKENS, config.max_position_embeddings)
+    return model, torch.randint(config.vocab_size, (n,), generator=generator).tolist()
 
 
 def logits_of(model, ids):
     with torch.no_grad():
-        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy().astype("<f4")
+        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().numpy().astype("<f4")
 
 
-def write_golden(path, ids, logits):
+def write_golden(path, ids, logits, rounded):
+    """rounded: the logits of the same model in bf16; how far they are is written too."""
+    apart = (np.abs(rounded - logits).max(1) / np.abs(logits).max(1)).max()
     with open(path, "wb") as f:
-        f.write(struct.pack("<2I", len(ids), logits.shape[1]) + np.array(ids, "<i4").tobytes() + logits.tobytes())
+        f.write(struct.pack("<2I", len(ids), logits.shape[1]) + np.array(ids, "<i4").tobytes() + logits.tobytes() +
+                struct.pack("<f", apart))
+    return apart
 
 
 # --- GGUF, as llama.cpp's convert_hf_to_gguf.py writes it ---------------------------------------------------------------
@@ -140,6 +197,13 @@ def keys(writer, arch, c):
     writer.add_feed_forward_length(getattr(c, "intermediate_size", None) or getattr(c, "n_inner", None) or 4 * c.hidden_size)
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv)
+    if hasattr(c, "num_experts_per_tok"):
+        writer.add_expert_count(getattr(c, "num_local_experts", None) or c.num_experts)
+        writer.add_expert_used_count(c.num_experts_per_tok)
+    if hasattr(c, "moe_intermediate_size"):
+        writer.add_expert_feed_forward_length(c.moe_intermediate_size)
+    if hasattr(c, "shared_expert_intermediate_size"):
+        writer.add_expert_shared_feed_forward_length(c.shared_expert_intermediate_size)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
     if getattr(c, "head_dim", None):
         writer.add_key_length(c.head_dim)
@@ -163,6 +227,10 @@ def keys(writer, arch, c):
         writer.add_rope_scaling_factor(parameters["factor"])
     if kind == "yarn":
         writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
+    if kind == "longrope":
+        times = c.max_position_embeddings / parameters["original_max_position_embeddings"]
+        writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(times) / math.log(parameters["original_max_position_embeddings"])))
     if getattr(c, "sliding_window", None) and arch in ("phi3", "gemma2", "gemma3"):
         writer.add_sliding_window(c.sliding_window)
     if arch == "gemma2":
@@ -196,14 +264,55 @@ def llama3_divisors(c):
     return np.array(out, np.float32)
 
 
+def experts_of(kind, name, w):
+    """Stacked experts of transformers by the names of checkpoints, one by one."""
+    block = name.rsplit(".experts.", 1)[0]
+    half = w.shape[1] // 2
+    if name.endswith("gate_up_proj"):
+        parts = {"gate_proj": w[:, :half], "up_proj": w[:, half:]}
+    else:
+        parts = {"down_proj": w}
+    for part, stacked in parts.items():
+        if kind == "mixtral":
+            part = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}[part]
+        for e in range(len(stacked)):
+            yield f"{block}.experts.{e}.{part}.weight", stacked[e]
+
+
 def tensors_of(model, arch):
     """Name in the checkpoint, and the numbers; the head that is tied is left out as in a checkpoint."""
+    kind = model.config.model_type
+    for name, w in whole_tensors_of(model):
+        if kind == "mixtral":
+            name = name.replace(".mlp.", ".block_sparse_moe.")
+        if ".experts." in name:
+            yield from experts_of(kind, name, w)
+        else:
+            yield name, w
+
+
+def whole_tensors_of(model):
     tied = model.config.tie_word_embeddings
     for name, w in model.state_dict().items():
         if model.config.model_type == "gpt_neox" and name == "lm_head.weight":
             name = "embed_out.weight"  # as checkpoints have it
         if not (tied and name == "lm_head.weight") and not name.endswith((".attn.bias", ".masked_bias", "inv_freq")):
             yield name, w.numpy()
+
+
+def stacked(tensors):
+    """Experts one after the other in one tensor, under the name that the map of the gguf package has for it."""
+    experts = {}
+    for name, w in tensors:
+        if ".experts." not in name:
+            yield name, w
+            continue
+        block, rest = name.split(".experts.")
+        part = rest.split(".")[1]
+        merged = f"layers.{block.split('.')[2]}.feed_forward.experts.{part}" if part in ("w1", "w2", "w3") else f"{block}.experts.{part}"
+        experts.setdefault(merged + ".weight", []).append(w)
+    for name, parts in experts.items():
+        yield name, np.stack(parts)
 
 
 def write_gguf(path, model, arch):
@@ -215,7 +324,9 @@ def write_gguf(path, model, arch):
     kv = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     if (getattr(c, "rope_parameters", None) or {}).get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(c))
-    for name, w in tensors_of(model, arch):
+    for length in ("long", "short") if (getattr(c, "rope_parameters", None) or {}).get("rope_type") == "longrope" else ():
+        writer.add_tensor(f"rope_factors_{length}.weight", np.array(c.rope_parameters[f"{length}_factor"], np.float32))
+    for name, w in stacked(tensors_of(model, arch)):
         if arch in PERMUTED and "q_proj" in name:
             w = permute(w, c.num_attention_heads)
         if arch in PERMUTED and "k_proj" in name:
@@ -226,8 +337,10 @@ def write_gguf(path, model, arch):
             w = w.T
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert new, name
+        if "shared_expert_gate" in name:
+            w = w.squeeze()
         w = np.ascontiguousarray(w, np.float32)
-        if w.ndim == 1 or new.endswith("_norm.weight") or new == "position_embd.weight":
+        if w.ndim == 1 or new.endswith(("_norm.weight", "ffn_gate_inp.weight")) or new == "position_embd.weight":
             writer.add_tensor(new, w)
         else:
             kind = gguf.GGMLQuantizationType.BF16
@@ -255,10 +368,11 @@ def main():
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(config, f, indent=1, sort_keys=True)
             f.write("\n")
-        write_golden(os.path.join(folder, "golden.bin"), ids, logits)
         if arch:
             write_gguf(os.path.join(folder, "model.gguf"), model, arch)
-        print(f"{name}: logits to {np.abs(logits).max():.2f}")
+        rounded = logits_of(model.to(torch.bfloat16), ids)
+        apart = write_golden(os.path.join(folder, "golden.bin"), ids, logits, rounded)
+        print(f"{name}: logits to {np.abs(logits).max():.2f}, in bf16 {apart:.3f} apart")
 
 
 if __name__ == "__main__":

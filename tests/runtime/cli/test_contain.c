@@ -94,7 +94,7 @@ static void a_pass_that_does_not_return_is_named(void **state) {
                  {"end-at-once", "pass \"end-at-once\" ended the process with exit code 0"},
                  {"hang", "pass \"hang\" did not end within 0.3 seconds"}};
     static const char *const commands[] = {"bisect " WITH_WEIGHTS, "ablate " WITH_WEIGHTS,
-                                           "dump " TINY " --contain"};
+                                           "search " WITH_WEIGHTS, "dump " TINY " --contain"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (size_t k = 0; k < sizeof commands / sizeof *commands; k++) {
             const char *file = qgc_arena_printf(f->arena, "before-%s.yaml", cases[i].pass);

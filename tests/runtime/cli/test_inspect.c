@@ -55,6 +55,24 @@ static const char *inspect(fixture *f, const char *options) {
     return call(f, qgc_arena_printf(f->arena, "inspect %s", options), 0);
 }
 
+static void derived_weights_are_listed(void **state) {
+    fixture *f = *state;
+    assert_null(strstr(inspect(f, ""), "derived"));
+    const qgc_plan_weight *head = &f->plan->weights[0];
+    qgc_plan_weight w = {.label = "twice", .tied = -1, .rank = 2, .storage = QGC_BF16};
+    memcpy(w.shape, head->shape, sizeof w.shape);
+    w.derived = (qgc_derivation){.kind = QGC_DERIVE_SCALE, .n_from = 1, .from = {0}, .factor = 2};
+    qgc_plan_weight *all = qgc_arena_array(f->arena, f->plan->n_weights + 1, sizeof *all);
+    memcpy(all, f->plan->weights, f->plan->n_weights * sizeof *all);
+    all[f->plan->n_weights++] = w;
+    f->plan->weights = all;
+    has(inspect(f, ""), "derived    twice = scale(head, 2): bf16 [8, 4]\n");
+    const char *json = strstr(inspect(f, "--json"), "\"derived\": {\n");
+    assert_non_null(json);
+    has(json, "\"twice\": {\n");
+    has(json, "\"op\": \"scale\"");
+}
+
 static void the_summary_counts_early_launches(void **state) {
     fixture *f = *state;
     has(inspect(f, ""),
@@ -191,6 +209,7 @@ static void json_says_what_launches_do_with_their_buffers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(derived_weights_are_listed),
         TEST(the_summary_counts_early_launches),
         TEST(the_summary_says_which_architectures_can_be_persistent),
         TEST(the_summary_says_what_ptx_is_for),

@@ -70,6 +70,15 @@ static void explain_can_be_about_one_node(void **state) {
             line_of("models/llama.yaml", "add, in: [x_mid, down]")));
     contains(state, "explain models/tiny/tiny.yaml --node down",
              "\ndown[0]: linear in group \"out_2\" of down x\n");
+    /* not the root of any match: what of the whole pipeline concerns it, and nothing else */
+    const char *all = output(*state, "explain models/tiny/tiny.yaml --node 'kr[1]'", 0);
+    assert_null(strstr(all, "fuse-swiglu"));
+    assert_null(strstr(all, "dead-code"));
+    assert_null(strstr(all, "plan-memory"));
+    assert_non_null(strstr(all, "append(rope"));
+    assert_non_null(strstr(all, "k_all[1]: in group \"qkv\""));
+    all = output(*state, "explain models/tiny/tiny.yaml --passes fuse-swiglu --node up", 0);
+    assert_non_null(strstr(all, "  fired     silu(gate) * up              ff[0..3]: in group \"mlp\""));
     prints(state, "explain models/tiny/tiny.yaml --node nix", 2,
            "qgc: error: the graph has no node \"nix\"\n");
 }

@@ -8,6 +8,7 @@
 #include "passes/passes.h"
 #include "runtime/lab/ablate.h"
 #include "runtime/lab/random_weights.h"
+#include "runtime/lab/search.h"
 #include "runtime/lab/trial.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_toy.h"
@@ -290,7 +291,7 @@ static void ablation_runs_two_ways_by_turns(void **state) {
                             .pairs = 7};
     ok(f, qgc_ablate(&o, &x, &f->diag));
     assert_true(x.timed && x.n_rows == 2);
-    assert_true(x.all.us == 1.0 / QGC_ABLATE_STEPS); /* what the made-up clock says of so many steps */
+    assert_true(x.all.us == 1.0 / QGC_PAIR_STEPS); /* what the made-up clock says of so many steps */
     for (int i = 0; i < 2; i++) {
         const qgc_ablate_effect *e = i ? &x.rows[i].left_out : &x.rows[i].alone;
         assert_true(e->us.median == 0 && e->us.low == 0 && e->us.high == 0);
@@ -300,7 +301,7 @@ static void ablation_runs_two_ways_by_turns(void **state) {
     }
     /* Five comparisons of seven pairs. Three pairs fit into the caches, behind 64 - 48 steps: the first of them is fed,
      * 15 are timed for nothing, three times over. Six variants read the text before. */
-    assert_int_equal(count(f->dev->log.text, "replay\n"), 5 * 2 * (7 * QGC_ABLATE_STEPS + 3 * 16) + 6 * 8);
+    assert_int_equal(count(f->dev->log.text, "replay\n"), 5 * 2 * (7 * QGC_PAIR_STEPS + 3 * 16) + 6 * 8);
     assert_int_equal(fake_device_held(f->dev), 0);
 
     assert_string_equal(x.mode, "graph");
@@ -316,10 +317,45 @@ static void ablation_runs_two_ways_by_turns(void **state) {
                         "5 pairs of timings in a context of 64 positions, expected 6 or more in 17 or more");
 }
 
+/* The clock says the same of all: nothing is better but for its memory, and all is given back. */
+static void a_search_times_each_candidate_against_the_best(void **state) {
+    fixture *f = *state;
+    static const int32_t tokens[] = {3, 1, 4};
+    qgc_search s;
+    const qgc_search_options o = {
+        .run.graph = qgc_test_write(f->arena, f->folder, "toy.yaml", toy_model, strlen(toy_model)),
+        .run.weights = f->weights,
+        .run.passes = FUSED,
+        .run.device = f->dev,
+        .run.cache_folder = toy_cache.folder,
+        .run.pool = f->pool,
+        .run.tokens = tokens,
+        .run.n_tokens = 3,
+        .ctx = CTX,
+        .pairs = 7,
+        .seed = 1,
+        .seconds = 600,
+        .most = 40};
+    ok(f, qgc_search_run(&o, &s, &f->diag));
+    assert_string_equal(s.mode, "graph");
+    assert_true(s.n_tries > 20);
+    int timed = 0;
+    for (int i = 0; i < s.n_tries; i++)
+        timed += s.tries[i].saved == 0 && s.tries[i].verdict == QGC_SEARCH_NO_BETTER;
+    qgc_str text = qgc_str_new(f->arena);
+    qgc_search_text(&s, &o, &text);
+    if (timed == 0)
+        fail_msg("%s", text.text);
+    has(text.text, "toy.yaml, mode graph: times of 7 pairs, the last of 64 positions\n");
+    has(text.text, ", saves 0.00 (0.00 to 0.00)\n");
+    assert_int_equal(fake_device_held(f->dev), 0);
+}
+
 #define TRIAL_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TRIAL_TEST(a_search_times_each_candidate_against_the_best),
         TRIAL_TEST(a_device_and_the_cpu_give_the_same_logits),
         TRIAL_TEST(kept_values_are_those_of_the_cpu),
         TRIAL_TEST(a_value_inside_a_fused_kernel_is_not_kept),

@@ -332,7 +332,7 @@ static void everything_is_escaped(void **state) {
             n->group = qgc_graph_group(g, "<group>&\"", 0, 1, n->at);
     }
     const qgc_pass_info pass = {.name = "<pass>&\"", .summary = "<summary>&\""};
-    qgc_pass_event event = {"<rule>&\"", {&source, 1, 1}, "<q>&\"[1]", 1, true, "<text>&\""};
+    qgc_pass_event event = {"<rule>&\"", {&source, 1, 1}, "<q>&\"[1]", 1, true, "<text>&\"", NULL, 0};
     const qgc_pass_run run = {.name = "<run>&\"", .events = &event, .n_events = 1, .n_fired = 1};
     ok(f, qgc_view_new(&v, g, "<path>&\"", 1, &f->diag));
     ok(f, qgc_view_after(v, NULL, NULL, g, &f->diag));

@@ -47,6 +47,12 @@ static qgc_engine *open_tiny(void) {
     return engine;
 }
 
+static void hear_tokens(void *context, size_t done, size_t total) {
+    int *n = context;
+    assert_true(done <= total);
+    ++*n;
+}
+
 /* Some greedy tokens. */
 static void write_on(qgc_engine *engine, qgc_sequence *text, int32_t out[STEPS]) {
     int32_t ids[ROOM];
@@ -196,6 +202,42 @@ static void calls_at_fault_are_errors(void **state) {
     qgc_close(engine);
 }
 
+static void a_text_is_evaluated_against_another_engine(void **state) {
+    (void)state;
+    static const char text[] =
+        "She had been a good deal in love with him, and was sorry for it. He could not forgive her.";
+    const qgc_text texts[] = {{"one", text, sizeof text - 1}, {"two", prompt, sizeof prompt - 1}};
+    qgc_engine *engine = open_tiny(), *other = open_tiny();
+    int heard = 0;
+    const qgc_eval_options o = {
+        .size = sizeof o, .ctx = 16, .against = other, .progress = hear_tokens, .context = &heard};
+    qgc_eval_result x = {.size = sizeof x}, whole = {.size = sizeof whole};
+    ok(qgc_eval_texts(engine, texts, 2, &o, &x));
+    assert_int_equal(x.ctx, 16);
+    assert_true(heard > 1 && x.windows > 1 && x.counted > 7 && x.counted < x.tokens);
+    assert_true(x.perplexity > 2 && x.perplexity < 1000);
+    assert_true(x.perplexity == x.against_perplexity);
+    assert_true(x.kl_max == 0 && x.flips == 0 && x.max_drift == 0 && x.worst_text == 0);
+    ok(qgc_eval_texts(engine, texts, 2, NULL, &whole));
+    assert_true(whole.windows == 2 && whole.left_out == 0 && whole.against_perplexity == 0);
+    /* Less of a result for an older program, and what is behind it stays. */
+    qgc_eval_result old = {.size = offsetof(qgc_eval_result, loss), .loss = -7};
+    ok(qgc_eval_texts(engine, texts, 2, &o, &old));
+    assert_true(old.counted == x.counted && old.loss < -6);
+    const volatile sig_atomic_t stop = 1;
+    const qgc_eval_options stopped = {.size = sizeof stopped, .stop = &stop};
+    ok(qgc_eval_texts(engine, texts, 2, &stopped, &x));
+    assert_true(x.stopped);
+    x.size = 4;
+    fails(qgc_eval_texts(engine, texts, 2, NULL, &x), QGC_CODE_USAGE, "a result of 4 bytes");
+    x.size = sizeof x;
+    fails(qgc_eval_texts(engine, texts, 0, NULL, &x), QGC_CODE_USAGE, "no text to evaluate");
+    fails(qgc_eval_texts(engine, &(qgc_text){"latin", "\xe9", 1}, 1, NULL, &x), QGC_CODE_INPUT,
+          "latin: error: the text is not valid UTF-8 at byte 0");
+    qgc_close(other);
+    qgc_close(engine);
+}
+
 /* What an older program, that knows less of the options, has behind them is not looked at. */
 static void options_are_as_long_as_the_caller_says(void **state) {
     (void)state;
@@ -324,6 +366,9 @@ static qgc_error *use(qgc_engine **engine, qgc_sequence **text) {
         e = qgc_feed(*text, ids, n, &token);
     for (int i = 0; !e && i < 4; i++)
         e = qgc_step(*text, 1, &token);
+    qgc_eval_result result = {.size = sizeof result};
+    if (!e)
+        e = qgc_eval_texts(*engine, &(qgc_text){"prompt", prompt, strlen(prompt)}, 1, NULL, &result);
     return e;
 }
 
@@ -370,6 +415,7 @@ int main(void) {
         cmocka_unit_test(an_error_is_a_value_with_its_place),
         cmocka_unit_test(calls_at_fault_are_errors),
         cmocka_unit_test(options_are_as_long_as_the_caller_says),
+        cmocka_unit_test(a_text_is_evaluated_against_another_engine),
         cmocka_unit_test(a_graph_is_compiled_and_runs),
         cmocka_unit_test(engines_on_threads_do_not_meet),
 #ifndef HAS_ASAN

@@ -1,6 +1,6 @@
 #include <math.h>
 
-#include "runtime/lab/stats.h"
+#include "runtime/engine/stats.h"
 #include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 

@@ -1,12 +1,12 @@
-#ifndef QGC_LAB_STATS_H
-#define QGC_LAB_STATS_H
+#ifndef QGC_ENGINE_STATS_H
+#define QGC_ENGINE_STATS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "graph/base/arena.h"
 
-/* The statistics of the laboratory. Not a number (NaN) anywhere in what they are given makes the result NaN: it is never
+/* The statistics of the laboratory and of evaluation. Not a number (NaN) anywhere in what they are given makes the result NaN: it is never
  * left out, and never smaller than a bound. */
 
 /* The p-th percentile (0 to 100) of n numbers, between neighbours by their distance (type 7 of Hyndman and Fan 1996); 50
@@ -41,6 +41,18 @@ typedef struct {
 /* Of the `n` logits of one position, at least one. Equal infinities differ by 0. Where there is a NaN the drift and
  * divergence are NaN, and the position counts as a flip. */
 qgc_drift qgc_drift_of(const double *reference, const double *other, int64_t n);
+
+/* Of n logits, at least one: the logarithm of the sum of their exponentials, and the token of the largest (the lowest of
+ * equals); NaN and -1 where one is not a number. */
+typedef struct {
+    double log_sum;
+    int64_t largest;
+} qgc_partition;
+qgc_partition qgc_partition_of(const double *logits, int64_t n);
+
+/* qgc_drift_of where those of the two are known. */
+qgc_drift qgc_drift_between(const double *reference, const qgc_partition *of_reference, const double *other,
+                            const qgc_partition *of_other, int64_t n);
 
 /* Adds the positions of `x`. */
 void qgc_drift_add(qgc_drift *sum, const qgc_drift *x);

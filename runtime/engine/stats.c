@@ -1,4 +1,4 @@
-#include "runtime/lab/stats.h"
+#include "runtime/engine/stats.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -73,26 +73,29 @@ static double unsigned_nan(double x) {
     return isnan(x) ? NAN : x;
 }
 
-/* The logarithm of the sum of the exponentials, and where the largest is; -1 where one is not a number. */
-static double log_sum(const double *x, int64_t n, int64_t *largest) {
-    *largest = 0;
+qgc_partition qgc_partition_of(const double *logits, int64_t n) {
+    int64_t largest = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (isnan(x[i])) {
-            *largest = -1;
-            return NAN;
-        }
-        if (x[i] > x[*largest])
-            *largest = i;
+        if (isnan(logits[i]))
+            return (qgc_partition){NAN, -1};
+        if (logits[i] > logits[largest])
+            largest = i;
     }
-    double sum = 1, most = x[*largest]; /* 1: the largest itself */
+    double sum = 1, most = logits[largest]; /* 1: the largest itself */
     for (int64_t i = 0; i < n; i++)
-        sum += i == *largest ? 0 : exp(x[i] - most);
-    return most + log(sum);
+        sum += i == largest ? 0 : exp(logits[i] - most);
+    return (qgc_partition){most + log(sum), largest};
 }
 
 qgc_drift qgc_drift_of(const double *reference, const double *other, int64_t n) {
-    int64_t first, second;
-    double sum = log_sum(reference, n, &first), shift = sum - log_sum(other, n, &second), kl = 0;
+    const qgc_partition first = qgc_partition_of(reference, n), second = qgc_partition_of(other, n);
+    return qgc_drift_between(reference, &first, other, &second, n);
+}
+
+qgc_drift qgc_drift_between(const double *reference, const qgc_partition *of_reference, const double *other,
+                            const qgc_partition *of_other, int64_t n) {
+    const double sum = of_reference->log_sum, shift = sum - of_other->log_sum;
+    double kl = 0;
     qgc_drift x = {.positions = 1, .logits = (double)n};
     for (int64_t i = 0; i < n; i++) {
         double a = reference[i], difference = reference[i] == other[i] ? 0 : a - other[i];
@@ -104,7 +107,7 @@ qgc_drift qgc_drift_of(const double *reference, const double *other, int64_t n) 
     x.max_drift = unsigned_nan(x.max_drift);
     x.squares = unsigned_nan(x.squares);
     x.kl_sum = x.kl_max = kl < 0 ? 0 : unsigned_nan(kl); /* below 0 by rounding */
-    x.flips = first != second || first < 0;
+    x.flips = of_reference->largest != of_other->largest || of_reference->largest < 0;
     return x;
 }
 
