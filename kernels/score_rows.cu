@@ -2,8 +2,7 @@
  * another model: runtime/engine/score.h has the numbers. In double precision, as the host computes them;
  * for qgc eval.
  *
- * Grid: a block a row. Reads each row three times, the last two from L2 where all rows fit there; bound by
- * that, and by the exponentials on a card that has few units for double. */
+ * Grid: a block a row. Reads each row three times, the last two from L2 where all rows fit there. */
 #include "common.cuh"
 
 #ifndef THREADS

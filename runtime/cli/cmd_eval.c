@@ -96,15 +96,20 @@ static double speed_of(const eval_state *s) {
                                                      : NAN;
 }
 
+/* The weights by the name that was given, or where they were found. */
+static const char *weights_of(const qgc_engine_options *o, const qgc_engine *e) {
+    return o->weights ? o->weights : qgc_weights_loc(qgc_engine_weights(e)).source->name;
+}
+
 static eval_heading heading_of(const eval_state *s, const eval_options *o, const qgc_evaluate_text *texts) {
     eval_heading h = {.model = o->engine.path,
-                      .weights = o->engine.weights,
+                      .weights = weights_of(&o->engine, s->engine),
                       .device = qgc_engine_device(s->engine),
                       .texts = texts,
                       .tokens_per_second = speed_of(s)};
     if (s->against) {
         h.against = o->against.path;
-        h.against_weights = o->against.weights;
+        h.against_weights = weights_of(&o->against, s->against);
         h.against_device = qgc_engine_device(s->against);
     }
     return h;

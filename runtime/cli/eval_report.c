@@ -7,7 +7,7 @@
 
 static void put_model(qgc_str *out, const char *model, const char *weights, const char *device,
                       const char *how) {
-    qgc_str_printf(out, "%s%s%s, %s", model, weights ? ", weights " : "", weights ? weights : "", device);
+    qgc_str_printf(out, "%s, weights %s, %s", model, weights, device);
     if (strcmp(how, "cpu") != 0)
         qgc_str_printf(out, ", %s", how);
     qgc_str_add(out, "\n");
@@ -32,8 +32,8 @@ static void put_worst(qgc_str *out, const qgc_evaluation *x, const eval_heading 
     qgc_str_add_bytes(&line, w->before, w->before_bytes);
     qgc_str_add(&line, "\" -> \"");
     qgc_str_add_bytes(&line, w->piece, w->piece_bytes);
-    for (size_t i = 0; i < line.bytes; i++)
-        line.text[i] = line.text[i] == '\n' || line.text[i] == '\t' ? ' ' : line.text[i];
+    for (char *c = line.text; (c = strpbrk(c, "\n\t")) != NULL;)
+        *c = ' ';
     qgc_str_printf(out, "largest KL     at token %lld of %s: \"%s\"\n", (long long)w->at,
                    h->texts[w->text].name, line.text);
 }
@@ -68,7 +68,7 @@ void eval_report_text(const qgc_evaluation *x, const eval_heading *h, qgc_str *o
 }
 
 static json_t *model_json(const char *model, const char *weights, const char *device, const char *how) {
-    return json_pack("{s:s, s:s?, s:s, s:s}", "model", model, "weights", weights, "device", device, "how",
+    return json_pack("{s:s, s:s, s:s, s:s}", "model", model, "weights", weights, "device", device, "how",
                      how);
 }
 

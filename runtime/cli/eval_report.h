@@ -6,7 +6,7 @@
 
 /* What an evaluation was of, in words. */
 typedef struct {
-    const char *model, *weights, *device;                   /* weights: NULL if none were named */
+    const char *model, *weights, *device;
     const char *against, *against_weights, *against_device; /* against: NULL if there is no other */
     const qgc_evaluate_text *texts;
     double tokens_per_second; /* NaN: not known */

@@ -26,7 +26,7 @@ typedef struct {
     qgc_tokens *tokens; /* [n_texts] */
     int32_t bos;        /* -1: the tokenizer adds none */
     window *windows;
-    size_t n_windows, room;
+    size_t n_windows;
     qgc_rows *rows, *against;
     qgc_scorer *scorer;           /* where both leave their logits on one GPU; else NULL */
     int64_t to_feed, most_tokens; /* in all windows, and in the largest */
@@ -255,10 +255,10 @@ static qgc_status score_on_gpu(const evaluation *v, const piece *p) {
 /* --- sums ------------------------------------------------------------------------------------------------ */
 
 static qgc_status broken(const evaluation *v, const window *w, int64_t at, bool against) {
-    qgc_status s =
-        qgc_fail(v->d, QGC_ERR_INPUT, loc_of(v, w->text),
-                 "the logits at token %lld of the text%s are not numbers, or infinite",
-                 (long long)(w->begin + at), against ? ", of the model that it is compared with," : "");
+    const long long place = w->begin + at;
+    qgc_status s = qgc_fail(v->d, QGC_ERR_INPUT, loc_of(v, w->text),
+                            "the logits at token %lld of the text%s are not numbers, or infinite", place,
+                            against ? ", of the model that it is compared with," : "");
     qgc_hint(v->d, "A weight is broken, or a number became too large for a type of the model: qgc run "
                    "--device cpu names the first such value, qgc bisect the pass or kernel.");
     return s;
@@ -298,13 +298,16 @@ static qgc_status add_row(evaluation *v, const window *w, int64_t at, const qgc_
     return QGC_OK;
 }
 
+static int64_t within(int64_t x, int64_t low, int64_t high) {
+    return x < low ? low : x > high ? high : x;
+}
+
 /* The tokens from `at` on that the models take next: where logits stay on a GPU, as many as it keeps. */
 static piece next_piece(const evaluation *v, const window *w, int64_t at) {
-    const int64_t left = w->n - 1 - at, before = w->first - 1 - at; /* of which so many do not count */
-    int64_t n = left < QGC_ROWS_MOST ? left : QGC_ROWS_MOST;
-    if (v->scorer && qgc_rows_kept(v->rows) < QGC_ROWS_MOST)
-        n = before <= 0 ? 1 : before < n ? before : n;
-    const int64_t skip = before < 0 ? 0 : before < n ? before : n;
+    const int64_t most = within(w->n - 1 - at, 1, QGC_ROWS_MOST);
+    const int64_t skip = within(w->first - 1 - at, 0, most); /* so many do not count */
+    const bool one_by_one = v->scorer && qgc_rows_kept(v->rows) < QGC_ROWS_MOST;
+    const int64_t n = !one_by_one ? most : skip > 0 ? skip : 1;
     return (piece){.window = w, .at = at, .n = n, .skip = skip};
 }
 

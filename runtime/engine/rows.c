@@ -18,7 +18,7 @@ struct qgc_rows {
     /* on a GPU */
     qgc_program *program; /* whose prefill gives all rows; NULL: decode steps of the engine's own */
     qgc_session *session;
-    float *logits; /* [QGC_ROWS_MOST, vocab] */
+    float *logits; /* [QGC_ROWS_MOST, vocab], from the first call on that takes them to the host */
 
     /* on the CPU */
     qgc_eval *eval;
@@ -76,7 +76,6 @@ static qgc_status begin_on_gpu(qgc_rows *r, const qgc_rows_options *o, bool step
         QGC_TRY(choose_mode(r, o, &session.mode, d));
     else
         QGC_TRY(compile_all_rows(r, d));
-    r->logits = qgc_arena_array(r->arena, (size_t)(QGC_ROWS_MOST * r->engine->vocab), sizeof *r->logits);
     return qgc_session_new(&r->session, steps ? r->engine->program : r->program, &session, d);
 }
 
@@ -197,18 +196,20 @@ static qgc_status check_tokens(const qgc_rows *r, const int32_t *tokens, int64_t
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
                         "%lld tokens at position %lld of %lld, expected 1 to %d that fit", (long long)n,
                         (long long)r->position, (long long)r->ctx, QGC_ROWS_MOST);
-    for (int64_t i = 0; i < n; i++)
+    for (long long i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= r->engine->vocab)
             return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
-                            "token %lld of the window is %d, outside the vocabulary of %lld",
-                            (long long)(r->position + i), (int)tokens[i], (long long)r->engine->vocab);
+                            "token %lld of the window is %d, outside the vocabulary of %lld", r->position + i,
+                            (int)tokens[i], (long long)r->engine->vocab);
     return QGC_OK;
 }
 
 qgc_status qgc_rows_take(qgc_rows *r, const int32_t *tokens, int64_t n, int64_t skip, const float **logits,
                          qgc_diag *d) {
-    *logits = r->logits;
     QGC_TRY(check_tokens(r, tokens, n, d));
+    if (r->session && !r->logits)
+        r->logits = qgc_arena_array(r->arena, (size_t)(QGC_ROWS_MOST * r->engine->vocab), sizeof *r->logits);
+    *logits = r->logits;
     const int64_t left_out = skip < n ? skip : n;
     if (r->program)
         QGC_TRY(take_chunk(r, tokens, n, left_out, d));

@@ -32,7 +32,10 @@ struct qgc_judge {
     uint64_t seed;
     known_graph *first, *before, *now;
     known_graph *kept[2];
-    bool is_dead; /* a graph could not be computed: there is nothing to hold the next one against */
+    bool
+        own_states; /* states are other functions than in the first graph: only steps in a row compare with it */
+    double row_logits; /* then: how far the logits of the last graph that was right are from its */
+    bool is_dead;      /* a graph could not be computed: there is nothing to hold the next one against */
 };
 
 /* --- graphs ---------------------------------------------------------------------------------------------- */
@@ -532,14 +535,15 @@ static qgc_status run_row(row_of_steps *r, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* Are logits and choices of the two graphs the same where each has its own states? */
-static bool agree_in_a_row(judging *w, judge_difference *logits) {
+/* Are logits and choices of a graph those of the new one where each has its own states? */
+static bool agree_in_a_row(judging *w, const known_graph *right, judge_difference *logits, double *choices) {
     qgc_arena *a = qgc_arena_new();
     qgc_diag d = qgc_diag_new(a);
-    row_of_steps good = {.j = w->j, .k = w->before, .arena = a}, bad = {.j = w->j, .k = w->now, .arena = a};
+    row_of_steps good = {.j = w->j, .k = right, .arena = a}, bad = {.j = w->j, .k = w->now, .arena = a};
     bool agree = run_row(&good, &d) == QGC_OK && run_row(&bad, &d) == QGC_OK;
     judge_difference next = {0};
-    *logits = (judge_difference){0};
+    double made = 0;
+    *logits = (judge_difference){.apart = agree ? 0 : INFINITY};
     for (size_t s = 0; agree && s < w->j->n_steps && !w->j->steps[s].is_far; s++) {
         const int64_t rows = w->j->steps[s].sizes.rows;
         const qgc_value *v = qgc_graph_output(w->now->shown.graph, "logits");
@@ -548,8 +552,10 @@ static bool agree_in_a_row(judging *w, judge_difference *logits) {
                                logits);
         if (good.next[s].data && bad.next[s].data)
             judge_compare_rows(&good.next[s], &bad.next[s], rows, rows, s, &next);
+        made += (double)(rows * JUDGE_LANES);
     }
     qgc_arena_drop(a);
+    *choices = made > 0 ? next.others / made : 0;
     return agree && logits->apart <= QGC_JUDGE_BOUND && next.apart == 0;
 }
 
@@ -657,8 +663,12 @@ static void measure_ends(judging *w) {
 static void decide(judging *w) {
     qgc_judge_finding *out = w->out;
     const bool outputs = outputs_agree(w), states = states_agree(w);
+    qgc_judge *j = w->j;
     judge_difference in_row = {0};
-    measure_ends(w);
+    if (j->own_states)
+        out->logits = j->row_logits; /* until it is known to be another */
+    else
+        measure_ends(w);
     if (out->why) {
         out->verdict = QGC_JUDGE_WRONG;
         out->value = w->misfit;
@@ -666,13 +676,17 @@ static void decide(judging *w) {
         out->where = NULL;
     } else if (outputs && states)
         out->verdict = w->drifts ? QGC_JUDGE_DRIFT : w->computed ? QGC_JUDGE_EQUAL : QGC_JUDGE_SAME;
-    else if (!states && agree_in_a_row(w, &in_row)) {
+    else if (!states && agree_in_a_row(w, w->before, &in_row, &out->choices)) {
         out->verdict = QGC_JUDGE_DRIFT;
-        out->by_states = true;
-        out->logits = in_row.apart;
-        out->choices = 0;
+        out->by_states = j->own_states = true;
+        j->row_logits = fmax(j->row_logits, in_row.apart);
+        out->logits = j->row_logits;
     } else {
         name_value(w);
+        if (j->own_states) {
+            agree_in_a_row(w, j->first, &in_row, &out->choices);
+            out->logits = in_row.apart;
+        }
     }
 }
 
@@ -808,7 +822,8 @@ void qgc_judge_restart(qgc_judge *j) {
         drop_graph(j->before);
     j->before = j->now->is_kept ? NULL : j->now;
     j->now = j->first;
-    j->is_dead = false;
+    j->is_dead = j->own_states = false;
+    j->row_logits = 0;
 }
 
 static bool is_held(const qgc_judge *j, const known_graph *k) {

@@ -8,9 +8,10 @@
  * pass more or less, in another place, with another option, a kind of group cut), and if no such change is better,
  * two passes at once. A candidate first has to compute what the graph computes before any pass, as the judge of bisect
  * has it (runtime/lab/judge.h), and on a device its kernels the same logits; then it is timed against the best so far,
- * in pairs, and is better if the interval of what it saves lies above zero. Without a device a model stands for the
- * time: launches and bytes (qgc_mode_cost). Of candidates with the same launches and bytes, the one with less memory
- * is better.
+ * in pairs, and is better if the interval of what it saves lies above zero; or, where it takes less memory for results,
+ * if the interval reaches zero and lies above minus half a percent of a step. Without a device a model stands for the
+ * time: launches and bytes (qgc_mode_cost); of candidates with the same launches and bytes, the one with less memory is
+ * better.
  *
  * What is tried, and in which order, depends on the seed and on what was found to be better. */
 

@@ -33,8 +33,8 @@ static void a_derived_weight_is_printed_as_it_was_read(void **state) {
         "  d: {per: l, shape: [8, 8], dtype: f32, derived: {op: scale_columns, of: [w, n]}}\n",
         "  d: {per: l, shape: [8, 8], dtype: bf16, derived: {op: rows, of: [t], first: 8, last: 16}}\n",
         "  d: {per: l, shape: [8, 8], dtype: f16, derived: {op: scale, of: [w], factor: 0.25}}\n",
-        "  high: {per: l, shape: [4, 8], dtype: bf16, derived: {op: rows, of: [w], first: 4, last: 8}}\n"
-        "  d: {per: l, shape: [8, 8], dtype: bf16, derived: {op: concat_rows, of: [high, high]}}\n",
+        ("  high: {per: l, shape: [4, 8], dtype: bf16, derived: {op: rows, of: [w], first: 4, last: 8}}\n"
+         "  d: {per: l, shape: [8, 8], dtype: bf16, derived: {op: concat_rows, of: [high, high]}}\n"),
     };
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
         fixture *f = *state;

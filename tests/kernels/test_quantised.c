@@ -184,6 +184,22 @@ static void plans_of_quantised_models(void **state) {
     qgc_arena_drop(a);
 }
 
+/* The head, too, is unpacked to bf16 for a GEMM then. */
+static void all_rows_of_a_quantised_model(void **state) {
+    (void)state;
+    qgc_arena *a = qgc_arena_new();
+    for (int m = 0; m < MIXES; m++) {
+        const char *yaml = quantised(a, m == 1 ? small_qwen3 : small_qwen2, &mixes[m]);
+        replay r = replay_new(&(replay_of){.yaml = yaml, .arch = m == 1 ? 80 : 90, .all_rows = true});
+        const double most = replay_compare_rows(&r, ON_CPU_RANDOM + m, 0);
+        if (!(most <= 3e-2)) /* the worst of all rows, and the head rounds, too */
+            fail_msg("%s: rows of logits are %g apart", mixes[m].embed, most);
+        assert_true(replay_compare_rows(&r, ON_CPU_FORWARDS, 1) > 0.2);
+        replay_drop(&r);
+    }
+    qgc_arena_drop(a);
+}
+
 /* The persistent step multiplies them as they are, too: a phase for each type where rows do not meet, with code for each format that
  * it has in some layer. Where one layer has all of wk in one format and another has not, it is a phase in both. */
 static const types of_phases[] = {
@@ -236,6 +252,7 @@ int main(void) {
         cmocka_unit_test(kernels_read_what_the_formats_say),
         cmocka_unit_test(planes_take_no_more_than_the_file),
         cmocka_unit_test(plans_of_quantised_models),
+        cmocka_unit_test(all_rows_of_a_quantised_model),
         cmocka_unit_test(persistent_steps_of_quantised_models),
         cmocka_unit_test(block_formats_that_differ_are_f16_in_the_stream),
     };

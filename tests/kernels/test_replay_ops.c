@@ -49,11 +49,11 @@ static void check(const char *yaml) {
     uint64_t seed = 3;
     qgc_arena *a = qgc_arena_new();
     for (int i = 0; i < 3; i++) {
-        const replay_run what = {ON_CPU_RANDOM + i, REPLAY_LONG, archs[i] == 90 ? REPLAY_SHORT : REPLAY_LONG};
+        const replay_run what = {ON_CPU_RANDOM + i, REPLAY_LONG, archs[i] == 80 ? REPLAY_LONG : REPLAY_SHORT};
         compare(&(replay_of){.yaml = yaml, .arch = archs[i]}, &what);
     }
     compare(&(replay_of){.yaml = yaml, .passes = "", .arch = 80},
-            &(replay_run){ON_CPU_BACKWARDS, REPLAY_LONG, REPLAY_LONG});
+            &(replay_run){ON_CPU_BACKWARDS, REPLAY_LONG, REPLAY_SHORT});
     compare(&(replay_of){.yaml = yaml, .arch = 90, .sms = 3}, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_LONG});
     compare(&(replay_of){.yaml = yaml, .passes = "", .arch = 90, .sms = 2},
             &(replay_run){ON_CPU_RANDOM + 1, 0, REPLAY_SHORT});

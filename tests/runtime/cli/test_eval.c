@@ -105,28 +105,37 @@ static void near(double got, double want, double tolerance, const char *what) {
         fail_msg("%s is %.12g, expected %.12g", what, got, want);
 }
 
-typedef struct {
-    int ctx, stride, bos, counted;
-    double perplexity, other, kl, kl_999, kl_max;
-    int flips;
-} golden_row;
+enum {
+    CTX,
+    STRIDE,
+    BOS,
+    COUNTED,
+    PERPLEXITY,
+    OTHER,
+    KL,
+    KL_999,
+    KL_MAX,
+    FLIPS,
+    N_COLUMNS
+}; /* of golden.txt */
 
-static void compare_row(fixture *f, const golden_row *g) {
-    const char *arguments = qgc_arena_printf(
-        f->arena,
-        "eval tests/golden/tiny/tiny-f32.yaml --device cpu --weights '%s' --against '%s' --ctx %d --stride %d " TEXT,
-        fixture_path(f, g->bos ? "bos" : "plain"), fixture_path(f, g->bos ? "bos-other" : "other"), g->ctx,
-        g->stride);
-    json_t *x = run_json(f, arguments);
+static void compare_row(fixture *f, const double g[N_COLUMNS]) {
+    const bool bos = g[BOS] > 0;
+    json_t *x = run_json(
+        f, qgc_arena_printf(f->arena,
+                            "eval tests/golden/tiny/tiny-f32.yaml --device cpu --weights '%s' --against "
+                            "'%s' --ctx %.0f --stride %.0f " TEXT,
+                            fixture_path(f, bos ? "bos" : "plain"),
+                            fixture_path(f, bos ? "bos-other" : "other"), g[CTX], g[STRIDE]));
     const json_t *against = json_object_get(x, "against"), *kl = json_object_get(against, "kl");
-    assert_int_equal(number(x, "counted"), g->counted);
-    near(number(x, "perplexity"), g->perplexity, 1e-6, "the perplexity");
-    near(number(x, "loss"), log(g->perplexity), 1e-6, "the loss");
-    near(number(against, "perplexity"), g->other, 1e-6, "the other's perplexity");
-    near(number(kl, "mean"), g->kl, 1e-5, "the mean divergence");
-    near(number(kl, "p999"), g->kl_999, 1e-5, "the percentile");
-    near(number(kl, "max"), g->kl_max, 1e-5, "the largest divergence");
-    assert_int_equal(number(against, "flips"), g->flips);
+    near(number(x, "counted"), g[COUNTED], 0, "what counts");
+    near(number(x, "perplexity"), g[PERPLEXITY], 1e-6, "the perplexity");
+    near(number(x, "loss"), log(g[PERPLEXITY]), 1e-6, "the loss");
+    near(number(against, "perplexity"), g[OTHER], 1e-6, "the other's perplexity");
+    near(number(kl, "mean"), g[KL], 1e-5, "the mean divergence");
+    near(number(kl, "p999"), g[KL_999], 1e-5, "the percentile");
+    near(number(kl, "max"), g[KL_MAX], 1e-5, "the largest divergence");
+    near(number(against, "flips"), g[FLIPS], 0, "the count of flips");
     json_decref(x);
 }
 
@@ -138,15 +147,16 @@ static void gives_the_numbers_of_an_independent_program(void **state) {
     copy_model(f, "bos-other", 0xFFF0, true);
     size_t bytes;
     int n = 0;
-    for (const char *line = read_all(f, "tests/golden/eval/golden.txt", &bytes); *line;
-         line += strcspn(line, "\n") + 1) {
-        golden_row g;
-        if (sscanf(line, "%d %d %d %d %lf %lf %lf %lf %lf %d", &g.ctx, &g.stride, &g.bos, &g.counted,
-                   &g.perplexity, &g.other, &g.kl, &g.kl_999, &g.kl_max,
-                   &g.flips) == 10) { /* NOLINT(cert-err34-c): our own file */
-            compare_row(f, &g);
-            n++;
+    const char *text = read_all(f, "tests/golden/eval/golden.txt", &bytes);
+    for (text = strchr(text, '\n'); text && text[1]; text = strchr(text, '\n'), n++) { /* after a comment */
+        double row[N_COLUMNS];
+        for (int i = 0; i < N_COLUMNS; i++) {
+            char *end;
+            row[i] = strtod(text, &end);
+            assert_ptr_not_equal(end, text);
+            text = end;
         }
+        compare_row(f, row);
     }
     assert_int_equal(n, 6);
 }
@@ -183,6 +193,29 @@ static void the_evaluator_and_other_passes_are_no_different(void **state) {
         has(text, "(+0 % here)\nKL divergence  0 mean, 0 99.9th percentile, 0 largest (nats)\n");
         has(text, "flips          0 (0 %), of which near ties 0\n");
     }
+}
+
+/* An artifact names its weights. Needs NVRTC. */
+static void an_artifact_is_what_its_graph_is(void **state) {
+    fixture *f = *state;
+    const char *artifact = fixture_path(f, "t.qgc");
+    output(f,
+           qgc_arena_printf(f->arena, "compile models/tiny/tiny.yaml --weights models/tiny/tiny.gguf -o '%s'",
+                            artifact),
+           0);
+    const char *text =
+        output(f,
+               qgc_arena_printf(f->arena, "eval '%s' --device cpu " TEXT " --against models/tiny/tiny.yaml",
+                                artifact),
+               0);
+    has(text, qgc_arena_printf(f->arena, "%s, weights ", artifact));
+    has(text, "models/tiny/tiny.gguf, cpu, ");
+    has(text, "(+0 % here)\nKL divergence  0 mean, ");
+    text = output(
+        f, qgc_arena_printf(f->arena, TINY TEXT " --against '%s' --against-weights " MODEL, artifact), 0);
+    has(text, qgc_arena_printf(f->arena, "against %s, weights " MODEL ", cpu, ", artifact));
+    has(output(f, qgc_arena_printf(f->arena, "eval '%s' --device cpu --skip fuse-qkv " TEXT, artifact), 2),
+        "option --skip is for graphs");
 }
 
 static void a_folder_is_its_files_each_by_itself(void **state) {
@@ -261,11 +294,11 @@ static void logits_that_are_no_numbers_are_an_error_with_their_place(void **stat
     copy_model(f, "broken", 0xFFFF, false);
     size_t bytes;
     const char *path = fixture_path(f, "broken/model.safetensors");
-    char *text = qgc_arena_strdup(f->arena, "");
     const char *from = read_all(f, path, &bytes);
-    text = qgc_arena_alloc(f->arena, bytes);
-    memcpy(text, from, bytes);
-    memcpy(text + bytes - 2, "\xc0\x7f", 2); /* not a number */
+    char *text = qgc_arena_alloc(f->arena, bytes);
+    memcpy(text, from, bytes - 2);
+    text[bytes - 2] = '\xc0'; /* 0x7FC0 is not a number */
+    text[bytes - 1] = '\x7f';
     ok(f, qgc_file_write(path, text, bytes, &f->diag));
     const char *broken = fixture_path(f, "broken");
     const char *arguments = "eval models/tiny/tiny.yaml --device cpu --ctx 128 " TEXT;
@@ -325,6 +358,7 @@ int main(void) {
         FIXTURE_TEST(gives_the_numbers_of_an_independent_program),
         FIXTURE_TEST(says_what_counts_and_where_the_models_differ_most),
         FIXTURE_TEST(the_evaluator_and_other_passes_are_no_different),
+        FIXTURE_TEST(an_artifact_is_what_its_graph_is),
         FIXTURE_TEST(a_folder_is_its_files_each_by_itself),
         FIXTURE_TEST(a_text_shorter_than_a_window_is_one),
         FIXTURE_TEST(refuses_a_text_that_is_not_utf8_by_file_and_offset),
