@@ -55,7 +55,7 @@ if(QGC_SANITIZE)
 endif()
 qgc_tests(codegen qgc_codegen)
 target_compile_definitions(test_codegen_nvrtc PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
-foreach(test IN ITEMS access edges lower pinned persistent) # plans of whole pipelines
+foreach(test IN ITEMS access edges limits lower pinned persistent) # plans of whole pipelines
   target_link_libraries(test_codegen_${test} PRIVATE qgc_passes)
 endforeach()
 qgc_tests(runtime qgc_runtime)
