@@ -287,7 +287,7 @@ static qgc_status check_ties(const qgc_binding *b) {
         return QGC_OK;
     for (size_t i = 0; i < b->request->n_weights; i++) {
         const qgc_weight_want *want = &b->request->weights[i];
-        if (want->tied < 0 || !want->hf || qgc_weights_find(b->w, want->hf))
+        if (want->tied < 0 || !want->hf || qgc_weights_find(b->w, qgc_form_name(b, want, 0)))
             continue;
         qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, want->at,
                                 "\"%s\" states \"%s\" as false, but has no tensor \"%s\" for weight \"%s\"",

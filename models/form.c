@@ -1,6 +1,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "graph/base/str.h"
 #include "models/bind_impl.h"
 
 /* Weights that are not one tensor of a file as it stands there: some of its rows, its rows in another order, several tensors
@@ -15,16 +16,6 @@ const qgc_tensor_form *qgc_form_of(const qgc_binding *b, const qgc_weight_want *
     return b->is_gguf ? &want->gguf_form : &want->hf_form;
 }
 
-const char *qgc_form_name(const qgc_binding *b, const qgc_weight_want *want, int64_t which) {
-    const char *name = b->is_gguf ? want->gguf : want->hf, *index = qgc_form_of(b, want)->stacked_index;
-    const char *mark = index && name ? qgc_arena_printf(b->d->arena, "{%s}", index) : NULL,
-               *at = mark ? strstr(name, mark) : NULL;
-    if (!at)
-        return name;
-    return qgc_arena_printf(b->d->arena, "%.*s%lld%s", (int)(at - name), name, (long long)which,
-                            at + strlen(mark));
-}
-
 /* --- numbers of a config.json ----------------------------------------------------------------------------- */
 
 static const char list_mark[] = "list(";
@@ -33,6 +24,34 @@ static const char list_mark[] = "list(";
 static const char *keys_of(const char *name) {
     const size_t mark = strlen(list_mark), bytes = strlen(name);
     return strncmp(name, list_mark, mark) == 0 && name[bytes - 1] == ')' ? name + mark : NULL;
+}
+
+/* Of names "a|b" the first that the file has, or the first. */
+static const char *one_of(const qgc_binding *b, const char *names) {
+    if (!names || !strchr(names, '|') || keys_of(names))
+        return names;
+    for (const char *at = names; *at; at += *at == '|') {
+        const char *name = qgc_arena_strndup(b->d->arena, at, strcspn(at, "|"));
+        if (qgc_weights_find(b->w, name))
+            return name;
+        at += strlen(name);
+    }
+    return qgc_arena_strndup(b->d->arena, names, strcspn(names, "|"));
+}
+
+/* With a number in the place of each {e}. */
+static const char *numbered(const char *name, const char *index, int64_t which, qgc_arena *a) {
+    const char *mark = qgc_arena_printf(a, "{%s}", index);
+    qgc_str text = qgc_str_new(a);
+    for (const char *at; (at = strstr(name, mark)); name = at + strlen(mark))
+        qgc_str_printf(&text, "%.*s%lld", (int)(at - name), name, (long long)which);
+    qgc_str_add(&text, name);
+    return text.text;
+}
+
+const char *qgc_form_name(const qgc_binding *b, const qgc_weight_want *want, int64_t which) {
+    const char *name = b->is_gguf ? want->gguf : want->hf, *index = qgc_form_of(b, want)->stacked_index;
+    return one_of(b, index && name ? numbered(name, index, which, b->d->arena) : name);
 }
 
 bool qgc_form_names_key(const char *name, const char *key) {

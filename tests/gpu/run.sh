@@ -8,7 +8,7 @@
 # "tests families bench base ablate tiny eval sanitize model" if it is not set; besides these there are
 #
 #   shapes   steps of other models' shapes; writes up to 17 GB of random weights to /tmp
-#   32b      the same of a 32B model, which takes 66 GB there and on the card
+#   32b      the same of a 32B model and of one with experts, which take 66 and 61 GB there and on the card
 #   cards    the tests again, the GPU in the place of older cards (CARDS, separated by spaces): their kernels, as PTX
 #
 # BASE is another build folder, of an older commit. The part base runs its `qgc bench` and this build's alternately,
@@ -74,11 +74,12 @@ if part shapes; then
     echo; echo "== time, shapes of other models, random weights"
     for name in qwen3-0.6b llama-3.2-1b; do shape $name 16,512,4096; done
     shape olmo-2-1b 16,512,4032 # it has 4,096 positions
-    for name in qwen3-8b llama-3.1-8b; do shape $name 16; done
+    for name in qwen3-4b phi-3-mini gemma-2-2b; do shape $name 16,512; done
+    for name in qwen3-8b llama-3.1-8b mistral-7b; do shape $name 16; done
 fi
 if part 32b; then
-    echo; echo "== time, a shape of 32B, random weights"
-    shape qwen2.5-32b 16
+    echo; echo "== time, shapes of 30B and 32B, random weights"
+    for name in qwen3-30b-a3b qwen2.5-32b; do shape $name 16; done
 fi
 
 qgc_of_base() { LD_LIBRARY_PATH="$base/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$base/qgc" "$@"; }

@@ -56,8 +56,8 @@ replay replay_new(const replay_of *of) {
         .arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0), .arch = of->arch, .sms = of->sms};
     r.name = qgc_arena_printf(a, "for sm_%d, passes \"%s\"", of->arch, of->passes ? of->passes : "as usual");
     if (of->weights) {
-        must(&r, qgc_graph_load(&r.graph, of->yaml, a, &r.diag));
         must(&r, qgc_weights_open(&r.weights, of->weights, &r.diag));
+        must(&r, qgc_graph_load_for(&r.graph, of->yaml, r.weights, a, &r.diag));
     } else {
         must(&r, qgc_graph_load_text(&r.graph, "model.yaml", of->yaml, strlen(of->yaml), a, &r.diag));
         must(&r, qgc_random_weights_open(&r.weights, r.graph, NULL, SEED, &r.diag));

@@ -91,7 +91,24 @@ static void windows_and_capped_scores(void **state) {
 /* What threads carry from attention's product to that of the MLP shows that no vector is written too early. */
 static void attention_and_mlp_side_by_side(void **state) {
     (void)state;
-    check(small_parallel);
+    const replay_of whole = {.yaml = small_parallel, .arch = 90, .sms = 3};
+    const replay_of none = {.yaml = small_parallel, .passes = "", .arch = 80};
+    compare(&whole, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_LONG});
+    compare(&none, &(replay_run){ON_CPU_BACKWARDS, REPLAY_LONG, REPLAY_SHORT});
+}
+
+/* Of models of tests/golden/families that make little of rounding. */
+static void heads_of_96_and_256(void **state) {
+    (void)state;
+    static const char *const models[][2] = {{"models/qwen3.yaml", "tests/golden/families/qwen3-96-wide"},
+                                            {"models/gemma.yaml", "tests/golden/families/gemma-256-wide"}};
+    for (int i = 0; i < 2; i++) {
+        const replay_of launches = {.yaml = models[i][0], .weights = models[i][1], .arch = 90};
+        replay_of persistent = launches;
+        persistent.sms = 3;
+        compare(&launches, &(replay_run){ON_CPU_RANDOM, REPLAY_LONG, REPLAY_SHORT});
+        compare(&persistent, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_LONG});
+    }
 }
 
 static void is_not_persistent(const char *yaml, const char *why) {
@@ -116,6 +133,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(multipliers_and_activations), cmocka_unit_test(rotation_of_a_part_of_each_head),
         cmocka_unit_test(rotation_by_frequencies),     cmocka_unit_test(windows_and_capped_scores),
         cmocka_unit_test(experts_and_layer_norm),      cmocka_unit_test(attention_and_mlp_side_by_side),
+        cmocka_unit_test(heads_of_96_and_256),
     };
     return cmocka_run_group_tests_name("kernels/replay_ops", tests, NULL, NULL);
 }

@@ -112,6 +112,16 @@ static void tensors_are_stacked(void **state) {
     check(*state, &want, 1, (const float[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, 12);
 }
 
+static void the_first_name_that_is_there_counts(void **state) {
+    const qgc_weight_want second = WANT("bias.x|bias", .rank = 1, .shape = {12});
+    const qgc_weight_want first = WANT("e.{e}.w|f.{e}.w", .rank = 3, .shape = {2, 2, 3},
+                                       .hf_form = {.stacked_index = "e", .stacked = 2});
+    const qgc_weight_want none = WANT("bias.x|bias.y", .rank = 1, .shape = {12});
+    check(*state, &second, 1, (const float[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, 12);
+    check(*state, &first, 1, (const float[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, 12);
+    fails(*state, &none, 1, "weight \"w\" is missing: \"file\" has no tensor \"bias.x\"");
+}
+
 static void a_number_is_added_in_f32(void **state) {
     const qgc_weight_want want = WANT("norm", .rank = 1, .shape = {4}, .hf_form = {.plus = 1});
     check(*state, &want, 1, (const float[]){1.0078125f, 1.5f, 1.0f, 1.0009765625f}, 4);
@@ -173,6 +183,7 @@ int main(void) {
         ARENA_TEST(a_matrix_is_transposed_before_rows_are_taken),
         ARENA_TEST(a_vector_may_be_a_matrix_of_one_row),
         ARENA_TEST(tensors_are_stacked),
+        ARENA_TEST(the_first_name_that_is_there_counts),
         ARENA_TEST(a_number_is_added_in_f32),
         ARENA_TEST(what_does_not_fit_is_refused),
         ARENA_TEST(rows_left_over_are_refused),

@@ -90,6 +90,8 @@ MODELS = {
     "phi": (tf.PhiConfig, dict(LAYERED, partial_rotary_factor=0.5), "phi2"),
     "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
                                  eos_token_id=None), "gpt2"),
+    "gpt2-bare": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=1, n_head=4, bos_token_id=None,
+                                      eos_token_id=None), None),
     "qwen3_moe": (tf.Qwen3MoeConfig, dict(SMALL, **EXPERTS, num_experts=5), "qwen3moe"),
     "qwen3_moe-unnormed": (tf.Qwen3MoeConfig, dict(SMALL, **dict(EXPERTS, norm_topk_prob=False), num_experts=5,
                                                    num_hidden_layers=1), None),
@@ -105,6 +107,9 @@ MODELS = {
     "mistral-wide": (tf.MistralConfig, dict(WIDE, sliding_window=9), None),
     "qwen2-wide": (tf.Qwen2Config, dict(WIDE, **YARN), None),
     "qwen3-wide": (tf.Qwen3Config, dict(WIDE, head_dim=64), "qwen3"),
+    "qwen3-96-wide": (tf.Qwen3Config, dict(WIDE, head_dim=96, num_hidden_layers=1), None),
+    "gemma-256-wide": (tf.GemmaConfig, dict(WIDE, tie_word_embeddings=True, head_dim=256, hidden_act="gelu_pytorch_tanh",
+                                            num_hidden_layers=1), None),
     "olmo2-wide": (tf.Olmo2Config, dict(WIDE), None),
     "phi3-wide": (tf.Phi3Config, dict(WIDE, sliding_window=9, partial_rotary_factor=0.75, rope_parameters=dict(
         rope_type="default", rope_theta=1e4, partial_rotary_factor=0.75)), None),
@@ -360,7 +365,7 @@ def main():
         assert np.isfinite(logits).all()
         folder = os.path.join(HERE, name)
         os.makedirs(folder, exist_ok=True)
-        kept = {n: torch.from_numpy(w.copy()).to(torch.bfloat16) for n, w in tensors_of(model, arch)}
+        kept = {n.removeprefix("transformer.") if name.endswith("-bare") else n: torch.from_numpy(w.copy()).to(torch.bfloat16) for n, w in tensors_of(model, arch)}
         save_file(kept, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
         os.chmod(os.path.join(folder, "model.safetensors"), 0o644)
         config = model.config.to_dict()
