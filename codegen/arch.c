@@ -60,18 +60,25 @@ const char *qgc_fit_text(qgc_fit fit) {
     return texts[fit];
 }
 
+/* Bytes of the comments and empty lines at the start. */
+static size_t comment_bytes(const char *text, size_t bytes) {
+    size_t at = 0;
+    while (at < bytes && (text[at] == '/' || text[at] == '\n')) {
+        const char *newline = memchr(text + at, '\n', bytes - at);
+        at = newline ? (size_t)(newline + 1 - text) : bytes;
+    }
+    return at;
+}
+
 /* The directive comes first, after comments. */
 int qgc_ptx_version(const void *text, size_t bytes) {
     static const char directive[] = ".version ";
-    enum { LENGTH = sizeof directive - 1 };
-    const char *p = text, *end = p + bytes;
-    while (p < end && *p && (*p == '/' || *p == '\n')) {
-        const char *newline = memchr(p, '\n', (size_t)(end - p));
-        p = newline ? newline + 1 : end;
-    }
-    if (end - p < LENGTH + 3 || memcmp(p, directive, LENGTH) != 0)
+    enum { LENGTH = sizeof directive - 1, NUMBER = 3 };
+    const size_t at = comment_bytes(text, bytes);
+    const char *line = (const char *)text + at;
+    if (bytes - at < LENGTH + NUMBER || memcmp(line, directive, LENGTH) != 0)
         return 0;
-    const char *v = p + LENGTH;
+    const char *v = line + LENGTH;
     const bool good = v[0] >= '1' && v[0] <= '9' && v[1] == '.' && v[2] >= '0' && v[2] <= '9';
     return good ? 10 * (v[0] - '0') + (v[2] - '0') : 0;
 }

@@ -21,7 +21,7 @@ typedef struct {
     /* Prefill computes the logits of every token of a step (R = T), by GEMM like its other products, and chooses
      * none; there is no persistent step. For runs of a whole text: qgc_session_feed_rows. */
     bool all_rows;
-    bool traced;     /* the persistent kernel measures its parts, which makes it slower */
+    bool traced;              /* the persistent kernel measures its parts, which makes it slower */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
     /* For which the work is split and whose shared memory is kept to, where a kernel has a choice; NULL: what settings
      * were measured on. */
