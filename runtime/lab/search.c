@@ -38,6 +38,7 @@ typedef struct {
 } search;
 
 enum { JUDGED = 16 }; /* tokens of the text that graphs and kernels are judged by */
+_Static_assert((int)JUDGED <= (int)QGC_PAIR_STEPS, "a context that is long enough to be timed holds them");
 
 /* Kernels sum in float32, in other orders: the divergence of two distributions of the next token, in nats. */
 static const double MOST_KL = 1e-3;
@@ -431,7 +432,7 @@ qgc_status qgc_search_run(const qgc_search_options *o, qgc_search *out, qgc_diag
     *out = (qgc_search){.best = 0};
     if (o->run.n_tokens < 1)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to judge candidates by");
-    if (o->run.device && (o->pairs < 6 || o->ctx <= QGC_PAIR_STEPS || o->ctx < JUDGED))
+    if (o->run.device && (o->pairs < 6 || o->ctx <= QGC_PAIR_STEPS))
         return qgc_fail(
             d, QGC_ERR_USAGE, QGC_NO_LOC,
             "%d pairs of timings in a context of %lld positions, expected 6 or more in %d or more", o->pairs,
