@@ -126,7 +126,7 @@ valgrind_tests() {
         xargs -P "$jobs" -I{} sh -c 'ulimit -t 1800; valgrind -q --leak-check=full --show-leak-kinds=definite \
             --errors-for-leak-kinds=definite --error-exitcode=9 {} || { echo "{} ended with $?"; exit 1; }'
 }
-valgrind_skip='gpu|kernels_|nvrtc|cache|access|limits|retarget|eval|ops$|passes_(passes|semantics|golden)|lab_(bisect|ablate|planted)|(persistent|trial|bisect)_fake|lib_qgc'
+valgrind_skip='gpu|kernels_|nvrtc|cache|access|limits|retarget|eval|ops$|passes_(passes|semantics|golden)|lab_(bisect|ablate|planted|search|vocabulary)|(persistent|trial|bisect)_fake|lib_qgc'
 
 fuzz() {
     local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}
@@ -205,7 +205,7 @@ say "clang, with sanitizers"
 if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
     -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g" -DQGC_WERROR=ON -DQGC_SANITIZE=address,undefined -DQGC_FUZZ=ON; then
     # without what takes minutes so, and is the same code as in other tests
-    run_tests "sanitized tests" build/clang -L cpu -E 'kernels_(replay_ops|quantised)|codegen_(access|limits)|lab_planted'
+    run_tests "sanitized tests" build/clang -L cpu -E 'kernels_(replay_ops|quantised|evaluate)|runtime_cli_eval|codegen_(access|limits)|lab_planted'
     for target in tests/fuzz/fuzz_*.c; do
         target=$(basename "$target" .c)
         check "$target for $fuzz_seconds s" fuzz "$target"
