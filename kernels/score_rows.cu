@@ -30,44 +30,30 @@ __device__ __forceinline__ candidate better(candidate a, candidate b) {
     return b.logit > a.logit || (b.logit == a.logit && b.token < a.token) ? b : a;
 }
 
-/* Over the block, in one order; every thread gets the result. */
-__device__ double sum_all(double x) {
-    __shared__ double part[THREADS];
+/* What `both` makes of the values of all threads of the block, in one order; every thread gets it. */
+template <typename T, typename Both> __device__ T over_block(T x, Both both) {
+    __shared__ T part[THREADS];
     __syncthreads(); /* an earlier call may still be reading */
     part[threadIdx.x] = x;
     __syncthreads();
     for (int n = THREADS / 2; n > 0; n /= 2) {
         if (threadIdx.x < n)
-            part[threadIdx.x] += part[threadIdx.x + n];
+            part[threadIdx.x] = both(part[threadIdx.x], part[threadIdx.x + n]);
         __syncthreads();
     }
     return part[0];
+}
+
+__device__ double sum_all(double x) {
+    return over_block(x, [](double a, double b) { return a + b; });
 }
 
 __device__ double max_all(double x) {
-    __shared__ double part[THREADS];
-    __syncthreads();
-    part[threadIdx.x] = x;
-    __syncthreads();
-    for (int n = THREADS / 2; n > 0; n /= 2) {
-        if (threadIdx.x < n && part[threadIdx.x + n] > part[threadIdx.x])
-            part[threadIdx.x] = part[threadIdx.x + n];
-        __syncthreads();
-    }
-    return part[0];
+    return over_block(x, [](double a, double b) { return b > a ? b : a; });
 }
 
 __device__ candidate best_of_all(candidate x) {
-    __shared__ candidate part[THREADS];
-    __syncthreads();
-    part[threadIdx.x] = x;
-    __syncthreads();
-    for (int n = THREADS / 2; n > 0; n /= 2) {
-        if (threadIdx.x < n)
-            part[threadIdx.x] = better(part[threadIdx.x], part[threadIdx.x + n]);
-        __syncthreads();
-    }
-    return part[0];
+    return over_block(x, [](candidate a, candidate b) { return better(a, b); });
 }
 
 /* The largest logit of a row, the lowest token of equals, and how many are no numbers or infinite. */
