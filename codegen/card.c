@@ -15,7 +15,7 @@ static const struct {
 #include "codegen/cards.def"
 #undef CARD
 };
-enum { N_ROWS = sizeof rows / sizeof *rows };
+enum { N_ROWS = sizeof rows / sizeof *rows, GIGA = 1000000000 };
 
 /* CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
 int qgc_arch_shared_bytes(int arch) {
@@ -36,7 +36,6 @@ static void set_arch(qgc_card *c, int arch) {
 }
 
 bool qgc_card_at(size_t i, qgc_card *out) {
-    enum { GIGA = 1000000000 };
     if (i >= N_ROWS)
         return false;
     *out = (qgc_card){.name = rows[i].name,
@@ -109,7 +108,6 @@ static qgc_status read_word(const char *key, const char *text, bool *out, qgc_di
 }
 
 static void set_number(qgc_card *c, const char *key, int64_t value) {
-    enum { GIGA = 1000000000 };
     if (strcmp(key, "arch") == 0)
         set_arch(c, (int)value);
     else if (strcmp(key, "sms") == 0)

@@ -146,10 +146,9 @@ void qgc_persistent_shares(qgc_persistent *p);
 /* The text of program.cuh. */
 bool qgc_persistent_text(qgc_persistent *p, const char **text);
 
-/* The block formats of a phase, in the order in which they come: which of them the weights of an instance are in, and how many there
- * are. One, 0, of weights in 16 bits. */
+/* What the weights of a phase lie in the stream as, in the order in which its iterations have it; returns how many. More than one are
+ * block formats. */
 int qgc_phase_formats(const qgc_persistent *p, int phase, qgc_dtype formats[QGC_N_DTYPES]);
-int qgc_phase_format(const qgc_persistent *p, int phase, int iteration);
 
 /* The instance that a phase is in an iteration, the one of iteration 0, and how many there are. */
 const qgc_instance *qgc_phase_instance(const qgc_persistent *p, int phase, int iteration);

@@ -246,9 +246,16 @@ static void write_same_x(const writer *w) {
         write_squares_rule(w, "x_squares", &p->phases[w->phase - 1]);
 }
 
+static int kind_at(const writer *w, const qgc_dtype *formats, int iteration) {
+    int kind = 0;
+    while (formats[kind] != qgc_phase_instance(w->p, w->phase, iteration)->weight)
+        kind++;
+    return kind;
+}
+
 /* Which of the phase's formats it is in an iteration: how many sets it is in, of iterations that have format 1 or a later one, 2 or a
  * later one, ... A set is a mask for each 64 iterations. */
-static void write_kind(const writer *w, int n) {
+static void write_kind(const writer *w, const qgc_dtype *formats, int n) {
     constant(w, "KINDS", n);
     qgc_str_add(w->t, "    RULE int kind(int i) { return ");
     for (int first = 0; first < w->count; first += 64) {
@@ -257,7 +264,7 @@ static void write_kind(const writer *w, int n) {
         for (int kind = 1; kind < n; kind++) {
             uint64_t set = 0;
             for (int i = first; i < w->count && i < first + 64; i++)
-                set |= (uint64_t)(qgc_phase_format(w->p, w->phase, i) >= kind) << (i - first);
+                set |= (uint64_t)(kind_at(w, formats, i) >= kind) << (i - first);
             qgc_str_printf(w->t, "%s(int)(0x%llxull >> i %% 64 & 1)", kind > 1 ? " + " : "",
                            (unsigned long long)set);
         }
@@ -279,7 +286,7 @@ static void write_products(const writer *w) {
     qgc_dtype formats[QGC_N_DTYPES];
     const int n = qgc_phase_formats(w->p, w->phase, formats);
     if (n > 1)
-        write_kind(w, n);
+        write_kind(w, formats, n);
     write_same_x(w);
     if (i->norm)
         write_norm(w);

@@ -62,15 +62,6 @@ int qgc_phase_formats(const qgc_persistent *p, int phase, qgc_dtype formats[QGC_
     return n;
 }
 
-int qgc_phase_format(const qgc_persistent *p, int phase, int iteration) {
-    qgc_dtype formats[QGC_N_DTYPES];
-    qgc_phase_formats(p, phase, formats);
-    int k = 0;
-    while (formats[k] != qgc_phase_instance(p, phase, iteration)->weight)
-        k++;
-    return k;
-}
-
 static void place_stream(qgc_persistent *p) {
     for (int l = 0; l < p->n_loops; l++) {
         const qgc_loop *loop = &p->loops[l];
