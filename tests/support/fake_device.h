@@ -56,9 +56,6 @@ qgc_device *fake_device_new(const fake_kernel *kernels);
 /* What qgc_device_open opens; NULL: a device without kernels. */
 extern qgc_device *(*fake_device_opened)(void);
 
-/* What qgc_device_open gives is like this one, where it is not NULL: with its info, its kernels and its functions. */
-extern const qgc_device *fake_device_model;
-
 /* Number of allocations not given back. */
 int fake_device_held(const qgc_device *dev);
 

@@ -15,7 +15,7 @@
 #include "tests/support/printed.h"
 #include "tests/support/text.h"
 
-/* Artifacts compiled again for another architecture, by hand and by an engine on a device that is made up: it takes every image
+/* Artifacts compiled again for another architecture, by hand and by an engine on a fake device: it takes every image
  * and runs none. */
 
 static const char graph[] = "models/tiny/tiny.yaml", weights[] = "models/tiny/tiny.gguf";
@@ -24,7 +24,6 @@ static struct {
     qgc_arena *arena;
     qgc_diag diag;
     const char *folder, *cache, *old; /* an artifact for sm_80 */
-    qgc_device *model;
     qgc_str notes;
     uint64_t images; /* a sum over those that were loaded */
     int n_images;
@@ -178,6 +177,16 @@ static void a_card_gets_code_of_its_own(void **state) {
     qgc_engine_close(e);
 }
 
+static qgc_device *device(void) {
+    qgc_device *dev = fake_device_new(NULL);
+    dev->info.sms = QGC_TYPICAL_SMS;
+    dev->info.shared_bytes_max = qgc_arch_shared_bytes(90);
+    dev->load = take;
+    dev->launch = do_nothing;
+    dev->quiet = true;
+    return dev;
+}
+
 static int start(void **state) {
     (void)state;
     f.arena = qgc_arena_new();
@@ -185,21 +194,14 @@ static int start(void **state) {
     f.folder = qgc_test_folder(f.arena);
     f.cache = qgc_test_path(f.arena, f.folder, "cache");
     f.notes = qgc_str_new(f.arena);
-    f.model = fake_device_new(NULL);
-    f.model->info.sms = QGC_TYPICAL_SMS;
-    f.model->info.shared_bytes_max = qgc_arch_shared_bytes(90);
-    f.model->load = take;
-    f.model->launch = do_nothing;
-    f.model->quiet = true;
-    fake_device_model = f.model;
+    fake_device_opened = device;
     f.old = build(graph, "old.qgc", (const char *const[]){"sm_80"}, 1);
     return 0;
 }
 
 static int stop(void **state) {
     (void)state;
-    fake_device_model = NULL;
-    qgc_device_close(f.model);
+    fake_device_opened = NULL;
     qgc_test_folder_drop(f.arena, f.folder);
     qgc_arena_drop(f.arena);
     return 0;

@@ -220,7 +220,7 @@ static void a_text_is_evaluated_against_another_engine(void **state) {
     assert_true(x.kl_max == 0 && x.flips == 0 && x.max_drift == 0 && x.worst_text == 0);
     ok(qgc_eval_texts(engine, texts, 2, NULL, &whole));
     assert_true(whole.windows == 2 && whole.left_out == 0 && whole.against_perplexity == 0);
-    /* Less of a result for an older program, and what is behind it stays. */
+    /* Less of a result for an older program, and what follows it is unchanged. */
     qgc_eval_result old = {.size = offsetof(qgc_eval_result, loss), .loss = -7};
     ok(qgc_eval_texts(engine, texts, 2, &o, &old));
     assert_true(old.counted == x.counted && old.loss < -6);
