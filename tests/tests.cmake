@@ -111,12 +111,12 @@ if(NOT QGC_SANITIZE AND NOT QGC_FUZZ)
   set_tests_properties(packaging_install PROPERTIES LABELS cpu)
 endif()
 
-# Kernels on the CPU: tests/kernels/on_cpu.h. They are C++, and the only ones here that are.
+# Kernels on the CPU: kernels/cpu/on_cpu.h. They are C++, and the only ones here that are.
 include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER)
   enable_language(CXX)
-  add_library(on_cpu STATIC tests/kernels/on_cpu.cc tests/kernels/on_cpu_fibers.cc tests/kernels/on_cpu_together.cc)
+  add_library(on_cpu STATIC kernels/cpu/on_cpu.cc kernels/cpu/on_cpu_fibers.cc kernels/cpu/on_cpu_together.cc)
   target_include_directories(on_cpu PUBLIC ${CMAKE_SOURCE_DIR})
   target_compile_features(on_cpu PUBLIC cxx_std_17)
   target_compile_options(on_cpu PRIVATE -U_POSIX_C_SOURCE PUBLIC $<$<CXX_COMPILER_ID:Clang>:-Wno-keyword-macro>)
