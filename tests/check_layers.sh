@@ -40,7 +40,8 @@ own() {
     "runtime/"*" codegen/plan.h" | "runtime/"*" codegen/arch.h" | "runtime/"*" codegen/card.h" | "runtime/"*" models/weights.h" | "runtime/"*" models/bind.h") ;;
 
     # What stands in for CUDA on a CPU is C++, with the headers of that.
-    "kernels/cpu/"*" kernels/cpu/"*) ;;
+    "kernels/cpu/"*" "*"/"*) return 1 ;;
+    "kernels/cpu/"*) ;;
     # NVRTC is given the headers of kernels/ under their bare names, and no header of CUDA.
     "kernels/"*" "*"/"*) return 1 ;;
     "kernels/"*" "*.cuh) ;;

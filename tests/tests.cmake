@@ -64,7 +64,7 @@ qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
 target_link_libraries(test_runtime_cli_eval PRIVATE PkgConfig::JANSSON)
 target_link_libraries(test_runtime_cli_schema PRIVATE qgc_graph) # the table of ops
-foreach(test IN ITEMS chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
+foreach(test IN ITEMS kernels chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
     eval schema)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE

@@ -1,5 +1,5 @@
 /* Blocks one after the other. */
-#include "kernels/cpu/on_cpu_fibers.h"
+#include "on_cpu_fibers.h"
 
 namespace on_cpu {
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/cpu/on_cpu_launch.h"
+#include "on_cpu_launch.h"
 
 namespace on_cpu {
 
@@ -238,6 +238,6 @@ template <typename T> static T max(T a, T b) {
     return a < b ? b : a;
 }
 
-#include "kernels/cpu/ptx_on_cpu.h"
+#include "ptx_on_cpu.h"
 
 #endif

@@ -1,4 +1,4 @@
-#include "kernels/cpu/on_cpu_fibers.h"
+#include "on_cpu_fibers.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 /* The threads of kernels as fibers: what on_cpu.cc, which runs a block after the other, and on_cpu_together.cc, which runs all
  * at once, have in common. Nobody else includes it. */
 
-#include "kernels/cpu/on_cpu.h"
+#include "on_cpu.h"
 
 #undef expf
 #undef __expf
