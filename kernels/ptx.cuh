@@ -1,6 +1,6 @@
 /* All that the kernels ask of the instruction set by name (PTX ISA): no other file has inline assembly. So kernels are C++
  * but for this file, and a program that brings functions of its own in the place of these (and defines WITHOUT_PTX) runs
- * them on a CPU: tests/kernels/ptx_on_cpu.h. What is written here is therefore one instruction each, and what it means. */
+ * them on a CPU: kernels/cpu/ptx_on_cpu.h. What is written here is therefore one instruction each, and what it means. */
 #pragma once
 
 typedef signed int i32;

@@ -1,5 +1,5 @@
-#ifndef TESTS_KERNELS_PTX_ON_CPU_H
-#define TESTS_KERNELS_PTX_ON_CPU_H
+#ifndef KERNELS_CPU_PTX_ON_CPU_H
+#define KERNELS_CPU_PTX_ON_CPU_H
 
 /* What kernels/ptx.cuh has, in C++. A part of on_cpu.h, which includes it. */
 
@@ -56,8 +56,15 @@ static inline unsigned or_xor(unsigned a, unsigned b, unsigned c) {
     return a | (b ^ c);
 }
 
-static inline void grid_lets_next_start() {}
-static inline void grid_waits() {}
+static inline void grid_lets_next_start() {
+    if (on_cpu::look)
+        on_cpu::look(on_cpu::LETS_NEXT_START);
+}
+
+static inline void grid_waits() {
+    if (on_cpu::look)
+        on_cpu::look(on_cpu::WAITS);
+}
 
 static inline unsigned thread_number() {
     return threadIdx.x;
