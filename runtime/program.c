@@ -42,8 +42,9 @@ static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
         if (image->arch != p->arch || !wanted[image->kernel])
             continue;
         const qgc_plan_kernel *k = &plan->kernels[image->kernel];
-        qgc_status s = qgc_device_load(p->dev, image->data, image->bytes, k->entry, k->shared_bytes,
-                                       &p->functions[image->kernel], d);
+        qgc_status s =
+            qgc_device_load(p->dev, image->data, image->bytes, k->entry,
+                            qgc_kernel_shared_bytes(k, qgc_program_arch(p)), &p->functions[image->kernel], d);
         if (s != QGC_OK) {
             qgc_note(d, QGC_NO_LOC, "kernel \"%s\" is %s compiled with %s", k->entry, k->name, k->options);
             return s;
@@ -145,8 +146,8 @@ static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const 
     } values[QGC_MAX_ARGS];
     void *args[QGC_MAX_ARGS];
     const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
-    qgc_launch launch = {.threads = (unsigned)k->threads,
-                         .shared_bytes = (unsigned)k->shared_bytes,
+    qgc_launch launch = {.threads = (unsigned)qgc_kernel_threads(k, qgc_program_arch(p)),
+                         .shared_bytes = (unsigned)qgc_kernel_shared_bytes(k, qgc_program_arch(p)),
                          .early = overlap && l->early,
                          .args = args};
     if (!grid_of(l, sizes, launch.grid))
