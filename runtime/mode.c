@@ -70,8 +70,9 @@ static const char *not_persistent_with(const qgc_plan *plan, const char *arch, c
 }
 
 static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
-    return not_persistent_with(qgc_program_plan(p), qgc_program_arch(p),
-                               qgc_device_about(qgc_program_device(p)), a);
+    const char *why = not_persistent_with(qgc_program_plan(p), qgc_program_arch(p),
+                                          qgc_device_about(qgc_program_device(p)), a);
+    return why ? why : qgc_program_not_resident(p);
 }
 
 static const char *not_overlapping(const qgc_plan *plan, const char *arch, qgc_arena *a) {
@@ -97,8 +98,9 @@ const char *qgc_mode_refusal_with(const qgc_plan *plan, qgc_mode mode, const cha
 }
 
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a) {
-    return qgc_mode_refusal_with(qgc_program_plan(p), mode, qgc_program_arch(p),
-                                 qgc_device_about(qgc_program_device(p)), a);
+    return mode == QGC_MODE_PERSISTENT ? not_persistent(p, a)
+                                       : qgc_mode_refusal_with(qgc_program_plan(p), mode, qgc_program_arch(p),
+                                                               qgc_device_about(qgc_program_device(p)), a);
 }
 
 qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {

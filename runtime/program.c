@@ -55,6 +55,32 @@ static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
     return QGC_OK;
 }
 
+/* A cooperative launch of more blocks than run at once fails; so does one of a block that does not fit at all. */
+static qgc_status check_residence(qgc_program *p, qgc_diag *d) {
+    const qgc_phase *step = &p->plan->phases[QGC_PHASE_PERSISTENT];
+    for (size_t i = 0; i < step->n_launches; i++) {
+        const qgc_plan_launch *l = &step->launches[i];
+        qgc_function *f = l->kind == QGC_LAUNCH_KERNEL ? p->functions[l->kernel] : NULL;
+        if (!l->on_all || !f)
+            continue;
+        const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
+        const int threads = qgc_kernel_threads(k, qgc_program_arch(p)),
+                  shared = qgc_kernel_shared_bytes(k, qgc_program_arch(p));
+        qgc_residence has;
+        QGC_TRY(qgc_device_residence(p->dev, f, threads, shared, &has, d));
+        if (has.blocks < 1)
+            p->not_resident = qgc_arena_printf(
+                p->arena,
+                "a multiprocessor of %s has no room for a block of %d threads of %d registers and %d bytes of shared memory",
+                qgc_device_about(p->dev)->name, threads, has.registers, shared);
+    }
+    return QGC_OK;
+}
+
+const char *qgc_program_not_resident(const qgc_program *p) {
+    return p->not_resident;
+}
+
 static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
                        const qgc_program_options *options, qgc_diag *d) {
     const qgc_device_info *about = qgc_device_about(p->dev);
@@ -64,6 +90,7 @@ static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *poo
     qgc_program_note(p, "image %s runs on %s (sm_%d%d): %s", p->plan->archs[p->arch], about->name,
                      about->major, about->minor, qgc_fit_text(image.fit));
     QGC_TRY(load_kernels(p, d));
+    QGC_TRY(check_residence(p, d));
     return qgc_program_put_weights(p, weights, pool, options, d);
 }
 
