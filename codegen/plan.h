@@ -104,7 +104,7 @@ typedef struct {
         program; /* the text of program.cuh that it includes; NULL: the one of kernels/. From outside: its own text */
     const char *
         unchecked; /* why a kernel from outside was not run on the CPU against the evaluator; NULL: it was, or it is one of qgc */
-    int threads;         /* a block */
+    int threads;   /* a block */
     int copy_threads; /* and those more of an image for less than sm_90: they copy what bulk copies bring there */
     int shared_bytes; /* dynamic shared memory a block; where `least` is not 0 the most that it makes use of */
     int least_shared_bytes; /* of one that is compiled for what there is, as SHARED_BYTES; 0: it always takes as much */
