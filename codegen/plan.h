@@ -97,10 +97,13 @@ typedef enum {
 
 /* One compilation of one .cu. */
 typedef struct {
-    const char *name;    /* "linear.cu" */
+    const char *name;    /* "linear.cu"; of a kernel from outside "outside/mine.cu" */
     const char *entry;   /* the extern "C" function */
     const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
-    const char *program; /* the text of program.cuh that it includes; NULL: the one of kernels/ */
+    const char *
+        program; /* the text of program.cuh that it includes; NULL: the one of kernels/. From outside: its own text */
+    const char *
+        unchecked; /* why a kernel from outside was not run on the CPU against the evaluator; NULL: it was, or it is one of qgc */
     int threads;         /* a block */
     int copy_threads; /* and those more of an image for less than sm_90: they copy what bulk copies bring there */
     int shared_bytes; /* dynamic shared memory a block; where `least` is not 0 the most that it makes use of */

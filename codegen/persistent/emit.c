@@ -366,10 +366,10 @@ static int copy_threads(const qgc_persistent *p) {
 }
 
 /* What a block takes of a multiprocessor. */
-static void set_size(const qgc_persistent *p, bool traced, qgc_plan_kernel *k) {
+static void set_size(const qgc_persistent *p, unsigned probe, qgc_plan_kernel *k) {
     k->copy_threads = copy_threads(p);
     k->shared_bytes = most_shared(p->l);
-    k->least_shared_bytes = p->l->card_alone ? k->shared_bytes : (int)qgc_persistent_ring_bytes(p, traced);
+    k->least_shared_bytes = p->l->card_alone ? k->shared_bytes : (int)qgc_persistent_ring_bytes(p, (probe & QGC_PROBE_TRACE) != 0);
 }
 
 static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
@@ -385,7 +385,7 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
     options[n] = NULL;
     const int kernel =
         qgc_low_program(l, "persistent.cu", (int)p->warps * 32 + PRODUCER_THREADS, options, text);
-    set_size(p, probe & QGC_PROBE_TRACE, &l->plan->kernels[kernel]);
+    set_size(p, probe, &l->plan->kernels[kernel]);
     l->plan->least_sms = least_sms(p);
     emitter e = make_buffers(p);
     l->plan->shares = p->shares;
@@ -402,17 +402,16 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
 /* Operands of long rows of block formats lie in shared memory, beside the ring. */
 static bool operands_fit(qgc_persistent *p) {
     enum { OPERAND = 256, MOST = 128 << 10 }; /* bytes: of a warp's operand, of all */
-    for (int i = 0; i < p->n_instances; i++) {
-        const qgc_instance *x = &p->instances[i];
-        const int64_t n = x->does == QGC_DO_PRODUCTS ? qgc_stream_operands(x->weight, x->k, p->warps) : 0;
-        if (n * p->warps * OPERAND > MOST)
+    for (int i = 0; i < p->n_phases; i++) {
+        const qgc_instance *x = qgc_phase_first(p, i);
+        if (qgc_phase_operands(p, i) * p->warps * OPERAND > MOST)
             return qgc_persistent_no(p, "rows of %lld elements of \"%s\" are too long for its shared memory",
                                      (long long)x->k, x->name);
     }
     return true;
 }
 
-static bool fits(qgc_persistent *p, bool traced, const char **name, const char **text) {
+static bool fits(qgc_persistent *p, unsigned probe, const char **name, const char **text) {
     if (!qgc_persistent_instances(p) || !qgc_persistent_loops(p) || !qgc_persistent_reuse(p))
         return false;
     *name = name_of(p);
@@ -428,7 +427,7 @@ static bool fits(qgc_persistent *p, bool traced, const char **name, const char *
             return qgc_persistent_no(p, "16 positions of \"%s\" are more than a tile", p->instances[i].name);
     if (!operands_fit(p))
         return false;
-    const int64_t needs = qgc_persistent_ring_bytes(p, traced);
+    const int64_t needs = qgc_persistent_ring_bytes(p, (probe & QGC_PROBE_TRACE) != 0);
     if (needs > most_shared(p->l))
         return qgc_persistent_no(p, "its ring needs %lld bytes of shared memory a block, and there are %d",
                                  (long long)needs, most_shared(p->l));
@@ -444,7 +443,7 @@ qgc_status qgc_emit_persistent(qgc_lowering *l, unsigned probe, bool **covered, 
     QGC_TRY(qgc_stages_list(l->graph, l->uses, &stages, &p.n_stages, l->arena, l->diag));
     p.stages = stages;
     const char *name = NULL, *text = NULL;
-    *does_fit = fits(&p, probe & QGC_PROBE_TRACE, &name, &text);
+    *does_fit = fits(&p, probe, &name, &text);
     if (*does_fit)
         emit(&p, name, text, probe);
     else
