@@ -69,7 +69,8 @@ __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const ar
 
 __device__ __forceinline__ void produce(shared &s, const arguments &a) {
     const u32 usual = s.now.cut[0].n > 1 ? MERGE_DEPTH : DEPTH;
-    producer<SLOTS, SLOT, COPYING> p = {s.tiles, usual, threadIdx.x - THREADS};
+    producer<SLOTS, SLOT, COPYING> p = {s.tiles, usual};
+    p.lane = threadIdx.x - THREADS;
     program::each([&](auto phase, int i) {
         typedef decltype(phase) S;
         if constexpr (S::DOES == DO_PRODUCTS) {

@@ -45,12 +45,12 @@ template <int Slots, int Bytes, int Lanes> struct ring {
 template <int Slots, int Bytes, int Lanes> struct producer {
     ring<Slots, Bytes, Lanes> &r;
     u32 depth;
-    u32 lane; /* of all that copy; 0 in bulk */
     place<Slots> at;
     place<Slots> landed; /* the oldest copy that may be in flight */
     u32 in_flight;       /* bytes */
     int copies;          /* from `landed` to `at` */
     bool later_turn;
+    u32 lane; /* of all that copy; 0 in bulk */
 
     __device__ __forceinline__ u32 *sizes() const { return r.bytes[Lanes == IN_BULK ? 0 : lane / 32]; }
 

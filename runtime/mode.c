@@ -24,8 +24,7 @@ qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
                     "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
 }
 
-/* Shared memory that a block of the persistent step wants in an image. */
-static int shared_bytes_of(const qgc_plan *plan, const char *arch) {
+int qgc_mode_shared_bytes(const qgc_plan *plan, const char *arch) {
     const qgc_phase *phase = &plan->phases[QGC_PHASE_PERSISTENT];
     int most = 0;
     for (size_t i = 0; i < phase->n_launches; i++) {
@@ -40,7 +39,7 @@ static int shared_bytes_of(const qgc_plan *plan, const char *arch) {
 
 static const char *too_little_shared(const qgc_plan *plan, const char *arch, int has, const char *what,
                                      qgc_arena *a) {
-    const int needs = shared_bytes_of(plan, arch);
+    const int needs = qgc_mode_shared_bytes(plan, arch);
     return needs <= has ? NULL
                         : qgc_arena_printf(a, "it needs %d bytes of shared memory a block, %s has %d", needs,
                                            what, has);

@@ -65,7 +65,8 @@ template <int Fault> struct rows {
 
 template <int Fault, int Lanes>
 __device__ __forceinline__ void produce(shared<Lanes> &s, const arguments &a) {
-    producer<SLOTS, N * sizeof(float), Lanes> p = {s.tiles, N * sizeof(float) * 2, threadIdx.x - THREADS};
+    producer<SLOTS, N * sizeof(float), Lanes> p = {s.tiles, N * sizeof(float) * 2};
+    p.lane = threadIdx.x - THREADS;
     const rows<Fault> mine;
     for (int product = 0; product < 2 * a.layers; product++)
         for (int r = 0; r < mine.n; r++) {
