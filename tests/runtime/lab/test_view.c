@@ -204,7 +204,7 @@ static void each_pass_has_a_stage(void **state) {
             at, qgc_arena_printf(f->arena, "<section class=\"stage\" id=\"after=%s\"", qgc_pass_at(i)->name));
         assert_non_null(at);
     }
-    has(tiny(f, PASSES, 1), "<b>78</b> nodes in <b>78</b> kernels, and behind <b>12</b> passes in <b>24</b>");
+    has(tiny(f, PASSES, 1), "<b>78</b> nodes in <b>78</b> kernels, and after <b>12</b> passes in <b>24</b>");
 }
 
 static void a_pass_that_runs_twice_has_two_stages(void **state) {
