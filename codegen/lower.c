@@ -530,11 +530,11 @@ static qgc_status lower_all_rows(qgc_lowering *l, int64_t tokens) {
 }
 
 /* After the persistent kernel come the nodes that it does not cover, one by one. */
-static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
+static qgc_status lower_persistent(qgc_lowering *l, unsigned probe) {
     bool *covered, fits;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
-    QGC_TRY(qgc_emit_persistent(l, traced, &covered, &fits));
+    QGC_TRY(qgc_emit_persistent(l, probe, &covered, &fits));
     return fits ? lower_nodes(l, covered, false) : QGC_OK;
 }
 
@@ -582,7 +582,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
         plan->not_persistent = o->all_rows ? "it was compiled for the logits of all tokens"
                                            : "it was compiled for decode steps only";
     else
-        QGC_TRY(lower_persistent(&l, o->traced));
+        QGC_TRY(lower_persistent(&l, o->probe));
     QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));
     qgc_place_edges(plan, a);
     *out = (qgc_lowered){.plan = plan,

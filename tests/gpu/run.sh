@@ -30,14 +30,32 @@ echo "date    $(date -u +%F)"
 echo "gpu     $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader)"
 echo "commit  ${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}"
 
+# suites CARD TEST...: all at once, as most of their time is that of compilers; then, alone, the one that compares times.
+suites() {
+    local card=$1 t name pids=()
+    judge() {
+        name=$(basename "$1")
+        grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log-$name"
+        check "$name${card:+ as $card}" test "$2" = 0
+    }
+    start() { env ${card:+"QGC_TEST_CARD=$card"} "$1" > "$work/log-$(basename "$1")" 2>&1; }
+    for t in "${@:2}"; do
+        case $t in *_trial) ;; *) start "$t" & pids+=($!) ;; esac
+    done
+    for t in "${@:2}"; do
+        case $t in *_trial) continue ;; esac
+        wait "${pids[0]}"; judge "$t" $?
+        pids=("${pids[@]:1}")
+    done
+    for t in "${@:2}"; do
+        case $t in *_trial) start "$t"; judge "$t" $? ;; esac
+    done
+}
 if part tests; then
 echo; echo "== tests"
-for t in "$build"/test_gpu_*; do
-    [ "$(basename "$t")" = test_gpu_families ] && continue
-    "$t" > "$work/log" 2>&1; rc=$?
-    grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log"
-    check "$(basename "$t")" test $rc = 0
-done
+all=()
+for t in "$build"/test_gpu_*; do [ "$(basename "$t")" = test_gpu_families ] || all+=("$t"); done
+suites "" "${all[@]}"
 fi
 
 if part families; then
@@ -50,11 +68,7 @@ fi
 if part cards; then
 for card in ${CARDS:-t4 arch=75,bf16=yes arch=80 rtx-4090 arch=90,ptx=yes}; do
     echo; echo "== tests, as $card"
-    for t in "$build"/test_gpu_{kernels,modes,tiny,trial,passes}; do
-        QGC_TEST_CARD=$card "$t" > "$work/log" 2>&1; rc=$?
-        grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log"
-        check "$(basename "$t") as $card" test $rc = 0
-    done
+    suites "$card" "$build"/test_gpu_{kernels,modes,tiny,trial,passes}
 done
 fi
 

@@ -1,5 +1,6 @@
 /* Random weights in memory: their numbers, their types, the graphs that they are for. */
 
+#include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,31 @@ static const char *small(fixture *f, const char *matrix, const char *norm) {
                          "  - {op: sample, in: [logits, rows, positions, now], out: next}\n"
                          "outputs: [logits, next]\n",
                          matrix, norm));
+}
+
+static void bind(fixture *f, const char *path) {
+    qgc_graph *g = load(f, path);
+    qgc_weights *w;
+    const qgc_tensor **tensors;
+    ok(f, qgc_random_weights_open(&w, g, NULL, 7, &f->diag));
+    ok(f, qgc_graph_bind(g, w, false, &tensors, &f->diag));
+    qgc_weights_close(w);
+}
+
+/* Graphs that only GPU tests compute are bound here too: a key that their family comes to read is seen without a GPU. */
+static void graphs_of_the_gpu_tests_take_them(void **state) {
+    fixture *f = *state;
+    static const char *const shapes[] = {"broad",  "chosen",   "eights", "experts", "gemma",
+                                         "halves", "mixed",    "nines",  "odd",     "sevens",
+                                         "single", "smallest", "tall",   "wide"};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        bind(f, qgc_arena_printf(f->arena, "tests/gpu/shapes/%s.yaml", shapes[i]));
+    DIR *folder = opendir("tests/gpu/cases");
+    assert_non_null(folder);
+    for (struct dirent *e; (e = readdir(folder));)
+        if (strstr(e->d_name, ".yaml"))
+            bind(f, qgc_arena_printf(f->arena, "tests/gpu/cases/%s", e->d_name));
+    closedir(folder);
 }
 
 static void the_numbers_are_those_of_the_file(void **state) {
@@ -180,6 +206,7 @@ static void more_than_the_memory_is_an_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        FIXTURE_TEST(graphs_of_the_gpu_tests_take_them),
         FIXTURE_TEST(the_numbers_are_those_of_the_file),
         FIXTURE_TEST(blocks_of_every_type_are_of_the_right_size),
         FIXTURE_TEST(a_mix_gives_more_bits_to_what_matters_most),
