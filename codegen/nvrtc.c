@@ -283,7 +283,7 @@ typedef struct {
     size_t bytes;
 } log_line;
 
-/* The line at `*rest`, which moves behind it; false at the end. */
+/* The line at `*rest`, which moves after it; false at the end. */
 static bool next_line(const char **rest, log_line *line) {
     if (!**rest)
         return false;
@@ -313,14 +313,14 @@ static size_t read_place(log_line l, const qgc_kernel_source *sources, qgc_loc *
     const qgc_kernel_source *row = find_source(sources, name, name_bytes);
     if (!row || name[name_bytes] != '(')
         return 0;
-    char *behind;
-    long line = strtol(name + name_bytes + 1, &behind, 10);
-    if (line <= 0 || line > INT_MAX || strncmp(behind, "): ", 3) != 0)
+    char *after;
+    long line = strtol(name + name_bytes + 1, &after, 10);
+    if (line <= 0 || line > INT_MAX || strncmp(after, "): ", 3) != 0)
         return 0;
     qgc_source *source = qgc_arena_alloc(a, sizeof *source);
     *source = (qgc_source){qgc_arena_printf(a, "kernels/%s", row->name), row->text, strlen(row->text)};
     *at = (qgc_loc){source, (int)line, 1};
-    return (size_t)(behind + 3 - l.text);
+    return (size_t)(after + 3 - l.text);
 }
 
 /* NVRTC indents the line that it quotes, and the caret below, by two. */

@@ -110,7 +110,7 @@ static void drop_variant(variant *v) {
     *v = (variant){0};
 }
 
-/* The text through a variant; behind its end goes what the whole pipeline chooses. */
+/* The text through a variant; after its end goes what the whole pipeline chooses. */
 static qgc_status read_text(lab *l, variant *v) {
     const int64_t n = l->o->run.positions;
     v->logits = qgc_arena_array(v->arena, (size_t)(n * l->vocab), sizeof *v->logits);

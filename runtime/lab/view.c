@@ -52,7 +52,7 @@ qgc_status qgc_view_new(qgc_view **out, const qgc_graph *g, const char *path, in
         add_layer(v, (int)i, layer);
     if (v->n_parts == 0 || has_nodes_outside(g))
         add_part(v, (view_part){.key = "around",
-                                .title = v->n_parts ? "before and behind the layers" : "the graph",
+                                .title = v->n_parts ? "before and after the layers" : "the graph",
                                 .repeat = -1,
                                 .layer = -1});
     *out = v;

@@ -30,7 +30,7 @@ static void put_head(view_page *p) {
     put_tagged(p, "h1", v->g->name);
     qgc_str_printf(
         p->out,
-        "\n<p class=\"facts\"><b>%d</b> nodes in <b>%d</b> kernels, and behind <b>%zu</b> passes in <b>%d</b>",
+        "\n<p class=\"facts\"><b>%d</b> nodes in <b>%d</b> kernels, and after <b>%zu</b> passes in <b>%d</b>",
         first->n_nodes, first->n_kernels, v->n_stages - 1, last->n_kernels);
     qgc_str_add(p->out, " <span class=\"place\">");
     view_put(p, v->path);

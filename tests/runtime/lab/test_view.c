@@ -46,11 +46,11 @@ static void lacks(const char *page, const char *text) {
         fail_msg("\"%s\" is in the page", text);
 }
 
-/* The part of a page from one text to another behind it. */
+/* The part of a page from one text to another after it. */
 static const char *piece(fixture *f, const char *page, const char *from, const char *to) {
     const char *start = strstr(page, from), *end = start ? strstr(start + strlen(from), to) : NULL;
     if (!end) {
-        fail_msg("\"%s\" is not in the page, or no \"%s\" behind it", from, to);
+        fail_msg("\"%s\" is not in the page, or no \"%s\" after it", from, to);
         return NULL;
     }
     return qgc_arena_strndup(f->arena, start, (size_t)(end - start));
@@ -204,7 +204,7 @@ static void each_pass_has_a_stage(void **state) {
             at, qgc_arena_printf(f->arena, "<section class=\"stage\" id=\"after=%s\"", qgc_pass_at(i)->name));
         assert_non_null(at);
     }
-    has(tiny(f, PASSES, 1), "<b>78</b> nodes in <b>78</b> kernels, and behind <b>12</b> passes in <b>24</b>");
+    has(tiny(f, PASSES, 1), "<b>78</b> nodes in <b>78</b> kernels, and after <b>12</b> passes in <b>24</b>");
 }
 
 static void a_pass_that_runs_twice_has_two_stages(void **state) {
