@@ -131,13 +131,28 @@ valgrind_skip='gpu|kernels_|nvrtc|cache|access|limits|retarget|eval|ops$|passes_
 fuzz() {
     local name=$1 corpus=tests/fuzz/corpus/${1#fuzz_}
     local found=build/fuzz/$1
-    mkdir -p "$found" "$corpus"
+    mkdir -p "$corpus"
     ASAN_OPTIONS=allocator_may_return_null=1 "build/clang/$name" -max_total_time="$fuzz_seconds" -timeout=300 \
         -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/crash-" "$found" "$corpus"
 }
-fuzz_seconds=${FUZZ_SECONDS:-20}
+export fuzz_seconds=${FUZZ_SECONDS:-20}
+export -f fuzz
+
+# All of them, as many at once as there are processors; fuzz_said NAME is what came of one.
+fuzz_all() {
+    local name
+    for name; do mkdir -p "build/fuzz/$name" && rm -f "build/fuzz/$name.ended"; done
+    printf '%s\n' "$@" |
+        xargs -P "$jobs" -I{} bash -c 'fuzz {} >build/fuzz/{}.log 2>&1 </dev/null; echo $? >build/fuzz/{}.ended'
+}
+fuzz_said() {
+    cat "build/fuzz/$1.log"
+    [ "$(cat "build/fuzz/$1.ended")" = 0 ]
+}
 
 qgc=build/gcc/qgc
+# What one check compiles for a GPU the others find there, but for those that time it.
+export QGC_TEST_CACHE=$root/build/cubins
 
 # What a command takes of the processors, in seconds: how busy they are with other things does not matter.
 cpu_seconds_of() {
@@ -152,7 +167,9 @@ archs() {
         sed -n 's/.* compiles for //p' | tr -d ',' | tr ' ' '\n' | awk -F_ '$2 + 0 >= 75'
 }
 
-compile_tiny() { "$qgc" compile models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --arch "$1" -o "build/tiny-$1.qgc"; }
+compile_tiny() {
+    "$qgc" compile models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --arch "$1" --cache "$QGC_TEST_CACHE" -o "build/tiny-$1.qgc"
+}
 
 # Seconds of one processor, about three times what is usual.
 compile_timed() {
@@ -206,10 +223,9 @@ if check "build with clang" build build/clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C
     -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g" -DQGC_WERROR=ON -DQGC_SANITIZE=address,undefined -DQGC_FUZZ=ON; then
     # without what takes minutes so, and is the same code as in other tests
     run_tests "sanitized tests" build/clang -L cpu -E 'kernels_(replay_ops|quantised|evaluate)|runtime_cli_eval|codegen_(access|limits)|lab_planted'
-    for target in tests/fuzz/fuzz_*.c; do
-        target=$(basename "$target" .c)
-        check "$target for $fuzz_seconds s" fuzz "$target"
-    done
+    mapfile -t targets < <(basename -s .c tests/fuzz/fuzz_*.c)
+    fuzz_all "${targets[@]}"
+    for target in "${targets[@]}"; do check "$target for $fuzz_seconds s" fuzz_said "$target"; done
     if [ -n "$full" ]; then check "clang-tidy" check_tidy; else skip "clang-tidy" "only with --full"; fi
 else
     skip "sanitized tests, fuzzing, clang-tidy" "the build with clang failed"

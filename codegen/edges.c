@@ -7,7 +7,7 @@
  *   i              W.............w====   W  writes X, too early: i-2 still runs
  *
  * What has ended when i starts: everything before a launch that was started the ordinary way; everything before a launch that
- * lets the next one start only behind its own wait, or at its end. For if k waits, everything before k has ended with its wait:
+ * lets the next one start only after its own wait, or at its end. For if k waits, everything before k has ended with its wait:
  * the launch before has, and by then so had that one's wait, and so on back. So only what waits may start early. */
 
 /* --- which memory ---------------------------------------------------------------------------------------- */
@@ -62,7 +62,7 @@ static bool meet(const qgc_plan *p, int a, int b) {
 
 /* --- which launches -------------------------------------------------------------------------------------- */
 
-/* Has everything before launch `j` ended when the one behind it starts? */
+/* Has everything before launch `j` ended when the one after it starts? */
 static bool holds_back(const qgc_plan *p, const qgc_plan_launch *j) {
     return !j->early || p->kernels[j->kernel].lets_next != QGC_NEXT_BEFORE_WAIT;
 }

@@ -448,7 +448,7 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
     return true;
 }
 
-/* The group that begins with `first`; *next is the node behind it. */
+/* The group that begins with `first`; *next is the node after it. */
 static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_node **next) {
     const qgc_group *group = &l->graph->groups[first->group];
     qgc_stage fusion;

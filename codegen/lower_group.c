@@ -235,7 +235,7 @@ static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         launch->weight_bytes += qgc_weight_bytes(f->rows[i].linear->in[1]);
 }
 
-/* The arguments behind all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part reads and makes. */
+/* The arguments after all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part reads and makes. */
 static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)

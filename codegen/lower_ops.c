@@ -515,12 +515,12 @@ static void sample_part_kernel(qgc_lowering *l, const qgc_value *logits, int see
     qgc_low_arg_buffer(launch, parts, QGC_WRITES);
 }
 
-/* Where nothing comes behind the choice, its kernel ends the step. */
+/* Where nothing comes after the choice, its kernel ends the step. */
 static bool ends_step(const qgc_lowering *l, const qgc_node *n) {
     return !n->next && n->out[0] == qgc_graph_output(l->graph, "next");
 }
 
-/* `rows` is input `rows_at` of the node, positions the one behind it, and seen the one behind that. */
+/* `rows` is input `rows_at` of the node, positions the one after it, and seen the one after that. */
 static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at, int64_t stretch, int parts) {
     int64_t vocab = qgc_low_width(n->in[0]);
     bool made;

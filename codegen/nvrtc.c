@@ -290,7 +290,7 @@ typedef struct {
     size_t bytes;
 } log_line;
 
-/* The line at `*rest`, which moves behind it; false at the end. */
+/* The line at `*rest`, which moves after it; false at the end. */
 static bool next_line(const char **rest, log_line *line) {
     if (!**rest)
         return false;
@@ -323,14 +323,14 @@ static size_t read_place(log_line l, const qgc_nvrtc_job *job, qgc_loc *at, qgc_
         row = &own;
     if (!row || !row->text || name[name_bytes] != '(')
         return 0;
-    char *behind;
-    long line = strtol(name + name_bytes + 1, &behind, 10);
-    if (line <= 0 || line > INT_MAX || strncmp(behind, "): ", 3) != 0)
+    char *after;
+    long line = strtol(name + name_bytes + 1, &after, 10);
+    if (line <= 0 || line > INT_MAX || strncmp(after, "): ", 3) != 0)
         return 0;
     qgc_source *source = qgc_arena_alloc(a, sizeof *source);
     *source = (qgc_source){qgc_arena_printf(a, "kernels/%s", row->name), row->text, strlen(row->text)};
     *at = (qgc_loc){source, (int)line, 1};
-    return (size_t)(behind + 3 - l.text);
+    return (size_t)(after + 3 - l.text);
 }
 
 /* NVRTC indents the line that it quotes, and the caret below, by two. */

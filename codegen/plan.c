@@ -518,7 +518,7 @@ static qgc_status check_use(const checker *c, const qgc_plan_launch *l, int buff
     if (b->kind != QGC_BUFFER_SCRATCH ||
         largest_of(widen(&b->bytes, 1), most) + b->offset <= c->p->scratch_bytes)
         return QGC_OK;
-    return BROKEN(c, "buffer \"%s\" of launch \"%s\" ends behind the %lld bytes of the scratch memory",
+    return BROKEN(c, "buffer \"%s\" of launch \"%s\" ends after the %lld bytes of the scratch memory",
                   b->name, l->node, (long long)c->p->scratch_bytes);
 }
 
@@ -542,8 +542,8 @@ static qgc_status check_arg(const checker *c, const qgc_plan_launch *l, int i, c
     case QGC_ARG_BUFFER: {
         QGC_TRY(check_use(c, l, arg->buffer, most));
         const qgc_plan_buffer *b = &c->p->buffers[arg->buffer];
-        wide_extent behind = minus(widen(&b->bytes, 1), widen(&arg->value, 1));
-        if (smallest_of(widen(&arg->value, 1), most) < 0 || smallest_of(behind, most) < 0)
+        wide_extent after = minus(widen(&b->bytes, 1), widen(&arg->value, 1));
+        if (smallest_of(widen(&arg->value, 1), most) < 0 || smallest_of(after, most) < 0)
             return BROKEN(c, "argument %d of launch \"%s\" points outside buffer \"%s\"", i, l->node,
                           b->name);
         return QGC_OK;

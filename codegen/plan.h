@@ -53,7 +53,7 @@ typedef enum {
 typedef struct {
     const char *name; /* "q[3]": the value that lives here, for reports */
     qgc_buffer_kind kind;
-    qgc_extent bytes; /* of SCRATCH: fits behind `offset` at the sizes of the phases that use it */
+    qgc_extent bytes; /* of SCRATCH: fits after `offset` at the sizes of the phases that use it */
     int weight;       /* of a WEIGHT: index into weights */
     int io;           /* of an IO: which */
     int64_t offset;   /* of a SCRATCH: bytes from the start of the slab, a multiple of 256 */
@@ -200,7 +200,7 @@ typedef enum {
     QGC_PHASE_INIT, /* once after the weights are there */
     QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1 (or T: all_rows); empty in a plan for decode steps only */
     QGC_PHASE_DECODE, /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
-    QGC_PHASE_PACK,   /* once, behind init: weights put in the order of the persistent step */
+    QGC_PHASE_PACK,   /* once, after init: weights put in the order of the persistent step */
     QGC_PHASE_PERSISTENT, /* as decode, with most of it in one kernel; empty where the graph does not fit */
     QGC_N_PHASES
 } qgc_phase_kind;

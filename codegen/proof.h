@@ -35,7 +35,7 @@ typedef struct {
 /* How many cases there are for a stage. */
 int qgc_proof_cases(const qgc_outside_stage *o);
 
-/* Case number i, in arena `a`. *why is NULL, or says why operands cannot be made up for the stage. */
+/* Case number i, in arena `a`. *why is NULL, or says why there are no operands for the stage. */
 QGC_MUST_USE qgc_status qgc_proof_case_new(const qgc_outside_stage *o, const qgc_outside_launch *with, int i,
                                            qgc_proof_case *out, const char **why, qgc_arena *a, qgc_diag *d);
 

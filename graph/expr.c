@@ -211,7 +211,7 @@ static qgc_status parse_sum(parser *e, double *out) {
     return QGC_OK;
 }
 
-/* The comparison that stands at e->p, which moves behind it. */
+/* The comparison that stands at e->p, which moves after it. */
 typedef enum { NO_COMPARISON, IS_EQUAL, IS_OTHER, IS_LESS, IS_MORE, IS_AT_MOST, IS_AT_LEAST } comparison;
 
 static comparison take_comparison(parser *e) {

@@ -129,7 +129,7 @@ static unsigned read_in(const qgc_value *v) {
     return v->runs >> 3;
 }
 
-/* The runs, as bits, that a node has to stay behind: those that make its inputs, and, if it changes a state, those that
+/* The runs, as bits, that a node has to stay after: those that make its inputs, and, if it changes a state, those that
  * read the state as it is. */
 static unsigned needs(const qgc_node *n) {
     unsigned runs = 0;
@@ -167,7 +167,7 @@ static bool reads(const qgc_node *n, const qgc_value *v) {
     return false;
 }
 
-/* The node behind the group that `n`, of the group, has to stay behind. */
+/* The node after the group that `n`, of the group, has to stay after. */
 static const qgc_node *stranger(const gathering *c, const qgc_node *n) {
     for (int i = 0; i < n->n_in; i++)
         if (made_in(n->in[i]) & 1u << BEHIND)
@@ -207,7 +207,7 @@ static void forget_runs(qgc_node *first, const qgc_node *end) {
     }
 }
 
-/* Puts `n` behind `before` (NULL: at the start), as if the list ended there; returns n. */
+/* Puts `n` after `before` (NULL: at the start), as if the list ended there; returns n. */
 static qgc_node *chain(qgc_graph *g, qgc_node *before, qgc_node *n) {
     n->prev = before;
     if (before)

@@ -211,7 +211,7 @@ const qgc_kernel_row *qgc_node_kernel(const qgc_graph *g, const qgc_node *n);
 const qgc_node *qgc_group_next(const qgc_node *first, const qgc_node *n);
 
 /* Moves the nodes of a group together, without changing what the graph computes: nodes between them that need nothing
- * of the group go before it, the others behind it; other groups, whose nodes stand together, stay whole, and who reads a
+ * of the group go before it, the others after it; other groups, whose nodes stand together, stay whole, and who reads a
  * state stays before who changes it. False, with nothing changed, if a node outside has to lie between two nodes of the
  * group; *between (may be NULL) is then that node. Given all `n` nodes of the group, in any order, it looks at no more
  * than the list between the first and the last of them; given the group, it goes over the list to find them. */
@@ -284,7 +284,7 @@ QGC_MUST_USE qgc_status qgc_infer(qgc_graph *g, qgc_diag *d);
 
 /* Checks what holds between any two passes: lists are well linked, every value is made before it is used,
  * arity and attributes fit the op table, shapes are those that the rules give, a state has one newest
- * version and no reader of an older one behind its change, outputs exist. An error here is a fault of a
+ * version and no reader of an older one after its change, outputs exist. An error here is a fault of a
  * pass, and the message says so. */
 QGC_MUST_USE qgc_status qgc_verify(qgc_graph *g, qgc_diag *d);
 

@@ -74,7 +74,7 @@ qgc_status qgc_want_cache(const qgc_node *n, int i, const char *role, qgc_diag *
     return fits ? QGC_OK : wrong_dtype(n, i, role, "f32, f16 or bf16", d);
 }
 
-/* Does `dim` fit the next word of the form? Moves `*form` behind it. */
+/* Does `dim` fit the next word of the form? Moves `*form` after it. */
 static bool dim_fits(const char **form, int64_t dim) {
     const char *word = *form + strspn(*form, "[ ,");
     size_t bytes = strcspn(word, ",]");

@@ -361,7 +361,7 @@ static qgc_status read_rows(qgc_loader *ld, const qgc_yaml *node, qgc_tensor_for
     QGC_TRY(qgc_load_expect(ld, rows, QGC_YAML_LIST, "rows"));
     if (rows->n != 2)
         return qgc_fail(ld->d, QGC_ERR_INPUT, rows->at,
-                        "rows has %zu numbers, expected the first and the one behind the last", rows->n);
+                        "rows has %zu numbers, expected the first and the one after the last", rows->n);
     QGC_TRY(qgc_load_whole(ld, rows->items[0], (qgc_expr_range){"row", 0, max_dim}, &form->first));
     QGC_TRY(
         qgc_load_whole(ld, rows->items[1], (qgc_expr_range){"row", form->first + 1, max_dim}, &form->last));

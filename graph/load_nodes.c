@@ -419,7 +419,7 @@ static qgc_status left_out(qgc_loader *ld, const op_text *o, int i, qgc_place wh
     return s;
 }
 
-/* What is not there is left out of the inputs too, if the op can do without it and all behind it. */
+/* What is not there is left out of the inputs too, if the op can do without it and all after it. */
 static qgc_status resolve_inputs(qgc_loader *ld, const op_text *o, qgc_place where, qgc_node *n) {
     int absent = -1;
     for (int i = 0; i < o->n_in; i++) {

@@ -242,7 +242,7 @@ static void attend_whole(const attention *c, int64_t item, qgc_real *scores, qgc
 }
 
 /* A lane takes every n_lanes-th item, so that each has its own scratch whichever thread runs it, and late
- * tokens, which have more positions behind them, are spread evenly. */
+ * tokens, which have more positions after them, are spread evenly. */
 static void attention_lanes(void *context, size_t first, size_t last) {
     const attention *c = context;
     for (size_t lane = first; lane < last; lane++)

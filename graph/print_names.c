@@ -4,7 +4,7 @@
 
 #include "graph/print_parts.h"
 
-enum { MAX_NAME = 48 }; /* the loader takes 63; the rest is for a number behind it */
+enum { MAX_NAME = 48 }; /* the loader takes 63; the rest is for a number after it */
 
 static const char *turn_key(printer *p, const char *name, int repeat, int layer) {
     return qgc_arena_printf(p->scratch, "%s/%d/%d", name, repeat, layer);

@@ -13,7 +13,7 @@
  *   print.c         the text
  *
  * A stretch is a part of the list whose nodes stand in one turn of one repeat (or in none). A run is one
- * or more stretches, one behind the other, that differ in nothing but the turn: it becomes one `repeat`. */
+ * or more stretches, one after the other, that differ in nothing but the turn: it becomes one `repeat`. */
 
 typedef struct {
     const qgc_node **nodes;

@@ -130,7 +130,7 @@ static qgc_status check_order(checker *c, const qgc_node *n) {
             return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" reads \"%s\" before it is made", op->name,
                             label(c, n), qgc_value_label(v, c->d->arena));
         if (state && c->newest[state->id] != v)
-            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" reads \"%s\" behind its change to \"%s\"",
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "%s \"%s\" reads \"%s\" after its change to \"%s\"",
                             op->name, label(c, n), qgc_value_label(v, c->d->arena),
                             qgc_value_label(c->newest[state->id], c->d->arena));
     }

@@ -25,7 +25,7 @@ struct qgc_yaml {
     qgc_loc at;
 
     const char *text; /* of a scalar, ended by a zero byte and without others */
-    bool quoted;      /* the text begins one column behind `at` */
+    bool quoted;      /* the text begins one column after `at` */
 
     size_t n;         /* elements of a list, entries of a mapping */
     qgc_yaml **items; /* [n] elements, or the values of the entries */

@@ -5,9 +5,9 @@
 #include "models/bind_impl.h"
 
 /* Weights that are not one tensor of a file as it stands there: some of its rows, its rows in another order, several tensors
- * one behind the other, the matrix transposed, a number added.
+ * one after the other, the matrix transposed, a number added.
  *
- *   file   [1536, 512]   q k v one behind the other         rows 0..512, 512..1024, 1024..1536: three weights
+ *   file   [1536, 512]   q k v one after the other         rows 0..512, 512..1024, 1024..1536: three weights
  *          [1536, 512]   q0 k0 v0 q1 k1 v1 ... of 64 rows   rows 0..64 of each 192: q
  *
  * Rows that lie together stay where they are; all else is copied. */
@@ -126,7 +126,7 @@ static unsigned char *room(const qgc_tensor *t) {
     return (unsigned char *)(uintptr_t)t->data; /* made by new_tensor */
 }
 
-/* --- several tensors, one behind the other ---------------------------------------------------------------- */
+/* --- several tensors, one after the other ---------------------------------------------------------------- */
 
 static qgc_status stack(const qgc_binding *b, const qgc_weight_want *want, const qgc_tensor **t) {
     const qgc_tensor_form *f = qgc_form_of(b, want);

@@ -57,7 +57,7 @@ typedef struct {
 
 /* False if the text is there already. */
 bool qgc_added_put(qgc_added *added, qgc_added_token token);
-/* The first of the longest added tokens at or behind byte `from`, and where it starts; NULL if there is none. */
+/* The first of the longest added tokens at or after byte `from`, and where it starts; NULL if there is none. */
 const qgc_added_token *qgc_added_find(const qgc_added *added, qgc_span in, size_t from, size_t *at);
 
 /* characters.c */

@@ -8,7 +8,7 @@
 #include "graph/base/diag.h"
 #include "graph/base/tensor.h"
 
-/* A weights file: names to tensors, and the facts that stand beside them. Two formats behind one interface:
+/* A weights file: names to tensors, and the facts that stand beside them. Two formats with one interface:
  *   GGUF v2 and v3        one file                       github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *   safetensors           one file beside its config.json, or a folder with config.json and either
  *                         model.safetensors or model.safetensors.index.json and its shards

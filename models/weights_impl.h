@@ -50,7 +50,7 @@ bool qgc_gguf_array_number(const qgc_weights *w, const char *key, size_t i, doub
 
 const char *qgc_gguf_shown(const qgc_weights *w, const char *key, qgc_arena *a);
 
-/* Reads one safetensors file from `data`, which has to outlive w, behind the tensors that are there. */
+/* Reads one safetensors file from `data`, which has to outlive w, after the tensors that are there. */
 QGC_MUST_USE qgc_status qgc_safetensors_parse(qgc_weights *w, const void *data, size_t bytes, qgc_loc at,
                                               qgc_diag *d);
 

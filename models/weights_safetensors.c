@@ -42,7 +42,7 @@ static qgc_status parse_json(json_t **out, const void *text, size_t bytes, const
 
 typedef struct {
     qgc_weights *w;
-    const unsigned char *data; /* of the tensors, behind the header */
+    const unsigned char *data; /* of the tensors, after the header */
     size_t bytes;
     qgc_loc at;
     qgc_diag *d;

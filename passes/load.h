@@ -8,7 +8,7 @@
  * docs/adding_a_pass.md builds one. */
 
 /* What a plug-in and qgc have to agree on: the structs that these headers show, and the tags of the ops. The hundreds
- * are raised by whoever changes a struct; the ops count by themselves. */
+ * are raised with each change of a struct; the ops count by themselves. */
 enum { QGC_PASS_ABI = 800 + QGC_N_OPS };
 
 typedef struct {
@@ -22,7 +22,7 @@ typedef struct {
 /* What a plug-in defines. */
 const qgc_pass_rows *qgc_pass_plugin(void);
 
-/* Adds the passes of a plug-in behind those that there are, and its kernels, for the rest of the process. Errors, which name
+/* Adds the passes of a plug-in after those that there are, and its kernels, for the rest of the process. Errors, which name
  * the plug-in and leave the table as it is: the file cannot be loaded, has no qgc_pass_plugin, has another ABI version,
  * brings a pass without a function or with a name that is taken, a kernel whose row or text is not in order, or more than
  * there is room for. */

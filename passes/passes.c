@@ -42,7 +42,7 @@ double qgc_pass_option(const qgc_pass_context *c, const char *name, double other
 typedef struct {
     const qgc_pass_info *info;
     const char *text; /* "fuse-pointwise(max=4)" */
-    bool optional;    /* it may match nothing: there was a "?" behind it */
+    bool optional;    /* it may match nothing: there was a "?" after it */
     const char *names[MAX_OPTIONS];
     double values[MAX_OPTIONS];
     int n_options;
@@ -278,7 +278,7 @@ static bool is_skipped(const request *skipped, size_t n, const qgc_pass_info *in
     return false;
 }
 
-/* Leaves out of the passes wanted those that are skipped; *end: behind the last that is to run. */
+/* Leaves out of the passes wanted those that are skipped; *end: after the last that is to run. */
 static qgc_status narrow(request *wanted, size_t *n, const qgc_pass_options *o, size_t *end, qgc_diag *d) {
     request *skipped = NULL;
     const qgc_pass_info *until = NULL;

@@ -110,7 +110,7 @@ typedef struct {
 } qgc_pass_options;
 
 /* Runs the pipeline. g->passes holds what is still to be run of it: printed at any time, the graph is a file that goes on
- * from there; at the end that are those behind `until`. After each pass the graph is verified; an error there names the
+ * from there; at the end that are those after `until`. After each pass the graph is verified; an error there names the
  * pass, and the plug-in that brought it. Errors: an unknown pass or option (with the nearest name, and its place where the
  * graph's file has it), an `until` that would not run, a pass without matches (with what it nearly matched). `*report`
  * lives in the graph's arena. */

@@ -1,7 +1,7 @@
 #include "passes/passes.h"
 
 /* Lets kernels put results where others lay that nobody reads any more. Which kernels there are, and so when that is, is known
- * behind lowering: codegen/memory.c finds the places. Without this pass every result keeps a place of its own, so a fault in
+ * after lowering: codegen/memory.c finds the places. Without this pass every result keeps a place of its own, so a fault in
  * the plan of the memory goes with the pass. */
 
 qgc_status qgc_pass_plan_memory(qgc_pass_context *c, qgc_diag *d) {

@@ -11,7 +11,7 @@
 /* One feed or step on the stream:
  *
  *   host    tokens, positions, rows --upload-->            (feed only)
- *   device  prefill or decode; its last kernel puts the token chosen into tokens[0], the position behind into
+ *   device  prefill or decode; its last kernel puts the token chosen into tokens[0], the position after into
  *           positions[0], and the token into ring[position % size]
  *   host    waits until the token is in the ring, which is host memory
  *
@@ -34,7 +34,7 @@ struct qgc_session {
     qgc_capture *decode; /* NULL in stream mode */
     int32_t *positions;  /* [chunk] */
     int64_t position;
-    int64_t queued;     /* steps behind the position whose choice nobody has taken */
+    int64_t queued;     /* steps after the position whose choice nobody has taken */
     bool chosen;        /* a token waits in tokens[0] on the device */
     int64_t n_rows;     /* of the logits of the last qgc_session_feed_rows */
     int64_t not_finite; /* the first position whose logits are not numbers, or -1 */
@@ -215,7 +215,7 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
 }
 
 /* cuBLAS loads its kernels when they are first used, some 80 ms in all on an H100: better now than in the first
- * answer. Steps of made-up tokens, whose traces in the states are wiped out afterwards. */
+ * answer. Steps of synthetic tokens, whose traces in the states are wiped out afterwards. */
 static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
     if (s->options.prefill != QGC_PREFILL_CHUNKS || !has_gemm(&s->plan->phases[QGC_PHASE_PREFILL]))
         return QGC_OK;

@@ -51,8 +51,8 @@ qgc_address qgc_session_logits_at(const qgc_session *s, int64_t row);
  * itself; the host uploads nothing, allocates nothing and patches nothing. Errors: no room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d);
 
-/* The two halves of a step: queue starts one behind those that are queued already, and returns at once; take waits for
- * the oldest. So what a step costs the host is hidden behind the step before. The device chooses for itself and goes on
+/* The two halves of a step: queue starts one after those that are queued already, and returns at once; take waits for
+ * the oldest. So what a step costs the host is hidden by the step before. The device chooses for itself and goes on
  * with that, whatever it is: what was queued and not taken is as if it had not been, from the next feed or reset on, but
  * for the repetition penalty, to which the tokens that such steps started from count as seen. At most
  * qgc_session_most_steps are queued. Errors of queue: no room, nothing fed yet; of take: nothing queued. */

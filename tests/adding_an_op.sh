@@ -3,7 +3,7 @@
 # whether the new op is right. usage: tests/adding_an_op.sh [cmake options]
 #
 # Of the page it understands: a paragraph that ends, before a block of c or yaml, with
-#   In `FILE`, behind the function `NAME`:         In `FILE`, behind the row of `TEXT`:
+#   In `FILE`, after the function `NAME`:         In `FILE`, after the row of `TEXT`:
 #   In `FILE`, in place of the row of `TEXT`:      In `FILE`, at the end:          A new file, `FILE`:
 # and blocks of sh, which are run in the copy, in their order: before the build those that call no qgc.
 set -euo pipefail
@@ -33,7 +33,7 @@ cut_page() {
     { paragraph = ended ? $0 : paragraph " " $0; ended = 0 }' "$page"
 }
 
-# put BLOCK FILE HOW TEXT: HOW is function, row, instead or end. The place has to be there once. A block behind a function,
+# put BLOCK FILE HOW TEXT: HOW is function, row, instead or end. The place has to be there once. A block after a function,
 # or at the end, has an empty line before it.
 put() {
     [ -f "$2" ] || fail "$page names $2, which is not there"
@@ -54,8 +54,8 @@ apply_block() {
     file=$(sed -n 's/^[^`]*`\([^`]*\)`.*/\1/p' <<<"$place")
     text=$(sed -n 's/^[^`]*`[^`]*`[^`]*`\([^`]*\)`.*/\1/p' <<<"$place")
     case $place in
-    "In "*", behind the function "*) put "$block" "$file" function "$text" ;;
-    "In "*", behind the row of "*) put "$block" "$file" row "$text" ;;
+    "In "*", after the function "*) put "$block" "$file" function "$text" ;;
+    "In "*", after the row of "*) put "$block" "$file" row "$text" ;;
     "In "*", in place of the row of "*) put "$block" "$file" instead "$text" ;;
     "In "*", at the end:") put "$block" "$file" end "" ;;
     "A new file, "*)

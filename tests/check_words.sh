@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Memory comes from arenas: the words malloc, calloc, realloc and free occur in graph/base/arena.c only, and in the
 # test that makes memory run out. What libc or a library has handed out is given back by (free)(x), with a comment
-# on the line that says whose it was. Prints what breaks this; exit code 1 if anything does.
+# on the line that says whose it was. And words that the documentation and the comments do without, as plainer ones say
+# the same: after for "behind", synthetic or fake for "made up", the reader for "whoever", differ for "parted"; and lines
+# of Markdown end at column 110, but for tables and what commands print. Prints what breaks this; exit code 1 if anything does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+failed=0
 
 mapfile -t files < <(find graph passes codegen runtime models tests include docs/examples -name '*.[ch]' ! -path graph/base/arena.c ! -path tests/runtime/lib/test_qgc.c | sort)
 awk '
@@ -36,4 +39,18 @@ FNR == 1 { inside = 0 }
     }
 }
 END { exit broken }
-' "${files[@]}"
+' "${files[@]}" || failed=1
+
+# Not in kernels: their text is in the key of what is compiled from it.
+mapfile -t texts < <(find graph passes codegen runtime models tests include docs packaging ./*.md \
+    -name '*.[ch]' -o -name '*.md' -o -name '*.def' -o -name '*.cmake' -o -name '*.cc' -o -name '*.sh' |
+    grep -vE '^codegen/persistent/|^tests/check_words.sh$' | sort)
+if grep -nwE "behind|made[- ]up|[Ww]hoever|parted" "${texts[@]}"; then failed=1; fi
+
+mapfile -t pages < <(printf '%s\n' "${texts[@]}" | grep '\.md$' | grep -v '^docs/benchmarks.md$')
+awk '
+FNR == 1 { printed = 0 }
+/^ *```/ { printed = !printed }
+!printed && !/^\|/ && length($0) > 110 { print FILENAME ":" FNR ": longer than 110 columns"; broken = 1 }
+END { exit broken }' "${pages[@]}" || failed=1
+exit $failed

@@ -64,14 +64,14 @@ qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
 target_link_libraries(test_runtime_cli_eval PRIVATE PkgConfig::JANSSON)
 target_link_libraries(test_runtime_cli_schema PRIVATE qgc_graph) # the table of ops
-foreach(test IN ITEMS kernels chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
+foreach(test IN ITEMS one_op kernels chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
     eval schema)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
     QGC_COMMAND="$<TARGET_FILE:qgc>" QGC_CC="${CMAKE_C_COMPILER}")
 endforeach()
 target_compile_definitions(test_runtime_cli_chat PRIVATE QGC_HAS_LIBEDIT=$<BOOL:${LIBEDIT_FOUND}>)
-# On a device and a weights file that are made up: these objects stand before the libraries.
+# On a fake device and a fake weights file: these objects stand before the libraries.
 foreach(test IN ITEMS session_fake stand_in image)
   target_sources(test_runtime_${test} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_device.c)
 endforeach()
@@ -213,6 +213,7 @@ if(QGC_FUZZ)
     get_filename_component(name ${source} NAME_WE)
     add_executable(${name} ${source})
     target_link_libraries(${name} PRIVATE qgc_models qgc_codegen)
+    target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   endforeach()
 endif()

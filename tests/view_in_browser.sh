@@ -16,7 +16,7 @@ browse() {
         --virtual-time-budget=20000 --window-size=1600,1500 "$@" 2>"$folder/browser.log"
 }
 
-# Put behind the script of the page: plays with it and leaves what happened in attributes of <html>.
+# Put after the script of the page: plays with it and leaves what happened in attributes of <html>.
 cat >"$folder/probe.js" <<'END'
 const root = document.documentElement, log = [];
 const wait = () => new Promise(done => setTimeout(done, 500));

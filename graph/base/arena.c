@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* Blocks form a list. Small requests are cut from the newest block; a large one gets a block of its own,
- * put behind the newest so that the room there is not lost. */
+ * put after the newest so that the room there is not lost. */
 typedef struct block {
     struct block *next;
     size_t room, used;

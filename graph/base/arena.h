@@ -25,7 +25,7 @@ void *qgc_arena_alloc(qgc_arena *a, size_t bytes) __attribute__((malloc, returns
  * could hold it; sizes that come from a file are to be checked before. */
 void *qgc_arena_array(qgc_arena *a, size_t n, size_t elem_bytes) __attribute__((malloc, returns_nonnull));
 
-/* Room for one element more behind the `n` of `array`, which was made by this function (or is NULL with
+/* Room for one element more after the `n` of `array`, which was made by this function (or is NULL with
  * n = 0). Returns the array, moved to twice the room whenever n reaches a power of two; the old copy stays
  * valid, so pointers into it do too, but they no longer see changes. */
 void *qgc_arena_grow(qgc_arena *a, void *array, size_t n, size_t elem_bytes);

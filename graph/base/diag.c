@@ -99,7 +99,7 @@ qgc_status qgc_fail(qgc_diag *d, qgc_status status, qgc_loc at, const char *form
     return status;
 }
 
-/* Notes go behind the error and earlier notes, before the frames. */
+/* Notes go after the error and earlier notes, before the frames. */
 void qgc_note(qgc_diag *d, qgc_loc at, const char *format, ...) {
     if (!d->lines)
         return;

@@ -27,7 +27,7 @@ QGC_MUST_USE qgc_status qgc_file_open(qgc_file *f, const char *path, qgc_diag *d
 void qgc_file_close(qgc_file *f);
 
 /* Reads a whole file of at most `limit` bytes into the arena of `d`; works for pipes too. A zero byte
- * stands behind the last. `label` ("prompt file", say) starts the error text. */
+ * stands after the last. `label` ("prompt file", say) starts the error text. */
 QGC_MUST_USE qgc_status qgc_file_read(qgc_source *out, const char *path, size_t limit, const char *label,
                                       qgc_diag *d);
 
@@ -53,7 +53,7 @@ bool qgc_file_is_folder(const char *path);
 bool qgc_file_is_regular(const char *path); /* or a link to such a file */
 bool qgc_file_is_stdout(const char *path);  /* "-" or /dev/stdout */
 
-/* The part behind the last slash, and the part before it ("." if there is none), in the arena. */
+/* The part after the last slash, and the part before it ("." if there is none), in the arena. */
 const char *qgc_path_base(const char *path);
 const char *qgc_path_folder(qgc_arena *a, const char *path);
 

@@ -93,7 +93,7 @@ static inline uint32_t mask_if(bool condition) {
 }
 
 /* Normal: the exponent is moved up by 224, which makes infinity and NaN of theirs, and a multiply by 2^-112
- * takes back what was too much (15 becomes 127). Subnormal: the mantissa is put behind 0.5, where the last
+ * takes back what was too much (15 becomes 127). Subnormal: the mantissa is put after 0.5, where the last
  * bit weighs 2^-24 as that of a subnormal half does, and 0.5 is taken away. */
 static inline float half_to_float(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7FFFu;

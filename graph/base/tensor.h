@@ -32,7 +32,7 @@ bool qgc_dtype_is_quantised(qgc_dtype t);
 enum { QGC_MAX_RANK = 4 };
 
 /* A tensor as it stands in a file or in memory. `shape` is outermost first; the elements of the last
- * dimension, a row, are adjacent. `data` belongs to whoever made it. */
+ * dimension, a row, are adjacent. `data` belongs to the code that made the tensor. */
 typedef struct {
     const char *name;
     qgc_dtype dtype;
@@ -46,7 +46,7 @@ typedef struct {
  * this order. */
 typedef struct {
     const char *
-        stacked_index; /* "e": "{e}" of the name is 0, 1, ..., and the tensors lie one behind the other; NULL: one */
+        stacked_index; /* "e": "{e}" of the name is 0, 1, ..., and the tensors lie one after the other; NULL: one */
     int64_t stacked; /* so many */
     bool transposed; /* [in, out] in the file */
     int64_t first, last,

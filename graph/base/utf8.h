@@ -11,7 +11,7 @@
 #define QGC_UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD, for what is no character */
 
 /* The length of the character at `text`, and its code point; 0 if the n bytes do not start with a whole one. Reads no byte
- * behind the first that does not belong to it, so of a text that a zero ends n may be 4 anywhere. */
+ * after the first that does not belong to it, so of a text that a zero ends n may be 4 anywhere. */
 int qgc_utf8_decode(const char *text, size_t n, uint32_t *code_point);
 
 /* Writes one character, returns its length. */

@@ -32,11 +32,9 @@ fiber *threads[MOST_THREADS];
 void run_warp(unsigned first, unsigned end) {
     for (;;) {
         unsigned n_together = 0;
-        for (unsigned t = first; t < end; t++) {
-            if (threads[t]->where == READY)
-                run(*threads[t]);
+        run_lanes(threads + first, end - first);
+        for (unsigned t = first; t < end; t++)
             n_together += threads[t]->where == AT_WARP;
-        }
         if (n_together == 0)
             return;
         if (n_together != 32)

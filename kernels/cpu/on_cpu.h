@@ -59,7 +59,7 @@ void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b
 void arrive_with_copies(unsigned long long *b);
 
 /* Called at each of these moments, where it is set: for what watches how a kernel behaves towards the launches beside it. */
-enum moment { BLOCK_BEGINS, BLOCK_ENDS, WAITS, LETS_NEXT_START };
+enum moment { BLOCK_BEGINS, BLOCK_ENDS, HAS_WAITED, LETS_NEXT_START };
 extern void (*look)(moment at);
 
 /* expf, or with `wobble` one that is an ulp off here and there, as another device's may be. */

@@ -20,21 +20,6 @@ static void __sanitizer_start_switch_fiber(void **, const void *, size_t) {}
 static void __sanitizer_finish_switch_fiber(void *, const void **, size_t *) {}
 #endif
 
-/* Where a few instructions change stacks nothing else has to, for that takes a system call. */
-#if defined(__x86_64__)
-/* Leaves what a function keeps for its caller on this stack, whose end goes to *from, and goes on where another was left. */
-extern "C" void on_cpu_change_stacks(void **from, void *to);
-asm(".text\n"
-    ".type on_cpu_change_stacks, @function\n"
-    "on_cpu_change_stacks:\n"
-    "    pushq %rbp\n    pushq %rbx\n    pushq %r12\n    pushq %r13\n    pushq %r14\n    pushq %r15\n"
-    "    movq %rsp, (%rdi)\n"
-    "    movq %rsi, %rsp\n"
-    "    popq %r15\n    popq %r14\n    popq %r13\n    popq %r12\n    popq %rbx\n    popq %rbp\n"
-    "    ret\n"
-    ".size on_cpu_change_stacks, . - on_cpu_change_stacks\n");
-#endif
-
 namespace on_cpu {
 
 index3 thread_index, block_index, grid_size, block_size;
@@ -50,24 +35,71 @@ enum { STACK = 256 << 10, PAGES = 16384 };
 
 stack scheduler;
 
-void change(stack &from, stack &to) {
+/* The lanes that run after the current one, without the scheduler in between. */
+fiber *const *next_lane, *const *end_of_lanes;
+stack *left; /* the last one that was */
+
+/* Where a few instructions change stacks nothing else has to, for that takes a system call. They stand in the function that gives
+ * way, and jump: the lanes of a warp are at the same call, so that the processor predicts where each of them returns to. */
+#if defined(__x86_64__)
+inline __attribute__((always_inline)) void change_stacks(void **from, void *to) {
+    asm volatile("leaq -128(%%rsp), %%rsp\n" /* the red zone */
+                 "leaq 1f(%%rip), %%rdx\n"
+                 "pushq %%rdx\n"
+                 "pushq %%rbp\n"
+                 "movq %%rsp, (%%rdi)\n"
+                 "movq %%rsi, %%rsp\n"
+                 "popq %%rbp\n"
+                 "popq %%rdx\n"
+                 "jmp *%%rdx\n"
+                 "1:\n"
+                 "leaq 128(%%rsp), %%rsp\n"
+                 : "+D"(from), "+S"(to)
+                 :
+                 : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0",
+                   "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+                   "xmm12", "xmm13", "xmm14", "xmm15", "memory", "cc");
+}
+#endif
+
+inline __attribute__((always_inline)) void change(stack &from, stack &to) {
+    left = &from;
     __sanitizer_start_switch_fiber(&from.left, to.bottom, to.bytes);
 #if defined(__x86_64__)
-    on_cpu_change_stacks(&from.end, to.end);
+    change_stacks(&from.end, to.end);
 #else
     swapcontext(&from.end, &to.end);
 #endif
     __sanitizer_finish_switch_fiber(from.left, nullptr, nullptr);
 }
 
+/* The stack of the next lane that is READY, or the scheduler's. */
+inline __attribute__((always_inline)) stack &next_stack() {
+    while (next_lane < end_of_lanes && (*next_lane)->where != READY)
+        next_lane++;
+    if (next_lane == end_of_lanes)
+        return scheduler;
+    current = *next_lane++;
+    thread_index.x = current->thread;
+    return current->own;
+}
+
+inline __attribute__((always_inline)) void give_way_to_next(state where) {
+    stack &own = current->own;
+    current->where = where;
+    change(own, next_stack());
+}
+
 /* A fiber is for many blocks: it does one after the other. */
 void run_thread() {
     const void *bottom = nullptr;
-    __sanitizer_finish_switch_fiber(nullptr, &bottom, &scheduler.bytes);
-    scheduler.bottom = (char *)(uintptr_t)bottom;
+    size_t bytes = 0;
+    __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+    if (left == &scheduler)
+        scheduler.bottom = (char *)(uintptr_t)bottom, scheduler.bytes = bytes;
     for (;;) {
         current->of->kernel->run();
-        to_scheduler(DONE);
+        give_way_to_next(DONE);
     }
 }
 
@@ -85,10 +117,10 @@ char *room(unsigned which) {
 
 void begin(stack &own) {
 #if defined(__x86_64__)
-    void **top = (void **)(own.bottom + own.bytes); /* six registers, where to begin, nowhere to return to */
-    memset(top - 8, 0, 8 * sizeof *top);
+    void **top = (void **)(own.bottom + own.bytes); /* no frame, where to begin, nowhere to return to */
+    memset(top - 3, 0, 3 * sizeof *top);
     top[-2] = (void *)run_thread;
-    own.end = top - 8;
+    own.end = top - 3;
 #else
     getcontext(&own.end);
     own.end.uc_stack.ss_sp = own.bottom;
@@ -130,17 +162,19 @@ void forget(fiber &f) {
     f.made = false;
 }
 
-void run(fiber &f) {
-    current = &f;
-    thread_index = {f.thread, 0, 0};
-    block_index = f.of->index;
-    dynamic_shared = f.of->dynamic;
-    change(scheduler, f.own);
+void run_lanes(fiber *const *lanes, unsigned n) {
+    next_lane = lanes;
+    end_of_lanes = lanes + n;
+    thread_index = {0, 0, 0};
+    block_index = lanes[0]->of->index;
+    dynamic_shared = lanes[0]->of->dynamic;
+    stack &first = next_stack();
+    if (&first != &scheduler)
+        change(scheduler, first);
 }
 
-void to_scheduler(state where) {
-    current->where = where;
-    change(current->own, scheduler);
+void give_way_as(state where) {
+    give_way_to_next(where);
 }
 
 void do_together(fiber *const *lanes) {
@@ -166,14 +200,14 @@ void clear_shared(block &b, size_t dynamic_bytes) {
 void barrier(int place) {
     current->place = place;
     current->number = current->meeting = 0;
-    to_scheduler(AT_BARRIER);
+    give_way_to_next(AT_BARRIER);
 }
 
 void together(void *mine, warp_function *what, int place) {
     current->place = place;
     current->mine = mine;
     current->what = what;
-    to_scheduler(AT_WARP);
+    give_way_to_next(AT_WARP);
 }
 
 void copy_later(void *to, const void *from) {

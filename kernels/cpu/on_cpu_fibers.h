@@ -84,11 +84,11 @@ std::deque<fiber> &fibers(unsigned n);
 void prepare(fiber &f, block *of, unsigned thread);
 void forget(fiber &f);
 
-/* Runs it until it gives way. */
-void run(fiber &f);
+/* Runs lanes of one block, those that are READY, one after the other: each until it gives way. */
+void run_lanes(fiber *const *lanes, unsigned n);
 
 /* From a fiber: gives way. */
-void to_scheduler(state where);
+void give_way_as(state where);
 
 /* What 32 lanes that are AT_WARP came together for; they are READY then. */
 void do_together(fiber *const *lanes);

@@ -188,18 +188,21 @@ void let_meet(unsigned block_number) {
 
 /* Each lane that can goes on until it gives way. */
 void run_warp(unsigned block_number, unsigned first) {
-    fiber *lanes[32];
-    unsigned n = 0, together = 0;
-    for (unsigned t = first; t < first + 32 && t < now.threads; t++) {
-        fiber &f = thread_of(block_number, t);
-        lanes[n++] = &f;
-        if (f.where == READY) {
-            run(f);
-            now.blocks[block_number].done += f.where == DONE;
-            now.events += f.where == DONE;
-            now.blocks[block_number].came |= f.where == DONE || f.where == AT_BARRIER;
-        }
-        together += f.where == AT_WARP;
+    resident &own = now.blocks[block_number];
+    fiber *lanes[32] = {};
+    unsigned n = 0, together = 0, ready = 0;
+    for (unsigned t = first; t < first + 32 && t < now.threads; t++, n++) {
+        lanes[n] = &thread_of(block_number, t);
+        ready |= (unsigned)(lanes[n]->where == READY) << n;
+    }
+    run_lanes(lanes, n);
+    for (unsigned i = 0; i < n; i++) {
+        const state where = lanes[i]->where;
+        const bool ran = ready >> i & 1, ended = ran && where == DONE;
+        own.done += ended;
+        now.events += ended;
+        own.came |= ended || (ran && where == AT_BARRIER);
+        together += where == AT_WARP;
     }
     if (together == 32) {
         do_together(lanes);
@@ -300,14 +303,14 @@ void start(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o, 
 void give_way() {
     if (!now.running)
         broken("blocks that wait for each other have to be launched together");
-    to_scheduler(READY);
+    give_way_as(READY);
 }
 
 void meet_some(unsigned number, unsigned n, int place) {
     current->place = place;
     current->number = number;
     current->meeting = n;
-    to_scheduler(AT_BARRIER);
+    give_way_as(AT_BARRIER);
 }
 
 unsigned now_in_cycles() {
@@ -317,7 +320,7 @@ unsigned now_in_cycles() {
 void give_up() {
     snprintf(now.message, sizeof now.message, "thread %u of block %u gave up", current->thread,
              block_index.x);
-    to_scheduler(READY);
+    give_way_as(READY);
 }
 
 void store_late(const void *to, unsigned word) {

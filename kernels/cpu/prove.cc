@@ -70,7 +70,7 @@ void look(on_cpu::moment at) {
     } else if (at == on_cpu::LETS_NEXT_START) {
         if (waits && !has_waited && next_start == NEXT_AFTER)
             say("it lets the next launch start before its wait, and its row says after");
-    } else if (at == on_cpu::WAITS && !has_waited) {
+    } else if (at == on_cpu::HAS_WAITED && !has_waited) {
         look_at_operands();
         has_waited = true;
         for (argument &a : args)

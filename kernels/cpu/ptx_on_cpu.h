@@ -63,7 +63,7 @@ static inline void grid_lets_next_start() {
 
 static inline void grid_waits() {
     if (on_cpu::look)
-        on_cpu::look(on_cpu::WAITS);
+        on_cpu::look(on_cpu::HAS_WAITED);
 }
 
 static inline unsigned thread_number() {

@@ -3,7 +3,7 @@
 
     python3 tokenizer.py austen.txt OUT      # writes tokenizer.json and tokenizer_config.json into OUT
 
-Vocabulary: 256 bytes, 1277 merges and 3 special tokens behind them, 1536 in all. Only the training
+Vocabulary: 256 bytes, 1277 merges and 3 special tokens after them, 1536 in all. Only the training
 chapters are looked at.
 """
 import json

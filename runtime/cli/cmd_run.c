@@ -190,7 +190,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         CLI_ALLOW_UNUSED_OPTION(o.engine.allow_unused),
         {"specials", 0, OPTION_FLAG, &o.specials, NULL, "special tokens written in the prompt are special", 0,
          0},
-        {"ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on behind an end-of-text token", 0, 0},
+        {"ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on after an end-of-text token", 0, 0},
         {"verbose-prompt", 0, OPTION_FLAG, &o.verbose_prompt, NULL, "print the prompt's token ids", 0, 0},
         {"receipt", 0, OPTION_TEXT, &o.receipt, "FILE", "what the text was made of, for qgc verify", 0, 0},
         CLI_JSON_OPTION(o.json),

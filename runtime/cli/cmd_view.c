@@ -108,7 +108,7 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
         .summary = "Draws one layer, and what is around the layers, before any pass and after each.",
         .details =
             "The page is one HTML file that needs no other and no network. In it, a click on a node says what the\n"
-            "rules did there; #after=fuse-qkv&node=q behind its address chooses a pass and a node.",
+            "rules did there; #after=fuse-qkv&node=q after its address chooses a pass and a node.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,

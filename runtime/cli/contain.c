@@ -45,11 +45,12 @@ void cli_contain_limit(double seconds) {
 void cli_contain_loading(const char *plugin) {
     if (!page)
         return;
-    page->inside = plugin != NULL;
+    page->inside = 0;
     page->since = cli_seconds();
     page->pass[0] = page->rule[0] = 0;
     if (plugin)
         set_name(page->node, plugin);
+    page->inside = plugin != NULL; /* last: from here on the parent compares `since` with the limit */
 }
 
 /* Is it one that was loaded? `pass` may have options. */

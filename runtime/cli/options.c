@@ -121,7 +121,7 @@ static qgc_status store(const cli_option *o, const char *text, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* The option that `word` ("--name", "--name=value" or "-n") names; *value is what stands behind the '='. */
+/* The option that `word` ("--name", "--name=value" or "-n") names; *value is what stands after the '='. */
 static const cli_option *find(const cli_command *c, const char *word, const char **value) {
     *value = NULL;
     for (const cli_option *o = c->options; o->name; o++) {

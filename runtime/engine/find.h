@@ -4,7 +4,7 @@
 #include "graph/base/diag.h"
 
 /* Weights by name. A name that is no path leads to what is in one of the folders of $QGC_MODELS (with
- * colons between them), under that name or with .gguf behind it; "owner/name" and "owner/name/file.gguf"
+ * colons between them), under that name or with .gguf after it; "owner/name" and "owner/name/file.gguf"
  * lead to what was downloaded from the Hugging Face hub ($HF_HUB_CACHE, $HF_HOME/hub,
  * ~/.cache/huggingface/hub). */
 

@@ -118,7 +118,7 @@ static void drop_variant(variant *v) {
     *v = (variant){0};
 }
 
-/* The text through a variant; behind its end goes what the whole pipeline chooses. */
+/* The text through a variant; after its end goes what the whole pipeline chooses. */
 static qgc_status read_text(lab *l, variant *v) {
     const int64_t n = l->o->run.positions;
     l->n_logits = qgc_trial_steps(v->trial, n);

@@ -9,7 +9,7 @@
 /* What stands above the numbers. */
 typedef struct {
     const char *graph, *weights, *device,
-        *text; /* "models/tiny/tiny.yaml", "made up", "cpu, 2 threads", ... */
+        *text; /* "models/tiny/tiny.yaml", "random", "cpu, 2 threads", ... */
     int64_t ctx;
     int pairs;
 } qgc_ablate_heading;

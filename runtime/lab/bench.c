@@ -18,7 +18,7 @@ typedef struct {
     qgc_arena *arena;
     qgc_diag *d;
     qgc_session *sessions[QGC_N_MODES];
-    int32_t *tokens; /* made up, as many as a prompt can have */
+    int32_t *tokens; /* synthetic, as many as a prompt can have */
 } bench;
 
 static double now_us(void) {
@@ -119,7 +119,7 @@ static qgc_status time_steps(bench *b) {
     return QGC_OK;
 }
 
-/* A text as qgc run makes it: each token is looked at while the step behind it runs. */
+/* A text as qgc run makes it: each token is looked at while the step after it runs. */
 static qgc_status generate(const bench *b, qgc_session *s, double *us) {
     int32_t next;
     QGC_TRY(feed(b, s, GENERATE_FROM));
@@ -220,7 +220,7 @@ static void add_kernel(bench *b, const qgc_bench_kernel *k) {
     out->parts[out->n_parts++] = *k;
 }
 
-/* The launches of one kind in all layers, one behind the other: by the time the first comes again its weights have left
+/* The launches of one kind in all layers, one after the other: by the time the first comes again its weights have left
  * the L2 cache, if all of them are more than fit into it. */
 static qgc_status time_alone(bench *b, qgc_mode mode, int64_t position) {
     qgc_session *s = b->sessions[mode];

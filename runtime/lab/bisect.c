@@ -114,7 +114,7 @@ static qgc_status choose_next(const lab *l, bisect_side *s, int32_t *next) {
     return QGC_OK;
 }
 
-/* The text, one token a step. The reference goes on behind its end. */
+/* The text, one token a step. The reference goes on after its end. */
 static qgc_status read_text(lab *l, bisect_side *s) {
     const int64_t n = l->o->run.positions;
     l->steps = qgc_trial_steps(s->trial, n);

@@ -64,7 +64,7 @@ typedef struct {
     bool by_kernels;  /* the evaluator finds nothing wrong with the graph: its kernels are at fault */
     bool by_memory; /* nor are they where every result keeps a place of its own: the plan of the memory is */
 
-    const char *pass; /* the first that parts them; NULL where they part without any */
+    const char *pass; /* the first with which they differ; NULL where they differ without any */
     double before_pass, with_pass;
 
     int change,

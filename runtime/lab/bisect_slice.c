@@ -110,17 +110,17 @@ const qgc_value *bisect_slice_output(const bisect_slices *s) {
     const qgc_value *part = s->c->part;
     if (is_rows(part) || part == qgc_graph_output(s->bad->graph, "next"))
         return part;
-    bool *behind = qgc_arena_array(s->arena, s->bad->graph->n_values, sizeof *behind);
-    behind[part->id] = true;
+    bool *after = qgc_arena_array(s->arena, s->bad->graph->n_values, sizeof *after);
+    after[part->id] = true;
     for (const qgc_node *n = part->maker->next; n; n = n->next) {
         bool reads = false;
         for (int i = 0; i < n->n_in; i++)
-            reads = reads || behind[n->in[i]->id];
+            reads = reads || after[n->in[i]->id];
         for (int i = 0; i < n->n_out && reads; i++) {
             const bisect_value *v = &s->c->values[n->out[i]->id];
             if (is_rows(n->out[i]) && v->other && v->apart > 0)
                 return n->out[i];
-            behind[n->out[i]->id] = true;
+            after[n->out[i]->id] = true;
         }
     }
     return NULL;

@@ -17,7 +17,7 @@
 enum {
     LEFT = 170,
     PLOT = 460,
-    RIGHT = 90, /* room for the number behind the longest bar */
+    RIGHT = 90, /* room for the number after the longest bar */
     TOP = 74,
     BAR = 11,
     GAP = 9, /* between rows */

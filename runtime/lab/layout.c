@@ -12,7 +12,7 @@
  *
  *        [x]             +- title --x--+
  *         | \            |          |  |      An edge then is what the outer level has between two clusters, with
- *     [frame] |          |         [q] |      what the level of a frame has before and behind it.
+ *     [frame] |          |         [q] |      what the level of a frame has before and after it.
  *         |  /           |          |  |
  *        [y]             +----------q--+
  */

@@ -103,7 +103,7 @@ static int sorted_ends(const layout_rows *s, const alignment *g, int v, sortable
     return n;
 }
 
-/* Puts v behind u, so that the segment between them is upright. */
+/* Puts v after u, so that the segment between them is upright. */
 static void join_block(alignment *g, int u, int v, const segment *part) {
     const double ends = g->down ? part->upper_at - part->lower_at : part->lower_at - part->upper_at;
     g->next[u] = v;
@@ -141,7 +141,7 @@ static double gap_between(const layout_rows *s, int left, int right) {
     return (u->width + v->width) / 2 + (boxes ? BOX_GAP : LINE_GAP);
 }
 
-/* The blocks in an order in which each comes behind those to its left. */
+/* The blocks in an order in which each comes after those to its left. */
 static int order_blocks(const layout_rows *s, const alignment *g, int *order, int *waits) {
     int n = 0, done = 0;
     for (int i = 0; i < s->n_vertices; i++)

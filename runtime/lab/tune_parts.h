@@ -4,7 +4,7 @@
 #include "runtime/lab/tune.h"
 
 /* What tune.c, which decides what to try, and tune_worker.c, the process that tries, share. They talk in lines, fields
- * parted by tabs:
+ * separated by tabs:
  *
  *   worker  arch sm_90a | knob KERNEL NAME VALUE 1,2,4 | ready
  *   tune    try KERNEL NAME VALUE

@@ -6,7 +6,7 @@
 #include "passes/passes.h"
 
 /* A graph on its way through the passes as one HTML page that needs no other file: drawings of one layer, and of what
- * lies before and behind the layers, before any pass and after each; what the rules did at each node; and, where times
+ * lies before and after the layers, before any pass and after each; what the rules did at each node; and, where times
  * were measured, what each kernel takes. */
 typedef struct qgc_view qgc_view;
 
@@ -26,7 +26,7 @@ qgc_pass_watch qgc_view_watch(qgc_view *v, const qgc_pass_watch *other);
 /* What stands above the drawings, and what is shown at first: after which pass (NULL: the last), and which node (NULL: none). */
 void qgc_view_say(qgc_view *v, const char *text, const char *pass, const char *node);
 
-/* Reads the times of kernels from a file of qgc bench --json. `g` is the graph behind all passes. Errors: no such file,
+/* Reads the times of kernels from a file of qgc bench --json. `g` is the graph after all passes. Errors: no such file,
  * one of another model or of other passes, one without times of kernels. */
 QGC_MUST_USE qgc_status qgc_view_read_times(qgc_view *v, qgc_graph *g, const char *path, qgc_diag *d);
 

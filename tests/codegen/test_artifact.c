@@ -231,7 +231,7 @@ static void put_hash(unsigned char *to, const void *data, size_t bytes) {
         to[i] = (unsigned char)(hash >> (8 * i));
 }
 
-/* The first section starts behind the table; its length is in its row. */
+/* The first section starts after the table; its length is in its row. */
 static unsigned char *plan_section(fixture *f) {
     return f->data + 128;
 }

@@ -1,4 +1,4 @@
-/* Which launches may start early: made-up plans, then those of models. */
+/* Which launches may start early: synthetic plans, then those of models. */
 
 #include <string.h>
 
@@ -30,7 +30,7 @@ typedef struct {
 static qgc_plan *plan_with(qgc_arena *a, qgc_phase_kind phase, const made_up *launches, size_t n) {
     static qgc_plan_kernel kernels[N_KERNELS] = {
         [BEFORE] = {.name = "before.cu", .waits = true, .lets_next = QGC_NEXT_BEFORE_WAIT},
-        [BEHIND] = {.name = "behind.cu", .waits = true, .lets_next = QGC_NEXT_BEHIND_WAIT},
+        [BEHIND] = {.name = "after.cu", .waits = true, .lets_next = QGC_NEXT_BEHIND_WAIT},
         [AT_END] = {.name = "at_end.cu", .waits = true, .lets_next = QGC_NEXT_AT_END},
         [NO_WAIT] = {.name = "no_wait.cu", .lets_next = QGC_NEXT_BEFORE_WAIT},
     };
@@ -162,7 +162,7 @@ static void writes_meet_writes(void **state) {
            {"A", BEFORE, {{X, WR}}}, {"B", BEFORE, {{X, WR | E}}});
 }
 
-/* And nothing behind it overtakes what it did not wait for: it is started when all has ended. */
+/* And nothing after it overtakes what it did not wait for: it is started when all has ended. */
 static void a_kernel_without_a_wait_is_started_the_ordinary_way(void **state) {
     EXPECT("A: " FIRST
            "B: kernel \"no_wait.cu\" does not wait for the launches before it\nC: early\nD: \"D\" "
@@ -248,7 +248,7 @@ static void the_steps_of_models_start_early(void **state) {
     all_but_the_first(lowered(*state, "models/qwen2.5-7b.yaml", NULL), QGC_PHASE_DECODE, 144);
 }
 
-/* In a real step: the output projection of layer 3, if it read its input early, behind kernels that let it. */
+/* In a real step: the output projection of layer 3, if it read its input early, after kernels that let it. */
 static void a_kernel_that_read_its_input_early_would_be_found(void **state) {
     qgc_plan *p = lowered(*state, "models/tiny/tiny.yaml", NULL);
     qgc_phase *decode = &p->phases[QGC_PHASE_DECODE];
@@ -268,7 +268,7 @@ static void a_kernel_that_read_its_input_early_would_be_found(void **state) {
         if (strcmp(p->buffers[out->args[i].buffer].name, "x[2]") == 0)
             out->args[i].access |= QGC_EARLY;
     qgc_place_edges(p, *state);
-    assert_null(out->not_early); /* queries, keys and values let attention start behind their own wait only */
+    assert_null(out->not_early); /* queries, keys and values let attention start after their own wait only */
     p->kernels[(out - 2)->kernel].lets_next = QGC_NEXT_BEFORE_WAIT;
     qgc_place_edges(p, *state);
     assert_string_equal(out->not_early, "\"out[3]\" reads \"x[2]\" before it waits, which \"out_2[2]\" three "

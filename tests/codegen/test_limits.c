@@ -25,7 +25,7 @@ enum {
 
 static struct {
     qgc_arena *arena;
-    const char *cache;
+    const char *folder, *cache;
     int archs[64], n_archs;
 } f;
 
@@ -187,7 +187,8 @@ static int start(void **state) {
     qgc_nvrtc *nvrtc;
     f.arena = qgc_arena_new();
     qgc_diag d = qgc_diag_new(f.arena);
-    f.cache = qgc_test_folder(f.arena);
+    f.folder = qgc_test_folder(f.arena);
+    f.cache = qgc_test_cache(f.folder);
     if (qgc_nvrtc_open(&nvrtc, NULL, &d) != QGC_OK)
         return 0;
     const int n = qgc_nvrtc_archs(nvrtc, &archs);
@@ -200,7 +201,7 @@ static int start(void **state) {
 
 static int stop(void **state) {
     (void)state;
-    qgc_test_folder_drop(f.arena, f.cache);
+    qgc_test_folder_drop(f.arena, f.folder);
     qgc_arena_drop(f.arena);
     return 0;
 }

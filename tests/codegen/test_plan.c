@@ -218,7 +218,7 @@ static void accepts_the_small_plan(void **state) {
           l->grid[0].per_ctx = 128)                                                                         \
     BREAK("the grid of launch \"embedding x\" may be outside 1 to 2147483647 along x",                      \
           l->grid[0].per_token = (int64_t)1 << 60)                                                          \
-    BREAK("buffer \"x\" of launch \"embedding x\" ends behind the 640 bytes of the scratch memory",         \
+    BREAK("buffer \"x\" of launch \"embedding x\" ends after the 640 bytes of the scratch memory",          \
           p->buffers[SMALL_X].offset = 512)                                                                 \
     BREAK("launch \"linear logits\" names buffer 14, but there are 14", m->b = SMALL_N_BUFFERS)             \
     BREAK("launch \"linear logits\" names buffer -1, but there are 14", m->c = -1)                          \
@@ -306,7 +306,7 @@ static void scratch_needs_room_for_the_phases_that_use_it(void **state) {
     qgc_plan *p = small_plan(*state);
     qgc_phase *prefill = &p->phases[QGC_PHASE_PREFILL];
     p->buffers[SMALL_X_BF16].bytes.per_token = 2 * SMALL_D * SMALL_CHUNK;
-    expect(p, "buffer \"x bf16\" of launch \"linear logits\" ends behind the 640 bytes of the scratch memory",
+    expect(p, "buffer \"x bf16\" of launch \"linear logits\" ends after the 640 bytes of the scratch memory",
            *state);
     prefill->n_launches = 1;
     qgc_diag d = qgc_diag_new(*state);

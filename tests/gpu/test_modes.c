@@ -106,7 +106,7 @@ static void modes_agree(const char *name, int64_t prompt, int steps, double tole
         worst = !(difference <= worst) ? difference : worst;
         flips += a != b;
     }
-    print_message("%s behind %lld tokens: %d steps, logits differ by %.1e of the largest, %d other tokens\n",
+    print_message("%s after %lld tokens: %d steps, logits differ by %.1e of the largest, %d other tokens\n",
                   name, (long long)prompt, steps, worst, flips);
     assert_true(worst <= tolerance);
     assert_true(flips <= steps / 50); /* near ties */

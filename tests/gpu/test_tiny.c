@@ -138,7 +138,7 @@ static void greedy_text_is_that_of_transformers(void **state) {
     }
 }
 
-/* With a bf16 prefill a choice may differ where two tokens were nearly equal; behind it texts part. */
+/* With a bf16 prefill a choice may differ where two tokens were nearly equal; after it texts diverge. */
 static void greedy_text_behind_a_bf16_prefill_differs_at_near_ties_only(void **state) {
     (void)state;
     for (int i = 0; i < f.golden.n_cases; i++) {

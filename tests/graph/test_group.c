@@ -128,7 +128,7 @@ static void an_append_stays_behind_readers_of_the_old_cache(void **state) {
     int group = put_in_group(g, (const char *const[]){"qr", "o"}, 2, 1);
     assert_false(qgc_group_gather(g, group, NULL));
     find(g, "o", 1)->group = -1;
-    find(g, "v_all", 1)->group = group; /* a has to go behind qr, and so before no append */
+    find(g, "v_all", 1)->group = group; /* a has to go after qr, and so before no append */
     const qgc_node *between = NULL;
     assert_false(qgc_group_gather(g, group, &between));
     assert_string_equal(between->out[0]->name, "a");

@@ -242,7 +242,7 @@ static void carries_several_values(void **state) {
     assert_non_null(strstr(round_trip(*state, g), "count: 6, carry: {x: x, y: x}}\n"));
 }
 
-/* A turn that reads the old x behind its own x can't be said in a repeat: the turns are named. */
+/* A turn that reads the old x after its own x can't be said in a repeat: the turns are named. */
 static void unrolls_what_a_repeat_cannot_say(void **state) {
     qgc_graph *g = load_graph_text(*state, SMALL BODY "outputs: [x]\n");
     for (int layer = 1; layer < 6; layer++) {

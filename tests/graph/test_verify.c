@@ -119,13 +119,13 @@ static void a_read_of_a_removed_node(void **state) {
 static void a_read_of_an_old_version(void **state) {
     fixture f = make(state);
     f.a->maker->in[1] = f.k_cache;
-    fails(&f, "model.yaml:7:1: error: attention \"a\" reads \"k_cache\" behind its change to \"k\"\n" BLAME);
+    fails(&f, "model.yaml:7:1: error: attention \"a\" reads \"k_cache\" after its change to \"k\"\n" BLAME);
 }
 
 static void a_second_change_of_an_old_version(void **state) {
     fixture f = make(state);
     test_op(f.t, QGC_OP_APPEND, "k2", INPUTS(f.k_cache, f.x, f.positions));
-    fails(&f, "model.yaml:9:1: error: append \"k2\" reads \"k_cache\" behind its change to \"k\"\n" BLAME);
+    fails(&f, "model.yaml:9:1: error: append \"k2\" reads \"k_cache\" after its change to \"k\"\n" BLAME);
 }
 
 static void a_reader_of_the_old_version_before_the_change(void **state) {

@@ -7,7 +7,7 @@
 #include "passes/bind_weights.h"
 
 /* print_values GRAPH.yaml WEIGHTS NAME TOKEN...: what one step of these tokens on the CPU makes of the values of that
- * name, one element a line behind the label of its value ("act[3]"); for tests/adding_an_op.sh. */
+ * name, one element a line after the label of its value ("act[3]"); for tests/adding_an_op.sh. */
 
 enum { CTX = 64 };
 

@@ -47,7 +47,7 @@ static const char *blocks_of_c(fixture *f, const char *path) {
     return out.text;
 }
 
-/* What the last layer and what is behind it compute, groups in brackets. */
+/* What the last layer and what is after it compute, groups in brackets. */
 static const char *tail_of(fixture *f, const qgc_graph *g) {
     qgc_str text = qgc_str_new(f->arena);
     const qgc_node *n = g->last;
@@ -107,7 +107,7 @@ static void the_guide_builds_a_pass_that_works(void **state) {
         if (!(fabsf(got[i] - want[i]) <= 2e-4f))
             fail_msg("logit %d is %g, not %g", i, (double)got[i], (double)want[i]);
 
-    ok(f, qgc_passes_run(plain, &(qgc_pass_options){0}, &r, &f->diag)); /* behind all others */
+    ok(f, qgc_passes_run(plain, &(qgc_pass_options){0}, &r, &f->diag)); /* after all others */
     const qgc_pass_run *last = &r.runs[r.n_runs - 1];
     assert_string_equal(last->name, "select-early");
     assert_int_equal(last->n_fired, 0);

@@ -90,7 +90,7 @@ static const char *skip_quoted(const char *at) {
     return *at ? at + 1 : at;
 }
 
-/* The string that starts here, and those behind it, as one. */
+/* The string that starts here, and those after it, as one. */
 static const char *read_string(const char *at, qgc_arena *a) {
     qgc_str text = qgc_str_new(a);
     for (; *at == '"'; at = skip_blanks(at)) {
@@ -101,7 +101,7 @@ static const char *read_string(const char *at, qgc_arena *a) {
     return text.text;
 }
 
-/* The next place behind `at` that is neither blank, nor in a comment, nor in a string. */
+/* The next place after `at` that is neither blank, nor in a comment, nor in a string. */
 static const char *next_token(const char *at) {
     at = *at == '"' || *at == '\'' ? skip_quoted(at) : at + 1;
     return skip_blanks(at);

@@ -1,4 +1,4 @@
-/* Both sides of the rules, in double precision: what a graph computes before a pass and behind it, over
+/* Both sides of the rules, in double precision: what a graph computes before a pass and after it, over
  * several steps, for the cases of the rules and for models of random shapes. The evaluator that everybody
  * goes by, in float32, is held against the same numbers. */
 
@@ -108,7 +108,7 @@ static void drop_model(model *m) {
     qgc_arena_drop(m->arena);
 }
 
-/* Outputs and states behind each step, one after the other. */
+/* Outputs and states after each step, one after the other. */
 typedef struct {
     double *x;
     size_t *ends; /* of each value */
@@ -170,7 +170,7 @@ static double difference(const trace *got, const trace *want) {
     return worst;
 }
 
-/* --- before and behind passes ---------------------------------------------------------------------------- */
+/* --- before and after passes ---------------------------------------------------------------------------- */
 
 static void check_passes(model *m, const qgc_pass_options *o, const trace *want, qgc_pass_report *report) {
     qgc_graph *g = load(m);
@@ -466,7 +466,7 @@ static const struct {
 };
 enum { N_PLANTED = sizeof planted / sizeof *planted };
 
-/* The graph behind one rule; NULL where it does not fire. */
+/* The graph after one rule; NULL where it does not fire. */
 static qgc_graph *apply_planted(model *m, const qgc_rule *rule) {
     const qgc_rule rules[] = {*rule, {0}};
     qgc_graph *g = load(m);
@@ -502,7 +502,7 @@ static void a_wrong_rule_is_caught(void **state) {
                       planted[i].rule.name, fired[i], caught[i], caught_by_evaluator[i],
                       caught_in_float32[i]);
         assert_true(fired[i] > 0);
-        assert_true(caught[i] >= fired[i] * 3 / 4); /* it may not matter: a norm behind a norm */
+        assert_true(caught[i] >= fired[i] * 3 / 4); /* it may not matter: a norm after a norm */
         assert_true(caught_by_evaluator[i] >= fired[i] * 3 / 4);
         if (planted[i].float32_shows)
             assert_true(caught_in_float32[i] >= fired[i] * 3 / 4);

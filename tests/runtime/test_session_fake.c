@@ -11,7 +11,7 @@
 #include "tests/support/printed.h"
 #include "tests/support/text.h"
 
-/* Programs and sessions on a made-up device, with a made-up model: the next token depends on all tokens so far,
+/* Programs and sessions on a fake device, with a fake model: the next token depends on all tokens so far,
  * on their positions and on the seed. */
 
 enum { VOCAB = 16, WIDTH = 8, CHUNK = 4, RING = 8, CTX = 64 };

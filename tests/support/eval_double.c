@@ -38,7 +38,7 @@ static int64_t whole(const call *c, const char *name) {
 
 /* --- stored numbers -------------------------------------------------------------------------------------- */
 
-/* A float of `exponent` and `mantissa` bits behind its sign. */
+/* A float of `exponent` and `mantissa` bits after its sign. */
 static double widen_bits(uint32_t bits, int exponent, int mantissa) {
     const int bias = (1 << (exponent - 1)) - 1;
     const uint32_t fraction = bits & ((1u << mantissa) - 1);
@@ -450,7 +450,7 @@ static double drawn(uint64_t seed, uint32_t position) {
     return ldexp((double)x[1], -32) + ldexp((double)x[0], -64);
 }
 
-/* Of the logits l, behind the penalty, -infinity where they cannot be chosen; `most` is the id of the
+/* Of the logits l, after the penalty, -infinity where they cannot be chosen; `most` is the id of the
  * largest. */
 static int64_t choose(const call *c, const double *l, int64_t n, int64_t most, uint32_t position) {
     const qgc_sampling *s = &c->e->sampling;

@@ -19,11 +19,11 @@ void eval_double_drop(eval_double *e);
 void eval_double_set_sampling(eval_double *e, const qgc_sampling *s);
 
 /* Runs the graph over n tokens at positions first, first + 1, ...; rows are all of them, or the last. A value
- * that the kernel of a group does not leave in memory is NaN for whoever reads it outside. Fails the test at an
+ * that the kernel of a group does not leave in memory is NaN for a reader outside of it. Fails the test at an
  * op that it does not know. */
 void eval_double_step(eval_double *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows);
 
-/* Called behind each node with the `n` numbers of its result, which it may change for those that read it. */
+/* Called after each node with the `n` numbers of its result, which it may change for those that read it. */
 typedef void eval_double_see(void *context, const qgc_node *node, double *x, int64_t n);
 void eval_double_watch(eval_double *e, eval_double_see *see, void *context);
 

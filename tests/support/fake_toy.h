@@ -69,7 +69,7 @@ static void run_rms_norm(void **args, const unsigned grid[3]) {
     norm(pointer(args, 0), pointer(args, 1), pointer(args, 2));
 }
 
-/* What is multiplied: behind the norm, in `normed`, where its weights are given. An argument that is not there is x again. */
+/* What is multiplied: after the norm, in `normed`, where its weights are given. An argument that is not there is x again. */
 static const float *vector_of_linear(void **args, float *normed) {
     const float *x = pointer(args, 0), *weight = pointer(args, 1);
     if (weight == x)

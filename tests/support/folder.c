@@ -19,6 +19,11 @@ const char *qgc_test_path(qgc_arena *a, const char *folder, const char *name) {
     return qgc_arena_printf(a, "%s/%s", folder, name);
 }
 
+const char *qgc_test_cache(const char *folder) {
+    const char *shared = getenv("QGC_TEST_CACHE");
+    return shared && *shared ? shared : folder;
+}
+
 const char *qgc_test_write(qgc_arena *a, const char *folder, const char *name, const void *data,
                            size_t bytes) {
     const char *path = qgc_test_path(a, folder, name);

@@ -8,7 +8,7 @@
 
 enum { GUARDED_MAX = 1 << 20 };
 
-/* A copy of at most GUARDED_MAX bytes that ends where no memory follows, so that a read behind it crashes. The
+/* A copy of at most GUARDED_MAX bytes that ends where no memory follows, so that a read after it crashes. The
  * next call overwrites it. NULL if there is no such memory. */
 static inline unsigned char *guarded_copy(const void *data, size_t bytes) {
     static unsigned char *end;

@@ -22,7 +22,7 @@ typedef struct {
 
 typedef struct {
     const char *text;      /* "ld.global.f32 %f1, [%rd2+4]" without its predicate */
-    const char *operands;  /* behind the opcode */
+    const char *operands;  /* after the opcode */
     const char *predicate; /* "@%p1", or NULL */
     bool reached_early;
 } statement;
@@ -32,7 +32,7 @@ typedef struct {
     const char *entry;
     statement *list;
     size_t n;
-    qgc_map labels;       /* to the statement behind it, + 1 */
+    qgc_map labels;       /* to the statement after it, + 1 */
     qgc_map registers;    /* to an origin */
     origin local, shared; /* of all that was put there */
     bool changed;
@@ -148,7 +148,7 @@ static void assign(reader *r, const char *from, const char *end, origin o) {
     }
 }
 
-/* The comma behind the first operand, or the end. */
+/* The comma after the first operand, or the end. */
 static const char *first_end(const char *operands) {
     int depth = 0;
     const char *at = operands;

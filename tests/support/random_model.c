@@ -6,7 +6,7 @@
 
 #include "tests/support/random.h"
 
-/* What is written as the graph is made up: a weight is declared where it is used first. */
+/* What is written while the graph is drawn: a weight is declared where it is used first. */
 typedef struct {
     uint64_t *seed;
     qgc_arena *arena;

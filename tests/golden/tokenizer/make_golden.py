@@ -214,7 +214,7 @@ CONVERSATIONS = [
 
 def chats(t):
     """chat.txt: template, NUL, then for each conversation role, NUL, content, NUL ..., NUL; an end NUL. chat.bin: the ids
-    of the conversations, each behind its number of ids."""
+    of the conversations, each after its number of ids."""
     from transformers import PreTrainedTokenizerFast
     fast = PreTrainedTokenizerFast(tokenizer_object=t)
     text, ids = "", []

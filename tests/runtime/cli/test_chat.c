@@ -38,7 +38,7 @@ static _Noreturn void be_the_command(const char *path, char **words) {
     _exit(99);
 }
 
-/* `arguments` are parted by blanks. */
+/* `arguments` are separated by blanks. */
 static talk start(fixture *f, const char *arguments) {
     char *text = qgc_arena_strdup(f->arena, arguments), *rest = text,
          *words[MOST_WORDS] = {(char *)(size_t) "qgc"};

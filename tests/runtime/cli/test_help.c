@@ -138,7 +138,7 @@ static void every_option_is_there_once_and_is_taken(void **state) {
         }
 }
 
-/* A command line behind `qgc `, as it stands in a text: the command is known, and so are its options. A name in capitals
+/* A command line after `qgc `, as it stands in a text: the command is known, and so are its options. A name in capitals
  * stands for any. Returns how many options were looked at. */
 static int check_line(const fixture *f, const char *file, const char *line) {
     size_t length = strspn(line, "abcdefghijklmnopqrstuvwxyz");
@@ -162,7 +162,7 @@ static int check_line(const fixture *f, const char *file, const char *line) {
     return n;
 }
 
-/* Command lines stand behind a backtick, a prompt, or at the start of a line. */
+/* Command lines stand after a backtick, a prompt, or at the start of a line. */
 static int check_file(const fixture *f, const char *path) {
     qgc_diag d = qgc_diag_new(f->arena);
     qgc_source text;

@@ -192,7 +192,7 @@ static int start(void **state) {
     f.arena = qgc_arena_new();
     f.diag = qgc_diag_new(f.arena);
     f.folder = qgc_test_folder(f.arena);
-    f.cache = qgc_test_path(f.arena, f.folder, "cache");
+    f.cache = qgc_test_cache(qgc_test_path(f.arena, f.folder, "cache"));
     f.notes = qgc_str_new(f.arena);
     fake_device_opened = device;
     f.old = build(graph, "old.qgc", (const char *const[]){"sm_80"}, 1);

@@ -118,7 +118,7 @@ static void the_pipeline_may_be_chosen(void **state) {
     assert_int_equal(x.n_rows, 2);
     assert_string_equal(x.rows[0].pass, "fuse-pointwise(max=4)");
     assert_string_equal(x.rows[1].pass, "fuse-residual");
-    /* fuse-pointwise leaves single additions alone: the other pass, behind it, does as much as it does alone */
+    /* fuse-pointwise leaves single additions alone: the other pass, after it, does as much as it does alone */
     assert_int_equal(x.rows[1].left_out.kernels, x.rows[1].alone.kernels);
     assert_int_equal(x.total.kernels, x.rows[0].alone.kernels + x.rows[1].alone.kernels);
 }

@@ -1,4 +1,4 @@
-/* Bisecting on a device that is made up, some of whose kernels are wrong: the graph is right all the same. */
+/* Bisecting on a fake device, some of whose kernels are wrong: the graph is right all the same. */
 
 #include <math.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static void run_wrong_norm(void **args, const unsigned grid[3]) {
     out[D - 1] /= ((const float *)pointer(args, 1))[D - 1];
 }
 
-/* The token behind the most likely one. */
+/* The token after the most likely one. */
 static void run_wrong_choice(void **args, const unsigned grid[3]) {
     run_sample_merge(args, grid);
     int32_t *next = pointer(args, 7);

@@ -295,7 +295,7 @@ static void an_edge_that_closes_a_cycle_is_not_drawn(void **state) {
     assert_null(l.edges[2].points);
     for (int i = 0; i < 4; i++)
         assert_true(i == 2 || l.edges[i].n_points >= 2);
-    /* The frame of 0 and 2 is before and behind 1. */
+    /* The frame of 0 and 2 is before and after 1. */
     qgc_layout_frame frame = {.title_width = 10, .title_height = 10};
     qgc_layout g = plain_graph(*state, 3, edges, 2);
     g.frames = &frame;

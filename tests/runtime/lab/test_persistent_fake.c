@@ -1,4 +1,4 @@
-/* Trials, ablation and bisection in persistent mode, on a device that is made up: the CPU evaluator stands in for the large kernel. */
+/* Trials, ablation and bisection in persistent mode, on a fake device: the CPU evaluator stands in for the large kernel. */
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* Trials on a device that is made up, against the CPU. */
+/* Trials on a fake device, against the CPU. */
 
 #include <math.h>
 #include <string.h>
@@ -211,7 +211,7 @@ static void timed_steps_replay_the_captured_one(void **state) {
     ok(f, qgc_trial_step(t, 3, NULL, &f->diag));
     size_t before = f->dev->log.bytes;
     ok(f, qgc_trial_time(t, 5, &us, &f->diag));
-    assert_true(us == 1); /* what the made-up clock says */
+    assert_true(us == 1); /* what the fake clock says */
     assert_string_equal(f->dev->log.text + before, "replay\nreplay\nreplay\nreplay\nreplay\n");
     assert_int_equal(qgc_trial_position(t), 6);
     assert_int_equal(qgc_trial_time(t, CTX, &us, &f->diag), QGC_ERR_INPUT);
@@ -291,7 +291,7 @@ static void ablation_runs_two_ways_by_turns(void **state) {
                             .pairs = 7};
     ok(f, qgc_ablate(&o, &x, &f->diag));
     assert_true(x.timed && x.n_rows == 2);
-    assert_true(x.all.us == 1.0 / QGC_PAIR_STEPS); /* what the made-up clock says of so many steps */
+    assert_true(x.all.us == 1.0 / QGC_PAIR_STEPS); /* what the fake clock says of so many steps */
     for (int i = 0; i < 2; i++) {
         const qgc_ablate_effect *e = i ? &x.rows[i].left_out : &x.rows[i].alone;
         assert_true(e->us.median == 0 && e->us.low == 0 && e->us.high == 0);
@@ -299,7 +299,7 @@ static void ablation_runs_two_ways_by_turns(void **state) {
         assert_true(e->drift.max_drift <= 1e-5 && e->drift.kl_max <= 1e-9);
         assert_int_equal(e->drift.flips, 0);
     }
-    /* Five comparisons of seven pairs. Three pairs fit into the caches, behind 64 - 48 steps: the first of them is fed,
+    /* Five comparisons of seven pairs. Three pairs fit into the caches, after 64 - 48 steps: the first of them is fed,
      * 15 are timed for nothing, three times over. Six variants read the text before. */
     assert_int_equal(count(f->dev->log.text, "replay\n"), 5 * 2 * (7 * QGC_PAIR_STEPS + 3 * 16) + 6 * 8);
     assert_int_equal(fake_device_held(f->dev), 0);

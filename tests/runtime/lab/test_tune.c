@@ -7,7 +7,7 @@
 #include "runtime/lab/tune.c"
 #include "tests/support/cmocka.h"
 
-/* A made-up GPU: a step takes 100 us, ROWS=4 makes it 90, then HELD=8 makes it 80; SPLIT=2 computes something else, 4
+/* A fake GPU: a step takes 100 us, ROWS=4 makes it 90, then HELD=8 makes it 80; SPLIT=2 computes something else, 4
  * crashes, and 8 hangs. Everything else changes nothing. */
 void qgc_tune_work(const qgc_tune_options *o, const qgc_tuning *tuning, int requests, int answers) {
     FILE *in = fdopen(requests, "r"), *out = fdopen(answers, "w");

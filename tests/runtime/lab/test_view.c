@@ -46,11 +46,11 @@ static void lacks(const char *page, const char *text) {
         fail_msg("\"%s\" is in the page", text);
 }
 
-/* The part of a page from one text to another behind it. */
+/* The part of a page from one text to another after it. */
 static const char *piece(fixture *f, const char *page, const char *from, const char *to) {
     const char *start = strstr(page, from), *end = start ? strstr(start + strlen(from), to) : NULL;
     if (!end) {
-        fail_msg("\"%s\" is not in the page, or no \"%s\" behind it", from, to);
+        fail_msg("\"%s\" is not in the page, or no \"%s\" after it", from, to);
         return NULL;
     }
     return qgc_arena_strndup(f->arena, start, (size_t)(end - start));

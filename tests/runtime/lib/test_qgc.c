@@ -238,7 +238,7 @@ static void a_text_is_evaluated_against_another_engine(void **state) {
     qgc_close(engine);
 }
 
-/* What an older program, that knows less of the options, has behind them is not looked at. */
+/* What an older program, that knows less of the options, has after them is not looked at. */
 static void options_are_as_long_as_the_caller_says(void **state) {
     (void)state;
     struct {
