@@ -369,7 +369,9 @@ static int copy_threads(const qgc_persistent *p) {
 static void set_size(const qgc_persistent *p, unsigned probe, qgc_plan_kernel *k) {
     k->copy_threads = copy_threads(p);
     k->shared_bytes = most_shared(p->l);
-    k->least_shared_bytes = p->l->card_alone ? k->shared_bytes : (int)qgc_persistent_ring_bytes(p, (probe & QGC_PROBE_TRACE) != 0);
+    k->least_shared_bytes = p->l->card_alone
+                                ? k->shared_bytes
+                                : (int)qgc_persistent_ring_bytes(p, (probe & QGC_PROBE_TRACE) != 0);
 }
 
 static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
