@@ -22,6 +22,9 @@ const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a);
 /* The same for images of an architecture ("sm_75"), on whatever device of it: what depends on the size of one is not asked. */
 const char *qgc_mode_refusal_on(const qgc_plan *plan, qgc_mode mode, const char *arch, qgc_arena *a);
 
+/* Shared memory that a block of the persistent step has in images of an architecture; 0 where there is no such step. */
+int qgc_mode_shared_bytes(const qgc_plan *plan, const char *arch);
+
 /* The same for images of an architecture on a GPU of which no more than this is known. */
 const char *qgc_mode_refusal_with(const qgc_plan *plan, qgc_mode mode, const char *arch,
                                   const qgc_device_info *about, qgc_arena *a);

@@ -11,6 +11,7 @@ struct qgc_program {
     qgc_device *dev;
     int arch;                  /* index into plan->archs */
     qgc_function **functions;  /* by kernel */
+    const char *not_resident;  /* why the blocks of the persistent step cannot all run at once, or NULL */
     qgc_address weight_region; /* holds all weights */
     qgc_address *addresses;    /* by buffer */
     const char **notes;

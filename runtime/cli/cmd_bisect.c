@@ -1,6 +1,7 @@
 /* The command that finds where a graph goes wrong: bisect. */
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "codegen/artifact.h"
@@ -9,9 +10,10 @@
 #include "runtime/cli/json.h"
 #include "runtime/cli/lab.h"
 #include "runtime/lab/bisect.h"
+#include "runtime/lab/view.h"
 
 typedef struct {
-    const char *graph, *against, *json, *output, *phase;
+    const char *graph, *against, *json, *output, *phase, *view;
     cli_lab_options lab;
 } bisect_options;
 
@@ -94,8 +96,37 @@ static void print_next_command(const qgc_bisection *b, const bisect_state *s, co
         fputs(" --device cpu\n", out);
 }
 
+/* The layer of "ff[3]"; -1: none. */
+static int64_t layer_of(const char *name) {
+    const char *turn = name ? strchr(name, '[') : NULL;
+    return turn ? strtol(turn + 1, NULL, 10) : -1;
+}
+
+/* The graph on its way through the passes, where the change and the value are that were found. */
+static qgc_status draw(bisect_state *s, const bisect_options *o, const qgc_bisection *b, const char *said,
+                       cli_context *c) {
+    qgc_graph *g;
+    qgc_view *view;
+    qgc_pass_report report;
+    const char *node = b->value ? b->value : b->rule_at;
+    QGC_TRY(load_graph(s, o, &g, c));
+    QGC_TRY(qgc_view_new(&view, g, o->graph, layer_of(node), c->diag));
+    const qgc_pass_watch watch = qgc_view_watch(view, o->lab.watch);
+    const qgc_pass_options passes = {.passes = o->lab.pipeline.passes,
+                                     .skip = o->lab.pipeline.skip,
+                                     .watch = &watch,
+                                     .after = qgc_view_after,
+                                     .context = view};
+    QGC_TRY(qgc_passes_run(g, &passes, &report, c->diag));
+    qgc_view_say(view, said, b->pass, node);
+    qgc_str page = qgc_str_new(c->arena);
+    qgc_view_html(view, &page);
+    return qgc_file_write(o->view, page.text, page.bytes, c->diag);
+}
+
 static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *c) {
     QGC_TRY(qgc_file_check_output(o->json, c->diag));
+    QGC_TRY(qgc_file_check_output(o->view, c->diag));
     if (o->output && !qgc_file_is_folder(o->output))
         QGC_TRY(qgc_file_check_output(o->output, c->diag)); /* it is made in a folder that is there */
     cli_progress progress = {.label = "bisect"};
@@ -113,6 +144,8 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
     qgc_bisect_text(&b, &options, &text);
     cli_print_report(&text, cli_report_stream(o->json, NULL));
     print_next_command(&b, s, o);
+    if (o->view)
+        QGC_TRY(draw(s, o, &b, text.text, c));
     if (o->json) {
         qgc_str json = qgc_str_new(c->arena);
         QGC_TRY(qgc_bisect_json(&b, &options, &json, c->diag));
@@ -139,6 +172,7 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; kernels are looked at on a GPU only", 0, 0},
         {"output", 'o', OPTION_TEXT, &o.output, "DIR", "write a small graph that shows the same", 0, 0},
+        {"view", 0, OPTION_TEXT, &o.view, "FILE", "write a page (qgc view) that shows the change", 0, 0},
         CLI_LAB_MODE_OPTION(o.lab),
         {"phase", 0, OPTION_TEXT, &o.phase, "prefill|decode|both", "the steps by which the graph is judged",
          0, 0},

@@ -83,7 +83,8 @@ static void print_modes(const qgc_plan *p, qgc_arena *a) {
             if (!qgc_mode_refusal_on(p, (qgc_mode)m, p->archs[i], a))
                 printf("%s %s", n++ ? "," : "", qgc_mode_name((qgc_mode)m));
         if (p->least_sms > 0 && !qgc_mode_refusal_on(p, QGC_MODE_PERSISTENT, p->archs[i], a))
-            printf(" (on %lld multiprocessors or more)", (long long)p->least_sms);
+            printf(" (on %lld multiprocessors or more, %d bytes of shared memory a block)",
+                   (long long)p->least_sms, qgc_mode_shared_bytes(p, p->archs[i]));
         putchar('\n');
         for (int m = 0; m < QGC_N_MODES; m++) {
             const char *why = qgc_mode_refusal_on(p, (qgc_mode)m, p->archs[i], a);

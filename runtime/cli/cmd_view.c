@@ -12,7 +12,8 @@
 #include "runtime/lab/view.h"
 
 typedef struct {
-    const char *output, *bench, *weights;
+    const char *output, *bench, *weights, *card;
+    const char *against; /* another pipeline; NULL: one page */
     cli_pipeline pipeline;
     int64_t layer;
     bool allow_unused;
@@ -31,39 +32,70 @@ static qgc_status load(qgc_graph **g, const char *path, const view_options *o, c
     return status;
 }
 
-static qgc_status view_graph(cli_context *c, const char *path, view_options *o) {
+/* The page of one pipeline, which is in `pipeline`. */
+static qgc_status draw(cli_context *c, const char *path, const view_options *o, const cli_pipeline *pipeline,
+                       qgc_str *page, size_t *n_passes) {
     qgc_graph *g;
     qgc_view *view;
+    qgc_card card;
     qgc_pass_report report;
+    QGC_TRY(qgc_card_read(o->card, &card, c->diag));
     QGC_TRY(load(&g, path, o, c));
-    QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
-    QGC_TRY(cli_edit_pipeline(&o->pipeline, g, c->diag));
-    cli_note_modes(g, &o->pipeline, c->arena);
+    cli_pipeline edited = *pipeline;
+    QGC_TRY(cli_edit_pipeline(&edited, g, c->diag));
+    cli_note_modes(g, &edited, c->arena);
     QGC_TRY(qgc_view_new(&view, g, path, o->layer, c->diag));
-    const qgc_pass_options passes = {.passes = o->pipeline.passes,
-                                     .skip = o->pipeline.skip,
-                                     .watch = cli_watch(&o->pipeline, true, c->arena),
+    const qgc_pass_watch watch = qgc_view_watch(view, cli_watch(&edited, true, c->arena));
+    const qgc_pass_options passes = {.passes = edited.passes,
+                                     .skip = edited.skip,
+                                     .watch = &watch,
                                      .after = qgc_view_after,
                                      .context = view};
     QGC_TRY(qgc_passes_run(g, &passes, &report, c->diag));
     if (o->bench)
         QGC_TRY(qgc_view_read_times(view, g, o->bench, c->diag));
+    qgc_view_count(view, g, &card);
+    qgc_view_html(view, page);
+    *n_passes = report.n_runs;
+    return QGC_OK;
+}
+
+/* Beside the page another one, whose pipeline is that of --against. */
+static qgc_status draw_against(cli_context *c, const char *path, const view_options *o, qgc_str *page) {
+    qgc_str pages[2] = {*page, qgc_str_new(c->arena)};
+    const cli_pipeline other = {.passes = o->against};
+    const char *const titles[] = {o->pipeline.passes ? o->pipeline.passes : "the pipeline", o->against};
+    size_t n;
+    QGC_TRY(draw(c, path, o, &other, &pages[1], &n));
+    *page = qgc_str_new(c->arena);
+    qgc_view_pair(pages, titles, page);
+    return QGC_OK;
+}
+
+static qgc_status view_graph(cli_context *c, const char *path, const view_options *o) {
     qgc_str page = qgc_str_new(c->arena);
-    qgc_view_html(view, &page);
+    size_t n_passes;
+    QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
+    QGC_TRY(draw(c, path, o, &o->pipeline, &page, &n_passes));
+    if (o->against)
+        QGC_TRY(draw_against(c, path, o, &page));
     const char *output = o->output ? o->output : cli_default_output(path, "html", c->arena);
     QGC_TRY(qgc_file_write(output, page.text, page.bytes, c->diag));
-    fprintf(stderr, "%s: %zu passes, %s\n", qgc_printable(c->arena, output), report.n_runs,
+    fprintf(stderr, "%s: %zu passes, %s\n", qgc_printable(c->arena, output), n_passes,
             qgc_str_of_bytes(page.bytes, c->arena));
     return QGC_OK;
 }
 
 qgc_status cmd_view(cli_context *c, int argc, char **argv) {
-    view_options o = {.layer = -1};
+    view_options o = {.layer = -1, .card = "h100-sxm"};
     const cli_option options[] = {
         {"output", 'o', OPTION_TEXT, &o.output, "FILE", "the page; GRAPH.html in this folder", 0, 0},
         {"layer", 0, OPTION_INT, &o.layer, "N",
          "the layer to draw; -1: the second of three or more, else the first", -1, 1 << 20},
         {"bench", 0, OPTION_TEXT, &o.bench, "FILE", "times of kernels, from qgc bench --json", 0, 0},
+        {"against", 0, OPTION_TEXT, &o.against, "PASSES", "another pipeline, beside that of --passes", 0, 0},
+        {"card", 0, OPTION_TEXT, &o.card, "CARD",
+         "whose memory sets the floor of kernels; h100-sxm if not given", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with: as bench takes it", 0, 0},
         CLI_CHOICE_OPTIONS(o.pipeline),
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),

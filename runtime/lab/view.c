@@ -27,12 +27,12 @@ static void add_layer(qgc_view *v, int repeat, int64_t wanted) {
     const int layer = wanted >= 0 ? (int)wanted : r->count > 2 ? 1 : 0;
     const bool one = v->g->n_repeats == 1;
     if (layer < r->count)
-        add_part(
-            v, (view_part){.key = one ? "layer" : qgc_arena_printf(v->arena, "layer-%s", r->index),
-                           .title = qgc_arena_printf(v->arena, one ? "layer %d of %d" : "layer %d of %d, %s",
-                                                     layer, r->count, r->index),
-                           .repeat = repeat,
-                           .layer = layer});
+        add_part(v, (view_part){.key = one ? "layer" : qgc_arena_printf(v->arena, "layer-%s", r->index),
+                                .title = qgc_arena_printf(
+                                    v->arena, one ? "layer %d (of 0 to %d)" : "layer %d (of 0 to %d), %s",
+                                    layer, r->count - 1, r->index),
+                                .repeat = repeat,
+                                .layer = layer});
 }
 
 static bool has_nodes_outside(const qgc_graph *g) {
@@ -46,8 +46,11 @@ qgc_status qgc_view_new(qgc_view **out, const qgc_graph *g, const char *path, in
     if (layer >= 0)
         QGC_TRY(check_layer(g, layer, d));
     qgc_view *v = qgc_arena_alloc(g->arena, sizeof *v);
-    *v = (qgc_view){
-        .arena = g->arena, .g = g, .path = qgc_arena_strdup(g->arena, path), .times = qgc_map_new(g->arena)};
+    *v = (qgc_view){.arena = g->arena,
+                    .g = g,
+                    .path = qgc_arena_strdup(g->arena, path),
+                    .times = qgc_map_new(g->arena),
+                    .costs = qgc_map_new(g->arena)};
     for (size_t i = 0; i < g->n_repeats; i++)
         add_layer(v, (int)i, layer);
     if (v->n_parts == 0 || has_nodes_outside(g))
@@ -67,6 +70,13 @@ static int count_kernels(const qgc_graph *g) {
     return n;
 }
 
+size_t view_before(const qgc_view *v, size_t stage) {
+    size_t before = stage - 1;
+    while (before > 0 && !v->stages[stage].change && v->stages[before].change)
+        before--;
+    return before;
+}
+
 /* A pass may come twice. */
 static const char *free_key(const qgc_view *v, const char *name) {
     const char *key = name;
@@ -80,19 +90,88 @@ static const char *free_key(const qgc_view *v, const char *name) {
     }
 }
 
-qgc_status qgc_view_after(void *view, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
-                          qgc_diag *d) {
-    qgc_view *v = view;
-    (void)d;
-    view_stage stage = {.key = free_key(v, pass ? pass->name : "loaded"),
-                        .pass = pass,
-                        .run = run,
-                        .n_nodes = (int)g->n_nodes,
-                        .n_kernels = count_kernels(g),
-                        .scenes = qgc_arena_array(v->arena, v->n_parts, sizeof(view_scene))};
+static void add_stage(qgc_view *v, view_stage stage, const qgc_graph *g) {
+    stage.n_nodes = (int)g->n_nodes;
+    stage.n_kernels = count_kernels(g);
+    stage.scenes = qgc_arena_array(v->arena, v->n_parts, sizeof(view_scene));
     for (size_t i = 0; i < v->n_parts; i++)
         stage.scenes[i] = view_scene_of(v, &v->parts[i], g);
     v->stages = qgc_arena_grow(v->arena, v->stages, v->n_stages, sizeof *v->stages);
     v->stages[v->n_stages++] = stage;
+}
+
+/* --- changes ---------------------------------------------------------------------------------------------- */
+
+enum { MOST_CHANGES = 150 };
+
+/* Is the node, called "ff[3]", of a layer that is drawn, or of none? */
+static bool is_drawn(const qgc_view *v, const char *node) {
+    const char *turn = strchr(node, '[');
+    for (size_t i = 0; i < v->n_parts; i++)
+        if (!turn || strcmp(turn, qgc_arena_printf(v->arena, "[%d]", v->parts[i].layer)) == 0)
+            return true;
+    return false;
+}
+
+static int count_changes(const qgc_view *v) {
+    int n = 0;
+    for (size_t i = 0; i < v->n_stages; i++)
+        n += v->stages[i].change != NULL;
+    return n;
+}
+
+static void add_change(qgc_view *v, const qgc_pass_step *step, const qgc_graph *g) {
+    view_change *change = qgc_arena_alloc(v->arena, sizeof *change);
+    const size_t bytes = strcspn(step->run->name, "(?");
+    const char *of = free_key(v, qgc_arena_strndup(v->arena, step->run->name, bytes));
+    *change = (view_change){.of = of,
+                            .rule = qgc_arena_strdup(v->arena, step->rule),
+                            .node = qgc_arena_strdup(v->arena, step->node),
+                            .at = step->at,
+                            .number = step->run->n_fired};
+    add_stage(
+        v, (view_stage){.key = qgc_arena_printf(v->arena, "%s.%d", of, change->number), .change = change}, g);
+}
+
+static void before_step(void *view, const char *pass, const char *rule, const qgc_node *at,
+                        const qgc_graph *g) {
+    const qgc_pass_watch *other = ((const qgc_view *)view)->other;
+    if (other && other->before)
+        other->before(other->context, pass, rule, at, g);
+}
+
+static qgc_status after_step(void *view, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
+    qgc_view *v = view;
+    if (v->other && v->other->after)
+        QGC_TRY(v->other->after(v->other->context, step, g, d));
+    if (step->rule && step->fired && is_drawn(v, step->node) && count_changes(v) < MOST_CHANGES)
+        add_change(v, step, g);
+    return QGC_OK;
+}
+
+static void go_on(void *view, const char *pass, const qgc_graph *g) {
+    const qgc_pass_watch *other = ((const qgc_view *)view)->other;
+    if (other && other->go_on)
+        other->go_on(other->context, pass, g);
+}
+
+qgc_pass_watch qgc_view_watch(qgc_view *v, const qgc_pass_watch *other) {
+    v->other = other;
+    return (qgc_pass_watch){.before = before_step, .after = after_step, .go_on = go_on, .context = v};
+}
+
+void qgc_view_say(qgc_view *v, const char *text, const char *pass, const char *node) {
+    v->said = qgc_arena_strdup(v->arena, text);
+    v->first_stage = pass ? qgc_arena_strndup(v->arena, pass, strcspn(pass, "(?")) : NULL;
+    v->first_node = node ? qgc_arena_strdup(v->arena, node) : NULL;
+}
+
+/* --- passes ----------------------------------------------------------------------------------------------- */
+
+qgc_status qgc_view_after(void *view, const qgc_pass_info *pass, const qgc_pass_run *run, const qgc_graph *g,
+                          qgc_diag *d) {
+    qgc_view *v = view;
+    (void)d;
+    add_stage(v, (view_stage){.key = free_key(v, pass ? pass->name : "loaded"), .pass = pass, .run = run}, g);
     return QGC_OK;
 }

@@ -4,17 +4,20 @@
   'use strict';
   const all = (selector, root) => Array.from((root || document).querySelectorAll(selector));
   const stages = all('section.stage'), buttons = all('.switch button');
-  const parts = buttons.map(b => b.dataset.part);
+  const parts = buttons.map(b => b.dataset.part).filter(part => part);
+  /* An address that is also the name of a place would scroll what chooses out of sight. */
+  stages.forEach(s => s.removeAttribute('id'));
   const detail = document.createElement('aside');
   detail.id = 'detail';
 
   const read = () => {
     const given = new URLSearchParams(location.hash.slice(1));
-    const after = given.get('after'), last = stages[stages.length - 1].dataset.stage;
+    const main = document.querySelector('main');
+    const after = given.get('after') || main.dataset.first, last = stages[stages.length - 1].dataset.stage;
     return {
       after: stages.some(s => s.dataset.stage === after) ? after : last,
       part: parts.includes(given.get('part')) ? given.get('part') : parts[0],
-      node: given.get('node'),
+      node: given.get('node') || (location.hash.length < 2 && main.dataset.node) || null,
     };
   };
   const write = change => {
@@ -90,6 +93,21 @@
     }
   };
 
+  /* How large drawings are: a factor, or 'fit', so that all of one is in sight. */
+  let scale = 1;
+  const zoom = figure => {
+    const svg = figure.querySelector('svg'), box = svg.viewBox.baseVal;
+    const room = figure.parentElement.clientWidth, below = innerHeight - document.querySelector('.controls').offsetHeight - 40;
+    const factor = scale === 'fit' ? Math.min(1, room / box.width, below / box.height) : scale;
+    svg.style.width = box.width * factor + 'px';
+    svg.style.height = box.height * factor + 'px';
+  };
+  const setScale = to => {
+    const svg = shown.querySelector('svg'), now = parseFloat(svg.style.width) / svg.viewBox.baseVal.width;
+    scale = to === 'fit' ? 'fit' : to === '1' ? 1 : Math.min(4, Math.max(0.2, now * (to === '+' ? 1.25 : 0.8)));
+    zoom(shown);
+  };
+
   let shown = null;
   const show = () => {
     const state = read(), stage = stageOf(state.after);
@@ -101,10 +119,11 @@
       });
     const figure = figureOf(stage, part);
     mark(stages, s => s === stage);
-    mark(all('.strip a, .passes tr'), e => e.dataset.stage === state.after);
+    mark(all('.strip a, .passes tr'), e => e.dataset.stage === (stage.dataset.of || state.after));
     const strip = document.querySelector('.strip'), chosen = strip.querySelector('.chosen');
     strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - (strip.clientWidth - chosen.offsetWidth) / 2;
     mark(buttons, b => b.dataset.part === part);
+    zoom(figure);
     mark(all('figure, .list'), f => f.dataset.part === part);
     showDetail(stage, figure, node);
     bringIntoSight(figure, node);
@@ -114,12 +133,19 @@
     document.documentElement.dataset.node = node ? node.dataset.node : '';
   };
 
-  const step = by => {
-    const at = stages.findIndex(s => s.dataset.stage === read().after);
-    write({after: stages[Math.min(Math.max(at + by, 0), stages.length - 1)].dataset.stage});
+  /* From pass to pass, or with all of them from change to change. */
+  const step = (by, each) => {
+    const now = stageOf(read().after), among = each ? stages : stages.filter(s => !s.dataset.of);
+    let at = among.indexOf(now);
+    if (at < 0) at = among.findIndex(s => s.dataset.stage === now.dataset.of) - (by > 0);
+    write({after: among[Math.min(Math.max(at + by, 0), among.length - 1)].dataset.stage});
   };
 
   document.addEventListener('click', event => {
+    const sizing = event.target.closest('[data-zoom]');
+    if (sizing) return setScale(sizing.dataset.zoom);
+    const change = event.target.closest('[data-change]');
+    if (change) return step(Number(change.dataset.change), true);
     const link = event.target.closest('a, [data-detail], .fold[data-part], .switch button');
     if (!link) {
       if (event.target.closest('figure')) write({node: null});
@@ -134,6 +160,7 @@
   document.addEventListener('keydown', event => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const keys = {ArrowLeft: () => step(-1), ArrowRight: () => step(1), Escape: () => write({node: null}),
+ ',': () => step(-1, true), '.': () => step(1, true), f: () => setScale('fit'), '+': () => setScale('+'), '-': () => setScale('-'), 0: () => setScale('1'),
       Home: () => step(-stages.length), End: () => step(stages.length)};
     const chosen = document.activeElement.closest('svg [role=button]');
     if (event.key === 'Enter' && chosen) chosen.dispatchEvent(new MouseEvent('click', {bubbles: true}));
@@ -144,5 +171,14 @@
 
   document.documentElement.classList.add('js');
   addEventListener('hashchange', show);
+  /* Beside another page: a node that is chosen in one is chosen in both. */
+  if (parent !== window) {
+    addEventListener('hashchange', () => parent.postMessage({qgcNode: read().node}, '*'));
+    addEventListener('message', event => {
+      if (event.data && 'qgcNode' in event.data && event.data.qgcNode !== read().node) write({node: event.data.qgcNode});
+    });
+  }
+  addEventListener('resize', () => zoom(shown));
   show();
+  scrollTo(0, 0);
 })();

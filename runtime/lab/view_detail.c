@@ -195,9 +195,11 @@ static void put_stages(writer *w, const view_box *b) {
                      b->was.layer};
     for (size_t i = 1; i < w->v->n_stages; i++) {
         const view_stage *stage = &w->v->stages[i];
+        if (stage->change)
+            continue;
         const view_box *now = view_find(&stage->scenes[w->part], b->node);
         if (!put_events(w, stage, &n) && now)
-            put_change(w, &w->v->stages[i - 1], stage, now);
+            put_change(w, &w->v->stages[view_before(w->v, i)], stage, now);
     }
 }
 

@@ -266,7 +266,10 @@ static void put_edge(pen *p, size_t i) {
 /* Did a rule fire at this node in the pass of this stage, or decline? */
 static const char *mark_of(pen *p, const view_box *b) {
     const qgc_pass_run *run = p->v->stages[p->stage].run;
+    const view_change *change = p->v->stages[p->stage].change;
     const char *mark = NULL, *label = view_label(b, p->a);
+    if (change)
+        return strcmp(change->node, label) == 0 ? "fired" : NULL;
     for (size_t i = 0; run && i < run->n_events; i++)
         if (strcmp(run->events[i].node, label) == 0) {
             if (run->events[i].fired)
@@ -280,7 +283,7 @@ static const char *mark_of(pen *p, const view_box *b) {
 static bool is_changed(pen *p, const view_box *b) {
     if (p->stage == 0)
         return false;
-    const view_box *before = view_find(&p->v->stages[p->stage - 1].scenes[p->part], b->node);
+    const view_box *before = view_find(&p->v->stages[view_before(p->v, p->stage)].scenes[p->part], b->node);
     return !before || before->was.group != b->was.group;
 }
 

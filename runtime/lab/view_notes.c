@@ -73,16 +73,23 @@ static void put_kernel_link(view_page *p, const char *node, const char *name) {
     qgc_str_add(p->out, "</code></a>");
 }
 
-static void put_kernel_time(view_page *p, const view_time *t) {
+/* What a kernel takes, or, where nobody has timed it, what it reads and the least that this can take. */
+static void put_kernel_time(view_page *p, const view_group *g, const view_box *b) {
+    const view_time *t = view_time_of(p->v, g, b);
+    const view_cost *c = t ? NULL : view_cost_of(p->v, g, b);
     if (t)
         qgc_str_printf(p->out, "<span class=\"takes\">%s</span>", view_us(t->us, p->a));
+    else if (c && c->bytes > 0)
+        qgc_str_printf(p->out, "<span class=\"takes\">%s, \xE2\x89\xA5 %s</span>",
+                       qgc_str_of_bytes((size_t)c->bytes, p->a), view_us(c->floor_us, p->a));
 }
 
 static void put_group(view_page *p, const view_scene *s, int group, bool last) {
     const view_group *g = &s->groups[group];
     qgc_str_printf(p->out, "<li style=\"--hue:%d\"><i></i>", view_hue(p->d, g));
     put_kernel_link(p, qgc_arena_printf(p->a, "kernel %s", g->label), g->label);
-    put_kernel_time(p, last ? view_time_of(p->v, g, NULL) : NULL);
+    if (last)
+        put_kernel_time(p, g, NULL);
     qgc_str_add(p->out, "<div>");
     for (size_t i = 0; i < s->n_boxes; i++)
         if (s->boxes[i].kind == VIEW_NODE && s->boxes[i].group == group) {
@@ -95,7 +102,7 @@ static void put_group(view_page *p, const view_scene *s, int group, bool last) {
 /* Groups one by one; nodes by themselves in one line, or each with its time. */
 static void put_kernel_list(view_page *p, size_t stage, size_t part) {
     const view_scene *s = &p->v->stages[stage].scenes[part];
-    const bool last = stage + 1 == p->v->n_stages, timed = last && p->v->timed;
+    const bool last = stage + 1 == p->v->n_stages, timed = last && (p->v->timed || p->v->counted);
     size_t alone = 0;
     qgc_str_add(p->out, "<div class=\"list\" data-part=\"");
     view_put(p, p->v->parts[part].key);
@@ -110,7 +117,8 @@ static void put_kernel_list(view_page *p, size_t stage, size_t part) {
             continue;
         qgc_str_add(p->out, timed ? "<li><i></i>" : alone == 0 ? "<li class=\"alone\"><i></i>" : " ");
         put_kernel_link(p, view_label(b, p->a), timed ? view_label(b, p->a) : b->was.out[0]->name);
-        put_kernel_time(p, timed ? view_time_of(p->v, NULL, b) : NULL);
+        if (timed)
+            put_kernel_time(p, NULL, b);
         qgc_str_add(p->out, timed ? "</li>\n" : "");
         alone++;
     }
@@ -124,8 +132,34 @@ static void put_kernel_lists(view_page *p, size_t stage) {
         put_kernel_list(p, stage, i);
 }
 
+/* Beside the drawings after one change. */
+static void put_change(view_page *p, size_t stage) {
+    const view_change *c = p->v->stages[stage].change;
+    const qgc_pass_event e = {.rule = c->rule, .at = c->at, .node = c->node, .fired = true, .text = ""};
+    qgc_str_add(p->out, "<div class=\"notes\">\n<h2>");
+    view_put(p, c->of);
+    qgc_str_printf(p->out, "</h2>\n<p class=\"summary\">Change %d of the pass.</p>\n<ul class=\"events\">\n",
+                   c->number);
+    put_event(p, &e);
+    qgc_str_add(p->out, "</ul>\n");
+    put_kernel_lists(p, stage);
+    qgc_str_add(p->out, "</div>\n");
+}
+
+/* How many changes of a pass can be gone through. */
+static int count_changes(const qgc_view *v, const char *key) {
+    int n = 0;
+    for (size_t i = 0; i < v->n_stages; i++)
+        n += v->stages[i].change && strcmp(v->stages[i].change->of, key) == 0;
+    return n;
+}
+
 void view_notes(view_page *p, size_t stage) {
     const view_stage *s = &p->v->stages[stage];
+    if (s->change) {
+        put_change(p, stage);
+        return;
+    }
     qgc_str_add(p->out, "<div class=\"notes\">\n<h2>");
     if (!s->run) {
         qgc_str_printf(
@@ -140,7 +174,7 @@ void view_notes(view_page *p, size_t stage) {
     view_put(p, s->run->name);
     qgc_str_add(p->out, "</h2>\n<p class=\"summary\">");
     view_put(p, s->pass->summary);
-    const int saved = p->v->stages[stage - 1].n_kernels - s->n_kernels;
+    const int saved = p->v->stages[view_before(p->v, stage)].n_kernels - s->n_kernels;
     qgc_str_printf(p->out,
                    "</p>\n<p class=\"counts\"><span><b>%d</b> fired</span> <span><b>%d</b> nodes</span> "
                    "<span><b>%d</b> kernels</span>",
@@ -149,6 +183,12 @@ void view_notes(view_page *p, size_t stage) {
         qgc_str_printf(p->out, " <span class=\"%s\"><b>%s%d</b></span>", saved > 0 ? "less" : "more",
                        saved > 0 ? "\xE2\x88\x92" : "+", abs(saved));
     qgc_str_add(p->out, "</p>\n");
+    if (count_changes(p->v, s->key))
+        qgc_str_printf(
+            p->out,
+            "<p class=\"changes\"><button type=\"button\" data-change=\"-1\">\xE2\x86\x90</button> "
+            "%d changes of what is drawn, one by one</p>\n",
+            count_changes(p->v, s->key));
     put_events(p, s->run);
     put_kernel_lists(p, stage);
     qgc_str_add(p->out, "</div>\n");
@@ -165,6 +205,8 @@ static void put_passes(view_page *p) {
                 "<th>what it is for</th></tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < v->n_stages; i++) {
         const view_stage *s = &v->stages[i];
+        if (s->change)
+            continue;
         qgc_str_printf(p->out, "<tr data-stage=\"");
         view_put(p, s->key);
         qgc_str_add(p->out, "\"><td><a href=\"#after=");
@@ -173,9 +215,11 @@ static void put_passes(view_page *p) {
         view_put(p, s->run ? s->run->name : s->key);
         qgc_str_printf(p->out, "</code></a></td><td>%s</td><td>%d</td><td>%d</td>",
                        s->run ? qgc_arena_printf(p->a, "%d", s->run->n_fired) : "", s->n_nodes, s->n_kernels);
-        qgc_str_printf(p->out, "<td class=\"meter\"><i style=\"width:%.1f%%\"></i></td><td>%s</td><td>",
-                       100.0 * s->n_kernels / most,
-                       s->run ? qgc_arena_printf(p->a, "%d", v->stages[i - 1].n_kernels - s->n_kernels) : "");
+        qgc_str_printf(
+            p->out, "<td class=\"meter\"><i style=\"width:%.1f%%\"></i></td><td>%s</td><td>",
+            100.0 * s->n_kernels / most,
+            s->run ? qgc_arena_printf(p->a, "%d", v->stages[view_before(v, i)].n_kernels - s->n_kernels)
+                   : "");
         view_put(p, s->pass ? s->pass->summary : "the graph as it was loaded");
         qgc_str_add(p->out, "</td></tr>\n");
     }
@@ -236,7 +280,49 @@ static void put_kernels(view_page *p) {
         all.count, view_us(all.us, p->a), 1e-6 * (double)all.bytes, view_us(all.floor_us, p->a));
 }
 
+/* The same without times: what each kernel reads, and what memory allows. */
+static void put_counted_kernels(view_page *p) {
+    const qgc_view *v = p->v;
+    int64_t most = 1, all = 0;
+    double floor_us = 0;
+    int count = 0;
+    if (v->timed || !v->counted)
+        return;
+    for (size_t i = 0; i < v->n_kernels; i++) {
+        most = v->kernels[i].bytes > most ? v->kernels[i].bytes : most;
+        all += v->kernels[i].bytes;
+        floor_us += v->kernels[i].floor_us;
+        count += v->kernels[i].count;
+    }
+    qgc_str_printf(
+        p->out,
+        "<section class=\"table\"><h2>Kernels of a decode step</h2>\n<p class=\"summary\">Bytes of "
+        "weights and caches that they read at position %lld, and the least time that this takes on a %s. "
+        "qgc bench measures the time.</p>\n<table class=\"kernels\"><thead><tr><th>node or group</th>"
+        "<th>kernel</th><th>launches</th><th>MB</th><th></th><th>floor</th></tr></thead>\n<tbody>\n",
+        (long long)v->position, v->device);
+    for (size_t i = 0; i < v->n_kernels; i++) {
+        const view_kernel *k = &v->kernels[i];
+        qgc_str_add(p->out, "<tr><td><code>");
+        view_put(p, k->name);
+        qgc_str_add(p->out, "</code></td><td><code>");
+        view_put(p, k->kernel);
+        qgc_str_printf(
+            p->out,
+            "</code></td><td>%d</td><td>%.3f</td><td class=\"meter\"><i style=\"width:%.1f%%\"></i></td>"
+            "<td>%s</td></tr>\n",
+            k->count, 1e-6 * (double)k->bytes, 100.0 * (double)k->bytes / (double)most,
+            view_us(k->floor_us, p->a));
+    }
+    qgc_str_printf(
+        p->out,
+        "</tbody><tfoot><tr><td>all</td><td></td><td>%d</td><td>%.3f</td><td></td><td>%s</td></tr></tfoot>"
+        "</table></section>\n",
+        count, 1e-6 * (double)all, view_us(floor_us, p->a));
+}
+
 void view_tables(view_page *p) {
     put_kernels(p);
+    put_counted_kernels(p);
     put_passes(p);
 }

@@ -50,11 +50,20 @@ typedef struct {
     int *box_of, n_ids; /* by the id of a node; -1: it is not drawn */
 } view_scene;
 
-/* The graph before the first pass, or after one. */
+/* What one rule did. */
+typedef struct {
+    const char *of; /* key of the stage after the whole pass */
+    const char *rule, *node;
+    qgc_loc at;
+    int number; /* from 1, of all changes of the pass */
+} view_change;
+
+/* The graph before the first pass, after one, or after one change of it. */
 typedef struct {
     const char *key;           /* "fuse-qkv", "fuse-qkv-2" where it ran before, "loaded" */
     const qgc_pass_info *pass; /* NULL: before the first */
     const qgc_pass_run *run;   /* likewise */
+    const view_change *change; /* it is after this change of the pass, which goes on; NULL: after all of it */
     int n_nodes, n_kernels;
     view_scene *scenes; /* one for each part */
 } view_stage;
@@ -75,8 +84,14 @@ struct qgc_view {
     size_t n_parts;
     view_stage *stages;
     size_t n_stages;
+    const qgc_pass_watch *other; /* that is told of changes first; NULL */
 
-    bool timed;
+    const char *said;                     /* above the drawings: what bisect has found, or NULL */
+    const char *first_stage, *first_node; /* that are shown at first; NULL */
+
+    bool timed;    /* from a bench file */
+    bool counted;  /* bytes and floors of kernels are known without one */
+    qgc_map costs; /* as times, to a view_cost */
     const char *device, *bench_path;
     int64_t position;
     view_kernel *kernels;
@@ -109,6 +124,17 @@ const char *view_source_line(qgc_loc at, qgc_arena *a);
 /* "models/qwen2.yaml:48", escaped, or nothing. */
 void view_place(qgc_str *out, qgc_loc at);
 
+/* What a launch reads, and the least time that the memory of the card takes for it. */
+typedef struct {
+    int64_t bytes;
+    double floor_us;
+} view_cost;
+
+/* --- view.c --- */
+
+/* The stage that a stage is held against: of a change the one before, of a whole pass that after the pass before. */
+size_t view_before(const qgc_view *v, size_t stage);
+
 /* --- view_scene.c --- */
 
 view_scene view_scene_of(const qgc_view *v, const view_part *part, const qgc_graph *g);
@@ -123,6 +149,9 @@ const view_box *view_find(const view_scene *s, const qgc_node *node);
 
 /* What a kernel of the last stage takes: of a group, or, if `group` is NULL, of a node by itself. NULL: not known. */
 const view_time *view_time_of(const qgc_view *v, const view_group *group, const view_box *box);
+
+/* The same of what it reads. */
+const view_cost *view_cost_of(const qgc_view *v, const view_group *group, const view_box *box);
 
 /* --- view_draw.c --- */
 

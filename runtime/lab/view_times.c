@@ -158,3 +158,56 @@ const view_time *view_time_of(const qgc_view *v, const view_group *group, const 
     return qgc_map_get(
         &v->times, qgc_arena_printf(v->arena, "%s %s", qgc_ops[box->was.op].name, view_label(box, v->arena)));
 }
+
+/* --- without times ---------------------------------------------------------------------------------------- */
+
+static void add_kernel(qgc_view *v, const char *name, const char *kernel, const view_cost *c) {
+    view_kernel *k = find_kernel(v, name, kernel);
+    if (!k) {
+        v->kernels = qgc_arena_grow(v->arena, v->kernels, v->n_kernels, sizeof *v->kernels);
+        k = &v->kernels[v->n_kernels++];
+        *k = (view_kernel){.name = name, .kernel = qgc_arena_strdup(v->arena, kernel)};
+    }
+    k->count++;
+    k->bytes += c->bytes;
+    k->floor_us += c->floor_us;
+}
+
+static void add_cost(qgc_view *v, const char *launch, const view_cost *c) {
+    view_cost *at = qgc_map_get(&v->costs, launch);
+    if (!at) {
+        at = qgc_arena_alloc(v->arena, sizeof *at);
+        qgc_map_put(&v->costs, launch, at);
+    }
+    at->bytes += c->bytes;
+    at->floor_us += c->floor_us;
+}
+
+void qgc_view_count(qgc_view *v, qgc_graph *g, const qgc_card *card) {
+    enum { POSITION = 512 };
+    qgc_diag quiet = qgc_diag_new(v->arena);
+    qgc_lowered lowered;
+    const qgc_lower_options options = {.chunk = 1, .decode_only = true, .card = card};
+    const int64_t most = qgc_graph_max_positions(g);
+    if (v->timed || card->bandwidth <= 0 || qgc_lower(g, &options, &lowered, &quiet) != QGC_OK)
+        return;
+    v->counted = true;
+    v->position = most && most < POSITION ? most : POSITION;
+    v->device = qgc_arena_strdup(v->arena, card->name);
+    const qgc_phase *p = &lowered.plan->phases[QGC_PHASE_DECODE];
+    for (size_t i = 0; i < p->n_launches; i++) {
+        const qgc_plan_launch *l = &p->launches[i];
+        view_cost c = {.bytes = l->weight_bytes + l->position_bytes * v->position};
+        c.floor_us = 1e6 * (double)c.bytes / (double)card->bandwidth;
+        add_cost(v, l->node, &c);
+        add_kernel(v, qgc_bench_node(l, v->arena), qgc_bench_file(lowered.plan, l), &c);
+    }
+}
+
+const view_cost *view_cost_of(const qgc_view *v, const view_group *group, const view_box *box) {
+    if (!v->counted)
+        return NULL;
+    return qgc_map_get(&v->costs, group ? group->label
+                                        : qgc_arena_printf(v->arena, "%s %s", qgc_ops[box->was.op].name,
+                                                           view_label(box, v->arena)));
+}

@@ -66,7 +66,7 @@ check "test_gpu_families" test $rc = 0
 fi
 
 if part cards; then
-for card in ${CARDS:-t4 arch=75,bf16=yes arch=80 rtx-4090 arch=90,ptx=yes}; do
+for card in ${CARDS:-t4 arch=75,bf16=yes arch=80 rtx-4090 arch=90,ptx=yes arch=90,smem=101376}; do
     echo; echo "== tests, as $card"
     suites "$card" "$build"/test_gpu_{kernels,modes,tiny,trial,passes}
 done

@@ -25,12 +25,22 @@ static inline qgc_prefill gpu_test_prefill(qgc_device *dev, qgc_prefill wanted) 
     return gpu_test_card() && qgc_device_about(dev)->no_bf16 ? QGC_PREFILL_STEPS : wanted;
 }
 
-/* Can the program run in a mode? Where it cannot that is no fault of a card only. */
+/* Is it a fault if a program that has a mode cannot run in it? Cards lack some; not the persistent one from sm_80 on, if they have
+ * 99 KB of shared memory and are not small. */
+static inline bool gpu_test_has(qgc_device *dev, qgc_mode mode) {
+    enum { FIRST_ARCH = 80, SHARED = 99 << 10, SMS = 100 };
+    const qgc_device_info *about = qgc_device_about(dev);
+    const int arch = about->newest_code ? about->newest_code : 10 * about->major + about->minor;
+    return !gpu_test_card() || (mode == QGC_MODE_PERSISTENT && arch >= FIRST_ARCH &&
+                                about->shared_bytes_max >= SHARED && about->sms >= SMS);
+}
+
+/* Can the program run in a mode? */
 static inline bool gpu_test_runs(const qgc_program *p, qgc_mode mode, qgc_arena *a) {
     const char *why = qgc_mode_refusal(p, mode, a);
     if (!why)
         return true;
-    if (!gpu_test_card())
+    if (gpu_test_has(qgc_program_device(p), mode))
         fail_msg("not in %s mode: %s", qgc_mode_name(mode), why);
     print_message("left out: not in %s mode: %s\n", qgc_mode_name(mode), why);
     return false;

@@ -1,11 +1,15 @@
 /* qgc view, as a user calls it. */
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "graph/base/file.h"
+#include "graph/base/str.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/command.h"
 #include "tests/support/fixture.h"
+#include "tests/support/plugin.h"
 #include "tests/support/text.h"
 
 #define TINY "view models/tiny/tiny.yaml "
@@ -72,12 +76,102 @@ static void says_what_is_wrong(void **state) {
         "no/such/folder/x.html: error: could not write the file: No such file or directory\n");
 }
 
+static void kernels_have_their_bytes_without_times(void **state) {
+    fixture *f = *state;
+    const char *page = page_of(f, "--weights models/tiny/tiny.gguf");
+    has(page,
+        "Bytes of weights and caches that they read at position 512, and the least time that this takes on a h100-sxm");
+    has(page, "<td><code>mlp</code></td><td><code>linear.cu</code></td><td>4</td><td>");
+    has(page, "<span class=\"takes\">");
+    has(page_of(f, "--card t4"), "takes on a t4");
+}
+
+/* Changes of what is drawn, layer 1, and not of other layers. */
+static void changes_can_be_gone_through(void **state) {
+    fixture *f = *state;
+    const char *page = page_of(f, "--passes fuse-qkv");
+    has(page,
+        "<section class=\"stage change\" id=\"after=fuse-qkv.3\" data-stage=\"fuse-qkv.3\" data-of=\"fuse-qkv\">");
+    assert_null(strstr(page, "data-stage=\"fuse-qkv.1\""));
+    has(page, "<p class=\"summary\">Change 3 of the pass.</p>");
+    has(page, "layer 1 (of 0 to 3)");
+    has(page, "class=\"legend\"");
+}
+
+static void two_pipelines_stand_side_by_side(void **state) {
+    fixture *f = *state;
+    const char *page = page_of(f, "--passes fuse-qkv --against fuse-swiglu,fuse-residual");
+    has(page, "<code>fuse-qkv</code></p><iframe");
+    has(page, "<code>fuse-swiglu,fuse-residual</code></p><iframe");
+    has(page, "data-stage=&quot;fuse-residual&quot;");
+    has(qgc_test_output(
+            f->arena,
+            qgc_arena_printf(f->arena, TINY "--against no-such -o '%s'", fixture_path(f, "no.html")), 2),
+        "unknown pass \"no-such\"");
+}
+
+/* The pass and the value that are at fault are shown at first, and what was said of them. */
+static void bisect_writes_the_page_too(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_of_pass(f, "wrong", "",
+                                        "    for (qgc_node *n = c->graph->first; n; n = n->next)\n"
+                                        "        if (n->op == QGC_OP_RMS_NORM && n->layer == 2) {\n"
+                                        "            n->attr[0].number = 0.5;\n"
+                                        "            c->run->n_fired++;\n"
+                                        "        }\n"
+                                        "    return QGC_OK;");
+    qgc_test_output(
+        f->arena,
+        qgc_arena_printf(f->arena,
+                         "bisect models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu "
+                         "--load-pass '%s' --passes split-attention,wrong --view '%s'",
+                         plugin, page_path(f)),
+        1);
+    qgc_source page;
+    ok(f, qgc_file_read(&page, page_path(f), 1 << 24, "page", &f->diag));
+    has(page.text, "<main data-first=\"wrong\" data-node=\"h[2]\">");
+    has(page.text, "<pre class=\"said\">");
+    has(page.text, "layer 2 (of 0 to 3)");
+}
+
+/* What the script makes of the page, where there is a browser. */
+static void a_browser_shows_what_the_address_says(void **state) {
+    fixture *f = *state;
+    if (system("command -v chromium >/dev/null") != 0)
+        skip();
+    page_of(f, "--passes fuse-qkv,fuse-swiglu");
+    FILE *run = popen(
+        qgc_arena_printf(f->arena,
+                         "timeout 60 chromium --headless=new --no-sandbox --disable-gpu --user-data-dir='%s' "
+                         "--window-size=1400,900 --dump-dom 'file://%s#after=fuse-qkv&node=q' 2>/dev/null; "
+                         "rm -rf '%s'",
+                         fixture_path(f, "browser"), page_path(f), fixture_path(f, "browser")),
+        "r");
+    assert_non_null(run);
+    qgc_str text = qgc_str_new(f->arena);
+    char piece[4096];
+    for (size_t n; (n = fread(piece, 1, sizeof piece, run)) > 0;)
+        qgc_str_add_bytes(&text, piece, n);
+    pclose(run);
+    if (!text.bytes)
+        skip(); /* it does not start here */
+    has(text.text, "data-after=\"fuse-qkv\"");
+    has(text.text, "data-node=\"q[1]\"");
+    assert_null(strstr(text.text, "id=\"after=fuse-qkv\"")); /* so that nothing scrolls away */
+    has(text.text, "<aside id=\"detail\">");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(writes_a_page),
         FIXTURE_TEST(takes_a_layer_and_passes),
         FIXTURE_TEST(weights_have_to_be_those_of_the_graph),
         FIXTURE_TEST(says_what_is_wrong),
+        FIXTURE_TEST(kernels_have_their_bytes_without_times),
+        FIXTURE_TEST(changes_can_be_gone_through),
+        FIXTURE_TEST(two_pipelines_stand_side_by_side),
+        FIXTURE_TEST(bisect_writes_the_page_too),
+        FIXTURE_TEST(a_browser_shows_what_the_address_says),
     };
     return cmocka_run_group_tests_name("cli/view", tests, NULL, NULL);
 }
