@@ -433,7 +433,7 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
         return false;
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
         if (n->op == QGC_OP_LINEAR)
-            return l->phase != QGC_PHASE_PREFILL ||
+            return !qgc_phase_is_prefill(l->phase) ||
                    (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows);
     for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
         if (n->op == QGC_OP_LINEAR)
@@ -530,12 +530,18 @@ static qgc_status lower_all_rows(qgc_lowering *l, int64_t tokens) {
 }
 
 /* After the persistent kernel come the nodes that it does not cover, one by one. */
-static qgc_status lower_persistent(qgc_lowering *l, bool traced) {
+static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, int **buffers) {
+    const qgc_graph *g = l->graph;
     bool *covered, fits;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
-    QGC_TRY(qgc_emit_persistent(l, traced, &covered, &fits));
-    return fits ? lower_nodes(l, covered, false) : QGC_OK;
+    QGC_TRY(qgc_emit_persistent(l, o->traced, &covered, &fits));
+    if (!fits)
+        return QGC_OK;
+    QGC_TRY(lower_nodes(l, covered, false));
+    *buffers = qgc_arena_array(l->arena, g->n_values, sizeof **buffers);
+    memcpy(*buffers, l->buffer_of, g->n_values * sizeof **buffers);
+    return o->no_prefill ? QGC_OK : lower_phase(l, QGC_PHASE_PACKED_PREFILL, o->chunk);
 }
 
 static int shared_bytes(const qgc_lower_options *o) {
@@ -576,19 +582,19 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     else if (!o->decode_only && !o->no_prefill)
         QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
-    int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers);
+    int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers), *persistent_buffers = NULL;
     memcpy(buffers, l.buffer_of, g->n_values * sizeof *buffers);
     if (o->decode_only || o->all_rows)
         plan->not_persistent = o->all_rows ? "it was compiled for the logits of all tokens"
                                            : "it was compiled for decode steps only";
     else
-        QGC_TRY(lower_persistent(&l, o->traced));
+        QGC_TRY(lower_persistent(&l, o, &persistent_buffers));
     QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));
     qgc_place_edges(plan, a);
     *out = (qgc_lowered){.plan = plan,
                          .jobs = l.jobs,
                          .buffers = buffers,
-                         .persistent_buffers = plan->not_persistent ? NULL : l.buffer_of,
+                         .persistent_buffers = persistent_buffers,
                          .knobs = l.knobs,
                          .n_knobs = l.n_knobs};
     return QGC_OK;

@@ -13,6 +13,16 @@ typedef struct {
     int order, tiles; /* buffers */
 } qgc_item_order;
 
+/* A matrix in the stream of the persistent step, as kernels that read it there are told of it. */
+typedef struct {
+    int stream, shares;          /* buffers; stream -1: it is not there */
+    int64_t at;                  /* bytes of the stream before the iteration that it belongs to */
+    qgc_dtype type;              /* that it has there: F16, BF16 or a block format */
+    int which;                   /* of the matrices of its phase */
+    const char *const *options;  /* where its rows are: those of pack.cuh, and K */
+    int64_t out[4], interleaved; /* rows of the matrices of the phase */
+} qgc_streamed;
+
 typedef struct {
     qgc_graph *graph;
     qgc_plan *plan;
@@ -26,9 +36,11 @@ typedef struct {
     int *buffer_of;           /* [n_values] in this phase, -1 where there is none yet */
     int *bf16_of;             /* [n_values]: the buffer with the value rounded to bf16, in this phase */
     qgc_item_order *order_of; /* [n_values], in this phase */
-    int least_arch;           /* of qgc_lower_options */
-    int sms;                  /* multiprocessors of the card */
-    int shared_bytes;         /* that a block may have there */
+    qgc_streamed
+        *streamed;    /* [n_values]: of weights, where the persistent step has them; NULL: it has none */
+    int least_arch;   /* of qgc_lower_options */
+    int sms;          /* multiprocessors of the card */
+    int shared_bytes; /* that a block may have there */
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;

@@ -42,33 +42,8 @@ template <int Type> __device__ __forceinline__ block_operand from_bytes(uint2 qu
              two_f16_less(__byte_perm(quants.y, magic, 0x4342), offset)}};
 }
 
-/* The scales of the block that a lane's columns belong to: a sum is first * (its first 16 elements) + last * (the others) + minimum *
- * (the sum of x). */
-struct block_scale {
-    float first, last, minimum;
-};
-
-template <int Type>
-__device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
-    if constexpr (Type == Q6_K) {
-        const u32 both = ((const u16 *)scales)[odd];
-        const float d = f16_f32(*(const u16 *)whole);
-        return {d * (float)(signed char)(both & 0xFFu), d * (float)(signed char)(both >> 8), 0.0f};
-    } else if constexpr (Type == Q4_K || Type == Q5_K) {
-        const u32 packed = ((const u16 *)scales)[odd], d_dmin = *(const u32 *)whole;
-        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * (float)(packed & 63u);
-        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * (float)(packed >> 6))};
-    } else if constexpr (Type == Q4_1 || Type == Q5_1) {
-        const u32 d_m = ((const u32 *)scales)[odd];
-        const float scale = f16_f32((u16)(d_m & 0xFFFFu));
-        return {scale, scale, f16_f32((u16)(d_m >> 16))};
-    } else {
-        const float scale = f16_f32(((const u16 *)scales)[odd]);
-        return {scale, scale, 0.0f};
-    }
-}
-
-/* Operands of both blocks of a pair, ready, and the scales of the lane's. */
+/* Operands of both blocks of a pair, ready, and the scales of the block that the lane's columns belong to: a sum is first * (its first
+ * 16 elements) + last * (the others) + minimum * (the sum of x). */
 struct block_part {
     block_operand even, odd;
     block_scale scale;

@@ -77,6 +77,15 @@ static qgc_status check_options(const qgc_session *s, qgc_diag *d) {
     return qgc_sampling_check(&o->sampling, d);
 }
 
+static bool is_persistent(const qgc_session *s) {
+    return s->options.mode == QGC_MODE_PERSISTENT;
+}
+
+/* The phase that takes a chunk of a prompt. */
+static qgc_phase_kind prefill_phase(const qgc_session *s) {
+    return is_persistent(s) ? QGC_PHASE_PACKED_PREFILL : QGC_PHASE_PREFILL;
+}
+
 static bool has_gemm(const qgc_phase *p) {
     for (size_t i = 0; i < p->n_launches; i++)
         if (p->launches[i].kind == QGC_LAUNCH_GEMM)
@@ -88,13 +97,13 @@ static bool has_gemm(const qgc_phase *p) {
 static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
     if (s->options.prefill != QGC_PREFILL_CHUNKS)
         return QGC_OK;
-    if (s->plan->phases[QGC_PHASE_PREFILL].n_launches == 0) {
+    if (s->plan->phases[prefill_phase(s)].n_launches == 0) {
         qgc_status status =
             qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" has no prefill in chunks", s->plan->name);
         qgc_hint(d, "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps).");
         return status;
     }
-    if (!has_gemm(&s->plan->phases[QGC_PHASE_PREFILL]))
+    if (!has_gemm(&s->plan->phases[prefill_phase(s)]))
         return QGC_OK;
     const char *why;
     if (!qgc_device_has_gemm(s->dev, &why)) {
@@ -192,7 +201,7 @@ static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, q
 }
 
 static qgc_phase_kind decode_phase(const qgc_session *s) {
-    return s->options.mode == QGC_MODE_PERSISTENT ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE;
+    return is_persistent(s) ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE;
 }
 
 static qgc_status capture_decode(qgc_session *s, qgc_diag *d) {
@@ -208,8 +217,8 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
     QGC_TRY(allocate_region(s, QGC_BUFFER_STATE, "kv cache", &s->states, &s->state_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_TABLE, "tables", &s->tables, &s->table_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_IO, "io", &s->io, io_bytes, d));
-    if (s->options.mode == QGC_MODE_PERSISTENT)
-        QGC_TRY(allocate_region(s, QGC_BUFFER_PACKED, "packed weights", &s->packed, &s->packed_bytes, d));
+    if (is_persistent(s))
+        QGC_TRY(allocate_region(s, QGC_BUFFER_PACKED, "exchange", &s->packed, &s->packed_bytes, d));
     QGC_TRY(allocate_scratch(s, d));
     return allocate_pinned(s, d);
 }
@@ -217,22 +226,11 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
 /* cuBLAS loads its kernels when they are first used, some 80 ms in all on an H100: better now than in the first
  * answer. Steps of made-up tokens, whose traces in the states are wiped out afterwards. */
 static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
-    if (s->options.prefill != QGC_PREFILL_CHUNKS || !has_gemm(&s->plan->phases[QGC_PHASE_PREFILL]))
+    if (s->options.prefill != QGC_PREFILL_CHUNKS || !has_gemm(&s->plan->phases[prefill_phase(s)]))
         return QGC_OK;
     const int64_t most = s->plan->chunk < s->options.ctx ? s->plan->chunk : s->options.ctx;
-    QGC_TRY(launch(s, QGC_PHASE_PREFILL, most < 32 ? most : 32, d));
-    return launch(s, QGC_PHASE_PREFILL, most, d);
-}
-
-/* The rows of each block of the persistent kernel, on this device. */
-static qgc_status upload_shares(qgc_session *s, qgc_diag *d) {
-    const int n = (int)s->plan->n_shares, blocks = qgc_device_about(s->dev)->sms;
-    if (n == 0)
-        return QGC_OK;
-    const size_t numbers = (size_t)2 * (size_t)n * (size_t)blocks;
-    int32_t *table = qgc_arena_array(s->arena, numbers, sizeof *table);
-    qgc_shares_cut(s->plan->shares, n, blocks, table);
-    return qgc_device_upload(s->dev, s->addresses[s->plan->shares_buffer], table, numbers * sizeof *table, d);
+    QGC_TRY(launch(s, prefill_phase(s), most < 32 ? most : 32, d));
+    return launch(s, prefill_phase(s), most, d);
 }
 
 static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
@@ -242,10 +240,9 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     if (s->table_bytes)
         QGC_TRY(qgc_device_fill(s->dev, s->tables, 0, s->table_bytes, d));
     QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
-    if (s->options.mode == QGC_MODE_PERSISTENT) {
+    if (is_persistent(s)) {
         QGC_TRY(qgc_device_fill(s->dev, s->packed, 0, s->packed_bytes, d));
-        QGC_TRY(upload_shares(s, d));
-        QGC_TRY(launch(s, QGC_PHASE_PACK, 1, d));
+        QGC_TRY(launch(s, QGC_PHASE_BEGIN, 1, d));
     }
     QGC_TRY(warm_up_prefill(s, d));
     QGC_TRY(qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d));
@@ -257,6 +254,9 @@ static qgc_status begin(qgc_session *s, qgc_diag *d) {
     QGC_TRY(check_options(s, d));
     QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
     QGC_TRY(prepare_prefill(s, d));
+    QGC_TRY(qgc_program_want(s->program, is_persistent(s), d));
+    memcpy(s->addresses, qgc_program_addresses(s->program, is_persistent(s)),
+           s->plan->n_buffers * sizeof *s->addresses);
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));
     return capture_decode(s, d);
@@ -274,7 +274,6 @@ qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_
                        .not_finite = -1,
                        .options = *o};
     s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
-    memcpy(s->addresses, qgc_program_addresses(p), plan->n_buffers * sizeof *s->addresses);
     s->positions = qgc_arena_array(arena, (size_t)plan->chunk, sizeof *s->positions);
     qgc_frame frame = {d->top, "starting a session", NULL, QGC_NO_LOC};
     d->top = &frame;
@@ -394,7 +393,7 @@ static qgc_status feed_chunk(qgc_session *s, const int32_t *tokens, int64_t firs
     QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
     QGC_TRY(put_count(s, QGC_IO_POSITIONS, first, n, d));
     QGC_TRY(put(s, QGC_IO_ROWS, &last, 1, d));
-    QGC_TRY(launch(s, QGC_PHASE_PREFILL, n, d));
+    QGC_TRY(launch(s, prefill_phase(s), n, d));
     return put(s, QGC_IO_ROWS, &zero, 1, d);
 }
 

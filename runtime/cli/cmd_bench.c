@@ -100,7 +100,8 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
                                    .cache_folder = o->cache,
                                    .chunk = CHUNK,
                                    .no_tuning = o->no_tuning,
-                                   .allow_unused = true}; /* let pass, or not, when it was bound */
+                                   .allow_unused = true, /* let pass, or not, when it was bound */
+                                   .later = true};
     qgc_compiled compiled;
     QGC_TRY(qgc_prepare(&p->program, &compiled, g, &prepare, c->diag));
     cli_note_cache(c, compiled.cache_fault);
@@ -109,6 +110,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
     if (!traces(p, bench, c))
         return QGC_OK;
     prepare.traced = true;
+    prepare.later = false;
     prepare.share = p->program;
     QGC_TRY(qgc_prepare(&p->traced, &compiled, g, &prepare, c->diag));
     bench->traced = p->traced;

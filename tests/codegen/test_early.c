@@ -23,7 +23,7 @@ static bool goes_the_ordinary_way(const char *name) {
                                         "pack_addresses.cu", "score_rows.cu",      "persistent.cu",
                                         "rope_table.cu",     "to_bf16.cu",         "bias_rows.cu",
                                         "read.cu",           "flash_attention.cu", "expert_order.cu",
-                                        "expert_tiles.cu"};
+                                        "expert_tiles.cu",   "unpack.cu",          "unpack_blocks.cu"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
