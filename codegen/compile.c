@@ -137,7 +137,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
                                .no_prefill = o->no_prefill,
                                .decode_only = o->decode_only,
                                .all_rows = o->all_rows,
-                               .traced = o->traced,
+                               .probe = o->probe,
                                .tuning = o->tuning,
                                .card = o->card};
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));

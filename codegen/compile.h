@@ -17,7 +17,7 @@ typedef struct {
     bool no_prefill;          /* likewise */
     bool decode_only;         /* likewise */
     bool all_rows;            /* likewise */
-    bool traced;              /* likewise */
+    unsigned probe;           /* likewise */
     const char *cache_folder; /* NULL: the user's */
     bool no_cache;
     const char *nvrtc_library; /* NULL: search */

@@ -535,7 +535,7 @@ static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, 
     bool *covered, fits;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
-    QGC_TRY(qgc_emit_persistent(l, o->traced, &covered, &fits));
+    QGC_TRY(qgc_emit_persistent(l, o->probe, &covered, &fits));
     if (!fits)
         return QGC_OK;
     QGC_TRY(lower_nodes(l, covered, false));

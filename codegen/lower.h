@@ -10,6 +10,15 @@
  * once for a prefill step (T tokens) and once for a decode step (T = R = 1), by the function of its row in
  * graph/ops.def. Kernels are named and given their options here; compiling them is codegen/compile.c's part. */
 
+/* What a persistent kernel that is to be measured does otherwise. Without stream or waits its results mean nothing. */
+enum qgc_probe {
+    QGC_PROBE_TRACE = 1, /* it counts cycles of its parts, which makes it slower */
+    QGC_PROBE_NO_STREAM =
+        2, /* neither weights nor caches are read: what is left is the chain of exchanges, and arithmetic */
+    QGC_PROBE_NO_WAITS =
+        4, /* nothing from another multiprocessor is waited for: what is left is the stream, and arithmetic */
+};
+
 typedef struct {
     int64_t chunk; /* largest number of tokens in a prefill step, 1 or more */
     /* Scratch is not shared even if the graph allows it, so that every value can be read when the step is over. */
@@ -21,7 +30,7 @@ typedef struct {
     /* Prefill computes the logits of every token of a step (R = T), by GEMM like its other products, and chooses
      * none; there is no persistent step. For runs of a whole text: qgc_session_feed_rows. */
     bool all_rows;
-    bool traced;              /* the persistent kernel measures its parts, which makes it slower */
+    unsigned probe;           /* of enum qgc_probe */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
     /* For which the work is split and whose shared memory is kept to, where a kernel has a choice; NULL: what settings
      * were measured on. */

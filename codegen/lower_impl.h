@@ -155,7 +155,7 @@ int qgc_low_one_a_row(const qgc_value *const *inputs, int n, const qgc_value *re
 
 /* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id. *fits: false,
  * with the reason in the plan, if the graph cannot be computed so (codegen/persistent/). */
-QGC_MUST_USE qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *fits);
+QGC_MUST_USE qgc_status qgc_emit_persistent(qgc_lowering *l, unsigned probe, bool **covered, bool *fits);
 
 /* Scratch buffers get their offsets: codegen/memory.c. Error: more than 2^62 bytes in all. */
 QGC_MUST_USE qgc_status qgc_plan_memory(qgc_plan *p, bool keep_values, qgc_diag *d);

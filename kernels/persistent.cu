@@ -167,6 +167,9 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
     for (int r = 0; r < ROPES; r++)
         for (int i = threadIdx.x; i < rope_half(r); i += THREADS + 32)
             s.turn[r][i] = (r ? rope1 : rope0)[(size_t)positions[0] * rope_half(r) + i];
+    if (!STREAMS) /* weights of 0: numbers, at least */
+        for (int i = threadIdx.x; i < SLOTS * SLOT / 16; i += THREADS + 32)
+            ((uint4 *)s.tiles.slot[0])[i] = make_uint4(0, 0, 0, 0);
     for (int i = threadIdx.x; i < 3 * STRIDE; i += THREADS + 32)
         s.squares[0][i] = 0.0f;
     for (int i = threadIdx.x; i < 2 * STRIDE; i += THREADS + 32)

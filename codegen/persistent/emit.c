@@ -388,12 +388,16 @@ static int64_t least_sms(const qgc_persistent *p) {
     return least;
 }
 
-static void emit(qgc_persistent *p, const char *name, const char *text, bool traced) {
+static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
     qgc_lowering *l = p->l;
-    const char *options[16];
+    const char *options[18];
     int n = 0;
     options[n++] = qgc_low_int(l, "SHARED_BYTES", SHARED_BYTES);
-    options[n++] = qgc_low_int(l, "TRACE", traced);
+    options[n++] = qgc_low_int(l, "TRACE", (probe & QGC_PROBE_TRACE) != 0);
+    if (probe & QGC_PROBE_NO_STREAM)
+        options[n++] = "-DSTREAMS=0";
+    if (probe & QGC_PROBE_NO_WAITS)
+        options[n++] = "-DWAITS=0";
     n += speed_options(p, name, options + n);
     options[n] = NULL;
     const int kernel =
@@ -407,7 +411,7 @@ static void emit(qgc_persistent *p, const char *name, const char *text, bool tra
     l->plan->shares = p->shares;
     l->plan->n_shares = (size_t)p->n_shares;
     l->plan->shares_buffer = e.shares;
-    if (traced)
+    if (probe & QGC_PROBE_TRACE)
         l->plan->trace = packed(p, "trace", qgc_trace_bytes(p->n_phases));
     for (int k = 0; k < p->n_phases; k++)
         for (int i = 0; i < qgc_phase_count(p, k); i++)
@@ -445,7 +449,7 @@ static bool fits(qgc_persistent *p, const char **name, const char **text) {
     return operands_fit(p) && qgc_persistent_text(p, text);
 }
 
-qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, bool *does_fit) {
+qgc_status qgc_emit_persistent(qgc_lowering *l, unsigned probe, bool **covered, bool *does_fit) {
     qgc_stage *stages;
     qgc_persistent p = {
         .l = l, .covered = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(bool))};
@@ -456,7 +460,7 @@ qgc_status qgc_emit_persistent(qgc_lowering *l, bool traced, bool **covered, boo
     const char *name = NULL, *text = NULL;
     *does_fit = fits(&p, &name, &text);
     if (*does_fit)
-        emit(&p, name, text, traced);
+        emit(&p, name, text, probe);
     else
         l->plan->not_persistent = p.why;
     return QGC_OK;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/lower.h"
 #include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/load.h"
@@ -19,7 +20,7 @@ enum { CHUNK = 512, MOST_POSITIONS = 16 };
 typedef struct {
     const char *weights, *modes, *positions, *json, *svg, *cache, *card;
     int64_t gpu, rounds, generate, threads;
-    bool no_kernels, no_tuning, allow_unused, fastest;
+    bool no_kernels, no_tuning, allow_unused, fastest, no_stream, no_waits;
     cli_pipeline pipeline;
 } bench_options;
 
@@ -63,6 +64,24 @@ static qgc_status choose_positions(const char *text, int64_t *positions, size_t 
     return QGC_OK;
 }
 
+/* What takes parts of a step away is for the steps of persistent mode: texts and other modes would mean nothing. */
+static qgc_status choose_probe(qgc_bench_options *bench, const bench_options *o, qgc_diag *d) {
+    const char *option = o->no_stream ? "no-stream" : "no-waits";
+    if (!o->no_stream && !o->no_waits)
+        return QGC_OK;
+    for (int m = 0; m < QGC_N_MODES; m++)
+        if (m != QGC_MODE_PERSISTENT && bench->modes[m]) {
+            qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                     "option --%s is for persistent mode, and %s mode is measured too", option,
+                     qgc_mode_name((qgc_mode)m));
+            qgc_hint(d, "Add --mode persistent.");
+            return QGC_ERR_USAGE;
+        }
+    bench->probe = (o->no_stream ? QGC_PROBE_NO_STREAM : 0) | (o->no_waits ? QGC_PROBE_NO_WAITS : 0);
+    bench->generate = 0;
+    return QGC_OK;
+}
+
 typedef struct {
     cli_lab lab;
     qgc_program *program, *traced;
@@ -100,6 +119,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
                                    .cache_folder = o->cache,
                                    .chunk = CHUNK,
                                    .no_tuning = o->no_tuning,
+                                   .probe = bench->probe,
                                    .allow_unused = true, /* let pass, or not, when it was bound */
                                    .later = true};
     qgc_compiled compiled;
@@ -109,7 +129,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
         add_fastest(p, bench, c);
     if (!traces(p, bench, c))
         return QGC_OK;
-    prepare.traced = true;
+    prepare.probe |= QGC_PROBE_TRACE;
     prepare.later = false;
     prepare.share = p->program;
     QGC_TRY(qgc_prepare(&p->traced, &compiled, g, &prepare, c->diag));
@@ -140,6 +160,7 @@ static qgc_status bench_graph(cli_context *c, const char *path, bench_options *o
         .positions = positions, .rounds = (int)o->rounds, .generate = o->generate, .kernels = !o->no_kernels};
     QGC_TRY(choose_modes(o->modes, bench.modes, &o->fastest, c));
     QGC_TRY(choose_positions(o->positions, positions, &bench.n_positions, c->diag, c->arena));
+    QGC_TRY(choose_probe(&bench, o, c->diag));
     parts p = {0};
     qgc_bench result;
     qgc_status s = load(&p, path, o, &bench, c);
@@ -168,6 +189,10 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
         {"rounds", 0, OPTION_INT, &o.rounds, "N", "of 64 steps, of every mode at every position in turns", 1,
          1000},
         {"generate", 0, OPTION_INT, &o.generate, "N", "length of a text that is timed; 0: none", 0, 1 << 20},
+        {"no-stream", 0, OPTION_FLAG, &o.no_stream, NULL,
+         "persistent mode copies nothing: the chain of exchanges by itself", 0, 0},
+        {"no-waits", 0, OPTION_FLAG, &o.no_waits, NULL,
+         "persistent mode waits for no multiprocessor: the stream by itself", 0, 0},
         {"no-kernels", 0, OPTION_FLAG, &o.no_kernels, NULL, "do not time each kernel by itself", 0, 0},
         CLI_JSON_OPTION(o.json),
         {"svg", 0, OPTION_TEXT, &o.svg, "FILE", "a chart", 0, 0},

@@ -380,6 +380,7 @@ qgc_status qgc_bench_run(qgc_bench *out, qgc_program *p, const qgc_bench_options
                        .device = info->name,
                        .arch = qgc_program_arch(p),
                        .driver = info->driver_version,
+                       .probe = o->probe,
                        .l2_bytes = info->l2_bytes};
     bench b = {.o = o, .out = out, .program = p, .plan = qgc_program_plan(p), .arena = d->arena, .d = d};
     qgc_status s = run_all(&b);

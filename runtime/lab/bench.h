@@ -18,6 +18,7 @@ typedef struct {
     /* The same as the program, compiled to trace (codegen/lower.h): then the parts of the persistent kernel are measured, too.
      * NULL: they are not. */
     qgc_program *traced;
+    unsigned probe; /* how the program was lowered (codegen/lower.h), for the report */
 } qgc_bench_options;
 
 /* A mode at a position. Numbers of a round are the mean of its steps. */
@@ -60,6 +61,7 @@ typedef struct {
     int64_t generated;
     double prefill_us; /* of `prefill_tokens` */
     int64_t prefill_tokens;
+    unsigned probe;          /* of enum qgc_probe: what the steps leave out */
     int64_t kernel_position; /* of what is in `parts` */
     qgc_bench_row *rows;
     size_t n_rows;

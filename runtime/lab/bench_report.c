@@ -1,5 +1,6 @@
 #include <math.h>
 
+#include "codegen/lower.h"
 #include "runtime/engine/report.h"
 #include "runtime/lab/bench.h"
 #include "runtime/lab/chart.h"
@@ -26,6 +27,12 @@ static void put_head(const qgc_bench *b, qgc_str *out) {
         else if (b->kernels[m])
             qgc_str_printf(out, "%s mode: %d kernels a step\n", qgc_mode_name((qgc_mode)m), b->kernels[m]);
     }
+    if (b->probe & QGC_PROBE_NO_STREAM)
+        qgc_str_add(
+            out, "nothing is read: a step is the chain of exchanges and arithmetic, and computes nothing\n");
+    if (b->probe & QGC_PROBE_NO_WAITS)
+        qgc_str_add(out,
+                    "nothing is waited for: a step is the stream and arithmetic, and computes nothing\n");
     if (flattered(b))
         qgc_str_printf(out, "a step reads %.1f MB, and the L2 cache holds %.1f MB: it flatters\n",
                        1e-6 * (double)b->rows[0].bytes, 1e-6 * (double)b->l2_bytes);
@@ -163,12 +170,13 @@ static json_t *trace_json(const qgc_bench *b) {
 
 qgc_status qgc_bench_json(const qgc_bench *b, qgc_str *out, qgc_diag *d) {
     json_t *all = json_pack(
-        "{s:s, s:s, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:I, s:o, s:o}", "model", b->model, "device",
-        b->device, "arch", b->arch, "driver", b->driver, "bytes_per_second", qgc_report_number(b->bandwidth),
-        "probe_bytes", (json_int_t)b->probe_bytes, "modes", modes_json(b), "steps", rows_json(b),
-        "text_tokens", (json_int_t)b->generated, "prefill_tokens", (json_int_t)b->prefill_tokens,
-        "prefill_us", qgc_report_number(b->prefill_us), "kernel_position", (json_int_t)b->kernel_position,
-        "kernels", parts_json(b), "parts", trace_json(b));
+        "{s:s, s:s, s:b, s:b, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:I, s:o, s:o}", "model", b->model,
+        "device", b->device, "streams", !(b->probe & QGC_PROBE_NO_STREAM), "waits",
+        !(b->probe & QGC_PROBE_NO_WAITS), "arch", b->arch, "driver", b->driver, "bytes_per_second",
+        qgc_report_number(b->bandwidth), "probe_bytes", (json_int_t)b->probe_bytes, "modes", modes_json(b),
+        "steps", rows_json(b), "text_tokens", (json_int_t)b->generated, "prefill_tokens",
+        (json_int_t)b->prefill_tokens, "prefill_us", qgc_report_number(b->prefill_us), "kernel_position",
+        (json_int_t)b->kernel_position, "kernels", parts_json(b), "parts", trace_json(b));
     return qgc_report_json(all, out, d);
 }
 

@@ -187,7 +187,8 @@ static void collect(collection *all, const char *path, const char *passes, bool 
     qgc_diag *d = &all->diag;
     if (qgc_graph_load(&g, path, all->arena, d) != QGC_OK ||
         qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, d) != QGC_OK ||
-        qgc_lower(g, &(qgc_lower_options){.chunk = 8, .traced = traced}, &l, d) != QGC_OK)
+        qgc_lower(g, &(qgc_lower_options){.chunk = 8, .probe = traced ? QGC_PROBE_TRACE : 0}, &l, d) !=
+            QGC_OK)
         fail_msg("%s", qgc_test_printed(all->arena, d));
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
         for (size_t i = 0; i < l.plan->phases[phase].n_launches; i++) {

@@ -13,18 +13,18 @@
 
 /* Which graphs the persistent step takes, and what it makes of them. Its kernel is tested on a GPU: tests/gpu/. */
 
-static const qgc_plan *lower(fixture *f, const char *path, const char *passes, bool traced) {
+static const qgc_plan *lower(fixture *f, const char *path, const char *passes, unsigned probe) {
     qgc_graph *g;
     qgc_pass_report report;
     qgc_lowered out;
     ok(f, qgc_graph_load(&g, path, f->arena, &f->diag));
     ok(f, qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &f->diag));
-    ok(f, qgc_lower(g, &(qgc_lower_options){.chunk = 32, .traced = traced}, &out, &f->diag));
+    ok(f, qgc_lower(g, &(qgc_lower_options){.chunk = 32, .probe = probe}, &out, &f->diag));
     return out.plan;
 }
 
 static const qgc_plan *plan_of(fixture *f, const char *path) {
-    return lower(f, path, NULL, false);
+    return lower(f, path, NULL, 0);
 }
 
 /* A small Qwen2, with some more lines of YAML. */
@@ -51,6 +51,35 @@ static int count(const char *text, const char *word) {
     for (const char *at = strstr(text, word); at; at = strstr(at + 1, word))
         n++;
     return n;
+}
+
+static bool has_option(const qgc_lowered *out, const char *option) {
+    const qgc_kernel_job *job = &out->jobs[step_of(out->plan)->kernel];
+    for (int i = 0; i < job->n_options; i++)
+        if (strcmp(job->options[i], option) == 0)
+            return true;
+    return false;
+}
+
+static void leaves_out_what_a_probe_leaves_out(void **state) {
+    fixture *f = *state;
+    static const struct {
+        unsigned probe;
+        bool no_stream, no_waits;
+    } cases[] = {{0, false, false},
+                 {QGC_PROBE_NO_STREAM, true, false},
+                 {QGC_PROBE_NO_WAITS, false, true},
+                 {QGC_PROBE_NO_STREAM | QGC_PROBE_NO_WAITS, true, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qgc_graph *g;
+        qgc_pass_report report;
+        qgc_lowered out;
+        ok(f, qgc_graph_load(&g, "models/qwen2.5-0.5b.yaml", f->arena, &f->diag));
+        ok(f, qgc_passes_run(g, &(qgc_pass_options){0}, &report, &f->diag));
+        ok(f, qgc_lower(g, &(qgc_lower_options){.chunk = 32, .probe = cases[i].probe}, &out, &f->diag));
+        assert_int_equal(has_option(&out, "-DSTREAMS=0"), cases[i].no_stream);
+        assert_int_equal(has_option(&out, "-DWAITS=0"), cases[i].no_waits);
+    }
 }
 
 static void takes_the_models_of_its_families(void **state) {
@@ -83,11 +112,11 @@ static void takes_any_subset_of_the_passes(void **state) {
     fixture *f = *state;
     uint64_t random = 11;
     for (size_t m = 0; m < sizeof paths / sizeof *paths; m++) {
-        const int all = step_of(lower(f, paths[m], NULL, false))->n_parts;
-        assert_true(step_of(lower(f, paths[m], "", false))->n_parts > all);
+        const int all = step_of(lower(f, paths[m], NULL, 0))->n_parts;
+        assert_true(step_of(lower(f, paths[m], "", 0))->n_parts > all);
         for (int i = 0; i < 80; i++) {
             const char *passes = test_pipeline(f->arena, (unsigned)i, test_chosen_pipelines(), &random);
-            const qgc_plan *p = lower(f, paths[m], passes, false);
+            const qgc_plan *p = lower(f, paths[m], passes, 0);
             if (p->not_persistent)
                 fail_msg("%s with passes \"%s\": %s", paths[m], passes, p->not_persistent);
             assert_true(step_of(p)->n_parts >= all);
@@ -145,7 +174,7 @@ static void wants_a_block_for_each_head_and_few_rows_for_each(void **state) {
 }
 
 static void traces_if_it_is_asked_to(void **state) {
-    const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", NULL, true);
+    const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", NULL, QGC_PROBE_TRACE);
     assert_true(p->trace >= 0);
     const qgc_plan_launch *l = step_of(p);
     assert_non_null(strstr(p->kernels[l->kernel].options, "-DTRACE=1"));
@@ -207,6 +236,7 @@ static void says_why_a_graph_does_not_fit(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        FIXTURE_TEST(leaves_out_what_a_probe_leaves_out),
         FIXTURE_TEST(takes_the_models_of_its_families),
         FIXTURE_TEST(takes_any_subset_of_the_passes),
         FIXTURE_TEST(the_program_beside_the_kernels_is_one_of_these),

@@ -112,6 +112,28 @@ static void says_where_the_cache_flatters(void **state) {
         strstr(out.text, "a step reads 500.0 MB, and the L2 cache holds 200.0 MB: it flatters\n"));
 }
 
+static void says_what_steps_leave_out(void **state) {
+    qgc_bench b = example();
+    qgc_str out = qgc_str_new(*state);
+    qgc_bench_table(&b, &out);
+    assert_null(strstr(out.text, "computes nothing"));
+    b.probe = QGC_PROBE_NO_STREAM;
+    qgc_bench_table(&b, &out);
+    assert_non_null(
+        strstr(out.text,
+               "nothing is read: a step is the chain of exchanges and arithmetic, and computes nothing\n"));
+    assert_null(strstr(out.text, "nothing is waited for"));
+    b.probe = QGC_PROBE_NO_WAITS;
+    qgc_bench_table(&b, &out);
+    assert_non_null(strstr(
+        out.text, "nothing is waited for: a step is the stream and arithmetic, and computes nothing\n"));
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_str json = qgc_str_new(*state);
+    assert_int_equal(qgc_bench_json(&b, &json, &d), QGC_OK);
+    assert_non_null(strstr(json.text, "\"streams\": true"));
+    assert_non_null(strstr(json.text, "\"waits\": false"));
+}
+
 static void the_json_has_the_numbers(void **state) {
     qgc_arena *a = *state;
     const qgc_bench b = traced_example();
@@ -166,10 +188,15 @@ static void a_step_reads_every_matrix_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ARENA_TEST(the_table_says_floors_and_gaps),       ARENA_TEST(the_table_says_what_parts_wait_for),
-        ARENA_TEST(the_table_says_how_kernels_are_timed), ARENA_TEST(the_json_has_the_numbers),
-        ARENA_TEST(says_where_the_cache_flatters),        ARENA_TEST(the_json_has_the_numbers),
-        ARENA_TEST(the_chart_has_a_row_for_each_line),    ARENA_TEST(a_step_reads_every_matrix_once),
+        ARENA_TEST(the_table_says_floors_and_gaps),
+        ARENA_TEST(the_table_says_what_parts_wait_for),
+        ARENA_TEST(the_table_says_how_kernels_are_timed),
+        ARENA_TEST(the_json_has_the_numbers),
+        ARENA_TEST(says_where_the_cache_flatters),
+        ARENA_TEST(says_what_steps_leave_out),
+        ARENA_TEST(the_json_has_the_numbers),
+        ARENA_TEST(the_chart_has_a_row_for_each_line),
+        ARENA_TEST(a_step_reads_every_matrix_once),
     };
     return cmocka_run_group_tests_name("lab/bench", tests, NULL, NULL);
 }
