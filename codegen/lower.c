@@ -426,6 +426,10 @@ static void add_advance(qgc_lowering *l) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_token = 1});
 }
 
+static bool is_packed(const qgc_lowering *l, const qgc_node *linear) {
+    return l->phase == QGC_PHASE_PACKED_PREFILL && l->packed_of[linear->id];
+}
+
 /* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's, and
  * the rest of such a group goes node by node. */
 static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
@@ -433,8 +437,8 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
         return false;
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
         if (n->op == QGC_OP_LINEAR)
-            return !qgc_phase_is_prefill(l->phase) ||
-                   (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows);
+            return !is_packed(l, n) && (!qgc_phase_is_prefill(l->phase) ||
+                                        (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows));
     for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
         if (n->op == QGC_OP_LINEAR)
             return false; /* the rest of a group that goes node by node */
@@ -462,7 +466,7 @@ static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     l->sizes = (qgc_sizes){.tokens = tokens, .rows = qgc_plan_rows(l->plan, phase, tokens)};
     for (size_t i = 0; i < l->graph->n_values; i++) {
         const qgc_value *v = l->graph->values[i];
-        l->bf16_of[i] = -1;
+        l->bf16_of[i] = l->operand_of[i] = -1;
         l->order_of[i].made = false;
         int buffer = l->buffer_of[i]; /* scratch is each phase's own */
         if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
@@ -477,6 +481,8 @@ static qgc_status lower_nodes(qgc_lowering *l, const bool *covered, bool groups)
         if (covered && covered[node->id])
             continue;
         l->node = node;
+        if (qgc_low_packed(l, node))
+            continue;
         qgc_frame frame = {l->diag->top, "choosing a kernel for", qgc_value_label(node->out[0], l->arena),
                            node->at};
         l->diag->top = &frame;
@@ -570,6 +576,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
                       .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int)),
+                      .operand_of = qgc_arena_array(a, g->n_values, sizeof(int)),
                       .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;

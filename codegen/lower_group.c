@@ -507,39 +507,10 @@ qgc_status lower_softcap(qgc_lowering *l, const qgc_node *n) {
     return lower_one(l, n);
 }
 
-/* Where the stream of the persistent step has a weight, in a prefill that reads it; or NULL. */
-static const qgc_streamed *streamed(const qgc_lowering *l, const qgc_value *w) {
-    return l->phase == QGC_PHASE_PACKED_PREFILL && l->streamed[w->id].stream >= 0 ? &l->streamed[w->id]
-                                                                                  : NULL;
-}
-
-/* A matrix of the stream in bf16, in scratch. */
-static int unpacked(qgc_lowering *l, const qgc_value *w, const qgc_streamed *s) {
-    enum { THREADS = 512, ROOM = 24 };
-    const char *options[ROOM] = {NULL};
-    int n = 0;
-    for (; s->options[n]; n++)
-        options[n] = s->options[n];
-    options[n++] = qgc_low_type(l, "FORMAT", s->type);
-    options[n++] = qgc_low_int(l, "WHICH", s->which);
-    assert(n < ROOM);
-    const int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %.200s", qgc_value_label(w, l->arena)),
-                                       qgc_low_times(qgc_low_elems(&w->shape), 2));
-    const char *file = qgc_dtype_is_quantised(s->type) ? "unpack_blocks.cu" : "unpack.cu";
-    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, file, THREADS, options));
-    launch->on_all = true;
-    qgc_low_arg_buffer(launch, s->stream, QGC_READS);
-    launch->args[launch->n_args - 1].value.fixed = s->at;
-    qgc_low_arg_buffer(launch, s->shares, QGC_READS);
-    qgc_low_arg_buffer(launch, buffer, QGC_WRITES);
-    return l->bf16_of[w->id] = buffer;
-}
-
 /* The buffer of a value rounded to bf16; made once for all products that read it. */
 static int as_bf16(qgc_lowering *l, const qgc_value *v) {
-    const qgc_streamed *s = streamed(l, v);
-    if (s)
-        return l->bf16_of[v->id] >= 0 ? l->bf16_of[v->id] : unpacked(l, v, s);
+    if (qgc_low_is_streamed(l, v))
+        return qgc_low_unpacked(l, v);
     qgc_dtype from = v->kind == QGC_WEIGHT ? qgc_weight_storage(v) : v->dtype;
     if (from == QGC_BF16)
         return qgc_low_buffer(l, v);

@@ -531,13 +531,12 @@ static qgc_status time_replays(qgc_session *s, qgc_capture *c, int repeats, qgc_
     return QGC_OK;
 }
 
-qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us, qgc_diag *d) {
-    QGC_TRY(check_chosen(s, d));
-    const qgc_sizes sizes = sizes_of(s, 1);
+static qgc_status time_phase(qgc_session *s, qgc_phase_kind phase, const qgc_sizes *sizes, const bool *wanted,
+                             int repeats, double *us, qgc_diag *d) {
     qgc_capture *c = NULL;
     QGC_TRY(qgc_capture_begin(s->dev, d));
-    qgc_status launched = qgc_program_launch_some(s->program, decode_phase(s), wanted, s->addresses, &sizes,
-                                                  overlaps(s, decode_phase(s)), d);
+    qgc_status launched =
+        qgc_program_launch_some(s->program, phase, wanted, s->addresses, sizes, overlaps(s, phase), d);
     qgc_status status = qgc_capture_end(s->dev, &c, d);
     qgc_event *marks[2] = {NULL, NULL};
     for (int i = 0; i < 2 && status == QGC_OK; i++)
@@ -548,6 +547,26 @@ qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, dou
     for (int i = 0; i < 2; i++)
         qgc_event_drop(s->dev, marks[i]);
     return launched != QGC_OK ? launched : status;
+}
+
+qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us, qgc_diag *d) {
+    const qgc_sizes sizes = sizes_of(s, 1);
+    QGC_TRY(check_chosen(s, d));
+    return time_phase(s, decode_phase(s), &sizes, wanted, repeats, us, d);
+}
+
+qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *wanted, int repeats,
+                                    double *us, qgc_diag *d) {
+    const qgc_sizes sizes = sizes_of(s, tokens);
+    QGC_TRY(check_chosen(s, d));
+    if (tokens < 1 || tokens > s->plan->chunk)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "a chunk of %lld tokens, expected 1 to %lld",
+                        (long long)tokens, (long long)s->plan->chunk);
+    return time_phase(s, prefill_phase(s), &sizes, wanted, repeats, us, d);
+}
+
+qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s) {
+    return prefill_phase(s);
 }
 
 qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {

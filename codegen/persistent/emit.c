@@ -95,22 +95,62 @@ static const char *const *pack_options(const emitter *e, int phase, const qgc_in
     return options;
 }
 
-/* For whoever reads the matrices of an instance in the stream. */
+/* For those that read the matrices of an instance in the stream. */
 static void note_streamed(const emitter *e, int phase, int iteration) {
     const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
     const qgc_phase_place *at = &e->p->phases[phase];
+    for (int k = 0; k < i->n_matrices; k++)
+        e->p->l->streamed[i->linear[k]->in[1]->id] =
+            (qgc_streamed){.stream = e->stream,
+                           .shares = e->shares,
+                           .at = at->stream_at + at->stream_step * iteration,
+                           .type = i->weight,
+                           .which = k,
+                           .row_bytes = qgc_stream_row_bytes(i->weight, i->k, e->p->warps),
+                           .place = place_options(e, phase, i)};
+}
+
+static bool comes_before(const qgc_node *a, const qgc_node *b) {
+    while (a && a != b)
+        a = a->next;
+    return a != NULL;
+}
+
+/* Can the kernel of a product of many tokens compute the pointwise piece of a stage, too? */
+static bool fuses(const qgc_instance *i) {
+    const qgc_stage *s = i->stage;
+    if (s->n_pointwise == 0 || i->n_matrices > 2 || i->n_outside > 1)
+        return false;
+    const qgc_value *result = s->pointwise[s->n_pointwise - 1]->out[0];
+    return i->n_outside == 0 || (i->outside[0].from != QGC_OUTSIDE_ONE &&
+                                 qgc_shape_equal(&i->outside[0].value->shape, &result->shape));
+}
+
+static void note_fused(qgc_lowering *l, const qgc_instance *i, qgc_packed *p) {
+    const qgc_stage *s = i->stage;
+    p->at = s->pointwise[s->n_pointwise - 1];
+    p->fused = true;
+    p->expression = i->expression;
+    p->result = p->at->out[0];
+    p->outside = i->n_outside ? i->outside[0].value : NULL;
+    for (int k = 0; k < s->n_pointwise; k++)
+        l->packed_of[s->pointwise[k]->id] = p;
+}
+
+/* How prefill computes the products of an instance. */
+static void note_packed(const emitter *e, int phase, int iteration) {
+    const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
+    qgc_lowering *l = e->p->l;
+    if (qgc_dtype_is_quantised(i->weight))
+        return;
+    qgc_packed *p = qgc_arena_alloc(l->arena, sizeof *p);
+    *p = (qgc_packed){.name = label(e->p, i), .linear = i->linear, .n = i->n_matrices, .at = i->linear[0]};
     for (int k = 0; k < i->n_matrices; k++) {
-        qgc_streamed *s = &e->p->l->streamed[i->linear[k]->in[1]->id];
-        *s = (qgc_streamed){.stream = e->stream,
-                            .shares = e->shares,
-                            .at = at->stream_at + at->stream_step * iteration,
-                            .type = i->weight,
-                            .which = k,
-                            .options = place_options(e, phase, i),
-                            .interleaved = i->interleaved};
-        for (int m = 0; m < i->n_matrices; m++)
-            s->out[m] = qgc_low_width(i->linear[m]->out[0]);
+        p->at = comes_before(i->linear[k], p->at) ? i->linear[k] : p->at;
+        l->packed_of[i->linear[k]->id] = p;
     }
+    if (fuses(i))
+        note_fused(l, i, p);
 }
 
 static void pack_rows(const emitter *e, int phase, int iteration) {
@@ -185,6 +225,7 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
     if (i->does == QGC_DO_PRODUCTS) {
         pack_rows(e, phase, iteration);
         note_streamed(e, phase, iteration);
+        note_packed(e, phase, iteration);
     }
     if (i->norm && i->does != QGC_DO_CLOSE)
         pack_vector(e, i, i->norm->in[1], at->norm_at + base);
@@ -408,6 +449,7 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
     l->streamed = qgc_arena_array(l->arena, l->graph->n_values, sizeof *l->streamed);
     for (size_t i = 0; i < l->graph->n_values; i++)
         l->streamed[i].stream = -1;
+    l->packed_of = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(qgc_packed *));
     l->plan->shares = p->shares;
     l->plan->n_shares = (size_t)p->n_shares;
     l->plan->shares_buffer = e.shares;
