@@ -1,6 +1,6 @@
 /* Products of many tokens with the rows of a phase of the persistent kernel, from its stream: prefill needs no other copy of the
  * weights. A warp takes 16 rows as operand A, which are in the stream in the order of its registers: a lane loads 16 bytes of two rows.
- * Activations are operand B (to_operand.cu), through shared memory.
+ * Activations are operand B (operand.cuh), through shared memory.
  *
  *   rows of the phase          tokens ----->   SPAN for a block
  *     64 for 4 warps    x    K, 64 at a time
@@ -8,7 +8,7 @@
  * On sm_90a activations come by bulk copies, STAGES stages ahead, and four warps multiply together (wgmma); elsewhere all warps copy
  * one stage ahead, and each multiplies for itself. Products are of bf16, sums float32.
  *
- * Grid: x covers tokens by SPAN, y the units by those of a block, z = SPLIT. Weights are read once for each SPAN tokens, which run
+ * Grid: x covers tokens by SPAN, y the units by those of a block (a multiple of CLUSTER), z = SPLIT. Weights are read once for each SPAN tokens, which run
  * beside each other. Needs sm_80. */
 #ifndef GROUPS /* of four warps */
 #define GROUPS 2
@@ -26,6 +26,15 @@
 #ifndef STAGES
 #define STAGES 4
 #endif
+#ifndef WEIGHT_STAGES /* of weights, on sm_90a */
+#define WEIGHT_STAGES 5
+#endif
+#ifndef CLUSTER /* blocks of different rows that share the same tokens, on sm_90a: 1 or 2 */
+#define CLUSTER 1
+#endif
+#ifndef TO_OPERAND /* 1: the results are activations of another such product, in bf16 (operand.cuh) */
+#define TO_OPERAND 0
+#endif
 
 enum {
     BLOCK_UNITS = GROUPS * 64 / IN_UNIT,
@@ -33,8 +42,10 @@ enum {
     STEPS = K / STEP,
     TOKEN_BYTES = 2 * STEP,
     STAGE_BYTES = SPAN * TOKEN_BYTES,
+    WARP_BYTES = 16 * TOKEN_BYTES, /* of weights that a warp takes in a step */
+    LAG = 2, /* steps after which all are surely through with a stage, so that nobody waits for that */
 };
-static_assert(K % STEP == 0 && STAGES >= 2, "shape");
+static_assert(K % STEP == 0 && STAGES > LAG, "shape");
 
 #if __CUDA_ARCH__ >= 800
 
@@ -78,7 +89,8 @@ struct stages {
     u64 full[STAGES], empty[STAGES];
 };
 
-/* The first thread asks for the activations of step i of this block, and before that waits until all are through with what lies there. */
+/* The first thread asks for the activations of step i, and before that waits until all are through with what lies there. Blocks of a
+ * cluster have the same tokens: each brings a part of them to all. */
 __device__ __forceinline__ void copy_stage_later(u8 *room, stages &s, const tokens_of &t, range r, int i) {
     const int at = i % STAGES;
     if (threadIdx.x != 0 || r.first + i >= r.last)
@@ -86,45 +98,104 @@ __device__ __forceinline__ void copy_stage_later(u8 *room, stages &s, const toke
     if (i >= STAGES)
         barrier_wait(&s.empty[at], i / STAGES % 2 ^ 1);
     barrier_expect(&s.full[at], t.n * TOKEN_BYTES);
-    bulk_copy(room + at * STAGE_BYTES, t.step(r.first + i), t.n * TOKEN_BYTES, &s.full[at]);
+    u8 *to = room + at * STAGE_BYTES;
+    if (CLUSTER == 1)
+        bulk_copy(to, t.step(r.first + i), t.n * TOKEN_BYTES, &s.full[at]);
+    else {
+        const u32 part = (t.n / 8 + CLUSTER - 1) / CLUSTER * 8, begin = min(cluster_rank() * part, t.n),
+                  n = min(part, t.n - begin);
+        if (n > 0)
+            bulk_copy_to_all(to + begin * TOKEN_BYTES, t.step(r.first + i) + begin * TOKEN_BYTES, n * TOKEN_BYTES,
+                             &s.full[at], (1 << CLUSTER) - 1);
+    }
 }
 
-/* Two steps of weights are on their way while one is multiplied; their registers are none that it may still be read from. */
+/* This warp is through with a stage, for all blocks that bring it. */
+__device__ __forceinline__ void release(u64 *empty) {
+    const int lane = threadIdx.x % 32;
+    if (CLUSTER == 1 && lane == 0)
+        barrier_arrive(empty);
+    if (CLUSTER > 1 && lane < CLUSTER)
+        barrier_arrive_at(empty, lane);
+}
+
+__device__ __forceinline__ void begin_stages(stages &s) {
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++)
+            barrier_init(&s.full[i], 1), barrier_init(&s.empty[i], CLUSTER * THREADS / 32);
+        fence_barrier_init();
+    }
+    __syncthreads();
+    if (CLUSTER > 1)
+        cluster_meets();
+}
+
+/* Weights of a warp come into its own part of shared memory, each lane's to where it reads them itself: loads into registers would
+ * have to end in the order in which the compiler waits for them. */
+struct weight_stages {
+    u8 *room;
+    const row_place &a, &b;
+    range r;
+
+    __device__ __forceinline__ void copy_later(int i) {
+        if (r.first + i < r.last) {
+            u8 *to = room + i % WEIGHT_STAGES * WARP_BYTES + threadIdx.x % 32 * 16;
+            const size_t block = 2 * (size_t)(r.first + i);
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+                copy_16(shared_address(to + 1024 * n), a.at + (block + n) * a.stride);
+                copy_16(shared_address(to + 1024 * n + 512), b.at + (block + n) * b.stride);
+            }
+        }
+        copies_end_group();
+    }
+    /* After WEIGHT_STAGES - 1 were asked for from step i on. */
+    __device__ __forceinline__ void take(int i, two_rows &w) {
+        const u8 *from = room + i % WEIGHT_STAGES * WARP_BYTES + threadIdx.x % 32 * 16;
+        groups_done<WEIGHT_STAGES - 2>();
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+            w.v[n / 2][n % 2] = *(const uint4 *)(from + 512 * n);
+    }
+};
+
 template <int Span>
 __device__ __forceinline__ void multiply(sums<Span> &sum, const row_place &a, const row_place &b, u8 *room, stages &s,
                                          const tokens_of &t, range r) {
-    two_rows w[3];
-    w[0].load(a, b, r.first);
-    w[1].load(a, b, min(r.first + 1, r.last - 1));
-    for (int i = 0; i < STAGES - 1; i++)
+    weight_stages weights = {room + STAGES * STAGE_BYTES + threadIdx.x / 32 * WEIGHT_STAGES * WARP_BYTES, a, b, r};
+#pragma unroll 1
+    for (int i = 0; i < WEIGHT_STAGES - 1; i++)
+        weights.copy_later(i);
+    begin_stages(s);
+#pragma unroll 1
+    for (int i = 0; i < STAGES - LAG; i++)
         copy_stage_later(room, s, t, r, i);
     const u64 operand = wgmma_operand(room);
     const int steps = r.last - r.first;
 #pragma unroll 1
-    for (int first = 0; first < steps; first += 3) {
+    for (int i = 0; i < steps; i++) {
+        const int at = i % STAGES;
+        two_rows w;
+        weights.take(i, w);
+        u32 part[4][4];
 #pragma unroll
-        for (int n = 0; n < 3; n++) {
-            const int i = first + n, at = i % STAGES;
-            if (i >= steps)
-                break;
-            u32 part[4][4];
+        for (int q = 0; q < 16; q++)
+            part[q / 4][q % 4] = w.a(q / 4, q % 4);
+        barrier_wait(&s.full[at], i / STAGES % 2);
+        __syncwarp();
+        wgmma_begin();
 #pragma unroll
-            for (int q = 0; q < 16; q++)
-                part[q / 4][q % 4] = w[n].a(q / 4, q % 4);
-            w[(n + 2) % 3].load(a, b, min(r.first + i + 2, r.last - 1));
-            __syncwarp();
-            barrier_wait(&s.full[at], i / STAGES % 2);
-            wgmma_begin();
-#pragma unroll
-            for (int q = 0; q < 4; q++)
-                wgmma_bf16<Span>(&sum.d[0][0], part[q], operand + (u64)(at * (STAGE_BYTES / 16) + 2 * q));
-            wgmma_end();
-            copy_stage_later(room, s, t, r, i + STAGES - 1);
-            wgmma_wait();
-            if (threadIdx.x % 32 == 0)
-                barrier_arrive(&s.empty[at]);
-        }
+        for (int q = 0; q < 4; q++)
+            wgmma_bf16<Span>(&sum.d[0][0], part[q], operand + (u64)(at * (STAGE_BYTES / 16) + 2 * q));
+        wgmma_end();
+        weights.copy_later(i + WEIGHT_STAGES - 1);
+        copy_stage_later(room, s, t, r, i + STAGES - LAG);
+        __syncwarp();
+        wgmma_wait();
+        release(&s.empty[at]);
     }
+    if (CLUSTER > 1) /* others may still arrive at barriers of this block */
+        cluster_meets();
 }
 
 #endif
@@ -172,31 +243,100 @@ struct lane_units {
     int first, second; /* units; one and the same where a unit has two rows */
 };
 
+/* One result of a lane for each token: of a unit, or of a row as it is where blocks share rows. */
+struct column {
+    float *out; /* of the first token; NULL: it is not there */
+    size_t width;
+    const float *outside;
+    float bias[2]; /* of l0 and l1 */
+};
+
+__device__ __forceinline__ column column_of(const results &r, int unit, u32 rows) {
+    column c = {};
+    if (unit >= UNITS)
+        return c;
+    if (FUSED) {
+        c = {r.out[0] + unit, UNITS, r.outside + unit,
+             {BIASES & 1 ? r.bias[0][unit] : 0.0f, BIASES & 2 ? r.bias[1][unit] : 0.0f}};
+        return c;
+    }
+    const matrix_row m = find_row(unit);
+    constexpr int outs[4] = {OUT0, OUT1, OUT2, OUT3};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (outs[i] > 0 && m.which == i)
+            c = {r.out[i] + m.number, (size_t)outs[i], nullptr, {BIASES >> i & 1 ? r.bias[i][m.number] : 0.0f, 0.0f}};
+    return c;
+}
+
+/* Where blocks share rows: row `row` of this block's part. */
+__device__ __forceinline__ column part_of(const results &r, int row, u32 rows) {
+    column c = {};
+    if (row < ROWS)
+        c = {r.out[0] + (size_t)blockIdx.z * rows * ROWS + row, ROWS, nullptr, {}};
+    return c;
+}
+
+__device__ __forceinline__ float result_of(const column &c, float l0, float l1, float a0) {
+    if (SPLIT > 1)
+        return l0;
+    l0 += c.bias[0], l1 += c.bias[1];
+    return EXPRESSION;
+}
+
+/* Results of a unit for two tokens as bf16, in the order of operand.cuh: lanes of units side by side put both of one token. */
+__device__ __forceinline__ void put_operand(u8 *to, u32 all, int unit, u32 token, u32 tokens, float first, float second) {
+    const bool odd = unit % 2;
+    const float theirs = __shfl_xor_sync(0xFFFFFFFFu, odd ? first : second, 4);
+    const u32 two = odd ? two_bf16(theirs, second) : two_bf16(first, theirs);
+    const u32 at = unit / 2 * 2 % 64, chunk = at / 16 * 2 + at % 4 / 2;
+    token += odd;
+    if (unit < UNITS && token < tokens)
+        *(u32 *)(to + ((size_t)(unit / 64) * all + token) * 128 + (chunk ^ token % 8) * 16 + at % 16 / 4 * 4) = two;
+}
+
+/* Values from outside are loaded for some tokens before the results of these are put down. */
 template <int Span>
 __device__ __forceinline__ void put(const sums<Span> &sum, lane_units u, const results &r, u32 first, u32 tokens) {
-    const int lane = threadIdx.x % 32;
-    float *parts = r.out[0] + (size_t)blockIdx.z * (tokens / (1 + TWO)) * ROWS;
+    enum { COLUMNS = SPLIT > 1 || IN_UNIT == 1 ? 2 : 1, ROWS_OF_TWO = 2 - TWO, AT_ONCE = 4 };
+    const u32 rows = tokens / (1 + TWO), all = (tokens + 7) / 8 * 8;
+    const int unit[2] = {u.first, u.second};
+    column c[COLUMNS];
 #pragma unroll
-    for (int j = 0; j < Span / 8; j++)
+    for (int i = 0; i < COLUMNS; i++)
+        c[i] = SPLIT > 1 ? part_of(r, unit[i] * IN_UNIT + (IN_UNIT == 2 ? i : 0), rows) : column_of(r, unit[i], rows);
+    first += threadIdx.x % 4 * 2;
 #pragma unroll
-        for (int c = 0; c < 2 - TWO; c++) {
-            const u32 token = first + 8 * j + 2 * (lane % 4) + c, row = token / (1 + TWO);
-            const float *d = sum.d[j];
-            const float one = TWO ? d[0] + d[1] : d[c], other = TWO ? d[2] + d[3] : d[2 + c];
-            if (token >= tokens)
-                continue;
-            if (SPLIT > 1) {
-                if (u.first < UNITS)
-                    parts[(size_t)row * ROWS + u.first * IN_UNIT] = one;
-                if (u.second < UNITS)
-                    parts[(size_t)row * ROWS + u.second * IN_UNIT + IN_UNIT - 1] = other;
-            } else {
-                if (u.first < UNITS)
-                    finish(r, u.first, row, one, other);
-                if (IN_UNIT == 1 && u.second < UNITS)
-                    finish(r, u.second, row, other, 0.0f);
-            }
+    for (int batch = 0; batch < Span / 8; batch += AT_ONCE) {
+        float a0[AT_ONCE][ROWS_OF_TWO][COLUMNS] = {};
+#pragma unroll
+        for (int n = 0; n < AT_ONCE * ROWS_OF_TWO * COLUMNS; n++) {
+            const int j = n / COLUMNS / ROWS_OF_TWO, t = n / COLUMNS % ROWS_OF_TWO, i = n % COLUMNS;
+            const u32 row = (first + 8 * (batch + j) + t) / (1 + TWO);
+            if (SPLIT == 1 && OUTSIDE && c[i].out && row < rows)
+                a0[j][t][i] = c[i].outside[row * c[i].width];
         }
+#pragma unroll
+        for (int n = 0; n < AT_ONCE * COLUMNS; n++) {
+            const int j = n / COLUMNS, i = n % COLUMNS;
+            const float *d = sum.d[batch + j];
+            const u32 token = first + 8 * (batch + j);
+            float y[ROWS_OF_TWO];
+#pragma unroll
+            for (int t = 0; t < ROWS_OF_TWO; t++) {
+                const float one = TWO ? d[0] + d[1] : d[t], other = TWO ? d[2] + d[3] : d[2 + t];
+                y[t] = result_of(c[i], i ? other : one, other, a0[j][t][i]);
+            }
+#if TO_OPERAND
+            put_operand((u8 *)r.out[0], all, unit[i], token, tokens, y[0], y[ROWS_OF_TWO - 1]);
+#else
+#pragma unroll
+            for (int t = 0; t < ROWS_OF_TWO; t++)
+                if (c[i].out && (token + t) / (1 + TWO) < rows)
+                    c[i].out[(size_t)((token + t) / (1 + TWO)) * c[i].width] = y[t];
+#endif
+        }
+    }
 }
 
 template <int Span>
@@ -212,13 +352,7 @@ __device__ __forceinline__ void compute(const u8 *stream, const i32 *shares, con
     a.at += lane % 4 * 16, b.at += lane % 4 * 16;
     sums<Span> sum = {};
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    stages &s = *(stages *)(room + STAGES * STAGE_BYTES);
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < STAGES; i++)
-            barrier_init(&s.full[i], 1), barrier_init(&s.empty[i], THREADS / 32);
-        fence_barrier_init();
-    }
-    __syncthreads();
+    stages &s = *(stages *)(room + STAGES * STAGE_BYTES + THREADS / 32 * WEIGHT_STAGES * WARP_BYTES);
     multiply(sum, a, b, room, s, t, steps);
 #else
     multiply_by_warps(sum, a, b, room, t, steps);
@@ -228,7 +362,13 @@ __device__ __forceinline__ void compute(const u8 *stream, const i32 *shares, con
 
 #endif
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define IN_CLUSTERS __cluster_dims__(1, CLUSTER, 1)
+#else
+#define IN_CLUSTERS
+#endif
+
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(THREADS)
     packed_gemm(const u8 *x, const u8 *stream, const i32 *shares, const float *b0, const float *b1, const float *b2,
                 const float *b3, const float *a0, float *o0, float *o1, float *o2, float *o3, i32 rows) {
 #if __CUDA_ARCH__ >= 800

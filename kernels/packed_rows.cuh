@@ -22,7 +22,7 @@
 #ifndef SPLIT /* blocks that share the elements of a row; more than one leave parts for packed_sum.cu */
 #define SPLIT 1
 #endif
-#ifndef TWO /* 1: tokens come in pairs, whose results are added up (to_operand.cu) */
+#ifndef TWO /* 1: tokens come in pairs, whose results are added up (operand.cuh) */
 #define TWO 0
 #endif
 

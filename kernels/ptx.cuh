@@ -151,6 +151,12 @@ __device__ __forceinline__ void copy_16(u32 to, const void *from) {
 
 __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+/* Copies since the last such call are a group; and a wait until no more than N groups are on their way. */
+__device__ __forceinline__ void copies_end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void groups_done() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
 /* --- barriers in shared memory, and bulk copies that arrive at them (mbarrier, cp.async.bulk, sm_90) ------- */
 
 __device__ __forceinline__ void barrier_init(u64 *b, int arrivals) {
@@ -192,6 +198,40 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes,
                  "l"(from), "r"(bytes), "r"(shared_address(b))
                  : "memory");
 }
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/* Blocks of a cluster: which one this is; all of its threads meet. */
+__device__ __forceinline__ u32 cluster_rank() {
+    u32 rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+__device__ __forceinline__ void cluster_meets() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+/* A bulk copy to the same place of several blocks, a bit each, that arrives at the same barrier of each. */
+__device__ __forceinline__ void bulk_copy_to_all(void *to, const void *from, u32 bytes, u64 *b, u16 blocks) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(b)), "h"(blocks)
+                 : "memory");
+}
+
+/* An arrival at the same barrier of another block. */
+__device__ __forceinline__ void barrier_arrive_at(u64 *b, u32 rank) {
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+                 "}\n" ::"r"(shared_address(b)),
+                 "r"(rank)
+                 : "memory");
+}
+
+#endif
 
 /* What this thread wrote to shared memory, before a bulk copy writes there. */
 __device__ __forceinline__ void fence_for_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

@@ -32,6 +32,7 @@ struct qgc_session {
     const volatile int32_t *fault;
     int64_t ring_size;
     qgc_capture *decode; /* NULL in stream mode */
+    qgc_capture *chunk;  /* a whole chunk of a prompt in persistent mode, or NULL */
     int32_t *positions;  /* [chunk] */
     int64_t position;
     int64_t queued;     /* steps behind the position whose choice nobody has taken */
@@ -204,13 +205,21 @@ static qgc_phase_kind decode_phase(const qgc_session *s) {
     return is_persistent(s) ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE;
 }
 
-static qgc_status capture_decode(qgc_session *s, qgc_diag *d) {
+static qgc_status capture(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_capture **out,
+                          qgc_diag *d) {
+    QGC_TRY(qgc_capture_begin(s->dev, d));
+    qgc_status launched = launch(s, phase, tokens, d);
+    qgc_status ended = qgc_capture_end(s->dev, out, d);
+    return launched != QGC_OK ? launched : ended;
+}
+
+static qgc_status capture_steps(qgc_session *s, qgc_diag *d) {
     if (s->options.mode == QGC_MODE_STREAM)
         return QGC_OK;
-    QGC_TRY(qgc_capture_begin(s->dev, d));
-    qgc_status launched = launch(s, decode_phase(s), 1, d);
-    qgc_status ended = qgc_capture_end(s->dev, &s->decode, d);
-    return launched != QGC_OK ? launched : ended;
+    if (is_persistent(s) && s->options.prefill == QGC_PREFILL_CHUNKS && s->plan->chunk > 1 &&
+        s->plan->chunk <= s->options.ctx)
+        QGC_TRY(capture(s, prefill_phase(s), s->plan->chunk, &s->chunk, d));
+    return capture(s, decode_phase(s), 1, &s->decode, d);
 }
 
 static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
@@ -259,7 +268,7 @@ static qgc_status begin(qgc_session *s, qgc_diag *d) {
            s->plan->n_buffers * sizeof *s->addresses);
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));
-    return capture_decode(s, d);
+    return capture_steps(s, d);
 }
 
 qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o, qgc_diag *d) {
@@ -290,6 +299,7 @@ void qgc_session_drop(qgc_session *s) {
     if (!s)
         return;
     qgc_capture_drop(s->dev, s->decode);
+    qgc_capture_drop(s->dev, s->chunk);
     const qgc_address owned[] = {s->states,  s->tables,    s->packed,   s->io,
                                  s->scratch, s->pinned[0], s->pinned[1]};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
@@ -393,7 +403,10 @@ static qgc_status feed_chunk(qgc_session *s, const int32_t *tokens, int64_t firs
     QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
     QGC_TRY(put_count(s, QGC_IO_POSITIONS, first, n, d));
     QGC_TRY(put(s, QGC_IO_ROWS, &last, 1, d));
-    QGC_TRY(launch(s, prefill_phase(s), n, d));
+    if (s->chunk && n == s->plan->chunk)
+        QGC_TRY(qgc_capture_replay(s->dev, s->chunk, d));
+    else
+        QGC_TRY(launch(s, prefill_phase(s), n, d));
     return put(s, QGC_IO_ROWS, &zero, 1, d);
 }
 
