@@ -247,6 +247,7 @@ static void visit_kernel(io *s, void *row) {
     visit_text(s, &k->entry);
     visit_text(s, &k->options);
     visit_any_text(s, &k->program, true);
+    visit_any_text(s, &k->unchecked, true);
     visit_i32(s, &k->threads);
     visit_i32(s, &k->shared_bytes);
     visit_bool(s, &k->waits);

@@ -128,6 +128,14 @@ static int least_arch(const qgc_compile_options *o) {
     return least;
 }
 
+/* Says in the plan which kernels from outside were not checked. */
+static void note_unchecked(qgc_plan *p, const qgc_proof *proofs, int n) {
+    for (int i = 0; i < n; i++)
+        for (size_t k = 0; k < p->n_kernels && proofs[i].result != QGC_PROVED; k++)
+            if (p->kernels[k].program && strcmp(p->kernels[k].entry, proofs[i].kernel->name) == 0)
+                p->kernels[k].unchecked = proofs[i].why;
+}
+
 qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out, qgc_diag *d) {
     *out = (qgc_compiled){0};
     qgc_lowered lowered;
@@ -137,10 +145,16 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
                                .no_prefill = o->no_prefill,
                                .decode_only = o->decode_only,
                                .all_rows = o->all_rows,
+                               .no_persistent = o->no_persistent,
                                .probe = o->probe,
                                .tuning = o->tuning,
                                .card = o->card};
+    qgc_proof *proofs;
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
+    QGC_TRY(qgc_prove_graph(g, &(qgc_prove_options){.cache_folder = o->cache_folder, .no_cache = o->no_cache},
+                            &proofs, &out->n_proofs, g->arena, d));
+    out->proofs = proofs;
+    note_unchecked(lowered.plan, proofs, out->n_proofs);
 
     qgc_nvrtc *nvrtc;
     QGC_TRY(qgc_nvrtc_open(&nvrtc, o->nvrtc_library, d));
@@ -159,6 +173,7 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
     QGC_TRY(qgc_plan_check(p, g->at, d));
     out->plan = p;
     out->buffers = lowered.buffers;
+    out->prefill_buffers = lowered.prefill_buffers;
     out->persistent_buffers = lowered.persistent_buffers;
     out->knobs = lowered.knobs;
     out->n_knobs = lowered.n_knobs;

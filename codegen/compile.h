@@ -3,6 +3,7 @@
 
 #include "codegen/card.h"
 #include "codegen/plan.h"
+#include "codegen/proof.h"
 #include "codegen/tuning.h"
 #include "graph/base/pool.h"
 #include "graph/graph.h"
@@ -17,6 +18,7 @@ typedef struct {
     bool no_prefill;          /* likewise */
     bool decode_only;         /* likewise */
     bool all_rows;            /* likewise */
+    bool no_persistent;       /* likewise */
     unsigned probe;           /* likewise */
     const char *cache_folder; /* NULL: the user's */
     bool no_cache;
@@ -35,8 +37,10 @@ typedef struct {
     int n_compiled, n_cached; /* images made, images found */
     /* why kernels could not be kept for the next time; NULL if they could, or none was wanted */
     const char *cache_fault;
-    const int *buffers, *persistent_buffers; /* by value id, see codegen/lower.h */
-    const qgc_knob *knobs;                   /* what can be set, see codegen/tuning.h */
+    const int *buffers, *prefill_buffers, *persistent_buffers; /* by value id, see codegen/lower.h */
+    const qgc_proof *proofs; /* of kernels from outside, on the CPU: none is disproved */
+    int n_proofs;
+    const qgc_knob *knobs; /* what can be set, see codegen/tuning.h */
     size_t n_knobs;
 } qgc_compiled;
 
@@ -46,7 +50,7 @@ QGC_MUST_USE qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, co
                                                 qgc_diag *d);
 
 /* The plan lives in the graph's arena. Errors: no NVRTC; an arch that it does not know; a kernel that does not
- * compile (with NVRTC's log and the node that wants it). */
+ * compile (with NVRTC's log and the node that wants it); a kernel from outside that does not compute what its row says. */
 QGC_MUST_USE qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled *out,
                                     qgc_diag *d);
 

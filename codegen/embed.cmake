@@ -1,6 +1,6 @@
-# cmake -DOUT=kernels_embed.c -DFILES="a.cu;b.cuh" [-DHEADER=runtime/lab/view_files.h] -P codegen/embed.cmake
-# Writes the bytes of each file into one C array. Without a header that is a table of (name, text) for
-# codegen/kernel_sources.h, ended by NULL; with one, text "view.css" is the array qgc_view_css.
+# cmake -DOUT=kernels_embed.c -DFILES="a.cu;b.cuh" [-DHEADER=runtime/lab/view_files.h | -DTABLE=cpu] -P codegen/embed.cmake
+# Writes the bytes of each file into one C array. Without a header that is a table of (name, text), ended by NULL, for
+# codegen/kernel_sources.h, or with -DTABLE=cpu for codegen/cpu_sources.h; with one, text "view.css" is the array qgc_view_css.
 set(rows "")
 set(arrays "")
 foreach(path IN LISTS FILES)
@@ -18,6 +18,9 @@ endforeach()
 if(HEADER)
   file(WRITE "${OUT}" "#include \"${HEADER}\"\n\n${arrays}")
 else()
-  file(WRITE "${OUT}" "#include \"codegen/kernel_sources.h\"\n\n${arrays}\n"
-    "const qgc_kernel_source qgc_kernel_sources[] = {\n${rows}    {0},\n};\n")
+  if(NOT TABLE)
+    set(TABLE kernel)
+  endif()
+  file(WRITE "${OUT}" "#include \"codegen/${TABLE}_sources.h\"\n\n${arrays}\n"
+    "const qgc_kernel_source qgc_${TABLE}_sources[] = {\n${rows}    {0},\n};\n")
 endif()

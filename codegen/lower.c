@@ -433,8 +433,15 @@ static bool is_packed(const qgc_lowering *l, const qgc_node *linear) {
 /* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's, and
  * the rest of such a group goes node by node. */
 static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
+    const qgc_kernel_row *outside = qgc_node_kernel(l->graph, node);
     if (node->group < 0)
         return false;
+    if (outside) {
+        qgc_outside_row row;
+        qgc_diag d = qgc_diag_new(l->arena);
+        return !qgc_phase_is_prefill(l->phase) ||
+               (qgc_outside_read(outside, &row, l->arena, &d) == QGC_OK && row.prefill);
+    }
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
         if (n->op == QGC_OP_LINEAR)
             return !is_packed(l, n) && (!qgc_phase_is_prefill(l->phase) ||
@@ -450,7 +457,7 @@ static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_
     const qgc_group *group = &l->graph->groups[first->group];
     qgc_stage fusion;
     const char *why;
-    if (!qgc_stage_at(first, l->uses, &fusion, &why, l->arena))
+    if (!qgc_stage_at(l->graph, first, l->uses, &fusion, &why, l->arena))
         return qgc_fail(l->diag, QGC_ERR_INPUT, group->at, "no kernel computes group \"%s\": %s", group->name,
                         why);
     for (*next = first; *next && (*next)->group == first->group;)
@@ -535,9 +542,14 @@ static qgc_status lower_all_rows(qgc_lowering *l, int64_t tokens) {
     return lower_nodes(l, left_out, true);
 }
 
+/* Where the values of the phase that was lowered last are. */
+static int *copy_buffers(const qgc_lowering *l) {
+    int *copy = qgc_arena_array(l->arena, l->graph->n_values, sizeof *copy);
+    return memcpy(copy, l->buffer_of, l->graph->n_values * sizeof *copy);
+}
+
 /* After the persistent kernel come the nodes that it does not cover, one by one. */
 static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, int **buffers) {
-    const qgc_graph *g = l->graph;
     bool *covered, fits;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
@@ -545,8 +557,7 @@ static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, 
     if (!fits)
         return QGC_OK;
     QGC_TRY(lower_nodes(l, covered, false));
-    *buffers = qgc_arena_array(l->arena, g->n_values, sizeof **buffers);
-    memcpy(*buffers, l->buffer_of, g->n_values * sizeof **buffers);
+    *buffers = copy_buffers(l);
     return o->no_prefill ? QGC_OK : lower_phase(l, QGC_PHASE_PACKED_PREFILL, o->chunk);
 }
 
@@ -588,12 +599,13 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
         QGC_TRY(lower_all_rows(&l, o->chunk));
     else if (!o->decode_only && !o->no_prefill)
         QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
+    int *prefill_buffers = plan->phases[QGC_PHASE_PREFILL].n_launches ? copy_buffers(&l) : NULL;
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
-    int *buffers = qgc_arena_array(a, g->n_values, sizeof *buffers), *persistent_buffers = NULL;
-    memcpy(buffers, l.buffer_of, g->n_values * sizeof *buffers);
-    if (o->decode_only || o->all_rows)
-        plan->not_persistent = o->all_rows ? "it was compiled for the logits of all tokens"
-                                           : "it was compiled for decode steps only";
+    int *buffers = copy_buffers(&l), *persistent_buffers = NULL;
+    if (o->decode_only || o->all_rows || o->no_persistent)
+        plan->not_persistent = o->all_rows      ? "it was compiled for the logits of all tokens"
+                               : o->decode_only ? "it was compiled for decode steps only"
+                                                : "it was compiled for steps in other modes";
     else
         QGC_TRY(lower_persistent(&l, o, &persistent_buffers));
     QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));
@@ -601,6 +613,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     *out = (qgc_lowered){.plan = plan,
                          .jobs = l.jobs,
                          .buffers = buffers,
+                         .prefill_buffers = prefill_buffers,
                          .persistent_buffers = persistent_buffers,
                          .knobs = l.knobs,
                          .n_knobs = l.n_knobs};

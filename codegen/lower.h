@@ -30,6 +30,7 @@ typedef struct {
     /* Prefill computes the logits of every token of a step (R = T), by GEMM like its other products, and chooses
      * none; there is no persistent step. For runs of a whole text: qgc_session_feed_rows. */
     bool all_rows;
+    bool no_persistent;       /* no persistent step: for runs of other steps that have a prefill */
     unsigned probe;           /* of enum qgc_probe */
     const qgc_tuning *tuning; /* settings of kernels; NULL: the usual ones */
     /* For which the work is split and whose shared memory is kept to, where a kernel has a choice; NULL: what settings
@@ -50,6 +51,7 @@ typedef struct {
     qgc_plan *plan;       /* complete but for archs, images, graph, source, compiler */
     qgc_kernel_job *jobs; /* [plan->n_kernels] */
     int *buffers; /* [g->n_values]: where a decode step has a value; -1 where it never leaves a kernel */
+    int *prefill_buffers;    /* the same of a prefill step; NULL where there is none */
     int *persistent_buffers; /* the same of a persistent step; NULL where there is none */
     qgc_knob *knobs;
     size_t n_knobs;

@@ -463,7 +463,9 @@ qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name
     size_t before = l->plan->phases[l->phase].n_launches;
     if (rope_of(f))
         QGC_TRY(qgc_low_rope_check(l, rope_of(f)));
-    if (f->kind == QGC_STAGE_POINTWISE)
+    if (f->kind == QGC_STAGE_OUTSIDE)
+        QGC_TRY(qgc_lower_outside(l, f->outside));
+    else if (f->kind == QGC_STAGE_POINTWISE)
         QGC_TRY(lower_pointwise(l, f));
     else if (has_whole_norm(f))
         QGC_TRY(lower_apart(l, f));

@@ -142,6 +142,9 @@ int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **opt
 /* The kernel of a group, or of a node that is one by itself (codegen/lower_group.c). */
 qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name);
 
+/* The launch of a kernel from outside (codegen/lower_outside.c). */
+qgc_status qgc_lower_outside(qgc_lowering *l, const qgc_outside_stage *o);
+
 typedef qgc_status qgc_lower_fn(qgc_lowering *l, const qgc_node *n);
 
 #define OP(tag, name, min_in, max_in, n_out, signature, attrs, function, traits, summary) \

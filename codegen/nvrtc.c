@@ -234,6 +234,12 @@ static const qgc_kernel_source *source_of(const qgc_nvrtc_job *job) {
     return find_source(sources_of(job), job->file, strlen(job->file));
 }
 
+/* Of the job's file: a source, or what the job brings itself. */
+static const char *text_of(const qgc_nvrtc_job *job) {
+    const qgc_kernel_source *s = source_of(job);
+    return s ? s->text : job->program;
+}
+
 static bool is_header(const qgc_kernel_source *s) {
     size_t n = strlen(s->name);
     return n > 4 && strcmp(s->name + n - 4, ".cuh") == 0;
@@ -246,8 +252,9 @@ static bool is_ptx(const char *arch) {
 
 static program program_of(const qgc_nvrtc_job *job, qgc_arena *a) {
     program p = {.name = qgc_arena_printf(a, "/kernels/%s", job->file),
-                 .text = source_of(job)->text,
+                 .text = text_of(job),
                  .ptx = is_ptx(job->arch)};
+    const char *header = source_of(job) ? job->program : NULL;
     size_t n_rows = 0;
     for (const qgc_kernel_source *s = sources_of(job); s->name; s++)
         n_rows++;
@@ -257,7 +264,7 @@ static program program_of(const qgc_nvrtc_job *job, qgc_arena *a) {
         if (!is_header(s))
             continue;
         p.header_names[p.n_headers] = s->name;
-        const char *text = job->program && strcmp(s->name, "program.cuh") == 0 ? job->program : s->text;
+        const char *text = header && strcmp(s->name, "program.cuh") == 0 ? header : s->text;
         p.header_texts[p.n_headers++] = qgc_arena_printf(a, "#line 1 \"/kernels/%s\"\n%s", s->name, text);
     }
     p.options = qgc_arena_array(a, (size_t)job->n_options + N_BASE_OPTIONS + 1, sizeof *p.options);
@@ -304,14 +311,17 @@ static bool is_summary(log_line l) {
 }
 
 /* Reads `/kernels/FILE(LINE): ` at the start of a line; returns the bytes of it, 0 if there is none. */
-static size_t read_place(log_line l, const qgc_kernel_source *sources, qgc_loc *at, qgc_arena *a) {
+static size_t read_place(log_line l, const qgc_nvrtc_job *job, qgc_loc *at, qgc_arena *a) {
     static const char folder[] = "/kernels/";
     if (l.bytes < sizeof folder || strncmp(l.text, folder, sizeof folder - 1) != 0)
         return 0;
     const char *name = l.text + sizeof folder - 1;
     size_t name_bytes = strcspn(name, "(\n");
-    const qgc_kernel_source *row = find_source(sources, name, name_bytes);
-    if (!row || name[name_bytes] != '(')
+    const qgc_kernel_source *row = find_source(sources_of(job), name, name_bytes);
+    const qgc_kernel_source own = {job->file, job->program};
+    if (!row && job->file && strlen(job->file) == name_bytes && memcmp(job->file, name, name_bytes) == 0)
+        row = &own;
+    if (!row || !row->text || name[name_bytes] != '(')
         return 0;
     char *behind;
     long line = strtol(name + name_bytes + 1, &behind, 10);
@@ -340,7 +350,7 @@ static void note_log(const char *log, const qgc_nvrtc_job *job, qgc_diag *d) {
         }
         n_notes++;
         qgc_loc at = QGC_NO_LOC;
-        size_t skip = read_place(line, sources_of(job), &at, d->arena);
+        size_t skip = read_place(line, job, &at, d->arena);
         const char *ahead = log;
         if (skip && next_line(&ahead, &quote) && next_line(&ahead, &caret) && is_caret(caret)) {
             at.col = caret_column(caret);
@@ -371,7 +381,7 @@ static qgc_status fail_compile(const qgc_nvrtc *n, const qgc_nvrtc_job *job, con
 
 qgc_status qgc_nvrtc_compile(qgc_nvrtc *n, const qgc_nvrtc_job *job, const void **code, size_t *bytes,
                              qgc_diag *d) {
-    assert(source_of(job));
+    assert(text_of(job));
     program p = program_of(job, d->arena);
     outcome o = compile(n, &p, d->arena);
     if (o.result != NVRTC_SUCCESS)
@@ -450,7 +460,7 @@ static void add_part(qgc_str *s, const char *part) {
 }
 
 const char *qgc_nvrtc_key(const qgc_nvrtc *n, const qgc_nvrtc_job *job, qgc_arena *a) {
-    assert(source_of(job));
+    assert(text_of(job));
     program p = program_of(job, a);
     qgc_str s = qgc_str_new(a);
     qgc_str_printf(&s, "qgc cubin %d, NVRTC %d\n", CACHE_VERSION, n->version);

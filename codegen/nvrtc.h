@@ -27,13 +27,16 @@ QGC_MUST_USE qgc_status qgc_nvrtc_check_arch(const qgc_nvrtc *n, const char *arc
 
 typedef struct {
     const qgc_kernel_source *sources; /* NULL: qgc_kernel_sources, the kernels of this executable */
-    const char *file;           /* "linear.cu", one of the sources; the program is named /kernels/linear.cu */
+    /* "linear.cu", one of the sources, or of a kernel from outside "outside/mine.cu"; the program is named
+     * /kernels/linear.cu. */
+    const char *file;
     const char *const *options; /* "-DIN=896", ... */
     int n_options;
-    const char *program; /* takes the place of the header program.cuh; NULL: that of the sources */
-    const char *arch;    /* "sm_90a", or "compute_90" */
-    const char *node;    /* for errors: which node of the graph wants it */
-    qgc_loc at;          /* and where in the YAML that node is */
+    const char *
+        program; /* takes the place of the header program.cuh; of a file that is no source, its text; or NULL */
+    const char *arch; /* "sm_90a", or "compute_90" */
+    const char *node; /* for errors: which node of the graph wants it */
+    qgc_loc at;       /* and where in the YAML that node is */
 } qgc_nvrtc_job;
 
 /* Compiles a kernel in the arena of `d`: to a cubin, or to PTX, whose bytes end with a zero. An error carries NVRTC's log (lines of kernels/x.cu),

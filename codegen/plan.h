@@ -98,13 +98,16 @@ typedef enum {
 
 /* One compilation of one .cu. */
 typedef struct {
-    const char *name;    /* "linear.cu" */
+    const char *name;    /* "linear.cu"; of a kernel from outside "outside/mine.cu" */
     const char *entry;   /* the extern "C" function */
     const char *options; /* "-DIN=896 -DOUT=128 ...", for reports */
-    const char *program; /* the text of program.cuh that it includes; NULL: the one of kernels/ */
-    int threads;         /* a block */
-    int shared_bytes;    /* dynamic shared memory a block */
-    bool waits; /* for the launch before it to have ended; by no way around that does it end itself */
+    const char *
+        program; /* the text of program.cuh that it includes; NULL: the one of kernels/. From outside: its own text */
+    const char *
+        unchecked; /* why a kernel from outside was not run on the CPU against the evaluator; NULL: it was, or it is one of qgc */
+    int threads;   /* a block */
+    int shared_bytes; /* dynamic shared memory a block */
+    bool waits;       /* for the launch before it to have ended; by no way around that does it end itself */
     qgc_next lets_next;
 } qgc_plan_kernel;
 

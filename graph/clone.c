@@ -67,8 +67,12 @@ static void copy_groups(const cloning *c) {
     to->group_index = qgc_map_new(to->arena);
     for (size_t i = 0; i < c->from->n_groups; i++) {
         const qgc_group *group = &c->from->groups[i];
-        qgc_graph_group(to, group->name, group->repeat, group->layer, group->at);
+        const int copy = qgc_graph_group(to, group->name, group->repeat, group->layer, group->at);
+        to->groups[copy].kernel = group->kernel;
     }
+    to->kernels = qgc_arena_array(to->arena, c->from->n_kernels + 1, sizeof *to->kernels);
+    for (size_t i = 0; i < c->from->n_kernels; i++)
+        to->kernels[i] = c->from->kernels[i];
 }
 
 qgc_graph *qgc_graph_clone(const qgc_graph *g, qgc_arena *arena) {

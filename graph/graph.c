@@ -104,7 +104,8 @@ int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_l
     *index = (int)g->n_groups;
     qgc_map_put(&g->group_index, group_key(g->arena, name, repeat, layer), index);
     g->groups = qgc_arena_grow(g->arena, g->groups, g->n_groups, sizeof *g->groups);
-    g->groups[g->n_groups] = (qgc_group){qgc_arena_strdup(g->arena, name), repeat, layer, at};
+    g->groups[g->n_groups] =
+        (qgc_group){.name = qgc_arena_strdup(g->arena, name), .repeat = repeat, .layer = layer, .at = at};
     return (int)g->n_groups++;
 }
 

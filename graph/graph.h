@@ -9,6 +9,7 @@
 #include "graph/base/diag.h"
 #include "graph/base/map.h"
 #include "graph/base/tensor.h"
+#include "graph/kernel_row.h"
 #include "graph/op.h"
 
 /* The graph: a flat list of nodes in an order in which each value is made before it is used.
@@ -120,6 +121,7 @@ typedef struct {
     const char *name; /* "qkv": the `fuse` key of its nodes in the YAML */
     int repeat, layer;
     qgc_loc at;
+    const qgc_kernel_row *kernel; /* from outside, that computes it; NULL: one of qgc */
 } qgc_group;
 
 struct qgc_node {
@@ -157,6 +159,8 @@ struct qgc_graph {
     size_t n_states;
     const char **ignored; /* patterns of names of tensors that weights files may hold for nothing */
     size_t n_ignored;
+    const qgc_kernel_row **kernels; /* from outside, that groups may name */
+    size_t n_kernels;
 
     qgc_value **values; /* all, in order of creation */
     size_t n_values;
@@ -193,6 +197,14 @@ qgc_graph *qgc_graph_clone(const qgc_graph *g, qgc_arena *arena);
  * have no nodes: those that it had may be gone, or in another group. */
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at);
 int qgc_graph_find_group(const qgc_graph *g, const char *name, int repeat, int layer);
+
+/* The kernel from outside of that name, or NULL; adds one, and returns the graph's: a name stands for one kernel, so NULL if
+ * there is another of it. */
+const qgc_kernel_row *qgc_graph_kernel(const qgc_graph *g, const char *name);
+const qgc_kernel_row *qgc_graph_add_kernel(qgc_graph *g, const qgc_kernel_row *row);
+
+/* The kernel from outside that computes the group of a node; NULL: there is none. */
+const qgc_kernel_row *qgc_node_kernel(const qgc_graph *g, const qgc_node *n);
 
 /* The node after `n` if it is in the group of `first` too, else NULL; of a node in no group NULL. So a loop goes over a group whose
  * nodes stand together, or over a node by itself. */

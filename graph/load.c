@@ -134,6 +134,7 @@ static qgc_status declare(qgc_loader *ld) {
     QGC_TRY(load_passes(ld));
     QGC_TRY(load_memory(ld));
     QGC_TRY(load_ignored(ld));
+    QGC_TRY(qgc_load_kernels(ld));
     QGC_TRY(qgc_load_params(ld));
     QGC_TRY(qgc_load_scan(ld));
     QGC_TRY(qgc_load_inputs(ld));

@@ -11,11 +11,11 @@
  * is made of them, so that the rest of the loader sees one:
  *
  *   params, weights, state, inputs   entry by entry, and each entry key by key; null drops an entry or a key
- *   parts                            entry by entry
+ *   parts, kernels                   entry by entry
  *   anything else                    what the extending file says stands in the place of what the other said
  */
 
-static const char *const sections[] = {"params", "weights", "state", "inputs", "parts"};
+static const char *const sections[] = {"params", "weights", "state", "inputs", "parts", "kernels"};
 static const char *const keys[] = {QGC_KEYS(FILE)};
 enum { N_SECTIONS = sizeof sections / sizeof *sections, N_KEYS = sizeof keys / sizeof *keys };
 

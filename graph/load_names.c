@@ -272,14 +272,45 @@ static qgc_status turn_of_group(qgc_loader *ld, const qgc_yaml *node, const refe
     return QGC_OK;
 }
 
+/* Of "qkv@mine", where `at` is the "@": the kernel from outside that computes the group. */
+static qgc_status kernel_of_group(qgc_loader *ld, const qgc_yaml *node, const char *at,
+                                  const qgc_kernel_row **out) {
+    *out = at ? qgc_graph_kernel(ld->g, at + 1) : NULL;
+    if (!at || *out)
+        return QGC_OK;
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "unknown kernel \"%s\"", at + 1);
+    qgc_hint(ld->d, "Kernels from outside are declared under \"kernels\".");
+    return s;
+}
+
+/* All nodes of a group name the same kernel, or none does. */
+static qgc_status put_kernel(qgc_loader *ld, const qgc_yaml *node, size_t n_before, int group,
+                             const qgc_kernel_row *kernel) {
+    qgc_group *at = &ld->g->groups[group];
+    if ((size_t)group >= n_before)
+        at->kernel = kernel;
+    if (at->kernel == kernel)
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "group \"%s\" is of another kernel here", at->name);
+    qgc_note(ld->d, at->at, "it is first named here");
+    return s;
+}
+
 qgc_status qgc_load_group(qgc_loader *ld, const qgc_yaml *node, qgc_place where, int *group) {
     reference ref;
+    const qgc_kernel_row *kernel;
+    const size_t n_before = ld->g->n_groups;
     QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, "fuse"));
-    QGC_TRY(parse_reference(ld, node, "group", &ref));
+    const char *at = strchr(node->text, '@');
+    QGC_TRY(kernel_of_group(ld, node, at, &kernel));
+    qgc_yaml own = *node;
+    own.text = at ? qgc_arena_strndup(ld->arena, node->text, (size_t)(at - node->text)) : node->text;
+    QGC_TRY(parse_reference(ld, &own, "group", &ref));
     const qgc_yaml name = {.kind = QGC_YAML_SCALAR, .at = node->at, .text = ref.name};
     QGC_TRY(qgc_load_check_name(ld, &name, "group"));
     if (ref.turn >= 0)
         QGC_TRY(turn_of_group(ld, node, &ref, &where));
     *group = qgc_graph_group(ld->g, ref.name, where.repeat, where.layer, node->at);
-    return QGC_OK;
+    return put_kernel(ld, node, n_before, *group, kernel);
 }

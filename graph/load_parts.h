@@ -166,6 +166,9 @@ QGC_MUST_USE qgc_status qgc_load_scan(qgc_loader *ld);
 QGC_MUST_USE qgc_status qgc_load_nodes(qgc_loader *ld);
 QGC_MUST_USE qgc_status qgc_load_outputs(qgc_loader *ld);
 
+/* load_kernels.c: the kernels from outside. */
+QGC_MUST_USE qgc_status qgc_load_kernels(qgc_loader *ld);
+
 /* load_groups.c: checks, once shapes are known, that a kernel can compute each group, and moves its nodes together. */
 QGC_MUST_USE qgc_status qgc_load_groups(qgc_loader *ld);
 

@@ -10,7 +10,7 @@
 /* Scalars. */
 
 /* Plain where it is surely safe, else in double quotes. */
-static void add_text(qgc_str *out, const char *text) {
+void qgc_print_text(qgc_str *out, const char *text) {
     bool plain = isalnum((unsigned char)text[0]) && strcmp(text, "null") != 0;
     for (const char *c = text; *c; c++)
         plain = plain && (isalnum((unsigned char)*c) || strchr("_./-", *c));
@@ -33,7 +33,7 @@ static void add_file_keys(qgc_str *out, const char *name, const char **keys, int
     qgc_str_printf(out, "%s%s: %s", *separator, name, n > 1 ? "[" : "");
     for (int i = 0; i < n; i++) {
         qgc_str_add(out, i ? ", " : "");
-        add_text(out, keys[i]);
+        qgc_print_text(out, keys[i]);
     }
     qgc_str_add(out, n > 1 ? "]" : "");
     *separator = ", ";
@@ -102,7 +102,7 @@ static void print_params(printer *p) {
 /* The format that can say all of it. */
 static int format_of(const printer *p) {
     const qgc_graph *g = p->g;
-    bool newer = g->hf_arch || g->gguf_arch || g->n_ignored;
+    bool newer = g->hf_arch || g->gguf_arch || g->n_ignored || qgc_print_has_kernels(p);
     for (size_t i = 0; i < g->n_params; i++) {
         const qgc_param *param = &g->params[i];
         newer = newer || (qgc_param_counts(param) && (param->n_words || param->index || param->otherwise));
@@ -186,7 +186,7 @@ static void add_stored(qgc_str *out, const char *key, const char *name, const qg
         return;
     const bool plain = qgc_form_is_plain(form);
     qgc_str_printf(out, plain ? ", %s: " : ", %s: {name: ", key);
-    add_text(out, name);
+    qgc_print_text(out, name);
     add_form(out, form);
     qgc_str_add(out, plain ? "" : "}");
 }
@@ -301,7 +301,7 @@ static void print_node(printer *p, const print_run *run, int k) {
             continue;
         qgc_str_printf(p->out, ", %s: ", op->attrs[i].name);
         if (op->attrs[i].choices[0])
-            add_text(p->out, op->attrs[i].choices[n->attr[i].choice]);
+            qgc_print_text(p->out, op->attrs[i].choices[n->attr[i].choice]);
         else
             qgc_str_add_number(p->out, n->attr[i].number);
     }
@@ -312,7 +312,7 @@ static void print_node(printer *p, const print_run *run, int k) {
     const char *fuse = qgc_print_fuse(p, n);
     if (fuse) {
         qgc_str_add(p->out, ", fuse: ");
-        add_text(p->out, fuse);
+        qgc_print_text(p->out, fuse);
     }
     qgc_str_add(p->out, "}\n");
 }
@@ -406,7 +406,7 @@ static void print_passes(printer *p) {
     for (bool first = true; *text; first = false) {
         size_t bytes = qgc_list_entry(text);
         qgc_str_add(p->out, first ? "" : ", ");
-        add_text(p->out, qgc_arena_strndup(p->scratch, text, bytes));
+        qgc_print_text(p->out, qgc_arena_strndup(p->scratch, text, bytes));
         text += bytes + (text[bytes] == ',');
     }
     qgc_str_add(p->out, "]\n");
@@ -419,7 +419,7 @@ static void add_archs(qgc_str *out, const char *key, const char *list, qgc_arena
     for (const char *at = list; *at;) {
         const size_t bytes = qgc_list_entry(at);
         qgc_str_add(out, at == list ? "" : ", ");
-        add_text(out, qgc_arena_strndup(a, at, bytes));
+        qgc_print_text(out, qgc_arena_strndup(a, at, bytes));
         at += bytes + (at[bytes] == ',');
     }
     qgc_str_add(out, several ? "]" : "");
@@ -428,7 +428,7 @@ static void add_archs(qgc_str *out, const char *key, const char *list, qgc_arena
 static void print_arch(printer *p) {
     const qgc_graph *g = p->g;
     if (!g->hf_arch && !g->gguf_arch) {
-        add_text(p->out, g->arch);
+        qgc_print_text(p->out, g->arch);
         return;
     }
     qgc_str_add(p->out, "{");
@@ -466,7 +466,7 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     p.format = format_of(&p);
 
     qgc_str_printf(out, "qgc: %d\nname: ", p.format);
-    add_text(out, g->name);
+    qgc_print_text(out, g->name);
     qgc_str_add(out, "\narch: ");
     print_arch(&p);
     qgc_str_add(out, "\n");
@@ -474,9 +474,10 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     qgc_str_add(out, g->shares_memory ? "memory: shared\n" : "");
     for (size_t i = 0; i < g->n_ignored; i++) {
         qgc_str_add(out, i ? ", " : "ignore: [");
-        add_text(out, g->ignored[i]);
+        qgc_print_text(out, g->ignored[i]);
     }
     qgc_str_add(out, g->n_ignored ? "]\n" : "");
+    qgc_print_kernels(&p);
     print_params(&p);
     print_weights(&p);
     print_states(&p);

@@ -33,11 +33,16 @@ void qgc_print_groups(printer *p) {
     }
 }
 
-const char *qgc_print_fuse(const printer *p, const qgc_node *n) {
-    if (n->group < 0)
-        return NULL;
+static const char *name_at(const printer *p, const qgc_node *n) {
     const print_fused *f = &p->fused[n->group];
     if (f->layer < 0 || (f->layer == n->layer && f->repeat == n->repeat))
         return f->name;
     return qgc_arena_printf(p->scratch, "%s[%s=%d]", f->name, p->g->repeats[f->repeat].index, f->layer);
+}
+
+const char *qgc_print_fuse(const printer *p, const qgc_node *n) {
+    const qgc_kernel_row *kernel = qgc_node_kernel(p->g, n);
+    if (n->group < 0)
+        return NULL;
+    return kernel ? qgc_arena_printf(p->scratch, "%s@%s", name_at(p, n), kernel->name) : name_at(p, n);
 }

@@ -107,6 +107,13 @@ void qgc_print_made(printer *p, const qgc_value *v);
 const qgc_value *qgc_print_now(const printer *p, const char *name);
 void qgc_print_set_now(printer *p, const char *name, const qgc_value *v);
 
+/* print.c: a text, in double quotes where it has to be. */
+void qgc_print_text(qgc_str *out, const char *text);
+
+/* print_kernels.c: kernels from outside that groups name. */
+bool qgc_print_has_kernels(const printer *p);
+void qgc_print_kernels(printer *p);
+
 /* print_fuse.c: names of groups; what the `fuse` key of a node says, NULL for one in no group. Groups have to be named
  * before runs are made. */
 void qgc_print_groups(printer *p);

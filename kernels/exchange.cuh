@@ -69,9 +69,12 @@ __device__ __forceinline__ void check(u32 &missing, const uint4 &v, u32 parity) 
 /* The value of a word: with its bit, or without. */
 template <bool Clear> __device__ __forceinline__ float unmarked(u32 word) { return bits_f32(Clear ? word & ~1u : word); }
 
-/* N vectors of four at once: out[i] from p[i], where p[i] is there. All loads are under way together, as each takes
- * the latency of the L2 cache. The barrier of the warp at the end matters: without it the shuffles that follow take the slow path
- * of diverged lanes. */
+/* Is something missing for a lane of the warp? One answer for all of them: lanes that left the loop one by one would take the slow
+ * path of diverged lanes wherever they meet next. */
+__device__ __forceinline__ bool still_missing(u32 missing) { return WAITS && any_lane(missing & 1); }
+
+/* N vectors of four at once, by a whole warp: out[i] from p[i], where p[i] is there. All loads are under way together, as each
+ * takes the latency of the L2 cache. */
 template <bool Clear, int N>
 __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
     stopwatch watch(w.waited);
@@ -84,28 +87,26 @@ __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[
 #pragma unroll
         for (int i = 0; i < N; i++)
             check(missing, v[i], parity);
-        if (!WAITS || !(missing & 1))
+        if (!still_missing(missing))
             break;
         if (polls > MOST_POLLS)
             give_up(w);
     }
-    __syncwarp();
 #pragma unroll
     for (int i = 0; i < N; i++)
         out[i] = make_float4(unmarked<Clear>(v[i].x), unmarked<Clear>(v[i].y), unmarked<Clear>(v[i].z), unmarked<Clear>(v[i].w));
 }
 
-/* Two words at once, and one. */
+/* Two words at once, and one; by a whole warp. */
 template <bool Clear>
 __device__ __forceinline__ float2 poll_two(const float *p, const float *q, u32 parity, const waiting &w) {
     stopwatch watch(w.waited);
     u32 a = load_relaxed_one(p), b = load_relaxed_one(q);
-    for (int polls = 0; WAITS && ((a ^ parity) | (b ^ parity)) & 1; polls++) {
+    for (int polls = 0; still_missing((a ^ parity) | (b ^ parity)); polls++) {
         if (polls > MOST_POLLS)
             give_up(w);
         a = load_relaxed_one(p), b = load_relaxed_one(q);
     }
-    __syncwarp();
     return make_float2(unmarked<Clear>(a), unmarked<Clear>(b));
 }
 

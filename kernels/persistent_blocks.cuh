@@ -1,7 +1,11 @@
-/* Products of rows of block formats: quants become f16 without loss (q less its centre), tensor cores multiply them with the high and
- * the low part of x, and each block's sum is multiplied by its scale in float32. A block's minimum is multiplied by the sum of its
- * part of x, which an MMA with ones gives. Where a row is one chunk the first group of tiles is unpacked before x is there; all else
- * waits in the ring. */
+/* Products of rows of block formats: quants become f16 without loss, tensor cores multiply them with the high and the low part of x,
+ * and each block's sum is multiplied by its scale in float32. What a format takes off each quant, its centre or the block's minimum,
+ * is multiplied by the sum of the block's part of x, which an MMA with ones gives. Where a row is one chunk the first group of tiles
+ * is unpacked before x is there; all else waits in the ring.
+ *
+ * A quant is a subnormal f16 as it lies there, q times 2^-24 in the lowest bits and q times 2^-20 four bits higher, which tensor cores
+ * multiply like any number: so a mask is all that it takes to unpack two of them. Where some of a lane's quants lie four bits
+ * higher the elements of x for the others are multiplied by 16. All sums are so UNIT times what they stand for. */
 #pragma once
 #include "persistent_product.cuh"
 #include "stream_blocks.cuh"
@@ -11,64 +15,87 @@ struct block_operand {
     u32 a[4];
 };
 
-/* Four bits: element 2p in bits 4p .. 4p+3, element 2p+1 16 bits higher. High: bits for the same places, with those above them. A quant
- * is put into the mantissa of 1024, where it lies already if p is even; if p is odd, 4 bits higher, which saves a shift. */
+/* Four bits: element 2p in bits 4p .. 4p+3, element 2p+1 16 bits higher. Where p is odd the quant stays four bits higher, which saves a
+ * shift. High: bits for the same places, with those above them. */
 template <int Type> __device__ __forceinline__ block_operand from_nibbles(u32 quants, u32 high, int block) {
     typedef block_format<Type> f;
-    const u32 sixteenth = 0x2C002C00u, base = 0x64006400u;
     block_operand to;
 #pragma unroll
     for (int p = 0; p < 4; p++) {
-        const int at = p % 2 * 4; /* of the quant in the mantissa */
-        u32 two = and_or(quants >> p / 2 * 8, 0x000F000Fu << at, base);
+        const int at = p % 2 * 4;
+        u32 two = quants >> p / 2 * 8 & 0x000F000Fu << at;
         const int left = 4 + at - f::HIGH * (4 * block + p);
         if (f::HIGH != 0)
             two = and_or(left > 0 ? high << left : high >> -left,
                          (f::HIGH == 1 ? 0x00100010u : 0x00300030u) << at, two);
-        u32 &mine = to.a[p == 1 ? 2 : p == 2 ? 1 : p];
-        if (at == 0)
-            mine = two_f16_less(two, base + 0x00010001u * f::CENTRE);
-        else /* (1024 + 16 q) / 16 - (64 + the centre) */
-            mine = two_f16_fma(two, sixteenth, 0xD400D400u + 0x00100010u * f::CENTRE);
+        to.a[p == 1 ? 2 : p == 2 ? 1 : p] = two;
     }
     return to;
 }
 
-template <int Type> __device__ __forceinline__ block_operand from_bytes(uint2 quants) {
-    const u32 offset = 0x64006400u + 0x00010001u * block_format<Type>::CENTRE, magic = 0x64646464u;
-    return {{two_f16_less(__byte_perm(quants.x, magic, 0x4140), offset),
-             two_f16_less(__byte_perm(quants.y, magic, 0x4140), offset),
-             two_f16_less(__byte_perm(quants.x, magic, 0x4342), offset),
-             two_f16_less(__byte_perm(quants.y, magic, 0x4342), offset)}};
+__device__ __forceinline__ block_operand from_bytes(uint2 quants) {
+    return {{__byte_perm(quants.x, 0, 0x4140), __byte_perm(quants.y, 0, 0x4140),
+             __byte_perm(quants.x, 0, 0x4342), __byte_perm(quants.y, 0, 0x4342)}};
 }
 
-/* Operands of both blocks of a pair, ready, and the scales of the block that the lane's columns belong to: a sum is first * (its first
- * 16 elements) + last * (the others) + minimum * (the sum of x). */
+/* The scales of the block that a lane's columns belong to: a sum is first * (its first 16 elements) + last * (the others) + minimum *
+ * (the sum of x). Scales of Q4_K and Q5_K are 2^-24 of what they are, six bits taken for an f16. */
+template <int Type>
+__device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
+    if constexpr (Type == Q6_K) {
+        const u32 both = ((const u16 *)scales)[odd];
+        const float d = f16_f32(*(const u16 *)whole);
+        return {d * (float)(signed char)(both & 0xFFu), d * (float)(signed char)(both >> 8), 0.0f};
+    } else if constexpr (Type == Q4_K || Type == Q5_K) {
+        const u32 packed = ((const u16 *)scales)[odd], d_dmin = *(const u32 *)whole;
+        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * f16_f32((u16)(packed & 63u));
+        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * f16_f32((u16)(packed >> 6)))};
+    } else if constexpr (Type == Q4_1 || Type == Q5_1) {
+        const u32 d_m = ((const u32 *)scales)[odd];
+        const float scale = f16_f32((u16)(d_m & 0xFFFFu));
+        return {scale, scale, f16_f32((u16)(d_m >> 16))};
+    } else {
+        const float scale = f16_f32(((const u16 *)scales)[odd]);
+        return {scale, scale, 0.0f};
+    }
+}
+
+/* Operands of both blocks of a pair, ready, and the scales of the lane's. */
 struct block_part {
     block_operand even, odd;
     block_scale scale;
 };
 
-/* Operands of a pair of blocks. Each has zeros in the columns of the other block, so that both products add up in one register. */
-struct pair_of_x {
-    uint2 even, odd;
-    __device__ __forceinline__ pair_of_x(const consumer &c, uint2 x) {
+/* x for a pair of blocks of a format. */
+template <int Type> struct pair_of_x {
+    typedef block_format<Type> f;
+    enum { NIBBLES = f::LOW == 4, MINIMA = Type == Q4_1 || Type == Q5_1 || Type == Q4_K || Type == Q5_K };
+    uint2 even, odd; /* each has zeros in the columns of the other block, so that both products add up in one register */
+    float from[4];   /* what a product begins with: less the centre times the sum of x, by halves of the block */
+    float total;     /* the sum of x over the block of this lane's columns, for minima */
+
+    __device__ __forceinline__ pair_of_x(const consumer &c, uint2 x) : from{}, total(0.0f) {
+        if (NIBBLES)
+            x.x = two_f16_fma(x.x, 0x4C004C00u, 0u); /* times 16 */
         const u32 keep = c.lane() / 8 % 2 ? 0u : 0xFFFFFFFFu; /* the even block's */
         even = {x.x & keep, x.y & keep}, odd = {x.x & ~keep, x.y & ~keep};
+        const u32 one = 0x00010001u, higher = NIBBLES ? one << 4 : one;
+        float sum[4] = {};
+        mma<F16>(sum, one, one, higher, higher, x.x, x.y);
+        if (f::CENTRE)
+            from[0] = -(float)f::CENTRE * sum[0], from[3] = -(float)f::CENTRE * sum[1];
+        if (MINIMA)
+            total = sum[0] + sum[1];
+    }
+    /* By what sums are too small. */
+    static __device__ __forceinline__ constexpr float unit() {
+        return (NIBBLES ? 0x1p-20f : 0x1p-24f) * (f::WHOLE == 4 ? 0x1p-24f : 1.0f);
     }
 };
 
 template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
     typedef stream_of<Type, K, WARPS> s;
-    enum { MINIMA = Type == Q4_1 || Type == Q5_1 || Type == Q4_K || Type == Q5_K };
-
-    /* The sum of x over the block of a lane's columns, from its warp's pair. */
-    static __device__ __forceinline__ float total(u32 first, u32 second) {
-        const u32 ones = 0x3C003C00u;
-        float sum[4] = {};
-        mma<F16>(sum, ones, ones, ones, ones, first, second);
-        return sum[0] + sum[1];
-    }
+    typedef pair_of_x<Type> pair;
 
     /* A lane's part of row lane / 4 of a tile of `h` rows, of its warp's pair of a chunk. `h` is a constant where it matters: then all
      * places but the lane's are. */
@@ -89,7 +116,7 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
                      (((chunk * WARPS + warp) / 4 - s::first_whole(chunk)) * h + row) * s::f::WHOLE;
         block_part p;
         if constexpr (s::LOW == 8)
-            p.even = from_bytes<Type>(*(const uint2 *)quants), p.odd = from_bytes<Type>(*(const uint2 *)next);
+            p.even = from_bytes(*(const uint2 *)quants), p.odd = from_bytes(*(const uint2 *)next);
         else
             p.even = from_nibbles<Type>(*(const u32 *)quants, high, 0),
             p.odd = from_nibbles<Type>(*(const u32 *)next, high, 1);
@@ -98,17 +125,16 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
     }
 
     /* Adds what the lane has of the row's product with its warp's pair of x. */
-    static __device__ __forceinline__ void add(float &sum, const block_part &p, const pair_of_x &x,
-                                               float total) {
-        float d[4] = {};
+    static __device__ __forceinline__ void add(float &sum, const block_part &p, const pair &x) {
+        float d[4] = {x.from[0], x.from[1], x.from[2], x.from[3]};
         mma<F16>(d, p.even.a[0], p.even.a[1], p.even.a[2], p.even.a[3], x.even.x, x.even.y);
         mma<F16>(d, p.odd.a[0], p.odd.a[1], p.odd.a[2], p.odd.a[3], x.odd.x, x.odd.y);
         if (Type == Q6_K)
             sum = fmaf(p.scale.first, d[0], fmaf(p.scale.last, d[3], sum));
         else
             sum = fmaf(p.scale.first, d[0] + d[3], sum);
-        if (MINIMA)
-            sum = fmaf(p.scale.minimum, total, sum);
+        if (pair::MINIMA)
+            sum = fmaf(p.scale.minimum, x.total, sum);
     }
 };
 
@@ -142,11 +168,10 @@ template <int Type, int K> struct held_group {
     __device__ __forceinline__ void multiply(const consumer &c, uint2 x, float (&tile)[GATHERED]) const {
         if (!elements<K>::here(c, 0))
             return;
-        const pair_of_x pair(c, x);
-        const float total = rows_of::MINIMA ? rows_of::total(x.x, x.y) : 0.0f;
+        const typename rows_of::pair pair(c, x);
 #pragma unroll
         for (int t = 0; t < GROUP; t++)
-            rows_of::add(tile[t], part[HERE ? t : 0], pair, total);
+            rows_of::add(tile[t], part[HERE ? t : 0], pair);
     }
 };
 
@@ -176,6 +201,63 @@ template <int K> struct shared_operand : elements<K> {
     }
 };
 
+/* Operands of x where a row is many chunks and a block has few rows: read from the L2 cache in the loop over the chunks, so that they
+ * take no room from the ring. A load is of two chunks, one for the lower lanes and one for the upper ones. */
+template <int K, bool Clear> struct passing_operand : elements<K> {
+    enum { LOADS = elements<K>::LOADS, AHEAD = 2 };
+    const float *from;
+    u32 parity;
+    uint4 coming[AHEAD];
+
+    __device__ __forceinline__ passing_operand(const consumer &) {}
+
+    __device__ __forceinline__ void take_from(const float *vector, u32 use) { from = vector, parity = use; }
+    static __device__ __forceinline__ void complete() {}
+
+    __device__ __forceinline__ uint4 load(const consumer &c, int i) const {
+        return load_relaxed(from + elements<K>::first(c, min(i, LOADS - 1)));
+    }
+    __device__ __forceinline__ void begin(const consumer &c) {
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            coming[i] = load(c, i);
+    }
+    /* Waits for load i, and with those after it asks again. */
+    __device__ __forceinline__ void wait(const consumer &c, int i) {
+        stopwatch watch(c.wait.waited);
+        for (int polls = 0;; polls++) {
+            u32 missing = 0;
+            check(missing, coming[0], parity);
+            if (!still_missing(missing))
+                return;
+            if (polls > MOST_POLLS)
+                give_up(c.wait);
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++)
+                coming[k] = load(c, i + k);
+        }
+    }
+    /* Chunks 2i and 2i + 1. */
+    __device__ __forceinline__ void next(const consumer &c, int i, uint2 (&x)[2]) {
+        wait(c, i);
+        const two_parts<F16> parts(make_float4(unmarked<Clear>(coming[0].x), unmarked<Clear>(coming[0].y),
+                                               unmarked<Clear>(coming[0].z), unmarked<Clear>(coming[0].w)));
+#pragma unroll
+        for (int k = 0; k + 1 < AHEAD; k++)
+            coming[k] = coming[k + 1];
+        coming[AHEAD - 1] = load(c, i + AHEAD);
+        const bool low = elements<K>::low(c);
+        u32 mine[2], theirs[2];
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            mine[k] = low ? parts.rest[k] : parts.high[k];
+            theirs[k] = __shfl_xor_sync(0xFFFFFFFFu, low ? parts.high[k] : parts.rest[k], 16);
+        }
+        x[0] = {low ? theirs[0] : mine[0], low ? theirs[1] : mine[1]};
+        x[1] = {low ? mine[0] : theirs[0], low ? mine[1] : theirs[1]};
+    }
+};
+
 /* Where it is one: in registers. */
 template <int K> struct only_operand : operand<K, F16> {
     __device__ __forceinline__ only_operand(const consumer &c) : operand<K, F16>(c) {}
@@ -192,6 +274,8 @@ template <int K, bool Several = (elements<K>::MINE > 1)> struct choose_operand {
 };
 template <int K> struct choose_operand<K, false> { typedef only_operand<K> type; };
 template <int K> using block_operand_of = typename choose_operand<K>::type;
+template <int K, bool InLoop, bool Clear> struct choose_phase_operand { typedef block_operand_of<K> type; };
+template <int K, bool Clear> struct choose_phase_operand<K, true, Clear> { typedef passing_operand<K, Clear> type; };
 
 /* A group of tiles, as it comes through the ring: `Tiles` whole ones, and where a group has more, one of `rest` rows. No branches
  * lie between tiles: where one is not there something is multiplied that nobody looks at. */
@@ -208,23 +292,38 @@ template <int Type, int K, int Tiles> struct group_products {
         const u8 *from = c.tile();
         const int bytes = TILE * rows_of::row_bytes(Last);
         if (!Last || c.warp() < rows_of::pairs(true)) {
-            const pair_of_x pair(c, x);
-            const float total = rows_of::MINIMA ? rows_of::total(x.x, x.y) : 0.0f;
+            const typename rows_of::pair pair(c, x);
 #pragma unroll
             for (int t = 0; t < Tiles; t++)
-                rows_of::add(tile[t], rows_of::template part<Last>(c, from + t * bytes, chunk, TILE), pair,
-                             total);
+                rows_of::add(tile[t], rows_of::template part<Last>(c, from + t * bytes, chunk, TILE), pair);
             if (!WHOLE)
-                rows_of::add(part, rows_of::template part<Last>(c, from + whole * bytes, chunk, rest), pair,
-                             total);
+                rows_of::add(part, rows_of::template part<Last>(c, from + whole * bytes, chunk, rest), pair);
         }
         c.release();
     }
-    __device__ __forceinline__ void add(consumer &c, const block_operand_of<K> &x) {
+    __device__ __forceinline__ void add_chunks(consumer &c, const block_operand_of<K> &x) {
 #pragma unroll 1
         for (int chunk = 0; chunk < rows_of::CHUNKS - 1; chunk++)
             add_chunk<false>(c, chunk, x.of(c, chunk));
         add_chunk<true>(c, rows_of::CHUNKS - 1, x.of(c, rows_of::CHUNKS - 1));
+    }
+    template <bool Clear> __device__ __forceinline__ void add_chunks(consumer &c, passing_operand<K, Clear> &x) {
+        enum { CHUNKS = rows_of::CHUNKS, LOADS = elements<K>::LOADS };
+        uint2 two[2];
+        x.begin(c);
+#pragma unroll 1
+        for (int i = 0; i < LOADS - 1; i++) {
+            x.next(c, i, two);
+            add_chunk<false>(c, 2 * i, two[0]);
+            add_chunk<false>(c, 2 * i + 1, two[1]);
+        }
+        x.next(c, LOADS - 1, two);
+        if (CHUNKS % 2 == 0)
+            add_chunk<false>(c, CHUNKS - 2, two[0]);
+        add_chunk<true>(c, CHUNKS - 1, two[(CHUNKS - 1) % 2]);
+    }
+    template <typename Operand> __device__ __forceinline__ void add(consumer &c, Operand &x) {
+        add_chunks(c, x);
         if (!WHOLE)
 #pragma unroll
             for (int t = 0; t < GROUP; t++)
@@ -233,18 +332,17 @@ template <int Type, int K, int Tiles> struct group_products {
     }
 };
 
-template <int Type, int K, int Tiles>
-__device__ __forceinline__ void put_group(consumer &c, const block_operand_of<K> &x, int rows, float *to) {
+template <int Type, int K, int Tiles, typename Operand>
+__device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, float *to) {
     group_products<Type, K, Tiles> p(rows);
     p.add(c, x);
     put_some_sums<block_rows<Type, K>::group()>(p.tile, to, c.lane());
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
-template <int K, int Type, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Type, K> &held,
-                                                const block_operand_of<K> &x, int n, Meanwhile meanwhile,
-                                                Finish finish) {
+template <int K, int Type, typename Operand, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Type, K> &held, Operand &x, int n,
+                                                Meanwhile meanwhile, Finish finish) {
     constexpr int GROUP = block_rows<Type, K>::group(), ROWS = GROUP * TILE;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     const int lane = c.lane(), warp = c.warp();
@@ -256,7 +354,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
         float *sum = c.s.sum[c.batch];
         int row = 0;
         if (first == 0) {
-            if (held.HERE) {
+            if constexpr (held_group<Type, K>::HERE != 0) {
                 float tile[GATHERED] = {};
                 held.multiply(c, x.of(c, 0), tile);
                 meanwhile();
@@ -276,7 +374,8 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
         consumers_meet();
         if (warp * 32 < here) {
             const int i = (int)c.thread;
-            finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE) / shrink<F16>());
+            finish(first + i, i < here,
+                   total_of(sum + min(i, here - 1) * STRIDE) * (1.0f / (shrink<F16>() * pair_of_x<Type>::unit())));
         }
         c.batch ^= 1;
     }

@@ -61,13 +61,12 @@ template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
     }
 };
 template <typename S> struct products_of<S, true> {
-    typedef block_operand_of<S::K> operand_of;
+    typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0>::type operand_of;
     held_group<S::WEIGHT, S::K> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
     template <typename Meanwhile, typename Finish>
-    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, Meanwhile meanwhile,
-                                             Finish finish) {
-        multiply_blocks(c, h, x, n, meanwhile, finish);
+    __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, Meanwhile meanwhile, Finish finish) {
+        multiply_blocks<S::K, S::WEIGHT>(c, h, x, n, meanwhile, finish);
     }
 };
 
@@ -137,12 +136,15 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
             });
     } else {
         operand_of x(c);
-        if (S::X_OF >= 0 && again)
+        if constexpr (S::X_IN_LOOP != 0)
+            x.take_from(from, parity);
+        else if (S::X_OF >= 0 && again)
             take_again<S>(x, k);
         else
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
                                                         [&](int j, const float4 &v) { x.set(c, j, v); });
-        keep<S>(x, k);
+        if constexpr (S::X_IN_LOOP == 0)
+            keep<S>(x, k);
         product.multiply(c, x, mine.n, [] {}, biased);
     }
 }

@@ -1,6 +1,6 @@
 /* All that the kernels ask of the instruction set by name (PTX ISA): no other file has inline assembly. So kernels are C++
  * but for this file, and a program that brings functions of its own in the place of these (and defines WITHOUT_PTX) runs
- * them on a CPU: tests/kernels/ptx_on_cpu.h. What is written here is therefore one instruction each, and what it means. */
+ * them on a CPU: kernels/cpu/ptx_on_cpu.h. What is written here is therefore one instruction each, and what it means. */
 #pragma once
 
 typedef signed int i32;
@@ -45,13 +45,6 @@ __device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c) {
     return a;
 }
 
-/* a - b, two halves of 16 bits each. */
-__device__ __forceinline__ u32 two_f16_less(u32 a, u32 b) {
-    u32 two;
-    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(two) : "r"(a), "r"(b));
-    return two;
-}
-
 /* a * b + c, two halves of 16 bits each, rounded once. */
 __device__ __forceinline__ u32 two_f16_fma(u32 a, u32 b, u32 c) {
     u32 two;
@@ -91,6 +84,9 @@ __device__ __forceinline__ u32 cycles() {
     asm volatile("mov.u32 %0, %%clock;" : "=r"(t)::"memory");
     return t;
 }
+
+/* Is it so for any lane of the warp? For loops that a warp leaves as one. */
+__device__ __forceinline__ bool any_lane(bool it) { return __any_sync(0xFFFFFFFFu, it); }
 
 /* A barrier of some of a block's warps: number Barrier, 1 to 15, of Threads threads. */
 template <int Barrier, int Threads> __device__ __forceinline__ void some_meet() {

@@ -38,7 +38,7 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
         QUANTS = 8 * f::LOW, /* bytes of a pair of a row */
         HIGHS = 8 * f::HIGH,
         PER_PAIR = QUANTS + HIGHS + f::SCALES,
-        MOST_AT_ONCE = 16384, /* bytes of a copy */
+        MOST_AT_ONCE = 17920, /* bytes of a copy */
     };
     static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
 
@@ -86,7 +86,7 @@ struct block_scale {
 };
 
 template <int Type>
-__device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
+__device__ __forceinline__ block_scale stored_scale(const u8 *scales, const u8 *whole, bool odd) {
     if constexpr (Type == Q6_K) {
         const u32 both = ((const u16 *)scales)[odd];
         const float d = f16_f32(*(const u16 *)whole);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "graph/base/file.h"
+#include "passes/load_impl.h"
 
 /* The table is the process's own, like that of passes.def: a plug-in is never unloaded, and its rows stay where they
  * are. Written before the pipeline runs, by one thread. */
@@ -80,6 +81,7 @@ qgc_status qgc_passes_add(const char *path, const qgc_pass_rows *rows, qgc_diag 
     if (n_plugins == MAX_PLUGINS)
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
                         "plug-in \"%s\" is one more than the %d that there is room for", path, MAX_PLUGINS);
+    QGC_TRY(qgc_load_plugin_kernels(path, rows->kernels, d));
     memcpy(paths[n_plugins], path, strlen(path) + 1); /* the caller has looked at its length */
     for (size_t i = 0; i < n; i++) {
         loaded[n_loaded].info = &rows->passes[i];

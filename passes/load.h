@@ -9,19 +9,23 @@
 
 /* What a plug-in and qgc have to agree on: the structs that these headers show, and the tags of the ops. The hundreds
  * are raised by whoever changes a struct; the ops count by themselves. */
-enum { QGC_PASS_ABI = 700 + QGC_N_OPS };
+enum { QGC_PASS_ABI = 800 + QGC_N_OPS };
 
 typedef struct {
     int abi;                     /* QGC_PASS_ABI as the plug-in was compiled */
     const qgc_pass_info *passes; /* ended by one without a name */
+    /* Kernels that its passes put nodes into (qgc_fuse_as), ended by one without a name; NULL: none. A `file` is beside the
+     * plug-in. */
+    const qgc_kernel_row *kernels;
 } qgc_pass_rows;
 
 /* What a plug-in defines. */
 const qgc_pass_rows *qgc_pass_plugin(void);
 
-/* Adds the passes of a plug-in behind those that there are, for the rest of the process. Errors, which name the
- * plug-in and leave the table as it is: the file cannot be loaded, has no qgc_pass_plugin, has another ABI version,
- * brings a pass without a function or with a name that is taken, or more than there is room for. */
+/* Adds the passes of a plug-in behind those that there are, and its kernels, for the rest of the process. Errors, which name
+ * the plug-in and leave the table as it is: the file cannot be loaded, has no qgc_pass_plugin, has another ABI version,
+ * brings a pass without a function or with a name that is taken, a kernel whose row or text is not in order, or more than
+ * there is room for. */
 QGC_MUST_USE qgc_status qgc_passes_load(const char *path, qgc_diag *d);
 
 /* The same for rows that are in the program: `from` is what errors call them. They stay where they are for the rest of the
@@ -34,5 +38,8 @@ enum { QGC_MAX_LOADED_PASSES = 256 };
 size_t qgc_loaded_count(void);
 const qgc_pass_info *qgc_loaded_at(size_t i);
 const char *qgc_loaded_from(size_t i);
+
+/* The kernel of that name that a plug-in has brought, with its text; NULL: there is none. */
+const qgc_kernel_row *qgc_loaded_kernel(const char *name);
 
 #endif

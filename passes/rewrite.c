@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codegen/stage/stage.h"
+#include "passes/load.h"
 
 /* The nodes that read a value, each once, in no order. */
 typedef struct {
@@ -677,6 +678,7 @@ static int group_for(qgc_rewriter *rw, const char *name, qgc_node *const *nodes,
     int group =
         qgc_graph_group(g, free_name(rw, name, nodes[0]), nodes[0]->repeat, nodes[0]->layer, nodes[0]->at);
     g->groups[group].at = nodes[0]->at; /* it may be left from nodes that are gone */
+    g->groups[group].kernel = NULL;
     return group;
 }
 
@@ -699,10 +701,12 @@ static void put_back(qgc_rewriter *rw, gathered *all) {
 /* NULL where a kernel computes the nodes, which then stand together, or the reason. */
 static const char *group_misfit(qgc_rewriter *rw, gathered *all) {
     qgc_graph *g = rw->pass->graph;
+    const qgc_kernel_row *kernel = qgc_node_kernel(g, all->nodes[0]);
     qgc_stage stage;
     const char *why = "";
     const qgc_node *between = NULL;
-    if (!qgc_stage_of((const qgc_node *const *)all->nodes, all->n, rw->uses, &stage, &why, rw->pass->scratch))
+    if (!qgc_stage_by(kernel, (const qgc_node *const *)all->nodes, all->n, rw->uses, &stage, &why,
+                      rw->pass->scratch))
         return why;
     if (qgc_nodes_gather(g, all->nodes, all->n, &between))
         return NULL;
@@ -710,28 +714,68 @@ static const char *group_misfit(qgc_rewriter *rw, gathered *all) {
                             qgc_value_label(between->out[0], g->arena));
 }
 
-bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n) {
+/* One of the nodes is in a group that a kernel from outside computes. */
+static const qgc_node *of_outside(const qgc_graph *g, qgc_node *const *nodes, int n) {
+    for (int i = 0; i < n; i++)
+        if (qgc_node_kernel(g, nodes[i]))
+            return nodes[i];
+    return NULL;
+}
+
+/* `kernel` is one from outside, or NULL. */
+static bool fuse(qgc_rewriter *rw, const qgc_kernel_row *kernel, const char *name, qgc_node *const *nodes,
+                 int n) {
     qgc_graph *g = rw->pass->graph;
     gathered all = {.n = 0};
     bool fits = true;
-    if (are_one_group(nodes, n))
-        return false;
     for (int i = 0; i < n; i++)
         add_concerned(rw, nodes[i]);
+    const qgc_node *taken = of_outside(g, nodes, n);
+    if (taken)
+        return qgc_decline(rw, nodes[n - 1], "\"%s\" is computed by \"%s\", a kernel from outside",
+                           qgc_value_label(taken->out[0], g->arena), qgc_node_kernel(g, taken)->name);
     for (int i = 0; i < n; i++)
         fits = fits && add_group(&all, nodes[i]);
     if (!fits)
         return qgc_decline(rw, nodes[n - 1], "more than %d nodes", QGC_MAX_GROUP);
 
     int group = group_for(rw, name, nodes, n);
+    const qgc_kernel_row *before = g->groups[group].kernel;
+    g->groups[group].kernel = kernel;
     put_in_group(rw, &all, group);
     const char *why = group_misfit(rw, &all);
     if (!why) {
-        rw->said = qgc_arena_printf(g->arena, "in group \"%s\"", g->groups[group].name);
+        rw->said = qgc_arena_printf(g->arena, "in group \"%s\"%s%s", g->groups[group].name,
+                                    kernel ? ", by kernel " : "", kernel ? kernel->name : "");
         return true;
     }
+    g->groups[group].kernel = before;
     put_back(rw, &all);
     return qgc_decline(rw, nodes[n - 1], "%s", why);
+}
+
+bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n) {
+    return !are_one_group(nodes, n) && fuse(rw, NULL, name, nodes, n);
+}
+
+/* The row of that name as the graph has it from now on, or NULL and an error of the rule. */
+static const qgc_kernel_row *kernel_named(qgc_rewriter *rw, const char *name, const qgc_node *at) {
+    qgc_graph *g = rw->pass->graph;
+    const qgc_kernel_row *row = qgc_loaded_kernel(name);
+    row = row ? qgc_graph_add_kernel(g, row) : qgc_graph_kernel(g, name);
+    if (row || rw->status != QGC_OK)
+        return row;
+    rw->status = qgc_fail(rw->diag, QGC_ERR_INPUT, at->at,
+                          qgc_loaded_kernel(name) ? "the graph has another kernel \"%s\" than the plug-in"
+                                                  : "no plug-in brings a kernel \"%s\"",
+                          name);
+    return NULL;
+}
+
+bool qgc_fuse_as(qgc_rewriter *rw, const char *kernel, const char *name, qgc_node *const *nodes, int n) {
+    const qgc_kernel_row *row = kernel_named(rw, kernel, nodes[0]);
+    const bool done = row && are_one_group(nodes, n) && qgc_node_kernel(rw->pass->graph, nodes[0]) == row;
+    return row && !done && fuse(rw, row, name, nodes, n);
 }
 
 void qgc_put_in_group(qgc_rewriter *rw, qgc_node *n, const qgc_node *member) {

@@ -126,6 +126,10 @@ bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...)
  * False without a word if they are in one group already. */
 bool qgc_fuse(qgc_rewriter *rw, const char *name, qgc_node *const *nodes, int n);
 
+/* The same for a kernel from outside, which a plug-in has brought (passes/load.h) or the graph declares: the nodes have to be
+ * exactly those of its row. A name that there is not is an error of the rule. Nodes of such a group are not taken into another. */
+bool qgc_fuse_as(qgc_rewriter *rw, const char *kernel, const char *name, qgc_node *const *nodes, int n);
+
 /* The nodes that read a value, in the order of the list, at most `room`; returns how many there are. A node
  * that reads it twice counts once. */
 int qgc_readers(const qgc_rewriter *rw, const qgc_value *v, qgc_node **out, int room);

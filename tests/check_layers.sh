@@ -39,6 +39,9 @@ own() {
     "runtime/session.h graph/sampling.h") ;; # parameters only: no ops
     "runtime/"*" codegen/plan.h" | "runtime/"*" codegen/arch.h" | "runtime/"*" codegen/card.h" | "runtime/"*" models/weights.h" | "runtime/"*" models/bind.h") ;;
 
+    # What stands in for CUDA on a CPU is C++, with the headers of that.
+    "kernels/cpu/"*" "*"/"*) return 1 ;;
+    "kernels/cpu/"*) ;;
     # NVRTC is given the headers of kernels/ under their bare names, and no header of CUDA.
     "kernels/"*" "*"/"*) return 1 ;;
     "kernels/"*" "*.cuh) ;;
@@ -49,6 +52,7 @@ own() {
 # Libraries. libc's headers are everyone's but the kernels'.
 library() {
     case "$1 $2" in
+    "kernels/cpu/"*) ;;
     "kernels/"*) return 1 ;;
     "tests/"*) ;;
     *" cmocka.h") return 1 ;;
@@ -77,8 +81,8 @@ while IFS=: read -r file line text; do
 done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' -r graph passes codegen runtime models kernels tests include \
     --include='*.[ch]' --include='*.cu' --include='*.cuh')
 
-# What is not C++ in the kernels stands in one file, so that all others run on a CPU too (tests/kernels).
-if grep -nE '\<(asm|__asm__)\>' kernels/* | grep -v '^kernels/ptx\.cuh:'; then
+# What is not C++ in the kernels stands in one file, so that all others run on a CPU too (kernels/cpu).
+if grep -nE '\<(asm|__asm__)\>' kernels/*.cu kernels/*.cuh | grep -v '^kernels/ptx\.cuh:'; then
     echo "inline assembly belongs in kernels/ptx.cuh"
     broken=1
 fi

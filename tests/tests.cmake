@@ -64,7 +64,7 @@ qgc_tests(runtime/cli qgc_base)
 target_link_libraries(test_runtime_cli_inspect PRIVATE qgc_codegen) # artifacts
 target_link_libraries(test_runtime_cli_eval PRIVATE PkgConfig::JANSSON)
 target_link_libraries(test_runtime_cli_schema PRIVATE qgc_graph) # the table of ops
-foreach(test IN ITEMS chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
+foreach(test IN ITEMS kernels chat options passes ablate search dumps bisect contain help view inspect odd_graphs odd_files run
     eval schema)
   add_dependencies(test_runtime_cli_${test} qgc)
   target_compile_definitions(test_runtime_cli_${test} PRIVATE
@@ -111,12 +111,12 @@ if(NOT QGC_SANITIZE AND NOT QGC_FUZZ)
   set_tests_properties(packaging_install PROPERTIES LABELS cpu)
 endif()
 
-# Kernels on the CPU: tests/kernels/on_cpu.h. They are C++, and the only ones here that are.
+# Kernels on the CPU: kernels/cpu/on_cpu.h. They are C++, and the only ones here that are.
 include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER)
   enable_language(CXX)
-  add_library(on_cpu STATIC tests/kernels/on_cpu.cc tests/kernels/on_cpu_fibers.cc tests/kernels/on_cpu_together.cc)
+  add_library(on_cpu STATIC kernels/cpu/on_cpu.cc kernels/cpu/on_cpu_fibers.cc kernels/cpu/on_cpu_together.cc)
   target_include_directories(on_cpu PUBLIC ${CMAKE_SOURCE_DIR})
   target_compile_features(on_cpu PUBLIC cxx_std_17)
   target_compile_options(on_cpu PRIVATE -U_POSIX_C_SOURCE PUBLIC $<$<CXX_COMPILER_ID:Clang>:-Wno-keyword-macro>)

@@ -38,7 +38,7 @@ int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps) {
 }
 
 int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps) {
-    enum { TILE = 8, GROUP = 4, MOST_AT_ONCE = 16384 };
+    enum { TILE = 8, GROUP = 4, MOST_AT_ONCE = 17920 };
     if (!qgc_dtype_is_quantised(t))
         return TILE * 2 * PAIR * warps;
     const int64_t tile = TILE * chunk_bytes(t, smaller(warps, k / PAIR));

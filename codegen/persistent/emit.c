@@ -464,10 +464,9 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
 /* Operands of long rows of block formats lie in shared memory, beside the ring. */
 static bool operands_fit(qgc_persistent *p) {
     enum { OPERAND = 256, MOST = 128 << 10 }; /* bytes: of a warp's operand, of all */
-    for (int i = 0; i < p->n_instances; i++) {
-        const qgc_instance *x = &p->instances[i];
-        const int64_t n = x->does == QGC_DO_PRODUCTS ? qgc_stream_operands(x->weight, x->k, p->warps) : 0;
-        if (n * p->warps * OPERAND > MOST)
+    for (int i = 0; i < p->n_phases; i++) {
+        const qgc_instance *x = qgc_phase_first(p, i);
+        if (qgc_phase_operands(p, i) * p->warps * OPERAND > MOST)
             return qgc_persistent_no(p, "rows of %lld elements of \"%s\" are too long for its shared memory",
                                      (long long)x->k, x->name);
     }

@@ -633,6 +633,10 @@ static void cover(builder *b, const qgc_stage *s) {
 static bool add_stage(builder *b, const qgc_stage *s) {
     if (comes_after(s))
         return true;
+    if (s->kind == QGC_STAGE_OUTSIDE)
+        return qgc_persistent_no(b->p,
+                                 "\"%s\" is a kernel from outside, \"%s\", which has no phase in the kernel",
+                                 s->name, s->outside->row.row->name);
     cover(b, s);
     if (s->merge && !add_merge(b, s->merge))
         return false;

@@ -235,10 +235,40 @@ static bool has_x_of_last(const qgc_persistent *p, int phase) {
     return true;
 }
 
+/* Is x of a phase taken from the L2 cache in the loop over the chunks of its rows? Where they are many its operands would take much of
+ * the ring's room, and where a block has few rows that loop is run once or twice. */
+static bool takes_x_in_loop(const qgc_persistent *p, int phase) {
+    enum { MANY_CHUNKS = 8, FEW_ROWS = 64, TYPICAL_SMS = 132 };
+    if (has_x_of_last(p, phase) || (phase + 1 < p->n_phases && has_x_of_last(p, phase + 1)))
+        return false;
+    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
+        const qgc_instance *at = qgc_phase_instance(p, phase, i);
+        if (at->does != QGC_DO_PRODUCTS || at->norm || at->embeds || at->rows > FEW_ROWS * TYPICAL_SMS ||
+            qgc_stream_operands(at->weight, at->k, p->warps) <= MANY_CHUNKS)
+            return false;
+    }
+    return true;
+}
+
+int64_t qgc_phase_operands(const qgc_persistent *p, int phase) {
+    const qgc_instance *first = qgc_phase_first(p, phase);
+    if (first->does != QGC_DO_PRODUCTS || takes_x_in_loop(p, phase))
+        return 0;
+    int64_t most = 0;
+    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
+        const qgc_instance *at = qgc_phase_instance(p, phase, i);
+        const int64_t here = qgc_stream_operands(at->weight, at->k, p->warps);
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
 static void write_same_x(const writer *w) {
     const qgc_persistent *p = w->p;
     if (w->phase + 1 < p->n_phases && has_x_of_last(p, w->phase + 1))
         constant(w, "KEEPS_X", 1);
+    if (takes_x_in_loop(p, w->phase))
+        constant(w, "X_IN_LOOP", 1);
     if (!has_x_of_last(p, w->phase))
         return;
     constant(w, "X_OF", p->phases[w->phase - 1].share);
@@ -449,12 +479,22 @@ static int64_t norm_loads(const qgc_persistent *p) {
     return most;
 }
 
-/* The most that products need, of what a function of blocks.c says for one; at least that for 16-bit numbers. */
-static int64_t most_of(const qgc_persistent *p, int64_t (*needs)(qgc_dtype t, int64_t k, int64_t warps)) {
-    int64_t most = needs(QGC_F16, 0, p->warps);
+/* Bytes of a slot: the most that a copy of any product brings; at least those of 16-bit numbers. */
+static int64_t slot_bytes(const qgc_persistent *p) {
+    int64_t most = qgc_stream_slot_bytes(QGC_F16, 0, p->warps);
     for (int i = 0; i < p->n_instances; i++) {
         const qgc_instance *x = &p->instances[i];
-        const int64_t here = x->does == QGC_DO_PRODUCTS ? needs(x->weight, x->k, p->warps) : 0;
+        const int64_t here =
+            x->does == QGC_DO_PRODUCTS ? qgc_stream_slot_bytes(x->weight, x->k, p->warps) : 0;
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
+static int64_t operands(const qgc_persistent *p) {
+    int64_t most = 0;
+    for (int i = 0; i < p->n_phases; i++) {
+        const int64_t here = qgc_phase_operands(p, i);
         most = here > most ? here : most;
     }
     return most;
@@ -468,8 +508,8 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
                    p->n_phases);
     qgc_str_printf(t, "enum { COPY = %lld, MOST_HEAD_DIM = %lld, PART_ROOM = %lld };\n", (long long)p->copy,
                    (long long)largest_head(p), (long long)part_room(p));
-    qgc_str_printf(t, "enum { SLOT_BYTES = %lld, OPERANDS = %lld };\n",
-                   (long long)most_of(p, qgc_stream_slot_bytes), (long long)most_of(p, qgc_stream_operands));
+    qgc_str_printf(t, "enum { SLOT_BYTES = %lld, OPERANDS = %lld };\n", (long long)slot_bytes(p),
+                   (long long)operands(p));
     qgc_str_printf(
         t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
         (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,

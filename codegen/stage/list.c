@@ -21,7 +21,7 @@ static qgc_status add(const qgc_graph *g, const qgc_node *n, const int *uses, qg
     const char *why;
     if (n->group < 0)
         *out = of_node(n);
-    else if (!qgc_stage_at(n, uses, out, &why, d->arena))
+    else if (!qgc_stage_at(g, n, uses, out, &why, d->arena))
         return qgc_stages_check(g, d);
     out->first = n;
     return QGC_OK;

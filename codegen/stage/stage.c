@@ -424,13 +424,24 @@ bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stag
     return recognise(&s) && check_order(&s);
 }
 
-bool qgc_stage_at(const qgc_node *first, const int *uses, qgc_stage *out, const char **why, qgc_arena *a) {
+bool qgc_stage_by(const qgc_kernel_row *kernel, const qgc_node *const *nodes, int n, const int *uses,
+                  qgc_stage *out, const char **why, qgc_arena *a) {
+    if (!kernel)
+        return qgc_stage_of(nodes, n, uses, out, why, a);
+    qgc_outside_stage *outside = qgc_arena_alloc(a, sizeof *outside);
+    *out = (qgc_stage){.kind = QGC_STAGE_OUTSIDE, .outside = outside};
+    return qgc_outside_match(kernel, nodes, n, uses, outside, why, a);
+}
+
+bool qgc_stage_at(const qgc_graph *g, const qgc_node *first, const int *uses, qgc_stage *out,
+                  const char **why, qgc_arena *a) {
     const qgc_node *nodes[QGC_MAX_GROUP + 1];
     int n = 0;
     for (const qgc_node *node = first; node && node->group == first->group && n <= QGC_MAX_GROUP;
          node = node->next)
         nodes[n++] = node;
-    return qgc_stage_of(nodes, n, uses, out, why, a); /* one node too many is one that has no place */
+    return qgc_stage_by(qgc_node_kernel(g, first), nodes, n, uses, out, why,
+                        a); /* one too many has no place */
 }
 
 /* Group `first` is the first node of. */
@@ -438,7 +449,7 @@ static qgc_status check_group(const qgc_graph *g, const qgc_node *first, const i
     const qgc_group *group = &g->groups[first->group];
     qgc_stage stage;
     const char *why;
-    if (qgc_stage_at(first, uses, &stage, &why, d->arena))
+    if (qgc_stage_at(g, first, uses, &stage, &why, d->arena))
         return QGC_OK;
     const char *name =
         group->layer < 0 ? group->name : qgc_arena_printf(d->arena, "%s[%d]", group->name, group->layer);

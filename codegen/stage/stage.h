@@ -1,6 +1,7 @@
 #ifndef QGC_CODEGEN_STAGE_STAGE_H
 #define QGC_CODEGEN_STAGE_STAGE_H
 
+#include "codegen/stage/outside.h"
 #include "graph/graph.h"
 
 /* A stage is what one kernel computes: the nodes of a group, or a node by itself, sorted by what they are to the kernel. Passes ask
@@ -14,11 +15,13 @@
  *                 or, for each linear by itself, [rms_norm of its heads, or of all of it] -> [rope] -> [append];
  *                 and after a single one, or its pointwise piece, sample_part with a stretch of QGC_STRETCH, which leaves what it
  *                 reads as well;
- *               before the norm there may be an embedding, which leaves its rows as well */
+ *               before the norm there may be an embedding, which leaves its rows as well
+ *   outside     what a kernel from outside says that it computes (codegen/stage/outside.h), for groups that name it */
 
 typedef enum {
     QGC_STAGE_POINTWISE,
     QGC_STAGE_PRODUCTS,
+    QGC_STAGE_OUTSIDE,
     QGC_STAGE_NODE, /* a node that has a kernel of its own only */
 } qgc_stage_kind;
 
@@ -51,6 +54,7 @@ typedef struct {
     int n_rows;
     const qgc_node *pointwise[QGC_MAX_POINTWISE]; /* in an order in which they can be computed */
     int n_pointwise;
+    const qgc_outside_stage *outside; /* of an OUTSIDE, in the arena of who asked */
 } qgc_stage;
 
 /* How a weight is to lie on the device: vectors (norms, biases) as F32, matrices as they are (graph/base/planes.h). Products in one
@@ -66,8 +70,13 @@ int64_t qgc_weight_bytes(const qgc_value *weight);
 bool qgc_stage_of(const qgc_node *const *nodes, int n, const int *uses, qgc_stage *out, const char **why,
                   qgc_arena *a);
 
-/* The same for the group of `first`, whose nodes follow it. */
-bool qgc_stage_at(const qgc_node *first, const int *uses, qgc_stage *out, const char **why, qgc_arena *a);
+/* The same for a kernel from outside; NULL: those of qgc. */
+bool qgc_stage_by(const qgc_kernel_row *kernel, const qgc_node *const *nodes, int n, const int *uses,
+                  qgc_stage *out, const char **why, qgc_arena *a);
+
+/* The same for the group of `first`, whose nodes follow it, and the kernel that it names. */
+bool qgc_stage_at(const qgc_graph *g, const qgc_node *first, const int *uses, qgc_stage *out,
+                  const char **why, qgc_arena *a);
 
 /* The stages of a graph in the order of its list: out[0 .. *n). A linear by itself is products of one row, a pointwise op by itself
  * is pointwise. Errors are those of qgc_stages_check. */

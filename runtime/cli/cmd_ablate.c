@@ -14,6 +14,7 @@
 
 typedef struct {
     const char *graph, *json, *svg, *budget;
+    const char *phase; /* "decode" or "prefill" */
     cli_lab_options lab;
     int64_t ctx, pairs, subsets;
 } ablate_options;
@@ -37,8 +38,9 @@ static qgc_status open_all(ablate_state *s, ablate_options *o, cli_context *c) {
     s->heading.weights = cli_weights_are_random(o->lab.weights) ? "random" : o->lab.weights;
     s->heading.text = lab->text;
     if ((int64_t)lab->tokens.n < o->lab.steps)
-        s->heading.text = qgc_arena_printf(c->arena, "%zu tokens of %s, then what the pipeline makes of them",
-                                           lab->tokens.n, lab->text);
+        s->heading.text = qgc_arena_printf(
+            c->arena, "%zu tokens of %s, then %s", lab->tokens.n, lab->text,
+            strcmp(o->phase, "prefill") == 0 ? "the same again" : "what the pipeline makes of them");
     return QGC_OK;
 }
 
@@ -47,6 +49,7 @@ static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context 
     const qgc_ablate_options options = {
         .run = cli_lab_experiment(&s->lab, &o->lab, o->graph, c->quiet ? NULL : &progress),
         .ctx = o->ctx,
+        .prefill = strcmp(o->phase, "prefill") == 0,
         .pairs = (int)o->pairs,
         .subsets = (int)o->subsets};
     qgc_status status = qgc_ablate(&options, out, c->diag);
@@ -118,12 +121,14 @@ static qgc_status run(ablate_state *s, ablate_options *o, cli_context *c) {
 }
 
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
-    ablate_options o = {.lab = {.device = "auto", .steps = 64}, .ctx = 512, .pairs = 30};
+    ablate_options o = {.phase = "decode", .lab = {.device = "auto", .steps = 64}, .ctx = 512, .pairs = 30};
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; times are taken on a GPU only", 0, 0},
         CLI_LAB_MODE_OPTION(o.lab),
+        {"phase", 0, OPTION_TEXT, &o.phase, "decode|prefill",
+         "steps of one token, or of the --ctx tokens of a prompt", 0, 0},
         CLI_LAB_TEXT_OPTIONS(o.lab, 1 << 20),
         {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
          1 << 24},
@@ -145,7 +150,8 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         .details =
             "Each pass is left out of the pipeline, and run alone. Compared are the time of a decode step, its\n"
             "kernels, the bytes that they hand on, and the logits, token by token. Each graph is judged, too: a\n"
-            "pass by which it computes something else is an error.",
+            "pass by which it computes something else is an error. With --phase prefill it is steps of a prompt\n"
+            "that are compared, timed and judged; they are the same launches in every mode.",
         .options = options,
         .min_arguments = 1,
         .max_arguments = 1,
@@ -156,6 +162,9 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         return QGC_OK;
     o.graph = line.arguments[0];
     QGC_TRY(cli_lab_check(&o.lab, c->diag));
+    if (strcmp(o.phase, "decode") != 0 && strcmp(o.phase, "prefill") != 0)
+        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "option --phase is \"%s\", expected decode or prefill", o.phase);
     ablate_state s = {.heading = {.graph = o.graph, .ctx = o.ctx, .pairs = (int)o.pairs}};
     qgc_status status = run(&s, &o, c);
     cli_lab_close(&s.lab);

@@ -184,6 +184,8 @@ static void print_kernels(const qgc_plan *p) {
                 uses += p->phases[phase].launches[k].kernel == (int)i;
         printf("  %-16s %4zu launches, %4d threads  %s\n", p->kernels[i].name, uses, p->kernels[i].threads,
                p->kernels[i].options);
+        if (p->kernels[i].unchecked)
+            printf("  %-16s not checked on a CPU: %s\n", "", p->kernels[i].unchecked);
     }
 }
 

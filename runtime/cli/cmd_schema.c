@@ -79,6 +79,7 @@ OBJECT(repeat_schema, QGC_REPEAT_KEYS, PROPERTY)
 OBJECT(head_schema, QGC_HEAD_KEYS, PROPERTY)
 OBJECT(part_schema, QGC_PART_KEYS, PROPERTY)
 OBJECT(choice_schema, QGC_CHOICE_KEYS, PROPERTY)
+OBJECT(kernel_schema, QGC_KERNEL_KEYS, PROPERTY)
 
 /* --- ops -------------------------------------------------------------------------------------------------- */
 
@@ -101,7 +102,7 @@ static json_t *node_of(const qgc_op_info *op) {
     json_object_set_new(properties, "out",
                         op->n_outputs == 1 ? reference("value")
                                            : list_of(reference("value"), op->n_outputs, op->n_outputs));
-    json_object_set_new(properties, "fuse", reference("value"));
+    json_object_set_new(properties, "fuse", reference("group"));
     json_object_set_new(properties, "when", reference("expression"));
     if (op->min_inputs)
         json_array_append_new(required, json_string("in"));
@@ -171,6 +172,8 @@ static void define_values(json_t *all) {
     define(all, "word", pattern("^[A-Za-z0-9._-]+$"));
     define(all, "name", pattern("^[A-Za-z_][A-Za-z0-9_]{0,62}$"));
     define(all, "value", pattern("^[A-Za-z_][A-Za-z0-9_]{0,62}(\\[[A-Za-z0-9_=]+\\])?$"));
+    define(all, "group", pattern("^[A-Za-z_][A-Za-z0-9_]{0,62}(\\[[A-Za-z0-9_=]+\\])?(@[A-Za-z0-9_]+)?$"));
+    define(all, "lines", list_of(of_type("string"), 1, 0));
     define(all, "expression", json_pack("{s:[s, s, s]}", "type", "number", "string", "boolean"));
     define(all, "numbers", either(reference("expression"), list_of(reference("expression"), 1, 0)));
     define(all, "shape", list_of(reference("expression"), 1, 4));
@@ -209,6 +212,7 @@ static void define_objects(json_t *all) {
     define(all, "head", requiring(head_schema(), "index", "count"));
     define(all, "part", requiring(part_schema(), "part", NULL));
     define(all, "choice", choice_schema());
+    define(all, "kernels", map_of(either(kernel_schema(), of_type("null"))));
 }
 
 static json_t *schema_json(void) {

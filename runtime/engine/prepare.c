@@ -1,5 +1,6 @@
 #include "runtime/engine/prepare.h"
 
+#include "runtime/engine/proof_device.h"
 #include "runtime/stand_in.h"
 
 static void show_kernels(void *context, size_t done, size_t total) {
@@ -15,7 +16,14 @@ qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan, const qgc_p
                                          .later = o->later,
                                          .progress = o->progress,
                                          .context = o->context};
-    return qgc_program_load(out, plan, o->device, o->weights, o->pool, &program, d);
+    QGC_TRY(qgc_program_load(out, plan, o->device, o->weights, o->pool, &program, d));
+    const qgc_prove_options prove = {.cache_folder = o->cache_folder};
+    const qgc_status status = qgc_prove_on_device(plan, o->device, qgc_program_arch(*out), &prove, d);
+    if (status != QGC_OK) {
+        qgc_program_drop(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g, const qgc_prepare_options *o,
@@ -31,6 +39,7 @@ qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g, 
                                    .no_prefill = o->no_prefill,
                                    .decode_only = o->decode_only,
                                    .all_rows = o->all_rows,
+                                   .no_persistent = o->no_persistent,
                                    .probe = o->probe,
                                    .cache_folder = o->cache_folder,
                                    .nvrtc_library = o->nvrtc_library,

@@ -3,10 +3,29 @@
 #include <string.h>
 
 #include "graph/load.h"
+#include "passes/edit.h"
+#include "passes/passes.h"
+
+/* Are all passes of the pipeline there? Those of a plug-in may not be. */
+static bool has_passes(const qgc_graph *g, qgc_arena *a) {
+    const char *rest = g->passes ? g->passes : "", *name;
+    while ((name = qgc_pipeline_next(&rest, a))) {
+        bool found = false;
+        const size_t bytes = strcspn(name, "(?");
+        for (size_t i = 0; i < qgc_pass_count() && !found; i++)
+            found = strlen(qgc_pass_at(i)->name) == bytes && memcmp(qgc_pass_at(i)->name, name, bytes) == 0;
+        if (!found && !qgc_passes_modes(name, a))
+            return false;
+    }
+    return true;
+}
 
 qgc_status qgc_retarget_graph(qgc_graph **g, const qgc_plan *plan, const char *path, qgc_arena *a,
                               qgc_diag *d) {
-    return qgc_graph_load_text(g, path, plan->source, strlen(plan->source), a, d);
+    QGC_TRY(qgc_graph_load_text(g, path, plan->source, strlen(plan->source), a, d));
+    if (has_passes(*g, a))
+        return QGC_OK;
+    return qgc_graph_load_text(g, path, plan->graph, strlen(plan->graph), a, d);
 }
 
 static const char *place_of(const qgc_plan *plan, const char *node) {

@@ -7,6 +7,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
+#include "runtime/lab/disproof.h"
 #include "runtime/lab/judge.h"
 #include "runtime/lab/pairs.h"
 #include "runtime/lab/random.h"
@@ -33,6 +34,8 @@ typedef struct {
     int64_t vocab;
     const char *mode; /* of all trials: what is asked for, and after the first what that came to */
     size_t done, parts;
+    int64_t n_logits; /* rows of them that are compared */
+    int32_t *prompt;  /* [ctx], where prefill is timed */
     qgc_judge *judge;
     qgc_arena *right; /* what the judge goes by */
 } lab;
@@ -63,8 +66,10 @@ static qgc_status check_sizes(const lab *l, const qgc_graph *g) {
 static qgc_status start_judging(lab *l) {
     const qgc_ablate_options *o = l->o;
     const int64_t n = (int64_t)o->run.n_tokens, most = 16;
-    const qgc_judge_options judging = {
-        .tokens = o->run.tokens, .n_tokens = n < most ? n : most, .pool = o->run.pool};
+    const qgc_judge_options judging = {.tokens = o->run.tokens,
+                                       .n_tokens = n < most ? n : most,
+                                       .phase = o->prefill ? QGC_PHASE_ONLY_PREFILL : QGC_PHASE_BOTH,
+                                       .pool = o->run.pool};
     const qgc_tensor **tensors;
     qgc_graph *g;
     l->right = qgc_arena_new();
@@ -80,7 +85,9 @@ static qgc_status judge(lab *l, variant *v, const qgc_graph *g, const qgc_tensor
         QGC_TRY(start_judging(l));
     qgc_judge_restart(l->judge);
     qgc_judge_next(l->judge, g, tensors, true, &found);
-    v->is_wrong = found.verdict == QGC_JUDGE_WRONG;
+    const qgc_node *at;
+    v->is_wrong = found.verdict == QGC_JUDGE_WRONG ||
+                  (g->n_kernels && qgc_lab_disproof(g, l->o->run.cache_folder, &at, v->arena));
     return QGC_OK;
 }
 
@@ -96,6 +103,7 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
     const qgc_trial_options trial = {.device = o->run.device,
                                      .mode = l->mode,
                                      .ctx = o->ctx,
+                                     .chunk = o->prefill ? o->ctx : 0,
                                      .in_double = true,
                                      .cache_folder = o->run.cache_folder,
                                      .pool = o->run.pool,
@@ -113,13 +121,15 @@ static void drop_variant(variant *v) {
 /* The text through a variant; behind its end goes what the whole pipeline chooses. */
 static qgc_status read_text(lab *l, variant *v) {
     const int64_t n = l->o->run.positions;
-    v->logits = qgc_arena_array(v->arena, (size_t)(n * l->vocab), sizeof *v->logits);
+    l->n_logits = qgc_trial_steps(v->trial, n);
+    v->logits = qgc_arena_array(v->arena, (size_t)(l->n_logits * l->vocab), sizeof *v->logits);
     QGC_TRY(qgc_trial_reset(v->trial, l->d));
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0, at = 0, end; i < l->n_logits; i++, at = end) {
         double *logits = v->logits + i * l->vocab;
-        QGC_TRY(qgc_trial_step(v->trial, l->tokens[i], NULL, l->d));
+        end = qgc_trial_step_end(v->trial, n, i);
+        QGC_TRY(qgc_trial_feed(v->trial, &l->tokens[at], end - at, NULL, l->d));
         QGC_TRY(qgc_trial_logits(v->trial, logits, l->d));
-        if (v == &l->all && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
+        if (v == &l->all && !l->o->prefill && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
             l->tokens[i + 1] = qgc_most_likely(logits, l->vocab);
     }
     return QGC_OK;
@@ -165,7 +175,7 @@ static void compare_positions(void *context, size_t first, size_t last) {
 }
 
 static qgc_drift compare_logits(const lab *l, const variant *reference, const variant *other) {
-    const size_t n = (size_t)l->o->run.positions;
+    const size_t n = (size_t)l->n_logits;
     comparison c = {reference->logits, other->logits, l->vocab,
                     qgc_arena_array(other->arena, n, sizeof(qgc_drift))};
     qgc_pool_for(l->o->run.pool, n, 1, compare_positions, &c);
@@ -185,7 +195,10 @@ static qgc_status time_effect(lab *l, const variant *without, const variant *wit
     double *a = qgc_arena_array(scratch, n, sizeof *a), *b = qgc_arena_array(scratch, n, sizeof *b),
            *saved = qgc_arena_array(scratch, n, sizeof *saved);
     const qgc_pairs pairs = {l->o->ctx, l->o->pairs, l->tokens[0]};
-    qgc_status status = qgc_pairs_time(&pairs, without->trial, with->trial, a, b, l->d);
+    qgc_status status = l->o->prefill
+                            ? qgc_pairs_time_prefill(&pairs, l->prompt,
+                                                     (qgc_trial *[]){without->trial, with->trial}, a, b, l->d)
+                            : qgc_pairs_time(&pairs, without->trial, with->trial, a, b, l->d);
     for (size_t i = 0; status == QGC_OK && i < n; i++)
         saved[i] = a[i] - b[i];
     if (status == QGC_OK) {
@@ -329,8 +342,26 @@ static qgc_status measure(lab *l, qgc_ablation *out) {
     return compare_subsets(l, out);
 }
 
+/* A prompt goes on with the text from its beginning. */
+static void fill_prompt(lab *l) {
+    const qgc_experiment *run = &l->o->run;
+    if (!l->o->prefill)
+        return;
+    for (int64_t i = (int64_t)run->n_tokens; i < run->positions; i++)
+        l->tokens[i] = run->tokens[i % (int64_t)run->n_tokens];
+    l->prompt = qgc_arena_array(l->d->arena, (size_t)l->o->ctx, sizeof *l->prompt);
+    for (int64_t i = 0; i < l->o->ctx; i++)
+        l->prompt[i] = run->tokens[i % (int64_t)run->n_tokens];
+}
+
 qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *d) {
-    *out = (qgc_ablation){.positions = o->run.positions, .timed = o->run.device != NULL};
+    *out =
+        (qgc_ablation){.positions = o->run.positions, .prefill = o->prefill, .timed = o->run.device != NULL};
+    if (o->prefill && (o->run.positions < 2 || o->ctx < o->run.positions))
+        return qgc_fail(
+            d, QGC_ERR_USAGE, QGC_NO_LOC,
+            "prefill of %lld tokens in a context of %lld, expected 2 or more, and no more than fit",
+            (long long)o->run.positions, (long long)o->ctx);
     if (o->run.positions < 1 || o->run.n_tokens < 1)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no tokens to compare logits on");
     if (o->run.device && (o->pairs < 6 || o->ctx <= QGC_PAIR_STEPS))
@@ -342,6 +373,7 @@ qgc_status qgc_ablate(const qgc_ablate_options *o, qgc_ablation *out, qgc_diag *
     size_t known = o->run.n_tokens < (size_t)o->run.positions ? o->run.n_tokens : (size_t)o->run.positions;
     l.tokens = qgc_arena_array(d->arena, (size_t)o->run.positions, sizeof *l.tokens);
     memcpy(l.tokens, o->run.tokens, known * sizeof *l.tokens);
+    fill_prompt(&l);
     qgc_status status = measure(&l, out);
     drop_variant(&l.none);
     drop_variant(&l.all); /* the weights are its */

@@ -17,7 +17,8 @@ typedef struct {
     qgc_experiment run; /* on the CPU evaluator there are no times */
     int64_t ctx;        /* positions of the caches; times are taken at the end of them */
     int pairs;          /* of timings, alternating; 6 or more */
-    int subsets;        /* random subsets of the pipeline, in random orders, whose logits are compared too */
+    bool prefill; /* steps are those of a prompt, `ctx` tokens at once where they are timed and counted */
+    int subsets;  /* random subsets of the pipeline, in random orders, whose logits are compared too */
 } qgc_ablate_options;
 
 /* What one way to run the graph costs. */
@@ -48,6 +49,7 @@ typedef struct {
 
 typedef struct {
     int64_t positions;
+    bool prefill;
     const char *mode; /* of the steps, "graph"; NULL on the CPU */
     bool timed;
     qgc_ablate_way all, none; /* the whole pipeline, and no pass */

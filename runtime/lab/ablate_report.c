@@ -73,17 +73,24 @@ void qgc_ablate_table(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_st
         width = (int)strlen(x->rows[i].pass) > width ? (int)strlen(x->rows[i].pass) : width;
     qgc_str_printf(out, "%s, weights %s, %s%s%s\n", h->graph, h->weights, h->device, x->mode ? ", mode " : "",
                    x->mode ? x->mode : "");
-    qgc_str_printf(out, "logits over %lld positions: %s\n", (long long)x->positions, h->text);
-    if (x->timed)
+    const char *step = x->prefill
+                           ? qgc_arena_printf(out->arena, "a prefill step of %lld tokens", (long long)h->ctx)
+                           : "a decode step";
+    const char *each = x->prefill ? "such a step" : "a token";
+    qgc_str_printf(out, "logits over %lld positions%s: %s\n", (long long)x->positions,
+                   x->prefill ? ", 8 at a time" : "", h->text);
+    if (x->timed && x->prefill)
+        qgc_str_printf(out, "times of %d pairs of steps\n", h->pairs);
+    else if (x->timed)
         qgc_str_printf(out, "times of %d pairs of %d steps, at the end of %lld positions\n", h->pairs,
                        QGC_PAIR_STEPS, (long long)h->ctx);
-    put_way(out, "a decode step with all passes", &x->all, x->timed);
-    put_way(out, "a decode step with none", &x->none, x->timed);
-    qgc_str_add(out, "\nsaved a token by a pass in the pipeline, against the pipeline without it\n");
+    put_way(out, qgc_arena_printf(out->arena, "%s with all passes", step), &x->all, x->timed);
+    put_way(out, qgc_arena_printf(out->arena, "%s with none", step), &x->none, x->timed);
+    qgc_str_printf(out, "\nsaved %s by a pass in the pipeline, against the pipeline without it\n", each);
     put_head(out, "left out", width, x->timed);
     for (size_t i = 0; i < x->n_rows; i++)
         put_effect(out, x->rows[i].pass, width, &x->rows[i].left_out, x->timed);
-    qgc_str_add(out, "\nsaved a token by a pass alone, against no pass\n");
+    qgc_str_printf(out, "\nsaved %s by a pass alone, against no pass\n", each);
     put_head(out, "alone", width, x->timed);
     for (size_t i = 0; i < x->n_rows; i++)
         put_effect(out, x->rows[i].pass, width, &x->rows[i].alone, x->timed);
@@ -134,12 +141,12 @@ static json_t *subsets_json(const qgc_ablation *x) {
 
 qgc_status qgc_ablate_json(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out, qgc_diag *d) {
     json_t *all =
-        json_pack("{s:s, s:s, s:s, s:s?, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "graph", h->graph,
-                  "weights", h->weights, "device", h->device, "mode", x->mode, "text", h->text, "positions",
-                  (json_int_t)x->positions, "ctx", (json_int_t)h->ctx, "pairs",
-                  x->timed ? json_integer(h->pairs) : json_null(), "all_passes", way_json(&x->all),
-                  "no_passes", way_json(&x->none), "total", effect_json(&x->total), "passes", rows_json(x),
-                  "random_subsets", subsets_json(x));
+        json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "graph",
+                  h->graph, "phase", x->prefill ? "prefill" : "decode", "weights", h->weights, "device",
+                  h->device, "mode", x->mode, "text", h->text, "positions", (json_int_t)x->positions, "ctx",
+                  (json_int_t)h->ctx, "pairs", x->timed ? json_integer(h->pairs) : json_null(), "all_passes",
+                  way_json(&x->all), "no_passes", way_json(&x->none), "total", effect_json(&x->total),
+                  "passes", rows_json(x), "random_subsets", subsets_json(x));
     return qgc_report_json(all, out, d);
 }
 
@@ -167,7 +174,9 @@ void qgc_ablate_svg(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str 
         .subtitle = qgc_arena_printf(a, "%s%s%s, weights %s%s", h->device, x->mode ? ", mode " : "",
                                      x->mode ? x->mode : "", h->weights,
                                      x->timed ? "; medians of paired differences, 95% intervals" : ""),
-        .axis = x->timed ? "microseconds saved a token" : "kernels saved a token",
+        .axis = x->prefill ? (x->timed ? "microseconds saved a prefill step" : "kernels saved a prefill step")
+                : x->timed ? "microseconds saved a token"
+                           : "kernels saved a token",
         .series = {"in the pipeline", "alone"},
         .n_series = 2,
         .labels = labels,

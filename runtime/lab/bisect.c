@@ -17,6 +17,7 @@ typedef struct {
     qgc_bisection *out;
     int32_t *tokens; /* [positions] */
     bisect_side right, first;
+    int64_t steps;    /* of a run through the text */
     const char *mode; /* of trials on the device: what is asked for, and after the first what that came to */
     size_t done;
 } lab;
@@ -56,6 +57,11 @@ qgc_status bisect_load(const qgc_bisect_options *o, bool is_reference, bisect_si
     return qgc_graph_bind(s->graph, o->run.weights, o->run.allow_unused || o->against, &s->tensors, d);
 }
 
+/* Are kernels looked at in steps of a prompt? */
+static bool is_prefill(const lab *l) {
+    return l->o->run.device && l->o->phase == QGC_PHASE_ONLY_PREFILL;
+}
+
 static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     const qgc_bisect_options *o = l->o;
     s->arena = qgc_arena_new();
@@ -68,6 +74,7 @@ static qgc_status make(lab *l, const wanted *w, bisect_side *s) {
     const qgc_trial_options trial = {.device = w->on_device ? o->run.device : NULL,
                                      .mode = w->on_device ? l->mode : NULL,
                                      .ctx = o->run.positions,
+                                     .chunk = is_prefill(l) ? o->run.positions : 0,
                                      .keep_values = w->keep_values,
                                      .cache_folder = o->run.cache_folder,
                                      .pool = o->run.pool,
@@ -110,13 +117,15 @@ static qgc_status choose_next(const lab *l, bisect_side *s, int32_t *next) {
 /* The text, one token a step. The reference goes on behind its end. */
 static qgc_status read_text(lab *l, bisect_side *s) {
     const int64_t n = l->o->run.positions;
-    s->logits = qgc_arena_array(s->arena, (size_t)(n * s->vocab), sizeof *s->logits);
-    s->next = qgc_arena_array(s->arena, (size_t)n, sizeof *s->next);
-    for (int64_t i = 0; i < n; i++) {
+    l->steps = qgc_trial_steps(s->trial, n);
+    s->logits = qgc_arena_array(s->arena, (size_t)(l->steps * s->vocab), sizeof *s->logits);
+    s->next = qgc_arena_array(s->arena, (size_t)l->steps, sizeof *s->next);
+    for (int64_t i = 0, at = 0, end; i < l->steps; i++, at = end) {
         float *logits = s->logits + i * s->vocab;
-        QGC_TRY(qgc_trial_step(s->trial, l->tokens[i], logits, l->d));
+        end = qgc_trial_step_end(s->trial, n, i);
+        QGC_TRY(qgc_trial_feed(s->trial, &l->tokens[at], end - at, logits, l->d));
         QGC_TRY(read_next(s, &s->next[i], l->d));
-        if (s == &l->right && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
+        if (s == &l->right && !is_prefill(l) && i + 1 >= (int64_t)l->o->run.n_tokens && i + 1 < n)
             QGC_TRY(choose_next(l, s, &l->tokens[i + 1]));
     }
     if (l->o->run.progress) /* so many runs it takes, more or less */
@@ -176,7 +185,7 @@ static qgc_status measure(lab *l, qgc_pass_limit limit, bool on_device, double *
     if (status == QGC_OK)
         status = read_text(l, &s);
     if (status == QGC_OK)
-        *apart = distance(&l->right, &s, l->o->run.positions);
+        *apart = distance(&l->right, &s, l->steps);
     drop(&s);
     return status;
 }
@@ -294,7 +303,8 @@ static void tell_value(lab *l, const bisect_side *bad, const bisect_comparison *
     b->value = qgc_arena_strdup(a, qgc_value_label(c->part, a));
     b->node = bisect_node_text(c->part->maker, a);
     b->place = bisect_place(c->part->maker->at, a);
-    b->position = v->position;
+    b->position =
+        is_prefill(l) ? qgc_trial_step_end(bad->trial, l->o->run.positions, v->position) - 1 : v->position;
     b->apart = v->apart;
     b->inputs = v->inputs;
     b->rounding = v->rounding;
@@ -307,6 +317,10 @@ static void tell_value(lab *l, const bisect_side *bad, const bisect_comparison *
 /* A few nodes of a graph are launched kernel by kernel: no persistent step can be made of them, and the result says so. */
 static bool may_reproduce(const lab *l) {
     const bool persistent = l->mode && strcmp(l->mode, qgc_mode_name(QGC_MODE_PERSISTENT)) == 0;
+    if (l->out->by_kernels && is_prefill(l)) {
+        l->out->not_written = "a few nodes by themselves are looked at in decode steps";
+        return false;
+    }
     if (!l->out->by_kernels || !persistent)
         return true;
     l->out->not_written = "a few nodes by themselves do not run in persistent mode";
@@ -373,7 +387,7 @@ static qgc_status bisect(lab *l) {
     QGC_TRY(make(l, &(wanted){.limit = whole, .on_device = true}, &l->first));
     b->mode = l->mode = qgc_trial_mode(l->first.trial);
     QGC_TRY(read_text(l, &l->first));
-    b->all = distance(&l->right, &l->first, o->run.positions);
+    b->all = distance(&l->right, &l->first, l->steps);
     if (b->verdict == QGC_BISECT_WRONG || b->all == 0)
         return QGC_OK;
     *b = (qgc_bisection){.mode = b->mode,
@@ -392,7 +406,10 @@ qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag 
     const size_t known =
         o->run.n_tokens < (size_t)o->run.positions ? o->run.n_tokens : (size_t)o->run.positions;
     l.tokens = qgc_arena_array(d->arena, (size_t)o->run.positions, sizeof *l.tokens);
-    memcpy(l.tokens, o->run.tokens, known * sizeof *l.tokens);
+    for (int64_t i = 0; i < o->run.positions; i++) /* of prefill; decode steps go on with what is chosen */
+        l.tokens[i] = o->run.tokens[i % (int64_t)known];
+    if (is_prefill(&l) && o->run.positions < 2)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "one token is no prefill");
     qgc_status status = bisect(&l);
     drop(&l.right);
     drop(&l.first); /* the weights on the device are its */

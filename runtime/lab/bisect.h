@@ -25,7 +25,9 @@ typedef struct {
         *text; /* the graph itself, as an artifact holds it, which run.graph then only names; or NULL */
     const char *against;      /* model file of the graph that is right; NULL: run.graph before any pass */
     const char *reproduction; /* folder for a small graph that shows the same; NULL: none is written */
-    qgc_judge_phase phase;    /* which steps the graph is judged by; kernels are looked at in decode steps */
+    /* Which steps the graph is judged by. Kernels are looked at in decode steps, or, if it is prefill alone, in steps of 8
+     * tokens and more. */
+    qgc_judge_phase phase;
 } qgc_bisect_options;
 
 typedef enum {

@@ -8,6 +8,8 @@
  *
  *   at most  SLACK * (distance of the inputs + 2^-24 * (1 + sqrt(terms of its longest sum))) + one step of a stored state
  *
+ * and in steps of several tokens, whose products round what they read to bf16, 2^-7 where there is a sum.
+ *
  * A result that differs by more parts from its counterpart there and not before: that holds at every position by itself, as
  * both sides are fed the same tokens. */
 
@@ -25,6 +27,7 @@ typedef struct {
     carried *bad_in;    /* [bad values] */
     double *good_terms; /* [good values] of sums since the last values that both sides have */
     int64_t positions;
+    bool prefill; /* steps of several tokens: products round what they read to bf16 */
     qgc_diag *d;
 } work;
 
@@ -127,7 +130,8 @@ static qgc_status compare_value(work *w, const qgc_value *v, const qgc_value *ot
 static void note(work *w, const qgc_value *v, double apart, carried in, int64_t position) {
     bisect_value *at = &w->out->values[v->id];
     const double terms = fmax(in.terms, w->good_terms[at->other->id]);
-    const double rounding = SLACK * ldexp(1 + sqrt(terms), -24) + step_of(v->dtype);
+    const double rounding = SLACK * ldexp(1 + sqrt(terms), -24) + step_of(v->dtype) +
+                            (w->prefill && terms > 0 ? ldexp(1, -7) : 0);
     const double ratio = isinf(apart) ? INFINITY : apart / (SLACK * in.inputs + rounding);
     at->most = fmax(at->most, apart);
     if (position > 0 && ratio <= at->ratio)
@@ -200,9 +204,12 @@ qgc_status bisect_compare(const bisect_side *good, const bisect_side *bad, const
     qgc_value **in_bad = qgc_arena_array(a, n_good, sizeof(qgc_value *));
     find_pairs(&w, in_bad);
     count_good_terms(&w, in_bad);
-    for (int64_t i = 0; i < positions; i++) {
-        QGC_TRY(qgc_trial_step(good->trial, tokens[i], NULL, d));
-        QGC_TRY(qgc_trial_step(bad->trial, tokens[i], NULL, d));
+    const int64_t steps = qgc_trial_steps(bad->trial, positions);
+    w.prefill = steps < positions;
+    for (int64_t i = 0, at = 0, end; i < steps; i++, at = end) {
+        end = qgc_trial_step_end(bad->trial, positions, i);
+        QGC_TRY(qgc_trial_feed(good->trial, &tokens[at], end - at, NULL, d));
+        QGC_TRY(qgc_trial_feed(bad->trial, &tokens[at], end - at, NULL, d));
         for (const qgc_node *node = bad->graph->first; node; node = node->next)
             QGC_TRY(compare_node(&w, node, i));
     }

@@ -5,6 +5,7 @@
 #include "graph/base/hash.h"
 #include "graph/ops.h"
 #include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/disproof.h"
 
 /* The pipeline, change by change. A pass is looked at while it runs: what matters is the graph that it
  * makes now, and not one that another run of it would make. */
@@ -29,9 +30,10 @@ typedef struct {
     qgc_bisect_fault invalid;
     fingerprint *after; /* each pass */
     size_t n_after;
-    qgc_bisect_fault drift;   /* the first change that is not the same but harmless */
-    bool has_drift, has_bits; /* and differs at all */
-    bool has_wrong;           /* one whose numbers are wrong */
+    qgc_bisect_fault drift;          /* the first change that is not the same but harmless */
+    bool has_drift, has_bits;        /* and differs at all */
+    bool has_wrong;                  /* one whose numbers are wrong */
+    const qgc_kernel_row *disproved; /* a kernel from outside that is wrong */
 } tracing;
 
 /* --- fingerprints ---------------------------------------------------------------------------------------- */
@@ -74,7 +76,9 @@ static uint64_t print_value(const qgc_value *v) {
 static fingerprint print_graph(const qgc_graph *g) {
     fingerprint f = {0};
     for (const qgc_node *n = g->first; n; n = n->next) {
-        const int64_t group[] = {n->id, n->group};
+        const qgc_kernel_row *outside = qgc_node_kernel(g, n);
+        const int64_t group[] = {n->id, n->group,
+                                 outside ? (int64_t)qgc_hash64(outside->text, strlen(outside->text)) : 0};
         f.flow += print_node(n);
         f.groups += qgc_hash64(group, sizeof group);
     }
@@ -172,6 +176,21 @@ static const char *objection(qgc_graph *g, qgc_arena *a) {
     return qgc_diag_message(&d);
 }
 
+/* A kernel from outside that the change has put nodes into, or whose nodes it has changed. One that is wrong is told of once. */
+static void prove_kernels(tracing *t, const qgc_graph *g, const qgc_pass_step *step) {
+    qgc_arena *a = qgc_arena_new();
+    const qgc_node *at = NULL;
+    const char *why = g->n_kernels ? qgc_lab_disproof(g, t->o->run.cache_folder, &at, a) : NULL;
+    const qgc_kernel_row *kernel = at ? qgc_node_kernel(g, at) : NULL;
+    if (why && kernel != t->disproved) {
+        qgc_bisect_fault f = fault_of(t, step);
+        f.why = qgc_arena_strdup(t->d->arena, why);
+        add_fault(t, &f);
+        t->disproved = kernel;
+    }
+    qgc_arena_drop(a);
+}
+
 /* The graph as a change has left it. Between two changes it may be one that does not hold together, and is
  * judged when it does again. */
 static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
@@ -196,6 +215,8 @@ static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
         f.why = lied;
         add_fault(t, &f);
     }
+    if (!why)
+        prove_kernels(t, g, step);
 }
 
 static void end_pass(tracing *t, const qgc_pass_run *run) {

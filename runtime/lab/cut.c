@@ -132,7 +132,8 @@ static bool cut_all(qgc_graph *g, const char *name, qgc_cut cut, qgc_arena *a) {
             first = first->next;
         const qgc_group group = g->groups[i];
         cutting c = {.g = g, .name = name, .repeat = group.repeat, .layer = group.layer, .at = group.at};
-        if (first && strcmp(group.name, name) == 0 && qgc_stage_at(first, uses, &c.stage, &why, a))
+        if (first && !group.kernel && strcmp(group.name, name) == 0 &&
+            qgc_stage_at(g, first, uses, &c.stage, &why, a))
             any = cut_one(&c, cut) || any;
     }
     return any;

@@ -35,3 +35,14 @@ qgc_status qgc_pairs_time(const qgc_pairs *p, qgc_trial *a, qgc_trial *b, double
     }
     return QGC_OK;
 }
+
+qgc_status qgc_pairs_time_prefill(const qgc_pairs *p, const int32_t *tokens, qgc_trial *const two[2],
+                                  double *us_a, double *us_b, qgc_diag *d) {
+    double *const us[2] = {us_a, us_b};
+    for (int i = -1; i < p->n; i++) /* once to warm up */
+        for (int k = 0; k < 2; k++) {
+            const int which = (k + i + 1) % 2;
+            QGC_TRY(qgc_trial_time_feed(two[which], tokens, p->ctx, &us[which][i < 0 ? 0 : i], d));
+        }
+    return QGC_OK;
+}

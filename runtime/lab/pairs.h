@@ -14,6 +14,11 @@ typedef struct {
     int32_t token; /* the first */
 } qgc_pairs;
 
+/* The same of prefill steps: all `ctx` of `tokens` from position 0 on. */
+QGC_MUST_USE qgc_status qgc_pairs_time_prefill(const qgc_pairs *p, const int32_t *tokens,
+                                               qgc_trial *const two[2], double *us_a, double *us_b,
+                                               qgc_diag *d);
+
 /* Microseconds a step: us_a[0 .. n) and us_b[0 .. n). Errors: those of qgc_trial_time. */
 QGC_MUST_USE qgc_status qgc_pairs_time(const qgc_pairs *p, qgc_trial *a, qgc_trial *b, double *us_a,
                                        double *us_b, qgc_diag *d);

@@ -9,6 +9,7 @@
 #include "passes/bind_weights.h"
 #include "passes/edit.h"
 #include "runtime/engine/stats.h"
+#include "runtime/lab/disproof.h"
 #include "runtime/lab/judge.h"
 #include "runtime/lab/pairs.h"
 #include "runtime/lab/search_moves.h"
@@ -117,8 +118,10 @@ static const char *judge_graph(search *s, const candidate *c, const qgc_tensor *
     qgc_judge_finding found;
     qgc_judge_restart(s->judge);
     qgc_judge_next(s->judge, c->graph, tensors, true, &found);
+    const qgc_node *at;
     if (found.verdict != QGC_JUDGE_WRONG)
-        return NULL;
+        return c->graph->n_kernels ? qgc_lab_disproof(c->graph, s->o->run.cache_folder, &at, s->d->arena)
+                                   : NULL;
     if (!found.value)
         return found.why ? qgc_arena_strdup(s->d->arena, found.why) : "it computes something else";
     return qgc_arena_printf(s->d->arena, "\"%s\" is %.3g apart", qgc_value_label(found.value, s->d->arena),

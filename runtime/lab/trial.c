@@ -18,6 +18,7 @@ struct qgc_trial {
     /* on the CPU */
     qgc_eval *eval;
     int64_t position;
+    int64_t tokens; /* of the last step */
 
     /* on a GPU */
     const qgc_plan *plan;
@@ -32,7 +33,8 @@ struct qgc_trial {
 static void start_eval(qgc_trial *t) {
     qgc_eval_drop(t->eval);
     const qgc_trial_options *o = &t->options;
-    t->eval = (o->in_double ? qgc_eval_new_double : qgc_eval_new)(t->graph, t->tensors, o->ctx, 1, o->pool);
+    t->eval = (o->in_double ? qgc_eval_new_double : qgc_eval_new)(t->graph, t->tensors, o->ctx,
+                                                                  o->chunk ? o->chunk : 1, o->pool);
     if (!t->options.keep_values)
         qgc_eval_keep_outputs_only(t->eval);
     t->position = 0;
@@ -50,10 +52,11 @@ static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_di
                                          .weights = weights,
                                          .pool = o->pool,
                                          .cache_folder = o->cache_folder,
-                                         .chunk = 1,
+                                         .chunk = o->chunk ? o->chunk : 1,
                                          .keep_values = o->keep_values,
-                                         .no_prefill = true,
-                                         .decode_only = !may_be_persistent(mode),
+                                         .no_prefill = !o->chunk,
+                                         .no_persistent = o->chunk && !may_be_persistent(mode),
+                                         .decode_only = !o->chunk && !may_be_persistent(mode),
                                          .allow_unused = true, /* let pass, or not, when it was bound */
                                          .share = o->share ? o->share->program : NULL};
     qgc_compiled compiled;
@@ -62,13 +65,15 @@ static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_di
     qgc_mode_choice choice;
     QGC_TRY(qgc_mode_choose(t->program, mode, o->ctx, &choice, d));
     t->mode = choice.mode;
-    t->buffers = t->mode == QGC_MODE_PERSISTENT ? compiled.persistent_buffers : compiled.buffers;
+    t->buffers = o->chunk                         ? compiled.prefill_buffers
+                 : t->mode == QGC_MODE_PERSISTENT ? compiled.persistent_buffers
+                                                  : compiled.buffers;
     t->refusal = qgc_mode_refusal(t->program, t->mode, t->arena);
     if (t->refusal)
         return QGC_OK;
     const qgc_session_options session = {.ctx = o->ctx,
                                          .mode = t->mode,
-                                         .prefill = QGC_PREFILL_STEPS,
+                                         .prefill = o->chunk ? QGC_PREFILL_CHUNKS : QGC_PREFILL_STEPS,
                                          .sampling = {.top_p = 1, .repeat_penalty = 1}};
     QGC_TRY(qgc_session_new(&t->session, t->program, &session, d));
     QGC_TRY(qgc_event_new(o->device, &t->start, d));
@@ -137,17 +142,35 @@ static void forget(qgc_trial *t) {
     t->read = qgc_arena_new();
 }
 
+enum { PIECE = 8 };
+
+int64_t qgc_trial_steps(const qgc_trial *t, int64_t n) {
+    return !t->options.chunk ? n : n < 2 * PIECE ? 1 : n / PIECE;
+}
+
+/* The last step has what is left over: one token alone is no prefill. */
+int64_t qgc_trial_step_end(const qgc_trial *t, int64_t n, int64_t i) {
+    if (!t->options.chunk)
+        return i + 1;
+    return i + 1 == qgc_trial_steps(t, n) ? n : (i + 1) * PIECE;
+}
+
 qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *d) {
+    return qgc_trial_feed(t, &token, 1, logits, d);
+}
+
+qgc_status qgc_trial_feed(qgc_trial *t, const int32_t *tokens, int64_t n_tokens, float *logits, qgc_diag *d) {
     forget(t);
+    t->tokens = n_tokens;
     if (t->refusal)
         return qgc_mode_check(t->program, t->mode, d);
     if (t->session) {
         int32_t next;
-        QGC_TRY(qgc_session_feed(t->session, &token, 1, &next, d));
+        QGC_TRY(qgc_session_feed(t->session, tokens, n_tokens, &next, d));
         return logits ? qgc_session_logits(t->session, logits, d) : QGC_OK;
     }
-    QGC_TRY(qgc_eval_step(t->eval, &token, 1, t->position, false, d));
-    t->position++;
+    QGC_TRY(qgc_eval_step(t->eval, tokens, n_tokens, t->position, false, d));
+    t->position += n_tokens;
     int64_t n;
     const void *at = qgc_eval_value(t->eval, qgc_graph_output(t->graph, "logits"), &n);
     if (logits)
@@ -206,7 +229,7 @@ qgc_status qgc_trial_value(qgc_trial *t, const qgc_value *v, const float **to, i
     if (t->eval)
         from = qgc_eval_value(t->eval, v, n);
     else if (kept_in(t, v) >= 0) {
-        *n = qgc_shape_elems(&v->shape, &(qgc_sizes){.tokens = 1, .rows = 1, .ctx = t->options.ctx});
+        *n = qgc_shape_elems(&v->shape, &(qgc_sizes){.tokens = t->tokens, .rows = 1, .ctx = t->options.ctx});
         size_t bytes = qgc_dtype_bytes(v->dtype, *n);
         void *room = qgc_arena_alloc(t->read, bytes);
         QGC_TRY(qgc_session_read(t->session, kept_in(t, v), room, bytes, d));
@@ -258,11 +281,17 @@ qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag 
     const qgc_plan *p = t->plan;
     if (!p) {
         qgc_lowered lowered;
-        QGC_TRY(qgc_lower(t->graph, &(qgc_lower_options){.chunk = 1, .decode_only = true}, &lowered, d));
+        const int64_t most = t->options.chunk;
+        const qgc_lower_options lower = {
+            .chunk = most ? most : 1, .decode_only = !most, .no_persistent = most != 0};
+        QGC_TRY(qgc_lower(t->graph, &lower, &lowered, d));
         p = lowered.plan;
     }
-    const qgc_sizes sizes = {.tokens = 1, .rows = 1, .ctx = t->options.ctx};
-    const qgc_phase *step = &p->phases[t->session ? qgc_session_phase(t->session) : QGC_PHASE_DECODE];
+    const int64_t chunk = t->options.chunk;
+    const qgc_sizes sizes = {.tokens = chunk ? chunk : 1, .rows = 1, .ctx = t->options.ctx};
+    const qgc_phase *step = &p->phases[chunk        ? QGC_PHASE_PREFILL
+                                       : t->session ? qgc_session_phase(t->session)
+                                                    : QGC_PHASE_DECODE];
     *cost = (qgc_trial_cost){.kernels = (int)step->n_launches, .scratch_bytes = p->scratch_bytes};
     for (size_t i = 0; i < step->n_launches; i++) {
         cost->weight_bytes += step->launches[i].weight_bytes;
@@ -272,6 +301,20 @@ qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *cost, qgc_diag 
 }
 
 /* --- time ------------------------------------------------------------------------------------------------ */
+
+qgc_status qgc_trial_time_feed(qgc_trial *t, const int32_t *tokens, int64_t n, double *us, qgc_diag *d) {
+    qgc_device *dev = t->options.device;
+    int32_t next;
+    if (!t->session)
+        return t->refusal ? qgc_mode_check(t->program, t->mode, d)
+                          : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "steps are timed on a GPU only");
+    QGC_TRY(qgc_trial_reset(t, d));
+    QGC_TRY(qgc_event_record(dev, t->start, d));
+    QGC_TRY(qgc_session_feed(t->session, tokens, n, &next, d));
+    QGC_TRY(qgc_event_record(dev, t->end, d));
+    QGC_TRY(qgc_event_wait(dev, t->end, d));
+    return qgc_event_elapsed(dev, t->start, t->end, us, d);
+}
 
 qgc_status qgc_trial_time(qgc_trial *t, int steps, double *us, qgc_diag *d) {
     if (t->refusal)

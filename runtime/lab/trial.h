@@ -27,13 +27,15 @@ typedef struct {
 } qgc_experiment;
 
 /* A graph made runnable one way, on the CPU evaluator or on a GPU, so that ways can be compared: what the two are made of.
- * Token by token: every step is a decode step, greedy, so that what is compared are the kernels that passes shape. */
+ * Token by token: every step is a decode step, greedy, so that what is compared are the kernels that passes shape. Or, with
+ * `chunk`, several tokens at a time: then every step is one of prefill. */
 typedef struct qgc_trial qgc_trial;
 
 typedef struct {
     qgc_device *device;       /* NULL: the CPU evaluator */
     const char *mode;         /* of runtime/mode.h, on a device; "auto": the fastest; NULL: graph */
     int64_t ctx;              /* positions */
+    int64_t chunk;            /* 0: decode steps; else the most tokens of a prefill step, 2 or more */
     bool keep_values;         /* every value can be read after a step */
     bool in_double;           /* on the CPU: the evaluator in double precision; only logits are read then */
     const char *cache_folder; /* of compiled kernels, NULL: the user's */
@@ -68,10 +70,18 @@ int64_t qgc_trial_position(const qgc_trial *t);
  * not in the vocabulary, no position left; those of the device. */
 QGC_MUST_USE qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *d);
 
+/* The same with n tokens: one step of prefill, 2 to `chunk` of them. The logits are those of the last one. */
+QGC_MUST_USE qgc_status qgc_trial_feed(qgc_trial *t, const int32_t *tokens, int64_t n, float *logits,
+                                       qgc_diag *d);
+
+/* How a text of n tokens is cut for a trial: into how many steps, and the end of step i (the beginning of the next). */
+int64_t qgc_trial_steps(const qgc_trial *t, int64_t n);
+int64_t qgc_trial_step_end(const qgc_trial *t, int64_t n, int64_t i);
+
 /* The logits of the last step: all digits that there are. */
 QGC_MUST_USE qgc_status qgc_trial_logits(qgc_trial *t, double *logits, qgc_diag *d);
 
-/* What the last step computed for a result of the graph, as floats, with T = R = 1; a changed state is all of it. *kept
+/* What the last step computed for a result of the graph, as floats, with R = 1 and T the tokens of the step; a changed state is all of it. *kept
  * is false, and nothing is read, where the value has no memory of its own (inside a fused or the persistent kernel), where it was not
  * kept (without keep_values there are the outputs and the states only), for what is no result, and before the first
  * step. `*to` lives until the next step or reset. */
@@ -81,7 +91,7 @@ QGC_MUST_USE qgc_status qgc_trial_value(qgc_trial *t, const qgc_value *v, const 
 /* Back to position 0, with states as they were at the start. */
 QGC_MUST_USE qgc_status qgc_trial_reset(qgc_trial *t, qgc_diag *d);
 
-/* What a decode step costs by the plan, in the trial's mode. On the CPU too, where the plan is only made. */
+/* What a decode step costs by the plan, in the trial's mode, or a prefill step of `chunk` tokens. On the CPU too, where the plan is only made. */
 typedef struct {
     int kernels;          /* launched */
     int64_t weight_bytes; /* of matrices that products read */
@@ -96,5 +106,9 @@ QGC_MUST_USE qgc_status qgc_trial_cost_of(const qgc_trial *t, qgc_trial_cost *co
 /* Microseconds of `steps` decode steps in one go from the current position, on the clock of the GPU. The device feeds itself; the position counts up by `steps`. Errors: on the CPU; before the first step; no
  * positions left; more than 1024 steps. */
 QGC_MUST_USE qgc_status qgc_trial_time(qgc_trial *t, int steps, double *us, qgc_diag *d);
+
+/* The same of a prefill step of n tokens from position 0 on. */
+QGC_MUST_USE qgc_status qgc_trial_time_feed(qgc_trial *t, const int32_t *tokens, int64_t n, double *us,
+                                            qgc_diag *d);
 
 #endif

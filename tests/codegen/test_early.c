@@ -24,7 +24,7 @@ static bool goes_the_ordinary_way(const char *name) {
         "score_rows.cu",   "persistent.cu",  "rope_table.cu",      "to_bf16.cu",
         "bias_rows.cu",    "read.cu",        "flash_attention.cu", "expert_order.cu",
         "expert_tiles.cu", "unpack.cu",      "unpack_blocks.cu",   "packed_gemm.cu",
-        "packed_sum.cu",   "to_operand.cu",  "norm_operand.cu"};
+        "packed_sum.cu",   "to_operand.cu",  "norm_operand.cu",    "bring_late.cu"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;

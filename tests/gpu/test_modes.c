@@ -122,6 +122,7 @@ static void small_models_agree_with_graph_mode(void **state) {
     modes_agree("tests/gpu/shapes/broad", 2, 100, 3e-3);
     modes_agree("tests/gpu/shapes/broad", 700, 20, 3e-3);
     modes_agree("tests/gpu/shapes/gemma", 2, 100, 3e-3);
+    modes_agree("tests/gpu/shapes/long", 2, 100, 3e-3);
     modes_agree("tests/gpu/shapes/gemma", 700, 20, 3e-3);
 }
 

@@ -1,6 +1,6 @@
 /* Attention of one head a block and the merge of its parts, for one shape, as a function that a test in C calls:
  * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... -DWINDOW=... -DCAP=... Caches are float32. */
-#include "tests/kernels/on_cpu.h"
+#include "kernels/cpu/on_cpu.h"
 
 #define KEYS F32
 #define VALUES F32

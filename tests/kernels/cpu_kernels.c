@@ -9,7 +9,7 @@
 #include "codegen/kernel_sources.h"
 #include "graph/base/file.h"
 #include "graph/base/hash.h"
-#include "tests/kernels/on_cpu_launch.h"
+#include "kernels/cpu/on_cpu_launch.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
 
@@ -63,7 +63,7 @@ static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, 
         qgc_str_printf(&text, "#define %.*s %s\n", (int)(value - name), name, value + 1);
     }
     qgc_str_printf(&text,
-                   "#include \"tests/kernels/on_cpu.h\"\n"
+                   "#include \"kernels/cpu/on_cpu.h\"\n"
                    "namespace {\n#include \"%s/%s\"\n}\nON_CPU_KERNEL(%s)\n",
                    k->program ? folder_with(k->program, a) : "kernels", k->name, k->entry);
     return text.text;
@@ -86,7 +86,7 @@ static uint64_t hash_of_all(qgc_arena *a) {
         qgc_str_add(&all, s->text);
     static const char *const headers[] = {"on_cpu.h", "on_cpu_launch.h", "ptx_on_cpu.h"};
     for (int i = 0; i < 3; i++)
-        add_file(&all, qgc_arena_printf(a, QGC_SOURCE_DIR "/tests/kernels/%s", headers[i]), a);
+        add_file(&all, qgc_arena_printf(a, QGC_SOURCE_DIR "/kernels/cpu/%s", headers[i]), a);
     return qgc_hash64(all.text, all.bytes);
 }
 

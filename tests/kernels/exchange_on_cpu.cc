@@ -2,7 +2,7 @@
  * weights come through the ring of tiles.cuh. With faults that can be planted, for test_exchange.c. */
 #include "tests/kernels/exchange_on_cpu.h"
 
-#include "tests/kernels/on_cpu.h"
+#include "kernels/cpu/on_cpu.h"
 
 namespace {
 #include "kernels/exchange.cuh"

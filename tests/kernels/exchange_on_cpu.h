@@ -1,7 +1,7 @@
 #ifndef TESTS_KERNELS_EXCHANGE_ON_CPU_H
 #define TESTS_KERNELS_EXCHANGE_ON_CPU_H
 
-#include "tests/kernels/on_cpu_launch.h"
+#include "kernels/cpu/on_cpu_launch.h"
 
 /* The chain of products of exchange_on_cpu.cc: x becomes W x, two products a layer. */
 

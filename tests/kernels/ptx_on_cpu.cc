@@ -1,5 +1,5 @@
 /* What ptx_on_cpu.h has, as functions that a test in C calls. */
-#include "tests/kernels/on_cpu.h"
+#include "kernels/cpu/on_cpu.h"
 
 namespace {
 #include "kernels/mma.cuh"

@@ -1,5 +1,5 @@
 /* What kernels read of rows of block formats, for a test in C. */
-#include "tests/kernels/on_cpu.h"
+#include "kernels/cpu/on_cpu.h"
 
 namespace {
 #include "kernels/common.cuh"

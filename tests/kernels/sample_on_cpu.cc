@@ -1,6 +1,6 @@
 /* The kernels of sampling for one size of vocabulary and block, as a function that a test in C calls:
  * -DRUN=name -DVOCAB=... -DTHREADS=... [-DSTRETCH=...] [-DRING=...]. */
-#include "tests/kernels/on_cpu.h"
+#include "kernels/cpu/on_cpu.h"
 
 #ifndef STRETCH
 #define STRETCH 32

@@ -1,6 +1,6 @@
 /* kernels/score_rows.cu, as a function that a test in C calls. */
 #define THREADS 64
-#include "tests/kernels/on_cpu.h"
+#include "kernels/cpu/on_cpu.h"
 
 namespace {
 #include "kernels/score_rows.cu"

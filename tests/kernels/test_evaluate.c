@@ -6,7 +6,7 @@
 #include "runtime/engine/evaluate.h"
 #include "runtime/engine/rows.h"
 #include "tests/kernels/cpu_kernels.h"
-#include "tests/kernels/on_cpu_launch.h"
+#include "kernels/cpu/on_cpu_launch.h"
 #include "tests/support/fixture.h"
 #include "tests/support/text.h"
 

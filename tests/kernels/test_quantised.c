@@ -6,7 +6,7 @@
 
 #include "graph/base/planes.h"
 #include "graph/base/str.h"
-#include "tests/kernels/on_cpu_launch.h"
+#include "kernels/cpu/on_cpu_launch.h"
 #include "tests/kernels/replay.h"
 #include "tests/kernels/small_graphs.h"
 #include "tests/support/cmocka.h"
@@ -127,18 +127,22 @@ static const char *with_f16_caches(qgc_arena *a, const char *yaml) {
     return yaml;
 }
 
-/* A small graph with rows of whole blocks of 256. */
-static const char *quantised(qgc_arena *a, const char *yaml, const types *m) {
+/* A small graph with rows of whole blocks of 256; those of the second part of the MLP have `ff` elements. */
+static const char *quantised_of(qgc_arena *a, const char *yaml, const types *m, int layers, int ff) {
     const char *params = strstr(yaml, SMALL_PARAMS);
     assert_non_null(params);
     yaml = qgc_arena_printf(
-        a, "%.*sparams: {layers: 2, d: 256, ff: 1280, heads: 4, kv: 2, dh: 64, vocab: 160, eps: 1e-6}\n%s",
-        (int)(params - yaml), yaml, params + strlen(SMALL_PARAMS));
+        a, "%.*sparams: {layers: %d, d: 256, ff: %d, heads: 4, kv: 2, dh: 64, vocab: 160, eps: 1e-6}\n%s",
+        (int)(params - yaml), yaml, layers, ff, params + strlen(SMALL_PARAMS));
     const char *const pairs[][2] = {{"embed", m->embed}, {"wq", m->wq}, {"wk", m->wk}, {"wv", m->wv},
                                     {"wo", m->wo},       {"w1", m->w1}, {"w2", m->w2}, {"w3", m->w3}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         yaml = with_dtype(a, yaml, pairs[i][0], pairs[i][1]);
     return with_f16_caches(a, yaml);
+}
+
+static const char *quantised(qgc_arena *a, const char *yaml, const types *m) {
+    return quantised_of(a, yaml, m, 2, 1280);
 }
 
 /* The persistent step has activations in two parts of 8 or 11 bits, and these rows are longer than those of replay_agrees. */
@@ -225,6 +229,21 @@ static void persistent_steps_of_quantised_models(void **state) {
     qgc_arena_drop(a);
 }
 
+/* Where a row is many chunks its vector is read from the L2 cache as it is multiplied. */
+static void persistent_steps_with_long_rows(void **state) {
+    (void)state;
+    static const types of_rows = {"q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q6_k"};
+    qgc_arena *a = qgc_arena_new();
+    const replay_of of = {.yaml = quantised_of(a, small_qwen2, &of_rows, 1, 4608), .arch = 90, .sms = 3};
+    replay r = replay_new(&of);
+    const qgc_plan *plan = r.lowered.plan;
+    const char *program = plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel].program;
+    assert_non_null(strstr(program, "X_IN_LOOP = 1"));
+    replay_drop(&r);
+    compare(&of, &(replay_run){ON_CPU_RANDOM, 0, 3});
+    qgc_arena_drop(a);
+}
+
 /* Rounded to f16, by 2^-11 of each weight, are rows of different formats that meet in one phase, and all if a layer has a block format
  * where another one has none, or if such rows meet in one layer and not in another. */
 static const types rounded[] = {
@@ -249,13 +268,17 @@ static void block_formats_that_differ_are_f16_in_the_stream(void **state) {
     qgc_arena_drop(a);
 }
 
-int main(void) {
+/* usage: test_kernels_quantised [PATTERN of the tests to run] */
+int main(int argc, char **argv) {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_read_what_the_formats_say),
         cmocka_unit_test(planes_take_no_more_than_the_file),
         cmocka_unit_test(plans_of_quantised_models),
         cmocka_unit_test(all_rows_of_a_quantised_model),
         cmocka_unit_test(persistent_steps_of_quantised_models),
+        cmocka_unit_test(persistent_steps_with_long_rows),
         cmocka_unit_test(block_formats_that_differ_are_f16_in_the_stream),
     };
     return cmocka_run_group_tests_name("kernels/quantised", tests, NULL, NULL);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "tests/kernels/on_cpu_launch.h"
+#include "kernels/cpu/on_cpu_launch.h"
 #include "tests/kernels/replay.h"
 #include "tests/kernels/small_graphs.h"
 #include "tests/support/cmocka.h"

@@ -4,7 +4,7 @@
 
 #include "codegen/nvrtc.h"
 #include "runtime/engine/score.h"
-#include "tests/kernels/on_cpu_launch.h"
+#include "kernels/cpu/on_cpu_launch.h"
 #include "tests/support/fixture.h"
 #include "tests/support/random.h"
 

@@ -169,7 +169,7 @@ static void names_a_row_that_no_pipeline_could_hold(void **state) {
     refuses(f, path, qgc_arena_printf(f->arena, "qgc: error: plug-in \"%s\" names a pass \"a,b\"\n", path));
     const char *text = "#include \"passes/load.h\"\n"
                        "static const qgc_pass_info p[] = {{\"hollow\", 0, 0, \"a test\"}, {0}};\n"
-                       "static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
+                       "static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = p};\n"
                        "const qgc_pass_rows *qgc_pass_plugin(void) { return &rows; }\n";
     path = plugin_compile(f, "hollow", text);
     refuses(

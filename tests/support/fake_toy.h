@@ -45,9 +45,9 @@ static void run_embedding(void **args, const unsigned grid[3]) {
     const int32_t *tokens = pointer(args, 0);
     const uint16_t *table = pointer(args, 1);
     float *out = pointer(args, 2);
-    assert_int_equal(grid[0], 1);
-    for (int i = 0; i < D; i++)
-        out[i] = qgc_bf16_to_f32(table[tokens[0] * D + i]);
+    for (unsigned t = 0; t < grid[0]; t++)
+        for (int i = 0; i < D; i++)
+            out[t * D + (unsigned)i] = qgc_bf16_to_f32(table[tokens[t] * D + i]);
 }
 
 static void run_select_rows(void **args, const unsigned grid[3]) {
@@ -92,7 +92,8 @@ static void run_linear(void **args, const unsigned grid[3]) {
 
 static void run_mark(void **args, const unsigned grid[3]) {
     (void)grid;
-    ((int32_t *)pointer(args, 0))[*(const int32_t *)pointer(args, 1)] = 1;
+    for (int i = 0; i < *(const int32_t *)args[2]; i++)
+        ((int32_t *)pointer(args, 0))[((const int32_t *)pointer(args, 1))[i]] = 1;
 }
 
 static void run_sample_part(void **args, const unsigned grid[3]) {
@@ -107,11 +108,12 @@ static void run_sample_part(void **args, const unsigned grid[3]) {
 static void run_sample_merge(void **args, const unsigned grid[3]) {
     const float *logits = pointer(args, 0), *parts = pointer(args, 1);
     int32_t *positions = pointer(args, 3), *tokens = pointer(args, 8), *ring = pointer(args, 9), best = 0;
+    const int32_t at = positions[*(const int32_t *)pointer(args, 2)];
     (void)grid;
     while (logits[best] != fmaxf(parts[0], parts[1]))
         best++;
-    *(int32_t *)pointer(args, 7) = ring[positions[0] % 1024] = tokens[0] = best;
-    positions[0]++;
+    *(int32_t *)pointer(args, 7) = ring[at % 1024] = tokens[0] = best;
+    positions[0] = at + 1;
 }
 
 static const fake_kernel toy_kernels[] = {

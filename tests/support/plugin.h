@@ -30,7 +30,7 @@ static inline const char *plugin_of_pass(const fixture *f, const char *name, con
                          "    (void)c;\n    (void)d;\n%s\n}\n"
                          "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
                          "    static const qgc_pass_info p[] = {{\"%s\", run, 0, \"a test\"}, {0}};\n"
-                         "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
+                         "    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = p};\n"
                          "    return &rows;\n}\n",
                          before, body, name));
 }

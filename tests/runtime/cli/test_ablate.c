@@ -157,11 +157,31 @@ static void a_budget_of_times_is_not_checked_without_a_gpu(void **state) {
         "b.yaml is kept\nnot checked without a GPU: min_us of 2 passes\n");
 }
 
+/* Counted for all tokens at once, compared in pieces, and judged in such steps alone. */
+static void steps_of_a_prompt_are_compared_too(void **state) {
+    fixture *f = *state;
+    const char *text =
+        output(f, TINY "--phase prefill --ctx 64 --steps 20 --passes 'fuse-swiglu,split-sample'", 0);
+    has(text,
+        "\nlogits over 20 positions, 8 at a time: 5 tokens of \"Once upon a time\", then the same again\n");
+    has(text, "\na prefill step of 64 tokens with none: 107 kernels, ");
+    has(text, "\nsaved such a step by a pass alone, against no pass\n");
+    const char *plugin = compile_pass(f, "QGC_OP_RMS_NORM", "eps", "0.5");
+    text = output(
+        f,
+        qgc_arena_printf(f->arena, TINY "--phase prefill --ctx 64 --load-pass '%s' --passes wrong", plugin),
+        1);
+    has(text, "pass \"wrong\" makes a graph that computes something else");
+    output(f, TINY "--phase both", 2);
+    output(f, TINY "--phase prefill --steps 1", 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(passes_that_make_groups_only_keep_a_strict_budget),
         FIXTURE_TEST(a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget),
         FIXTURE_TEST(a_pass_that_is_wrong_is_an_error_within_any_budget),
+        FIXTURE_TEST(steps_of_a_prompt_are_compared_too),
         FIXTURE_TEST(writes_json_and_a_chart),
         FIXTURE_TEST(takes_a_text_from_a_file_or_the_line),
         FIXTURE_TEST(random_weights_need_no_file),

@@ -58,7 +58,7 @@ static const char passes_text[] =
     "        {\"crash\", crash, 0, \"x\"}, {\"abort\", abort_it, 0, \"x\"}, {\"end\", end, 0, \"x\"},\n"
     "        {\"end-at-once\", end_at_once, 0, \"x\"}, {\"hang\", hang, 0, \"x\"}, {\"bare\", bare, 0, \"x\"},\n"
     "        {\"invalid\", invalid, 0, \"x\"}, {0}};\n"
-    "    static const qgc_pass_rows rows = {QGC_PASS_ABI, p};\n"
+    "    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = p};\n"
     "    return &rows;\n"
     "}\n";
 

@@ -49,6 +49,15 @@ static void run_norm_that_shares(void **args, const unsigned grid[3]) {
         out[0] = 7;
 }
 
+/* Where there are several tokens, the last is taken for the one before. */
+static void run_wrong_prefill(void **args, const unsigned grid[3]) {
+    run_embedding(args, grid);
+    float *out = pointer(args, 2);
+    const ptrdiff_t last = (ptrdiff_t)grid[0] - 1;
+    if (last > 0)
+        memcpy(out + last * D, out + (last - 1) * D, D * sizeof *out);
+}
+
 /* From the end to the beginning. */
 static void run_other_order(void **args, const unsigned grid[3]) {
     float *out = pointer(args, 14), normed[D];
@@ -108,8 +117,9 @@ static int teardown(void **state) {
     return held; /* everything must have been given back */
 }
 
-static qgc_bisection bisect(fixture *f, const char *entry, void (*run)(void **args, const unsigned grid[3]),
-                            const char *passes) {
+static qgc_bisection bisect_phase(fixture *f, const char *entry,
+                                  void (*run)(void **args, const unsigned grid[3]), const char *passes,
+                                  qgc_judge_phase phase) {
     for (size_t i = 0; f->kernels[i].entry; i++)
         if (strcmp(f->kernels[i].entry, entry) == 0)
             f->kernels[i].run = run;
@@ -124,11 +134,17 @@ static qgc_bisection bisect(fixture *f, const char *entry, void (*run)(void **ar
                                   .run.tokens = tokens,
                                   .run.n_tokens = STEPS,
                                   .run.positions = STEPS,
+                                  .phase = phase,
                                   .reproduction = qgc_test_path(f->arena, f->folder, "r")};
     ok(f, qgc_folder_make(o.reproduction, &f->diag));
     qgc_bisection b;
     ok(f, qgc_bisect(&o, &b, &f->diag));
     return b;
+}
+
+static qgc_bisection bisect(fixture *f, const char *entry, void (*run)(void **args, const unsigned grid[3]),
+                            const char *passes) {
+    return bisect_phase(f, entry, run, passes, QGC_PHASE_BOTH);
 }
 
 static const char *read_file(fixture *f, const char *path) {
@@ -205,6 +221,30 @@ static void sums_in_another_order_are_harmless(void **state) {
     assert_true(b.apart > 0 && b.apart < b.rounding);
 }
 
+static void kernels_of_prefill_are_looked_at_where_it_is_asked_for(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect_phase(f, "embedding", run_wrong_prefill, "dead-code", QGC_PHASE_ONLY_PREFILL);
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_true(b.by_kernels && !b.by_memory);
+    assert_null(b.pass);
+    assert_string_equal(b.value, "x");
+    assert_int_equal(b.position, STEPS - 1); /* of the step */
+    assert_true(b.apart > 1e-1);
+    assert_string_equal(b.not_written, "a few nodes by themselves are looked at in decode steps");
+}
+
+static void prefill_that_is_right_is_no_fault(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect_phase(f, "embedding", run_embedding, FUSED, QGC_PHASE_ONLY_PREFILL);
+    assert_int_not_equal(b.verdict, QGC_BISECT_WRONG);
+}
+
+static void decode_steps_do_not_see_a_fault_of_prefill(void **state) {
+    fixture *f = *state;
+    qgc_bisection b = bisect_phase(f, "embedding", run_wrong_prefill, "dead-code", QGC_PHASE_ONLY_DECODE);
+    assert_int_not_equal(b.verdict, QGC_BISECT_WRONG);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_wrong_fused_kernel_is_found_and_cut_out, setup, teardown),
@@ -212,6 +252,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_wrong_choice_is_found_behind_logits_that_are_right, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_fault_of_the_memory_plan_is_no_fault_of_a_kernel, setup, teardown),
+        cmocka_unit_test_setup_teardown(kernels_of_prefill_are_looked_at_where_it_is_asked_for, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(prefill_that_is_right_is_no_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(decode_steps_do_not_see_a_fault_of_prefill, setup, teardown),
         cmocka_unit_test_setup_teardown(sums_in_another_order_are_harmless, setup, teardown),
     };
     return cmocka_run_group_tests(tests, make_toy_cache, drop_toy_cache);

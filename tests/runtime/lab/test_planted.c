@@ -1003,7 +1003,7 @@ static int setup(void **state) {
         passes[N_ROWS + i] = odd[i].pass;
     for (size_t i = 0; i < N_ROWS; i++)
         passes[i] = (qgc_pass_info){rows[i].name, run_planted, NULL, "planted"};
-    static const qgc_pass_rows table = {QGC_PASS_ABI, passes};
+    static const qgc_pass_rows table = {.abi = QGC_PASS_ABI, .passes = passes};
     ok(qgc_passes_add("the test", &table, &f.diag));
     return 0;
 }

@@ -53,9 +53,9 @@ static void bind(fixture *f, const char *path) {
 /* Graphs that only GPU tests compute are bound here too: a key that their family comes to read is seen without a GPU. */
 static void graphs_of_the_gpu_tests_take_them(void **state) {
     fixture *f = *state;
-    static const char *const shapes[] = {"broad",  "chosen",   "eights", "experts", "gemma",
-                                         "halves", "mixed",    "nines",  "odd",     "sevens",
-                                         "single", "smallest", "tall",   "wide"};
+    static const char *const shapes[] = {"broad",  "chosen", "eights",   "experts", "gemma",
+                                         "halves", "long",   "mixed",    "nines",   "odd",
+                                         "sevens", "single", "smallest", "tall",    "wide"};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         bind(f, qgc_arena_printf(f->arena, "tests/gpu/shapes/%s.yaml", shapes[i]));
     DIR *folder = opendir("tests/gpu/cases");

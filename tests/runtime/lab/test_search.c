@@ -33,7 +33,7 @@ static qgc_status cheat(qgc_pass_context *c, qgc_diag *d) {
 static void add_cheat(fixture *f) {
     static bool is_added;
     static const qgc_pass_info passes[] = {{"cheat", cheat, NULL, "a test"}, {0}};
-    static const qgc_pass_rows rows = {QGC_PASS_ABI, passes};
+    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = passes};
     if (!is_added)
         ok(f, qgc_passes_add("the test", &rows, &f->diag));
     is_added = true;

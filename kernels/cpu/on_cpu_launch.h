@@ -1,5 +1,5 @@
-#ifndef TESTS_KERNELS_ON_CPU_LAUNCH_H
-#define TESTS_KERNELS_ON_CPU_LAUNCH_H
+#ifndef KERNELS_CPU_ON_CPU_LAUNCH_H
+#define KERNELS_CPU_ON_CPU_LAUNCH_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "tests/kernels/on_cpu_fibers.h"
+#include "on_cpu_fibers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +41,7 @@ index3 thread_index, block_index, grid_size, block_size;
 void **arguments;
 char *dynamic_shared;
 bool wobble;
+void (*look)(moment at);
 fiber *current;
 
 namespace {

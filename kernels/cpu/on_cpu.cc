@@ -1,5 +1,5 @@
 /* Blocks one after the other. */
-#include "tests/kernels/on_cpu_fibers.h"
+#include "on_cpu_fibers.h"
 
 namespace on_cpu {
 
@@ -66,6 +66,9 @@ unsigned pass_barrier(unsigned n) {
 void run_block(block &b, unsigned n, size_t shared_bytes, turns &by) {
     static std::vector<unsigned> warps;
     clear_shared(b, shared_bytes);
+    block_index = b.index;
+    if (look)
+        look(BLOCK_BEGINS);
     for (unsigned t = 0; t < n; t++)
         prepare(*threads[t], &b, t);
     do {
@@ -73,6 +76,8 @@ void run_block(block &b, unsigned n, size_t shared_bytes, turns &by) {
         for (unsigned warp : warps)
             run_warp(32 * warp, 32 * warp + 32 < n ? 32 * warp + 32 : n);
     } while (pass_barrier(n) > 0);
+    if (look)
+        look(BLOCK_ENDS);
 }
 
 } // namespace

@@ -1,5 +1,5 @@
-#ifndef TESTS_KERNELS_PTX_ON_CPU_H
-#define TESTS_KERNELS_PTX_ON_CPU_H
+#ifndef KERNELS_CPU_PTX_ON_CPU_H
+#define KERNELS_CPU_PTX_ON_CPU_H
 
 /* What kernels/ptx.cuh has, in C++. A part of on_cpu.h, which includes it. */
 
@@ -29,11 +29,6 @@ static inline unsigned and_or(unsigned a, unsigned b, unsigned c) {
     return (a & b) | c;
 }
 
-static inline unsigned two_f16_less(unsigned a, unsigned b) {
-    return two_f16(f16_f32((unsigned short)(a & 0xFFFFu)) - f16_f32((unsigned short)(b & 0xFFFFu)),
-                   f16_f32((unsigned short)(a >> 16)) - f16_f32((unsigned short)(b >> 16)));
-}
-
 /* Products of halves are exact in float32; their sum with a third is not always, but is where it is used. */
 static inline unsigned two_f16_fma(unsigned a, unsigned b, unsigned c) {
     return two_f16(f16_f32((unsigned short)(a & 0xFFFFu)) * f16_f32((unsigned short)(b & 0xFFFFu)) +
@@ -61,11 +56,23 @@ static inline unsigned or_xor(unsigned a, unsigned b, unsigned c) {
     return a | (b ^ c);
 }
 
-static inline void grid_lets_next_start() {}
-static inline void grid_waits() {}
+static inline void grid_lets_next_start() {
+    if (on_cpu::look)
+        on_cpu::look(on_cpu::LETS_NEXT_START);
+}
+
+static inline void grid_waits() {
+    if (on_cpu::look)
+        on_cpu::look(on_cpu::WAITS);
+}
 
 static inline unsigned thread_number() {
     return threadIdx.x;
+}
+
+/* Lanes are not in step here: each may leave a loop when it has what it waits for. */
+static inline bool any_lane(bool it) {
+    return it;
 }
 
 static inline unsigned cycles() {

@@ -1,5 +1,5 @@
-#ifndef TESTS_KERNELS_ON_CPU_H
-#define TESTS_KERNELS_ON_CPU_H
+#ifndef KERNELS_CPU_ON_CPU_H
+#define KERNELS_CPU_ON_CPU_H
 
 /* Enough of CUDA to run a kernel on the CPU, so that its logic is tested where there is no GPU: a file that includes this
  * and then a .cu is compiled as C++. Blocks run one after the other, in any order; the threads of a block are fibers that
@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "tests/kernels/on_cpu_launch.h"
+#include "on_cpu_launch.h"
 
 namespace on_cpu {
 
@@ -55,6 +55,10 @@ void mbarrier_init(unsigned long long *b, int arrivals);
 void mbarrier_arrive(unsigned long long *b, unsigned bytes);
 bool mbarrier_is_over(const unsigned long long *b, unsigned parity);
 void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b);
+
+/* Called at each of these moments, where it is set: for what watches how a kernel behaves towards the launches beside it. */
+enum moment { BLOCK_BEGINS, BLOCK_ENDS, WAITS, LETS_NEXT_START };
+extern void (*look)(moment at);
 
 /* expf, or with `wobble` one that is an ulp off here and there, as another device's may be. */
 extern bool wobble;
@@ -234,6 +238,6 @@ template <typename T> static T max(T a, T b) {
     return a < b ? b : a;
 }
 
-#include "tests/kernels/ptx_on_cpu.h"
+#include "ptx_on_cpu.h"
 
 #endif

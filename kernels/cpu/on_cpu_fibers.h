@@ -1,10 +1,10 @@
-#ifndef TESTS_KERNELS_ON_CPU_FIBERS_H
-#define TESTS_KERNELS_ON_CPU_FIBERS_H
+#ifndef KERNELS_CPU_ON_CPU_FIBERS_H
+#define KERNELS_CPU_ON_CPU_FIBERS_H
 
 /* The threads of kernels as fibers: what on_cpu.cc, which runs a block after the other, and on_cpu_together.cc, which runs all
  * at once, have in common. Nobody else includes it. */
 
-#include "tests/kernels/on_cpu.h"
+#include "on_cpu.h"
 
 #undef expf
 #undef __expf

@@ -2,7 +2,7 @@
  * other in global memory late and in no order (README.md). */
 #include <stdio.h>
 
-#include "tests/kernels/on_cpu_fibers.h"
+#include "on_cpu_fibers.h"
 
 namespace on_cpu {
 
