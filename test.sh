@@ -218,7 +218,7 @@ check "valgrind" valgrind_tests
 
 say "kernels"
 if have nvcc && [ -z "$toolkit" ]; then
-    for arch in sm_75 sm_90a; do check "nvcc for $arch" nvcc_kernels $arch; done
+    for arch in sm_75 sm_80 sm_90a; do check "nvcc for $arch" nvcc_kernels $arch; done
 else
     skip "kernels through nvcc" "no nvcc"
 fi

@@ -249,7 +249,9 @@ static void visit_kernel(io *s, void *row) {
     visit_any_text(s, &k->program, true);
     visit_any_text(s, &k->unchecked, true);
     visit_i32(s, &k->threads);
+    visit_i32(s, &k->copy_threads);
     visit_i32(s, &k->shared_bytes);
+    visit_i32(s, &k->least_shared_bytes);
     visit_bool(s, &k->waits);
     k->lets_next = (qgc_next)visit_choice(s, (int)k->lets_next, QGC_N_NEXT);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/arch.h"
 #include "graph/base/str.h"
 
 static const struct {
@@ -18,14 +19,26 @@ static const struct {
 enum { N_ROWS = sizeof rows / sizeof *rows, GIGA = 1000000000 };
 
 /* CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
+static const struct {
+    int arch, kilobytes;
+} shared[] = {{75, 64}, {80, 163}, {86, 99}, {87, 163}, {88, 99}, {89, 99}, {120, 99}, {121, 99}};
+enum { N_SHARED = sizeof shared / sizeof *shared };
+
 int qgc_arch_shared_bytes(int arch) {
-    static const struct {
-        int arch, kilobytes;
-    } known[] = {{75, 64}, {80, 163}, {86, 99}, {87, 163}, {88, 99}, {89, 99}, {120, 99}, {121, 99}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (known[i].arch == arch)
-            return known[i].kilobytes << 10;
+    for (size_t i = 0; i < N_SHARED; i++)
+        if (shared[i].arch == arch)
+            return shared[i].kilobytes << 10;
     return 227 << 10;
+}
+
+int qgc_code_shared_bytes(const char *code) {
+    qgc_arch arch;
+    qgc_arch_read(code, &arch);
+    int least = qgc_arch_shared_bytes(arch.number);
+    for (size_t i = 0; i < N_SHARED && arch.ptx; i++)
+        if (qgc_arch_fit(arch, shared[i].arch) != QGC_FIT_NONE && shared[i].kilobytes << 10 < least)
+            least = shared[i].kilobytes << 10;
+    return least;
 }
 
 static void set_arch(qgc_card *c, int arch) {

@@ -24,6 +24,10 @@ enum { QGC_TYPICAL_SMS = 132 };
 /* The most shared memory that a block may have, by architecture (90 of sm_90); of one that is not known, as much as any has. */
 int qgc_arch_shared_bytes(int arch);
 
+/* The same of all GPUs that may run code of that name: of "sm_90a" as of sm_90; of PTX the least that any GPU has which is known and
+ * runs it. A name that is none: as much as any has. */
+int qgc_code_shared_bytes(const char *code);
+
 /* Row `i` of the table (codegen/cards.def); false past its end. */
 bool qgc_card_at(size_t i, qgc_card *out);
 

@@ -73,6 +73,26 @@ static qgc_status collect(work *w, qgc_plan *p, qgc_compiled *out, qgc_arena *a,
     return QGC_OK;
 }
 
+/* The options of a kernel for an architecture: those of its job, and how much shared memory there is where it asks for that. */
+static qgc_nvrtc_job job_for(const qgc_lowered *lowered, size_t kernel, const char *arch, qgc_arena *a) {
+    const qgc_kernel_job *job = &lowered->jobs[kernel];
+    const qgc_plan_kernel *k = &lowered->plan->kernels[kernel];
+    qgc_nvrtc_job out = {.file = k->name,
+                         .options = job->options,
+                         .n_options = job->n_options,
+                         .program = k->program,
+                         .arch = arch,
+                         .node = job->node,
+                         .at = job->at};
+    if (k->least_shared_bytes) {
+        const char **options = qgc_arena_array(a, (size_t)job->n_options + 1, sizeof *options);
+        memcpy(options, job->options, (size_t)job->n_options * sizeof *options);
+        options[out.n_options++] = qgc_arena_printf(a, "-DSHARED_BYTES=%d", qgc_kernel_shared_bytes(k, arch));
+        out.options = options;
+    }
+    return out;
+}
+
 static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const qgc_compile_options *o,
                            qgc_compiled *out, qgc_diag *d) {
     qgc_plan *p = lowered->plan;
@@ -88,17 +108,10 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
               .n_tasks = p->n_images,
               .caller = pthread_self()};
     for (size_t i = 0; i < p->n_images; i++) {
-        const qgc_kernel_job *job = &lowered->jobs[i % p->n_kernels];
         task *t = &w.tasks[i];
         t->arena = qgc_arena_new();
         t->diag = qgc_diag_new(t->arena);
-        t->job = (qgc_nvrtc_job){.file = p->kernels[i % p->n_kernels].name,
-                                 .options = job->options,
-                                 .n_options = job->n_options,
-                                 .program = p->kernels[i % p->n_kernels].program,
-                                 .arch = p->archs[i / p->n_kernels],
-                                 .node = job->node,
-                                 .at = job->at};
+        t->job = job_for(lowered, i % p->n_kernels, p->archs[i / p->n_kernels], t->arena);
     }
     qgc_pool_for(o->pool, p->n_images, 1, make_images, &w);
     qgc_status status = collect(&w, p, out, d->arena, d);
@@ -148,7 +161,8 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
                                .no_persistent = o->no_persistent,
                                .probe = o->probe,
                                .tuning = o->tuning,
-                               .card = o->card};
+                               .card = o->card,
+                               .card_alone = o->card && o->n_archs == 1};
     qgc_proof *proofs;
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
     QGC_TRY(qgc_prove_graph(g, &(qgc_prove_options){.cache_folder = o->cache_folder, .no_cache = o->no_cache},

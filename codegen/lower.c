@@ -567,6 +567,11 @@ static int shared_bytes(const qgc_lower_options *o) {
     return qgc_arch_shared_bytes(o->least_arch);
 }
 
+static int most_shared_bytes(const qgc_lower_options *o) {
+    const int most = qgc_arch_shared_bytes(0);
+    return o->card && o->card->shared_bytes && o->card->shared_bytes < most ? o->card->shared_bytes : most;
+}
+
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
@@ -583,6 +588,8 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .least_arch = o->least_arch,
                       .sms = o->card && o->card->sms ? o->card->sms : QGC_TYPICAL_SMS,
                       .shared_bytes = shared_bytes(o),
+                      .most_shared_bytes = most_shared_bytes(o),
+                      .card_alone = o->card && o->card->shared_bytes && o->card_alone,
                       .tuning = o->tuning,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),

@@ -36,6 +36,7 @@ typedef struct {
     /* For which the work is split and whose shared memory is kept to, where a kernel has a choice; NULL: what settings
      * were measured on. */
     const qgc_card *card;
+    bool card_alone; /* the code need run on no other card than that one */
 } qgc_lower_options;
 
 /* What the compile step has to know about plan->kernels[i] beyond the plan: its options one by one, and the first

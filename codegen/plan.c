@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codegen/card.h"
 #include "codegen/edges.h"
 #include "graph/base/planes.h"
 #include "graph/sampling.h"
@@ -22,6 +23,19 @@ const char *qgc_phase_name(qgc_phase_kind phase) {
 
 bool qgc_phase_is_prefill(qgc_phase_kind phase) {
     return phase == QGC_PHASE_PREFILL || phase == QGC_PHASE_PACKED_PREFILL;
+}
+
+int qgc_kernel_threads(const qgc_plan_kernel *k, const char *arch) {
+    enum { FIRST_WITH_BULK_COPIES = 90 };
+    return k->threads + (qgc_arch_number(arch) < FIRST_WITH_BULK_COPIES ? k->copy_threads : 0);
+}
+
+int qgc_kernel_shared_bytes(const qgc_plan_kernel *k, const char *arch) {
+    enum { ALIGN_SHARED = 128 }; /* of the ring in tiles.cuh, whose size is reckoned so */
+    const int has = qgc_code_shared_bytes(arch) / ALIGN_SHARED * ALIGN_SHARED;
+    if (k->least_shared_bytes == 0 || has > k->shared_bytes)
+        return k->shared_bytes;
+    return has > k->least_shared_bytes ? has : k->least_shared_bytes;
 }
 
 int qgc_plan_uses(const qgc_plan_launch *l, qgc_plan_use out[QGC_MAX_ARGS]) {
@@ -464,12 +478,16 @@ static qgc_status check_kernel(const checker *c, size_t i) {
     const qgc_plan_kernel *k = &c->p->kernels[i];
     if (!k->name || !k->entry || !k->options)
         return BROKEN(c, "kernel %zu has no name, entry or options", i);
-    if (k->threads < 1 || k->threads > MAX_THREADS)
-        return BROKEN(c, "kernel \"%s\" has %d threads a block, expected 1 to %d", k->name, k->threads,
-                      MAX_THREADS);
+    if (k->threads < 1 || k->threads > MAX_THREADS || k->copy_threads < 0 ||
+        k->copy_threads > MAX_THREADS - k->threads)
+        return BROKEN(c, "kernel \"%s\" has %d + %d threads a block, expected 1 to %d", k->name, k->threads,
+                      k->copy_threads, MAX_THREADS);
     if (k->shared_bytes < 0 || k->shared_bytes > MAX_SHARED)
         return BROKEN(c, "kernel \"%s\" has %d bytes of shared memory, expected 0 to %d", k->name,
                       k->shared_bytes, MAX_SHARED);
+    if (k->least_shared_bytes < 0 || k->least_shared_bytes > k->shared_bytes)
+        return BROKEN(c, "kernel \"%s\" has %d bytes of shared memory at least, expected 0 to %d", k->name,
+                      k->least_shared_bytes, k->shared_bytes);
     if (k->lets_next < 0 || k->lets_next >= QGC_N_NEXT)
         return BROKEN(c, "kernel \"%s\" lets the next one start at an unknown time %d", k->name,
                       (int)k->lets_next);

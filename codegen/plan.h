@@ -105,11 +105,19 @@ typedef struct {
         program; /* the text of program.cuh that it includes; NULL: the one of kernels/. From outside: its own text */
     const char *
         unchecked; /* why a kernel from outside was not run on the CPU against the evaluator; NULL: it was, or it is one of qgc */
-    int threads;   /* a block */
-    int shared_bytes; /* dynamic shared memory a block */
-    bool waits;       /* for the launch before it to have ended; by no way around that does it end itself */
+    int threads;         /* a block */
+    int copy_threads; /* and those more of an image for less than sm_90: they copy what bulk copies bring there */
+    int shared_bytes; /* dynamic shared memory a block; where `least` is not 0 the most that it makes use of */
+    int least_shared_bytes; /* of one that is compiled for what there is, as SHARED_BYTES; 0: it always takes as much */
+    bool waits; /* for the launch before it to have ended; by no way around that does it end itself */
     qgc_next lets_next;
 } qgc_plan_kernel;
+
+/* Threads of a block of the image of a kernel for that architecture. */
+int qgc_kernel_threads(const qgc_plan_kernel *k, const char *arch);
+
+/* The shared memory of a block of the image of a kernel for that architecture: more than its GPUs have where that is too little. */
+int qgc_kernel_shared_bytes(const qgc_plan_kernel *k, const char *arch);
 
 /* The machine code of a kernel for one architecture, or its PTX, which ends with a zero. */
 typedef struct {

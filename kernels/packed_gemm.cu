@@ -247,7 +247,6 @@ struct lane_units {
 struct column {
     float *out; /* of the first token; NULL: it is not there */
     size_t width;
-    const float *outside;
     float bias[2]; /* of l0 and l1 */
 };
 
@@ -256,7 +255,7 @@ __device__ __forceinline__ column column_of(const results &r, int unit, u32 rows
     if (unit >= UNITS)
         return c;
     if (FUSED) {
-        c = {r.out[0] + unit, UNITS, r.outside + unit,
+        c = {r.out[0] + unit, UNITS,
              {BIASES & 1 ? r.bias[0][unit] : 0.0f, BIASES & 2 ? r.bias[1][unit] : 0.0f}};
         return c;
     }
@@ -265,7 +264,7 @@ __device__ __forceinline__ column column_of(const results &r, int unit, u32 rows
 #pragma unroll
     for (int i = 0; i < 4; i++)
         if (outs[i] > 0 && m.which == i)
-            c = {r.out[i] + m.number, (size_t)outs[i], nullptr, {BIASES >> i & 1 ? r.bias[i][m.number] : 0.0f, 0.0f}};
+            c = {r.out[i] + m.number, (size_t)outs[i], {BIASES >> i & 1 ? r.bias[i][m.number] : 0.0f, 0.0f}};
     return c;
 }
 
@@ -273,7 +272,7 @@ __device__ __forceinline__ column column_of(const results &r, int unit, u32 rows
 __device__ __forceinline__ column part_of(const results &r, int row, u32 rows) {
     column c = {};
     if (row < ROWS)
-        c = {r.out[0] + (size_t)blockIdx.z * rows * ROWS + row, ROWS, nullptr, {}};
+        c = {r.out[0] + (size_t)blockIdx.z * rows * ROWS + row, ROWS, {}};
     return c;
 }
 
@@ -313,8 +312,8 @@ __device__ __forceinline__ void put(const sums<Span> &sum, lane_units u, const r
         for (int n = 0; n < AT_ONCE * ROWS_OF_TWO * COLUMNS; n++) {
             const int j = n / COLUMNS / ROWS_OF_TWO, t = n / COLUMNS % ROWS_OF_TWO, i = n % COLUMNS;
             const u32 row = (first + 8 * (batch + j) + t) / (1 + TWO);
-            if (SPLIT == 1 && OUTSIDE && c[i].out && row < rows)
-                a0[j][t][i] = c[i].outside[row * c[i].width];
+            if (SPLIT == 1 && OUTSIDE && unit[i] < UNITS && row < rows)
+                a0[j][t][i] = r.outside[(size_t)row * UNITS + unit[i]];
         }
 #pragma unroll
         for (int n = 0; n < AT_ONCE * COLUMNS; n++) {

@@ -69,7 +69,7 @@ __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const ar
 
 __device__ __forceinline__ void produce(shared &s, const arguments &a) {
     const u32 usual = s.now.cut[0].n > 1 ? MERGE_DEPTH : DEPTH;
-    producer<SLOTS, SLOT> p = {s.tiles, usual};
+    producer<SLOTS, SLOT, COPYING> p = {s.tiles, usual, threadIdx.x - THREADS};
     program::each([&](auto phase, int i) {
         typedef decltype(phase) S;
         if constexpr (S::DOES == DO_PRODUCTS) {
@@ -140,12 +140,12 @@ struct start {
 };
 
 /* epoch[0] counts the steps, epoch[1] the blocks that are through with this one. */
-extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
+extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
     persistent(const u8 *stream, const float *small, const u64 *caches, const i32 *shares,
                const embedded::elem *table, const float2 *rope0, const float2 *rope1, const i32 *tokens,
                const i32 *positions, float *exchange, u32 *epoch, float *logits, i32 *fault, i32 *seen,
                const sampling *settings, float *parts, u32 *trace, i32 ctx) {
-#if __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 800
     DYNAMIC_SHARED(128, u8, memory);
     shared &s = *(shared *)memory;
     const arguments a = {stream, small, caches, table, exchange, logits, parts, seen, fault, ctx, trace};
@@ -165,21 +165,21 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
             seen[tokens[0]] = 1;
     }
     for (int r = 0; r < ROPES; r++)
-        for (int i = threadIdx.x; i < rope_half(r); i += THREADS + 32)
+        for (int i = threadIdx.x; i < rope_half(r); i += THREADS + PRODUCING)
             s.turn[r][i] = (r ? rope1 : rope0)[(size_t)positions[0] * rope_half(r) + i];
     if (!STREAMS) /* weights of 0: numbers, at least */
-        for (int i = threadIdx.x; i < SLOTS * SLOT / 16; i += THREADS + 32)
+        for (int i = threadIdx.x; i < SLOTS * SLOT / 16; i += THREADS + PRODUCING)
             ((uint4 *)s.tiles.slot[0])[i] = make_uint4(0, 0, 0, 0);
-    for (int i = threadIdx.x; i < 3 * STRIDE; i += THREADS + 32)
+    for (int i = threadIdx.x; i < 3 * STRIDE; i += THREADS + PRODUCING)
         s.squares[0][i] = 0.0f;
-    for (int i = threadIdx.x; i < 2 * STRIDE; i += THREADS + 32)
+    for (int i = threadIdx.x; i < 2 * STRIDE; i += THREADS + PRODUCING)
         s.attention.whole[0][i] = 0.0f;
     if (TRACE)
-        for (int i = threadIdx.x; i < PHASES * WORDS; i += THREADS + 32)
+        for (int i = threadIdx.x; i < PHASES * WORDS; i += THREADS + PRODUCING)
             s.trace[0][i] = 0;
     __syncthreads();
     if (threadIdx.x >= THREADS) {
-        if (threadIdx.x == THREADS)
+        if (COPYING != IN_BULK || threadIdx.x == THREADS)
             produce(s, a);
     } else
         consume(s, a);
@@ -189,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
         epoch[0]++;
     }
     if (TRACE && blockIdx.x < TRACED_BLOCKS)
-        for (int i = threadIdx.x; i < PHASES * WORDS; i += THREADS + 32)
+        for (int i = threadIdx.x; i < PHASES * WORDS; i += THREADS + PRODUCING)
             a.trace[blockIdx.x * PHASES * WORDS + i] = s.trace[0][i];
 #endif
 }

@@ -127,11 +127,20 @@ template <typename S, int Kind = 0, typename F> __device__ __forceinline__ void 
 #define TYPICAL_SMS 132
 #endif
 
+/* Lanes that fill the ring (tiles.cuh). Two warps copy faster than one, but not where the second takes registers from all: a quarter
+ * of the warps share those of a scheduler. codegen/persistent/emit.c knows. */
+#if __CUDA_ARCH__ >= 900
+enum { COPYING = IN_BULK };
+#else
+enum { COPYING = WARPS % 4 == 3 ? 32 : 64 };
+#endif
+
 enum {
     TILE = 8,             /* rows */
     PAIR = 64,            /* elements of K that a warp takes of a chunk */
     CHUNK = WARPS * PAIR, /* elements of K */
     THREADS = WARPS * 32, /* that compute */
+    PRODUCING = (COPYING + 31) / 32 * 32, /* threads of the warps that fill the ring */
     TILE_BYTES = TILE * CHUNK * 2, /* of a tile of 16-bit numbers */
     SLOT = SLOT_BYTES,
     GATHERED = 4, /* tiles whose sums are put together at a time */
@@ -221,13 +230,17 @@ struct workspace {
     u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 
-enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (SLOT + 20) };
+enum { LEAST_SLOTS = 4 }; /* keys and values of one tile, and the next */
+enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (SLOT + 16 + 4 * (PRODUCING / 32)) };
+
+/* The emitter says by it how small a ring may be. */
+static_assert(TRACE || sizeof(workspace) == WORKSPACE_BYTES, "codegen/persistent/text.c knows another workspace");
 
 struct shared : workspace {
-    ring<SLOTS, SLOT> tiles;
+    ring<SLOTS, SLOT, COPYING> tiles;
 };
 
-static_assert(SLOTS >= 4 && sizeof(shared) <= SHARED_BYTES, "no room for the ring");
+static_assert(SLOTS >= LEAST_SLOTS && sizeof(shared) <= SHARED_BYTES, "no room for the ring");
 
 struct arguments {
     const u8 *stream;

@@ -153,15 +153,17 @@ template <int N> __device__ __forceinline__ void groups_done() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* --- barriers in shared memory, and bulk copies that arrive at them (mbarrier, cp.async.bulk, sm_90) ------- */
+/* --- barriers in shared memory, and copies that arrive at them (mbarrier, sm_80; cp.async.bulk, sm_90) ------ */
 
 __device__ __forceinline__ void barrier_init(u64 *b, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals));
 }
 
-/* What barrier_init did, for bulk copies to see. */
+/* What barrier_init did, for bulk copies to see. Where there are none, the barrier of the block that follows is enough. */
 __device__ __forceinline__ void fence_barrier_init() {
+#if __CUDA_ARCH__ >= 900
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
 }
 
 __device__ __forceinline__ void barrier_arrive(u64 *b) {
@@ -174,18 +176,48 @@ __device__ __forceinline__ void barrier_expect(u64 *b, u32 bytes) {
                  : "memory");
 }
 
-/* Until the phase of that parity is over. */
+/* An arrival of this thread, counted as one of those that the barrier was made for, when all that it has copied by copy_16 so far
+ * has landed. */
+__device__ __forceinline__ void arrive_with_copies(u64 *b) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(b)) : "memory");
+}
+
+/* Until the phase of that parity is over: try_wait suspends the thread for a while, which sm_80 does not know. */
+#if __CUDA_ARCH__ >= 900
+#define BARRIER_IS_OVER "mbarrier.try_wait"
+#else
+#define BARRIER_IS_OVER "mbarrier.test_wait"
+#endif
 __device__ __forceinline__ void barrier_wait(u64 *b, u32 parity) {
     asm volatile("{\n"
                  ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                 "again:\n" BARRIER_IS_OVER ".parity.shared::cta.b64 done, [%0], %1;\n"
                  "@done bra over;\n"
                  "bra again;\n"
                  "over:\n"
                  "}\n" ::"r"(shared_address(b)),
                  "r"(parity)
                  : "memory");
+}
+
+/* The same for a warp whose next work takes long. On sm_80 it sleeps between its looks, which take from what other warps load by;
+ * where a thread holds much in registers, as consumers do, the compiler would spill some of them around the sleep. */
+__device__ __forceinline__ void barrier_wait_patiently(u64 *b, u32 parity) {
+#if __CUDA_ARCH__ >= 900
+    barrier_wait(b, parity);
+#else
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+                 "mbarrier.test_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                 "@done bra over;\n"
+                 "nanosleep.u32 64;\n"
+                 "bra again;\n"
+                 "over:\n"
+                 "}\n" ::"r"(shared_address(b)),
+                 "r"(parity)
+                 : "memory");
+#endif
 }
 
 __device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes, u64 *b) {
@@ -229,8 +261,12 @@ __device__ __forceinline__ void barrier_arrive_at(u64 *b, u32 rank) {
 
 #endif
 
-/* What this thread wrote to shared memory, before a bulk copy writes there. */
-__device__ __forceinline__ void fence_for_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+/* What this thread wrote to shared memory, before a bulk copy writes there. Other copies need none. */
+__device__ __forceinline__ void fence_for_copies() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
 
 /* --- products of larger matrices by four warps together (wgmma, sm_90a) ------------------------------------ */
 

@@ -438,6 +438,16 @@ void qgc_device_unload(qgc_device *dev, qgc_function *f) {
     f->module = NULL;
 }
 
+qgc_status qgc_device_residence(qgc_device *dev, qgc_function *f, int threads, int shared_bytes,
+                                qgc_residence *out, qgc_diag *d) {
+    *out = (qgc_residence){0};
+    QGC_TRY(qgc_device_enter(dev, d));
+    QGC_TRY(
+        QGC_CUDA(&dev->cu, d, FuncGetAttribute, &out->registers, CU_FUNC_ATTRIBUTE_NUM_REGS, f->function));
+    return QGC_CUDA(&dev->cu, d, OccupancyMaxActiveBlocksPerMultiprocessor, &out->blocks, f->function,
+                    threads, (size_t)shared_bytes);
+}
+
 static qgc_status launch_failed(qgc_device *dev, CUresult r, const qgc_function *f, const qgc_launch *l,
                                 qgc_diag *d) {
     const char *call = l->together ? "cuLaunchCooperativeKernel" : "cuLaunchKernelEx";

@@ -86,6 +86,13 @@ QGC_MUST_USE qgc_status qgc_device_load(qgc_device *dev, const void *code, size_
                                         int shared_bytes, qgc_function **out, qgc_diag *d);
 void qgc_device_unload(qgc_device *dev, qgc_function *f); /* NULL is allowed */
 
+/* How many blocks of a function run on a multiprocessor at once, and the registers of a thread. */
+typedef struct {
+    int blocks, registers;
+} qgc_residence;
+QGC_MUST_USE qgc_status qgc_device_residence(qgc_device *dev, qgc_function *f, int threads, int shared_bytes,
+                                             qgc_residence *out, qgc_diag *d);
+
 typedef struct {
     unsigned grid[3];
     unsigned threads;

@@ -24,20 +24,23 @@ qgc_status qgc_mode_named(const char *name, qgc_mode *mode, qgc_diag *d) {
                     "unknown mode \"%s\", expected stream, graph, pdl or persistent", name);
 }
 
-/* Shared memory that a block of the persistent step wants. */
-static int shared_bytes_of(const qgc_plan *plan) {
+/* Shared memory that a block of the persistent step wants in an image. */
+static int shared_bytes_of(const qgc_plan *plan, const char *arch) {
     const qgc_phase *phase = &plan->phases[QGC_PHASE_PERSISTENT];
     int most = 0;
     for (size_t i = 0; i < phase->n_launches; i++) {
         const qgc_plan_launch *l = &phase->launches[i];
-        if (l->on_all && l->kind == QGC_LAUNCH_KERNEL && plan->kernels[l->kernel].shared_bytes > most)
-            most = plan->kernels[l->kernel].shared_bytes;
+        if (!l->on_all || l->kind != QGC_LAUNCH_KERNEL)
+            continue;
+        const int needs = qgc_kernel_shared_bytes(&plan->kernels[l->kernel], arch);
+        most = needs > most ? needs : most;
     }
     return most;
 }
 
-static const char *too_little_shared(const qgc_plan *plan, int has, const char *what, qgc_arena *a) {
-    const int needs = shared_bytes_of(plan);
+static const char *too_little_shared(const qgc_plan *plan, const char *arch, int has, const char *what,
+                                     qgc_arena *a) {
+    const int needs = shared_bytes_of(plan, arch);
     return needs <= has ? NULL
                         : qgc_arena_printf(a, "it needs %d bytes of shared memory a block, %s has %d", needs,
                                            what, has);
@@ -46,9 +49,9 @@ static const char *too_little_shared(const qgc_plan *plan, int has, const char *
 static const char *not_persistent_on(const qgc_plan *plan, const char *arch, qgc_arena *a) {
     if (plan->not_persistent)
         return plan->not_persistent;
-    if (qgc_arch_number(arch) < 90)
-        return qgc_arena_printf(a, "image %s has no bulk copies, which sm_90 has", arch);
-    return too_little_shared(plan, qgc_arch_shared_bytes(qgc_arch_number(arch)), arch, a);
+    if (qgc_arch_number(arch) < 80)
+        return qgc_arena_printf(a, "image %s has no asynchronous copies, which sm_80 has", arch);
+    return too_little_shared(plan, arch, qgc_arch_shared_bytes(qgc_arch_number(arch)), arch, a);
 }
 
 /* On a GPU, with the images of an architecture. */
@@ -63,12 +66,13 @@ static const char *not_persistent_with(const qgc_plan *plan, const char *arch, c
     if (about->sms > QGC_MOST_BLOCKS)
         return qgc_arena_printf(a, "it has room for the shares of %d multiprocessors, %s has %d",
                                 QGC_MOST_BLOCKS, about->name, about->sms);
-    return too_little_shared(plan, about->shared_bytes_max, about->name, a);
+    return too_little_shared(plan, arch, about->shared_bytes_max, about->name, a);
 }
 
 static const char *not_persistent(const qgc_program *p, qgc_arena *a) {
-    return not_persistent_with(qgc_program_plan(p), qgc_program_arch(p),
-                               qgc_device_about(qgc_program_device(p)), a);
+    const char *why = not_persistent_with(qgc_program_plan(p), qgc_program_arch(p),
+                                          qgc_device_about(qgc_program_device(p)), a);
+    return why ? why : qgc_program_not_resident(p);
 }
 
 static const char *not_overlapping(const qgc_plan *plan, const char *arch, qgc_arena *a) {
@@ -94,8 +98,9 @@ const char *qgc_mode_refusal_with(const qgc_plan *plan, qgc_mode mode, const cha
 }
 
 const char *qgc_mode_refusal(const qgc_program *p, qgc_mode mode, qgc_arena *a) {
-    return qgc_mode_refusal_with(qgc_program_plan(p), mode, qgc_program_arch(p),
-                                 qgc_device_about(qgc_program_device(p)), a);
+    return mode == QGC_MODE_PERSISTENT ? not_persistent(p, a)
+                                       : qgc_mode_refusal_with(qgc_program_plan(p), mode, qgc_program_arch(p),
+                                                               qgc_device_about(qgc_program_device(p)), a);
 }
 
 qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {

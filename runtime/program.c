@@ -42,8 +42,9 @@ static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
         if (image->arch != p->arch || !wanted[image->kernel])
             continue;
         const qgc_plan_kernel *k = &plan->kernels[image->kernel];
-        qgc_status s = qgc_device_load(p->dev, image->data, image->bytes, k->entry, k->shared_bytes,
-                                       &p->functions[image->kernel], d);
+        qgc_status s =
+            qgc_device_load(p->dev, image->data, image->bytes, k->entry,
+                            qgc_kernel_shared_bytes(k, qgc_program_arch(p)), &p->functions[image->kernel], d);
         if (s != QGC_OK) {
             qgc_note(d, QGC_NO_LOC, "kernel \"%s\" is %s compiled with %s", k->entry, k->name, k->options);
             return s;
@@ -87,6 +88,32 @@ bool qgc_program_has_weights(const qgc_program *p) {
     return p->is_stored;
 }
 
+/* A cooperative launch of more blocks than run at once fails; so does one of a block that does not fit at all. */
+static qgc_status check_residence(qgc_program *p, qgc_diag *d) {
+    const qgc_phase *step = &p->plan->phases[QGC_PHASE_PERSISTENT];
+    for (size_t i = 0; i < step->n_launches; i++) {
+        const qgc_plan_launch *l = &step->launches[i];
+        qgc_function *f = l->kind == QGC_LAUNCH_KERNEL ? p->functions[l->kernel] : NULL;
+        if (!l->on_all || !f)
+            continue;
+        const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
+        const int threads = qgc_kernel_threads(k, qgc_program_arch(p)),
+                  shared = qgc_kernel_shared_bytes(k, qgc_program_arch(p));
+        qgc_residence has;
+        QGC_TRY(qgc_device_residence(p->dev, f, threads, shared, &has, d));
+        if (has.blocks < 1)
+            p->not_resident = qgc_arena_printf(
+                p->arena,
+                "a multiprocessor of %s has no room for a block of %d threads of %d registers and %d bytes of shared memory",
+                qgc_device_about(p->dev)->name, threads, has.registers, shared);
+    }
+    return QGC_OK;
+}
+
+const char *qgc_program_not_resident(const qgc_program *p) {
+    return p->not_resident;
+}
+
 static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
                        const qgc_program_options *options, qgc_diag *d) {
     const qgc_device_info *about = qgc_device_about(p->dev);
@@ -96,6 +123,7 @@ static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *poo
     qgc_program_note(p, "image %s runs on %s (sm_%d%d): %s", p->plan->archs[p->arch], about->name,
                      about->major, about->minor, qgc_fit_text(image.fit));
     QGC_TRY(load_kernels(p, d));
+    QGC_TRY(check_residence(p, d));
     return load_weights(p, weights, pool, options, d);
 }
 
@@ -181,8 +209,8 @@ static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const 
     } values[QGC_MAX_ARGS];
     void *args[QGC_MAX_ARGS];
     const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
-    qgc_launch launch = {.threads = (unsigned)k->threads,
-                         .shared_bytes = (unsigned)k->shared_bytes,
+    qgc_launch launch = {.threads = (unsigned)qgc_kernel_threads(k, qgc_program_arch(p)),
+                         .shared_bytes = (unsigned)qgc_kernel_shared_bytes(k, qgc_program_arch(p)),
                          .early = overlap && l->early,
                          .args = args};
     if (!grid_of(l, sizes, launch.grid))

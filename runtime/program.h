@@ -64,6 +64,10 @@ QGC_MUST_USE qgc_status qgc_program_launch_some(qgc_program *p, qgc_phase_kind p
                                                 const qgc_address *addresses, const qgc_sizes *sizes,
                                                 bool overlap, qgc_diag *d);
 bool qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase);
+/* Why the blocks of the persistent step cannot all run at once, as its kernel takes too much of a multiprocessor; NULL if they can, or
+ * if it is not loaded. */
+const char *qgc_program_not_resident(const qgc_program *p);
+
 /* Do the images that run wait for the launches before them? Code for less than sm_90 does not, on whatever device. */
 bool qgc_program_can_wait(const qgc_program *p);
 

@@ -33,6 +33,7 @@ struct qgc_program {
     qgc_device *dev;
     int arch;                 /* index into plan->archs */
     qgc_function **functions; /* by kernel */
+    const char *not_resident; /* why the blocks of the persistent step cannot all run at once, or NULL */
     qgc_address *addresses;   /* by buffer, of weights as they are stored: 0 where they are not there */
     qgc_address
         *packed; /* by buffer, for persistent mode: the stream, and weights that stay; NULL: not there yet */

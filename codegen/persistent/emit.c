@@ -7,8 +7,7 @@
 #include "graph/base/str.h"
 
 enum {
-    SHARED_BYTES = 227 << 10, /* a block of sm_90 and sm_100 may have */
-    BATCH = 96,               /* rows of a multiprocessor that a thread's carried value can be for */
+    BATCH = 96, /* rows of a multiprocessor that a thread's carried value can be for */
     PRODUCER_THREADS = 32,
     PACK_THREADS = 512,
     PLACE_OPTIONS = 10, /* texts that say where rows are */
@@ -429,11 +428,28 @@ static int64_t least_sms(const qgc_persistent *p) {
     return least;
 }
 
+/* What a ring can have, in whole units of its alignment. */
+static int most_shared(const qgc_lowering *l) {
+    enum { ALIGN = 128 };
+    return l->most_shared_bytes / ALIGN * ALIGN;
+}
+
+/* Of a second warp that fills the ring before sm_90, unless it leaves all others fewer registers: persistent_step.cuh. */
+static int copy_threads(const qgc_persistent *p) {
+    return p->warps % 4 == 3 ? 0 : 32;
+}
+
+/* What a block takes of a multiprocessor. */
+static void set_size(const qgc_persistent *p, unsigned probe, qgc_plan_kernel *k) {
+    k->copy_threads = copy_threads(p);
+    k->shared_bytes = most_shared(p->l);
+    k->least_shared_bytes = p->l->card_alone ? k->shared_bytes : (int)qgc_persistent_ring_bytes(p, (probe & QGC_PROBE_TRACE) != 0);
+}
+
 static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
     qgc_lowering *l = p->l;
     const char *options[18];
     int n = 0;
-    options[n++] = qgc_low_int(l, "SHARED_BYTES", SHARED_BYTES);
     options[n++] = qgc_low_int(l, "TRACE", (probe & QGC_PROBE_TRACE) != 0);
     if (probe & QGC_PROBE_NO_STREAM)
         options[n++] = "-DSTREAMS=0";
@@ -443,7 +459,7 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
     options[n] = NULL;
     const int kernel =
         qgc_low_program(l, "persistent.cu", (int)p->warps * 32 + PRODUCER_THREADS, options, text);
-    l->plan->kernels[kernel].shared_bytes = SHARED_BYTES;
+    set_size(p, probe, &l->plan->kernels[kernel]);
     l->plan->least_sms = least_sms(p);
     emitter e = make_buffers(p);
     l->streamed = qgc_arena_array(l->arena, l->graph->n_values, sizeof *l->streamed);
@@ -473,7 +489,7 @@ static bool operands_fit(qgc_persistent *p) {
     return true;
 }
 
-static bool fits(qgc_persistent *p, const char **name, const char **text) {
+static bool fits(qgc_persistent *p, unsigned probe, const char **name, const char **text) {
     if (!qgc_persistent_instances(p) || !qgc_persistent_loops(p) || !qgc_persistent_reuse(p))
         return false;
     *name = name_of(p);
@@ -487,7 +503,13 @@ static bool fits(qgc_persistent *p, const char **name, const char **text) {
         if (p->instances[i].attention &&
             qgc_persistent_span(p, p->instances[i].attention->in[1]->shape.dim[2]) < 16)
             return qgc_persistent_no(p, "16 positions of \"%s\" are more than a tile", p->instances[i].name);
-    return operands_fit(p) && qgc_persistent_text(p, text);
+    if (!operands_fit(p))
+        return false;
+    const int64_t needs = qgc_persistent_ring_bytes(p, (probe & QGC_PROBE_TRACE) != 0);
+    if (needs > most_shared(p->l))
+        return qgc_persistent_no(p, "its ring needs %lld bytes of shared memory a block, and there are %d",
+                                 (long long)needs, most_shared(p->l));
+    return qgc_persistent_text(p, text);
 }
 
 qgc_status qgc_emit_persistent(qgc_lowering *l, unsigned probe, bool **covered, bool *does_fit) {
@@ -499,7 +521,7 @@ qgc_status qgc_emit_persistent(qgc_lowering *l, unsigned probe, bool **covered, 
     QGC_TRY(qgc_stages_list(l->graph, l->uses, &stages, &p.n_stages, l->arena, l->diag));
     p.stages = stages;
     const char *name = NULL, *text = NULL;
-    *does_fit = fits(&p, &name, &text);
+    *does_fit = fits(&p, probe, &name, &text);
     if (*does_fit)
         emit(&p, name, text, probe);
     else

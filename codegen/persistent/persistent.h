@@ -179,6 +179,9 @@ int64_t qgc_phase_row_bytes(const qgc_persistent *p, int phase);
 /* Bytes of the weights that an instance reads from the stream. */
 int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i);
 
+/* Bytes of shared memory that its block takes with the smallest ring that works: kernels/persistent_step.cuh. `traced`: lower.h. */
+int64_t qgc_persistent_ring_bytes(const qgc_persistent *p, bool traced);
+
 /* Warps that compute, from the tuning of that name or as many as waste least. */
 int64_t qgc_persistent_warps(const qgc_persistent *p, const char *name);
 

@@ -500,6 +500,39 @@ static int64_t operands(const qgc_persistent *p) {
     return most;
 }
 
+static int64_t aligned(int64_t bytes, int64_t to) {
+    return (bytes + to - 1) / to * to;
+}
+
+/* Bytes of the structure `workspace` of persistent_step.cuh, which the kernel asserts. */
+static int64_t workspace_bytes(const qgc_persistent *p, bool traced) {
+    enum {
+        STEP = 16,
+        SUMS = 2 * 96,
+        SQUARES = 3,
+        HEADS = 8,
+        LARGEST = 2 * 4 * 8,
+        WORDS = 3,
+        FLOAT = 4,
+        ALIGN = 16
+    };
+    const int64_t stride = (p->warps + 3) / 4 * 4 + 4, head = largest_head(p),
+                  ropes = p->n_ropes ? p->n_ropes : 1;
+    const int64_t n_operands = operands(p), n_cuts = p->n_cuts ? p->n_cuts : 1;
+    int64_t bytes = aligned(8 * p->n_shares + 16 * n_cuts + STEP, ALIGN);
+    bytes += FLOAT * stride * (SUMS + SQUARES);
+    bytes += 2 * 16 * (head + 8) + FLOAT * (LARGEST + part_room(p) + 2 * stride);
+    bytes += 8 * ropes * (head / 2);
+    bytes = aligned(bytes, ALIGN) + 8 * (n_operands ? n_operands * p->warps * 32 : 1);
+    return aligned(bytes + FLOAT * WORDS * (traced ? p->n_phases : 1), ALIGN);
+}
+
+int64_t qgc_persistent_ring_bytes(const qgc_persistent *p, bool traced) {
+    enum { LEAST_SLOTS = 4, OF_A_SLOT = 24 /* its barriers, and how much is in it */, ALIGN = 128 };
+    const int64_t slots = LEAST_SLOTS * (slot_bytes(p) + OF_A_SLOT);
+    return aligned(workspace_bytes(p, traced) + ALIGN + slots, ALIGN);
+}
+
 static void write_constants(const qgc_persistent *p, qgc_str *t) {
     const qgc_value *table = p->table;
     qgc_str_printf(t, "#define TABLE %s\n", table ? qgc_low_type_name(qgc_weight_storage(table)) : "BF16");
@@ -510,6 +543,7 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
                    (long long)largest_head(p), (long long)part_room(p));
     qgc_str_printf(t, "enum { SLOT_BYTES = %lld, OPERANDS = %lld };\n", (long long)slot_bytes(p),
                    (long long)operands(p));
+    qgc_str_printf(t, "enum { WORKSPACE_BYTES = %lld };\n", (long long)workspace_bytes(p, false));
     qgc_str_printf(
         t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
         (long long)norm_loads(p), p->n_norm_slots ? p->n_norm_slots : 1, p->start_slot,

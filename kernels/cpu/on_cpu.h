@@ -34,7 +34,8 @@ void barrier(int place);
 typedef void warp_function(void *const *lanes);
 void together(void *mine, warp_function *what, int place);
 
-/* Copies that are under way: they happen when the thread waits for them, and no sooner. */
+/* Copies of 16 bytes that are under way: they happen when the thread waits for them, and no sooner; or where they arrive at a
+ * barrier, some time before it is over. Until then NaN lies there. */
 void copy_later(void *to, const void *from);
 void copies_done();
 
@@ -55,6 +56,7 @@ void mbarrier_init(unsigned long long *b, int arrivals);
 void mbarrier_arrive(unsigned long long *b, unsigned bytes);
 bool mbarrier_is_over(const unsigned long long *b, unsigned parity);
 void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b);
+void arrive_with_copies(unsigned long long *b);
 
 /* Called at each of these moments, where it is set: for what watches how a kernel behaves towards the launches beside it. */
 enum moment { BLOCK_BEGINS, BLOCK_ENDS, WAITS, LETS_NEXT_START };

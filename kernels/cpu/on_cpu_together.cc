@@ -15,12 +15,12 @@ struct late_word {
     const fiber *by;
 };
 
-/* A bulk copy under way. */
+/* A bulk copy under way, or all that a thread copied by 16 bytes before it said where that is to arrive. */
 struct flight {
-    const block *of;
     void *to;
     const void *from;
-    unsigned bytes;
+    unsigned bytes; /* 0: it is a thread's */
+    std::vector<copy> copies;
     unsigned long long *barrier;
 };
 
@@ -79,6 +79,12 @@ void write(unsigned long long *b, meeting_place m) {
     memcpy(b, &m, sizeof m);
 }
 
+void count_arrival(meeting_place &m) {
+    if (m.pending == 0)
+        broken("more arrivals at a barrier than it expects");
+    m.pending = (m.pending - 1u) & 0xFFFFu;
+}
+
 /* --- what arrives late ------------------------------------------------------------------------------------ */
 
 /* The oldest word for the place of word i: words for one place stay in their order. */
@@ -103,13 +109,29 @@ void let_all_arrive(resident &r, const fiber *by) {
 }
 
 void let_copy_arrive(size_t i) {
-    const flight f = now.flights[i];
+    const flight f = std::move(now.flights[i]);
     now.flights.erase(now.flights.begin() + (long)i);
-    memcpy(f.to, f.from, f.bytes);
+    if (f.bytes)
+        memcpy(f.to, f.from, f.bytes);
+    for (const copy &c : f.copies)
+        memcpy(c.to, c.from, 16);
     meeting_place m = read(f.barrier);
     m.bytes -= (int)f.bytes;
+    if (f.bytes == 0)
+        count_arrival(m);
     write(f.barrier, m);
     now.events++;
+}
+
+/* A thread's is one of 32 that fill a slot: mostly the others arrive, too, that it may not take as many times as long. */
+void let_flight_arrive(size_t i) {
+    const unsigned long long *of_lanes = now.flights[i].bytes ? nullptr : now.flights[i].barrier;
+    let_copy_arrive(i);
+    if (!of_lanes || now.random.below(4) == 0)
+        return;
+    for (i = now.flights.size(); i > 0; i--)
+        if (now.flights[i - 1].barrier == of_lanes)
+            let_copy_arrive(i - 1);
 }
 
 /* One that is drawn; false if there is nothing. */
@@ -121,7 +143,7 @@ bool let_something_arrive() {
         return false;
     size_t i = now.random.next() % n;
     if (i < now.flights.size()) {
-        let_copy_arrive(i);
+        let_flight_arrive(i);
         return true;
     }
     i -= now.flights.size();
@@ -333,9 +355,7 @@ void mbarrier_init(unsigned long long *b, int arrivals) {
 
 void mbarrier_arrive(unsigned long long *b, unsigned bytes) {
     meeting_place m = read(b);
-    if (m.pending == 0)
-        broken("more arrivals at a barrier than it expects");
-    m.pending = (m.pending - 1u) & 0xFFFFu;
+    count_arrival(m);
     m.bytes += (int)bytes;
     now.events++;
     write(b, m);
@@ -352,8 +372,16 @@ void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b
     if (bytes == 0 || bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)
         broken("a bulk copy that is not of whole 16 bytes");
     memset(to, 0xFF, bytes);
-    now.flights.push_back({current->of, to, from, bytes, b});
+    now.flights.push_back({to, from, bytes, {}, b});
     now.events++;
+}
+
+void arrive_with_copies(unsigned long long *b) {
+    now.flights.push_back({nullptr, nullptr, 0, std::move(current->copies), b});
+    current->copies.clear();
+    now.events++;
+    if (now.random.below(4) == 0)
+        give_way();
 }
 
 } // namespace on_cpu

@@ -187,7 +187,7 @@ static inline void copies_done() {
     on_cpu::copies_done();
 }
 
-/* --- barriers in shared memory, and bulk copies that arrive at them ---------------------------------------- */
+/* --- barriers in shared memory, and copies that arrive at them --------------------------------------------- */
 
 static inline void barrier_init(unsigned long long *b, int arrivals) {
     on_cpu::mbarrier_init(b, arrivals);
@@ -204,9 +204,17 @@ static inline void barrier_expect(unsigned long long *b, unsigned bytes) {
     on_cpu::mbarrier_arrive(b, bytes);
 }
 
+static inline void arrive_with_copies(unsigned long long *b) {
+    on_cpu::arrive_with_copies(b);
+}
+
 static inline void barrier_wait(unsigned long long *b, unsigned parity) {
     while (!on_cpu::mbarrier_is_over(b, parity))
         on_cpu::give_way();
+}
+
+static inline void barrier_wait_patiently(unsigned long long *b, unsigned parity) {
+    barrier_wait(b, parity);
 }
 
 static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b) {

@@ -75,6 +75,19 @@ static void reads_a_card_that_is_written_out(void **state) {
     assert_string_equal(card.name, "rtx-4090,sms=64");
 }
 
+/* Code for one GPU may use all that this one has, PTX only what all have that run it. */
+static void code_may_use_what_its_gpus_have(void **state) {
+    (void)state;
+    static const struct {
+        const char *code;
+        int kilobytes;
+    } want[] = {{"sm_75", 64},        {"sm_80", 163},        {"sm_89", 99},       {"sm_90a", 227},
+                {"sm_120", 99},       {"compute_75", 64},    {"compute_80", 99},  {"compute_100", 99},
+                {"compute_90a", 227}, {"compute_100f", 227}, {"compute_120f", 99}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        assert_int_equal(qgc_code_shared_bytes(want[i].code), want[i].kilobytes << 10);
+}
+
 static void names_the_code_for_a_card(void **state) {
     fixture *f = *state;
     const char *const pairs[][2] = {{"t4", "sm_75"},
@@ -125,6 +138,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(has_a_table_of_cards),
         TEST(reads_a_card_that_is_written_out),
+        TEST(code_may_use_what_its_gpus_have),
         TEST(names_the_code_for_a_card),
         TEST(says_what_is_wrong_with_a_card),
     };

@@ -13,14 +13,19 @@
 
 /* Which graphs the persistent step takes, and what it makes of them. Its kernel is tested on a GPU: tests/gpu/. */
 
-static const qgc_plan *lower(fixture *f, const char *path, const char *passes, unsigned probe) {
+static const qgc_plan *lower_by(fixture *f, const char *path, const char *passes,
+                                const qgc_lower_options *o) {
     qgc_graph *g;
     qgc_pass_report report;
     qgc_lowered out;
     ok(f, qgc_graph_load(&g, path, f->arena, &f->diag));
     ok(f, qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, &f->diag));
-    ok(f, qgc_lower(g, &(qgc_lower_options){.chunk = 32, .probe = probe}, &out, &f->diag));
+    ok(f, qgc_lower(g, o, &out, &f->diag));
     return out.plan;
+}
+
+static const qgc_plan *lower(fixture *f, const char *path, const char *passes, unsigned probe) {
+    return lower_by(f, path, passes, &(qgc_lower_options){.chunk = 32, .probe = probe});
 }
 
 static const qgc_plan *plan_of(fixture *f, const char *path) {
@@ -234,6 +239,39 @@ static void says_why_a_graph_does_not_fit(void **state) {
                         "\"wq[0]\" has rows of 1 elements, no multiple of 64");
 }
 
+/* Four slots of 14,336 bytes with their barriers, and what lies beside the ring: kernels/program.cuh has the number. */
+static void the_ring_is_as_large_as_the_card_allows(void **state) {
+    enum { LEAST = 84480 };
+    static const struct {
+        int has;
+        bool alone;
+        int least, most;
+    } cards[] = {{0, false, LEAST, 232448},
+                 {101376, false, LEAST, 101376},
+                 {101376, true, 101376, 101376},
+                 {300000, false, LEAST, 232448},
+                 {LEAST + 127, false, LEAST, LEAST}};
+    fixture *f = *state;
+    const char *const path = "models/qwen2.5-0.5b.yaml";
+    for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
+        const qgc_card card = {.shared_bytes = cards[i].has};
+        const qgc_plan *p = lower_by(
+            f, path, NULL, &(qgc_lower_options){.chunk = 32, .card = &card, .card_alone = cards[i].alone});
+        const qgc_plan_kernel *k = &p->kernels[step_of(p)->kernel];
+        assert_int_equal(k->least_shared_bytes, cards[i].least);
+        assert_int_equal(k->shared_bytes, cards[i].most);
+        assert_int_equal(k->threads, 14 * 32 + 32);
+        assert_int_equal(k->copy_threads, 32);
+        assert_null(strstr(k->options, "SHARED_BYTES"));
+    }
+    const qgc_card small = {.shared_bytes = LEAST - 1};
+    const qgc_plan *p = lower_by(f, path, NULL, &(qgc_lower_options){.chunk = 32, .card = &small});
+    assert_string_equal(p->not_persistent,
+                        "its ring needs 84480 bytes of shared memory a block, and there are 84352");
+    assert_int_equal(p->phases[QGC_PHASE_PERSISTENT].n_launches, 0);
+    assert_non_null(strstr(program_of(plan_of(f, path)), "WORKSPACE_BYTES = 26864 "));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(leaves_out_what_a_probe_leaves_out),
@@ -247,6 +285,7 @@ int main(void) {
         FIXTURE_TEST(the_order_of_lines_does_not_matter),
         FIXTURE_TEST(layers_may_differ),
         FIXTURE_TEST(says_why_a_graph_does_not_fit),
+        FIXTURE_TEST(the_ring_is_as_large_as_the_card_allows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,8 @@ static void print_launch(qgc_str *text, const qgc_plan *p, const qgc_plan_launch
     qgc_str_printf(text, "%s", l->node);
     if (l->kind == QGC_LAUNCH_KERNEL) {
         const qgc_plan_kernel *k = &p->kernels[l->kernel];
-        qgc_str_printf(text, " %s %s %d %d", k->name, k->options, k->threads, k->shared_bytes);
+        qgc_str_printf(text, " %s %s %d+%d %d-%d", k->name, k->options, k->threads, k->copy_threads,
+                       k->least_shared_bytes, k->shared_bytes);
         if (k->program)
             qgc_str_add(text, k->program);
     }

@@ -154,10 +154,18 @@ static void accepts_the_small_plan(void **state) {
     BREAK("kernel 0 has no name, entry or options", p->kernels[0].name = NULL)                              \
     BREAK("kernel 0 has no name, entry or options", p->kernels[0].entry = NULL)                             \
     BREAK("kernel 0 has no name, entry or options", p->kernels[0].options = NULL)                           \
-    BREAK("kernel \"fill.cu\" has 0 threads a block, expected 1 to 1024", p->kernels[0].threads = 0)        \
-    BREAK("kernel \"fill.cu\" has 1025 threads a block, expected 1 to 1024", p->kernels[0].threads = 1025)  \
+    BREAK("kernel \"fill.cu\" has 0 + 0 threads a block, expected 1 to 1024", p->kernels[0].threads = 0)    \
+    BREAK("kernel \"fill.cu\" has 1025 + 0 threads a block, expected 1 to 1024",                            \
+          p->kernels[0].threads = 1025)                                                                     \
+    BREAK("kernel \"fill.cu\" has 1000 + 32 threads a block, expected 1 to 1024",                           \
+          p->kernels[0].threads = 1000;                                                                     \
+          p->kernels[0].copy_threads = 32)                                                                  \
+    BREAK("kernel \"fill.cu\" has 64 + -1 threads a block, expected 1 to 1024",                             \
+          p->kernels[0].copy_threads = -1)                                                                  \
     BREAK("kernel \"fill.cu\" has -1 bytes of shared memory, expected 0 to 232448",                         \
           p->kernels[0].shared_bytes = -1)                                                                  \
+    BREAK("kernel \"fill.cu\" has 1 bytes of shared memory at least, expected 0 to 0",                      \
+          p->kernels[0].least_shared_bytes = 1)                                                             \
     BREAK("kernel \"fill.cu\" lets the next one start at an unknown time 3",                                \
           p->kernels[0].lets_next = QGC_N_NEXT)                                                             \
     BREAK("the plan has 3 images, expected 4", p->n_images = 3)                                             \
@@ -244,6 +252,32 @@ static void expect(qgc_plan *p, const char *message, qgc_arena *a) {
         expect(p, message, *state);       \
     }
 
+/* What a block takes of the GPUs of an image: what there is, between the least that the kernel needs and the most that it makes use
+ * of; PTX what all have that run it. */
+static void a_kernel_takes_what_an_architecture_has(void **state) {
+    (void)state;
+    const qgc_plan_kernel ring = {.threads = 480,
+                                  .copy_threads = 32,
+                                  .shared_bytes = 232448,
+                                  .least_shared_bytes = 84480},
+                          fixed = {.threads = 480, .shared_bytes = 70000},
+                          card = {.shared_bytes = 101376, .least_shared_bytes = 101376};
+    static const struct {
+        const char *arch;
+        int bytes, threads;
+    } want[] = {{"sm_75", 84480, 512},       {"sm_80", 166912, 512},       {"sm_86", 101376, 512},
+                {"sm_89", 101376, 512},      {"sm_90a", 232448, 480},      {"sm_100f", 232448, 480},
+                {"sm_120", 101376, 480},     {"compute_75", 84480, 512},   {"compute_80", 101376, 512},
+                {"compute_90", 101376, 480}, {"compute_90a", 232448, 480}, {"compute_100f", 232448, 480}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        assert_int_equal(qgc_kernel_shared_bytes(&ring, want[i].arch), want[i].bytes);
+        assert_int_equal(qgc_kernel_threads(&ring, want[i].arch), want[i].threads);
+        assert_int_equal(qgc_kernel_shared_bytes(&fixed, want[i].arch), 70000);
+        assert_int_equal(qgc_kernel_threads(&fixed, want[i].arch), 480);
+        assert_int_equal(qgc_kernel_shared_bytes(&card, want[i].arch), 101376);
+    }
+}
+
 static void names_what_is_wrong_with_the_head(void **state) {
     BROKEN_HEADS
 }
@@ -284,6 +318,7 @@ int main(void) {
         ARENA_TEST(extent_is_linear_in_each_size),
         ARENA_TEST(sizes_are_added_up_to_a_limit),
         ARENA_TEST(accepts_the_small_plan),
+        ARENA_TEST(a_kernel_takes_what_an_architecture_has),
         ARENA_TEST(names_what_is_wrong_with_the_head),
         ARENA_TEST(names_what_is_wrong_in_a_table),
         ARENA_TEST(names_what_is_wrong_with_a_launch),

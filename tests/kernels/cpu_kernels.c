@@ -57,6 +57,8 @@ static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, 
     qgc_str text = qgc_str_new(a);
     if (strstr(source_of(k->name), "__CUDA_ARCH__"))
         qgc_str_printf(&text, "#define __CUDA_ARCH__ %d\n", 10 * atoi(arch + 3)); // NOLINT(cert-err34-c)
+    if (k->least_shared_bytes)
+        qgc_str_printf(&text, "#define SHARED_BYTES %d\n", qgc_kernel_shared_bytes(k, arch));
     for (int i = 0; i < job->n_options; i++) {
         const char *name = job->options[i] + 2, *value = strchr(name, '=');
         assert_true(strncmp(job->options[i], "-D", 2) == 0 && value);

@@ -6,12 +6,37 @@
 
 namespace {
 #include "kernels/exchange.cuh"
+
+/* The fault of the launch. In tiles.cuh it stands at what the lanes of the producing warp do together. */
+int planted;
+
+inline void arrive_or_not(u64 *full) {
+    static u64 nowhere;
+    if (planted == FAULT_ARRIVES_TOO_EARLY)
+        barrier_arrive(full);
+    else if (planted != FAULT_LANE_DOES_NOT_ARRIVE || threadIdx.x % 32 != 7 || blockIdx.x != 1)
+        return arrive_with_copies(full);
+    barrier_init(&nowhere, 1);
+    arrive_with_copies(&nowhere);
+}
+
+#define arrive_with_copies(full) arrive_or_not(full)
 #include "kernels/tiles.cuh"
+#undef arrive_with_copies
 
-enum { WARPS = 2, THREADS = 32 * WARPS, SLOTS = 3, N = EXCHANGE_N, X = 0, Y = N, COPY = 2 * N };
+enum {
+    WARPS = 2,
+    THREADS = 32 * WARPS,
+    BY_LANES = 64,
+    SLOTS = 3,
+    N = EXCHANGE_N,
+    X = 0,
+    Y = N,
+    COPY = 2 * N
+};
 
-struct shared {
-    ring<SLOTS, N * sizeof(float)> tiles;
+template <int Lanes> struct shared {
+    ring<SLOTS, N * sizeof(float), Lanes> tiles;
     alignas(16) float x[2][N];
     float sums[2][N][WARPS];
 };
@@ -38,8 +63,9 @@ template <int Fault> struct rows {
     }
 };
 
-template <int Fault> __device__ __forceinline__ void produce(shared &s, const arguments &a) {
-    producer<SLOTS, N * sizeof(float)> p = {s.tiles, N * sizeof(float) * 2};
+template <int Fault, int Lanes>
+__device__ __forceinline__ void produce(shared<Lanes> &s, const arguments &a) {
+    producer<SLOTS, N * sizeof(float), Lanes> p = {s.tiles, N * sizeof(float) * 2, threadIdx.x - THREADS};
     const rows<Fault> mine;
     for (int product = 0; product < 2 * a.layers; product++)
         for (int r = 0; r < mine.n; r++) {
@@ -60,14 +86,16 @@ template <int Fault> __device__ __forceinline__ float4 take(const float *p, u32 
     return out[0];
 }
 
-template <int Fault> struct consumer {
-    shared &s;
+template <int Fault, int Lanes> struct consumer {
+    shared<Lanes> &s;
     const arguments &a;
     place<SLOTS> at;
 
     __device__ __forceinline__ void release() {
         __syncwarp();
-        if (threadIdx.x % 32 == 0)
+        const bool forgets =
+            Fault == FAULT_NO_RELEASE && blockIdx.x == 0 && threadIdx.x == 32 && at.slot == 1;
+        if (threadIdx.x % 32 == 0 && !forgets)
             barrier_arrive(&s.tiles.empty[at.slot]);
         at.next();
     }
@@ -87,7 +115,8 @@ template <int Fault> struct consumer {
         }
         some_meet<1, THREADS>();
         for (int r = 0; r < mine.n; r++) {
-            barrier_wait(&s.tiles.full[at.slot], at.parity);
+            if (Fault != FAULT_TILE_NOT_WAITED_FOR)
+                barrier_wait(&s.tiles.full[at.slot], at.parity);
             const float *tile = (const float *)s.tiles.slot[at.slot];
             if (Fault == FAULT_EARLY_RELEASE)
                 release();
@@ -108,8 +137,9 @@ template <int Fault> struct consumer {
     }
 };
 
-template <int Fault> __device__ __forceinline__ void consume(shared &s, const arguments &a) {
-    consumer<Fault> c = {s, a, {0, 0}};
+template <int Fault, int Lanes>
+__device__ __forceinline__ void consume(shared<Lanes> &s, const arguments &a) {
+    consumer<Fault, Lanes> c = {s, a, {0, 0}};
     const float *polled = a.exchange + blockIdx.x % COPIES * COPY;
     for (int layer = 0; layer < a.layers; layer++) {
         u32 parity = Fault == FAULT_PARITY ? 1 : (a.used + layer + 1) & 1,
@@ -124,36 +154,37 @@ template <int Fault> __device__ __forceinline__ void consume(shared &s, const ar
     }
 }
 
-template <int Fault>
+template <int Fault, int Lanes>
 __global__ void chain(const float *weights, const float *first, float *exchange, float *out, i32 *gave_up,
                       i32 layers, u32 used) {
     DYNAMIC_SHARED(128, u8, memory);
-    shared &s = *(shared *)memory;
+    shared<Lanes> &s = *(shared<Lanes> *)memory;
+    planted = Fault;
     const arguments a = {weights, first, exchange, out, gave_up, layers, used};
     if (threadIdx.x == 0)
         s.tiles.init(WARPS);
     __syncthreads();
     if (threadIdx.x >= THREADS) {
-        if (threadIdx.x == THREADS)
+        if (Lanes != IN_BULK || threadIdx.x == THREADS)
             produce<Fault>(s, a);
     } else
         consume<Fault>(s, a);
     __syncthreads();
 }
 
-template <int Fault> const on_cpu_kernel &kernel() {
-    typedef decltype(on_cpu::of(chain<Fault>)) called;
-    static const on_cpu_kernel k = {[] { called::call(chain<Fault>); }, nullptr, nullptr, called::N,
+template <int Fault, int Lanes> const on_cpu_kernel &kernel() {
+    typedef decltype(on_cpu::of(chain<Fault, Lanes>)) called;
+    static const on_cpu_kernel k = {[] { called::call(chain<Fault, Lanes>); }, nullptr, nullptr, called::N,
                                     called::bytes()};
     return k;
 }
 } // namespace
 
-extern "C" const on_cpu_kernel *exchange_kernel(int fault) {
+extern "C" const on_cpu_kernel *exchange_kernel(int fault, int by_lanes) {
     switch (fault) {
 #define FAULT(name)    \
     case FAULT_##name: \
-        return &kernel<FAULT_##name>();
+        return by_lanes ? &kernel<FAULT_##name, BY_LANES>() : &kernel<FAULT_##name, IN_BULK>();
         EXCHANGE_FAULTS
 #undef FAULT
     default:
@@ -161,4 +192,5 @@ extern "C" const on_cpu_kernel *exchange_kernel(int fault) {
     }
 }
 
-extern "C" const exchange_shape exchange_of_test = {THREADS + 32, sizeof(shared), COPIES *COPY};
+extern "C" const exchange_shape exchange_of_test = {THREADS + BY_LANES, sizeof(shared<BY_LANES>),
+                                                    COPIES *COPY};

@@ -15,18 +15,31 @@ enum { EXCHANGE_N = 64 };
  *   SILENT_BLOCK         one block reads the vectors and publishes nothing that depends on them
  *   NO_BARRIER           sums are added up before all warps have left theirs
  *   EARLY_RELEASE        a slot is given back before it was read
- *   SLOT_NOT_WAITED_FOR  a slot is filled before it was given back */
-#define EXCHANGE_FAULTS \
-    FAULT(NONE)         \
-    FAULT(PARITY)       \
-    FAULT(NO_WAIT)      \
-    FAULT(ONE_VECTOR) FAULT(SILENT_BLOCK) FAULT(NO_BARRIER) FAULT(EARLY_RELEASE) FAULT(SLOT_NOT_WAITED_FOR)
+ *   SLOT_NOT_WAITED_FOR  a slot is filled before it was given back
+ *   TILE_NOT_WAITED_FOR  a slot is read before it was filled
+ *   NO_RELEASE           a warp gives one slot never back
+ * and where slots are filled by the lanes of a warp:
+ *   LANE_DOES_NOT_ARRIVE one of them does not say that its copies have landed
+ *   ARRIVES_TOO_EARLY    they say so before their copies have */
+#define EXCHANGE_FAULTS        \
+    FAULT(NONE)                \
+    FAULT(PARITY)              \
+    FAULT(NO_WAIT)             \
+    FAULT(ONE_VECTOR)          \
+    FAULT(SILENT_BLOCK)        \
+    FAULT(NO_BARRIER)          \
+    FAULT(EARLY_RELEASE)       \
+    FAULT(SLOT_NOT_WAITED_FOR) \
+    FAULT(TILE_NOT_WAITED_FOR) \
+    FAULT(NO_RELEASE)          \
+    FAULT(LANE_DOES_NOT_ARRIVE) FAULT(ARRIVES_TOO_EARLY)
 
 enum exchange_fault {
 #define FAULT(name) FAULT_##name,
     EXCHANGE_FAULTS
 #undef FAULT
-        EXCHANGE_N_FAULTS
+        EXCHANGE_N_FAULTS,
+    EXCHANGE_FIRST_OF_LANES = FAULT_LANE_DOES_NOT_ARRIVE,
 };
 
 typedef struct {
@@ -39,8 +52,9 @@ typedef struct {
 extern "C" {
 #endif
 extern const exchange_shape exchange_of_test;
-/* Arguments: weights [layers, 2, N, N], x [N], the exchange, out [N], i32 *gave_up, i32 layers, u32 uses of each vector before. */
-const on_cpu_kernel *exchange_kernel(int fault);
+/* Arguments: weights [layers, 2, N, N], x [N], the exchange, out [N], i32 *gave_up, i32 layers, u32 uses of each vector before.
+ * `by_lanes`: slots are filled by 16 bytes a lane, not by bulk copies. */
+const on_cpu_kernel *exchange_kernel(int fault, int by_lanes);
 #ifdef __cplusplus
 }
 #endif

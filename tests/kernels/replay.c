@@ -37,12 +37,22 @@ static void add_option(replay *r, const char *kernel, const char *option) {
     }
 }
 
+/* As if the GPU had less shared memory. */
+static void limit_shared(qgc_plan *p, int bytes) {
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        qgc_plan_kernel *k = &p->kernels[i];
+        if (k->least_shared_bytes && bytes)
+            k->shared_bytes = bytes > k->least_shared_bytes ? bytes : k->least_shared_bytes;
+    }
+}
+
 static void lower(replay *r, const replay_of *of) {
     const qgc_lower_options options = {
         .chunk = REPLAY_CHUNK, .least_arch = of->arch, .all_rows = of->all_rows};
     must(r, qgc_lower(r->graph, &options, &r->lowered, &r->diag));
     r->lowered.plan->graph = r->lowered.plan->source = "";
     r->lowered.plan->compiler = "the compiler of this machine";
+    limit_shared(r->lowered.plan, of->shared_bytes);
     if (of->option)
         add_option(r, "persistent", of->option);
     cpu_kernels_build(&r->lowered, of->arch == 90 ? "sm_90a" : qgc_arena_printf(r->arena, "sm_%d", of->arch),

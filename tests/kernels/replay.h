@@ -13,8 +13,9 @@ typedef struct {
     const char *yaml;    /* the text of the graph, whose weights are random; or the path of its file, */
     const char *weights; /* with that of its weights; else NULL */
     const char *passes;
-    int arch;           /* 75, 80 or 90 */
-    int sms;            /* decode steps are in persistent mode, on so many multiprocessors; 0: they are not */
+    int arch; /* 75, 80 or 90 */
+    int sms;  /* decode steps are in persistent mode, on so many multiprocessors; 0: they are not */
+    int shared_bytes; /* that a block of the persistent kernel may have, 1: the least that it needs; 0: as of the arch */
     const char *option; /* "-DWAITS=0": one more for the persistent kernel; NULL for none */
     bool all_rows;      /* the plan is for replay_compare_rows */
 } replay_of;

@@ -52,12 +52,12 @@ static bool is_right(const chain *c) {
 }
 
 /* A few launches, each with another x and the exchange as the one before left it; false if one is wrong or given up. */
-static bool run(int fault, int schedule, const char **gave_up) {
+static bool run(int fault, int by_lanes, int schedule, const char **gave_up) {
     qgc_arena *a = qgc_arena_new();
     chain c = chain_new(a, (uint64_t)schedule);
     const on_cpu_kernel *kernels[MOST_BLOCKS];
     for (int i = 0; i < MOST_BLOCKS; i++)
-        kernels[i] = exchange_kernel(fault);
+        kernels[i] = exchange_kernel(fault, by_lanes);
     bool right = true;
     for (int i = 0; i < LAUNCHES && right; i++) {
         int32_t given_up_at = 0, *at = &given_up_at, layers = LAYERS;
@@ -79,11 +79,13 @@ static bool run(int fault, int schedule, const char **gave_up) {
 
 static void the_chain_is_right_under_all_schedules(void **state) {
     (void)state;
-    for (int schedule = 0; schedule < SCHEDULES; schedule++) {
-        const char *gave_up = NULL;
-        if (!run(FAULT_NONE, schedule, &gave_up))
-            fail_msg("schedule %d: %s", schedule, gave_up ? gave_up : "wrong");
-    }
+    for (int schedule = 0; schedule < SCHEDULES; schedule++)
+        for (int by_lanes = 0; by_lanes <= (schedule % 8 == 0); by_lanes++) {
+            const char *gave_up = NULL;
+            if (!run(FAULT_NONE, by_lanes, schedule, &gave_up))
+                fail_msg("schedule %d%s: %s", schedule, by_lanes ? " by lanes" : "",
+                         gave_up ? gave_up : "wrong");
+        }
 }
 
 static void each_fault_shows(void **state) {
@@ -93,14 +95,17 @@ static void each_fault_shows(void **state) {
         EXCHANGE_FAULTS
 #undef FAULT
     };
-    for (int fault = FAULT_NONE + 1; fault < EXCHANGE_N_FAULTS; fault++) {
-        int schedule = 0;
-        const char *gave_up = NULL;
-        while (schedule < SCHEDULES && run(fault, schedule, &gave_up))
-            schedule++;
-        if (schedule == SCHEDULES)
-            fail_msg("%s does not show in %d schedules", names[fault], SCHEDULES);
-    }
+    for (int by_lanes = 0; by_lanes < 2; by_lanes++)
+        for (int fault = FAULT_NONE + 1; fault < (by_lanes ? EXCHANGE_N_FAULTS : EXCHANGE_FIRST_OF_LANES);
+             fault++) {
+            int schedule = 0;
+            const char *gave_up = NULL;
+            while (schedule < SCHEDULES && run(fault, by_lanes, schedule, &gave_up))
+                schedule++;
+            if (schedule == SCHEDULES)
+                fail_msg("%s%s does not show in %d schedules", names[fault], by_lanes ? " by lanes" : "",
+                         SCHEDULES);
+        }
 }
 
 int main(void) {

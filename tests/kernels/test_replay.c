@@ -14,6 +14,7 @@
 #define SUBSETS 6
 #define PLANTED 1 /* are plans changed, too, to see that it is noticed? */
 #define ARCHS 3   /* and of the architectures below; fewer where a sanitizer makes them slow */
+#define RINGS 7
 #endif
 
 static const char *const families[] = {small_qwen2, small_qwen3, small_olmo2};
@@ -87,13 +88,19 @@ static void the_tiny_model(void **state) {
     replay_drop(&r);
 }
 
-/* Blocks at once, in an order that is drawn; and at so many positions that attention is cut. */
+/* Blocks at once, in an order that is drawn; and at so many positions that attention is cut. With bulk copies and with those of 16
+ * bytes, a large ring and the smallest. */
 static void in_persistent_mode(void **state) {
     (void)state;
-    static const int sms[] = {2, 3, 5};
-    for (int i = 0; i < 3; i++) {
-        replay r = replay_new(&(replay_of){.yaml = families[i], .arch = 90, .sms = sms[i]});
-        must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, i == 2 ? REPLAY_LONG : REPLAY_SHORT});
+    static const struct {
+        int arch, sms, shared_bytes;
+    } on[] = {{90, 2, 0}, {90, 3, 0}, {90, 5, 0}, {80, 3, 65536}, {86, 2, 0}, {80, 5, 1}, {90, 3, 1}};
+    for (int i = 0; i < RINGS; i++) {
+        replay r = replay_new(&(replay_of){.yaml = families[i % 3],
+                                           .arch = on[i].arch,
+                                           .sms = on[i].sms,
+                                           .shared_bytes = on[i].shared_bytes});
+        must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, i % 3 == 2 ? REPLAY_LONG : REPLAY_SHORT});
         replay_drop(&r);
     }
 }

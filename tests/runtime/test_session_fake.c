@@ -1121,6 +1121,28 @@ static void kernels_of_a_mode_that_cannot_run_are_not_loaded(void **state) {
     qgc_session_drop(s);
 }
 
+/* Its blocks have to run all at once. */
+static void a_kernel_that_is_too_large_for_a_multiprocessor_is_refused(void **state) {
+    fixture *f = *state;
+    make_persistent(f);
+    f->plan->phases[QGC_PHASE_PERSISTENT].launches[1].on_all = true;
+    f->dev->info.shared_bytes_max = 70000;
+    load_toy(f);
+    assert_null(qgc_mode_refusal(f->program, QGC_MODE_PERSISTENT, f->arena));
+    qgc_program_drop(f->program);
+    f->program = NULL;
+    f->dev->no_room = true;
+    assert_string_equal(
+        refused(f), "qgc: error: \"toy\" cannot run in persistent mode: a multiprocessor of Fake GPU has no "
+                    "room for a block of 32 threads of 128 registers and 2 bytes of shared memory\n"
+                    "  hint: Use --mode graph.\n"
+                    "  while: starting a session\n");
+    f->dev->info.free_bytes = (size_t)1 << 40;
+    const qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
+    assert_non_null(strstr(choice.why, "not persistent: a multiprocessor of Fake GPU has no room"));
+}
+
 static int32_t *fault_word(const fixture *f) {
     for (int i = 0; i < f->dev->n_allocations; i++) {
         const fake_allocation *a = &f->dev->allocations[i];
@@ -1324,6 +1346,7 @@ int main(void) {
         TEST(refuses_modes_that_the_plan_cannot_run_in),
         TEST(what_the_plan_lets_start_early_does_in_pdl_mode_only),
         TEST(kernels_of_a_mode_that_cannot_run_are_not_loaded),
+        TEST(a_kernel_that_is_too_large_for_a_multiprocessor_is_refused),
         TEST(launches_are_timed_as_a_step_launches_them),
         TEST(a_wait_given_up_names_part_and_layer),
         TEST(sizes_that_no_memory_holds_are_refused),

@@ -231,6 +231,13 @@ qgc_status qgc_device_load(qgc_device *dev, const void *cubin, size_t bytes, con
     return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "the code has no kernel \"%s\"", entry);
 }
 
+qgc_status qgc_device_residence(qgc_device *dev, qgc_function *f, int threads, int shared_bytes,
+                                qgc_residence *out, qgc_diag *d) {
+    (void)f, (void)threads, (void)shared_bytes, (void)d;
+    *out = (qgc_residence){.blocks = dev->no_room ? 0 : 1, .registers = 128};
+    return QGC_OK;
+}
+
 void qgc_device_unload(qgc_device *dev, qgc_function *f) {
     (void)dev, (void)f;
 }

@@ -40,6 +40,7 @@ struct qgc_device {
     /* What is to go wrong. */
     const char *full_for;      /* no memory for this owner */
     const char *broken_kernel; /* launching it fails */
+    bool no_room;              /* on a multiprocessor for a block */
     bool no_cublas;
     bool deaf; /* replays do nothing */
 

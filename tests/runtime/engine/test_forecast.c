@@ -106,10 +106,10 @@ static void says_it_in_lines(void **state) {
         "on         arch=80,sms=64,bandwidth=1000,memory=8: sm_80, 64 multiprocessors, 166912 bytes of shared "
         "memory a block, 1000 GB/s, 8.59 GB\n"
         "image      sm_80: machine code for this GPU\n"
-        "modes      stream, graph\n"
+        "modes      stream, graph, persistent\n"
         "             not pdl: image sm_80 has no programmatic dependent launch, which sm_90 has\n"
-        "             not persistent: image sm_80 has no bulk copies, which sm_90 has\n"
         "floor      1000.1 us a step, 1.00 GB read at position 100; 536.9 MB of memory at 100 positions (stream)\n"
+        "floor      0.0 us a step, 3.0 kB read at position 100; 536.9 MB of memory at 100 positions (persistent)\n"
         "prompt     in chunks\n");
     qgc_str_clear(&text);
     f->plan->phases[QGC_PHASE_DECODE].launches[1].weight_bytes = 1000;
@@ -119,6 +119,8 @@ static void says_it_in_lines(void **state) {
         strstr(text.text, "image      none runs there; compile for sm_75, for which the following is\n"));
     assert_non_null(strstr(text.text, " (less where they stay in L2, which has room for them); "));
     assert_non_null(strstr(text.text, "prompt     in decode steps\n"));
+    assert_non_null(
+        strstr(text.text, "not persistent: image sm_75 has no asynchronous copies, which sm_80 has\n"));
 }
 
 static void wants_to_know_the_architecture(void **state) {
