@@ -426,6 +426,10 @@ static void add_advance(qgc_lowering *l) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_token = 1});
 }
 
+static bool is_packed(const qgc_lowering *l, const qgc_node *linear) {
+    return l->phase == QGC_PHASE_PACKED_PREFILL && l->packed_of[linear->id];
+}
+
 /* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's, and
  * the rest of such a group goes node by node. */
 static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
@@ -435,13 +439,13 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
     if (outside) {
         qgc_outside_row row;
         qgc_diag d = qgc_diag_new(l->arena);
-        return l->phase != QGC_PHASE_PREFILL ||
+        return !qgc_phase_is_prefill(l->phase) ||
                (qgc_outside_read(outside, &row, l->arena, &d) == QGC_OK && row.prefill);
     }
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
         if (n->op == QGC_OP_LINEAR)
-            return l->phase != QGC_PHASE_PREFILL ||
-                   (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows);
+            return !is_packed(l, n) && (!qgc_phase_is_prefill(l->phase) ||
+                                        (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows));
     for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
         if (n->op == QGC_OP_LINEAR)
             return false; /* the rest of a group that goes node by node */
@@ -469,7 +473,7 @@ static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {
     l->sizes = (qgc_sizes){.tokens = tokens, .rows = qgc_plan_rows(l->plan, phase, tokens)};
     for (size_t i = 0; i < l->graph->n_values; i++) {
         const qgc_value *v = l->graph->values[i];
-        l->bf16_of[i] = -1;
+        l->bf16_of[i] = l->operand_of[i] = -1;
         l->order_of[i].made = false;
         int buffer = l->buffer_of[i]; /* scratch is each phase's own */
         if (v->kind == QGC_RESULT && buffer >= 0 && l->plan->buffers[buffer].kind == QGC_BUFFER_SCRATCH)
@@ -484,6 +488,8 @@ static qgc_status lower_nodes(qgc_lowering *l, const bool *covered, bool groups)
         if (covered && covered[node->id])
             continue;
         l->node = node;
+        if (qgc_low_packed(l, node))
+            continue;
         qgc_frame frame = {l->diag->top, "choosing a kernel for", qgc_value_label(node->out[0], l->arena),
                            node->at};
         l->diag->top = &frame;
@@ -536,25 +542,29 @@ static qgc_status lower_all_rows(qgc_lowering *l, int64_t tokens) {
     return lower_nodes(l, left_out, true);
 }
 
+/* Where the values of the phase that was lowered last are. */
+static int *copy_buffers(const qgc_lowering *l) {
+    int *copy = qgc_arena_array(l->arena, l->graph->n_values, sizeof *copy);
+    return memcpy(copy, l->buffer_of, l->graph->n_values * sizeof *copy);
+}
+
 /* After the persistent kernel come the nodes that it does not cover, one by one. */
-static qgc_status lower_persistent(qgc_lowering *l, unsigned probe) {
+static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, int **buffers) {
     bool *covered, fits;
     begin_phase(l, QGC_PHASE_PERSISTENT, 1);
     l->node = NULL;
-    QGC_TRY(qgc_emit_persistent(l, probe, &covered, &fits));
-    return fits ? lower_nodes(l, covered, false) : QGC_OK;
+    QGC_TRY(qgc_emit_persistent(l, o->probe, &covered, &fits));
+    if (!fits)
+        return QGC_OK;
+    QGC_TRY(lower_nodes(l, covered, false));
+    *buffers = copy_buffers(l);
+    return o->no_prefill ? QGC_OK : lower_phase(l, QGC_PHASE_PACKED_PREFILL, o->chunk);
 }
 
 static int shared_bytes(const qgc_lower_options *o) {
     if (o->card && o->card->shared_bytes)
         return o->card->shared_bytes;
     return qgc_arch_shared_bytes(o->least_arch);
-}
-
-/* Where the values of the phase that was lowered last are. */
-static int *copy_buffers(const qgc_lowering *l) {
-    int *copy = qgc_arena_array(l->arena, l->graph->n_values, sizeof *copy);
-    return memcpy(copy, l->buffer_of, l->graph->n_values * sizeof *copy);
 }
 
 static int most_shared_bytes(const qgc_lower_options *o) {
@@ -584,6 +594,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .uses = qgc_graph_uses(g, a),
                       .buffer_of = qgc_arena_array(a, g->n_values, sizeof(int)),
                       .bf16_of = qgc_arena_array(a, g->n_values, sizeof(int)),
+                      .operand_of = qgc_arena_array(a, g->n_values, sizeof(int)),
                       .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;
@@ -597,20 +608,20 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
         QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
     int *prefill_buffers = plan->phases[QGC_PHASE_PREFILL].n_launches ? copy_buffers(&l) : NULL;
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
-    int *buffers = copy_buffers(&l);
+    int *buffers = copy_buffers(&l), *persistent_buffers = NULL;
     if (o->decode_only || o->all_rows || o->no_persistent)
         plan->not_persistent = o->all_rows      ? "it was compiled for the logits of all tokens"
                                : o->decode_only ? "it was compiled for decode steps only"
                                                 : "it was compiled for steps in other modes";
     else
-        QGC_TRY(lower_persistent(&l, o->probe));
+        QGC_TRY(lower_persistent(&l, o, &persistent_buffers));
     QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));
     qgc_place_edges(plan, a);
     *out = (qgc_lowered){.plan = plan,
                          .jobs = l.jobs,
                          .buffers = buffers,
                          .prefill_buffers = prefill_buffers,
-                         .persistent_buffers = plan->not_persistent ? NULL : l.buffer_of,
+                         .persistent_buffers = persistent_buffers,
                          .knobs = l.knobs,
                          .n_knobs = l.n_knobs};
     return QGC_OK;

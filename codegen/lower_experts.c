@@ -127,7 +127,7 @@ qgc_status lower_expert_linear(qgc_lowering *l, const qgc_node *n) {
         return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "bias \"%s\" of expert_linear is stored in blocks",
                         qgc_value_label(n->in[3], l->arena));
     const bool has_tensor_cores = l->least_arch == 0 || l->least_arch >= 80;
-    if (l->phase == QGC_PHASE_PREFILL && has_tensor_cores && experts <= QGC_LOW_MOST_EXPERTS)
+    if (qgc_phase_is_prefill(l->phase) && has_tensor_cores && experts <= QGC_LOW_MOST_EXPERTS)
         product_by_expert(l, n);
     else
         product_by_token(l, n);

@@ -511,6 +511,8 @@ qgc_status lower_softcap(qgc_lowering *l, const qgc_node *n) {
 
 /* The buffer of a value rounded to bf16; made once for all products that read it. */
 static int as_bf16(qgc_lowering *l, const qgc_value *v) {
+    if (qgc_low_is_streamed(l, v))
+        return qgc_low_unpacked(l, v);
     qgc_dtype from = v->kind == QGC_WEIGHT ? qgc_weight_storage(v) : v->dtype;
     if (from == QGC_BF16)
         return qgc_low_buffer(l, v);
@@ -557,7 +559,7 @@ static void lower_linear_gemm(qgc_lowering *l, const qgc_node *n) {
 
 /* A decode step, and the row wanted in prefill, go row by row in float32. */
 qgc_status lower_linear(qgc_lowering *l, const qgc_node *n) {
-    if (l->phase == QGC_PHASE_PREFILL && (l->plan->all_rows || n->in[0]->shape.dim[0] == QGC_DIM_T)) {
+    if (qgc_phase_is_prefill(l->phase) && (l->plan->all_rows || n->in[0]->shape.dim[0] == QGC_DIM_T)) {
         lower_linear_gemm(l, n);
         return QGC_OK;
     }

@@ -13,6 +13,27 @@ typedef struct {
     int order, tiles; /* buffers */
 } qgc_item_order;
 
+/* A matrix in the stream of the persistent step, as kernels that read it there are told of it. */
+typedef struct {
+    int stream, shares; /* buffers; stream -1: it is not there */
+    int64_t at;         /* bytes of the stream before the iteration that it belongs to */
+    qgc_dtype type;     /* that it has there: F16, BF16 or a block format */
+    int which;          /* of the matrices of its phase */
+    int64_t row_bytes;
+    const char *const *place; /* options that say where its rows are: those of pack.cuh, and K */
+} qgc_streamed;
+
+/* The products of a phase of the persistent step as prefill computes them from its stream, in one kernel. */
+typedef struct {
+    const char *name;
+    const qgc_node *const *linear; /* in the order of the phase's matrices */
+    int n;
+    const qgc_node *at; /* when this node comes they are computed */
+    bool fused; /* and with them `result`, an `expression` of theirs and of `outside`, which may be NULL */
+    const char *expression;
+    const qgc_value *result, *outside;
+} qgc_packed;
+
 typedef struct {
     qgc_graph *graph;
     qgc_plan *plan;
@@ -26,11 +47,15 @@ typedef struct {
     int *buffer_of;           /* [n_values] in this phase, -1 where there is none yet */
     int *bf16_of;             /* [n_values]: the buffer with the value rounded to bf16, in this phase */
     qgc_item_order *order_of; /* [n_values], in this phase */
-    int least_arch;           /* of qgc_lower_options */
-    int sms;                  /* multiprocessors of the card */
-    int shared_bytes;         /* that a block may have there */
-    int most_shared_bytes;    /* the same where kernels differ by architecture: of the card, else of any */
-    bool card_alone;          /* of qgc_lower_options */
+    int *operand_of; /* [n_values]: the buffer with the value as operand B of packed_gemm.cu, in this phase */
+    /* What the persistent step has in its stream; NULL: there is no such step. */
+    qgc_streamed *streamed;       /* [n_values], of weights */
+    const qgc_packed **packed_of; /* [next_node_id], of nodes that are computed with such products */
+    int least_arch;               /* of qgc_lower_options */
+    int sms;                      /* multiprocessors of the card */
+    int shared_bytes;             /* that a block may have there */
+    int most_shared_bytes; /* the same where kernels differ by architecture: of the card, else of any */
+    bool card_alone;       /* of qgc_lower_options */
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;
@@ -70,6 +95,12 @@ void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer, int access); /* QGC
 void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value);
 /* Buffers of all inputs of a node, then of its first result, as arguments. */
 void qgc_low_operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n);
+
+/* In a prefill from the stream: is a weight there? The buffer with it unpacked to bf16. Is a node computed by packed_gemm.cu?
+ * Then it is lowered, with all that is computed with it, when the last of their operands is there. */
+bool qgc_low_is_streamed(const qgc_lowering *l, const qgc_value *w);
+int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w);
+bool qgc_low_packed(qgc_lowering *l, const qgc_node *n);
 
 /* Text in the plan's arena, for options. */
 const char *qgc_low_text(qgc_lowering *l, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -363,7 +363,7 @@ static void attention_by_group(qgc_lowering *l, const attention *a) {
     enum { THREADS = 256, HEADS_AT_ONCE = 8 };
     int64_t units = a->kv_heads * ((a->group + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE),
             n_parts = units * a->parts;
-    int64_t blocks = l->phase == QGC_PHASE_PREFILL ? 1 : within(l->sms / n_parts, 1, 64);
+    int64_t blocks = qgc_phase_is_prefill(l->phase) ? 1 : within(l->sms / n_parts, 1, 64);
     const char *options[16];
     int n = attention_options(l, a, a->parts, options);
     options[n++] = qgc_low_int(l, "BLOCKS", blocks);
@@ -423,7 +423,7 @@ static qgc_status attention_kernel(qgc_lowering *l, const qgc_node *n, int64_t p
                         (long long)a.head_dim);
     if (!suits_tensor_cores(l, &a))
         attention_by_head(l, &a);
-    else if (l->phase == QGC_PHASE_PREFILL && parts == 1 && tile_bytes(&a) <= l->shared_bytes)
+    else if (qgc_phase_is_prefill(l->phase) && parts == 1 && tile_bytes(&a) <= l->shared_bytes)
         attention_by_tiles(l, &a);
     else
         attention_by_group(l, &a);
@@ -438,7 +438,8 @@ qgc_status lower_attention(qgc_lowering *l, const qgc_node *n) {
  * else is computed whole, in its own place: by the time of the merge the caches may have been appended to. Returns the
  * merge, whose result it then makes, or NULL. */
 static const qgc_node *whole_of(const qgc_lowering *l, const qgc_node *part) {
-    if (l->phase != QGC_PHASE_PREFILL || part->op != QGC_OP_ATTENTION_PART || l->uses[part->out[0]->id] != 1)
+    if (!qgc_phase_is_prefill(l->phase) || part->op != QGC_OP_ATTENTION_PART ||
+        l->uses[part->out[0]->id] != 1)
         return NULL;
     for (const qgc_node *n = part->next; n; n = n->next)
         if (n->op == QGC_OP_ATTENTION_MERGE && n->in[0] == part->out[0])

@@ -61,7 +61,7 @@ static qgc_status find_sizes(const qgc_plan *p, life *lives, qgc_diag *d) {
         const qgc_plan_buffer *b = &p->buffers[i];
         if (b->kind != QGC_BUFFER_SCRATCH)
             continue;
-        const bool prefill = lives[i].phase == QGC_PHASE_PREFILL;
+        const bool prefill = lives[i].phase >= 0 && qgc_phase_is_prefill((qgc_phase_kind)lives[i].phase);
         const qgc_sizes sizes = {.tokens = prefill ? p->chunk : 1,
                                  .rows = prefill ? qgc_plan_rows(p, QGC_PHASE_PREFILL, p->chunk) : 1};
         const int64_t before = sum;

@@ -15,8 +15,14 @@ const char *qgc_phase_name(qgc_phase_kind phase) {
                                                     [QGC_PHASE_PREFILL] = "prefill",
                                                     [QGC_PHASE_DECODE] = "decode",
                                                     [QGC_PHASE_PACK] = "pack",
-                                                    [QGC_PHASE_PERSISTENT] = "persistent"};
+                                                    [QGC_PHASE_PERSISTENT] = "persistent",
+                                                    [QGC_PHASE_BEGIN] = "begin",
+                                                    [QGC_PHASE_PACKED_PREFILL] = "packed-prefill"};
     return names[phase];
+}
+
+bool qgc_phase_is_prefill(qgc_phase_kind phase) {
+    return phase == QGC_PHASE_PREFILL || phase == QGC_PHASE_PACKED_PREFILL;
 }
 
 int qgc_kernel_threads(const qgc_plan_kernel *k, const char *arch) {
@@ -157,7 +163,7 @@ static bool is_within(const qgc_extent *e, const qgc_sizes *most, int64_t low, i
 
 /* The largest sizes of a step of that phase; the smallest are 1. */
 static qgc_sizes most_of(const qgc_plan *p, qgc_phase_kind phase) {
-    const int64_t tokens = phase == QGC_PHASE_PREFILL ? p->chunk : 1;
+    const int64_t tokens = qgc_phase_is_prefill(phase) ? p->chunk : 1;
     return (qgc_sizes){tokens, qgc_plan_rows(p, phase, tokens), max_size};
 }
 
@@ -226,8 +232,10 @@ static qgc_status check_counts(const checker *c) {
                   {"launches", p->phases[1].n_launches, p->phases[1].launches},
                   {"launches", p->phases[2].n_launches, p->phases[2].launches},
                   {"launches", p->phases[3].n_launches, p->phases[3].launches},
-                  {"launches", p->phases[4].n_launches, p->phases[4].launches}};
-    _Static_assert(QGC_N_PHASES == 5, "each phase has a row above");
+                  {"launches", p->phases[4].n_launches, p->phases[4].launches},
+                  {"launches", p->phases[5].n_launches, p->phases[5].launches},
+                  {"launches", p->phases[6].n_launches, p->phases[6].launches}};
+    _Static_assert(QGC_N_PHASES == 7, "each phase has a row above");
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         if (tables[i].n > MAX_COUNT)
             return BROKEN(c, "the plan has %zu %s, expected at most %d", tables[i].n, tables[i].what,
@@ -392,6 +400,7 @@ static qgc_status check_buffer(const checker *c, size_t i) {
     case QGC_BUFFER_STATE:
     case QGC_BUFFER_TABLE:
     case QGC_BUFFER_PACKED:
+    case QGC_BUFFER_STREAM:
         if (per_step)
             break;
         return QGC_OK;
@@ -643,7 +652,7 @@ static qgc_status check_shares(const checker *c) {
     if (p->n_shares == 0 && p->shares_buffer == -1)
         return QGC_OK;
     if (p->n_shares > QGC_MOST_SHARES || p->shares_buffer < 0 || (size_t)p->shares_buffer >= p->n_buffers ||
-        p->buffers[p->shares_buffer].kind != QGC_BUFFER_PACKED ||
+        p->buffers[p->shares_buffer].kind != QGC_BUFFER_STREAM ||
         p->buffers[p->shares_buffer].bytes.fixed < (int64_t)8 * QGC_MOST_BLOCKS * (int64_t)p->n_shares)
         return BROKEN(c, "buffer %d is not one for %zu shares", p->shares_buffer, p->n_shares);
     for (size_t i = 0; i < p->n_shares; i++)
@@ -701,8 +710,10 @@ static qgc_status check_reads(const checker *c, int phase) {
 
 static qgc_status check_phases(const checker *c) {
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
-        bool may_be_empty = phase == QGC_PHASE_INIT || phase == QGC_PHASE_PREFILL ||
-                            (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL);
+        bool may_be_empty =
+            phase == QGC_PHASE_INIT || phase == QGC_PHASE_PREFILL || phase == QGC_PHASE_BEGIN ||
+            (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL) ||
+            (phase == QGC_PHASE_PACKED_PREFILL && c->p->phases[QGC_PHASE_PREFILL].n_launches == 0);
         if (!may_be_empty && c->p->phases[phase].n_launches == 0)
             return BROKEN(c, "phase \"%s\" of the plan is empty", qgc_phase_name((qgc_phase_kind)phase));
         for (size_t i = 0; i < c->p->phases[phase].n_launches; i++) {

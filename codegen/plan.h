@@ -33,7 +33,8 @@ typedef enum {
     QGC_BUFFER_TABLE, /* zero at first, filled by the init phase or by what uses it; kept from step to step */
     QGC_BUFFER_SCRATCH, /* lives within a step, at `offset` of the scratch slab */
     QGC_BUFFER_IO,      /* what the session writes and reads, see qgc_io */
-    QGC_BUFFER_PACKED,  /* zero at first, filled by the pack phase; there only in persistent mode */
+    QGC_BUFFER_PACKED, /* a session's: zero at first, filled by the begin phase; there only in persistent mode */
+    QGC_BUFFER_STREAM, /* a program's: zero at first, filled by the pack phase; there only for persistent mode */
     QGC_N_BUFFER_KINDS
 } qgc_buffer_kind;
 
@@ -200,8 +201,10 @@ typedef enum {
     QGC_PHASE_INIT, /* once after the weights are there */
     QGC_PHASE_PREFILL, /* T tokens of a prompt, T <= chunk; R = 1 (or T: all_rows); empty in a plan for decode steps only */
     QGC_PHASE_DECODE, /* T = R = 1; feeds itself: its last launch moves next into tokens, positions and ring */
-    QGC_PHASE_PACK,   /* once, after init: weights put in the order of the persistent step */
+    QGC_PHASE_PACK,   /* once for a program: weights are put in the order of the persistent step */
     QGC_PHASE_PERSISTENT, /* as decode, with most of it in one kernel; empty where the graph does not fit */
+    QGC_PHASE_BEGIN,      /* once for a session in persistent mode, after init: where its caches lie */
+    QGC_PHASE_PACKED_PREFILL, /* as prefill, from weights in the order of the persistent step */
     QGC_N_PHASES
 } qgc_phase_kind;
 
@@ -211,6 +214,9 @@ typedef struct {
 } qgc_phase;
 
 const char *qgc_phase_name(qgc_phase_kind phase); /* "decode" */
+
+/* Does a step of the phase take T tokens of a prompt? */
+bool qgc_phase_is_prefill(qgc_phase_kind phase);
 
 /* The first launch of a phase that has parts, or NULL. */
 const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase);
@@ -263,6 +269,28 @@ typedef struct {
     qgc_phase phases[QGC_N_PHASES];
     int io[QGC_N_IO]; /* buffer of each role */
 } qgc_plan;
+
+/* Which weights persistent mode reads as they are stored, in stays[n_weights]: all but those that only the pack phase reads. Of a
+ * tied weight that stays the other one does. */
+void qgc_plan_staying(const qgc_plan *p, bool *stays);
+
+/* Bytes of the weights as they are stored, those that are tied once: of all of them, or of those that stay. */
+int64_t qgc_plan_weight_bytes(const qgc_plan *p, const bool *stays);
+
+/* Bytes of the weights that do not stay and that one launch of the pack phase reads together, the most of any: so much room they take
+ * on their way into the stream. */
+int64_t qgc_plan_staging_bytes(const qgc_plan *p, const bool *stays);
+
+/* Bytes on the device of a session and its program, in persistent mode or another, with caches of `ctx` positions; 2^62 where a sum is
+ * more than that. */
+typedef struct {
+    int64_t weights;  /* as they are stored: all, or those that stay */
+    int64_t stream;   /* in the order of the persistent step */
+    int64_t staging;  /* while weights are put into that order */
+    int64_t exchange; /* what else is there for persistent mode only */
+    int64_t states, tables, scratch, interface;
+} qgc_plan_memory_use;
+qgc_plan_memory_use qgc_plan_memory_of(const qgc_plan *p, bool persistent, int64_t ctx, qgc_arena *a);
 
 /* R of a step of so many tokens. */
 int64_t qgc_plan_rows(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens);

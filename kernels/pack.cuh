@@ -26,8 +26,11 @@
 #define THREADS 512
 #endif
 
-#define FIRST(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2]
-#define COUNT(share) (u64) shares[((size_t)blockIdx.x * SHARES + (share)) * 2 + 1]
+#ifndef OWNER /* the block of persistent.cu whose rows PLACE is about */
+#define OWNER blockIdx.x
+#endif
+#define FIRST(share) (u64) shares[((size_t)(OWNER) * SHARES + (share)) * 2]
+#define COUNT(share) (u64) shares[((size_t)(OWNER) * SHARES + (share)) * 2 + 1]
 
 /* Which matrix has a row of the phase, and the row's number in it. */
 struct matrix_row {

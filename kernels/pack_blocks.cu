@@ -22,20 +22,7 @@
 typedef stored<FORMAT> from;
 typedef stream_of<FORMAT, K, WARPS> to;
 
-enum { TILE = 8, GROUP_ROWS = to::group() * TILE };
-
-/* Where the tile of a row begins in a chunk, and the rows that it has. */
-struct tile_place {
-    u8 *at;
-    int h;
-};
-__device__ __forceinline__ tile_place tile_at(u8 *stream, int row, int chunk, int n) {
-    const int group = row / GROUP_ROWS * GROUP_ROWS, rows = min((int)GROUP_ROWS, n - group),
-              tile = row % GROUP_ROWS / TILE * TILE;
-    return {stream + (size_t)group * to::whole_row_bytes() + (size_t)rows * chunk * to::row_bytes(false) +
-                tile * to::row_bytes(chunk == to::CHUNKS - 1),
-            min((int)TILE, rows - tile)};
-}
+enum { TILE = 8 };
 
 /* Quants 4q .. 4q+3 of a block, and 16 after them, a byte each. */
 struct eight_quants {
@@ -92,7 +79,7 @@ template <typename Raw> __device__ __forceinline__ void put_whole(const Raw &, u
 __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *stream, int row, int n) {
     const int chunk = pair / WARPS, warp = pair % WARPS, r = row % TILE;
     const bool last = chunk == to::CHUNKS - 1;
-    const tile_place tile = tile_at(stream, row, chunk, n);
+    const auto tile = to::tile_at(stream, row, chunk, n);
     const int h = tile.h;
     for (int quarter = 0; quarter < 4; quarter++) {
         u32 high = 0;

@@ -40,10 +40,6 @@ __device__ __forceinline__ block_operand from_bytes(uint2 quants) {
 
 /* The scales of the block that a lane's columns belong to: a sum is first * (its first 16 elements) + last * (the others) + minimum *
  * (the sum of x). Scales of Q4_K and Q5_K are 2^-24 of what they are, six bits taken for an f16. */
-struct block_scale {
-    float first, last, minimum;
-};
-
 template <int Type>
 __device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
     if constexpr (Type == Q6_K) {

@@ -64,4 +64,43 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
         return pairs(last) * (QUANTS + HIGHS) * h;
     }
     static __device__ __forceinline__ constexpr int wholes_at(bool last, int h) { return pairs(last) * PER_PAIR * h; }
+
+    /* The chunk of the tile of row `row` of a share of n rows that begins at `share`, and how many rows the tile has. */
+    template <typename Byte> struct tile_place {
+        Byte *at;
+        int h;
+    };
+    template <typename Byte>
+    static __device__ __forceinline__ tile_place<Byte> tile_at(Byte *share, int row, int chunk, int n) {
+        const int ROWS = group() * 8, first = row / ROWS * ROWS, rows = min(ROWS, n - first),
+                  tile = row % ROWS / 8 * 8;
+        return {share + (size_t)first * whole_row_bytes() + (size_t)rows * chunk * row_bytes(false) +
+                    tile * row_bytes(chunk == CHUNKS - 1),
+                min(8, rows - tile)};
+    }
 };
+
+/* The scales of one of the two blocks of a pair: an element is (first, or last for the second half of the block) * q + minimum. */
+struct block_scale {
+    float first, last, minimum;
+};
+
+template <int Type>
+__device__ __forceinline__ block_scale stored_scale(const u8 *scales, const u8 *whole, bool odd) {
+    if constexpr (Type == Q6_K) {
+        const u32 both = ((const u16 *)scales)[odd];
+        const float d = f16_f32(*(const u16 *)whole);
+        return {d * (float)(signed char)(both & 0xFFu), d * (float)(signed char)(both >> 8), 0.0f};
+    } else if constexpr (Type == Q4_K || Type == Q5_K) {
+        const u32 packed = ((const u16 *)scales)[odd], d_dmin = *(const u32 *)whole;
+        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * (float)(packed & 63u);
+        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * (float)(packed >> 6))};
+    } else if constexpr (Type == Q4_1 || Type == Q5_1) {
+        const u32 d_m = ((const u32 *)scales)[odd];
+        const float scale = f16_f32((u16)(d_m & 0xFFFFu));
+        return {scale, scale, f16_f32((u16)(d_m >> 16))};
+    } else {
+        const float scale = f16_f32(((const u16 *)scales)[odd]);
+        return {scale, scale, 0.0f};
+    }
+}

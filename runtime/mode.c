@@ -116,21 +116,28 @@ qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {
 static int64_t persistent_bytes(const qgc_plan *plan, int64_t ctx) {
     const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = ctx};
     int64_t bytes = plan->scratch_bytes;
-    for (size_t i = 0; i < plan->n_buffers; i++)
-        if (plan->buffers[i].kind != QGC_BUFFER_WEIGHT && plan->buffers[i].kind != QGC_BUFFER_SCRATCH &&
+    for (size_t i = 0; i < plan->n_buffers; i++) {
+        const qgc_buffer_kind kind = plan->buffers[i].kind;
+        if (kind != QGC_BUFFER_WEIGHT && kind != QGC_BUFFER_STREAM && kind != QGC_BUFFER_SCRATCH &&
             !qgc_extent_add(&bytes, &plan->buffers[i].bytes, &sizes))
             return (int64_t)1 << 62;
+    }
     return bytes;
 }
 
 /* Persistent mode, as far as memory goes: why not, or NULL. */
 static const char *no_room(const qgc_program *p, int64_t ctx, qgc_arena *a) {
     const int64_t spare = (int64_t)1 << 29; /* cuBLAS's workspace, and what others may take meanwhile */
-    const int64_t needs = persistent_bytes(qgc_program_plan(p), ctx) + spare;
+    const int64_t weights = qgc_program_wants_bytes(p, true);
+    const int64_t needs = weights / 2 + persistent_bytes(qgc_program_plan(p), ctx) / 2 > (int64_t)1 << 60
+                              ? (int64_t)1 << 62
+                              : weights + persistent_bytes(qgc_program_plan(p), ctx) + spare;
     const int64_t room = (int64_t)qgc_device_about(qgc_program_device(p))->free_bytes;
     if (room > needs)
         return NULL;
-    return qgc_arena_printf(a, "with a second copy of the weights it needs %.2f GB, and %.2f GB are free",
+    return qgc_arena_printf(a, "%sit needs %.2f GB, and %.2f GB are free",
+                            weights > 0 && qgc_program_has_weights(p) ? "with a second copy of the weights "
+                                                                      : "",
                             1e-9 * (double)needs, 1e-9 * (double)room);
 }
 

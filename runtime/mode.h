@@ -38,8 +38,8 @@ typedef struct {
     const char *why;
 } qgc_mode_choice;
 
-/* The fastest of the modes in which the program can run: persistent, which needs room for a second copy of the weights
- * beside a session of `ctx` positions, or else pdl, or else graph (measured: docs/benchmarks.md). Texts are made in arena `a`. */
+/* The fastest of the modes in which the program can run: persistent, which needs room for its stream of weights and a
+ * session of `ctx` positions, or else pdl, or else graph (measured: docs/benchmarks.md). Texts are made in arena `a`. */
 qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a);
 
 /* The mode that a command asks for by its name, or by "auto" for the fastest. */

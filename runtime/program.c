@@ -24,7 +24,7 @@ static const bool *wanted_kernels(const qgc_program *p) {
     bool *wanted = qgc_arena_array(p->arena, plan->n_kernels, sizeof *wanted);
     const bool persistent = !qgc_mode_refusal(p, QGC_MODE_PERSISTENT, p->arena);
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
-        if (!persistent && (phase == QGC_PHASE_PACK || phase == QGC_PHASE_PERSISTENT))
+        if (!persistent && phase >= QGC_PHASE_PACK)
             continue;
         const qgc_phase *ph = &plan->phases[phase];
         for (size_t i = 0; i < ph->n_launches; i++)
@@ -53,6 +53,39 @@ static qgc_status load_kernels(qgc_program *p, qgc_diag *d) {
     for (size_t i = 0; i < plan->n_kernels; i++)
         assert(p->functions[i] || !wanted[i]); /* qgc_plan_check: one image for each kernel and arch */
     return QGC_OK;
+}
+
+static void forget_source(qgc_program *p) {
+    if (p->loading)
+        qgc_arena_drop(p->loading->made);
+    p->loading = NULL;
+}
+
+static qgc_status load_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
+                               const qgc_program_options *options, qgc_diag *d) {
+    if (options->share && options->share->dev == p->dev)
+        QGC_TRY(qgc_program_want(options->share, false, d));
+    if (options->share && qgc_program_take_weights(p, options->share)) {
+        qgc_program_note(p, "the weights are those of another program");
+        p->is_stored = true;
+        return QGC_OK;
+    }
+    QGC_TRY(qgc_program_find_weights(p, weights, pool, options, d));
+    if (options->later)
+        return QGC_OK;
+    QGC_TRY(qgc_program_put_weights(p, d));
+    forget_source(p);
+    return QGC_OK;
+}
+
+qgc_status qgc_program_want(qgc_program *p, bool packed, qgc_diag *d) {
+    if (packed)
+        return p->packed ? QGC_OK : qgc_program_pack(p, d);
+    return p->is_stored ? QGC_OK : qgc_program_put_weights(p, d);
+}
+
+bool qgc_program_has_weights(const qgc_program *p) {
+    return p->is_stored;
 }
 
 /* A cooperative launch of more blocks than run at once fails; so does one of a block that does not fit at all. */
@@ -91,7 +124,7 @@ static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *poo
                      about->major, about->minor, qgc_fit_text(image.fit));
     QGC_TRY(load_kernels(p, d));
     QGC_TRY(check_residence(p, d));
-    return qgc_program_put_weights(p, weights, pool, options, d);
+    return load_weights(p, weights, pool, options, d);
 }
 
 qgc_status qgc_program_load(qgc_program **out, const qgc_plan *plan, qgc_device *dev,
@@ -116,7 +149,10 @@ void qgc_program_drop(qgc_program *p) {
         return;
     for (size_t i = 0; i < p->plan->n_kernels; i++)
         qgc_device_unload(p->dev, p->functions[i]);
-    qgc_device_free(p->dev, p->weight_region);
+    const qgc_address owned[] = {p->weights, p->kept, p->stream};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        qgc_device_free(p->dev, owned[i]);
+    forget_source(p);
     qgc_arena_drop(p->arena);
 }
 
@@ -132,8 +168,8 @@ const char *qgc_program_arch(const qgc_program *p) {
 const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a) {
     return qgc_image_arch_for(qgc_device_about(dev), true, a);
 }
-const qgc_address *qgc_program_addresses(const qgc_program *p) {
-    return p->addresses;
+const qgc_address *qgc_program_addresses(const qgc_program *p, bool packed) {
+    return packed ? p->packed : p->addresses;
 }
 
 size_t qgc_program_notes(const qgc_program *p, const char *const **lines) {
@@ -215,6 +251,15 @@ static qgc_status launch(qgc_program *p, const qgc_plan_launch *l, const qgc_add
     if (l->kind == QGC_LAUNCH_GEMM)
         return launch_gemm(p, l, addresses, sizes, d);
     return launch_kernel(p, l, addresses, sizes, overlap, d);
+}
+
+qgc_status qgc_program_launch_one(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
+                                  qgc_diag *d) {
+    qgc_frame frame = {d->top, "launching", l->node, QGC_NO_LOC};
+    d->top = &frame;
+    const qgc_status s = launch(p, l, addresses, &(qgc_sizes){.tokens = 1, .rows = 1}, false, d);
+    d->top = frame.up;
+    return s;
 }
 
 qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,

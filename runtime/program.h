@@ -25,9 +25,12 @@ typedef struct {
     bool allow_unused;
     /* Another program on this device, of the same weights file: its weights serve this one too, where the two plans want
      * the same of them, else they are uploaded again. It outlives this one. May be NULL. */
-    const qgc_program *share;
-    /* Called while weights go up, with bytes done and in all; may be NULL. */
-    void (*progress)(void *context, size_t done, size_t total);
+    qgc_program *share;
+    /* No weights go up before a session wants them (qgc_program_want), in the order in which its mode reads them. The weights
+     * and the pool then outlive the program, and so does the context of `progress`. */
+    bool later;
+    /* Called while weights go up, with "weights", bytes done and in all; may be NULL. */
+    void (*progress)(void *context, const char *what, size_t done, size_t total);
     void *context;
 } qgc_program_options;
 
@@ -68,7 +71,17 @@ const char *qgc_program_not_resident(const qgc_program *p);
 /* Do the images that run wait for the launches before them? Code for less than sm_90 does not, on whatever device. */
 bool qgc_program_can_wait(const qgc_program *p);
 
-/* The addresses of the weights; the rest are 0 and a session's to fill. */
-const qgc_address *qgc_program_addresses(const qgc_program *p);
+/* Puts on the device what sessions read of the weights: as they are stored, or, `packed`, in the order of the persistent step, with
+ * those that persistent mode reads as they are stored. What is there stays until the program is dropped. A program that was
+ * loaded with its weights packs a second copy of them. */
+QGC_MUST_USE qgc_status qgc_program_want(qgc_program *p, bool packed, qgc_diag *d);
+
+/* Bytes that qgc_program_want is about to allocate. */
+int64_t qgc_program_wants_bytes(const qgc_program *p, bool packed);
+/* Are all weights there as they are stored? */
+bool qgc_program_has_weights(const qgc_program *p);
+
+/* The addresses of what qgc_program_want has put there; the rest are 0 and a session's to fill. */
+const qgc_address *qgc_program_addresses(const qgc_program *p, bool packed);
 
 #endif

@@ -19,17 +19,6 @@ enum { ALIGN = 256 };
 /* Elements a piece is cut at: a multiple of the block of every dtype. Of a block format it is cut at rows. */
 enum { GROUP = 256 };
 
-typedef struct {
-    const qgc_tensor *from;
-    qgc_dtype storage;
-    int64_t elems, row; /* all of them, and those of a row */
-    size_t bytes;
-    size_t offset; /* in the region */
-    int shared;    /* index of the weight whose place this one shares, or -1 */
-    bool wanted;   /* by a buffer */
-    bool rounded;  /* values changed on the way */
-} placed;
-
 /* Products of the shape cannot overflow: qgc_plan_check saw to that. */
 static int64_t elems_of(const qgc_plan_weight *w) {
     int64_t n = 1;
@@ -138,22 +127,22 @@ static qgc_status derive_all(qgc_program *p, const qgc_tensor **found, qgc_pool 
 }
 
 /* Bytes on the device of some elements, whole rows if they are of a block format. */
-static size_t bytes_of(const placed *w, int64_t n) {
+static size_t bytes_of(const qgc_placed *w, int64_t n) {
     return qgc_dtype_is_quantised(w->storage) ? (size_t)(n / w->row) * qgc_planes_bytes(w->storage, w->row)
                                               : qgc_dtype_bytes(w->storage, n);
 }
 
 /* Elements between two places where it may be cut. */
-static int64_t group_of(const placed *w) {
+static int64_t group_of(const qgc_placed *w) {
     return qgc_dtype_is_quantised(w->storage) ? w->row : GROUP;
 }
 
 /* Gives each weight that a buffer names its place. Returns the bytes of the region. */
-static size_t place(const qgc_plan *plan, const qgc_tensor *const *found, placed *all) {
+static size_t place(const qgc_plan *plan, const qgc_tensor *const *found, qgc_placed *all) {
     for (size_t i = 0; i < plan->n_weights; i++) {
         const qgc_plan_weight *w = &plan->weights[i];
         const int64_t n = elems_of(w), row = w->shape[w->rank - 1];
-        all[i] = (placed){.from = found[i], .storage = w->storage, .elems = n, .row = row, .shared = -1};
+        all[i] = (qgc_placed){.from = found[i], .storage = w->storage, .elems = n, .row = row, .shared = -1};
         all[i].bytes = bytes_of(&all[i], n);
     }
     for (size_t i = 0; i < plan->n_buffers; i++)
@@ -178,7 +167,7 @@ static size_t place(const qgc_plan *plan, const qgc_tensor *const *found, placed
 
 /* One piece of a weight, filled by the pool in groups. */
 typedef struct {
-    const placed *w;
+    const qgc_placed *w;
     int64_t first, n; /* elements of the weight */
     unsigned char *room;
     atomic_bool rounded, overflowed;
@@ -217,7 +206,7 @@ static void convert_groups(piece *p, int64_t first, int64_t n) {
 }
 
 static void fill_rows(const piece *p, int64_t first, int64_t last) {
-    const placed *w = p->w;
+    const qgc_placed *w = p->w;
     for (int64_t at = first; at < last; at += w->row)
         qgc_to_planes(w->storage,
                       (const unsigned char *)w->from->data + qgc_dtype_bytes(w->storage, p->first + at),
@@ -244,19 +233,13 @@ static void fill_groups(void *context, size_t first_group, size_t last_group) {
     memcpy(p->room + start, from + start, qgc_dtype_bytes(p->w->storage, last - first));
 }
 
-typedef struct {
-    const qgc_program_options *options;
-    size_t done, total;
-} progress;
-
-static void report(progress *g, size_t bytes) {
-    g->done += bytes;
-    if (g->options->progress)
-        g->options->progress(g->options->context, g->done, g->total);
+static void report(qgc_loading *x, size_t bytes) {
+    x->done += bytes;
+    if (x->options.progress)
+        x->options.progress(x->options.context, "weights", x->done, x->total);
 }
 
-static qgc_status send_weight(qgc_device *dev, qgc_address to, placed *w, qgc_pool *pool, progress *g,
-                              qgc_diag *d) {
+static qgc_status send_weight(qgc_device *dev, qgc_address to, qgc_placed *w, qgc_loading *x, qgc_diag *d) {
     bool overflowed = false;
     for (int64_t first = 0; first < w->elems;) {
         void *room;
@@ -268,12 +251,13 @@ static qgc_status send_weight(qgc_device *dev, qgc_address to, placed *w, qgc_po
             n = (int64_t)(bytes / bytes_of(w, group)) * group;
         assert(n > 0);
         piece p = {.w = w, .first = first, .n = n, .room = room};
-        qgc_pool_for(pool, (size_t)((n + group - 1) / group), (size_t)(65536 / group) + 1, fill_groups, &p);
+        qgc_pool_for(x->pool, (size_t)((n + group - 1) / group), (size_t)(65536 / group) + 1, fill_groups,
+                     &p);
         w->rounded |= atomic_load(&p.rounded);
         overflowed |= atomic_load(&p.overflowed);
         bytes = bytes_of(w, n);
         QGC_TRY(qgc_device_send(dev, to + bytes_of(w, first), bytes, d));
-        report(g, bytes);
+        report(x, bytes);
         first += n;
     }
     if (!overflowed)
@@ -284,33 +268,38 @@ static qgc_status send_weight(qgc_device *dev, qgc_address to, placed *w, qgc_po
     return s;
 }
 
-static qgc_status send_all(qgc_program *p, placed *all, qgc_pool *pool, const qgc_program_options *options,
-                           qgc_diag *d) {
-    const qgc_plan *plan = p->plan;
-    progress g = {.options = options};
-    for (size_t i = 0; i < plan->n_weights; i++)
-        if (all[i].wanted && all[i].shared < 0)
-            g.total += all[i].bytes;
-    for (size_t i = 0; i < plan->n_weights; i++) {
-        placed *w = &all[i];
-        if (!w->wanted || w->shared >= 0)
-            continue;
-        qgc_frame frame = {d->top, "loading weight", plan->weights[i].label, QGC_NO_LOC};
-        d->top = &frame;
-        qgc_status s = QGC_OK;
-        if (w->from->dtype == QGC_I32 && w->storage != QGC_I32)
-            s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" holds i32, which is no weight",
-                         w->from->name);
-        if (qgc_dtype_is_quantised(w->storage) && w->from->dtype != w->storage) {
-            s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" is %s, and this artifact is for %s",
-                         w->from->name, qgc_dtypes[w->from->dtype].name, qgc_dtypes[w->storage].name);
-            qgc_hint(d, "Compile again with --weights and this file.");
-        }
-        if (s == QGC_OK)
-            s = send_weight(p->dev, p->weight_region + w->offset, w, pool, &g, d);
-        d->top = frame.up;
-        QGC_TRY(s);
-    }
+static qgc_status check_stored(const qgc_placed *w, qgc_diag *d) {
+    if (w->from->dtype == QGC_I32 && w->storage != QGC_I32)
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" holds i32, which is no weight",
+                        w->from->name);
+    if (!qgc_dtype_is_quantised(w->storage) || w->from->dtype == w->storage)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "tensor \"%s\" is %s, and this artifact is for %s",
+                            w->from->name, qgc_dtypes[w->from->dtype].name, qgc_dtypes[w->storage].name);
+    qgc_hint(d, "Compile again with --weights and this file.");
+    return s;
+}
+
+qgc_status qgc_program_send(qgc_program *p, int weight, qgc_address to, qgc_diag *d) {
+    qgc_placed *w = &p->loading->all[weight];
+    qgc_frame frame = {d->top, "loading weight", p->plan->weights[weight].label, QGC_NO_LOC};
+    d->top = &frame;
+    qgc_status s = check_stored(w, d);
+    if (s == QGC_OK)
+        s = send_weight(p->dev, to, w, p->loading, d);
+    d->top = frame.up;
+    return s;
+}
+
+static qgc_status send_all(qgc_program *p, qgc_diag *d) {
+    qgc_loading *x = p->loading;
+    x->done = x->total = 0;
+    for (size_t i = 0; i < p->plan->n_weights; i++)
+        if (x->all[i].wanted && x->all[i].shared < 0)
+            x->total += x->all[i].bytes;
+    for (size_t i = 0; i < p->plan->n_weights; i++)
+        if (x->all[i].wanted && x->all[i].shared < 0)
+            QGC_TRY(qgc_program_send(p, (int)i, p->weights + x->all[i].offset, d));
     return QGC_OK;
 }
 
@@ -329,7 +318,7 @@ static void note_conversion(qgc_program *p, size_t n, qgc_dtype from, qgc_dtype 
         qgc_program_note(p, "%zu %s %s stored as %s without loss", n, tensors, a, b);
 }
 
-static void note_blocks(qgc_program *p, const placed *all) {
+static void note_blocks(qgc_program *p, const qgc_placed *all) {
     size_t count[QGC_N_DTYPES] = {0};
     for (size_t i = 0; i < p->plan->n_weights; i++)
         if (all[i].wanted && all[i].shared < 0 && qgc_dtype_is_quantised(all[i].storage))
@@ -340,7 +329,8 @@ static void note_blocks(qgc_program *p, const placed *all) {
                              count[t] == 1 ? "tensor" : "tensors", qgc_dtypes[t].name);
 }
 
-static void note_conversions(qgc_program *p, const placed *all) {
+void qgc_program_note_conversions(qgc_program *p) {
+    const qgc_placed *all = p->loading->all;
     size_t count[QGC_N_DTYPES][QGC_N_DTYPES][2] = {0};
     note_blocks(p, all);
     for (size_t i = 0; i < p->plan->n_weights; i++)
@@ -383,8 +373,7 @@ static bool want_the_same(const qgc_plan *a, const qgc_plan *b) {
     return true;
 }
 
-/* The addresses of another program's weights; false if it cannot give them all. */
-static bool take_shared(qgc_program *p, const qgc_program *from) {
+bool qgc_program_take_weights(qgc_program *p, const qgc_program *from) {
     const qgc_plan *plan = p->plan;
     if (!want_the_same(plan, from->plan))
         return false;
@@ -401,42 +390,37 @@ static bool take_shared(qgc_program *p, const qgc_program *from) {
     return all;
 }
 
-typedef struct {
-    qgc_pool *pool;
-    const qgc_program_options *options;
-    qgc_arena *made;
-} uploading;
-
-static qgc_status upload(qgc_program *p, const qgc_weights *weights, const uploading *u, qgc_diag *d) {
+static qgc_status find(qgc_program *p, const qgc_weights *weights, qgc_diag *d) {
     const qgc_plan *plan = p->plan;
+    qgc_loading *x = p->loading;
     const qgc_tensor **found = qgc_arena_array(p->arena, plan->n_weights, sizeof(qgc_tensor *));
-    QGC_TRY(bind(plan, weights, u->options->allow_unused, u->made, found, d));
-    QGC_TRY(derive_all(p, found, u->pool, u->made, d));
-    placed *all = qgc_arena_array(p->arena, plan->n_weights, sizeof *all);
-    size_t bytes = place(plan, found, all);
-    QGC_TRY(qgc_device_alloc(p->dev, "weights", bytes, &p->weight_region, d));
-    QGC_TRY(send_all(p, all, u->pool, u->options, d));
-    /* The mapping may be closed after this, and a failed transfer shows here. */
-    QGC_TRY(qgc_device_sync(p->dev, d));
-    note_conversions(p, all);
-    for (size_t i = 0; i < plan->n_buffers; i++) {
-        const qgc_plan_buffer *b = &plan->buffers[i];
-        if (b->kind != QGC_BUFFER_WEIGHT)
-            continue;
-        const placed *w = &all[b->weight];
-        p->addresses[i] = p->weight_region + (w->shared >= 0 ? all[w->shared].offset : w->offset);
-    }
+    QGC_TRY(bind(plan, weights, x->options.allow_unused, x->made, found, d));
+    QGC_TRY(derive_all(p, found, x->pool, x->made, d));
+    x->all = qgc_arena_array(p->arena, plan->n_weights, sizeof *x->all);
+    x->bytes = place(plan, found, x->all);
     return QGC_OK;
 }
 
-qgc_status qgc_program_put_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
-                                   const qgc_program_options *options, qgc_diag *d) {
-    if (options->share && take_shared(p, options->share)) {
-        qgc_program_note(p, "the weights are those of another program");
-        return QGC_OK;
+qgc_status qgc_program_find_weights(qgc_program *p, const qgc_weights *weights, qgc_pool *pool,
+                                    const qgc_program_options *options, qgc_diag *d) {
+    p->loading = qgc_arena_alloc(p->arena, sizeof *p->loading);
+    *p->loading = (qgc_loading){.pool = pool, .options = *options, .made = qgc_arena_new()};
+    return find(p, weights, d);
+}
+
+qgc_status qgc_program_put_weights(qgc_program *p, qgc_diag *d) {
+    const qgc_plan *plan = p->plan;
+    const qgc_loading *x = p->loading;
+    QGC_TRY(qgc_device_alloc(p->dev, "weights", x->bytes, &p->weights, d));
+    QGC_TRY(send_all(p, d));
+    /* The mapping may be closed after this, and a failed transfer shows here. */
+    QGC_TRY(qgc_device_sync(p->dev, d));
+    qgc_program_note_conversions(p);
+    for (size_t i = 0; i < plan->n_buffers; i++) {
+        const qgc_plan_buffer *b = &plan->buffers[i];
+        if (b->kind == QGC_BUFFER_WEIGHT)
+            p->addresses[i] = p->weights + x->all[qgc_placed_root(x->all, b->weight)].offset;
     }
-    const uploading u = {pool, options, qgc_arena_new()};
-    const qgc_status s = upload(p, weights, &u, d);
-    qgc_arena_drop(u.made);
-    return s;
+    p->is_stored = true;
+    return QGC_OK;
 }

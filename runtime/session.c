@@ -32,6 +32,7 @@ struct qgc_session {
     const volatile int32_t *fault;
     int64_t ring_size;
     qgc_capture *decode; /* NULL in stream mode */
+    qgc_capture *chunk;  /* a whole chunk of a prompt in persistent mode, or NULL */
     int32_t *positions;  /* [chunk] */
     int64_t position;
     int64_t queued;     /* steps after the position whose choice nobody has taken */
@@ -77,6 +78,15 @@ static qgc_status check_options(const qgc_session *s, qgc_diag *d) {
     return qgc_sampling_check(&o->sampling, d);
 }
 
+static bool is_persistent(const qgc_session *s) {
+    return s->options.mode == QGC_MODE_PERSISTENT;
+}
+
+/* The phase that takes a chunk of a prompt. */
+static qgc_phase_kind prefill_phase(const qgc_session *s) {
+    return is_persistent(s) ? QGC_PHASE_PACKED_PREFILL : QGC_PHASE_PREFILL;
+}
+
 static bool has_gemm(const qgc_phase *p) {
     for (size_t i = 0; i < p->n_launches; i++)
         if (p->launches[i].kind == QGC_LAUNCH_GEMM)
@@ -88,13 +98,13 @@ static bool has_gemm(const qgc_phase *p) {
 static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
     if (s->options.prefill != QGC_PREFILL_CHUNKS)
         return QGC_OK;
-    if (s->plan->phases[QGC_PHASE_PREFILL].n_launches == 0) {
+    if (s->plan->phases[prefill_phase(s)].n_launches == 0) {
         qgc_status status =
             qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" has no prefill in chunks", s->plan->name);
         qgc_hint(d, "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps).");
         return status;
     }
-    if (!has_gemm(&s->plan->phases[QGC_PHASE_PREFILL]))
+    if (!has_gemm(&s->plan->phases[prefill_phase(s)]))
         return QGC_OK;
     const char *why;
     if (!qgc_device_has_gemm(s->dev, &why)) {
@@ -192,24 +202,32 @@ static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, q
 }
 
 static qgc_phase_kind decode_phase(const qgc_session *s) {
-    return s->options.mode == QGC_MODE_PERSISTENT ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE;
+    return is_persistent(s) ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE;
 }
 
-static qgc_status capture_decode(qgc_session *s, qgc_diag *d) {
+static qgc_status capture(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_capture **out,
+                          qgc_diag *d) {
+    QGC_TRY(qgc_capture_begin(s->dev, d));
+    qgc_status launched = launch(s, phase, tokens, d);
+    qgc_status ended = qgc_capture_end(s->dev, out, d);
+    return launched != QGC_OK ? launched : ended;
+}
+
+static qgc_status capture_steps(qgc_session *s, qgc_diag *d) {
     if (s->options.mode == QGC_MODE_STREAM)
         return QGC_OK;
-    QGC_TRY(qgc_capture_begin(s->dev, d));
-    qgc_status launched = launch(s, decode_phase(s), 1, d);
-    qgc_status ended = qgc_capture_end(s->dev, &s->decode, d);
-    return launched != QGC_OK ? launched : ended;
+    if (is_persistent(s) && s->options.prefill == QGC_PREFILL_CHUNKS && s->plan->chunk > 1 &&
+        s->plan->chunk <= s->options.ctx)
+        QGC_TRY(capture(s, prefill_phase(s), s->plan->chunk, &s->chunk, d));
+    return capture(s, decode_phase(s), 1, &s->decode, d);
 }
 
 static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
     QGC_TRY(allocate_region(s, QGC_BUFFER_STATE, "kv cache", &s->states, &s->state_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_TABLE, "tables", &s->tables, &s->table_bytes, d));
     QGC_TRY(allocate_region(s, QGC_BUFFER_IO, "io", &s->io, io_bytes, d));
-    if (s->options.mode == QGC_MODE_PERSISTENT)
-        QGC_TRY(allocate_region(s, QGC_BUFFER_PACKED, "packed weights", &s->packed, &s->packed_bytes, d));
+    if (is_persistent(s))
+        QGC_TRY(allocate_region(s, QGC_BUFFER_PACKED, "exchange", &s->packed, &s->packed_bytes, d));
     QGC_TRY(allocate_scratch(s, d));
     return allocate_pinned(s, d);
 }
@@ -217,22 +235,11 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
 /* cuBLAS loads its kernels when they are first used, some 80 ms in all on an H100: better now than in the first
  * answer. Steps of synthetic tokens, whose traces in the states are wiped out afterwards. */
 static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
-    if (s->options.prefill != QGC_PREFILL_CHUNKS || !has_gemm(&s->plan->phases[QGC_PHASE_PREFILL]))
+    if (s->options.prefill != QGC_PREFILL_CHUNKS || !has_gemm(&s->plan->phases[prefill_phase(s)]))
         return QGC_OK;
     const int64_t most = s->plan->chunk < s->options.ctx ? s->plan->chunk : s->options.ctx;
-    QGC_TRY(launch(s, QGC_PHASE_PREFILL, most < 32 ? most : 32, d));
-    return launch(s, QGC_PHASE_PREFILL, most, d);
-}
-
-/* The rows of each block of the persistent kernel, on this device. */
-static qgc_status upload_shares(qgc_session *s, qgc_diag *d) {
-    const int n = (int)s->plan->n_shares, blocks = qgc_device_about(s->dev)->sms;
-    if (n == 0)
-        return QGC_OK;
-    const size_t numbers = (size_t)2 * (size_t)n * (size_t)blocks;
-    int32_t *table = qgc_arena_array(s->arena, numbers, sizeof *table);
-    qgc_shares_cut(s->plan->shares, n, blocks, table);
-    return qgc_device_upload(s->dev, s->addresses[s->plan->shares_buffer], table, numbers * sizeof *table, d);
+    QGC_TRY(launch(s, prefill_phase(s), most < 32 ? most : 32, d));
+    return launch(s, prefill_phase(s), most, d);
 }
 
 static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
@@ -242,10 +249,9 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     if (s->table_bytes)
         QGC_TRY(qgc_device_fill(s->dev, s->tables, 0, s->table_bytes, d));
     QGC_TRY(launch(s, QGC_PHASE_INIT, 1, d));
-    if (s->options.mode == QGC_MODE_PERSISTENT) {
+    if (is_persistent(s)) {
         QGC_TRY(qgc_device_fill(s->dev, s->packed, 0, s->packed_bytes, d));
-        QGC_TRY(upload_shares(s, d));
-        QGC_TRY(launch(s, QGC_PHASE_PACK, 1, d));
+        QGC_TRY(launch(s, QGC_PHASE_BEGIN, 1, d));
     }
     QGC_TRY(warm_up_prefill(s, d));
     QGC_TRY(qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d));
@@ -257,9 +263,12 @@ static qgc_status begin(qgc_session *s, qgc_diag *d) {
     QGC_TRY(check_options(s, d));
     QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
     QGC_TRY(prepare_prefill(s, d));
+    QGC_TRY(qgc_program_want(s->program, is_persistent(s), d));
+    memcpy(s->addresses, qgc_program_addresses(s->program, is_persistent(s)),
+           s->plan->n_buffers * sizeof *s->addresses);
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));
-    return capture_decode(s, d);
+    return capture_steps(s, d);
 }
 
 qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o, qgc_diag *d) {
@@ -274,7 +283,6 @@ qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_
                        .not_finite = -1,
                        .options = *o};
     s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
-    memcpy(s->addresses, qgc_program_addresses(p), plan->n_buffers * sizeof *s->addresses);
     s->positions = qgc_arena_array(arena, (size_t)plan->chunk, sizeof *s->positions);
     qgc_frame frame = {d->top, "starting a session", NULL, QGC_NO_LOC};
     d->top = &frame;
@@ -291,6 +299,7 @@ void qgc_session_drop(qgc_session *s) {
     if (!s)
         return;
     qgc_capture_drop(s->dev, s->decode);
+    qgc_capture_drop(s->dev, s->chunk);
     const qgc_address owned[] = {s->states,  s->tables,    s->packed,   s->io,
                                  s->scratch, s->pinned[0], s->pinned[1]};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
@@ -394,7 +403,10 @@ static qgc_status feed_chunk(qgc_session *s, const int32_t *tokens, int64_t firs
     QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
     QGC_TRY(put_count(s, QGC_IO_POSITIONS, first, n, d));
     QGC_TRY(put(s, QGC_IO_ROWS, &last, 1, d));
-    QGC_TRY(launch(s, QGC_PHASE_PREFILL, n, d));
+    if (s->chunk && n == s->plan->chunk)
+        QGC_TRY(qgc_capture_replay(s->dev, s->chunk, d));
+    else
+        QGC_TRY(launch(s, prefill_phase(s), n, d));
     return put(s, QGC_IO_ROWS, &zero, 1, d);
 }
 
@@ -532,13 +544,12 @@ static qgc_status time_replays(qgc_session *s, qgc_capture *c, int repeats, qgc_
     return QGC_OK;
 }
 
-qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us, qgc_diag *d) {
-    QGC_TRY(check_chosen(s, d));
-    const qgc_sizes sizes = sizes_of(s, 1);
+static qgc_status time_phase(qgc_session *s, qgc_phase_kind phase, const qgc_sizes *sizes, const bool *wanted,
+                             int repeats, double *us, qgc_diag *d) {
     qgc_capture *c = NULL;
     QGC_TRY(qgc_capture_begin(s->dev, d));
-    qgc_status launched = qgc_program_launch_some(s->program, decode_phase(s), wanted, s->addresses, &sizes,
-                                                  overlaps(s, decode_phase(s)), d);
+    qgc_status launched =
+        qgc_program_launch_some(s->program, phase, wanted, s->addresses, sizes, overlaps(s, phase), d);
     qgc_status status = qgc_capture_end(s->dev, &c, d);
     qgc_event *marks[2] = {NULL, NULL};
     for (int i = 0; i < 2 && status == QGC_OK; i++)
@@ -549,6 +560,26 @@ qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, dou
     for (int i = 0; i < 2; i++)
         qgc_event_drop(s->dev, marks[i]);
     return launched != QGC_OK ? launched : status;
+}
+
+qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us, qgc_diag *d) {
+    const qgc_sizes sizes = sizes_of(s, 1);
+    QGC_TRY(check_chosen(s, d));
+    return time_phase(s, decode_phase(s), &sizes, wanted, repeats, us, d);
+}
+
+qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *wanted, int repeats,
+                                    double *us, qgc_diag *d) {
+    const qgc_sizes sizes = sizes_of(s, tokens);
+    QGC_TRY(check_chosen(s, d));
+    if (tokens < 1 || tokens > s->plan->chunk)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "a chunk of %lld tokens, expected 1 to %lld",
+                        (long long)tokens, (long long)s->plan->chunk);
+    return time_phase(s, prefill_phase(s), &sizes, wanted, repeats, us, d);
+}
+
+qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s) {
+    return prefill_phase(s);
 }
 
 qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {

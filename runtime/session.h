@@ -77,6 +77,11 @@ bool qgc_session_overlaps(const qgc_session *s);
 QGC_MUST_USE qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us,
                                          qgc_diag *d);
 
+/* The same for a chunk of a prompt, of up to as many tokens as were fed last, and the phase that it is. */
+QGC_MUST_USE qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *wanted,
+                                                 int repeats, double *us, qgc_diag *d);
+qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s);
+
 /* The logits of the row chosen from last, [vocab]. */
 QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);
 

@@ -10,6 +10,7 @@ enum {
     BATCH = 96, /* rows of a multiprocessor that a thread's carried value can be for */
     PRODUCER_THREADS = 32,
     PACK_THREADS = 512,
+    PLACE_OPTIONS = 10, /* texts that say where rows are */
     VECTOR_THREADS = 256,
     MOST_VECTORS = 5, /* of pack_vectors.cu */
 };
@@ -24,13 +25,18 @@ static int packed(const qgc_persistent *p, const char *name, int64_t bytes) {
                                   (qgc_extent){.fixed = bytes > 0 ? bytes : 4});
 }
 
+static int streamed(const qgc_persistent *p, const char *name, int64_t bytes) {
+    return qgc_low_buffer_of_kind(p->l, name, QGC_BUFFER_STREAM,
+                                  (qgc_extent){.fixed = bytes > 0 ? bytes : 4});
+}
+
 static emitter make_buffers(qgc_persistent *p) {
     return (emitter){
         .p = p,
-        .stream = packed(p, "stream", p->stream),
-        .small = packed(p, "small vectors", 4 * p->small),
+        .stream = streamed(p, "stream", p->stream),
+        .small = streamed(p, "small vectors", 4 * p->small),
         .caches = packed(p, "addresses of caches", (int64_t)8 * p->n_caches),
-        .shares = packed(p, "shares", (int64_t)8 * QGC_MOST_BLOCKS * p->n_shares),
+        .shares = streamed(p, "shares", (int64_t)8 * QGC_MOST_BLOCKS * p->n_shares),
         .exchange = packed(p, "exchange", 4 * p->exchange),
         .epoch = packed(p, "epoch", 8),
     };
@@ -63,7 +69,8 @@ static void pack_types(qgc_lowering *l, const qgc_instance *i, const char **opti
     }
 }
 
-static const char *const *pack_options(const emitter *e, int phase, const qgc_instance *i) {
+/* Where the rows of a phase are, with room for the types after them. */
+static const char **place_options(const emitter *e, int phase, const qgc_instance *i) {
     enum { ROOM = 20 };
     qgc_lowering *l = e->p->l;
     const char **options = qgc_arena_array(l->arena, ROOM, sizeof *options);
@@ -77,8 +84,72 @@ static const char *const *pack_options(const emitter *e, int phase, const qgc_in
     options[n++] = qgc_low_int(l, "SHARE", e->p->phases[phase].share);
     options[n++] = qgc_low_int(l, "SHARES", e->p->n_shares);
     options[n++] = qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase));
-    pack_types(l, i, options + n);
+    assert(n == PLACE_OPTIONS);
     return options;
+}
+
+static const char *const *pack_options(const emitter *e, int phase, const qgc_instance *i) {
+    const char **options = place_options(e, phase, i);
+    pack_types(e->p->l, i, options + PLACE_OPTIONS);
+    return options;
+}
+
+/* For those that read the matrices of an instance in the stream. */
+static void note_streamed(const emitter *e, int phase, int iteration) {
+    const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
+    const qgc_phase_place *at = &e->p->phases[phase];
+    for (int k = 0; k < i->n_matrices; k++)
+        e->p->l->streamed[i->linear[k]->in[1]->id] =
+            (qgc_streamed){.stream = e->stream,
+                           .shares = e->shares,
+                           .at = at->stream_at + at->stream_step * iteration,
+                           .type = i->weight,
+                           .which = k,
+                           .row_bytes = qgc_stream_row_bytes(i->weight, i->k, e->p->warps),
+                           .place = place_options(e, phase, i)};
+}
+
+static bool comes_before(const qgc_node *a, const qgc_node *b) {
+    while (a && a != b)
+        a = a->next;
+    return a != NULL;
+}
+
+/* Can the kernel of a product of many tokens compute the pointwise piece of a stage, too? */
+static bool fuses(const qgc_instance *i) {
+    const qgc_stage *s = i->stage;
+    if (s->n_pointwise == 0 || i->n_matrices > 2 || i->n_outside > 1)
+        return false;
+    const qgc_value *result = s->pointwise[s->n_pointwise - 1]->out[0];
+    return i->n_outside == 0 || (i->outside[0].from != QGC_OUTSIDE_ONE &&
+                                 qgc_shape_equal(&i->outside[0].value->shape, &result->shape));
+}
+
+static void note_fused(qgc_lowering *l, const qgc_instance *i, qgc_packed *p) {
+    const qgc_stage *s = i->stage;
+    p->at = s->pointwise[s->n_pointwise - 1];
+    p->fused = true;
+    p->expression = i->expression;
+    p->result = p->at->out[0];
+    p->outside = i->n_outside ? i->outside[0].value : NULL;
+    for (int k = 0; k < s->n_pointwise; k++)
+        l->packed_of[s->pointwise[k]->id] = p;
+}
+
+/* How prefill computes the products of an instance. */
+static void note_packed(const emitter *e, int phase, int iteration) {
+    const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
+    qgc_lowering *l = e->p->l;
+    if (qgc_dtype_is_quantised(i->weight))
+        return;
+    qgc_packed *p = qgc_arena_alloc(l->arena, sizeof *p);
+    *p = (qgc_packed){.name = label(e->p, i), .linear = i->linear, .n = i->n_matrices, .at = i->linear[0]};
+    for (int k = 0; k < i->n_matrices; k++) {
+        p->at = comes_before(i->linear[k], p->at) ? i->linear[k] : p->at;
+        l->packed_of[i->linear[k]->id] = p;
+    }
+    if (fuses(i))
+        note_fused(l, i, p);
 }
 
 static void pack_rows(const emitter *e, int phase, int iteration) {
@@ -139,7 +210,7 @@ static void pack_addresses(const emitter *e, const qgc_instance *i, const qgc_ph
     qgc_lowering *l = e->p->l;
     const char *options[] = {NULL};
     qgc_plan_launch *launch =
-        qgc_low_launch(l, QGC_PHASE_PACK, qgc_low_kernel(l, "pack_addresses.cu", 1, options));
+        qgc_low_launch(l, QGC_PHASE_BEGIN, qgc_low_kernel(l, "pack_addresses.cu", 1, options));
     launch->node = label(e->p, i);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->key_state), 0); /* their addresses, not what is there */
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, i->value_state), 0);
@@ -150,8 +221,11 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
     const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
     const qgc_phase_place *at = &e->p->phases[phase];
     const int64_t base = e->p->loops[at->loop].small_step * iteration;
-    if (i->does == QGC_DO_PRODUCTS)
+    if (i->does == QGC_DO_PRODUCTS) {
         pack_rows(e, phase, iteration);
+        note_streamed(e, phase, iteration);
+        note_packed(e, phase, iteration);
+    }
     if (i->norm && i->does != QGC_DO_CLOSE)
         pack_vector(e, i, i->norm->in[1], at->norm_at + base);
     if (at->bias_at >= 0 && i->does == QGC_DO_NORM)
@@ -390,6 +464,10 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
     set_size(p, probe, &l->plan->kernels[kernel]);
     l->plan->least_sms = least_sms(p);
     emitter e = make_buffers(p);
+    l->streamed = qgc_arena_array(l->arena, l->graph->n_values, sizeof *l->streamed);
+    for (size_t i = 0; i < l->graph->n_values; i++)
+        l->streamed[i].stream = -1;
+    l->packed_of = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(qgc_packed *));
     l->plan->shares = p->shares;
     l->plan->n_shares = (size_t)p->n_shares;
     l->plan->shares_buffer = e.shares;

@@ -52,7 +52,8 @@ typedef struct {
 
 typedef struct {
     qgc_phase_does does;
-    const char *name; /* of its stage */
+    const char *name; /* of its stage, */
+    const qgc_stage *stage;
     int layer;
     int64_t out;       /* floats that it may publish */
     bool published;    /* somebody reads them */

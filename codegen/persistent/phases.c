@@ -53,6 +53,9 @@ static const char *label(const builder *b, const qgc_value *v) {
 static int add(builder *b, const qgc_stage *s, qgc_instance i) {
     qgc_persistent *p = b->p;
     i.name = s->name;
+    qgc_stage *stage = qgc_arena_alloc(b->arena, sizeof *stage); /* it may be a part of another one */
+    *stage = *s;
+    i.stage = stage;
     i.layer = s->first->layer;
     p->instances = qgc_arena_grow(b->arena, p->instances, (size_t)p->n_instances, sizeof *p->instances);
     p->instances[p->n_instances] = i;

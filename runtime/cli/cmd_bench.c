@@ -120,7 +120,8 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
                                    .chunk = CHUNK,
                                    .no_tuning = o->no_tuning,
                                    .probe = bench->probe,
-                                   .allow_unused = true}; /* let pass, or not, when it was bound */
+                                   .allow_unused = true, /* let pass, or not, when it was bound */
+                                   .later = true};
     qgc_compiled compiled;
     QGC_TRY(qgc_prepare(&p->program, &compiled, g, &prepare, c->diag));
     cli_note_cache(c, compiled.cache_fault);
@@ -129,6 +130,7 @@ static qgc_status load(parts *p, const char *path, const bench_options *o, qgc_b
     if (!traces(p, bench, c))
         return QGC_OK;
     prepare.probe |= QGC_PROBE_TRACE;
+    prepare.later = false;
     prepare.share = p->program;
     QGC_TRY(qgc_prepare(&p->traced, &compiled, g, &prepare, c->diag));
     bench->traced = p->traced;

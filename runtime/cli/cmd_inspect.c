@@ -139,9 +139,41 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
            qgc_str_of_bytes(sums[QGC_BUFFER_TABLE], a), (long long)at_ctx.ctx,
            qgc_str_of_bytes((size_t)p->scratch_bytes, a), qgc_str_of_bytes(sums[QGC_BUFFER_IO], a));
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
-        print_phase(p, (qgc_phase_kind)phase, a);
+        if (phase <= QGC_PHASE_PERSISTENT || p->phases[phase].n_launches > 0)
+            print_phase(p, (qgc_phase_kind)phase, a);
     print_modes(p, a);
     print_derived(p);
+}
+
+/* What a session and its program take on the device, by mode. */
+static void print_memory(const qgc_plan *p, int64_t ctx, qgc_arena *a) {
+    const qgc_plan_memory_use m[] = {qgc_plan_memory_of(p, false, ctx, a),
+                                     qgc_plan_memory_of(p, true, ctx, a)};
+    const struct {
+        const char *name;
+        int64_t bytes[2];
+    } rows[] = {{"weights as they are stored", {m[0].weights, m[1].weights}},
+                {"weights in the order of the persistent step", {m[0].stream, m[1].stream}},
+                {"room for weights on their way there", {m[0].staging, m[1].staging}},
+                {"states", {m[0].states, m[1].states}},
+                {"tables", {m[0].tables, m[1].tables}},
+                {"scratch", {m[0].scratch, m[1].scratch}},
+                {"exchange between multiprocessors", {m[0].exchange, m[1].exchange}},
+                {"interface", {m[0].interface, m[1].interface}}};
+    const bool persistent = !p->not_persistent;
+    int64_t sums[2] = {0, 0};
+    printf("\nmemory at %lld positions %*s%s\n", (long long)ctx, 34, "other modes",
+           persistent ? "    persistent" : "");
+    for (size_t i = 0; i <= sizeof rows / sizeof *rows; i++) {
+        const bool last = i == sizeof rows / sizeof *rows;
+        const int64_t *bytes = last ? sums : rows[i].bytes;
+        printf("  %-44s %12s", last ? "all" : rows[i].name, qgc_str_of_bytes((size_t)bytes[0], a));
+        if (persistent)
+            printf(" %13s", qgc_str_of_bytes((size_t)bytes[1], a));
+        putchar('\n');
+        for (int k = 0; k < 2 && !last; k++)
+            sums[k] += bytes[k];
+    }
 }
 
 static void print_kernels(const qgc_plan *p) {
@@ -200,7 +232,8 @@ static qgc_status write_json(const qgc_plan *p, const qgc_forecast *on, const ch
 }
 
 typedef struct {
-    bool launches, graph;
+    bool launches, graph, memory;
+    int64_t ctx;
     const char *json, *on;
 } inspect_options;
 
@@ -208,6 +241,12 @@ static void print_forecast(const qgc_forecast *on, cli_context *c) {
     qgc_str text = qgc_str_new(c->arena);
     qgc_forecast_text(on, &text);
     cli_print_report(&text, stdout);
+}
+
+/* That of qgc run. */
+static int64_t default_ctx(const qgc_plan *p) {
+    enum { CTX = 4096 };
+    return p->max_positions > 0 && p->max_positions < CTX ? p->max_positions : CTX;
 }
 
 static qgc_status show(const qgc_plan *plan, const inspect_options *o, cli_context *c) {
@@ -223,6 +262,8 @@ static qgc_status show(const qgc_plan *plan, const inspect_options *o, cli_conte
     print_summary(plan, c->arena);
     if (o->on)
         print_forecast(&on, c);
+    if (o->memory)
+        print_memory(plan, o->ctx > 0 ? o->ctx : default_ctx(plan), c->arena);
     print_kernels(plan);
     if (o->launches)
         print_launches(plan, c->arena);
@@ -234,6 +275,8 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
     const cli_option options[] = {
         {"launches", 0, OPTION_FLAG, &o.launches, NULL,
          "list every launch, its place in the YAML, and whether it starts early", 0, 0},
+        {"memory", 0, OPTION_FLAG, &o.memory, NULL, "list what a session takes on a device, by mode", 0, 0},
+        {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions that --memory counts caches for; 4096", 1, 1 << 24},
         {"on", 0, OPTION_TEXT, &o.on, "CARD",
          "modes, floor of a step and memory there: rtx-4090; arch=89,sms=64,...", 0, 0},
         CLI_JSON_OPTION(o.json),

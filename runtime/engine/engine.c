@@ -158,11 +158,11 @@ static qgc_status open_on_cpu(qgc_engine *e, bool passes_were_run, qgc_diag *d) 
     return QGC_OK;
 }
 
-static void note_program(const qgc_engine *e) {
+void qgc_engine_note_program(qgc_engine *e) {
     const char *const *lines;
-    size_t n = qgc_program_notes(e->program, &lines);
-    for (size_t i = 0; i < n; i++)
-        qgc_engine_note(e, lines[i]);
+    const size_t n = qgc_program_notes(e->program, &lines);
+    for (; e->n_noted < n; e->n_noted++)
+        qgc_engine_note(e, lines[e->n_noted]);
 }
 
 /* Is the artifact to be compiled again, as none of its images runs here and no one is asked for? Without NVRTC it is not, and
@@ -226,6 +226,7 @@ static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) 
                                          .nvrtc_library = o->nvrtc_library,
                                          .chunk = CHUNK,
                                          .allow_unused = o->allow_unused,
+                                         .later = true,
                                          .progress = o->listener.progress,
                                          .context = o->listener.context};
     if (wants_retarget(e, plan))
@@ -244,7 +245,7 @@ static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) 
     e->max_positions = plan->max_positions;
     e->label =
         qgc_arena_printf(e->arena, "%s, %s", qgc_device_about(e->device)->name, qgc_program_arch(e->program));
-    note_program(e);
+    qgc_engine_note_program(e);
     return QGC_OK;
 }
 

@@ -34,6 +34,7 @@ struct qgc_engine {
     /* on a GPU */
     qgc_device *device;
     qgc_program *program;
+    size_t n_noted; /* of its notes, so far */
 
     /* on the CPU */
     qgc_graph *graph;
@@ -41,5 +42,7 @@ struct qgc_engine {
 };
 
 void qgc_engine_note(const qgc_engine *e, const char *line);
+/* What the program has to say that was not said yet. */
+void qgc_engine_note_program(qgc_engine *e);
 
 #endif

@@ -12,19 +12,14 @@ static int64_t within(const qgc_plan *plan, int64_t positions) {
     return plan->max_positions > 0 && plan->max_positions < positions ? plan->max_positions : positions;
 }
 
-/* Weights that are tied lie in the memory of others. */
-static int64_t memory_of(const qgc_plan *plan, qgc_mode mode, int64_t ctx) {
-    const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = ctx};
-    int64_t bytes = plan->scratch_bytes + SPARE;
-    for (size_t i = 0; i < plan->n_buffers; i++) {
-        const qgc_plan_buffer *b = &plan->buffers[i];
-        const bool tied = b->kind == QGC_BUFFER_WEIGHT && plan->weights[b->weight].tied >= 0;
-        if (tied || b->kind == QGC_BUFFER_SCRATCH ||
-            (b->kind == QGC_BUFFER_PACKED && mode != QGC_MODE_PERSISTENT))
-            continue;
-        if (!qgc_extent_add(&bytes, &b->bytes, &sizes))
+static int64_t memory_of(const qgc_plan *plan, qgc_mode mode, int64_t ctx, qgc_arena *a) {
+    const qgc_plan_memory_use m = qgc_plan_memory_of(plan, mode == QGC_MODE_PERSISTENT, ctx, a);
+    const int64_t parts[] = {m.weights,  m.stream,  m.staging,   m.states, m.tables,
+                             m.exchange, m.scratch, m.interface, SPARE};
+    int64_t bytes = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!qgc_extent_add(&bytes, &(qgc_extent){.fixed = parts[i]}, &(qgc_sizes){0}))
             return (int64_t)1 << 62;
-    }
     return bytes;
 }
 
@@ -41,7 +36,7 @@ static void forecast_mode(qgc_forecast *f, const qgc_plan *plan, qgc_mode mode, 
                           qgc_arena *a) {
     f->refusal[mode] = qgc_mode_refusal_with(plan, mode, f->arch, about, a);
     f->step_bytes[mode] = qgc_plan_step_bytes(plan, phase_of(mode), f->position);
-    f->memory_bytes[mode] = memory_of(plan, mode, f->ctx);
+    f->memory_bytes[mode] = memory_of(plan, mode, f->ctx, a);
     if (f->card.bandwidth > 0)
         f->floor_us[mode] = 1e6 * (double)f->step_bytes[mode] / (double)f->card.bandwidth;
     if (!f->refusal[mode])

@@ -3,11 +3,6 @@
 #include "runtime/engine/proof_device.h"
 #include "runtime/stand_in.h"
 
-static void show_weights(void *context, size_t done, size_t total) {
-    const qgc_prepare_options *o = context;
-    o->progress(o->context, "weights", done, total);
-}
-
 static void show_kernels(void *context, size_t done, size_t total) {
     const qgc_prepare_options *o = context;
     o->progress(o->context, "kernels", done, total);
@@ -15,12 +10,12 @@ static void show_kernels(void *context, size_t done, size_t total) {
 
 qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan, const qgc_prepare_options *o,
                             qgc_diag *d) {
-    qgc_prepare_options copy = *o;
     const qgc_program_options program = {.arch = o->arch,
                                          .allow_unused = o->allow_unused,
                                          .share = o->share,
-                                         .progress = o->progress ? show_weights : NULL,
-                                         .context = &copy};
+                                         .later = o->later,
+                                         .progress = o->progress,
+                                         .context = o->context};
     QGC_TRY(qgc_program_load(out, plan, o->device, o->weights, o->pool, &program, d));
     const qgc_prove_options prove = {.cache_folder = o->cache_folder};
     const qgc_status status = qgc_prove_on_device(plan, o->device, qgc_program_arch(*out), &prove, d);

@@ -18,7 +18,8 @@ typedef struct {
     bool keep_values, no_prefill, decode_only, all_rows, no_persistent; /* see codegen/lower.h */
     unsigned probe;                                      /* likewise */
     bool allow_unused;
-    const qgc_program *share; /* see qgc_program_options */
+    qgc_program *share; /* see qgc_program_options */
+    bool later;         /* likewise */
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *context;
 } qgc_prepare_options;

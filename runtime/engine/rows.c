@@ -76,7 +76,9 @@ static qgc_status begin_on_gpu(qgc_rows *r, const qgc_rows_options *o, bool step
         QGC_TRY(choose_mode(r, o, &session.mode, d));
     else
         QGC_TRY(compile_all_rows(r, d));
-    return qgc_session_new(&r->session, steps ? r->engine->program : r->program, &session, d);
+    QGC_TRY(qgc_session_new(&r->session, steps ? r->engine->program : r->program, &session, d));
+    qgc_engine_note_program(r->engine);
+    return QGC_OK;
 }
 
 static qgc_status take_chunk(qgc_rows *r, const int32_t *tokens, int64_t n, int64_t skip, qgc_diag *d) {

@@ -84,6 +84,7 @@ static qgc_status begin_on_gpu(qgc_sequence *s, qgc_prefill prefill, qgc_diag *d
     const qgc_session_options session = {
         .ctx = s->ctx, .mode = choice.mode, .prefill = prefill, .sampling = o->sampling};
     QGC_TRY(qgc_session_new(&s->session, s->engine->program, &session, d));
+    qgc_engine_note_program(s->engine);
     s->logits = qgc_arena_array(s->arena, (size_t)s->engine->vocab, sizeof *s->logits);
     note_memory(s);
     return QGC_OK;

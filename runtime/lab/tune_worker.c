@@ -52,7 +52,7 @@ static void drop(build *b) {
 
 static qgc_status make(worker *w, const qgc_tuning *tuning, build *b) {
     *b = (build){0};
-    const qgc_program *first = w->best.program; /* NULL: this is it */
+    qgc_program *first = w->best.program; /* NULL: this is it */
     const qgc_prepare_options prepare = {.device = w->device,
                                          .weights = w->o->weights,
                                          .pool = w->pool,

@@ -19,11 +19,12 @@ static bool is_kernel(const qgc_kernel_source *s) {
 
 /* Kernels without a wait are launched in the ordinary way: those that run once, those of prefill, and the persistent step. */
 static bool goes_the_ordinary_way(const char *name) {
-    static const char *const names[] = {"pack.cu",           "pack_blocks.cu",     "pack_vectors.cu",
-                                        "pack_addresses.cu", "score_rows.cu",      "persistent.cu",
-                                        "rope_table.cu",     "to_bf16.cu",         "bias_rows.cu",
-                                        "read.cu",           "flash_attention.cu", "expert_order.cu",
-                                        "expert_tiles.cu",   "bring_late.cu"};
+    static const char *const names[] = {
+        "pack.cu",         "pack_blocks.cu", "pack_vectors.cu",    "pack_addresses.cu",
+        "score_rows.cu",   "persistent.cu",  "rope_table.cu",      "to_bf16.cu",
+        "bias_rows.cu",    "read.cu",        "flash_attention.cu", "expert_order.cu",
+        "expert_tiles.cu", "unpack.cu",      "unpack_blocks.cu",   "packed_gemm.cu",
+        "packed_sum.cu",   "to_operand.cu",  "norm_operand.cu",    "bring_late.cu"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;

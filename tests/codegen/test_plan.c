@@ -120,7 +120,7 @@ static void accepts_the_small_plan(void **state) {
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = -1)                  \
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.fixed = INT64_MIN)               \
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = (int64_t)1 << 40)    \
-    BREAK("buffer \"x\" is of unknown kind 6", p->buffers[SMALL_X].kind = QGC_N_BUFFER_KINDS)               \
+    BREAK("buffer \"x\" is of unknown kind 7", p->buffers[SMALL_X].kind = QGC_N_BUFFER_KINDS)               \
     BREAK("the size of buffer \"embed\" depends on what it may not depend on",                              \
           p->buffers[SMALL_EMBED].bytes.per_ctx = 1)                                                        \
     BREAK("the size of buffer \"cache\" depends on what it may not depend on",                              \

@@ -202,7 +202,7 @@ static void take_steps(run *x, int32_t next) {
 
 static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
     run x = {.r = r};
-    begin(&x, program, QGC_PREFILL_CHUNKS, QGC_MODE_STREAM);
+    begin(&x, program, QGC_PREFILL_CHUNKS, r->sms ? QGC_MODE_PERSISTENT : QGC_MODE_STREAM);
     take_steps(&x, take_prompt(&x, tokens, REPLAY_CHUNK));
     out->prefilled_logits = x.logits;
     out->prefilled_states = states_difference(&x);
@@ -220,12 +220,15 @@ static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
     end(&x);
 }
 
+/* Where a program has no weights as they are stored, its stream is made from the file. */
 apart replay_compare(replay *r, const replay_run *what) {
+    const qgc_program_options options = {.later = r->sms > 0};
     qgc_device *device = cpu_device_new(r->arch, r->sms ? r->sms : 1, &what->order);
     qgc_program *program;
     apart out = {0};
-    must(r, qgc_program_load(&program, r->lowered.plan, device, r->weights, r->pool,
-                             &(qgc_program_options){0}, &r->diag));
+    must(r, qgc_program_load(&program, r->lowered.plan, device, r->weights, r->pool, &options, &r->diag));
+    if (r->sms && what->chunks && what->steps == 0) /* from the device, instead */
+        must(r, qgc_program_want(program, false, &r->diag));
     if (what->chunks)
         by_chunks(r, program, what->chunks, &out);
     if (what->steps)

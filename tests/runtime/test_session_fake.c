@@ -407,7 +407,7 @@ static void plan_weights_only(fixture *f, const qgc_plan_weight *weights, size_t
 }
 
 static const void *on_device(const fixture *f, size_t buffer) {
-    const qgc_address p = qgc_program_addresses(f->program)[buffer];
+    const qgc_address p = qgc_program_addresses(f->program, false)[buffer];
     return (const void *)(uintptr_t)p; /* NOLINT(performance-no-int-to-ptr) */
 }
 
@@ -418,7 +418,7 @@ static void assert_converted(const fixture *f, size_t buffer, const qgc_tensor *
     void *expected = qgc_arena_alloc(f->arena, qgc_dtype_bytes(w->storage, n));
     qgc_to_f32(from->dtype, from->data, values, n);
     qgc_from_f32(w->storage, values, expected, n);
-    assert_int_equal(qgc_program_addresses(f->program)[buffer] % 256, 0);
+    assert_int_equal(qgc_program_addresses(f->program, false)[buffer] % 256, 0);
     assert_memory_equal(on_device(f, buffer), expected, qgc_dtype_bytes(w->storage, n));
 }
 
@@ -549,7 +549,7 @@ static void another_program_lends_its_weights_where_the_plans_agree(void **state
     qgc_plan plan = *f->plan;
     MUST(f, qgc_program_load(&other, &plan, f->dev, &nothing, f->pool, &share, &f->diag));
     for (size_t i = 0; i < f->plan->n_buffers; i++)
-        assert_int_equal(qgc_program_addresses(other)[i], qgc_program_addresses(f->program)[i]);
+        assert_int_equal(qgc_program_addresses(other, false)[i], qgc_program_addresses(f->program, false)[i]);
     qgc_program_drop(other);
     assert_int_equal(fake_device_held(f->dev), 1);
 
@@ -595,8 +595,9 @@ typedef struct {
     size_t calls, last, total;
 } seen;
 
-static void see(void *context, size_t done, size_t total) {
+static void see(void *context, const char *what, size_t done, size_t total) {
     seen *s = context;
+    assert_string_equal(what, "weights");
     assert_true(done > s->last && done <= total);
     *s = (seen){s->calls + 1, done, total};
 }
@@ -975,12 +976,10 @@ static void what_the_plan_lets_start_early_does_in_pdl_mode_only(void **state) {
         assert_int_equal(count(f->dev->log.text, "fill_table<"), 1);
         qgc_session_drop(s);
     }
-    f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
+    f->dev->info.free_bytes = 1000; /* no room for a session */
     qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
     assert_int_equal(choice.mode, QGC_MODE_PDL);
-    assert_string_equal(
-        choice.why,
-        "not persistent: with a second copy of the weights it needs 0.54 GB, and 0.00 GB are free");
+    assert_string_equal(choice.why, "not persistent: it needs 0.54 GB, and 0.00 GB are free");
 }
 
 static void an_image_that_cannot_wait_starts_nothing_early(void **state) {
@@ -1088,6 +1087,7 @@ static void make_persistent(fixture *f) {
     step->launches[1].parts = parts;
     step->launches[1].n_layers = 5;
     step->launches[2].early = true;
+    f->plan->phases[QGC_PHASE_PACKED_PREFILL] = f->plan->phases[QGC_PHASE_PREFILL];
     f->options.mode = QGC_MODE_PERSISTENT;
 }
 
@@ -1243,7 +1243,7 @@ static void auto_takes_a_mode_that_runs(void **state) {
     assert_int_equal(choice.mode, new_enough ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
     if (new_enough)
         assert_string_equal(choice.why, "the graph and the GPU allow it");
-    f->dev->info.free_bytes = 1000; /* no room for a second copy of the weights */
+    f->dev->info.free_bytes = 1000; /* no room for a session */
     choice = qgc_mode_fastest(f->program, CTX, f->arena);
     assert_int_equal(choice.mode, QGC_MODE_GRAPH);
 }

@@ -71,7 +71,7 @@ static char *skip_to_opcode(reader *r, char *at) {
     for (;;) {
         at += strspn(at, " {}");
         size_t name = strcspn(at, " :;,%[");
-        if (*at == '.' || at[name] != ':' || name == 0)
+        if (*at == '.' || at[name] != ':' || at[name + 1] == ':' || name == 0) /* not shared::cluster */
             return at;
         add_label(r, at, name);
         at += name + 1;
@@ -293,10 +293,21 @@ static bool reach(reader *r) {
     return ends;
 }
 
+/* The brace that closes the one at `at`: instructions that are written as text may bring blocks of their own. */
+static const char *closing(const char *at) {
+    int depth = 0;
+    for (; *at; at++) {
+        depth += (*at == '{') - (*at == '}');
+        if (depth == 0)
+            return at;
+    }
+    return NULL;
+}
+
 ptx_effects ptx_effects_of(const char *ptx, const char *entry, qgc_arena *a) {
     ptx_effects e = {0};
     const char *head = strstr(ptx, qgc_arena_printf(a, ".entry %s(", entry));
-    const char *body = head ? strstr(head, "\n{") : NULL, *end = body ? strstr(body, "\n}") : NULL;
+    const char *body = head ? strstr(head, "\n{") : NULL, *end = body ? closing(body + 1) : NULL;
     if (!end)
         return e;
     e.found = true;

@@ -102,6 +102,7 @@ static void the_summary_says_which_architectures_can_be_persistent(void **state)
     p->kernels[1].shared_bytes = 232448;
     p->phases[QGC_PHASE_PACK] = (qgc_phase){p->phases[QGC_PHASE_INIT].launches, 1};
     p->phases[QGC_PHASE_PERSISTENT] = (qgc_phase){p->phases[QGC_PHASE_DECODE].launches, 1};
+    p->phases[QGC_PHASE_PACKED_PREFILL] = (qgc_phase){p->phases[QGC_PHASE_DECODE].launches, 1};
     p->phases[QGC_PHASE_PERSISTENT].launches[0].on_all = true;
     const char *none = inspect(f, "");
     has(inspect(f, "--launches"), "\n     1 early embedding again");

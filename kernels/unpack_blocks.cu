@@ -1,0 +1,85 @@
+/* One matrix of a phase of the persistent kernel out of its stream, as rows of bf16: what pack_blocks.cu does, the other way round, and
+ * then to_bf16.cu.
+ *
+ * Grid: one block for each block of persistent.cu. Reads the matrix once and writes it in bf16. */
+#ifndef K
+#define K 1024
+#endif
+#ifndef FORMAT
+#define FORMAT Q4_0
+#endif
+#ifndef OUT0
+#define OUT0 1024
+#define OUT1 0
+#define OUT2 0
+#define OUT3 0
+#endif
+#ifndef PLACE
+#define PLACE FIRST(0) * 576ull
+#endif
+#ifndef WHICH /* of the matrices of the phase */
+#define WHICH 0
+#endif
+#include "pack.cuh"
+#include "stream_blocks.cuh"
+
+typedef stream_of<FORMAT, K, WARPS> from;
+
+/* The low bits of the eight quants of a quarter of a block, and those above them, of both blocks. */
+struct eight_bits {
+    uint2 low;
+    u32 high;
+};
+
+__device__ __forceinline__ float element(const eight_bits &e, int block, int j, const block_scale &s) {
+    const int HIGH = from::f::HIGH;
+    u32 q = from::f::LOW == 8 ? (j < 4 ? e.low.x : e.low.y) >> j % 4 * 8 & 0xFFu
+                              : e.low.x >> (j / 2 * 4 + j % 2 * 16) & 15u;
+    if (HIGH)
+        q |= (e.high >> HIGH * (4 * block + j / 2 + j % 2 * 8) & ((1u << HIGH) - 1)) << 4;
+    return (j < 4 ? s.first : s.last) * (float)((int)q - from::f::CENTRE) + s.minimum;
+}
+
+__device__ __forceinline__ void put_eight(const eight_bits &e, int block, const block_scale &s, u16 *to) {
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        *(uint2 *)(to + 16 * half) =
+            uint2{f32_bf16(element(e, block, 4 * half, s)) |
+                           (u32)f32_bf16(element(e, block, 4 * half + 1, s)) << 16,
+                       f32_bf16(element(e, block, 4 * half + 2, s)) |
+                           (u32)f32_bf16(element(e, block, 4 * half + 3, s)) << 16};
+}
+
+/* One quarter of a pair of blocks of a row. */
+__device__ __forceinline__ void unpack_quarter(const u8 *stream, int row, int n, int pair, int quarter, u16 *to) {
+    const int chunk = pair / WARPS, warp = pair % WARPS, r = row % 8;
+    const bool last = chunk == from::CHUNKS - 1;
+    const auto tile = from::tile_at(stream, row, chunk, n);
+    const int h = tile.h;
+    const u8 *scales = tile.at + from::scales_at(last, h) + (warp * h + r) * from::f::SCALES;
+    const u8 *whole = tile.at + from::wholes_at(last, h) +
+                      ((pair / 4 - from::first_whole(chunk)) * h + r) * from::f::WHOLE;
+    const u8 *high = tile.at + from::high_at(last, h) + warp * h * from::HIGHS + (r * 4 + quarter) * 2 * from::f::HIGH;
+    eight_bits e = {};
+    e.high = from::f::HIGH == 1 ? *(const u16 *)high : from::f::HIGH == 2 ? *(const u32 *)high : 0;
+    for (int block = 0; block < 2; block++) {
+        const u8 *at = tile.at + (2 * warp + block) * h * (from::QUANTS / 2) + (r * 4 + quarter) * from::f::LOW;
+        if (from::f::LOW == 8)
+            e.low = *(const uint2 *)at;
+        else
+            e.low.x = *(const u32 *)at;
+        put_eight(e, block, stored_scale<FORMAT>(scales, whole, block), to + pair * 64 + block * 32 + 4 * quarter);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) unpack_blocks(const u8 *stream, const i32 *shares, u16 *out) {
+    const i32 *mine = shares + ((size_t)blockIdx.x * SHARES + SHARE) * 2;
+    const int first = mine[0], n = mine[1], QUARTERS = 4 * from::PAIRS;
+    stream += (PLACE);
+    for (long long unit = threadIdx.x; unit < (long long)n * QUARTERS; unit += THREADS) {
+        const int row = (int)(unit / QUARTERS), at = (int)(unit % QUARTERS);
+        const matrix_row target = find_row(first + row);
+        if (target.which == WHICH)
+            unpack_quarter(stream, row, n, at / 4, at % 4, out + (size_t)target.number * K);
+    }
+}

@@ -1,0 +1,174 @@
+/* Prefill in persistent mode: plans of small models whose products of many tokens read the stream of the persistent step, run on the CPU
+ * and held against the evaluator. */
+
+#include <dlfcn.h>
+#include <string.h>
+
+#include "codegen/shares.h"
+#include "graph/base/planes.h"
+#include "graph/base/str.h"
+#include "kernels/cpu/on_cpu_launch.h"
+#include "tests/kernels/cpu_kernels.h"
+#include "tests/kernels/replay.h"
+#include "tests/kernels/small_graphs.h"
+#include "tests/support/cmocka.h"
+#include "tests/support/random.h"
+
+static const char *const families[] = {small_qwen2, small_qwen3, small_olmo2};
+
+static int count(const replay *r, const char *kernel) {
+    const qgc_phase *phase = &r->lowered.plan->phases[QGC_PHASE_PACKED_PREFILL];
+    int n = 0;
+    for (size_t i = 0; i < phase->n_launches; i++)
+        n += phase->launches[i].kind == QGC_LAUNCH_KERNEL &&
+             strcmp(r->lowered.plan->kernels[phase->launches[i].kernel].entry, kernel) == 0;
+    return n;
+}
+
+static void must_agree(replay *r, const replay_run *what) {
+    const apart a = replay_compare(r, what);
+    if (!replay_agrees(&a))
+        fail_msg("%s %s: logits %g and states %g apart, by chunks %g and %g; %d tokens are others",
+                 r->graph->name, r->name, a.logits, a.states, a.prefilled_logits, a.prefilled_states,
+                 a.tokens);
+}
+
+/* On few and more multiprocessors, so that tiles of rows have all heights. The stream is made from the file where steps are taken, too,
+ * else from weights that are on the device. */
+static void chunks_of_a_prompt(void **state) {
+    (void)state;
+    static const int sms[] = {2, 3, 5};
+    for (int i = 0; i < 3; i++) {
+        replay r = replay_new(&(replay_of){.yaml = families[i], .arch = 90, .sms = sms[i]});
+        assert_int_equal(count(&r, "unpack"), 0);
+        assert_true(count(&r, "packed_gemm") >= 2 * 4 + 1);
+        must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, REPLAY_CHUNK + 5, i == 1 ? REPLAY_SHORT : 0});
+        replay_drop(&r);
+    }
+}
+
+static void without_passes(void **state) {
+    (void)state;
+    replay r = replay_new(&(replay_of){.yaml = small_qwen3, .passes = "persistent", .arch = 90, .sms = 3});
+    must_agree(&r, &(replay_run){ON_CPU_FORWARDS, REPLAY_CHUNK + 5, 0});
+    replay_drop(&r);
+}
+
+/* --- packing, and its inverse ----------------------------------------------------------------------------- */
+
+enum { ROWS = 43, OTHER = 24, WIDTH = 768, BLOCKS = 3, WARPS_OF_STEP = 8, PACK_THREADS = 64 };
+
+static const on_cpu_kernel *kernel_of(qgc_arena *a, const char *file, const char *const *options) {
+    qgc_str all = qgc_str_new(a);
+    int n = 0;
+    const char *copy[16];
+    for (; options[n]; n++) {
+        qgc_str_printf(&all, " %s", options[n]);
+        copy[n] = options[n];
+    }
+    const qgc_plan_kernel k = {.name = file,
+                               .entry = qgc_arena_strndup(a, file, strlen(file) - 3),
+                               .options = all.text,
+                               .threads = PACK_THREADS};
+    const qgc_kernel_job job = {.options = copy, .n_options = n};
+    const char *path = cpu_kernels_compile(&k, &job, "sm_90", a);
+    void *library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+    assert_non_null(library);
+    return dlsym(library, "on_cpu_loaded");
+}
+
+static void run(const on_cpu_kernel *k, unsigned grid, void **args) {
+    on_cpu_launch(k, &(on_cpu_launch_options){.grid = {grid, 1, 1}, .threads = PACK_THREADS, .args = args});
+}
+
+/* Random numbers of a type, as they lie on a device; of blocks, scales that are finite. */
+static uint8_t *matrix_of(qgc_arena *a, qgc_dtype t, int rows, uint64_t *seed) {
+    const size_t row = qgc_dtype_is_quantised(t) ? qgc_planes_bytes(t, WIDTH) : qgc_dtype_bytes(t, WIDTH);
+    uint8_t *m = qgc_arena_alloc(a, row * (size_t)rows), file[WIDTH * 4];
+    float x[WIDTH];
+    for (int r = 0; r < rows; r++) {
+        for (int i = 0; i < WIDTH; i++)
+            x[i] = test_random_float(seed) - 0.5f;
+        if (!qgc_dtype_is_quantised(t)) {
+            qgc_from_f32(t, x, m + row * (size_t)r, WIDTH);
+            continue;
+        }
+        const int bytes = qgc_dtypes[t].block_bytes, blocks = WIDTH / qgc_dtypes[t].block_elems;
+        for (int i = 0; i < blocks * bytes; i++)
+            file[i] = (uint8_t)test_random(seed);
+        for (int b = 0; b < blocks; b++)
+            for (int i = 0; i < 2; i++)
+                file[b * bytes + (t == QGC_Q6_K ? 208 : 2 * i) + 1] &= 0x3F;
+        qgc_to_planes(t, file, m + row * (size_t)r, WIDTH);
+    }
+    return m;
+}
+
+static size_t stream_row(qgc_dtype t) {
+    static const int of[QGC_N_DTYPES] = {[QGC_Q8_0] = 68, [QGC_Q4_0] = 36, [QGC_Q4_1] = 40, [QGC_Q5_0] = 44,
+                                         [QGC_Q5_1] = 48, [QGC_Q4_K] = 36, [QGC_Q5_K] = 44, [QGC_Q6_K] = 52};
+    size_t bytes = 0;
+    for (int first = 0; first < WIDTH / 64; first += WARPS_OF_STEP) {
+        const int n = WIDTH / 64 - first < WARPS_OF_STEP ? WIDTH / 64 - first : WARPS_OF_STEP;
+        const int whole = t == QGC_Q6_K ? 2 : t == QGC_Q4_K || t == QGC_Q5_K ? 4 : 0;
+        bytes += ((size_t)(n * of[t] + (whole ? ((n + 2) / 4 + 1) * whole : 0)) + 15) / 16 * 16;
+    }
+    return qgc_dtype_is_quantised(t) ? bytes : 2 * WIDTH;
+}
+
+/* Two matrices into the stream and out of it again: the second one is, bit for bit, what to_bf16.cu makes of it. */
+static void unpacking_is_the_inverse_of_packing(void **state) {
+    (void)state;
+    static const qgc_dtype types[] = {QGC_BF16, QGC_F16,  QGC_Q8_0, QGC_Q4_0, QGC_Q4_1,
+                                      QGC_Q5_0, QGC_Q5_1, QGC_Q4_K, QGC_Q5_K, QGC_Q6_K};
+    static const char *const names[] = {"BF16", "F16",  "Q8_0", "Q4_0", "Q4_1",
+                                        "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
+    qgc_arena *a = qgc_arena_new();
+    uint64_t seed = 5;
+    int32_t shares[2 * BLOCKS];
+    const qgc_share share = {.rows = ROWS + OTHER, .unit = 1, .cost = 1};
+    qgc_shares_cut(&share, 1, BLOCKS, shares);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        const qgc_dtype t = types[i];
+        const bool blocks = qgc_dtype_is_quantised(t);
+        const char *format = qgc_arena_printf(a, "-DFORMAT=%s", names[i]),
+                   *place = qgc_arena_printf(a, "-DPLACE=FIRST(0)*%zuull", stream_row(t)),
+                   *from = qgc_arena_printf(a, "-DFROM=%s", names[i]);
+        const char *const options[] = {"-DK=768",  "-DWARPS=8", "-DTHREADS=64", "-DOUT0=43", "-DOUT1=24",
+                                       "-DOUT2=0", "-DOUT3=0",  place,          format,      NULL,
+                                       NULL};
+        const char *const back[] = {"-DK=768",  "-DWARPS=8", "-DTHREADS=64", "-DOUT0=43", "-DOUT1=24",
+                                    "-DOUT2=0", "-DOUT3=0",  place,          format,      "-DWHICH=1",
+                                    NULL};
+        const char *const plain[] = {from, "-DIN=768", NULL};
+        const size_t stream_bytes = stream_row(t) * (ROWS + OTHER), elems = (size_t)OTHER * WIDTH;
+        uint8_t *first = matrix_of(a, t, ROWS, &seed), *second = matrix_of(a, t, OTHER, &seed),
+                *stream = qgc_arena_alloc(a, stream_bytes);
+        uint16_t *got = qgc_arena_alloc(a, 2 * elems), *want = qgc_arena_alloc(a, 2 * elems);
+        const int32_t *table = shares;
+        int32_t n = (int32_t)elems;
+        memset(stream, 0xFF, stream_bytes);
+        run(kernel_of(a, blocks ? "pack_blocks.cu" : "pack.cu", options), BLOCKS,
+            (void *[]){&first, &second, &first, &first, &stream, &table});
+        run(kernel_of(a, blocks ? "unpack_blocks.cu" : "unpack.cu", back), BLOCKS,
+            (void *[]){&stream, &table, &got});
+        if (t == QGC_BF16)
+            memcpy(want, second, 2 * elems);
+        else
+            run(kernel_of(a, "to_bf16.cu", plain), (unsigned)(elems / (blocks ? 8 : 4) / PACK_THREADS),
+                (void *[]){&second, &want, &n});
+        for (size_t k = 0; k < elems; k++)
+            if (got[k] != want[k])
+                fail_msg("%s: element %zu is %04x, expected %04x", names[i], k, got[k], want[k]);
+    }
+    qgc_arena_drop(a);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(chunks_of_a_prompt),
+        cmocka_unit_test(without_passes),
+        cmocka_unit_test(unpacking_is_the_inverse_of_packing),
+    };
+    return cmocka_run_group_tests_name("kernels/packed", tests, NULL, NULL);
+}
