@@ -125,10 +125,9 @@ static int64_t persistent_bytes(const qgc_plan *plan, int64_t ctx) {
     return bytes;
 }
 
-/* Persistent mode, as far as memory goes: why not, or NULL. */
-static const char *no_room(const qgc_program *p, int64_t ctx, qgc_arena *a) {
+/* Persistent mode with so many bytes of weights, as far as memory goes: why not, or NULL. */
+static const char *no_room_for(const qgc_program *p, int64_t weights, int64_t ctx, qgc_arena *a) {
     const int64_t spare = (int64_t)1 << 29; /* cuBLAS's workspace, and what others may take meanwhile */
-    const int64_t weights = qgc_program_wants_bytes(p, true);
     const int64_t needs = weights / 2 + persistent_bytes(qgc_program_plan(p), ctx) / 2 > (int64_t)1 << 60
                               ? (int64_t)1 << 62
                               : weights + persistent_bytes(qgc_program_plan(p), ctx) + spare;
@@ -139,6 +138,19 @@ static const char *no_room(const qgc_program *p, int64_t ctx, qgc_arena *a) {
                             weights > 0 && qgc_program_has_weights(p) ? "with a second copy of the weights "
                                                                       : "",
                             1e-9 * (double)needs, 1e-9 * (double)room);
+}
+
+static const char *no_room(const qgc_program *p, int64_t ctx, qgc_arena *a) {
+    return no_room_for(p, qgc_program_wants_bytes(p, true), ctx, a);
+}
+
+const char *qgc_mode_no_second_copy(const qgc_program *p, int64_t ctx, qgc_arena *a) {
+    if (qgc_program_has_weights(p))
+        return NULL;
+    const int64_t stored = qgc_program_wants_bytes(p, false), packed = qgc_program_wants_bytes(p, true);
+    const char *why = no_room_for(
+        p, stored / 2 + packed / 2 > (int64_t)1 << 60 ? (int64_t)1 << 61 : stored + packed, ctx, a);
+    return why ? qgc_arena_printf(a, "for a copy of them as they are stored %s", why) : NULL;
 }
 
 static int64_t weights_read(const qgc_plan *plan, qgc_phase_kind phase) {

@@ -46,6 +46,10 @@ qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a
 QGC_MUST_USE qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx,
                                         qgc_mode_choice *out, qgc_diag *d);
 
+/* Why persistent mode has no room for a copy of the weights as they are stored, beside its own and a session of `ctx` positions; NULL if
+ * it has, or if that copy is there already. */
+const char *qgc_mode_no_second_copy(const qgc_program *p, int64_t ctx, qgc_arena *a);
+
 /* What launches of a decode step cost that read so many bytes, as a model without a GPU has it: in the bytes that a
  * persistent step reads meanwhile, as measured on an H100 (docs/performance.md). */
 double qgc_mode_cost(int64_t launches, int64_t bytes);

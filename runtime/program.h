@@ -53,6 +53,8 @@ const char *qgc_program_arch_for(qgc_device *dev, qgc_arena *a);
 /* Lines for people: which image runs, what was converted ("169 tensors f16 stored as bf16 without loss"), rounded
  * ("12 tensors f32 rounded to bf16: compile with --weights to keep them"), tied. */
 size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
+/* Adds one. */
+void qgc_program_note(qgc_program *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. With `overlap` launches that the
  * plan lets start early do; qgc_program_overlaps says whether the phase has any and the images that run can wait. */

@@ -46,7 +46,6 @@ struct qgc_program {
 };
 
 /* Adds a line to the notes. */
-void qgc_program_note(qgc_program *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The images to run, see qgc_program_load: the best ones, or those `wanted`. */
 QGC_MUST_USE qgc_status qgc_program_choose_image(const qgc_plan *plan, const qgc_device_info *about,

@@ -78,13 +78,30 @@ static qgc_status check_options(const qgc_session *s, qgc_diag *d) {
     return qgc_sampling_check(&o->sampling, d);
 }
 
+qgc_status qgc_prefill_named(const char *name, qgc_prefill *out, qgc_diag *d) {
+    static const char *const names[] = {
+        [QGC_PREFILL_CHUNKS] = "chunks", [QGC_PREFILL_STEPS] = "steps", [QGC_PREFILL_PACKED] = "packed"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (qgc_prefill)i;
+            return QGC_OK;
+        }
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks, packed or steps",
+                    name);
+}
+
 static bool is_persistent(const qgc_session *s) {
     return s->options.mode == QGC_MODE_PERSISTENT;
 }
 
+/* Does a chunk of a prompt go through it at once? */
+static bool takes_chunks(const qgc_session *s) {
+    return s->options.prefill != QGC_PREFILL_STEPS;
+}
+
 /* The phase that takes a chunk of a prompt. */
 static qgc_phase_kind prefill_phase(const qgc_session *s) {
-    return is_persistent(s) ? QGC_PHASE_PACKED_PREFILL : QGC_PHASE_PREFILL;
+    return s->options.prefill == QGC_PREFILL_PACKED ? QGC_PHASE_PACKED_PREFILL : QGC_PHASE_PREFILL;
 }
 
 static bool has_gemm(const qgc_phase *p) {
@@ -96,7 +113,7 @@ static bool has_gemm(const qgc_phase *p) {
 
 /* Handle and workspace of cuBLAS now, so that no feed allocates. */
 static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
-    if (s->options.prefill != QGC_PREFILL_CHUNKS)
+    if (!takes_chunks(s))
         return QGC_OK;
     if (s->plan->phases[prefill_phase(s)].n_launches == 0) {
         qgc_status status =
@@ -216,8 +233,7 @@ static qgc_status capture(qgc_session *s, qgc_phase_kind phase, int64_t tokens, 
 static qgc_status capture_steps(qgc_session *s, qgc_diag *d) {
     if (s->options.mode == QGC_MODE_STREAM)
         return QGC_OK;
-    if (is_persistent(s) && s->options.prefill == QGC_PREFILL_CHUNKS && s->plan->chunk > 1 &&
-        s->plan->chunk <= s->options.ctx)
+    if (s->options.prefill == QGC_PREFILL_PACKED && s->plan->chunk > 1 && s->plan->chunk <= s->options.ctx)
         QGC_TRY(capture(s, prefill_phase(s), s->plan->chunk, &s->chunk, d));
     return capture(s, decode_phase(s), 1, &s->decode, d);
 }
@@ -235,7 +251,7 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
 /* cuBLAS loads its kernels when they are first used, some 80 ms in all on an H100: better now than in the first
  * answer. Steps of synthetic tokens, whose traces in the states are wiped out afterwards. */
 static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
-    if (s->options.prefill != QGC_PREFILL_CHUNKS || !has_gemm(&s->plan->phases[prefill_phase(s)]))
+    if (!takes_chunks(s) || !has_gemm(&s->plan->phases[prefill_phase(s)]))
         return QGC_OK;
     const int64_t most = s->plan->chunk < s->options.ctx ? s->plan->chunk : s->options.ctx;
     QGC_TRY(launch(s, prefill_phase(s), most < 32 ? most : 32, d));
@@ -258,14 +274,48 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     return qgc_device_sync(s->dev, d); /* an error of the init phase shows here and not in the first feed */
 }
 
+static qgc_status choose_prefill(qgc_session *s, qgc_diag *d) {
+    if (s->options.prefill == QGC_PREFILL_PACKED && !is_persistent(s)) {
+        qgc_status status =
+            qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                     "a prompt from packed weights is for persistent mode, and this is %s mode",
+                     qgc_mode_name(s->options.mode));
+        qgc_hint(d, "Use --prefill chunks.");
+        return status;
+    }
+    if (!is_persistent(s) || s->options.prefill != QGC_PREFILL_CHUNKS)
+        return QGC_OK;
+    const char *why = qgc_mode_no_second_copy(s->program, s->options.ctx, d->arena);
+    if (why) {
+        s->options.prefill = QGC_PREFILL_PACKED;
+        qgc_program_note(s->program, "the prompt is multiplied from the packed weights: %s", why);
+    }
+    return QGC_OK;
+}
+
+/* What the mode reads of the weights, and what chunks of a prompt read. */
+static qgc_status want_weights(qgc_session *s, qgc_diag *d) {
+    const qgc_plan *plan = s->plan;
+    const bool both = is_persistent(s) && s->options.prefill == QGC_PREFILL_CHUNKS;
+    if (both)
+        QGC_TRY(qgc_program_want(s->program, false, d));
+    QGC_TRY(qgc_program_want(s->program, is_persistent(s), d));
+    memcpy(s->addresses, qgc_program_addresses(s->program, is_persistent(s)),
+           plan->n_buffers * sizeof *s->addresses);
+    const qgc_address *stored = qgc_program_addresses(s->program, false);
+    for (size_t i = 0; i < plan->n_buffers && both; i++)
+        if (plan->buffers[i].kind == QGC_BUFFER_WEIGHT)
+            s->addresses[i] = stored[i];
+    return QGC_OK;
+}
+
 static qgc_status begin(qgc_session *s, qgc_diag *d) {
     size_t io_bytes;
     QGC_TRY(check_options(s, d));
     QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
+    QGC_TRY(choose_prefill(s, d));
     QGC_TRY(prepare_prefill(s, d));
-    QGC_TRY(qgc_program_want(s->program, is_persistent(s), d));
-    memcpy(s->addresses, qgc_program_addresses(s->program, is_persistent(s)),
-           s->plan->n_buffers * sizeof *s->addresses);
+    QGC_TRY(want_weights(s, d));
     QGC_TRY(allocate(s, &io_bytes, d));
     QGC_TRY(fill(s, io_bytes, d));
     return capture_steps(s, d);
@@ -424,7 +474,7 @@ static qgc_status check_tokens(const qgc_session *s, const int32_t *tokens, int6
 
 qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_tokens(s, tokens, n, d));
-    const int64_t most = s->options.prefill == QGC_PREFILL_CHUNKS ? s->plan->chunk : 1;
+    const int64_t most = takes_chunks(s) ? s->plan->chunk : 1;
     s->queued = s->n_rows = 0;
     for (int64_t done = 0; done < n;) {
         int64_t now = n - done < most ? n - done : most;

@@ -8,9 +8,15 @@
 typedef struct qgc_session qgc_session;
 
 typedef enum {
-    QGC_PREFILL_CHUNKS, /* matrices by cuBLAS, `chunk` tokens at a time */
-    QGC_PREFILL_STEPS,  /* each token of the prompt through the decode step: slower, the numbers of decode */
+    /* Matrices by cuBLAS, `chunk` tokens at a time, from weights as they are stored. Persistent mode has a second copy of the
+     * weights for it; where there is no room for one the prompt is taken as QGC_PREFILL_PACKED, and a note says so. */
+    QGC_PREFILL_CHUNKS,
+    QGC_PREFILL_STEPS, /* each token of the prompt through the decode step: slower, the numbers of decode */
+    QGC_PREFILL_PACKED, /* persistent mode: chunks, from the order of the persistent step, the one copy of the weights */
 } qgc_prefill;
+
+/* By its name: "chunks", "steps" or "packed". */
+QGC_MUST_USE qgc_status qgc_prefill_named(const char *name, qgc_prefill *out, qgc_diag *d);
 
 typedef struct {
     int64_t ctx; /* positions that the caches have room for */
@@ -24,7 +30,8 @@ typedef struct {
 QGC_MUST_USE qgc_status qgc_sampling_check(const qgc_sampling *s, qgc_diag *d);
 
 /* Allocates everything that the session will need. Errors: ctx beyond what the model allows (both numbers),
- * device memory; chunks asked for where cuBLAS cannot be loaded (the remedy names QGC_PREFILL_STEPS). */
+ * device memory; chunks asked for where cuBLAS cannot be loaded (the remedy names QGC_PREFILL_STEPS); QGC_PREFILL_PACKED
+ * in another mode than persistent. */
 QGC_MUST_USE qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o,
                                         qgc_diag *d);
 void qgc_session_drop(qgc_session *s);

@@ -9,6 +9,7 @@
 #include "graph/base/file.h"
 #include "runtime/cli/json.h"
 #include "runtime/cli/run.h"
+#include "runtime/session.h"
 
 volatile sig_atomic_t run_interrupted;
 
@@ -81,11 +82,9 @@ qgc_sampling run_sampling(const run_options *o) {
 }
 
 static qgc_status check(run_options *o, qgc_diag *d) {
-    const char *const prefills[] = {"chunks", "steps"};
+    qgc_prefill prefill;
     QGC_TRY(cli_check_mode(o->sequence.mode, d));
-    if (strcmp(o->sequence.prefill, prefills[0]) != 0 && strcmp(o->sequence.prefill, prefills[1]) != 0)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
-                        o->sequence.prefill);
+    QGC_TRY(qgc_prefill_named(o->sequence.prefill, &prefill, d));
     if (o->prompt && o->prompt_file)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "both a prompt (-p) and a prompt file (-f) are given");
     if (!o->chat && !o->prompt && !o->prompt_file) {
@@ -178,8 +177,8 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
         {"device", 0, OPTION_TEXT, &o.engine.device, "auto|gpu|gpu:N|cpu", "where to run", 0, 0},
         {"mode", 0, OPTION_TEXT, &o.sequence.mode, "auto|stream|graph|pdl|persistent",
          "how a step runs on a GPU; auto, if not given, is the fastest", 0, 0},
-        {"prefill", 0, OPTION_TEXT, &o.sequence.prefill, "chunks|steps",
-         "prompt by matrix products, or by decode steps", 0, 0},
+        {"prefill", 0, OPTION_TEXT, &o.sequence.prefill, "chunks|packed|steps",
+         "prompt by matrix products, from packed weights, or by steps", 0, 0},
         CLI_PIPELINE_OPTIONS(o.pipeline),
         {"strict-arch", 0, OPTION_TEXT, &o.engine.arch, "ARCH",
          "run this image of the artifact and no other, compile none", 0, 0},

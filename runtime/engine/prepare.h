@@ -16,7 +16,7 @@ typedef struct {
     const qgc_tuning *tuning; /* NULL: what `qgc tune` has found for this architecture */
     bool no_tuning;           /* NULL means none then */
     bool keep_values, no_prefill, decode_only, all_rows, no_persistent; /* see codegen/lower.h */
-    unsigned probe;                                      /* likewise */
+    unsigned probe;                                                     /* likewise */
     bool allow_unused;
     qgc_program *share; /* see qgc_program_options */
     bool later;         /* likewise */

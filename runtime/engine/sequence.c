@@ -65,7 +65,7 @@ static qgc_prefill prefill_of(const qgc_sequence *s, qgc_prefill wanted) {
     bool multiplies = false;
     for (size_t i = 0; i < phase->n_launches; i++)
         multiplies = multiplies || phase->launches[i].kind == QGC_LAUNCH_GEMM;
-    if (wanted != QGC_PREFILL_CHUNKS || !about->no_bf16 || !multiplies)
+    if (wanted == QGC_PREFILL_STEPS || !about->no_bf16 || !multiplies)
         return wanted;
     qgc_engine_note(
         s->engine, qgc_arena_printf(s->arena, "the prompt takes decode steps: %s multiplies no bf16 matrices",
@@ -114,13 +114,10 @@ static qgc_status begin_on_cpu(qgc_sequence *s, qgc_prefill prefill, qgc_diag *d
 
 static qgc_status begin(qgc_sequence *s, qgc_diag *d) {
     const char *name = s->options.prefill ? s->options.prefill : "chunks";
-    const bool steps = strcmp(name, "steps") == 0;
-    if (!steps && strcmp(name, "chunks") != 0)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown prefill \"%s\", expected chunks or steps",
-                        name);
+    qgc_prefill prefill;
+    QGC_TRY(qgc_prefill_named(name, &prefill, d));
     if (s->engine->vocab == 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "the engine was opened without a graph or an artifact");
-    const qgc_prefill prefill = steps ? QGC_PREFILL_STEPS : QGC_PREFILL_CHUNKS;
     QGC_TRY(choose_ctx(s, d));
     return s->engine->device ? begin_on_gpu(s, prefill, d) : begin_on_cpu(s, prefill, d);
 }

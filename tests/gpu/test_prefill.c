@@ -69,7 +69,7 @@ static qgc_session *session(fixture *f, qgc_mode mode) {
     qgc_session *s;
     qgc_session_options o = {.ctx = CTX,
                              .mode = mode,
-                             .prefill = QGC_PREFILL_CHUNKS,
+                             .prefill = mode == QGC_MODE_PERSISTENT ? QGC_PREFILL_PACKED : QGC_PREFILL_CHUNKS,
                              .sampling = {.top_p = 1, .repeat_penalty = 1}};
     must(f, qgc_session_new(&s, f->program, &o, &f->diag));
     return s;

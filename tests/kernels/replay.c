@@ -202,7 +202,8 @@ static void take_steps(run *x, int32_t next) {
 
 static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
     run x = {.r = r};
-    begin(&x, program, QGC_PREFILL_CHUNKS, r->sms ? QGC_MODE_PERSISTENT : QGC_MODE_STREAM);
+    begin(&x, program, r->sms ? QGC_PREFILL_PACKED : QGC_PREFILL_CHUNKS,
+          r->sms ? QGC_MODE_PERSISTENT : QGC_MODE_STREAM);
     take_steps(&x, take_prompt(&x, tokens, REPLAY_CHUNK));
     out->prefilled_logits = x.logits;
     out->prefilled_states = states_difference(&x);

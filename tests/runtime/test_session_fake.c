@@ -1091,6 +1091,44 @@ static void make_persistent(fixture *f) {
     f->options.mode = QGC_MODE_PERSISTENT;
 }
 
+static void load_toy_later(fixture *f) {
+    qgc_tensor *tensors = qgc_arena_array(f->arena, 2, sizeof *tensors);
+    tensors[0] = tensor_of(f->arena, "e", QGC_BF16, VOCAB, WIDTH);
+    tensors[1] = tensor_of(f->arena, "n", QGC_F32, 0, WIDTH);
+    qgc_weights *w = qgc_arena_alloc(f->arena, sizeof *w);
+    *w = (qgc_weights){.kind = QGC_WEIGHTS_GGUF, .arch = "toy", .tensors = tensors, .n_tensors = 2};
+    MUST(f, qgc_program_load(&f->program, f->plan, f->dev, w, f->pool, &(qgc_program_options){.later = true},
+                             &f->diag));
+}
+
+/* Chunks of a prompt read the weights as they are stored, beside the copy of the persistent step, if there is room for both. */
+static void a_prompt_has_a_copy_of_the_weights_where_there_is_room(void **state) {
+    fixture *f = *state;
+    make_persistent(f);
+    for (int room = 0; room < 2; room++) {
+        f->dev->info.free_bytes = room ? (size_t)1 << 40 : 1000;
+        load_toy_later(f);
+        qgc_session *s = start(f);
+        assert_int_equal(qgc_program_has_weights(f->program), room);
+        assert_int_equal(qgc_session_prefill_phase(s), room ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
+        assert_int_equal(strstr(notes_of(f),
+                                "the prompt is multiplied from the packed weights: for a copy of them "
+                                "as they are stored it needs 0.54 GB, and 0.00 GB are free") != NULL,
+                         !room);
+        qgc_session_drop(s);
+        qgc_program_drop(f->program);
+        f->program = NULL;
+    }
+    f->options.prefill = QGC_PREFILL_PACKED;
+    load_toy_later(f);
+    qgc_session *s = start(f);
+    assert_false(qgc_program_has_weights(f->program));
+    qgc_session_drop(s);
+    f->options.mode = QGC_MODE_GRAPH;
+    assert_non_null(
+        strstr(refused(f), "a prompt from packed weights is for persistent mode, and this is graph mode"));
+}
+
 /* What no step of this device can run need not fit on it. */
 static void kernels_of_a_mode_that_cannot_run_are_not_loaded(void **state) {
     fixture *f = *state;
@@ -1355,6 +1393,7 @@ int main(void) {
         TEST(what_is_queued_and_not_taken_is_forgotten),
         TEST(queues_no_more_than_the_ring_and_the_context_hold),
         TEST(a_step_that_leaves_no_choice_is_an_error),
+        TEST(a_prompt_has_a_copy_of_the_weights_where_there_is_room),
         TEST(auto_takes_a_mode_that_runs),
         TEST(refuses_chunks_where_cublas_is_missing),
         TEST(a_session_without_memory_gives_everything_back),
