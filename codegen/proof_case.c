@@ -192,9 +192,11 @@ static void run_references(making *m) {
     bool done[QGC_OUTSIDE_NODES] = {false};
     qgc_pool *pool = qgc_pool_new(1);
     for (int turn = 0; turn < r->n_nodes; turn++) {
-        int next = -1;
-        for (int i = 0; i < r->n_nodes; i++)
-            if (!done[i] && (next < 0 || m->o->node[i]->order < m->o->node[next]->order))
+        int next = 0;
+        while (done[next])
+            next++;
+        for (int i = next + 1; i < r->n_nodes; i++)
+            if (!done[i] && m->o->node[i]->order < m->o->node[next]->order)
                 next = i;
         done[next] = true;
         place_results(m, &r->nodes[next]);

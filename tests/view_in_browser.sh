@@ -29,9 +29,10 @@ const inside = (a, b) => a.left >= b.left - 0.5 && a.right <= b.right + 0.5 && a
     a.bottom <= b.bottom + 0.5;
 const apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top + 3 || b.bottom <= a.top + 3;
 
-/* All drawings, as without a script. */
+/* All drawings, as without a script, and those of single changes. */
 const measure = () => {
   root.classList.remove('js');
+  document.querySelectorAll('.stage.change').forEach(stage => { stage.style.display = 'grid'; });
   let n = 0;
   const faults = [];
   document.querySelectorAll('.node, .frame, .end, .fold').forEach(box => {

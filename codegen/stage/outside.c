@@ -524,8 +524,9 @@ static bool bind_from(const search *s, int at) { // NOLINT(misc-no-recursion)
     if (at == r->n_nodes)
         return true;
     memcpy(before, s->out->value, sizeof before);
+    const int ways = qgc_ops[r->nodes[at].op].traits & QGC_COMMUTES ? 2 : 1;
     for (int i = 0; i < s->n; i++)
-        for (int swapped = 0; swapped <= ((qgc_ops[r->nodes[at].op].traits & QGC_COMMUTES) != 0); swapped++) {
+        for (int swapped = 0; swapped < ways; swapped++) {
             if (is_taken(s, at, s->nodes[i]))
                 continue;
             s->out->node[at] = s->nodes[i];

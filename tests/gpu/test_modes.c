@@ -326,8 +326,8 @@ static void cases_agree_with_the_evaluator_in_every_mode(void **state) {
             const float *want = evaluated(&f, cases[i].name, starts[k].prompt);
             for (int mode = 0; mode < QGC_N_MODES; mode++) {
                 if (!can_run(&f, cases[i].name, mode)) {
-                    wrong +=
-                        cases[i].persistent && mode == QGC_MODE_PERSISTENT && gpu_test_has(f.device, mode);
+                    wrong += cases[i].persistent && mode == QGC_MODE_PERSISTENT &&
+                             gpu_test_has(f.device, QGC_MODE_PERSISTENT);
                     continue;
                 }
                 double worst = case_difference(&f, mode, starts[k].prompt, want);

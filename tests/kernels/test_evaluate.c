@@ -3,10 +3,10 @@
 
 #include <math.h>
 
+#include "kernels/cpu/on_cpu_launch.h"
 #include "runtime/engine/evaluate.h"
 #include "runtime/engine/rows.h"
 #include "tests/kernels/cpu_kernels.h"
-#include "kernels/cpu/on_cpu_launch.h"
 #include "tests/support/fixture.h"
 #include "tests/support/text.h"
 

@@ -80,7 +80,7 @@ static bool run(int fault, int by_lanes, int schedule, const char **gave_up) {
 static void the_chain_is_right_under_all_schedules(void **state) {
     (void)state;
     for (int schedule = 0; schedule < SCHEDULES; schedule++)
-        for (int by_lanes = 0; by_lanes <= (schedule % 8 == 0); by_lanes++) {
+        for (int by_lanes = 0; by_lanes < (schedule % 8 == 0 ? 2 : 1); by_lanes++) {
             const char *gave_up = NULL;
             if (!run(FAULT_NONE, by_lanes, schedule, &gave_up))
                 fail_msg("schedule %d%s: %s", schedule, by_lanes ? " by lanes" : "",

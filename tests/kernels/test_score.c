@@ -3,8 +3,8 @@
 #include <math.h>
 
 #include "codegen/nvrtc.h"
-#include "runtime/engine/score.h"
 #include "kernels/cpu/on_cpu_launch.h"
+#include "runtime/engine/score.h"
 #include "tests/support/fixture.h"
 #include "tests/support/random.h"
 

@@ -19,9 +19,10 @@ struct qgc_event {
 };
 
 typedef struct {
-    const fake_kernel *kernel;
+    const fake_kernel *kernel; /* NULL: a product */
     qgc_launch launch;
     uint64_t args[MAX_ARGS];
+    qgc_gemm gemm;
 } recorded;
 
 struct qgc_capture {
@@ -255,10 +256,14 @@ static void log_launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *
     note(dev, "%s", l->early ? ", early\n" : "\n");
 }
 
-static void record(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
+static recorded *new_record(qgc_device *dev) {
     struct qgc_capture *c = dev->recording;
     c->launches = qgc_arena_grow(dev->arena, c->launches, c->n, sizeof *c->launches);
-    recorded *r = &c->launches[c->n++];
+    return &c->launches[c->n++];
+}
+
+static void record(qgc_device *dev, const fake_kernel *k, const qgc_launch *l) {
+    recorded *r = new_record(dev);
     *r = (recorded){.kernel = k, .launch = *l};
     assert(strlen(k->signature) <= MAX_ARGS);
     for (int i = 0; k->signature[i]; i++)
@@ -298,17 +303,9 @@ qgc_status qgc_device_prepare_gemm(qgc_device *dev, qgc_diag *d) {
     return QGC_OK;
 }
 
-qgc_status qgc_device_gemm(qgc_device *dev, const qgc_gemm *g, qgc_diag *d) {
-    (void)d;
+static void multiply(const qgc_gemm *g) {
     const uint16_t *a = pointer(g->a), *b = pointer(g->b);
     float *c = pointer(g->c);
-    note(dev, "gemm %dx%dx%d%s ", (int)g->m, (int)g->n, (int)g->k, g->accumulate ? " more" : "");
-    log_address(dev, g->a);
-    note(dev, ", ");
-    log_address(dev, g->b);
-    note(dev, ", ");
-    log_address(dev, g->c);
-    note(dev, "\n");
     for (int64_t i = 0; i < g->m; i++)
         for (int64_t j = 0; j < g->n; j++) {
             float sum = g->accumulate ? c[i * g->n + j] : 0;
@@ -316,6 +313,21 @@ qgc_status qgc_device_gemm(qgc_device *dev, const qgc_gemm *g, qgc_diag *d) {
                 sum += qgc_bf16_to_f32(a[i * g->k + k]) * qgc_bf16_to_f32(b[j * g->k + k]);
             c[i * g->n + j] = sum;
         }
+}
+
+qgc_status qgc_device_gemm(qgc_device *dev, const qgc_gemm *g, qgc_diag *d) {
+    (void)d;
+    note(dev, "gemm %dx%dx%d%s ", (int)g->m, (int)g->n, (int)g->k, g->accumulate ? " more" : "");
+    log_address(dev, g->a);
+    note(dev, ", ");
+    log_address(dev, g->b);
+    note(dev, ", ");
+    log_address(dev, g->c);
+    note(dev, "\n");
+    if (dev->recording)
+        *new_record(dev) = (recorded){.gemm = *g};
+    else
+        multiply(g);
     return QGC_OK;
 }
 
@@ -371,6 +383,10 @@ qgc_status qgc_capture_replay(qgc_device *dev, qgc_capture *c, qgc_diag *d) {
     note(dev, "replay\n");
     for (size_t i = 0; i < c->n && !dev->deaf; i++) {
         recorded *r = &c->launches[i];
+        if (!r->kernel) {
+            multiply(&r->gemm);
+            continue;
+        }
         void *args[MAX_ARGS];
         for (int k = 0; k < MAX_ARGS; k++)
             args[k] = &r->args[k];

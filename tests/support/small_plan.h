@@ -100,10 +100,10 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
     for (int i = 0; i < QGC_N_IO; i++)
         p->io[i] = SMALL_IO + i;
 
-    SMALL_TABLE_OF(
-        a, p->kernels, p->n_kernels,
-        {{"fill.cu", "fill", "", NULL, NULL, 64, 0, 0, 0, false, QGC_NEXT_AT_END},
-         {"embed.cu", "embed", "-DD=4", "/* none */", "not at hand", 128, 0, 1024, 0, true, QGC_NEXT_BEHIND_WAIT}});
+    SMALL_TABLE_OF(a, p->kernels, p->n_kernels,
+                   {{"fill.cu", "fill", "", NULL, NULL, 64, 0, 0, 0, false, QGC_NEXT_AT_END},
+                    {"embed.cu", "embed", "-DD=4", "/* none */", "not at hand", 128, 0, 1024, 0, true,
+                     QGC_NEXT_BEHIND_WAIT}});
     SMALL_TABLE_OF(
         a, p->images, p->n_images,
         {{0, 0, "first image", 11}, {1, 0, "second", 6}, {0, 1, "third", 5}, {1, 1, "fourth image", 12}});

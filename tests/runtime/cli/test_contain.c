@@ -13,8 +13,8 @@
 #include "tests/support/plugin.h"
 #include "tests/support/text.h"
 
-#define TINY QGC_SOURCE_DIR "/models/tiny/tiny.yaml"
-#define WITH_WEIGHTS TINY " --weights " QGC_SOURCE_DIR "/models/tiny/tiny.gguf --device cpu --steps 4 -q"
+#define TINY "'" QGC_SOURCE_DIR "/models/tiny/tiny.yaml'"
+#define WITH_WEIGHTS TINY " --weights '" QGC_SOURCE_DIR "/models/tiny/tiny.gguf' --device cpu --steps 4 -q"
 
 /* The fault comes with the third change. */
 static const char passes_text[] =

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/command.h"
 #include "tests/support/fixture.h"
@@ -42,12 +43,12 @@ static void an_error_outlives_the_file_that_it_names(void **state) {
     unsetenv("MALLOC_PERTURB_");
 }
 
-/* What a shell prints for a line in which $qgc is the command and $src the sources, in the test's folder. A command that
+/* What a shell prints for a line in which qgc is the command and $src the sources, in the test's folder. A command that
  * waits for ever is ended, with status 124. */
 static const char *shell(fixture *f, const char *line, int want) {
     FILE *p = popen(qgc_arena_printf(f->arena,
-                                     "exec 2>&1 </dev/null; qgc='timeout 120 " QGC_COMMAND
-                                     "'; src='" QGC_SOURCE_DIR "'; cd '%s'; %s",
+                                     "exec 2>&1 </dev/null; qgc() { timeout 120 '" QGC_COMMAND
+                                     "' \"$@\"; }; src='" QGC_SOURCE_DIR "'; cd '%s'; %s",
                                      f->folder, line),
                     "r");
     assert_non_null(p);
@@ -61,27 +62,27 @@ static const char *shell(fixture *f, const char *line, int want) {
     return out.text;
 }
 
-#define TINY "$src/models/tiny/tiny.yaml --weights $src/models/tiny/tiny.gguf --device cpu "
+#define TINY "\"$src\"/models/tiny/tiny.yaml --weights \"$src\"/models/tiny/tiny.gguf --device cpu "
 
 /* A pipe that nothing is written to, in the place of each kind of file. */
 static void no_command_waits_for_a_pipe(void **state) {
     fixture *f = *state;
     static const char *const lines[] = {
-        "$qgc compile p",
-        "$qgc compile $src/models/tiny/tiny.yaml --weights p",
-        "$qgc run p --weights $src/models/tiny/tiny.gguf --device cpu -p hi",
-        "$qgc run " TINY "-f p",
-        "$qgc run " TINY "--load-pass p -p hi",
-        "$qgc inspect p",
-        "$qgc ablate " TINY "--tokens p",
-        "$qgc ablate " TINY "--budget p",
-        "$qgc bisect " TINY "--against p",
-        "$qgc view $src/models/tiny/tiny.yaml --bench p",
-        "$qgc tokenize --weights $src/models/tiny/tiny.gguf -f p",
-        "$qgc view $src/models/tiny/tiny.yaml -o p",
-        "mkfifo d/config.json; $qgc tokenize --weights d hi",
-        "rm -f d/config.json; echo '{}' >d/config.json; mkfifo d/model.safetensors; $qgc tokenize --weights d hi",
-        "rm -f d/model.safetensors; mkfifo d/model.safetensors.index.json; $qgc tokenize --weights d hi",
+        "qgc compile p",
+        "qgc compile \"$src\"/models/tiny/tiny.yaml --weights p",
+        "qgc run p --weights \"$src\"/models/tiny/tiny.gguf --device cpu -p hi",
+        "qgc run " TINY "-f p",
+        "qgc run " TINY "--load-pass p -p hi",
+        "qgc inspect p",
+        "qgc ablate " TINY "--tokens p",
+        "qgc ablate " TINY "--budget p",
+        "qgc bisect " TINY "--against p",
+        "qgc view \"$src\"/models/tiny/tiny.yaml --bench p",
+        "qgc tokenize --weights \"$src\"/models/tiny/tiny.gguf -f p",
+        "qgc view \"$src\"/models/tiny/tiny.yaml -o p",
+        "mkfifo d/config.json; qgc tokenize --weights d hi",
+        "rm -f d/config.json; echo '{}' >d/config.json; mkfifo d/model.safetensors; qgc tokenize --weights d hi",
+        "rm -f d/model.safetensors; mkfifo d/model.safetensors.index.json; qgc tokenize --weights d hi",
     };
     shell(f, "mkfifo p; mkdir d", 0);
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
@@ -94,19 +95,19 @@ static void outputs_are_written_where_they_were_asked_for(void **state) {
     fixture *f = *state;
     shell(
         f,
-        "cp $src/models/qwen2.yaml $src/models/llama.yaml . && sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >tiny.yaml",
+        "cp \"$src\"/models/qwen2.yaml \"$src\"/models/llama.yaml . && sed 's#[.][.]/##' \"$src\"/models/tiny/tiny.yaml >tiny.yaml",
         0);
-    has(shell(f, "$qgc view tiny.yaml -o tiny.yaml", 1),
+    has(shell(f, "qgc view tiny.yaml -o tiny.yaml", 1),
         "tiny.yaml: error: could not write the file: it is an input");
-    has(shell(f, "$qgc view tiny.yaml -o qwen2.yaml", 1), "it is an input of this command");
-    has(shell(f, "$qgc view tiny.yaml -o nowhere/x", 1),
+    has(shell(f, "qgc view tiny.yaml -o qwen2.yaml", 1), "it is an input of this command");
+    has(shell(f, "qgc view tiny.yaml -o nowhere/x", 1),
         "nowhere/x: error: could not write the file: No such file");
-    shell(f, "$qgc view tiny.yaml -o page && $qgc view tiny.yaml -o - 2>err | cmp - page", 0);
-    shell(f, "$qgc view tiny.yaml -o /dev/stdout 2>err >again && cmp again page", 0);
-    shell(f, "$qgc dump tiny.yaml >a && $qgc dump - <tiny.yaml >b && cmp a b", 0);
+    shell(f, "qgc view tiny.yaml -o page && qgc view tiny.yaml -o - 2>err | cmp - page", 0);
+    shell(f, "qgc view tiny.yaml -o /dev/stdout 2>err >again && cmp again page", 0);
+    shell(f, "qgc dump tiny.yaml >a && qgc dump - <tiny.yaml >b && cmp a b", 0);
     shell(f,
-          "echo 'A text' >text && $qgc tokenize --weights $src/models/tiny/tiny.gguf -f text >a && "
-          "$qgc tokenize --weights $src/models/tiny/tiny.gguf -f - <text >b && cmp a b",
+          "echo 'A text' >text && qgc tokenize --weights \"$src\"/models/tiny/tiny.gguf -f text >a && "
+          "qgc tokenize --weights \"$src\"/models/tiny/tiny.gguf -f - <text >b && cmp a b",
           0);
 }
 
@@ -114,8 +115,8 @@ static void outputs_are_written_where_they_were_asked_for(void **state) {
 static void an_output_that_cannot_be_is_refused_before_the_measuring(void **state) {
     fixture *f = *state;
     static const char *const lines[] = {
-        "$qgc ablate " TINY "--steps 4 --json=nowhere/x", "$qgc ablate " TINY "--steps 4 --svg nowhere/x",
-        "$qgc bisect " TINY "--steps 4 --json=nowhere/x", "$qgc bisect " TINY "--steps 4 -o nowhere/x"};
+        "qgc ablate " TINY "--steps 4 --json=nowhere/x", "qgc ablate " TINY "--steps 4 --svg nowhere/x",
+        "qgc bisect " TINY "--steps 4 --json=nowhere/x", "qgc bisect " TINY "--steps 4 -o nowhere/x"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         assert_string_equal(shell(f, lines[i], 1),
                             "nowhere/x: error: could not write the file: No such file or directory\n");
@@ -124,7 +125,7 @@ static void an_output_that_cannot_be_is_refused_before_the_measuring(void **stat
 /* Numbers for programs are all that goes to stdout then. */
 static void json_to_stdout_stands_alone(void **state) {
     fixture *f = *state;
-    const char *text = shell(f, "$qgc ablate " TINY "--steps 4 -q --json 2>table", 0);
+    const char *text = shell(f, "qgc ablate " TINY "--steps 4 -q --json 2>table", 0);
     assert_true(text[0] == '{' && strcmp(text + strlen(text) - 2, "}\n") == 0);
     shell(f, "grep -q 'fuse-qkv' table", 0);
 }
@@ -133,11 +134,11 @@ static void json_to_stdout_stands_alone(void **state) {
 static void logits_that_are_no_numbers_are_an_error(void **state) {
     fixture *f = *state;
     shell(f,
-          "cp $src/models/tiny/tiny.gguf . && bytes=$(stat -c %s tiny.gguf) && "
+          "cp \"$src\"/models/tiny/tiny.gguf . && bytes=$(stat -c %s tiny.gguf) && "
           "printf '\\377\\177' | dd of=tiny.gguf bs=1 seek=$((bytes - 2)) conv=notrunc status=none",
           0);
     const char *said =
-        shell(f, "$qgc run $src/models/tiny/tiny.yaml --weights tiny.gguf --device cpu -p She", 1);
+        shell(f, "qgc run \"$src\"/models/tiny/tiny.yaml --weights tiny.gguf --device cpu -p She", 1);
     has(said, "error: the logits are not numbers: the first value that holds ");
     has(said, "note: weight \"");
     has(said, "\" holds nan in row ");
@@ -155,29 +156,29 @@ static void is_harmless(const char *text) {
 static void no_terminal_gets_commands_out_of_files(void **state) {
     fixture *f = *state;
     static const char *const lines[] = {
-        "printf 'qgc: 1\\narch: \"\\302\\2331m\"\\n' >a.yaml; $qgc dump a.yaml",
-        "printf 'qgc: 1\\narch: \"\\\\e[1m\"\\n' >a.yaml; $qgc dump a.yaml",
-        "printf 'qgc: 1 \\033[1m\\n' >a.yaml; $qgc dump a.yaml",
-        "printf 'qgc: 1\\nx\\2331m: 3\\n' >a.yaml; $qgc dump a.yaml",
-        "x=$(printf 'x\\033[1m\\302\\233\\233.yaml'); $qgc dump $x",
+        "printf 'qgc: 1\\narch: \"\\302\\2331m\"\\n' >a.yaml; qgc dump a.yaml",
+        "printf 'qgc: 1\\narch: \"\\\\e[1m\"\\n' >a.yaml; qgc dump a.yaml",
+        "printf 'qgc: 1 \\033[1m\\n' >a.yaml; qgc dump a.yaml",
+        "printf 'qgc: 1\\nx\\2331m: 3\\n' >a.yaml; qgc dump a.yaml",
+        "x=$(printf 'x\\033[1m\\302\\233\\233.yaml'); qgc dump $x",
         "mkdir -p d; printf '{\"model_type\": \"a\\\\u001b[1m\"}' >d/config.json; : >d/model.safetensors; "
-        "$qgc run $src/models/tiny/tiny.yaml --weights d --device cpu -p hi",
+        "qgc run \"$src\"/models/tiny/tiny.yaml --weights d --device cpu -p hi",
         "mkdir -p d; printf '{\"model_type\": \"a\\\\u009b1m\"}' >d/config.json; "
-        "cp $src/models/tiny/safetensors/*.safetensors d/model.safetensors; "
-        "$qgc run $src/models/tiny/tiny.yaml --weights d --device cpu -p hi",
-        "printf 'QGC\\032\\033[1m\\233' >x.qgc; $qgc inspect x.qgc",
+        "cp \"$src\"/models/tiny/safetensors/*.safetensors d/model.safetensors; "
+        "qgc run \"$src\"/models/tiny/tiny.yaml --weights d --device cpu -p hi",
+        "printf 'QGC\\032\\033[1m\\233' >x.qgc; qgc inspect x.qgc",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         is_harmless(shell(f, lines[i], 1));
-    is_harmless(
-        shell(f,
-              "x=$(printf 'x\\033[1m\\302\\233\\233'); cp $src/models/qwen2.yaml $src/models/llama.yaml . && "
-              "sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >$x.yaml; $qgc view $x.yaml && "
-              "$qgc bisect $x.yaml --weights random --steps 2 --device cpu && "
-              "$qgc ablate $x.yaml --weights random --steps 2 --device cpu",
-              0));
-    is_harmless(
-        shell(f, "$qgc tokenize --weights $src/models/tiny/tiny.gguf \"$(printf 'a\\033\\302\\233')\"", 0));
+    is_harmless(shell(
+        f,
+        "x=$(printf 'x\\033[1m\\302\\233\\233'); cp \"$src\"/models/qwen2.yaml \"$src\"/models/llama.yaml . && "
+        "sed 's#[.][.]/##' \"$src\"/models/tiny/tiny.yaml >$x.yaml; qgc view $x.yaml && "
+        "qgc bisect $x.yaml --weights random --steps 2 --device cpu && "
+        "qgc ablate $x.yaml --weights random --steps 2 --device cpu",
+        0));
+    is_harmless(shell(
+        f, "qgc tokenize --weights \"$src\"/models/tiny/tiny.gguf \"$(printf 'a\\033\\302\\233')\"", 0));
 }
 
 /* What stands in a file that a graph names is not shown before it is known to be a graph. */
@@ -188,7 +189,7 @@ static void the_text_of_a_file_that_is_no_graph_is_not_shown(void **state) {
         "secret: 1",     "qgc: secret-and-long-and-longer"};
     for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
         const char *line = qgc_arena_printf(
-            f->arena, "printf '%s\\n' >other; printf 'qgc: 1\\nextends: other\\n' >g.yaml; $qgc dump g.yaml",
+            f->arena, "printf '%s\\n' >other; printf 'qgc: 1\\nextends: other\\n' >g.yaml; qgc dump g.yaml",
             secrets[i]);
         const char *said = shell(f, line, 1);
         has(said, "other:");
@@ -206,32 +207,32 @@ static void errors_name_the_file_that_is_wrong(void **state) {
         int status;
         const char *names[3];
     } cases[] = {
-        {"mkdir l; echo '{}' >l/config.json; ln -s nowhere l/model.safetensors; $qgc tokenize --weights l hi",
+        {"mkdir l; echo '{}' >l/config.json; ln -s nowhere l/model.safetensors; qgc tokenize --weights l hi",
          1,
          {"l/model.safetensors: error: could not open the file: No such file"}},
-        {"cp $src/models/tiny/safetensors/model.safetensors model-00001-of-00002.safetensors; "
-         "$qgc tokenize --weights model-00001-of-00002.safetensors hi",
+        {"cp \"$src\"/models/tiny/safetensors/model.safetensors model-00001-of-00002.safetensors; "
+         "qgc tokenize --weights model-00001-of-00002.safetensors hi",
          1,
          {"model-00001-of-00002.safetensors: error: is one of the 2 files of one model", "Give the folder"}},
-        {"$qgc compile $src/models/tiny/tiny.yaml --arch sm_90,sm_80,sm_90 -o x.qgc",
+        {"qgc compile \"$src\"/models/tiny/tiny.yaml --arch sm_90,sm_80,sm_90 -o x.qgc",
          2,
          {"qgc: error: option --arch names sm_90 twice"}},
-        {"cp $src/models/tiny/tiny.gguf w.gguf; $qgc compile $src/models/tiny/tiny.yaml --weights w.gguf -q -o y.qgc; rm w.gguf; "
-         "$qgc run y.qgc -p hi --device cpu",
+        {"cp \"$src\"/models/tiny/tiny.gguf w.gguf; qgc compile \"$src\"/models/tiny/tiny.yaml --weights w.gguf -q -o y.qgc; rm w.gguf; "
+         "qgc run y.qgc -p hi --device cpu",
          1,
          {"w.gguf: error: could not open", "the artifact \"y.qgc\" records", "Say with --weights"}},
-        {"$qgc bisect y.qgc --device cpu",
+        {"qgc bisect y.qgc --device cpu",
          1,
          {"w.gguf: error: could not open", "the artifact \"y.qgc\" records"}},
-        {"mkdir t; cp $src/models/tiny/safetensors/* t; printf '{{ never' >t/chat_template.jinja; "
-         "$qgc run $src/models/tiny/tiny.yaml --weights t --device cpu --chat -p hi",
+        {"mkdir t; cp \"$src\"/models/tiny/safetensors/* t; printf '{{ never' >t/chat_template.jinja; "
+         "qgc run \"$src\"/models/tiny/tiny.yaml --weights t --device cpu --chat -p hi",
          1,
          {"t/chat_template.jinja:1:9: error: chat template: the template ends inside a block"}},
-        {"printf '\\357\\273\\277' >bom.yaml; sed 's#[.][.]/##' $src/models/tiny/tiny.yaml >>bom.yaml; "
-         "cp $src/models/qwen2.yaml $src/models/llama.yaml .; $qgc dump bom.yaml >/dev/null && echo fine",
+        {"printf '\\357\\273\\277' >bom.yaml; sed 's#[.][.]/##' \"$src\"/models/tiny/tiny.yaml >>bom.yaml; "
+         "cp \"$src\"/models/qwen2.yaml \"$src\"/models/llama.yaml .; qgc dump bom.yaml >/dev/null && echo fine",
          0,
          {"fine"}},
-        {"printf '\\357\\273\\277qgc: 1\\nnme: x\\n' >bom.yaml; $qgc dump bom.yaml",
+        {"printf '\\357\\273\\277qgc: 1\\nnme: x\\n' >bom.yaml; qgc dump bom.yaml",
          1,
          {"bom.yaml:2:1: error: unknown key \"nme\""}},
     };
@@ -242,13 +243,25 @@ static void errors_name_the_file_that_is_wrong(void **state) {
     }
 }
 
+/* What all tests here rely on: their folders go, and nothing that a link in one of them leads to. */
+static void a_folder_goes_without_what_its_links_lead_to(void **state) {
+    fixture *f = *state;
+    const char *kept = fixture_write(f, "kept", "text"), *other = qgc_test_folder(f->arena);
+    assert_int_equal(symlink(f->folder, qgc_test_path(f->arena, other, "folder")), 0);
+    assert_int_equal(symlink(kept, qgc_test_path(f->arena, other, "file")), 0);
+    assert_int_equal(symlink("/nowhere", qgc_test_path(f->arena, other, "nothing")), 0);
+    qgc_test_folder_drop(f->arena, other);
+    assert_int_equal(access(kept, F_OK), 0);
+    assert_int_equal(access(other, F_OK), -1);
+}
+
 /* An empty entry in the path of an executable would be the current folder, and these would be loaded and fail. */
 static void no_library_comes_from_the_current_folder(void **state) {
     fixture *f = *state;
     shell(f,
-          "for l in $(ldd " QGC_COMMAND
-          " | sed -n 's/^[[:space:]]*\\(lib[^ ]*\\) => .*/\\1/p'); do : >$l; done; "
-          "test -e libyaml-0.so.2 && $qgc --version",
+          "for l in $(ldd '" QGC_COMMAND
+          "' | sed -n 's/^[[:space:]]*\\(lib[^ ]*\\) => .*/\\1/p'); do : >$l; done; "
+          "test -e libyaml-0.so.2 && qgc --version",
           0);
 }
 
@@ -262,6 +275,7 @@ int main(void) {
         FIXTURE_TEST(no_terminal_gets_commands_out_of_files),
         FIXTURE_TEST(the_text_of_a_file_that_is_no_graph_is_not_shown),
         FIXTURE_TEST(errors_name_the_file_that_is_wrong),
+        FIXTURE_TEST(a_folder_goes_without_what_its_links_lead_to),
         FIXTURE_TEST(no_library_comes_from_the_current_folder),
         FIXTURE_TEST(json_to_stdout_stands_alone),
     };
