@@ -12,8 +12,8 @@
  *   print_fuse.c    names of groups, likewise
  *   print.c         the text
  *
- * A stretch is a part of the list whose nodes stand in one turn of one repeat (or in none). A run is one
- * or more stretches, one after the other, that differ in nothing but the turn: it becomes one `repeat`. */
+ * A stretch is a part of the list whose nodes stand in one layer of one repeat (or in none). A run is one
+ * or more stretches, one after the other, that differ only in the layer: it becomes one `repeat`. */
 
 typedef struct {
     const qgc_node **nodes;

@@ -42,22 +42,7 @@ __device__ __forceinline__ block_operand from_bytes(uint2 quants) {
  * (the sum of x). Scales of Q4_K and Q5_K are 2^-24 of what they are, six bits taken for an f16. */
 template <int Type>
 __device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
-    if constexpr (Type == Q6_K) {
-        const u32 both = ((const u16 *)scales)[odd];
-        const float d = f16_f32(*(const u16 *)whole);
-        return {d * (float)(signed char)(both & 0xFFu), d * (float)(signed char)(both >> 8), 0.0f};
-    } else if constexpr (Type == Q4_K || Type == Q5_K) {
-        const u32 packed = ((const u16 *)scales)[odd], d_dmin = *(const u32 *)whole;
-        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * f16_f32((u16)(packed & 63u));
-        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * f16_f32((u16)(packed >> 6)))};
-    } else if constexpr (Type == Q4_1 || Type == Q5_1) {
-        const u32 d_m = ((const u32 *)scales)[odd];
-        const float scale = f16_f32((u16)(d_m & 0xFFFFu));
-        return {scale, scale, f16_f32((u16)(d_m >> 16))};
-    } else {
-        const float scale = f16_f32(((const u16 *)scales)[odd]);
-        return {scale, scale, 0.0f};
-    }
+    return stored_scale<Type>(scales, whole, odd, [](u32 n) { return f16_f32((u16)n); });
 }
 
 /* Operands of both blocks of a pair, ready, and the scales of the lane's. */

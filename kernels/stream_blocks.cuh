@@ -85,16 +85,17 @@ struct block_scale {
     float first, last, minimum;
 };
 
-template <int Type>
-__device__ __forceinline__ block_scale stored_scale(const u8 *scales, const u8 *whole, bool odd) {
+/* `six`: what a number of six bits is as a float, of those that scales and minima of Q4_K and Q5_K are. */
+template <int Type, typename Six>
+__device__ __forceinline__ block_scale stored_scale(const u8 *scales, const u8 *whole, bool odd, Six six) {
     if constexpr (Type == Q6_K) {
         const u32 both = ((const u16 *)scales)[odd];
         const float d = f16_f32(*(const u16 *)whole);
         return {d * (float)(signed char)(both & 0xFFu), d * (float)(signed char)(both >> 8), 0.0f};
     } else if constexpr (Type == Q4_K || Type == Q5_K) {
         const u32 packed = ((const u16 *)scales)[odd], d_dmin = *(const u32 *)whole;
-        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * (float)(packed & 63u);
-        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * (float)(packed >> 6))};
+        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * six(packed & 63u);
+        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * six(packed >> 6))};
     } else if constexpr (Type == Q4_1 || Type == Q5_1) {
         const u32 d_m = ((const u32 *)scales)[odd];
         const float scale = f16_f32((u16)(d_m & 0xFFFFu));

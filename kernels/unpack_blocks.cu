@@ -68,7 +68,7 @@ __device__ __forceinline__ void unpack_quarter(const u8 *stream, int row, int n,
             e.low = *(const uint2 *)at;
         else
             e.low.x = *(const u32 *)at;
-        put_eight(e, block, stored_scale<FORMAT>(scales, whole, block), to + pair * 64 + block * 32 + 4 * quarter);
+        put_eight(e, block, stored_scale<FORMAT>(scales, whole, block, [](u32 n) { return (float)n; }), to + pair * 64 + block * 32 + 4 * quarter);
     }
 }
 

@@ -45,8 +45,6 @@ struct qgc_program {
     size_t n_notes;
 };
 
-/* Adds a line to the notes. */
-
 /* The images to run, see qgc_program_load: the best ones, or those `wanted`. */
 QGC_MUST_USE qgc_status qgc_program_choose_image(const qgc_plan *plan, const qgc_device_info *about,
                                                  const char *wanted, qgc_image_choice *out, qgc_diag *d);
