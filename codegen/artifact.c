@@ -334,6 +334,7 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->not_persistent);
     visit_i64(s, &p->least_sms);
     visit_i32(s, &p->trace);
+    visit_i32(s, &p->seen);
     p->shares = visit_table(s, p->shares, &p->n_shares, sizeof *p->shares, visit_share);
     visit_i32(s, &p->shares_buffer);
     p->n_archs = visit_choice(s, p->n_archs, QGC_MAX_ARCHS + 1);

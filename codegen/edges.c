@@ -8,7 +8,13 @@
  *
  * What has ended when i starts: everything before a launch that was started the ordinary way; everything before a launch that
  * lets the next one start only after its own wait, or at its end. For if k waits, everything before k has ended with its wait:
- * the launch before has, and by then so had that one's wait, and so on back. So only what waits may start early. */
+ * the launch before has, and by then so had that one's wait, and so on back. So only what waits may start early.
+ *
+ * Persistent steps that are launched one right after the other are a circle: the launch before the first one is the last one of the step
+ * before. The first one may start early only if it lets nothing start before its own wait is over, so nobody looks back beyond it.
+ *
+ * A launch whose blocks have to run all at once may find no room for some of them at first: they start when what runs before it has ended,
+ * which waits for none of them. */
 
 /* --- which memory ---------------------------------------------------------------------------------------- */
 
@@ -22,10 +28,13 @@ static void add_use(uses *u, qgc_plan_use use, qgc_arena *a) {
     u->list[u->n++] = use;
 }
 
+/* A kernel that follows addresses before its wait only reads there so early. */
 static void add_states(uses *u, const qgc_plan *p, int early, qgc_arena *a) {
     for (size_t i = 0; i < p->n_buffers; i++)
-        if (p->buffers[i].kind == QGC_BUFFER_STATE)
-            add_use(u, (qgc_plan_use){(int)i, QGC_READS | QGC_WRITES | early}, a);
+        if (p->buffers[i].kind == QGC_BUFFER_STATE) {
+            add_use(u, (qgc_plan_use){(int)i, QGC_READS | early}, a);
+            add_use(u, (qgc_plan_use){(int)i, QGC_WRITES}, a);
+        }
 }
 
 /* With the states whose addresses it follows. */
@@ -126,8 +135,6 @@ static const char *unfit(const qgc_plan *p, const qgc_plan_launch *l, const qgc_
     if (!p->kernels[l->kernel].waits)
         return qgc_arena_printf(a, "kernel \"%s\" does not wait for the launches before it",
                                 p->kernels[l->kernel].name);
-    if (l->on_all)
-        return "all its blocks run at once, and may find no room beside others";
     if (!before)
         return "it is the first launch of its phase";
     if (before->kind != QGC_LAUNCH_KERNEL)
@@ -138,13 +145,14 @@ static const char *unfit(const qgc_plan *p, const qgc_plan_launch *l, const qgc_
     return NULL;
 }
 
-/* The first hazard between launch `i` and those that may still be running when it starts early. */
-static const char *first_hazard(const qgc_plan *p, const qgc_plan_launch *launches, size_t i, qgc_arena *a) {
-    pair x = {.plan = p, .early = &launches[i], .arena = a, .scratch = qgc_arena_new()};
+/* The first hazard between launch `i` and those that may still be running when it starts early; before the first one, in a circle, those
+ * of the step before. */
+static const char *first_hazard(const qgc_plan *p, const qgc_phase *phase, size_t i, qgc_arena *a) {
+    pair x = {.plan = p, .early = &phase->launches[i], .arena = a, .scratch = qgc_arena_new()};
     const char *why = NULL;
     x.mine = uses_of(p, x.early, x.scratch);
-    for (x.n = 1; !why && x.n <= i; x.n++) {
-        x.running = &launches[i - x.n];
+    for (x.n = 1; !why && x.n <= (i > 0 ? i : phase->n_launches); x.n++) {
+        x.running = &phase->launches[(i + phase->n_launches - x.n) % phase->n_launches];
         why = clash_of(&x);
         if (holds_back(p, x.running))
             break;
@@ -153,18 +161,30 @@ static const char *first_hazard(const qgc_plan *p, const qgc_plan_launch *launch
     return why;
 }
 
-const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind phase, size_t i, qgc_arena *a) {
-    const qgc_plan_launch *launches = p->phases[phase].launches;
-    const char *why = unfit(p, &launches[i], i > 0 ? &launches[i - 1] : NULL, a);
-    return why ? why : first_hazard(p, launches, i, a);
+/* The launch before launch `i`, or NULL. */
+static const qgc_plan_launch *launch_before(const qgc_phase *phase, bool circle, size_t i) {
+    if (i > 0)
+        return &phase->launches[i - 1];
+    return circle ? &phase->launches[phase->n_launches - 1] : NULL;
+}
+
+const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind kind, size_t i, qgc_arena *a) {
+    const qgc_phase *phase = &p->phases[kind];
+    const qgc_plan_launch *l = &phase->launches[i];
+    const char *why = unfit(p, l, launch_before(phase, kind == QGC_PHASE_PERSISTENT, i), a);
+    if (!why && i == 0 && p->kernels[l->kernel].lets_next == QGC_NEXT_BEFORE_WAIT)
+        why = "it is the first launch of its phase, and lets the next one start before its own wait is over";
+    return why ? why : first_hazard(p, phase, i, a);
 }
 
 void qgc_place_edges(qgc_plan *p, qgc_arena *a) {
     static const qgc_phase_kind phases[] = {QGC_PHASE_DECODE, QGC_PHASE_PERSISTENT};
-    for (int k = 0; k < 2; k++)
-        for (size_t i = 0; i < p->phases[phases[k]].n_launches; i++) {
-            qgc_plan_launch *l = &p->phases[phases[k]].launches[i];
-            l->not_early = qgc_edge_refusal(p, phases[k], i, a);
+    for (int k = 0; k < 2; k++) {
+        const size_t n = p->phases[phases[k]].n_launches;
+        for (size_t i = 1; i <= n; i++) { /* the first one is after the last one, where steps are a circle */
+            qgc_plan_launch *l = &p->phases[phases[k]].launches[i % n];
+            l->not_early = qgc_edge_refusal(p, phases[k], i % n, a);
             l->early = !l->not_early;
         }
+    }
 }

@@ -5,8 +5,8 @@
 
 /* Which launches may be started while those before them still run (docs/design.md, "Early starts"). */
 
-/* Why launch `i` of a phase may not be, made in arena `a`; NULL if it may. What is known of the launches before it, their
- * `early` included, has to be right. */
+/* Why launch `i` of a phase may not be, made in arena `a`; NULL if it may. Of the first launch of a persistent step: why it may not where
+ * another such step is right before it. What is known of the launches before it, their `early` included, has to be right. */
 const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind phase, size_t i, qgc_arena *a);
 
 /* Decides it for every launch of a decode step and of a persistent one: `early` or `not_early` is set. Scratch has its

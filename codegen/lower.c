@@ -277,6 +277,10 @@ void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value) {
     add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_I32, .buffer = -1, .value = value});
 }
 
+void qgc_low_arg_early(qgc_plan_launch *launch) {
+    add_arg(launch, (qgc_plan_arg){.kind = QGC_ARG_EARLY, .buffer = -1});
+}
+
 /* What lowering has to know of weights that are derived of others. */
 typedef struct {
     int *weight_of; /* by value id: index in the plan */
@@ -572,6 +576,17 @@ static int most_shared_bytes(const qgc_lower_options *o) {
     return o->card && o->card->shared_bytes && o->card->shared_bytes < most ? o->card->shared_bytes : most;
 }
 
+/* The state in which the only node of that kind marks tokens; -1 where there is none, or several. */
+static int seen_buffer(const qgc_lowering *l) {
+    int found = -1, marks = 0;
+    for (const qgc_node *n = l->graph->first; n; n = n->next)
+        if (n->op == QGC_OP_MARK) {
+            found = l->buffer_of[n->in[0]->id];
+            marks++;
+        }
+    return marks == 1 && found >= 0 && l->plan->buffers[found].kind == QGC_BUFFER_STATE ? found : -1;
+}
+
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
@@ -580,6 +595,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                        .chunk = o->chunk,
                        .all_rows = o->all_rows,
                        .trace = -1,
+                       .seen = -1,
                        .shares_buffer = -1};
     qgc_lowering l = {.graph = g,
                       .plan = plan,
@@ -617,6 +633,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
         QGC_TRY(lower_persistent(&l, o, &persistent_buffers));
     QGC_TRY(qgc_plan_memory(plan, o->keep_values || !g->shares_memory, d));
     qgc_place_edges(plan, a);
+    plan->seen = seen_buffer(&l);
     *out = (qgc_lowered){.plan = plan,
                          .jobs = l.jobs,
                          .buffers = buffers,

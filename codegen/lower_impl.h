@@ -93,6 +93,7 @@ qgc_plan_launch *qgc_low_launch(qgc_lowering *l, qgc_phase_kind phase, int kerne
 void qgc_low_grid(qgc_plan_launch *launch, int axis, qgc_extent elems, int64_t per_block);
 void qgc_low_arg_buffer(qgc_plan_launch *launch, int buffer, int access); /* QGC_READS ..., or 0 */
 void qgc_low_arg_i32(qgc_plan_launch *launch, qgc_extent value);
+void qgc_low_arg_early(qgc_plan_launch *launch);
 /* Buffers of all inputs of a node, then of its first result, as arguments. */
 void qgc_low_operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n);
 

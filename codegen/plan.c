@@ -557,6 +557,8 @@ static qgc_status check_arg(const checker *c, const qgc_plan_launch *l, int i, c
                           b->name);
         return QGC_OK;
     }
+    case QGC_ARG_EARLY:
+        return QGC_OK;
     case QGC_ARG_I32:
         if (!is_within(&arg->value, most, INT32_MIN, INT32_MAX))
             return BROKEN(c, "argument %d of launch \"%s\" does not fit 32 bits", i, l->node);
@@ -635,6 +637,17 @@ static qgc_status check_trace(const checker *c) {
     if (p->trace < 0 || (size_t)p->trace >= p->n_buffers || p->buffers[p->trace].kind != QGC_BUFFER_PACKED ||
         p->buffers[p->trace].bytes.fixed < qgc_trace_bytes(traced ? traced->n_parts : 0))
         return BROKEN(c, "buffer %d is not one for a trace", p->trace);
+    return QGC_OK;
+}
+
+static qgc_status check_seen(const checker *c) {
+    const qgc_plan *p = c->p;
+    if (p->seen == -1)
+        return QGC_OK;
+    if (p->seen < 0 || (size_t)p->seen >= p->n_buffers || p->buffers[p->seen].kind != QGC_BUFFER_STATE ||
+        p->buffers[p->seen].bytes.fixed / (int64_t)sizeof(int32_t) < p->vocab)
+        return BROKEN(c, "buffer %d is not a state with a mark for each of %lld tokens", p->seen,
+                      (long long)p->vocab);
     return QGC_OK;
 }
 
@@ -759,5 +772,6 @@ qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d) {
     QGC_TRY(check_each(&c, p->n_kernels, check_kernel));
     QGC_TRY(check_images(&c));
     QGC_TRY(check_phases(&c));
+    QGC_TRY(check_seen(&c));
     return check_trace(&c);
 }

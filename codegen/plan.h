@@ -130,6 +130,7 @@ typedef struct {
 typedef enum {
     QGC_ARG_BUFFER, /* device pointer: start of the buffer + value bytes */
     QGC_ARG_I32,    /* value */
+    QGC_ARG_EARLY,  /* i32: is the launch one that starts early? */
     QGC_N_ARG_KINDS
 } qgc_arg_kind;
 
@@ -139,7 +140,7 @@ enum {
     QGC_READS = 1,
     QGC_WRITES = 2,
     QGC_EARLY = 4,   /* and that also before it waits for the launches before it */
-    QGC_FOLLOWS = 8, /* addresses of states lie there, and those states are read and written */
+    QGC_FOLLOWS = 8, /* addresses of states lie there, and those states are read and written; with EARLY, read early */
     QGC_N_ACCESS = 16
 };
 
@@ -184,7 +185,8 @@ typedef struct {
     int64_t n, k;
     bool accumulate;
 
-    bool early;            /* it may be started while launches before it still run: codegen/edges.h */
+    bool early; /* it may be started while launches before it still run: codegen/edges.h. The first of a persistent step: while the
+                 * end of such a step right before it runs */
     const char *not_early; /* why not; NULL if it may, or if nobody asked */
 
     bool on_all; /* grid[0] is the number of multiprocessors of the device, and all blocks run at once */
@@ -252,6 +254,7 @@ typedef struct {
     size_t n_shares;
     int shares_buffer; /* where what is cut goes: i32 [blocks, n_shares, 2]; -1 where n_shares is 0 */
     int trace;         /* buffer in which the persistent kernel leaves its trace, or -1 */
+    int seen; /* state, i32 [vocab]: 1 for a token that a step was fed, which sampling looks at; -1: there is none */
 
     const char *archs[QGC_MAX_ARCHS]; /* "sm_90a", "compute_80": codegen/arch.h */
     int n_archs;

@@ -115,11 +115,20 @@ __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k,
         close_parts<S>(c, a);
 }
 
-__device__ __forceinline__ void consume(shared &s, const arguments &a) {
+__device__ __forceinline__ void consume(shared &s, const arguments &a, const i32 *tokens, const sampling *settings) {
     consumer c = {s, {0, 0}, 0, {a.fault, 0, nullptr}, threadIdx.x, nullptr, 0};
     carried k;
     if constexpr (START_SLOT >= 0)
         k.norm[START_SLOT].load<START_K>(c, a.small + START_AT);
+    wait_for_previous();
+    let_next_start();
+    if (threadIdx.x == 0) {
+        s.now.token = tokens[0];
+        s.now.penalty = LARGEST ? settings->repeat_penalty : 1.0f;
+        if (MARK && blockIdx.x == 0)
+            a.seen[s.now.token] = 1;
+    }
+    consumers_meet();
     k.value = 0.0f;
     k.x = {0, 0};
     if (CARRIED_EMBEDDING) {
@@ -140,34 +149,40 @@ struct start {
     }
 };
 
-/* epoch[0] counts the steps, epoch[1] the blocks that are through with this one. */
+/* epoch[0] counts the steps, epoch[1] the blocks that are through with this one; epoch[2] is the position of the next step.
+ *
+ * A step that is launched right after another one, `early`, starts while that one's token is still being chosen. It knows its position
+ * from the step before, which has ended, and streams weights and caches; its other warps wait for the token. */
 extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
     persistent(const u8 *stream, const float *small, const u64 *caches, const i32 *shares,
                const embedded::elem *table, const float2 *rope0, const float2 *rope1, const i32 *tokens,
                const i32 *positions, float *exchange, u32 *epoch, float *logits, i32 *fault, i32 *seen,
-               const sampling *settings, float *parts, u32 *trace, i32 ctx) {
+               const sampling *settings, float *parts, u32 *trace, i32 ctx, i32 early) {
 #if __CUDA_ARCH__ >= 800
     DYNAMIC_SHARED(128, u8, memory);
     shared &s = *(shared *)memory;
     const arguments a = {stream, small, caches, table, exchange, logits, parts, seen, fault, ctx, trace};
+    i32 position;
+    if (early)
+        position = (i32)load_relaxed_one((const float *)&epoch[2]);
+    else {
+        wait_for_previous();
+        position = positions[0];
+    }
     if (threadIdx.x == 0) {
-        s.now.token = tokens[0];
-        s.now.position = positions[0];
-        s.now.epoch = epoch[0];
-        s.now.penalty = LARGEST ? settings->repeat_penalty : 1.0f;
+        s.now.position = position;
+        s.now.epoch = load_relaxed_one((const float *)epoch);
         for (int i = 0; i < SHARES; i++) {
             const i32 *mine = shares + ((size_t)blockIdx.x * SHARES + i) * 2;
             s.now.mine[i] = {mine[0], mine[1]};
         }
         const start begin = {s.now, shares};
-        cuts::each([&](auto phase) { begin.template cut<decltype(phase)>(s.now.position + 1); });
+        cuts::each([&](auto phase) { begin.template cut<decltype(phase)>(position + 1); });
         s.tiles.init(WARPS);
-        if (MARK && blockIdx.x == 0)
-            seen[tokens[0]] = 1;
     }
     for (int r = 0; r < ROPES; r++)
         for (int i = threadIdx.x; i < rope_half(r); i += THREADS + PRODUCING)
-            s.turn[r][i] = (r ? rope1 : rope0)[(size_t)positions[0] * rope_half(r) + i];
+            s.turn[r][i] = (r ? rope1 : rope0)[(size_t)position * rope_half(r) + i];
     if (!STREAMS) /* weights of 0: numbers, at least */
         for (int i = threadIdx.x; i < SLOTS * SLOT / 16; i += THREADS + PRODUCING)
             ((uint4 *)s.tiles.slot[0])[i] = make_uint4(0, 0, 0, 0);
@@ -182,11 +197,13 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
     if (threadIdx.x >= THREADS) {
         if (COPYING != IN_BULK || threadIdx.x == THREADS)
             produce(s, a);
+        wait_for_previous(); /* so that no block ends before the launch before it */
     } else
-        consume(s, a);
+        consume(s, a, tokens, settings);
     __syncthreads();
     if (threadIdx.x == 0 && atomicAdd(&epoch[1], 1) == gridDim.x - 1) {
         epoch[1] = 0;
+        epoch[2] = s.now.position + 1;
         epoch[0]++;
     }
     if (TRACE && blockIdx.x < TRACED_BLOCKS)

@@ -249,7 +249,7 @@ struct arguments {
     const embedded::elem *table;
     float *exchange;
     float *logits, *parts;
-    const i32 *seen;
+    i32 *seen;
     volatile i32 *fault;
     i32 ctx;
     u32 *trace;

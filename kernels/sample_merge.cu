@@ -606,8 +606,8 @@ __device__ i32 choose(const row &r, const u32 *mine, const sampling &s, shared_s
 extern "C" __global__ void __launch_bounds__(THREADS)
     sample_merge(const float *logits, const float *parts, const i32 *rows, i32 *positions, const i32 *seen,
                  const sampling *settings, shared_sums *sums, i32 *next, i32 *tokens, i32 *ring) {
-    let_next_start();
     wait_for_previous();
+    let_next_start();
     const sampling s = *settings;
     const i32 position = positions[rows[0]];
     row r = {logits, seen, s.repeat_penalty, 0.0f, s.temperature};

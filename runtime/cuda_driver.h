@@ -48,9 +48,7 @@
     F(FuncGetAttribute, cuFuncGetAttribute, "cuFuncGetAttribute")                             \
     F(OccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxActiveBlocksPerMultiprocessor, \
       "cuOccupancyMaxActiveBlocksPerMultiprocessor")                                          \
-    F(LaunchKernel, cuLaunchKernel, "cuLaunchKernel")                                         \
     F(LaunchKernelEx, cuLaunchKernelEx, "cuLaunchKernelEx")                                   \
-    F(LaunchCooperativeKernel, cuLaunchCooperativeKernel, "cuLaunchCooperativeKernel")        \
     F(GraphGetNodes, cuGraphGetNodes, "cuGraphGetNodes")                                      \
     F(GraphInstantiate, cuGraphInstantiate, "cuGraphInstantiateWithFlags")                    \
     F(GraphUpload, cuGraphUpload, "cuGraphUpload")                                            \

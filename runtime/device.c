@@ -448,44 +448,44 @@ qgc_status qgc_device_residence(qgc_device *dev, qgc_function *f, int threads, i
                     threads, (size_t)shared_bytes);
 }
 
-static qgc_status launch_failed(qgc_device *dev, CUresult r, const qgc_function *f, const qgc_launch *l,
-                                qgc_diag *d) {
-    const char *call = l->together ? "cuLaunchCooperativeKernel" : "cuLaunchKernelEx";
-    qgc_status s = qgc_cuda_try(&dev->cu, r, l->together || l->early ? call : "cuLaunchKernel", d);
-    qgc_note(d, QGC_NO_LOC, "kernel \"%s\": grid %u x %u x %u, %u threads, %u bytes of shared memory",
-             f->entry, l->grid[0], l->grid[1], l->grid[2], l->threads, l->shared_bytes);
-    return s;
+/* Drivers since CUDA 12.8 know the attribute. */
+static bool knows_division(const qgc_device *dev) {
+    return dev->info.driver_version >= 12080;
 }
 
-static CUresult launch_early(qgc_device *dev, qgc_function *f, const qgc_launch *l) {
-    CUlaunchAttribute early = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-                               .value = {.programmaticStreamSerializationAllowed = 1}};
-    CUlaunchConfig config = {.gridDimX = l->grid[0],
-                             .gridDimY = l->grid[1],
-                             .gridDimZ = l->grid[2],
-                             .blockDimX = l->threads,
-                             .blockDimY = 1,
-                             .blockDimZ = 1,
-                             .sharedMemBytes = l->shared_bytes,
-                             .hStream = dev->stream,
-                             .attrs = &early,
-                             .numAttrs = 1};
-    return dev->cu.LaunchKernelEx(&config, f->function, l->args, NULL);
+static int attributes_of(const qgc_device *dev, const qgc_launch *l, CUlaunchAttribute out[3]) {
+    int n = 0;
+    if (l->together)
+        out[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE, .value = {.cooperative = 1}};
+    if (l->early)
+        out[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                       .value = {.programmaticStreamSerializationAllowed = 1}};
+    if (l->most_shared && knows_division(dev))
+        out[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+                                       .value = {.sharedMemCarveout = 100}};
+    return n;
 }
 
 qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch *l, qgc_diag *d) {
-    const unsigned *g = l->grid;
     QGC_TRY(qgc_device_enter(dev, d));
-    CUresult r;
-    if (l->early)
-        r = launch_early(dev, f, l);
-    else if (l->together)
-        r = dev->cu.LaunchCooperativeKernel(f->function, g[0], g[1], g[2], l->threads, 1, 1, l->shared_bytes,
-                                            dev->stream, l->args);
-    else
-        r = dev->cu.LaunchKernel(f->function, g[0], g[1], g[2], l->threads, 1, 1, l->shared_bytes,
-                                 dev->stream, l->args, NULL);
-    return r == CUDA_SUCCESS ? QGC_OK : launch_failed(dev, r, f, l, d);
+    CUlaunchAttribute attributes[3];
+    const CUlaunchConfig config = {.gridDimX = l->grid[0],
+                                   .gridDimY = l->grid[1],
+                                   .gridDimZ = l->grid[2],
+                                   .blockDimX = l->threads,
+                                   .blockDimY = 1,
+                                   .blockDimZ = 1,
+                                   .sharedMemBytes = l->shared_bytes,
+                                   .hStream = dev->stream,
+                                   .attrs = attributes,
+                                   .numAttrs = (unsigned)attributes_of(dev, l, attributes)};
+    const CUresult r = dev->cu.LaunchKernelEx(&config, f->function, l->args, NULL);
+    if (r == CUDA_SUCCESS)
+        return QGC_OK;
+    qgc_status s = qgc_cuda_try(&dev->cu, r, "cuLaunchKernelEx", d);
+    qgc_note(d, QGC_NO_LOC, "kernel \"%s\": grid %u x %u x %u, %u threads, %u bytes of shared memory",
+             f->entry, l->grid[0], l->grid[1], l->grid[2], l->threads, l->shared_bytes);
+    return s;
 }
 
 bool qgc_device_has_gemm(qgc_device *dev, const char **why) {

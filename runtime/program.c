@@ -181,11 +181,26 @@ bool qgc_program_can_wait(const qgc_program *p) {
     return qgc_arch_number(qgc_program_arch(p)) >= 90;
 }
 
-bool qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase) {
+qgc_overlap qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase) {
+    const qgc_phase *ph = &p->plan->phases[phase];
     bool any = false;
-    for (size_t i = 0; i < p->plan->phases[phase].n_launches; i++)
-        any = any || p->plan->phases[phase].launches[i].early;
-    return any && qgc_program_can_wait(p);
+    for (size_t i = 1; i < ph->n_launches; i++)
+        any = any || ph->launches[i].early;
+    if (!qgc_program_can_wait(p) || ph->n_launches == 0)
+        return QGC_OVERLAP_NONE;
+    return ph->launches[0].early ? QGC_OVERLAP_STEPS : any ? QGC_OVERLAP_WITHIN : QGC_OVERLAP_NONE;
+}
+
+/* How a launch is started. */
+typedef struct {
+    bool early, most_shared;
+} start;
+
+/* What runs between persistent steps leaves the memory of a multiprocessor divided as they have it. */
+static start start_of(const qgc_phase *phase, size_t i, qgc_overlap overlap) {
+    const qgc_plan_launch *l = &phase->launches[i];
+    const bool may = overlap == QGC_OVERLAP_STEPS || (overlap == QGC_OVERLAP_WITHIN && i > 0);
+    return (start){.early = may && l->early, .most_shared = phase->launches[0].on_all && !l->on_all};
 }
 
 /* Blocks along each axis; false if there is nothing to do. */
@@ -202,7 +217,7 @@ static bool grid_of(const qgc_plan_launch *l, const qgc_sizes *sizes, unsigned g
 }
 
 static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
-                                const qgc_sizes *sizes, bool overlap, qgc_diag *d) {
+                                const qgc_sizes *sizes, start how, qgc_diag *d) {
     union {
         qgc_address address;
         int32_t i32;
@@ -211,7 +226,8 @@ static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const 
     const qgc_plan_kernel *k = &p->plan->kernels[l->kernel];
     qgc_launch launch = {.threads = (unsigned)qgc_kernel_threads(k, qgc_program_arch(p)),
                          .shared_bytes = (unsigned)qgc_kernel_shared_bytes(k, qgc_program_arch(p)),
-                         .early = overlap && l->early,
+                         .early = how.early,
+                         .most_shared = how.most_shared,
                          .args = args};
     if (!grid_of(l, sizes, launch.grid))
         return QGC_OK;
@@ -226,7 +242,9 @@ static qgc_status launch_kernel(qgc_program *p, const qgc_plan_launch *l, const 
         if (a->kind == QGC_ARG_BUFFER) {
             assert(addresses[a->buffer]);
             values[i].address = addresses[a->buffer] + (uint64_t)value;
-        } else {
+        } else if (a->kind == QGC_ARG_EARLY)
+            values[i].i32 = launch.early;
+        else {
             assert(value >= INT32_MIN && value <= INT32_MAX);
             values[i].i32 = (int32_t)value;
         }
@@ -247,28 +265,29 @@ static qgc_status launch_gemm(qgc_program *p, const qgc_plan_launch *l, const qg
 }
 
 static qgc_status launch(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
-                         const qgc_sizes *sizes, bool overlap, qgc_diag *d) {
+                         const qgc_sizes *sizes, start how, qgc_diag *d) {
     if (l->kind == QGC_LAUNCH_GEMM)
         return launch_gemm(p, l, addresses, sizes, d);
-    return launch_kernel(p, l, addresses, sizes, overlap, d);
+    return launch_kernel(p, l, addresses, sizes, how, d);
 }
 
 qgc_status qgc_program_launch_one(qgc_program *p, const qgc_plan_launch *l, const qgc_address *addresses,
                                   qgc_diag *d) {
     qgc_frame frame = {d->top, "launching", l->node, QGC_NO_LOC};
     d->top = &frame;
-    const qgc_status s = launch(p, l, addresses, &(qgc_sizes){.tokens = 1, .rows = 1}, false, d);
+    const start in_turn = {false, false};
+    const qgc_status s = launch(p, l, addresses, &(qgc_sizes){.tokens = 1, .rows = 1}, in_turn, d);
     d->top = frame.up;
     return s;
 }
 
 qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
-                              const qgc_sizes *sizes, bool overlap, qgc_diag *d) {
+                              const qgc_sizes *sizes, qgc_overlap overlap, qgc_diag *d) {
     return qgc_program_launch_some(p, phase, NULL, addresses, sizes, overlap, d);
 }
 
 qgc_status qgc_program_launch_some(qgc_program *p, qgc_phase_kind phase, const bool *wanted,
-                                   const qgc_address *addresses, const qgc_sizes *sizes, bool overlap,
+                                   const qgc_address *addresses, const qgc_sizes *sizes, qgc_overlap overlap,
                                    qgc_diag *d) {
     const qgc_phase *ph = &p->plan->phases[phase];
     qgc_frame frame = {d->top, "launching", NULL, QGC_NO_LOC};
@@ -279,7 +298,7 @@ qgc_status qgc_program_launch_some(qgc_program *p, qgc_phase_kind phase, const b
         if (wanted && !wanted[i])
             continue;
         frame.name = l->node;
-        s = launch(p, l, addresses, sizes, overlap, d);
+        s = launch(p, l, addresses, sizes, start_of(ph, i, overlap), d);
         if (s != QGC_OK && l->where)
             qgc_note(d, QGC_NO_LOC, "\"%s\" stands at %s", l->node, l->where);
     }

@@ -56,16 +56,23 @@ size_t qgc_program_notes(const qgc_program *p, const char *const **lines);
 /* Adds one. */
 void qgc_program_note(qgc_program *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. With `overlap` launches that the
- * plan lets start early do; qgc_program_overlaps says whether the phase has any and the images that run can wait. */
+/* Which launches of a phase start early, of those that the plan lets. */
+typedef enum {
+    QGC_OVERLAP_NONE,
+    QGC_OVERLAP_WITHIN, /* all but the first, which starts when what was launched before it has ended */
+    QGC_OVERLAP_STEPS,  /* the first too: the launch before it on the stream is the last one of the same phase */
+} qgc_overlap;
+
+/* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. qgc_program_overlaps says how much the
+ * launches of a phase can overlap: what the plan says, where the images that run can wait. */
 QGC_MUST_USE qgc_status qgc_program_launch(qgc_program *p, qgc_phase_kind phase, const qgc_address *addresses,
-                                           const qgc_sizes *sizes, bool overlap, qgc_diag *d);
+                                           const qgc_sizes *sizes, qgc_overlap overlap, qgc_diag *d);
 /* The same for those launches of the phase that are `wanted` (one bool each; NULL: all), for measuring: the plan's early starts
  * are proved for all of them, so what is computed then is not to be looked at. */
 QGC_MUST_USE qgc_status qgc_program_launch_some(qgc_program *p, qgc_phase_kind phase, const bool *wanted,
                                                 const qgc_address *addresses, const qgc_sizes *sizes,
-                                                bool overlap, qgc_diag *d);
-bool qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase);
+                                                qgc_overlap overlap, qgc_diag *d);
+qgc_overlap qgc_program_overlaps(const qgc_program *p, qgc_phase_kind phase);
 /* Why the blocks of the persistent step cannot all run at once, as its kernel takes too much of a multiprocessor; NULL if they can, or
  * if it is not loaded. */
 const char *qgc_program_not_resident(const qgc_program *p);

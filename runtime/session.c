@@ -32,11 +32,15 @@ struct qgc_session {
     const volatile int32_t *fault;
     int64_t ring_size;
     qgc_capture *decode; /* NULL in stream mode */
-    qgc_capture *chunk;  /* a whole chunk of a prompt in persistent mode, or NULL */
-    int32_t *positions;  /* [chunk] */
+    qgc_capture *
+        several; /* STEPS_TOGETHER steps, each of which starts as the one before ends; NULL where they could not */
+    qgc_capture *chunk; /* a whole chunk of a prompt in persistent mode, or NULL */
+    int32_t *positions; /* [chunk] */
     int64_t position;
     int64_t queued;     /* steps after the position whose choice nobody has taken */
     bool chosen;        /* a token waits in tokens[0] on the device */
+    int32_t last;       /* that token, when it is taken */
+    bool *fed;          /* by token: it is in the caches; NULL where nobody asks */
     int64_t n_rows;     /* of the logits of the last qgc_session_feed_rows */
     int64_t not_finite; /* the first position whose logits are not numbers, or -1 */
 };
@@ -44,7 +48,7 @@ struct qgc_session {
 /* Beside the token in the ring: kernels/sample_merge.cu saw no number, or an infinite one, as the largest logit. */
 enum { NOT_NUMBERS = 1 << 30 };
 
-enum { MAX_CTX = 1 << 24 };
+enum { MAX_CTX = 1 << 24, STEPS_TOGETHER = 8, STEPS_AHEAD = 2 };
 
 static qgc_status check_range(const char *name, float value, bool ok, const char *range, qgc_diag *d) {
     if (ok && isfinite(value))
@@ -206,36 +210,55 @@ static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
     return (qgc_sizes){.tokens = tokens, .rows = 1, .ctx = s->options.ctx};
 }
 
-/* Do the launches of a phase that may start early do so in this session? */
-static bool overlaps(const qgc_session *s, qgc_phase_kind phase) {
-    return (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL) ||
-           (phase == QGC_PHASE_PERSISTENT && qgc_program_overlaps(s->program, phase));
+/* How much the launches of a phase overlap in this session, in a step by itself or in one of several. */
+static qgc_overlap overlap_of(const qgc_session *s, qgc_phase_kind phase, bool follows) {
+    if (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL)
+        return QGC_OVERLAP_WITHIN;
+    const qgc_overlap most =
+        phase == QGC_PHASE_PERSISTENT ? qgc_program_overlaps(s->program, phase) : QGC_OVERLAP_NONE;
+    return most == QGC_OVERLAP_STEPS && !follows ? QGC_OVERLAP_WITHIN : most;
+}
+
+/* `follows`: the launch before it is a step of the same phase. */
+static qgc_status launch_after(qgc_session *s, qgc_phase_kind phase, int64_t tokens, bool follows,
+                               qgc_diag *d) {
+    qgc_sizes sizes = sizes_of(s, tokens);
+    sizes.rows = qgc_plan_rows(s->plan, phase, tokens);
+    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlap_of(s, phase, follows), d);
 }
 
 static qgc_status launch(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_diag *d) {
-    qgc_sizes sizes = sizes_of(s, tokens);
-    sizes.rows = qgc_plan_rows(s->plan, phase, tokens);
-    return qgc_program_launch(s->program, phase, s->addresses, &sizes, overlaps(s, phase), d);
+    return launch_after(s, phase, tokens, false, d);
 }
 
 static qgc_phase_kind decode_phase(const qgc_session *s) {
     return is_persistent(s) ? QGC_PHASE_PERSISTENT : QGC_PHASE_DECODE;
 }
 
-static qgc_status capture(qgc_session *s, qgc_phase_kind phase, int64_t tokens, qgc_capture **out,
+static qgc_status capture(qgc_session *s, qgc_phase_kind phase, int64_t tokens, int times, qgc_capture **out,
                           qgc_diag *d) {
     QGC_TRY(qgc_capture_begin(s->dev, d));
-    qgc_status launched = launch(s, phase, tokens, d);
+    qgc_status launched = QGC_OK;
+    for (int i = 0; i < times && launched == QGC_OK; i++)
+        launched = launch_after(s, phase, tokens, i > 0, d);
     qgc_status ended = qgc_capture_end(s->dev, out, d);
     return launched != QGC_OK ? launched : ended;
+}
+
+/* Is there something to gain from steps that are launched together, and can those be undone that nobody wants? */
+static bool go_together(const qgc_session *s) {
+    return overlap_of(s, decode_phase(s), true) == QGC_OVERLAP_STEPS && s->fed &&
+           s->ring_size >= STEPS_TOGETHER + STEPS_AHEAD && s->options.ctx >= STEPS_TOGETHER;
 }
 
 static qgc_status capture_steps(qgc_session *s, qgc_diag *d) {
     if (s->options.mode == QGC_MODE_STREAM)
         return QGC_OK;
     if (s->options.prefill == QGC_PREFILL_PACKED && s->plan->chunk > 1 && s->plan->chunk <= s->options.ctx)
-        QGC_TRY(capture(s, prefill_phase(s), s->plan->chunk, &s->chunk, d));
-    return capture(s, decode_phase(s), 1, &s->decode, d);
+        QGC_TRY(capture(s, prefill_phase(s), s->plan->chunk, 1, &s->chunk, d));
+    if (go_together(s))
+        QGC_TRY(capture(s, decode_phase(s), 1, STEPS_TOGETHER, &s->several, d));
+    return capture(s, decode_phase(s), 1, 1, &s->decode, d);
 }
 
 static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
@@ -334,6 +357,8 @@ qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_
                        .options = *o};
     s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
     s->positions = qgc_arena_array(arena, (size_t)plan->chunk, sizeof *s->positions);
+    if (plan->seen >= 0)
+        s->fed = qgc_arena_array(arena, (size_t)plan->vocab, sizeof *s->fed);
     qgc_frame frame = {d->top, "starting a session", NULL, QGC_NO_LOC};
     d->top = &frame;
     qgc_status status = begin(s, d);
@@ -349,6 +374,7 @@ void qgc_session_drop(qgc_session *s) {
     if (!s)
         return;
     qgc_capture_drop(s->dev, s->decode);
+    qgc_capture_drop(s->dev, s->several);
     qgc_capture_drop(s->dev, s->chunk);
     const qgc_address owned[] = {s->states,  s->tables,    s->packed,   s->io,
                                  s->scratch, s->pinned[0], s->pinned[1]};
@@ -472,10 +498,38 @@ static qgc_status check_tokens(const qgc_session *s, const int32_t *tokens, int6
     return QGC_OK;
 }
 
+static void note_fed(qgc_session *s, const int32_t *tokens, int64_t n) {
+    for (int64_t i = 0; i < n && s->fed; i++)
+        if (tokens[i] >= 0 && tokens[i] < s->plan->vocab)
+            s->fed[tokens[i]] = true;
+}
+
+/* A token that only steps were fed which nobody has taken counts as not seen. */
+static qgc_status forget_token(const qgc_session *s, int32_t token, qgc_diag *d) {
+    const int32_t zero = 0;
+    if (token < 0 || token >= s->plan->vocab || s->fed[token])
+        return QGC_OK;
+    return qgc_device_upload(s->dev, s->addresses[s->plan->seen] + (uint64_t)token * sizeof zero, &zero,
+                             sizeof zero, d);
+}
+
+/* As if the steps that were queued and not taken had not been: of what they wrote, only what was seen is looked at later. */
+static qgc_status forget_queued(qgc_session *s, qgc_diag *d) {
+    if (s->queued > 0 && s->fed) {
+        QGC_TRY(waited(s, qgc_device_sync(s->dev, d), d));
+        QGC_TRY(forget_token(s, s->last, d));
+        for (int64_t i = 0; i + 1 < s->queued; i++)
+            QGC_TRY(forget_token(s, s->ring[(s->position + i) % s->ring_size] & ~NOT_NUMBERS, d));
+    }
+    s->queued = 0;
+    return QGC_OK;
+}
+
 qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_tokens(s, tokens, n, d));
     const int64_t most = takes_chunks(s) ? s->plan->chunk : 1;
-    s->queued = s->n_rows = 0;
+    QGC_TRY(forget_queued(s, d));
+    s->n_rows = 0;
     for (int64_t done = 0; done < n;) {
         int64_t now = n - done < most ? n - done : most;
         if (now == 1)
@@ -486,9 +540,10 @@ qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, in
     }
     QGC_TRY(waited(s, qgc_device_sync(s->dev, d), d)); /* pieces a ring apart have one place in it */
     const int64_t last = s->position + n - 1;
-    *next = token_of(s, last, s->ring[last % s->ring_size]);
+    *next = s->last = token_of(s, last, s->ring[last % s->ring_size]);
     s->position += n;
     s->chosen = true;
+    note_fed(s, tokens, n);
     return QGC_OK;
 }
 
@@ -498,6 +553,7 @@ qgc_status qgc_session_feed_rows(qgc_session *s, const int32_t *tokens, int64_t 
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
                         "all rows of %lld tokens are wanted, of a plan for %s of %lld", (long long)n,
                         s->plan->all_rows ? "those" : "the last row", (long long)s->plan->chunk);
+    QGC_TRY(forget_queued(s, d));
     QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
     QGC_TRY(put_count(s, QGC_IO_POSITIONS, s->position, n, d));
     QGC_TRY(put_count(s, QGC_IO_ROWS, 0, n, d));
@@ -505,6 +561,7 @@ qgc_status qgc_session_feed_rows(qgc_session *s, const int32_t *tokens, int64_t 
     QGC_TRY(qgc_device_sync(s->dev, d));
     s->position += n;
     s->n_rows = n;
+    note_fed(s, tokens, n);
     return QGC_OK;
 }
 
@@ -524,24 +581,48 @@ static qgc_status check_chosen(const qgc_session *s, qgc_diag *d) {
     return s->chosen ? QGC_OK : qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "the session was fed no token yet");
 }
 
-qgc_status qgc_session_queue(qgc_session *s, qgc_diag *d) {
+/* One step, or as many as go together. */
+static qgc_status queue(qgc_session *s, bool together, qgc_diag *d) {
+    const int64_t n = together ? STEPS_TOGETHER : 1;
     QGC_TRY(check_chosen(s, d));
-    QGC_TRY(check_room(s, s->queued + 1, d));
-    if (s->queued == s->ring_size)
+    QGC_TRY(check_room(s, s->queued + n, d));
+    if (s->queued + n > s->ring_size)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps are queued, which is the most",
                         (long long)s->queued);
     s->n_rows = 0;
-    expect_choice(s, s->position + s->queued);
-    QGC_TRY(decode(s, d));
-    s->queued++;
+    for (int64_t i = 0; i < n; i++)
+        expect_choice(s, s->position + s->queued + i);
+    QGC_TRY(together ? qgc_capture_replay(s->dev, s->several, d) : decode(s, d));
+    s->queued += n;
     return QGC_OK;
+}
+
+qgc_status qgc_session_queue(qgc_session *s, qgc_diag *d) {
+    return queue(s, false, d);
+}
+
+/* Queues until there are `n`, together where that many are left. */
+static qgc_status queue_up_to(qgc_session *s, int64_t n, qgc_diag *d) {
+    while (s->queued < n)
+        QGC_TRY(queue(s, s->several && n - s->queued >= STEPS_TOGETHER, d));
+    return QGC_OK;
+}
+
+qgc_status qgc_session_queue_ahead(qgc_session *s, int64_t wanted, qgc_diag *d) {
+    const int64_t room = qgc_session_room(s), most = wanted < room ? wanted : room;
+    if (s->queued >= STEPS_AHEAD)
+        return QGC_OK;
+    const int64_t n =
+        s->several && most - s->queued >= STEPS_TOGETHER ? s->queued + STEPS_TOGETHER : STEPS_AHEAD;
+    return queue_up_to(s, n < most ? n : most, d);
 }
 
 qgc_status qgc_session_take(qgc_session *s, int32_t *next, qgc_diag *d) {
     if (s->queued == 0)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "no step is queued");
     QGC_TRY(choice(s, s->position, next, d));
-    *next = token_of(s, s->position, *next);
+    note_fed(s, &s->last, 1);
+    *next = s->last = token_of(s, s->position, *next);
     s->position++;
     s->queued--;
     return QGC_OK;
@@ -566,8 +647,7 @@ qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag 
     if (n < 1 || n > s->ring_size)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps at a time, expected 1 to %lld",
                         (long long)n, (long long)s->ring_size);
-    while (s->queued < n)
-        QGC_TRY(qgc_session_queue(s, d));
+    QGC_TRY(queue_up_to(s, n, d));
     for (int64_t i = 0; i < n; i++)
         QGC_TRY(qgc_session_take(s, &next[i], d));
     return QGC_OK;
@@ -578,7 +658,7 @@ qgc_phase_kind qgc_session_phase(const qgc_session *s) {
 }
 
 bool qgc_session_overlaps(const qgc_session *s) {
-    return overlaps(s, decode_phase(s));
+    return overlap_of(s, decode_phase(s), true) != QGC_OVERLAP_NONE;
 }
 
 /* Once to warm up, then `repeats` times between two events. */
@@ -598,8 +678,8 @@ static qgc_status time_phase(qgc_session *s, qgc_phase_kind phase, const qgc_siz
                              int repeats, double *us, qgc_diag *d) {
     qgc_capture *c = NULL;
     QGC_TRY(qgc_capture_begin(s->dev, d));
-    qgc_status launched =
-        qgc_program_launch_some(s->program, phase, wanted, s->addresses, sizes, overlaps(s, phase), d);
+    qgc_status launched = qgc_program_launch_some(s->program, phase, wanted, s->addresses, sizes,
+                                                  overlap_of(s, phase, false), d);
     qgc_status status = qgc_capture_end(s->dev, &c, d);
     qgc_event *marks[2] = {NULL, NULL};
     for (int i = 0; i < 2 && status == QGC_OK; i++)
@@ -668,5 +748,7 @@ qgc_status qgc_session_reset(qgc_session *s, qgc_diag *d) {
     s->not_finite = -1;
     s->queued = 0;
     s->chosen = false;
+    if (s->fed)
+        memset(s->fed, 0, (size_t)s->plan->vocab * sizeof *s->fed);
     return qgc_device_fill(s->dev, s->states, 0, s->state_bytes, d);
 }

@@ -60,11 +60,15 @@ QGC_MUST_USE qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag
 
 /* The two halves of a step: queue starts one after those that are queued already, and returns at once; take waits for
  * the oldest. So what a step costs the host is hidden by the step before. The device chooses for itself and goes on
- * with that, whatever it is: what was queued and not taken is as if it had not been, from the next feed or reset on, but
- * for the repetition penalty, to which the tokens that such steps started from count as seen. At most
+ * with that, whatever it is: what was queued and not taken is as if it had not been, from the next feed or reset on (in a graph with
+ * more than one state of what was seen, but for the repetition penalty, to which the tokens count that such steps were fed). At most
  * qgc_session_most_steps are queued. Errors of queue: no room, nothing fed yet; of take: nothing queued. */
 QGC_MUST_USE qgc_status qgc_session_queue(qgc_session *s, qgc_diag *d);
 QGC_MUST_USE qgc_status qgc_session_take(qgc_session *s, int32_t *next, qgc_diag *d);
+/* Queues what keeps the device busy while the next step is taken, of `wanted` steps still to take, where fewer than two are queued: in
+ * persistent mode, if so many are wanted and there is room for them, several that are launched together (each then starts while the
+ * token of the one before is being chosen), else up to two. */
+QGC_MUST_USE qgc_status qgc_session_queue_ahead(qgc_session *s, int64_t wanted, qgc_diag *d);
 int64_t qgc_session_queued(const qgc_session *s);
 int64_t qgc_session_most_steps(const qgc_session *s);
 

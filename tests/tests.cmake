@@ -224,6 +224,6 @@ target_link_libraries(bench_graph_eval PRIVATE qgc_graph)
 # The files from which the fuzzers start, in tests/fuzz/corpus: written by `ninja seeds`, and committed.
 if(QGC_FUZZ)
   add_executable(make_seeds EXCLUDE_FROM_ALL tests/fuzz/make_seeds.c)
-  target_link_libraries(make_seeds PRIVATE qgc_test_support)
+  target_link_libraries(make_seeds PRIVATE qgc_codegen qgc_test_support)
   add_custom_target(seeds COMMAND make_seeds ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus)
 endif()

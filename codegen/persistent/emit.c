@@ -38,7 +38,7 @@ static emitter make_buffers(qgc_persistent *p) {
         .caches = packed(p, "addresses of caches", (int64_t)8 * p->n_caches),
         .shares = streamed(p, "shares", (int64_t)8 * QGC_MOST_BLOCKS * p->n_shares),
         .exchange = packed(p, "exchange", 4 * p->exchange),
-        .epoch = packed(p, "epoch", 8),
+        .epoch = packed(p, "epoch", 12),
     };
 }
 
@@ -292,17 +292,17 @@ static void launch_kernel(const emitter *e, int kernel) {
     const int mark = p->mark ? qgc_low_buffer(l, p->mark->out[0]) : -1;
     const int parts = p->part ? qgc_low_buffer(l, p->part->out[0]) : -1;
     const argument args[] = {
-        {e->stream, QGC_READS},
-        {e->small, QGC_READS},
-        if_there(e, p->n_caches > 0, e->caches, QGC_READS | QGC_FOLLOWS),
-        {e->shares, QGC_READS},
+        {e->stream, QGC_READS | QGC_EARLY},
+        {e->small, QGC_READS | QGC_EARLY},
+        if_there(e, p->n_caches > 0, e->caches, QGC_READS | QGC_FOLLOWS | QGC_EARLY),
+        {e->shares, QGC_READS | QGC_EARLY},
         if_there(e, p->table != NULL, p->table ? qgc_low_buffer(l, p->table) : -1, QGC_READS),
-        if_there(e, ropes[0] >= 0, ropes[0], QGC_READS),
-        if_there(e, ropes[1] >= 0, ropes[1], QGC_READS),
+        if_there(e, ropes[0] >= 0, ropes[0], QGC_READS | QGC_EARLY),
+        if_there(e, ropes[1] >= 0, ropes[1], QGC_READS | QGC_EARLY),
         {io[QGC_IO_TOKENS], QGC_READS},
         {io[QGC_IO_POSITIONS], QGC_READS},
         {e->exchange, QGC_READS | QGC_WRITES},
-        {e->epoch, QGC_READS | QGC_WRITES},
+        {e->epoch, QGC_READS | QGC_WRITES | QGC_EARLY},
         {io[QGC_IO_LOGITS], QGC_WRITES},
         {io[QGC_IO_FAULT], QGC_READS | QGC_WRITES},
         if_there(e, mark >= 0, mark, QGC_READS | QGC_WRITES),
@@ -317,6 +317,7 @@ static void launch_kernel(const emitter *e, int kernel) {
     for (size_t i = 0; i < sizeof args / sizeof *args; i++)
         qgc_low_arg_buffer(launch, args[i].buffer, args[i].access);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+    qgc_low_arg_early(launch);
 }
 
 /* The name under which the kernel is tuned: its products. */
@@ -450,7 +451,7 @@ static void set_size(const qgc_persistent *p, unsigned probe, qgc_plan_kernel *k
 
 static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
     qgc_lowering *l = p->l;
-    const char *options[18];
+    const char *options[20];
     int n = 0;
     options[n++] = qgc_low_int(l, "TRACE", (probe & QGC_PROBE_TRACE) != 0);
     if (probe & QGC_PROBE_NO_STREAM)

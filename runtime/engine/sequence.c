@@ -254,14 +254,8 @@ qgc_status qgc_sequence_feed(qgc_sequence *s, const int32_t *tokens, int64_t n, 
     return s->session ? feed_gpu(s, tokens, n, next, d) : feed_cpu(s, tokens, n, next, d);
 }
 
-/* One step ahead and no further: it starts from the token that is taken next, which the model is fed in
- * any case if the text goes on, so that nothing has to be undone. */
 static qgc_status step_gpu(qgc_sequence *s, int64_t wanted, int32_t *next, qgc_diag *d) {
-    enum { AHEAD = 2 };
-    int64_t room = qgc_session_room(s->session);
-    while (qgc_session_queued(s->session) < AHEAD && qgc_session_queued(s->session) < wanted &&
-           qgc_session_queued(s->session) < room)
-        QGC_TRY(qgc_session_queue(s->session, d));
+    QGC_TRY(qgc_session_queue_ahead(s->session, wanted, d));
     QGC_TRY(qgc_session_step(s->session, next, d));
     return check_finite(s, d);
 }

@@ -179,6 +179,15 @@ static void addresses_are_followed_to_all_states(void **state) {
     EXPECT("A: " FIRST "B: early\n", {"A", BEFORE, {{TABLE, R}}}, {"B", BEFORE, {{LOG, R | E}}});
 }
 
+/* Before its wait such a kernel only reads states. */
+static void addresses_that_are_followed_early_are_read(void **state) {
+    EXPECT("A: " FIRST "B: early\n", {"A", BEFORE, {{LOG, R}}},
+           {"B", BEFORE, {{TABLE, R | E | QGC_FOLLOWS}}});
+    EXPECT("A: " FIRST "B: \"B\" reads \"log\" before it waits, which \"A\" one launch earlier may still be "
+           "writing\n",
+           {"A", BEFORE, {{LOG, WR}}}, {"B", BEFORE, {{TABLE, R | E | QGC_FOLLOWS}}});
+}
+
 static void products_of_cublas_are_no_part_of_it(void **state) {
     static const made_up launches[] = {{"A", BEFORE, {{X, R}}},
                                        {"B", BEFORE, {{Y, R}}},
@@ -195,13 +204,47 @@ static void products_of_cublas_are_no_part_of_it(void **state) {
         "D: early\n");
 }
 
-static void a_launch_of_blocks_that_meet_waits_for_room(void **state) {
-    static const made_up launches[] = {{"A", BEFORE, {{X, R}}}, {"B", BEFORE, {{Y, R}}}};
-    qgc_plan *p = plan_with(*state, QGC_PHASE_PERSISTENT, launches, 2);
-    p->phases[QGC_PHASE_PERSISTENT].launches[1].on_all = true;
+/* The first launch of a persistent step comes after the last one of the step before. */
+static void expect_circle(void **state, const made_up *launches, size_t n, const char *want) {
+    qgc_plan *p = plan_with(*state, QGC_PHASE_PERSISTENT, launches, n);
     qgc_place_edges(p, *state);
-    assert_string_equal(edges(*state, p, QGC_PHASE_PERSISTENT),
-                        "A: " FIRST "B: all its blocks run at once, and may find no room beside others\n");
+    assert_string_equal(edges(*state, p, QGC_PHASE_PERSISTENT), want);
+}
+
+#define EXPECT_CIRCLE(want, ...)                                                                 \
+    do {                                                                                         \
+        const made_up made_up_launches[] = {__VA_ARGS__};                                        \
+        expect_circle(state, made_up_launches, sizeof made_up_launches / sizeof(made_up), want); \
+    } while (0)
+
+static void persistent_steps_are_a_circle(void **state) {
+    EXPECT_CIRCLE("A: early\nB: early\n", {"A", AT_END, {{W, R | E}, {X, RW}}},
+                  {"B", BEHIND, {{X, R}, {Y, RW}}});
+    EXPECT_CIRCLE(
+        "A: \"A\" reads \"y\" before it waits, which \"B\" one launch earlier may still be writing\n"
+        "B: early\n",
+        {"A", AT_END, {{W, R | E}, {Y, R | E}}}, {"B", BEHIND, {{X, R}, {Y, RW}}});
+    /* B lets the next step start before its own wait, so that A of the step before may still run */
+    EXPECT_CIRCLE(
+        "A: \"A\" reads \"x\" before it waits, which \"A\" two launches earlier may still be writing\n"
+        "B: early\n",
+        {"A", AT_END, {{X, RW | E}}}, {"B", BEFORE, {{Y, RW}}});
+    EXPECT_CIRCLE("A: early\nB: early\n", {"A", AT_END, {{X, RW | E}}}, {"B", BEHIND, {{Y, RW}}});
+    EXPECT_CIRCLE(
+        "A: it is the first launch of its phase, and lets the next one start before its own wait is over\n"
+        "B: early\n",
+        {"A", BEFORE, {{W, R | E}}}, {"B", BEHIND, {{X, R}}});
+    EXPECT_CIRCLE("A: kernel \"no_wait.cu\" does not wait for the launches before it\nB: early\n",
+                  {"A", NO_WAIT, {{W, R | E}}}, {"B", BEHIND, {{X, R}}});
+}
+
+/* They start when what is before them has ended, which waits for none of them. */
+static void blocks_that_run_at_once_may_start_early(void **state) {
+    static const made_up launches[] = {{"A", AT_END, {{X, R}}}, {"B", BEFORE, {{Y, R}}}};
+    qgc_plan *p = plan_with(*state, QGC_PHASE_PERSISTENT, launches, 2);
+    p->phases[QGC_PHASE_PERSISTENT].launches[0].on_all = true;
+    qgc_place_edges(p, *state);
+    assert_string_equal(edges(*state, p, QGC_PHASE_PERSISTENT), "A: early\nB: early\n");
 }
 
 /* Init, prefill and pack run as they always did. */
@@ -229,12 +272,12 @@ static qgc_plan *lowered(qgc_arena *a, const char *path, const char *passes) {
     return l.plan;
 }
 
-/* All of a phase but its first launch start early. */
+/* All of a phase but its first launch start early; of a persistent step that one too. */
 static void all_but_the_first(const qgc_plan *p, qgc_phase_kind phase, size_t n) {
     assert_int_equal(p->phases[phase].n_launches, n);
     for (size_t i = 0; i < n; i++) {
         const qgc_plan_launch *l = &p->phases[phase].launches[i];
-        if (l->early != (i > 0))
+        if (l->early != (i > 0 || phase == QGC_PHASE_PERSISTENT))
             fail_msg("%s: %s", l->node, l->not_early ? l->not_early : "early");
     }
 }
@@ -287,8 +330,10 @@ int main(void) {
         ARENA_TEST(writes_meet_writes),
         ARENA_TEST(a_kernel_without_a_wait_is_started_the_ordinary_way),
         ARENA_TEST(addresses_are_followed_to_all_states),
+        ARENA_TEST(addresses_that_are_followed_early_are_read),
         ARENA_TEST(products_of_cublas_are_no_part_of_it),
-        ARENA_TEST(a_launch_of_blocks_that_meet_waits_for_room),
+        ARENA_TEST(persistent_steps_are_a_circle),
+        ARENA_TEST(blocks_that_run_at_once_may_start_early),
         ARENA_TEST(other_phases_are_not_looked_at),
         ARENA_TEST(the_steps_of_models_start_early),
         ARENA_TEST(a_kernel_that_read_its_input_early_would_be_found),

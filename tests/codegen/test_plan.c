@@ -68,6 +68,9 @@ static void accepts_the_small_plan(void **state) {
     BREAK("the plan has 16777217 buffers, expected at most 16777216", p->n_buffers = 16777217)
 
 #define BROKEN_TABLES                                                                                       \
+    BREAK("buffer 3 is not a state with a mark for each of 8 tokens", p->seen = 3)                          \
+    BREAK("buffer 99 is not a state with a mark for each of 8 tokens", p->seen = 99)                        \
+    BREAK("buffer -2 is not a state with a mark for each of 8 tokens", p->seen = -2)                        \
     BREAK("buffer 3 is not one for a trace", p->trace = 3)                                                  \
     BREAK("buffer 99 is not one for a trace", p->trace = 99)                                                \
     BREAK("buffer -2 is not one for a trace", p->trace = -2)                                                \
@@ -187,7 +190,7 @@ static void accepts_the_small_plan(void **state) {
     BREAK("launch \"embedding x\" is of kernel -1, but there are 2", l->kernel = -1)                        \
     BREAK("launch \"embedding x\" has 25 arguments, expected 0 to 24", l->n_args = 25)                      \
     BREAK("launch \"embedding x\" has -1 arguments, expected 0 to 24", l->n_args = -1)                      \
-    BREAK("argument 0 of launch \"embedding x\" is of unknown kind 2", l->args[0].kind = QGC_N_ARG_KINDS)   \
+    BREAK("argument 0 of launch \"embedding x\" is of unknown kind 3", l->args[0].kind = QGC_N_ARG_KINDS)   \
     BREAK("launch \"embedding x\" names buffer 14, but there are 14", l->args[0].buffer = SMALL_N_BUFFERS)  \
     BREAK("launch \"embedding x\" names buffer -1, but there are 14", l->args[0].buffer = -1)               \
     BREAK("argument 0 of launch \"embedding x\" has an impossible value",                                   \

@@ -1,8 +1,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codegen/artifact.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/safetensors_writer.h"
+#include "tests/support/small_plan.h"
 
 /* Writes the small valid files from which the fuzzers start: make_seeds tests/fuzz/corpus */
 
@@ -33,6 +35,15 @@ static qgc_str gguf_of_every_type(qgc_arena *a) {
     return s;
 }
 
+static qgc_str small_artifact(qgc_arena *a) {
+    const void *data;
+    size_t bytes;
+    qgc_str s = qgc_str_new(a);
+    qgc_artifact_pack(small_plan(a), a, &data, &bytes);
+    qgc_str_add_bytes(&s, data, bytes);
+    return s;
+}
+
 int main(int n_args, char **args) {
     if (n_args != 2) {
         fputs("usage: make_seeds FOLDER\n", stderr);
@@ -40,7 +51,9 @@ int main(int n_args, char **args) {
     }
     qgc_arena *a = qgc_arena_new();
     const char *folder = args[1];
-    qgc_str s = gguf_sample(a);
+    qgc_str s = small_artifact(a);
+    write_file(a, folder, "artifact/small", &s);
+    s = gguf_sample(a);
     write_file(a, folder, "gguf/sample.gguf", &s);
     s = gguf_of_every_type(a);
     write_file(a, folder, "gguf/types.gguf", &s);

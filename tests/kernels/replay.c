@@ -15,7 +15,7 @@
 #include "tests/support/printed.h"
 #include "tests/support/random.h"
 
-enum { SEED = 1, STEPS = 4, CTX = REPLAY_LONG + STEPS };
+enum { SEED = 1, STEPS = 4, TOGETHER = 8, CTX = REPLAY_LONG + TOGETHER };
 
 /* A token that was seen is the more likely to come again: so who forgets that it was chooses another. */
 static const qgc_sampling greedy = {.top_p = 1, .repeat_penalty = 0.5f};
@@ -200,6 +200,24 @@ static void take_steps(run *x, int32_t next) {
     }
 }
 
+/* The same without the host in between; logits are those after the last step. */
+static void take_steps_together(run *x, int32_t next) {
+    int32_t chosen[TOGETHER];
+    if (next < 0 || next >= x->vocab) {
+        x->tokens++;
+        return;
+    }
+    must(x->r, qgc_session_steps(x->session, TOGETHER, chosen, &x->r->diag));
+    for (int i = 0; i + 1 < TOGETHER; i++) {
+        const int32_t token = i ? chosen[i - 1] : next;
+        int64_t elems;
+        must(x->r, qgc_eval_step(x->eval, &token, 1, x->position++, false, &x->r->diag));
+        const int32_t *want = qgc_eval_value(x->eval, qgc_graph_output(x->r->graph, "next"), &elems);
+        x->tokens += chosen[i] != *want;
+    }
+    follow(x, &chosen[TOGETHER - 2], 1, chosen[TOGETHER - 1]);
+}
+
 static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
     run x = {.r = r};
     begin(&x, program, r->sms ? QGC_PREFILL_PACKED : QGC_PREFILL_CHUNKS,
@@ -211,10 +229,10 @@ static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
     end(&x);
 }
 
-static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
+static void by_steps(replay *r, qgc_program *program, int tokens, bool together, apart *out) {
     run x = {.r = r};
     begin(&x, program, QGC_PREFILL_STEPS, r->sms ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
-    take_steps(&x, take_prompt(&x, tokens, 1));
+    (together ? take_steps_together : take_steps)(&x, take_prompt(&x, tokens, 1));
     out->logits = x.logits;
     out->states = states_difference(&x);
     out->tokens += x.tokens;
@@ -233,7 +251,7 @@ apart replay_compare(replay *r, const replay_run *what) {
     if (what->chunks)
         by_chunks(r, program, what->chunks, &out);
     if (what->steps)
-        by_steps(r, program, what->steps, &out);
+        by_steps(r, program, what->steps, what->together, &out);
     qgc_program_drop(program);
     qgc_device_close(device);
     return out;

@@ -41,6 +41,7 @@ typedef struct {
     int order;  /* of blocks and warps: on_cpu_launch.h */
     int chunks; /* tokens of the first prompt; 0: that part is left out */
     int steps;  /* of the second one */
+    bool together; /* the steps after the second prompt are launched together, where a mode can */
 } replay_run;
 
 /* Three chunks, the last one shorter, and positions enough for attention to be divided. */

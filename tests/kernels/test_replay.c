@@ -105,6 +105,17 @@ static void in_persistent_mode(void **state) {
     }
 }
 
+/* All but the first of them know their position from the step before. */
+static void persistent_steps_launched_together(void **state) {
+    (void)state;
+    for (int f = 0; f < FAMILIES; f++) {
+        replay r = replay_new(&(replay_of){.yaml = families[f], .arch = 90, .sms = 3});
+        assert_true(r.lowered.plan->phases[QGC_PHASE_PERSISTENT].launches[0].early);
+        must_agree(&r, &(replay_run){.order = ON_CPU_RANDOM + f, .steps = 3, .together = true});
+        replay_drop(&r);
+    }
+}
+
 static void a_persistent_step_that_does_not_wait(void **state) {
     (void)state;
     replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = 3, .option = "-DWAITS=0"});
@@ -257,6 +268,7 @@ int main(void) {
         cmocka_unit_test(all_rows_of_the_tiny_model),
         cmocka_unit_test(random_subsets),
         cmocka_unit_test(in_persistent_mode),
+        cmocka_unit_test(persistent_steps_launched_together),
         cmocka_unit_test(a_persistent_step_that_does_not_wait),
         cmocka_unit_test(attention_reads_the_caches_that_it_names),
 #if PLANTED

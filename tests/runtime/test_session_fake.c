@@ -14,7 +14,7 @@
 /* Programs and sessions on a fake device, with a fake model: the next token depends on all tokens so far,
  * on their positions and on the seed. */
 
-enum { VOCAB = 16, WIDTH = 8, CHUNK = 4, RING = 8, CTX = 64 };
+enum { VOCAB = 16, WIDTH = 8, CHUNK = 4, RING = 12, CTX = 64 };
 enum {
     X_BYTES = 2 * WIDTH, /* one row of bf16 */
     EMBED_BYTES = VOCAB * X_BYTES,
@@ -97,6 +97,16 @@ static void run_advance(void **args, const unsigned grid[3]) {
     positions[0] = position + 1;
 }
 
+static int marked_early; /* launches that were told that they start early */
+
+static void run_mark(void **args, const unsigned grid[3]) {
+    const int32_t *tokens = pointer(args, 0);
+    int32_t *marks = pointer(args, 1);
+    for (unsigned i = 0; i < grid[0]; i++)
+        marks[tokens[i]] = 1;
+    marked_early += number(args, 2);
+}
+
 static void run_never(void **args, const unsigned grid[3]) {
     (void)args, (void)grid;
     fail_msg("a grid of zero blocks was launched");
@@ -110,9 +120,10 @@ static const fake_kernel kernels[] = {
     {"choose", "pppppppp", run_choose},
     {"advance", "ppppi", run_advance},
     {"never", "", run_never},
+    {"mark", "ppi", run_mark},
     {0},
 };
-enum { FILL_TABLE, REMEMBER, EMBED, LINEAR, CHOOSE, ADVANCE, NEVER, N_KERNELS };
+enum { FILL_TABLE, REMEMBER, EMBED, LINEAR, CHOOSE, ADVANCE, NEVER, MARK, N_KERNELS };
 
 /* The plan. */
 
@@ -253,7 +264,8 @@ static qgc_plan_launch launches_decode[] = {
 /* A plan of its own for each test, to be changed at will. */
 static qgc_plan *toy_plan(qgc_arena *a) {
     qgc_plan *p = qgc_arena_alloc(a, sizeof *p);
-    *p = (qgc_plan){.name = "toy", .arch = "toy", .vocab = VOCAB, .max_positions = 1000, .chunk = CHUNK};
+    *p = (qgc_plan){
+        .name = "toy", .arch = "toy", .vocab = VOCAB, .max_positions = 1000, .chunk = CHUNK, .seen = -1};
     p->archs[0] = "sm_80";
     p->archs[1] = "sm_90";
     p->n_archs = 2;
@@ -1041,6 +1053,111 @@ static void what_is_queued_and_not_taken_is_forgotten(void **state) {
     qgc_session_drop(s);
 }
 
+/* The step as it is, in the phase of the persistent mode: the embedding has parts, and the product starts early. */
+static void make_persistent(fixture *f) {
+    static qgc_plan_part parts[] = {{"qkv", 64, 0}, {"mlp", 128, 0}, {"head", 0, 4}};
+    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE], *step = &f->plan->phases[QGC_PHASE_PERSISTENT];
+    *step = (qgc_phase){qgc_arena_array(f->arena, decode->n_launches, sizeof *step->launches),
+                        decode->n_launches};
+    memcpy(step->launches, decode->launches, decode->n_launches * sizeof *step->launches);
+    step->launches[1].n_parts = 3;
+    step->launches[1].parts = parts;
+    step->launches[1].n_layers = 5;
+    step->launches[2].early = true;
+    f->plan->phases[QGC_PHASE_PACKED_PREFILL] = f->plan->phases[QGC_PHASE_PREFILL];
+    f->options.mode = QGC_MODE_PERSISTENT;
+}
+
+static const qgc_plan_launch mark_tokens = {
+    .node = "mark",
+    .where = "toy.yaml:1:3",
+    .kernel = MARK,
+    .grid = {{.per_token = 1}, ONE, ONE},
+    .per_block = {1, 1, 1},
+    .n_args = 3,
+    .args = {BUFFER(B_TOKENS), BUFFER(B_MARKS), {.kind = QGC_ARG_EARLY, .buffer = -1}}};
+
+static void put_mark_first(fixture *f, qgc_phase_kind kind) {
+    qgc_phase *p = &f->plan->phases[kind];
+    qgc_plan_launch *own = qgc_arena_array(f->arena, p->n_launches + 1, sizeof *own);
+    own[0] = mark_tokens;
+    memcpy(own + 1, p->launches, p->n_launches * sizeof *own);
+    *p = (qgc_phase){own, p->n_launches + 1};
+}
+
+/* A step in persistent mode that may start while the end of the step before it runs, and marks what it is fed. */
+static void make_steps_overlap(fixture *f) {
+    put_mark_first(f, QGC_PHASE_PREFILL);
+    put_mark_first(f, QGC_PHASE_DECODE);
+    make_persistent(f);
+    f->plan->phases[QGC_PHASE_PERSISTENT].launches[0].early = true;
+    f->plan->buffers[B_MARKS].bytes.fixed = 4 * VOCAB;
+    f->plan->seen = B_MARKS;
+}
+
+static void steps_that_are_launched_together_choose_as_one_by_one(void **state) {
+    fixture *f = *state;
+    int32_t text[] = {1, 2, 3}, next, want[20], got[20];
+    make_steps_overlap(f);
+    qgc_session *s = start(f);
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    for (int i = 0; i < 20; i++)
+        MUST(f, qgc_session_step(s, &want[i], &f->diag));
+    MUST(f, qgc_session_reset(s, &f->diag));
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    marked_early = 0;
+    for (int i = 0; i < 20; i++) {
+        MUST(f, qgc_session_queue_ahead(s, 20 - i, &f->diag));
+        assert_true(qgc_session_queued(s) >= (i < 19 ? 2 : 1));
+        MUST(f, qgc_session_take(s, &got[i], &f->diag));
+    }
+    assert_memory_equal(got, want, sizeof got);
+    assert_int_equal(marked_early, 14); /* 7 of each 8 that are launched together, and of the last 4 none */
+    assert_int_equal(qgc_session_queued(s), 0);
+    MUST(f, qgc_session_reset(s, &f->diag));
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    marked_early = 0;
+    MUST(f, qgc_session_steps(s, 12, got, &f->diag));
+    assert_memory_equal(got, want, 12 * sizeof *got);
+    assert_int_equal(marked_early, 7);
+    qgc_session_drop(s);
+}
+
+/* The marks that a session has, of the tokens that it was fed and those it took. */
+static void assert_marked(fixture *f, qgc_session *s, const int32_t *fed, int n) {
+    int32_t marks[VOCAB], want[VOCAB] = {0};
+    for (int i = 0; i < n; i++)
+        want[fed[i]] = 1;
+    MUST(f, qgc_session_read(s, B_MARKS, marks, sizeof marks, &f->diag));
+    assert_memory_equal(marks, want, sizeof marks);
+}
+
+static void steps_that_nobody_takes_leave_no_marks(void **state) {
+    fixture *f = *state;
+    int32_t fed[8] = {1, 2, 3}, next;
+    make_steps_overlap(f);
+    qgc_session *s = start(f);
+    MUST(f, qgc_session_feed(s, fed, 3, &fed[3], &f->diag));
+    assert_marked(f, s, fed, 3);
+    MUST(f, qgc_session_queue_ahead(s, 20, &f->diag));
+    assert_int_equal(qgc_session_queued(s), 8);
+    MUST(f, qgc_session_take(s, &fed[4], &f->diag));
+    MUST(f, qgc_session_take(s, &next, &f->diag)); /* chosen, and never fed */
+    int32_t marks[VOCAB], n = 0;
+    MUST(f, qgc_session_read(s, B_MARKS, marks, sizeof marks, &f->diag));
+    for (int i = 0; i < VOCAB; i++)
+        n += marks[i];
+    assert_true(n > 5); /* the six steps that nobody took have marked theirs */
+    fed[5] = 1;
+    MUST(f, qgc_session_feed(s, fed + 5, 1, &fed[6], &f->diag));
+    assert_marked(f, s, fed, 6);
+    assert_int_equal(qgc_session_position(s), 6);
+    MUST(f, qgc_session_queue_ahead(s, 20, &f->diag));
+    MUST(f, qgc_session_reset(s, &f->diag));
+    assert_marked(f, s, fed, 0);
+    qgc_session_drop(s);
+}
+
 static void queues_no_more_than_the_ring_and_the_context_hold(void **state) {
     fixture *f = *state;
     qgc_session *s = start(f);
@@ -1050,7 +1167,7 @@ static void queues_no_more_than_the_ring_and_the_context_hold(void **state) {
         MUST(f, qgc_session_queue(s, &f->diag));
     qgc_diag d = qgc_diag_new(f->arena);
     assert_int_equal(qgc_session_queue(s, &d), QGC_ERR_USAGE);
-    assert_string_equal(qgc_diag_message(&d), "8 steps are queued, which is the most");
+    assert_string_equal(qgc_diag_message(&d), "12 steps are queued, which is the most");
     qgc_session_drop(s);
 
     f->options.ctx = 4;
@@ -1074,21 +1191,6 @@ static void a_step_that_leaves_no_choice_is_an_error(void **state) {
     assert_int_equal(qgc_session_step(s, &next, &d), QGC_ERR_DEVICE);
     assert_string_equal(qgc_diag_message(&d), "the device ended a step without a choice");
     qgc_session_drop(s);
-}
-
-/* The step as it is, in the phase of the persistent mode: the embedding has parts, and the product starts early. */
-static void make_persistent(fixture *f) {
-    static qgc_plan_part parts[] = {{"qkv", 64, 0}, {"mlp", 128, 0}, {"head", 0, 4}};
-    qgc_phase *decode = &f->plan->phases[QGC_PHASE_DECODE], *step = &f->plan->phases[QGC_PHASE_PERSISTENT];
-    *step = (qgc_phase){qgc_arena_array(f->arena, decode->n_launches, sizeof *step->launches),
-                        decode->n_launches};
-    memcpy(step->launches, decode->launches, decode->n_launches * sizeof *step->launches);
-    step->launches[1].n_parts = 3;
-    step->launches[1].parts = parts;
-    step->launches[1].n_layers = 5;
-    step->launches[2].early = true;
-    f->plan->phases[QGC_PHASE_PACKED_PREFILL] = f->plan->phases[QGC_PHASE_PREFILL];
-    f->options.mode = QGC_MODE_PERSISTENT;
 }
 
 static void load_toy_later(fixture *f) {
@@ -1391,6 +1493,8 @@ int main(void) {
         TEST(an_image_that_cannot_wait_starts_nothing_early),
         TEST(steps_in_a_queue_choose_as_steps_one_by_one),
         TEST(what_is_queued_and_not_taken_is_forgotten),
+        TEST(steps_that_are_launched_together_choose_as_one_by_one),
+        TEST(steps_that_nobody_takes_leave_no_marks),
         TEST(queues_no_more_than_the_ring_and_the_context_hold),
         TEST(a_step_that_leaves_no_choice_is_an_error),
         TEST(a_prompt_has_a_copy_of_the_weights_where_there_is_room),

@@ -252,8 +252,12 @@ static void add_effect(reader *r, const statement *s, ptx_effects *e) {
     origin address = address_of(r, s->operands, bracket);
     for (int i = 0; i < PTX_MAX_PARAMS; i++) {
         e->access[i] |= address.is >> i & 1 ? effect | (s->reached_early ? QGC_EARLY : 0) : 0;
-        if (!address.is && (address.from >> i & 1)) /* beside a pointer that is known it is an index */
+        if (!address.is && (address.from >> i & 1)) { /* beside a pointer that is known it is an index */
             e->access[i] |= QGC_FOLLOWS;
+            if ((effect & QGC_WRITES) &&
+                s->reached_early) /* what is followed early is only read (codegen/plan.h) */
+                e->unclear = s->text;
+        }
     }
     if ((effect & QGC_WRITES) && !address.is && !address.from && has_word(s->text, ".global"))
         e->unclear = s->text;

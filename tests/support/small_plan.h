@@ -96,6 +96,7 @@ static inline qgc_plan *small_plan(qgc_arena *a) {
                     {"fault", QGC_BUFFER_IO, {.fixed = 4}, -1, QGC_IO_FAULT, 0}});
     p->not_persistent = "too small";
     p->trace = -1;
+    p->seen = -1;
     p->shares_buffer = -1;
     for (int i = 0; i < QGC_N_IO; i++)
         p->io[i] = SMALL_IO + i;
