@@ -30,7 +30,7 @@ template <int K> struct elements {
 
     static __device__ __forceinline__ bool low(const consumer &c) { return c.lane() >= 16; }
     static __device__ __forceinline__ bool here(const consumer &c, int pair) {
-        return pair < MINE && (PAIRS % WARPS == 0 || pair * WARPS + c.warp() < PAIRS);
+        return pair < MINE && (pair < MINE - 1 || PAIRS % WARPS == 0 || pair * WARPS + c.warp() < PAIRS);
     }
     /* The pair of which this lane loads number i, and whether there is one. */
     static __device__ __forceinline__ int pair_of(const consumer &c, int i) { return SHARED ? 2 * i + low(c) : 0; }
@@ -164,20 +164,44 @@ struct fragment {
     /* A register that is set on some ways only keeps its place on all others, all through the loop. */
     __device__ __forceinline__ void clear() { even = odd = make_uint4(0, 0, 0, 0); }
 
-    /* The next chunk of a tile of `height` rows; `here`: this warp has a pair in it. */
-    __device__ __forceinline__ void load(consumer &c, int height, bool here) {
-        const u8 *tile = c.tile();
-        clear();
-        if (here) {
-            const u8 *block = tile + c.warp() * 2 * height * 64 + c.lane() * 16;
-            even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
-        }
-        c.release();
+    /* Of a tile of `height` rows. */
+    __device__ __forceinline__ void load(const consumer &c, const u8 *tile, int height) {
+        const u8 *block = tile + c.warp() * 2 * height * 64 + c.lane() * 16;
+        even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
     }
 };
 
+/* The fragments of the next N chunks in the ring, those of one tile after those of another, of which `n` are there; the rest repeat the
+ * last one, or are 0. Chunks that this warp has no pair in are read too: what is there is not multiplied. `rows`: from the first tile
+ * on. The warp waits for `Most` of them at a time. */
+template <int K, int N, int Most = AT_ONCE>
+__device__ __forceinline__ void take_fragments(consumer &c, fragment *f, int n, int rows) {
+    enum { MINE = elements<K>::MINE };
+#pragma unroll
+    for (int first = 0; first < N; first += Most) {
+        const int now = Most == 1 ? 1 : min(n - first, N - first < Most ? N - first : Most);
+        if (first > 0 && n <= first) {
+#pragma unroll
+            for (int i = first; i < N && i < first + Most; i++)
+                f[i].clear();
+            continue;
+        }
+        const u32 slot = c.wait_for(now);
+#pragma unroll
+        for (int i = 0; i < Most && first + i < N; i++) {
+            const int at = i > 0 ? min(i, now - 1) : 0;
+            f[first + i].load(c, c.tile(at), min(rows - (first + at) / MINE * TILE, (int)TILE));
+        }
+        c.release(now, slot);
+    }
+}
+
+/* Tiles of `rows` rows. */
+__device__ __forceinline__ int tiles_in(int rows) { return (int)((u32)(rows + TILE - 1) / TILE); }
+
 /* What a warp takes of a phase's rows before x is there, so that little is left to do when it comes: all tiles of its
- * share of `Rows`, or as much of them as there are registers for. It makes room in the ring besides. */
+ * share of `Rows`, or as many of them as there are registers for; of a tile that is too long for them its first chunks. It makes room
+ * in the ring besides. */
 template <int K, int Rows> struct held {
     enum {
         MINE = elements<K>::MINE,
@@ -185,18 +209,11 @@ template <int K, int Rows> struct held {
         MOST = MINE > 1 ? HELD_LONG : HELD,
         N = ALL <= MOST ? (int)ALL : MOST < MINE ? (int)MOST : MOST / MINE * MINE,
         TILES = (N + MINE - 1) / MINE,
-        GROUPS = (TILES + GATHERED - 1) / GATHERED,
-        ROWS = GROUPS * GATHERED * TILE,
     };
     fragment f[N];
 
     __device__ __forceinline__ void load(consumer &c, int rows) {
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            if (i / MINE * TILE < rows)
-                f[i].load(c, min(rows - i / MINE * TILE, (int)TILE), elements<K>::here(c, i % MINE));
-            else
-                f[i].clear();
+        take_fragments<K, N>(c, f, min(tiles_in(rows) * MINE, (int)N), rows);
     }
 };
 
@@ -205,35 +222,68 @@ template <int TYPE> __device__ __forceinline__ void add_product(tile_sums &p, co
     mma<TYPE>(p.odd, f.odd.x, f.odd.y, f.odd.z, f.odd.w, first, second);
 }
 
-/* A tile of `height` rows times this warp's part of x. */
-template <int K, int TYPE>
-__device__ __forceinline__ tile_sums tile_products(consumer &c, const operand<K, TYPE> &x, int height) {
-    tile_sums p = {};
-    fragment f;
+/* Chunks From to From + N of a tile, which are in registers, times this warp's part of x. */
+template <int K, int TYPE, int From, int N>
+__device__ __forceinline__ void add_products(const consumer &c, tile_sums &p, const fragment *f, const operand<K, TYPE> &x) {
 #pragma unroll
-    for (int i = 0; i < elements<K>::MINE; i++) {
-        f.load(c, height, elements<K>::here(c, i));
-        if (elements<K>::here(c, i))
-            add_product<TYPE>(p, f, x.first[i], x.second[i]);
-    }
-    return p;
+    for (int i = 0; i < N; i++)
+        if (elements<K>::here(c, From + i))
+            add_product<TYPE>(p, f[i], x.first[From + i], x.second[From + i]);
 }
 
-/* The same for tile `t` of those that are held, the chunks of it in registers that are held. */
-template <int K, int Rows, int TYPE>
-__device__ __forceinline__ tile_sums held_products(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int t,
-                                                   int height) {
-    tile_sums p = {};
-    fragment f;
-#pragma unroll
-    for (int i = 0; i < elements<K>::MINE; i++) {
-        int at = t * elements<K>::MINE + i;
-        if (at >= h.N)
-            f.load(c, height, elements<K>::here(c, i));
-        if (elements<K>::here(c, i))
-            add_product<TYPE>(p, at < h.N ? h.f[at < h.N ? at : 0] : f, x.first[i], x.second[i]);
+/* Tiles or chunks that are taken out of the ring and multiplied before more are: with more of them a warp would wait longer for the
+ * last one where weights come late. */
+enum { FEW = AT_ONCE < 2 ? (int)AT_ONCE : 2 };
+
+/* Chunks From and on of one tile of `height` rows, out of the ring. */
+template <int K, int TYPE, int From>
+__device__ __forceinline__ void add_rest(consumer &c, tile_sums &p, const operand<K, TYPE> &x, int height) {
+    if constexpr (From < elements<K>::MINE) {
+        enum { MINE = elements<K>::MINE, N = MINE - From < FEW ? MINE - From : (int)FEW };
+        fragment f[N];
+        take_fragments<K, N, FEW>(c, f, N, height);
+        add_products<K, TYPE, From, N>(c, p, f, x);
+        add_rest<K, TYPE, From + N>(c, p, x, height);
     }
-    return p;
+}
+
+/* Sums of the next tiles out of the ring, up to GATHERED; of those that are not there anything. `rows`: from the first of them on. */
+template <int K, int TYPE>
+__device__ __forceinline__ void tile_products(consumer &c, const operand<K, TYPE> &x, int rows, float (&sums)[GATHERED]) {
+    const int lane = c.lane();
+    if constexpr (elements<K>::MINE == 1) {
+#pragma unroll
+        for (int first = 0; first < GATHERED; first += FEW) {
+            const int left = rows - first * TILE;
+            fragment f[FEW] = {};
+            if (first == 0 || left > 0)
+                take_fragments<K, FEW, FEW>(c, f, min(tiles_in(left), (int)FEW), left);
+#pragma unroll
+            for (int t = 0; t < FEW; t++) {
+                tile_sums p = {};
+                add_products<K, TYPE, 0, 1>(c, p, &f[t], x);
+                sums[first + t] = p.sum(lane);
+            }
+        }
+    } else
+#pragma unroll
+        for (int t = 0; t < GATHERED; t++) {
+            tile_sums p = {};
+            if (t * TILE < rows)
+                add_rest<K, TYPE, 0>(c, p, x, min(rows - t * TILE, (int)TILE));
+            sums[t] = p.sum(lane);
+        }
+}
+
+/* The same of tile `t` of those that are held, the chunks of it in registers that are held. */
+template <int K, int Rows, int TYPE>
+__device__ __forceinline__ float held_products(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int t, int rows) {
+    enum { MINE = elements<K>::MINE, HELD_OF_IT = held<K, Rows>::N < MINE ? (int)held<K, Rows>::N : (int)MINE };
+    tile_sums p = {};
+    add_products<K, TYPE, 0, HELD_OF_IT>(c, p, h.f + t * MINE, x);
+    if (HELD_OF_IT < MINE)
+        add_rest<K, TYPE, HELD_OF_IT>(c, p, x, min(rows, (int)TILE));
+    return p.sum(c.lane());
 }
 
 /* What the four lanes of a row have of four tiles, added up; each lane takes one tile's sum to its row of sum[][], `to` being
@@ -249,42 +299,71 @@ __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *t
     *to = mine;
 }
 
+/* The same of N tiles, `to` being the first row. */
+template <int N> __device__ __forceinline__ void put_some_tiles(const float *tile, float *to, int lane) {
+    const bool odd = lane % 2, high = lane / 2 % 2;
+    if constexpr (N == 1) {
+        float mine = tile[0];
+        mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 1);
+        mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 2);
+        if (lane % 4 == 0)
+            to[lane / 4 * STRIDE] = mine;
+    } else if constexpr (N == 2) {
+        float mine = odd ? tile[1] : tile[0];
+        mine += __shfl_xor_sync(0xFFFFFFFFu, odd ? tile[0] : tile[1], 1);
+        mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 2);
+        if (!high)
+            to[(lane / 4 + TILE * odd) * STRIDE] = mine;
+    } else {
+        float four[GATHERED] = {};
+#pragma unroll
+        for (int t = 0; t < N; t++)
+            four[t] = tile[t];
+        put_sums(four, to + (lane / 4 + TILE * (odd * 2 + high)) * STRIDE, lane);
+    }
+}
+
+/* The same of the tiles that `rows` rows have. */
+__device__ __forceinline__ void put_tiles_there(const float (&tile)[GATHERED], float *to, int lane, int rows) {
+    const int row = TILE * (lane % 2 * 2 + lane / 2 % 2);
+    float mine;
+    put_sums(tile, &mine, lane);
+    if (row < rows)
+        to[(lane / 4 + row) * STRIDE] = mine;
+}
+
+/* Those of N tiles, GATHERED at a time. */
+template <int N> __device__ __forceinline__ void put_all_sums(const float *tile, float *to, int lane) {
+    put_some_tiles<(N < GATHERED ? N : (int)GATHERED)>(tile, to, lane);
+    if constexpr (N > GATHERED)
+        put_all_sums<N - GATHERED>(tile + GATHERED, to + GATHERED * TILE * STRIDE, lane);
+}
+
 /* All `n` rows of this block times x. meanwhile() is called once, when the first tiles have been multiplied and before the
  * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
 template <int K, int Rows, int TYPE, typename Meanwhile, typename Finish>
 __device__ __forceinline__ void multiply_tiles(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int n,
                                          Meanwhile meanwhile, Finish finish) {
-    int lane = c.lane(), warp = c.warp();
-    int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
+    enum { TILES = held<K, Rows>::TILES };
+    const int lane = c.lane(), warp = c.warp();
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         int here = min((int)BATCH, n - first), row = 0;
-        float *sum = c.s.sum[c.batch], *to = sum + place;
+        float *sum = c.s.sum[c.batch], *to = sum + warp;
         if (first == 0) {
-            row = h.ROWS;
-            float tile[held<K, Rows>::GROUPS][GATHERED] = {};
+            float tile[TILES];
 #pragma unroll
-            for (int t = 0; t < h.TILES; t++)
-                tile[t / GATHERED][t % GATHERED] = held_products(c, h, x, t, min(here - t * TILE, (int)TILE)).sum(lane);
-#pragma unroll
-            for (int g = 0; g < h.GROUPS; g++)
-#pragma unroll
-                for (int t = 0; t < GATHERED; t++)
-                    if (g * GATHERED + t >= h.TILES && (g * GATHERED + t) * TILE < here)
-                        tile[g][t] = tile_products(c, x, min(here - (g * GATHERED + t) * TILE, (int)TILE)).sum(lane);
+            for (int t = 0; t < TILES; t++)
+                tile[t] = held_products(c, h, x, t, here - t * TILE);
             meanwhile();
-#pragma unroll
-            for (int g = 0; g < h.GROUPS; g++, to += GATHERED * TILE * STRIDE)
-                put_sums(tile[g], to, lane);
+            put_all_sums<TILES>(tile, to, lane);
+            row = TILES * TILE, to += TILES * TILE * STRIDE;
         }
 #pragma unroll 1
         for (; row < here; row += GATHERED * TILE, to += GATHERED * TILE * STRIDE) {
-            float tile[GATHERED] = {};
-#pragma unroll
-            for (int t = 0; t < GATHERED; t++)
-                if (row + t * TILE < here)
-                    tile[t] = tile_products(c, x, min(here - row - t * TILE, (int)TILE)).sum(lane);
-            put_sums(tile, to, lane);
+            float tile[GATHERED];
+            tile_products(c, x, here - row, tile);
+            put_tiles_there(tile, to, lane, here - row);
         }
         consumers_meet();
         if (warp * 32 < here) {

@@ -117,6 +117,9 @@ template <typename S, int Kind = 0, typename F> __device__ __forceinline__ void 
 #ifndef HELD_LONG /* the same where a warp has several chunks of a row */
 #define HELD_LONG 6
 #endif
+#ifndef TOGETHER /* tiles that a warp waits for at once, at most; fewer where the ring is small */
+#define TOGETHER 1
+#endif
 #ifndef PARTS /* splits of an attention, where it is split: more only where they would be longer than a tile */
 #define PARTS 16
 #endif
@@ -233,6 +236,9 @@ struct workspace {
 enum { LEAST_SLOTS = 4 }; /* keys and values of one tile, and the next */
 enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (SLOT + 16 + 4 * (PRODUCING / 32)) };
 
+/* So many tiles a warp waits for at once, at most. */
+enum { AT_ONCE = SLOTS >= 3 * TOGETHER ? TOGETHER : 1 };
+
 /* The emitter says by it how small a ring may be. */
 static_assert(TRACE || sizeof(workspace) == WORKSPACE_BYTES, "codegen/persistent/text.c knows another workspace");
 
@@ -310,6 +316,30 @@ struct consumer {
         if (lane() == 0)
             barrier_arrive(&s.tiles.empty[at.slot]);
         at.next();
+    }
+
+    /* The same for the next `n` tiles, 1 to AT_ONCE: each lane waits for one of them, lane i for tile i, and says later that the warp has
+     * read it. The slot of that tile is the result of the wait. */
+    __device__ __forceinline__ u32 wait_for(int n) {
+        stopwatch watch(counts + FOR_WEIGHTS);
+        place<SLOTS> mine = at;
+        if (n > 1)
+            mine.skip(min(lane(), n - 1));
+        barrier_wait(&s.tiles.full[mine.slot], mine.parity);
+        __syncwarp();
+        return mine.slot;
+    }
+    __device__ __forceinline__ const u8 *tile(int i) const {
+        place<SLOTS> its = at;
+        if (i > 0)
+            its.skip(i);
+        return s.tiles.slot[its.slot];
+    }
+    __device__ __forceinline__ void release(int n, u32 slot) {
+        __syncwarp();
+        if (lane() < n)
+            barrier_arrive(&s.tiles.empty[slot]);
+        at.skip(n);
     }
 };
 

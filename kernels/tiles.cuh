@@ -20,6 +20,14 @@ template <int Slots> struct place {
             parity ^= 1;
         }
     }
+    /* By 0 to Slots. */
+    __device__ __forceinline__ void skip(u32 n) {
+        slot += n;
+        if (slot >= Slots) {
+            slot -= Slots;
+            parity ^= 1;
+        }
+    }
 };
 
 enum { IN_BULK = 1 }; /* lane that fills the slots; else it is those of some warps */

@@ -370,6 +370,12 @@ static bool tiles_are_whole(const qgc_persistent *p) {
     return true;
 }
 
+/* Is a row, even the longest, of few chunks for the warps of a block, and the block small? There a warp that waits for several tiles at once
+ * has fewer instructions before an activation comes (docs/performance.md); with more warps, and so fewer and larger slots, it was slower. */
+static bool waits_for_several(const qgc_persistent *p) {
+    return p->warps <= 14 && longest_row(p) / 64 / p->warps <= 8;
+}
+
 static bool has_blocks(const qgc_persistent *p) {
     for (int i = 0; i < p->n_instances; i++)
         if (p->instances[i].does == QGC_DO_PRODUCTS && qgc_dtype_is_quantised(p->instances[i].weight))
@@ -384,6 +390,7 @@ enum { LONG_PHASE = 20000000 };
 static int speed_options(const qgc_persistent *p, const char *name, const char **options) {
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
     static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 0};
+    static const int64_t together[] = {1, 2, 4, 6, 0};
     static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
     const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE, blocks = has_blocks(p);
     const struct {
@@ -403,6 +410,7 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
                  {"HEAD_DEPTH", 57500, depths},
                  {"HELD", 4, held},
                  {"HELD_LONG", longest_row(p) / 64 / p->warps > 8 ? 2 : 6, held},
+                 {"TOGETHER", waits_for_several(p) ? 4 : 1, together},
                  {"PARTS", 16, parts},
                  {"ALONE", tiles_are_whole(p) ? 128 : 64, alone}};
     int n = 0;
