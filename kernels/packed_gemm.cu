@@ -16,6 +16,7 @@
 #endif
 #define COPYING 4 /* warps that bring operands on sm_90a: as many as give registers back together */
 #define THREADS (GROUPS * 128 + COPYING * 32)
+#define APPROXIMATE 1
 #include "packed_rows.cuh"
 #include "mma.cuh"
 
@@ -151,7 +152,7 @@ struct copied_tiles {
 
     __device__ __forceinline__ void find(const u8 *stream, const i32 *shares, int first_row) {
         const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 - MULTIPLYING;
-        const int first = min(first_row, ROWS - 1), last = min(first_row + BLOCK_ROWS, ROWS) - 1;
+        const int first = min(first_row, ROWS - 1), last = min(first_row + BLOCK_ROWS, (int)ROWS) - 1;
         base = tile_of(stream, shares, owner_of(shares, first), first).first;
         const tile t_last = tile_of(stream, shares, owner_of(shares, max(last, first)), max(last, first));
         end = t_last.first + t_last.n;
@@ -190,10 +191,10 @@ __device__ __forceinline__ void copy_tokens(u8 *to, const u8 *from, u32 tokens, 
         bulk_copy(to, from, tokens * TOKEN_BYTES, full);
         return;
     }
-    const u32 part = (tokens / 8 + CLUSTER - 1) / CLUSTER * 8, begin = min(cluster_rank() * part, tokens),
+    const u32 part = (tokens / 8 + CLUSTER - 1) / CLUSTER * 8, begin = min(blockIdx.x % CLUSTER * part, tokens),
               n = min(part, tokens - begin);
     if (n > 0)
-        bulk_copy_to_all(to + begin * TOKEN_BYTES, from + begin * TOKEN_BYTES, n * TOKEN_BYTES, full, (1 << CLUSTER) - 1);
+        bulk_copy_to_all<CLUSTER>(to + begin * TOKEN_BYTES, from + begin * TOKEN_BYTES, n * TOKEN_BYTES, full);
 }
 
 __device__ __forceinline__ void bring(const u8 *x, const u8 *stream, const i32 *shares, const work &w, u8 *room, stages &s) {
@@ -229,7 +230,7 @@ __device__ __forceinline__ void release(u64 *empty) {
     if (CLUSTER == 1 && lane == 0)
         barrier_arrive(empty);
     if (CLUSTER > 1 && lane < CLUSTER)
-        barrier_arrive_at(empty, lane);
+        barrier_arrive_at<CLUSTER>(empty, lane);
 }
 
 __device__ __forceinline__ void begin_stages(stages &s) {
@@ -240,7 +241,7 @@ __device__ __forceinline__ void begin_stages(stages &s) {
     }
     __syncthreads();
     if (CLUSTER > 1)
-        cluster_meets();
+        cluster_meets<CLUSTER>();
 }
 
 /* Operand A of a step, from a stage. */
@@ -498,7 +499,7 @@ __device__ __forceinline__ void take_items(const u8 *x, const u8 *stream, const 
     }
     __syncwarp();
     if (CLUSTER > 1) /* others may still arrive at barriers of this block */
-        cluster_meets();
+        cluster_meets<CLUSTER>();
 }
 
 #else

@@ -229,28 +229,23 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes,
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/* Blocks of a cluster: which one this is; all of its threads meet. */
-__device__ __forceinline__ u32 cluster_rank() {
-    u32 rank;
-    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-__device__ __forceinline__ void cluster_meets() {
+/* All threads of a cluster of so many blocks meet. */
+template <int Blocks> __device__ __forceinline__ void cluster_meets() {
     asm volatile("barrier.cluster.arrive.release.aligned;\n"
                  "barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-/* A bulk copy to the same place of several blocks, a bit each, that arrives at the same barrier of each. */
-__device__ __forceinline__ void bulk_copy_to_all(void *to, const void *from, u32 bytes, u64 *b, u16 blocks) {
+/* A bulk copy to the same place of all blocks of the cluster, that arrives at the same barrier of each. */
+template <int Blocks> __device__ __forceinline__ void bulk_copy_to_all(void *to, const void *from, u32 bytes, u64 *b) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(
                      shared_address(to)),
-                 "l"(from), "r"(bytes), "r"(shared_address(b)), "h"(blocks)
+                 "l"(from), "r"(bytes), "r"(shared_address(b)), "h"((u16)((1 << Blocks) - 1))
                  : "memory");
 }
 
 /* An arrival at the same barrier of another block: what this thread has read may be written anew. (With the scope of a cluster it would
  * also wait until the whole card sees what this thread has written, for a microsecond.) */
-__device__ __forceinline__ void barrier_arrive_at(u64 *b, u32 rank) {
+template <int Blocks> __device__ __forceinline__ void barrier_arrive_at(u64 *b, u32 rank) {
     asm volatile("{\n"
                  ".reg .b32 there;\n"
                  "mapa.shared::cluster.u32 there, %0, %1;\n"
