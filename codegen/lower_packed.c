@@ -177,6 +177,12 @@ static int operand_buffer(qgc_lowering *l, const qgc_value *x, bool two) {
                qgc_low_scratch(l, qgc_low_text(l, "operand of %.200s", qgc_value_label(x, l->arena)), bytes);
 }
 
+int qgc_low_operand_only(qgc_lowering *l, const qgc_value *x) {
+    const bool is = l->phase == QGC_PHASE_PACKED_PREFILL && x->shape.dim[0] == QGC_DIM_T &&
+                    qgc_low_width(x) % STEP == 0 && is_operand_only(l, x);
+    return is ? operand_buffer(l, x, false) : -1;
+}
+
 static void norm_operand(qgc_lowering *l, const qgc_node *norm, bool two, int buffer) {
     enum { MOST_THREADS = 512 };
     const int64_t k = qgc_low_width(norm->in[0]);

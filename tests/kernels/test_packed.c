@@ -42,6 +42,7 @@ static void chunks_of_a_prompt(void **state) {
     for (int i = 0; i < 3; i++) {
         replay r = replay_new(&(replay_of){.yaml = families[i], .arch = 90, .sms = sms[i]});
         assert_int_equal(count(&r, "unpack"), 0);
+        assert_int_equal(count(&r, "to_operand"), i < 2 ? 0 : 4); /* attention writes operands */
         assert_true(count(&r, "packed_gemm") >= 2 * 4 + 1);
         must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, REPLAY_CHUNK + 5, i == 1 ? REPLAY_SHORT : 0});
         replay_drop(&r);
