@@ -521,15 +521,19 @@ __device__ __forceinline__ void compute(const u8 *x, const u8 *stream, const i32
 
 __device__ __forceinline__ void take_items(const u8 *x, const u8 *stream, const i32 *shares, const results &r, const work &w,
                                            u32 tokens) {
+    enum { AT_ONCE = SPAN > 128 ? 128 : SPAN }; /* tokens; sums of more have no room in the registers of these warps */
 #pragma unroll 1
     for (u32 i = blockIdx.x / CLUSTER; i < w.n; i += gridDim.x / CLUSTER) {
-        const item it = item_of(w, i);
-        if (SPAN > 64 && it.tokens <= 64)
-            compute<64>(x, stream, shares, w.all, it, r, tokens);
-        else if (SPAN > 128 && it.tokens <= 128)
-            compute<(SPAN > 128 ? 128 : SPAN)>(x, stream, shares, w.all, it, r, tokens);
-        else
-            compute<SPAN>(x, stream, shares, w.all, it, r, tokens);
+        const item all = item_of(w, i);
+#pragma unroll 1
+        for (u32 done = 0; done < all.tokens; done += AT_ONCE) {
+            item it = all;
+            it.token += done, it.tokens = min((u32)AT_ONCE, all.tokens - done);
+            if (SPAN > 64 && it.tokens <= 64)
+                compute<64>(x, stream, shares, w.all, it, r, tokens);
+            else
+                compute<AT_ONCE>(x, stream, shares, w.all, it, r, tokens);
+        }
     }
 }
 
