@@ -9,7 +9,7 @@ typedef struct qgc_session qgc_session;
 
 typedef enum {
     /* Products of `chunk` tokens at a time, by cuBLAS from weights as they are stored. In persistent mode it is QGC_PREFILL_PACKED where
-     * that is as fast (wgmma, no matrix in blocks); else there is a second copy of the weights for it, and where that has no room it is
+     * that is as fast (wgmma, no matrix in blocks) and no plain copy is there; else there is a second copy of the weights for it, and where that has no room it is
      * QGC_PREFILL_PACKED, too, and a note says so. */
     QGC_PREFILL_CHUNKS,
     QGC_PREFILL_STEPS, /* each token of the prompt through the decode step: slower, the numbers of decode */

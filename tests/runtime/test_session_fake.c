@@ -1155,6 +1155,11 @@ static void a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream
         qgc_program_drop(f->program);
         f->program = NULL;
     }
+    *packed = (qgc_phase){rest, n};
+    load_toy(f); /* with its weights */
+    qgc_session *s = start(f);
+    assert_int_equal(qgc_session_prefill_phase(s), QGC_PHASE_PREFILL);
+    qgc_session_drop(s);
 }
 
 /* What no step of this device can run need not fit on it. */
