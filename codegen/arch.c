@@ -23,6 +23,11 @@ int qgc_arch_number(const char *name) {
     return qgc_arch_read(name, &arch) ? arch.number : 0;
 }
 
+bool qgc_arch_has_wgmma(const char *name) {
+    qgc_arch arch;
+    return qgc_arch_read(name, &arch) && arch.number == 90 && arch.letter == 'a';
+}
+
 static bool same_family(qgc_arch code, int gpu) {
     return code.number / 10 == gpu / 10 && code.number <= gpu;
 }

@@ -19,6 +19,9 @@ bool qgc_arch_read(const char *name, qgc_arch *out);
 /* 90 of "sm_90a" and of "compute_90"; 0 of what is no name. */
 int qgc_arch_number(const char *name);
 
+/* Do four warps multiply together in code of this name, as kernels/packed_gemm.cu wants it (wgmma)? */
+bool qgc_arch_has_wgmma(const char *name);
+
 /* How code fits a GPU, from not at all to best. docs.nvidia.com/cuda/cuda-compiler-driver-nvcc, "GPU feature list" */
 typedef enum {
     QGC_FIT_NONE,

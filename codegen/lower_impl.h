@@ -102,6 +102,8 @@ void qgc_low_operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *
 bool qgc_low_is_streamed(const qgc_lowering *l, const qgc_value *w);
 int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w);
 bool qgc_low_packed(qgc_lowering *l, const qgc_node *n);
+/* The buffer of a value of T tokens as operand B of such products, for what makes it to write, where only they read it; else -1. */
+int qgc_low_operand_only(qgc_lowering *l, const qgc_value *x);
 
 /* Text in the plan's arena, for options. */
 const char *qgc_low_text(qgc_lowering *l, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -307,14 +307,14 @@ static int attention_options(qgc_lowering *l, const attention *a, int64_t parts,
     return n;
 }
 
-/* A launch with the inputs and the result as arguments; the grid is left to the caller. */
-static qgc_plan_launch *attention_launch(qgc_lowering *l, const attention *a, int kernel) {
+/* A launch with the inputs and the buffer of the result as arguments; the grid is left to the caller. */
+static qgc_plan_launch *attention_launch(qgc_lowering *l, const attention *a, int kernel, int out) {
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
     if (qgc_low_attr(a->node, "window") == 0) /* else a position more is one less at the other end */
         launch->position_bytes = position_bytes(a->node->in[1]) + position_bytes(a->node->in[2]);
     for (int i = 0; i < a->node->n_in; i++)
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->node->in[i]), QGC_READS);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, a->out), QGC_WRITES);
+    qgc_low_arg_buffer(launch, out, QGC_WRITES);
     return launch;
 }
 
@@ -346,7 +346,8 @@ static void attention_by_head(qgc_lowering *l, const attention *a) {
     int n = attention_options(l, a, a->parts, options);
     options[n++] = qgc_low_int(l, "THREADS", threads);
     options[n] = NULL;
-    qgc_plan_launch *launch = attention_launch(l, a, qgc_low_kernel(l, "attention.cu", threads, options));
+    qgc_plan_launch *launch = attention_launch(l, a, qgc_low_kernel(l, "attention.cu", threads, options),
+                                               qgc_low_buffer(l, a->out));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = a->heads}, 1);
     qgc_low_grid(launch, 1, qgc_low_dim(a->node->in[0]->shape.dim[0]), 1);
     qgc_low_grid(launch, 2, (qgc_extent){.fixed = a->parts}, 1);
@@ -368,8 +369,8 @@ static void attention_by_group(qgc_lowering *l, const attention *a) {
     int n = attention_options(l, a, a->parts, options);
     options[n++] = qgc_low_int(l, "BLOCKS", blocks);
     options[n] = NULL;
-    qgc_plan_launch *launch =
-        attention_launch(l, a, qgc_low_kernel(l, "attention_heads.cu", THREADS, options));
+    qgc_plan_launch *launch = attention_launch(
+        l, a, qgc_low_kernel(l, "attention_heads.cu", THREADS, options), qgc_low_buffer(l, a->out));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = units}, 1);
     qgc_low_grid(launch, 1, qgc_low_dim(a->node->in[0]->shape.dim[0]), 1);
     qgc_low_grid(launch, 2, (qgc_extent){.fixed = a->parts * blocks}, 1);
@@ -394,16 +395,20 @@ static void attention_by_tiles(qgc_lowering *l, const attention *a) {
     int row_tiles = a->head_dim > 64 ? 1 : 2; /* registers of a warp hold the sums of so many times 16 rows */
     int64_t rows = (int64_t)WARPS * 16 * row_tiles;
     int64_t tiles = (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
+    const int operand = qgc_low_operand_only(l, a->out);
     int64_t parts = within(WAVES * RESIDENT * l->sms / tiles, 1, MOST_PARTS);
     const char *options[16];
     int n = attention_options(l, a, parts, options);
     options[n++] = qgc_low_int(l, "ROW_TILES", row_tiles);
+    if (operand >= 0)
+        options[n++] = "-DTO_OPERAND=1";
     if (l->sms != QGC_TYPICAL_SMS)
         options[n++] = qgc_low_int(l, "SMS", l->sms);
     options[n] = NULL;
     int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * WARPS, options);
     l->plan->kernels[kernel].shared_bytes = (int)tile_bytes(a);
-    qgc_plan_launch *launch = attention_launch(l, a, kernel);
+    qgc_plan_launch *launch =
+        attention_launch(l, a, kernel, operand >= 0 ? operand : qgc_low_buffer(l, a->out));
     qgc_extent tokens = qgc_low_dim(a->node->in[0]->shape.dim[0]);
     qgc_low_grid(launch, 0, qgc_low_times(tokens, a->group), rows);
     qgc_low_grid(launch, 1, (qgc_extent){.fixed = a->kv_heads}, 1);

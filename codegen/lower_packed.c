@@ -5,7 +5,7 @@
 
 #include "codegen/lower_impl.h"
 
-enum { MOST_OPTIONS = 32, STEP = 64, TOKEN_BYTES = 128, BARRIERS = 128 };
+enum { MOST_OPTIONS = 32, STEP = 64, TOKEN_BYTES = 128, TILE = 8, COPYING_THREADS = 128 };
 
 /* --- unpacked -------------------------------------------------------------------------------------------- */
 
@@ -49,14 +49,15 @@ int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w) {
 
 /* --- products -------------------------------------------------------------------------------------------- */
 
-/* How a product is cut. */
+/* How a product is cut: items of `span` tokens and 64 * groups * cluster rows, of each row 1 / split. */
 typedef struct {
-    int64_t span, stages, split, weight_stages;
+    int64_t span, stages, split;
     int64_t groups;  /* of four warps */
+    int64_t cluster; /* blocks that share the same tokens */
+    int64_t at_once; /* blocks of a multiprocessor */
     bool two;        /* rows of activations in two parts: those that sampling sees */
     bool to_operand; /* the result is read by such products only */
     int64_t rows, in_unit;
-    int64_t cluster; /* blocks that share the same tokens */
 } cut;
 
 static int64_t ceil_of(int64_t a, int64_t b) {
@@ -70,42 +71,57 @@ static int64_t rows_of(const qgc_packed *p) {
     return rows;
 }
 
-static int64_t most_of(int64_t a, int64_t b) {
-    return a > b ? a : b;
+/* Nanoseconds of a step of 64 elements in a block, as measured on an H100: with two groups and 256 tokens the tensor cores are busy, else
+ * it is what their operands take. */
+static int64_t step_of(int64_t span, int64_t groups) {
+    static const int64_t of_one[] = {300, 430, 490}, of_two[] = {420, 470, 720};
+    const int i = span <= 64 ? 0 : span <= 128 ? 1 : 2;
+    return groups == 1 ? of_one[i] : of_two[i];
 }
 
-/* Nanoseconds of a step of 64 elements in a block: the most of what its products take, what the loads of its weights take, and what the
- * L2 cache takes to bring all blocks' operands. */
-static int64_t step_of(const cut *c, int64_t blocks) {
-    enum { PRODUCTS = 560, TURN = 60, LATENCY = 1000, BYTES = 6000 };
-    const int64_t ahead = c->weight_stages - 1;
-    const int64_t products = TURN + PRODUCTS * c->span * c->groups / (256 * 2);
-    const int64_t bytes = blocks * (64 * c->groups + c->span / c->cluster) * TOKEN_BYTES;
-    return most_of(most_of(products, LATENCY / ahead), bytes / BYTES);
+static int64_t items_of(const cut *c, int64_t tokens) {
+    return ceil_of(tokens, c->span) * ceil_of(c->rows, 64 * c->groups * c->cluster) * c->split;
 }
 
-/* Nanoseconds that the card takes, as a model (an H100): blocks in waves, the start and end of a block, its steps, and what adding up
- * parts takes. */
+static int64_t blocks_of(const qgc_lowering *l, const cut *c, int64_t tokens) {
+    const int64_t items = items_of(c, tokens), at_once = l->sms * c->at_once / c->cluster;
+    return (items < at_once || at_once == 0 ? items : at_once) * c->cluster;
+}
+
+/* Nanoseconds that the card takes, as a model: rounds of items, of which the last ones may be halves (packed_gemm.cu), the start of a
+ * block, the end of an item, and what adding up parts takes. */
 static int64_t cost_of(const qgc_lowering *l, const cut *c, int64_t tokens, int64_t steps) {
-    enum { START = 4000, END = 3000, SUM = 4000, BYTES = 1000 };
-    const int64_t blocks = ceil_of(tokens, c->span) * ceil_of(c->rows, 64 * c->groups) * c->split;
-    const int64_t waves = ceil_of(blocks, l->sms), end = END * c->span * c->groups / (256 * 2);
-    const int64_t wave = START + end + ceil_of(steps, c->split) * step_of(c, ceil_of(blocks, waves));
-    const int64_t sum = c->split > 1 ? SUM + (c->split + 1) * tokens * c->rows * 4 / 3 / BYTES : 0;
-    return waves * wave + sum;
+    enum { START = 4500, END = 1500, SUM = 3000, BYTES = 2000 };
+    const int64_t items = items_of(c, tokens), blocks = blocks_of(l, c, tokens) / c->cluster;
+    const int64_t rest = items % blocks, mine = ceil_of(steps, c->split);
+    const int64_t beside =
+        c->at_once > 1 && blocks * c->cluster > l->sms ? 8 : 5; /* others on the multiprocessor, in fifths */
+    const int64_t end = END * c->span * c->groups / (256 * 2),
+                  whole = mine * step_of(c->span, c->groups) * beside / 5 + end,
+                  half = mine * step_of(c->span / 2, c->groups) * beside / 5 + end / 2;
+    const bool halves = c->span > 64 && items > blocks && 2 * rest <= blocks;
+    const int64_t last = rest == 0 ? 0 : halves ? half : whole;
+    const int64_t sum = c->split > 1 ? SUM + (c->split + 1) * tokens * c->rows * 4 / BYTES : 0;
+    return START + items / blocks * whole + last + sum;
 }
 
-/* Bytes of weights in shared memory, a stage of theirs for each warp. */
-static int64_t weight_bytes_of(const cut *c) {
-    return c->weight_stages * c->groups * 64 * TOKEN_BYTES;
+/* Bytes of a stage: tokens, and rows with what the first and the last tile have besides. */
+static int64_t stage_bytes_of(const cut *c) {
+    return (c->span + 64 * c->groups + 2 * (TILE - 1)) * TOKEN_BYTES;
 }
 
-/* Stages that shared memory has room for; fewer than LEAST_STAGES: this cut does not fit. */
+/* Of shared memory: stages, and for each two barriers and the places of rows. */
+static int64_t shared_bytes_of(const cut *c) {
+    return c->stages * (stage_bytes_of(c) + 16 + 64 * c->groups * 4);
+}
+
+/* Stages that shared memory has room for. The smallest blocks leave registers to a second one, and half of that. */
 static void set_stages(const qgc_lowering *l, cut *c) {
-    enum { MANY = 200 << 10 };
-    c->weight_stages = l->shared_bytes >= MANY ? 5 : 2;
-    const int64_t n = (l->shared_bytes - BARRIERS - weight_bytes_of(c)) / (c->span * TOKEN_BYTES);
-    c->stages = n > 6 ? 6 : n;
+    enum { MANY = 200 << 10, OF_BLOCK = 1024, MOST_STAGES = 8 };
+    c->stages = 1;
+    c->at_once = c->groups == 1 && c->span == 64 && l->shared_bytes >= MANY ? 2 : 1;
+    const int64_t n = (l->shared_bytes - OF_BLOCK) / c->at_once / shared_bytes_of(c);
+    c->stages = n > MOST_STAGES ? MOST_STAGES : n;
 }
 
 static cut cut_of(const qgc_lowering *l, const qgc_packed *p) {
@@ -114,13 +130,13 @@ static cut cut_of(const qgc_lowering *l, const qgc_packed *p) {
     const qgc_value *x = p->linear[0]->in[0];
     cut c = {.rows = rows_of(p), .in_unit = p->fused && p->n == 2 ? 2 : 1}, best = {.span = 0};
     c.two = x->shape.dim[0] == QGC_DIM_R;
-    c.cluster = c.two ? 1 : 2;
     const int64_t tokens = c.two ? 2 * l->sizes.rows : l->sizes.tokens, steps = qgc_low_width(x) / STEP;
     int64_t least = 0;
     for (int s = 0; s < 3; s++)
         for (c.groups = 2; c.groups >= 1; c.groups--)
             for (c.split = 1; c.split == 1 || (c.split <= MOST_SPLIT && 2 * c.split <= steps); c.split++) {
                 c.span = spans[s];
+                c.cluster = c.span == 256 && c.groups == 2 && l->sms > 1 ? 2 : 1;
                 set_stages(l, &c);
                 const int64_t cost = cost_of(l, &c, tokens, steps);
                 const bool fits = c.stages >= LEAST_STAGES && (c.span / 2 < tokens || c.span == 64);
@@ -159,6 +175,12 @@ static int operand_buffer(qgc_lowering *l, const qgc_value *x, bool two) {
     bytes.fixed += 2 * k * 8;
     return l->operand_of[x->id] =
                qgc_low_scratch(l, qgc_low_text(l, "operand of %.200s", qgc_value_label(x, l->arena)), bytes);
+}
+
+int qgc_low_operand_only(qgc_lowering *l, const qgc_value *x) {
+    const bool is = l->phase == QGC_PHASE_PACKED_PREFILL && x->shape.dim[0] == QGC_DIM_T &&
+                    qgc_low_width(x) % STEP == 0 && is_operand_only(l, x);
+    return is ? operand_buffer(l, x, false) : -1;
 }
 
 static void norm_operand(qgc_lowering *l, const qgc_node *norm, bool two, int buffer) {
@@ -269,23 +291,20 @@ static void multiply(qgc_lowering *l, const qgc_packed *p) {
     options[n++] = qgc_low_int(l, "GROUPS", c.groups);
     options[n++] = qgc_low_int(l, "SPAN", c.span);
     options[n++] = qgc_low_int(l, "STAGES", c.stages);
-    options[n++] = qgc_low_int(l, "WEIGHT_STAGES", c.weight_stages);
     options[n++] = qgc_low_int(l, "CLUSTER", c.cluster);
     assert(n < MOST_OPTIONS);
     c.to_operand = p->fused && c.split == 1 && !c.two && is_operand_only(l, p->result);
     if (c.to_operand)
         options[n++] = "-DTO_OPERAND=1";
     const int from = operand(l, x, c.two);
-    const int kernel = qgc_low_kernel(l, "packed_gemm.cu", (int)c.groups * 128, options);
-    l->plan->kernels[kernel].shared_bytes =
-        (int)(c.stages * c.span * TOKEN_BYTES + weight_bytes_of(&c)) + BARRIERS;
+    const int kernel = qgc_low_kernel(l, "packed_gemm.cu", (int)c.groups * 128 + COPYING_THREADS, options);
+    l->plan->kernels[kernel].shared_bytes = (int)shared_bytes_of(&c);
     const int parts = c.split > 1 ? qgc_low_scratch(l, qgc_low_text(l, "parts of %.200s", p->name),
                                                     qgc_low_times(rows, 4 * c.split * c.rows))
                                   : -1;
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
-    qgc_low_grid(launch, 0, qgc_low_times(rows, c.two ? 2 : 1), c.span);
-    qgc_low_grid(launch, 1, (qgc_extent){.fixed = ceil_of(c.rows, 64 * c.groups * c.cluster) * c.cluster}, 1);
-    qgc_low_grid(launch, 2, (qgc_extent){.fixed = c.split}, 1);
+    qgc_low_grid(launch, 0,
+                 (qgc_extent){.fixed = blocks_of(l, &c, c.two ? 2 * l->sizes.rows : l->sizes.tokens)}, 1);
     launch->weight_bytes = s->row_bytes * c.rows;
     qgc_low_arg_buffer(launch, from, QGC_READS);
     arg_stream(launch, s);

@@ -151,8 +151,8 @@ typedef struct {
     int64_t ctx; /* positions; 0: as many as the model allows, up to 4096 */
     /* Of steps on a GPU: "stream", "graph", "pdl", "persistent"; "auto" or NULL: the fastest. */
     const char *mode;
-    /* Of prompts on a GPU: "chunks" (or NULL), by matrix products; "packed", by those from the one copy of the weights that
-     * persistent mode then has; "steps", by decode steps. */
+    /* Of prompts on a GPU: "chunks" (or NULL), by matrix products; "packed", by those from the order of the weights that persistent
+     * mode has, with no other copy, which "chunks" does only where it is as fast; "steps", by decode steps. */
     const char *prefill;
     float temperature;    /* 0: always the most likely token */
     int32_t top_k;        /* 0: all */

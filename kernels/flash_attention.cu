@@ -17,7 +17,11 @@
 #include "attention.cuh"
 #include "last.cuh"
 #include "mma.cuh"
+#include "operand.cuh"
 
+#ifndef TO_OPERAND /* 1: the results are activations of a product, in bf16 (operand.cuh) */
+#define TO_OPERAND 0
+#endif
 #ifndef PARTS
 #define PARTS 10
 #endif
@@ -72,6 +76,7 @@ struct queries {
 struct tile {
     int first, n, kv;
     const i32 *positions;
+    u32 all; /* tokens, rounded up to 8 */
 
     /* Of the tile, for half h of a lane's tile t of 16. */
     __device__ __forceinline__ int row(int t, int h) const {
@@ -250,11 +255,19 @@ __device__ __forceinline__ void walk(running &s, const queries &q, const tile &r
         }
 }
 
-/* A lane's elements of half h of tile t, each times `by`. */
-__device__ __forceinline__ void store_row(float *to, const running &s, int t, int h, float by) {
+/* Two elements of a row of the result, the first with an even number. */
+__device__ __forceinline__ void put(float *out, const tile &rows, int row, int element, float a, float b) {
+    if (TO_OPERAND)
+        put_two((u8 *)out, rows.all, rows.token(row), rows.at(row) % (HEADS * HEAD_DIM) + element, a, b);
+    else
+        *(float2 *)(out + rows.at(row) + element) = {a, b};
+}
+
+/* A lane's elements of half h of tile t. */
+__device__ __forceinline__ void store_row(float *to, const running &s, int t, int h) {
 #pragma unroll
     for (int n = 0; n < HEAD_DIM / 8; n++)
-        *(float2 *)(to + 8 * n + 2 * (threadIdx.x % 4)) = {s.sums[t][n][2 * h] * by, s.sums[t][n][2 * h + 1] * by};
+        *(float2 *)(to + 8 * n + 2 * (threadIdx.x % 4)) = {s.sums[t][n][2 * h], s.sums[t][n][2 * h + 1]};
 }
 
 /* The rows of a warp into the result, or into a share of it. */
@@ -267,10 +280,14 @@ __device__ __forceinline__ void leave(float *shares, float *out, const running &
             if (row >= rows.n)
                 continue;
             if (!shares) {
-                store_row(out + rows.at(row), s, t, h, 1.0f / s.total[t][h]);
+                const float by = 1.0f / s.total[t][h];
+#pragma unroll
+                for (int e = 0; e < HEAD_DIM / 8; e++)
+                    put(out, rows, row, 8 * e + 2 * (threadIdx.x % 4), s.sums[t][e][2 * h] * by,
+                        s.sums[t][e][2 * h + 1] * by);
                 continue;
             }
-            store_row(shares + row * SHARE_ROW, s, t, h, 1.0f);
+            store_row(shares + row * SHARE_ROW, s, t, h);
             if (threadIdx.x % 4 == 0)
                 *(float2 *)(shares + row * SHARE_ROW + HEAD_DIM) = {s.largest[t][h], s.total[t][h]};
         }
@@ -334,21 +351,23 @@ __device__ __forceinline__ void merge(float *out, const float2 *by, const float 
             }
 #pragma unroll
         for (int i = 0; i < TURN; i++)
-            if (first + i * AT_ONCE < rows.n)
-                *(float4 *)(out + rows.at(first + i * AT_ONCE) + element) = sum[i];
+            if (first + i * AT_ONCE < rows.n) {
+                put(out, rows, first + i * AT_ONCE, element, sum[i].x, sum[i].y);
+                put(out, rows, first + i * AT_ONCE, element + 2, sum[i].z, sum[i].w);
+            }
     }
 }
 
 #endif
 
-/* `shares`: [PARTS, KV_HEADS, tokens * GROUP, SHARE_ROW]. `counts`: 0 for each tile of rows of each key-value head. */
+/* `out` is float, or bf16 as TO_OPERAND says. `shares`: [PARTS, KV_HEADS, tokens * GROUP, SHARE_ROW]. `counts`: 0 for each tile of rows of each key-value head. */
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, float *out, float *shares,
                     u32 *counts, i32 ctx, i32 tokens) {
 #if __CUDA_ARCH__ >= 800
     DYNAMIC_SHARED(16, u16, staged);
     int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = blockIdx.x * ROWS;
-    const tile rows = {first_row, min((int)ROWS, n_rows - first_row), kv, positions};
+    const tile rows = {first_row, min((int)ROWS, n_rows - first_row), kv, positions, (u32)(tokens + 7) / 8 * 8};
     /* each thread looks at one of the tile's tokens, of which there are no more than threads */
     float position = positions[min(first_row / GROUP + (int)threadIdx.x, rows.token(ROWS))];
     int most = block_max<WARPS>(position), least = -block_max<WARPS>(-position);

@@ -33,6 +33,12 @@ __device__ __forceinline__ void put_chunks(const float *v, u8 *to, int chunk, u3
     *(uint4 *)(to + ((chunk + 1) ^ token % 8) * 16) = make_uint4(two[1], two[3], two[5], two[7]);
 }
 
+/* Two elements of a token, the first with an even number. */
+__device__ __forceinline__ void put_two(u8 *out, u32 all, u32 token, u32 element, float a, float b) {
+    const u32 pair = element % 16 / 2, chunk = element % 64 / 16 * 2 + pair % 2;
+    *(u32 *)(out + ((size_t)(element / 64) * all + token) * 128 + (chunk ^ token % 8) * 16 + pair / 2 * 4) = two_bf16(a, b);
+}
+
 /* Elements 16 part .. 16 part + 15 of a row; v is changed. */
 __device__ __forceinline__ void put_part(float *v, u8 *out, u32 row, u32 part, u32 rows) {
     const u32 all = (rows * (1 + TWO) + 7) / 8 * 8, token = row * (1 + TWO);

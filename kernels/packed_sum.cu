@@ -4,6 +4,7 @@
 #ifndef SPLIT
 #define SPLIT 2
 #endif
+#define APPROXIMATE 1
 #include "packed_rows.cuh"
 
 extern "C" __global__ void packed_sum(const float *parts, const float *b0, const float *b1, const float *b2, const float *b3,

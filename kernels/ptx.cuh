@@ -229,31 +229,27 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes,
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/* Blocks of a cluster: which one this is; all of its threads meet. */
-__device__ __forceinline__ u32 cluster_rank() {
-    u32 rank;
-    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-__device__ __forceinline__ void cluster_meets() {
+/* All threads of a cluster of so many blocks meet. */
+template <int Blocks> __device__ __forceinline__ void cluster_meets() {
     asm volatile("barrier.cluster.arrive.release.aligned;\n"
                  "barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-/* A bulk copy to the same place of several blocks, a bit each, that arrives at the same barrier of each. */
-__device__ __forceinline__ void bulk_copy_to_all(void *to, const void *from, u32 bytes, u64 *b, u16 blocks) {
+/* A bulk copy to the same place of all blocks of the cluster, that arrives at the same barrier of each. */
+template <int Blocks> __device__ __forceinline__ void bulk_copy_to_all(void *to, const void *from, u32 bytes, u64 *b) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(
                      shared_address(to)),
-                 "l"(from), "r"(bytes), "r"(shared_address(b)), "h"(blocks)
+                 "l"(from), "r"(bytes), "r"(shared_address(b)), "h"((u16)((1 << Blocks) - 1))
                  : "memory");
 }
 
-/* An arrival at the same barrier of another block. */
-__device__ __forceinline__ void barrier_arrive_at(u64 *b, u32 rank) {
+/* An arrival at the same barrier of another block: what this thread has read may be written anew. (With the scope of a cluster it would
+ * also wait until the whole card sees what this thread has written, for a microsecond.) */
+template <int Blocks> __device__ __forceinline__ void barrier_arrive_at(u64 *b, u32 rank) {
     asm volatile("{\n"
                  ".reg .b32 there;\n"
                  "mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
                  "}\n" ::"r"(shared_address(b)),
                  "r"(rank)
                  : "memory");
@@ -278,10 +274,20 @@ __device__ __forceinline__ u64 wgmma_operand(const void *room) {
     return (u64)(shared_address(room) >> 4 & 0x3FFFu) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
 }
 
-/* Registers are as they were written; products after it belong together; until they are done. */
+/* Registers of a thread, of all warps of four: some give back what others take. */
+template <int N> __device__ __forceinline__ void registers_less() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+template <int N> __device__ __forceinline__ void registers_more() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+/* Registers are as they were written; products before it are a group; until no more than N groups run. */
 __device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_end() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void wgmma_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
 
 /* d += a * b: 64 x Tokens += 64 x 16 times 16 x Tokens; a warp has 16 rows, as of mma.sync. */
 template <int Tokens> __device__ __forceinline__ void wgmma_bf16(float *d, const u32 *a, u64 operand) {

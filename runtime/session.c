@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/arch.h"
 #include "graph/base/cuda_places.h"
 #include "runtime/capture.h"
 
@@ -297,6 +298,14 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
     return qgc_device_sync(s->dev, d); /* an error of the init phase shows here and not in the first feed */
 }
 
+/* Are products from the stream of the persistent step as fast as those of cuBLAS from a plain copy, and is there none yet? Where there is
+ * one, as where modes are compared, all modes have the same numbers after a prompt. */
+static bool is_packed_better(const qgc_session *s) {
+    const qgc_phase *packed = &s->plan->phases[QGC_PHASE_PACKED_PREFILL];
+    return !qgc_program_has_weights(s->program) && packed->n_launches > 0 && !has_gemm(packed) &&
+           qgc_arch_has_wgmma(qgc_program_arch(s->program));
+}
+
 static qgc_status choose_prefill(qgc_session *s, qgc_diag *d) {
     if (s->options.prefill == QGC_PREFILL_PACKED && !is_persistent(s)) {
         qgc_status status =
@@ -308,11 +317,12 @@ static qgc_status choose_prefill(qgc_session *s, qgc_diag *d) {
     }
     if (!is_persistent(s) || s->options.prefill != QGC_PREFILL_CHUNKS)
         return QGC_OK;
-    const char *why = qgc_mode_no_second_copy(s->program, s->options.ctx, d->arena);
-    if (why) {
+    const bool better = is_packed_better(s);
+    const char *why = better ? NULL : qgc_mode_no_second_copy(s->program, s->options.ctx, d->arena);
+    if (better || why)
         s->options.prefill = QGC_PREFILL_PACKED;
+    if (why)
         qgc_program_note(s->program, "the prompt is multiplied from the packed weights: %s", why);
-    }
     return QGC_OK;
 }
 

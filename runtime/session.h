@@ -8,8 +8,9 @@
 typedef struct qgc_session qgc_session;
 
 typedef enum {
-    /* Matrices by cuBLAS, `chunk` tokens at a time, from weights as they are stored. Persistent mode has a second copy of the
-     * weights for it; where there is no room for one the prompt is taken as QGC_PREFILL_PACKED, and a note says so. */
+    /* Products of `chunk` tokens at a time, by cuBLAS from weights as they are stored. In persistent mode it is QGC_PREFILL_PACKED where
+     * that is as fast (wgmma, no matrix in blocks) and no plain copy is there; else there is a second copy of the weights for it, and where that has no room it is
+     * QGC_PREFILL_PACKED, too, and a note says so. */
     QGC_PREFILL_CHUNKS,
     QGC_PREFILL_STEPS, /* each token of the prompt through the decode step: slower, the numbers of decode */
     QGC_PREFILL_PACKED, /* persistent mode: chunks, from the order of the persistent step, the one copy of the weights */

@@ -94,7 +94,7 @@ void launch(index3 grid, unsigned n_threads, int order, body *kernel) {
 
 extern "C" void on_cpu_launch(const on_cpu_kernel *k, const on_cpu_launch_options *o) {
     using namespace on_cpu;
-    alignas(128) static char dynamic[MOST_SHARED];
+    alignas(1024) static char dynamic[MOST_SHARED];
     static std::vector<unsigned> order;
     static uint64_t launches;
     if (o->threads > MOST_THREADS || o->shared_bytes > MOST_SHARED)

@@ -21,7 +21,7 @@ struct index3 {
 
 extern index3 thread_index, block_index, grid_size, block_size;
 extern void **arguments;     /* of the launch */
-extern char *dynamic_shared; /* at a multiple of 128 */
+extern char *dynamic_shared; /* at a multiple of 1024 */
 
 /* Runs a kernel without arguments and without dynamic shared memory, of this program; `order`: on_cpu_launch.h. */
 typedef void body();
@@ -57,6 +57,13 @@ void mbarrier_arrive(unsigned long long *b, unsigned bytes);
 bool mbarrier_is_over(const unsigned long long *b, unsigned parity);
 void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b);
 void arrive_with_copies(unsigned long long *b);
+
+/* Of clusters, so many blocks side by side: all their threads meet; what a place of this block is in block `rank` of its cluster. */
+void meet_cluster(unsigned blocks);
+void *place_in_cluster(void *place, unsigned rank, unsigned blocks);
+
+/* So many bytes that the thread keeps until it ends, 0 at first. */
+void *room_of_thread(size_t bytes);
 
 /* Called at each of these moments, where it is set: for what watches how a kernel behaves towards the launches beside it. */
 enum moment { BLOCK_BEGINS, BLOCK_ENDS, HAS_WAITED, LETS_NEXT_START };
@@ -143,6 +150,7 @@ extern "C" __attribute__((weak, visibility("hidden"))) char __start_on_cpu_share
     static __attribute__((section("on_cpu_shared"))) /* NaN at first; gcc forgets it in templates */
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define WITHOUT_PTX /* kernels/ptx.cuh leaves its functions to ptx_on_cpu.h */
 #define __syncthreads() on_cpu::barrier(__LINE__)

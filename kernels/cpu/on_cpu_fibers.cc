@@ -153,6 +153,7 @@ void prepare(fiber &f, block *of, unsigned thread) {
     f.thread = thread;
     f.where = READY;
     f.copies.clear();
+    f.room.clear();
     if (!f.made)
         begin(f.own);
     f.made = true;
@@ -221,6 +222,12 @@ void copies_done() {
     for (const copy &c : current->copies)
         memcpy(c.to, c.from, 16);
     current->copies.clear();
+}
+
+void *room_of_thread(size_t bytes) {
+    if (current->room.empty())
+        current->room.resize(bytes);
+    return current->room.data();
 }
 
 /* Dynamic shared memory is counted from 0. Static is that of the kernel's program or library, so it lies near its code. */

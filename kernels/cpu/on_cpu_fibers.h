@@ -57,6 +57,7 @@ struct fiber {
     void *mine; /* for the warp */
     warp_function *what;
     std::vector<copy> copies;
+    std::vector<char> room; /* of room_of_thread */
 };
 
 extern fiber *current;

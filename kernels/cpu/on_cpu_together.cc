@@ -32,6 +32,7 @@ struct resident {
         [1024]; /* how many of them are for a place with that number: most loads need not look for theirs */
     unsigned done; /* threads that have ended */
     bool came;     /* one has ended or come to a barrier since the last look */
+    unsigned met;  /* of the first block of a cluster: how often a thread of it came to where all meet */
 };
 
 unsigned number_of(const volatile void *place) {
@@ -283,7 +284,7 @@ void start(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o, 
         now.all.push_back(&f);
     for (unsigned b = 0; b < n; b++) {
         resident &r = now.blocks[b];
-        char *dynamic = memory.data() + (128 - (uintptr_t)memory.data() % 128) + (size_t)b * MOST_SHARED;
+        char *dynamic = memory.data() + (1024 - (uintptr_t)memory.data() % 1024) + (size_t)b * MOST_SHARED;
         r.own = {kernels[b], {b, 0, 0}, dynamic};
         r.slow = now.random.below(3) ? 1 : 1u << now.random.below(11);
         current = nullptr;
@@ -385,6 +386,22 @@ void arrive_with_copies(unsigned long long *b) {
     now.events++;
     if (now.random.below(4) == 0)
         give_way();
+}
+
+void meet_cluster(unsigned n_blocks) {
+    unsigned &met = now.blocks[block_index.x / n_blocks * n_blocks].met;
+    const unsigned all = n_blocks * now.threads, wanted = (met++ / all + 1) * all;
+    now.events++;
+    while (met < wanted)
+        give_way();
+}
+
+/* Shared memory of blocks side by side lies side by side. */
+void *place_in_cluster(void *place, unsigned rank, unsigned n_blocks) {
+    const unsigned to = block_index.x / n_blocks * n_blocks + rank;
+    if (to >= now.blocks.size())
+        broken("a block of its cluster is not there");
+    return now.blocks[to].own.dynamic + ((char *)place - dynamic_shared);
 }
 
 } // namespace on_cpu

@@ -221,6 +221,107 @@ static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigne
     on_cpu::bulk_copy(to, from, bytes, b);
 }
 
+/* --- clusters ---------------------------------------------------------------------------------------------- */
+
+template <int Blocks> static inline void cluster_meets() {
+    on_cpu::meet_cluster(Blocks);
+}
+
+template <int Blocks>
+static inline void bulk_copy_to_all(void *to, const void *from, unsigned bytes, unsigned long long *b) {
+    for (unsigned rank = 0; rank < Blocks; rank++)
+        on_cpu::bulk_copy(on_cpu::place_in_cluster(to, rank, Blocks), from, bytes,
+                          (unsigned long long *)on_cpu::place_in_cluster(b, rank, Blocks));
+}
+
+template <int Blocks> static inline void barrier_arrive_at(unsigned long long *b, unsigned rank) {
+    on_cpu::mbarrier_arrive((unsigned long long *)on_cpu::place_in_cluster(b, rank, Blocks), 0);
+}
+
+/* --- products of larger matrices --------------------------------------------------------------------------- */
+
+namespace on_cpu {
+
+/* A lane's part of a product by four warps, of which each has 16 rows; and those that were not waited for yet. Operands in shared
+ * memory are read as late as they may be. */
+struct wide_product {
+    float *d;
+    unsigned a[4], tokens;
+    unsigned long long operand;
+};
+
+struct wide_products {
+    enum { MOST = 16, MOST_GROUPS = 4 };
+    unsigned n, groups, ends[MOST_GROUPS];
+    wide_product list[MOST];
+};
+
+static inline wide_products &wide() {
+    return *(wide_products *)room_of_thread(sizeof(wide_products));
+}
+
+static inline float wide_b(unsigned long long operand, unsigned token, unsigned k) {
+    const unsigned at = (unsigned)operand * 16, chunk = at / 16 % 8 + k / 8;
+    const void *two = shared_pointer(at / 128 * 128 + token * 128 + (chunk ^ token % 8) * 16 + k % 8 / 2 * 4);
+    return half_of<true>(*(const unsigned *)two, (int)k % 2);
+}
+
+static void multiply_wide(void *const *lanes) {
+    const wide_product &first = *(const wide_product *)lanes[0];
+    float a[16][16];
+    for (int l = 0; l < 32; l++)
+        for (int half = 0; half < 2; half++)
+            for (int i = 0; i < 4; i++)
+                a[l / 4 + i % 2 * 8][l % 4 * 2 + half + i / 2 * 8] =
+                    half_of<true>(((const wide_product *)lanes[l])->a[i], half);
+    for (unsigned token = 0; token < first.tokens; token++) {
+        float b[16];
+        for (unsigned k = 0; k < 16; k++)
+            b[k] = wide_b(first.operand, token, k);
+        for (unsigned row = 0; row < 16; row++) {
+            float &sum = ((const wide_product *)lanes[row % 8 * 4 + token % 8 / 2])
+                             ->d[token / 8 * 4 + row / 8 * 2 + token % 2];
+            for (unsigned k = 0; k < 16; k++)
+                sum += a[row][k] * b[k];
+        }
+    }
+}
+
+} // namespace on_cpu
+
+static inline unsigned long long wgmma_operand(const void *room) {
+    return on_cpu::shared_address(room) / 16;
+}
+
+static inline void wgmma_begin() {}
+
+static inline void wgmma_end() {
+    on_cpu::wide_products &w = on_cpu::wide();
+    w.ends[w.groups++] = w.n;
+}
+
+template <int N> static inline void wgmma_wait() {
+    on_cpu::wide_products &w = on_cpu::wide();
+    unsigned done = 0;
+    for (; w.groups > N; w.groups--) {
+        for (; done < w.ends[0]; done++)
+            on_cpu::together(&w.list[done], on_cpu::multiply_wide, __LINE__);
+        memmove(w.ends, w.ends + 1, sizeof w.ends - sizeof *w.ends);
+    }
+    memmove(w.list, w.list + done, (w.n - done) * sizeof *w.list);
+    w.n -= done;
+    for (unsigned i = 0; i < w.groups; i++)
+        w.ends[i] -= done;
+}
+
+template <int Tokens> static inline void wgmma_bf16(float *d, const unsigned *a, unsigned long long operand) {
+    on_cpu::wide_products &w = on_cpu::wide();
+    w.list[w.n++] = {d, {a[0], a[1], a[2], a[3]}, Tokens, operand};
+}
+
+template <int N> static inline void registers_less() {}
+template <int N> static inline void registers_more() {}
+
 /* --- words that blocks hand each other --------------------------------------------------------------------- */
 
 static inline unsigned load_relaxed_one(const float *p) {

@@ -18,6 +18,8 @@ static void reads_names(void **state) {
         assert_int_equal(arch.letter, good[i].arch.letter);
         assert_int_equal(arch.ptx, good[i].arch.ptx);
         assert_int_equal(qgc_arch_number(good[i].name), good[i].arch.number);
+        assert_int_equal(qgc_arch_has_wgmma(good[i].name),
+                         good[i].arch.number == 90 && good[i].arch.letter == 'a');
     }
     const char *const bad[] = {"",       "90",     "sm_",         "sm_9",      "sm_90b",  "sm_90aa",
                                "sm_90 ", "SM_90",  "sm_99999",    "compute_",  "compute", "compute_8",

@@ -14,7 +14,15 @@
 #include "tests/support/golden.h"
 #include "tests/support/gpu.h"
 
-enum { CHUNK = 512, CTX = 600 };
+enum { CHUNK = 512, CTX = 2200 };
+
+/* QGC_PREFILL_CHUNK is another size of chunks. */
+static int chunk_size(void) {
+    const char *other = getenv("QGC_PREFILL_CHUNK");
+    const int n = other ? atoi(other) : CHUNK; // NOLINT(cert-err34-c)
+    assert_true(n > 0 && n <= CTX);
+    return n;
+}
 
 typedef struct {
     qgc_arena *arena;
@@ -49,8 +57,12 @@ static void open_model(fixture *f, const char *name, const char *types) {
     must(f, gpu_test_open(&f->device, d));
     const char *arch = qgc_program_arch_for(f->device, f->arena);
     const qgc_card card = qgc_card_of_device(f->device, f->arena);
-    qgc_compile_options options = {
-        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .card = &card, .no_cache = true, .pool = f->pool};
+    qgc_compile_options options = {.archs = &arch,
+                                   .n_archs = 1,
+                                   .chunk = chunk_size(),
+                                   .card = &card,
+                                   .no_cache = true,
+                                   .pool = f->pool};
     must(f, qgc_compile(f->graph, &options, &compiled, d));
     f->plan = compiled.plan;
     must(f, qgc_program_load(&f->program, f->plan, f->device, f->weights, f->pool,
@@ -88,10 +100,11 @@ static void feed(fixture *f, qgc_session *s, int64_t n, float *logits) {
 static void print_times(fixture *f, qgc_session *s, const char *name) {
     const qgc_phase *p = &f->plan->phases[qgc_session_prefill_phase(s)];
     bool *wanted = qgc_arena_array(f->arena, p->n_launches, sizeof *wanted);
+    const int chunk = chunk_size();
     double all, us;
-    must(f, qgc_session_time_prefill(s, CHUNK, NULL, 5, &all, &f->diag));
+    must(f, qgc_session_time_prefill(s, chunk, NULL, 5, &all, &f->diag));
     print_message("%s, %s: %d tokens in %.0f us, %zu launches\n", name,
-                  qgc_phase_name(qgc_session_prefill_phase(s)), CHUNK, all, p->n_launches);
+                  qgc_phase_name(qgc_session_prefill_phase(s)), chunk, all, p->n_launches);
     for (size_t i = 0; i < p->n_launches; i++) {
         const char *file =
             p->launches[i].kernel < 0 ? "cuBLAS" : f->plan->kernels[p->launches[i].kernel].name;
@@ -108,9 +121,9 @@ static void print_times(fixture *f, qgc_session *s, const char *name) {
         }
         if (!first)
             continue;
-        must(f, qgc_session_time_prefill(s, CHUNK, wanted, 5, &us, &f->diag));
+        must(f, qgc_session_time_prefill(s, chunk, wanted, 5, &us, &f->diag));
         const qgc_plan_launch *l = &p->launches[i];
-        const double flops = 2.0 * CHUNK * (double)(l->weight_bytes / 2) * n;
+        const double flops = 2.0 * chunk * (double)(l->weight_bytes / 2) * n;
         print_message("  %8.1f us  %4d x %-18s %-.*s", us, n, file, (int)stem, l->node);
         print_message(l->weight_bytes ? "  %.0f TFLOP/s\n" : "\n", flops / us * 1e-6);
     }
@@ -145,11 +158,11 @@ static void compare(const char *name, const char *types, double tolerance) {
     close_model(&f);
 }
 
-/* QGC_PREFILL_OF names the graph of another model, without ".yaml", for its times. */
+/* QGC_PREFILL_OF names the graph of another model, without ".yaml", for its times, and QGC_PREFILL_TYPES types of its weights. */
 static void the_model_that_is_named(void **state) {
     (void)state;
     if (getenv("QGC_PREFILL_OF"))
-        compare(getenv("QGC_PREFILL_OF"), NULL, 2e-2);
+        compare(getenv("QGC_PREFILL_OF"), getenv("QGC_PREFILL_TYPES"), 2e-2);
 }
 
 static void small_models(void **state) {

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/arch.h"
 #include "codegen/kernel_sources.h"
 #include "graph/base/file.h"
 #include "graph/base/hash.h"
@@ -58,6 +59,8 @@ static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, 
     qgc_str text = qgc_str_new(a);
     if (strstr(source_of(k->name), "__CUDA_ARCH__"))
         qgc_str_printf(&text, "#define __CUDA_ARCH__ %d\n", 10 * atoi(arch + 3)); // NOLINT(cert-err34-c)
+    if (strstr(source_of(k->name), "__CUDA_ARCH_FEAT_SM90_ALL") && qgc_arch_has_wgmma(arch))
+        qgc_str_printf(&text, "#define __CUDA_ARCH_FEAT_SM90_ALL 1\n");
     if (k->least_shared_bytes)
         qgc_str_printf(&text, "#define SHARED_BYTES %d\n", qgc_kernel_shared_bytes(k, arch));
     for (int i = 0; i < job->n_options; i++) {
@@ -184,7 +187,7 @@ static qgc_status launch(qgc_device *dev, const fake_kernel *k, const qgc_launch
                                      .shared_bytes = l->shared_bytes,
                                      .order = *(const int *)dev->context,
                                      .args = l->args};
-    if (!l->together) {
+    if (!l->together && !strstr(k->entry, "packed_gemm")) { /* whose blocks may be in clusters */
         on_cpu_launch(code, &o);
         return QGC_OK;
     }

@@ -1231,6 +1231,39 @@ static void a_prompt_has_a_copy_of_the_weights_where_there_is_room(void **state)
         strstr(refused(f), "a prompt from packed weights is for persistent mode, and this is graph mode"));
 }
 
+/* Code with wgmma multiplies from the order of the persistent step as fast as cuBLAS from a plain copy, unless matrices are unpacked. */
+static void a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream(void **state) {
+    fixture *f = *state;
+    make_persistent(f);
+    f->plan->archs[1] = "sm_90a";
+    qgc_phase *packed = &f->plan->phases[QGC_PHASE_PACKED_PREFILL];
+    const qgc_phase with_gemm = *packed;
+    qgc_plan_launch *rest = qgc_arena_array(f->arena, packed->n_launches, sizeof *rest);
+    size_t n = 0;
+    for (size_t i = 0; i < packed->n_launches; i++)
+        if (packed->launches[i].kind != QGC_LAUNCH_GEMM)
+            rest[n++] = packed->launches[i];
+    assert_true(n < with_gemm.n_launches);
+    rest[1].args[1].access = QGC_READS; /* the table, which stays as it is stored */
+    f->dev->info.free_bytes = (size_t)1 << 40;
+    for (int gemm = 0; gemm < 2; gemm++) {
+        *packed = gemm ? with_gemm : (qgc_phase){rest, n};
+        load_toy_later(f);
+        qgc_session *s = start(f);
+        assert_int_equal(qgc_program_has_weights(f->program), gemm);
+        assert_int_equal(qgc_session_prefill_phase(s), gemm ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
+        assert_null(strstr(notes_of(f), "packed weights"));
+        qgc_session_drop(s);
+        qgc_program_drop(f->program);
+        f->program = NULL;
+    }
+    *packed = (qgc_phase){rest, n};
+    load_toy(f); /* with its weights */
+    qgc_session *s = start(f);
+    assert_int_equal(qgc_session_prefill_phase(s), QGC_PHASE_PREFILL);
+    qgc_session_drop(s);
+}
+
 /* What no step of this device can run need not fit on it. */
 static void kernels_of_a_mode_that_cannot_run_are_not_loaded(void **state) {
     fixture *f = *state;
@@ -1498,6 +1531,7 @@ int main(void) {
         TEST(queues_no_more_than_the_ring_and_the_context_hold),
         TEST(a_step_that_leaves_no_choice_is_an_error),
         TEST(a_prompt_has_a_copy_of_the_weights_where_there_is_room),
+        TEST(a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream),
         TEST(auto_takes_a_mode_that_runs),
         TEST(refuses_chunks_where_cublas_is_missing),
         TEST(a_session_without_memory_gives_everything_back),
