@@ -47,5 +47,5 @@ int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps) {
 
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps) {
     const int64_t chunks = (k / PAIR + warps - 1) / warps;
-    return qgc_dtype_is_quantised(t) && chunks > 1 ? chunks : 0;
+    return qgc_dtype_is_quantised(t) ? chunks : 0;
 }
