@@ -1,14 +1,14 @@
-/* Products of rows of block formats, on tensor cores that multiply bytes. A quant is the upper bits of a byte, as it lies in the stream
- * but for a mask and a shift; quants with a centre are signed, so nothing is taken off afterwards. x is an integer of 22 bits times what
- * its warp's largest element gives, in three digits that are signed bytes, each in a column of its own: products and sums of a block of 32 are
- * exact integers. Then a block's sum becomes a float and is multiplied by the block's scale. Minima are multiplied by the sum of
- * the block's part of x, which an MMA with ones gives. Where a row is one chunk the first group of tiles is unpacked before x is there; all
- * else waits in the ring.
+/* Products of rows of block formats, on tensor cores that multiply bytes. A quant is the upper bits of a byte, which a mask and at most a
+ * shift bring about; quants with a centre are signed, so that nothing is taken off afterwards. x is an integer of 22 bits times a factor of its
+ * warp (digits.cuh), in three digits that have a column each: products and sums of a block of 32 are exact. Then a block's sum
+ * becomes a float and is multiplied by the block's scale. Minima are multiplied by the sum of the block's part of x, which an MMA
+ * with ones gives. Where a row is one chunk the first group of tiles is unpacked before x is there; all else waits in the ring.
  *
- * An MMA has two tiles of 8 rows and a block. Its columns are three digits and nothing, of both blocks of a pair; x of the other block
- * is zero, so both add up in one register. Where the halves of a block have scales of their own (Q6_K) the columns are the halves, and the blocks
- * have a sum each. All sums are `unit` times what they stand for. */
+ * An MMA takes two tiles of 8 rows and one block. Four columns, three digits and nothing, are of each block of a pair; x of the other
+ * block is zero, so that both add up in one register. Where the halves of a block have scales of their own (Q6_K) the columns are of
+ * the halves instead, and each block has a sum. */
 #pragma once
+#include "digits.cuh"
 #include "persistent_product.cuh"
 #include "stream_blocks.cuh"
 
@@ -190,33 +190,6 @@ template <int Type, int K> struct held_group {
     }
 };
 
-/* Numbers of 22 bits for a warp's elements: `factor` makes them, and a digit of this lane's columns counts `unit`. */
-struct fixed_point {
-    float factor, unit;
-
-    /* `largest`: the bits of the largest magnitude, of the lane; one of the warp's that is no number makes all sums none. 63/64 leaves room
-     * for what is added to the digits. */
-    __device__ __forceinline__ fixed_point(const consumer &c, u32 largest) {
-        largest = warp_largest(largest);
-        const u32 power = max(largest, 0x20000000u) & 0x7F800000u, one = 127u << 23;
-        factor = bits_f32(__float_as_uint(0.984375f * 0x1p21f) + one - power);
-        unit = bits_f32(__float_as_uint(0x1p-21f / 0.984375f) - one + power) * (c.lane() % 2 ? 65536.0f : 1.0f);
-        if (largest >= 0x7F800000u)
-            unit = bits_f32(0x7FFFFFFFu);
-    }
-};
-
-/* The three digits of four elements, a word each, to where the lanes of their columns are: `to` is of the first one. */
-__device__ __forceinline__ void put_digits(const float4 &x, float factor, u32 *to) {
-    const float magic = 12582912.0f + 32896.0f; /* bits of a sum: a number and 0x408080, above which is the exponent */
-    const u32 a = __float_as_uint(fmaf(x.x, factor, magic)), b = __float_as_uint(fmaf(x.y, factor, magic)),
-              c = __float_as_uint(fmaf(x.z, factor, magic)), d = __float_as_uint(fmaf(x.w, factor, magic));
-    const u32 low = __byte_perm(a, b, 0x5140), next = __byte_perm(c, d, 0x5140);
-    to[0] = __byte_perm(low, next, 0x5410) ^ 0x80808080u;
-    to[8] = __byte_perm(low, next, 0x7632) ^ 0x80808080u;
-    to[16] = (__byte_perm(__byte_perm(a, b, 0x0062), __byte_perm(c, d, 0x0062), 0x5410) + 0x40404040u) ^ 0x80808080u;
-}
-
 /* Digits of a warp's x in shared memory: [chunk][block][digit][quarter][half of the block], with room for a fourth digit. */
 template <int K> struct digits : elements<K> {
     u32 *room;
@@ -227,6 +200,12 @@ template <int K> struct digits : elements<K> {
 
     __device__ __forceinline__ u32 *chunk(int i) const { return room + i * WARPS * 64; }
 
+    /* Of the largest element of all lanes; what a digit of this lane's columns counts. */
+    __device__ __forceinline__ float factor_for(const consumer &c, float largest) {
+        const fixed_point numbers(warp_largest(__float_as_uint(largest)));
+        unit = c.lane() % 2 ? numbers.unit * 65536.0f : numbers.unit;
+        return numbers.factor;
+    }
     /* Where a lane's load goes, in its chunk. */
     static __device__ __forceinline__ int place(const consumer &c) {
         const int column = c.lane() / 4 % 4;
@@ -241,10 +220,6 @@ template <int K> struct digits : elements<K> {
         return *(const uint2 *)(chunk(i) + c.lane() * 2);
     }
 };
-
-__device__ __forceinline__ float largest_of(const float4 &x) {
-    return larger_or_nan(larger_or_nan(fabsf(x.x), fabsf(x.y)), larger_or_nan(fabsf(x.z), fabsf(x.w)));
-}
 
 /* x taken before its rows are multiplied: digits of all chunks. */
 template <int K> struct taken_operand : digits<K> {
@@ -263,13 +238,12 @@ template <int K> struct taken_operand : digits<K> {
 #pragma unroll
         for (int i = 0; i < LOADS; i++)
             largest = larger_or_nan(largest, largest_of(taken[i]));
-        const fixed_point numbers(c, __float_as_uint(largest));
-        this->unit = numbers.unit;
+        const float factor = this->factor_for(c, largest);
         const int at = this->place(c);
 #pragma unroll
         for (int i = 0; i < LOADS; i++)
             if (elements<K>::SHARED ? elements<K>::loads(c, i) : c.lane() < 16)
-                put_digits(taken[i], numbers.factor, this->chunk(elements<K>::pair_of(c, i)) + at);
+                put_digits(taken[i], factor, this->chunk(elements<K>::pair_of(c, i)) + at);
         __syncwarp();
     }
     /* They stay there. */
@@ -321,9 +295,8 @@ template <int K, bool Clear> struct passing_operand : digits<K> {
         for (int k = 0; k + 1 < AHEAD; k++)
             coming[k] = coming[k + 1];
         coming[AHEAD - 1] = load(c, i + AHEAD);
-        const fixed_point numbers(c, __float_as_uint(largest_of(x)));
-        this->unit = numbers.unit;
-        put_digits(x, numbers.factor, this->chunk(elements<K>::low(c)) + this->place(c));
+        const float factor = this->factor_for(c, largest_of(x));
+        put_digits(x, factor, this->chunk(elements<K>::low(c)) + this->place(c));
         __syncwarp();
     }
 };

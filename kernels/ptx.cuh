@@ -52,13 +52,6 @@ __device__ __forceinline__ i32 signed_byte(u32 four, u32 at) {
     return byte;
 }
 
-/* a * b + c, two halves of 16 bits each, rounded once. */
-__device__ __forceinline__ u32 two_f16_fma(u32 a, u32 b, u32 c) {
-    u32 two;
-    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(two) : "r"(a), "r"(b), "r"(c));
-    return two;
-}
-
 /* The larger of two; NaN if one is (sm_80). */
 __device__ __forceinline__ float larger_or_nan(float a, float b) {
     float larger;

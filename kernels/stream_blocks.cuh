@@ -9,10 +9,11 @@
  *   [pair][row]                             scales of both blocks
  *   [block of 256][row]                     what scales of K formats are multiplied by
  *
- * The eight elements of a quarter q are 4q .. 4q+3 and 16+4q .. 16+4q+3. Byte j of 4 bits has element j in its lower half and
- * 4 + j in its upper one. Byte j of HIGH has, for even and odd blocks, bits of elements j and 4 + j: 2 bits at 2 and 0, 4 and 6; single ones
- * at 0, 1, 2 and 3, and 4 higher in odd quarters, which share 4 bytes with those before them. Quants with a centre are signed. A row of a chunk takes a multiple of 16 bytes, so that
- * a share of n rows takes n times ROW bytes. codegen/persistent/blocks.c computes the same. */
+ * The eight elements of a quarter q are 4q .. 4q+3 and 16+4q .. 16+4q+3. Byte j of 4 bits has element j in its lower half and 4 + j in its
+ * upper one. Byte j of HIGH has bits of elements j and 4 + j of both blocks: 2 bits at 2 and 0 for the even block, at 4 and 6 for the
+ * odd one; single bits at 0 and 1, 2 and 3, and 4 higher in odd quarters, which share 4 bytes with the ones before. Quants with a
+ * centre are signed. A row of a chunk takes a multiple of 16 bytes, so that a share of n rows takes n times ROW bytes.
+ * codegen/persistent/blocks.c computes the same. */
 #pragma once
 #include "common.cuh"
 
@@ -40,14 +41,15 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
         QUANTS = 8 * f::LOW, /* bytes of a pair of a row */
         HIGHS = 8 * f::HIGH,
         PER_PAIR = QUANTS + HIGHS + f::SCALES,
-        MOST_AT_ONCE = 17920, /* bytes of a copy */
+        STEP = Warps % 4 == 0 ? 4 : Warps % 2 == 0 ? 2 : 1, /* the first pair of a chunk is a multiple of it */
+        MOST_AT_ONCE = 17600, /* bytes of a copy */
     };
     static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
 
     static __device__ __forceinline__ constexpr int pairs(bool last) { return last ? PAIRS - (CHUNKS - 1) * Warps : Warps; }
     /* The first block of 256 of which a chunk has a part, and for how many of them there is room. */
     static __device__ __forceinline__ constexpr int first_whole(int chunk) { return chunk * Warps / 4; }
-    static __device__ __forceinline__ constexpr int wholes(bool last) { return f::WHOLE ? (pairs(last) + 2) / 4 + 1 : 0; }
+    static __device__ __forceinline__ constexpr int wholes(bool last) { return f::WHOLE ? (pairs(last) + 3 - STEP) / 4 + 1 : 0; }
     /* Bytes of a row of a chunk, and of a row of all chunks. */
     static __device__ __forceinline__ constexpr int row_bytes(bool last) {
         return (pairs(last) * PER_PAIR + wholes(last) * f::WHOLE + 15) / 16 * 16;

@@ -37,14 +37,6 @@ static inline float larger_or_nan(float a, float b) {
     return a != a || b != b ? __uint_as_float(0x7FFFFFFFu) : a > b ? a : b;
 }
 
-/* Products of halves are exact in float32; their sum with a third is not always, but is where it is used. */
-static inline unsigned two_f16_fma(unsigned a, unsigned b, unsigned c) {
-    return two_f16(f16_f32((unsigned short)(a & 0xFFFFu)) * f16_f32((unsigned short)(b & 0xFFFFu)) +
-                       f16_f32((unsigned short)(c & 0xFFFFu)),
-                   f16_f32((unsigned short)(a >> 16)) * f16_f32((unsigned short)(b >> 16)) +
-                       f16_f32((unsigned short)(c >> 16)));
-}
-
 static inline unsigned short bf16_of(float f) {
     const unsigned bits = __float_as_uint(f);
     if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
@@ -200,12 +192,14 @@ static inline void mma_f16(float *d, unsigned a0, unsigned a1, unsigned a2, unsi
     on_cpu::together(&mine, on_cpu::multiply<false>, __LINE__);
 }
 
-static inline void mma_u8(signed *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+static inline void mma_u8(signed *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                          unsigned b1) {
     on_cpu::mma_bytes_lane mine = {d, {a0, a1, a2, a3}, {b0, b1}};
     on_cpu::together(&mine, on_cpu::multiply_bytes<false>, __LINE__);
 }
 
-static inline void mma_s8(signed *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+static inline void mma_s8(signed *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                          unsigned b1) {
     on_cpu::mma_bytes_lane mine = {d, {a0, a1, a2, a3}, {b0, b1}};
     on_cpu::together(&mine, on_cpu::multiply_bytes<true>, __LINE__);
 }
