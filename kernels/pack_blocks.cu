@@ -33,26 +33,23 @@ __device__ __forceinline__ eight_quants quants_of(const u8 *row, int element, in
     return quarter % 2 ? eight_quants{from::four<1>(a), from::four<1>(b)} : eight_quants{from::four<0>(a), from::four<0>(b)};
 }
 
-/* Element j of them. */
-__device__ __forceinline__ u32 quant(const eight_quants &e, int j) { return (j < 4 ? e.first : e.last) >> j % 4 * 8 & 0xFFu; }
-
-/* The low four bits as persistent_blocks.cuh unpacks them. */
-__device__ __forceinline__ u32 nibbles(const eight_quants &e) {
-    u32 word = 0;
-#pragma unroll
-    for (int j = 0; j < 8; j++)
-        word |= (quant(e, j) & 15u) << (j / 2 * 4 + j % 2 * 16);
-    return word;
+/* Two's complement of what they are above the centre. */
+__device__ __forceinline__ eight_quants centred(const eight_quants &e) {
+    const u32 flip = 0x01010101u * to::f::CENTRE;
+    return {e.first ^ flip, e.last ^ flip};
 }
 
-/* The bits above them, of block 0 or 1 of the pair. */
-__device__ __forceinline__ u32 high_bits(const eight_quants &e, int block) {
-    const int BITS = to::f::HIGH;
-    u32 word = 0;
-#pragma unroll
-    for (int j = 0; j < 8; j++)
-        word |= quant(e, j) >> 4 << BITS * (4 * block + j / 2 + j % 2 * 8);
-    return word;
+/* The upper four bits: of the first half in the lower half of a byte. */
+__device__ __forceinline__ u32 nibbles(const eight_quants &e) {
+    return (e.first >> to::f::HIGH & 0x0F0F0F0Fu) | (e.last >> to::f::HIGH & 0x0F0F0F0Fu) << 4;
+}
+
+/* The bits below them, of block 0 or 1 of the pair. */
+__device__ __forceinline__ u32 low_bits(const eight_quants &e, int block, int quarter) {
+    if (to::f::HIGH == 1)
+        return ((e.first & 0x01010101u) | (e.last & 0x01010101u) << 1) << (2 * block + quarter % 2 * 4);
+    const u32 first = e.first & 0x03030303u, last = e.last & 0x03030303u;
+    return block ? first << 4 | last << 6 : first << 2 | last;
 }
 
 /* The scale of a block, as the stream has it; `next`: that of its second half, of Q6_K. */
@@ -63,7 +60,7 @@ __device__ __forceinline__ void put_scale(const scales_d_m::raw &r, const scales
     ((u32 *)scales)[block] = r.d_m;
 }
 __device__ __forceinline__ void put_scale(const scales_k::raw &r, const scales_k::raw &, int block, u8 *scales) {
-    ((u16 *)scales)[block] = (u16)((r.low & 63u) | (r.low >> 6 | r.high << 2) << 6);
+    ((u16 *)scales)[block] = (u16)((r.low & 63u) | (r.low >> 6 | r.high << 2) << 8);
 }
 __device__ __forceinline__ void put_scale(const scales_k6::raw &r, const scales_k6::raw &next, int block, u8 *scales) {
     scales[2 * block] = (u8)r.scale;
@@ -81,22 +78,22 @@ __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *strea
     const bool last = chunk == to::CHUNKS - 1;
     const auto tile = to::tile_at(stream, row, chunk, n);
     const int h = tile.h;
+    u32 below = 0;
     for (int quarter = 0; quarter < 4; quarter++) {
-        u32 high = 0;
         for (int block = 0; block < 2; block++) {
-            const eight_quants e = quants_of(from_row, pair * 64 + block * 32, quarter);
-            u8 *at = tile.at + (2 * warp + block) * h * (to::QUANTS / 2) + (r * 4 + quarter) * to::f::LOW;
+            const eight_quants e = centred(quants_of(from_row, pair * 64 + block * 32, quarter));
+            u8 *at = tile.at + warp * h * to::QUANTS + ((r * 4 + quarter) * 2 + block) * to::f::LOW;
             if (to::f::LOW == 8)
                 *(uint2 *)at = uint2{e.first, e.last};
             else
                 *(u32 *)at = nibbles(e);
-            high |= high_bits(e, block);
+            below |= to::f::HIGH ? low_bits(e, block, quarter) : 0;
         }
-        u8 *at = tile.at + to::high_at(last, h) + warp * h * to::HIGHS + (r * 4 + quarter) * 2 * to::f::HIGH;
-        if (to::f::HIGH == 1)
-            *(u16 *)at = (u16)high;
-        else if (to::f::HIGH == 2)
-            *(u32 *)at = high;
+        if (to::f::HIGH == 2 || (to::f::HIGH == 1 && quarter % 2)) {
+            const int word = r * 4 + quarter;
+            *(u32 *)(tile.at + to::high_at(last, h) + warp * h * to::HIGHS + word / (3 - to::f::HIGH) * 4) = below;
+            below = 0;
+        }
     }
     for (int block = 0; block < 2; block++) {
         const int element = pair * 64 + block * 32;

@@ -1,80 +1,88 @@
-/* Products of rows of block formats: quants become f16 without loss, tensor cores multiply them with the high and the low part of x,
- * and each block's sum is multiplied by its scale in float32. What a format takes off each quant, its centre or the block's minimum,
- * is multiplied by the sum of the block's part of x, which an MMA with ones gives. Where a row is one chunk the first group of tiles
- * is unpacked before x is there; all else waits in the ring.
+/* Products of rows of block formats, on tensor cores that multiply bytes. A quant is the upper bits of a byte, which a mask and at most a
+ * shift bring about; quants with a centre are signed, so that nothing is taken off afterwards. x is an integer of 22 bits times a factor of its
+ * warp (digits.cuh), in three digits that have a column each: products and sums of a block of 32 are exact. Then a block's sum
+ * becomes a float and is multiplied by the block's scale. Minima are multiplied by the sum of the block's part of x, which an MMA
+ * with ones gives. Where a row is one chunk the first group of tiles is unpacked before x is there; all else waits in the ring.
  *
- * A quant is a subnormal f16 as it lies there, q times 2^-24 in the lowest bits and q times 2^-20 four bits higher, which tensor cores
- * multiply like any number: so a mask is all that it takes to unpack two of them. Where some of a lane's quants lie four bits
- * higher the elements of x for the others are multiplied by 16. All sums are so UNIT times what they stand for. */
+ * An MMA takes two tiles of 8 rows and one block. Four columns, three digits and nothing, are of each block of a pair; x of the other
+ * block is zero, so that both add up in one register. Where the halves of a block have scales of their own (Q6_K) the columns are of
+ * the halves instead, and each block has a sum. */
 #pragma once
+#include "digits.cuh"
 #include "persistent_product.cuh"
 #include "stream_blocks.cuh"
 
-/* Eight quants of a lane as operand A: its registers are elements 0 and 1, 4 and 5, 2 and 3, 6 and 7. */
-struct block_operand {
-    u32 a[4];
+/* What scales do to sums. Q6_K: other * (first * (even block) + last * (odd block)); else first * sum + other * (sum of x). */
+struct factors {
+    float first, last, other;
 };
 
-/* Four bits: element 2p in bits 4p .. 4p+3, element 2p+1 16 bits higher. Where p is odd the quant stays four bits higher, which saves a
- * shift. High: bits for the same places, with those above them. */
-template <int Type> __device__ __forceinline__ block_operand from_nibbles(u32 quants, u32 high, int block) {
-    typedef block_format<Type> f;
-    block_operand to;
-#pragma unroll
-    for (int p = 0; p < 4; p++) {
-        const int at = p % 2 * 4;
-        u32 two = quants >> p / 2 * 8 & 0x000F000Fu << at;
-        const int left = 4 + at - f::HIGH * (4 * block + p);
-        if (f::HIGH != 0)
-            two = and_or(left > 0 ? high << left : high >> -left,
-                         (f::HIGH == 1 ? 0x00100010u : 0x00300030u) << at, two);
-        to.a[p == 1 ? 2 : p == 2 ? 1 : p] = two;
-    }
-    return to;
-}
-
-__device__ __forceinline__ block_operand from_bytes(uint2 quants) {
-    return {{__byte_perm(quants.x, 0, 0x4140), __byte_perm(quants.y, 0, 0x4140),
-             __byte_perm(quants.x, 0, 0x4342), __byte_perm(quants.y, 0, 0x4342)}};
-}
-
-/* The scales of the block that a lane's columns belong to: a sum is first * (its first 16 elements) + last * (the others) + minimum *
- * (the sum of x). Scales of Q4_K and Q5_K are 2^-24 of what they are, six bits taken for an f16. */
-template <int Type>
-__device__ __forceinline__ block_scale scale_of(const u8 *scales, const u8 *whole, bool odd) {
-    return stored_scale<Type>(scales, whole, odd, [](u32 n) { return f16_f32((u16)n); });
-}
-
-/* Operands of both blocks of a pair, ready, and the scales of the lane's. */
+/* Quants of a tile as a lane multiplies them, elements of the first half of a block and of the second, and factors of what
+ * the lane's columns belong to. */
 struct block_part {
-    block_operand even, odd;
-    block_scale scale;
+    u32 even[2], odd[2];
+    factors by;
 };
+
+/* Of the 4 bits of quants in the upper half of a byte and those below them, both halves of a block. */
+template <int Type>
+__device__ __forceinline__ void from_nibbles(u32 quants, u32 below_first, u32 below_second, u32 (&to)[2]) {
+    to[0] = quants << 4 & 0xF0F0F0F0u, to[1] = quants & 0xF0F0F0F0u;
+    if (block_format<Type>::HIGH != 0) {
+        const u32 mask = block_format<Type>::HIGH == 1 ? 0x08080808u : 0x0C0C0C0Cu;
+        to[0] = and_or(below_first, mask, to[0]), to[1] = and_or(below_second, mask, to[1]);
+    }
+}
+
+/* `second`: the odd block, or the second half, is the one of this lane's columns. Scales of Q4_K and Q5_K are 2^-24 of what
+ * they are, six bits taken for an f16. */
+template <int Type>
+__device__ __forceinline__ factors factors_of(const u8 *scales, const u8 *whole, bool second) {
+    if constexpr (Type == Q6_K) {
+        const u32 four = *(const u32 *)scales;
+        return {(float)signed_byte(four, second), (float)signed_byte(four, 2 + second),
+                f16_f32(*(const u16 *)whole)};
+    } else {
+        const block_scale s = stored_scale<Type>(scales, whole, second, [](u32 n) { return f16_f32((u16)n); });
+        return {s.first, s.first, s.minimum};
+    }
+}
 
 /* x for a pair of blocks of a format. */
 template <int Type> struct pair_of_x {
     typedef block_format<Type> f;
-    enum { NIBBLES = f::LOW == 4, MINIMA = Type == Q4_1 || Type == Q5_1 || Type == Q4_K || Type == Q5_K };
-    uint2 even, odd; /* each has zeros in the columns of the other block, so that both products add up in one register */
-    float from[4];   /* what a product begins with: less the centre times the sum of x, by halves of the block */
-    float total;     /* the sum of x over the block of this lane's columns, for minima */
+    enum { MINIMA = Type == Q4_1 || Type == Q5_1 || Type == Q4_K || Type == Q5_K, BITS = f::LOW + f::HIGH };
+    uint2 even, odd;
+    float total; /* the digits of this lane's columns, added up over the block: for minima */
 
-    __device__ __forceinline__ pair_of_x(const consumer &c, uint2 x) : from{}, total(0.0f) {
-        if (NIBBLES)
-            x.x = two_f16_fma(x.x, 0x4C004C00u, 0u); /* times 16 */
-        const u32 keep = c.lane() / 8 % 2 ? 0u : 0xFFFFFFFFu; /* the even block's */
-        even = {x.x & keep, x.y & keep}, odd = {x.x & ~keep, x.y & ~keep};
-        const u32 one = 0x00010001u, higher = NIBBLES ? one << 4 : one;
-        float sum[4] = {};
-        mma<F16>(sum, one, one, higher, higher, x.x, x.y);
-        if (f::CENTRE)
-            from[0] = -(float)f::CENTRE * sum[0], from[3] = -(float)f::CENTRE * sum[1];
-        if (MINIMA)
-            total = sum[0] + sum[1];
+    /* `x`: what the lane's column is made of, of its block's halves, or of its half of both blocks. */
+    __device__ __forceinline__ pair_of_x(const consumer &c, uint2 x) : total(0.0f) {
+        const bool upper = c.lane() >= 16, digit = c.lane() / 4 % 4 < 3;
+        const u32 keep = digit && !upper ? 0xFFFFFFFFu : 0u, other = digit && upper ? 0xFFFFFFFFu : 0u;
+        if (Type == Q6_K)
+            even = {x.x & keep, x.x & other}, odd = {x.y & keep, x.y & other};
+        else
+            even = {x.x & keep, x.y & keep}, odd = {x.x & other, x.y & other};
+        if (MINIMA) {
+            const u32 one = 0x01010101u << (8 - BITS);
+            i32 sum[4] = {};
+            mma_u8(sum, one, one, one, one, even.x, even.y);
+            mma_u8(sum, one, one, one, one, odd.x, odd.y);
+            total = sum_of(sum[0], sum[1]);
+        }
     }
-    /* By what sums are too small. */
+    static __device__ __forceinline__ void multiply(i32 (&sum)[4], const u32 (&a)[2], const u32 (&b)[2], uint2 x) {
+        if (MINIMA)
+            mma_u8(sum, a[0], b[0], a[1], b[1], x.x, x.y);
+        else
+            mma_s8(sum, a[0], b[0], a[1], b[1], x.x, x.y);
+    }
+    /* Of two digits. */
+    static __device__ __forceinline__ float sum_of(i32 low, i32 high) { return (float)(low + 256 * high); }
+
+    /* By what sums are too large. */
     static __device__ __forceinline__ constexpr float unit() {
-        return (NIBBLES ? 0x1p-20f : 0x1p-24f) * (f::WHOLE == 4 ? 0x1p-24f : 1.0f);
+        return (float)(1 << (8 - BITS)) * (f::WHOLE == 4 ? 0x1p-24f : 1.0f);
     }
 };
 
@@ -87,39 +95,59 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
     template <bool Last>
     static __device__ __forceinline__ block_part part(const consumer &c, const u8 *tile, int chunk, int h) {
         const int lane = c.lane(), warp = c.warp(), row = lane / 4;
-        const u8 *quants = tile + warp * h * s::QUANTS + lane * s::LOW, *next = quants + h * s::QUANTS / 2;
-        u32 high = 0;
-        if constexpr (s::HIGH == 1) {
-            high = *(const u16 *)(tile + s::high_at(Last, h) + warp * h * s::HIGHS + lane * 2);
-            high = (high & 0xFFu) | (high & 0xFF00u) << 8;
-        } else if constexpr (s::HIGH == 2)
-            high = *(const u32 *)(tile + s::high_at(Last, h) + warp * h * s::HIGHS + lane * 4);
+        const u8 *quants = tile + warp * h * s::QUANTS + lane * 2 * s::LOW;
+        const u8 *below = tile + s::high_at(Last, h) + warp * h * s::HIGHS;
         const u8 *scales = tile + s::scales_at(Last, h) + (warp * h + row) * s::f::SCALES;
         const u8 *whole = tile;
         if constexpr (s::WHOLE != 0)
             whole += s::wholes_at(Last, h) +
                      (((chunk * WARPS + warp) / 4 - s::first_whole(chunk)) * h + row) * s::f::WHOLE;
         block_part p;
-        if constexpr (s::LOW == 8)
-            p.even = from_bytes(*(const uint2 *)quants), p.odd = from_bytes(*(const uint2 *)next);
-        else
-            p.even = from_nibbles<Type>(*(const u32 *)quants, high, 0),
-            p.odd = from_nibbles<Type>(*(const u32 *)next, high, 1);
-        p.scale = scale_of<Type>(scales, whole, lane % 2);
+        if constexpr (s::LOW == 8) {
+            const uint4 q = *(const uint4 *)quants;
+            p.even[0] = q.x, p.even[1] = q.y, p.odd[0] = q.z, p.odd[1] = q.w;
+        } else {
+            const uint2 q = *(const uint2 *)quants;
+            u32 b = 0;
+            if constexpr (s::HIGH == 1)
+                b = *(const u32 *)(below + lane / 2 * 4) >> lane % 2 * 4;
+            else if constexpr (s::HIGH == 2)
+                b = *(const u32 *)(below + lane * 4);
+            const bool one = s::HIGH == 1;
+            from_nibbles<Type>(q.x, one ? b << 3 : b, b << 2, p.even);
+            from_nibbles<Type>(q.y, one ? b << 1 : b >> 2, one ? b : b >> 4, p.odd);
+        }
+        p.by = factors_of<Type>(scales, whole, lane / 2 % 2);
         return p;
     }
 
-    /* Adds what the lane has of the row's product with its warp's pair of x. */
-    static __device__ __forceinline__ void add(float &sum, const block_part &p, const pair &x) {
-        float d[4] = {x.from[0], x.from[1], x.from[2], x.from[3]};
-        mma<F16>(d, p.even.a[0], p.even.a[1], p.even.a[2], p.even.a[3], x.even.x, x.even.y);
-        mma<F16>(d, p.odd.a[0], p.odd.a[1], p.odd.a[2], p.odd.a[3], x.odd.x, x.odd.y);
+    static __device__ __forceinline__ void scale(float &sum, const factors &by, float even, float odd, float total) {
         if (Type == Q6_K)
-            sum = fmaf(p.scale.first, d[0], fmaf(p.scale.last, d[3], sum));
+            sum = fmaf(by.other, fmaf(by.first, even, by.last * odd), sum);
         else
-            sum = fmaf(p.scale.first, d[0] + d[3], sum);
+            sum = fmaf(by.first, even, sum);
         if (pair::MINIMA)
-            sum = fmaf(p.scale.minimum, x.total, sum);
+            sum = fmaf(by.other, total, sum);
+    }
+    /* Adds what the lane has of two tiles' products with its warp's pair of x. */
+    static __device__ __forceinline__ void add(float &sum, float &next, const block_part &p, const block_part &q, const pair &x) {
+        i32 even[4] = {}, odd[4] = {};
+        pair::multiply(even, p.even, q.even, x.even);
+        pair::multiply(Type == Q6_K ? odd : even, p.odd, q.odd, x.odd);
+        scale(sum, p.by, pair::sum_of(even[0], even[1]), pair::sum_of(odd[0], odd[1]), x.total);
+        scale(next, q.by, pair::sum_of(even[2], even[3]), pair::sum_of(odd[2], odd[3]), x.total);
+    }
+    /* The same for N tiles, of which part(t) is unpacked when it is needed. */
+    template <int N, typename Part> static __device__ __forceinline__ void add_all(float (&sum)[GATHERED], const pair &x, Part part) {
+#pragma unroll
+        for (int t = 0; t < N; t += 2) {
+            float none = 0.0f;
+            const block_part p = part(t);
+            if (t + 1 < N)
+                add(sum[t], sum[t + 1 < N ? t + 1 : t], p, part(t + 1 < N ? t + 1 : t), x);
+            else
+                add(sum[t], none, p, p, x);
+        }
     }
 };
 
@@ -150,54 +178,90 @@ template <int Type, int K> struct held_group {
         }
     }
     /* Of rows that are not there something is added up that nobody looks at. */
-    __device__ __forceinline__ void multiply(const consumer &c, uint2 x, float (&tile)[GATHERED]) const {
+    template <typename Operand>
+    __device__ __forceinline__ void multiply(const consumer &c, const Operand &x, float (&tile)[GATHERED]) const {
         if (!elements<K>::here(c, 0))
             return;
-        const typename rows_of::pair pair(c, x);
+        const typename rows_of::pair pair(c, x.template of<Type>(c, 0));
+        rows_of::template add_all<GROUP>(tile, pair, [&](int t) { return part[HERE ? t : 0]; });
 #pragma unroll
         for (int t = 0; t < GROUP; t++)
-            rows_of::add(tile[t], part[HERE ? t : 0], pair);
+            tile[t] *= x.unit;
     }
 };
 
-/* Operands of x where a row is several chunks: in shared memory, for a loop over them. Each lane writes both parts of what it loads, and
- * reads what its lane multiplies. */
-template <int K> struct shared_operand : elements<K> {
-    enum { AT_ONCE = 6 };
-    uint2 *room; /* [chunk][lane], of this warp */
+/* Digits of a warp's x in shared memory: [chunk][block][digit][quarter][half of the block], with room for a fourth digit. */
+template <int K> struct digits : elements<K> {
+    u32 *room;
+    float unit;
 
-    __device__ __forceinline__ shared_operand(const consumer &c) : room(c.s.operand + c.warp() * 32) {}
+    __device__ __forceinline__ digits(const consumer &c)
+        : room((u32 *)(c.s.operand + c.warp() * 32)), unit(0.0f) {}
+
+    __device__ __forceinline__ u32 *chunk(int i) const { return room + i * WARPS * 64; }
+
+    /* Of the largest element of all lanes; what a digit of this lane's columns counts. */
+    __device__ __forceinline__ float factor_for(const consumer &c, float largest) {
+        const fixed_point numbers(warp_largest(__float_as_uint(largest)));
+        unit = c.lane() % 2 ? numbers.unit * 65536.0f : numbers.unit;
+        return numbers.factor;
+    }
+    /* Where a lane's load goes, in its chunk. */
+    static __device__ __forceinline__ int place(const consumer &c) {
+        const int column = c.lane() / 4 % 4;
+        return column / 2 * 32 + c.lane() % 4 * 2 + column % 2;
+    }
+    /* After __syncwarp. */
+    template <int Type> __device__ __forceinline__ uint2 of(const consumer &c, int i) const {
+        if (Type == Q6_K) {
+            const u32 *from = chunk(i) + c.lane() % 16 * 2 + c.lane() / 16;
+            return {from[0], from[32]};
+        }
+        return *(const uint2 *)(chunk(i) + c.lane() * 2);
+    }
+};
+
+/* x taken before its rows are multiplied: digits of all chunks. */
+template <int K> struct taken_operand : digits<K> {
+    enum { AT_ONCE = 6, LOADS = elements<K>::LOADS };
+    float4 taken[LOADS];
+
+    __device__ __forceinline__ taken_operand(const consumer &c) : digits<K>(c), taken{} {}
 
     __device__ __forceinline__ void set(const consumer &c, int i, const float4 &x) {
-        const two_parts<F16> parts(x);
-        if (!elements<K>::loads(c, i))
-            return;
-        uint2 *to = room + elements<K>::pair_of(c, i) * WARPS * 32 + c.lane() % 16;
-        to[0] = {parts.high[0], parts.high[1]};
-        to[16] = {parts.rest[0], parts.rest[1]};
+        if (elements<K>::loads(c, i))
+            taken[i] = x;
+    }
+    /* When all are set. */
+    __device__ __forceinline__ void finish(const consumer &c) {
+        float largest = 0.0f;
+#pragma unroll
+        for (int i = 0; i < LOADS; i++)
+            largest = larger_or_nan(largest, largest_of(taken[i]));
+        const float factor = this->factor_for(c, largest);
+        const int at = this->place(c);
+#pragma unroll
+        for (int i = 0; i < LOADS; i++)
+            if (elements<K>::SHARED ? elements<K>::loads(c, i) : c.lane() < 16)
+                put_digits(taken[i], factor, this->chunk(elements<K>::pair_of(c, i)) + at);
+        __syncwarp();
     }
     /* They stay there. */
-    __device__ __forceinline__ uint2 kept() const { return {0, 0}; }
-    __device__ __forceinline__ void take_again(uint2) {}
-    /* Before of(). */
-    static __device__ __forceinline__ void complete() { __syncwarp(); }
-    __device__ __forceinline__ uint2 of(const consumer &c, int chunk) const {
-        return room[chunk * WARPS * 32 + c.lane()];
-    }
+    __device__ __forceinline__ uint2 kept() const { return {__float_as_uint(this->unit), 0}; }
+    __device__ __forceinline__ void take_again(uint2 x) { this->unit = bits_f32(x.x); }
 };
 
-/* Operands of x where a row is many chunks and a block has few rows: read from the L2 cache in the loop over the chunks, so that they
- * take no room from the ring. A load is of two chunks, one for the lower lanes and one for the upper ones. */
-template <int K, bool Clear> struct passing_operand : elements<K> {
+/* Where a row is many chunks and a block has few rows: x is read from the L2 cache in the loop over the chunks, so that it
+ * takes little room from the ring. A load is of two chunks, one for the lower lanes and one for the upper ones. */
+template <int K, bool Clear> struct passing_operand : digits<K> {
     enum { LOADS = elements<K>::LOADS, AHEAD = 2 };
     const float *from;
     u32 parity;
     uint4 coming[AHEAD];
 
-    __device__ __forceinline__ passing_operand(const consumer &) {}
+    __device__ __forceinline__ passing_operand(const consumer &c) : digits<K>(c) {}
 
     __device__ __forceinline__ void take_from(const float *vector, u32 use) { from = vector, parity = use; }
-    static __device__ __forceinline__ void complete() {}
 
     __device__ __forceinline__ uint4 load(const consumer &c, int i) const {
         return load_relaxed(from + elements<K>::first(c, min(i, LOADS - 1)));
@@ -222,90 +286,76 @@ template <int K, bool Clear> struct passing_operand : elements<K> {
                 coming[k] = load(c, i + k);
         }
     }
-    /* Chunks 2i and 2i + 1. */
-    __device__ __forceinline__ void next(const consumer &c, int i, uint2 (&x)[2]) {
+    /* Chunks 2i and 2i + 1, to places 0 and 1. All lanes have read what was there. */
+    __device__ __forceinline__ void next(const consumer &c, int i) {
         wait(c, i);
-        const two_parts<F16> parts(make_float4(unmarked<Clear>(coming[0].x), unmarked<Clear>(coming[0].y),
-                                               unmarked<Clear>(coming[0].z), unmarked<Clear>(coming[0].w)));
+        const float4 x = make_float4(unmarked<Clear>(coming[0].x), unmarked<Clear>(coming[0].y),
+                                     unmarked<Clear>(coming[0].z), unmarked<Clear>(coming[0].w));
 #pragma unroll
         for (int k = 0; k + 1 < AHEAD; k++)
             coming[k] = coming[k + 1];
         coming[AHEAD - 1] = load(c, i + AHEAD);
-        const bool low = elements<K>::low(c);
-        u32 mine[2], theirs[2];
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            mine[k] = low ? parts.rest[k] : parts.high[k];
-            theirs[k] = __shfl_xor_sync(0xFFFFFFFFu, low ? parts.high[k] : parts.rest[k], 16);
-        }
-        x[0] = {low ? theirs[0] : mine[0], low ? theirs[1] : mine[1]};
-        x[1] = {low ? mine[0] : theirs[0], low ? mine[1] : theirs[1]};
+        const float factor = this->factor_for(c, largest_of(x));
+        put_digits(x, factor, this->chunk(elements<K>::low(c)) + this->place(c));
+        __syncwarp();
     }
 };
 
-/* Where it is one: in registers. */
-template <int K> struct only_operand : operand<K, F16> {
-    __device__ __forceinline__ only_operand(const consumer &c) : operand<K, F16>(c) {}
-    __device__ __forceinline__ uint2 kept() const { return {this->first[0], this->second[0]}; }
-    __device__ __forceinline__ void take_again(uint2 x) { this->first[0] = x.x, this->second[0] = x.y; }
-    static __device__ __forceinline__ void complete() {}
-    __device__ __forceinline__ uint2 of(const consumer &, int) const {
-        return {this->first[0], this->second[0]};
-    }
-};
-
-template <int K, bool Several = (elements<K>::MINE > 1)> struct choose_operand {
-    typedef shared_operand<K> type;
-};
-template <int K> struct choose_operand<K, false> { typedef only_operand<K> type; };
-template <int K> using block_operand_of = typename choose_operand<K>::type;
-template <int K, bool InLoop, bool Clear> struct choose_phase_operand { typedef block_operand_of<K> type; };
+template <int K, bool InLoop, bool Clear> struct choose_phase_operand { typedef taken_operand<K> type; };
 template <int K, bool Clear> struct choose_phase_operand<K, true, Clear> { typedef passing_operand<K, Clear> type; };
 
 /* A group of tiles, as it comes through the ring: `Tiles` whole ones, and where a group has more, one of `rest` rows. No branches
  * lie between tiles: where one is not there something is multiplied that nobody looks at. */
 template <int Type, int K, int Tiles> struct group_products {
     typedef block_rows<Type, K> rows_of;
-    enum { GROUP = rows_of::group(), WHOLE = Tiles == GROUP };
+    enum { GROUP = rows_of::group(), WHOLE = Tiles == GROUP, PARTS_HERE = WHOLE ? Tiles : Tiles + 1 };
     int whole, rest;
-    float tile[GATHERED], part;
+    float tile[GATHERED];    /* the last one of PARTS_HERE is that of `rest` rows */
+    float digits[GATHERED]; /* of the same, since the last fold() */
 
     __device__ __forceinline__ group_products(int rows)
-        : whole(rows / TILE), rest(max(rows % TILE, 1)), tile{}, part(0.0f) {}
+        : whole(rows / TILE), rest(max(rows % TILE, 1)), tile{}, digits{} {}
 
     template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, uint2 x) {
         const u8 *from = c.tile();
         const int bytes = TILE * rows_of::row_bytes(Last);
         if (!Last || c.warp() < rows_of::pairs(true)) {
             const typename rows_of::pair pair(c, x);
-#pragma unroll
-            for (int t = 0; t < Tiles; t++)
-                rows_of::add(tile[t], rows_of::template part<Last>(c, from + t * bytes, chunk, TILE), pair);
-            if (!WHOLE)
-                rows_of::add(part, rows_of::template part<Last>(c, from + whole * bytes, chunk, rest), pair);
+            rows_of::template add_all<PARTS_HERE>(digits, pair, [&](int t) {
+                return t < Tiles ? rows_of::template part<Last>(c, from + t * bytes, chunk, TILE)
+                                 : rows_of::template part<Last>(c, from + whole * bytes, chunk, rest);
+            });
         }
         c.release();
     }
-    __device__ __forceinline__ void add_chunks(consumer &c, const block_operand_of<K> &x) {
+    /* The digits count `unit`. */
+    __device__ __forceinline__ void fold(float unit) {
+#pragma unroll
+        for (int t = 0; t < PARTS_HERE; t++)
+            tile[t] = fmaf(digits[t], unit, tile[t]), digits[t] = 0.0f;
+    }
+    __device__ __forceinline__ void add_chunks(consumer &c, const taken_operand<K> &x) {
 #pragma unroll 1
         for (int chunk = 0; chunk < rows_of::CHUNKS - 1; chunk++)
-            add_chunk<false>(c, chunk, x.of(c, chunk));
-        add_chunk<true>(c, rows_of::CHUNKS - 1, x.of(c, rows_of::CHUNKS - 1));
+            add_chunk<false>(c, chunk, x.template of<Type>(c, chunk));
+        add_chunk<true>(c, rows_of::CHUNKS - 1, x.template of<Type>(c, rows_of::CHUNKS - 1));
+        fold(x.unit);
     }
     template <bool Clear> __device__ __forceinline__ void add_chunks(consumer &c, passing_operand<K, Clear> &x) {
         enum { CHUNKS = rows_of::CHUNKS, LOADS = elements<K>::LOADS };
-        uint2 two[2];
         x.begin(c);
 #pragma unroll 1
         for (int i = 0; i < LOADS - 1; i++) {
-            x.next(c, i, two);
-            add_chunk<false>(c, 2 * i, two[0]);
-            add_chunk<false>(c, 2 * i + 1, two[1]);
+            x.next(c, i);
+            add_chunk<false>(c, 2 * i, x.template of<Type>(c, 0));
+            add_chunk<false>(c, 2 * i + 1, x.template of<Type>(c, 1));
+            fold(x.unit);
         }
-        x.next(c, LOADS - 1, two);
+        x.next(c, LOADS - 1);
         if (CHUNKS % 2 == 0)
-            add_chunk<false>(c, CHUNKS - 2, two[0]);
-        add_chunk<true>(c, CHUNKS - 1, two[(CHUNKS - 1) % 2]);
+            add_chunk<false>(c, CHUNKS - 2, x.template of<Type>(c, 0));
+        add_chunk<true>(c, CHUNKS - 1, x.template of<Type>(c, (CHUNKS - 1) % 2));
+        fold(x.unit);
     }
     template <typename Operand> __device__ __forceinline__ void add(consumer &c, Operand &x) {
         add_chunks(c, x);
@@ -313,7 +363,7 @@ template <int Type, int K, int Tiles> struct group_products {
 #pragma unroll
             for (int t = 0; t < GROUP; t++)
                 if (t == whole)
-                    tile[t] = part;
+                    tile[t] = tile[PARTS_HERE - 1];
     }
 };
 
@@ -332,7 +382,6 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     const int lane = c.lane(), warp = c.warp();
     const int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
-    x.complete();
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
@@ -341,7 +390,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
         if (first == 0) {
             if constexpr (held_group<Type, K>::HERE != 0) {
                 float tile[GATHERED] = {};
-                held.multiply(c, x.of(c, 0), tile);
+                held.multiply(c, x, tile);
                 meanwhile();
                 put_some_sums<GROUP>(tile, sum + place, lane);
                 row = ROWS;
@@ -360,7 +409,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
         if (warp * 32 < here) {
             const int i = (int)c.thread;
             finish(first + i, i < here,
-                   total_of(sum + min(i, here - 1) * STRIDE) * (1.0f / (shrink<F16>() * pair_of_x<Type>::unit())));
+                   total_of(sum + min(i, here - 1) * STRIDE) * (1.0f / pair_of_x<Type>::unit()));
         }
         c.batch ^= 1;
     }

@@ -79,6 +79,8 @@ template <int K, int TYPE> struct operand : elements<K> {
         } else
             first[i] = mine[0], second[i] = mine[1];
     }
+    /* When all are set. */
+    __device__ __forceinline__ void finish(const consumer &) const {}
 };
 
 /* A norm's weights for the elements that a lane takes of x. Loaded a phase ahead, as the memory is busy; which of them a

@@ -122,6 +122,8 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         } else
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
                                                         [&](int j, const float4 &v) { n.add(c, j, v, norm); });
+        if (S::X_OF < 0 || !again)
+            n.x.finish(c);
         keep<S>(n.x, k);
         product.multiply(
             c, n.x, mine.n,
@@ -140,9 +142,11 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
             x.take_from(from, parity);
         else if (S::X_OF >= 0 && again)
             take_again<S>(x, k);
-        else
+        else {
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
                                                         [&](int j, const float4 &v) { x.set(c, j, v); });
+            x.finish(c);
+        }
         if constexpr (S::X_IN_LOOP == 0)
             keep<S>(x, k);
         product.multiply(c, x, mine.n, [] {}, biased);

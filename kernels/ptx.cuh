@@ -45,11 +45,18 @@ __device__ __forceinline__ u32 and_or(u32 a, u32 b, u32 c) {
     return a;
 }
 
-/* a * b + c, two halves of 16 bits each, rounded once. */
-__device__ __forceinline__ u32 two_f16_fma(u32 a, u32 b, u32 c) {
-    u32 two;
-    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(two) : "r"(a), "r"(b), "r"(c));
-    return two;
+/* Byte `at` of four. */
+__device__ __forceinline__ i32 signed_byte(u32 four, u32 at) {
+    i32 byte;
+    asm("prmt.b32 %0, %1, 0, %2;" : "=r"(byte) : "r"(four), "r"(0x8880u + 0x1111u * at));
+    return byte;
+}
+
+/* The larger of two; NaN if one is (sm_80). */
+__device__ __forceinline__ float larger_or_nan(float a, float b) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
 }
 
 /* 2^x, to about 2 units in the last place. */
@@ -88,6 +95,13 @@ __device__ __forceinline__ u32 cycles() {
 /* Is it so for any lane of the warp? For loops that a warp leaves as one. */
 __device__ __forceinline__ bool any_lane(bool it) { return __any_sync(0xFFFFFFFFu, it); }
 
+/* The largest number that a lane of the warp has (redux.sync, sm_80). */
+__device__ __forceinline__ u32 warp_largest(u32 mine) {
+    u32 largest;
+    asm volatile("redux.sync.max.u32 %0, %1, 0xFFFFFFFF;" : "=r"(largest) : "r"(mine));
+    return largest;
+}
+
 /* A barrier of some of a block's warps: number Barrier, 1 to 15, of Threads threads. */
 template <int Barrier, int Threads> __device__ __forceinline__ void some_meet() {
     asm volatile("bar.sync %0, %1;" ::"n"(Barrier), "n"(Threads) : "memory");
@@ -109,6 +123,19 @@ __device__ __forceinline__ void mma_bf16(float *d, u32 a0, u32 a1, u32 a2, u32 a
 __device__ __forceinline__ void mma_f16(float *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* d += a * b: 16 x 8 += 16 x 32 times 32 x 8, of bytes (mma.sync m16n8k32, sm_80); b is signed, a is not or is. */
+__device__ __forceinline__ void mma_u8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void mma_s8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 

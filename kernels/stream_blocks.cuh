@@ -4,17 +4,20 @@
  * brings less than some 8 kB takes the copying lane longer than the memory. So: group of tiles, chunk, tile, and in it planes, with h
  * rows of the tile each:
  *
- *   [pair][even, odd block][row][quarter]   LOW bytes: eight quants, of 4 bits or 8
- *   [pair][row][quarter]                    2 HIGH bytes: the bits above them, of both blocks
+ *   [pair][row][quarter][even, odd block]   LOW bytes: the upper 4 or all 8 bits of eight quants
+ *   [pair][row][quarter]                    2 HIGH bytes: the bits below them, of both blocks
  *   [pair][row]                             scales of both blocks
  *   [block of 256][row]                     what scales of K formats are multiplied by
  *
- * The eight elements of a quarter q are 4q .. 4q+3 and 16+4q .. 16+4q+3, e0 to e7. A row of a chunk takes a multiple of 16 bytes, so that
- * a share of n rows takes n times ROW bytes. codegen/persistent/blocks.c computes the same. */
+ * The eight elements of a quarter q are 4q .. 4q+3 and 16+4q .. 16+4q+3. Byte j of 4 bits has element j in its lower half and 4 + j in its
+ * upper one. Byte j of HIGH has bits of elements j and 4 + j of both blocks: 2 bits at 2 and 0 for the even block, at 4 and 6 for the
+ * odd one; single bits at 0 and 1, 2 and 3, and 4 higher in odd quarters, which share 4 bytes with the ones before. Quants with a
+ * centre are signed. A row of a chunk takes a multiple of 16 bytes, so that a share of n rows takes n times ROW bytes.
+ * codegen/persistent/blocks.c computes the same. */
 #pragma once
 #include "common.cuh"
 
-/* What there is of a format. LOW, HIGH: bits of a quant; SCALES: bytes for a pair of blocks; WHOLE: bytes for 256 elements. */
+/* What there is of a format. LOW, HIGH: bits of a quant; CENTRE: what stands for 0 in a file; SCALES: bytes for a pair of blocks; WHOLE: bytes for 256 elements. */
 template <int Type> struct block_format;
 #define BLOCK_FORMAT(TYPE, low, high, centre, scales, whole)                                           \
     template <> struct block_format<TYPE> {                                                            \
@@ -38,14 +41,15 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
         QUANTS = 8 * f::LOW, /* bytes of a pair of a row */
         HIGHS = 8 * f::HIGH,
         PER_PAIR = QUANTS + HIGHS + f::SCALES,
-        MOST_AT_ONCE = 17920, /* bytes of a copy */
+        STEP = Warps % 4 == 0 ? 4 : Warps % 2 == 0 ? 2 : 1, /* the first pair of a chunk is a multiple of it */
+        MOST_AT_ONCE = 17600, /* bytes of a copy */
     };
     static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
 
     static __device__ __forceinline__ constexpr int pairs(bool last) { return last ? PAIRS - (CHUNKS - 1) * Warps : Warps; }
     /* The first block of 256 of which a chunk has a part, and for how many of them there is room. */
     static __device__ __forceinline__ constexpr int first_whole(int chunk) { return chunk * Warps / 4; }
-    static __device__ __forceinline__ constexpr int wholes(bool last) { return f::WHOLE ? (pairs(last) + 2) / 4 + 1 : 0; }
+    static __device__ __forceinline__ constexpr int wholes(bool last) { return f::WHOLE ? (pairs(last) + 3 - STEP) / 4 + 1 : 0; }
     /* Bytes of a row of a chunk, and of a row of all chunks. */
     static __device__ __forceinline__ constexpr int row_bytes(bool last) {
         return (pairs(last) * PER_PAIR + wholes(last) * f::WHOLE + 15) / 16 * 16;
@@ -93,9 +97,9 @@ __device__ __forceinline__ block_scale stored_scale(const u8 *scales, const u8 *
         const float d = f16_f32(*(const u16 *)whole);
         return {d * (float)(signed char)(both & 0xFFu), d * (float)(signed char)(both >> 8), 0.0f};
     } else if constexpr (Type == Q4_K || Type == Q5_K) {
-        const u32 packed = ((const u16 *)scales)[odd], d_dmin = *(const u32 *)whole;
-        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * six(packed & 63u);
-        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * six(packed >> 6))};
+        const u32 two = __byte_perm(((const u16 *)scales)[odd], 0, 0x4140), d_dmin = *(const u32 *)whole;
+        const float scale = f16_f32((u16)(d_dmin & 0xFFFFu)) * six(two & 0xFFFFu);
+        return {scale, scale, -(f16_f32((u16)(d_dmin >> 16)) * six(two >> 16))};
     } else if constexpr (Type == Q4_1 || Type == Q5_1) {
         const u32 d_m = ((const u32 *)scales)[odd];
         const float scale = f16_f32((u16)(d_m & 0xFFFFu));

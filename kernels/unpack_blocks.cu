@@ -25,29 +25,31 @@
 
 typedef stream_of<FORMAT, K, WARPS> from;
 
-/* The low bits of the eight quants of a quarter of a block, and those above them, of both blocks. */
+/* The upper bits of the eight quants of a quarter of a block, and those below them, of both blocks. */
 struct eight_bits {
-    uint2 low;
-    u32 high;
+    uint2 upper;
+    u32 below;
 };
 
-__device__ __forceinline__ float element(const eight_bits &e, int block, int j, const block_scale &s) {
-    const int HIGH = from::f::HIGH;
-    u32 q = from::f::LOW == 8 ? (j < 4 ? e.low.x : e.low.y) >> j % 4 * 8 & 0xFFu
-                              : e.low.x >> (j / 2 * 4 + j % 2 * 16) & 15u;
-    if (HIGH)
-        q |= (e.high >> HIGH * (4 * block + j / 2 + j % 2 * 8) & ((1u << HIGH) - 1)) << 4;
-    return (j < 4 ? s.first : s.last) * (float)((int)q - from::f::CENTRE) + s.minimum;
+/* `block`, `odd`: of the pair, and is the quarter? */
+__device__ __forceinline__ float element(const eight_bits &e, int block, int odd, int j, const block_scale &s) {
+    const int HIGH = from::f::HIGH, byte = j % 4 * 8, last = j / 4;
+    u32 q = from::f::LOW == 8 ? (last ? e.upper.y : e.upper.x) >> byte & 0xFFu : e.upper.x >> (byte + 4 * last) & 15u;
+    if (HIGH == 1)
+        q = q << 1 | (e.below >> (byte + 4 * odd + 2 * block + last) & 1u);
+    else if (HIGH == 2)
+        q = q << 2 | (e.below >> (byte + (block ? 4 + 2 * last : 2 - 2 * last)) & 3u);
+    return (last ? s.last : s.first) * (float)((int)(q ^ from::f::CENTRE) - from::f::CENTRE) + s.minimum;
 }
 
-__device__ __forceinline__ void put_eight(const eight_bits &e, int block, const block_scale &s, u16 *to) {
+__device__ __forceinline__ void put_eight(const eight_bits &e, int block, int odd, const block_scale &s, u16 *to) {
 #pragma unroll
     for (int half = 0; half < 2; half++)
         *(uint2 *)(to + 16 * half) =
-            uint2{f32_bf16(element(e, block, 4 * half, s)) |
-                           (u32)f32_bf16(element(e, block, 4 * half + 1, s)) << 16,
-                       f32_bf16(element(e, block, 4 * half + 2, s)) |
-                           (u32)f32_bf16(element(e, block, 4 * half + 3, s)) << 16};
+            uint2{f32_bf16(element(e, block, odd, 4 * half, s)) |
+                           (u32)f32_bf16(element(e, block, odd, 4 * half + 1, s)) << 16,
+                       f32_bf16(element(e, block, odd, 4 * half + 2, s)) |
+                           (u32)f32_bf16(element(e, block, odd, 4 * half + 3, s)) << 16};
 }
 
 /* One quarter of a pair of blocks of a row. */
@@ -59,16 +61,18 @@ __device__ __forceinline__ void unpack_quarter(const u8 *stream, int row, int n,
     const u8 *scales = tile.at + from::scales_at(last, h) + (warp * h + r) * from::f::SCALES;
     const u8 *whole = tile.at + from::wholes_at(last, h) +
                       ((pair / 4 - from::first_whole(chunk)) * h + r) * from::f::WHOLE;
-    const u8 *high = tile.at + from::high_at(last, h) + warp * h * from::HIGHS + (r * 4 + quarter) * 2 * from::f::HIGH;
+    const u8 *below = tile.at + from::high_at(last, h) + warp * h * from::HIGHS;
     eight_bits e = {};
-    e.high = from::f::HIGH == 1 ? *(const u16 *)high : from::f::HIGH == 2 ? *(const u32 *)high : 0;
+    if (from::f::HIGH)
+        e.below = *(const u32 *)(below + (r * 4 + quarter) / (3 - from::f::HIGH) * 4);
     for (int block = 0; block < 2; block++) {
-        const u8 *at = tile.at + (2 * warp + block) * h * (from::QUANTS / 2) + (r * 4 + quarter) * from::f::LOW;
+        const u8 *at = tile.at + warp * h * from::QUANTS + ((r * 4 + quarter) * 2 + block) * from::f::LOW;
         if (from::f::LOW == 8)
-            e.low = *(const uint2 *)at;
+            e.upper = *(const uint2 *)at;
         else
-            e.low.x = *(const u32 *)at;
-        put_eight(e, block, stored_scale<FORMAT>(scales, whole, block, [](u32 n) { return (float)n; }), to + pair * 64 + block * 32 + 4 * quarter);
+            e.upper.x = *(const u32 *)at;
+        put_eight(e, block, quarter % 2, stored_scale<FORMAT>(scales, whole, block, [](u32 n) { return (float)n; }),
+                  to + pair * 64 + block * 32 + 4 * quarter);
     }
 }
 

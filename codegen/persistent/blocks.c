@@ -16,11 +16,12 @@ static const bytes formats[QGC_N_DTYPES] = {
     [QGC_Q5_1] = {40 + 8, 0}, [QGC_Q4_K] = {32 + 4, 4}, [QGC_Q5_K] = {40 + 4, 4}, [QGC_Q6_K] = {48 + 4, 2},
 };
 
-/* Bytes of a row of a chunk of n pairs. */
-static int64_t chunk_bytes(qgc_dtype t, int64_t n) {
+/* Bytes of a row of a chunk of n pairs. Chunks begin at multiples of `warps` pairs. */
+static int64_t chunk_bytes(qgc_dtype t, int64_t n, int64_t warps) {
     const bytes *f = &formats[t];
     assert(f->pair);
-    const int64_t wholes = f->whole ? (n + 2) / (WHOLE / PAIR) + 1 : 0;
+    const int64_t step = warps % 4 == 0 ? 4 : warps % 2 == 0 ? 2 : 1;
+    const int64_t wholes = f->whole ? (n + 3 - step) / (WHOLE / PAIR) + 1 : 0;
     return (n * f->pair + wholes * f->whole + 15) / 16 * 16;
 }
 
@@ -33,19 +34,19 @@ int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps) {
         return 2 * k;
     int64_t sum = 0;
     for (int64_t first = 0; first < k / PAIR; first += warps)
-        sum += chunk_bytes(t, smaller(warps, k / PAIR - first));
+        sum += chunk_bytes(t, smaller(warps, k / PAIR - first), warps);
     return sum;
 }
 
 int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps) {
-    enum { TILE = 8, GROUP = 4, MOST_AT_ONCE = 17920 };
+    enum { TILE = 8, GROUP = 4, MOST_AT_ONCE = 17600 };
     if (!qgc_dtype_is_quantised(t))
         return TILE * 2 * PAIR * warps;
-    const int64_t tile = TILE * chunk_bytes(t, smaller(warps, k / PAIR));
+    const int64_t tile = TILE * chunk_bytes(t, smaller(warps, k / PAIR), warps);
     return smaller(MOST_AT_ONCE / tile, GROUP) * tile;
 }
 
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps) {
     const int64_t chunks = (k / PAIR + warps - 1) / warps;
-    return qgc_dtype_is_quantised(t) && chunks > 1 ? chunks : 0;
+    return qgc_dtype_is_quantised(t) ? chunks : 0;
 }

@@ -252,8 +252,11 @@ static bool takes_x_in_loop(const qgc_persistent *p, int phase) {
 
 int64_t qgc_phase_operands(const qgc_persistent *p, int phase) {
     const qgc_instance *first = qgc_phase_first(p, phase);
-    if (first->does != QGC_DO_PRODUCTS || takes_x_in_loop(p, phase))
+    enum { IN_LOOP = 2 };
+    if (first->does != QGC_DO_PRODUCTS)
         return 0;
+    if (takes_x_in_loop(p, phase))
+        return IN_LOOP;
     int64_t most = 0;
     for (int i = 0; i < qgc_phase_count(p, phase); i++) {
         const qgc_instance *at = qgc_phase_instance(p, phase, i);

@@ -29,12 +29,12 @@ static inline unsigned and_or(unsigned a, unsigned b, unsigned c) {
     return (a & b) | c;
 }
 
-/* Products of halves are exact in float32; their sum with a third is not always, but is where it is used. */
-static inline unsigned two_f16_fma(unsigned a, unsigned b, unsigned c) {
-    return two_f16(f16_f32((unsigned short)(a & 0xFFFFu)) * f16_f32((unsigned short)(b & 0xFFFFu)) +
-                       f16_f32((unsigned short)(c & 0xFFFFu)),
-                   f16_f32((unsigned short)(a >> 16)) * f16_f32((unsigned short)(b >> 16)) +
-                       f16_f32((unsigned short)(c >> 16)));
+static inline int signed_byte(unsigned four, unsigned at) {
+    return (signed char)(four >> 8 * at & 0xFFu);
+}
+
+static inline float larger_or_nan(float a, float b) {
+    return a != a || b != b ? __uint_as_float(0x7FFFFFFFu) : a > b ? a : b;
 }
 
 static inline unsigned short bf16_of(float f) {
@@ -126,6 +126,39 @@ template <bool Bf16> static void multiply(void *const *lanes) {
         }
 }
 
+/* A lane of mma.sync m16n8k32: bytes. */
+struct mma_bytes_lane {
+    signed *d;
+    unsigned a[4], b[2];
+};
+
+template <bool Signed> static void multiply_bytes(void *const *lanes) {
+    int a[16][32], b[32][8];
+    for (int l = 0; l < 32; l++) {
+        const mma_bytes_lane &m = *(const mma_bytes_lane *)lanes[l];
+        for (int byte = 0; byte < 4; byte++) {
+            for (int i = 0; i < 4; i++) {
+                const unsigned bits = m.a[i] >> 8 * byte & 0xFFu;
+                a[l / 4 + i % 2 * 8][l % 4 * 4 + byte + i / 2 * 16] = Signed ? (signed char)bits : (int)bits;
+            }
+            for (int i = 0; i < 2; i++)
+                b[l % 4 * 4 + byte + i * 16][l / 4] = (signed char)(m.b[i] >> 8 * byte & 0xFFu);
+        }
+    }
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < 4; i++)
+            for (int k = 0; k < 32; k++)
+                ((const mma_bytes_lane *)lanes[l])->d[i] += a[l / 4 + i / 2 * 8][k] * b[k][l % 4 * 2 + i % 2];
+}
+
+static void take_largest(void *const *lanes) {
+    unsigned largest = 0;
+    for (int l = 0; l < 32; l++)
+        largest = *(unsigned *)lanes[l] > largest ? *(unsigned *)lanes[l] : largest;
+    for (int l = 0; l < 32; l++)
+        *(unsigned *)lanes[l] = largest;
+}
+
 /* A lane of ldmatrix: the address of a row, and what the lane gets. */
 struct matrix_lane {
     const unsigned short *row;
@@ -157,6 +190,23 @@ static inline void mma_f16(float *d, unsigned a0, unsigned a1, unsigned a2, unsi
                            unsigned b1) {
     on_cpu::mma_lane mine = {d, {a0, a1, a2, a3}, {b0, b1}};
     on_cpu::together(&mine, on_cpu::multiply<false>, __LINE__);
+}
+
+static inline void mma_u8(signed *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                          unsigned b1) {
+    on_cpu::mma_bytes_lane mine = {d, {a0, a1, a2, a3}, {b0, b1}};
+    on_cpu::together(&mine, on_cpu::multiply_bytes<false>, __LINE__);
+}
+
+static inline void mma_s8(signed *d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                          unsigned b1) {
+    on_cpu::mma_bytes_lane mine = {d, {a0, a1, a2, a3}, {b0, b1}};
+    on_cpu::together(&mine, on_cpu::multiply_bytes<true>, __LINE__);
+}
+
+static inline unsigned warp_largest(unsigned mine) {
+    on_cpu::together(&mine, on_cpu::take_largest, __LINE__);
+    return mine;
 }
 
 /* --- shared memory ---------------------------------------------------------------------------------------- */

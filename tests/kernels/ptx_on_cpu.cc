@@ -2,6 +2,7 @@
 #include "kernels/cpu/on_cpu.h"
 
 namespace {
+#include "kernels/digits.cuh"
 #include "kernels/mma.cuh"
 
 struct {
@@ -27,6 +28,24 @@ template <int TYPE> void multiply() {
     mma<TYPE>(d, a.x, a.y, a.z, a.w, b.x, b.y);
     for (int i = 0; i < 4; i++)
         x.d[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i];
+}
+
+struct {
+    const unsigned *a, *b;
+    int *d;
+    bool is_signed;
+    unsigned largest;
+} bytes;
+
+/* d[16, 8] = a[16, 32] times b[8, 32], four bytes a word. */
+void multiply_bytes() {
+    const int lane = threadIdx.x, row = lane / 4, quarter = lane % 4;
+    const unsigned *a = bytes.a + row * 8 + quarter, *b = bytes.b + row * 8 + quarter;
+    int d[4] = {};
+    (bytes.is_signed ? mma_s8 : mma_u8)(d, a[0], a[64], a[4], a[68], b[0], b[4]);
+    for (int i = 0; i < 4; i++)
+        bytes.d[(row + i / 2 * 8) * 8 + quarter * 2 + i % 2] = d[i];
+    bytes.largest = warp_largest(lane == 21 ? 0x80000000u : (unsigned)lane);
 }
 
 /* What shared memory holds before a copy has been waited for, and after. */
@@ -66,4 +85,21 @@ extern "C" uint16_t ptx_narrow(float f) {
 }
 extern "C" unsigned ptx_two(bool bf16, float a, float b) {
     return bf16 ? two_bf16(a, b) : two_f16(a, b);
+}
+
+extern "C" unsigned ptx_multiply_bytes(bool is_signed, const unsigned *a, const unsigned *b, int *d) {
+    bytes = {a, b, d, is_signed, 0};
+    on_cpu::launch(1, 32, ON_CPU_FORWARDS, multiply_bytes);
+    return bytes.largest;
+}
+
+/* The digits of four numbers, [digit][number], and what 1 in the lowest of them stands for. */
+extern "C" float ptx_digits(const float *from, signed char *to) {
+    const float4 four = make_float4(from[0], from[1], from[2], from[3]);
+    const fixed_point numbers(__float_as_uint(largest_of(four)));
+    unsigned words[24];
+    put_digits(four, numbers.factor, words);
+    for (int i = 0; i < 12; i++)
+        to[i] = (signed char)(words[i / 4 * 8] >> i % 4 * 8 & 0xFFu);
+    return numbers.unit;
 }

@@ -1,5 +1,5 @@
 /* What stands in the place of instructions where kernels run on the CPU: conversions against those of graph/base, the product of
- * matrices against a plain one, and a copy that is not there before somebody waits for it. */
+ * matrices against a plain one, numbers in digits, and a copy that is not there before somebody waits for it. */
 
 #include <math.h>
 #include <string.h>
@@ -13,6 +13,8 @@ void ptx_copy(const unsigned char *from, unsigned char *early, unsigned char *la
 float ptx_widen(uint16_t h);
 uint16_t ptx_narrow(float f);
 unsigned ptx_two(bool bf16, float a, float b);
+unsigned ptx_multiply_bytes(bool is_signed, const unsigned *a, const unsigned *b, int *d);
+float ptx_digits(const float *from, signed char *to);
 
 static void halves_are_widened_and_narrowed_as_ieee_says(void **state) {
     (void)state;
@@ -63,6 +65,67 @@ static void matrices_are_multiplied(void **state) {
     }
 }
 
+/* Byte k of a row of words. */
+static int byte_of(const unsigned *words, int k, bool is_signed) {
+    const unsigned byte = words[k / 4] >> k % 4 * 8 & 0xFFu;
+    return is_signed ? (signed char)byte : (int)byte;
+}
+
+static void matrices_of_bytes_are_multiplied(void **state) {
+    (void)state;
+    uint64_t seed = 3;
+    for (int is_signed = 0; is_signed < 2; is_signed++) {
+        unsigned a[16][8], b[8][8];
+        int d[16][8];
+        for (int i = 0; i < 128; i++)
+            a[i / 8][i % 8] = (unsigned)test_random(&seed);
+        for (int i = 0; i < 64; i++)
+            b[i / 8][i % 8] = (unsigned)test_random(&seed);
+        assert_int_equal(ptx_multiply_bytes(is_signed, a[0], b[0], d[0]), 0x80000000u);
+        for (int i = 0; i < 128; i++) {
+            int want = 0;
+            for (int k = 0; k < 32; k++)
+                want += byte_of(a[i / 8], k, is_signed) * byte_of(b[i % 8], k, true);
+            assert_int_equal(d[i / 8][i % 8], want);
+        }
+    }
+}
+
+/* Of numbers up to the largest float, and of those around a power of two, where integers are largest. */
+static void digits_keep_22_bits_of_the_largest(void **state) {
+    (void)state;
+    uint64_t seed = 4;
+    for (int i = 0; i < 1000000; i++) {
+        float x[4], largest = 0;
+        signed char digit[3][4];
+        for (int k = 0; k < 4; k++) {
+            x[k] = ldexpf(test_random_float(&seed) - 0.5f, i % 170 - 50);
+            if (i % 3 == k)
+                x[k] = copysignf(nextafterf(ldexpf(1, i % 170 - 50), i % 2 ? 0 : INFINITY), x[k]);
+            largest = fmaxf(largest, fabsf(x[k]));
+        }
+        const float unit = ptx_digits(x, digit[0]);
+        for (int k = 0; k < 4; k++) {
+            const int n = digit[0][k] + 256 * digit[1][k] + 65536 * digit[2][k];
+            assert_true(fabs((double)unit * n - (double)x[k]) <= 0x1p-21 * (double)largest);
+        }
+    }
+}
+
+static void digits_of_what_is_no_number_stand_for_none(void **state) {
+    (void)state;
+    static const float none[] = {NAN, INFINITY, -INFINITY, -NAN};
+    signed char digit[12];
+    for (int i = 0; i < 16; i++) {
+        float x[4] = {1, -2, 3, 4};
+        x[i % 4] = none[i / 4];
+        assert_true(isnan(ptx_digits(x, digit)));
+    }
+    assert_true(isfinite(ptx_digits((const float[4]){0, 0, 0, 0}, digit)));
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(digit[i], 0);
+}
+
 static void a_copy_is_there_when_it_was_waited_for(void **state) {
     (void)state;
     unsigned char from[16], early[16], late[16];
@@ -76,6 +139,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(halves_are_widened_and_narrowed_as_ieee_says),
         cmocka_unit_test(matrices_are_multiplied),
+        cmocka_unit_test(matrices_of_bytes_are_multiplied),
+        cmocka_unit_test(digits_keep_22_bits_of_the_largest),
+        cmocka_unit_test(digits_of_what_is_no_number_stand_for_none),
         cmocka_unit_test(a_copy_is_there_when_it_was_waited_for),
     };
     return cmocka_run_group_tests_name("kernels/ptx", tests, NULL, NULL);
