@@ -149,6 +149,9 @@ qgc_engine *qgc_sequence_engine(const qgc_sequence *s) {
 const char *qgc_sequence_mode(const qgc_sequence *s) {
     return s->mode;
 }
+const char *qgc_sequence_prefill(const qgc_sequence *s) {
+    return qgc_prefill_name(s->session ? qgc_session_prefill(s->session) : QGC_PREFILL_CHUNKS);
+}
 const qgc_sequence_options *qgc_sequence_options_of(const qgc_sequence *s) {
     return &s->options;
 }

@@ -1111,6 +1111,7 @@ static void a_prompt_has_a_copy_of_the_weights_where_there_is_room(void **state)
         qgc_session *s = start(f);
         assert_int_equal(qgc_program_has_weights(f->program), room);
         assert_int_equal(qgc_session_prefill_phase(s), room ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
+        assert_string_equal(qgc_prefill_name(qgc_session_prefill(s)), room ? "chunks" : "packed");
         assert_int_equal(strstr(notes_of(f),
                                 "the prompt is multiplied from the packed weights: for a copy of them "
                                 "as they are stored it needs 0.54 GB, and 0.00 GB are free") != NULL,

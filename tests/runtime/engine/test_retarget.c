@@ -8,6 +8,7 @@
 #include "graph/base/hash.h"
 #include "runtime/engine/build.h"
 #include "runtime/engine/retarget.h"
+#include "runtime/engine/receipt.h"
 #include "runtime/engine/sequence.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_device.h"
@@ -173,6 +174,8 @@ static void a_card_gets_code_of_its_own(void **state) {
     const qgc_sequence_options o = {.mode = "graph", .sampling = {.top_p = 1, .repeat_penalty = 1}};
     ok(qgc_sequence_new(&s, e, &o, &f.diag));
     has(f.notes.text, "the prompt takes decode steps: Fake GPU as t4 multiplies no bf16 matrices\n");
+    const int32_t prompt[] = {1, 2, 3};
+    assert_string_equal(qgc_receipt_of(s, prompt, 3, f.diag.arena).prefill, "steps"); /* it multiplies no chunks */
     qgc_sequence_drop(s);
     qgc_engine_close(e);
 }
