@@ -1,3 +1,4 @@
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -84,6 +85,35 @@ static void keeps_what_is_faster_and_survives_what_is_not_right(void **state) {
     qgc_arena_drop(a);
 }
 
+static void log_result(void *context, const qgc_tune_result *r) {
+    qgc_tune_log_add(context, r);
+}
+
+static void what_was_tried_is_json(void **state) {
+    (void)state;
+    qgc_arena *a = qgc_arena_new();
+    qgc_diag d = qgc_diag_new(a);
+    qgc_tune_log log = {.arena = a};
+    qgc_tuning t = {.arena = a};
+    const qgc_tune_options o = {
+        .mode = "graph", .seconds = 6000, .patience = 3, .report = log_result, .context = &log};
+    assert_int_equal(qgc_tune(&t, &o, &d), QGC_OK);
+    assert_int_equal(log.kept, 2);
+    qgc_str out = qgc_str_new(a);
+    assert_int_equal(qgc_tune_json(&log, &t, "x/tuning.yaml", &out, &d), QGC_OK);
+    json_t *all = json_loads(out.text, 0, NULL), *tried = json_object_get(all, "candidates");
+    assert_int_equal(json_array_size(tried), 6);
+    const json_t *wrong = json_array_get(tried, 0), *kept = json_array_get(tried, 4);
+    assert_string_equal(json_string_value(json_object_get(wrong, "verdict")), "wrong");
+    assert_true(json_is_null(json_object_get(wrong, "us")));
+    assert_string_equal(json_string_value(json_object_get(kept, "verdict")), "kept");
+    assert_float_equal(json_number_value(json_object_get(kept, "high_us")), -9.5, 0);
+    assert_int_equal(json_array_size(json_object_get(all, "settings")), 2);
+    assert_string_equal(json_string_value(json_object_get(all, "file")), "x/tuning.yaml");
+    json_decref(all);
+    qgc_arena_drop(a);
+}
+
 static void begins_nothing_when_time_is_over(void **state) {
     (void)state;
     qgc_arena *a = qgc_arena_new();
@@ -115,6 +145,7 @@ static void says_why_nothing_can_be_tried(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_what_is_faster_and_survives_what_is_not_right),
+        cmocka_unit_test(what_was_tried_is_json),
         cmocka_unit_test(begins_nothing_when_time_is_over),
         cmocka_unit_test(says_why_nothing_can_be_tried),
     };
