@@ -94,7 +94,7 @@ static void kernels_have_their_bytes_without_times(void **state) {
     const char *page = page_of(f, "--weights models/tiny/tiny.gguf");
     has(page,
         "Bytes of weights and caches that they read at position 512, and the least time that this takes on a h100-sxm");
-    has(page, "<td><code>mlp</code></td><td><code>linear.cu</code></td><td>4</td><td>");
+    has(page, "<td><code>mlp</code></td><td><code>linear.cu</code></td><td>4</td><td class=\"meter\">");
     has(page, "<span class=\"takes\">");
     has(page_of(f, "--card t4"), "takes on a t4");
 }
