@@ -73,12 +73,10 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
             "Passes are run where an option chooses them, or --print-after or --dump-passes asks for them; --after PASS\n"
             "runs them up to that one. What is printed carries the passes that are still to be run.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    if (!path)
         return QGC_OK;
     if (strcmp(format, "dot") != 0 && strcmp(format, "yaml") != 0)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown format \"%s\", expected yaml or dot",
@@ -90,7 +88,7 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     bool run = qgc_pass_edits_any(&pipeline.edits) || pipeline.until || pipeline.skip ||
                pipeline.print_after || pipeline.passes || pipeline.dump_folder;
     qgc_graph *g;
-    QGC_TRY(cli_load_stated(&g, line.arguments[0], weights, c));
+    QGC_TRY(cli_load_stated(&g, path, weights, c));
     if (run)
         QGC_TRY(cli_run_passes(g, &pipeline, NULL, c->diag));
     return print_graph(g, format, json, c);

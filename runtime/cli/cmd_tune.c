@@ -141,13 +141,11 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
             "Each candidate first has to compute what the settings so far compute. Candidates are tried in a\n"
             "process of their own, so that one that crashes or hangs harms nothing.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    if (!path)
         return QGC_OK;
     QGC_TRY(cli_check_mode(o.tune.mode, c->diag));
-    return tune_graph(c, line.arguments[0], &o);
+    return tune_graph(c, path, &o);
 }

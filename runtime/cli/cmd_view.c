@@ -127,10 +127,8 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
             "The page is one HTML file that needs no other and no network. In it, a click on a node says what the\n"
             "rules did there; #after=fuse-qkv&node=q after its address chooses a pass and a node.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    return line.help ? QGC_OK : view_graph(c, line.arguments[0], &o);
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    return !path ? QGC_OK : view_graph(c, path, &o);
 }

@@ -1,26 +1,7 @@
 #include <string.h>
 
 #include "codegen/card.h"
-#include "tests/support/cmocka.h"
-#include "tests/support/printed.h"
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *a = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(a, sizeof *f);
-    *f = (fixture){a, qgc_diag_new(a)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(((fixture *)*state)->arena);
-    return 0;
-}
+#include "tests/support/fixture.h"
 
 static qgc_card read(fixture *f, const char *text) {
     qgc_card card;
@@ -134,13 +115,12 @@ static void says_what_is_wrong_with_a_card(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(has_a_table_of_cards),
-        TEST(reads_a_card_that_is_written_out),
-        TEST(code_may_use_what_its_gpus_have),
-        TEST(names_the_code_for_a_card),
-        TEST(says_what_is_wrong_with_a_card),
+        FIXTURE_TEST(has_a_table_of_cards),
+        FIXTURE_TEST(reads_a_card_that_is_written_out),
+        FIXTURE_TEST(code_may_use_what_its_gpus_have),
+        FIXTURE_TEST(names_the_code_for_a_card),
+        FIXTURE_TEST(says_what_is_wrong_with_a_card),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
