@@ -47,7 +47,7 @@ mapfile -t texts < <(find graph passes codegen runtime models tests include docs
     grep -vE '^codegen/persistent/|^tests/check_words.sh$' | sort)
 if grep -nwE "behind|made[- ]up|[Ww]hoever|parted" "${texts[@]}"; then failed=1; fi
 
-mapfile -t pages < <(printf '%s\n' "${texts[@]}" | grep '\.md$' | grep -v '^docs/benchmarks.md$')
+mapfile -t pages < <(printf '%s\n' "${texts[@]}" | grep '\.md$')
 awk '
 FNR == 1 { printed = 0 }
 /^ *```/ { printed = !printed }
