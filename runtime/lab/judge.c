@@ -5,7 +5,7 @@
 /* --- one graph after another ----------------------------------------------------------------------------- */
 
 /* A known value with the numbers of class `new`, or -1: what is in the place of v first. */
-static int find_equal(judge_work *w, const qgc_value *v, int new, judge_difference *d) {
+static int find_equal(judge_work *w, const qgc_value *v, int new, judge_difference *d, const char **why) {
     qgc_judge *j = w->j;
     const qgc_value *twin = w->now->place[v->id];
     const qgc_graph *g = w->before->shown.graph;
@@ -15,7 +15,7 @@ static int find_equal(judge_work *w, const qgc_value *v, int new, judge_differen
         if (!judge_may_be_equal(j, class, new))
             continue;
         *d = judge_apart(j, class, new, QGC_JUDGE_BOUND);
-        if (d->apart <= QGC_JUDGE_BOUND) {
+        if (d->apart <= QGC_JUDGE_BOUND && !(*why = judge_objection_in_range(w, v, u))) {
             w->now->shown.twin[v->id] = u;
             return class;
         }
@@ -28,7 +28,8 @@ static void settle_result(judge_work *w, const qgc_value *v, const judge_key *ke
     qgc_judge *j = w->j;
     judge_difference d = {0};
     int class = w->now->class_of[v->id];
-    const int known = find_equal(w, v, class, &d);
+    const char *why = NULL;
+    const int known = find_equal(w, v, class, &d, &why);
     if (known >= 0) {
         class = w->now->class_of[v->id] = known;
         if (d.any && (!w->drifts || !w->out->value))
@@ -40,6 +41,10 @@ static void settle_result(judge_work *w, const qgc_value *v, const judge_key *ke
         }
     } else
         w->now->is_new[v->id] = true;
+    if (known < 0 && why && !w->misfit) { /* no step shows it */
+        w->misfit = v;
+        w->out->why = why;
+    }
     judge_put_class(j, key, sizeof *key, class);
 }
 

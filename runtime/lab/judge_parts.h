@@ -153,6 +153,12 @@ void judge_pair_backwards(judge_known *now);
 /* Values that are known get a twin of their class, where what stands in their place is of another. */
 void judge_match_known(judge_known *now, const judge_known *before, size_t n_classes);
 
+/* --- judge_range.c: windows and tables that no step of the text reaches --- */
+
+/* Why `v`, whose numbers are those of `u` of the graph before in every step, is another value nevertheless; NULL: it is not. The
+ * text lives as long as the judge. */
+const char *judge_objection_in_range(judge_work *w, const qgc_value *v, const qgc_value *u);
+
 /* --- judge_row.c: steps one after the other, each graph with its own states --- */
 
 /* Are logits and choices of a graph those of the new one? How far they are apart, and the part of the choices that differs. */

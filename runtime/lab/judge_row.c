@@ -1,32 +1,63 @@
 #include <math.h>
+#include <string.h>
 
 #include "runtime/lab/judge_parts.h"
 
-/* A graph over the steps of the text, with its own states. */
+/* A graph over the steps of the text, and over more of it up to the far position, with its own states. */
 typedef struct {
     const qgc_judge *j;
     const judge_known *k;
-    qgc_arena *arena;
-    judge_numbers *now;           /* by value id */
+    const judge_step *steps;
+    size_t n_steps, n_text;       /* n_text of them are the text */
+    qgc_arena *arena, *of_step;   /* what is left, and what one step holds */
+    judge_numbers *now;           /* by value id; of a state in `arena` */
     judge_numbers *logits, *next; /* [steps] */
 } row_of_steps;
 
-static void *fresh(const row_of_steps *r, const qgc_value *v, const judge_step *s, int lanes) {
-    return qgc_arena_array(r->arena, (size_t)(qgc_shape_elems(&v->shape, &s->sizes) * lanes),
-                           judge_elem_bytes(v->dtype));
+/* Tokens of a step after the text: what it holds is held in doubles, all of it. */
+enum { CHUNK = 32 };
+
+static judge_step *plan_row(const qgc_judge *j, size_t *n_steps, size_t *n_text, qgc_arena *a) {
+    judge_step *all = NULL;
+    size_t n = 0;
+    int64_t at = 0;
+    for (; n < j->n_steps && !j->steps[n].is_far; n++) {
+        all = qgc_arena_grow(a, all, n, sizeof *all);
+        all[n] = j->steps[n];
+        at = all[n].first + all[n].sizes.tokens;
+    }
+    *n_text = n;
+    const int64_t ctx = j->steps[0].sizes.ctx;
+    while (at < ctx) {
+        const int64_t most = j->o.phase == QGC_PHASE_ONLY_DECODE ? 1 : CHUNK, left = ctx - 1 - at;
+        const int64_t tokens = left < 1 ? 1 : left < most ? left : most; /* the last by itself */
+        all = qgc_arena_grow(a, all, n, sizeof *all);
+        all[n++] = (judge_step){.first = at, .sizes = {tokens, 1, ctx}};
+        at += tokens;
+    }
+    *n_steps = n;
+    return all;
+}
+
+static size_t bytes_of(const qgc_value *v, const judge_step *s, int lanes) {
+    return (size_t)(qgc_shape_elems(&v->shape, &s->sizes) * lanes) * judge_elem_bytes(v->dtype);
+}
+
+static judge_numbers fresh(const qgc_value *v, const judge_step *s, int lanes, qgc_arena *a) {
+    return (judge_numbers){v->dtype, NULL, lanes, qgc_arena_alloc(a, bytes_of(v, s, lanes))};
 }
 
 static void start_row(row_of_steps *r) {
     const qgc_graph *g = r->k->shown.graph;
     r->now = qgc_arena_array(r->arena, g->n_values, sizeof *r->now);
-    r->logits = qgc_arena_array(r->arena, r->j->n_steps, sizeof *r->logits);
-    r->next = qgc_arena_array(r->arena, r->j->n_steps, sizeof *r->next);
+    r->logits = qgc_arena_array(r->arena, r->n_steps, sizeof *r->logits);
+    r->next = qgc_arena_array(r->arena, r->n_steps, sizeof *r->next);
     for (size_t i = 0; i < g->n_values; i++) {
         const qgc_value *v = g->values[i];
         if (v->kind == QGC_WEIGHT && r->k->class_of[i] >= 0)
             r->now[i] = r->j->classes[r->k->class_of[i]].at[0];
         if (v->kind == QGC_STATE)
-            r->now[i] = (judge_numbers){v->dtype, NULL, 1, fresh(r, v, &r->j->steps[0], 1)};
+            r->now[i] = fresh(v, &r->steps[0], 1, r->arena);
     }
 }
 
@@ -38,54 +69,89 @@ static qgc_status compute_in_row(row_of_steps *r, const qgc_node *n, const judge
         lanes = in[i]->lanes > lanes ? in[i]->lanes : lanes;
     }
     for (int i = 0; i < n->n_out; i++) {
-        const qgc_value *v = n->out[i];
-        r->now[v->id] = (judge_numbers){v->dtype, NULL, lanes, fresh(r, v, s, lanes)};
-        out[i] = &r->now[v->id];
+        r->now[n->out[i]->id] = fresh(n->out[i], s, lanes, r->of_step);
+        out[i] = &r->now[n->out[i]->id];
     }
     return judge_compute(n, s, in, out, r->j->o.pool, d);
 }
 
-static qgc_status run_row(row_of_steps *r, qgc_diag *d) {
+/* Keeps an output of a step when the others go. */
+static judge_numbers keep(const row_of_steps *r, const qgc_value *v, const judge_step *s) {
+    if (!v)
+        return (judge_numbers){.data = NULL};
+    const judge_numbers *from = &r->now[v->id];
+    judge_numbers to = fresh(v, s, from->lanes, r->arena);
+    memcpy(to.data, from->data, bytes_of(v, s, from->lanes));
+    return to;
+}
+
+static qgc_status run_step(row_of_steps *r, size_t at, qgc_diag *d) {
     const qgc_graph *g = r->k->shown.graph;
-    start_row(r);
-    for (size_t s = 0; s < r->j->n_steps && !r->j->steps[s].is_far; s++) {
-        for (size_t i = 0; i < g->n_inputs; i++)
-            r->now[g->inputs[i]->id] = r->j->classes[r->k->class_of[g->inputs[i]->id]].at[s];
-        for (const qgc_node *n = g->first; n; n = n->next)
-            QGC_TRY(compute_in_row(r, n, &r->j->steps[s], d));
-        for (size_t i = 0; i < g->n_values; i++)
-            if (r->k->newest[i])
-                r->now[i] = r->now[r->k->newest[i]->id];
-        const qgc_value *logits = qgc_graph_output(g, "logits"), *next = qgc_graph_output(g, "next");
-        if (logits)
-            r->logits[s] = r->now[logits->id];
-        if (next)
-            r->next[s] = r->now[next->id];
+    const judge_step *s = &r->steps[at];
+    for (size_t i = 0; i < g->n_inputs; i++) {
+        const qgc_value *v = g->inputs[i];
+        r->now[v->id] = fresh(v, s, 1, r->of_step);
+        judge_fill_input(v->name, s, r->j->o.tokens, r->j->o.n_tokens, r->now[v->id].data);
     }
+    for (const qgc_node *n = g->first; n; n = n->next)
+        QGC_TRY(compute_in_row(r, n, s, d));
+    for (size_t i = 0; i < g->n_values; i++)
+        if (r->k->newest[i] && r->k->newest[i] != g->values[i])
+            memcpy(r->now[i].data, r->now[r->k->newest[i]->id].data, bytes_of(g->values[i], s, 1));
+    r->logits[at] = keep(r, qgc_graph_output(g, "logits"), s);
+    r->next[at] = keep(r, qgc_graph_output(g, "next"), s);
     return QGC_OK;
 }
 
-/* Are logits and choices of a graph those of the new one where each has its own states? */
+static qgc_status run_steps(row_of_steps *r, size_t from, size_t to, qgc_diag *d) {
+    qgc_status status = QGC_OK;
+    for (size_t s = from; s < to && status == QGC_OK; s++) {
+        r->of_step = qgc_arena_new();
+        status = run_step(r, s, d);
+        qgc_arena_drop(r->of_step);
+    }
+    return status;
+}
+
+typedef struct {
+    row_of_steps good, bad;
+    judge_difference logits, next;
+    double made; /* choices */
+} two_rows;
+
+/* Runs steps of both and adds what they differ by. Do they agree so far? */
+static bool agree_over(two_rows *t, size_t from, size_t to) {
+    const judge_step *steps = t->good.steps;
+    qgc_diag d = qgc_diag_new(t->good.arena);
+    if (run_steps(&t->good, from, to, &d) != QGC_OK || run_steps(&t->bad, from, to, &d) != QGC_OK) {
+        t->logits.apart = INFINITY;
+        return false;
+    }
+    for (size_t s = from; s < to; s++) {
+        const int64_t rows = steps[s].sizes.rows;
+        const qgc_value *v = qgc_graph_output(t->bad.k->shown.graph, "logits");
+        if (t->good.logits[s].data && t->bad.logits[s].data)
+            judge_compare_rows(&t->good.logits[s], &t->bad.logits[s], rows * v->shape.dim[1], v->shape.dim[1],
+                               s, &t->logits);
+        if (t->good.next[s].data && t->bad.next[s].data)
+            judge_compare_rows(&t->good.next[s], &t->bad.next[s], rows, rows, s, &t->next);
+        t->made += (double)(rows * JUDGE_LANES);
+    }
+    return t->logits.apart <= QGC_JUDGE_BOUND && t->next.apart == 0;
+}
+
 bool judge_agree_in_a_row(judge_work *w, const judge_known *right, judge_difference *logits,
                           double *choices) {
     qgc_arena *a = qgc_arena_new();
-    qgc_diag d = qgc_diag_new(a);
-    row_of_steps good = {.j = w->j, .k = right, .arena = a}, bad = {.j = w->j, .k = w->now, .arena = a};
-    bool agree = run_row(&good, &d) == QGC_OK && run_row(&bad, &d) == QGC_OK;
-    judge_difference next = {0};
-    double made = 0;
-    *logits = (judge_difference){.apart = agree ? 0 : INFINITY};
-    for (size_t s = 0; agree && s < w->j->n_steps && !w->j->steps[s].is_far; s++) {
-        const int64_t rows = w->j->steps[s].sizes.rows;
-        const qgc_value *v = qgc_graph_output(w->now->shown.graph, "logits");
-        if (good.logits[s].data && bad.logits[s].data)
-            judge_compare_rows(&good.logits[s], &bad.logits[s], rows * v->shape.dim[1], v->shape.dim[1], s,
-                               logits);
-        if (good.next[s].data && bad.next[s].data)
-            judge_compare_rows(&good.next[s], &bad.next[s], rows, rows, s, &next);
-        made += (double)(rows * JUDGE_LANES);
-    }
+    row_of_steps row = {.j = w->j, .k = right, .arena = a};
+    row.steps = plan_row(w->j, &row.n_steps, &row.n_text, a);
+    two_rows t = {.good = row, .bad = row};
+    t.bad.k = w->now;
+    start_row(&t.good);
+    start_row(&t.bad);
+    const bool agree = agree_over(&t, 0, row.n_text) && agree_over(&t, row.n_text, row.n_steps);
     qgc_arena_drop(a);
-    *choices = made > 0 ? next.others / made : 0;
-    return agree && logits->apart <= QGC_JUDGE_BOUND && next.apart == 0;
+    *logits = t.logits;
+    *choices = t.made > 0 ? t.next.others / t.made : 0;
+    return agree;
 }

@@ -96,6 +96,34 @@ static bool states_agree(judge_work *w) {
     return agree && n == n_before;
 }
 
+static double apart_over_the_text(const qgc_judge *j, int good, int bad) {
+    judge_difference out = {0};
+    const qgc_shape *shape = &j->classes[good].shape;
+    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far; s++) {
+        const int64_t elems = qgc_shape_elems(shape, &j->steps[s].sizes);
+        const int64_t row = shape->rank > 1 ? shape->dim[shape->rank - 1] : elems;
+        judge_compare_rows(&j->classes[good].at[s], &j->classes[bad].at[s], elems, row, s, &out);
+    }
+    return out.apart;
+}
+
+/* Do the states hold the same after each step of the text? Then they are the same functions there, and where far steps,
+ * which begin with the same random numbers, tell them apart, it is not that the graphs keep other things in them. */
+static bool states_agree_over_the_text(const judge_work *w) {
+    const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
+    for (size_t i = 0; i < g->n_values; i++)
+        for (size_t k = 0; w->now->newest[i] && k < before->n_values; k++) {
+            if (!w->before->newest[k] || w->now->class_of[i] != w->before->class_of[k])
+                continue;
+            const int now = w->now->class_of[w->now->newest[i]->id],
+                      then = w->before->class_of[w->before->newest[k]->id];
+            if (now != then && (!judge_may_be_equal(w->j, then, now) ||
+                                !(apart_over_the_text(w->j, then, now) <= QGC_JUDGE_BOUND)))
+                return false;
+        }
+    return true;
+}
+
 static double inputs_apart(const judge_work *w, const qgc_node *n) {
     double most = 0;
     for (int i = 0; i < n->n_in; i++) {
@@ -166,7 +194,8 @@ void judge_decide(judge_work *w) {
         out->where = NULL;
     } else if (outputs && states)
         out->verdict = w->drifts ? QGC_JUDGE_DRIFT : w->computed ? QGC_JUDGE_EQUAL : QGC_JUDGE_SAME;
-    else if (!states && judge_agree_in_a_row(w, w->before, &in_row, &out->choices)) {
+    else if (!states && !states_agree_over_the_text(w) &&
+             judge_agree_in_a_row(w, w->before, &in_row, &out->choices)) {
         out->verdict = QGC_JUDGE_DRIFT;
         out->by_states = j->own_states = true;
         j->row_logits = fmax(j->row_logits, in_row.apart);
