@@ -37,9 +37,11 @@ void qgc_tuning_set(qgc_tuning *t, const char *kernel, const char *name, int64_t
     s->value = value;
 }
 
-const char *qgc_tuning_path(const char *cache_folder, const char *arch, qgc_arena *a) {
+const char *qgc_tuning_path(const char *cache_folder, const char *arch, const char *card, qgc_arena *a) {
     const qgc_cache cache = qgc_cache_open(cache_folder, a);
-    return cache.folder ? qgc_arena_printf(a, "%s/tuning-%s.yaml", cache.folder, arch) : NULL;
+    return cache.folder ? qgc_arena_printf(a, "%s/tuning-%s%s%s.yaml", cache.folder, arch, card ? "-" : "",
+                                           card ? card : "")
+                        : NULL;
 }
 
 /* --- the file -------------------------------------------------------------------------------------------- */
@@ -81,6 +83,9 @@ qgc_status qgc_tuning_read(qgc_tuning *out, const char *path, const char *arch, 
     if (arch && strcmp(made_for, arch) != 0)
         return qgc_fail(d, QGC_ERR_INPUT, qgc_yaml_get(root, "arch")->at, "a tuning for %s, not for %s",
                         made_for, arch);
+    const qgc_yaml *card = qgc_yaml_get(root, "card");
+    if (card && card->kind == QGC_YAML_SCALAR)
+        out->card = qgc_arena_strdup(d->arena, card->text);
     const qgc_yaml *list = qgc_yaml_get(root, "settings");
     if (!list || list->kind != QGC_YAML_LIST)
         return qgc_fail(d, QGC_ERR_INPUT, root->at, "a tuning has a list \"settings\"");
@@ -99,8 +104,9 @@ qgc_status qgc_tuning_write(const qgc_tuning *t, const char *path, qgc_diag *d) 
     qgc_str text = qgc_str_new(d->arena);
     qgc_str_printf(
         &text,
-        "# Settings of kernels, measured by qgc tune. May be deleted.\ntuning: %d\narch: %s\nsettings:%s\n",
-        VERSION, t->arch, t->n ? "" : " []");
+        "# Settings of kernels, measured by qgc tune. May be deleted.\ntuning: %d\narch: %s\n%s%s%ssettings:%s\n",
+        VERSION, t->arch, t->card ? "card: " : "", t->card ? t->card : "", t->card ? "\n" : "",
+        t->n ? "" : " []");
     for (size_t i = 0; i < t->n; i++)
         qgc_str_printf(&text, "  - {kernel: \"%s\", name: %s, value: %lld}\n", t->settings[i].kernel,
                        t->settings[i].name, (long long)t->settings[i].value);

@@ -79,23 +79,36 @@ static qgc_status find_settings(cli_context *c, const char *path, tune_options *
     return s;
 }
 
-/* Writes the settings, if any was kept, and says where they are; NULL: nowhere. */
+/* Writes the settings into a file; what was found there for other kernels stays, but in one that was given. */
+static qgc_status write_into(cli_context *c, const tune_options *o, const qgc_tuning *found, const char *path,
+                             qgc_tuning *all) {
+    *all = *found;
+    if (!o->output && !o->afresh && qgc_file_exists(path)) {
+        QGC_TRY(qgc_tuning_read(all, path, found->arch, c->diag));
+        all->card = found->card;
+        for (size_t i = 0; i < found->n; i++)
+            qgc_tuning_set(all, found->settings[i].kernel, found->settings[i].name, found->settings[i].value);
+    }
+    return qgc_tuning_write(all, path, c->diag);
+}
+
+/* Where they are then, NULL if none was kept: in the file given, else in that of the card, and for compiles that name no card in that
+ * of the architecture. */
 static qgc_status write_settings(cli_context *c, const tune_options *o, qgc_tuning *tuning,
                                  const char **where) {
+    const qgc_tuning found = *tuning;
     *where = NULL;
     if (o->log.kept == 0)
         return QGC_OK;
-    const char *output = o->output ? o->output : qgc_tuning_path(o->cache, tuning->arch, c->arena);
-    if (!output)
+    const char *path = o->output ? o->output : qgc_tuning_path(o->cache, found.arch, found.card, c->arena);
+    if (!path)
         return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "no folder to keep the settings in");
-    if (!o->output && !o->afresh && qgc_file_exists(output)) { /* what was found for other kernels stays */
-        const qgc_tuning found = *tuning;
-        QGC_TRY(qgc_tuning_read(tuning, output, found.arch, c->diag));
-        for (size_t i = 0; i < found.n; i++)
-            qgc_tuning_set(tuning, found.settings[i].kernel, found.settings[i].name, found.settings[i].value);
+    *where = path;
+    if (!o->output) {
+        qgc_tuning of_arch;
+        QGC_TRY(write_into(c, o, &found, qgc_tuning_path(o->cache, found.arch, NULL, c->arena), &of_arch));
     }
-    *where = output;
-    return qgc_tuning_write(tuning, output, c->diag);
+    return write_into(c, o, &found, path, tuning);
 }
 
 static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) {

@@ -158,6 +158,8 @@ static qgc_status meet_worker(tuner *t) {
         }
         if (strcmp(field[0], "arch") == 0 && !t->tuning->arch)
             t->tuning->arch = qgc_arena_strdup(t->tuning->arena, field[1]);
+        if (strcmp(field[0], "card") == 0)
+            t->tuning->card = qgc_arena_strdup(t->tuning->arena, field[1]);
         if (strcmp(field[0], "knob") == 0 && first)
             add_knob(t, field);
     }

@@ -37,7 +37,7 @@ qgc_status qgc_tune_json(const qgc_tune_log *log, const qgc_tuning *t, const cha
         json_array_append_new(settings,
                               json_pack("{s:s, s:s, s:I}", "kernel", t->settings[i].kernel, "knob",
                                         t->settings[i].name, "value", (json_int_t)t->settings[i].value));
-    json_t *all = json_pack("{s:s?, s:o, s:i, s:o, s:s?}", "arch", t->arch, "candidates", results, "kept",
-                            log->kept, "settings", settings, "file", written);
+    json_t *all = json_pack("{s:s?, s:s?, s:o, s:i, s:o, s:s?}", "arch", t->arch, "card", t->card,
+                            "candidates", results, "kept", log->kept, "settings", settings, "file", written);
     return qgc_report_json(all, out, d);
 }

@@ -7,6 +7,7 @@
 #include "runtime/engine/prepare.h"
 #include "runtime/lab/tune_parts.h"
 #include "runtime/session.h"
+#include "runtime/stand_in.h"
 
 enum { CHUNK = 512, CHECKED = 8, STEPS = 32, TURNS = 9, ROOM = 64 };
 
@@ -95,7 +96,8 @@ static bool is_of_mode(const worker *w, const char *kernel) {
 }
 
 static void introduce(worker *w) {
-    fprintf(w->out, "arch\t%s\n", w->arch);
+    const qgc_card card = qgc_card_of_device(w->device, w->arena);
+    fprintf(w->out, "arch\t%s\ncard\t%s\n", w->arch, qgc_card_key(&card, w->arena));
     for (size_t i = 0; i < w->best.compiled.n_knobs; i++) {
         const qgc_knob *k = &w->best.compiled.knobs[i];
         if (!is_of_mode(w, k->kernel))

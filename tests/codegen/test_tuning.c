@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "codegen/compile.h"
 #include "codegen/lower.h"
 #include "codegen/tuning.h"
 #include "graph/base/file.h"
@@ -28,6 +29,38 @@ static void what_is_written_is_read(void **state) {
     assert_int_equal(qgc_tuning_read(&again, path(f), NULL, &f->diag), QGC_OK);
     assert_int_equal(again.n, 0);
     assert_string_equal(again.arch, "sm_80");
+}
+
+/* Settings of the card come before those of its architecture, and those of another card are never taken. */
+static void a_card_has_settings_of_its_own(void **state) {
+    fixture *f = *state;
+    const char *const arch = "sm_90a", *const kernel = "linear.cu 896 to 896, bf16";
+    const char *const cards[] = {NULL, "h100-sxm", "gh200"};
+    qgc_compile_options o = {.archs = &arch, .n_archs = 1, .cache_folder = f->folder};
+    const qgc_tuning *found;
+    qgc_card card = {.name = "NVIDIA H100 80GB HBM3"};
+    for (int i = 0; i < 3; i++) {
+        qgc_tuning t = qgc_tuning_new(arch, f->arena);
+        t.card = cards[i];
+        qgc_tuning_set(&t, kernel, "ROWS", i + 1);
+        ok(f, qgc_tuning_write(&t, qgc_tuning_path(f->folder, arch, cards[i], f->arena), &f->diag));
+    }
+    const struct {
+        const char *name;
+        int64_t rows;
+    } cases[] = {{"NVIDIA H100 80GB HBM3", 2}, {"h100-sxm", 2}, {"gh200", 3}, {"NVIDIA H200", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        card.name = cases[i].name;
+        o.card = &card;
+        ok(f, qgc_compile_find_tuning(&o, &found, &f->diag));
+        assert_int_equal(qgc_tuning_get(found, kernel, "ROWS", 0), cases[i].rows);
+    }
+    o.card = NULL;
+    ok(f, qgc_compile_find_tuning(&o, &found, &f->diag));
+    assert_int_equal(qgc_tuning_get(found, kernel, "ROWS", 0), 1);
+    assert_null(found->card);
+    card.name = "NVIDIA Quadro-X (2)";
+    assert_string_equal(qgc_card_key(&card, f->arena), "nvidia-quadro-x--2-");
 }
 
 static void bad_files_are_clear_errors(void **state) {
@@ -126,6 +159,7 @@ static void lowering_takes_settings_that_the_kernel_takes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(what_is_written_is_read),
+        FIXTURE_TEST(a_card_has_settings_of_its_own),
         FIXTURE_TEST(bad_files_are_clear_errors),
         FIXTURE_TEST(lowering_takes_settings_that_the_kernel_takes),
     };

@@ -19,9 +19,10 @@ void qgc_tune_work(const qgc_tune_options *o, const qgc_tuning *tuning, int requ
     }
     if (o->gpu == 2)
         _exit(1);
-    fputs("arch\tsm_90a\nknob\ta.cu 1 to 2\tSPLIT\t1\t1,2,4,8\nknob\ta.cu 1 to 2\tROWS\t1\t1,2,4\n"
-          "knob\tb.cu\tHELD\t4\t4,8\nready\n",
-          out);
+    fputs(
+        "arch\tsm_90a\ncard\th100-sxm\nknob\ta.cu 1 to 2\tSPLIT\t1\t1,2,4,8\nknob\ta.cu 1 to 2\tROWS\t1\t1,2,4\n"
+        "knob\tb.cu\tHELD\t4\t4,8\nready\n",
+        out);
     fflush(out);
     char line[256], what[16], name[16];
     double best = 100;
@@ -79,6 +80,7 @@ static void keeps_what_is_faster_and_survives_what_is_not_right(void **state) {
                                  "ROWS=4 faster\n"
                                  "HELD=8 faster\n");
     assert_string_equal(t.arch, "sm_90a");
+    assert_string_equal(t.card, "h100-sxm");
     assert_int_equal(t.n, 2);
     assert_int_equal(qgc_tuning_get(&t, "a.cu 1 to 2", "ROWS", 0), 4);
     assert_int_equal(qgc_tuning_get(&t, "b.cu", "HELD", 0), 8);
