@@ -45,8 +45,11 @@ static qgc_status print_graph(const qgc_graph *g, const char *format, const char
         qgc_graph_print_dot(g, &text);
     else
         qgc_graph_print_yaml(g, &text);
-    if (json)
-        QGC_TRY(cli_write_json(json, graph_json(g, format, text.text, c->arena), c->diag));
+    if (json) {
+        qgc_str all = qgc_str_new(c->arena);
+        QGC_TRY(qgc_report_json_exactly(graph_json(g, format, text.text, c->arena), &all, c->diag));
+        QGC_TRY(qgc_file_write(json, all.text, all.bytes, c->diag));
+    }
     if (!json || !qgc_file_is_stdout(json))
         fputs(text.text, stdout);
     return QGC_OK;
