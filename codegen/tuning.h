@@ -15,11 +15,19 @@ typedef struct {
     int64_t value;
 } qgc_setting;
 
+/* How long a decode step of a program takes in a mode; the program goes by qgc_mode_key (runtime/mode.h). */
+typedef struct {
+    const char *program, *mode;
+    int64_t ns;
+} qgc_tuned_time;
+
 typedef struct {
     const char *arch; /* "sm_90a" */
     const char *card; /* "h100-sxm", on which they were measured; NULL: not said */
     qgc_setting *settings;
     size_t n;
+    qgc_tuned_time *times;
+    size_t n_times;
     qgc_arena *arena; /* of all that is in here */
 } qgc_tuning;
 
@@ -28,6 +36,10 @@ qgc_tuning qgc_tuning_new(const char *arch, qgc_arena *a);
 /* The value of a setting, or `otherwise`. A tuning may be NULL. */
 int64_t qgc_tuning_get(const qgc_tuning *t, const char *kernel, const char *name, int64_t otherwise);
 void qgc_tuning_set(qgc_tuning *t, const char *kernel, const char *name, int64_t value);
+
+/* The nanoseconds of a step, 0 where they were not measured. A tuning may be NULL. */
+int64_t qgc_tuning_time(const qgc_tuning *t, const char *program, const char *mode);
+void qgc_tuning_set_time(qgc_tuning *t, const char *program, const char *mode, int64_t ns);
 
 /* The file of an architecture on a card in a cache folder (codegen/cache.h), NULL if there is no folder. `card` may be NULL: what was
  * measured last, on whichever card, for compiles that name none. */

@@ -70,7 +70,7 @@ what is a pass?|docs/words.md|| pass, rule | a named change of a graph
 where does a new op go?|docs/words.md|| an op | a row of `graph/ops.def`
 where does a new format go?|docs/words.md|| a format of weights | a row of `graph/base/dtypes.def`
 where does a new card go?|docs/words.md|| a card | a row of `codegen/cards.def`
-which mode runs, and why?|README.md|`auto`, the default, takes persistent if the graph and the card allow it
+which mode runs, and why?|README.md|`auto`, the default, takes the mode that `qgc tune` has timed as the fastest
 what is one copy of the weights?|docs/words.md|| copy | of the weights: all of them once in device memory
 EOF
 

@@ -88,17 +88,19 @@ static qgc_status write_into(cli_context *c, const tune_options *o, const qgc_tu
         all->card = found->card;
         for (size_t i = 0; i < found->n; i++)
             qgc_tuning_set(all, found->settings[i].kernel, found->settings[i].name, found->settings[i].value);
+        for (size_t i = 0; i < found->n_times; i++)
+            qgc_tuning_set_time(all, found->times[i].program, found->times[i].mode, found->times[i].ns);
     }
     return qgc_tuning_write(all, path, c->diag);
 }
 
-/* Where they are then, NULL if none was kept: in the file given, else in that of the card, and for compiles that name no card in that
+/* Where they are then, NULL if none was kept and no mode timed: in the file given, else in that of the card, and for compiles that name no card in that
  * of the architecture. */
 static qgc_status write_settings(cli_context *c, const tune_options *o, qgc_tuning *tuning,
                                  const char **where) {
     const qgc_tuning found = *tuning;
     *where = NULL;
-    if (o->log.kept == 0)
+    if (o->log.kept == 0 && found.n_times == 0)
         return QGC_OK;
     const char *path = o->output ? o->output : qgc_tuning_path(o->cache, found.arch, found.card, c->arena);
     if (!path)
@@ -116,6 +118,9 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
     const char *where;
     QGC_TRY(find_settings(c, path, o, &tuning));
     QGC_TRY(write_settings(c, o, &tuning, &where));
+    for (size_t i = 0; i < tuning.n_times; i++)
+        fprintf(o->out, "%s mode: %.2f us a step (%s)\n", tuning.times[i].mode,
+                1e-3 * (double)tuning.times[i].ns, qgc_printable(c->arena, tuning.times[i].program));
     fprintf(o->out, "%zu candidates tried, %d kept%s%s\n", o->log.n, o->log.kept, where ? ": " : "",
             where ? qgc_printable(c->arena, where) : "");
     if (!o->json)

@@ -41,7 +41,7 @@ typedef struct {
     void *context;
 } qgc_tune_options;
 
-/* Extends `tuning` by what was found, on the card that it names then; its arch has to be that of the GPU, or NULL, and is then set. Errors: no GPU, a
+/* Extends `tuning` by what was found, on the card that it names then, and by the times of steps in each mode; its arch has to be that of the GPU, or NULL, and is then set. Errors: no GPU, a
  * graph that does not compile with the usual settings. */
 QGC_MUST_USE qgc_status qgc_tune(qgc_tuning *tuning, const qgc_tune_options *o, qgc_diag *d);
 

@@ -18,8 +18,13 @@ static void what_is_written_is_read(void **state) {
     qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 4);
     qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "ROWS", 2);
     qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 8);
+    qgc_tuning_set_time(&t, "tiny, 3 and 4 bytes", "pdl", 611000);
+    qgc_tuning_set_time(&t, "tiny, 3 and 4 bytes", "pdl", 612345);
     assert_int_equal(qgc_tuning_write(&t, path(f), &f->diag), QGC_OK);
     assert_int_equal(qgc_tuning_read(&again, path(f), "sm_90a", &f->diag), QGC_OK);
+    assert_int_equal(again.n_times, 1);
+    assert_int_equal(qgc_tuning_time(&again, "tiny, 3 and 4 bytes", "pdl"), 612345);
+    assert_int_equal(qgc_tuning_time(&again, "tiny, 3 and 5 bytes", "pdl"), 0);
     assert_int_equal(again.n, 2);
     assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 1), 8);
     assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "ROWS", 1), 2);
@@ -74,6 +79,9 @@ static void bad_files_are_clear_errors(void **state) {
         {"tuning: 1\n", "a tuning has no \"arch\" here"},
         {"tuning: 1\narch: sm_80\n", "a tuning for sm_80, not for sm_90a"},
         {"tuning: 1\narch: sm_90a\n", "a tuning has a list \"settings\""},
+        {"tuning: 1\narch: sm_90a\nsettings: []\ntimes: 3\n", "\"times\" of a tuning is a list"},
+        {"tuning: 1\narch: sm_90a\nsettings: []\ntimes: [{program: p, mode: pdl, ns: 0}]\n",
+         "\"ns\" is \"0\", expected a number above 0"},
         {"tuning: 1\narch: sm_90a\nsettings: [3]\n", "a tuning has no \"kernel\" here"},
         {"tuning: 1\narch: sm_90a\nsettings: [{kernel: k, name: n, value: -4}]\n",
          "\"value\" is \"-4\", expected a number above 0"},
