@@ -1,5 +1,6 @@
 #include "codegen/card.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,19 @@ bool qgc_card_of_product(const char *product, qgc_card *out) {
     while (qgc_card_at(i, out) && strcmp(out->product, product) != 0)
         i++;
     return i < N_ROWS;
+}
+
+const char *qgc_card_key(const qgc_card *card, qgc_arena *a) {
+    qgc_card known;
+    if (qgc_card_of_product(card->name, &known))
+        return known.name;
+    char *key = qgc_arena_strdup(a, card->name);
+    for (char *c = key; *c; c++)
+        if (!isalnum((unsigned char)*c))
+            *c = '-';
+        else
+            *c = (char)tolower((unsigned char)*c);
+    return key;
 }
 
 const char *qgc_card_code(const qgc_card *card, qgc_arena *a) {

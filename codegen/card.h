@@ -34,6 +34,9 @@ bool qgc_card_at(size_t i, qgc_card *out);
 /* The card that the driver calls so; false if the table has none. */
 bool qgc_card_of_product(const char *product, qgc_card *out);
 
+/* A name for files: that of the table where the card is one of it, else what it is called with small letters and digits only. */
+const char *qgc_card_key(const qgc_card *card, qgc_arena *a);
+
 /* What to compile for so that it runs on that card, whose arch is known, and may use all that it has: "sm_89", "sm_90a". */
 const char *qgc_card_code(const qgc_card *card, qgc_arena *a);
 

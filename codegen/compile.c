@@ -122,7 +122,13 @@ static qgc_status make_all(qgc_nvrtc *nvrtc, const qgc_lowered *lowered, const q
 
 qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tuning **out, qgc_diag *d) {
     *out = NULL;
-    const char *path = o->n_archs == 1 ? qgc_tuning_path(o->cache_folder, o->archs[0], d->arena) : NULL;
+    if (o->n_archs != 1)
+        return QGC_OK;
+    const char *card = o->card ? qgc_card_key(o->card, d->arena) : NULL;
+    const char *path = qgc_tuning_path(o->cache_folder, o->archs[0], card, d->arena);
+    if (path && card &&
+        !qgc_file_exists(path)) /* nobody has tuned on this card: what another one of its architecture has */
+        path = qgc_tuning_path(o->cache_folder, o->archs[0], NULL, d->arena);
     if (!path || !qgc_file_exists(path))
         return QGC_OK;
     qgc_tuning *t = qgc_arena_alloc(d->arena, sizeof *t);

@@ -44,7 +44,7 @@ typedef struct {
     size_t n_knobs;
 } qgc_compiled;
 
-/* The tuning of the cache folder for the only arch of `o`, in *out, or NULL: several archs share their kernels' settings
+/* The tuning of the cache folder for the only arch of `o` and its card, else for that arch, in *out, or NULL: several archs share their kernels' settings
  * and so go without, and so does one that nobody has tuned for. Errors: a file that is no tuning. */
 QGC_MUST_USE qgc_status qgc_compile_find_tuning(const qgc_compile_options *o, const qgc_tuning **out,
                                                 qgc_diag *d);

@@ -37,9 +37,34 @@ void qgc_tuning_set(qgc_tuning *t, const char *kernel, const char *name, int64_t
     s->value = value;
 }
 
-const char *qgc_tuning_path(const char *cache_folder, const char *arch, qgc_arena *a) {
+static qgc_tuned_time *find_time(const qgc_tuning *t, const char *program, const char *mode) {
+    for (size_t i = 0; t && i < t->n_times; i++)
+        if (strcmp(t->times[i].program, program) == 0 && strcmp(t->times[i].mode, mode) == 0)
+            return &t->times[i];
+    return NULL;
+}
+
+int64_t qgc_tuning_time(const qgc_tuning *t, const char *program, const char *mode) {
+    const qgc_tuned_time *time = find_time(t, program, mode);
+    return time ? time->ns : 0;
+}
+
+void qgc_tuning_set_time(qgc_tuning *t, const char *program, const char *mode, int64_t ns) {
+    qgc_tuned_time *time = find_time(t, program, mode);
+    if (!time) {
+        t->times = qgc_arena_grow(t->arena, t->times, t->n_times, sizeof *t->times);
+        time = &t->times[t->n_times++];
+        *time = (qgc_tuned_time){.program = qgc_arena_strdup(t->arena, program),
+                                 .mode = qgc_arena_strdup(t->arena, mode)};
+    }
+    time->ns = ns;
+}
+
+const char *qgc_tuning_path(const char *cache_folder, const char *arch, const char *card, qgc_arena *a) {
     const qgc_cache cache = qgc_cache_open(cache_folder, a);
-    return cache.folder ? qgc_arena_printf(a, "%s/tuning-%s.yaml", cache.folder, arch) : NULL;
+    return cache.folder ? qgc_arena_printf(a, "%s/tuning-%s%s%s.yaml", cache.folder, arch, card ? "-" : "",
+                                           card ? card : "")
+                        : NULL;
 }
 
 /* --- the file -------------------------------------------------------------------------------------------- */
@@ -67,6 +92,24 @@ static qgc_status number_of(const qgc_yaml *map, const char *key, int64_t *out, 
     return QGC_OK;
 }
 
+/* The key may be missing: files have it since modes are timed. */
+static qgc_status read_times(qgc_tuning *out, const qgc_yaml *root, qgc_diag *d) {
+    const qgc_yaml *list = qgc_yaml_get(root, "times");
+    if (!list)
+        return QGC_OK;
+    if (list->kind != QGC_YAML_LIST)
+        return qgc_fail(d, QGC_ERR_INPUT, list->at, "\"times\" of a tuning is a list");
+    for (size_t i = 0; i < list->n; i++) {
+        const char *program, *mode;
+        int64_t ns;
+        QGC_TRY(text_of(list->items[i], "program", &program, d));
+        QGC_TRY(text_of(list->items[i], "mode", &mode, d));
+        QGC_TRY(number_of(list->items[i], "ns", &ns, d));
+        qgc_tuning_set_time(out, program, mode, ns);
+    }
+    return QGC_OK;
+}
+
 qgc_status qgc_tuning_read(qgc_tuning *out, const char *path, const char *arch, qgc_diag *d) {
     qgc_yaml *root;
     QGC_TRY(qgc_yaml_read(&root, path, d->arena, d));
@@ -81,6 +124,9 @@ qgc_status qgc_tuning_read(qgc_tuning *out, const char *path, const char *arch, 
     if (arch && strcmp(made_for, arch) != 0)
         return qgc_fail(d, QGC_ERR_INPUT, qgc_yaml_get(root, "arch")->at, "a tuning for %s, not for %s",
                         made_for, arch);
+    const qgc_yaml *card = qgc_yaml_get(root, "card");
+    if (card && card->kind == QGC_YAML_SCALAR)
+        out->card = qgc_arena_strdup(d->arena, card->text);
     const qgc_yaml *list = qgc_yaml_get(root, "settings");
     if (!list || list->kind != QGC_YAML_LIST)
         return qgc_fail(d, QGC_ERR_INPUT, root->at, "a tuning has a list \"settings\"");
@@ -92,17 +138,23 @@ qgc_status qgc_tuning_read(qgc_tuning *out, const char *path, const char *arch, 
         QGC_TRY(number_of(list->items[i], "value", &value, d));
         qgc_tuning_set(out, kernel, name, value);
     }
-    return QGC_OK;
+    return read_times(out, root, d);
 }
 
 qgc_status qgc_tuning_write(const qgc_tuning *t, const char *path, qgc_diag *d) {
     qgc_str text = qgc_str_new(d->arena);
     qgc_str_printf(
         &text,
-        "# Settings of kernels, measured by qgc tune. May be deleted.\ntuning: %d\narch: %s\nsettings:%s\n",
-        VERSION, t->arch, t->n ? "" : " []");
+        "# Settings of kernels, measured by qgc tune. May be deleted.\ntuning: %d\narch: %s\n%s%s%ssettings:%s\n",
+        VERSION, t->arch, t->card ? "card: " : "", t->card ? t->card : "", t->card ? "\n" : "",
+        t->n ? "" : " []");
     for (size_t i = 0; i < t->n; i++)
         qgc_str_printf(&text, "  - {kernel: \"%s\", name: %s, value: %lld}\n", t->settings[i].kernel,
                        t->settings[i].name, (long long)t->settings[i].value);
+    if (t->n_times)
+        qgc_str_add(&text, "times:\n");
+    for (size_t i = 0; i < t->n_times; i++)
+        qgc_str_printf(&text, "  - {program: \"%s\", mode: %s, ns: %lld}\n", t->times[i].program,
+                       t->times[i].mode, (long long)t->times[i].ns);
     return qgc_file_replace(path, text.text, text.bytes, d);
 }

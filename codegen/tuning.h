@@ -6,7 +6,7 @@
 
 #include "graph/base/diag.h"
 
-/* Settings of kernels that were found by measuring (qgc tune), for one architecture. A setting changes how fast a kernel is
+/* Settings of kernels that were found by measuring (qgc tune), for one architecture, on one card. A setting changes how fast a kernel is
  * and how its sums are ordered, not what it computes. */
 
 /* A kernel is named by its file and shape: "linear.cu 896 to 2x4864, bf16, norm". */
@@ -15,10 +15,19 @@ typedef struct {
     int64_t value;
 } qgc_setting;
 
+/* How long a decode step of a program takes in a mode; the program goes by qgc_mode_key (runtime/mode.h). */
+typedef struct {
+    const char *program, *mode;
+    int64_t ns;
+} qgc_tuned_time;
+
 typedef struct {
     const char *arch; /* "sm_90a" */
+    const char *card; /* "h100-sxm", on which they were measured; NULL: not said */
     qgc_setting *settings;
     size_t n;
+    qgc_tuned_time *times;
+    size_t n_times;
     qgc_arena *arena; /* of all that is in here */
 } qgc_tuning;
 
@@ -28,8 +37,13 @@ qgc_tuning qgc_tuning_new(const char *arch, qgc_arena *a);
 int64_t qgc_tuning_get(const qgc_tuning *t, const char *kernel, const char *name, int64_t otherwise);
 void qgc_tuning_set(qgc_tuning *t, const char *kernel, const char *name, int64_t value);
 
-/* The file of an architecture in a cache folder (codegen/cache.h), NULL if there is no folder. */
-const char *qgc_tuning_path(const char *cache_folder, const char *arch, qgc_arena *a);
+/* The nanoseconds of a step, 0 where they were not measured. A tuning may be NULL. */
+int64_t qgc_tuning_time(const qgc_tuning *t, const char *program, const char *mode);
+void qgc_tuning_set_time(qgc_tuning *t, const char *program, const char *mode, int64_t ns);
+
+/* The file of an architecture on a card in a cache folder (codegen/cache.h), NULL if there is no folder. `card` may be NULL: what was
+ * measured last, on whichever card, for compiles that name none. */
+const char *qgc_tuning_path(const char *cache_folder, const char *arch, const char *card, qgc_arena *a);
 
 /* Reads a file into *out. Errors name line and column; a file for another architecture is one
  * (any will do where `arch` is NULL). */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codegen/card.h"
+#include "graph/base/str.h"
 
 static const char *const names[QGC_N_MODES] = {[QGC_MODE_STREAM] = "stream",
                                                [QGC_MODE_GRAPH] = "graph",
@@ -190,6 +191,32 @@ qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a
     const char *why =
         qgc_arena_printf(a, "not persistent: %s%s%s", persistent, pdl ? "; not pdl: " : "", pdl ? pdl : "");
     return (qgc_mode_choice){pdl ? QGC_MODE_GRAPH : QGC_MODE_PDL, why};
+}
+
+const char *qgc_mode_key(const qgc_plan *plan, qgc_arena *a) {
+    return qgc_arena_printf(a, "%s, %lld and %lld bytes", plan->name,
+                            (long long)weights_read(plan, QGC_PHASE_DECODE),
+                            (long long)weights_read(plan, QGC_PHASE_PERSISTENT));
+}
+
+qgc_mode_choice qgc_mode_measured(const qgc_program *p, int64_t ctx, const double us[QGC_N_MODES],
+                                  qgc_arena *a) {
+    const qgc_mode_choice otherwise = qgc_mode_fastest(p, ctx, a);
+    qgc_mode best = otherwise.mode;
+    qgc_str why = qgc_str_new(a);
+    if (!(us[best] > 0))
+        return otherwise;
+    for (int m = 0; m < QGC_N_MODES; m++) {
+        if (!(us[m] > 0) || qgc_mode_refusal(p, (qgc_mode)m, a) ||
+            (m == QGC_MODE_PERSISTENT && no_room(p, ctx, a)))
+            continue;
+        qgc_str_printf(&why, "%s%s %.1f",
+                       why.bytes ? ", " : "measured by qgc tune, us a step: ", qgc_mode_name((qgc_mode)m),
+                       us[m]);
+        if (us[m] < us[best])
+            best = (qgc_mode)m;
+    }
+    return (qgc_mode_choice){best, why.text};
 }
 
 qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx, qgc_mode_choice *out,

@@ -42,6 +42,15 @@ typedef struct {
  * session of `ctx` positions, or else pdl, or else graph (measured: docs/benchmarks.md). Texts are made in arena `a`. */
 qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a);
 
+/* What measured times of a program's steps are kept under: its name, and the bytes of weights that a step reads with launches and in
+ * persistent mode. */
+const char *qgc_mode_key(const qgc_plan *plan, qgc_arena *a);
+
+/* The same by measured times, microseconds of a step by mode, 0 where it was not measured: of the modes in which the program can run,
+ * and has room, the one that took least. Where the mode of qgc_mode_fastest was not measured, that one. */
+qgc_mode_choice qgc_mode_measured(const qgc_program *p, int64_t ctx, const double us[QGC_N_MODES],
+                                  qgc_arena *a);
+
 /* The mode that a command asks for by its name, or by "auto" for the fastest. */
 QGC_MUST_USE qgc_status qgc_mode_choose(const qgc_program *p, const char *name, int64_t ctx,
                                         qgc_mode_choice *out, qgc_diag *d);

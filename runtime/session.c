@@ -83,11 +83,16 @@ static qgc_status check_options(const qgc_session *s, qgc_diag *d) {
     return qgc_sampling_check(&o->sampling, d);
 }
 
+static const char *const prefills[] = {
+    [QGC_PREFILL_CHUNKS] = "chunks", [QGC_PREFILL_STEPS] = "steps", [QGC_PREFILL_PACKED] = "packed"};
+
+const char *qgc_prefill_name(qgc_prefill prefill) {
+    return prefills[prefill];
+}
+
 qgc_status qgc_prefill_named(const char *name, qgc_prefill *out, qgc_diag *d) {
-    static const char *const names[] = {
-        [QGC_PREFILL_CHUNKS] = "chunks", [QGC_PREFILL_STEPS] = "steps", [QGC_PREFILL_PACKED] = "packed"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i]) == 0) {
+    for (size_t i = 0; i < sizeof prefills / sizeof *prefills; i++)
+        if (strcmp(name, prefills[i]) == 0) {
             *out = (qgc_prefill)i;
             return QGC_OK;
         }
@@ -720,6 +725,10 @@ qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *
 
 qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s) {
     return prefill_phase(s);
+}
+
+qgc_prefill qgc_session_prefill(const qgc_session *s) {
+    return s->options.prefill;
 }
 
 qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d) {

@@ -16,8 +16,9 @@ typedef enum {
     QGC_PREFILL_PACKED, /* persistent mode: chunks, from the order of the persistent step, the one copy of the weights */
 } qgc_prefill;
 
-/* By its name: "chunks", "steps" or "packed". */
+/* By its name: "chunks", "steps" or "packed"; and the name. */
 QGC_MUST_USE qgc_status qgc_prefill_named(const char *name, qgc_prefill *out, qgc_diag *d);
+const char *qgc_prefill_name(qgc_prefill prefill);
 
 typedef struct {
     int64_t ctx; /* positions that the caches have room for */
@@ -93,6 +94,9 @@ QGC_MUST_USE qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int
 QGC_MUST_USE qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *wanted,
                                                  int repeats, double *us, qgc_diag *d);
 qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s);
+
+/* How it takes prompts: as its options say, but QGC_PREFILL_PACKED where a second copy of the weights had no room. */
+qgc_prefill qgc_session_prefill(const qgc_session *s);
 
 /* The logits of the row chosen from last, [vocab]. */
 QGC_MUST_USE qgc_status qgc_session_logits(qgc_session *s, float *logits, qgc_diag *d);

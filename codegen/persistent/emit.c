@@ -459,13 +459,16 @@ static void set_size(const qgc_persistent *p, unsigned probe, qgc_plan_kernel *k
 
 static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
     qgc_lowering *l = p->l;
-    const char *options[20];
+    const char *options[21];
     int n = 0;
     options[n++] = qgc_low_int(l, "TRACE", (probe & QGC_PROBE_TRACE) != 0);
     if (probe & QGC_PROBE_NO_STREAM)
         options[n++] = "-DSTREAMS=0";
     if (probe & QGC_PROBE_NO_WAITS)
         options[n++] = "-DWAITS=0";
+    if (l->sms !=
+        QGC_TYPICAL_SMS) /* of the card that is compiled for: the kernel's default is the same number */
+        options[n++] = qgc_low_int(l, "TYPICAL_SMS", l->sms);
     n += speed_options(p, name, options + n);
     options[n] = NULL;
     const int kernel =

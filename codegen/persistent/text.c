@@ -238,12 +238,13 @@ static bool has_x_of_last(const qgc_persistent *p, int phase) {
 /* Is x of a phase taken from the L2 cache in the loop over the chunks of its rows? Where they are many its operands would take much of
  * the ring's room, and where a block has few rows that loop is run once or twice. */
 static bool takes_x_in_loop(const qgc_persistent *p, int phase) {
-    enum { MANY_CHUNKS = 8, FEW_ROWS = 64, TYPICAL_SMS = 132 };
+    enum { MANY_CHUNKS = 8, FEW_ROWS = 64 };
     if (has_x_of_last(p, phase) || (phase + 1 < p->n_phases && has_x_of_last(p, phase + 1)))
         return false;
     for (int i = 0; i < qgc_phase_count(p, phase); i++) {
         const qgc_instance *at = qgc_phase_instance(p, phase, i);
-        if (at->does != QGC_DO_PRODUCTS || at->norm || at->embeds || at->rows > FEW_ROWS * TYPICAL_SMS ||
+        if (at->does != QGC_DO_PRODUCTS || at->norm || at->embeds ||
+            at->rows > (int64_t)FEW_ROWS * p->l->sms ||
             qgc_stream_operands(at->weight, at->k, p->warps) <= MANY_CHUNKS)
             return false;
     }

@@ -153,14 +153,10 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
             "pass by which it computes something else is an error. With --phase prefill it is steps of a prompt\n"
             "that are compared, timed and judged; they are the same launches in every mode.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    QGC_TRY(cli_parse_one(command, argc, argv, &o.graph, c->diag));
+    if (!o.graph)
         return QGC_OK;
-    o.graph = line.arguments[0];
     QGC_TRY(cli_lab_check(&o.lab, c->diag));
     if (strcmp(o.phase, "decode") != 0 && strcmp(o.phase, "prefill") != 0)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC,

@@ -214,10 +214,8 @@ qgc_status cmd_bench(cli_context *c, int argc, char **argv) {
             "The bandwidth is measured in the same run. A step's floor is what it reads of weights and caches,\n"
             "divided by that.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    return line.help ? QGC_OK : bench_graph(c, line.arguments[0], &o);
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    return !path ? QGC_OK : bench_graph(c, path, &o);
 }

@@ -194,14 +194,10 @@ qgc_status cmd_bisect(cli_context *c, int argc, char **argv) {
             "On a GPU, if the graph is right, its kernels are held against the evaluator. Exit code 1 where more is\n"
             "wrong than rounding explains, and where a pass makes another graph when it runs again.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    QGC_TRY(cli_parse_one(command, argc, argv, &o.graph, c->diag));
+    if (!o.graph)
         return QGC_OK;
-    o.graph = line.arguments[0];
     bisect_state s = {0};
     qgc_status status = open_all(&s, &o, c);
     if (status == QGC_OK)

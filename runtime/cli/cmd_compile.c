@@ -106,10 +106,8 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
         .details =
             "An artifact holds its graph and its pipeline and is compiled again from these, for other architectures say.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    return line.help ? QGC_OK : compile_graph(c, line.arguments[0], &o);
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    return !path ? QGC_OK : compile_graph(c, path, &o);
 }

@@ -147,16 +147,14 @@ qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
         .arguments = "GRAPH.yaml",
         .summary = "Says which rules fired where, and which nearly did and what stopped them.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    if (!path)
         return QGC_OK;
     qgc_graph *g;
     qgc_pass_report report;
-    QGC_TRY(cli_load_stated(&g, line.arguments[0], weights, c));
+    QGC_TRY(cli_load_stated(&g, path, weights, c));
     bool known = !node || has_node(g, node, c->arena);
     QGC_TRY(cli_run_passes(g, &pipeline, &report, c->diag));
     if (!known && !has_node(g, node, c->arena)) /* passes make nodes, and remove some */

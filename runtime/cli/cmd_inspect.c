@@ -291,15 +291,13 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
         .summary =
             "Shows what is in an artifact. Running one is running a program: look first if it is not yours.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    if (!path)
         return QGC_OK;
     qgc_file file;
-    QGC_TRY(qgc_file_open(&file, line.arguments[0], c->diag));
+    QGC_TRY(qgc_file_open(&file, path, c->diag));
     qgc_plan *plan;
     qgc_status status =
         qgc_artifact_unpack(&plan, file.data, file.bytes, (qgc_loc){.source = &file.source}, c->diag);

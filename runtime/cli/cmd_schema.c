@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/base/file.h"
 #include "graph/format.def"
 #include "graph/graph.h"
 #include "runtime/cli/json.h"
@@ -229,7 +230,8 @@ static json_t *schema_json(void) {
 }
 
 qgc_status cmd_schema(cli_context *c, int argc, char **argv) {
-    const cli_option options[] = {CLI_COMMON_OPTIONS(c), {0}};
+    const char *json = NULL; /* the schema is JSON with and without it */
+    const cli_option options[] = {CLI_JSON_OPTION(json), CLI_COMMON_OPTIONS(c), {0}};
     const cli_command command = {
         .name = "schema",
         .arguments = "",
@@ -241,5 +243,7 @@ qgc_status cmd_schema(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
+    if (json && !qgc_file_is_stdout(json))
+        QGC_TRY(cli_write_json(json, schema_json(), c->diag));
     return cli_write_json("-", schema_json(), c->diag);
 }

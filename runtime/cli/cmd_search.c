@@ -88,14 +88,10 @@ qgc_status cmd_search(cli_context *c, int argc, char **argv) {
             "It starts from the pipeline of the graph, or that of --passes, and changes one thing after another.\n"
             "Each candidate is first shown to compute the same, then timed against the best so far, in pairs.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    QGC_TRY(cli_parse_one(command, argc, argv, &o.graph, c->diag));
+    if (!o.graph)
         return QGC_OK;
-    o.graph = line.arguments[0];
     QGC_TRY(cli_lab_check(&o.lab, c->diag));
     cli_lab lab = {0};
     const qgc_status status = run(&lab, &o, c);

@@ -5,6 +5,7 @@
 #include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/lab.h"
 #include "runtime/lab/tune.h"
 #include "runtime/mode.h"
@@ -15,24 +16,25 @@ typedef struct {
     cli_pipeline pipeline;
     int64_t gpu, position;
     bool allow_unused, afresh;
+    const char *json;
     const char *kernel; /* of the last line printed */
-    int tried, kept;
+    FILE *out;          /* of the lines */
+    qgc_tune_log log;
 } tune_options;
 
 static void report(void *context, const qgc_tune_result *r) {
     tune_options *o = context;
+    qgc_tune_log_add(&o->log, r);
     if (!o->kernel || strcmp(o->kernel, r->kernel) != 0)
-        printf("%s\n", r->kernel);
+        fprintf(o->out, "%s\n", r->kernel);
     o->kernel = r->kernel;
-    o->tried++;
-    printf("  %-10s %6lld  ", r->name, (long long)r->value);
+    fprintf(o->out, "  %-10s %6lld  ", r->name, (long long)r->value);
     if (r->verdict == QGC_TUNE_WRONG || r->verdict == QGC_TUNE_FAILED)
-        printf("%s: %s\n", r->verdict == QGC_TUNE_WRONG ? "wrong" : "failed", r->why);
+        fprintf(o->out, "%s: %s\n", r->verdict == QGC_TUNE_WRONG ? "wrong" : "failed", r->why);
     else
-        printf("%9.2f us a step, %+.2f us [%+.2f, %+.2f]%s\n", r->us, r->us - r->base_us, r->low_us,
-               r->high_us, r->verdict == QGC_TUNE_FASTER ? "  kept" : "");
-    o->kept += r->verdict == QGC_TUNE_FASTER;
-    fflush(stdout);
+        fprintf(o->out, "%9.2f us a step, %+.2f us [%+.2f, %+.2f]%s\n", r->us, r->us - r->base_us, r->low_us,
+                r->high_us, r->verdict == QGC_TUNE_FASTER ? "  kept" : "");
+    fflush(o->out);
 }
 
 /* Where the tuning of this GPU's architecture is; the process that tries is the only one to ask the GPU, so the file of
@@ -44,20 +46,24 @@ static qgc_status begin_with(tune_options *o, qgc_tuning *tuning, qgc_diag *d) {
     return qgc_tuning_read(tuning, o->output, NULL, d);
 }
 
-static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) {
-    qgc_graph *g;
-    qgc_weights *weights;
+/* The graph, bound and rewritten, and its weights. */
+static qgc_status open_all(cli_context *c, const char *path, tune_options *o, qgc_graph **g,
+                           qgc_weights **weights) {
     const qgc_tensor **tensors;
-    QGC_TRY(cli_lab_graph(&g, &weights, path, o->weights, c));
-    QGC_TRY(cli_lab_weights(&weights, o->weights, g, c));
-    qgc_tuning tuning;
-    qgc_status s = qgc_file_check_output(o->output, c->diag);
+    QGC_TRY(qgc_file_check_output(o->json, c->diag));
+    QGC_TRY(cli_lab_graph(g, weights, path, o->weights, c));
+    QGC_TRY(cli_lab_weights(weights, o->weights, *g, c));
+    QGC_TRY(qgc_file_check_output(o->output, c->diag));
+    QGC_TRY(qgc_graph_bind(*g, *weights, o->allow_unused, &tensors, c->diag));
+    return cli_run_passes(*g, &o->pipeline, NULL, c->diag);
+}
+
+static qgc_status find_settings(cli_context *c, const char *path, tune_options *o, qgc_tuning *tuning) {
+    qgc_graph *g;
+    qgc_weights *weights = NULL;
+    qgc_status s = open_all(c, path, o, &g, &weights);
     if (s == QGC_OK)
-        s = begin_with(o, &tuning, c->diag);
-    if (s == QGC_OK)
-        s = qgc_graph_bind(g, weights, o->allow_unused, &tensors, c->diag);
-    if (s == QGC_OK)
-        s = cli_run_passes(g, &o->pipeline, NULL, c->diag);
+        s = begin_with(o, tuning, c->diag);
     o->tune.graph = g;
     o->tune.weights = weights;
     o->tune.gpu = (int)o->gpu;
@@ -65,28 +71,63 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
     o->tune.cache_folder = o->cache;
     o->tune.report = report;
     o->tune.context = o;
+    o->log.arena = c->arena;
+    o->out = cli_report_stream(o->json, NULL);
     if (s == QGC_OK)
-        s = qgc_tune(&tuning, &o->tune, c->diag);
+        s = qgc_tune(tuning, &o->tune, c->diag);
     qgc_weights_close(weights);
-    QGC_TRY(s);
-    const char *output = o->output ? o->output : qgc_tuning_path(o->cache, tuning.arch, c->arena);
-    printf("%d candidates tried, %d kept", o->tried, o->kept);
-    if (o->kept == 0) {
-        puts("");
+    return s;
+}
+
+/* Writes the settings into a file; what was found there for other kernels stays, but in one that was given. */
+static qgc_status write_into(cli_context *c, const tune_options *o, const qgc_tuning *found, const char *path,
+                             qgc_tuning *all) {
+    *all = *found;
+    if (!o->output && !o->afresh && qgc_file_exists(path)) {
+        QGC_TRY(qgc_tuning_read(all, path, found->arch, c->diag));
+        all->card = found->card;
+        for (size_t i = 0; i < found->n; i++)
+            qgc_tuning_set(all, found->settings[i].kernel, found->settings[i].name, found->settings[i].value);
+        for (size_t i = 0; i < found->n_times; i++)
+            qgc_tuning_set_time(all, found->times[i].program, found->times[i].mode, found->times[i].ns);
+    }
+    return qgc_tuning_write(all, path, c->diag);
+}
+
+/* Where they are then, NULL if none was kept and no mode timed: in the file given, else in that of the card, and for compiles that name no card in that
+ * of the architecture. */
+static qgc_status write_settings(cli_context *c, const tune_options *o, qgc_tuning *tuning,
+                                 const char **where) {
+    const qgc_tuning found = *tuning;
+    *where = NULL;
+    if (o->log.kept == 0 && found.n_times == 0)
         return QGC_OK;
-    }
-    if (!output)
+    const char *path = o->output ? o->output : qgc_tuning_path(o->cache, found.arch, found.card, c->arena);
+    if (!path)
         return qgc_fail(c->diag, QGC_ERR_INPUT, QGC_NO_LOC, "no folder to keep the settings in");
-    if (!o->output && !o->afresh && qgc_file_exists(output)) { /* what was found for other kernels stays */
-        qgc_tuning found = tuning;
-        QGC_TRY(qgc_tuning_read(&tuning, output, found.arch, c->diag));
-        for (size_t i = 0; i < found.n; i++)
-            qgc_tuning_set(&tuning, found.settings[i].kernel, found.settings[i].name,
-                           found.settings[i].value);
+    *where = path;
+    if (!o->output) {
+        qgc_tuning of_arch;
+        QGC_TRY(write_into(c, o, &found, qgc_tuning_path(o->cache, found.arch, NULL, c->arena), &of_arch));
     }
-    QGC_TRY(qgc_tuning_write(&tuning, output, c->diag));
-    printf(": %s\n", qgc_printable(c->arena, output));
-    return QGC_OK;
+    return write_into(c, o, &found, path, tuning);
+}
+
+static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) {
+    qgc_tuning tuning;
+    const char *where;
+    QGC_TRY(find_settings(c, path, o, &tuning));
+    QGC_TRY(write_settings(c, o, &tuning, &where));
+    for (size_t i = 0; i < tuning.n_times; i++)
+        fprintf(o->out, "%s mode: %.2f us a step (%s)\n", tuning.times[i].mode,
+                1e-3 * (double)tuning.times[i].ns, qgc_printable(c->arena, tuning.times[i].program));
+    fprintf(o->out, "%zu candidates tried, %d kept%s%s\n", o->log.n, o->log.kept, where ? ": " : "",
+            where ? qgc_printable(c->arena, where) : "");
+    if (!o->json)
+        return QGC_OK;
+    qgc_str json = qgc_str_new(c->arena);
+    QGC_TRY(qgc_tune_json(&o->log, &tuning, where, &json, c->diag));
+    return qgc_file_write(o->json, json.text, json.bytes, c->diag);
 }
 
 qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
@@ -102,6 +143,7 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
         {"output", 'o', OPTION_TEXT, &o.output, "FILE",
          "the settings; beside the cache, where compile finds them", 0, 0},
         {"afresh", 0, OPTION_FLAG, &o.afresh, NULL, "forget what was found before", 0, 0},
+        CLI_JSON_OPTION(o.json),
         CLI_PIPELINE_OPTIONS(o.pipeline),
         {"gpu", 0, OPTION_INT, &o.gpu, "N", "which GPU", 0, 63},
         {"cache", 0, OPTION_TEXT, &o.cache, "DIR", "of compiled kernels; ~/.cache/qgc", 0, 0},
@@ -117,13 +159,11 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
             "Each candidate first has to compute what the settings so far compute. Candidates are tried in a\n"
             "process of their own, so that one that crashes or hangs harms nothing.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    if (line.help)
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    if (!path)
         return QGC_OK;
     QGC_TRY(cli_check_mode(o.tune.mode, c->diag));
-    return tune_graph(c, line.arguments[0], &o);
+    return tune_graph(c, path, &o);
 }

@@ -106,10 +106,8 @@ qgc_status cmd_verify(cli_context *c, int argc, char **argv) {
             "The first token that differs, and the first link of the chain that led to it: qgc, graph, pipeline,\n"
             "images, weights, driver, card, mode, settings, prompt. Exit code 1 where the tokens differ.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    return line.help ? QGC_OK : verify(line.arguments[0], &o, c);
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    return !path ? QGC_OK : verify(path, &o, c);
 }

@@ -7,12 +7,14 @@
 #include "graph/base/utf8.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
+#include "runtime/cli/json.h"
 #include "runtime/cli/lab.h"
 #include "runtime/cli/pipeline.h"
 #include "runtime/lab/view.h"
 
 typedef struct {
     const char *output, *bench, *weights, *card;
+    const char *json;
     const char *against; /* another pipeline; NULL: one page */
     cli_pipeline pipeline;
     int64_t layer;
@@ -34,11 +36,10 @@ static qgc_status load(qgc_graph **g, const char *path, const view_options *o, c
 
 /* The page of one pipeline, which is in `pipeline`. */
 static qgc_status draw(cli_context *c, const char *path, const view_options *o, const cli_pipeline *pipeline,
-                       qgc_str *page, size_t *n_passes) {
+                       qgc_str *page, qgc_pass_report *report) {
     qgc_graph *g;
     qgc_view *view;
     qgc_card card;
-    qgc_pass_report report;
     QGC_TRY(qgc_card_read(o->card, &card, c->diag));
     QGC_TRY(load(&g, path, o, c));
     cli_pipeline edited = *pipeline;
@@ -51,12 +52,11 @@ static qgc_status draw(cli_context *c, const char *path, const view_options *o, 
                                      .watch = &watch,
                                      .after = qgc_view_after,
                                      .context = view};
-    QGC_TRY(qgc_passes_run(g, &passes, &report, c->diag));
+    QGC_TRY(qgc_passes_run(g, &passes, report, c->diag));
     if (o->bench)
         QGC_TRY(qgc_view_read_times(view, g, o->bench, c->diag));
     qgc_view_count(view, g, &card);
     qgc_view_html(view, page);
-    *n_passes = report.n_runs;
     return QGC_OK;
 }
 
@@ -65,24 +65,40 @@ static qgc_status draw_against(cli_context *c, const char *path, const view_opti
     qgc_str pages[2] = {*page, qgc_str_new(c->arena)};
     const cli_pipeline other = {.passes = o->against};
     const char *const titles[] = {o->pipeline.passes ? o->pipeline.passes : "the pipeline", o->against};
-    size_t n;
-    QGC_TRY(draw(c, path, o, &other, &pages[1], &n));
+    qgc_pass_report report;
+    QGC_TRY(draw(c, path, o, &other, &pages[1], &report));
     *page = qgc_str_new(c->arena);
     qgc_view_pair(pages, titles, page);
     return QGC_OK;
 }
 
+/* What was drawn: the page itself is a file. */
+static json_t *view_json(const char *path, const char *output, const qgc_str *page,
+                         const qgc_pass_report *report) {
+    json_t *passes = json_array();
+    for (size_t i = 0; i < report->n_runs; i++)
+        json_array_append_new(passes, json_pack("{s:s, s:i, s:i, s:i}", "name", report->runs[i].name, "fired",
+                                                report->runs[i].n_fired, "nodes", report->runs[i].n_nodes,
+                                                "kernels", report->runs[i].n_kernels));
+    return json_pack("{s:s, s:s, s:I, s:o}", "graph", path, "page", output, "bytes", (json_int_t)page->bytes,
+                     "passes", passes);
+}
+
 static qgc_status view_graph(cli_context *c, const char *path, const view_options *o) {
     qgc_str page = qgc_str_new(c->arena);
-    size_t n_passes;
+    qgc_pass_report report;
+    QGC_TRY(qgc_file_check_output(o->json, c->diag));
     QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
-    QGC_TRY(draw(c, path, o, &o->pipeline, &page, &n_passes));
+    QGC_TRY(draw(c, path, o, &o->pipeline, &page, &report));
     if (o->against)
         QGC_TRY(draw_against(c, path, o, &page));
     const char *output = o->output ? o->output : cli_default_output(path, "html", c->arena);
     QGC_TRY(qgc_file_write(output, page.text, page.bytes, c->diag));
-    fprintf(stderr, "%s: %zu passes, %s\n", qgc_printable(c->arena, output), n_passes,
-            qgc_str_of_bytes(page.bytes, c->arena));
+    if (o->json)
+        QGC_TRY(cli_write_json(o->json, view_json(path, output, &page, &report), c->diag));
+    if (!o->json || !qgc_file_is_stdout(o->json))
+        fprintf(stderr, "%s: %zu passes, %s\n", qgc_printable(c->arena, output), report.n_runs,
+                qgc_str_of_bytes(page.bytes, c->arena));
     return QGC_OK;
 }
 
@@ -97,6 +113,7 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
         {"card", 0, OPTION_TEXT, &o.card, "CARD",
          "whose memory sets the floor of kernels; h100-sxm if not given", 0, 0},
         {"weights", 0, OPTION_TEXT, &o.weights, "PATH", "whose dtypes to draw with: as bench takes it", 0, 0},
+        CLI_JSON_OPTION(o.json),
         CLI_CHOICE_OPTIONS(o.pipeline),
         CLI_ALLOW_UNUSED_OPTION(o.allow_unused),
         CLI_COMMON_OPTIONS(c),
@@ -110,10 +127,8 @@ qgc_status cmd_view(cli_context *c, int argc, char **argv) {
             "The page is one HTML file that needs no other and no network. In it, a click on a node says what the\n"
             "rules did there; #after=fuse-qkv&node=q after its address chooses a pass and a node.",
         .options = options,
-        .min_arguments = 1,
-        .max_arguments = 1,
     };
-    cli_line line;
-    QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
-    return line.help ? QGC_OK : view_graph(c, line.arguments[0], &o);
+    const char *path;
+    QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
+    return !path ? QGC_OK : view_graph(c, path, &o);
 }

@@ -224,6 +224,14 @@ qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line
     return QGC_OK;
 }
 
+qgc_status cli_parse_one(cli_command c, int argc, char **argv, const char **argument, qgc_diag *d) {
+    cli_line line;
+    c.min_arguments = c.max_arguments = 1;
+    QGC_TRY(cli_parse(&c, argc, argv, &line, d));
+    *argument = line.help ? NULL : line.arguments[0];
+    return QGC_OK;
+}
+
 const char **cli_split(const char *text, int *n, qgc_arena *a) {
     const char **parts = NULL;
     *n = 0;

@@ -50,6 +50,10 @@ typedef struct {
  * is answered here; --help=man and --help=bash, zsh or fish are for the installation (cli/manual.h). */
 QGC_MUST_USE qgc_status cli_parse(const cli_command *c, int argc, char **argv, cli_line *line, qgc_diag *d);
 
+/* The same for a command that takes one argument: it stands in *argument, NULL where --help was there and has been answered. */
+QGC_MUST_USE qgc_status cli_parse_one(cli_command c, int argc, char **argv, const char **argument,
+                                      qgc_diag *d);
+
 /* Splits "a,b,c" at commas; empty parts are left out. */
 const char **cli_split(const char *text, int *n, qgc_arena *a);
 

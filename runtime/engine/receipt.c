@@ -118,7 +118,7 @@ qgc_receipt qgc_receipt_of(qgc_sequence *s, const int32_t *prompt, size_t n_prom
                      .card = e->options.card,
                      .ctx = qgc_sequence_ctx(s),
                      .mode = qgc_sequence_mode(s),
-                     .prefill = o->prefill ? o->prefill : "chunks",
+                     .prefill = qgc_sequence_prefill(s),
                      .sampling = o->sampling,
                      .prompt = prompt,
                      .n_prompt = n_prompt};

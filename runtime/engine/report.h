@@ -18,4 +18,7 @@ json_t *qgc_report_number(double x);
  * not UTF-8, is an error. */
 QGC_MUST_USE qgc_status qgc_report_json(json_t *all, qgc_str *out, qgc_diag *d);
 
+/* The same with numbers to the last bit, where qgc_report_json rounds to nine digits. */
+QGC_MUST_USE qgc_status qgc_report_json_exactly(json_t *all, qgc_str *out, qgc_diag *d);
+
 #endif

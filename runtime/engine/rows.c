@@ -6,6 +6,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/engine/engine_impl.h"
+#include "runtime/engine/measured.h"
 #include "runtime/engine/prepare.h"
 #include "runtime/session.h"
 
@@ -60,7 +61,7 @@ static qgc_status compile_all_rows(qgc_rows *r, qgc_diag *d) {
 
 static qgc_status choose_mode(qgc_rows *r, const qgc_rows_options *o, qgc_mode *mode, qgc_diag *d) {
     qgc_mode_choice choice;
-    QGC_TRY(qgc_mode_choose(r->engine->program, o->mode ? o->mode : "auto", r->ctx, &choice, d));
+    QGC_TRY(qgc_engine_choose_mode(r->engine, o->mode, r->ctx, &choice, d));
     *mode = choice.mode;
     r->how = qgc_arena_printf(r->arena, "steps, mode %s", qgc_mode_name(choice.mode));
     return QGC_OK;

@@ -4,6 +4,7 @@
 
 #include "graph/eval.h"
 #include "runtime/engine/engine_impl.h"
+#include "runtime/engine/measured.h"
 #include "runtime/engine/sequence_impl.h"
 #include "runtime/session.h"
 
@@ -77,7 +78,7 @@ static qgc_status begin_on_gpu(qgc_sequence *s, qgc_prefill prefill, qgc_diag *d
     const qgc_sequence_options *o = &s->options;
     qgc_mode_choice choice;
     prefill = prefill_of(s, prefill);
-    QGC_TRY(qgc_mode_choose(s->engine->program, o->mode ? o->mode : "auto", s->ctx, &choice, d));
+    QGC_TRY(qgc_engine_choose_mode(s->engine, o->mode, s->ctx, &choice, d));
     s->mode = qgc_mode_name(choice.mode);
     if (choice.why)
         qgc_engine_note(s->engine, qgc_mode_choice_text(&choice, s->arena));
@@ -148,6 +149,9 @@ qgc_engine *qgc_sequence_engine(const qgc_sequence *s) {
 }
 const char *qgc_sequence_mode(const qgc_sequence *s) {
     return s->mode;
+}
+const char *qgc_sequence_prefill(const qgc_sequence *s) {
+    return qgc_prefill_name(s->session ? qgc_session_prefill(s->session) : QGC_PREFILL_CHUNKS);
 }
 const qgc_sequence_options *qgc_sequence_options_of(const qgc_sequence *s) {
     return &s->options;

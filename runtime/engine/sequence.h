@@ -14,7 +14,7 @@ typedef struct qgc_sequence qgc_sequence;
 typedef struct {
     int64_t ctx;         /* positions; 0: as many as the model allows, up to 4096 */
     const char *mode;    /* "auto" or NULL: the fastest that there is */
-    const char *prefill; /* "chunks" or "steps" */
+    const char *prefill; /* "chunks" (or NULL), "packed", "steps" */
     qgc_sampling sampling;
     const volatile sig_atomic_t *stop; /* where not 0, a prompt is not taken further; may be NULL */
 } qgc_sequence_options;
@@ -30,6 +30,9 @@ const char *qgc_mode_choice_text(const qgc_mode_choice *choice, qgc_arena *a);
 
 qgc_engine *qgc_sequence_engine(const qgc_sequence *s);
 const char *qgc_sequence_mode(const qgc_sequence *s); /* "persistent"; "cpu" on the CPU */
+/* How prompts are taken: "chunks" (always on the CPU), "packed", "steps". Not always as the options say: see qgc_session_prefill,
+ * and a card may multiply no chunks. */
+const char *qgc_sequence_prefill(const qgc_sequence *s);
 int64_t qgc_sequence_ctx(const qgc_sequence *s);
 int64_t qgc_sequence_position(const qgc_sequence *s); /* tokens taken */
 

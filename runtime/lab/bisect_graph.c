@@ -2,8 +2,7 @@
 #include <string.h>
 
 #include "codegen/stage/stage.h"
-#include "graph/base/hash.h"
-#include "graph/ops.h"
+#include "passes/bind_weights.h"
 #include "runtime/lab/bisect_parts.h"
 #include "runtime/lab/disproof.h"
 
@@ -11,89 +10,28 @@
  * makes now, and not one that another run of it would make. */
 
 typedef struct {
-    uint64_t flow; /* what is computed from what; names and the order of the list do not count */
-    uint64_t groups;
-} fingerprint;
-
-typedef struct {
     const qgc_bisect_options *o;
     const qgc_tensor *const *tensors;
     qgc_judge *judge;
     qgc_bisection *out;
     qgc_diag *d;
-    fingerprint seen;   /* of the graph that was looked at last */
+    bisect_print seen;  /* of the graph that was looked at last */
     uint64_t judged;    /* flow of the graph that was judged last */
     double logits;      /* its distance */
     double before_pass; /* that before the pass that runs */
     int first_fault;    /* of the pass */
     bool is_invalid;    /* the graph, since a change of this pass */
     qgc_bisect_fault invalid;
-    fingerprint *after; /* each pass */
+    bisect_print *after; /* each pass */
     size_t n_after;
     qgc_bisect_fault drift;          /* the first change that is not the same but harmless */
     bool has_drift, has_bits;        /* and differs at all */
     bool has_wrong;                  /* one whose numbers are wrong */
     const qgc_kernel_row *disproved; /* a kernel from outside that is wrong */
+    const qgc_graph *declared;       /* the graph as it was before any pass */
+    size_t n_nodes;                  /* when the pass began */
+    bool is_endless;
 } tracing;
-
-/* --- fingerprints ---------------------------------------------------------------------------------------- */
-
-typedef struct {
-    int64_t id, kind, n_in, in[QGC_MAX_INPUTS], out[QGC_MAX_OUTPUTS], choice[QGC_MAX_ATTRS];
-    double number[QGC_MAX_ATTRS];
-} node_print;
-
-static uint64_t print_node(const qgc_node *n) {
-    node_print p;
-    memset(&p, 0, sizeof p);
-    p.id = n->id;
-    p.kind = n->op;
-    p.n_in = n->n_in;
-    for (int i = 0; i < n->n_in; i++)
-        p.in[i] = n->in[i]->id;
-    for (int i = 0; i < n->n_out; i++)
-        p.out[i] = n->out[i]->id;
-    for (int i = 0; qgc_ops[n->op].attrs[i].name; i++)
-        if (qgc_ops[n->op].attrs[i].choices[0])
-            p.choice[i] = n->attr[i].choice;
-        else
-            p.number[i] = n->attr[i].number;
-    return qgc_hash64(&p, sizeof p);
-}
-
-static uint64_t print_value(const qgc_value *v) {
-    node_print p;
-    memset(&p, 0, sizeof p);
-    p.id = v->id;
-    p.kind = -1 - (int)v->kind;
-    p.n_in = v->shape.rank;
-    p.out[0] = v->dtype;
-    for (int i = 0; i < v->shape.rank; i++)
-        p.in[i] = v->shape.dim[i];
-    return qgc_hash64(&p, sizeof p);
-}
-
-static fingerprint print_graph(const qgc_graph *g) {
-    fingerprint f = {0};
-    for (const qgc_node *n = g->first; n; n = n->next) {
-        const qgc_kernel_row *outside = qgc_node_kernel(g, n);
-        const int64_t group[] = {n->id, n->group,
-                                 outside ? (int64_t)qgc_hash64(outside->text, strlen(outside->text)) : 0};
-        f.flow += print_node(n);
-        f.groups += qgc_hash64(group, sizeof group);
-    }
-    for (const qgc_node *n = g->first; n; n = n->next)
-        for (int i = 0; i < n->n_out; i++)
-            f.flow += print_value(n->out[i]);
-    for (size_t i = 0; i < g->n_values; i++)
-        if (g->values[i]->kind != QGC_RESULT)
-            f.flow += print_value(g->values[i]);
-    for (size_t i = 0; i < g->n_outputs; i++) {
-        const int64_t output[] = {(int64_t)i, g->outputs[i]->id};
-        f.flow += qgc_hash64(output, sizeof output);
-    }
-    return f;
-}
 
 /* --- faults ---------------------------------------------------------------------------------------------- */
 
@@ -191,11 +129,91 @@ static void prove_kernels(tracing *t, const qgc_graph *g, const qgc_pass_step *s
     qgc_arena_drop(a);
 }
 
+/* --- what is declared ------------------------------------------------------------------------------------ */
+
+static const char *param_objection(const tracing *t, const qgc_graph *g) {
+    const qgc_graph *was = t->declared;
+    for (size_t i = 0; i < g->n_params && i < was->n_params; i++) {
+        const double x = g->params[i].value, y = was->params[i].value;
+        if (x != y && !(isnan(x) && isnan(y)))
+            return qgc_arena_printf(t->d->arena, "parameter \"%s\" is %g and was %g", g->params[i].name, x,
+                                    y);
+    }
+    return NULL;
+}
+
+static bool is_same_tensor(const qgc_tensor *a, const qgc_tensor *b) {
+    return a == b || (a && b && a->dtype == b->dtype && a->bytes == b->bytes &&
+                      (a->data == b->data || memcmp(a->data, b->data, a->bytes) == 0));
+}
+
+/* Finds the tensors of weights as a program would that is made of the graph now: *others where they are not those that were
+ * bound, which the judge then takes. Else what is wrong with what the graph declares. */
+static const char *rebind(tracing *t, const qgc_graph *g, bool *others) {
+    qgc_arena *a = t->d->arena;
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *copy = qgc_graph_clone(g, a);
+    const qgc_tensor **tensors;
+    const char *why = param_objection(t, g);
+    if (why)
+        return why;
+    if (qgc_graph_bind(copy, t->o->run.weights, true, &tensors, &d) != QGC_OK)
+        return qgc_arena_printf(a, "its weights are not found any more: %s", qgc_diag_message(&d));
+    for (size_t i = 0; i < g->n_values; i++) {
+        const qgc_value *v = g->values[i];
+        if (v->kind != QGC_WEIGHT || qgc_weight_is_derived(g, v) || !tensors[i])
+            continue;
+        if (v->dtype != tensors[i]->dtype)
+            return qgc_arena_printf(a, "weight \"%s\" is stored as %s and the file has %s",
+                                    qgc_value_label(v, a), qgc_dtypes[v->dtype].name,
+                                    qgc_dtypes[tensors[i]->dtype].name);
+        if (i < t->declared->n_values && is_same_tensor(tensors[i], t->tensors[i]))
+            tensors[i] = t->tensors[i];
+        else
+            *others = true;
+    }
+    t->tensors = tensors;
+    return NULL;
+}
+
+/* A change of what the graph declares. True: weights are other tensors now. */
+static bool look_at_declared(tracing *t, const qgc_graph *g, const qgc_pass_step *step) {
+    bool others = false;
+    const char *why = rebind(t, g, &others);
+    if (why) {
+        qgc_bisect_fault f = fault_of(t, step);
+        f.why = why;
+        add_fault(t, &f);
+    }
+    return others;
+}
+
+/* A rule that never ends is told of sooner than the rewriter would (passes/rewrite.h): each of its changes is judged. */
+enum { CHANGES_A_NODE = 16, GROWTH = 8 };
+
+static void look_for_end(tracing *t, const qgc_graph *g, const qgc_pass_step *step) {
+    const size_t changes = (size_t)step->run->n_fired;
+    if (!step->rule || (changes <= CHANGES_A_NODE * (t->n_nodes + CHANGES_A_NODE) &&
+                        g->n_nodes <= GROWTH * (t->n_nodes + GROWTH)))
+        return;
+    qgc_bisect_fault f = fault_of(t, step);
+    f.n_changes = (int)changes;
+    f.why = qgc_arena_printf(t->d->arena,
+                             "the rule goes on for ever: %zu changes of %zu nodes, which are %zu now",
+                             changes, t->n_nodes, g->n_nodes);
+    add_fault(t, &f);
+    t->is_endless = true;
+}
+
+/* --- a graph after a change ------------------------------------------------------------------------------ */
+
 /* The graph as a change has left it. Between two changes it may be one that does not hold together, and is
  * judged when it does again. */
 static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
-    const fingerprint now = print_graph(g);
-    const bool changed = now.flow != t->seen.flow || now.groups != t->seen.groups;
+    const bisect_print now = bisect_print_graph(g);
+    const bool changed = now.flow != t->seen.flow || now.groups != t->seen.groups ||
+                         now.order != t->seen.order || now.declared != t->seen.declared,
+               declares = now.declared != t->seen.declared;
     const bool is_lie = step->rule && !step->fired && changed;
     t->seen = now;
     if (!changed && !(t->is_invalid && !step->rule))
@@ -208,7 +226,8 @@ static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
     }
     t->is_invalid = why != NULL;
     qgc_arena_drop(a);
-    if (!why && now.flow != t->judged)
+    const bool other_tensors = !why && declares && look_at_declared(t, g, step);
+    if (!why && (now.flow != t->judged || other_tensors))
         judge(t, g, step, true, is_lie);
     else if (is_lie && !why) {
         qgc_bisect_fault f = fault_of(t, step);
@@ -232,15 +251,19 @@ static void end_pass(tracing *t, const qgc_pass_run *run) {
     }
     t->first_fault = t->out->n_faults;
     t->before_pass = t->logits;
+    t->n_nodes = 0;
     t->after = qgc_arena_grow(t->d->arena, t->after, t->n_after, sizeof *t->after);
     t->after[t->n_after++] = t->seen;
 }
 
 static void before_step(void *context, const char *pass, const char *rule, const qgc_node *at,
                         const qgc_graph *g) {
-    const qgc_pass_watch *other = ((const tracing *)context)->o->run.watch;
+    tracing *t = context;
+    const qgc_pass_watch *other = t->o->run.watch;
     if (other && other->before)
         other->before(other->context, pass, rule, at, g);
+    if (t->n_nodes == 0)
+        t->n_nodes = g->n_nodes;
 }
 
 static void go_on(void *context, const char *pass, const qgc_graph *g) {
@@ -255,6 +278,9 @@ static qgc_status after_step(void *context, const qgc_pass_step *step, qgc_graph
     if (other && other->after)
         QGC_TRY(other->after(other->context, step, g, d));
     look(t, g, step);
+    look_for_end(t, g, step);
+    if (t->is_endless)
+        return qgc_fail(d, QGC_ERR_INPUT, step->at, "rule \"%s\" goes on for ever", step->rule);
     if (!step->rule)
         end_pass(t, step->run);
     return QGC_OK;
@@ -264,7 +290,7 @@ static qgc_status after_step(void *context, const qgc_pass_step *step, qgc_graph
 
 /* The graph after each pass of another run. */
 typedef struct {
-    fingerprint *after;
+    bisect_print *after;
     size_t n;
     qgc_arena *arena;
 } rerun;
@@ -277,7 +303,7 @@ static qgc_status note_graph(void *context, const qgc_pass_info *pass, const qgc
     if (!pass)
         return QGC_OK;
     r->after = qgc_arena_grow(r->arena, r->after, r->n, sizeof *r->after);
-    r->after[r->n++] = print_graph(g);
+    r->after[r->n++] = bisect_print_graph(g);
     return QGC_OK;
 }
 
@@ -361,10 +387,10 @@ static qgc_status run_pipeline(tracing *t, bisect_side *s, qgc_diag *d) {
     const qgc_pass_watch watch = {.before = before_step, .after = after_step, .go_on = go_on, .context = t};
     const qgc_pass_options passes = {.passes = t->o->run.passes, .skip = t->o->run.skip, .watch = &watch};
     qgc_diag inner = qgc_diag_new(d->arena);
-    t->judged = (t->seen = print_graph(s->graph)).flow;
+    t->judged = (t->seen = bisect_print_graph(s->graph)).flow;
     const qgc_status status = qgc_passes_run(s->graph, &passes, &s->report, &inner);
     t->out->n_passes = (int)s->report.n_runs;
-    if (status == QGC_OK || t->is_invalid) /* then that is what was found */
+    if (status == QGC_OK || t->is_invalid || t->is_endless) /* then that is what was found */
         return QGC_OK;
     return qgc_diag_adopt(d, &inner);
 }
@@ -379,8 +405,9 @@ static qgc_status trace(tracing *t, const int32_t *tokens, bisect_judged *judged
     QGC_TRY(qgc_judge_new(&judged->judge, right->graph, right->tensors, &judging, d));
     t->judge = judged->judge;
     t->tensors = s->tensors;
+    t->declared = qgc_graph_clone(s->graph, s->arena);
     if (o->against) {
-        t->seen = print_graph(s->graph);
+        t->seen = bisect_print_graph(s->graph);
         judge(t, s->graph, NULL, false, false);
         t->before_pass = t->logits;
         t->first_fault = t->out->n_faults;
@@ -388,7 +415,7 @@ static qgc_status trace(tracing *t, const int32_t *tokens, bisect_judged *judged
             t->out->faults[i].with_pass = t->logits;
     }
     QGC_TRY(run_pipeline(t, s, d));
-    if (!t->is_invalid)
+    if (!t->is_invalid && !t->is_endless)
         run_again(t);
     tell(t);
     return QGC_OK;

@@ -80,4 +80,13 @@ QGC_MUST_USE qgc_status bisect_write(const char *folder, const bisect_side *good
                                      const bisect_comparison *c, const int32_t *tokens, int64_t positions,
                                      bool by_kernels, qgc_bisection *out, qgc_diag *d);
 
+/* A fingerprint of a graph: is it another one than it was? */
+typedef struct {
+    uint64_t flow;          /* what is computed from what, but not names inside, nor the order of the list */
+    uint64_t groups, order; /* these two */
+    uint64_t declared;      /* of which tensors weights are, and parameters */
+} bisect_print;
+
+bisect_print bisect_print_graph(const qgc_graph *g);
+
 #endif

@@ -1,6 +1,7 @@
 #ifndef QGC_LAB_JUDGE_PARTS_H
 #define QGC_LAB_JUDGE_PARTS_H
 
+#include "graph/base/map.h"
 #include "graph/eval.h"
 #include "runtime/lab/judge.h"
 
@@ -62,5 +63,113 @@ typedef struct {
 /* Adds what a step has to *out: `rows` of `n` elements. */
 void judge_compare_rows(const judge_numbers *good, const judge_numbers *bad, int64_t elems, int64_t row,
                         size_t step, judge_difference *out);
+
+/* All values that are computed from the same by the same op, and those with the same numbers. */
+typedef struct {
+    qgc_shape shape;
+    judge_numbers *at; /* [steps] */
+} judge_class;
+
+/* A graph that was handed in: a copy, and what is known of its values. */
+typedef struct {
+    qgc_judge_graph shown;
+    const qgc_value **place; /* by value id: what was in its place in the graph before, NULL if nothing was */
+    int *class_of;           /* by value id; -1: it has no numbers */
+    bool *is_new;            /* by value id: its class is in no graph before this one */
+    qgc_node **nodes;        /* by id; NULL for one that is gone */
+    qgc_value **newest;      /* by value id of a state: its last version */
+    bool is_kept;
+} judge_known;
+
+struct qgc_judge {
+    qgc_arena *arena;
+    qgc_judge_options o;
+    judge_step *steps;
+    size_t n_steps;
+    judge_class *classes;
+    size_t n_classes;
+    qgc_map by_key; /* an int: index into classes */
+    uint64_t seed;
+    judge_known *first, *before, *now;
+    judge_known *kept[2];
+    bool
+        own_states; /* states are other functions than in the first graph: only steps in a row compare with it */
+    double row_logits; /* then: how far the logits of the last graph that was right are from its */
+    bool is_dead;      /* a graph could not be computed: there is nothing to hold the next one against */
+};
+
+/* What a result of a node is computed from: classes, and attributes. */
+typedef struct {
+    int64_t op, out, n_in, in[QGC_MAX_INPUTS], choice[QGC_MAX_ATTRS]; /* no bytes between them */
+    double number[QGC_MAX_ATTRS];
+} judge_key;
+
+/* A graph while it is held against the one before it. */
+typedef struct {
+    qgc_judge *j;
+    judge_known *now, *before;
+    qgc_judge_finding *out;
+    bool computed, drifts;
+    const qgc_value *misfit; /* the first whose numbers do not fit into their type */
+    bool is_same;
+} judge_work;
+
+/* --- judge_graph.c: graphs, and classes of their values --- */
+
+judge_known *judge_copy_graph(const qgc_graph *g);
+void judge_drop_graph(judge_known *k); /* NULL is allowed */
+
+/* The class under a key, or -1; and puts one there and returns it. */
+int judge_find_class(const qgc_judge *j, const void *key, size_t bytes);
+int judge_put_class(qgc_judge *j, const void *key, size_t bytes, int class);
+
+/* Of an input, a weight or a state, made if there is none; -1: its weight is not bound. */
+int judge_class_of_leaf(qgc_judge *j, const judge_known *k, const qgc_value *v,
+                        const qgc_tensor *const *tensors);
+judge_key judge_key_of(const judge_known *k, const qgc_node *n, int out);
+
+/* New classes for the results of a node, with no numbers yet; and the numbers, in one step. Errors: those of judge_compute. */
+void judge_add_results(qgc_judge *j, judge_known *k, const qgc_node *n);
+QGC_MUST_USE qgc_status judge_compute_step(qgc_judge *j, const judge_known *k, const qgc_node *n, size_t step,
+                                           qgc_diag *d);
+
+/* Have all operands of a node a class? */
+bool judge_is_placed(const judge_known *k, const qgc_node *n);
+
+/* Are two classes of one shape and type, and computed? Then how far their numbers are apart: no more is looked at after a step in
+ * which more than `enough` was found. Steps of the text come first, and what they show is told before what the others do. */
+bool judge_may_be_equal(const qgc_judge *j, int good, int bad);
+judge_difference judge_apart(const qgc_judge *j, int good, int bad, double enough);
+
+/* --- judge_pairs.c: which value of a graph is in the place of which of the graph before it --- */
+
+/* Outputs by name, and states. Then, of two states of one graph: a node that both have makes what it made, and where it reads
+ * something else now, that is in the place of what it read. Of two graphs: from pairs towards their inputs, as long as the ops are
+ * the same. */
+void judge_pair_ends(judge_known *now, const judge_known *before);
+void judge_pair_by_ids(judge_known *now, const judge_known *before);
+void judge_pair_backwards(judge_known *now);
+
+/* Values that are known get a twin of their class, where what stands in their place is of another. */
+void judge_match_known(judge_known *now, const judge_known *before, size_t n_classes);
+
+/* --- judge_range.c: windows and tables that no step of the text reaches --- */
+
+/* Why `v`, whose numbers are those of `u` of the graph before in every step, is another value nevertheless; NULL: it is not. The
+ * text lives as long as the judge. */
+const char *judge_objection_in_range(judge_work *w, const qgc_value *v, const qgc_value *u);
+
+/* --- judge_row.c: steps one after the other, each graph with its own states --- */
+
+/* Are logits and choices of a graph those of the new one? How far they are apart, and the part of the choices that differs. */
+bool judge_agree_in_a_row(judge_work *w, const judge_known *right, judge_difference *logits, double *choices);
+
+/* --- judge_verdict.c --- */
+
+/* Writes into the finding where a value differs. */
+void judge_tell(judge_work *w, const qgc_value *v, const judge_difference *d);
+
+/* The verdict, when all values of the graph are settled. */
+void judge_decide(judge_work *w);
 
 #endif

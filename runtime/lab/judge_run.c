@@ -136,7 +136,7 @@ qgc_status judge_compute(const qgc_node *n, const judge_step *step, const judge_
                          const judge_numbers *const out[], qgc_pool *pool, qgc_diag *d) {
     qgc_status status = QGC_OK;
     for (int lane = 0; lane < out[0]->lanes && status == QGC_OK; lane++) {
-        qgc_call call = {.node = n, .sampling = &judge_sampling[lane], .pool = pool};
+        qgc_call call = {.node = n, .sampling = &judge_sampling[lane], .ctx = step->sizes.ctx, .pool = pool};
         for (int i = 0; i < n->n_in; i++)
             call.in[i] = operand(n->in[i], in[i], &step->sizes, lane);
         for (int i = 0; i < n->n_out; i++)

@@ -158,6 +158,8 @@ static qgc_status meet_worker(tuner *t) {
         }
         if (strcmp(field[0], "arch") == 0 && !t->tuning->arch)
             t->tuning->arch = qgc_arena_strdup(t->tuning->arena, field[1]);
+        if (strcmp(field[0], "card") == 0)
+            t->tuning->card = qgc_arena_strdup(t->tuning->arena, field[1]);
         if (strcmp(field[0], "knob") == 0 && first)
             add_knob(t, field);
     }
@@ -233,6 +235,23 @@ static qgc_status try_knob(tuner *t, knob *k) {
     return QGC_OK;
 }
 
+/* How long steps take in each mode with what was kept. A worker that fails at it has told nothing. */
+static void time_modes(tuner *t) {
+    const qgc_tune_result none = {.kernel = "-", .name = "-"};
+    const char *why = "", *field[4];
+    char *line = ask(t, "modes", &none, &why);
+    for (; line; line = next_line(t, &why)) {
+        split(line, field, 4);
+        if (strcmp(field[0], "mode") != 0)
+            break;
+        const long long ns = strtoll(field[3], NULL, 10);
+        if (ns > 0)
+            qgc_tuning_set_time(t->tuning, field[1], field[2], ns);
+    }
+    if (!line)
+        end_worker(t, true);
+}
+
 qgc_status qgc_tune(qgc_tuning *tuning, const qgc_tune_options *o, qgc_diag *d) {
     tuner t = {.o = o, .tuning = tuning, .d = d, .arena = d->arena, .deadline = now() + o->seconds};
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
@@ -240,6 +259,8 @@ qgc_status qgc_tune(qgc_tuning *tuning, const qgc_tune_options *o, qgc_diag *d) 
     qgc_status s = meet_worker(&t);
     for (size_t i = 0; i < t.n_knobs && s == QGC_OK; i++)
         s = try_knob(&t, &t.knobs[i]);
+    if (s == QGC_OK)
+        time_modes(&t);
     end_worker(&t, false);
     sigaction(SIGPIPE, &before, NULL);
     return s;

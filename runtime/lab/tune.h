@@ -2,6 +2,7 @@
 #define QGC_LAB_TUNE_H
 
 #include "codegen/tuning.h"
+#include "graph/base/str.h"
 #include "graph/graph.h"
 #include "models/weights.h"
 
@@ -40,8 +41,23 @@ typedef struct {
     void *context;
 } qgc_tune_options;
 
-/* Extends `tuning` by what was found; its arch has to be that of the GPU, or NULL, and is then set. Errors: no GPU, a
+/* Extends `tuning` by what was found, on the card that it names then, and by the times of steps in each mode; its arch has to be that of the GPU, or NULL, and is then set. Errors: no GPU, a
  * graph that does not compile with the usual settings. */
 QGC_MUST_USE qgc_status qgc_tune(qgc_tuning *tuning, const qgc_tune_options *o, qgc_diag *d);
+
+/* What was tried, in order. */
+typedef struct {
+    qgc_tune_result *results;
+    size_t n;
+    int kept;
+    qgc_arena *arena; /* lives as long as what the results point to */
+} qgc_tune_log;
+
+void qgc_tune_log_add(qgc_tune_log *log, const qgc_tune_result *r);
+
+/* All of it as JSON, with the settings that hold now and the file that they were written to (NULL: none). Errors: those of
+ * qgc_report_json. */
+QGC_MUST_USE qgc_status qgc_tune_json(const qgc_tune_log *log, const qgc_tuning *t, const char *written,
+                                      qgc_str *out, qgc_diag *d);
 
 #endif

@@ -6,11 +6,13 @@
 /* What tune.c, which decides what to try, and tune_worker.c, the process that tries, share. They talk in lines, fields
  * separated by tabs:
  *
- *   worker  arch sm_90a | knob KERNEL NAME VALUE 1,2,4 | ready
+ *   worker  arch sm_90a | card h100-sxm | knob KERNEL NAME VALUE 1,2,4 | ready
  *   tune    try KERNEL NAME VALUE
  *   worker  time BASE CANDIDATE LOW HIGH | wrong TEXT | failed TEXT
  *   tune    keep KERNEL NAME VALUE
  *   worker  ready, or failed TEXT
+ *   tune    modes - - 0
+ *   worker  mode PROGRAM MODE NANOSECONDS | ready
  *
  * A worker that cannot begin says "failed TEXT" in place of "arch". It ends with its input. */
 

@@ -7,6 +7,7 @@
 #include "runtime/engine/prepare.h"
 #include "runtime/lab/tune_parts.h"
 #include "runtime/session.h"
+#include "runtime/stand_in.h"
 
 enum { CHUNK = 512, CHECKED = 8, STEPS = 32, TURNS = 9, ROOM = 64 };
 
@@ -95,7 +96,8 @@ static bool is_of_mode(const worker *w, const char *kernel) {
 }
 
 static void introduce(worker *w) {
-    fprintf(w->out, "arch\t%s\n", w->arch);
+    const qgc_card card = qgc_card_of_device(w->device, w->arena);
+    fprintf(w->out, "arch\t%s\ncard\t%s\n", w->arch, qgc_card_key(&card, w->arena));
     for (size_t i = 0; i < w->best.compiled.n_knobs; i++) {
         const qgc_knob *k = &w->best.compiled.knobs[i];
         if (!is_of_mode(w, k->kernel))
@@ -177,6 +179,34 @@ static qgc_status compare(worker *w, qgc_session *s, double out[4]) {
     return QGC_OK;
 }
 
+/* How long a step takes in each mode that the program has, the best so far against each of the others. A mode without room for a second
+ * session is left out. */
+static void time_modes(worker *w) {
+    const char *key = qgc_mode_key(w->best.compiled.plan, w->arena);
+    const int64_t ctx = w->o->position + CHECKED + 2 * (int64_t)TURNS * STEPS + ROOM;
+    for (int m = 0; m < QGC_N_MODES; m++) {
+        const qgc_session_options o = {
+            .ctx = ctx, .mode = (qgc_mode)m, .sampling = {.top_p = 1, .repeat_penalty = 1}};
+        qgc_session *s = NULL;
+        double times[4];
+        if (m == (int)w->mode || qgc_mode_refusal(w->best.program, (qgc_mode)m, w->arena))
+            continue;
+        qgc_status status = qgc_session_new(&s, w->best.program, &o, &w->diag);
+        if (status == QGC_OK)
+            status = feed(w, w->best.session);
+        if (status == QGC_OK)
+            status = feed(w, s);
+        if (status == QGC_OK)
+            status = compare(w, s, times);
+        qgc_session_drop(s);
+        if (status == QGC_OK)
+            fprintf(w->out, "mode\t%s\t%s\t%.0f\nmode\t%s\t%s\t%.0f\n", key, qgc_mode_name((qgc_mode)m),
+                    1e3 * times[1], key, qgc_mode_name(w->mode), 1e3 * times[0]);
+        w->diag = qgc_diag_new(w->arena);
+    }
+    fputs("ready\n", w->out);
+}
+
 static qgc_status judge(worker *w, const qgc_tuning *tuning) {
     build b;
     double worst = 0, times[4];
@@ -223,6 +253,10 @@ static void answer(worker *w, char *line) {
         field[i] = strtok_r(i ? NULL : line, "\t\n", &rest);
     if (!field[3])
         return;
+    if (strcmp(field[0], "modes") == 0) {
+        time_modes(w);
+        return;
+    }
     const qgc_tuning tuning = with(w, field[1], field[2], strtoll(field[3], NULL, 10));
     w->diag = qgc_diag_new(w->arena);
     qgc_status s = strcmp(field[0], "keep") == 0 ? keep(w, &tuning) : judge(w, &tuning);

@@ -233,96 +233,82 @@ static int by_time(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
+/* What a bar shows at its full width: the longest time or floor; without times the most bytes. */
+static double widest(const qgc_view *v) {
+    double most = 1e-9;
+    for (size_t i = 0; i < v->n_kernels; i++) {
+        const view_kernel *k = &v->kernels[i];
+        const double one = !v->timed ? (double)k->bytes : k->us > k->floor_us ? k->us : k->floor_us;
+        most = one > most ? one : most;
+    }
+    return most;
+}
+
 static void put_kernel(view_page *p, const view_kernel *k, double most) {
+    const bool timed = p->v->timed;
     qgc_str_add(p->out, "<tr><td><code>");
     view_put(p, k->name);
     qgc_str_add(p->out, "</code></td><td><code>");
     view_put(p, k->kernel);
-    qgc_str_printf(
-        p->out,
-        "</code></td><td>%d</td><td>%s</td><td>%s</td><td class=\"meter\"><i style=\"width:%.1f%%\"></i>"
-        "<u style=\"width:%.1f%%\"></u></td><td>%.1f</td><td>%s</td></tr>\n",
-        k->count, view_us(k->us / k->count, p->a), view_us(k->us, p->a), 100 * k->us / most,
-        100 * k->floor_us / most, 1e-6 * (double)k->bytes, view_us(k->floor_us, p->a));
+    qgc_str_printf(p->out, "</code></td><td>%d</td>", k->count);
+    if (timed)
+        qgc_str_printf(p->out, "<td>%s</td><td>%s</td>", view_us(k->us / k->count, p->a),
+                       view_us(k->us, p->a));
+    qgc_str_printf(p->out, "<td class=\"meter\"><i style=\"width:%.1f%%\"></i>",
+                   100 * (timed ? k->us : (double)k->bytes) / most);
+    if (timed)
+        qgc_str_printf(p->out, "<u style=\"width:%.1f%%\"></u>", 100 * k->floor_us / most);
+    qgc_str_printf(p->out, "</td><td>%.3f</td><td>%s</td></tr>\n", 1e-6 * (double)k->bytes,
+                   view_us(k->floor_us, p->a));
 }
 
+static void put_heading(view_page *p) {
+    const qgc_view *v = p->v;
+    qgc_str_add(p->out, "<section class=\"table\"><h2>Kernels of a decode step</h2>\n<p class=\"summary\">");
+    if (v->timed) {
+        view_put(p, v->device);
+        qgc_str_printf(p->out,
+                       ", at position %lld, each timed by itself; the floor is what memory allows. From ",
+                       (long long)v->position);
+        view_put(p, v->bench_path);
+        qgc_str_add(p->out, ".");
+    } else
+        qgc_str_printf(p->out,
+                       "Bytes of weights and caches that they read at position %lld, and the least time that "
+                       "this takes on a %s. qgc bench measures the time.",
+                       (long long)v->position, v->device);
+    qgc_str_printf(p->out,
+                   "</p>\n<table class=\"kernels\"><thead><tr><th>node or group</th><th>kernel</th>"
+                   "<th>launches</th>%s<th></th><th>MB</th><th>floor</th></tr></thead>\n<tbody>\n",
+                   v->timed ? "<th>each</th><th>all</th>" : "");
+}
+
+/* What each kernel takes, or without times what it reads, and what memory allows. */
 static void put_kernels(view_page *p) {
     const qgc_view *v = p->v;
-    if (!v->timed)
+    if (!v->timed && !v->counted)
         return;
     view_kernel *sorted = qgc_arena_array(p->a, v->n_kernels, sizeof *sorted), all = {.us = 0};
-    double most = 1e-9;
     for (size_t i = 0; i < v->n_kernels; i++) {
         sorted[i] = v->kernels[i];
         all.us += sorted[i].us;
         all.floor_us += sorted[i].floor_us;
         all.bytes += sorted[i].bytes;
         all.count += sorted[i].count;
-        most = sorted[i].us > most ? sorted[i].us : most;
-        most = sorted[i].floor_us > most ? sorted[i].floor_us : most;
     }
-    qsort(sorted, v->n_kernels, sizeof *sorted, by_time);
-    qgc_str_add(p->out, "<section class=\"table\"><h2>Kernels of a decode step</h2>\n<p class=\"summary\">");
-    view_put(p, v->device);
-    qgc_str_printf(p->out, ", at position %lld, each timed by itself; the floor is what memory allows. From ",
-                   (long long)v->position);
-    view_put(p, v->bench_path);
-    qgc_str_add(
-        p->out,
-        ".</p>\n<table class=\"kernels\"><thead><tr><th>node or group</th><th>kernel</th><th>launches</th>"
-        "<th>each</th><th>all</th><th></th><th>MB</th><th>floor</th></tr></thead>\n<tbody>\n");
+    if (v->timed)
+        qsort(sorted, v->n_kernels, sizeof *sorted, by_time);
+    put_heading(p);
     for (size_t i = 0; i < v->n_kernels; i++)
-        put_kernel(p, &sorted[i], most);
-    qgc_str_printf(
-        p->out,
-        "</tbody><tfoot><tr><td>all</td><td></td><td>%d</td><td></td><td>%s</td><td></td><td>%.1f</td>"
-        "<td>%s</td></tr></tfoot></table></section>\n",
-        all.count, view_us(all.us, p->a), 1e-6 * (double)all.bytes, view_us(all.floor_us, p->a));
-}
-
-/* The same without times: what each kernel reads, and what memory allows. */
-static void put_counted_kernels(view_page *p) {
-    const qgc_view *v = p->v;
-    int64_t most = 1, all = 0;
-    double floor_us = 0;
-    int count = 0;
-    if (v->timed || !v->counted)
-        return;
-    for (size_t i = 0; i < v->n_kernels; i++) {
-        most = v->kernels[i].bytes > most ? v->kernels[i].bytes : most;
-        all += v->kernels[i].bytes;
-        floor_us += v->kernels[i].floor_us;
-        count += v->kernels[i].count;
-    }
-    qgc_str_printf(
-        p->out,
-        "<section class=\"table\"><h2>Kernels of a decode step</h2>\n<p class=\"summary\">Bytes of "
-        "weights and caches that they read at position %lld, and the least time that this takes on a %s. "
-        "qgc bench measures the time.</p>\n<table class=\"kernels\"><thead><tr><th>node or group</th>"
-        "<th>kernel</th><th>launches</th><th>MB</th><th></th><th>floor</th></tr></thead>\n<tbody>\n",
-        (long long)v->position, v->device);
-    for (size_t i = 0; i < v->n_kernels; i++) {
-        const view_kernel *k = &v->kernels[i];
-        qgc_str_add(p->out, "<tr><td><code>");
-        view_put(p, k->name);
-        qgc_str_add(p->out, "</code></td><td><code>");
-        view_put(p, k->kernel);
-        qgc_str_printf(
-            p->out,
-            "</code></td><td>%d</td><td>%.3f</td><td class=\"meter\"><i style=\"width:%.1f%%\"></i></td>"
-            "<td>%s</td></tr>\n",
-            k->count, 1e-6 * (double)k->bytes, 100.0 * (double)k->bytes / (double)most,
-            view_us(k->floor_us, p->a));
-    }
-    qgc_str_printf(
-        p->out,
-        "</tbody><tfoot><tr><td>all</td><td></td><td>%d</td><td>%.3f</td><td></td><td>%s</td></tr></tfoot>"
-        "</table></section>\n",
-        count, 1e-6 * (double)all, view_us(floor_us, p->a));
+        put_kernel(p, &sorted[i], widest(v));
+    qgc_str_printf(p->out, "</tbody><tfoot><tr><td>all</td><td></td><td>%d</td>", all.count);
+    if (v->timed)
+        qgc_str_printf(p->out, "<td></td><td>%s</td>", view_us(all.us, p->a));
+    qgc_str_printf(p->out, "<td></td><td>%.3f</td><td>%s</td></tr></tfoot></table></section>\n",
+                   1e-6 * (double)all.bytes, view_us(all.floor_us, p->a));
 }
 
 void view_tables(view_page *p) {
     put_kernels(p);
-    put_counted_kernels(p);
     put_passes(p);
 }

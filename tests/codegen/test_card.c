@@ -1,26 +1,9 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "codegen/card.h"
-#include "tests/support/cmocka.h"
-#include "tests/support/printed.h"
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-} fixture;
-
-static int setup(void **state) {
-    qgc_arena *a = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(a, sizeof *f);
-    *f = (fixture){a, qgc_diag_new(a)};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    qgc_arena_drop(((fixture *)*state)->arena);
-    return 0;
-}
+#include "graph/base/file.h"
+#include "tests/support/fixture.h"
 
 static qgc_card read(fixture *f, const char *text) {
     qgc_card card;
@@ -133,14 +116,28 @@ static void says_what_is_wrong_with_a_card(void **state) {
     assert_non_null(strstr(qgc_test_printed(f->arena, &d), "note: there are t4, "));
 }
 
+/* Kernels have a number of multiprocessors for a compile by themselves; lowering passes no option where it is that one. */
+static void kernels_have_the_typical_number_of_multiprocessors(void **state) {
+    fixture *f = *state;
+    const char *const places[][2] = {{"kernels/persistent_step.cuh", "#define TYPICAL_SMS"},
+                                     {"kernels/flash_attention.cu", "#define SMS"}};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        qgc_source text;
+        ok(f, qgc_file_read(&text, places[i][0], 1 << 20, "a kernel", &f->diag));
+        const char *at = strstr(text.text, places[i][1]);
+        assert_non_null(at);
+        assert_int_equal(strtol(at + strlen(places[i][1]), NULL, 10), QGC_TYPICAL_SMS);
+    }
+}
+
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(has_a_table_of_cards),
-        TEST(reads_a_card_that_is_written_out),
-        TEST(code_may_use_what_its_gpus_have),
-        TEST(names_the_code_for_a_card),
-        TEST(says_what_is_wrong_with_a_card),
+        FIXTURE_TEST(has_a_table_of_cards),
+        FIXTURE_TEST(reads_a_card_that_is_written_out),
+        FIXTURE_TEST(code_may_use_what_its_gpus_have),
+        FIXTURE_TEST(names_the_code_for_a_card),
+        FIXTURE_TEST(says_what_is_wrong_with_a_card),
+        FIXTURE_TEST(kernels_have_the_typical_number_of_multiprocessors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

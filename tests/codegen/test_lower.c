@@ -322,6 +322,24 @@ static void attention_is_cut_for_the_card_that_is_named(void **state) {
     }
 }
 
+/* Registers of the persistent step are laid out for the shares of the card. */
+static void the_persistent_step_has_the_multiprocessors_of_the_card(void **state) {
+    const qgc_card cards[] = {{.sms = QGC_TYPICAL_SMS}, {.sms = 78}};
+    for (int i = 0; i < 2; i++) {
+        const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml",
+                                  (qgc_lower_options){.chunk = 512, .least_arch = 90, .card = &cards[i]});
+        const qgc_phase *step = &p->phases[QGC_PHASE_PERSISTENT];
+        int told = 0, steps = 0;
+        for (size_t k = 0; k < step->n_launches; k++) {
+            const qgc_plan_kernel *kernel = &p->kernels[step->launches[k].kernel];
+            steps += strcmp(kernel->name, "persistent.cu") == 0;
+            told += strstr(kernel->options, "-DTYPICAL_SMS=78") != NULL;
+        }
+        assert_int_equal(steps, 1);
+        assert_int_equal(told, i);
+    }
+}
+
 /* In prefill an attention that reads a cache before a later append is launched before it, whatever was fused. */
 static void prefill_reads_the_version_of_a_cache_that_is_meant(void **state) {
     qgc_diag d = qgc_diag_new(*state);
@@ -361,6 +379,7 @@ int main(void) {
         ARENA_TEST(prefill_reads_the_version_of_a_cache_that_is_meant),
         ARENA_TEST(attention_goes_to_the_tensor_cores_where_it_can),
         ARENA_TEST(attention_is_cut_so_that_it_fills_a_card),
+        ARENA_TEST(the_persistent_step_has_the_multiprocessors_of_the_card),
         ARENA_TEST(attention_is_cut_for_the_card_that_is_named),
         ARENA_TEST(an_append_lives_in_its_cache),
     };

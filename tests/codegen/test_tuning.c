@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "codegen/compile.h"
 #include "codegen/lower.h"
 #include "codegen/tuning.h"
 #include "graph/base/file.h"
@@ -17,8 +18,13 @@ static void what_is_written_is_read(void **state) {
     qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 4);
     qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "ROWS", 2);
     qgc_tuning_set(&t, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 8);
+    qgc_tuning_set_time(&t, "tiny, 3 and 4 bytes", "pdl", 611000);
+    qgc_tuning_set_time(&t, "tiny, 3 and 4 bytes", "pdl", 612345);
     assert_int_equal(qgc_tuning_write(&t, path(f), &f->diag), QGC_OK);
     assert_int_equal(qgc_tuning_read(&again, path(f), "sm_90a", &f->diag), QGC_OK);
+    assert_int_equal(again.n_times, 1);
+    assert_int_equal(qgc_tuning_time(&again, "tiny, 3 and 4 bytes", "pdl"), 612345);
+    assert_int_equal(qgc_tuning_time(&again, "tiny, 3 and 5 bytes", "pdl"), 0);
     assert_int_equal(again.n, 2);
     assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 1), 8);
     assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "ROWS", 1), 2);
@@ -28,6 +34,38 @@ static void what_is_written_is_read(void **state) {
     assert_int_equal(qgc_tuning_read(&again, path(f), NULL, &f->diag), QGC_OK);
     assert_int_equal(again.n, 0);
     assert_string_equal(again.arch, "sm_80");
+}
+
+/* Settings of the card come before those of its architecture, and those of another card are never taken. */
+static void a_card_has_settings_of_its_own(void **state) {
+    fixture *f = *state;
+    const char *const arch = "sm_90a", *const kernel = "linear.cu 896 to 896, bf16";
+    const char *const cards[] = {NULL, "h100-sxm", "gh200"};
+    qgc_compile_options o = {.archs = &arch, .n_archs = 1, .cache_folder = f->folder};
+    const qgc_tuning *found;
+    qgc_card card = {.name = "NVIDIA H100 80GB HBM3"};
+    for (int i = 0; i < 3; i++) {
+        qgc_tuning t = qgc_tuning_new(arch, f->arena);
+        t.card = cards[i];
+        qgc_tuning_set(&t, kernel, "ROWS", i + 1);
+        ok(f, qgc_tuning_write(&t, qgc_tuning_path(f->folder, arch, cards[i], f->arena), &f->diag));
+    }
+    const struct {
+        const char *name;
+        int64_t rows;
+    } cases[] = {{"NVIDIA H100 80GB HBM3", 2}, {"h100-sxm", 2}, {"gh200", 3}, {"NVIDIA H200", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        card.name = cases[i].name;
+        o.card = &card;
+        ok(f, qgc_compile_find_tuning(&o, &found, &f->diag));
+        assert_int_equal(qgc_tuning_get(found, kernel, "ROWS", 0), cases[i].rows);
+    }
+    o.card = NULL;
+    ok(f, qgc_compile_find_tuning(&o, &found, &f->diag));
+    assert_int_equal(qgc_tuning_get(found, kernel, "ROWS", 0), 1);
+    assert_null(found->card);
+    card.name = "NVIDIA Quadro-X (2)";
+    assert_string_equal(qgc_card_key(&card, f->arena), "nvidia-quadro-x--2-");
 }
 
 static void bad_files_are_clear_errors(void **state) {
@@ -41,6 +79,9 @@ static void bad_files_are_clear_errors(void **state) {
         {"tuning: 1\n", "a tuning has no \"arch\" here"},
         {"tuning: 1\narch: sm_80\n", "a tuning for sm_80, not for sm_90a"},
         {"tuning: 1\narch: sm_90a\n", "a tuning has a list \"settings\""},
+        {"tuning: 1\narch: sm_90a\nsettings: []\ntimes: 3\n", "\"times\" of a tuning is a list"},
+        {"tuning: 1\narch: sm_90a\nsettings: []\ntimes: [{program: p, mode: pdl, ns: 0}]\n",
+         "\"ns\" is \"0\", expected a number above 0"},
         {"tuning: 1\narch: sm_90a\nsettings: [3]\n", "a tuning has no \"kernel\" here"},
         {"tuning: 1\narch: sm_90a\nsettings: [{kernel: k, name: n, value: -4}]\n",
          "\"value\" is \"-4\", expected a number above 0"},
@@ -126,6 +167,7 @@ static void lowering_takes_settings_that_the_kernel_takes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(what_is_written_is_read),
+        FIXTURE_TEST(a_card_has_settings_of_its_own),
         FIXTURE_TEST(bad_files_are_clear_errors),
         FIXTURE_TEST(lowering_takes_settings_that_the_kernel_takes),
     };

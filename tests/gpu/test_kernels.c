@@ -6,97 +6,53 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "codegen/compile.h"
 #include "graph/eval.h"
-#include "graph/load.h"
-#include "models/weights.h"
-#include "passes/bind_weights.h"
-#include "passes/passes.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
-#include "tests/support/gpu.h"
+#include "tests/support/gpu_model.h"
 
 enum { CTX = 1200, CHUNK = 48 };
 
 typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_graph *graph;
-    qgc_weights *weights;
+    gpu_model model;
     qgc_eval *eval;
-    qgc_device *device;
-    qgc_program *program;
-    const qgc_plan *plan;
 } fixture;
-
-static void must(fixture *f, qgc_status status) {
-    if (status != QGC_OK) {
-        qgc_diag_print(&f->diag, stderr, false);
-        fail();
-    }
-}
 
 /* `passes` as for qgc_passes_run. */
 static void open_model(fixture *f, const char *name, const char *passes) {
-    *f = (fixture){.arena = qgc_arena_new()};
-    f->diag = qgc_diag_new(f->arena);
-    f->pool = qgc_pool_new(0);
-    qgc_diag *d = &f->diag;
-    must(f, qgc_graph_load(&f->graph, qgc_arena_printf(f->arena, "tests/gpu/shapes/%s.yaml", name), f->arena,
-                           d));
-    const char *path = qgc_arena_printf(f->arena, "/tmp/qgc-%s-%ld.gguf", name, (long)getpid());
-    must(f, qgc_random_weights_write(f->graph, path, 7, d));
-    must(f, qgc_weights_open(&f->weights, path, d));
+    gpu_model *m = &f->model;
+    qgc_arena *names = qgc_arena_new();
+    gpu_model_begin(m, qgc_arena_printf(names, "tests/gpu/shapes/%s", name));
+    qgc_arena_drop(names);
+    const char *path = qgc_arena_printf(m->arena, "/tmp/qgc-%s-%ld.gguf", name, (long)getpid());
+    must(m, qgc_random_weights_write(m->graph, path, 7, &m->diag));
+    must(m, qgc_weights_open(&m->weights, path, &m->diag));
     unlink(path);
-
-    const qgc_tensor **tensors;
-    must(f, qgc_graph_bind(f->graph, f->weights, false, &tensors, d));
-    qgc_pass_report report;
-    must(f, qgc_passes_run(f->graph, &(qgc_pass_options){.passes = passes}, &report, d));
-    f->eval = qgc_eval_new(f->graph, tensors, CTX, CHUNK, f->pool);
-
-    must(f, gpu_test_open(&f->device, d));
-    const char *arch = qgc_program_arch_for(f->device, f->arena);
-    const qgc_card card = qgc_card_of_device(f->device, f->arena);
-    qgc_compile_options options = {.archs = &arch,
-                                   .n_archs = 1,
-                                   .chunk = CHUNK,
-                                   .card = &card,
-                                   .keep_values = true,
-                                   .no_cache = true,
-                                   .pool = f->pool};
-    qgc_compiled compiled;
-    must(f, qgc_compile(f->graph, &options, &compiled, d));
-    f->plan = compiled.plan;
-    must(f, qgc_program_load(&f->program, f->plan, f->device, f->weights, f->pool, &(qgc_program_options){0},
-                             d));
+    gpu_model_rewrite(m, passes);
+    f->eval = qgc_eval_new(m->graph, m->tensors, CTX, CHUNK, m->pool);
+    gpu_model_load(m, (qgc_compile_options){.chunk = CHUNK, .keep_values = true}, &(qgc_program_options){0});
 }
 
 static void close_model(fixture *f) {
-    qgc_program_drop(f->program);
-    qgc_device_close(f->device);
     qgc_eval_drop(f->eval);
-    qgc_weights_close(f->weights);
-    qgc_pool_drop(f->pool);
-    qgc_arena_drop(f->arena);
+    gpu_model_close(&f->model);
 }
 
 /* The buffer in which a phase leaves a result: the one of that name among the arguments of its launches. */
 static int buffer_of(const fixture *f, qgc_phase_kind phase, const qgc_value *v) {
-    const char *label = qgc_value_label(v, f->arena);
-    const qgc_phase *p = &f->plan->phases[phase];
+    const char *label = qgc_value_label(v, f->model.arena);
+    const qgc_phase *p = &f->model.plan->phases[phase];
     for (size_t i = 0; i < p->n_launches; i++) {
         for (int k = 0; k < p->launches[i].n_args; k++) {
             int buffer = p->launches[i].args[k].buffer;
             if (p->launches[i].args[k].kind == QGC_ARG_BUFFER &&
-                strcmp(f->plan->buffers[buffer].name, label) == 0)
+                strcmp(f->model.plan->buffers[buffer].name, label) == 0)
                 return buffer;
         }
         int c = p->launches[i].c;
-        if (c >= 0 && strcmp(f->plan->buffers[c].name, label) == 0)
+        if (c >= 0 && strcmp(f->model.plan->buffers[c].name, label) == 0)
             return c;
     }
     return -1;
@@ -105,19 +61,19 @@ static int buffer_of(const fixture *f, qgc_phase_kind phase, const qgc_value *v)
 /* Compares every float32 result of the step just run; returns how many. */
 static int compare_values(fixture *f, qgc_session *s, qgc_phase_kind phase, double tolerance) {
     int compared = 0;
-    for (const qgc_node *n = f->graph->first; n; n = n->next) {
+    for (const qgc_node *n = f->model.graph->first; n; n = n->next) {
         const qgc_value *v = n->out[0];
         int buffer = buffer_of(f, phase, v);
         if (v->dtype != QGC_F32 || qgc_ops[n->op].traits & QGC_IN_PLACE || buffer < 0)
             continue;
         int64_t elems;
         const float *want = qgc_eval_value(f->eval, v, &elems);
-        float *got = qgc_arena_array(f->arena, (size_t)elems, sizeof *got);
-        must(f, qgc_session_read(s, buffer, got, (size_t)elems * sizeof *got, &f->diag));
+        float *got = qgc_arena_array(f->model.arena, (size_t)elems, sizeof *got);
+        must(&f->model, qgc_session_read(s, buffer, got, (size_t)elems * sizeof *got, &f->model.diag));
         double worst = golden_difference(got, want, elems);
         if (!(worst <= tolerance)) {
             print_error("%s of %s: differs by %g of the largest value, %g allowed\n",
-                        qgc_value_label(v, f->arena), qgc_ops[n->op].name, worst, tolerance);
+                        qgc_value_label(v, f->model.arena), qgc_ops[n->op].name, worst, tolerance);
             fail();
         }
         compared++;
@@ -126,7 +82,7 @@ static int compare_values(fixture *f, qgc_session *s, qgc_phase_kind phase, doub
 }
 
 static int32_t token_at(const fixture *f, int64_t position) {
-    return (int32_t)((position * 7919 + 13) % f->plan->vocab);
+    return (int32_t)((position * 7919 + 13) % f->model.plan->vocab);
 }
 
 /* `n` tokens by decode steps or by chunks, on both; then all values of the last step. */
@@ -134,8 +90,8 @@ static void run_and_compare(const char *name, const char *passes, int64_t n, qgc
                             double tolerance) {
     fixture f;
     open_model(&f, name, passes);
-    if (gpu_test_prefill(f.device, prefill) != prefill) {
-        print_message("left out: %s multiplies no bf16 matrices\n", qgc_device_about(f.device)->name);
+    if (gpu_test_prefill(f.model.device, prefill) != prefill) {
+        print_message("left out: %s multiplies no bf16 matrices\n", qgc_device_about(f.model.device)->name);
         close_model(&f);
         return;
     }
@@ -144,19 +100,19 @@ static void run_and_compare(const char *name, const char *passes, int64_t n, qgc
                                    .mode = n % 2 ? QGC_MODE_STREAM : QGC_MODE_GRAPH,
                                    .prefill = prefill,
                                    .sampling = {.top_p = 1, .repeat_penalty = 1}};
-    must(&f, qgc_session_new(&s, f.program, &options, &f.diag));
+    must(&f.model, qgc_session_new(&s, f.model.program, &options, &f.model.diag));
     int64_t step = prefill == QGC_PREFILL_CHUNKS ? CHUNK : 1, last = 0;
     int32_t next = -1, tokens[CHUNK];
     for (int64_t done = 0; done < n; done += last) {
         last = n - done < step ? n - done : step;
         for (int64_t i = 0; i < last; i++)
             tokens[i] = token_at(&f, done + i);
-        must(&f, qgc_session_feed(s, tokens, last, &next, &f.diag));
-        must(&f, qgc_eval_step(f.eval, tokens, last, done, false, &f.diag));
+        must(&f.model, qgc_session_feed(s, tokens, last, &next, &f.model.diag));
+        must(&f.model, qgc_eval_step(f.eval, tokens, last, done, false, &f.model.diag));
     }
     qgc_phase_kind phase = last > 1 ? QGC_PHASE_PREFILL : QGC_PHASE_DECODE;
     assert_true(compare_values(&f, s, phase, tolerance) >= 5);
-    assert_in_range(next, 0, f.plan->vocab - 1);
+    assert_in_range(next, 0, f.model.plan->vocab - 1);
     qgc_session_drop(s);
     close_model(&f);
 }

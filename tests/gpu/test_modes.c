@@ -3,67 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/compile.h"
 #include "graph/eval.h"
-#include "graph/load.h"
-#include "models/weights.h"
-#include "passes/bind_weights.h"
-#include "passes/passes.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
-#include "tests/support/gpu.h"
+#include "tests/support/gpu_model.h"
 
 enum { CHUNK = 256, MOST_CTX = 33000 };
 
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_graph *graph;
-    qgc_weights *weights;
-    qgc_device *device;
-    qgc_program *program;
-    const qgc_plan *plan;
-} fixture;
-
-static void must(fixture *f, qgc_status status) {
-    if (status != QGC_OK) {
-        qgc_diag_print(&f->diag, stderr, false);
-        fail();
-    }
-}
+typedef gpu_model fixture;
 
 static void open_model(fixture *f, const char *name) {
-    *f = (fixture){.arena = qgc_arena_new()};
-    f->diag = qgc_diag_new(f->arena);
-    f->pool = qgc_pool_new(0);
-    qgc_diag *d = &f->diag;
-    must(f, qgc_graph_load(&f->graph, qgc_arena_printf(f->arena, "%s.yaml", name), f->arena, d));
-    must(f, qgc_random_weights_open(&f->weights, f->graph, NULL, 7, d));
-    const qgc_tensor **tensors;
-    must(f, qgc_graph_bind(f->graph, f->weights, false, &tensors, d));
-    qgc_pass_report report;
-    must(f, qgc_passes_run(f->graph, &(qgc_pass_options){0}, &report, d));
-    must(f, gpu_test_open(&f->device, d));
-    const char *arch = qgc_program_arch_for(f->device, f->arena);
-    const qgc_card card = qgc_card_of_device(f->device, f->arena);
-    qgc_compile_options options = {
-        .archs = &arch, .n_archs = 1, .chunk = CHUNK, .card = &card, .no_cache = true, .pool = f->pool};
-    qgc_compiled compiled;
-    must(f, qgc_compile(f->graph, &options, &compiled, d));
-    f->plan = compiled.plan;
-    must(f, qgc_program_load(&f->program, f->plan, f->device, f->weights, f->pool, &(qgc_program_options){0},
-                             d));
-}
-
-static void close_model(fixture *f) {
-    qgc_program_drop(f->program);
-    qgc_device_close(f->device);
-    qgc_weights_close(f->weights);
-    qgc_pool_drop(f->pool);
-    qgc_arena_drop(f->arena);
+    gpu_model_begin(f, name);
+    must(f, qgc_random_weights_open(&f->weights, f->graph, NULL, 7, &f->diag));
+    gpu_model_rewrite(f, NULL);
+    gpu_model_load(f, (qgc_compile_options){.chunk = CHUNK}, &(qgc_program_options){0});
 }
 
 static qgc_session *session(fixture *f, qgc_mode mode, int64_t ctx, float temperature) {
@@ -83,7 +38,7 @@ static void modes_agree(const char *name, int64_t prompt, int steps, double tole
     open_model(&f, name);
     int64_t ctx = prompt + steps + 1;
     if (!gpu_test_runs(f.program, QGC_MODE_PERSISTENT, f.arena)) {
-        close_model(&f);
+        gpu_model_close(&f);
         return;
     }
     qgc_session *graph = session(&f, QGC_MODE_GRAPH, ctx, 0), *one = session(&f, QGC_MODE_PERSISTENT, ctx, 0);
@@ -112,7 +67,7 @@ static void modes_agree(const char *name, int64_t prompt, int steps, double tole
     assert_true(flips <= steps / 50); /* near ties */
     qgc_session_drop(graph);
     qgc_session_drop(one);
-    close_model(&f);
+    gpu_model_close(&f);
 }
 
 static void small_models_agree_with_graph_mode(void **state) {
@@ -143,7 +98,7 @@ static void pdl_is_graph_mode_bit_for_bit(void **state) {
     fixture f;
     open_model(&f, "models/qwen2.5-0.5b");
     if (!gpu_test_runs(f.program, QGC_MODE_PDL, f.arena)) {
-        close_model(&f);
+        gpu_model_close(&f);
         return;
     }
     qgc_session *graph = session(&f, QGC_MODE_GRAPH, 700, 0), *pdl = session(&f, QGC_MODE_PDL, 700, 0);
@@ -168,7 +123,7 @@ static void pdl_is_graph_mode_bit_for_bit(void **state) {
     }
     qgc_session_drop(graph);
     qgc_session_drop(pdl);
-    close_model(&f);
+    gpu_model_close(&f);
 }
 
 /* Short enough for compute-sanitizer. */
@@ -186,7 +141,7 @@ static void a_short_text_is_the_same_in_every_mode(void **state) {
         assert_memory_equal(texts[mode], texts[0], sizeof texts[0]);
         qgc_session_drop(s);
     }
-    close_model(&f);
+    gpu_model_close(&f);
 }
 
 /* May the program run in this mode? Says why not. */
@@ -239,7 +194,7 @@ static void ten_runs_are_the_same_bits_in_every_mode(void **state) {
                 runs_are_the_same_bits(&f, mode, 33);
                 runs_are_the_same_bits(&f, mode, 1);
             }
-        close_model(&f);
+        gpu_model_close(&f);
     }
 }
 
@@ -336,7 +291,7 @@ static void cases_agree_with_the_evaluator_in_every_mode(void **state) {
                 wrong += !(worst <= starts[k].tolerance);
             }
         }
-        close_model(&f);
+        gpu_model_close(&f);
     }
     assert_int_equal(wrong, 0);
 }
@@ -349,7 +304,7 @@ static void a_model_that_does_not_fit_is_refused(void **state) {
     qgc_session_options o = {
         .ctx = 8, .mode = QGC_MODE_PERSISTENT, .sampling = {.top_p = 1, .repeat_penalty = 1}};
     assert_int_equal(qgc_session_new(&s, f.program, &o, &f.diag), QGC_ERR_USAGE);
-    close_model(&f);
+    gpu_model_close(&f);
 }
 
 /* usage: test_gpu_modes [PATTERN of the tests to run] */

@@ -4,15 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/compile.h"
-#include "graph/load.h"
-#include "passes/bind_weights.h"
-#include "passes/passes.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
-#include "tests/support/gpu.h"
+#include "tests/support/gpu_model.h"
 
 enum { CHUNK = 512, CTX = 2200 };
 
@@ -24,57 +20,13 @@ static int chunk_size(void) {
     return n;
 }
 
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_graph *graph;
-    qgc_weights *weights;
-    qgc_device *device;
-    qgc_program *program;
-    const qgc_plan *plan;
-} fixture;
-
-static void must(fixture *f, qgc_status status) {
-    if (status != QGC_OK) {
-        qgc_diag_print(&f->diag, stderr, false);
-        fail();
-    }
-}
+typedef gpu_model fixture;
 
 static void open_model(fixture *f, const char *name, const char *types) {
-    *f = (fixture){.arena = qgc_arena_new()};
-    f->diag = qgc_diag_new(f->arena);
-    f->pool = qgc_pool_new(0);
-    qgc_diag *d = &f->diag;
-    const qgc_tensor **tensors;
-    qgc_pass_report report;
-    qgc_compiled compiled;
-    must(f, qgc_graph_load(&f->graph, qgc_arena_printf(f->arena, "%s.yaml", name), f->arena, d));
-    must(f, qgc_random_weights_open(&f->weights, f->graph, types, 7, d));
-    must(f, qgc_graph_bind(f->graph, f->weights, false, &tensors, d));
-    must(f, qgc_passes_run(f->graph, &(qgc_pass_options){0}, &report, d));
-    must(f, gpu_test_open(&f->device, d));
-    const char *arch = qgc_program_arch_for(f->device, f->arena);
-    const qgc_card card = qgc_card_of_device(f->device, f->arena);
-    qgc_compile_options options = {.archs = &arch,
-                                   .n_archs = 1,
-                                   .chunk = chunk_size(),
-                                   .card = &card,
-                                   .no_cache = true,
-                                   .pool = f->pool};
-    must(f, qgc_compile(f->graph, &options, &compiled, d));
-    f->plan = compiled.plan;
-    must(f, qgc_program_load(&f->program, f->plan, f->device, f->weights, f->pool,
-                             &(qgc_program_options){.later = true}, d));
-}
-
-static void close_model(fixture *f) {
-    qgc_program_drop(f->program);
-    qgc_device_close(f->device);
-    qgc_weights_close(f->weights);
-    qgc_pool_drop(f->pool);
-    qgc_arena_drop(f->arena);
+    gpu_model_begin(f, name);
+    must(f, qgc_random_weights_open(&f->weights, f->graph, types, 7, &f->diag));
+    gpu_model_rewrite(f, NULL);
+    gpu_model_load(f, (qgc_compile_options){.chunk = chunk_size()}, &(qgc_program_options){.later = true});
 }
 
 static qgc_session *session(fixture *f, qgc_mode mode) {
@@ -134,7 +86,7 @@ static void compare(const char *name, const char *types, double tolerance) {
     fixture f;
     open_model(&f, name, types);
     if (!gpu_test_runs(f.program, QGC_MODE_PERSISTENT, f.arena)) {
-        close_model(&f);
+        gpu_model_close(&f);
         return;
     }
     qgc_session *packed = session(&f, QGC_MODE_PERSISTENT), *graph = session(&f, QGC_MODE_GRAPH);
@@ -155,7 +107,7 @@ static void compare(const char *name, const char *types, double tolerance) {
         print_times(&f, packed, name), print_times(&f, graph, name);
     qgc_session_drop(packed);
     qgc_session_drop(graph);
-    close_model(&f);
+    gpu_model_close(&f);
 }
 
 /* QGC_PREFILL_OF names the graph of another model, without ".yaml", for its times, and QGC_PREFILL_TYPES types of its weights. */

@@ -1213,6 +1213,7 @@ static void a_prompt_has_a_copy_of_the_weights_where_there_is_room(void **state)
         qgc_session *s = start(f);
         assert_int_equal(qgc_program_has_weights(f->program), room);
         assert_int_equal(qgc_session_prefill_phase(s), room ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
+        assert_string_equal(qgc_prefill_name(qgc_session_prefill(s)), room ? "chunks" : "packed");
         assert_int_equal(strstr(notes_of(f),
                                 "the prompt is multiplied from the packed weights: for a copy of them "
                                 "as they are stored it needs 0.54 GB, and 0.00 GB are free") != NULL,
@@ -1421,6 +1422,30 @@ static void auto_takes_a_mode_that_runs(void **state) {
     assert_int_equal(choice.mode, QGC_MODE_GRAPH);
 }
 
+/* Where modes were timed, the least of those that run; else the model. */
+static void auto_goes_by_measured_times(void **state) {
+    fixture *f = *state;
+    let_two_start_early(f);
+    make_persistent(f);
+    f->dev->info.free_bytes = (size_t)1 << 40;
+    load_toy(f);
+    double us[QGC_N_MODES] = {[QGC_MODE_GRAPH] = 20, [QGC_MODE_PDL] = 9.5, [QGC_MODE_PERSISTENT] = 10};
+    qgc_mode_choice choice = qgc_mode_measured(f->program, CTX, us, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_PDL);
+    assert_string_equal(choice.why, "measured by qgc tune, us a step: graph 20.0, pdl 9.5, persistent 10.0");
+    us[QGC_MODE_PERSISTENT] = 9;
+    assert_int_equal(qgc_mode_measured(f->program, CTX, us, f->arena).mode, QGC_MODE_PERSISTENT);
+    us[QGC_MODE_PERSISTENT] = 0; /* what the model takes was not measured */
+    choice = qgc_mode_measured(f->program, CTX, us, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_PERSISTENT);
+    assert_string_equal(choice.why, "the graph and the GPU allow it");
+    us[QGC_MODE_PERSISTENT] = 1;
+    f->dev->info.free_bytes = 1000; /* the fastest has no room */
+    choice = qgc_mode_measured(f->program, CTX, us, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_PDL);
+    assert_string_equal(choice.why, "measured by qgc tune, us a step: graph 20.0, pdl 9.5");
+}
+
 static void refuses_chunks_where_cublas_is_missing(void **state) {
     fixture *f = *state;
     f->dev->no_cublas = true;
@@ -1533,6 +1558,7 @@ int main(void) {
         TEST(a_prompt_has_a_copy_of_the_weights_where_there_is_room),
         TEST(a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream),
         TEST(auto_takes_a_mode_that_runs),
+        TEST(auto_goes_by_measured_times),
         TEST(refuses_chunks_where_cublas_is_missing),
         TEST(a_session_without_memory_gives_everything_back),
         TEST(a_launch_that_fails_names_its_node_and_ends_the_capture),

@@ -136,12 +136,33 @@ static void a_crash_leaves_a_file_that_reproduces_it(void **state) {
     globfree(&found);
 }
 
+/* The nodes, and the text itself. */
+static void a_graph_is_json_too(void **state) {
+    fixture *f = *state;
+    const char *line = "dump models/tiny/tiny.yaml --passes fuse-qkv";
+    const char *text = output(f, line, 0), *path = fixture_path(f, "g.json");
+    const char *json = output(f, qgc_arena_printf(f->arena, "%s --json", line), 0);
+    qgc_source file;
+    assert_int_equal(json[0], '{');
+    has(json, "\"name\": \"tiny\"");
+    has(json, "\"op\": \"linear\",\n      \"in\": [\n        \"h[3]\",\n        \"wq[3]\"");
+    has(json, "\"shape\": \"[T, 192]\"");
+    has(json, "\"scale\": 0.17677669529663689"); /* to the last bit */
+    has(json, "\"group\": \"qkv\",\n      \"layer\": 3");
+    has(json, "\"yaml\": \"qgc: 2");
+    assert_string_equal(output(f, qgc_arena_printf(f->arena, "%s --json='%s'", line, path), 0), text);
+    ok(f, qgc_file_read(&file, path, 1 << 24, "it", &f->diag));
+    assert_string_equal(file.text, json);
+    has(output(f, qgc_arena_printf(f->arena, "%s --format dot --json", line), 0), "\"dot\": \"digraph");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(work_goes_on_from_every_dump),
         FIXTURE_TEST(a_dump_compiles_to_the_same_plan),
         FIXTURE_TEST(the_file_says_which_passes_run),
         FIXTURE_TEST(a_named_pass_without_matches_is_an_error_that_says_why),
+        FIXTURE_TEST(a_graph_is_json_too),
         FIXTURE_TEST(a_crash_leaves_a_file_that_reproduces_it),
     };
     return cmocka_run_group_tests_name("cli/dumps", tests, NULL, NULL);

@@ -138,6 +138,18 @@ static void every_option_is_there_once_and_is_taken(void **state) {
         }
 }
 
+static void every_command_writes_json(void **state) {
+    const fixture *f = *state;
+    for (int i = 0; i < f->n; i++) {
+        const option *o = NULL;
+        for (int k = 0; k < f->commands[i].n; k++)
+            if (strcmp(f->commands[i].options[k].name, "json") == 0)
+                o = &f->commands[i].options[k];
+        if (!o || !o->output)
+            fail_msg("qgc %s has no option --json[=FILE]", f->commands[i].name);
+    }
+}
+
 /* A command line after `qgc `, as it stands in a text: the command is known, and so are its options. A name in capitals
  * stands for any. Returns how many options were looked at. */
 static int check_line(const fixture *f, const char *file, const char *line) {
@@ -190,6 +202,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_command_says_what_it_takes),
         cmocka_unit_test(every_option_is_there_once_and_is_taken),
+        cmocka_unit_test(every_command_writes_json),
         cmocka_unit_test(the_documentation_names_options_that_are_there),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -37,6 +37,19 @@ static void writes_a_page(void **state) {
     assert_string_equal(page + strlen(page) - 8, "</html>\n");
 }
 
+static void says_as_json_what_it_drew(void **state) {
+    fixture *f = *state;
+    const char *line = qgc_arena_printf(f->arena, TINY "--passes fuse-qkv,fuse-swiglu -o '%s'", page_path(f));
+    const char *json = qgc_test_output(f->arena, qgc_arena_printf(f->arena, "%s --json", line), 0);
+    assert_int_equal(json[0], '{');
+    has(json, qgc_arena_printf(f->arena, "\"page\": \"%s\"", page_path(f)));
+    has(json, "\"name\": \"fuse-swiglu\",\n      \"fired\": ");
+    const char *told =
+        qgc_test_output(f->arena, qgc_arena_printf(f->arena, "%s --json='%s/v.json'", line, f->folder), 0);
+    has(told, ": 2 passes, ");
+    assert_true(qgc_file_exists(fixture_path(f, "v.json")));
+}
+
 static void takes_a_layer_and_passes(void **state) {
     fixture *f = *state;
     has(page_of(f, "--layer 3"), "data-node=\"q[3]\"");
@@ -81,7 +94,7 @@ static void kernels_have_their_bytes_without_times(void **state) {
     const char *page = page_of(f, "--weights models/tiny/tiny.gguf");
     has(page,
         "Bytes of weights and caches that they read at position 512, and the least time that this takes on a h100-sxm");
-    has(page, "<td><code>mlp</code></td><td><code>linear.cu</code></td><td>4</td><td>");
+    has(page, "<td><code>mlp</code></td><td><code>linear.cu</code></td><td>4</td><td class=\"meter\">");
     has(page, "<span class=\"takes\">");
     has(page_of(f, "--card t4"), "takes on a t4");
 }
@@ -164,6 +177,7 @@ static void a_browser_shows_what_the_address_says(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(writes_a_page),
+        FIXTURE_TEST(says_as_json_what_it_drew),
         FIXTURE_TEST(takes_a_layer_and_passes),
         FIXTURE_TEST(weights_have_to_be_those_of_the_graph),
         FIXTURE_TEST(says_what_is_wrong),

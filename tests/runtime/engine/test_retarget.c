@@ -4,9 +4,12 @@
 #include "codegen/artifact.h"
 #include "codegen/card.h"
 #include "codegen/nvrtc.h"
+#include "codegen/tuning.h"
 #include "graph/base/file.h"
 #include "graph/base/hash.h"
 #include "runtime/engine/build.h"
+#include "runtime/engine/engine_impl.h"
+#include "runtime/engine/receipt.h"
 #include "runtime/engine/retarget.h"
 #include "runtime/engine/sequence.h"
 #include "tests/support/cmocka.h"
@@ -173,8 +176,41 @@ static void a_card_gets_code_of_its_own(void **state) {
     const qgc_sequence_options o = {.mode = "graph", .sampling = {.top_p = 1, .repeat_penalty = 1}};
     ok(qgc_sequence_new(&s, e, &o, &f.diag));
     has(f.notes.text, "the prompt takes decode steps: Fake GPU as t4 multiplies no bf16 matrices\n");
+    const int32_t prompt[] = {1, 2, 3};
+    assert_string_equal(qgc_receipt_of(s, prompt, 3, f.diag.arena).prefill,
+                        "steps"); /* it multiplies no chunks */
     qgc_sequence_drop(s);
     qgc_engine_close(e);
+}
+
+/* What qgc tune has timed on this card decides what auto is, and a note says so; a file that is none does not. */
+static void auto_goes_by_times_in_the_cache(void **state) {
+    (void)state;
+    const char *const archs[] = {"sm_90a"};
+    const char *direct = build(graph, "direct.qgc", archs, 1);
+    const char *path = qgc_tuning_path(f.cache, "sm_90a", "fake-gpu", f.arena);
+    const qgc_sequence_options o = {.sampling = {.top_p = 1, .repeat_penalty = 1}};
+    for (int i = 0; i < 3; i++) {
+        qgc_engine *e;
+        qgc_sequence *s;
+        ok(open_engine(&e, direct, (qgc_engine_options){0}, &f.diag));
+        qgc_tuning t = qgc_tuning_new("sm_90a", f.arena);
+        const char *key = qgc_mode_key(qgc_program_plan(e->program), f.arena);
+        for (int m = 0; m < QGC_N_MODES; m++)
+            qgc_tuning_set_time(&t, key, qgc_mode_name((qgc_mode)m), m == QGC_MODE_STREAM ? 5000 : 7000 + m);
+        if (i == 1)
+            ok(qgc_tuning_write(&t, path, &f.diag));
+        if (i == 2)
+            ok(qgc_file_write(path, "tuning: x\n", 10, &f.diag));
+        ok(qgc_sequence_new(&s, e, &o, &f.diag));
+        assert_int_equal(strcmp(qgc_sequence_mode(s), "stream") == 0, i == 1);
+        assert_int_equal(
+            strstr(f.notes.text, "measured by qgc tune, us a step: stream 5.0, graph 7.0") != NULL, i == 1);
+        assert_int_equal(strstr(f.notes.text, "times of modes are not used: ") != NULL, i == 2);
+        qgc_sequence_drop(s);
+        qgc_engine_close(e);
+    }
+    remove(path);
 }
 
 static qgc_device *device(void) {
@@ -226,6 +262,7 @@ int main(void) {
         cmocka_unit_test(where_an_image_runs_nothing_is_compiled),
         cmocka_unit_test(nothing_is_compiled_where_an_image_is_asked_for_or_there_is_no_compiler),
         cmocka_unit_test(a_card_gets_code_of_its_own),
+        cmocka_unit_test(auto_goes_by_times_in_the_cache),
     };
     if (!has_nvrtc()) {
         print_message("skipped: no NVRTC\n");

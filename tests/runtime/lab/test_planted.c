@@ -536,6 +536,42 @@ RULE(two_parts_attention) {
     assert_true(qgc_settle(rw, merge));
     return become(rw, n, merge->out[0]);
 }
+/* Parts that no longer read what is 300 positions back. */
+RULE(parts_with_window) {
+    const qgc_node *n = m->root;
+    if (!two_parts_attention(rw, m))
+        return false;
+    for (qgc_node *part = qgc_rewriter_graph(rw)->first; part; part = part->next)
+        if (part->op == QGC_OP_ATTENTION_PART && part->layer == n->layer)
+            part->attr[qgc_attr_index(part->op, "window")].number = 300;
+    return true;
+}
+
+static qgc_value *filled(qgc_rewriter *rw, const char *name, qgc_value *like, double number) {
+    return qgc_derive(rw, name, &(qgc_derivation){.kind = QGC_DERIVE_FILL, .factor = number}, &like, 1);
+}
+
+/* Frequencies that are halved where caches have room for more than `number` positions. */
+RULE(halved_far_away) {
+    HERE;
+    qgc_node *n = m->root, *freqs = mark_done(qgc_insert(rw, n, QGC_OP_ROPE_FREQS, "freqs", NULL, 0));
+    qgc_value *bias = in_layer(rw, "bq", n->layer);
+    const qgc_derivation rows = {.kind = QGC_DERIVE_ROWS, .first = 0, .last = 16};
+    freqs->attr[qgc_attr_index(freqs->op, "base")].number = 1e6;
+    freqs->attr[qgc_attr_index(freqs->op, "rotary_dim")].number = 32;
+    assert_true(qgc_settle(rw, freqs));
+    qgc_value *some = qgc_derive(rw, "some", &rows, &bias, 1);
+    qgc_value *in[] = {freqs->out[0], filled(rw, "ones", some, 1), filled(rw, "twos", some, 2)};
+    qgc_node *far = mark_done(qgc_insert(rw, n, QGC_OP_ROPE_LONGROPE, "far_freqs", in, 3));
+    far->attr[0].number = now.row->number;
+    assert_true(qgc_settle(rw, far));
+    qgc_node *other = mark_done(
+        qgc_insert(rw, n, QGC_OP_ROPE, n->out[0]->name, (qgc_value *[]){n->in[0], n->in[1], far->out[0]}, 3));
+    memcpy(other->attr, n->attr, sizeof other->attr);
+    other->attr[qgc_attr_index(other->op, "base")].number = 0;
+    assert_true(qgc_settle(rw, other));
+    return become(rw, n, other->out[0]);
+}
 RULE(sample_by_parts) {
     HERE;
     qgc_node *n = m->root;
@@ -679,6 +715,8 @@ static const planted rows[] = {
     {"capped-choice", "next", CHOOSE, chooses_from_capped, 5, WRONG, "next", 0, NULL, NULL},
     {"unnormed-choice", "next", CHOOSE, chooses_from_unnormed, 0, WRONG, "next", 0, NULL, NULL},
     /* rules that do not say what they do */
+    {"window-of-parts", "a[1]", ATT, parts_with_window, 2, WRONG, "a[1]", 0, "at position 300", NULL},
+    {"halved-far-away", "qr[1]", ROTATE, halved_far_away, 500, WRONG, "qr[1]", 0, "with room for 501", NULL},
     {"wrong-and-denied", "h[1]", NORM, wrong_and_denied, 0, WRONG, "h[1]", 0, "says that it did not", NULL},
     {"right-and-denied", "x_mid[1]", SUM, renamed_sum_and_denied, 0, WRONG, NULL, 0, "says that it did not",
      NULL},
@@ -740,6 +778,7 @@ static const planted rows[] = {
     {"two-parts", "a", ATT, two_parts_attention, 2, FINE, NULL, 0, NULL, NULL},
     {"three-parts", "a[0]", ATT, two_parts_attention, 3, FINE, NULL, 0, NULL, NULL},
     {"64-parts", "a[3]", ATT, two_parts_attention, 64, FINE, NULL, 0, NULL, NULL},
+    {"halved-further-than-caches-go", "qr[1]", ROTATE, halved_far_away, 1024, FINE, NULL, 0, NULL, NULL},
     {"stretch-of-1", "next", CHOOSE, sample_by_parts, 1, FINE, NULL, 0, NULL, NULL},
     {"stretch-of-7", "next", CHOOSE, sample_by_parts, 7, FINE, NULL, 0, NULL, NULL},
     {"stretch-of-all", "next", CHOOSE, sample_by_parts, 1536, FINE, NULL, 0, NULL, NULL},
@@ -950,6 +989,252 @@ static qgc_status group_wrongly(qgc_pass_context *c, qgc_diag *d) {
     return qgc_rewrite(c, group_rule, d);
 }
 
+/* --- what neither a list of nodes nor a text of a few tokens shows ---------------------------------------- */
+
+static qgc_value *value_named(const qgc_graph *g, const char *label) {
+    for (size_t i = 0; i < g->n_values; i++)
+        if (strcmp(qgc_value_label(g->values[i], g->arena), label) == 0)
+            return g->values[i];
+    fail_msg("no value \"%s\"", label);
+    return NULL;
+}
+
+static void exchange_names(qgc_value *a, qgc_value *b) {
+    const char *name = a->name;
+    a->name = b->name;
+    b->name = name;
+}
+
+/* Every node reads `by` where it read `v`, from `first` on. */
+static void read_other(qgc_node *first, const qgc_value *v, qgc_value *by) {
+    for (qgc_node *n = first; n; n = n->next)
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] == v)
+                n->in[i] = by;
+}
+
+#define ODD(name)                                              \
+    static qgc_status name(qgc_pass_context *c, qgc_diag *d) { \
+        (void)d;                                               \
+        qgc_graph *g = c->graph;                               \
+        name##_in(g);                                          \
+        return QGC_OK;                                         \
+    }
+
+static void inputs_exchanged_in(qgc_graph *g) {
+    exchange_names(value_named(g, "tokens"), value_named(g, "positions"));
+}
+ODD(inputs_exchanged)
+
+static void output_renamed_in(qgc_graph *g) {
+    value_named(g, "logits")->name = "scores";
+}
+ODD(output_renamed)
+
+static void outputs_in_another_order_in(qgc_graph *g) {
+    qgc_value *first = g->outputs[0];
+    g->outputs[0] = g->outputs[1];
+    g->outputs[1] = first;
+}
+ODD(outputs_in_another_order)
+
+static void set_window(const qgc_graph *g, const char *at, double window) {
+    node_named(g, at)->attr[qgc_attr_index(QGC_OP_ATTENTION, "window")].number = window;
+}
+
+static void window_of_64_in(qgc_graph *g) {
+    set_window(g, "a[1]", 64);
+}
+ODD(window_of_64)
+
+static void window_of_200_in(qgc_graph *g) {
+    set_window(g, "a[2]", 200);
+}
+ODD(window_of_200)
+
+/* One position less than there can be. */
+static void window_of_1023_in(qgc_graph *g) {
+    set_window(g, "a[3]", 1023);
+}
+ODD(window_of_1023)
+
+static void window_of_all_in(qgc_graph *g) {
+    set_window(g, "a[3]", 1024);
+}
+ODD(window_of_all)
+
+/* The tensors that are bound stay, but a program would load others. */
+static void layer_of_weight_in(qgc_graph *g) {
+    value_named(g, "wo[1]")->layer = 2;
+}
+ODD(layer_of_weight)
+
+static void tensor_of_another_name_in(qgc_graph *g) {
+    for (size_t i = 0; i < g->n_weights; i++)
+        if (strcmp(g->weights[i].name, "wv") == 0)
+            g->weights[i].gguf = "blk.{l}.attn_k.weight";
+}
+ODD(tensor_of_another_name)
+
+static void weight_stored_otherwise_in(qgc_graph *g) {
+    value_named(g, "w_up[2]")->dtype = QGC_F16;
+}
+ODD(weight_stored_otherwise)
+
+static void fewer_positions_in(qgc_graph *g) {
+    for (size_t i = 0; i < g->n_params; i++)
+        if (strcmp(g->params[i].name, "max_positions") == 0)
+            g->params[i].value = 64;
+}
+ODD(fewer_positions)
+
+/* Layer 2 writes its keys over those of layer 1. */
+static void one_cache_for_two_layers_in(qgc_graph *g) {
+    node_named(g, "k_all[2]")->in[0] = value_named(g, "k_all[1]");
+}
+ODD(one_cache_for_two_layers)
+
+static void exchange_states(qgc_graph *g, const char *a, const char *b) {
+    qgc_value *x = node_named(g, a)->in[0], *y = node_named(g, b)->in[0];
+    node_named(g, a)->in[0] = y;
+    node_named(g, b)->in[0] = x;
+}
+
+static void caches_of_layers_exchanged_in(qgc_graph *g) {
+    exchange_states(g, "k_all[1]", "k_all[2]");
+    exchange_states(g, "v_all[1]", "v_all[2]");
+}
+ODD(caches_of_layers_exchanged)
+
+static void keys_in_the_cache_of_values_in(qgc_graph *g) {
+    exchange_states(g, "k_all[0]", "v_all[0]");
+}
+ODD(keys_in_the_cache_of_values)
+
+static void states_renamed_in(qgc_graph *g) {
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_STATE && strcmp(g->values[i]->name, "k_cache") == 0)
+            g->values[i]->name = "keys";
+}
+ODD(states_renamed)
+
+/* Reads the cache of layer 1 where that of layer 2 is meant, only what other steps have left in it. */
+static void cache_of_another_layer_in(qgc_graph *g) {
+    node_named(g, "a[2]")->in[1] = value_named(g, "k_all[1]");
+}
+ODD(cache_of_another_layer)
+
+/* Only the draw: its number is made of seed and position. */
+static void draws_by_tokens_in(qgc_graph *g) {
+    node_named(g, "next")->in[2] = value_named(g, "tokens");
+}
+ODD(draws_by_tokens)
+
+static void rotated_by_tokens_in(qgc_graph *g) {
+    node_named(g, "qr[1]")->in[1] = value_named(g, "tokens");
+}
+ODD(rotated_by_tokens)
+
+static void no_selection_in(qgc_graph *g) {
+    qgc_node *select = node_named(g, "x_rows");
+    read_other(select->next, select->out[0], select->in[0]);
+    qgc_graph_remove(g, select);
+}
+ODD(no_selection)
+
+/* A value of layer 0 where that of layer 3 is meant, and the other way round. */
+static void values_of_layers_exchanged_in(qgc_graph *g) {
+    qgc_value *low = value_named(g, "down[0]"), *high = value_named(g, "o[0]");
+    qgc_node *sum = node_named(g, "x_mid[0]"), *last = node_named(g, "x[0]");
+    sum->in[1] = sum->in[0]; /* o[0] comes after the norm of the MLP */
+    last->in[0] = high;
+    (void)low;
+}
+ODD(values_of_layers_exchanged)
+
+static void depends_on_the_layers_in(qgc_graph *g) {
+    int layers = 0;
+    for (const qgc_node *n = g->first; n; n = n->next)
+        layers = n->layer >= layers ? n->layer + 1 : layers;
+    if (layers % 4 == 0)
+        node_named(g, "m[3]")->attr[0].number += 1e-9;
+}
+ODD(depends_on_the_layers)
+
+static void depends_on_the_name_in(qgc_graph *g) {
+    if (strcmp(g->name, "tiny") == 0)
+        node_named(g, "act[1]")->op = QGC_OP_SIGMOID;
+}
+ODD(depends_on_the_name)
+
+/* A harmless change of what the caches hold, and a window that no step of the text reaches. */
+static void other_caches_and_a_window_in(qgc_graph *g) {
+    caches_of_layers_exchanged_in(g);
+    set_window(g, "a[2]", 64);
+}
+ODD(other_caches_and_a_window)
+
+/* The list is no order of the data flow any more. */
+static void reads_before_it_is_made_in(qgc_graph *g) {
+    qgc_node *up = node_named(g, "up[1]"), *norm = node_named(g, "m[1]");
+    up->prev->next = up->next;
+    up->next->prev = up->prev;
+    up->prev = norm->prev;
+    up->next = norm;
+    norm->prev->next = up;
+    norm->prev = up;
+    up->order = norm->order;
+    norm->order = up->order + 1;
+}
+ODD(reads_before_it_is_made)
+
+static qgc_status wrong_when_nobody_watches(qgc_pass_context *c, qgc_diag *d) {
+    (void)d;
+    if (!c->watch)
+        node_named(c->graph, "h[1]")->attr[0].number = 0.1;
+    return QGC_OK;
+}
+
+/* Rules that never end. */
+RULE(swap_for_ever) {
+    if (strcmp(m->root->out[0]->name, "x_mid") != 0)
+        return false;
+    return rewire(rw, m->root, m->root->in[1], m->root->in[0], NULL);
+}
+
+RULE(grow_for_ever) {
+    if (strcmp(m->root->out[0]->name, "x_out") != 0)
+        return false;
+    put_number(rw, m->root, QGC_OP_SCALE, m->root->in[0], 2);
+    return true;
+}
+
+RULE(drift_for_ever) {
+    (void)rw;
+    if (strcmp(m->root->out[0]->name, "x_out") != 0)
+        return false;
+    m->root->attr[0].number += 1e-18;
+    return true;
+}
+
+static qgc_status swaps_for_ever(qgc_pass_context *c, qgc_diag *d) {
+    const qgc_rule rules[] = {{"swap", SUM, swap_for_ever}, {0}};
+    memset(&now, 0, sizeof now);
+    return qgc_rewrite(c, rules, d);
+}
+
+static qgc_status grows_for_ever(qgc_pass_context *c, qgc_diag *d) {
+    const qgc_rule rules[] = {{"grow", NORM, grow_for_ever}, {0}};
+    memset(&now, 0, sizeof now);
+    return qgc_rewrite(c, rules, d);
+}
+
+static qgc_status drifts_for_ever(qgc_pass_context *c, qgc_diag *d) {
+    const qgc_rule rules[] = {{"drift", NORM, drift_for_ever}, {0}};
+    memset(&now, 0, sizeof now);
+    return qgc_rewrite(c, rules, d);
+}
+
 static const struct {
     qgc_pass_info pass;
     qgc_bisect_verdict verdict;
@@ -974,6 +1259,54 @@ static const struct {
     {{"break-and-mend-wrongly", break_and_mend_wrongly, NULL, "planted"}, WRONG, "gate[1]", NULL, "up[1]"},
     {{"only-break", only_break, NULL, "planted"}, WRONG, NULL, "does not hold together", "gate[1]"},
     {{"group-wrongly", group_wrongly, NULL, "planted"}, WRONG, NULL, "does not hold together", "o[2]"},
+    {{"inputs-exchanged", inputs_exchanged, NULL, "planted"}, WRONG, NULL, "does not hold together", NULL},
+    {{"output-renamed", output_renamed, NULL, "planted"}, WRONG, NULL, "output \"logits\" is gone", NULL},
+    {{"outputs-in-another-order", outputs_in_another_order, NULL, "planted"}, FINE, NULL, NULL, NULL},
+    {{"window-of-64", window_of_64, NULL, "planted"}, WRONG, "a[1]", NULL, NULL},
+    {{"window-of-200", window_of_200, NULL, "planted"}, WRONG, "a[2]", "at position 200", NULL},
+    {{"window-of-1023", window_of_1023, NULL, "planted"}, WRONG, "a[3]", "at position 1023", NULL},
+    {{"window-of-all", window_of_all, NULL, "planted"}, FINE, NULL, NULL, NULL},
+    {{"layer-of-weight", layer_of_weight, NULL, "planted"}, WRONG, "o[1]", NULL, NULL},
+    {{"tensor-of-another-name", tensor_of_another_name, NULL, "planted"}, WRONG, "v[0]", NULL, NULL},
+    {{"weight-stored-otherwise", weight_stored_otherwise, NULL, "planted"},
+     WRONG,
+     NULL,
+     "stored as f16",
+     NULL},
+    {{"fewer-positions", fewer_positions, NULL, "planted"}, WRONG, NULL, "max_positions", NULL},
+    {{"one-cache-for-two-layers", one_cache_for_two_layers, NULL, "planted"}, WRONG, "k_all[2]", NULL, NULL},
+    {{"caches-of-layers-exchanged", caches_of_layers_exchanged, NULL, "planted"}, FINE, NULL, NULL, NULL},
+    {{"keys-in-the-cache-of-values", keys_in_the_cache_of_values, NULL, "planted"}, FINE, NULL, NULL, NULL},
+    {{"states-renamed", states_renamed, NULL, "planted"}, FINE, NULL, NULL, NULL},
+    {{"cache-of-another-layer", cache_of_another_layer, NULL, "planted"}, WRONG, "a[2]", NULL, NULL},
+    {{"draws-by-tokens", draws_by_tokens, NULL, "planted"}, WRONG, NULL, "does not hold together", NULL},
+    {{"rotated-by-tokens", rotated_by_tokens, NULL, "planted"}, WRONG, NULL, "does not hold together", NULL},
+    {{"no-selection", no_selection, NULL, "planted"}, WRONG, NULL, "does not hold together", NULL},
+    {{"values-of-layers-exchanged", values_of_layers_exchanged, NULL, "planted"},
+     WRONG,
+     "x_mid[0]",
+     NULL,
+     NULL},
+    {{"depends-on-the-layers", depends_on_the_layers, NULL, "planted"}, WRONG, "m[3]", NULL, NULL},
+    {{"depends-on-the-name", depends_on_the_name, NULL, "planted"}, WRONG, "act[1]", NULL, NULL},
+    {{"other-caches-and-a-window", other_caches_and_a_window, NULL, "planted"},
+     WRONG,
+     "k_all[1]",
+     NULL,
+     NULL},
+    {{"reads-before-it-is-made", reads_before_it_is_made, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"wrong-when-nobody-watches", wrong_when_nobody_watches, NULL, "planted"},
+     WRONG,
+     NULL,
+     "run again",
+     NULL},
+    {{"swaps-for-ever", swaps_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_mid["},
+    {{"grows-for-ever", grows_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_out"},
+    {{"drifts-for-ever", drifts_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_out"},
 };
 enum { N_ODD = sizeof odd / sizeof *odd };
 

@@ -1,3 +1,4 @@
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,15 +19,22 @@ void qgc_tune_work(const qgc_tune_options *o, const qgc_tuning *tuning, int requ
     }
     if (o->gpu == 2)
         _exit(1);
-    fputs("arch\tsm_90a\nknob\ta.cu 1 to 2\tSPLIT\t1\t1,2,4,8\nknob\ta.cu 1 to 2\tROWS\t1\t1,2,4\n"
-          "knob\tb.cu\tHELD\t4\t4,8\nready\n",
-          out);
+    fputs(
+        "arch\tsm_90a\ncard\th100-sxm\nknob\ta.cu 1 to 2\tSPLIT\t1\t1,2,4,8\nknob\ta.cu 1 to 2\tROWS\t1\t1,2,4\n"
+        "knob\tb.cu\tHELD\t4\t4,8\nready\n",
+        out);
     fflush(out);
     char line[256], what[16], name[16];
     double best = 100;
     for (size_t i = 0; i < tuning->n; i++)
         best -= 10;
     while (fgets(line, sizeof line, in)) {
+        if (strncmp(line, "modes\t", 6) == 0) {
+            fputs("mode\ttoy, 5 and 6 bytes\tpdl\t90500\nmode\ttoy, 5 and 6 bytes\tgraph\t80000\nready\n",
+                  out);
+            fflush(out);
+            continue;
+        }
         const char *kernel = strchr(line, '\t') + 1, *setting = strchr(kernel, '\t');
         int length = 0;
         sscanf(line, "%15s", what);
@@ -78,9 +86,43 @@ static void keeps_what_is_faster_and_survives_what_is_not_right(void **state) {
                                  "ROWS=4 faster\n"
                                  "HELD=8 faster\n");
     assert_string_equal(t.arch, "sm_90a");
+    assert_string_equal(t.card, "h100-sxm");
     assert_int_equal(t.n, 2);
+    assert_int_equal(t.n_times, 2);
+    assert_int_equal(qgc_tuning_time(&t, "toy, 5 and 6 bytes", "pdl"), 90500);
+    assert_int_equal(qgc_tuning_time(&t, "toy, 5 and 6 bytes", "stream"), 0);
     assert_int_equal(qgc_tuning_get(&t, "a.cu 1 to 2", "ROWS", 0), 4);
     assert_int_equal(qgc_tuning_get(&t, "b.cu", "HELD", 0), 8);
+    qgc_arena_drop(a);
+}
+
+static void log_result(void *context, const qgc_tune_result *r) {
+    qgc_tune_log_add(context, r);
+}
+
+static void what_was_tried_is_json(void **state) {
+    (void)state;
+    qgc_arena *a = qgc_arena_new();
+    qgc_diag d = qgc_diag_new(a);
+    qgc_tune_log log = {.arena = a};
+    qgc_tuning t = {.arena = a};
+    const qgc_tune_options o = {
+        .mode = "graph", .seconds = 6000, .patience = 3, .report = log_result, .context = &log};
+    assert_int_equal(qgc_tune(&t, &o, &d), QGC_OK);
+    assert_int_equal(log.kept, 2);
+    qgc_str out = qgc_str_new(a);
+    assert_int_equal(qgc_tune_json(&log, &t, "x/tuning.yaml", &out, &d), QGC_OK);
+    json_t *all = json_loads(out.text, 0, NULL), *tried = json_object_get(all, "candidates");
+    assert_int_equal(json_array_size(tried), 6);
+    const json_t *wrong = json_array_get(tried, 0), *kept = json_array_get(tried, 4);
+    assert_string_equal(json_string_value(json_object_get(wrong, "verdict")), "wrong");
+    assert_true(json_is_null(json_object_get(wrong, "us")));
+    assert_string_equal(json_string_value(json_object_get(kept, "verdict")), "kept");
+    assert_float_equal(json_number_value(json_object_get(kept, "high_us")), -9.5, 0);
+    assert_int_equal(json_array_size(json_object_get(all, "settings")), 2);
+    assert_int_equal(json_array_size(json_object_get(all, "times")), 2);
+    assert_string_equal(json_string_value(json_object_get(all, "file")), "x/tuning.yaml");
+    json_decref(all);
     qgc_arena_drop(a);
 }
 
@@ -115,6 +157,7 @@ static void says_why_nothing_can_be_tried(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_what_is_faster_and_survives_what_is_not_right),
+        cmocka_unit_test(what_was_tried_is_json),
         cmocka_unit_test(begins_nothing_when_time_is_over),
         cmocka_unit_test(says_why_nothing_can_be_tried),
     };

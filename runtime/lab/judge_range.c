@@ -1,0 +1,204 @@
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "runtime/lab/judge_parts.h"
+
+/* What no step of a text reaches: a window of attention that is longer than the text, and the tables of longrope, which
+ * change with the room that caches have. Two values whose numbers agree are computed again, by themselves, where such a number
+ * makes a difference:
+ *
+ *   now      a' = attention(q, k, v, window=200)      q, k, v: known, so random numbers will do, the same for both
+ *   before   a  = attention(q, k, v)                  at position 200: a' no longer reads position 0 */
+
+enum { MOST_NODES = 64, MOST_SIZES = 8, TOKENS = 3 };
+
+/* Elements of a value that are held, at most. */
+static const int64_t MOST_ELEMS = (int64_t)1 << 26;
+
+/* The nodes by which a value is computed of values that both graphs have. */
+typedef struct {
+    const judge_known *k;
+    const qgc_node *nodes[MOST_NODES];
+    int n;
+    bool is_whole; /* no more nodes than there is room for */
+} cone;
+
+typedef struct {
+    judge_work *w;
+    cone now, before;
+    bool *is_leaf;       /* by class: both have it */
+    judge_numbers *leaf; /* by class, of the sizes that are looked at */
+    int64_t ctx[MOST_SIZES];
+    int n_ctx;
+    qgc_arena *arena;
+} ranging;
+
+static bool has_node(const cone *c, const qgc_node *n) {
+    for (int i = 0; i < c->n; i++)
+        if (c->nodes[i] == n)
+            return true;
+    return false;
+}
+
+/* In the order of the list. False: there is no room. */
+static bool add_node(cone *c, const qgc_node *n) {
+    if (c->n == MOST_NODES)
+        return c->is_whole = false;
+    int at = c->n++;
+    for (; at > 0 && c->nodes[at - 1]->order > n->order; at--)
+        c->nodes[at] = c->nodes[at - 1];
+    c->nodes[at] = n;
+    return true;
+}
+
+/* Of the graph of now: up to what the one before has too. */
+static void add_new(ranging *r, const qgc_node *n) { // NOLINT(misc-no-recursion)
+    if (has_node(&r->now, n) || !add_node(&r->now, n))
+        return;
+    for (int i = 0; i < n->n_in; i++) {
+        const qgc_value *v = n->in[i];
+        if (v->kind == QGC_RESULT && r->w->now->is_new[v->id])
+            add_new(r, v->maker);
+        else
+            r->is_leaf[r->w->now->class_of[v->id]] = true;
+    }
+}
+
+/* Of the graph before: up to what the other one ends at. */
+static void add_old(ranging *r, const qgc_value *v) { // NOLINT(misc-no-recursion)
+    const int class = r->w->before->class_of[v->id];
+    if (class < 0)
+        return;
+    if (v->kind != QGC_RESULT)
+        r->is_leaf[class] = true;
+    if (r->is_leaf[class] || has_node(&r->before, v->maker) || !add_node(&r->before, v->maker))
+        return;
+    for (int i = 0; i < v->maker->n_in; i++)
+        add_old(r, v->maker->in[i]);
+}
+
+static void add_size(ranging *r, double ctx) {
+    const int64_t most = qgc_graph_max_positions(r->w->now->shown.graph);
+    if (!(ctx >= 1) || ctx > 1e9 || (most > 0 && ctx > (double)most) || r->n_ctx == MOST_SIZES)
+        return;
+    for (int i = 0; i < r->n_ctx; i++)
+        if (r->ctx[i] == (int64_t)ctx)
+            return;
+    r->ctx[r->n_ctx++] = (int64_t)ctx;
+}
+
+/* Rooms of caches at which nodes begin to compute something else. */
+static void add_sizes(ranging *r, const cone *c) {
+    for (int i = 0; i < c->n; i++) {
+        const qgc_node *n = c->nodes[i];
+        if (n->op == QGC_OP_ATTENTION || n->op == QGC_OP_ATTENTION_PART) {
+            const double window = n->attr[qgc_attr_index(n->op, "window")].number;
+            if (window > 0)
+                add_size(r, window + 1);
+        }
+        if (n->op == QGC_OP_ROPE_LONGROPE) {
+            const double original = n->attr[qgc_attr_index(n->op, "original")].number;
+            add_size(r, original);
+            add_size(r, original + 1);
+        }
+    }
+}
+
+static judge_numbers room(const ranging *r, const qgc_value *v, const judge_step *s) {
+    const size_t bytes = (size_t)qgc_shape_elems(&v->shape, &s->sizes) * judge_elem_bytes(v->dtype);
+    return (judge_numbers){v->dtype, NULL, 1, qgc_arena_alloc(r->arena, bytes)};
+}
+
+/* A value that both have: itself, if it is an input or a weight, else random numbers. */
+static const judge_numbers *leaf_of(ranging *r, const qgc_value *v, int class, const judge_step *s) {
+    const qgc_judge *j = r->w->j;
+    judge_numbers *x = &r->leaf[class];
+    uint64_t seed = (uint64_t) class + 1;
+    if (v->kind == QGC_WEIGHT)
+        return &j->classes[class].at[0];
+    if (x->data)
+        return x;
+    *x = room(r, v, s);
+    if (v->kind == QGC_INPUT)
+        judge_fill_input(v->name, s, j->o.tokens, j->o.n_tokens, x->data);
+    else
+        judge_fill_state(v->dtype, x->data, qgc_shape_elems(&v->shape, &s->sizes), 1, &seed);
+    return x;
+}
+
+static bool fits(const cone *c, const judge_step *s) {
+    for (int i = 0; i < c->n; i++)
+        for (int k = 0; k < c->nodes[i]->n_in; k++)
+            if (c->nodes[i]->in[k]->kind != QGC_WEIGHT &&
+                qgc_shape_elems(&c->nodes[i]->in[k]->shape, &s->sizes) > MOST_ELEMS)
+                return false;
+    return true;
+}
+
+/* The numbers of a value; NULL: they cannot be computed. */
+static const judge_numbers *compute(ranging *r, const cone *c, const qgc_value *of, const judge_step *s) {
+    judge_numbers *all = qgc_arena_array(r->arena, c->k->shown.graph->n_values, sizeof *all);
+    qgc_diag d = qgc_diag_new(r->arena);
+    for (int i = 0; i < c->n; i++) {
+        const qgc_node *n = c->nodes[i];
+        const judge_numbers *in[QGC_MAX_INPUTS], *out[QGC_MAX_OUTPUTS];
+        for (int k = 0; k < n->n_in; k++) {
+            const qgc_value *v = n->in[k];
+            in[k] = all[v->id].data ? &all[v->id] : leaf_of(r, v, c->k->class_of[v->id], s);
+        }
+        for (int k = 0; k < n->n_out; k++) {
+            all[n->out[k]->id] = room(r, n->out[k], s);
+            out[k] = &all[n->out[k]->id];
+        }
+        if (judge_compute(n, s, in, out, r->w->j->o.pool, &d) != QGC_OK)
+            return NULL;
+    }
+    return all[of->id].data ? &all[of->id] : leaf_of(r, of, c->k->class_of[of->id], s);
+}
+
+/* Do both compute the same where caches have room for so many? If not, why. */
+static const char *objection_at(ranging *r, const qgc_value *v, const qgc_value *u, int64_t ctx) {
+    const int64_t tokens = ctx < TOKENS ? ctx : TOKENS;
+    const judge_step s = {.first = ctx - tokens, .sizes = {tokens, 1, ctx}};
+    qgc_arena *out = r->w->j->arena;
+    const char *label = qgc_value_label(v, out);
+    if (!fits(&r->now, &s) || !fits(&r->before, &s))
+        return qgc_arena_printf(out, "\"%s\" depends on more positions than can be compared: %lld", label,
+                                (long long)ctx);
+    memset(r->leaf, 0, r->w->j->n_classes * sizeof *r->leaf);
+    const judge_numbers *bad = compute(r, &r->now, v, &s), *good = compute(r, &r->before, u, &s);
+    if (!good || !bad)
+        return qgc_arena_printf(out, "\"%s\" cannot be computed with room for %lld positions", label,
+                                (long long)ctx);
+    const int64_t elems = qgc_shape_elems(&v->shape, &s.sizes);
+    const int64_t row = v->shape.rank > 1 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], &s.sizes) : elems;
+    judge_difference d = {0};
+    judge_compare_rows(good, bad, elems, row, 0, &d);
+    if (d.apart <= QGC_JUDGE_BOUND)
+        return NULL;
+    return qgc_arena_printf(out, "\"%s\" is another at position %lld, with room for %lld: %.2g apart", label,
+                            (long long)(s.first + d.row), (long long)ctx, d.apart);
+}
+
+const char *judge_objection_in_range(judge_work *w, const qgc_value *v, const qgc_value *u) {
+    ranging r = {.w = w,
+                 .now = {.k = w->now, .is_whole = true},
+                 .before = {.k = w->before, .is_whole = true},
+                 .arena = qgc_arena_new()};
+    const char *why = NULL;
+    r.is_leaf = qgc_arena_array(r.arena, w->j->n_classes, sizeof *r.is_leaf);
+    r.leaf = qgc_arena_array(r.arena, w->j->n_classes, sizeof *r.leaf);
+    add_new(&r, v->maker);
+    add_sizes(&r, &r.now);
+    add_old(&r, u);
+    if (r.now.is_whole && r.before.is_whole)
+        add_sizes(&r, &r.before);
+    else if (r.n_ctx > 0)
+        why =
+            qgc_arena_printf(w->j->arena, "\"%s\" depends on positions and on too many nodes to compare them",
+                             qgc_value_label(v, w->j->arena));
+    for (int i = 0; i < r.n_ctx && !why; i++)
+        why = objection_at(&r, v, u, r.ctx[i]);
+    qgc_arena_drop(r.arena);
+    return why;
+}

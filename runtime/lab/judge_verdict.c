@@ -1,0 +1,210 @@
+#include <math.h>
+#include <string.h>
+
+#include "graph/base/str.h"
+#include "runtime/lab/judge_parts.h"
+
+/* --- in words -------------------------------------------------------------------------------------------- */
+
+static const char *where_text(const qgc_judge *j, size_t step, int lane, bool chosen, qgc_arena *a) {
+    const judge_step *s = &j->steps[step];
+    qgc_str text = qgc_str_new(a);
+    if (s->sizes.tokens == 1)
+        qgc_str_add(&text, "in a decode step");
+    else
+        qgc_str_printf(&text, "in a prefill of %lld tokens%s", (long long)s->sizes.tokens,
+                       s->sizes.rows > 1 ? ", all rows wanted" : "");
+    if (s->is_far)
+        qgc_str_add(&text, " over random caches");
+    if (!chosen)
+        return text.text;
+    const qgc_sampling *o = &judge_sampling[lane];
+    qgc_str_printf(&text, ", temperature %g", (double)o->temperature);
+    if (o->top_k)
+        qgc_str_printf(&text, ", top-k %d", o->top_k);
+    if (o->top_p < 1)
+        qgc_str_printf(&text, ", top-p %g", (double)o->top_p);
+    if (o->min_p > 0)
+        qgc_str_printf(&text, ", min-p %g", (double)o->min_p);
+    if (o->repeat_penalty != 1)
+        qgc_str_printf(&text, ", penalty %g", (double)o->repeat_penalty);
+    return text.text;
+}
+
+void judge_tell(judge_work *w, const qgc_value *v, const judge_difference *d) {
+    const qgc_judge *j = w->j;
+    const judge_step *s = &j->steps[d->step];
+    const int class = w->now->class_of[v->id];
+    const int64_t rows = v->shape.rank > 0 ? qgc_dim_size(v->shape.dim[0], &s->sizes) : 1;
+    int64_t row = d->row;
+    if (v->shape.rank > 0 && v->shape.dim[0] == QGC_DIM_R && rows < s->sizes.tokens)
+        row = s->sizes.tokens - 1;
+    if (v->shape.rank == 0 || v->shape.dim[0] > 0) /* a state */
+        row = s->sizes.tokens - 1;
+    w->out->value = v;
+    w->out->other = w->now->place[v->id] ? w->now->place[v->id] : w->now->shown.twin[v->id];
+    w->out->apart = d->apart;
+    w->out->position = s->first + row;
+    w->out->where =
+        where_text(j, d->step, d->lane, class >= 0 && j->classes[class].at[0].lanes > 1, j->arena);
+}
+
+/* --- the verdict ----------------------------------------------------------------------------------------- */
+
+static bool is_equal(const judge_work *w, const qgc_value *v, const qgc_value *before) {
+    return w->now->class_of[v->id] == w->before->class_of[before->id];
+}
+
+static bool outputs_agree(judge_work *w) {
+    const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
+    bool agree = true;
+    for (size_t i = 0; i < before->n_outputs; i++) {
+        const qgc_value *v = qgc_graph_output(g, before->outputs[i]->name);
+        if (!v)
+            w->out->why = qgc_arena_printf(w->j->arena, "output \"%s\" is gone", before->outputs[i]->name);
+        agree = agree && v && is_equal(w, v, before->outputs[i]);
+    }
+    return agree;
+}
+
+/* Every state of the one before has a counterpart of its type, which ends as the same, and there are no
+ * others. */
+static bool states_agree(judge_work *w) {
+    const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
+    bool agree = true;
+    size_t n = 0, n_before = 0;
+    for (size_t k = 0; k < before->n_values; k++)
+        n_before += before->values[k]->kind == QGC_STATE;
+    for (size_t i = 0; i < g->n_values; i++) {
+        if (g->values[i]->kind != QGC_STATE)
+            continue;
+        n++;
+        bool found = false;
+        for (size_t k = 0; k < before->n_values; k++) {
+            if (before->values[k]->kind != QGC_STATE || w->now->class_of[i] != w->before->class_of[k])
+                continue;
+            found = true;
+            agree = agree && is_equal(w, w->now->newest[i], w->before->newest[k]);
+            if (g->values[i]->dtype != before->values[k]->dtype)
+                w->out->why = qgc_arena_printf(w->j->arena, "state \"%s\" is stored as %s and was as %s",
+                                               qgc_value_label(g->values[i], w->j->arena),
+                                               qgc_dtypes[g->values[i]->dtype].name,
+                                               qgc_dtypes[before->values[k]->dtype].name);
+        }
+        agree = agree && found;
+    }
+    return agree && n == n_before;
+}
+
+static double apart_over_the_text(const qgc_judge *j, int good, int bad) {
+    judge_difference out = {0};
+    const qgc_shape *shape = &j->classes[good].shape;
+    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far; s++) {
+        const int64_t elems = qgc_shape_elems(shape, &j->steps[s].sizes);
+        const int64_t row = shape->rank > 1 ? shape->dim[shape->rank - 1] : elems;
+        judge_compare_rows(&j->classes[good].at[s], &j->classes[bad].at[s], elems, row, s, &out);
+    }
+    return out.apart;
+}
+
+/* Do the states hold the same after each step of the text? Then they are the same functions there, and where far steps,
+ * which begin with the same random numbers, tell them apart, it is not that the graphs keep other things in them. */
+static bool states_agree_over_the_text(const judge_work *w) {
+    const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
+    for (size_t i = 0; i < g->n_values; i++)
+        for (size_t k = 0; w->now->newest[i] && k < before->n_values; k++) {
+            if (!w->before->newest[k] || w->now->class_of[i] != w->before->class_of[k])
+                continue;
+            const int now = w->now->class_of[w->now->newest[i]->id],
+                      then = w->before->class_of[w->before->newest[k]->id];
+            if (now != then && (!judge_may_be_equal(w->j, then, now) ||
+                                !(apart_over_the_text(w->j, then, now) <= QGC_JUDGE_BOUND)))
+                return false;
+        }
+    return true;
+}
+
+static double inputs_apart(const judge_work *w, const qgc_node *n) {
+    double most = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        const qgc_value *v = n->in[i], *twin = w->now->place[v->id];
+        if (twin && judge_may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
+            most = fmax(
+                most,
+                judge_apart(w->j, w->before->class_of[twin->id], w->now->class_of[v->id], INFINITY).apart);
+    }
+    return most;
+}
+
+/* Names the first value that is not what was in its place; of two graphs one of the same label if there is
+ * any. */
+static void name_value(judge_work *w) {
+    const qgc_graph *g = w->now->shown.graph;
+    bool named = false;
+    w->out->value = w->out->other = NULL;
+    w->out->verdict = QGC_JUDGE_WRONG;
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_out; i++) {
+            const qgc_value *v = n->out[i], *twin = w->now->place[v->id];
+            if (!twin || !judge_may_be_equal(w->j, w->before->class_of[twin->id], w->now->class_of[v->id]))
+                continue;
+            const judge_difference d =
+                judge_apart(w->j, w->before->class_of[twin->id], w->now->class_of[v->id], INFINITY);
+            if (!(d.apart > QGC_JUDGE_BOUND))
+                continue;
+            w->now->shown.differs[v->id] = true;
+            const bool fits = w->is_same || strcmp(qgc_value_label(v, w->j->arena),
+                                                   qgc_value_label(twin, w->j->arena)) == 0;
+            if (named || (w->out->value && !fits))
+                continue;
+            judge_tell(w, v, &d);
+            w->out->inputs = inputs_apart(w, n);
+            named = fits;
+        }
+}
+
+static void measure_ends(judge_work *w) {
+    const qgc_graph *g = w->now->shown.graph, *first = w->j->first->shown.graph;
+    const qgc_value *logits = qgc_graph_output(g, "logits"), *next = qgc_graph_output(g, "next"),
+                    *right = qgc_graph_output(first, "logits"), *right_next = qgc_graph_output(first, "next");
+    const int *now = w->now->class_of, *then = w->j->first->class_of;
+    if (logits && right && judge_may_be_equal(w->j, then[right->id], now[logits->id]))
+        w->out->logits = judge_apart(w->j, then[right->id], now[logits->id], INFINITY).apart;
+    if (!next || !right_next || !judge_may_be_equal(w->j, then[right_next->id], now[next->id]))
+        return;
+    double choices = 0;
+    for (size_t s = 0; s < w->j->n_steps; s++)
+        choices += (double)(w->j->steps[s].sizes.rows * JUDGE_LANES);
+    w->out->choices = judge_apart(w->j, then[right_next->id], now[next->id], INFINITY).others / choices;
+}
+
+void judge_decide(judge_work *w) {
+    qgc_judge_finding *out = w->out;
+    const bool outputs = outputs_agree(w), states = states_agree(w);
+    qgc_judge *j = w->j;
+    judge_difference in_row = {0};
+    if (j->own_states)
+        out->logits = j->row_logits; /* until it is known to be another */
+    else
+        measure_ends(w);
+    if (out->why) {
+        out->verdict = QGC_JUDGE_WRONG;
+        out->value = w->misfit;
+        out->other = NULL;
+        out->where = NULL;
+    } else if (outputs && states)
+        out->verdict = w->drifts ? QGC_JUDGE_DRIFT : w->computed ? QGC_JUDGE_EQUAL : QGC_JUDGE_SAME;
+    else if (!states && !states_agree_over_the_text(w) &&
+             judge_agree_in_a_row(w, w->before, &in_row, &out->choices)) {
+        out->verdict = QGC_JUDGE_DRIFT;
+        out->by_states = j->own_states = true;
+        j->row_logits = fmax(j->row_logits, in_row.apart);
+        out->logits = j->row_logits;
+    } else {
+        name_value(w);
+        if (j->own_states) {
+            judge_agree_in_a_row(w, j->first, &in_row, &out->choices);
+            out->logits = in_row.apart;
+        }
+    }
+}
