@@ -98,6 +98,7 @@ qgc_tests(runtime/lab qgc_lab)
 set_target_properties(test_runtime_lab_vocabulary PROPERTIES ENABLE_EXPORTS ON)
 target_compile_definitions(test_runtime_lab_vocabulary PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
 if(QGC_SANITIZE)
+  target_compile_definitions(test_runtime_cli_kernels PRIVATE EVERY=4) # a wrong number, outside, before the wait
   target_compile_definitions(test_runtime_lab_planted PRIVATE EVERY=5)
 endif()
 foreach(test IN ITEMS trial_fake bisect_fake persistent_fake)
@@ -191,7 +192,7 @@ if(CMAKE_CXX_COMPILER)
   if(QGC_SANITIZE) # kernels too, but for arrays of arrays that they go through as one, and null + n
     target_compile_definitions(replay PRIVATE
       CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer")
-    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1 PLANTED=0 RINGS=4)
+    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1 PLANTED=0 RINGS=2)
     target_compile_definitions(test_kernels_replay_ops PRIVATE SUBSETS=1 ARCHS=1)
     target_compile_definitions(test_kernels_evaluate PRIVATE MODES=1)
     target_compile_definitions(test_kernels_quantised PRIVATE MIXES=1 PERSISTENT_MIXES=1)
