@@ -267,7 +267,7 @@ void note_stuck() {
 /* Until all have ended, or one gave up, or nothing that anybody does changes anything and nothing more will arrive. A thread may
  * give way a few times on its way through loads that are not in vain, hence the patience with rounds without an event. */
 void run_all() {
-    enum { HURRY = 8, ALL = 40, STUCK = 120 };
+    enum { HURRY = 2, ALL = 40, STUCK = 120 };
     for (unsigned idle = 0; !now.message[0] && !all_done();) {
         const uint64_t before = now.events;
         run_round(idle > ALL);
