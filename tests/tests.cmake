@@ -52,6 +52,7 @@ target_sources(test_passes_semantics PRIVATE
   ${CMAKE_SOURCE_DIR}/tests/support/eval_double.c ${CMAKE_SOURCE_DIR}/tests/support/random_model.c)
 if(QGC_SANITIZE)
   target_compile_definitions(test_passes_semantics PRIVATE ROUNDS=60)
+  target_compile_definitions(test_passes_passes PRIVATE EVERY=5)
 endif()
 qgc_tests(codegen qgc_codegen)
 target_compile_definitions(test_codegen_nvrtc PRIVATE QGC_CC="${CMAKE_C_COMPILER}")
