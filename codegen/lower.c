@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +18,11 @@ static qgc_lower_fn *const lower_of[QGC_N_OPS] = {
 };
 
 const char *qgc_low_text(qgc_lowering *l, const char *format, ...) {
-    char text[256];
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(l->arena, format, args);
     va_end(args);
-    assert(n >= 0 && (size_t)n < sizeof text);
-    return qgc_arena_strndup(l->arena, text, (size_t)n);
+    return text;
 }
 
 /* The shortest text that gives the same number back; C++ wants a point or an exponent before the suffix. */
@@ -252,7 +249,7 @@ qgc_plan_launch *qgc_low_launch(qgc_lowering *l, qgc_phase_kind phase, int kerne
     if (n) {
         launch->node = qgc_low_text(l, "%s %s", qgc_ops[n->op].name, qgc_value_label(n->out[0], l->arena));
         if (n->at.source)
-            launch->where = qgc_low_text(l, "%.200s:%d:%d", n->at.source->name, n->at.line, n->at.col);
+            launch->where = qgc_low_text(l, "%s:%d:%d", n->at.source->name, n->at.line, n->at.col);
     }
     for (int axis = 0; axis < 3; axis++)
         qgc_low_grid(launch, axis, (qgc_extent){.fixed = 1}, 1);
@@ -466,9 +463,8 @@ static qgc_status lower_group(qgc_lowering *l, const qgc_node *first, const qgc_
                         why);
     for (*next = first; *next && (*next)->group == first->group;)
         *next = (*next)->next;
-    return qgc_lower_stage(l, &fusion,
-                           group->layer < 0 ? group->name
-                                            : qgc_low_text(l, "%.200s[%d]", group->name, group->layer));
+    return qgc_lower_stage(
+        l, &fusion, group->layer < 0 ? group->name : qgc_low_text(l, "%s[%d]", group->name, group->layer));
 }
 
 static void begin_phase(qgc_lowering *l, qgc_phase_kind phase, int64_t tokens) {

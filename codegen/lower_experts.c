@@ -80,8 +80,8 @@ static qgc_item_order order_of(qgc_lowering *l, const qgc_value *ids, int64_t ex
     words.fixed = 1;
     *o = (qgc_item_order){
         .made = true,
-        .order = qgc_low_scratch(l, qgc_low_text(l, "order of %.200s", label), qgc_low_times(items, 4)),
-        .tiles = qgc_low_scratch(l, qgc_low_text(l, "tiles of %.200s", label), qgc_low_times(words, 4))};
+        .order = qgc_low_scratch(l, qgc_low_text(l, "order of %s", label), qgc_low_times(items, 4)),
+        .tiles = qgc_low_scratch(l, qgc_low_text(l, "tiles of %s", label), qgc_low_times(words, 4))};
     const char *options[] = {qgc_low_int(l, "EXPERTS", experts),
                              qgc_low_int(l, "TILE", tile_of(l, used, experts)),
                              qgc_low_int(l, "THREADS", threads), NULL};

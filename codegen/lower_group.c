@@ -519,7 +519,7 @@ static int as_bf16(qgc_lowering *l, const qgc_value *v) {
     if (l->bf16_of[v->id] >= 0)
         return l->bf16_of[v->id];
     qgc_extent elems = qgc_low_elems(&v->shape);
-    int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %.200s", qgc_value_label(v, l->arena)),
+    int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %s", qgc_value_label(v, l->arena)),
                                  qgc_low_times(elems, 2));
     const bool blocks = qgc_dtype_is_quantised(from);
     const char *options[] = {qgc_low_type(l, "FROM", from),

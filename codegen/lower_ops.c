@@ -335,7 +335,7 @@ static int counts(qgc_lowering *l, int64_t n) {
 
 /* Scratch for what blocks leave for the last of them. */
 static int shares(qgc_lowering *l, const attention *a, qgc_extent floats) {
-    return qgc_low_scratch(l, qgc_low_text(l, "shares of %.200s", qgc_value_label(a->out, l->arena)),
+    return qgc_low_scratch(l, qgc_low_text(l, "shares of %s", qgc_value_label(a->out, l->arena)),
                            qgc_low_times(floats, 4));
 }
 
@@ -576,7 +576,7 @@ qgc_status lower_sample(qgc_lowering *l, const qgc_node *n) {
     QGC_TRY(check_stretches(l, n, stretch));
     qgc_extent bytes = qgc_low_times(qgc_low_dim(logits->shape.dim[0]), 4 * divided(vocab, stretch));
     int parts =
-        qgc_low_scratch(l, qgc_low_text(l, "largest of %.200s", qgc_value_label(logits, l->arena)), bytes);
+        qgc_low_scratch(l, qgc_low_text(l, "largest of %s", qgc_value_label(logits, l->arena)), bytes);
     sample_part_kernel(l, logits, qgc_low_buffer(l, n->in[3]), stretch, parts);
     sample_merge_kernel(l, n, 1, stretch, parts);
     return QGC_OK;

@@ -37,7 +37,7 @@ int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w) {
     options[n++] = qgc_low_type(l, "FORMAT", s->type);
     options[n++] = qgc_low_int(l, "WHICH", s->which);
     assert(n < MOST_OPTIONS);
-    const int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %.200s", qgc_value_label(w, l->arena)),
+    const int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %s", qgc_value_label(w, l->arena)),
                                        qgc_low_times(qgc_low_elems(&w->shape), 2));
     const char *file = qgc_dtype_is_quantised(s->type) ? "unpack_blocks.cu" : "unpack.cu";
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, file, THREADS, options));
@@ -174,7 +174,7 @@ static int operand_buffer(qgc_lowering *l, const qgc_value *x, bool two) {
     qgc_extent bytes = qgc_low_times(qgc_low_dim(x->shape.dim[0]), 2 * k * (two ? 2 : 1));
     bytes.fixed += 2 * k * 8;
     return l->operand_of[x->id] =
-               qgc_low_scratch(l, qgc_low_text(l, "operand of %.200s", qgc_value_label(x, l->arena)), bytes);
+               qgc_low_scratch(l, qgc_low_text(l, "operand of %s", qgc_value_label(x, l->arena)), bytes);
 }
 
 int qgc_low_operand_only(qgc_lowering *l, const qgc_value *x) {
@@ -299,7 +299,7 @@ static void multiply(qgc_lowering *l, const qgc_packed *p) {
     const int from = operand(l, x, c.two);
     const int kernel = qgc_low_kernel(l, "packed_gemm.cu", (int)c.groups * 128 + COPYING_THREADS, options);
     l->plan->kernels[kernel].shared_bytes = (int)shared_bytes_of(&c);
-    const int parts = c.split > 1 ? qgc_low_scratch(l, qgc_low_text(l, "parts of %.200s", p->name),
+    const int parts = c.split > 1 ? qgc_low_scratch(l, qgc_low_text(l, "parts of %s", p->name),
                                                     qgc_low_times(rows, 4 * c.split * c.rows))
                                   : -1;
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);

@@ -164,7 +164,7 @@ static qgc_loader new_loader(qgc_arena *a, qgc_diag *d) {
                         .place = QGC_TOP_LEVEL,
                         .params = qgc_map_new(a),
                         .symbols = qgc_map_new(a),
-                        .turns = qgc_map_new(a),
+                        .again = qgc_map_new(a),
                         .makers = qgc_map_new(a)};
 }
 

@@ -10,7 +10,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-enum { MAX_NAME = 63 };
 static const int64_t max_dim = (int64_t)1 << 31, max_elems = (int64_t)1 << 40;
 
 void qgc_load_hint_nearest(qgc_diag *d, const char *word, const char *const *words, size_t n) {
@@ -74,9 +73,9 @@ qgc_status qgc_load_check_name(qgc_loader *ld, const qgc_yaml *node, const char 
     if (*p || p == node->text || isdigit((unsigned char)node->text[0]))
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
                         "%s \"%s\" is not a name of letters, digits and \"_\"", what, node->text);
-    if (p - node->text > MAX_NAME)
+    if (p - node->text > QGC_LOAD_MAX_NAME)
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" is longer than %d letters", what,
-                        node->text, MAX_NAME);
+                        node->text, QGC_LOAD_MAX_NAME);
     int64_t dim;
     if (qgc_load_is_symbol(node->text, &dim))
         return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has the name of a symbol of shapes", what,

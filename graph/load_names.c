@@ -25,46 +25,34 @@ int qgc_load_find_repeat(const qgc_graph *g, const char *index) {
     return -1;
 }
 
-/* Names have no zero byte, so one can end them in the key. */
-typedef struct {
-    char bytes[96];
-    size_t n;
-} turn_key;
-
-static turn_key key_of(const char *name, qgc_place where) {
-    turn_key key = {.n = strlen(name) + 1};
-    memcpy(key.bytes, name, key.n);
-    memcpy(key.bytes + key.n, &where.repeat, sizeof where.repeat);
-    key.n += sizeof where.repeat;
-    memcpy(key.bytes + key.n, &where.layer, sizeof where.layer);
-    key.n += sizeof where.layer;
-    return key;
-}
-
 /* What a name means in a turn, and how often it was made there. */
 typedef struct {
     qgc_value *now;
     int made;
 } turn_value;
 
+_Static_assert(sizeof(qgc_place) == 2 * sizeof(int), "a place has no holes: its bytes are a key");
+
+static turn_value *turn_of(const qgc_loader *ld, const char *name, qgc_place where) {
+    const qgc_symbol *symbol = qgc_map_get(&ld->symbols, name);
+    return symbol ? qgc_map_get_bytes(&symbol->turns, (const char *)&where, sizeof where) : NULL;
+}
+
 qgc_value *qgc_load_turn_value(const qgc_loader *ld, const char *name, qgc_place where) {
-    turn_key key = key_of(name, where);
-    const turn_value *t = qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+    const turn_value *t = turn_of(ld, name, where);
     return t ? t->now : NULL;
 }
 
 int qgc_load_turn_made(const qgc_loader *ld, const char *name, qgc_place where) {
-    turn_key key = key_of(name, where);
-    const turn_value *t = qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+    const turn_value *t = turn_of(ld, name, where);
     return t ? t->made : 0;
 }
 
-void qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, qgc_value *v) {
-    turn_key key = key_of(name, where);
-    turn_value *t = qgc_map_get_bytes(&ld->turns, key.bytes, key.n);
+void qgc_load_put_turn_value(qgc_loader *ld, qgc_symbol *symbol, qgc_place where, qgc_value *v) {
+    turn_value *t = turn_of(ld, symbol->name, where);
     if (!t) {
         t = qgc_arena_alloc(ld->arena, sizeof *t);
-        qgc_map_put_bytes(&ld->turns, key.bytes, key.n, t);
+        qgc_map_put_bytes(&symbol->turns, (const char *)&where, sizeof where, t);
     }
     *t = (turn_value){v, t->made + 1};
 }
@@ -87,7 +75,7 @@ qgc_status qgc_load_declare(qgc_loader *ld, const char *name, qgc_value_kind kin
         return s;
     }
     *out = qgc_arena_alloc(ld->arena, sizeof **out);
-    **out = (qgc_symbol){.name = name, .kind = kind, .at = at, .decl = -1};
+    **out = (qgc_symbol){.name = name, .kind = kind, .at = at, .turns = qgc_map_new(ld->arena), .decl = -1};
     qgc_map_put(&ld->symbols, name, *out);
     return QGC_OK;
 }
@@ -105,7 +93,7 @@ static qgc_status parse_reference(qgc_loader *ld, const qgc_yaml *node, const ch
     *out = (reference){.name = text, .turn = -1};
     if (text[strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")] && !open)
         return not_a_reference(ld, node, what);
-    if (strlen(text) > 63 + (open ? strlen(open) : 0))
+    if (strlen(text) > QGC_LOAD_MAX_NAME + (open ? strlen(open) : 0))
         return not_a_reference(ld, node, what);
     if (!open)
         return QGC_OK;

@@ -104,11 +104,15 @@ static qgc_status read_names(qgc_loader *ld, const qgc_yaml *node, const char *w
     return QGC_OK;
 }
 
-static void rename_all(qgc_loader *ld, const qgc_scope *scope, op_text *o) {
+/* What a part makes is called as its `with` says, which may state what is no name of a value. */
+static qgc_status rename_all(qgc_loader *ld, const qgc_scope *scope, op_text *o) {
     for (int i = 0; i < o->n_in; i++)
         o->in[i] = qgc_load_renamed(ld, scope, o->in[i]);
-    for (int i = 0; i < o->n_out; i++)
+    for (int i = 0; i < o->n_out; i++) {
         o->out[i] = qgc_load_renamed(ld, scope, o->out[i]);
+        QGC_TRY(qgc_load_check_name(ld, o->out[i], "output"));
+    }
+    return QGC_OK;
 }
 
 static qgc_status read_inputs(qgc_loader *ld, const qgc_yaml *node, op_text *o) {
@@ -160,11 +164,11 @@ static qgc_status read_op_text(qgc_loader *ld, const qgc_yaml *map, op_text *o) 
 
 static qgc_status read_op(qgc_loader *ld, const qgc_item *item, op_text *o) {
     *o = (op_text){.at = item->yaml->at, .reason = item->reason};
-    const qgc_status s = read_op_text(ld, item->yaml, o);
+    qgc_status s = read_op_text(ld, item->yaml, o);
+    if (s == QGC_OK)
+        s = rename_all(ld, item->scope, o);
     if (s != QGC_OK)
         qgc_load_note_reason(ld, o->reason, ld->place);
-    else
-        rename_all(ld, item->scope, o);
     return s;
 }
 
@@ -265,6 +269,18 @@ static void note_makers(qgc_loader *ld, const qgc_yaml *op) {
             qgc_map_put(&ld->makers, out->items[i]->text, at);
 }
 
+/* Names that a part may give to what it makes. */
+static void note_with(qgc_loader *ld, const qgc_yaml *with) {
+    for (size_t i = 0; with && with->kind == QGC_YAML_MAP && i < with->n; i++)
+        if (with->items[i]->kind == QGC_YAML_SCALAR)
+            qgc_map_put(&ld->again, with->items[i]->text, qgc_arena_strdup(ld->arena, with->items[i]->text));
+}
+
+static void note_names(qgc_loader *ld, const qgc_yaml *item) {
+    note_makers(ld, item);
+    note_with(ld, qgc_yaml_get(item, "with"));
+}
+
 qgc_status qgc_load_scan(qgc_loader *ld) {
     const qgc_yaml *graph;
     QGC_TRY(qgc_load_required(ld, ld->doc, "model file", "graph", &graph));
@@ -281,7 +297,7 @@ qgc_status qgc_load_scan(qgc_loader *ld) {
         QGC_TRY(read_repeat(ld, all.items[i].yaml, &r));
         QGC_TRY(note_repeat(ld, &r));
     }
-    qgc_load_visit(ld, graph, note_makers);
+    qgc_load_visit(ld, graph, note_names);
     return QGC_OK;
 }
 
@@ -321,14 +337,24 @@ static qgc_status make_again(qgc_loader *ld, const qgc_yaml *out, const qgc_valu
     return s;
 }
 
-/* "q" is called q_2 where it is made the second time, so that each value of a turn has a name of its own. */
+/* Is the name free for what is made again of `name`? It has it in other turns, perhaps. */
+static bool is_free(const qgc_loader *ld, const char *next, const char *name) {
+    const char *other = qgc_map_get(&ld->again, next);
+    return !qgc_map_get(&ld->makers, next) && !qgc_map_get(&ld->symbols, next) &&
+           (!other || strcmp(other, name) == 0);
+}
+
+/* "q" is called q_2 where it is made the second time, so that each value of a turn has a name of its own. Long names are cut,
+ * and two that are the same then have different numbers. */
 static const char *name_again(qgc_loader *ld, const char *name, int made) {
     const char *again = name;
     for (int i = made + 1; i > 1 && again == name; i++) {
         const char *next = qgc_arena_printf(ld->arena, "%.48s_%d", name, i);
-        if (!qgc_map_get(&ld->makers, next) && !qgc_map_get(&ld->symbols, next))
+        if (is_free(ld, next, name))
             again = next;
     }
+    if (again != name)
+        qgc_map_put(&ld->again, again, qgc_arena_strdup(ld->arena, name));
     return again;
 }
 
@@ -349,7 +375,7 @@ static qgc_status bind_again(qgc_loader *ld, const qgc_yaml *out, const repeat_t
         symbol->now = v;
     symbol->made += !r;
     if (r)
-        qgc_load_put_turn_value(ld, out->text, where, v);
+        qgc_load_put_turn_value(ld, symbol, where, v);
     return QGC_OK;
 }
 
@@ -367,7 +393,7 @@ static qgc_status bind(qgc_loader *ld, const qgc_yaml *out, const repeat_text *r
     if (r && qgc_load_turn_value(ld, out->text, where))
         return made_twice(ld, out, symbol->at, false);
     if (r)
-        qgc_load_put_turn_value(ld, out->text, where, v);
+        qgc_load_put_turn_value(ld, symbol, where, v);
     return QGC_OK;
 }
 

@@ -17,12 +17,12 @@
  *   load_nodes.c   its graph and outputs
  *   load_groups.c  groups of its nodes */
 
-/* A name of the file and what it stands for. Names made in a repeat have one value for each turn, found
- * under name, repeat and layer in qgc_loader.turns. */
+/* A name of the file and what it stands for. Names made in a repeat have one value for each turn. */
 typedef struct {
     const char *name;
     qgc_value_kind kind;
     qgc_loc at;
+    qgc_map turns;        /* qgc_place to what was made there last, of a name that is made in a repeat */
     int decl;             /* of a weight or a state; -1 if no turn has one */
     const qgc_yaml *when; /* of a weight or a state that some turns do not have; NULL if all have it */
     qgc_value *now;       /* what the bare name means outside of the repeat that makes it; NULL if nothing */
@@ -89,8 +89,8 @@ typedef struct {
     qgc_map params;              /* name to index in g->params */
     qgc_param_text *param_texts; /* by that index */
     qgc_map symbols;             /* name to qgc_symbol */
-    qgc_map turns;               /* (name, repeat, layer) to what was made there last */
     qgc_map makers;              /* name to the place of the op that makes it, anywhere in the file */
+    qgc_map again; /* "q_2" to "q" where that is made again, and names of "with" to themselves */
     size_t n_tensors;
     const qgc_reason **reasons; /* by node id */
     bool *read;                 /* by value id, as far as it goes */
@@ -143,6 +143,8 @@ QGC_MUST_USE qgc_status qgc_load_check_parts(qgc_loader *ld);
 /* Adds to the error just recorded why something stands in the graph, once. */
 void qgc_load_note_reason(qgc_loader *ld, const qgc_reason *reason, qgc_place place);
 
+enum { QGC_LOAD_MAX_NAME = 63 }; /* letters */
+
 /* load_names.c: a new name of the file; an error if it is taken ... */
 QGC_MUST_USE qgc_status qgc_load_declare(qgc_loader *ld, const char *name, qgc_value_kind kind, qgc_loc at,
                                          qgc_symbol **out);
@@ -153,7 +155,7 @@ QGC_MUST_USE qgc_status qgc_load_resolve(qgc_loader *ld, const qgc_yaml *node, q
 /* ... the value of a name in one turn of a repeat, NULL if it has none; puts one, in the place of an older one; and how
  * often it was put. */
 qgc_value *qgc_load_turn_value(const qgc_loader *ld, const char *name, qgc_place where);
-void qgc_load_put_turn_value(qgc_loader *ld, const char *name, qgc_place where, qgc_value *v);
+void qgc_load_put_turn_value(qgc_loader *ld, qgc_symbol *symbol, qgc_place where, qgc_value *v);
 int qgc_load_turn_made(const qgc_loader *ld, const char *name, qgc_place where);
 /* The repeat of that index name, or -1. */
 int qgc_load_find_repeat(const qgc_graph *g, const char *index);

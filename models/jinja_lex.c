@@ -1,7 +1,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,10 +20,9 @@ qgc_loc qgc_jinja_place(const qgc_source *s, const char *at) {
 }
 
 void qgc_jinja_fault(qgc_jinja_parser *p, const char *at, const char *format, ...) {
-    char text[200];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(p->d->arena, format, args);
     va_end(args);
     if (!p->failed)
         (void)qgc_fail(p->d, QGC_ERR_INPUT, qgc_jinja_place(p->source, at), "chat template: %s", text);

@@ -1,6 +1,5 @@
 #include <math.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "graph/base/utf8.h"
@@ -13,10 +12,9 @@ enum { LETTER = 0x7FFFFFFF };
 typedef qgc_jinja_value value;
 
 qgc_jinja_value qgc_jinja_fail(qgc_jinja_machine *m, const char *format, ...) {
-    char text[300];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(m->d->arena, format, args);
     va_end(args);
     if (!m->failed) {
         const char *at = m->node ? m->node->at : m->t->source.text;

@@ -359,13 +359,7 @@ void qgc_hf_close(qgc_weights *w) {
 static const json_t *find(const qgc_weights *w, const char *key) {
     const json_t *value = w->config;
     for (const char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        char name[256];
-        size_t bytes = (size_t)(dot - key);
-        if (bytes >= sizeof name)
-            return NULL;
-        memcpy(name, key, bytes);
-        name[bytes] = 0;
-        value = json_object_get(value, name);
+        value = json_object_get(value, qgc_arena_strndup(w->arena, key, (size_t)(dot - key)));
     }
     return json_object_get(value, key);
 }

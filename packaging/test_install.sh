@@ -10,6 +10,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export HF_HUB_CACHE=$work/none CUDA_VISIBLE_DEVICES=
 unset QGC_MODELS QGC_DEVICE
+cached() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
+CMAKE_GENERATOR=$(cached CMAKE_GENERATOR) # there may be no make
+export CMAKE_GENERATOR
 
 fail() {
     echo "$1" >&2
@@ -80,7 +83,6 @@ cc -std=c11 -shared -fPIC "${flags[@]}" pass.c -o pass.so
 "$qgc" passes --load-pass ./pass.so | grep do-nothing >/dev/null || fail "the plug-in was not loaded"
 
 # A build without tests has none.
-cached() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
 cmake -S "$root" -B plain -DBUILD_TESTING=OFF -DQGC_NVRTC_INCLUDE="$(cached QGC_NVRTC_INCLUDE)" \
     -DQGC_CUDA_INCLUDE="$(cached QGC_CUDA_INCLUDE)" >log 2>&1 || { cat log; exit 1; }
 cmake --build plain --target help | grep test_ && fail "there are tests in a build without"

@@ -53,10 +53,9 @@ static qgc_status wrong(qgc_loc at, qgc_diag *d, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 static qgc_status wrong(qgc_loc at, qgc_diag *d, const char *format, ...) {
-    char text[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(d->arena, format, args);
     va_end(args);
     return qgc_fail(d, at.source ? QGC_ERR_INPUT : QGC_ERR_USAGE, at, "%s", text);
 }

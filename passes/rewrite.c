@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "codegen/stage/stage.h"
@@ -84,10 +83,9 @@ static void log_event(qgc_rewriter *rw, const qgc_node *at, bool fired, const ch
 }
 
 bool qgc_decline(qgc_rewriter *rw, const qgc_node *at, const char *format, ...) {
-    char text[300];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(rw->pass->scratch, format, args);
     va_end(args);
     log_event(rw, at, false, text);
     return false;

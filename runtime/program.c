@@ -2,20 +2,17 @@
 
 #include <assert.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "runtime/mode.h"
 #include "runtime/program_private.h"
 
 void qgc_program_note(qgc_program *p, const char *format, ...) {
-    char line[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    const char *line = qgc_arena_vprintf(p->arena, format, args);
     va_end(args);
     p->notes = qgc_arena_grow(p->arena, p->notes, p->n_notes, sizeof *p->notes);
-    p->notes[p->n_notes++] = qgc_arena_strdup(p->arena, line);
+    p->notes[p->n_notes++] = line;
 }
 
 /* Kernels of the phases that can run: a persistent one may want more shared memory than the device has. */

@@ -178,7 +178,7 @@ cut_page
 (cd "$work/new" && apply_page)
 copy_changed
 cmake -S "$work/source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O1 \
-    -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DQGC_WERROR=ON -U 'QGC_NVRTC_*' -U 'QGC_CUDA_*' "$@" >"$work/build.log" 2>&1 &&
+    -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DCMAKE_C_FLAGS=-DROUNDS=100 -DQGC_WERROR=ON -U 'QGC_NVRTC_*' -U 'QGC_CUDA_*' "$@" >"$work/build.log" 2>&1 &&
     cmake --build "$work/build" --target qgc print_values test_graph_ops test_passes_rules test_passes_semantics test_gpu_kernels >>"$work/build.log" 2>&1 ||
     { tail -n 30 "$work/build.log"; fail "the sources with the page's changes do not build"; }
 check_op

@@ -50,7 +50,7 @@ static void arg_at(qgc_plan_launch *launch, int buffer, int64_t bytes, int acces
 /* --- packing --------------------------------------------------------------------------------------------- */
 
 static const char *label(const qgc_persistent *p, const qgc_instance *i) {
-    return i->layer < 0 ? i->name : qgc_low_text(p->l, "%.200s[%d]", i->name, i->layer);
+    return i->layer < 0 ? i->name : qgc_low_text(p->l, "%s[%d]", i->name, i->layer);
 }
 
 /* What pack.cu and pack_blocks.cu are told of the types: of matrices that lie in the stream as they are stored nothing, if they are
@@ -260,7 +260,7 @@ static void name_parts(const qgc_persistent *p, qgc_plan_launch *launch) {
         qgc_plan_part *part = &launch->parts[k];
         *part = (qgc_plan_part){.name = qgc_phase_instance(p, k, 0)->name};
         if (qgc_phase_instance(p, k, 0)->does == QGC_DO_MERGE)
-            part->name = qgc_low_text(p->l, "merge of %.200s", part->name);
+            part->name = qgc_low_text(p->l, "merge of %s", part->name);
         for (int i = 0; i < qgc_phase_count(p, k); i++) {
             const qgc_instance *instance = qgc_phase_instance(p, k, i);
             part->weight_bytes += qgc_instance_weights(p, instance);

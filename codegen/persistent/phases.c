@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "codegen/persistent/persistent.h"
@@ -35,12 +34,11 @@ typedef struct {
 } builder;
 
 bool qgc_persistent_no(qgc_persistent *p, const char *format, ...) {
-    char text[256];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(p->l->arena, format, args);
     va_end(args);
-    p->why = qgc_arena_strdup(p->l->arena, text);
+    p->why = text;
     return false;
 }
 

@@ -21,10 +21,9 @@ typedef struct {
 static qgc_status wrong(const reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static qgc_status wrong(const reader *r, const char *format, ...) {
-    char text[384];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(r->arena, format, args);
     va_end(args);
     return qgc_fail(r->d, QGC_ERR_INPUT, r->row->at, "kernel \"%s\": %s", r->row->name, text);
 }

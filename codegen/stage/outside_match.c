@@ -113,10 +113,9 @@ typedef struct {
 static bool no(const search *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool no(const search *s, const char *format, ...) {
-    char text[384];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(s->arena, format, args);
     va_end(args);
     *s->why = qgc_arena_printf(s->arena, "kernel \"%s\": %s", s->out->row.row->name, text);
     return false;

@@ -32,12 +32,11 @@ int64_t qgc_weight_bytes(const qgc_value *weight) {
 static bool no(search *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool no(search *s, const char *format, ...) {
-    char text[256];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    const char *text = qgc_arena_vprintf(s->arena, format, args);
     va_end(args);
-    *s->why = qgc_arena_strdup(s->arena, text);
+    *s->why = text;
     return false;
 }
 

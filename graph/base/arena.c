@@ -147,16 +147,22 @@ char *qgc_arena_strdup(qgc_arena *a, const char *text) {
     return qgc_arena_strndup(a, text, strlen(text));
 }
 
-char *qgc_arena_printf(qgc_arena *a, const char *format, ...) {
-    va_list args, again;
-    va_start(args, format);
+char *qgc_arena_vprintf(qgc_arena *a, const char *format, va_list args) {
+    va_list again;
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
+    int n = vsnprintf(NULL, 0, format, again);
+    va_end(again);
     char *text = qgc_arena_alloc(a, (size_t)(n < 0 ? 0 : n) + 1);
     if (n > 0)
-        vsnprintf(text, (size_t)n + 1, format, again);
-    va_end(again);
+        vsnprintf(text, (size_t)n + 1, format, args);
+    return text;
+}
+
+char *qgc_arena_printf(qgc_arena *a, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    char *text = qgc_arena_vprintf(a, format, args);
+    va_end(args);
     return text;
 }
 

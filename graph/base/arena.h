@@ -1,6 +1,7 @@
 #ifndef QGC_BASE_ARENA_H
 #define QGC_BASE_ARENA_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -34,6 +35,7 @@ void *qgc_arena_grow(qgc_arena *a, void *array, size_t n, size_t elem_bytes);
 char *qgc_arena_strdup(qgc_arena *a, const char *text);
 char *qgc_arena_strndup(qgc_arena *a, const char *text, size_t bytes);
 char *qgc_arena_printf(qgc_arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+char *qgc_arena_vprintf(qgc_arena *a, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 
 /* Calls fn(context). False if memory ran out on this thread: fn did not return then, but was left by a
  * longjmp. What it held at that moment beside finished objects (arenas, files, mappings of objects half

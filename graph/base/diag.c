@@ -27,13 +27,7 @@ static char *format_text(qgc_arena *a, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
 
 static char *format_text(qgc_arena *a, const char *format, va_list args) {
-    va_list again;
-    va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, again);
-    va_end(again);
-    char *text = qgc_arena_alloc(a, (size_t)(n < 0 ? 0 : n) + 1);
-    if (n > 0)
-        vsnprintf(text, (size_t)n + 1, format, args);
+    char *text = qgc_arena_vprintf(a, format, args);
     qgc_make_printable(text, "");
     return text;
 }

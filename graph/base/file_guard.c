@@ -9,12 +9,12 @@
 
 /* One process is one command, so these are its books. */
 
-enum { MOST_MAPPED = 512, NAME_BYTES = 256 };
+enum { MOST_MAPPED = 512 };
 
 typedef struct {
     const volatile void *begin; /* NULL: the row is not taken */
     size_t bytes;
-    char name[NAME_BYTES];
+    const char *name; /* in the arena */
 } mapping;
 
 typedef struct {
@@ -56,10 +56,9 @@ void qgc_file_note_mapped(const void *data, size_t bytes, const char *path) {
     while (i < MOST_MAPPED && mappings[i].begin)
         i++;
     if (i < MOST_MAPPED) {
-        const size_t length = strlen(path), kept = length < NAME_BYTES ? length : NAME_BYTES - 1;
-        memcpy(mappings[i].name, path + length - kept, kept);
-        mappings[i].name[kept] = 0;
-        qgc_make_printable(mappings[i].name, "");
+        char *name = qgc_arena_strdup(arena, path);
+        qgc_make_printable(name, "");
+        mappings[i].name = name;
         mappings[i].bytes = bytes;
         mappings[i].begin = data;
     }

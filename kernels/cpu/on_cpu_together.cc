@@ -15,6 +15,11 @@ struct late_word {
     const fiber *by;
 };
 
+struct place_word {
+    const volatile unsigned *at;
+    unsigned word;
+};
+
 /* A bulk copy under way, or all that a thread copied by 16 bytes before it said where that is to arrive. */
 struct flight {
     void *to;
@@ -28,8 +33,7 @@ struct resident {
     block own;
     unsigned slow; /* it goes on in one of so many rounds */
     std::vector<late_word> late;
-    unsigned late_at
-        [1024]; /* how many of them are for a place with that number: most loads need not look for theirs */
+    std::vector<place_word> late_at[1024]; /* the same by the number of their place, as loads look for theirs */
     unsigned done; /* threads that have ended */
     bool came;     /* one has ended or come to a barrier since the last look */
     unsigned met;  /* of the first block of a cluster: how often a thread of it came to where all meet */
@@ -88,6 +92,14 @@ void count_arrival(meeting_place &m) {
 
 /* --- what arrives late ------------------------------------------------------------------------------------ */
 
+/* The oldest one for the place is no longer late. */
+void forget_oldest(std::vector<place_word> &words, const volatile unsigned *at) {
+    size_t i = 0;
+    while (words[i].at != at)
+        i++;
+    words.erase(words.begin() + (long)i);
+}
+
 /* The oldest word for the place of word i: words for one place stay in their order. */
 void let_word_arrive(resident &r, size_t i) {
     for (size_t k = 0; k < i; k++)
@@ -96,7 +108,7 @@ void let_word_arrive(resident &r, size_t i) {
             break;
         }
     *r.late[i].to = r.late[i].word;
-    r.late_at[number_of(r.late[i].to)]--;
+    forget_oldest(r.late_at[number_of(r.late[i].to)], r.late[i].to);
     r.late.erase(r.late.begin() + (long)i);
     now.events++;
 }
@@ -256,7 +268,7 @@ void note_stuck() {
 /* Until all have ended, or one gave up, or nothing that anybody does changes anything and nothing more will arrive. A thread may
  * give way a few times on its way through loads that are not in vain, hence the patience with rounds without an event. */
 void run_all() {
-    enum { HURRY = 8, ALL = 40, STUCK = 120 };
+    enum { HURRY = 2, ALL = 40, STUCK = 120 };
     for (unsigned idle = 0; !now.message[0] && !all_done();) {
         const uint64_t before = now.events;
         run_round(idle > ALL);
@@ -328,7 +340,7 @@ void store_late(const void *to, unsigned word) {
     if (!now.running)
         broken("blocks that hand each other something have to be launched together");
     here().late.push_back({(volatile unsigned *)(uintptr_t)to, word, current});
-    here().late_at[number_of(to)]++;
+    here().late_at[number_of(to)].push_back({(const volatile unsigned *)to, word});
     now.events++;
     if (now.random.below(4) == 0)
         give_way();
@@ -338,9 +350,9 @@ void store_late(const void *to, unsigned word) {
 unsigned load_now(const void *from) {
     if (!now.running || now.random.below(now.loads) == 0)
         give_way();
-    const std::vector<late_word> &late = here().late;
-    for (size_t i = here().late_at[number_of(from)] ? late.size() : 0; i > 0; i--)
-        if (late[i - 1].to == from)
+    const std::vector<place_word> &late = here().late_at[number_of(from)];
+    for (size_t i = late.size(); i > 0; i--)
+        if (late[i - 1].at == from)
             return late[i - 1].word;
     return *(const volatile unsigned *)from;
 }

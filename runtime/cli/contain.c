@@ -17,7 +17,7 @@
 #include "passes/load.h"
 #include "runtime/cli/cli.h"
 
-enum { NAME_BYTES = 256, YAML_BYTES = 8 << 20, POLL_MS = 20 };
+enum { NAME_BYTES = 4096, YAML_BYTES = 8 << 20, POLL_MS = 20 };
 
 /* What the child is doing; the parent reads it when the child is gone, or stuck. */
 typedef struct {
@@ -31,8 +31,10 @@ typedef struct {
 
 static shared_page *page; /* of the child and its parent */
 
+/* What has no room ends with "...". */
 static void set_name(char *to, const char *name) {
-    snprintf(to, NAME_BYTES, "%s", name);
+    if (snprintf(to, NAME_BYTES, "%s", name) >= NAME_BYTES)
+        memcpy(to + NAME_BYTES - sizeof "...", "...", sizeof "...");
 }
 
 /* --- the child ------------------------------------------------------------------------------------------- */

@@ -294,8 +294,7 @@ static json_t *make_config(const qgc_graph *g, qgc_arena *a) {
             continue;
         json_t *in = config;
         for (const char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-            char name[256];
-            snprintf(name, sizeof name, "%.*s", (int)(dot - key), key);
+            const char *name = qgc_arena_strndup(a, key, (size_t)(dot - key));
             if (!json_object_get(in, name))
                 json_object_set_new(in, name, json_object());
             in = json_object_get(in, name);

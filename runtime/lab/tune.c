@@ -15,7 +15,6 @@
 
 enum {
     MAX_CANDIDATES = 16,
-    MAX_LINE = 4096,
 };
 
 /* A gain below this share of a step is left alone. */
@@ -36,7 +35,7 @@ typedef struct {
     double deadline;
     pid_t pid; /* 0: no worker */
     int to, from;
-    char line[MAX_LINE];
+    char line[QGC_TUNE_LINE];
     size_t in_line; /* bytes read that are not yet a line */
 } tuner;
 
@@ -86,7 +85,7 @@ static qgc_status start_worker(tuner *t) {
 
 /* The next line of the worker, without its end, until the next call; NULL if there is none: *why says what happened. */
 static char *next_line(tuner *t, const char **why) {
-    static char taken[MAX_LINE];
+    static char taken[QGC_TUNE_LINE];
     for (;;) {
         char *end = memchr(t->line, '\n', t->in_line);
         if (end) {
@@ -169,11 +168,11 @@ static qgc_status meet_worker(tuner *t) {
 }
 
 static char *ask(tuner *t, const char *what, const qgc_tune_result *r, const char **why) {
-    char line[MAX_LINE];
+    char line[QGC_TUNE_LINE];
     int bytes =
         snprintf(line, sizeof line, "%s\t%s\t%s\t%lld\n", what, r->kernel, r->name, (long long)r->value);
     if (bytes >= (int)sizeof line || write(t->to, line, (size_t)bytes) != bytes) {
-        *why = "its process is gone";
+        *why = bytes >= (int)sizeof line ? "its name is too long" : "its process is gone";
         return NULL;
     }
     return next_line(t, why);

@@ -15,6 +15,7 @@
  *   worker  mode PROGRAM MODE NANOSECONDS | ready
  *
  * A worker that cannot begin says "failed TEXT" in place of "arch". It ends with its input. */
+enum { QGC_TUNE_LINE = 4096 }; /* bytes of a line, with its end */
 
 /* Reads requests and answers them until there are no more; `tuning` is what to begin with. */
 void qgc_tune_work(const qgc_tune_options *o, const qgc_tuning *tuning, int requests, int answers);

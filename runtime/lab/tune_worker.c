@@ -279,7 +279,7 @@ void qgc_tune_work(const qgc_tune_options *o, const qgc_tuning *tuning, int requ
         introduce(&w);
     else
         fprintf(w.out, "failed\t%s\n", message(&w));
-    char line[1024];
+    char line[QGC_TUNE_LINE];
     while (w.best.session && fgets(line, sizeof line, w.in))
         answer(&w, line);
     fclose(w.out);

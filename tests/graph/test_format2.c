@@ -84,6 +84,26 @@ static void a_name_may_be_made_again(void **state) {
     round_trip(*state, g);
 }
 
+/* Names of 63 letters that begin alike, each made twice, and one that a part gives: no two values have one name. */
+static void long_names_that_are_made_again_stay_apart(void **state) {
+#define LONG "a23456789012345678901234567890123456789012345678"
+    qgc_graph *g = load_graph_text(
+        *state, HEAD
+        "weights: {embed: {shape: [16, 8]}}\ninputs: {tokens: [T]}\ngraph:\n"
+        "  - {op: embedding, in: [tokens, embed], out: x}\n"
+        "  - {op: silu, in: [x], out: " LONG "_one}\n  - {op: silu, in: [x], out: " LONG "_two}\n"
+        "  - {op: silu, in: [" LONG "_one], out: " LONG "_one}\n"
+        "  - {op: silu, in: [" LONG "_two], out: " LONG "_two}\n"
+        "  - {part: sum, with: {a: " LONG "_one, b: " LONG "_two, c: " LONG "_2}}\noutputs: [" LONG "_2]\n"
+        "parts:\n  sum: [{op: add, in: [a, b], out: c}]\n");
+    for (size_t i = 0; i < g->n_values; i++)
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(g->values[i]->name, g->values[k]->name);
+    assert_ptr_equal(qgc_graph_output(g, LONG "_2"), g->last->out[0]);
+    round_trip(*state, g);
+#undef LONG
+}
+
 /* Who asks for an output asks by its name. */
 static void an_output_that_is_made_again_keeps_its_name(void **state) {
     const qgc_graph *g = load_graph_text(
@@ -298,6 +318,7 @@ int main(void) {
         ARENA_TEST(a_weight_that_no_turn_has_is_not_there),
         ARENA_TEST(a_choice_has_two_sides),
         ARENA_TEST(a_name_may_be_made_again),
+        ARENA_TEST(long_names_that_are_made_again_stay_apart),
         ARENA_TEST(an_output_that_is_made_again_keeps_its_name),
         ARENA_TEST(a_part_takes_other_names),
         ARENA_TEST(parameters_are_computed_from_others),

@@ -94,7 +94,7 @@ static void in_persistent_mode(void **state) {
     (void)state;
     static const struct {
         int arch, sms, shared_bytes;
-    } on[] = {{90, 2, 0}, {90, 3, 0}, {90, 5, 0}, {80, 3, 65536}, {86, 2, 0}, {80, 5, 1}, {90, 3, 1}};
+    } on[] = {{90, 2, 0}, {80, 3, 65536}, {90, 5, 0}, {90, 3, 0}, {86, 2, 0}, {80, 5, 1}, {90, 3, 1}};
     for (int i = 0; i < RINGS; i++) {
         replay r = replay_new(&(replay_of){.yaml = families[i % 3],
                                            .arch = on[i].arch,

@@ -124,6 +124,20 @@ static void a_scalar_is_a_tensor_of_rank_0(void **state) {
     assert_int_equal(qgc_weights_at(f->w, 0)->bytes, 4);
 }
 
+/* Whatever the length of a name that dots end. */
+static void long_keys_of_config_are_found(void **state) {
+    fixture *f = *state;
+    char name[601] = {0};
+    memset(name, 'k', sizeof name - 1);
+    put(f, "config.json", qgc_arena_printf(f->arena, "{\"%s\": {\"a\": 7}}", name));
+    put_tensors(f, "model.safetensors", safetensors_sample_header, SAFETENSORS_SAMPLE_BYTES);
+    opens(f, f->folder);
+    double n = 0;
+    assert_true(qgc_weights_number(f->w, qgc_arena_printf(f->arena, "%s.a", name), &n));
+    assert_true(n == 7);
+    assert_false(qgc_weights_number(f->w, qgc_arena_printf(f->arena, "%.255s.a", name), &n));
+}
+
 static void config_gives_numbers_and_strings(void **state) {
     fixture *f = *state;
     put(f, "config.json",
@@ -382,6 +396,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(tensors_come_in_the_order_of_the_data, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scalar_is_a_tensor_of_rank_0, setup, teardown),
         cmocka_unit_test_setup_teardown(config_gives_numbers_and_strings, setup, teardown),
+        cmocka_unit_test_setup_teardown(long_keys_of_config_are_found, setup, teardown),
         cmocka_unit_test_setup_teardown(shards_are_joined_in_the_order_of_their_names, setup, teardown),
         cmocka_unit_test_setup_teardown(every_truncation_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(no_changed_byte_does_harm, setup, teardown),

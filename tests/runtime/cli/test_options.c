@@ -8,8 +8,11 @@
 
 #define RUN "run models/tiny/tiny.yaml --weights models/tiny/tiny.gguf "
 
+/* $qgc is found by its name, as its path may have blanks. */
 static const char *shell(fixture *f, const char *command, int want) {
-    FILE *p = popen(qgc_arena_printf(f->arena, "qgc='" QGC_COMMAND "'; (%s) 2>&1", command), "r");
+    FILE *p = popen(qgc_arena_printf(
+                        f->arena, "qgc=qgc; PATH=\"$(dirname '" QGC_COMMAND "'):$PATH\"; (%s) 2>&1", command),
+                    "r");
     assert_non_null(p);
     qgc_str text = qgc_str_new(f->arena);
     char piece[4096];
