@@ -62,8 +62,12 @@ static void lower(replay *r, const replay_of *of) {
 
 replay replay_new(const replay_of *of) {
     qgc_arena *a = qgc_arena_new();
-    replay r = {
-        .arena = a, .diag = qgc_diag_new(a), .pool = qgc_pool_new(0), .arch = of->arch, .sms = of->sms};
+    replay r = {.arena = a,
+                .diag = qgc_diag_new(a),
+                .pool = qgc_pool_new(0),
+                .arch = of->arch,
+                .sms = of->sms,
+                .together = of->together};
     r.name = qgc_arena_printf(a, "for sm_%d, passes \"%s\"", of->arch, of->passes ? of->passes : "as usual");
     if (of->weights) {
         must(&r, qgc_weights_open(&r.weights, of->weights, &r.diag));
@@ -229,10 +233,10 @@ static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
     end(&x);
 }
 
-static void by_steps(replay *r, qgc_program *program, int tokens, bool together, apart *out) {
+static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
     run x = {.r = r};
     begin(&x, program, QGC_PREFILL_STEPS, r->sms ? QGC_MODE_PERSISTENT : QGC_MODE_GRAPH);
-    (together ? take_steps_together : take_steps)(&x, take_prompt(&x, tokens, 1));
+    (r->together ? take_steps_together : take_steps)(&x, take_prompt(&x, tokens, 1));
     out->logits = x.logits;
     out->states = states_difference(&x);
     out->tokens += x.tokens;
@@ -251,7 +255,7 @@ apart replay_compare(replay *r, const replay_run *what) {
     if (what->chunks)
         by_chunks(r, program, what->chunks, &out);
     if (what->steps)
-        by_steps(r, program, what->steps, what->together, &out);
+        by_steps(r, program, what->steps, &out);
     qgc_program_drop(program);
     qgc_device_close(device);
     return out;

@@ -18,6 +18,7 @@ typedef struct {
     int shared_bytes; /* that a block of the persistent kernel may have, 1: the least that it needs; 0: as of the arch */
     const char *option; /* "-DWAITS=0": one more for the persistent kernel; NULL for none */
     bool all_rows;      /* the plan is for replay_compare_rows */
+    bool together;      /* the steps after the second prompt are launched together, where a mode can */
 } replay_of;
 
 typedef struct {
@@ -28,6 +29,7 @@ typedef struct {
     qgc_weights *weights;
     const qgc_tensor **tensors;
     int arch, sms;
+    bool together;
     qgc_lowered lowered; /* its plan may be changed before replay_compare, to see what comes of it */
     const char *name;    /* for messages */
 } replay;
@@ -41,7 +43,6 @@ typedef struct {
     int order;  /* of blocks and warps: on_cpu_launch.h */
     int chunks; /* tokens of the first prompt; 0: that part is left out */
     int steps;  /* of the second one */
-    bool together; /* the steps after the second prompt are launched together, where a mode can */
 } replay_run;
 
 /* Three chunks, the last one shorter, and positions enough for attention to be divided. */

@@ -109,9 +109,9 @@ static void in_persistent_mode(void **state) {
 static void persistent_steps_launched_together(void **state) {
     (void)state;
     for (int f = 0; f < FAMILIES; f++) {
-        replay r = replay_new(&(replay_of){.yaml = families[f], .arch = 90, .sms = 3});
+        replay r = replay_new(&(replay_of){.yaml = families[f], .arch = 90, .sms = 3, .together = true});
         assert_true(r.lowered.plan->phases[QGC_PHASE_PERSISTENT].launches[0].early);
-        must_agree(&r, &(replay_run){.order = ON_CPU_RANDOM + f, .steps = 3, .together = true});
+        must_agree(&r, &(replay_run){.order = ON_CPU_RANDOM + f, .steps = 3});
         replay_drop(&r);
     }
 }
