@@ -139,8 +139,9 @@ typedef enum {
 enum {
     QGC_READS = 1,
     QGC_WRITES = 2,
-    QGC_EARLY = 4,   /* and that also before it waits for the launches before it */
-    QGC_FOLLOWS = 8, /* addresses of states lie there, and those states are read and written; with EARLY, read early */
+    QGC_EARLY = 4, /* and that also before it waits for the launches before it */
+    QGC_FOLLOWS =
+        8, /* addresses of states lie there, and those states are read and written; with EARLY, read early */
     QGC_N_ACCESS = 16
 };
 
@@ -185,7 +186,8 @@ typedef struct {
     int64_t n, k;
     bool accumulate;
 
-    bool early; /* it may be started while launches before it still run: codegen/edges.h. The first of a persistent step: while the
+    bool
+        early; /* it may be started while launches before it still run: codegen/edges.h. The first of a persistent step: while the
                  * end of such a step right before it runs */
     const char *not_early; /* why not; NULL if it may, or if nobody asked */
 

@@ -102,7 +102,7 @@ typedef struct {
     /* The memory of a multiprocessor is divided for it as for a block with the most shared memory: what is next to such a block on the
      * stream then starts without a change of that division, before which a multiprocessor has to be idle. */
     bool most_shared;
-    void **args;   /* pointers to the values, as cuLaunchKernel takes them */
+    void **args; /* pointers to the values, as cuLaunchKernel takes them */
 } qgc_launch;
 QGC_MUST_USE qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch *l, qgc_diag *d);
 

@@ -60,7 +60,7 @@ void qgc_program_note(qgc_program *p, const char *format, ...) __attribute__((fo
 typedef enum {
     QGC_OVERLAP_NONE,
     QGC_OVERLAP_WITHIN, /* all but the first, which starts when what was launched before it has ended */
-    QGC_OVERLAP_STEPS,  /* the first too: the launch before it on the stream is the last one of the same phase */
+    QGC_OVERLAP_STEPS, /* the first too: the launch before it on the stream is the last one of the same phase */
 } qgc_overlap;
 
 /* Launches one phase on the stream. `addresses` holds the address of each buffer of the plan. qgc_program_overlaps says how much the
