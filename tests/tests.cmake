@@ -113,6 +113,11 @@ if(NOT QGC_SANITIZE AND NOT QGC_FUZZ)
   set_tests_properties(packaging_install PROPERTIES LABELS cpu)
 endif()
 
+# After those of kernels on the CPU: none of them may be the last one, beside which a processor idles.
+foreach(test IN ITEMS codegen_limits codegen_access codegen_outside passes_semantics runtime_cli_kernels runtime_lab_planted)
+  set_tests_properties(${test} PROPERTIES COST 200)
+endforeach()
+
 # Kernels on the CPU: kernels/cpu/on_cpu.h. They are C++, and the only ones here that are.
 include(CheckLanguage)
 check_language(CXX)
@@ -170,7 +175,7 @@ if(CMAKE_CXX_COMPILER)
     target_compile_definitions(test_kernels_exchange PRIVATE SCHEDULES=40)
   endif()
   add_test(NAME kernels_exchange COMMAND test_kernels_exchange WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(kernels_exchange PROPERTIES LABELS cpu)
+  set_tests_properties(kernels_exchange PROPERTIES LABELS cpu COST 200)
 
   add_executable(test_kernels_score tests/kernels/test_score.c tests/kernels/score_on_cpu.cc)
   set_source_files_properties(tests/kernels/score_on_cpu.cc PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=off;-w")
