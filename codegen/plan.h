@@ -139,9 +139,8 @@ typedef enum {
 enum {
     QGC_READS = 1,
     QGC_WRITES = 2,
-    QGC_EARLY = 4, /* and that also before it waits for the launches before it */
-    QGC_FOLLOWS =
-        8, /* addresses of states lie there, and those states are read and written; with EARLY, read early */
+    QGC_EARLY = 4,   /* and that also before it waits for the launches before it */
+    QGC_FOLLOWS = 8, /* addresses of states lie there, which are read and written; with EARLY, read early */
     QGC_N_ACCESS = 16
 };
 
@@ -186,9 +185,9 @@ typedef struct {
     int64_t n, k;
     bool accumulate;
 
-    bool
-        early; /* it may be started while launches before it still run: codegen/edges.h. The first of a persistent step: while the
-                 * end of such a step right before it runs */
+    /* It may be started while launches before it still run: codegen/edges.h. The first one of a persistent step: while the end of such a
+     * step right before it runs. */
+    bool early;
     const char *not_early; /* why not; NULL if it may, or if nobody asked */
 
     bool on_all; /* grid[0] is the number of multiprocessors of the device, and all blocks run at once */

@@ -1,4 +1,3 @@
-#include <assert.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -249,7 +248,10 @@ static qgc_status send_weight(qgc_device *dev, qgc_address to, qgc_placed *w, qg
         int64_t n = w->elems - first;
         if (bytes < bytes_of(w, n))
             n = (int64_t)(bytes / bytes_of(w, group)) * group;
-        assert(n > 0);
+        if (n == 0)
+            return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC,
+                            "%zu bytes, a row of it, do not fit the %zu of an upload", bytes_of(w, group),
+                            bytes);
         piece p = {.w = w, .first = first, .n = n, .room = room};
         qgc_pool_for(x->pool, (size_t)((n + group - 1) / group), (size_t)(65536 / group) + 1, fill_groups,
                      &p);

@@ -316,7 +316,7 @@ static inline float wide_b(unsigned long long operand, unsigned token, unsigned 
     return half_of<true>(*(const unsigned *)two, (int)k % 2);
 }
 
-static void multiply_wide(void *const *lanes) {
+static inline void multiply_wide(void *const *lanes) {
     const wide_product &first = *(const wide_product *)lanes[0];
     float a[16][16];
     for (int l = 0; l < 32; l++)

@@ -43,14 +43,15 @@ static uint64_t print_text(const char *text) {
     return text ? qgc_hash64(text, strlen(text)) : 0;
 }
 
+static uint64_t print_number(double x) {
+    return qgc_hash64(&x, sizeof x);
+}
+
 static uint64_t print_form(const qgc_tensor_form *f) {
-    const struct {
-        uint64_t index;
-        int64_t stacked, transposed, first, last, of, heads;
-        double plus;
-    } all = {
-        print_text(f->stacked_index), f->stacked, f->transposed, f->first, f->last, f->of, f->heads, f->plus};
-    return qgc_hash64(&all, sizeof all);
+    const uint64_t all[] = {print_text(f->stacked_index), (uint64_t)f->stacked, (uint64_t)f->transposed,
+                            (uint64_t)f->first,           (uint64_t)f->last,    (uint64_t)f->of,
+                            (uint64_t)f->heads,           print_number(f->plus)};
+    return qgc_hash64(all, sizeof all);
 }
 
 /* What a program takes of a graph beside its nodes. Of weights that passes may add, the derived ones, the value says enough. */
@@ -75,11 +76,8 @@ static uint64_t print_declared(const qgc_graph *g) {
         }
     }
     for (size_t i = 0; i < g->n_params; i++) {
-        const struct {
-            uint64_t at;
-            double value;
-        } param = {i, g->params[i].value};
-        sum += qgc_hash64(&param, sizeof param);
+        const uint64_t param[] = {i, print_number(g->params[i].value)};
+        sum += qgc_hash64(param, sizeof param);
     }
     return sum;
 }

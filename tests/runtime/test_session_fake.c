@@ -552,6 +552,25 @@ static void refuses_values_that_the_storage_cannot_hold(void **state) {
     assert_null(f->program);
 }
 
+/* A row of blocks goes up at once; the fake device has room for 4,096 bytes. */
+static void refuses_a_row_of_blocks_that_no_upload_holds(void **state) {
+    fixture *f = *state;
+    enum { ELEMS = 4096, ROW_BYTES = ELEMS / 32 * 34 };
+    static const qgc_plan_weight weights[] = {{"w", "w", NULL, -1, 2, {2, ELEMS}, QGC_Q8_0, {0}, {0}, {0}}};
+    const qgc_tensor tensor = {.name = "w",
+                               .dtype = QGC_Q8_0,
+                               .data = qgc_arena_alloc(f->arena, 2 * ROW_BYTES),
+                               .bytes = 2 * ROW_BYTES,
+                               .rank = 2,
+                               .shape = {2, ELEMS}};
+    plan_weights_only(f, weights, 1);
+    assert_int_equal(load(f, &tensor, 1), QGC_ERR_DEVICE);
+    assert_string_equal(qgc_test_printed(f->arena, &f->diag),
+                        "qgc: error: 4352 bytes, a row of it, do not fit the 4096 of an upload\n"
+                        "  while: loading weight w\n");
+    assert_null(f->program);
+}
+
 static void another_program_lends_its_weights_where_the_plans_agree(void **state) {
     fixture *f = *state;
     load_toy(f);
@@ -1520,6 +1539,7 @@ int main(void) {
         TEST(converts_weights_to_the_storage_of_the_plan),
         TEST(what_is_derived_goes_up_in_place_of_its_sources),
         TEST(refuses_values_that_the_storage_cannot_hold),
+        TEST(refuses_a_row_of_blocks_that_no_upload_holds),
         TEST(another_program_lends_its_weights_where_the_plans_agree),
         TEST(a_tied_weight_shares_memory_unless_the_file_has_its_own),
         TEST(a_tied_weight_stored_in_another_way_has_memory_of_its_own),
