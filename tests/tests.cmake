@@ -195,9 +195,10 @@ if(CMAKE_CXX_COMPILER)
   endforeach()
   target_sources(test_kernels_evaluate PRIVATE tests/kernels/fake_nvrtc.c)
   target_compile_definitions(test_kernels_evaluate PRIVATE QGC_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  if(QGC_SANITIZE) # kernels too, but for arrays of arrays that they go through as one, and null + n
+  # Kernels too, but for arrays of arrays that they go through as one, and null + n. Most of the time is that of the compiler: -O0.
+  if(QGC_SANITIZE)
     target_compile_definitions(replay PRIVATE
-      CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer")
+      CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer -O0")
     target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1 PLANTED=0 RINGS=2)
     target_compile_definitions(test_kernels_replay_ops PRIVATE SUBSETS=1 ARCHS=1)
     target_compile_definitions(test_kernels_evaluate PRIVATE MODES=1)
