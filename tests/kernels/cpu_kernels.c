@@ -21,7 +21,7 @@
 #endif
 /* Kernels need C's headers only, and those of C++ take longer to read than most kernels. */
 #define COMPILE                                                                                        \
-    "'" QGC_CXX "' -std=c++17 -nostdinc++ -O1 -w -ffp-contract=off -fvisibility=hidden -fPIC -shared " \
+    "'" QGC_CXX "' -std=c++17 -nostdinc++ -Og -w -ffp-contract=off -fvisibility=hidden -fPIC -shared " \
     "-U_POSIX_C_SOURCE " CPU_KERNELS_FLAGS " -I '" QGC_SOURCE_DIR "'"
 
 typedef struct {
