@@ -151,15 +151,6 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
     }
 };
 
-/* What the four lanes of a row have of `Tiles` tiles, added up, to their rows of sum[][]: put_sums for fewer than four. */
-template <int Tiles>
-__device__ __forceinline__ void put_some_sums(const float (&tile)[GATHERED], float *to, int lane) {
-    float mine;
-    put_sums(tile, &mine, lane);
-    if (lane % 2 * 2 + lane / 2 % 2 < Tiles)
-        *to = mine;
-}
-
 /* The first group of a phase, unpacked before x is there, where a row is one chunk. */
 template <int Type, int K> struct held_group {
     typedef block_rows<Type, K> rows_of;
@@ -371,7 +362,7 @@ template <int Type, int K, int Tiles, typename Operand>
 __device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, float *to) {
     group_products<Type, K, Tiles> p(rows);
     p.add(c, x);
-    put_some_sums<block_rows<Type, K>::group()>(p.tile, to, c.lane());
+    put_tiles(p.tile, to, c.lane(), block_rows<Type, K>::group() * TILE);
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
@@ -381,18 +372,17 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
     constexpr int GROUP = block_rows<Type, K>::group(), ROWS = GROUP * TILE;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     const int lane = c.lane(), warp = c.warp();
-    const int place = (lane / 4 + TILE * (lane % 2 * 2 + lane / 2 % 2)) * STRIDE + warp;
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
-        float *sum = c.s.sum[c.batch];
+        float *sum = c.s.sum[c.batch], *own = sum + place_of_sum(lane) + warp; /* of all warps; of this lane */
         int row = 0;
         if (first == 0) {
             if constexpr (held_group<Type, K>::HERE != 0) {
                 float tile[GATHERED] = {};
                 held.multiply(c, x, tile);
                 meanwhile();
-                put_some_sums<GROUP>(tile, sum + place, lane);
+                put_tiles(tile, own, lane, ROWS);
                 row = ROWS;
             } else
                 meanwhile();
@@ -400,11 +390,11 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
 #pragma unroll 1
         for (; row < here; row += ROWS)
             if (here - row >= ROWS)
-                put_group<Type, K, GROUP>(c, x, ROWS, sum + place + row * STRIDE);
+                put_group<Type, K, GROUP>(c, x, ROWS, own + row * STRIDE);
             else if (GROUP == 1 || here - row < TILE)
-                put_group<Type, K, 0>(c, x, here - row, sum + place + row * STRIDE);
+                put_group<Type, K, 0>(c, x, here - row, own + row * STRIDE);
             else
-                put_group<Type, K, GROUP - 1>(c, x, here - row, sum + place + row * STRIDE);
+                put_group<Type, K, GROUP - 1>(c, x, here - row, own + row * STRIDE);
         consumers_meet();
         if (warp * 32 < here) {
             const int i = (int)c.thread;

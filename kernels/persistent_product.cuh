@@ -301,8 +301,20 @@ __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *t
     *to = mine;
 }
 
-/* The same of N tiles, `to` being the first row. */
-template <int N> __device__ __forceinline__ void put_some_tiles(const float *tile, float *to, int lane) {
+/* The first row of the tile whose sum a lane takes, and the lane's place in sum[][]. */
+__device__ __forceinline__ int row_of_tile(int lane) { return TILE * (lane % 2 * 2 + lane / 2 % 2); }
+__device__ __forceinline__ int place_of_sum(int lane) { return (lane / 4 + row_of_tile(lane)) * STRIDE; }
+
+/* The same of as many of the four as `rows` rows have. */
+__device__ __forceinline__ void put_tiles(const float (&tile)[GATHERED], float *to, int lane, int rows) {
+    float mine;
+    put_sums(tile, &mine, lane);
+    if (row_of_tile(lane) < rows)
+        *to = mine;
+}
+
+/* The same of N tiles, with fewer shuffles where they are one or two; `to` is the first row. */
+template <int N> __device__ __forceinline__ void put_few_tiles(const float *tile, float *to, int lane) {
     const bool odd = lane % 2, high = lane / 2 % 2;
     if constexpr (N == 1) {
         float mine = tile[0];
@@ -321,22 +333,13 @@ template <int N> __device__ __forceinline__ void put_some_tiles(const float *til
 #pragma unroll
         for (int t = 0; t < N; t++)
             four[t] = tile[t];
-        put_sums(four, to + (lane / 4 + TILE * (odd * 2 + high)) * STRIDE, lane);
+        put_tiles(four, to + place_of_sum(lane), lane, N * TILE);
     }
-}
-
-/* The same of the tiles that `rows` rows have. */
-__device__ __forceinline__ void put_tiles_there(const float (&tile)[GATHERED], float *to, int lane, int rows) {
-    const int row = TILE * (lane % 2 * 2 + lane / 2 % 2);
-    float mine;
-    put_sums(tile, &mine, lane);
-    if (row < rows)
-        to[(lane / 4 + row) * STRIDE] = mine;
 }
 
 /* Those of N tiles, GATHERED at a time. */
 template <int N> __device__ __forceinline__ void put_all_sums(const float *tile, float *to, int lane) {
-    put_some_tiles<(N < GATHERED ? N : (int)GATHERED)>(tile, to, lane);
+    put_few_tiles<(N < GATHERED ? N : (int)GATHERED)>(tile, to, lane);
     if constexpr (N > GATHERED)
         put_all_sums<N - GATHERED>(tile + GATHERED, to + GATHERED * TILE * STRIDE, lane);
 }
@@ -365,7 +368,7 @@ __device__ __forceinline__ void multiply_tiles(consumer &c, const held<K, Rows> 
         for (; row < here; row += GATHERED * TILE, to += GATHERED * TILE * STRIDE) {
             float tile[GATHERED];
             tile_products(c, x, here - row, tile);
-            put_tiles_there(tile, to, lane, here - row);
+            put_tiles(tile, to + place_of_sum(lane), lane, here - row);
         }
         consumers_meet();
         if (warp * 32 < here) {
