@@ -8,9 +8,9 @@
 typedef struct qgc_session qgc_session;
 
 typedef enum {
-    /* Products of `chunk` tokens at a time, by cuBLAS from weights as they are stored. In persistent mode it is QGC_PREFILL_PACKED where
-     * that is as fast (wgmma, no matrix in blocks) and no plain copy is there; else there is a second copy of the weights for it, and where that has no room it is
-     * QGC_PREFILL_PACKED, too, and a note says so. */
+    /* Products of `chunk` tokens at a time, by cuBLAS from weights as they are stored. In persistent mode it is QGC_PREFILL_PACKED
+     * where that is as fast (wgmma, no matrix in blocks) and no plain copy is there; else there is a second copy of the weights for
+     * it, and where that has no room it is QGC_PREFILL_PACKED, too, and a note says so. */
     QGC_PREFILL_CHUNKS,
     QGC_PREFILL_STEPS, /* each token of the prompt through the decode step: slower, the numbers of decode */
     QGC_PREFILL_PACKED, /* persistent mode: chunks, from the order of the persistent step, the one copy of the weights */
@@ -95,7 +95,7 @@ QGC_MUST_USE qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens,
                                                  int repeats, double *us, qgc_diag *d);
 qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s);
 
-/* How it takes prompts: as its options say, but QGC_PREFILL_PACKED where a second copy of the weights had no room. */
+/* How it takes prompts: as its options say, but for chunks that are taken as QGC_PREFILL_PACKED (above). */
 qgc_prefill qgc_session_prefill(const qgc_session *s);
 
 /* The logits of the row chosen from last, [vocab]. */
