@@ -1,6 +1,6 @@
 /* The heads and the caches that a kernel of attention is for. HEADS / KV_HEADS query heads share a key-value head. */
 #pragma once
-#include "common.cuh"
+#include "kept.cuh"
 
 #ifndef HEAD_DIM
 #define HEAD_DIM 64

@@ -56,11 +56,11 @@ enum {
 #if __CUDA_ARCH__ >= 800
 
 /* KEY_TILE rows from position `first` on; behind `most` the row of `most` is taken, whose weight there is 0. */
-__device__ __forceinline__ void stage_tile(u32 to, const u16 *keys, const u16 *values, int first, int most) {
+__device__ __forceinline__ void stage_tile(u32 to, const u16 *keys, const u16 *values, const kept<> &cache, int first, int most) {
 #pragma unroll
     for (int i = threadIdx.x; i < KEY_TILE * CHUNKS; i += THREADS) {
         int row = i / CHUNKS, chunk = i % CHUNKS;
-        size_t from = (size_t)min(first + row, most) * HEAD_DIM + 8 * chunk;
+        size_t from = (size_t)cache.row(min(first + row, most)) * HEAD_DIM + 8 * chunk;
         u32 at = to + 2 * (row * STRIDE + 8 * chunk);
         copy_16(at, keys + from);
         copy_16(at + 2 * KEY_TILE * STRIDE, values + from);
@@ -227,15 +227,16 @@ __device__ __forceinline__ void add_values(running &s, const u32 (*weights)[KEY_
 
 /* Positions begin .. end - 1. From `least` on, and before `late`, there are some that not all rows attend to. */
 __device__ __forceinline__ void walk(running &s, const queries &q, const tile &rows, const u16 *keys,
-                                     const u16 *values, u32 staged, int begin, int end, int least, int late) {
-    stage_tile(staged, keys, values, begin, end - 1);
+                                     const u16 *values, const kept<> &cache, u32 staged, int begin, int end, int least,
+                                     int late) {
+    stage_tile(staged, keys, values, cache, begin, end - 1);
 #pragma unroll 1
     for (int first = begin, turn = 0; first < end; first += KEY_TILE, turn ^= 1) {
         u32 here = staged + turn * 2 * STAGE;
         copies_done();
         __syncthreads(); /* all have their copies, and are through with the tile before */
         if (first + KEY_TILE < end)
-            stage_tile(staged + (turn ^ 1) * 2 * STAGE, keys, values, first + KEY_TILE, end - 1);
+            stage_tile(staged + (turn ^ 1) * 2 * STAGE, keys, values, cache, first + KEY_TILE, end - 1);
         float scores[ROW_TILES][KEY_TILE / 8][4] = {};
         score(scores, q, here);
         if (SOFTCAP > 0.0f)
@@ -379,9 +380,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     queries query;
     load_queries(query, rows, q);
     running s = nothing();
-    size_t cache = (size_t)kv * ctx * HEAD_DIM;
+    size_t head = (size_t)kv * kept_rows(ctx) * HEAD_DIM;
     int begin = seen + part * parts.span, end = min(begin + parts.span, most + 1);
-    walk(s, query, rows, keys + cache, values + cache, shared_address(staged), begin, end, least + 1,
+    walk(s, query, rows, keys + head, values + head, kept<>(begin, ctx), shared_address(staged), begin, end, least + 1,
          first_seen(most + 1));
 
     size_t stride = (size_t)KV_HEADS * n_rows * SHARE_ROW;

@@ -786,7 +786,9 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     if (i->does == QGC_DO_HEADS)
         qgc_str_printf(&t, " %lld", (long long)qgc_heads_dim(i->norm, i->rope));
     if (i->attention)
-        qgc_str_printf(&t, " %s %s", number(b, i->attention, "window"), number(b, i->attention, "softcap"));
+        qgc_str_printf(&t, " %s %s %lld", number(b, i->attention, "window"),
+                       number(b, i->attention, "softcap"),
+                       (long long)qgc_dim_ring(i->attention->in[1]->shape.dim[1]));
     if (i->attention)
         qgc_str_printf(&t, " %lld %lld %d %s %lld %s %lld %s", (long long)i->attention->in[1]->shape.dim[0],
                        (long long)i->attention->in[1]->shape.dim[2], i->attention->in[1]->dtype,

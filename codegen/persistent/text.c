@@ -360,6 +360,8 @@ static void write_attention(const writer *w) {
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
     if (qgc_low_attr(i->attention, "window") != 0)
         constant(w, "WINDOW", qgc_low_attr_int(i->attention, "window"));
+    if (qgc_dim_ring(i->attention->in[1]->shape.dim[1]))
+        constant(w, "RING", qgc_dim_ring(i->attention->in[1]->shape.dim[1]));
     if (qgc_low_attr(i->attention, "softcap") != 0) {
         constant(w, "CAPPED", 1);
         number(w, "softcap", qgc_low_attr(i->attention, "softcap"));

@@ -99,6 +99,7 @@ const char *qgc_persistent_place(const qgc_persistent *p, int phase) {
 
 static bool same_attention(const qgc_node *a, const qgc_node *b) {
     return a->in[1]->shape.dim[0] == b->in[1]->shape.dim[0] &&
+           a->in[1]->shape.dim[1] == b->in[1]->shape.dim[1] &&
            a->in[1]->shape.dim[2] == b->in[1]->shape.dim[2] &&
            qgc_low_width(a->in[0]) == qgc_low_width(b->in[0]) &&
            qgc_low_attr(a, "window") == qgc_low_attr(b, "window");
