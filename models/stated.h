@@ -9,6 +9,7 @@
  *   {arch}.block_count    with the name of its architecture
  *   tensor(NAME)          1 if it has that tensor, else 0
  *   rows(NAME)            the rows of that tensor
+ *   null(KEY)             1 if config.json has that key with null, else 0: other than a missing key, it may mean that there is none
  *
  * A key may hold a word, where `words` says which number it is, or a list with one of either for each turn. */
 

@@ -173,6 +173,11 @@ static void what_is_not_computed_is_refused(void **state) {
         {"mixtral", "mixtral", "\"decoder_sparse_step\": 2,", "\"decoder_sparse_step\" as 2"},
         {"mixtral", "mixtral", "\"routed_scaling_factor\": 2,", "\"routed_scaling_factor\" as 2"},
         {"qwen3_moe", "qwen2_moe", "", "the model is of architecture \"qwen3_moe\""},
+        {"llama", "llama", "\"partial_rotary_factor\": 0.5,", "\"partial_rotary_factor\" as 0.5"},
+        {"mixtral", "mixtral-terse", "\"sliding_window\": 0,", "\"sliding_window\" as 0"},
+        {"mixtral", "mixtral-terse", "\"sliding_window\": null,", ""},
+        {"llama", "llama", "\"use_bidirectional_attention\": true,",
+         "\"use_bidirectional_attention\" as true"},
         {"granite", "granite", "\"embedding_scale\": 8, \"scale_emb\": 2,", "\"scale_emb\" as 2"},
     };
     fixture *f = *state;

@@ -101,6 +101,17 @@ MODELS = {
     "mixtral-window": (tf.MixtralConfig, dict(SMALL, num_local_experts=3, num_experts_per_tok=2, sliding_window=7,
                                               num_hidden_layers=1), None),
     "olmoe": (tf.OlmoeConfig, dict(SMALL, num_experts=6, num_experts_per_tok=3, norm_topk_prob=False), "olmoe"),
+    "gemma2-terse": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, num_hidden_layers=1), None),
+    "gemma2-uncapped": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, query_pre_attn_scalar=12, num_hidden_layers=1,
+                                              attn_logit_softcapping=None, final_logit_softcapping=None), None),
+    "smollm3-terse": (tf.SmolLM3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=20, tie_word_embeddings=True,
+                                             use_sliding_window=True, sliding_window=4), None),
+    "mixtral-terse": (tf.MixtralConfig, dict(SMALL, num_local_experts=3, num_experts_per_tok=2, num_hidden_layers=1), None),
+    "gpt_neox-terse": (tf.GPTNeoXConfig, dict(LAYERED, num_hidden_layers=1), None),
+    "qwen2_moe-window": (tf.Qwen2MoeConfig, dict(SMALL, **EXPERTS, num_experts=3, shared_expert_intermediate_size=12,
+                                                 use_sliding_window=True, sliding_window=4), None),
+    "qwen3_moe-window": (tf.Qwen3MoeConfig, dict(SMALL, **EXPERTS, num_experts=3, use_sliding_window=True, sliding_window=4,
+                                                 num_hidden_layers=1), None),
     "qwen3_moe-wide": (tf.Qwen3MoeConfig, dict(WIDE, **dict(EXPERTS, moe_intermediate_size=64), head_dim=64, num_experts=4,
                                                num_hidden_layers=1), None),
     "llama3-wide": (tf.LlamaConfig, dict(WIDE, attention_bias=True, **LLAMA3), "llama"),
@@ -134,6 +145,17 @@ MODELS = {
     "phi-wide": (tf.PhiConfig, dict(LAYERED_WIDE, partial_rotary_factor=0.5), None),
     "gpt2-wide": (tf.GPT2Config, dict(vocab_size=48, n_positions=128, n_embd=64, n_layer=2, n_head=2, bos_token_id=None,
                                       eos_token_id=None), None),
+}
+
+
+# Keys that a config.json does not state: they mean what the family's configuration has by itself.
+UNSTATED = {
+    "gemma2-terse": ("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "sliding_window", "layer_types",
+                     "hidden_activation", "rope_parameters"),
+    "smollm3-terse": ("rope_parameters", "layer_types", "no_rope_layers", "no_rope_layer_interval"),
+    "mixtral-terse": ("rope_parameters", "sliding_window"),
+    "gpt_neox-terse": ("hidden_act", "layer_norm_eps", "rope_parameters", "use_parallel_residual", "attention_bias"),
+    "qwen2_moe-window": ("layer_types", "max_window_layers"),
 }
 
 
@@ -370,6 +392,8 @@ def main():
         os.chmod(os.path.join(folder, "model.safetensors"), 0o644)
         config = model.config.to_dict()
         config = {k: v for k, v in config.items() if k not in ("transformers_version", "_name_or_path", "id2label", "label2id")}
+        for key in UNSTATED.get(name, ()):
+            del config[key]
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(config, f, indent=1, sort_keys=True)
             f.write("\n")
