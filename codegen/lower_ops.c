@@ -302,6 +302,8 @@ static int attention_options(qgc_lowering *l, const attention *a, int64_t parts,
     options[n++] = qgc_low_int(l, "PARTS", parts);
     if (qgc_low_attr(a->node, "window") != 0)
         options[n++] = qgc_low_int(l, "WINDOW", qgc_low_attr_int(a->node, "window"));
+    if (a->node->n_in > 4)
+        options[n++] = "-DSINKS=1";
     if (qgc_low_kept(l, a->node->in[1]))
         options[n++] = qgc_low_kept(l, a->node->in[1]);
     if (qgc_low_attr(a->node, "softcap") != 0)

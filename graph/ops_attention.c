@@ -55,6 +55,22 @@ static qgc_status check_ring(const qgc_node *n, qgc_diag *d) {
     return s;
 }
 
+/* One for each query head. */
+static qgc_status check_sinks(const qgc_node *n, qgc_diag *d) {
+    if (n->n_in < 5)
+        return QGC_OK;
+    QGC_TRY(qgc_want_real(n, 4, "sinks", d));
+    QGC_TRY(qgc_want_form(n, 4, "sinks", "[heads]", d));
+    const qgc_value *q = n->in[0], *keys = n->in[1], *sinks = n->in[4];
+    if (sinks->shape.dim[0] * keys->shape.dim[2] == q->shape.dim[1])
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at, "%s \"%s\" has %lld sinks and %lld heads",
+                            qgc_ops[n->op].name, qgc_node_label(n, d->arena), (long long)sinks->shape.dim[0],
+                            (long long)(q->shape.dim[1] / keys->shape.dim[2]));
+    qgc_note_origin(n, sinks, d);
+    return s;
+}
+
 /* What attention and attention_part ask of their inputs. */
 static qgc_status check_attention(const qgc_node *n, qgc_diag *d) {
     QGC_TRY(qgc_want_dtype(n, 0, "q", QGC_F32, d));
@@ -92,6 +108,7 @@ static qgc_status check_attention(const qgc_node *n, qgc_diag *d) {
         qgc_note_origin(n, keys, d);
         return s;
     }
+    QGC_TRY(check_sinks(n, d));
     return check_ring(n, d);
 }
 
@@ -160,7 +177,7 @@ void QGC_REF(append)(const qgc_call *call) {
 enum { TILE_POSITIONS = 32 };
 
 typedef struct {
-    const qgc_real *q;
+    const qgc_real *q, *sinks; /* NULL: there are none */
     const qgc_operand *keys, *values;
     const int32_t *positions;
     qgc_real *y;
@@ -198,13 +215,13 @@ static void add_tile(const qgc_real *weights, const qgc_real *values, int64_t n,
             y[i] += weights[j] * values[j * d + i];
 }
 
-/* scores become exp(score - largest); returns their sum. A NaN goes through to the result. */
-static double exponents(qgc_real *scores, int64_t n, qgc_real *most) {
-    qgc_real largest = scores[0];
+/* scores become exp(score - largest); returns their sum, to which a sink counts as one more score. A NaN goes through to the result. */
+static double exponents(qgc_real *scores, int64_t n, const qgc_real *sink, qgc_real *most) {
+    qgc_real largest = sink && *sink > scores[0] ? *sink : scores[0];
     for (int64_t j = 1; j < n; j++)
         if (scores[j] > largest)
             largest = scores[j];
-    double sum = 0;
+    double sum = sink ? exp((double)*sink - (double)largest) : 0;
     for (int64_t j = 0; j < n; j++) {
         scores[j] = exp(scores[j] - largest);
         sum += scores[j];
@@ -219,8 +236,13 @@ static int64_t piece(const attention *c, int64_t position, int64_t n) {
     return n < most ? n : most;
 }
 
+/* The first position that a token at position `last` sees. */
+static int64_t first_seen(const attention *c, int64_t last) {
+    return c->window && last >= c->window ? last + 1 - c->window : 0;
+}
+
 /* One head of one token against `n` positions from `first` on: y [d] gets the sum of their values, each weighted by
- * exp(score - *most). Returns the total of the weights. */
+ * exp(score - *most). Returns the total of the weights, among them that of the sink where the first position seen is. */
 static double attend(const attention *c, int64_t item, int64_t first, int64_t n, qgc_real *scores,
                      qgc_real *tile, qgc_real *y, qgc_real *most) {
     int64_t h = item % c->heads, d = c->d, start = h / c->group * c->rows;
@@ -235,7 +257,8 @@ static double attend(const attention *c, int64_t item, int64_t first, int64_t n,
         score_tile(q, tile, some, d, c->scale, scores + j);
         cap_tile(c->softcap, some, scores + j);
     }
-    double sum = exponents(scores, n, most);
+    const bool sinks = c->sinks && first == first_seen(c, c->positions[item / c->heads]);
+    double sum = exponents(scores, n, sinks ? &c->sinks[h] : NULL, most);
     for (int64_t j = 0, some; j < n; j += some) {
         some = piece(c, first + j, n - j);
         qgc_read_reals(c->values, (start + (first + j) % c->rows) * d, tile, some * d);
@@ -246,11 +269,6 @@ static double attend(const attention *c, int64_t item, int64_t first, int64_t n,
 
 /* A part has at least so many positions: kernels/attention.cu and attention_heads.cu cut at the same places. */
 enum { LEAST_SPAN = 64 };
-
-/* The first position that a token at position `last` sees. */
-static int64_t first_seen(const attention *c, int64_t last) {
-    return c->window && last >= c->window ? last + 1 - c->window : 0;
-}
 
 static void attend_in_parts(const attention *c, int64_t item, qgc_real *scores, qgc_real *tile) {
     int64_t t = item / c->heads, h = item % c->heads, d = c->d, seen = first_seen(c, c->positions[t]);
@@ -285,6 +303,7 @@ static void attention_lanes(void *context, size_t first, size_t last) {
 static void run_attention(const qgc_call *call, int64_t parts) {
     const qgc_operand *q = &call->in[0], *keys = &call->in[1];
     attention c = {.q = qgc_reals(call, 0),
+                   .sinks = call->node->n_in > 4 ? qgc_reals(call, 4) : NULL,
                    .keys = keys,
                    .values = &call->in[2],
                    .positions = call->in[3].data,

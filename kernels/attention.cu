@@ -96,7 +96,7 @@ __device__ __forceinline__ void add_tile(const float *weight, const stored<VALUE
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(const float *q, const stored<KEYS>::elem *keys, const stored<VALUES>::elem *values, const i32 *positions,
-              float *out, i32 ctx) {
+              SINKS_PARAMETER float *out, i32 ctx) {
     let_next_start();
     wait_for_previous();
     __shared__ float query[HEAD_DIM], weight[TILE], partial[GROUPS][HEAD_DIM];
@@ -111,7 +111,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __syncthreads();
 
     const kept<> at(first_seen(all), ctx);
-    float largest = -INF, total = 0.0f, sum[VALUE_ELEMS];
+    const bool sinks_here = SINKS && blockIdx.z == 0;
+    float largest = sinks_here ? SINK_OF(head) : -INF, total = sinks_here ? 1.0f : 0.0f, sum[VALUE_ELEMS];
 #pragma unroll
     for (int i = 0; i < VALUE_ELEMS; i++)
         sum[i] = 0.0f;

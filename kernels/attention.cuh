@@ -26,6 +26,16 @@
 #ifndef SOFTCAP /* a score s becomes SOFTCAP * tanh(s / SOFTCAP); 0: it stays */
 #define SOFTCAP 0.0f
 #endif
+#ifndef SINKS /* 1: each head has one more score, whose weight has no value */
+#define SINKS 0
+#endif
+#if SINKS
+#define SINKS_PARAMETER const float *sinks,
+#define SINK_OF(head) sinks[head]
+#else
+#define SINKS_PARAMETER
+#define SINK_OF(head) (-INF)
+#endif
 
 /* The first position that is seen from the last of `all`. */
 __device__ __forceinline__ int first_seen(int all) { return WINDOW ? max(all - WINDOW, 0) : 0; }

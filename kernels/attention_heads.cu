@@ -281,8 +281,8 @@ __device__ __forceinline__ stretch stretch_of(int part, int block, int all) {
 
 /* `shares` and `counts` are looked at where BLOCKS > 1: a share for each block; 0 for each part. */
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention_heads(const float *q, const u16 *keys, const u16 *values, const i32 *positions, float *out, float *shares,
-                    u32 *counts, i32 ctx) {
+    attention_heads(const float *q, const u16 *keys, const u16 *values, const i32 *positions, SINKS_PARAMETER float *out,
+                    float *shares, u32 *counts, i32 ctx) {
     let_next_start();
     wait_for_previous();
 #if __CUDA_ARCH__ >= 800
@@ -297,6 +297,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     queries query;
     load_queries(query, q + (token * HEADS + head + thread % 32 / 4) * HEAD_DIM, thread % 32 / 4 < n_heads);
     running s = {-INF, 0.0f, {}};
+    if (SINKS && part == 0 && block == 0 && thread < 32 && thread / 4 < n_heads) { /* as if its first warp had seen it */
+        s.largest = SINK_OF(head + thread / 4);
+        s.total = thread % 4 == 0 ? 1.0f : 0.0f;
+    }
     size_t cache = (size_t)kv * kept_rows(ctx) * HEAD_DIM;
     const kept<> at(here.begin, ctx);
     walk(s, query, keys + cache, values + cache, at, here.begin + thread / 32 * 16, here.end);

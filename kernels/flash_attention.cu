@@ -84,6 +84,7 @@ struct tile {
     }
     /* Rows behind the last are computed as that one, and dropped. */
     __device__ __forceinline__ int token(int row) const { return (first + min(row, n - 1)) / GROUP; }
+    __device__ __forceinline__ int head(int row) const { return kv * GROUP + (first + min(row, n - 1)) % GROUP; }
     __device__ __forceinline__ size_t at(int row) const {
         return ((size_t)token(row) * HEADS + kv * GROUP + (first + min(row, n - 1)) % GROUP) * HEAD_DIM;
     }
@@ -363,8 +364,8 @@ __device__ __forceinline__ void merge(float *out, const float2 *by, const float 
 
 /* `out` is float, or bf16 as TO_OPERAND says. `shares`: [PARTS, KV_HEADS, tokens * GROUP, SHARE_ROW]. `counts`: 0 for each tile of rows of each key-value head. */
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, float *out, float *shares,
-                    u32 *counts, i32 ctx, i32 tokens) {
+    flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, SINKS_PARAMETER float *out,
+                    float *shares, u32 *counts, i32 ctx, i32 tokens) {
 #if __CUDA_ARCH__ >= 800
     DYNAMIC_SHARED(16, u16, staged);
     int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = blockIdx.x * ROWS;
@@ -380,6 +381,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     queries query;
     load_queries(query, rows, q);
     running s = nothing();
+    if (SINKS && part == 0)
+#pragma unroll
+        for (int t = 0; t < ROW_TILES; t++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                s.largest[t][h] = SINK_OF(rows.head(rows.row(t, h))) * 1.44269504f;
+                s.total[t][h] = threadIdx.x % 4 == 0 ? 1.0f : 0.0f; /* of the lanes of a row, one has it */
+            }
     size_t head = (size_t)kv * kept_rows(ctx) * HEAD_DIM;
     int begin = seen + part * parts.span, end = min(begin + parts.span, most + 1);
     walk(s, query, rows, keys + head, values + head, kept<>(begin, ctx), shared_address(staged), begin, end, least + 1,

@@ -317,6 +317,13 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
     int left = end - begin; /* the token itself is the last row of the first tile */
     const kept<S::RING> cache(begin, a.ctx);
     running<S::HEAD_DIM> r = {-INF, 0.0f, {}};
+    if constexpr (S::SINKS != 0) { /* as if the first warp had seen it */
+        const place_of_attention where = place_in<S>(cut, last);
+        if (cut.split == 0 && warp == 0 && lane / 4 < where.n_heads) {
+            r.largest = a.small[(size_t)i * S::SMALL_STEP + S::SINKS_AT + where.first_head + lane / 4];
+            r.total = 1.0f;
+        }
+    }
 #pragma unroll 1
     for (bool first = true; left > 0; first = false) {
         int n = min(SPAN, left);

@@ -366,6 +366,10 @@ static void write_attention(const writer *w) {
         constant(w, "CAPPED", 1);
         number(w, "softcap", qgc_low_attr(i->attention, "softcap"));
     }
+    if (i->attention->n_in > 4) {
+        constant(w, "SINKS", 1);
+        constant(w, "SINKS_AT", at->sinks_at);
+    }
     write_head_norm(w, "Q", "q", i->q.norm, at->norm_at, head_dim);
     write_head_norm(w, "K", "k", i->keys.norm, at->k_norm_at, head_dim);
     write_pairs(w);

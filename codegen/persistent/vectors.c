@@ -235,6 +235,8 @@ static void place_small(qgc_persistent *p) {
                 place->norm_at = take(&at, qgc_norm_width(first->q.norm));
             if (first->attention && first->keys.norm)
                 place->k_norm_at = take(&at, qgc_norm_width(first->keys.norm));
+            if (first->attention && first->attention->n_in > 4)
+                place->sinks_at = take(&at, qgc_low_width(first->attention->in[4]));
             if (has_bias(p, i))
                 place->bias_at = take(&at, first->rows);
         }
