@@ -215,8 +215,6 @@ static int kept_in(const qgc_trial *t, const qgc_value *v) {
     const int buffer = t->session ? t->buffers[v->id] : -1;
     if (buffer < 0 || qgc_session_position(t->session) == 0)
         return -1;
-    if (t->plan->buffers[buffer].bytes.most_ctx) /* a ring has not what the shape says where ctx is more */
-        return -1;
     return t->options.keep_values || t->plan->buffers[buffer].kind != QGC_BUFFER_SCRATCH ? buffer : -1;
 }
 
