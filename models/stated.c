@@ -54,6 +54,10 @@ static qgc_stated all_elements(const qgc_weights *w, const qgc_question *q, cons
     return first;
 }
 
+bool qgc_key_asks_format(const char *key) {
+    return strcmp(key, "format(gguf)") == 0;
+}
+
 static qgc_stated answer_to(const qgc_weights *w, const qgc_question *q, qgc_arena *a, double *out) {
     const qgc_tensor *t;
     if (is_about(w, q->key, "tensor", &t, a)) {
@@ -63,6 +67,10 @@ static qgc_stated answer_to(const qgc_weights *w, const qgc_question *q, qgc_are
     if (is_about(w, q->key, "rows", &t, a)) {
         *out = t ? (double)t->shape[0] : 0;
         return t && t->rank > 0 ? QGC_STATED : QGC_NOT_STATED;
+    }
+    if (qgc_key_asks_format(q->key)) {
+        *out = qgc_weights_kind(w) == QGC_WEIGHTS_GGUF;
+        return QGC_STATED;
     }
     const char *nothing = inside(q->key, "null", a);
     if (nothing) {
