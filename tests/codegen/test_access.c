@@ -59,7 +59,7 @@ static const char *source_of(const char *file, const qgc_kernel_source *sources)
 /* NULL if it does not compile. */
 static const char *to_ptx(const ptx_compiler *c, const qgc_kernel_source *sources, const char *file,
                           const char *const *options, int n_options, qgc_arena *a) {
-    enum { MOST = 64 };
+    enum { MOST = 128 };
     const char *headers[MOST], *names[MOST],
         *all[MOST] = {"--std=c++17", "-default-device", "--fmad=true", "--gpu-architecture=compute_90a"};
     int n_headers = 0, n = 4;
