@@ -353,10 +353,16 @@ static qgc_status begin(qgc_session *s, qgc_diag *d) {
     QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
     QGC_TRY(choose_prefill(s, d));
     QGC_TRY(prepare_prefill(s, d));
+    qgc_times_lap(s->options.times, "cuBLAS");
     QGC_TRY(want_weights(s, d));
+    qgc_times_lap(s->options.times, "weights sent and packed");
     QGC_TRY(allocate(s, &io_bytes, d));
+    qgc_times_lap(s->options.times, "memory of the session");
     QGC_TRY(fill(s, io_bytes, d));
-    return capture_steps(s, d);
+    qgc_times_lap(s->options.times, "tables and first launches");
+    QGC_TRY(capture_steps(s, d));
+    qgc_times_lap(s->options.times, "graphs of steps");
+    return QGC_OK;
 }
 
 qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o, qgc_diag *d) {

@@ -109,6 +109,18 @@ static void keep_tokens(run_state *s, const qgc_tokens *all, size_t from, size_t
         qgc_tokens_add(i < answer ? &s->fed : &s->made, all->ids[i]);
 }
 
+/* The first token is there: where the time went since the command began. */
+static void print_start(run_state *s) {
+    qgc_times *t = &s->o->start;
+    double sum = 0;
+    qgc_times_lap(t, "prompt");
+    for (size_t i = 0; i < t->n; i++) {
+        fprintf(stderr, "%8.1f ms  %s\n", 1e3 * t->laps[i].seconds, t->laps[i].what);
+        sum += t->laps[i].seconds;
+    }
+    fprintf(stderr, "%8.1f ms  to the first token\n", 1e3 * sum);
+}
+
 /* Feeds the tokens from `from` on, and prints what follows, which is added to them and to `text`. */
 static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *text) {
     const qgc_tokens prompt = {.ids = all->ids + from, .n = all->n - from};
@@ -119,6 +131,8 @@ static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *
     int32_t token;
     QGC_TRY(qgc_sequence_feed(s->sequence, prompt.ids, (int64_t)prompt.n, &token, s->c->diag));
     const double middle = cli_seconds();
+    if (s->times.prompt_seconds == 0 && s->o->show_times)
+        print_start(s);
     s->times.prompt_seconds += middle - start;
     s->times.prompt_tokens += qgc_sequence_position(s->sequence) - before;
     if (token < 0)

@@ -15,7 +15,8 @@ qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan, const qgc_p
                                          .share = o->share,
                                          .later = o->later,
                                          .progress = o->progress,
-                                         .context = o->context};
+                                         .context = o->context,
+                                         .times = o->times};
     QGC_TRY(qgc_program_load(out, plan, o->device, o->weights, o->pool, &program, d));
     const qgc_prove_options prove = {.cache_folder = o->cache_folder};
     const qgc_status status = qgc_prove_on_device(plan, o->device, qgc_program_arch(*out), &prove, d);

@@ -22,6 +22,7 @@ typedef struct {
     bool later;         /* likewise */
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *context;
+    qgc_times *times; /* may be NULL */
 } qgc_prepare_options;
 
 /* `g` is bound to the weights (passes/bind_weights.h) and its passes have been run. It is compiled for the
