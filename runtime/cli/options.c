@@ -70,6 +70,9 @@ static qgc_status unknown_option(const cli_command *c, const char *word, qgc_dia
     return s;
 }
 
+/* So that bounds are whole numbers where they are meant to be. */
+enum { MOST_DIGITS = 10 };
+
 static qgc_status store_number(const cli_option *o, const char *text, qgc_diag *d) {
     char *end;
     errno = 0;
@@ -84,8 +87,8 @@ static qgc_status store_number(const cli_option *o, const char *text, qgc_diag *
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s wants %s, got \"%s\"", o->name,
                         o->kind == OPTION_INT ? "a whole number" : "a number", text);
     if (!(o->min == 0 && o->max == 0) && !(number >= o->min && number <= o->max))
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is %s, expected %g to %g", o->name, text,
-                        o->min, o->max);
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is %s, expected %.*g to %.*g", o->name,
+                        text, MOST_DIGITS, o->min, MOST_DIGITS, o->max);
     if (o->kind == OPTION_INT)
         *(int64_t *)o->into = whole;
     else

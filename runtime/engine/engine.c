@@ -28,10 +28,12 @@ qgc_status qgc_engine_choose_device(const char *text, int *index, qgc_diag *d) {
         *index = qgc_device_present() ? 0 : -1;
         return QGC_OK;
     }
-    if (strcmp(text, "gpu") == 0 || strcmp(text, "cuda") == 0)
+    const size_t name = strncmp(text, "gpu", 3) == 0 ? 3 : strncmp(text, "cuda", 4) == 0 ? 4 : 0;
+    const size_t digits = name && text[name] == ':' ? strspn(text + name + 1, "0123456789") : 0;
+    if (name && !text[name])
         return QGC_OK;
-    if (strncmp(text, "gpu:", 4) == 0 && text[4] >= '0' && text[4] <= '9' && strlen(text) <= 6) {
-        *index = (int)strtol(text + 4, NULL, 10);
+    if ((digits == 1 || digits == 2) && !text[name + 1 + digits]) {
+        *index = (int)strtol(text + name + 1, NULL, 10);
         return QGC_OK;
     }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown device \"%s\", expected auto, gpu, gpu:N or cpu",

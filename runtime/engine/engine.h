@@ -79,7 +79,7 @@ bool qgc_engine_is_end(const qgc_engine *e, int32_t id);
 const char *qgc_engine_device(const qgc_engine *e); /* "NVIDIA H100 80GB HBM3, sm_90a" or "cpu, 2 threads" */
 int64_t qgc_engine_vocab(const qgc_engine *e);      /* rows of the logits; 0 without a graph */
 
-/* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
+/* Which GPU "auto", "gpu" or "gpu:1" (or "cuda" for "gpu") or "cpu" means; -1 is the CPU. */
 QGC_MUST_USE qgc_status qgc_engine_choose_device(const char *text, int *index, qgc_diag *d);
 
 /* An error where a mode is asked for (not NULL, not "auto") and the device is the CPU (-1), which has

@@ -51,6 +51,7 @@ static void messages_are_coloured_where_it_is_asked_for(void **state) {
     assert_non_null(strchr(shell(f, "NO_COLOR=1 $qgc tokenize --color always", 2), '\033'));
     assert_non_null(strchr(shell(f, "QGC_COLOR=always $qgc tokenize", 2), '\033'));
     assert_null(strchr(shell(f, "QGC_COLOR=always $qgc tokenize --color=never", 2), '\033'));
+    has(shell(f, "$qgc run -n -5", 2), "option --n is -5, expected -1 to 16777216\n");
     has(shell(f, "$qgc ops --color red", 2), "option --color is \"red\", expected auto, always or never");
 }
 
