@@ -156,7 +156,8 @@ static qgc_status open_on_cpu(qgc_engine *e, bool passes_were_run, qgc_diag *d) 
     QGC_TRY(qgc_verify_interface(e->graph, d));
     e->max_positions = qgc_graph_max_positions(e->graph);
     e->vocab = qgc_graph_output(e->graph, "logits")->shape.dim[1];
-    e->label = qgc_arena_printf(e->arena, "cpu, %d threads", qgc_pool_threads(e->pool));
+    const int threads = qgc_pool_threads(e->pool);
+    e->label = qgc_arena_printf(e->arena, "cpu, %d thread%s", threads, threads == 1 ? "" : "s");
     return QGC_OK;
 }
 
