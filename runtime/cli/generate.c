@@ -153,13 +153,18 @@ void run_print_times(const run_state *s) {
     fflush(stdout); /* where both go to one place, the text comes first */
     const run_times *t = &s->times;
     int64_t steps = t->answer_tokens > 0 ? t->answer_tokens - 1 : 0;
-    if (!s->c->quiet)
-        fprintf(
-            stderr,
-            "%s, %s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
-            qgc_engine_device(s->engine), qgc_sequence_mode(s->sequence), (long long)t->prompt_tokens,
-            1e3 * t->prompt_seconds, rate(t->prompt_tokens, t->prompt_seconds), (long long)t->answer_tokens,
-            1e3 * t->answer_seconds, rate(steps, t->answer_seconds), (long long)s->o->seed);
+    if (s->c->quiet)
+        return;
+    const char *device = qgc_engine_device(s->engine), *mode = qgc_sequence_mode(s->sequence);
+    const bool on_cpu = strcmp(mode, "cpu") == 0; /* which the device says, too */
+    fprintf(stderr, "%s%s%s; prompt %lld token%s in %.1f ms (%.0f tok/s); ", device, on_cpu ? "" : ", ",
+            on_cpu ? "" : mode, (long long)t->prompt_tokens, t->prompt_tokens == 1 ? "" : "s",
+            1e3 * t->prompt_seconds, rate(t->prompt_tokens, t->prompt_seconds));
+    fprintf(stderr, "%lld token%s, decode %.1f ms", (long long)t->answer_tokens,
+            t->answer_tokens == 1 ? "" : "s", 1e3 * t->answer_seconds);
+    if (steps > 0)
+        fprintf(stderr, " (%.1f tok/s)", rate(steps, t->answer_seconds));
+    fprintf(stderr, "; seed %lld\n", (long long)s->o->seed);
 }
 
 qgc_status run_write_json(run_state *s) {

@@ -34,7 +34,7 @@ static void a_value_may_follow_its_letter(void **state) {
 
 static void variables_are_defaults(void **state) {
     fixture *f = *state;
-    has(shell(f, "QGC_DEVICE=cpu QGC_THREADS=1 $qgc " RUN "-p hi -n1", 0), "cpu, 1 thread;");
+    has(shell(f, "QGC_DEVICE=cpu QGC_THREADS=1 $qgc " RUN "-p hi -n1", 0), "cpu, 1 thread; prompt ");
     has(shell(f, "QGC_DEVICE=tpu QGC_THREADS=1 $qgc " RUN "--device cpu --threads 2 -p hi -n1", 0),
         "cpu, 2 threads");
     has(shell(f, "QGC_THREADS= $qgc " RUN "--device cpu -p hi -n1 -q", 0), "\n");
