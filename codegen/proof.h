@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     const qgc_outside_stage *stage;
     qgc_sizes sizes;
+    int orders; /* of blocks, in which it is run on the CPU */
     int n_args;
     qgc_proof_buffer buffers[QGC_OUTSIDE_PARAMS]; /* by parameter; no bytes where it is a number */
     int32_t numbers[QGC_OUTSIDE_PARAMS];
@@ -53,6 +54,8 @@ typedef struct {
     const char *key;       /* of what the proof depends on but for where it runs */
     qgc_outside_stage *of;
     qgc_outside_launch with;
+    const char *file, *entry, *text; /* of what is run: the kernel, or one around its device function */
+    bool is_phase;
     qgc_proof_result result;
     const char *why;      /* UNPROVED: why not; DISPROVED: what is wrong */
     bool depends_on_time; /* another time it might be another result */

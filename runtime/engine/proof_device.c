@@ -202,10 +202,15 @@ static const char *options_of(const qgc_outside_launch *with, qgc_arena *a) {
     return s.text;
 }
 
-static const qgc_plan_kernel *kernel_of(const qgc_plan *plan, const char *name, const char *options) {
-    for (size_t i = 0; i < plan->n_kernels; i++)
-        if (strcmp(plan->kernels[i].name, name) == 0 && strcmp(plan->kernels[i].options, options) == 0)
-            return &plan->kernels[i];
+/* `text`: of one from outside; NULL for one of qgc. */
+static const qgc_plan_kernel *kernel_of(const qgc_plan *plan, const char *name, const char *options,
+                                        const char *text) {
+    for (size_t i = 0; i < plan->n_kernels; i++) {
+        const qgc_plan_kernel *k = &plan->kernels[i];
+        if (strcmp(k->name, name) == 0 && strcmp(k->options, options) == 0 &&
+            (!text || (k->program && strcmp(k->program, text) == 0)))
+            return k;
+    }
     return NULL;
 }
 
@@ -222,7 +227,7 @@ static const char *key_of(const work *w) {
 
 /* What a device says of a kernel that it cannot run is the kernel's fault. */
 static qgc_status prove_one(work *w, const char **why) {
-    const qgc_plan_kernel *late = kernel_of(w->plan, "bring_late.cu", "");
+    const qgc_plan_kernel *late = kernel_of(w->plan, "bring_late.cu", "", NULL);
     const qgc_device_info *about = qgc_device_about(w->dev);
     qgc_diag own = qgc_diag_new(w->arena), *outer = w->d;
     w->d = &own;
@@ -250,8 +255,7 @@ static qgc_status prove_all(const work *base, const qgc_graph *g, const qgc_cach
         const void *data;
         size_t bytes;
         w.p = &proofs[i];
-        w.kernel = kernel_of(w.plan, qgc_arena_printf(w.arena, "outside/%s.cu", w.p->kernel->name),
-                             options_of(&w.p->with, w.arena));
+        w.kernel = kernel_of(w.plan, w.p->file, options_of(&w.p->with, w.arena), w.p->text);
         if (!w.kernel || qgc_cache_get(cache, key = key_of(&w), w.arena, &data, &bytes))
             continue;
         QGC_TRY(prove_one(&w, &why));
