@@ -147,3 +147,21 @@ qgc_status qgc_prove_graph(const qgc_graph *g, const qgc_prove_options *o, qgc_p
             return qgc_proof_fail(g, &(*out)[i], "on the CPU", d);
     return QGC_OK;
 }
+
+/* --- what a device has shown ----------------------------------------------------------------------------- */
+
+void qgc_proof_put_fault(const qgc_proof *p, const char *cache_folder, const char *device, const char *why,
+                         qgc_arena *a) {
+    const qgc_cache cache = qgc_cache_open(cache_folder, a);
+    const char *text = why ? qgc_arena_printf(a, "%s (on %s)", why, device) : "";
+    qgc_cache_put(&cache, qgc_arena_printf(a, "device-%s", p->key), text, strlen(text), a);
+}
+
+const char *qgc_proof_get_fault(const qgc_proof *p, const char *cache_folder, qgc_arena *a) {
+    const qgc_cache cache = qgc_cache_open(cache_folder, a);
+    const void *data;
+    size_t bytes;
+    return qgc_cache_get(&cache, qgc_arena_printf(a, "device-%s", p->key), a, &data, &bytes) && bytes
+               ? qgc_arena_strndup(a, data, bytes)
+               : NULL;
+}

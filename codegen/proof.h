@@ -85,6 +85,12 @@ QGC_MUST_USE qgc_status qgc_prove_graph(const qgc_graph *g, const qgc_prove_opti
 const char *qgc_proof_text(const qgc_proof *p, qgc_arena *a);
 qgc_status qgc_proof_fail(const qgc_graph *g, const qgc_proof *p, const char *where, qgc_diag *d);
 
+/* What a device has shown to be wrong with a kernel is kept for the laboratory, which names the change that uses it: puts it into the
+ * cache folder, with the name of the device, `why` NULL taking it back; and gets it, NULL where no device has shown anything. */
+void qgc_proof_put_fault(const qgc_proof *p, const char *cache_folder, const char *device, const char *why,
+                         qgc_arena *a);
+const char *qgc_proof_get_fault(const qgc_proof *p, const char *cache_folder, qgc_arena *a);
+
 /* codegen/proof_cpu.c: one kernel on the CPU, which may take so many seconds. */
 QGC_MUST_USE qgc_status qgc_prove_on_cpu(qgc_proof *p, int seconds, qgc_diag *d);
 

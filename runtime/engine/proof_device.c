@@ -23,6 +23,8 @@ typedef struct {
     qgc_proof *p;
     const qgc_plan_kernel *kernel;
     qgc_function *function, *late; /* late: bring_late.cu, or NULL where launches do not start early */
+    const char *cache_folder;
+    bool depends_on_time; /* what is wrong */
     qgc_arena *arena;
     qgc_diag *d;
 } work;
@@ -154,6 +156,7 @@ static qgc_status run_three(work *w, layout *l, const char **why) {
     for (int i = 0; i < (w->late ? 3 : 2) && !*why; i++) {
         bool ended;
         QGC_TRY(run(w, l, i == 2, i ? again : first, &ended));
+        w->depends_on_time = w->depends_on_time || !ended;
         if (!ended)
             *why = qgc_arena_printf(w->arena, "it does not end in %d seconds", MOST_SECONDS);
         else if (i == 0)
@@ -260,6 +263,10 @@ static qgc_status prove_all(const work *base, const qgc_graph *g, const qgc_cach
             continue;
         QGC_TRY(prove_one(&w, &why));
         w.p->why = why;
+        if (why && !w.depends_on_time)
+            qgc_proof_put_fault(w.p, w.cache_folder, qgc_device_about(w.dev)->name, why, w.arena);
+        else if (!why && qgc_proof_get_fault(w.p, w.cache_folder, w.arena))
+            qgc_proof_put_fault(w.p, w.cache_folder, NULL, NULL, w.arena);
         if (why)
             return qgc_proof_fail(g, w.p, "on the device", w.d);
         qgc_cache_put(cache, key, "proved", 6, w.arena);
@@ -280,7 +287,7 @@ qgc_status qgc_prove_on_device(const qgc_plan *plan, qgc_device *dev, const char
         return QGC_OK;
     qgc_arena *arena = qgc_arena_new();
     qgc_diag own = qgc_diag_new(arena);
-    work w = {.plan = plan, .dev = dev, .arena = arena, .d = &own};
+    work w = {.plan = plan, .dev = dev, .cache_folder = o->cache_folder, .arena = arena, .d = &own};
     const qgc_cache cache = qgc_cache_open(o->cache_folder, arena);
     qgc_graph *g;
     while (w.arch < plan->n_archs - 1 && strcmp(plan->archs[w.arch], arch) != 0)
