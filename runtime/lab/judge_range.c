@@ -10,7 +10,7 @@
  *   now      a' = attention(q, k, v, window=200)      q, k, v: known, so random numbers will do, the same for both
  *   before   a  = attention(q, k, v)                  at position 200: a' no longer reads position 0
  *
- * And rows of a table, or experts, that no token of the text chooses: where a node reads another table, all of its rows are chosen once. */
+ * And rows of a table that no token of the text chooses: where a node reads another table, all of its rows are chosen once. */
 
 enum { MOST_NODES = 64, MOST_SIZES = 8, TOKENS = 3, TOKENS_OF_TABLE = 256 };
 
@@ -187,11 +187,11 @@ static const char *objection_at(ranging *r, const qgc_value *v, const qgc_value 
                             (long long)(s.first + d.row), (long long)ctx, d.apart);
 }
 
-/* A node that picks by indices: which operand they are, and of what they pick. */
+/* A node that picks rows of a table: by which indices, and of what. */
 static bool picks(const qgc_node *n, const qgc_value **indices, const qgc_value **table) {
-    if (n->op != QGC_OP_EMBEDDING && n->op != QGC_OP_EXPERT_LINEAR)
+    if (n->op != QGC_OP_EMBEDDING)
         return false;
-    *indices = n->in[n->op == QGC_OP_EMBEDDING ? 0 : 2];
+    *indices = n->in[0];
     *table = n->in[1];
     return true;
 }

@@ -227,21 +227,13 @@ static const planted faults_of_a_function[] = {
      "n[e] = x[64 * piece + e] * (piece == WIDTH / 64 - 1 ? scale * 1.001f : scale)", "\"n\" is"},
     {"the last rows of a piece", "e < 64; e += 32)\n        n[e]", "e < 62; e += 32)\n        n[e]",
      "\"n\" is"},
-    {"a part of the vector",
-     "e < WIDTH; e += 32)\n        squares = fmaf(x[e], x[e], squares);\n    const float scale = scale_of(warp",
-     "e < WIDTH - 64; e += 32)\n        squares = fmaf(x[e], x[e], squares);\n    const float scale = scale_of(warp",
-     "\"n\" is"},
     {"writes after its piece", "e < 64; e += 32)\n        n[e]", "e < 96; e += 32)\n        n[e]",
      "\"n\" is nan"},
     {"writes what it reads", "n[e] = x[64 * piece + e] * scale",
      "n[e] = ((float *)x)[64 * piece + e] *= scale", "other bits"},
-    {"what another piece has left", "n[e] = x[64 * piece + e] * scale * w[64 * piece + e]",
-     "if (piece) n[e] = x[64 * piece + e] * scale * w[64 * piece + e]", "\"n\" is nan"},
     {"a barrier of the block", "    const float scale = scale_of(warp_sum(squares));",
      "    __syncthreads();\n    const float scale = scale_of(warp_sum(squares));",
      "it uses __syncthreads, which belongs to a block"},
-    {"where the block is", "64 * piece + e] * scale * w", "64 * (piece + 0 * blockIdx.x) + e] * scale * w",
-     "it uses blockIdx, which belongs to a block"},
 };
 
 /* In graph mode, too, where the function is not used. */
