@@ -72,12 +72,12 @@ static const char kernels[] =
                                                                                               LINE("}") LINE(
                                                                                                   "#endif");
 
-/* `norm` and so on: what the nodes say of their group. */
 #define GRAPH                                                                                               \
     SMALL_HEAD("small-outside", "", "f16")                                                                  \
     SMALL_NODE("rms_norm", "x, norm1", ", eps: eps, fuse: \"normed@row_norm\"", "h")                        \
     SMALL_NODE("linear", "h, wq", "", "q")                                                                  \
-    SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v")                           \
+    SMALL_NODE("linear", "h, wk", "", "k")                                                                  \
+    SMALL_NODE("linear", "h, wv", "", "v")                                                                  \
         SMALL_NODE("rope", "q, positions", ", style: neox, base: 10000, head_dim: dh, fuse: \"qt@turned\"", \
                    "qr") SMALL_ROPE("k", "kr") SMALL_NODE("append", "kc, kr, positions", "", "k_all")       \
             SMALL_NODE("append", "vc, v, positions", "", "v_all")                                           \
@@ -92,7 +92,7 @@ static const char kernels[] =
 
 static const char *graph_with(qgc_arena *a, const char *old, const char *now) {
     static const char head[] = "qgc: 1\n";
-    const char *graph = GRAPH + sizeof head - 1, *rows = kernels;
+    const char *graph = &GRAPH[sizeof head - 1], *rows = kernels;
     if (old) {
         const char *at = strstr(kernels, old);
         assert_non_null(at);
