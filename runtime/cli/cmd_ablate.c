@@ -167,7 +167,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; times are taken on a GPU only", 0, 0},
         {"mode", 0, OPTION_TEXT, &o.lab.mode, "MODE,...",
-         "how steps run on a GPU: auto, stream, graph, pdl, persistent; graph if not given", 0, 0},
+         "how steps run on a GPU: graph if not given; 'graph,persistent'", 0, 0},
         {"phase", 0, OPTION_TEXT, &o.phase, "decode|prefill",
          "steps of one token, or of the --ctx tokens of a prompt", 0, 0},
         CLI_LAB_TEXT_OPTIONS(o.lab, 1 << 20),
