@@ -26,6 +26,11 @@ static bool no(const fitting *f, const char *format, ...) {
     return false;
 }
 
+enum {
+    MOST_BYTES = 160 << 10,
+    MOST_PIECE = 2048
+}; /* of the vectors, which leave room for pieces; elements */
+
 /* Elements of a value in a decode step, or 0 if they depend on the number of positions. */
 static int64_t elems_of(const qgc_value *v) {
     const int64_t n = qgc_shape_elems(&v->shape, &(qgc_sizes){1, 1, 64});
@@ -85,13 +90,21 @@ bool qgc_outside_phase_of(const qgc_outside_stage *o, const qgc_outside_launch *
     *out = (qgc_outside_phase){.result = -1, .piece = with->piece};
     if (!o->row.row->phase)
         return no(&f, "its row gives no device function");
+    if (with->piece > MOST_PIECE)
+        return no(&f, "a piece of %lld elements is longer than %d", (long long)with->piece, MOST_PIECE);
+    int64_t bytes = 0; /* the gaps do not count: what has a phase has a check */
     for (int i = 0; i < o->row.n_params; i++) {
         if (!fit_param(&f, i))
             return false;
         out->at[i] = out->out_at;
-        if (out->params[i] == QGC_PHASE_VECTOR)
-            out->out_at += out->widths[i] + gap;
+        if (out->params[i] != QGC_PHASE_VECTOR)
+            continue;
+        out->out_at += out->widths[i] + gap;
+        bytes += 4 * out->widths[i];
     }
+    if (bytes > MOST_BYTES)
+        return no(&f, "its vectors take %lld bytes of shared memory, more than %d", (long long)bytes,
+                  MOST_BYTES);
     return true;
 }
 

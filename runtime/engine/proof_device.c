@@ -259,6 +259,9 @@ static qgc_status prove_all(const work *base, const qgc_graph *g, const qgc_cach
         size_t bytes;
         w.p = &proofs[i];
         w.kernel = kernel_of(w.plan, w.p->file, options_of(&w.p->with, w.arena), w.p->text);
+        /* A card with less shared memory cannot run that phase either. */
+        if (w.kernel && w.p->is_phase && w.kernel->shared_bytes > qgc_device_about(w.dev)->shared_bytes_max)
+            continue;
         if (!w.kernel || qgc_cache_get(cache, key = key_of(&w), w.arena, &data, &bytes))
             continue;
         QGC_TRY(prove_one(&w, &why));

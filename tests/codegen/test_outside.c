@@ -350,6 +350,8 @@ static void a_row_says_whether_it_has_a_phase(void **state) {
         {"starts: [waits]\n", "starts: [waits]\n    phase: WIDTH\n", ""},
         {"starts: [waits]\n", "starts: [waits]\n", "its row gives no device function"},
         {"starts: [waits]\n", "starts: [waits]\n    phase: 32\n", "no multiple of the 32 of a piece"},
+        {"starts: [waits]\n", "starts: [waits]\n    phase: 4800\n",
+         "a piece of 4800 elements is longer than 2048"},
         {"starts: [waits]\n", "starts: [waits]\n    phase: 0\n", "phase \"0\" is 0, expected 1"},
         {"starts: [waits]\n", "starts: [waits]\n    phase: 16 * T\n",
          "phase \"16 * T\" depends on T, R or ctx"},
@@ -364,6 +366,34 @@ static void a_row_says_whether_it_has_a_phase(void **state) {
     assert_string_equal(no_phase(f, two, text), "it writes two values, and a phase publishes one");
     const char *said = no_phase(f, with(f, "    starts: [waits]\n", with_phase), right);
     assert_non_null(strstr(said, "no \"norm_silu_phase\" with AS_PHASE around its entry"));
+}
+
+/* What a block would have to keep, it cannot. */
+static void a_phase_has_room_in_shared_memory(void **state) {
+    fixture *f = *state;
+    static const char text[] = "wait_for_previous() AS_PHASE norm_silu_phase";
+    char *wide = qgc_arena_printf(f->arena, graph_text, with(f, "    starts: [waits]\n", with_phase));
+    qgc_str all = qgc_str_new(f->arena);
+    for (const char *at; (at = strstr(wide, "48")); wide = (char *)(uintptr_t)at + 2) {
+        qgc_str_add_bytes(&all, wide, (size_t)(at - wide));
+        qgc_str_add(&all, "48000");
+    }
+    qgc_str_add(&all, wide);
+    qgc_graph *g;
+    ok(f, qgc_graph_load_text(&g, "two.yaml", all.text, all.bytes, f->arena, &f->diag));
+    qgc_kernel_row own = *g->kernels[0];
+    own.text = text;
+    for (size_t i = 0; i < g->n_groups; i++)
+        g->groups[i].kernel = &own;
+    g->kernels[0] = &own;
+    qgc_proof *proofs;
+    qgc_outside_phase phase;
+    const char *why = "";
+    int n;
+    ok(f, qgc_proofs_list(g, &proofs, &n, f->arena, &f->diag));
+    assert_int_equal(n, 1);
+    assert_false(qgc_outside_phase_of(proofs[0].of, &proofs[0].with, 0, &phase, &why, f->arena));
+    assert_string_equal(why, "its vectors take 192000 bytes of shared memory, more than 163840");
 }
 
 static void a_device_function_is_proved_too(void **state) {
@@ -415,6 +445,7 @@ int main(void) {
         FIXTURE_TEST(what_is_no_c_is_not_proved),
         FIXTURE_TEST(wrong_kernels_are_disproved),
         FIXTURE_TEST(a_row_says_whether_it_has_a_phase),
+        FIXTURE_TEST(a_phase_has_room_in_shared_memory),
         FIXTURE_TEST(a_device_function_is_proved_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
