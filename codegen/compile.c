@@ -151,7 +151,7 @@ static int least_arch(const qgc_compile_options *o) {
 static void note_unchecked(qgc_plan *p, const qgc_proof *proofs, int n) {
     for (int i = 0; i < n; i++)
         for (size_t k = 0; k < p->n_kernels && proofs[i].result != QGC_PROVED; k++)
-            if (p->kernels[k].program && strcmp(p->kernels[k].entry, proofs[i].kernel->name) == 0)
+            if (p->kernels[k].program && strcmp(p->kernels[k].entry, proofs[i].entry) == 0)
                 p->kernels[k].unchecked = proofs[i].why;
 }
 

@@ -14,7 +14,7 @@
  * again. pack.cu writes that. Block formats: stream_blocks.cuh.
  *
  * Grid: x = multiprocessors. Weights and caches are read once; bound by that, and by the chain of exchanges. */
-#include "persistent_vector.cuh"
+#include "persistent_outside.cuh"
 
 /* --- producer -------------------------------------------------------------------------------------------- */
 
@@ -111,6 +111,10 @@ __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k,
         heads<S>(c, a, i);
     else if constexpr (S::DOES == DO_POINTWISE)
         pointwise<S>(c, a, i);
+#ifdef OUTSIDE_ROOM
+    else if constexpr (S::DOES == DO_OUTSIDE)
+        from_outside<S>(c, a, i);
+#endif
     else
         close_parts<S>(c, a);
 }
@@ -211,3 +215,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
             a.trace[blockIdx.x * PHASES * WORDS + i] = s.trace[0][i];
 #endif
 }
+
+#ifdef OUTSIDE_ROOM
+#include "program.cuh" /* device functions from outside, after all that their macros could change */
+#endif

@@ -13,7 +13,7 @@
 #define RULE static __device__ __forceinline__
 
 /* What a phase does. */
-enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS, DO_POINTWISE, DO_CLOSE };
+enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS, DO_POINTWISE, DO_CLOSE, DO_OUTSIDE };
 
 /* What is done to a head between the product and its reader: nothing, a norm of the head, or its part of a norm over all of the
  * vector. */
@@ -230,6 +230,9 @@ struct workspace {
     } attention;
     float2 turn[ROPES][MOST_HEAD_DIM / 2];
     alignas(16) uint2 operand[OPERANDS ? OPERANDS * WARPS * 32 : 1]; /* persistent_blocks.cuh */
+#ifdef OUTSIDE_ROOM
+    alignas(16) float outside[OUTSIDE_ROOM]; /* persistent_outside.cuh */
+#endif
     u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 

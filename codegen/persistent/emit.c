@@ -195,6 +195,14 @@ static void pack_vector(const emitter *e, const qgc_instance *i, const qgc_value
     pack_vectors(e, i, (const qgc_value *[]){v}, &size, 1, to);
 }
 
+static void pack_outside_weights(const emitter *e, const qgc_instance *i, const qgc_phase_place *at,
+                                 int64_t base) {
+    for (int k = 0; i->does == QGC_DO_OUTSIDE && k < i->stage->outside->row.n_params; k++)
+        if (i->phase.params[k] == QGC_PHASE_WEIGHT)
+            pack_vector(e, i, i->stage->outside->value[i->stage->outside->row.params[k].value],
+                        at->weights_at[k] + base);
+}
+
 static void pack_biases(const emitter *e, const qgc_instance *i, int64_t to) {
     const qgc_value *biases[QGC_MAX_LINEARS];
     int64_t sizes[QGC_MAX_LINEARS];
@@ -232,6 +240,7 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
         pack_vector(e, i, i->norm->in[2], at->bias_at + base);
     else if (at->bias_at >= 0)
         pack_biases(e, i, at->bias_at + base);
+    pack_outside_weights(e, i, at, base);
     if (i->does == QGC_DO_ATTENTION) {
         pack_addresses(e, i, at, iteration);
         if (i->q.norm)

@@ -208,6 +208,12 @@ static int64_t take(int64_t *at, int64_t n) {
     return here;
 }
 
+static void place_outside_weights(const qgc_instance *i, qgc_phase_place *place, int64_t *at) {
+    for (int k = 0; i->does == QGC_DO_OUTSIDE && k < i->stage->outside->row.n_params; k++)
+        if (i->phase.params[k] == QGC_PHASE_WEIGHT)
+            place->weights_at[k] = take(at, i->phase.widths[k]);
+}
+
 /* Has the phase a bias in any iteration? */
 static bool has_bias(const qgc_persistent *p, int phase) {
     for (int i = 0; i < qgc_phase_count(p, phase); i++) {
@@ -236,6 +242,7 @@ static void place_small(qgc_persistent *p) {
                 place->k_norm_at = take(&at, qgc_norm_width(first->keys.norm));
             if (has_bias(p, i))
                 place->bias_at = take(&at, first->rows);
+            place_outside_weights(first, place, &at);
         }
         l->small_step = at - l->small_at;
         p->small += l->small_step *

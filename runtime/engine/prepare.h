@@ -31,6 +31,11 @@ typedef struct {
 QGC_MUST_USE qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g,
                                     const qgc_prepare_options *o, qgc_diag *d);
 
+/* The first half of it. Nothing goes to the device, of which only what it is is asked: several threads may do this at once, each with
+ * a graph and a pool of its own. */
+QGC_MUST_USE qgc_status qgc_prepare_compiled(qgc_compiled *compiled, qgc_graph *g,
+                                             const qgc_prepare_options *o, qgc_diag *d);
+
 /* The second half of it: a plan that is there, of an artifact. Uses device, weights, pool, arch (NULL: the
  * best image), and what follows `allow_unused`. */
 QGC_MUST_USE qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan,
