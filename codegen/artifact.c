@@ -163,6 +163,7 @@ static void visit_extent(io *s, qgc_extent *e) {
     visit_i64(s, &e->per_token);
     visit_i64(s, &e->per_row);
     visit_i64(s, &e->per_ctx);
+    visit_i64(s, &e->most_ctx);
 }
 
 static void visit_keys(io *s, const char ***keys, int *n) {
@@ -329,6 +330,7 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_text(s, &p->weights_path);
     visit_i64(s, &p->vocab);
     visit_i64(s, &p->max_positions);
+    visit_i64(s, &p->spare);
     visit_i64(s, &p->chunk);
     visit_i64(s, &p->scratch_bytes);
     visit_text(s, &p->not_persistent);

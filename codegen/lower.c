@@ -101,6 +101,8 @@ int64_t qgc_low_attr_int(const qgc_node *n, const char *name) {
 }
 
 qgc_extent qgc_low_dim(int64_t dim) {
+    if (qgc_dim_ring(dim))
+        return (qgc_extent){.per_ctx = 1, .most_ctx = qgc_dim_ring(dim)};
     switch (dim) {
     case QGC_DIM_T:
         return (qgc_extent){.per_token = 1};
@@ -121,7 +123,7 @@ static int64_t times(int64_t a, int64_t b) {
 
 qgc_extent qgc_low_times(qgc_extent e, int64_t factor) {
     return (qgc_extent){times(e.fixed, factor), times(e.per_token, factor), times(e.per_row, factor),
-                        times(e.per_ctx, factor)};
+                        times(e.per_ctx, factor), e.most_ctx};
 }
 
 /* A shape has at most one symbol: [T, d], [kv_heads, ctx, d]. The verifier of the graph has no rule against two, so
@@ -135,6 +137,11 @@ qgc_extent qgc_low_elems(const qgc_shape *s) {
         if (s->dim[i] >= 0)
             e = qgc_low_times(e, s->dim[i]);
     return e;
+}
+
+const char *qgc_low_kept(qgc_lowering *l, const qgc_value *cache) {
+    const int64_t rows = qgc_dim_ring(cache->shape.dim[1]);
+    return rows ? qgc_low_int(l, "KEPT", rows) : NULL;
 }
 
 static bool has_two_symbols(const qgc_shape *s) {
@@ -583,6 +590,32 @@ static int seen_buffer(const qgc_lowering *l) {
     return marks == 1 && found >= 0 && l->plan->buffers[found].kind == QGC_BUFFER_STATE ? found : -1;
 }
 
+/* The tokens that a step may have, and as many steps can be undone: a ring has room for them beside what the first one sees. */
+static qgc_status add_spare(const qgc_lowering *l, qgc_diag *d) {
+    qgc_plan *p = l->plan;
+    for (const qgc_node *n = l->graph->first; n; n = n->next) {
+        const bool attends = n->op == QGC_OP_ATTENTION || n->op == QGC_OP_ATTENTION_PART;
+        const int64_t rows = attends ? qgc_dim_ring(n->in[1]->shape.dim[1]) : 0;
+        if (rows == 0)
+            continue;
+        const int64_t spare = rows + 1 - qgc_low_attr_int(n, "window");
+        if (p->chunk > spare) {
+            qgc_status s =
+                qgc_fail(d, QGC_ERR_INPUT, n->at,
+                         "chunks of %lld tokens: the caches of %s \"%s\" are rings of %lld positions, "
+                         "with room for %lld tokens beside what one of them sees",
+                         (long long)p->chunk, qgc_ops[n->op].name, qgc_value_label(n->out[0], d->arena),
+                         (long long)rows, (long long)spare);
+            qgc_hint(d,
+                     "Take chunks of %lld tokens or fewer (--chunk), or give the caches a larger \"ring\".",
+                     (long long)spare);
+            return s;
+        }
+        p->spare = p->spare && p->spare < spare ? p->spare : spare;
+    }
+    return QGC_OK;
+}
+
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
     qgc_arena *a = g->arena;
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
@@ -610,6 +643,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;
+    QGC_TRY(add_spare(&l, d));
     add_weights(&l);
     add_states(&l);
     add_params(&l);

@@ -335,6 +335,7 @@ static const qgc_node *rope_of(const qgc_stage *f) {
 /* The matrices of kernels/heads.cuh. */
 static int heads_options(qgc_lowering *l, const qgc_stage *f, const char **options) {
     const qgc_node *rope = rope_of(f);
+    const char *kept = NULL; /* the same for all: stage.c */
     int n = rope ? qgc_low_rope_options(l, rope, options) : 0;
     for (int i = 0; i < f->n_rows; i++) {
         const qgc_stage_row *row = &f->rows[i];
@@ -343,7 +344,10 @@ static int heads_options(qgc_lowering *l, const qgc_stage *f, const char **optio
         options[n++] = qgc_low_text(l, "-DROPE%d=%d", i, row->rope != NULL);
         options[n++] = cache ? qgc_low_text(l, "-DCACHE%d=1+%s", i, strchr(cache, '=') + 1)
                              : qgc_low_text(l, "-DCACHE%d=0", i);
+        kept = kept || !row->append ? kept : qgc_low_kept(l, row->append->in[0]);
     }
+    if (kept)
+        options[n++] = kept;
     return n;
 }
 

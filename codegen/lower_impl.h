@@ -115,6 +115,8 @@ const char *qgc_low_double_text(qgc_lowering *l, double value); /* "1e-06" */
 
 /* The number of elements of a shape, or of its first dimension, as an extent. */
 qgc_extent qgc_low_elems(const qgc_shape *s);
+/* The option of kernels that read or write a cache [heads, positions, d] which is a ring, "-DKEPT=5120"; NULL of one that is none. */
+const char *qgc_low_kept(qgc_lowering *l, const qgc_value *cache);
 qgc_extent qgc_low_dim(int64_t dim);
 qgc_extent qgc_low_times(qgc_extent e, int64_t factor);
 

@@ -252,7 +252,7 @@ qgc_status lower_append(qgc_lowering *l, const qgc_node *n) {
     const qgc_shape *cache = &n->in[0]->shape;
     const char *options[] = {qgc_low_int(l, "HEAD_DIM", cache->dim[2]),
                              qgc_low_int(l, "KV_HEADS", cache->dim[0]),
-                             qgc_low_type(l, "STATE", n->in[0]->dtype), NULL};
+                             qgc_low_type(l, "STATE", n->in[0]->dtype), qgc_low_kept(l, n->in[0]), NULL};
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "append.cu", QGC_LOW_THREADS, options));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = cache->dim[0] * cache->dim[2]}, QGC_LOW_THREADS);
@@ -302,6 +302,10 @@ static int attention_options(qgc_lowering *l, const attention *a, int64_t parts,
     options[n++] = qgc_low_int(l, "PARTS", parts);
     if (qgc_low_attr(a->node, "window") != 0)
         options[n++] = qgc_low_int(l, "WINDOW", qgc_low_attr_int(a->node, "window"));
+    if (a->node->n_in > 4)
+        options[n++] = "-DSINKS=1";
+    if (qgc_low_kept(l, a->node->in[1]))
+        options[n++] = qgc_low_kept(l, a->node->in[1]);
     if (qgc_low_attr(a->node, "softcap") != 0)
         options[n++] = qgc_low_float(l, "SOFTCAP", qgc_low_attr(a->node, "softcap"));
     return n;

@@ -56,8 +56,12 @@ __extension__ typedef __int128 wide;
 
 static const int64_t max_bytes = (int64_t)1 << 62; /* of anything, so that sums of two fit */
 
+static int64_t ctx_of(const qgc_extent *e, const qgc_sizes *at) {
+    return e->most_ctx && e->most_ctx < at->ctx ? e->most_ctx : at->ctx;
+}
+
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at) {
-    return e->fixed + e->per_token * at->tokens + e->per_row * at->rows + e->per_ctx * at->ctx;
+    return e->fixed + e->per_token * at->tokens + e->per_row * at->rows + e->per_ctx * ctx_of(e, at);
 }
 
 enum { ALIGN = 256 }; /* of buffers in a region */
@@ -68,7 +72,7 @@ int64_t qgc_plan_rows(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens) {
 
 bool qgc_extent_add(int64_t *sum, const qgc_extent *bytes, const qgc_sizes *at) {
     const wide size = bytes->fixed + (wide)bytes->per_token * at->tokens + (wide)bytes->per_row * at->rows +
-                      (wide)bytes->per_ctx * at->ctx;
+                      (wide)bytes->per_ctx * ctx_of(bytes, at);
     const wide all = *sum + (size + ALIGN - 1) / ALIGN * ALIGN;
     if (size < 0 || all > max_bytes)
         return false;
@@ -158,7 +162,8 @@ static bool is_safe(const qgc_extent *e) {
 }
 
 static bool is_within(const qgc_extent *e, const qgc_sizes *most, int64_t low, int64_t high) {
-    return is_safe(e) && smallest_of(widen(e, 1), most) >= low && largest_of(widen(e, 1), most) <= high;
+    return is_safe(e) && e->most_ctx == 0 && smallest_of(widen(e, 1), most) >= low &&
+           largest_of(widen(e, 1), most) <= high;
 }
 
 /* The largest sizes of a step of that phase; the smallest are 1. */
@@ -206,6 +211,7 @@ static qgc_status check_numbers(const checker *c) {
         int64_t value, low, high;
     } numbers[] = {{"vocab", p->vocab, 1, INT32_MAX},
                    {"max_positions", p->max_positions, 0, max_size},
+                   {"spare", p->spare, 0, max_size},
                    {"chunk", p->chunk, 1, max_size},
                    {"scratch_bytes", p->scratch_bytes, 0, max_bytes},
                    {"least_sms", p->least_sms, 0, 1 << 16}};
@@ -389,7 +395,8 @@ static qgc_status check_buffer(const checker *c, size_t i) {
     const qgc_extent *e = &b->bytes;
     if (!b->name)
         return BROKEN(c, "buffer %zu has no name", i);
-    if (!is_safe(e) || e->fixed < 0 || e->per_token < 0 || e->per_row < 0 || e->per_ctx < 0)
+    if (!is_safe(e) || e->fixed < 0 || e->per_token < 0 || e->per_row < 0 || e->per_ctx < 0 ||
+        e->most_ctx < 0 || (e->most_ctx > 0 && b->kind != QGC_BUFFER_STATE))
         return BROKEN(c, "buffer \"%s\" has an impossible size", b->name);
     bool per_step = e->per_token || e->per_row;
     switch (b->kind) {

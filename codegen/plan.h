@@ -16,9 +16,10 @@
  * what an op is. Indices point into the arrays of the plan; -1 is none. */
 
 /* A size that depends on the run: fixed + per_token * T + per_row * R + per_ctx * ctx, where T is the number
- * of tokens of a step, R the number of rows wanted, ctx the positions that the caches have room for. */
+ * of tokens of a step, R the number of rows wanted, ctx the positions that the caches have room for, but at most `most_ctx` if that
+ * is not 0. */
 typedef struct {
-    int64_t fixed, per_token, per_row, per_ctx;
+    int64_t fixed, per_token, per_row, per_ctx, most_ctx;
 } qgc_extent;
 
 int64_t qgc_extent_size(const qgc_extent *e, const qgc_sizes *at);
@@ -247,7 +248,10 @@ typedef struct {
     int64_t vocab;            /* rows of the logits */
     int64_t max_positions;    /* 0: the model names no limit */
     int64_t chunk;            /* largest T of a prefill step */
-    bool all_rows;            /* R = T in prefill, which ends with the logits; never so in an artifact */
+    int64_t
+        spare; /* steps that can be undone: for so many positions caches that are rings have room beside what a token
+                               * sees; 0: any number */
+    bool all_rows; /* R = T in prefill, which ends with the logits; never so in an artifact */
     int64_t scratch_bytes;
     const char *not_persistent; /* why the persistent phase is empty; NULL if it is there */
     int64_t least_sms; /* multiprocessors that the persistent phase needs, and the most that it can use */

@@ -22,7 +22,8 @@ struct qgc_eval {
     qgc_sizes sizes; /* of the last step; no tokens before the first */
     bool outputs_only;
     bool is_double;
-    bool looks; /* at each value, whether it is a number */
+    bool looks;      /* at each value, whether it is a number */
+    int64_t written; /* positions in the caches, from 0 on, also those after a step that went back */
 
     void **data;        /* [n_values] where each value is; NULL where its place was given away */
     qgc_dtype *dtype;   /* [n_values] as stored: for weights that of the tensor */
@@ -306,6 +307,31 @@ static qgc_status run(qgc_eval *e, const int32_t *tokens, int64_t first, qgc_dia
     return QGC_OK;
 }
 
+/* What a step needs of a ring has to be there: the positions before it that its first token sees, those in between that no step has
+ * written, and room for its own beside them. */
+static qgc_status check_ring(const qgc_eval *e, const qgc_node *a, int64_t n, int64_t first, qgc_diag *d) {
+    const int64_t rows = qgc_dim_size(a->in[1]->shape.dim[1], &e->sizes);
+    const int64_t window = (int64_t)qgc_node_number(a, "window");
+    const int64_t seen = first + 1 > window ? first + 1 - window : 0;
+    const int64_t end = first == 0 || first + n > e->written ? first + n : e->written;
+    if (rows == e->sizes.ctx || (seen + rows >= end && first <= e->written))
+        return QGC_OK;
+    return qgc_fail(
+        d, QGC_ERR_INPUT, a->at,
+        "a step of %lld tokens at position %lld, after %lld positions: the caches of %s \"%s\" keep %lld, "
+        "and a token sees %lld",
+        (long long)n, (long long)first, (long long)e->written, qgc_ops[a->op].name,
+        qgc_node_label(a, d->arena), (long long)rows, (long long)window);
+}
+
+static qgc_status check_rings(const qgc_eval *e, int64_t n, int64_t first, qgc_diag *d) {
+    for (const qgc_node *a = e->g->first; a; a = a->next)
+        if ((a->op == QGC_OP_ATTENTION || a->op == QGC_OP_ATTENTION_PART) &&
+            qgc_dim_ring(a->in[1]->shape.dim[1]))
+            QGC_TRY(check_ring(e, a, n, first, d));
+    return QGC_OK;
+}
+
 qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first, bool all_rows,
                          qgc_diag *d) {
     if (n < 1 || n > e->max_tokens)
@@ -317,6 +343,9 @@ qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t 
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
                         "a step of %lld tokens at position %lld runs past the context of %lld", (long long)n,
                         (long long)first, (long long)e->sizes.ctx);
+    QGC_TRY(check_rings(e, n, first, d));
+    if (first == 0 || first + n > e->written)
+        e->written = first + n;
     qgc_sizes sizes = {n, all_rows ? n : 1, e->sizes.ctx};
     bool same = sizes.tokens == e->sizes.tokens && sizes.rows == e->sizes.rows;
     e->sizes = sizes;

@@ -56,7 +56,8 @@ void qgc_eval_keep_outputs_only(qgc_eval *e);
 
 /* Runs the graph over n tokens at positions first, first + 1, ...; with all_rows logits are computed for
  * every token, else for the last. Errors: n is not within 1..max_tokens, the positions run past ctx, a node is given
- * an index that is outside of its table or cache (at the node's place). */
+ * an index that is outside of its table or cache (at the node's place), a cache that is a ring does not hold what the step sees: it
+ * goes back too far, leaves positions out, or is too long (at the place of the attention). */
 QGC_MUST_USE qgc_status qgc_eval_step(qgc_eval *e, const int32_t *tokens, int64_t n, int64_t first,
                                       bool all_rows, qgc_diag *d);
 

@@ -396,7 +396,10 @@ const char *qgc_shape_text(const qgc_shape *s, qgc_arena *a) {
             qgc_str_add(&text, "ctx");
             break;
         default:
-            qgc_str_printf(&text, "%lld", (long long)s->dim[i]);
+            if (qgc_dim_ring(s->dim[i]))
+                qgc_str_printf(&text, "min(ctx, %lld)", (long long)qgc_dim_ring(s->dim[i]));
+            else
+                qgc_str_printf(&text, "%lld", (long long)s->dim[i]);
         }
     }
     qgc_str_add(&text, "]");
@@ -412,7 +415,18 @@ int64_t qgc_shape_elems_from(const qgc_shape *s, int first) {
     return elems;
 }
 
+int64_t qgc_ring_dim(int64_t rows) {
+    return QGC_DIM_CTX - rows;
+}
+
+int64_t qgc_dim_ring(int64_t dim) {
+    return dim < QGC_DIM_CTX ? QGC_DIM_CTX - dim : 0;
+}
+
 int64_t qgc_dim_size(int64_t dim, const qgc_sizes *sizes) {
+    const int64_t ring = qgc_dim_ring(dim);
+    if (ring > 0)
+        return ring < sizes->ctx ? ring : sizes->ctx;
     switch (dim) {
     case QGC_DIM_T:
         return sizes->tokens;

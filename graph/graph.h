@@ -32,6 +32,11 @@ enum {
     QGC_DIM_CTX = -3, /* "ctx": positions that the caches have room for */
 };
 
+/* Below these are the positions of a ring: "ctx", but at most `rows`, the last ones, position p in row p % rows. */
+int64_t qgc_ring_dim(int64_t rows);
+/* The rows of a ring; 0 for any other dimension. */
+int64_t qgc_dim_ring(int64_t dim);
+
 typedef struct {
     int rank;
     int64_t dim[QGC_MAX_RANK]; /* outermost first */

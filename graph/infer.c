@@ -84,7 +84,7 @@ static bool dim_fits(const char **form, int64_t dim) {
     if (bytes == 1 && *word == 'R')
         return dim == QGC_DIM_R;
     if (bytes == 3 && memcmp(word, "ctx", 3) == 0)
-        return dim == QGC_DIM_CTX;
+        return dim == QGC_DIM_CTX || qgc_dim_ring(dim) > 0;
     if (bytes == 4 && memcmp(word, "rows", 4) == 0)
         return dim == QGC_DIM_T || dim == QGC_DIM_R;
     return dim > 0 && dim <= INT32_MAX; /* so that a product of two is no trouble */

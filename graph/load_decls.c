@@ -155,6 +155,8 @@ typedef struct {
     qgc_shape shape;
     const qgc_yaml *dtype; /* a name, a list with one for each turn, or NULL */
     qgc_dtype otherwise;   /* if it is NULL */
+    const qgc_yaml
+        *ring; /* of a state: how many positions stay, or a list with a number for each turn; NULL: all */
     qgc_value **values;
 } tensors;
 
@@ -258,11 +260,38 @@ static qgc_status read_dtype(qgc_loader *ld, const qgc_yaml *node, const tensors
     return s;
 }
 
+/* A list has as many as there are. */
+static qgc_status check_list(qgc_loader *ld, const qgc_yaml *list, const char *what, const tensors *t) {
+    if (!list || list->kind != QGC_YAML_LIST || list->n == (size_t)t->count)
+        return QGC_OK;
+    return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "%s \"%s\" has %zu %s, expected %d", t->what, t->name,
+                    list->n, what, t->count);
+}
+
+/* The one dimension that is "ctx" becomes that of a ring, if the number for turn i of those that there are is not 0. */
+static qgc_status read_ring(qgc_loader *ld, const tensors *t, int i, qgc_value *v) {
+    if (!t->ring)
+        return QGC_OK;
+    const qgc_yaml *number = t->ring->kind == QGC_YAML_LIST ? t->ring->items[i] : t->ring;
+    const qgc_place before = ld->place;
+    int64_t rows, *dim = NULL;
+    for (int k = 0; k < v->shape.rank; k++)
+        if (v->shape.dim[k] == QGC_DIM_CTX)
+            dim = dim ? dim : &v->shape.dim[k];
+    if (!dim)
+        return qgc_fail(ld->d, QGC_ERR_INPUT, t->ring->at, "state \"%s\" has a ring and no dimension \"ctx\"",
+                        t->name);
+    ld->place = t->index ? (qgc_place){t->repeat, v->layer} : QGC_TOP_LEVEL;
+    QGC_TRY(qgc_load_whole(ld, number, (qgc_expr_range){"ring", 0, max_dim}, &rows));
+    ld->place = before;
+    *dim = qgc_ring_dim(rows);
+    return QGC_OK;
+}
+
 static qgc_status make_values(qgc_loader *ld, tensors *t) {
     const qgc_yaml *list = t->dtype && t->dtype->kind == QGC_YAML_LIST ? t->dtype : NULL;
-    if (list && list->n != (size_t)t->count)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "%s \"%s\" has %zu dtypes, expected %d", t->what,
-                        t->name, list->n, t->count);
+    QGC_TRY(check_list(ld, list, "dtypes", t));
+    QGC_TRY(check_list(ld, t->ring, "rings", t));
     ld->n_tensors += (size_t)t->count;
     if (ld->n_tensors > QGC_LOAD_MAX_TENSORS)
         return qgc_fail(ld->d, QGC_ERR_INPUT, t->at, "model has more than %d weights and states",
@@ -282,6 +311,7 @@ static qgc_status make_values(qgc_loader *ld, tensors *t) {
             v->repeat = t->repeat;
             v->layer = t->turns ? t->turns[i] : i;
         }
+        QGC_TRY(read_ring(ld, t, i, v));
         t->values[i] = v;
     }
     return QGC_OK;
@@ -307,6 +337,7 @@ static qgc_status read_tensors(qgc_loader *ld, const qgc_yaml *key, const qgc_ya
                        t->kind == QGC_WEIGHT ? "" : "ctx", &t->shape));
     t->dtype = qgc_yaml_get(entry, "dtype");
     t->otherwise = t->shape.rank == 1 ? QGC_F32 : QGC_BF16;
+    t->ring = t->kind == QGC_STATE ? qgc_yaml_get(entry, "ring") : NULL;
     qgc_symbol *symbol;
     QGC_TRY(qgc_load_declare(ld, t->name, t->kind, key->at, &symbol));
     symbol->when = t->when;

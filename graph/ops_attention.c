@@ -5,7 +5,7 @@
 #include "graph/ops.h"
 
 /* append and attention: the two ends of the KV cache. A cache is [kv_heads, ctx, d]: the positions of one head
- * are adjacent. */
+ * are adjacent. One that is a ring has fewer: position p is in row p % rows, and overwrites the one that was there. */
 
 #ifndef QGC_DOUBLE
 
@@ -29,6 +29,46 @@ qgc_status infer_append(qgc_node *n, qgc_diag *d) {
     }
     qgc_give(n, &cache->shape, cache->dtype);
     return QGC_OK;
+}
+
+/* Has the step put its own keys, or values, into the cache that attention reads? */
+static bool is_appended(const qgc_node *n, int input) {
+    const qgc_node *maker = n->in[input]->maker;
+    return maker && maker->op == QGC_OP_APPEND && maker->in[2] == n->in[3];
+}
+
+/* A ring has all that a token sees. */
+static qgc_status check_ring(const qgc_node *n, qgc_diag *d) {
+    const qgc_value *keys = n->in[1];
+    const int64_t rows = qgc_dim_ring(keys->shape.dim[1]);
+    const double window = qgc_node_number(n, "window");
+    if (rows == 0 || (window > 0 && window <= (double)rows && is_appended(n, 1) && is_appended(n, 2)))
+        return QGC_OK;
+    const char *sees =
+        window > 0 ? qgc_arena_printf(d->arena, "the last %g positions", window) : "all positions";
+    const bool small = window == 0 || window > (double)rows;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at, "%s \"%s\" %s%s, but its caches keep %lld: %s",
+                            qgc_ops[n->op].name, qgc_node_label(n, d->arena),
+                            small ? "sees " : "reads caches before the step puts its own positions there",
+                            small ? sees : "", (long long)rows, qgc_shape_text(&keys->shape, d->arena));
+    qgc_note_origin(n, keys, d);
+    return s;
+}
+
+/* One for each query head. */
+static qgc_status check_sinks(const qgc_node *n, qgc_diag *d) {
+    if (n->n_in < 5)
+        return QGC_OK;
+    QGC_TRY(qgc_want_real(n, 4, "sinks", d));
+    QGC_TRY(qgc_want_form(n, 4, "sinks", "[heads]", d));
+    const qgc_value *q = n->in[0], *keys = n->in[1], *sinks = n->in[4];
+    if (sinks->shape.dim[0] * keys->shape.dim[2] == q->shape.dim[1])
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, n->at, "%s \"%s\" has %lld sinks and %lld heads",
+                            qgc_ops[n->op].name, qgc_node_label(n, d->arena), (long long)sinks->shape.dim[0],
+                            (long long)(q->shape.dim[1] / keys->shape.dim[2]));
+    qgc_note_origin(n, sinks, d);
+    return s;
 }
 
 /* What attention and attention_part ask of their inputs. */
@@ -68,7 +108,8 @@ static qgc_status check_attention(const qgc_node *n, qgc_diag *d) {
         qgc_note_origin(n, keys, d);
         return s;
     }
-    return QGC_OK;
+    QGC_TRY(check_sinks(n, d));
+    return check_ring(n, d);
 }
 
 qgc_status infer_attention(qgc_node *n, qgc_diag *d) {
@@ -125,23 +166,24 @@ void QGC_REF(append)(const qgc_call *call) {
     const qgc_operand *cache = &call->in[0], *x = &call->in[1];
     const qgc_real *from = qgc_reals(call, 1);
     const int32_t *positions = call->in[2].data;
-    int64_t heads = cache->dim[0], ctx = cache->dim[1], d = cache->dim[2];
+    int64_t heads = cache->dim[0], rows = cache->dim[1], d = cache->dim[2];
     for (int64_t t = 0; t < x->dim[0]; t++)
         for (int64_t h = 0; h < heads; h++)
-            qgc_write_reals(&call->out[0], (h * ctx + positions[t]) * d, from + (t * heads + h) * d, d);
+            qgc_write_reals(&call->out[0], (h * rows + positions[t] % rows) * d, from + (t * heads + h) * d,
+                            d);
 }
 
 /* Positions widened at a time. */
 enum { TILE_POSITIONS = 32 };
 
 typedef struct {
-    const qgc_real *q;
+    const qgc_real *q, *sinks; /* NULL: there are none */
     const qgc_operand *keys, *values;
     const int32_t *positions;
     qgc_real *y;
-    qgc_real scale, softcap;                    /* softcap 0: none */
-    int64_t window;                             /* 0: none */
-    int64_t heads, group, ctx, d, items, parts; /* parts 0: one, and its result divided by the total */
+    qgc_real scale, softcap;                     /* softcap 0: none */
+    int64_t window;                              /* 0: none */
+    int64_t heads, group, rows, d, items, parts; /* parts 0: one, and its result divided by the total */
     size_t n_lanes;
     qgc_real *scores; /* [n_lanes, longest] */
     qgc_real *tiles;  /* [n_lanes, TILE_POSITIONS * d] */
@@ -173,13 +215,13 @@ static void add_tile(const qgc_real *weights, const qgc_real *values, int64_t n,
             y[i] += weights[j] * values[j * d + i];
 }
 
-/* scores become exp(score - largest); returns their sum. A NaN goes through to the result. */
-static double exponents(qgc_real *scores, int64_t n, qgc_real *most) {
-    qgc_real largest = scores[0];
+/* scores become exp(score - largest); returns their sum, to which a sink counts as one more score. A NaN goes through to the result. */
+static double exponents(qgc_real *scores, int64_t n, const qgc_real *sink, qgc_real *most) {
+    qgc_real largest = sink && *sink > scores[0] ? *sink : scores[0];
     for (int64_t j = 1; j < n; j++)
         if (scores[j] > largest)
             largest = scores[j];
-    double sum = 0;
+    double sum = sink ? exp((double)*sink - (double)largest) : 0;
     for (int64_t j = 0; j < n; j++) {
         scores[j] = exp(scores[j] - largest);
         sum += scores[j];
@@ -188,26 +230,38 @@ static double exponents(qgc_real *scores, int64_t n, qgc_real *most) {
     return sum;
 }
 
+/* Positions of a cache that are read together: as many as fit a tile, up to the `n`, and the end of a ring. */
+static int64_t piece(const attention *c, int64_t position, int64_t n) {
+    const int64_t left = c->rows - position % c->rows, most = left < TILE_POSITIONS ? left : TILE_POSITIONS;
+    return n < most ? n : most;
+}
+
+/* The first position that a token at position `last` sees. */
+static int64_t first_seen(const attention *c, int64_t last) {
+    return c->window && last >= c->window ? last + 1 - c->window : 0;
+}
+
 /* One head of one token against `n` positions from `first` on: y [d] gets the sum of their values, each weighted by
- * exp(score - *most). Returns the total of the weights. */
+ * exp(score - *most). Returns the total of the weights, among them that of the sink where the first position seen is. */
 static double attend(const attention *c, int64_t item, int64_t first, int64_t n, qgc_real *scores,
                      qgc_real *tile, qgc_real *y, qgc_real *most) {
-    int64_t h = item % c->heads, d = c->d, start = (h / c->group * c->ctx + first) * d;
+    int64_t h = item % c->heads, d = c->d, start = h / c->group * c->rows;
     const qgc_real *q = c->q + item * d;
     memset(y, 0, (size_t)d * sizeof *y);
     *most = -INFINITY;
     if (n == 0)
         return 0;
-    for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
-        int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
-        qgc_read_reals(c->keys, start + j * d, tile, some * d);
+    for (int64_t j = 0, some; j < n; j += some) {
+        some = piece(c, first + j, n - j);
+        qgc_read_reals(c->keys, (start + (first + j) % c->rows) * d, tile, some * d);
         score_tile(q, tile, some, d, c->scale, scores + j);
         cap_tile(c->softcap, some, scores + j);
     }
-    double sum = exponents(scores, n, most);
-    for (int64_t j = 0; j < n; j += TILE_POSITIONS) {
-        int64_t some = n - j < TILE_POSITIONS ? n - j : TILE_POSITIONS;
-        qgc_read_reals(c->values, start + j * d, tile, some * d);
+    const bool sinks = c->sinks && first == first_seen(c, c->positions[item / c->heads]);
+    double sum = exponents(scores, n, sinks ? &c->sinks[h] : NULL, most);
+    for (int64_t j = 0, some; j < n; j += some) {
+        some = piece(c, first + j, n - j);
+        qgc_read_reals(c->values, (start + (first + j) % c->rows) * d, tile, some * d);
         add_tile(scores + j, tile, some, d, y);
     }
     return sum;
@@ -215,11 +269,6 @@ static double attend(const attention *c, int64_t item, int64_t first, int64_t n,
 
 /* A part has at least so many positions: kernels/attention.cu and attention_heads.cu cut at the same places. */
 enum { LEAST_SPAN = 64 };
-
-/* The first position that a token at position `last` sees. */
-static int64_t first_seen(const attention *c, int64_t last) {
-    return c->window && last >= c->window ? last + 1 - c->window : 0;
-}
 
 static void attend_in_parts(const attention *c, int64_t item, qgc_real *scores, qgc_real *tile) {
     int64_t t = item / c->heads, h = item % c->heads, d = c->d, seen = first_seen(c, c->positions[t]);
@@ -254,6 +303,7 @@ static void attention_lanes(void *context, size_t first, size_t last) {
 static void run_attention(const qgc_call *call, int64_t parts) {
     const qgc_operand *q = &call->in[0], *keys = &call->in[1];
     attention c = {.q = qgc_reals(call, 0),
+                   .sinks = call->node->n_in > 4 ? qgc_reals(call, 4) : NULL,
                    .keys = keys,
                    .values = &call->in[2],
                    .positions = call->in[3].data,
@@ -261,7 +311,7 @@ static void run_attention(const qgc_call *call, int64_t parts) {
                    .scale = (qgc_real)qgc_node_number(call->node, "scale"),
                    .softcap = (qgc_real)qgc_node_number(call->node, "softcap"),
                    .window = (int64_t)qgc_node_number(call->node, "window"),
-                   .ctx = keys->dim[1],
+                   .rows = keys->dim[1],
                    .d = keys->dim[2],
                    .parts = parts};
     c.heads = q->dim[1] / c.d;

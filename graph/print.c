@@ -99,6 +99,21 @@ static void print_params(printer *p) {
     }
 }
 
+/* The rows of its ring; 0: it is none. */
+static int64_t ring_of(const qgc_value *v) {
+    int64_t rows = 0;
+    for (int i = 0; i < v->shape.rank; i++)
+        rows = rows ? rows : qgc_dim_ring(v->shape.dim[i]);
+    return rows;
+}
+
+static bool has_ring(const qgc_state_decl *s) {
+    bool has = false;
+    for (int i = 0; i < s->count; i++)
+        has = has || ring_of(s->values[i]) > 0;
+    return has;
+}
+
 /* The format that can say all of it. */
 static int format_of(const printer *p) {
     const qgc_graph *g = p->g;
@@ -114,7 +129,8 @@ static int format_of(const printer *p) {
                           (has_gaps(w->values, w->count) || !plain || w->derived.kind != QGC_DERIVE_NONE));
     }
     for (size_t i = 0; i < g->n_states; i++)
-        newer = newer || (p->state_printed[i] && has_gaps(g->states[i].values, g->states[i].count));
+        newer = newer || (p->state_printed[i] &&
+                          (has_gaps(g->states[i].values, g->states[i].count) || has_ring(&g->states[i])));
     return newer ? 2 : 1;
 }
 
@@ -141,6 +157,29 @@ static void add_dtypes(printer *p, qgc_value *const *values, int count) {
     qgc_str_add(p->out, "]");
 }
 
+/* The shape, where a ring has "ctx". */
+static void add_shape(printer *p, const qgc_value *v) {
+    qgc_shape shape = v->shape;
+    for (int i = 0; i < shape.rank; i++)
+        if (qgc_dim_ring(shape.dim[i]))
+            shape.dim[i] = QGC_DIM_CTX;
+    qgc_str_printf(p->out, "shape: %s", qgc_shape_text(&shape, p->scratch));
+}
+
+/* The rows of rings: one number, or one for each turn. */
+static void add_rings(printer *p, const qgc_state_decl *s) {
+    bool uniform = true;
+    for (int i = 1; i < s->count; i++)
+        uniform = uniform && ring_of(s->values[i]) == ring_of(s->values[0]);
+    for (int i = 0; has_ring(s) && i < (uniform ? 1 : s->count); i++)
+        qgc_str_printf(p->out, "%s%lld",
+                       i         ? ", "
+                       : uniform ? ", ring: "
+                                 : ", ring: [",
+                       (long long)ring_of(s->values[i]));
+    qgc_str_add(p->out, uniform ? "" : "]");
+}
+
 /* How many turns have one where not all have, and which. */
 static void add_turns(printer *p, int turns, qgc_value *const *values, int count) {
     const bool gaps = has_gaps(values, count);
@@ -159,7 +198,7 @@ static void print_tensors(printer *p, const char *name, const char *index, int r
         qgc_str_printf(p->out, "per: %s, ", index);
     if (index)
         add_turns(p, p->turns[repeat], values, count);
-    qgc_str_printf(p->out, "shape: %s", qgc_shape_text(&values[0]->shape, p->scratch));
+    add_shape(p, values[0]);
     add_dtypes(p, values, count);
 }
 
@@ -239,6 +278,7 @@ static void print_states(printer *p) {
         qgc_str_add(p->out, head);
         head = "";
         print_tensors(p, p->state_names[i], s->index, s->repeat, s->values, s->count);
+        add_rings(p, s);
         qgc_str_add(p->out, "}\n");
     }
 }

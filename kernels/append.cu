@@ -1,7 +1,7 @@
 /* cache[h, positions[t], :] = x[t, h, :], rounded to the cache's type.
  *
  * Grid: x covers KV_HEADS * HEAD_DIM, y = tokens; bound by launch. */
-#include "common.cuh"
+#include "kept.cuh"
 
 #ifndef HEAD_DIM
 #define HEAD_DIM 64
@@ -20,6 +20,6 @@ extern "C" __global__ void append(stored<STATE>::elem *cache, const float *x, co
     if (at >= KV_HEADS * HEAD_DIM)
         return;
     int head = at / HEAD_DIM, i = at % HEAD_DIM;
-    size_t row = (size_t)head * ctx + positions[blockIdx.y];
+    size_t row = (size_t)head * kept_rows(ctx) + kept_row(positions[blockIdx.y], ctx);
     cache[row * HEAD_DIM + i] = stored<STATE>::narrow(x[(size_t)blockIdx.y * KV_HEADS * HEAD_DIM + at]);
 }

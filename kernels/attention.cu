@@ -34,8 +34,9 @@ template <int TYPE> struct sharing {
     };
 };
 
-/* Scores of the positions of a tile into score[]; returns the largest one that this thread has seen. */
-__device__ __forceinline__ float score_tile(const float *query, const stored<KEYS>::elem *keys, int n, float *score) {
+/* Scores of the `n` positions of a tile, from `begin` on, into score[]; returns the largest one that this thread has seen. */
+__device__ __forceinline__ float score_tile(const float *query, const stored<KEYS>::elem *keys, const kept<> &at, int begin, int n,
+                                            float *score) {
     const int LANES = sharing<KEYS>::BY_LOADS ? sharing<KEYS>::LOADS : 1;
     const int PER_LANE = HEAD_DIM / LANES;
     int lane = threadIdx.x % LANES;
@@ -43,7 +44,7 @@ __device__ __forceinline__ float score_tile(const float *query, const stored<KEY
     /* all lanes of a warp go the same number of turns, for the shuffles */
     for (int first = 0; first < n; first += THREADS / LANES) {
         int p = first + threadIdx.x / LANES;
-        const stored<KEYS>::elem *key = keys + (size_t)min(p, n - 1) * HEAD_DIM + lane * PER_LANE;
+        const stored<KEYS>::elem *key = keys + (size_t)at.row(begin + min(p, n - 1)) * HEAD_DIM + lane * PER_LANE;
         float sum = 0.0f;
         if (LANES > 1) {
             float k[stored<KEYS>::PER_LOAD];
@@ -74,13 +75,14 @@ enum {
 };
 
 /* sum[] += the weighted values of a tile, of this thread's elements and every GROUPS-th position. */
-__device__ __forceinline__ void add_tile(const float *weight, const stored<VALUES>::elem *values, int n, float *sum) {
+__device__ __forceinline__ void add_tile(const float *weight, const stored<VALUES>::elem *values, const kept<> &at, int begin, int n,
+                                         float *sum) {
     int group = threadIdx.x / VALUE_LANES, first = threadIdx.x % VALUE_LANES * VALUE_ELEMS;
     if (group >= GROUPS)
         return;
 #pragma unroll 4
     for (int p = group; p < n; p += GROUPS) {
-        const stored<VALUES>::elem *value = values + (size_t)p * HEAD_DIM + first;
+        const stored<VALUES>::elem *value = values + (size_t)at.row(begin + p) * HEAD_DIM + first;
         if (VALUE_ELEMS > 1) {
             float v[stored<VALUES>::PER_LOAD];
             stored<VALUES>::widen_load(*(const uint4 *)value, v);
@@ -94,12 +96,12 @@ __device__ __forceinline__ void add_tile(const float *weight, const stored<VALUE
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(const float *q, const stored<KEYS>::elem *keys, const stored<VALUES>::elem *values, const i32 *positions,
-              float *out, i32 ctx) {
+              SINKS_PARAMETER float *out, i32 ctx) {
     let_next_start();
     wait_for_previous();
     __shared__ float query[HEAD_DIM], weight[TILE], partial[GROUPS][HEAD_DIM];
     int head = blockIdx.x, thread = threadIdx.x;
-    size_t token = blockIdx.y, kv = (size_t)(head / (HEADS / KV_HEADS)) * ctx * HEAD_DIM;
+    size_t token = blockIdx.y, kv = (size_t)(head / (HEADS / KV_HEADS)) * kept_rows(ctx) * HEAD_DIM;
     int all = positions[token] + 1, seen = all - first_seen(all);
     int span = PARTS > 1 ? max((seen + PARTS - 1) / PARTS, LEAST_SPAN) : seen;
     int begin = first_seen(all) + min((int)blockIdx.z * span, seen), end = min(begin + span, all);
@@ -108,13 +110,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         query[i] = q[(token * HEADS + head) * HEAD_DIM + i];
     __syncthreads();
 
-    float largest = -INF, total = 0.0f, sum[VALUE_ELEMS];
+    const kept<> at(first_seen(all), ctx);
+    const bool sinks_here = SINKS && blockIdx.z == 0;
+    float largest = sinks_here ? SINK_OF(head) : -INF, total = sinks_here ? 1.0f : 0.0f, sum[VALUE_ELEMS];
 #pragma unroll
     for (int i = 0; i < VALUE_ELEMS; i++)
         sum[i] = 0.0f;
     for (int first = begin; first < end; first += TILE) {
         int n = min((int)TILE, end - first);
-        float mine = score_tile(query, keys + kv + (size_t)first * HEAD_DIM, n, weight);
+        float mine = score_tile(query, keys + kv, at, first, n, weight);
         float now = fmaxf(largest, block_max<WARPS>(mine)); /* its barriers publish the scores */
         float rescale = expf(largest - now);                /* 0 in the first tile */
         float w = thread < n ? expf(weight[thread] - now) : 0.0f;
@@ -124,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int i = 0; i < VALUE_ELEMS; i++)
             sum[i] *= rescale;
-        add_tile(weight, values + kv + (size_t)first * HEAD_DIM, n, sum);
+        add_tile(weight, values + kv, at, first, n, sum);
         largest = now;
         __syncthreads(); /* weight[] is written again */
     }

@@ -1,6 +1,6 @@
 /* The heads and the caches that a kernel of attention is for. HEADS / KV_HEADS query heads share a key-value head. */
 #pragma once
-#include "common.cuh"
+#include "kept.cuh"
 
 #ifndef HEAD_DIM
 #define HEAD_DIM 64
@@ -25,6 +25,16 @@
 #endif
 #ifndef SOFTCAP /* a score s becomes SOFTCAP * tanh(s / SOFTCAP); 0: it stays */
 #define SOFTCAP 0.0f
+#endif
+#ifndef SINKS /* 1: each head has one more score, whose weight has no value */
+#define SINKS 0
+#endif
+#if SINKS
+#define SINKS_PARAMETER const float *sinks,
+#define SINK_OF(head) sinks[head]
+#else
+#define SINKS_PARAMETER
+#define SINK_OF(head) (-INF)
 #endif
 
 /* The first position that is seen from the last of `all`. */

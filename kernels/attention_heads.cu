@@ -75,18 +75,19 @@ struct rows {
 };
 
 /* From position `first` on; those from `end` on are read at the last one before, and count nothing. */
-__device__ __forceinline__ void load_rows(rows &to, const u16 *keys, const u16 *values, int first, int end) {
+__device__ __forceinline__ void load_rows(rows &to, const u16 *keys, const u16 *values, const kept<> &at, int first, int end) {
     int lane = threadIdx.x % 32;
 #pragma unroll
     for (int t = 0; t < 2; t++) {
-        const u16 *key = keys + (size_t)min(first + 8 * t + lane / 4, end - 1) * HEAD_DIM;
+        const u16 *key = keys + (size_t)at.row(min(first + 8 * t + lane / 4, end - 1)) * HEAD_DIM;
 #pragma unroll
         for (int j = 0; j < KEY_LOADS; j++)
             to.key[t][j] = *(const uint4 *)(key + 32 * j + 8 * (lane % 4));
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const u16 *value = values + (size_t)min(first + i / 2 * 8 + 2 * (lane % 4) + i % 2, end - 1) * HEAD_DIM;
+        const int position = min(first + i / 2 * 8 + 2 * (lane % 4) + i % 2, end - 1);
+        const u16 *value = values + (size_t)at.row(position) * HEAD_DIM;
 #pragma unroll
         for (int j = 0; j < VALUE_LOADS; j++)
             if (VALUE_ELEMS == 8)
@@ -176,18 +177,19 @@ __device__ __forceinline__ void attend(running &s, const queries &q, const rows 
 }
 
 /* A warp's every WARPS-th 16 positions from `first` on. */
-__device__ __forceinline__ void walk(running &s, const queries &q, const u16 *keys, const u16 *values, int first, int end) {
+__device__ __forceinline__ void walk(running &s, const queries &q, const u16 *keys, const u16 *values, const kept<> &at, int first,
+                                     int end) {
     rows now, next;
     if (EARLY && first < end)
-        load_rows(next, keys, values, first, end);
+        load_rows(next, keys, values, at, first, end);
 #pragma unroll 1
     for (; first < end; first += 16 * WARPS) {
         if (EARLY)
             now = next;
         else
-            load_rows(now, keys, values, first, end);
+            load_rows(now, keys, values, at, first, end);
         if (EARLY && first + 16 * WARPS < end)
-            load_rows(next, keys, values, first + 16 * WARPS, end);
+            load_rows(next, keys, values, at, first + 16 * WARPS, end);
         attend(s, q, now, end - first);
     }
 }
@@ -279,8 +281,8 @@ __device__ __forceinline__ stretch stretch_of(int part, int block, int all) {
 
 /* `shares` and `counts` are looked at where BLOCKS > 1: a share for each block; 0 for each part. */
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention_heads(const float *q, const u16 *keys, const u16 *values, const i32 *positions, float *out, float *shares,
-                    u32 *counts, i32 ctx) {
+    attention_heads(const float *q, const u16 *keys, const u16 *values, const i32 *positions, SINKS_PARAMETER float *out,
+                    float *shares, u32 *counts, i32 ctx) {
     let_next_start();
     wait_for_previous();
 #if __CUDA_ARCH__ >= 800
@@ -295,8 +297,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     queries query;
     load_queries(query, q + (token * HEADS + head + thread % 32 / 4) * HEAD_DIM, thread % 32 / 4 < n_heads);
     running s = {-INF, 0.0f, {}};
-    size_t cache = (size_t)kv * ctx * HEAD_DIM;
-    walk(s, query, keys + cache, values + cache, here.begin + thread / 32 * 16, here.end);
+    if (SINKS && part == 0 && block == 0 && thread < 32 && thread / 4 < n_heads) { /* as if its first warp had seen it */
+        s.largest = SINK_OF(head + thread / 4);
+        s.total = thread % 4 == 0 ? 1.0f : 0.0f;
+    }
+    size_t cache = (size_t)kv * kept_rows(ctx) * HEAD_DIM;
+    const kept<> at(here.begin, ctx);
+    walk(s, query, keys + cache, values + cache, at, here.begin + thread / 32 * 16, here.end);
     leave(s, own[thread / 32]);
     __syncthreads();
 

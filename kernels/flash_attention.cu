@@ -56,11 +56,11 @@ enum {
 #if __CUDA_ARCH__ >= 800
 
 /* KEY_TILE rows from position `first` on; behind `most` the row of `most` is taken, whose weight there is 0. */
-__device__ __forceinline__ void stage_tile(u32 to, const u16 *keys, const u16 *values, int first, int most) {
+__device__ __forceinline__ void stage_tile(u32 to, const u16 *keys, const u16 *values, const kept<> &cache, int first, int most) {
 #pragma unroll
     for (int i = threadIdx.x; i < KEY_TILE * CHUNKS; i += THREADS) {
         int row = i / CHUNKS, chunk = i % CHUNKS;
-        size_t from = (size_t)min(first + row, most) * HEAD_DIM + 8 * chunk;
+        size_t from = (size_t)cache.row(min(first + row, most)) * HEAD_DIM + 8 * chunk;
         u32 at = to + 2 * (row * STRIDE + 8 * chunk);
         copy_16(at, keys + from);
         copy_16(at + 2 * KEY_TILE * STRIDE, values + from);
@@ -84,6 +84,7 @@ struct tile {
     }
     /* Rows behind the last are computed as that one, and dropped. */
     __device__ __forceinline__ int token(int row) const { return (first + min(row, n - 1)) / GROUP; }
+    __device__ __forceinline__ int head(int row) const { return kv * GROUP + (first + min(row, n - 1)) % GROUP; }
     __device__ __forceinline__ size_t at(int row) const {
         return ((size_t)token(row) * HEADS + kv * GROUP + (first + min(row, n - 1)) % GROUP) * HEAD_DIM;
     }
@@ -227,15 +228,16 @@ __device__ __forceinline__ void add_values(running &s, const u32 (*weights)[KEY_
 
 /* Positions begin .. end - 1. From `least` on, and before `late`, there are some that not all rows attend to. */
 __device__ __forceinline__ void walk(running &s, const queries &q, const tile &rows, const u16 *keys,
-                                     const u16 *values, u32 staged, int begin, int end, int least, int late) {
-    stage_tile(staged, keys, values, begin, end - 1);
+                                     const u16 *values, const kept<> &cache, u32 staged, int begin, int end, int least,
+                                     int late) {
+    stage_tile(staged, keys, values, cache, begin, end - 1);
 #pragma unroll 1
     for (int first = begin, turn = 0; first < end; first += KEY_TILE, turn ^= 1) {
         u32 here = staged + turn * 2 * STAGE;
         copies_done();
         __syncthreads(); /* all have their copies, and are through with the tile before */
         if (first + KEY_TILE < end)
-            stage_tile(staged + (turn ^ 1) * 2 * STAGE, keys, values, first + KEY_TILE, end - 1);
+            stage_tile(staged + (turn ^ 1) * 2 * STAGE, keys, values, cache, first + KEY_TILE, end - 1);
         float scores[ROW_TILES][KEY_TILE / 8][4] = {};
         score(scores, q, here);
         if (SOFTCAP > 0.0f)
@@ -362,8 +364,8 @@ __device__ __forceinline__ void merge(float *out, const float2 *by, const float 
 
 /* `out` is float, or bf16 as TO_OPERAND says. `shares`: [PARTS, KV_HEADS, tokens * GROUP, SHARE_ROW]. `counts`: 0 for each tile of rows of each key-value head. */
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, float *out, float *shares,
-                    u32 *counts, i32 ctx, i32 tokens) {
+    flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, SINKS_PARAMETER float *out,
+                    float *shares, u32 *counts, i32 ctx, i32 tokens) {
 #if __CUDA_ARCH__ >= 800
     DYNAMIC_SHARED(16, u16, staged);
     int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = blockIdx.x * ROWS;
@@ -379,9 +381,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     queries query;
     load_queries(query, rows, q);
     running s = nothing();
-    size_t cache = (size_t)kv * ctx * HEAD_DIM;
+    if (SINKS && part == 0)
+#pragma unroll
+        for (int t = 0; t < ROW_TILES; t++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                s.largest[t][h] = SINK_OF(rows.head(rows.row(t, h))) * 1.44269504f;
+                s.total[t][h] = threadIdx.x % 4 == 0 ? 1.0f : 0.0f; /* of the lanes of a row, one has it */
+            }
+    size_t head = (size_t)kv * kept_rows(ctx) * HEAD_DIM;
     int begin = seen + part * parts.span, end = min(begin + parts.span, most + 1);
-    walk(s, query, rows, keys + cache, values + cache, shared_address(staged), begin, end, least + 1,
+    walk(s, query, rows, keys + head, values + head, kept<>(begin, ctx), shared_address(staged), begin, end, least + 1,
          first_seen(most + 1));
 
     size_t stride = (size_t)KV_HEADS * n_rows * SHARE_ROW;

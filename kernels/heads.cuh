@@ -1,6 +1,7 @@
 /* What kernels of products do with the rows of heads: rotary position embedding (turn.cuh), and the result stored, or
  * put into a cache at the token's position (see append.cu). */
 #pragma once
+#include "kept.cuh"
 #include "rows.cuh"
 #include "turn.cuh"
 
@@ -56,7 +57,7 @@ __device__ __forceinline__ void store(void *out, int row, float value, size_t to
         ((float *)out)[token * Out + row] = value;
     } else {
         typedef stored<Cache - 1> cached;
-        size_t at = ((size_t)(row / HEAD_DIM) * ctx + position) * HEAD_DIM + row % HEAD_DIM;
+        size_t at = ((size_t)(row / HEAD_DIM) * kept_rows(ctx) + kept_row(position, ctx)) * HEAD_DIM + row % HEAD_DIM;
         ((typename cached::elem *)out)[at] = cached::narrow(value);
     }
 }

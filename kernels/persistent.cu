@@ -58,10 +58,12 @@ __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const ar
               end = min(position, begin + cut.span); /* of what is in the cache */
     const bool last = begin + cut.span > position;
     const u64 *caches = a.caches + S::CACHES_AT + S::CACHES_STEP * i;
+    const kept<S::RING> cache(begin, a.ctx);
 #pragma unroll 1
     for (int at = begin, room = SPAN - last; at < end || (last && at == begin); at += room, room = SPAN) {
+        room = cache.together(at, room);
         u32 bytes = min(room, end - at) * S::HEAD_DIM * 2;
-        size_t offset = ((size_t)kv * a.ctx + at) * S::HEAD_DIM * 2;
+        size_t offset = ((size_t)kv * kept_rows<S::RING>(a.ctx) + cache.row(at)) * S::HEAD_DIM * 2;
         p.put((const u8 *)caches[0] + offset, bytes);
         p.put((const u8 *)caches[1] + offset, bytes);
     }

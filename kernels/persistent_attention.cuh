@@ -2,6 +2,7 @@
  * heads. What belongs to a head (norm, rope, the write to the cache) is done here as it is gathered, for the rows of a head lie
  * on several blocks where they are multiplied. Where there are several splits warps merge them, 8 elements of a head each. */
 #pragma once
+#include "kept.cuh"
 #include "persistent_products.cuh"
 
 /* Two elements of a head for each lane, a warp's 32 lanes at a time: pairs as `Pairs` has them (turn.cuh). Lanes without a pair repeat
@@ -159,7 +160,7 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
     const u32 epoch = c.s.now.epoch;
     const float *q = polled(a, S::q_from(i)), *k = polled(a, S::k_from(i)), *v = polled(a, S::v_from(i));
     const float *q_squares = c.s.attention.whole[0], *k_squares = c.s.attention.whole[1];
-    const size_t cached = ((size_t)at.kv * a.ctx + c.s.now.position) * HEAD_DIM;
+    const size_t cached = ((size_t)at.kv * kept_rows<S::RING>(a.ctx) + kept_row<S::RING>(c.s.now.position, a.ctx)) * HEAD_DIM;
     if constexpr (S::Q_NORM == WHOLE_NORM)
         put_whole_squares<S::HEADS * HEAD_DIM, S::Q_CLEAR>(c, q, S::q_parity(i, epoch),
                                                            c.s.attention.whole[0]);
@@ -314,10 +315,23 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
     int begin = first_seen<S>(c.s.now.position) + cut.split * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
     bool last = end == c.s.now.position + 1;
     int left = end - begin; /* the token itself is the last row of the first tile */
+    const kept<S::RING> cache(begin, a.ctx);
     running<S::HEAD_DIM> r = {-INF, 0.0f, {}};
+    if constexpr (S::SINKS != 0) { /* as if the first warp had seen it */
+        const place_of_attention where = place_in<S>(cut, last);
+        if (cut.split == 0 && warp == 0 && lane / 4 < where.n_heads) {
+            r.largest = a.small[(size_t)i * S::SMALL_STEP + S::SINKS_AT + where.first_head + lane / 4];
+            r.total = 1.0f;
+        }
+    }
 #pragma unroll 1
     for (bool first = true; left > 0; first = false) {
         int n = min(SPAN, left);
+        if constexpr (S::RING != 0) { /* tiles as put_cache has them: `end` - `left` is the position after those before */
+            const bool own = first && last;
+            const int at = end - left - (last && !first), cached = min(SPAN, left) - own;
+            n = cached > 0 ? cache.together(at, cached) + own : n;
+        }
         left -= n;
         consumer values_at = c;
         values_at.at.next();

@@ -57,6 +57,8 @@ struct phase_defaults {
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
     RULE float eps() { return 0.0f; }
     enum { WINDOW = 0, CAPPED = 0 }; /* of an attention: positions that are seen, 0: all; are scores capped? */
+    enum { SINKS = 0, SINKS_AT = 0 }; /* is there one more score of each head? */
+    enum { RING = 0 };               /* the most rows of its caches, which are rings (kept.cuh); 0: all positions stay */
     RULE float softcap() { return 0.0f; }
     RULE float q_eps() { return 0.0f; }
     RULE float k_eps() { return 0.0f; }

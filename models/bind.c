@@ -77,6 +77,9 @@ static qgc_status check_key(const binding *b, const qgc_param_want *p, int turn,
                             bool *found) {
     double stated;
     const qgc_question q = {key, p->words, p->turns ? turn : -1};
+    *found = *found || qgc_key_asks_format(key);
+    if (qgc_key_asks_format(key))
+        return QGC_OK;
     const char *full = qgc_weights_key(b->w, key, b->d->arena);
     switch (qgc_weights_answer(b->w, &q, &stated)) {
     case QGC_NOT_STATED:

@@ -108,6 +108,10 @@ static bool window_is_asked_for(const qgc_binding *b) {
 
 static qgc_status check_windows(const qgc_binding *b) {
     const char *key = b->is_gguf ? key_of(b, "attention.sliding_window") : "sliding_window";
+    double window;
+    if (!b->is_gguf && is_used(b, key) && window_is_asked_for(b) && qgc_weights_number(b->w, key, &window) &&
+        window == 0) /* transformers then hides all positions, or none, as the family has it */
+        return refuse(b, key);
     if (!states(b, key) || is_used(b, key) || window_is_none(b, key) ||
         (!b->is_gguf && !window_is_asked_for(b)))
         return QGC_OK;

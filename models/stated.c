@@ -13,14 +13,19 @@ const char *qgc_weights_key(const qgc_weights *w, const char *key, qgc_arena *a)
     return qgc_arena_printf(a, "%.*s%s%s", (int)(at - key), key, arch, at + strlen(arch_mark));
 }
 
-/* The tensor that "tensor(NAME)" asks for; false if the key is no such question. */
+/* NAME of "tensor(NAME)"; NULL if the key is no such question. */
+static const char *inside(const char *key, const char *what, qgc_arena *a) {
+    const size_t length = strlen(what), bytes = strlen(key);
+    const bool asks = strncmp(key, what, length) == 0 && key[length] == '(' && key[bytes - 1] == ')';
+    return asks ? qgc_arena_strndup(a, key + length + 1, bytes - length - 2) : NULL;
+}
+
+/* The tensor that it asks for; false if it is another question. */
 static bool is_about(const qgc_weights *w, const char *key, const char *what, const qgc_tensor **t,
                      qgc_arena *a) {
-    const size_t length = strlen(what), bytes = strlen(key);
-    if (strncmp(key, what, length) != 0 || key[length] != '(' || key[bytes - 1] != ')')
-        return false;
-    *t = qgc_weights_find(w, qgc_arena_strndup(a, key + length + 1, bytes - length - 2));
-    return true;
+    const char *name = inside(key, what, a);
+    *t = name ? qgc_weights_find(w, name) : NULL;
+    return name != NULL;
 }
 
 static qgc_stated word(const qgc_question *q, const char *text, size_t bytes, double *out) {
@@ -49,6 +54,10 @@ static qgc_stated all_elements(const qgc_weights *w, const qgc_question *q, cons
     return first;
 }
 
+bool qgc_key_asks_format(const char *key) {
+    return strcmp(key, "format(gguf)") == 0;
+}
+
 static qgc_stated answer_to(const qgc_weights *w, const qgc_question *q, qgc_arena *a, double *out) {
     const qgc_tensor *t;
     if (is_about(w, q->key, "tensor", &t, a)) {
@@ -58,6 +67,15 @@ static qgc_stated answer_to(const qgc_weights *w, const qgc_question *q, qgc_are
     if (is_about(w, q->key, "rows", &t, a)) {
         *out = t ? (double)t->shape[0] : 0;
         return t && t->rank > 0 ? QGC_STATED : QGC_NOT_STATED;
+    }
+    if (qgc_key_asks_format(q->key)) {
+        *out = qgc_weights_kind(w) == QGC_WEIGHTS_GGUF;
+        return QGC_STATED;
+    }
+    const char *nothing = inside(q->key, "null", a);
+    if (nothing) {
+        *out = qgc_weights_is_null(w, nothing);
+        return QGC_STATED;
     }
     const char *key = qgc_weights_key(w, q->key, a);
     if (qgc_weights_array_length(w, key) > 0)

@@ -9,6 +9,8 @@
  *   {arch}.block_count    with the name of its architecture
  *   tensor(NAME)          1 if it has that tensor, else 0
  *   rows(NAME)            the rows of that tensor
+ *   null(KEY)             1 if config.json has that key with null, else 0: other than a missing key, it may mean that there is none
+ *   format(gguf)          1 if it is a GGUF, else 0
  *
  * A key may hold a word, where `words` says which number it is, or a list with one of either for each turn. */
 
@@ -17,6 +19,10 @@ typedef struct {
     qgc_words words;
     int turn; /* of a list; -1: a list is no number, but for one whose entries are all the same */
 } qgc_question;
+
+/* Is it the last one? What it says decides what other keys mean that a file leaves out. It is nothing that two files of one model have
+ * to agree on. */
+bool qgc_key_asks_format(const char *key);
 
 qgc_stated qgc_weights_answer(const qgc_weights *w, const qgc_question *q, double *out);
 

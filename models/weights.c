@@ -148,6 +148,10 @@ const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *
     return w->format == QGC_WEIGHTS_GGUF ? qgc_gguf_shown(w, key, a) : qgc_hf_shown(w, key, a);
 }
 
+bool qgc_weights_is_null(const qgc_weights *w, const char *key) {
+    return w->format != QGC_WEIGHTS_GGUF && qgc_hf_is_null(w, key);
+}
+
 const char *qgc_weights_member(const qgc_weights *w, const char *object, size_t i) {
     return w->format == QGC_WEIGHTS_GGUF ? NULL : qgc_hf_member(w, object, i);
 }

@@ -54,6 +54,9 @@ const char *qgc_weights_string(const qgc_weights *w, const char *key);
  * missing or null. */
 const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a);
 
+/* Does a config.json have the key, with null? */
+bool qgc_weights_is_null(const qgc_weights *w, const char *key);
+
 /* The i-th key in an object of config.json, in the order of the file; NULL where there are fewer, or no such object. */
 const char *qgc_weights_member(const qgc_weights *w, const char *object, size_t i);
 

@@ -63,6 +63,7 @@ QGC_MUST_USE qgc_status qgc_hf_open_file(qgc_weights *w, qgc_diag *d);
 void qgc_hf_close(qgc_weights *w);
 bool qgc_hf_number(const qgc_weights *w, const char *key, double *out);
 const char *qgc_hf_shown(const qgc_weights *w, const char *key, qgc_arena *a);
+bool qgc_hf_is_null(const qgc_weights *w, const char *key);
 const char *qgc_hf_string(const qgc_weights *w, const char *key);
 const char *qgc_hf_member(const qgc_weights *w, const char *object, size_t i);
 size_t qgc_hf_array_length(const qgc_weights *w, const char *key);

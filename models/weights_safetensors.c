@@ -419,6 +419,10 @@ const char *qgc_hf_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
     return s.text;
 }
 
+bool qgc_hf_is_null(const qgc_weights *w, const char *key) {
+    return json_is_null(find(w, key));
+}
+
 const char *qgc_hf_string(const qgc_weights *w, const char *key) {
     return json_string_value(find(w, key));
 }

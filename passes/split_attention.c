@@ -17,8 +17,8 @@ static bool apply(qgc_rewriter *rw, const qgc_match *m) {
 
     const char *name = whole->out[0]->name;
     qgc_arena *a = qgc_rewriter_graph(rw)->arena;
-    qgc_node *part =
-        qgc_insert(rw, whole, QGC_OP_ATTENTION_PART, qgc_arena_printf(a, "%s_parts", name), whole->in, 4);
+    qgc_node *part = qgc_insert(rw, whole, QGC_OP_ATTENTION_PART, qgc_arena_printf(a, "%s_parts", name),
+                                whole->in, whole->n_in);
     static const char *const kept[] = {"scale", "window", "softcap"};
     for (int i = 0; i < 3; i++)
         part->attr[qgc_attr_index(part->op, kept[i])] = whole->attr[qgc_attr_index(whole->op, kept[i])];

@@ -32,6 +32,8 @@ struct qgc_session {
     volatile int32_t *ring; /* written by the device; what is not there yet is -1 */
     const volatile int32_t *fault;
     int64_t ring_size;
+    int64_t
+        most_steps; /* that may be queued: their choices have a place in the ring, and they can be undone */
     qgc_capture *decode; /* NULL in stream mode */
     qgc_capture *
         several; /* STEPS_TOGETHER steps, each of which starts as the one before ends; NULL where they could not */
@@ -205,6 +207,8 @@ static qgc_status allocate_pinned(qgc_session *s, qgc_diag *d) {
         if (roles[i] == QGC_IO_RING)
             s->ring_size = bytes / (int64_t)sizeof *s->ring;
     }
+    const int64_t spare = s->plan->spare;
+    s->most_steps = spare && spare < s->ring_size ? spare : s->ring_size;
     return QGC_OK;
 }
 
@@ -254,7 +258,7 @@ static qgc_status capture(qgc_session *s, qgc_phase_kind phase, int64_t tokens, 
 /* Is there something to gain from steps that are launched together, and can those be undone that nobody wants? */
 static bool go_together(const qgc_session *s) {
     return overlap_of(s, decode_phase(s), true) == QGC_OVERLAP_STEPS && s->fed &&
-           s->ring_size >= STEPS_TOGETHER + STEPS_AHEAD && s->options.ctx >= STEPS_TOGETHER;
+           s->most_steps >= STEPS_TOGETHER + STEPS_AHEAD && s->options.ctx >= STEPS_TOGETHER;
 }
 
 static qgc_status capture_steps(qgc_session *s, qgc_diag *d) {
@@ -607,7 +611,7 @@ static qgc_status queue(qgc_session *s, bool together, qgc_diag *d) {
     const int64_t n = together ? STEPS_TOGETHER : 1;
     QGC_TRY(check_chosen(s, d));
     QGC_TRY(check_room(s, s->queued + n, d));
-    if (s->queued + n > s->ring_size)
+    if (s->queued + n > s->most_steps)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps are queued, which is the most",
                         (long long)s->queued);
     s->n_rows = 0;
@@ -630,7 +634,8 @@ static qgc_status queue_up_to(qgc_session *s, int64_t n, qgc_diag *d) {
 }
 
 qgc_status qgc_session_queue_ahead(qgc_session *s, int64_t wanted, qgc_diag *d) {
-    const int64_t room = qgc_session_room(s), most = wanted < room ? wanted : room;
+    int64_t most = qgc_session_room(s) < s->most_steps ? qgc_session_room(s) : s->most_steps;
+    most = wanted < most ? wanted : most;
     if (s->queued >= STEPS_AHEAD)
         return QGC_OK;
     const int64_t n =
@@ -653,7 +658,7 @@ int64_t qgc_session_queued(const qgc_session *s) {
     return s->queued;
 }
 int64_t qgc_session_most_steps(const qgc_session *s) {
-    return s->ring_size;
+    return s->most_steps;
 }
 
 qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
@@ -665,9 +670,9 @@ qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
 qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_chosen(s, d));
     QGC_TRY(check_room(s, n, d));
-    if (n < 1 || n > s->ring_size)
+    if (n < 1 || n > s->most_steps)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps at a time, expected 1 to %lld",
-                        (long long)n, (long long)s->ring_size);
+                        (long long)n, (long long)s->most_steps);
     QGC_TRY(queue_up_to(s, n, d));
     for (int64_t i = 0; i < n; i++)
         QGC_TRY(qgc_session_take(s, &next[i], d));

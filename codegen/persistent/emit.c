@@ -247,6 +247,8 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
             pack_vector(e, i, i->q.norm->in[1], at->norm_at + base);
         if (i->keys.norm)
             pack_vector(e, i, i->keys.norm->in[1], at->k_norm_at + base);
+        if (i->attention->n_in > 4)
+            pack_vector(e, i, i->attention->in[4], at->sinks_at + base);
     }
 }
 

@@ -66,6 +66,7 @@ static void add_loop(qgc_persistent *p, qgc_loop l) {
                                                    .norm_at = -1,
                                                    .bias_at = -1,
                                                    .k_norm_at = -1,
+                                                   .sinks_at = -1,
                                                    .norm_slot = -1,
                                                    .ahead = -1};
         for (int i = 0; i < l.count; i++)

@@ -98,11 +98,11 @@ typedef struct {
     int64_t vector; /* floats from the start of a copy of the exchange; -1: it publishes nothing */
     int64_t parts;  /* ATTENTION: floats from the start of the exchange */
     int share;      /* PRODUCTS */
-    int64_t stream_at, stream_step;      /* bytes: of the loop in the stream, and of an iteration */
-    int64_t norm_at, bias_at, k_norm_at; /* floats of the small vectors, in iteration 0; -1: none */
-    int norm_slot;                       /* registers of the norm's weights */
-    bool norm_loaded;                    /* by the phase itself */
-    int ahead;                           /* phase whose norm it loads ahead, or -1 */
+    int64_t stream_at, stream_step;                /* bytes: of the loop in the stream, and of an iteration */
+    int64_t norm_at, bias_at, k_norm_at, sinks_at; /* floats of the small vectors, in iteration 0; -1: none */
+    int norm_slot;                                 /* registers of the norm's weights */
+    bool norm_loaded;                              /* by the phase itself */
+    int ahead;                                     /* phase whose norm it loads ahead, or -1 */
     int64_t ahead_at;
     int squares, squares_step; /* which buffer for squares, in iteration 0, and what each iteration adds */
     int cut;                   /* ATTENTION: which of the cuts */

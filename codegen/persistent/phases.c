@@ -545,9 +545,9 @@ static bool add_attention(builder *b, const qgc_stage *s) {
     const qgc_node *n = s->node;
     qgc_instance i = new_instance(QGC_DO_ATTENTION);
     i.attention = n;
-    if (!operand_is(b, n, 3, b->positions) || !read_heads(b, n->in[0], &i.q) ||
-        !read_cache(b, n, 1, &i.keys, &i.key_state) || !read_cache(b, n, 2, &i.values, &i.value_state) ||
-        !attention_fits(b, n, &i))
+    if (!operand_is(b, n, 3, b->positions) || (n->n_in > 4 && !is_weight(b, n, 4)) ||
+        !read_heads(b, n->in[0], &i.q) || !read_cache(b, n, 1, &i.keys, &i.key_state) ||
+        !read_cache(b, n, 2, &i.values, &i.value_state) || !attention_fits(b, n, &i))
         return false;
     i.out = qgc_low_width(n->in[0]);
     int maker = add(b, s, i);
@@ -825,7 +825,9 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     if (i->does == QGC_DO_HEADS)
         qgc_str_printf(&t, " %lld", (long long)qgc_heads_dim(i->norm, i->rope));
     if (i->attention)
-        qgc_str_printf(&t, " %s %s", number(b, i->attention, "window"), number(b, i->attention, "softcap"));
+        qgc_str_printf(&t, " %d %s %s %lld", i->attention->n_in, number(b, i->attention, "window"),
+                       number(b, i->attention, "softcap"),
+                       (long long)qgc_dim_ring(i->attention->in[1]->shape.dim[1]));
     if (i->attention)
         qgc_str_printf(&t, " %lld %lld %d %s %lld %s %lld %s", (long long)i->attention->in[1]->shape.dim[0],
                        (long long)i->attention->in[1]->shape.dim[2], i->attention->in[1]->dtype,

@@ -360,9 +360,15 @@ static void write_attention(const writer *w) {
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
     if (qgc_low_attr(i->attention, "window") != 0)
         constant(w, "WINDOW", qgc_low_attr_int(i->attention, "window"));
+    if (qgc_dim_ring(i->attention->in[1]->shape.dim[1]))
+        constant(w, "RING", qgc_dim_ring(i->attention->in[1]->shape.dim[1]));
     if (qgc_low_attr(i->attention, "softcap") != 0) {
         constant(w, "CAPPED", 1);
         number(w, "softcap", qgc_low_attr(i->attention, "softcap"));
+    }
+    if (i->attention->n_in > 4) {
+        constant(w, "SINKS", 1);
+        constant(w, "SINKS_AT", at->sinks_at);
     }
     write_head_norm(w, "Q", "q", i->q.norm, at->norm_at, head_dim);
     write_head_norm(w, "K", "k", i->keys.norm, at->k_norm_at, head_dim);

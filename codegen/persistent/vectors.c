@@ -99,6 +99,7 @@ const char *qgc_persistent_place(const qgc_persistent *p, int phase) {
 
 static bool same_attention(const qgc_node *a, const qgc_node *b) {
     return a->in[1]->shape.dim[0] == b->in[1]->shape.dim[0] &&
+           a->in[1]->shape.dim[1] == b->in[1]->shape.dim[1] &&
            a->in[1]->shape.dim[2] == b->in[1]->shape.dim[2] &&
            qgc_low_width(a->in[0]) == qgc_low_width(b->in[0]) &&
            qgc_low_attr(a, "window") == qgc_low_attr(b, "window");
@@ -240,6 +241,8 @@ static void place_small(qgc_persistent *p) {
                 place->norm_at = take(&at, qgc_norm_width(first->q.norm));
             if (first->attention && first->keys.norm)
                 place->k_norm_at = take(&at, qgc_norm_width(first->keys.norm));
+            if (first->attention && first->attention->n_in > 4)
+                place->sinks_at = take(&at, qgc_low_width(first->attention->in[4]));
             if (has_bias(p, i))
                 place->bias_at = take(&at, first->rows);
             place_outside_weights(first, place, &at);

@@ -191,6 +191,10 @@ static bool check_names(const search *s) {
     for (int i = 0; i < r->n_names; i++) {
         const qgc_value *v = s->out->value[i];
         const char *label = qgc_value_label(v, s->arena);
+        for (int k = 0; k < v->shape.rank; k++)
+            if (qgc_dim_ring(v->shape.dim[k]))
+                return no(s, "cache \"%s\" is a ring of %lld positions, of which it does not know", label,
+                          (long long)qgc_dim_ring(v->shape.dim[k]));
         if (r->maker[i] >= 0 && !qgc_outside_writes(r, i) && s->uses[v->id] > reads_inside(s, v))
             return no(s, "\"%s\" is read outside of the group, and it does not write \"%s\"", label,
                       r->names[i]);

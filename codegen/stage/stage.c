@@ -267,7 +267,7 @@ static bool check_meeting(search *s) {
 
 /* Number and text that the rows of linear_heads.cu share. */
 typedef struct {
-    const qgc_node *rope, *norm;
+    const qgc_node *rope, *norm, *append;
     int64_t head_dim;
     const qgc_value *positions;
 } heads;
@@ -320,6 +320,10 @@ static bool check_row(search *s, const qgc_stage_row *r, heads *h) {
     if (r->append && (!only_inside(s, n) ||
                       !same_heads(s, h, r->append->in[0]->shape.dim[2], r->append->in[2], r->append)))
         return false;
+    if (h->append && r->append && h->append->in[0]->shape.dim[1] != r->append->in[0]->shape.dim[1])
+        return no(s, "caches \"%s\" and \"%s\" keep different positions", label(s, h->append->out[0]),
+                  label(s, r->append->out[0]));
+    h->append = r->append ? r->append : h->append;
     bool pairs = s->f->n_rows > 1 || r->norm || r->rope || r->append; /* of rows, in linear_heads.cu */
     if (pairs && r->linear->out[0]->shape.dim[1] % 2 != 0)
         return no(s, "product \"%s\" has an odd number of rows", label(s, r->linear->out[0]));

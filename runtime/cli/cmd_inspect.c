@@ -18,6 +18,8 @@ static void print_extent(const qgc_extent *e) {
             printf("%s%lld%s", first ? "" : " + ", (long long)parts[i].factor, parts[i].symbol);
             first = false;
         }
+    if (e->most_ctx)
+        printf(", for %lld positions at most", (long long)e->most_ctx);
     if (first)
         putchar('0');
 }

@@ -5,6 +5,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "passes/passes.h"
+#include "tests/kernels/small_graphs.h"
 #include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
@@ -126,6 +127,25 @@ static void buffers_alive_at_once_do_not_overlap(void **state) {
     const qgc_plan *p = lower(*state, "models/tiny/tiny.yaml", (qgc_lower_options){.chunk = 33});
     assert_true(check_scratch(p, QGC_PHASE_PREFILL, 33) > 100);
     assert_true(check_scratch(p, QGC_PHASE_DECODE, 1) > 100);
+}
+
+static void a_chunk_fits_the_rings(void **state) {
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    qgc_lowered low;
+    assert_int_equal(
+        qgc_graph_load_text(&g, "model.yaml", small_ring_and_none, strlen(small_ring_and_none), *state, &d),
+        QGC_OK);
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 32}, &low, &d), QGC_OK);
+    assert_int_equal(low.plan->spare, 32);
+    const qgc_value *const *caches = (const qgc_value *const *)g->states[0].values;
+    for (int i = 0; i < 2; i++) {
+        const qgc_extent *bytes = &low.plan->buffers[low.buffers[caches[i]->id]].bytes;
+        assert_int_equal(bytes->per_ctx, 2 * 32 * 2);
+        assert_int_equal(bytes->most_ctx, i ? 0 : 38);
+    }
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 33}, &low, &d), QGC_ERR_INPUT);
+    assert_non_null(strstr(qgc_diag_message(&d), "are rings of 38 positions, with room for 32 tokens"));
 }
 
 static void scratch_of_a_deep_model_stays_that_of_a_layer(void **state) {
@@ -367,6 +387,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(a_decode_step_is_one_kernel_a_node),
         ARENA_TEST(prefill_rounds_each_input_once_and_takes_the_head_by_rows),
+        ARENA_TEST(a_chunk_fits_the_rings),
         ARENA_TEST(buffers_alive_at_once_do_not_overlap),
         ARENA_TEST(scratch_of_a_deep_model_stays_that_of_a_layer),
         ARENA_TEST(kept_values_share_nothing),

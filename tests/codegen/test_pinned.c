@@ -19,6 +19,8 @@ static const char golden[] = QGC_SOURCE_DIR "/tests/golden/plans.txt";
 static void print_extent(qgc_str *text, const qgc_extent *e) {
     qgc_str_printf(text, " %lld,%lld,%lld,%lld", (long long)e->fixed, (long long)e->per_token,
                    (long long)e->per_row, (long long)e->per_ctx);
+    if (e->most_ctx)
+        qgc_str_printf(text, "<%lld", (long long)e->most_ctx);
 }
 
 static void print_buffer(qgc_str *text, const qgc_plan *p, int buffer) {

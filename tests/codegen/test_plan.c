@@ -7,9 +7,11 @@
 
 static void extent_is_linear_in_each_size(void **state) {
     (void)state;
-    const qgc_extent e = {1, 20, 300, 4000};
+    const qgc_extent e = {1, 20, 300, 4000, 0}, ring = {.fixed = 1, .per_ctx = 4000, .most_ctx = 3};
     assert_int_equal(qgc_extent_size(&e, &(qgc_sizes){2, 3, 4}), 1 + 40 + 900 + 16000);
     assert_int_equal(qgc_extent_size(&e, &(qgc_sizes){0}), 1);
+    assert_int_equal(qgc_extent_size(&ring, &(qgc_sizes){2, 3, 2}), 8001);
+    assert_int_equal(qgc_extent_size(&ring, &(qgc_sizes){2, 3, 4}), 12001);
 }
 
 static void sizes_are_added_up_to_a_limit(void **state) {
@@ -30,7 +32,11 @@ static void sizes_are_added_up_to_a_limit(void **state) {
         assert_false(qgc_extent_add(&sum, &large[i], &at));
         assert_int_equal(sum, 768);
     }
-    assert_true(qgc_extent_add(&sum, &(qgc_extent){.fixed = ((int64_t)1 << 62) - 768}, &at));
+    assert_true(
+        qgc_extent_add(&sum, &(qgc_extent){.per_ctx = (int64_t)1 << 38, .most_ctx = 0}, &(qgc_sizes){0}));
+    assert_true(qgc_extent_add(&sum, &(qgc_extent){.per_ctx = 128, .most_ctx = 2}, &at));
+    assert_int_equal(sum, 1024);
+    assert_true(qgc_extent_add(&sum, &(qgc_extent){.fixed = ((int64_t)1 << 62) - 1024}, &at));
     assert_int_equal(sum, (int64_t)1 << 62);
 }
 
@@ -50,6 +56,7 @@ static void accepts_the_small_plan(void **state) {
     BREAK("vocab of the plan is 0, expected 1 to 2147483647", p->vocab = 0)                            \
     BREAK("vocab of the plan is 2147483648, expected 1 to 2147483647", p->vocab = 2147483648)          \
     BREAK("max_positions of the plan is -1, expected 0 to 16777216", p->max_positions = -1)            \
+    BREAK("spare of the plan is -1, expected 0 to 16777216", p->spare = -1)                            \
     BREAK("chunk of the plan is 0, expected 1 to 16777216", p->chunk = 0)                              \
     BREAK("chunk of the plan is 16777217, expected 1 to 16777216", p->chunk = 16777217)                \
     BREAK("scratch_bytes of the plan is -1, expected 0 to 4611686018427387904", p->scratch_bytes = -1) \
@@ -121,6 +128,8 @@ static void accepts_the_small_plan(void **state) {
     BREAK("weight \"head\" is tied to weight 1, which has another shape", p->weights[1].shape[0]--)         \
     BREAK("buffer 4 has no name", p->buffers[SMALL_X].name = NULL)                                          \
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = -1)                  \
+    BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.most_ctx = 8)                    \
+    BREAK("buffer \"cache\" has an impossible size", p->buffers[SMALL_CACHE].bytes.most_ctx = -1)           \
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.fixed = INT64_MIN)               \
     BREAK("buffer \"x\" has an impossible size", p->buffers[SMALL_X].bytes.per_token = (int64_t)1 << 40)    \
     BREAK("buffer \"x\" is of unknown kind 7", p->buffers[SMALL_X].kind = QGC_N_BUFFER_KINDS)               \
@@ -213,6 +222,7 @@ static void accepts_the_small_plan(void **state) {
     BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits",                                      \
           l->args[3].value.per_token = (1 << 27) + 1)                                                       \
     BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits", l->args[3].value.per_ctx = -256)     \
+    BREAK("argument 3 of launch \"embedding x\" does not fit 32 bits", l->args[3].value.most_ctx = 8)       \
     BREAK("launch \"embedding x\" gives a block 0 along y, expected 1 to 2147483647", l->per_block[1] = 0)  \
     BREAK("the grid of launch \"embedding x\" may be outside 1 to 65535 along y",                           \
           l->grid[1].per_token = 4096)                                                                      \

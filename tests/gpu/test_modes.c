@@ -1,5 +1,6 @@
 /* The ways to run a decode step against each other: the same tokens, and nearly or exactly the same logits. */
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +80,48 @@ static void small_models_agree_with_graph_mode(void **state) {
     modes_agree("tests/gpu/shapes/gemma", 2, 100, 3e-3);
     modes_agree("tests/gpu/shapes/long", 2, 100, 3e-3);
     modes_agree("tests/gpu/shapes/gemma", 700, 20, 3e-3);
+    modes_agree("tests/gpu/shapes/rings", 1403, 20, 3e-3);
+}
+
+/* A prompt in chunks and steps one by one, several times around the ring: the logits after each step. */
+static float *logits_of_steps(const char *name, qgc_mode mode, int64_t prompt, int steps, fixture *f) {
+    open_model(f, name);
+    if (!gpu_test_runs(f->program, mode, f->arena))
+        return NULL;
+    qgc_session *s = session(f, mode, prompt + steps + 1, 0);
+    int32_t *tokens = qgc_arena_array(f->arena, (size_t)(prompt + steps), sizeof *tokens), next;
+    float *all = qgc_arena_array(f->arena, (size_t)(steps * f->plan->vocab), sizeof *all);
+    for (int64_t i = 0; i < prompt + steps; i++)
+        tokens[i] = (int32_t)((i * 7919 + 13) % f->plan->vocab);
+    for (int64_t at = 0, n; at < prompt; at += n) { /* by 500, which is no multiple of a chunk */
+        n = prompt - at < 500 ? prompt - at : 500;
+        must(f, qgc_session_feed(s, tokens + at, n, &next, &f->diag));
+    }
+    for (int i = 0; i < steps; i++) {
+        must(f, qgc_session_feed(s, tokens + prompt + i, 1, &next, &f->diag));
+        must(f, qgc_session_logits(s, all + i * f->plan->vocab, &f->diag));
+    }
+    qgc_session_drop(s);
+    return all;
+}
+
+static void rings_change_no_bit(void **state) {
+    (void)state;
+    enum { PROMPT = 1403, AFTER = 60 };
+    for (int mode = 0; mode < QGC_N_MODES; mode++) {
+        fixture whole, ring;
+        const float *want = logits_of_steps("tests/gpu/shapes/gemma", (qgc_mode)mode, PROMPT, AFTER, &whole);
+        const float *got = logits_of_steps("tests/gpu/shapes/rings", (qgc_mode)mode, PROMPT, AFTER, &ring);
+        assert_true(!want == !got);
+        double worst = 0;
+        for (int i = 0; want && i < AFTER; i++)
+            worst = fmax(worst, golden_difference(got + i * whole.plan->vocab, want + i * whole.plan->vocab,
+                                                  whole.plan->vocab));
+        print_message("%s mode: rings differ by %.1e\n", qgc_mode_name((qgc_mode)mode), worst);
+        assert_true(worst <= (mode == QGC_MODE_PERSISTENT ? 1e-4 : 0)); /* there tiles are cut otherwise */
+        gpu_model_close(&ring);
+        gpu_model_close(&whole);
+    }
 }
 
 static void long_contexts_agree_with_graph_mode(void **state) {
@@ -323,6 +366,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(cases_agree_with_the_evaluator_in_every_mode),
         cmocka_unit_test(a_model_that_does_not_fit_is_refused),
         cmocka_unit_test(qwen_agrees_with_graph_mode),
+        cmocka_unit_test(rings_change_no_bit),
         cmocka_unit_test(long_contexts_agree_with_graph_mode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -257,6 +257,65 @@ static void errors_say_what_is_out_of_range(void **state) {
     drop(f);
 }
 
+/* Attention sees `window` positions, of caches that keep `ring`, or all if that is 0. */
+static void see(fixture *f, double window, int64_t ring) {
+    qgc_graph *g = f->t->g;
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->shape.rank == 3)
+            g->values[i]->shape.dim[1] = qgc_ring_dim(ring);
+    for (qgc_node *n = g->first; n; n = n->next)
+        if (n->op == QGC_OP_ATTENTION)
+            test_number(n->out[0], "window", window);
+    assert_int_equal(qgc_infer(g, &f->t->diag), QGC_OK);
+    assert_int_equal(qgc_verify(g, &f->t->diag), QGC_OK);
+    qgc_eval_drop(f->e);
+    f->e = qgc_eval_new(g, f->weights, ROOM, MOST, f->pool);
+}
+
+/* Five times around a ring of 6, at odd sizes of steps; some are as long as it has room for. */
+static void a_ring_changes_no_bit(void **state) {
+    fixture *f = make(state, QGC_F16, 2);
+    static const int steps[] = {3, 1, 4, 2, 3, 4, 1, 1, 3, 4, 4, 2};
+    float all[12][VOCAB];
+    for (int ring = 0; ring <= 6; ring += 6) {
+        see(f, 3, ring);
+        for (int i = 0, at = 0; i < 12; at += steps[i++]) {
+            step(f, text + i % 5, steps[i], at, false);
+            const float *logits = read(f, f->logits, VOCAB);
+            if (ring)
+                assert_memory_equal(logits, all[i], sizeof all[i]);
+            else
+                memcpy(all[i], logits, sizeof all[i]);
+        }
+    }
+    drop(f);
+}
+
+/* Steps may be done again as far as the ring still has what they see, and from the start. */
+static void what_a_ring_has_not_is_refused(void **state) {
+    fixture *f = make(state, QGC_F32, 1);
+    see(f, 3, 6);
+    step(f, text, 4, 0, false);
+    step(f, text, 4, 4, false);
+    step(f, text, 1, 5, false);
+    step(f, text, 3, 4, false);
+    static const struct {
+        int n, first;
+        const char *why;
+    } bad[] = {{1, 3, "a step of 1 tokens at position 3, after 8 positions"},
+               {1, 9, "a step of 1 tokens at position 9, after 8 positions"},
+               {5, 8, "a step of 5 tokens at position 8, after 8 positions"}};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(qgc_eval_step(f->e, text, bad[i].n, bad[i].first, false, &f->t->diag),
+                         QGC_ERR_INPUT);
+        assert_non_null(strstr(qgc_diag_message(&f->t->diag), bad[i].why));
+        assert_non_null(strstr(qgc_diag_message(&f->t->diag), "keep 6, and a token sees 3"));
+        f->t->diag = qgc_diag_new(f->t->arena);
+    }
+    step(f, text, 6, 0, false);
+    drop(f);
+}
+
 static void an_index_that_a_node_made_is_checked_where_it_is_read(void **state) {
     fixture *f = make(state, QGC_F32, 1);
     test_graph *t = f->t;
@@ -346,6 +405,8 @@ int main(void) {
         GRAPH_TEST(any_value_can_be_read_after_a_step),
         GRAPH_TEST(next_follows_the_sampling_settings),
         GRAPH_TEST(errors_say_what_is_out_of_range),
+        GRAPH_TEST(a_ring_changes_no_bit),
+        GRAPH_TEST(what_a_ring_has_not_is_refused),
         GRAPH_TEST(an_index_that_a_node_made_is_checked_where_it_is_read),
         GRAPH_TEST(no_position_lies_beyond_a_cache),
         GRAPH_TEST(what_is_no_number_is_traced_to_where_it_began),

@@ -292,6 +292,70 @@ static void parameters_are_read_from_weights(void **state) {
     round_trip(*state, g);
 }
 
+#define CACHED(ring, window)                                                                    \
+    "weights:\n  embed: {shape: [16, 8]}\n"                                                     \
+    "state:\n  kc: {per: l, shape: [2, ctx, 4], dtype: f16, ring: " ring "}\n"                  \
+    "inputs: {tokens: [T], positions: [T]}\ngraph:\n"                                           \
+    "  - {op: embedding, in: [tokens, embed], out: x}\n"                                        \
+    "  - repeat: {index: l, count: layers, carry: x}\n    body:\n"                              \
+    "      - {op: append, in: [kc, x, positions], out: k}\n"                                    \
+    "      - {op: attention, in: [x, k, k, positions], scale: 1, window: " window ", out: x}\n" \
+    "outputs: [x]\n"
+
+/* A number for each turn; printed as a list where they differ. */
+static void caches_may_be_rings(void **state) {
+    qgc_graph *g = load_graph_text(
+        *state, HEAD "params: {layers: 3}\n" CACHED("\"l == 1 ? 0 : 9 + l\"", "\"l == 1 ? 0 : 4\""));
+    assert_string_equal(qgc_shape_text(&g->states[0].values[0]->shape, *state), "[2, min(ctx, 9), 4]");
+    assert_string_equal(qgc_shape_text(&g->states[0].values[1]->shape, *state), "[2, ctx, 4]");
+    assert_int_equal(qgc_shape_elems(&g->states[0].values[2]->shape, &(qgc_sizes){.ctx = 100}), 2 * 11 * 4);
+    assert_int_equal(qgc_shape_elems(&g->states[0].values[2]->shape, &(qgc_sizes){.ctx = 5}), 2 * 5 * 4);
+    assert_non_null(strstr(round_trip(*state, g), "dtype: f16, ring: [9, 0, 11]}"));
+    g = load_graph_text(*state, HEAD "params: {layers: 2}\n" CACHED("7", "7"));
+    assert_non_null(strstr(round_trip(*state, g), "shape: [2, ctx, 4], dtype: f16, ring: 7}"));
+    g = load_graph_text(*state, HEAD "params: {layers: 2}\n" CACHED("0", "7"));
+    assert_null(strstr(round_trip(*state, g), "ring"));
+}
+
+static void check_bad_graph(qgc_arena *a, const char *text, const char *message) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_graph *g;
+    assert_int_equal(qgc_graph_load_text(&g, "model.yaml", text, strlen(text), a, &d), QGC_ERR_INPUT);
+    assert_non_null(strstr(qgc_test_printed(a, &d), message));
+}
+
+static void rings_that_are_too_small_are_refused(void **state) {
+    check_bad_graph(
+        *state, HEAD "params: {layers: 2}\n" CACHED("6", "7"),
+        "attention \"x[0]\" sees the last 7 positions, but its caches keep 6: [2, min(ctx, 6), 4]");
+    check_bad_graph(*state, HEAD "params: {layers: 2}\n" CACHED("6", "0"),
+                    "sees all positions, but its caches keep 6");
+    check_bad_graph(*state, HEAD "params: {layers: 2}\n" CACHED("[6]", "6"),
+                    "state \"kc\" has 1 rings, expected 2");
+    check_bad_graph(*state, HEAD "params: {layers: 2}\n" CACHED("-1", "6"), "-1");
+    check_bad_graph(*state,
+                    HEAD "weights:\n  embed: {shape: [16, 8]}\n"
+                         "state:\n  kc: {shape: [2, ctx, 4], dtype: f16, ring: 9}\n"
+                         "inputs: {tokens: [T], positions: [T]}\ngraph:\n"
+                         "  - {op: embedding, in: [tokens, embed], out: x}\n"
+                         "  - {op: attention, in: [x, kc, kc, positions], scale: 1, window: 4, out: y}\n"
+                         "outputs: [y]\n",
+                    "\"y\" reads caches before the step puts its own positions there, but its caches keep 9");
+}
+
+/* As many as there are heads. */
+static void sinks_of_other_heads_are_refused(void **state) {
+#define SINKS(n)                                                        \
+    HEAD "weights:\n  embed: {shape: [16, 8]}\n  s: {shape: [" n "]}\n" \
+         "state:\n  kc: {shape: [2, ctx, 4], dtype: f16}\n"             \
+         "inputs: {tokens: [T], positions: [T]}\ngraph:\n"              \
+         "  - {op: embedding, in: [tokens, embed], out: x}\n"           \
+         "  - {op: append, in: [kc, x, positions], out: k}\n"           \
+         "  - {op: attention, in: [x, k, k, positions, s], scale: 1, out: y}\noutputs: [y]\n"
+    round_trip(*state, load_graph_text(*state, SINKS("2")));
+    check_bad_graph(*state, SINKS("3"), "attention \"y\" has 3 sinks and 2 heads");
+}
+
 static void check_refused(qgc_arena *a, const fact *facts, const char *message) {
     qgc_diag d = qgc_diag_new(a);
     qgc_graph *g;
@@ -328,6 +392,9 @@ int main(void) {
         ARENA_TEST(what_was_loaded_is_printed_and_loads_again),
         ARENA_TEST(how_weights_lie_in_files_is_printed),
         ARENA_TEST(parameters_are_read_from_weights),
+        ARENA_TEST(caches_may_be_rings),
+        ARENA_TEST(rings_that_are_too_small_are_refused),
+        ARENA_TEST(sinks_of_other_heads_are_refused),
         ARENA_TEST(what_weights_state_wrongly_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

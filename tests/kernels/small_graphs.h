@@ -9,8 +9,9 @@
 #define SMALL_MATRIX(name, out, in) "  " name ": {per: l, shape: [" out ", " in "], gguf: \"{l}." name "\"}\n"
 
 /* Weights of all of them, caches, inputs. */
-#define SMALL_HEAD_OF(name, more, cache, count)                                                            \
-    "qgc: 1\nname: " name "\narch: small\n" SMALL_PARAMS "weights:\n"                                      \
+#define SMALL_HEAD_OF(name, more, cache, count) SMALL_HEAD_IN("1", name, more, cache, count)
+#define SMALL_HEAD_IN(format, name, more, cache, count)                                                    \
+    "qgc: " format "\nname: " name "\narch: small\n" SMALL_PARAMS "weights:\n"                             \
     "  embed: {shape: [vocab, d], gguf: embed}\n  out_norm: {shape: [d], gguf: out_norm}\n" SMALL_VECTOR(  \
         "norm1", "d") SMALL_MATRIX("wq", "heads*dh", "d") SMALL_MATRIX("wk", "kv*dh", "d")                 \
         SMALL_MATRIX("wv", "kv*dh", "d") SMALL_MATRIX("wo", "d", "heads*dh") SMALL_VECTOR("norm2", "d")    \
@@ -28,13 +29,15 @@
     SMALL_NODE("rope", x ", positions", ", style: neox, base: 10000, head_dim: dh", out)
 
 /* From q and k to o. */
-#define SMALL_ATTENTION(q, k)                                                       \
-    SMALL_ROPE(q, "qr")                                                             \
-    SMALL_ROPE(k, "kr")                                                             \
-    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                          \
-    SMALL_NODE("append", "vc, v, positions", "", "v_all")                           \
-    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a") \
+#define SMALL_ATTENTION(q, k) \
+    SMALL_ROPE(q, "qr")       \
+    SMALL_ROPE(k, "kr")       \
+    SMALL_CACHED("")          \
     SMALL_NODE("linear", "a, wo", "", "o")
+#define SMALL_CACHED(more)                                 \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all") \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")  \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5" more, "a")
 
 #define SMALL_MLP(x)                           \
     SMALL_NODE("linear", x ", w1", "", "gate") \
@@ -58,6 +61,34 @@ static const char small_qwen2[] =
         SMALL_NODE("linear", "h, wk, bk", "", "k") SMALL_NODE("linear", "h, wv, bv", "", "v")
             SMALL_ATTENTION("q", "k") SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m")
                 SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
+
+/* Layers with windows; caches that are rings of as few positions as a chunk of 32 tokens needs, beside one that is none. */
+#define SMALL_RINGS(name, cache, window, ring)                                                  \
+    SMALL_HEAD_IN("2", name, "", cache ", ring: \"" ring "\"", "layers")                        \
+    SMALL_NORM("x", "norm1", "h")                                                               \
+    SMALL_NODE("linear", "h, wq", "", "q")                                                      \
+    SMALL_NODE("linear", "h, wk", "", "k")                                                      \
+    SMALL_NODE("linear", "h, wv", "", "v")                                                      \
+    SMALL_ROPE("q", "qr")                                                                       \
+    SMALL_ROPE("k", "kr")                                                                       \
+    SMALL_CACHED(", window: \"" window "\"") SMALL_NODE("linear", "a, wo", "", "o")             \
+        SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") \
+            SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+static const char small_ring_and_none[] =
+    SMALL_RINGS("small-ring-and-none", "f16", "l ? 0 : 7", "l ? 0 : 38");
+static const char small_two_rings[] = SMALL_RINGS("small-two-rings", "f16", "l ? 21 : 1", "l ? 52 : 33");
+
+/* Sinks, as gpt-oss has them, with a window and capped scores. */
+static const char small_sinks[] = SMALL_HEAD("small-sinks", SMALL_VECTOR("sinks", "heads"), "f16")
+    SMALL_NORM("x", "norm1", "h") SMALL_NODE("linear", "h, wq", "", "q")
+        SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v") SMALL_ROPE("q", "qr")
+            SMALL_ROPE("k", "kr") SMALL_NODE("append", "kc, kr, positions", "", "k_all")
+                SMALL_NODE("append", "vc, v, positions", "", "v_all")
+                    SMALL_NODE("attention", "qr, k_all, v_all, positions, sinks",
+                               ", scale: dh^-0.5, window: 50, softcap: 4", "a")
+                        SMALL_NODE("linear", "a, wo", "", "o") SMALL_NODE("add", "x, o", "", "x_mid")
+                            SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m")
+                                SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
 
 /* Norms of q and k, head by head. */
 static const char small_qwen3[] =

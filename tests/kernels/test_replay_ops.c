@@ -125,6 +125,25 @@ static void experts_and_layer_norm(void **state) {
     is_not_persistent(small_experts, "route \"ids[0]\" has no phase in the kernel");
 }
 
+/* One more score of each head; the parts of a split attention have it once. */
+static void attention_with_sinks(void **state) {
+    (void)state;
+    check(small_sinks);
+}
+
+/* Positions before a window, beyond it, and around the ring; a chunk ends where a lap does, and elsewhere. */
+static void caches_that_are_rings(void **state) {
+    (void)state;
+    static const char *const graphs[] = {small_ring_and_none, small_two_rings};
+    static const char *const passes[] = {NULL, "", "split-attention"};
+    const replay_run what = {ON_CPU_RANDOM, REPLAY_LONG, REPLAY_LONG};
+    for (int i = 0; i < 3; i++)
+        for (int g = 0; g < 2; g++)
+            compare(&(replay_of){.yaml = graphs[g], .passes = passes[(i + g) % 3], .arch = archs[i]}, &what);
+    for (int g = 0; g < 2; g++)
+        compare(&(replay_of){.yaml = graphs[g], .arch = g ? 80 : 90, .sms = 3}, &what);
+}
+
 /* One may be named: "rotation*". */
 int main(int argc, char **argv) {
     if (argc > 1)
@@ -133,7 +152,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(multipliers_and_activations), cmocka_unit_test(rotation_of_a_part_of_each_head),
         cmocka_unit_test(rotation_by_frequencies),     cmocka_unit_test(windows_and_capped_scores),
         cmocka_unit_test(experts_and_layer_norm),      cmocka_unit_test(attention_and_mlp_side_by_side),
-        cmocka_unit_test(heads_of_96_and_256),
+        cmocka_unit_test(heads_of_96_and_256),         cmocka_unit_test(attention_with_sinks),
+        cmocka_unit_test(caches_that_are_rings),
     };
     return cmocka_run_group_tests_name("kernels/replay_ops", tests, NULL, NULL);
 }

@@ -161,6 +161,10 @@ static void what_is_not_computed_is_refused(void **state) {
         {"gemma3", "gemma3", "\"sliding_window_pattern\": 6,", ""},
         {"gemma3", "gemma3-linear", "\"rope_scaling\": {\"rope_type\": \"yarn\"},",
          "which is no value of parameter \"scaling\""},
+        {"gemma3", "gemma3", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 8},",
+         "\"rope_scaling.type\" as \"linear\""},
+        {"phi3", "phi3-window", "\"layer_types\": [\"sliding_attention\", \"full_attention\"],",
+         "\"layer_types\""},
         {"phi3", "phi3-longrope", "", ""},
         {"phi3", "phi3-longrope", "\"rope_scaling\": {\"long_mscale\": 1.2},",
          "\"rope_scaling.long_mscale\" as 1.2"},
@@ -173,6 +177,11 @@ static void what_is_not_computed_is_refused(void **state) {
         {"mixtral", "mixtral", "\"decoder_sparse_step\": 2,", "\"decoder_sparse_step\" as 2"},
         {"mixtral", "mixtral", "\"routed_scaling_factor\": 2,", "\"routed_scaling_factor\" as 2"},
         {"qwen3_moe", "qwen2_moe", "", "the model is of architecture \"qwen3_moe\""},
+        {"llama", "llama", "\"partial_rotary_factor\": 0.5,", "\"partial_rotary_factor\" as 0.5"},
+        {"mixtral", "mixtral-terse", "\"sliding_window\": 0,", "\"sliding_window\" as 0"},
+        {"mixtral", "mixtral-terse", "\"sliding_window\": null,", ""},
+        {"llama", "llama", "\"use_bidirectional_attention\": true,",
+         "\"use_bidirectional_attention\" as true"},
         {"granite", "granite", "\"embedding_scale\": 8, \"scale_emb\": 2,", "\"scale_emb\" as 2"},
     };
     fixture *f = *state;
@@ -196,6 +205,12 @@ static void a_printed_graph_is_for_its_weights(void **state) {
         {"qwen2", "qwen2", "qwen2-window", "\"windowed[1]\" is 0, but"},
         {"llama", "llama", "llama/model.gguf", ""},
         {"qwen3", "qwen3", "qwen3/model.gguf", ""},
+        {"gemma2", "gemma2", "gemma2/model.gguf", ""},
+        {"gemma2", "gemma2/model.gguf", "gemma2", ""},
+        {"gemma3", "gemma3", "gemma3/model.gguf", ""},
+        {"mixtral", "mixtral", "mixtral/model.gguf", ""},
+        {"mixtral", "mixtral/model.gguf", "mixtral", ""},
+        {"gemma2", "gemma2-terse", "gemma2-uncapped", "\"query_scale\" is 256, but"},
     };
     fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -1189,6 +1189,20 @@ static void queues_no_more_than_the_ring_and_the_context_hold(void **state) {
     assert_string_equal(qgc_diag_message(&d), "12 steps are queued, which is the most");
     qgc_session_drop(s);
 
+    /* Nor than can be undone, where caches are rings. */
+    f->plan->spare = 5;
+    s = start(f);
+    MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));
+    assert_int_equal(qgc_session_most_steps(s), 5);
+    MUST(f, qgc_session_queue_ahead(s, 100, &f->diag));
+    while (qgc_session_queued(s) < 5)
+        MUST(f, qgc_session_queue(s, &f->diag));
+    d = qgc_diag_new(f->arena);
+    assert_int_equal(qgc_session_queue(s, &d), QGC_ERR_USAGE);
+    assert_string_equal(qgc_diag_message(&d), "5 steps are queued, which is the most");
+    qgc_session_drop(s);
+    f->plan->spare = 0;
+
     f->options.ctx = 4;
     s = start(f);
     MUST(f, qgc_session_feed(s, text, 3, &next, &f->diag));

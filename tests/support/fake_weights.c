@@ -59,6 +59,12 @@ bool qgc_weights_number(const qgc_weights *w, const char *key, double *out) {
     return false;
 }
 
+bool qgc_weights_is_null(const qgc_weights *w, const char *key) {
+    (void)w;
+    (void)key;
+    return false;
+}
+
 const char *qgc_weights_shown(const qgc_weights *w, const char *key, qgc_arena *a) {
     double number;
     return qgc_weights_number(w, key, &number) ? qgc_arena_printf(a, "%.10g", number) : NULL;

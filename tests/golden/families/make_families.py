@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import transformers as tf
 from safetensors.torch import save_file
+from transformers.models.gpt_oss import modeling_gpt_oss as gpt_oss
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOKENS = 40
@@ -101,6 +102,22 @@ MODELS = {
     "mixtral-window": (tf.MixtralConfig, dict(SMALL, num_local_experts=3, num_experts_per_tok=2, sliding_window=7,
                                               num_hidden_layers=1), None),
     "olmoe": (tf.OlmoeConfig, dict(SMALL, num_experts=6, num_experts_per_tok=3, norm_topk_prob=False), "olmoe"),
+    "phi3-longrope-wide": (tf.Phi3Config, dict(WIDE, original_max_position_embeddings=16, num_hidden_layers=1, rope_parameters=dict(
+        rope_type="longrope", rope_theta=1e4, original_max_position_embeddings=16,
+        short_factor=[1.0 + 0.05 * i for i in range(16)], long_factor=[1.0 + 0.5 * i for i in range(16)])), None),
+    "llama-sinks": (tf.LlamaConfig, dict(SMALL), None),
+    "mistral-sinks-wide": (tf.MistralConfig, dict(WIDE, sliding_window=9), None),
+    "gemma2-terse": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, num_hidden_layers=1), None),
+    "gemma2-uncapped": (tf.Gemma2Config, dict(SMALL, tie_word_embeddings=True, head_dim=12, query_pre_attn_scalar=12, num_hidden_layers=1,
+                                              attn_logit_softcapping=None, final_logit_softcapping=None), None),
+    "smollm3-terse": (tf.SmolLM3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=20, tie_word_embeddings=True,
+                                             use_sliding_window=True, sliding_window=4), None),
+    "mixtral-terse": (tf.MixtralConfig, dict(SMALL, num_local_experts=3, num_experts_per_tok=2, num_hidden_layers=1), None),
+    "gpt_neox-terse": (tf.GPTNeoXConfig, dict(LAYERED, num_hidden_layers=1), None),
+    "qwen2_moe-window": (tf.Qwen2MoeConfig, dict(SMALL, **EXPERTS, num_experts=3, shared_expert_intermediate_size=12,
+                                                 use_sliding_window=True, sliding_window=4), None),
+    "qwen3_moe-window": (tf.Qwen3MoeConfig, dict(SMALL, **EXPERTS, num_experts=3, use_sliding_window=True, sliding_window=4,
+                                                 num_hidden_layers=1), None),
     "qwen3_moe-wide": (tf.Qwen3MoeConfig, dict(WIDE, **dict(EXPERTS, moe_intermediate_size=64), head_dim=64, num_experts=4,
                                                num_hidden_layers=1), None),
     "llama3-wide": (tf.LlamaConfig, dict(WIDE, attention_bias=True, **LLAMA3), "llama"),
@@ -137,11 +154,24 @@ MODELS = {
 }
 
 
+# Keys that a config.json does not state: they mean what the family's configuration has by itself.
+UNSTATED = {
+    "gemma2-terse": ("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "sliding_window", "layer_types",
+                     "hidden_activation", "rope_parameters"),
+    "smollm3-terse": ("rope_parameters", "layer_types", "no_rope_layers", "no_rope_layer_interval"),
+    "mixtral-terse": ("rope_parameters", "sliding_window"),
+    "gpt_neox-terse": ("hidden_act", "layer_norm_eps", "rope_parameters", "use_parallel_residual", "attention_bias"),
+    "qwen2_moe-window": ("layer_types", "max_window_layers"),
+}
+
+
 def spread(name, w, generator):
     """Random numbers such that what a layer adds is about as large as what it is added to, and attention is not even."""
     noise = torch.randn(w.shape, generator=generator)
     if "norm" in name or ".ln_" in name:
         return (0 if type_adds_one else 1) + 0.25 * noise if name.endswith("weight") else 0.2 * noise
+    if "sinks" in name:
+        return 2 * noise
     if w.dim() == 1:
         return 0.3 * noise
     if "embed" in name or "wte" in name:
@@ -152,6 +182,16 @@ def spread(name, w, generator):
     return gain * noise / min(w.shape[-2:]) ** 0.5
 
 
+def add_sinks(model):
+    """The attention of gpt-oss, as transformers has it, in another model."""
+    family = sys.modules[type(model).__module__]
+    plain = family.eager_attention_forward
+    family.eager_attention_forward = lambda module, *rest, **more: (
+        gpt_oss.eager_attention_forward if hasattr(module, "sinks") else plain)(module, *rest, **more)
+    for layer in model.model.layers:
+        layer.self_attn.sinks = torch.nn.Parameter(torch.zeros(model.config.num_attention_heads))
+
+
 def make(name, config, seed):
     global type_adds_one
     type_adds_one = name.startswith("gemma")
@@ -159,6 +199,8 @@ def make(name, config, seed):
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     model = tf.AutoModelForCausalLM.from_config(config).eval().float()
+    if "-sinks" in name:
+        add_sinks(model)
     with torch.no_grad():
         for parameter, w in model.named_parameters():
             w.copy_(spread(parameter, w, generator).to(torch.bfloat16).float())
@@ -370,6 +412,8 @@ def main():
         os.chmod(os.path.join(folder, "model.safetensors"), 0o644)
         config = model.config.to_dict()
         config = {k: v for k, v in config.items() if k not in ("transformers_version", "_name_or_path", "id2label", "label2id")}
+        for key in UNSTATED.get(name, ()):
+            del config[key]
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(config, f, indent=1, sort_keys=True)
             f.write("\n")
