@@ -60,17 +60,16 @@ __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const ar
     const u64 *caches = a.caches + S::CACHES_AT + S::CACHES_STEP * i;
 #pragma unroll 1
     for (int at = begin, room = SPAN - last; at < end || (last && at == begin); at += room, room = SPAN) {
-        const u32 rows = min(room, end - at), bytes = rows * S::HEAD_DIM * 2;
-        const u32 takes = (rows + SPAN - room + 15) / 16 * 16 * S::HEAD_DIM * 2; /* warps read 16 rows at a time */
+        u32 bytes = min(room, end - at) * S::HEAD_DIM * 2;
         size_t offset = ((size_t)kv * a.ctx + at) * S::HEAD_DIM * 2;
-        p.put((const u8 *)caches[0] + offset, bytes, takes);
-        p.put((const u8 *)caches[1] + offset, bytes, takes);
+        p.put((const u8 *)caches[0] + offset, bytes);
+        p.put((const u8 *)caches[1] + offset, bytes);
     }
 }
 
 __device__ __forceinline__ void produce(shared &s, const arguments &a) {
     const u32 usual = s.now.cut[0].n > 1 ? MERGE_DEPTH : DEPTH;
-    producer<PLACES, ROOM, COPYING, SLOT> p = {s.tiles, usual};
+    producer<SLOTS, SLOT, COPYING> p = {s.tiles, usual};
     p.lane = threadIdx.x - THREADS;
     program::each([&](auto phase, int i) {
         typedef decltype(phase) S;
@@ -185,8 +184,8 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
         for (int i = threadIdx.x; i < rope_half(r); i += THREADS + PRODUCING)
             s.turn[r][i] = (r ? rope1 : rope0)[(size_t)position * rope_half(r) + i];
     if (!STREAMS) /* weights of 0: numbers, at least */
-        for (int i = threadIdx.x; i < ROOM / 16; i += THREADS + PRODUCING)
-            ((uint4 *)s.tiles.bytes)[i] = make_uint4(0, 0, 0, 0);
+        for (int i = threadIdx.x; i < SLOTS * SLOT / 16; i += THREADS + PRODUCING)
+            ((uint4 *)s.tiles.slot[0])[i] = make_uint4(0, 0, 0, 0);
     for (int i = threadIdx.x; i < 3 * STRIDE; i += THREADS + PRODUCING)
         s.squares[0][i] = 0.0f;
     for (int i = threadIdx.x; i < 2 * STRIDE; i += THREADS + PRODUCING)

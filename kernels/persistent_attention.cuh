@@ -287,7 +287,7 @@ template <typename S> __device__ __forceinline__ void leave(consumer &c, const a
 #pragma unroll
         for (int w = 0; w < WARPS_OF; w++) {
             float by = __expf(at.largest[w][head] - largest); /* 0 where a warp had no position */
-            float2 part = *(const float2 *)&c.s.sum[c.batch ^ 1][(w * 8 + head) * HEAD_DIM + element];
+            float2 part = *(const float2 *)&at.part[(w * 8 + head) * HEAD_DIM + element];
             total += by * at.total[w][head];
             x += by * part.x, y += by * part.y;
         }
@@ -341,7 +341,7 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
         }
 #pragma unroll
         for (int j = 0; j < HEAD_DIM / 8; j++)
-            *(float2 *)&c.s.sum[c.batch ^ 1][(warp * 8 + head) * HEAD_DIM + 8 * j + 2 * (lane % 4)] =
+            *(float2 *)&at.part[(warp * 8 + head) * HEAD_DIM + 8 * j + 2 * (lane % 4)] =
                 make_float2(r.sums[j][0], r.sums[j][1]);
     }
     consumers_meet();

@@ -145,8 +145,7 @@ enum {
     THREADS = WARPS * 32, /* that compute */
     PRODUCING = (COPYING + 31) / 32 * 32, /* threads of the warps that fill the ring */
     TILE_BYTES = TILE * CHUNK * 2, /* of a tile of 16-bit numbers */
-    SLOT = SLOT_BYTES, /* the most that a copy brings */
-    PLACES = 24,       /* of copies in the ring */
+    SLOT = SLOT_BYTES,
     GATHERED = 4, /* tiles whose sums are put together at a time */
     BATCH = 96,   /* rows whose sums lie in shared memory at a time: whole warps of them */
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
@@ -220,14 +219,13 @@ struct step {
 
 struct workspace {
     step now;
-    /* Of rows, in turn; and what the warps of an attention have come to, in the one that is not the next: before it is written all have
-     * met who read the last sums, and it is not written again before all meet who read it. */
-    alignas(16) float sum[2][BATCH * STRIDE > PART_ROOM ? BATCH * STRIDE : PART_ROOM];
+    alignas(16) float sum[2][BATCH * STRIDE];
     alignas(16) float squares[3][STRIDE];
     struct {
         alignas(16) u16
             query[16 * (MOST_HEAD_DIM + 8)]; /* rows 0 to 7: high parts of the heads, 8 to 15: low parts */
         float largest[4][8], total[4][8];
+        alignas(16) float part[PART_ROOM];
         alignas(16) float whole[2][STRIDE]; /* squares of all queries, and of all keys */
     } attention;
     float2 turn[ROPES][MOST_HEAD_DIM / 2];
@@ -235,30 +233,20 @@ struct workspace {
     u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 
-/* What the workspace and the words about copies leave for the ring, in lines of 128 bytes; and what it has to be: room for keys and
- * values of a tile, and for the next ones. */
-enum {
-    LINES = SHARED_BYTES / 128 - (sizeof(workspace) + 127) / 128 - (PLACES * (16 + 4 * (PRODUCING / 32)) + 127) / 128,
-    ROOM = LINES * 128,
-    LEAST_ROOM = 4 * SLOT,
-};
+enum { LEAST_SLOTS = 4 }; /* keys and values of one tile, and the next */
+enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (SLOT + 16 + 4 * (PRODUCING / 32)) };
 
 /* So many tiles a warp waits for at once, at most. */
-enum { AT_ONCE = ROOM >= 3 * TOGETHER * SLOT ? TOGETHER : 1 };
+enum { AT_ONCE = SLOTS >= 3 * TOGETHER ? TOGETHER : 1 };
 
 /* The emitter says by it how small a ring may be. */
 static_assert(TRACE || sizeof(workspace) == WORKSPACE_BYTES, "codegen/persistent/text.c knows another workspace");
 
-struct with_ring {
-    ring<PLACES, ROOM, COPYING> tiles;
+struct shared : workspace {
+    ring<SLOTS, SLOT, COPYING> tiles;
 };
 
-/* The ring comes first: lanes of rows that a tile does not have, and warps of pairs that a chunk does not, read on after the end of
- * it, up to a tile further. */
-struct shared : with_ring, workspace {};
-
-static_assert(LINES > 0 && (int)ROOM >= (int)LEAST_ROOM && sizeof(shared) <= SHARED_BYTES, "no room for the ring");
-static_assert(sizeof(workspace) >= TILE_BYTES, "reads after the end of the ring stay in shared memory");
+static_assert(SLOTS >= LEAST_SLOTS && sizeof(shared) <= SHARED_BYTES, "no room for the ring");
 
 struct arguments {
     const u8 *stream;
@@ -293,7 +281,7 @@ __device__ __forceinline__ void consumers_meet() {
 
 struct consumer {
     shared &s;
-    place<PLACES> at;
+    place<SLOTS> at;
     int batch; /* which of the two buffers of sums is next */
     waiting wait;
     u32 thread;
@@ -321,7 +309,7 @@ struct consumer {
     __device__ __forceinline__ const u8 *tile() {
         stopwatch watch(counts + FOR_WEIGHTS);
         barrier_wait(&s.tiles.full[at.slot], at.parity);
-        return s.tiles.at(at.slot);
+        return s.tiles.slot[at.slot];
     }
     __device__ __forceinline__ void release() {
         __syncwarp();
@@ -331,10 +319,10 @@ struct consumer {
     }
 
     /* The same for the next `n` tiles, 1 to AT_ONCE: each lane waits for one of them, lane i for tile i, and says later that the warp has
-     * read it. The place of that tile is the result of the wait. */
+     * read it. The slot of that tile is the result of the wait. */
     __device__ __forceinline__ u32 wait_for(int n) {
         stopwatch watch(counts + FOR_WEIGHTS);
-        place<PLACES> mine = at;
+        place<SLOTS> mine = at;
         if (n > 1)
             mine.skip(min(lane(), n - 1));
         barrier_wait(&s.tiles.full[mine.slot], mine.parity);
@@ -342,10 +330,10 @@ struct consumer {
         return mine.slot;
     }
     __device__ __forceinline__ const u8 *tile(int i) const {
-        place<PLACES> its = at;
+        place<SLOTS> its = at;
         if (i > 0)
             its.skip(i);
-        return s.tiles.at(its.slot);
+        return s.tiles.slot[its.slot];
     }
     __device__ __forceinline__ void release(int n, u32 slot) {
         __syncwarp();

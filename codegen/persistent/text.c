@@ -508,15 +508,11 @@ static int64_t aligned(int64_t bytes, int64_t to) {
     return (bytes + to - 1) / to * to;
 }
 
-static int64_t larger(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
 /* Bytes of the structure `workspace` of persistent_step.cuh, which the kernel asserts. */
 static int64_t workspace_bytes(const qgc_persistent *p, bool traced) {
     enum {
         STEP = 16,
-        ROWS = 96,
+        SUMS = 2 * 96,
         SQUARES = 3,
         HEADS = 8,
         LARGEST = 2 * 4 * 8,
@@ -528,17 +524,17 @@ static int64_t workspace_bytes(const qgc_persistent *p, bool traced) {
                   ropes = p->n_ropes ? p->n_ropes : 1;
     const int64_t n_operands = operands(p), n_cuts = p->n_cuts ? p->n_cuts : 1;
     int64_t bytes = aligned(8 * p->n_shares + 16 * n_cuts + STEP, ALIGN);
-    bytes += FLOAT * (2 * larger(ROWS * stride, part_room(p)) + SQUARES * stride);
-    bytes += 2 * 16 * (head + 8) + FLOAT * (LARGEST + 2 * stride);
+    bytes += FLOAT * stride * (SUMS + SQUARES);
+    bytes += 2 * 16 * (head + 8) + FLOAT * (LARGEST + part_room(p) + 2 * stride);
     bytes += 8 * ropes * (head / 2);
     bytes = aligned(bytes, ALIGN) + 8 * (n_operands ? n_operands * p->warps * 32 : 1);
     return aligned(bytes + FLOAT * WORDS * (traced ? p->n_phases : 1), ALIGN);
 }
 
 int64_t qgc_persistent_ring_bytes(const qgc_persistent *p, bool traced) {
-    enum { LEAST = 4, PLACES = 24, OF_A_PLACE = 24 /* its barriers, and where its copy is */, ALIGN = 128 };
-    return aligned(workspace_bytes(p, traced), ALIGN) + aligned(PLACES * OF_A_PLACE, ALIGN) +
-           aligned(LEAST * slot_bytes(p), ALIGN);
+    enum { LEAST_SLOTS = 4, OF_A_SLOT = 24 /* its barriers, and how much is in it */, ALIGN = 128 };
+    const int64_t slots = LEAST_SLOTS * (slot_bytes(p) + OF_A_SLOT);
+    return aligned(workspace_bytes(p, traced) + ALIGN + slots, ALIGN);
 }
 
 static void write_constants(const qgc_persistent *p, qgc_str *t) {

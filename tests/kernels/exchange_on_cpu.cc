@@ -29,7 +29,6 @@ enum {
     THREADS = 32 * WARPS,
     BY_LANES = 64,
     SLOTS = 3,
-    ROOM = 912, /* bytes: of three rows, and of half of one */
     N = EXCHANGE_N,
     X = 0,
     Y = N,
@@ -37,7 +36,7 @@ enum {
 };
 
 template <int Lanes> struct shared {
-    ring<SLOTS, ROOM, Lanes> tiles;
+    ring<SLOTS, N * sizeof(float), Lanes> tiles;
     alignas(16) float x[2][N];
     float sums[2][N][WARPS];
 };
@@ -66,17 +65,14 @@ template <int Fault> struct rows {
 
 template <int Fault, int Lanes>
 __device__ __forceinline__ void produce(shared<Lanes> &s, const arguments &a) {
-    producer<SLOTS, ROOM, Lanes, N * sizeof(float)> p = {s.tiles, N * sizeof(float) * 2};
+    producer<SLOTS, N * sizeof(float), Lanes> p = {s.tiles, N * sizeof(float) * 2};
     p.lane = threadIdx.x - THREADS;
     const rows<Fault> mine;
     for (int product = 0; product < 2 * a.layers; product++)
         for (int r = 0; r < mine.n; r++) {
             p.put(a.weights + ((size_t)product * N + mine.first + r) * N, N * sizeof(float));
-            while (Fault == FAULT_SLOT_NOT_WAITED_FOR && p.copies > 0) {
-                barrier_wait(&s.tiles.full[p.landed.slot], p.landed.parity);
-                p.pass_landed();
-                p.unread = p.copies;
-            }
+            if (Fault == FAULT_SLOT_NOT_WAITED_FOR)
+                p.later_turn = false;
         }
 }
 
@@ -122,7 +118,7 @@ template <int Fault, int Lanes> struct consumer {
         for (int r = 0; r < mine.n; r++) {
             if (Fault != FAULT_TILE_NOT_WAITED_FOR)
                 barrier_wait(&s.tiles.full[at.slot], at.parity);
-            const float *tile = (const float *)s.tiles.at(at.slot);
+            const float *tile = (const float *)s.tiles.slot[at.slot];
             if (Fault == FAULT_EARLY_RELEASE)
                 release();
             float sum = warp_sum(tile[thread] * s.x[buffer][thread]);
