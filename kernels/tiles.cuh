@@ -54,13 +54,11 @@ template <> struct meeting<true> {
     counted_barrier b;
     __device__ __forceinline__ void init(int arrivals) { b.init(arrivals); }
     __device__ __forceinline__ void arrive() { b.arrive(); }
-    __device__ __forceinline__ void wait(u32 parity) {
-        while (!b.is_over(parity))
-            ;
-    }
+    __device__ __forceinline__ void wait(u32 parity) { wait_patiently(parity); }
+    /* Looks take from what other warps load by. */
     __device__ __forceinline__ void wait_patiently(u32 parity) {
         while (!b.is_over(parity))
-            __nanosleep(64);
+            __nanosleep(32);
     }
 };
 
@@ -99,7 +97,7 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
     __device__ __forceinline__ u32 *sizes() const { return r.bytes[Lanes == IN_BULK ? 0 : lane / 32]; }
 
     __device__ __forceinline__ void put(const void *from, u32 bytes) {
-        if (later_turn) /* the slot's last readers have gone */
+        if (!Loads && later_turn) /* the slot's last readers have gone */
             r.empty[at.slot].wait_patiently(at.parity ^ 1);
         while (!Loads && (copies == Slots || (in_flight > 0 && in_flight + bytes > depth))) {
             r.full[landed.slot].wait_patiently(landed.parity);
@@ -154,11 +152,13 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
         arrive_with_copies(&r.full[at.slot].b);
     }
 
-    /* Eight loads of a lane are under way together: 4 KB a warp. */
+    /* Eight loads of a lane are under way together, 4 KB a warp, the first of them before the slot's last readers have gone. */
     __device__ __forceinline__ void load_and_store(const u8 *from, u32 bytes) {
         enum { STEP = Lanes * 16, IN_A_ROW = 8 };
         const u32 first = lane * 16;
         u8 *to = r.slot[at.slot];
+        if (later_turn && !(STREAMS && bytes))
+            r.empty[at.slot].wait_patiently(at.parity ^ 1);
 #pragma unroll 1
         for (u32 i = first; STREAMS && i - first < bytes; i += IN_A_ROW * STEP) {
             uint4 v[IN_A_ROW];
@@ -166,6 +166,8 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
             for (int k = 0; k < IN_A_ROW; k++)
                 if (i + k * STEP < bytes)
                     v[k] = *(const uint4 *)(from + i + k * STEP);
+            if (i == first && later_turn)
+                r.empty[at.slot].wait_patiently(at.parity ^ 1);
 #pragma unroll
             for (int k = 0; k < IN_A_ROW; k++)
                 if (i + k * STEP < bytes)

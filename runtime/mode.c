@@ -184,7 +184,7 @@ static const char *never_timed(const qgc_program *p, qgc_arena *a) {
     enum { FIRST_WITH_COPIES = 80 };
     if (qgc_arch_number(qgc_program_arch(p)) >= FIRST_WITH_COPIES)
         return NULL;
-    return qgc_arena_printf(a, "it was never timed on a GPU of %s; qgc tune does that", qgc_program_arch(p));
+    return qgc_arena_printf(a, "its code for %s was never timed; qgc tune does that", qgc_program_arch(p));
 }
 
 qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a) {

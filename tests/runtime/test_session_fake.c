@@ -1454,7 +1454,7 @@ static void auto_takes_what_nobody_timed_only_by_name(void **state) {
     const qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
     assert_int_equal(choice.mode, QGC_MODE_GRAPH);
     assert_non_null(strstr(
-        choice.why, "not persistent: it was never timed on a GPU of sm_75; qgc tune does that; not pdl: "));
+        choice.why, "not persistent: its code for sm_75 was never timed; qgc tune does that; not pdl: "));
     assert_int_equal(qgc_mode_measured(f->program, CTX, us, f->arena).mode, QGC_MODE_PERSISTENT);
 }
 
