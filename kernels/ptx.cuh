@@ -26,7 +26,7 @@ __device__ __forceinline__ u16 f32_f16(float f) {
     return h;
 }
 
-/* Two floats in 16 bits each; the first in the low half. */
+/* Two floats in 16 bits each; the first in the low half (sm_80; bf16 before that: mma.cuh). */
 __device__ __forceinline__ u32 two_bf16(float a, float b) {
     u32 two;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
@@ -34,9 +34,13 @@ __device__ __forceinline__ u32 two_bf16(float a, float b) {
 }
 
 __device__ __forceinline__ u32 two_f16(float a, float b) {
+#if __CUDA_ARCH__ >= 800
     u32 two;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
     return two;
+#else
+    return f32_f16(a) | (u32)f32_f16(b) << 16;
+#endif
 }
 
 /* (a & b) | c, one instruction: with two constants the compiler makes two of it. */
@@ -52,11 +56,15 @@ __device__ __forceinline__ i32 signed_byte(u32 four, u32 at) {
     return byte;
 }
 
-/* The larger of two; NaN if one is (sm_80). */
+/* The larger of two; NaN if one is (one instruction from sm_80 on). */
 __device__ __forceinline__ float larger_or_nan(float a, float b) {
+#if __CUDA_ARCH__ >= 800
     float larger;
     asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
     return larger;
+#else
+    return a != a || b != b ? __uint_as_float(0x7FFFFFFFu) : fmaxf(a, b);
+#endif
 }
 
 /* 2^x, to about 2 units in the last place. */
@@ -95,11 +103,19 @@ __device__ __forceinline__ u32 cycles() {
 /* Is it so for any lane of the warp? For loops that a warp leaves as one. */
 __device__ __forceinline__ bool any_lane(bool it) { return __any_sync(0xFFFFFFFFu, it); }
 
-/* The largest number that a lane of the warp has (redux.sync, sm_80). */
+/* The largest number that a lane of the warp has (redux.sync, sm_80; shuffles before that). */
 __device__ __forceinline__ u32 warp_largest(u32 mine) {
+#if __CUDA_ARCH__ >= 800
     u32 largest;
     asm volatile("redux.sync.max.u32 %0, %1, 0xFFFFFFFF;" : "=r"(largest) : "r"(mine));
     return largest;
+#else
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const u32 theirs = __shfl_xor_sync(0xFFFFFFFFu, mine, distance);
+        mine = theirs > mine ? theirs : mine;
+    }
+    return mine;
+#endif
 }
 
 /* A barrier of some of a block's warps: number Barrier, 1 to 15, of Threads threads. */
@@ -123,10 +139,50 @@ __device__ __forceinline__ void fail() { asm volatile("trap;"); }
 
 /* 16 x 8 += 16 x 16 times 16 x 8 (m16n8k16, sm_80). */
 MMA(mma_bf16, "m16n8k16.row.col.f32.bf16.bf16.f32", float, "+f")
+
+#if __CUDA_ARCH__ >= 800
+
 MMA(mma_f16, "m16n8k16.row.col.f32.f16.f16.f32", float, "+f")
 /* 16 x 8 += 16 x 32 times 32 x 8, of bytes (m16n8k32, sm_80); b is signed, a is not or is. */
 MMA(mma_u8, "m16n8k32.row.col.s32.u8.s8.s32", i32, "+r")
 MMA(mma_s8, "m16n8k32.row.col.s32.s8.s8.s32", i32, "+r")
+
+#else
+
+/* Of f16 on sm_75 in two halves of K (m16n8k8), whose fragments are those of the whole. */
+__device__ __forceinline__ void mma_f16(float *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(b0));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a2), "r"(a3), "r"(b1));
+}
+
+/* Of bytes, in halves of rows and of K (m8n8k16), whose fragments are those of the whole. */
+__device__ __forceinline__ void mma_eighth_u8(i32 *d, u32 a, u32 b) {
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(d[0]), "+r"(d[1])
+        : "r"(a), "r"(b));
+}
+
+__device__ __forceinline__ void mma_eighth_s8(i32 *d, u32 a, u32 b) {
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(d[0]), "+r"(d[1])
+        : "r"(a), "r"(b));
+}
+
+__device__ __forceinline__ void mma_u8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    mma_eighth_u8(d, a0, b0), mma_eighth_u8(d + 2, a1, b0);
+    mma_eighth_u8(d, a2, b1), mma_eighth_u8(d + 2, a3, b1);
+}
+
+__device__ __forceinline__ void mma_s8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    mma_eighth_s8(d, a0, b0), mma_eighth_s8(d + 2, a1, b0);
+    mma_eighth_s8(d, a2, b1), mma_eighth_s8(d + 2, a3, b1);
+}
+
+#endif
 #undef MMA
 
 /* --- shared memory ---------------------------------------------------------------------------------------- */
@@ -168,6 +224,18 @@ __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_all;
 __device__ __forceinline__ void copies_end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void groups_done() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* A number in shared memory that goes from 0 to `last` and to 0 again (sm_70). Whoever sees it sees what the threads that counted had
+ * written before, and those of their warps before they met. */
+__device__ __forceinline__ void count_up(u32 *at, u32 last) {
+    asm volatile("red.release.cta.shared.inc.u32 [%0], %1;" ::"r"(shared_address(at)), "r"(last) : "memory");
+}
+
+__device__ __forceinline__ u32 counted(const u32 *at) {
+    u32 n;
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(n) : "r"(shared_address(at)) : "memory");
+    return n;
 }
 
 /* --- barriers in shared memory, and copies that arrive at them (mbarrier, sm_80; cp.async.bulk, sm_90) ------ */

@@ -10,7 +10,6 @@ enum {
     BATCH = 96, /* rows of a multiprocessor that a thread's carried value can be for */
     PRODUCER_THREADS = 32,
     PACK_THREADS = 512,
-    PLACE_OPTIONS = 10, /* texts that say where rows are */
     VECTOR_THREADS = 256,
     MOST_VECTORS = 5, /* of pack_vectors.cu */
 };
@@ -84,13 +83,19 @@ static const char **place_options(const emitter *e, int phase, const qgc_instanc
     options[n++] = qgc_low_int(l, "SHARE", e->p->phases[phase].share);
     options[n++] = qgc_low_int(l, "SHARES", e->p->n_shares);
     options[n++] = qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase));
-    assert(n == PLACE_OPTIONS);
+    const int64_t at_once = qgc_stream_copy_bytes(l->most_shared_bytes);
+    if (qgc_dtype_is_quantised(i->weight) && at_once != QGC_COPY_BYTES)
+        options[n++] = qgc_low_int(l, "COPY_BYTES", at_once);
+    assert(n + QGC_MAX_LINEARS < ROOM);
     return options;
 }
 
 static const char *const *pack_options(const emitter *e, int phase, const qgc_instance *i) {
     const char **options = place_options(e, phase, i);
-    pack_types(e->p->l, i, options + PLACE_OPTIONS);
+    int n = 0;
+    while (options[n])
+        n++;
+    pack_types(e->p->l, i, options + n);
     return options;
 }
 

@@ -176,8 +176,11 @@ const qgc_node *qgc_instance_rope(const qgc_instance *i);
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
 /* Bytes of a row of k elements in the stream, of F16, BF16 or a block format. */
 int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
-/* The most bytes that a copy brings of such rows, for which a slot of the ring has to have room. */
-int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps);
+/* What a copy may bring of block formats: in a small shared memory less, as the ring has to have room for four. */
+enum { QGC_COPY_BYTES = 17600 };
+int64_t qgc_stream_copy_bytes(int shared_bytes);
+/* The most bytes that a copy brings of such rows, where of block formats it may bring `copy_bytes`. */
+int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps, int64_t copy_bytes);
 /* Operands of x that a lane keeps in shared memory while such rows are multiplied. */
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps);
 /* The same for a phase: the most in any iteration; 2 where x is taken from the L2 cache, two chunks at a time. */

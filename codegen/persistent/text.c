@@ -580,11 +580,12 @@ static int64_t norm_loads(const qgc_persistent *p) {
 
 /* Bytes of a slot: the most that a copy of any product brings; at least those of 16-bit numbers. */
 static int64_t slot_bytes(const qgc_persistent *p) {
-    int64_t most = qgc_stream_slot_bytes(QGC_F16, 0, p->warps);
+    const int64_t at_once = qgc_stream_copy_bytes(p->l->most_shared_bytes);
+    int64_t most = qgc_stream_slot_bytes(QGC_F16, 0, p->warps, at_once);
     for (int i = 0; i < p->n_instances; i++) {
         const qgc_instance *x = &p->instances[i];
         const int64_t here =
-            x->does == QGC_DO_PRODUCTS ? qgc_stream_slot_bytes(x->weight, x->k, p->warps) : 0;
+            x->does == QGC_DO_PRODUCTS ? qgc_stream_slot_bytes(x->weight, x->k, p->warps, at_once) : 0;
         most = here > most ? here : most;
     }
     return most;
@@ -647,7 +648,10 @@ int64_t qgc_persistent_ring_bytes(const qgc_persistent *p, bool traced) {
 
 static void write_constants(const qgc_persistent *p, qgc_str *t) {
     const qgc_value *table = p->table;
+    const int64_t at_once = qgc_stream_copy_bytes(p->l->most_shared_bytes);
     qgc_str_printf(t, "#define TABLE %s\n", table ? qgc_low_type_name(qgc_weight_storage(table)) : "BF16");
+    if (at_once != QGC_COPY_BYTES)
+        qgc_str_printf(t, "#define COPY_BYTES %lld\n", (long long)at_once);
     qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n",
                    (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
                    p->n_phases);
