@@ -365,6 +365,14 @@ static int64_t longest_row(const qgc_persistent *p) {
     return most;
 }
 
+static int64_t shortest_row(const qgc_persistent *p) {
+    int64_t least = longest_row(p);
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS && p->instances[i].k < least)
+            least = p->instances[i].k;
+    return least;
+}
+
 /* Bytes that a phase reads of the weights, in the loop that reads most of them. */
 static int64_t bytes_of_a_phase(const qgc_persistent *p) {
     int64_t most = 0;
@@ -386,10 +394,11 @@ static bool tiles_are_whole(const qgc_persistent *p) {
     return true;
 }
 
-/* Is a row, even the longest, of few chunks for the warps of a block, and the block small? There a warp that waits for several tiles at once
- * has fewer instructions before an activation comes (docs/performance.md); with more warps, and so fewer and larger slots, it was slower. */
+/* Are rows of one chunk for the warps of a block, and the longest of few? There a warp that waits for several tiles at once has fewer
+ * instructions before an activation comes; where all rows are of several chunks it has more of them in all, which have to be fetched
+ * (docs/performance.md). */
 static bool waits_for_several(const qgc_persistent *p) {
-    return p->warps <= 14 && longest_row(p) / 64 / p->warps <= 8;
+    return p->warps <= 14 && shortest_row(p) / 64 <= p->warps && longest_row(p) / 64 / p->warps <= 8;
 }
 
 static bool has_blocks(const qgc_persistent *p) {
