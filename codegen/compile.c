@@ -147,11 +147,20 @@ static int least_arch(const qgc_compile_options *o) {
     return least;
 }
 
+static int most_shared_bytes(const qgc_compile_options *o) {
+    int most = 0;
+    for (int i = 0; i < o->n_archs; i++) {
+        const int has = qgc_arch_number(o->archs[i]) ? qgc_code_shared_bytes(o->archs[i]) : 0;
+        most = has > most ? has : most;
+    }
+    return most;
+}
+
 /* Says in the plan which kernels from outside were not checked. */
 static void note_unchecked(qgc_plan *p, const qgc_proof *proofs, int n) {
     for (int i = 0; i < n; i++)
         for (size_t k = 0; k < p->n_kernels && proofs[i].result != QGC_PROVED; k++)
-            if (p->kernels[k].program && strcmp(p->kernels[k].entry, proofs[i].kernel->name) == 0)
+            if (p->kernels[k].program && strcmp(p->kernels[k].entry, proofs[i].entry) == 0)
                 p->kernels[k].unchecked = proofs[i].why;
 }
 
@@ -168,7 +177,8 @@ qgc_status qgc_compile(qgc_graph *g, const qgc_compile_options *o, qgc_compiled 
                                .probe = o->probe,
                                .tuning = o->tuning,
                                .card = o->card,
-                               .card_alone = o->card && o->n_archs == 1};
+                               .card_alone = o->card && o->n_archs == 1,
+                               .most_shared_bytes = most_shared_bytes(o)};
     qgc_proof *proofs;
     QGC_TRY(qgc_lower(g, &lower, &lowered, d));
     QGC_TRY(qgc_prove_graph(g, &(qgc_prove_options){.cache_folder = o->cache_folder, .no_cache = o->no_cache},

@@ -12,6 +12,7 @@ typedef struct {
     int threads, shared_bytes;
     qgc_extent grid[3];
     int64_t per_block[3];
+    int64_t piece;                          /* of a device function; 0: the row gives none */
     qgc_extent numbers[QGC_OUTSIDE_PARAMS]; /* by parameter, where it is a number */
 } qgc_outside_launch;
 

@@ -575,7 +575,7 @@ static int shared_bytes(const qgc_lower_options *o) {
 }
 
 static int most_shared_bytes(const qgc_lower_options *o) {
-    const int most = qgc_arch_shared_bytes(0);
+    const int most = o->most_shared_bytes ? o->most_shared_bytes : qgc_arch_shared_bytes(0);
     return o->card && o->card->shared_bytes && o->card->shared_bytes < most ? o->card->shared_bytes : most;
 }
 

@@ -37,6 +37,7 @@ typedef struct {
      * were measured on. */
     const qgc_card *card;
     bool card_alone; /* the code need run on no other card than that one */
+    int most_shared_bytes; /* that a block can have on any architecture that it is compiled for; 0: any that is known */
 } qgc_lower_options;
 
 /* What the compile step has to know about plan->kernels[i] beyond the plan: its options one by one, and the first

@@ -54,7 +54,7 @@ typedef struct {
     int least_arch;               /* of qgc_lower_options */
     int sms;                      /* multiprocessors of the card */
     int shared_bytes;             /* that a block may have there */
-    int most_shared_bytes; /* the same where kernels differ by architecture: of the card, else of any */
+    int most_shared_bytes; /* the same where kernels differ by architecture: of the card, else of the largest */
     bool card_alone;       /* of qgc_lower_options */
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */

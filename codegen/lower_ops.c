@@ -505,7 +505,7 @@ qgc_status lower_mark(qgc_lowering *l, const qgc_node *n) {
 /* --- sampling -------------------------------------------------------------------------------------------- */
 
 /* kernels/sample_merge.cu keeps the largest of the stretches in registers, 16 a thread; tokens of a slice as there. */
-enum { MERGE_THREADS = 1024, MOST_STRETCHES = 16 * MERGE_THREADS, SLICE = 2048, MERGE_BINS = 1153 };
+enum { MERGE_THREADS = 1024, MOST_STRETCHES = 16 * MERGE_THREADS, SLICE = 2048, MERGE_BINS = 3 * 1024 };
 
 static int64_t divided(int64_t n, int64_t by) {
     return (n + by - 1) / by;
@@ -534,7 +534,8 @@ static bool ends_step(const qgc_lowering *l, const qgc_node *n) {
 static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at, int64_t stretch, int parts) {
     int64_t vocab = qgc_low_width(n->in[0]);
     bool made;
-    int64_t words = MERGE_BINS + divided(vocab, SLICE) + 1; /* bins, sums of slices, count of blocks */
+    /* bins, a mass and a number of ties of each slice, three counters */
+    int64_t words = MERGE_BINS + divided(vocab, SLICE) + (divided(vocab, SLICE) + 4) / 2;
     int sums = qgc_low_table(l, qgc_low_text(l, "sums of sampling %lld", (long long)vocab),
                              (qgc_extent){.fixed = 8 * words}, &made);
     l->ended = ends_step(l, n);

@@ -3,6 +3,7 @@
 
 #include "codegen/launch.h"
 #include "codegen/lower_impl.h"
+#include "codegen/outside_phase.h"
 
 /* --- numbers of a row ------------------------------------------------------------------------------------ */
 
@@ -95,6 +96,8 @@ qgc_status qgc_outside_plan(const qgc_outside_stage *o, qgc_outside_launch *out,
     QGC_TRY(constant_of(&p, "threads", r->row->threads, 1, 1024, &threads));
     if (r->row->shared)
         QGC_TRY(constant_of(&p, "shared", r->row->shared, 0, 227 << 10, &shared));
+    if (r->row->phase)
+        QGC_TRY(constant_of(&p, "phase", r->row->phase, 1, 1 << 16, &out->piece));
     out->threads = (int)threads;
     out->shared_bytes = (int)shared;
     for (int i = 0; i < 3; i++) {
@@ -140,6 +143,23 @@ static int kernel_of(qgc_lowering *l, const qgc_outside_row *r, const qgc_outsid
     return kernel;
 }
 
+/* For the checks on a device: nothing of a step launches them. */
+static void add_checks(qgc_lowering *l, const qgc_outside_stage *o, const qgc_outside_launch *with) {
+    qgc_outside_stage stage = *o;
+    qgc_outside_launch launch = *with;
+    qgc_phase_kernel phase;
+    const bool has_phase = qgc_outside_phase_kernel(&stage, &launch, &phase, l->arena);
+    if (o->row.waits || has_phase)
+        qgc_low_kernel(l, "bring_late.cu", 1024, (const char *[]){NULL});
+    if (!has_phase)
+        return;
+    const int kernel = qgc_low_program(l, phase.file, launch.threads, launch.options, phase.text);
+    qgc_plan_kernel *k = &l->plan->kernels[kernel];
+    k->entry = phase.entry;
+    k->shared_bytes = launch.shared_bytes;
+    k->waits = true;
+}
+
 qgc_status qgc_lower_outside(qgc_lowering *l, const qgc_outside_stage *o) {
     const qgc_outside_row *r = &o->row;
     qgc_outside_launch with;
@@ -153,8 +173,7 @@ qgc_status qgc_lower_outside(qgc_lowering *l, const qgc_outside_stage *o) {
                         "kernel \"%s\" needs %d bytes of shared memory a block, and the card has %d",
                         r->row->name, with.shared_bytes, l->shared_bytes);
     const int kernel = kernel_of(l, r, &with);
-    if (r->waits) /* for the check on a device: nothing of a step launches it */
-        qgc_low_kernel(l, "bring_late.cu", 1024, (const char *[]){NULL});
+    add_checks(l, o, &with);
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, kernel);
     for (int i = 0; i < 3; i++)
         qgc_low_grid(launch, i, with.grid[i], with.per_block[i]);

@@ -4,6 +4,7 @@
 
 #include "codegen/cache.h"
 #include "codegen/cpu_sources.h"
+#include "codegen/outside_phase.h"
 #include "codegen/stage/stage.h"
 #include "graph/base/hash.h"
 #include "graph/base/str.h"
@@ -15,7 +16,7 @@ static const char *key_of(const qgc_proof *p, qgc_arena *a) {
     const qgc_kernel_row *row = p->kernel;
     const qgc_outside_stage *o = p->of;
     qgc_str s = qgc_str_new(a);
-    qgc_str_printf(&s, "proof 1\n%s\n%s\n%s\n%s\n%s\n", row->text, row->nodes, row->params, row->grid,
+    qgc_str_printf(&s, "proof 3\n%s\n%s\n%s\n%s\n%s\n", p->text, row->nodes, row->params, row->grid,
                    row->threads);
     qgc_str_printf(&s, "%s\n%s\n", row->starts ? row->starts : "", row->steps ? row->steps : "");
     for (int i = 0; i < p->with.n_options; i++)
@@ -49,11 +50,28 @@ static qgc_status make_proof(const qgc_graph *g, const qgc_stage *s, qgc_proof *
                      .first = s->first,
                      .stage = stage_name(g, s->first, a),
                      .of = qgc_arena_alloc(a, sizeof *p->of),
+                     .entry = s->outside->row.row->name,
+                     .text = s->outside->row.row->text,
                      .result = QGC_UNPROVED};
+    p->file = qgc_arena_printf(a, "outside/%s.cu", p->entry);
     *p->of = *s->outside;
     QGC_TRY(qgc_outside_plan(p->of, &p->with, a, d));
     p->key = key_of(p, a);
     return QGC_OK;
+}
+
+/* The same stage by the device function of the kernel; false where it has none. */
+static bool make_proof_of_phase(const qgc_proof *kernel, qgc_proof *p, qgc_arena *a) {
+    qgc_phase_kernel phase;
+    *p = *kernel;
+    p->of = qgc_arena_alloc(a, sizeof *p->of);
+    *p->of = *kernel->of;
+    if (!qgc_outside_phase_kernel(p->of, &p->with, &phase, a))
+        return false;
+    p->file = phase.file, p->entry = phase.entry, p->text = phase.text;
+    p->is_phase = true;
+    p->key = key_of(p, a);
+    return true;
 }
 
 qgc_status qgc_proofs_list(const qgc_graph *g, qgc_proof **out, int *n, qgc_arena *a, qgc_diag *d) {
@@ -64,12 +82,16 @@ qgc_status qgc_proofs_list(const qgc_graph *g, qgc_proof **out, int *n, qgc_aren
     if (!g->n_kernels)
         return QGC_OK;
     QGC_TRY(qgc_stages_list(g, qgc_graph_uses(g, a), &stages, &n_stages, a, d));
-    *out = qgc_arena_array(a, (size_t)n_stages + 1, sizeof **out);
+    *out = qgc_arena_array(a, 2 * (size_t)n_stages + 2, sizeof **out);
     for (int i = 0; i < n_stages; i++) {
         if (stages[i].kind != QGC_STAGE_OUTSIDE)
             continue;
-        QGC_TRY(make_proof(g, &stages[i], &(*out)[*n], a, d));
-        *n += !is_known(*out, *n, (*out)[*n].key);
+        qgc_proof kernel, phase;
+        QGC_TRY(make_proof(g, &stages[i], &kernel, a, d));
+        if (!is_known(*out, *n, kernel.key))
+            (*out)[(*n)++] = kernel;
+        if (make_proof_of_phase(&kernel, &phase, a) && !is_known(*out, *n, phase.key))
+            (*out)[(*n)++] = phase;
     }
     return QGC_OK;
 }
@@ -104,8 +126,8 @@ qgc_status qgc_prove(qgc_proof *proofs, int n, const qgc_prove_options *o, qgc_d
 }
 
 const char *qgc_proof_text(const qgc_proof *p, qgc_arena *a) {
-    return qgc_arena_printf(a, "kernel \"%s\" does not compute stage \"%s\": %s", p->kernel->name, p->stage,
-                            p->why);
+    return qgc_arena_printf(a, "%skernel \"%s\" does not compute stage \"%s\": %s",
+                            p->is_phase ? "the device function of " : "", p->kernel->name, p->stage, p->why);
 }
 
 qgc_status qgc_proof_fail(const qgc_graph *g, const qgc_proof *p, const char *where, qgc_diag *d) {
@@ -124,4 +146,22 @@ qgc_status qgc_prove_graph(const qgc_graph *g, const qgc_prove_options *o, qgc_p
         if ((*out)[i].result == QGC_DISPROVED)
             return qgc_proof_fail(g, &(*out)[i], "on the CPU", d);
     return QGC_OK;
+}
+
+/* --- what a device has shown ----------------------------------------------------------------------------- */
+
+void qgc_proof_put_fault(const qgc_proof *p, const char *cache_folder, const char *device, const char *why,
+                         qgc_arena *a) {
+    const qgc_cache cache = qgc_cache_open(cache_folder, a);
+    const char *text = why ? qgc_arena_printf(a, "%s (on %s)", why, device) : "";
+    qgc_cache_put(&cache, qgc_arena_printf(a, "device-%s", p->key), text, strlen(text), a);
+}
+
+const char *qgc_proof_get_fault(const qgc_proof *p, const char *cache_folder, qgc_arena *a) {
+    const qgc_cache cache = qgc_cache_open(cache_folder, a);
+    const void *data;
+    size_t bytes;
+    return qgc_cache_get(&cache, qgc_arena_printf(a, "device-%s", p->key), a, &data, &bytes) && bytes
+               ? qgc_arena_strndup(a, data, bytes)
+               : NULL;
 }

@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     const qgc_outside_stage *stage;
     qgc_sizes sizes;
+    int orders; /* of blocks, in which it is run on the CPU */
     int n_args;
     qgc_proof_buffer buffers[QGC_OUTSIDE_PARAMS]; /* by parameter; no bytes where it is a number */
     int32_t numbers[QGC_OUTSIDE_PARAMS];
@@ -53,6 +54,8 @@ typedef struct {
     const char *key;       /* of what the proof depends on but for where it runs */
     qgc_outside_stage *of;
     qgc_outside_launch with;
+    const char *file, *entry, *text; /* of what is run: the kernel, or one around its device function */
+    bool is_phase;
     qgc_proof_result result;
     const char *why;      /* UNPROVED: why not; DISPROVED: what is wrong */
     bool depends_on_time; /* another time it might be another result */
@@ -81,6 +84,12 @@ QGC_MUST_USE qgc_status qgc_prove_graph(const qgc_graph *g, const qgc_prove_opti
  * being "on the CPU". */
 const char *qgc_proof_text(const qgc_proof *p, qgc_arena *a);
 qgc_status qgc_proof_fail(const qgc_graph *g, const qgc_proof *p, const char *where, qgc_diag *d);
+
+/* What a device has shown to be wrong with a kernel is kept for the laboratory, which names the change that uses it: puts it into the
+ * cache folder, with the name of the device, `why` NULL taking it back; and gets it, NULL where no device has shown anything. */
+void qgc_proof_put_fault(const qgc_proof *p, const char *cache_folder, const char *device, const char *why,
+                         qgc_arena *a);
+const char *qgc_proof_get_fault(const qgc_proof *p, const char *cache_folder, qgc_arena *a);
 
 /* codegen/proof_cpu.c: one kernel on the CPU, which may take so many seconds. */
 QGC_MUST_USE qgc_status qgc_prove_on_cpu(qgc_proof *p, int seconds, qgc_diag *d);

@@ -8,18 +8,38 @@
 
 /* --- sizes ----------------------------------------------------------------------------------------------- */
 
-/* Numbers of different sizes: small ones show an epsilon, large ones what grows too fast. */
+/* Numbers of different sizes: small ones show an epsilon, large ones what grows too fast, zeros what divides by them. Of positions
+ * and tokens few and many, the many in fewer orders, as they take long. */
 typedef struct {
     qgc_sizes sizes;
     int64_t first; /* position */
     double scale;  /* of what comes from other launches */
+    bool is_long;
 } setting;
 
 static const setting settings[] = {
-    {{1, 1, 64}, 0, 1}, {{1, 1, 33}, 32, 0.01}, {{1, 1, 300}, 150, 4}, {{1, 1, 300}, 299, 1},
-    {{5, 1, 64}, 3, 1}, {{33, 1, 80}, 0, 0.01}, {{4, 4, 16}, 2, 4},    {{2, 1, 2}, 0, 1},
+    {{1, 1, 64}, 0, 1, false},     {{1, 1, 33}, 32, 0.01, false}, {{1, 1, 300}, 150, 4, false},
+    {{1, 1, 300}, 299, 1, false},  {{1, 1, 40}, 7, 100, false},   {{1, 1, 20}, 3, 0, false},
+    {{1, 1, 5000}, 4999, 1, true}, {{5, 1, 64}, 3, 1, false},     {{33, 1, 80}, 0, 0.01, false},
+    {{4, 4, 16}, 2, 4, false},     {{2, 1, 2}, 0, 1, false},      {{130, 1, 200}, 60, 1, true},
 };
-enum { N_SETTINGS = sizeof settings / sizeof *settings, N_DECODE = 4 };
+enum { N_SETTINGS = sizeof settings / sizeof *settings, N_DECODE = 7, ORDERS = 4, ORDERS_OF_LONG = 2 };
+
+/* The last position of a long case is one at which the longest window no longer shows the first. */
+static setting setting_of(const qgc_outside_stage *o, int i) {
+    setting s = settings[i];
+    for (int k = 0; s.is_long && k < o->row.n_nodes; k++) {
+        const qgc_node *n = o->node[k];
+        if (n->op != QGC_OP_ATTENTION && n->op != QGC_OP_ATTENTION_PART)
+            continue;
+        const int64_t window = (int64_t)n->attr[qgc_attr_index(n->op, "window")].number;
+        if (s.sizes.tokens == 1 && window + 8 > s.sizes.ctx) {
+            s.sizes.ctx = window + 8;
+            s.first = s.sizes.ctx - 1;
+        }
+    }
+    return s;
+}
 
 int qgc_proof_cases(const qgc_outside_stage *o) {
     return o->row.prefill ? N_SETTINGS : N_DECODE;
@@ -299,8 +319,12 @@ static qgc_status measure(making *m, const qgc_outside_launch *with, qgc_diag *d
 
 qgc_status qgc_proof_case_new(const qgc_outside_stage *o, const qgc_outside_launch *with, int i,
                               qgc_proof_case *out, const char **why, qgc_arena *a, qgc_diag *d) {
-    making m = {.o = o, .at = &settings[i], .out = out, .arena = a, .random = (uint64_t)i * 7919 + 1};
-    *out = (qgc_proof_case){.stage = o, .sizes = m.at->sizes, .n_args = o->row.n_params};
+    const setting at = setting_of(o, i);
+    making m = {.o = o, .at = &at, .out = out, .arena = a, .random = (uint64_t)i * 7919 + 1};
+    *out = (qgc_proof_case){.stage = o,
+                            .sizes = at.sizes,
+                            .orders = at.is_long ? ORDERS_OF_LONG : ORDERS,
+                            .n_args = o->row.n_params};
     *why = NULL;
     QGC_TRY(measure(&m, with, d));
     if (!make_operands(&m)) {
@@ -342,13 +366,15 @@ const char *qgc_proof_judge(const qgc_proof_case *c, int param, const void *afte
         const double bound = b->type == QGC_I32 ? 0 : bound_of(c, b, from, b->row);
         for (int64_t i = from; i < from + b->row; i++) {
             const double limit = bound + step_of(b->type, b->want[i]);
-            if (fabs(got[i] - b->want[i]) <= limit || got[i] == b->want[i])
+            if (fabs(got[i] - b->want[i]) <= limit || got[i] == b->want[i] ||
+                (isnan(got[i]) && isnan(b->want[i])))
                 continue;
             return qgc_arena_printf(
                 a,
                 "\"%s\" is %.9g and not %.9g at element %lld of row %lld (T = %lld, ctx = %lld); rounding explains %.2g",
-                r->params[param].name, got[i], b->want[i], (long long)(i - from), (long long)(from / b->row),
-                (long long)c->sizes.tokens, (long long)c->sizes.ctx, limit);
+                r->params[param].name, isnan(got[i]) ? (double)NAN : got[i], b->want[i],
+                (long long)(i - from), (long long)(from / b->row), (long long)c->sizes.tokens,
+                (long long)c->sizes.ctx, limit);
         }
     }
     return NULL;

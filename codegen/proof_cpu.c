@@ -50,7 +50,6 @@ static qgc_status write_sources(work *w, const qgc_kernel_source *s) {
 
 /* "-DWIDTH=896" is "#define WIDTH 896". The kernel is compiled as for a GPU on which launches wait. */
 static qgc_status write_unit(work *w) {
-    const qgc_kernel_row *row = w->p->kernel;
     qgc_str text = qgc_str_new(w->arena);
     qgc_str_add(&text, "#define __CUDA_ARCH__ 900\n");
     for (int i = 0; i < w->p->with.n_options; i++) {
@@ -60,8 +59,8 @@ static qgc_status write_unit(work *w) {
     qgc_str_printf(&text,
                    "#include \"on_cpu.h\"\nnamespace {\n#include \"outside.cu\"\n}\n"
                    "ON_CPU_KERNEL(%s)\n#include \"prove.cc\"\n",
-                   row->name);
-    QGC_TRY(qgc_file_write(path_of(w, "outside.cu"), row->text, strlen(row->text), w->d));
+                   w->p->entry);
+    QGC_TRY(qgc_file_write(path_of(w, "outside.cu"), w->p->text, strlen(w->p->text), w->d));
     return qgc_file_write(path_of(w, "unit.cc"), text.text, text.bytes, w->d);
 }
 
@@ -126,6 +125,7 @@ static void add_case(qgc_str *s, const qgc_proof *p, const qgc_proof_case *c) {
         add_number(s, c->grid[i]);
     add_number(s, (uint64_t)p->with.threads);
     add_number(s, (uint64_t)p->with.shared_bytes);
+    add_number(s, (uint64_t)c->orders);
     add_number(s, (uint64_t)c->n_args);
     for (int i = 0; i < c->n_args; i++) {
         const qgc_proof_buffer *b = &c->buffers[i];
@@ -230,13 +230,25 @@ static const char *compile(work *w) {
     return "there is no C++ compiler (c++, g++, clang++)";
 }
 
+/* Names that outside_phase.c puts in the place of what a device function must not use. */
+static const char *of_a_block(work *w) {
+    static const char mark[] = "a_device_function_has_no_";
+    const char *line = log_line(w, mark), *at = strstr(line, mark);
+    at = at ? at + strlen(mark) : NULL;
+    return at ? qgc_arena_printf(w->arena, "it uses %.*s, which belongs to a block",
+                                 (int)strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"), at)
+              : NULL;
+}
+
 static qgc_status run_cases(work *w, const qgc_proof_case *cases, int n, const qgc_str *text) {
     QGC_TRY(qgc_file_write(path_of(w, "cases"), text->text, text->bytes, w->d));
-    const char *why = compile(w);
-    if (why) {
+    const char *why = compile(w), *used = why && w->p->is_phase ? of_a_block(w) : NULL;
+    if (used)
+        disprove(w->p, used);
+    else if (why)
         leave(w->p, why);
+    if (why)
         return QGC_OK;
-    }
     const char *const command[] = {path_of(w, "prove"), path_of(w, "cases"), path_of(w, "left"), NULL};
     int end = 0;
     if (!run(w, (char *const *)(uintptr_t)command, w->seconds, &end)) {

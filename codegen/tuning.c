@@ -14,50 +14,39 @@ qgc_tuning qgc_tuning_new(const char *arch, qgc_arena *a) {
     return (qgc_tuning){.arch = qgc_arena_strdup(a, arch), .arena = a};
 }
 
-static qgc_setting *find(const qgc_tuning *t, const char *kernel, const char *name) {
-    for (size_t i = 0; t && i < t->n; i++)
-        if (strcmp(t->settings[i].kernel, kernel) == 0 && strcmp(t->settings[i].name, name) == 0)
-            return &t->settings[i];
+static qgc_tuned *find(const qgc_tuned_list *list, const char *of, const char *name) {
+    for (size_t i = 0; i < list->n; i++)
+        if (strcmp(list->rows[i].of, of) == 0 && strcmp(list->rows[i].name, name) == 0)
+            return &list->rows[i];
     return NULL;
+}
+
+static void set(qgc_tuned_list *list, const qgc_tuned *row, qgc_arena *a) {
+    qgc_tuned *there = find(list, row->of, row->name);
+    if (!there) {
+        list->rows = qgc_arena_grow(a, list->rows, list->n, sizeof *list->rows);
+        there = &list->rows[list->n++];
+        *there = (qgc_tuned){.of = qgc_arena_strdup(a, row->of), .name = qgc_arena_strdup(a, row->name)};
+    }
+    there->value = row->value;
 }
 
 int64_t qgc_tuning_get(const qgc_tuning *t, const char *kernel, const char *name, int64_t otherwise) {
-    const qgc_setting *s = find(t, kernel, name);
-    return s ? s->value : otherwise;
+    const qgc_tuned *row = t ? find(&t->settings, kernel, name) : NULL;
+    return row ? row->value : otherwise;
 }
 
 void qgc_tuning_set(qgc_tuning *t, const char *kernel, const char *name, int64_t value) {
-    qgc_setting *s = find(t, kernel, name);
-    if (!s) {
-        t->settings = qgc_arena_grow(t->arena, t->settings, t->n, sizeof *t->settings);
-        s = &t->settings[t->n++];
-        *s = (qgc_setting){.kernel = qgc_arena_strdup(t->arena, kernel),
-                           .name = qgc_arena_strdup(t->arena, name)};
-    }
-    s->value = value;
-}
-
-static qgc_tuned_time *find_time(const qgc_tuning *t, const char *program, const char *mode) {
-    for (size_t i = 0; t && i < t->n_times; i++)
-        if (strcmp(t->times[i].program, program) == 0 && strcmp(t->times[i].mode, mode) == 0)
-            return &t->times[i];
-    return NULL;
+    set(&t->settings, &(qgc_tuned){kernel, name, value}, t->arena);
 }
 
 int64_t qgc_tuning_time(const qgc_tuning *t, const char *program, const char *mode) {
-    const qgc_tuned_time *time = find_time(t, program, mode);
-    return time ? time->ns : 0;
+    const qgc_tuned *row = t ? find(&t->times, program, mode) : NULL;
+    return row ? row->value : 0;
 }
 
 void qgc_tuning_set_time(qgc_tuning *t, const char *program, const char *mode, int64_t ns) {
-    qgc_tuned_time *time = find_time(t, program, mode);
-    if (!time) {
-        t->times = qgc_arena_grow(t->arena, t->times, t->n_times, sizeof *t->times);
-        time = &t->times[t->n_times++];
-        *time = (qgc_tuned_time){.program = qgc_arena_strdup(t->arena, program),
-                                 .mode = qgc_arena_strdup(t->arena, mode)};
-    }
-    time->ns = ns;
+    set(&t->times, &(qgc_tuned){program, mode, ns}, t->arena);
 }
 
 const char *qgc_tuning_path(const char *cache_folder, const char *arch, const char *card, qgc_arena *a) {
@@ -92,6 +81,22 @@ static qgc_status number_of(const qgc_yaml *map, const char *key, int64_t *out, 
     return QGC_OK;
 }
 
+/* The keys of a row in the file: what it is of, its name, its value. */
+static const char *const setting_keys[] = {"kernel", "name", "value"}, *const time_keys[] = {"program",
+                                                                                             "mode", "ns"};
+
+static qgc_status read_rows(qgc_tuned_list *out, const qgc_yaml *list, const char *const keys[3],
+                            qgc_arena *a, qgc_diag *d) {
+    for (size_t i = 0; i < list->n; i++) {
+        qgc_tuned row;
+        QGC_TRY(text_of(list->items[i], keys[0], &row.of, d));
+        QGC_TRY(text_of(list->items[i], keys[1], &row.name, d));
+        QGC_TRY(number_of(list->items[i], keys[2], &row.value, d));
+        set(out, &row, a);
+    }
+    return QGC_OK;
+}
+
 /* The key may be missing: files have it since modes are timed. */
 static qgc_status read_times(qgc_tuning *out, const qgc_yaml *root, qgc_diag *d) {
     const qgc_yaml *list = qgc_yaml_get(root, "times");
@@ -99,15 +104,7 @@ static qgc_status read_times(qgc_tuning *out, const qgc_yaml *root, qgc_diag *d)
         return QGC_OK;
     if (list->kind != QGC_YAML_LIST)
         return qgc_fail(d, QGC_ERR_INPUT, list->at, "\"times\" of a tuning is a list");
-    for (size_t i = 0; i < list->n; i++) {
-        const char *program, *mode;
-        int64_t ns;
-        QGC_TRY(text_of(list->items[i], "program", &program, d));
-        QGC_TRY(text_of(list->items[i], "mode", &mode, d));
-        QGC_TRY(number_of(list->items[i], "ns", &ns, d));
-        qgc_tuning_set_time(out, program, mode, ns);
-    }
-    return QGC_OK;
+    return read_rows(&out->times, list, time_keys, out->arena, d);
 }
 
 qgc_status qgc_tuning_read(qgc_tuning *out, const char *path, const char *arch, qgc_diag *d) {
@@ -130,15 +127,14 @@ qgc_status qgc_tuning_read(qgc_tuning *out, const char *path, const char *arch, 
     const qgc_yaml *list = qgc_yaml_get(root, "settings");
     if (!list || list->kind != QGC_YAML_LIST)
         return qgc_fail(d, QGC_ERR_INPUT, root->at, "a tuning has a list \"settings\"");
-    for (size_t i = 0; i < list->n; i++) {
-        const char *kernel, *name;
-        int64_t value;
-        QGC_TRY(text_of(list->items[i], "kernel", &kernel, d));
-        QGC_TRY(text_of(list->items[i], "name", &name, d));
-        QGC_TRY(number_of(list->items[i], "value", &value, d));
-        qgc_tuning_set(out, kernel, name, value);
-    }
+    QGC_TRY(read_rows(&out->settings, list, setting_keys, out->arena, d));
     return read_times(out, root, d);
+}
+
+static void write_rows(const qgc_tuned_list *list, const char *const keys[3], qgc_str *text) {
+    for (size_t i = 0; i < list->n; i++)
+        qgc_str_printf(text, "  - {%s: \"%s\", %s: %s, %s: %lld}\n", keys[0], list->rows[i].of, keys[1],
+                       list->rows[i].name, keys[2], (long long)list->rows[i].value);
 }
 
 qgc_status qgc_tuning_write(const qgc_tuning *t, const char *path, qgc_diag *d) {
@@ -147,14 +143,10 @@ qgc_status qgc_tuning_write(const qgc_tuning *t, const char *path, qgc_diag *d) 
         &text,
         "# Settings of kernels, measured by qgc tune. May be deleted.\ntuning: %d\narch: %s\n%s%s%ssettings:%s\n",
         VERSION, t->arch, t->card ? "card: " : "", t->card ? t->card : "", t->card ? "\n" : "",
-        t->n ? "" : " []");
-    for (size_t i = 0; i < t->n; i++)
-        qgc_str_printf(&text, "  - {kernel: \"%s\", name: %s, value: %lld}\n", t->settings[i].kernel,
-                       t->settings[i].name, (long long)t->settings[i].value);
-    if (t->n_times)
+        t->settings.n ? "" : " []");
+    write_rows(&t->settings, setting_keys, &text);
+    if (t->times.n)
         qgc_str_add(&text, "times:\n");
-    for (size_t i = 0; i < t->n_times; i++)
-        qgc_str_printf(&text, "  - {program: \"%s\", mode: %s, ns: %lld}\n", t->times[i].program,
-                       t->times[i].mode, (long long)t->times[i].ns);
+    write_rows(&t->times, time_keys, &text);
     return qgc_file_replace(path, text.text, text.bytes, d);
 }

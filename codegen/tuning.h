@@ -9,25 +9,22 @@
 /* Settings of kernels that were found by measuring (qgc tune), for one architecture, on one card. A setting changes how fast a kernel is
  * and how its sums are ordered, not what it computes. */
 
-/* A kernel is named by its file and shape: "linear.cu 896 to 2x4864, bf16, norm". */
+/* Of the settings: the value of knob `name` of a kernel, which goes by its file and shape: "linear.cu 896 to 2x4864, bf16, norm".
+ * Of the times: the nanoseconds of a decode step of a program, which goes by qgc_mode_key (runtime/mode.h), in the mode `name`. */
 typedef struct {
-    const char *kernel, *name;
+    const char *of, *name;
     int64_t value;
-} qgc_setting;
+} qgc_tuned;
 
-/* How long a decode step of a program takes in a mode; the program goes by qgc_mode_key (runtime/mode.h). */
 typedef struct {
-    const char *program, *mode;
-    int64_t ns;
-} qgc_tuned_time;
+    qgc_tuned *rows;
+    size_t n;
+} qgc_tuned_list;
 
 typedef struct {
     const char *arch; /* "sm_90a" */
     const char *card; /* "h100-sxm", on which they were measured; NULL: not said */
-    qgc_setting *settings;
-    size_t n;
-    qgc_tuned_time *times;
-    size_t n_times;
+    qgc_tuned_list settings, times;
     qgc_arena *arena; /* of all that is in here */
 } qgc_tuning;
 

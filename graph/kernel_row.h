@@ -24,6 +24,8 @@ typedef struct {
     const char *starts;  /* "waits, next after": see qgc_outside_row; NULL: it does not wait */
     const char *steps;   /* "decode", "decode and prefill"; NULL: decode */
     const char *arch;    /* the least: "80"; NULL: any */
+    const char *
+        phase; /* elements of a piece of its result, "HEAD_DIM": it has a device function; NULL: it has none */
     qgc_loc at;
     bool brought; /* by a plug-in of this process: its text may be run on the CPU to check it */
 } qgc_kernel_row;

@@ -18,7 +18,7 @@ static bool same_row(const qgc_kernel_row *a, const qgc_kernel_row *b) {
            same_text(a->options, b->options) && same_text(a->limits, b->limits) &&
            same_text(a->grid, b->grid) && same_text(a->threads, b->threads) &&
            same_text(a->shared, b->shared) && same_text(a->starts, b->starts) &&
-           same_text(a->steps, b->steps) && same_text(a->arch, b->arch);
+           same_text(a->steps, b->steps) && same_text(a->arch, b->arch) && same_text(a->phase, b->phase);
 }
 
 const qgc_kernel_row *qgc_graph_add_kernel(qgc_graph *g, const qgc_kernel_row *row) {

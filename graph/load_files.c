@@ -254,8 +254,39 @@ static qgc_status read_document(qgc_loader *ld, const char *path, qgc_loc said_a
     return merge_documents(ld, base, doc, out);
 }
 
+/* A GGUF file by its first bytes, the others by their names. */
+static bool holds_weights(const char *path, qgc_arena *a) {
+    static const char suffix[] = ".safetensors";
+    struct stat s;
+    if (stat(path, &s) != 0)
+        return false;
+    if (S_ISDIR(s.st_mode))
+        return qgc_file_exists(qgc_arena_printf(a, "%s/config.json", path));
+    const size_t n = strlen(path);
+    if (n > sizeof suffix && strcmp(path + n - (sizeof suffix - 1), suffix) == 0)
+        return true;
+    qgc_file f = {0};
+    qgc_diag ignored = qgc_diag_new(a);
+    const bool gguf = S_ISREG(s.st_mode) && qgc_file_open(&f, path, &ignored) == QGC_OK && f.bytes >= 4 &&
+                      memcmp(f.data, "GGUF", 4) == 0;
+    qgc_file_close(&f);
+    return gguf;
+}
+
+static qgc_status want_no_weights(const qgc_loader *ld, const char *path) {
+    if (!holds_weights(path, ld->arena))
+        return QGC_OK;
+    qgc_source *source = qgc_arena_alloc(ld->d->arena, sizeof *source);
+    source->name = qgc_arena_strdup(ld->d->arena, path);
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, (qgc_loc){.source = source},
+                            "this holds weights, and here goes the graph of the model (YAML)");
+    qgc_hint(ld->d, "Name a graph, models/qwen2.5-0.5b.yaml say, and this with --weights.");
+    return s;
+}
+
 qgc_status qgc_load_file_document(qgc_loader *ld, const char *path) {
     qgc_yaml *doc = NULL;
+    QGC_TRY(want_no_weights(ld, path));
     QGC_TRY(read_document(ld, path, QGC_NO_LOC, NULL, &doc));
     ld->doc = doc;
     return QGC_OK;

@@ -46,7 +46,7 @@ static qgc_status load_kernel(qgc_loader *ld, const qgc_yaml *name, const qgc_ya
         {"nodes", "; ", &row->nodes},   {"params", ", ", &row->params}, {"options", ", ", &row->options},
         {"limits", ", ", &row->limits}, {"grid", ", ", &row->grid},     {"threads", ", ", &row->threads},
         {"shared", ", ", &row->shared}, {"starts", ", ", &row->starts}, {"steps", " and ", &row->steps},
-        {"arch", ", ", &row->arch},     {"text", "\n", &row->text}};
+        {"arch", ", ", &row->arch},     {"phase", ", ", &row->phase},   {"text", "\n", &row->text}};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         QGC_TRY(read_texts(ld, map, texts[i].key, texts[i].between, texts[i].to));
     row->text = qgc_arena_printf(ld->arena, "%s\n", row->text);

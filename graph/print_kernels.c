@@ -76,6 +76,7 @@ void qgc_print_kernels(printer *p) {
         print_list(p, "starts", row->starts, ",");
         print_scalar(p, "steps", row->steps);
         print_scalar(p, "arch", row->arch);
+        print_scalar(p, "phase", row->phase);
         print_lines(p, row->text);
     }
 }

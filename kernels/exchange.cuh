@@ -97,21 +97,34 @@ __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[
         out[i] = make_float4(unmarked<Clear>(v[i].x), unmarked<Clear>(v[i].y), unmarked<Clear>(v[i].z), unmarked<Clear>(v[i].w));
 }
 
-/* Two words at once, and one; by a whole warp. */
-template <bool Clear>
-__device__ __forceinline__ float2 poll_two(const float *p, const float *q, u32 parity, const waiting &w) {
+/* N words at once, and one; by a whole warp. */
+template <bool Clear, int N>
+__device__ __forceinline__ void poll_words(const float *const (&p)[N], float (&out)[N], u32 parity, const waiting &w) {
     stopwatch watch(w.waited);
-    u32 a = load_relaxed_one(p), b = load_relaxed_one(q);
-    for (int polls = 0; still_missing((a ^ parity) | (b ^ parity)); polls++) {
+    u32 v[N];
+    for (int polls = 0;; polls++) {
+        u32 missing = 0;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            v[i] = load_relaxed_one(p[i]);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            check(missing, v[i], parity);
+        if (!still_missing(missing))
+            break;
         if (polls > MOST_POLLS)
             give_up(w);
-        a = load_relaxed_one(p), b = load_relaxed_one(q);
     }
-    return make_float2(unmarked<Clear>(a), unmarked<Clear>(b));
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        out[i] = unmarked<Clear>(v[i]);
 }
 
 template <bool Clear> __device__ __forceinline__ float poll_one(const float *p, u32 parity, const waiting &w) {
-    return poll_two<Clear>(p, p, parity, w).x;
+    const float *const from[1] = {p};
+    float word[1];
+    poll_words<Clear>(from, word, parity, w);
+    return word[0];
 }
 
 __device__ __forceinline__ u32 marked(float x, u32 parity) { return (__float_as_uint(x) & ~1u) | parity; }

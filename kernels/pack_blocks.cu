@@ -1,23 +1,7 @@
 /* The rows of one phase of the persistent kernel in stream order (stream_blocks.cuh): as pack.cu, for matrices of one block format.
  *
  * Grid: one block for each block of persistent.cu. Reads and writes the weights once. */
-#ifndef K
-#define K 1024
-#endif
-#ifndef FORMAT
-#define FORMAT Q4_0
-#endif
-#ifndef OUT0
-#define OUT0 1024
-#define OUT1 0
-#define OUT2 0
-#define OUT3 0
-#endif
-#ifndef PLACE
-#define PLACE FIRST(0) * 576ull
-#endif
-#include "pack.cuh"
-#include "stream_blocks.cuh"
+#include "pack_matrices.cuh"
 
 typedef stored<FORMAT> from;
 typedef stream_of<FORMAT, K, WARPS> to;

@@ -14,7 +14,7 @@
  * again. pack.cu writes that. Block formats: stream_blocks.cuh.
  *
  * Grid: x = multiprocessors. Weights and caches are read once; bound by that, and by the chain of exchanges. */
-#include "persistent_vector.cuh"
+#include "persistent_outside.cuh"
 
 /* --- producer -------------------------------------------------------------------------------------------- */
 
@@ -71,7 +71,7 @@ __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const ar
 
 __device__ __forceinline__ void produce(shared &s, const arguments &a) {
     const u32 usual = s.now.cut[0].n > 1 ? MERGE_DEPTH : DEPTH;
-    producer<SLOTS, SLOT, COPYING> p = {s.tiles, usual};
+    producer<SLOTS, SLOT, COPYING, BY_LOADS> p = {s.tiles, usual};
     p.lane = threadIdx.x - THREADS;
     program::each([&](auto phase, int i) {
         typedef decltype(phase) S;
@@ -113,6 +113,10 @@ __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k,
         heads<S>(c, a, i);
     else if constexpr (S::DOES == DO_POINTWISE)
         pointwise<S>(c, a, i);
+#ifdef OUTSIDE_ROOM
+    else if constexpr (S::DOES == DO_OUTSIDE)
+        from_outside<S>(c, a, i);
+#endif
     else
         close_parts<S>(c, a);
 }
@@ -160,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
                const embedded::elem *table, const float2 *rope0, const float2 *rope1, const i32 *tokens,
                const i32 *positions, float *exchange, u32 *epoch, float *logits, i32 *fault, i32 *seen,
                const sampling *settings, float *parts, u32 *trace, i32 ctx, i32 early) {
-#if __CUDA_ARCH__ >= 800
+    static_assert(__CUDA_ARCH__ >= 750, "what there is instead of newer instructions is that of sm_75");
     DYNAMIC_SHARED(128, u8, memory);
     shared &s = *(shared *)memory;
     const arguments a = {stream, small, caches, table, exchange, logits, parts, seen, fault, ctx, trace};
@@ -211,5 +215,8 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
     if (TRACE && blockIdx.x < TRACED_BLOCKS)
         for (int i = threadIdx.x; i < PHASES * WORDS; i += THREADS + PRODUCING)
             a.trace[blockIdx.x * PHASES * WORDS + i] = s.trace[0][i];
-#endif
 }
+
+#ifdef OUTSIDE_ROOM
+#include "program.cuh" /* device functions from outside, after all that their macros could change */
+#endif

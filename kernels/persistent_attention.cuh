@@ -27,9 +27,15 @@ template <typename Pairs> struct half_head {
 
     template <bool Clear>
     __device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity) {
+        const float *p[2 * LOADS];
+        float word[2 * LOADS];
+#pragma unroll
+        for (int j = 0; j < 2 * LOADS; j++)
+            p[j] = from + element(c.lane(), j / 2, j % 2);
+        poll_words<Clear>(p, word, parity, c.wait);
 #pragma unroll
         for (int j = 0; j < LOADS; j++)
-            x[j] = poll_two<Clear>(from + element(c.lane(), j, 0), from + element(c.lane(), j, 1), parity, c.wait);
+            x[j] = make_float2(word[2 * j], word[2 * j + 1]);
     }
     /* The two weights of each of this lane's elements. */
     __device__ __forceinline__ void load(const consumer &c, const float *from) {

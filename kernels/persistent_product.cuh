@@ -44,6 +44,31 @@ template <int K> struct elements {
     }
 };
 
+/* What a tile leaves in a lane's registers: products of the even blocks and of the odd ones. */
+struct tile_sums {
+    float even[4], odd[4];
+
+    /* Row lane / 4, over the block that the lane's columns belong to and both halves: to be added up over four lanes. */
+    __device__ __forceinline__ float sum(int lane) const {
+        bool second = lane % 2; /* columns 2 and 3, 6 and 7 */
+        return second ? odd[0] + odd[3] : even[0] + even[3];
+    }
+};
+
+/* A lane's 16 bytes of both blocks of its warp's pair, in registers. */
+struct fragment {
+    uint4 even, odd;
+
+    /* A register that is set on some ways only keeps its place on all others, all through the loop. */
+    __device__ __forceinline__ void clear() { even = odd = make_uint4(0, 0, 0, 0); }
+
+    /* Of a tile of `height` rows. */
+    __device__ __forceinline__ void load(const consumer &c, const u8 *tile, int height) {
+        const u8 *block = tile + c.warp() * 2 * height * 64 + c.lane() * 16;
+        even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
+    }
+};
+
 /* Four elements, in 16 bits and what that leaves. */
 template <int TYPE> struct two_parts {
     u32 high[2], rest[2];
@@ -57,8 +82,8 @@ template <int TYPE> struct two_parts {
     }
 };
 
-/* In registers. AT_ONCE: loads that are under way together. */
-template <int K, int TYPE> struct operand : elements<K> {
+/* In registers. AT_ONCE: loads that are under way together. Floats: as floats, below. */
+template <int K, int TYPE, bool Floats = TYPE == BF16 && HAS_BF16 == 0> struct operand : elements<K> {
     enum { SHARED = elements<K>::SHARED, LOADS = elements<K>::LOADS, AT_ONCE = 4 };
     u32 first[2 * LOADS] = {}, second[2 * LOADS] = {};
 
@@ -81,6 +106,44 @@ template <int K, int TYPE> struct operand : elements<K> {
     }
     /* When all are set. */
     __device__ __forceinline__ void finish(const consumer &) const {}
+    /* Adds the products of what a lane has of a tile with pair `i` of its warp. */
+    __device__ __forceinline__ void multiply(const consumer &, tile_sums &p, const fragment &f, int i) const {
+        mma<TYPE>(p.even, f.even.x, f.even.y, f.even.z, f.even.w, first[i], second[i]);
+        mma<TYPE>(p.odd, f.odd.x, f.odd.y, f.odd.z, f.odd.w, first[i], second[i]);
+    }
+};
+
+/* Where tensor cores do not multiply bf16 (sm_75) the lanes do. Each has the elements of x that it loaded, and gets those that its quarter
+ * of a row wants from the lanes of the same quarter: 16 shuffles for 16 products of a lane, which is little beside what the memory of
+ * such a card takes for them. x is not rounded. */
+template <int K> struct operand<K, BF16, true> : elements<K> {
+    enum { SHARED = elements<K>::SHARED, LOADS = elements<K>::LOADS, AT_ONCE = 4 };
+    float4 x[LOADS] = {};
+
+    __device__ __forceinline__ operand(const consumer &) {}
+    __device__ __forceinline__ void set(const consumer &, int i, const float4 &v) { x[i] = v; }
+    __device__ __forceinline__ void finish(const consumer &) const {}
+
+    static __device__ __forceinline__ float dot(u32 first, u32 second, const float4 &x, float sum) {
+        sum = fmaf(bf16_low(first), x.x, sum);
+        sum = fmaf(bf16_high(first), x.y, sum);
+        sum = fmaf(bf16_low(second), x.z, sum);
+        return fmaf(bf16_high(second), x.w, sum);
+    }
+    static __device__ __forceinline__ float4 of_lane(const float4 &x, int lane) {
+        return make_float4(__shfl_sync(0xFFFFFFFFu, x.x, lane), __shfl_sync(0xFFFFFFFFu, x.y, lane),
+                           __shfl_sync(0xFFFFFFFFu, x.z, lane), __shfl_sync(0xFFFFFFFFu, x.w, lane));
+    }
+    __device__ __forceinline__ void multiply(const consumer &c, tile_sums &p, const fragment &f, int i) const {
+        const float4 &mine = x[SHARED ? i / 2 : 0];
+        const int from = c.lane() % 4 + (SHARED ? i % 2 * 16 : 0); /* then 4 lanes for each half of a block */
+        float sum = p.even[0];
+        sum = dot(f.even.x, f.even.z, of_lane(mine, from), sum);
+        sum = dot(f.even.y, f.even.w, of_lane(mine, from + 4), sum);
+        sum = dot(f.odd.x, f.odd.z, of_lane(mine, from + 8), sum);
+        sum = dot(f.odd.y, f.odd.w, of_lane(mine, from + 12), sum);
+        p.even[0] = p.odd[0] = sum; /* tile_sums::sum takes one or the other */
+    }
 };
 
 /* A norm's weights for the elements that a lane takes of x. Loaded a phase ahead, as the memory is busy; which of them a
@@ -148,31 +211,6 @@ template <int K, typename Operand> struct normed {
     }
 };
 
-/* What a tile leaves in a lane's registers: products of the even blocks and of the odd ones. */
-struct tile_sums {
-    float even[4], odd[4];
-
-    /* Row lane / 4, over the block that the lane's columns belong to and both halves: to be added up over four lanes. */
-    __device__ __forceinline__ float sum(int lane) const {
-        bool second = lane % 2; /* columns 2 and 3, 6 and 7 */
-        return second ? odd[0] + odd[3] : even[0] + even[3];
-    }
-};
-
-/* A lane's 16 bytes of both blocks of its warp's pair, in registers. */
-struct fragment {
-    uint4 even, odd;
-
-    /* A register that is set on some ways only keeps its place on all others, all through the loop. */
-    __device__ __forceinline__ void clear() { even = odd = make_uint4(0, 0, 0, 0); }
-
-    /* Of a tile of `height` rows. */
-    __device__ __forceinline__ void load(const consumer &c, const u8 *tile, int height) {
-        const u8 *block = tile + c.warp() * 2 * height * 64 + c.lane() * 16;
-        even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
-    }
-};
-
 /* The fragments of the next N chunks in the ring, those of one tile after those of another, of which `n` are there; the rest repeat the
  * last one, or are 0. Chunks that this warp has no pair in are read too: what is there is not multiplied. `rows`: from the first tile
  * on. The warp waits for `Most` of them at a time. */
@@ -219,18 +257,13 @@ template <int K, int Rows> struct held {
     }
 };
 
-template <int TYPE> __device__ __forceinline__ void add_product(tile_sums &p, const fragment &f, u32 first, u32 second) {
-    mma<TYPE>(p.even, f.even.x, f.even.y, f.even.z, f.even.w, first, second);
-    mma<TYPE>(p.odd, f.odd.x, f.odd.y, f.odd.z, f.odd.w, first, second);
-}
-
 /* Chunks From to From + N of a tile, which are in registers, times this warp's part of x. */
 template <int K, int TYPE, int From, int N>
 __device__ __forceinline__ void add_products(const consumer &c, tile_sums &p, const fragment *f, const operand<K, TYPE> &x) {
 #pragma unroll
     for (int i = 0; i < N; i++)
         if (elements<K>::here(c, From + i))
-            add_product<TYPE>(p, f[i], x.first[From + i], x.second[From + i]);
+            x.multiply(c, p, f[i], From + i);
 }
 
 /* Tiles or chunks that are taken out of the ring and multiplied before more are: with more of them a warp would wait longer for the

@@ -13,7 +13,7 @@
 #define RULE static __device__ __forceinline__
 
 /* What a phase does. */
-enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS, DO_POINTWISE, DO_CLOSE };
+enum does { DO_PRODUCTS, DO_ATTENTION, DO_MERGE, DO_EMBEDDING, DO_NORM, DO_HEADS, DO_POINTWISE, DO_CLOSE, DO_OUTSIDE };
 
 /* What is done to a head between the product and its reader: nothing, a norm of the head, or its part of a norm over all of the
  * vector. */
@@ -139,6 +139,7 @@ enum { COPYING = IN_BULK };
 #else
 enum { COPYING = WARPS % 4 == 3 ? 32 : 64 };
 #endif
+enum { BY_LOADS = __CUDA_ARCH__ < 800 };
 
 enum {
     TILE = 8,             /* rows */
@@ -161,7 +162,7 @@ enum word { IN_ALL, FOR_ACTIVATIONS, FOR_WEIGHTS, WORDS, TRACED_BLOCKS = 1024 };
 
 typedef stored<TABLE> embedded;
 
-/* f16 has no room for large activations: they are made smaller on the way in and the products larger. */
+/* Tensor cores' f16 has no room for large activations: they are made smaller on the way in and the products larger. */
 template <int TYPE> __device__ __forceinline__ float shrink() {
     return TYPE == F16 ? 0.015625f : 1.0f;
 }
@@ -232,6 +233,9 @@ struct workspace {
     } attention;
     float2 turn[ROPES][MOST_HEAD_DIM / 2];
     alignas(16) uint2 operand[OPERANDS ? OPERANDS * WARPS * 32 : 1]; /* persistent_blocks.cuh */
+#ifdef OUTSIDE_ROOM
+    alignas(16) float outside[OUTSIDE_ROOM]; /* persistent_outside.cuh */
+#endif
     u32 trace[TRACE ? PHASES : 1][WORDS];
 };
 
@@ -245,7 +249,7 @@ enum { AT_ONCE = SLOTS >= 3 * TOGETHER ? TOGETHER : 1 };
 static_assert(TRACE || sizeof(workspace) == WORKSPACE_BYTES, "codegen/persistent/text.c knows another workspace");
 
 struct shared : workspace {
-    ring<SLOTS, SLOT, COPYING> tiles;
+    ring<SLOTS, SLOT, COPYING, BY_LOADS> tiles;
 };
 
 static_assert(SLOTS >= LEAST_SLOTS && sizeof(shared) <= SHARED_BYTES, "no room for the ring");
@@ -310,13 +314,13 @@ struct consumer {
 
     __device__ __forceinline__ const u8 *tile() {
         stopwatch watch(counts + FOR_WEIGHTS);
-        barrier_wait(&s.tiles.full[at.slot], at.parity);
+        s.tiles.full[at.slot].wait(at.parity);
         return s.tiles.slot[at.slot];
     }
     __device__ __forceinline__ void release() {
         __syncwarp();
         if (lane() == 0)
-            barrier_arrive(&s.tiles.empty[at.slot]);
+            s.tiles.empty[at.slot].arrive();
         at.next();
     }
 
@@ -327,7 +331,7 @@ struct consumer {
         place<SLOTS> mine = at;
         if (n > 1)
             mine.skip(min(lane(), n - 1));
-        barrier_wait(&s.tiles.full[mine.slot], mine.parity);
+        s.tiles.full[mine.slot].wait(mine.parity);
         __syncwarp();
         return mine.slot;
     }
@@ -340,7 +344,7 @@ struct consumer {
     __device__ __forceinline__ void release(int n, u32 slot) {
         __syncwarp();
         if (lane() < n)
-            barrier_arrive(&s.tiles.empty[slot]);
+            s.tiles.empty[slot].arrive();
         at.skip(n);
     }
 };

@@ -26,7 +26,7 @@ __device__ __forceinline__ u16 f32_f16(float f) {
     return h;
 }
 
-/* Two floats in 16 bits each; the first in the low half. */
+/* Two floats in 16 bits each; the first in the low half (sm_80; bf16 before that: mma.cuh). */
 __device__ __forceinline__ u32 two_bf16(float a, float b) {
     u32 two;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
@@ -34,9 +34,13 @@ __device__ __forceinline__ u32 two_bf16(float a, float b) {
 }
 
 __device__ __forceinline__ u32 two_f16(float a, float b) {
+#if __CUDA_ARCH__ >= 800
     u32 two;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
     return two;
+#else
+    return f32_f16(a) | (u32)f32_f16(b) << 16;
+#endif
 }
 
 /* (a & b) | c, one instruction: with two constants the compiler makes two of it. */
@@ -52,11 +56,15 @@ __device__ __forceinline__ i32 signed_byte(u32 four, u32 at) {
     return byte;
 }
 
-/* The larger of two; NaN if one is (sm_80). */
+/* The larger of two; NaN if one is (one instruction from sm_80 on). */
 __device__ __forceinline__ float larger_or_nan(float a, float b) {
+#if __CUDA_ARCH__ >= 800
     float larger;
     asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
     return larger;
+#else
+    return a != a || b != b ? __uint_as_float(0x7FFFFFFFu) : fmaxf(a, b);
+#endif
 }
 
 /* 2^x, to about 2 units in the last place. */
@@ -95,11 +103,19 @@ __device__ __forceinline__ u32 cycles() {
 /* Is it so for any lane of the warp? For loops that a warp leaves as one. */
 __device__ __forceinline__ bool any_lane(bool it) { return __any_sync(0xFFFFFFFFu, it); }
 
-/* The largest number that a lane of the warp has (redux.sync, sm_80). */
+/* The largest number that a lane of the warp has (redux.sync, sm_80; shuffles before that). */
 __device__ __forceinline__ u32 warp_largest(u32 mine) {
+#if __CUDA_ARCH__ >= 800
     u32 largest;
     asm volatile("redux.sync.max.u32 %0, %1, 0xFFFFFFFF;" : "=r"(largest) : "r"(mine));
     return largest;
+#else
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const u32 theirs = __shfl_xor_sync(0xFFFFFFFFu, mine, distance);
+        mine = theirs > mine ? theirs : mine;
+    }
+    return mine;
+#endif
 }
 
 /* A barrier of some of a block's warps: number Barrier, 1 to 15, of Threads threads. */
@@ -113,31 +129,61 @@ __device__ __forceinline__ void fail() { asm volatile("trap;"); }
 
 /* --- products of small matrices --------------------------------------------------------------------------- */
 
-/* d += a * b: 16 x 8 += 16 x 16 times 16 x 8, each spread over the lanes of a warp (mma.sync m16n8k16, sm_80). */
-__device__ __forceinline__ void mma_bf16(float *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
+/* d += a * b, each spread over the lanes of a warp. */
+#define MMA(name, kind, d_type, constraint)                                                                        \
+    __device__ __forceinline__ void name(d_type *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {              \
+        asm("mma.sync.aligned." kind " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                      \
+            : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3])                               \
+            : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                                               \
+    }
 
+/* 16 x 8 += 16 x 16 times 16 x 8 (m16n8k16, sm_80). */
+MMA(mma_bf16, "m16n8k16.row.col.f32.bf16.bf16.f32", float, "+f")
+
+#if __CUDA_ARCH__ >= 800
+
+MMA(mma_f16, "m16n8k16.row.col.f32.f16.f16.f32", float, "+f")
+/* 16 x 8 += 16 x 32 times 32 x 8, of bytes (m16n8k32, sm_80); b is signed, a is not or is. */
+MMA(mma_u8, "m16n8k32.row.col.s32.u8.s8.s32", i32, "+r")
+MMA(mma_s8, "m16n8k32.row.col.s32.s8.s8.s32", i32, "+r")
+
+#else
+
+/* Of f16 on sm_75 in two halves of K (m16n8k8), whose fragments are those of the whole. */
 __device__ __forceinline__ void mma_f16(float *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+        : "r"(a0), "r"(a1), "r"(b0));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a2), "r"(a3), "r"(b1));
 }
 
-/* d += a * b: 16 x 8 += 16 x 32 times 32 x 8, of bytes (mma.sync m16n8k32, sm_80); b is signed, a is not or is. */
+/* Of bytes, in halves of rows and of K (m8n8k16), whose fragments are those of the whole. */
+__device__ __forceinline__ void mma_eighth_u8(i32 *d, u32 a, u32 b) {
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(d[0]), "+r"(d[1])
+        : "r"(a), "r"(b));
+}
+
+__device__ __forceinline__ void mma_eighth_s8(i32 *d, u32 a, u32 b) {
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(d[0]), "+r"(d[1])
+        : "r"(a), "r"(b));
+}
+
 __device__ __forceinline__ void mma_u8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    mma_eighth_u8(d, a0, b0), mma_eighth_u8(d + 2, a1, b0);
+    mma_eighth_u8(d, a2, b1), mma_eighth_u8(d + 2, a3, b1);
 }
 
 __device__ __forceinline__ void mma_s8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    mma_eighth_s8(d, a0, b0), mma_eighth_s8(d + 2, a1, b0);
+    mma_eighth_s8(d, a2, b1), mma_eighth_s8(d + 2, a3, b1);
 }
+
+#endif
+#undef MMA
 
 /* --- shared memory ---------------------------------------------------------------------------------------- */
 
@@ -178,6 +224,18 @@ __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_all;
 __device__ __forceinline__ void copies_end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void groups_done() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* A number in shared memory that goes from 0 to `last` and to 0 again (sm_70). Whoever sees it sees what the threads that counted had
+ * written before, and those of their warps before they met. */
+__device__ __forceinline__ void count_up(u32 *at, u32 last) {
+    asm volatile("red.release.cta.shared.inc.u32 [%0], %1;" ::"r"(shared_address(at)), "r"(last) : "memory");
+}
+
+__device__ __forceinline__ u32 counted(const u32 *at) {
+    u32 n;
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(n) : "r"(shared_address(at)) : "memory");
+    return n;
 }
 
 /* --- barriers in shared memory, and copies that arrive at them (mbarrier, sm_80; cp.async.bulk, sm_90) ------ */
@@ -316,6 +374,13 @@ template <int N> __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
+/* So many sums from the i-th on, as operands. */
+#define D8(i)                                                                                                      \
+    "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3]), "+f"(d[(i) + 4]), "+f"(d[(i) + 5]),          \
+        "+f"(d[(i) + 6]), "+f"(d[(i) + 7])
+#define D32(i) D8(i), D8((i) + 8), D8((i) + 16), D8((i) + 24)
+#define D64(i) D32(i), D32((i) + 32)
+
 /* d += a * b: 64 x Tokens += 64 x 16 times 16 x Tokens; a warp has 16 rows, as of mma.sync. */
 template <int Tokens> __device__ __forceinline__ void wgmma_bf16(float *d, const u32 *a, u64 operand) {
     if constexpr (Tokens == 64)
@@ -323,10 +388,7 @@ template <int Tokens> __device__ __forceinline__ void wgmma_bf16(float *d, const
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
                  "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-                   "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-                   "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-                   "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+                 : D32(0)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(operand));
     else if constexpr (Tokens == 128)
         asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
@@ -335,14 +397,7 @@ template <int Tokens> __device__ __forceinline__ void wgmma_bf16(float *d, const
                  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
                  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
                  "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-                   "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-                   "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-                   "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-                   "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
-                   "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-                   "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-                   "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+                 : D64(0)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(operand));
     else if constexpr (Tokens == 256)
         asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
@@ -355,24 +410,12 @@ template <int Tokens> __device__ __forceinline__ void wgmma_bf16(float *d, const
                  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
                  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
                  "}, {%128, %129, %130, %131}, %132, 1, 1, 1, 0;"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-                   "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-                   "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-                   "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-                   "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
-                   "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-                   "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-                   "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]),
-                   "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),
-                   "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]),
-                   "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]),
-                   "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]),
-                   "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]),
-                   "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]),
-                   "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]),
-                   "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
+                 : D64(0), D64(64)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(operand));
 }
+#undef D8
+#undef D32
+#undef D64
 
 #endif
 

@@ -17,6 +17,10 @@
 #pragma once
 #include "common.cuh"
 
+#ifndef COPY_BYTES /* that a copy brings at most */
+#define COPY_BYTES 17600
+#endif
+
 /* What there is of a format. LOW, HIGH: bits of a quant; CENTRE: what stands for 0 in a file; SCALES: bytes for a pair of blocks; WHOLE: bytes for 256 elements. */
 template <int Type> struct block_format;
 #define BLOCK_FORMAT(TYPE, low, high, centre, scales, whole)                                           \
@@ -42,7 +46,6 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
         HIGHS = 8 * f::HIGH,
         PER_PAIR = QUANTS + HIGHS + f::SCALES,
         STEP = Warps % 4 == 0 ? 4 : Warps % 2 == 0 ? 2 : 1, /* the first pair of a chunk is a multiple of it */
-        MOST_AT_ONCE = 17600, /* bytes of a copy */
     };
     static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
 
@@ -59,7 +62,7 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
     }
     /* Tiles of a copy; 1 to 4, which divide a batch of rows. */
     static __device__ __forceinline__ constexpr int group() {
-        const int tiles = MOST_AT_ONCE / (8 * row_bytes(CHUNKS == 1));
+        const int tiles = COPY_BYTES / (8 * row_bytes(CHUNKS == 1));
         return tiles > 4 ? 4 : tiles;
     }
     /* From the start of a tile of h rows. */

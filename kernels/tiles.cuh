@@ -1,6 +1,7 @@
 /* A ring of slots in shared memory through which a producer streams global memory and other warps take it. Producer and consumers
  * walk the slots alike. From sm_90 on the producer is one lane, which fills a slot by a bulk copy; on sm_80 to sm_89 all lanes of one or
- * two warps copy 16 bytes at a time, and a slot is full when the copies of each lane have landed (ptx.cuh).
+ * two warps copy 16 bytes at a time, and a slot is full when the copies of each lane have landed (ptx.cuh). On sm_75, which has neither,
+ * they load and store, and barriers are numbers that are counted up.
  *
  * Waits for a slot end when a copy has landed or a warp has read, which nothing but a fault of the kernel can stop: they are
  * not bounded. Waits for other multiprocessors are (exchange.cuh). */
@@ -32,26 +33,59 @@ template <int Slots> struct place {
 
 enum { IN_BULK = 1 }; /* lane that fills the slots; else it is those of some warps */
 
-template <int Slots, int Bytes, int Lanes> struct ring {
-    enum { PRODUCERS = (Lanes + 31) / 32 }; /* warps */
+/* A barrier without mbarrier: in each turn so many arrive, and its parity is that of the turns that are over. */
+struct counted_barrier {
+    u32 count, arrivals;
+
+    __device__ __forceinline__ void init(u32 n) { count = 0, arrivals = n; }
+    __device__ __forceinline__ void arrive() { count_up(&count, 2 * arrivals - 1); }
+    __device__ __forceinline__ bool is_over(u32 parity) const { return (counted(&count) >= arrivals) != (parity != 0); }
+};
+
+/* One, by whatever there is. `Loads`: there are no copies that arrive at barriers. */
+template <bool Loads> struct meeting {
+    u64 b;
+    __device__ __forceinline__ void init(int arrivals) { barrier_init(&b, arrivals); }
+    __device__ __forceinline__ void arrive() { barrier_arrive(&b); }
+    __device__ __forceinline__ void wait(u32 parity) { barrier_wait(&b, parity); }
+    __device__ __forceinline__ void wait_patiently(u32 parity) { barrier_wait_patiently(&b, parity); }
+};
+template <> struct meeting<true> {
+    counted_barrier b;
+    __device__ __forceinline__ void init(int arrivals) { b.init(arrivals); }
+    __device__ __forceinline__ void arrive() { b.arrive(); }
+    __device__ __forceinline__ void wait(u32 parity) { wait_patiently(parity); }
+    /* Looks take from what other warps load by. */
+    __device__ __forceinline__ void wait_patiently(u32 parity) {
+        while (!b.is_over(parity))
+            __nanosleep(32);
+    }
+};
+
+template <int Slots, int Bytes, int Lanes, bool Loads = false> struct ring {
+    enum {
+        PRODUCERS = (Lanes + 31) / 32,                 /* warps */
+        ARRIVALS = Loads ? (int)PRODUCERS : (int)Lanes /* until a slot is full */
+    };
     alignas(128) u8 slot[Slots][Bytes];
-    u64 full[Slots], empty[Slots];
+    meeting<Loads> full[Slots], empty[Slots];
     u32 bytes[PRODUCERS][Slots]; /* for the producers */
 
     __device__ __forceinline__ void init(int consumers) {
         for (int i = 0; i < Slots; i++) {
-            barrier_init(&full[i], Lanes);
-            barrier_init(&empty[i], consumers);
+            full[i].init(ARRIVALS);
+            empty[i].init(consumers);
         }
-        fence_barrier_init();
+        if constexpr (!Loads)
+            fence_barrier_init();
     }
 };
 
 /* What a producing lane knows: where it is, and the copies under way. At most `depth` bytes are in flight, and no more than the ring
  * has room for: deeper queues in front of the memory slow every exchange between multiprocessors down. The lanes of a warp all wait
  * for themselves, as that is faster than to have one wait for all. */
-template <int Slots, int Bytes, int Lanes> struct producer {
-    ring<Slots, Bytes, Lanes> &r;
+template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
+    ring<Slots, Bytes, Lanes, Loads> &r;
     u32 depth;
     place<Slots> at;
     place<Slots> landed; /* the oldest copy that may be in flight */
@@ -63,10 +97,10 @@ template <int Slots, int Bytes, int Lanes> struct producer {
     __device__ __forceinline__ u32 *sizes() const { return r.bytes[Lanes == IN_BULK ? 0 : lane / 32]; }
 
     __device__ __forceinline__ void put(const void *from, u32 bytes) {
-        if (later_turn) /* the slot's last readers have gone */
-            barrier_wait_patiently(&r.empty[at.slot], at.parity ^ 1);
-        while (copies == Slots || (in_flight > 0 && in_flight + bytes > depth)) {
-            barrier_wait_patiently(&r.full[landed.slot], landed.parity);
+        if (!Loads && later_turn) /* the slot's last readers have gone */
+            r.empty[at.slot].wait_patiently(at.parity ^ 1);
+        while (!Loads && (copies == Slots || (in_flight > 0 && in_flight + bytes > depth))) {
+            r.full[landed.slot].wait_patiently(landed.parity);
             in_flight -= sizes()[landed.slot];
             landed.next();
             copies--;
@@ -76,7 +110,9 @@ template <int Slots, int Bytes, int Lanes> struct producer {
             sizes()[at.slot] = bytes;
             in_flight += bytes;
             send_in_bulk(from, bytes);
-        } else {
+        } else if constexpr (Loads)
+            load_and_store((const u8 *)from, bytes);
+        else {
             __syncwarp(); /* all have read the size of the slot's last tile */
             if (lane % 32 == 0)
                 sizes()[at.slot] = bytes;
@@ -91,10 +127,10 @@ template <int Slots, int Bytes, int Lanes> struct producer {
 
     __device__ __forceinline__ void send_in_bulk(const void *from, u32 bytes) {
         if (STREAMS && bytes) {
-            barrier_expect(&r.full[at.slot], bytes);
-            bulk_copy(r.slot[at.slot], from, bytes, &r.full[at.slot]);
+            barrier_expect(&r.full[at.slot].b, bytes);
+            bulk_copy(r.slot[at.slot], from, bytes, &r.full[at.slot].b);
         } else
-            barrier_arrive(&r.full[at.slot]);
+            r.full[at.slot].arrive();
     }
 
     /* A lane's copies lie so far apart that those of all lanes are consecutive. Of a whole slot their places are constants, so that no
@@ -113,6 +149,32 @@ template <int Slots, int Bytes, int Lanes> struct producer {
 #pragma unroll 4
             for (u32 i = 0; STREAMS && i + first < bytes; i += STEP)
                 copy_16(to + i, from + i);
-        arrive_with_copies(&r.full[at.slot]);
+        arrive_with_copies(&r.full[at.slot].b);
+    }
+
+    /* Eight loads of a lane are under way together, 4 KB a warp, the first of them before the slot's last readers have gone. */
+    __device__ __forceinline__ void load_and_store(const u8 *from, u32 bytes) {
+        enum { STEP = Lanes * 16, IN_A_ROW = 8 };
+        const u32 first = lane * 16;
+        u8 *to = r.slot[at.slot];
+        if (later_turn && !(STREAMS && bytes))
+            r.empty[at.slot].wait_patiently(at.parity ^ 1);
+#pragma unroll 1
+        for (u32 i = first; STREAMS && i - first < bytes; i += IN_A_ROW * STEP) {
+            uint4 v[IN_A_ROW];
+#pragma unroll
+            for (int k = 0; k < IN_A_ROW; k++)
+                if (i + k * STEP < bytes)
+                    v[k] = *(const uint4 *)(from + i + k * STEP);
+            if (i == first && later_turn)
+                r.empty[at.slot].wait_patiently(at.parity ^ 1);
+#pragma unroll
+            for (int k = 0; k < IN_A_ROW; k++)
+                if (i + k * STEP < bytes)
+                    *(uint4 *)(to + i + k * STEP) = v[k];
+        }
+        __syncwarp();
+        if (lane % 32 == 0)
+            r.full[at.slot].arrive();
     }
 };

@@ -2,26 +2,11 @@
  * then to_bf16.cu.
  *
  * Grid: one block for each block of persistent.cu. Reads the matrix once and writes it in bf16. */
-#ifndef K
-#define K 1024
-#endif
-#ifndef FORMAT
-#define FORMAT Q4_0
-#endif
-#ifndef OUT0
-#define OUT0 1024
-#define OUT1 0
-#define OUT2 0
-#define OUT3 0
-#endif
-#ifndef PLACE
-#define PLACE FIRST(0) * 576ull
-#endif
+#include "pack_matrices.cuh"
+
 #ifndef WHICH /* of the matrices of the phase */
 #define WHICH 0
 #endif
-#include "pack.cuh"
-#include "stream_blocks.cuh"
 
 typedef stream_of<FORMAT, K, WARPS> from;
 

@@ -214,6 +214,28 @@ qgc_loc qgc_template_place(qgc_loc file, qgc_diag *d);
  * file. */
 QGC_MUST_USE qgc_status qgc_tables_add_eos(qgc_tokenizer_tables *t, double id, qgc_loc at, qgc_diag *d);
 
+/* tokenizer_scan.c */
+
+typedef struct {
+    qgc_span text; /* with a zero byte after it */
+    int32_t id;    /* 0 to QGC_MAX_ID */
+} qgc_vocab_row;
+
+/* The tables of a tokenizer.json, and what is left of it without them: they are empty there. */
+typedef struct {
+    qgc_vocab_row *rows;
+    size_t n_rows;
+    qgc_merge *merges;
+    size_t n_merges;
+    qgc_str rest;
+} qgc_scanned;
+
+/* False: the file is not as such files are, and perhaps at fault. Texts and tables live in the arena. */
+bool qgc_scan_tables(qgc_scanned *out, qgc_span file, qgc_arena *arena);
+
+/* "a b"; false if it is not two texts with one blank between them. */
+bool qgc_merge_of_text(const char *text, qgc_merge *out);
+
 /* tokenizer_json.c: the texts of a folder; those that are not there are NULL. `tokenizer` must be. */
 typedef struct {
     qgc_source tokenizer, config, generation, model, chat_template; /* model: config.json */

@@ -1,4 +1,3 @@
-#include <assert.h>
 #include <jansson.h>
 #include <string.h>
 
@@ -321,19 +320,28 @@ static qgc_status read_id(const reader *r, const json_t *value, const char *text
     return QGC_OK;
 }
 
-/* Makes the table as long as the largest id wants it. */
-static qgc_status size_tokens(qgc_tokenizer_tables *t, const reader *r, json_t *vocab, json_t *added,
-                              qgc_arena *scratch) {
+static qgc_status read_rows(qgc_scanned *x, const reader *r, json_t *vocab, qgc_arena *scratch) {
     const char *text;
+    json_t *value;
+    x->rows = qgc_arena_array(scratch, json_object_size(vocab), sizeof *x->rows);
+    json_object_foreach(vocab, text, value) {
+        qgc_vocab_row *row = &x->rows[x->n_rows++];
+        row->text = (qgc_span){text, strlen(text)};
+        QGC_TRY(read_id(r, value, text, &row->id));
+    }
+    return QGC_OK;
+}
+
+/* Makes the table as long as the largest id wants it. */
+static qgc_status size_tokens(qgc_tokenizer_tables *t, const reader *r, const qgc_scanned *x, json_t *added,
+                              qgc_arena *scratch) {
     json_t *value;
     size_t i;
     int32_t id = 0, largest = -1;
-    json_object_foreach(vocab, text, value) {
-        QGC_TRY(read_id(r, value, text, &id));
-        largest = id > largest ? id : largest;
-    }
+    for (i = 0; i < x->n_rows; i++)
+        largest = x->rows[i].id > largest ? x->rows[i].id : largest;
     json_array_foreach(added, i, value) {
-        text = json_string_value(json_object_get(value, "content"));
+        const char *text = json_string_value(json_object_get(value, "content"));
         if (!text)
             return qgc_fail(r->d, QGC_ERR_INPUT, r->at, "added token %zu has no content", i);
         QGC_TRY(read_id(r, json_object_get(value, "id"), text, &id));
@@ -349,15 +357,13 @@ static qgc_status two_texts(const reader *r, int32_t id, const char *text, const
                     shown_text(r, text), shown_text(r, other));
 }
 
-static qgc_status read_vocab(qgc_tokenizer_tables *t, const reader *r, json_t *vocab) {
-    const char *text;
-    json_t *value;
-    assert(t->tokens);
-    json_object_foreach(vocab, text, value) {
-        qgc_token *token = &t->tokens[json_integer_value(value)];
+static qgc_status read_vocab(qgc_tokenizer_tables *t, const reader *r, const qgc_scanned *x) {
+    for (size_t i = 0; i < x->n_rows; i++) {
+        const qgc_vocab_row *row = &x->rows[i];
+        qgc_token *token = &t->tokens[row->id];
         if (token->kind != QGC_TOKEN_NONE)
-            return two_texts(r, (int32_t)json_integer_value(value), token->text, text);
-        *token = (qgc_token){text, strlen(text), QGC_TOKEN_NORMAL, true, {0}};
+            return two_texts(r, row->id, token->text, row->text.text);
+        *token = (qgc_token){row->text.text, row->text.bytes, QGC_TOKEN_NORMAL, true, {0}};
     }
     return QGC_OK;
 }
@@ -400,39 +406,42 @@ static qgc_status read_added(qgc_tokenizer_tables *t, const reader *r, json_t *a
     return QGC_OK;
 }
 
+bool qgc_merge_of_text(const char *text, qgc_merge *out) {
+    const char *space = strchr(text, ' ');
+    if (!space || strchr(space + 1, ' '))
+        return false;
+    out->left = (qgc_span){text, (size_t)(space - text)};
+    out->right = (qgc_span){space + 1, strlen(space + 1)};
+    return out->left.bytes > 0 && out->right.bytes > 0;
+}
+
 /* A merge is "a b" or ["a", "b"]. */
 static bool read_merge(const json_t *value, qgc_merge *out) {
-    const char *left = json_string_value(value), *right;
-    if (left) {
-        const char *space = strchr(left, ' ');
-        if (!space || strchr(space + 1, ' '))
-            return false;
-        out->left = (qgc_span){left, (size_t)(space - left)};
-        right = space + 1;
-    } else {
-        left = json_string_value(json_array_get(value, 0));
-        right = json_string_value(json_array_get(value, 1));
-        if (json_array_size(value) != 2 || !left || !right)
-            return false;
-        out->left = (qgc_span){left, strlen(left)};
-    }
+    if (json_is_string(value))
+        return qgc_merge_of_text(json_string_value(value), out);
+    const char *left = json_string_value(json_array_get(value, 0)),
+               *right = json_string_value(json_array_get(value, 1));
+    if (json_array_size(value) != 2 || !left || !right)
+        return false;
+    out->left = (qgc_span){left, strlen(left)};
     out->right = (qgc_span){right, strlen(right)};
     return out->left.bytes > 0 && out->right.bytes > 0;
 }
 
-static qgc_status read_merges(qgc_tokenizer_tables *t, const reader *r, const json_t *merges,
-                              qgc_arena *scratch) {
-    t->n_merges = json_array_size(merges);
-    t->merges = qgc_arena_array(scratch, t->n_merges, sizeof *t->merges);
-    for (size_t i = 0; i < t->n_merges; i++) {
-        if (!read_merge(json_array_get(merges, i), &t->merges[i]))
+static qgc_status read_merges(qgc_scanned *x, const reader *r, const json_t *merges, qgc_arena *scratch) {
+    x->n_merges = json_array_size(merges);
+    x->merges = qgc_arena_array(scratch, x->n_merges, sizeof *x->merges);
+    for (size_t i = 0; i < x->n_merges; i++) {
+        if (!read_merge(json_array_get(merges, i), &x->merges[i]))
             return qgc_fail(r->d, QGC_ERR_INPUT, r->at, "merge %zu is %s, expected two tokens", i,
                             shown(r->d, json_array_get(merges, i)));
     }
     return QGC_OK;
 }
 
-static qgc_status read_tables(qgc_tokenizer_tables *t, json_t *root, qgc_arena *scratch, qgc_diag *d) {
+/* `x` has the tables that were scanned, or none. */
+static qgc_status read_tables(qgc_tokenizer_tables *t, json_t *root, qgc_scanned *x, qgc_arena *scratch,
+                              qgc_diag *d) {
     const reader r = {t->at, d};
     json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab");
     json_t *merges = json_object_get(model, "merges"), *added = json_object_get(root, "added_tokens");
@@ -444,13 +453,36 @@ static qgc_status read_tables(qgc_tokenizer_tables *t, json_t *root, qgc_arena *
                         json_is_object(vocab) ? "merges" : "vocab");
     if (added && !json_is_array(added))
         return qgc_fail(d, QGC_ERR_INPUT, t->at, "added_tokens is %s, expected a list", shown(d, added));
-    QGC_TRY(size_tokens(t, &r, vocab, added, scratch));
-    QGC_TRY(read_vocab(t, &r, vocab));
+    const bool scanned = x->rows != NULL;
+    if (!scanned)
+        QGC_TRY(read_rows(x, &r, vocab, scratch));
+    QGC_TRY(size_tokens(t, &r, x, added, scratch));
+    QGC_TRY(read_vocab(t, &r, x));
     QGC_TRY(read_added(t, &r, added));
     if (t->kind.bos >= t->n_tokens || (t->kind.bos >= 0 && t->tokens[t->kind.bos].kind == QGC_TOKEN_NONE))
         return qgc_fail(d, QGC_ERR_INPUT, t->at, "id %d of the post-processor is none of the tokens",
                         (int)t->kind.bos);
-    return read_merges(t, &r, merges, scratch);
+    if (!scanned)
+        QGC_TRY(read_merges(x, &r, merges, scratch));
+    t->merges = x->merges;
+    t->n_merges = x->n_merges;
+    return QGC_OK;
+}
+
+/* The file without its tables, where they could be scanned; all of it else, or where the rest is at fault, as lines are counted in
+ * all of it. */
+static qgc_status parse_around(json_t **out, qgc_scanned *x, const qgc_source *file, qgc_arena *scratch,
+                               qgc_diag *d) {
+    qgc_diag ignored = qgc_diag_new(scratch);
+    if (qgc_scan_tables(x, (qgc_span){file->text, file->bytes}, scratch)) {
+        const qgc_source rest = {file->name, x->rest.text, x->rest.bytes};
+        if (parse(out, &rest, &ignored) == QGC_OK)
+            return QGC_OK;
+    }
+    json_decref(*out);
+    *out = NULL;
+    *x = (qgc_scanned){0};
+    return parse(out, file, d);
 }
 
 static bool is_missing(const json_t *value) {
@@ -545,8 +577,9 @@ enum { TOKENIZER, CONFIG, GENERATION, MODEL, N_OBJECTS };
 static qgc_status read_all(qgc_tokenizer **out, const qgc_tokenizer_files *files, json_t *roots[N_OBJECTS],
                            qgc_arena *scratch, qgc_diag *d) {
     qgc_tokenizer_tables t = {.at = in_source(d, &files->tokenizer)};
-    QGC_TRY(parse(&roots[TOKENIZER], &files->tokenizer, d));
-    QGC_TRY(read_tables(&t, roots[TOKENIZER], scratch, d));
+    qgc_scanned scanned;
+    QGC_TRY(parse_around(&roots[TOKENIZER], &scanned, &files->tokenizer, scratch, d));
+    QGC_TRY(read_tables(&t, roots[TOKENIZER], &scanned, scratch, d));
     if (files->chat_template.text) {
         QGC_TRY(check_template(&files->chat_template, d));
         t.chat_template = qgc_arena_strndup(scratch, files->chat_template.text, files->chat_template.bytes);

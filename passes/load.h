@@ -9,7 +9,7 @@
 
 /* What a plug-in and qgc have to agree on: the structs that these headers show, and the tags of the ops. The hundreds
  * are raised with each change of a struct; the ops count by themselves. */
-enum { QGC_PASS_ABI = 800 + QGC_N_OPS };
+enum { QGC_PASS_ABI = 801 + QGC_N_OPS };
 
 typedef struct {
     int abi;                     /* QGC_PASS_ABI as the plug-in was compiled */

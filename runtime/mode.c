@@ -41,16 +41,15 @@ int qgc_mode_shared_bytes(const qgc_plan *plan, const char *arch) {
 static const char *too_little_shared(const qgc_plan *plan, const char *arch, int has, const char *what,
                                      qgc_arena *a) {
     const int needs = qgc_mode_shared_bytes(plan, arch);
-    return needs <= has ? NULL
-                        : qgc_arena_printf(a, "it needs %d bytes of shared memory a block, %s has %d", needs,
-                                           what, has);
+    if (needs <= has)
+        return NULL;
+    return qgc_arena_printf(a, "it needs %d bytes of shared memory a block, %s has %d%s", needs, what, has,
+                            plan->n_archs > 1 ? " (compiled for it alone it may need less)" : "");
 }
 
 static const char *not_persistent_on(const qgc_plan *plan, const char *arch, qgc_arena *a) {
     if (plan->not_persistent)
         return plan->not_persistent;
-    if (qgc_arch_number(arch) < 80)
-        return qgc_arena_printf(a, "image %s has no asynchronous copies, which sm_80 has", arch);
     return too_little_shared(plan, arch, qgc_arch_shared_bytes(qgc_arch_number(arch)), arch, a);
 }
 
@@ -179,8 +178,19 @@ static const char *slower(const qgc_plan *plan, qgc_arena *a) {
                             1e-9 * (double)here, 1e-9 * (double)there);
 }
 
+/* Images for less than sm_80 fill the ring by loads and stores, and no such card has run them yet; with them an H100 brought 5 GB/s to a
+ * multiprocessor, where a T4 could read 8. So what was measured decides: qgc_mode_measured. */
+static const char *never_timed(const qgc_program *p, qgc_arena *a) {
+    enum { FIRST_WITH_COPIES = 80 };
+    if (qgc_arch_number(qgc_program_arch(p)) >= FIRST_WITH_COPIES)
+        return NULL;
+    return qgc_arena_printf(a, "its code for %s was never timed; qgc tune does that", qgc_program_arch(p));
+}
+
 qgc_mode_choice qgc_mode_fastest(const qgc_program *p, int64_t ctx, qgc_arena *a) {
     const char *persistent = not_persistent(p, a);
+    if (!persistent)
+        persistent = never_timed(p, a);
     if (!persistent)
         persistent = no_room(p, ctx, a);
     if (!persistent)

@@ -121,7 +121,10 @@ static qgc_status load(qgc_program *p, const qgc_weights *weights, qgc_pool *poo
                      about->major, about->minor, qgc_fit_text(image.fit));
     QGC_TRY(load_kernels(p, d));
     QGC_TRY(check_residence(p, d));
-    return load_weights(p, weights, pool, options, d);
+    qgc_times_lap(options->times, "kernels loaded");
+    QGC_TRY(load_weights(p, weights, pool, options, d));
+    qgc_times_lap(options->times, options->later ? "weights found" : "weights sent");
+    return QGC_OK;
 }
 
 qgc_status qgc_program_load(qgc_program **out, const qgc_plan *plan, qgc_device *dev,

@@ -3,6 +3,7 @@
 
 #include "codegen/plan.h"
 #include "graph/base/pool.h"
+#include "graph/base/times.h"
 #include "models/weights.h"
 #include "runtime/device.h"
 
@@ -32,6 +33,7 @@ typedef struct {
     /* Called while weights go up, with "weights", bytes done and in all; may be NULL. */
     void (*progress)(void *context, const char *what, size_t done, size_t total);
     void *context;
+    qgc_times *times; /* gets laps: kernels, weights found; may be NULL */
 } qgc_program_options;
 
 /* The plan and the device outlive the program; the weights may be closed after loading.

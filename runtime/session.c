@@ -315,7 +315,26 @@ static bool is_packed_better(const qgc_session *s) {
            qgc_arch_has_wgmma(qgc_program_arch(s->program));
 }
 
+/* Products of many tokens from the stream of the persistent step are of bf16, on tensor cores. Why not on these, or NULL. */
+static const char *no_packed_prefill(const qgc_session *s, qgc_arena *a) {
+    enum { FIRST_WITH_BF16 = 80 };
+    const char *arch = qgc_program_arch(s->program);
+    if (qgc_arch_number(arch) >= FIRST_WITH_BF16)
+        return NULL;
+    return qgc_arena_printf(a, "image %s multiplies no bf16 on tensor cores, which sm_80 does", arch);
+}
+
+static qgc_status refuse_packed_prefill(const char *why, qgc_diag *d) {
+    qgc_status status =
+        qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "a prompt cannot be multiplied from packed weights: %s", why);
+    qgc_hint(d, "Use --prefill steps.");
+    return status;
+}
+
 static qgc_status choose_prefill(qgc_session *s, qgc_diag *d) {
+    const char *no_packed = no_packed_prefill(s, d->arena);
+    if (s->options.prefill == QGC_PREFILL_PACKED && is_persistent(s) && no_packed)
+        return refuse_packed_prefill(no_packed, d);
     if (s->options.prefill == QGC_PREFILL_PACKED && !is_persistent(s)) {
         qgc_status status =
             qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
@@ -328,6 +347,11 @@ static qgc_status choose_prefill(qgc_session *s, qgc_diag *d) {
         return QGC_OK;
     const bool better = is_packed_better(s);
     const char *why = better ? NULL : qgc_mode_no_second_copy(s->program, s->options.ctx, d->arena);
+    if (why && no_packed) {
+        s->options.prefill = QGC_PREFILL_STEPS;
+        qgc_program_note(s->program, "the prompt takes decode steps: %s; %s", why, no_packed);
+        return QGC_OK;
+    }
     if (better || why)
         s->options.prefill = QGC_PREFILL_PACKED;
     if (why)
@@ -357,10 +381,16 @@ static qgc_status begin(qgc_session *s, qgc_diag *d) {
     QGC_TRY(qgc_mode_check(s->program, s->options.mode, d));
     QGC_TRY(choose_prefill(s, d));
     QGC_TRY(prepare_prefill(s, d));
+    qgc_times_lap(s->options.times, "cuBLAS");
     QGC_TRY(want_weights(s, d));
+    qgc_times_lap(s->options.times, "weights sent and packed");
     QGC_TRY(allocate(s, &io_bytes, d));
+    qgc_times_lap(s->options.times, "memory of the session");
     QGC_TRY(fill(s, io_bytes, d));
-    return capture_steps(s, d);
+    qgc_times_lap(s->options.times, "tables and first launches");
+    QGC_TRY(capture_steps(s, d));
+    qgc_times_lap(s->options.times, "graphs of steps");
+    return QGC_OK;
 }
 
 qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_options *o, qgc_diag *d) {

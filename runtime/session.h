@@ -1,6 +1,7 @@
 #ifndef QGC_RUNTIME_SESSION_H
 #define QGC_RUNTIME_SESSION_H
 
+#include "graph/base/times.h"
 #include "graph/sampling.h"
 #include "runtime/mode.h"
 
@@ -25,6 +26,7 @@ typedef struct {
     qgc_mode mode;
     qgc_prefill prefill;
     qgc_sampling sampling;
+    qgc_times *times; /* gets laps: weights, memory, states, graphs; may be NULL */
 } qgc_session_options;
 
 /* Checks that a sampling makes sense: temperature >= 0, top_k >= 0, 0 < top_p <= 1, 0 <= min_p <= 1,

@@ -86,4 +86,12 @@ if grep -nE '\<(asm|__asm__)\>' kernels/*.cu kernels/*.cuh | grep -v '^kernels/p
     echo "inline assembly belongs in kernels/ptx.cuh"
     broken=1
 fi
+
+# docs/design.md says what each file of the runtime is for, and names none that is not there.
+described=$(awk -F'|' '/^## Files of runtime/ { on = 1 } on && $2 !~ /\// { print $2 }' docs/design.md | grep -oE '[a-z_]+' | sort -u)
+there=$(printf '%s\n' runtime/*.[ch] runtime/engine/*.[ch] runtime/lab/*.[ch] | sed 's|.*/||; s|\.[ch]$||' | sort -u)
+if ! diff <(echo "$described") <(echo "$there"); then
+    echo "docs/design.md describes other files of runtime/ (<) than there are (>)"
+    broken=1
+fi
 exit $broken

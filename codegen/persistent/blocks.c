@@ -38,12 +38,17 @@ int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps) {
     return sum;
 }
 
-int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps) {
-    enum { TILE = 8, GROUP = 4, MOST_AT_ONCE = 17600 };
+int64_t qgc_stream_copy_bytes(int shared_bytes) {
+    enum { SMALL = 72 << 10 };
+    return shared_bytes < SMALL ? QGC_COPY_BYTES / 2 : QGC_COPY_BYTES;
+}
+
+int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps, int64_t copy_bytes) {
+    enum { TILE = 8, GROUP = 4 };
     if (!qgc_dtype_is_quantised(t))
         return TILE * 2 * PAIR * warps;
     const int64_t tile = TILE * chunk_bytes(t, smaller(warps, k / PAIR), warps);
-    return smaller(MOST_AT_ONCE / tile, GROUP) * tile;
+    return smaller(copy_bytes / tile, GROUP) * tile;
 }
 
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps) {

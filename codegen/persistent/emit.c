@@ -10,7 +10,6 @@ enum {
     BATCH = 96, /* rows of a multiprocessor that a thread's carried value can be for */
     PRODUCER_THREADS = 32,
     PACK_THREADS = 512,
-    PLACE_OPTIONS = 10, /* texts that say where rows are */
     VECTOR_THREADS = 256,
     MOST_VECTORS = 5, /* of pack_vectors.cu */
 };
@@ -84,13 +83,19 @@ static const char **place_options(const emitter *e, int phase, const qgc_instanc
     options[n++] = qgc_low_int(l, "SHARE", e->p->phases[phase].share);
     options[n++] = qgc_low_int(l, "SHARES", e->p->n_shares);
     options[n++] = qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase));
-    assert(n == PLACE_OPTIONS);
+    const int64_t at_once = qgc_stream_copy_bytes(l->most_shared_bytes);
+    if (qgc_dtype_is_quantised(i->weight) && at_once != QGC_COPY_BYTES)
+        options[n++] = qgc_low_int(l, "COPY_BYTES", at_once);
+    assert(n + QGC_MAX_LINEARS < ROOM);
     return options;
 }
 
 static const char *const *pack_options(const emitter *e, int phase, const qgc_instance *i) {
     const char **options = place_options(e, phase, i);
-    pack_types(e->p->l, i, options + PLACE_OPTIONS);
+    int n = 0;
+    while (options[n])
+        n++;
+    pack_types(e->p->l, i, options + n);
     return options;
 }
 
@@ -195,6 +200,14 @@ static void pack_vector(const emitter *e, const qgc_instance *i, const qgc_value
     pack_vectors(e, i, (const qgc_value *[]){v}, &size, 1, to);
 }
 
+static void pack_outside_weights(const emitter *e, const qgc_instance *i, const qgc_phase_place *at,
+                                 int64_t base) {
+    for (int k = 0; i->does == QGC_DO_OUTSIDE && k < i->stage->outside->row.n_params; k++)
+        if (i->phase.params[k] == QGC_PHASE_WEIGHT)
+            pack_vector(e, i, i->stage->outside->value[i->stage->outside->row.params[k].value],
+                        at->weights_at[k] + base);
+}
+
 static void pack_biases(const emitter *e, const qgc_instance *i, int64_t to) {
     const qgc_value *biases[QGC_MAX_LINEARS];
     int64_t sizes[QGC_MAX_LINEARS];
@@ -232,6 +245,7 @@ static void pack_instance(const emitter *e, int phase, int iteration) {
         pack_vector(e, i, i->norm->in[2], at->bias_at + base);
     else if (at->bias_at >= 0)
         pack_biases(e, i, at->bias_at + base);
+    pack_outside_weights(e, i, at, base);
     if (i->does == QGC_DO_ATTENTION) {
         pack_addresses(e, i, at, iteration);
         if (i->q.norm)
@@ -351,6 +365,14 @@ static int64_t longest_row(const qgc_persistent *p) {
     return most;
 }
 
+static int64_t shortest_row(const qgc_persistent *p) {
+    int64_t least = longest_row(p);
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS && p->instances[i].k < least)
+            least = p->instances[i].k;
+    return least;
+}
+
 /* Bytes that a phase reads of the weights, in the loop that reads most of them. */
 static int64_t bytes_of_a_phase(const qgc_persistent *p) {
     int64_t most = 0;
@@ -372,10 +394,11 @@ static bool tiles_are_whole(const qgc_persistent *p) {
     return true;
 }
 
-/* Is a row, even the longest, of few chunks for the warps of a block, and the block small? There a warp that waits for several tiles at once
- * has fewer instructions before an activation comes (docs/performance.md); with more warps, and so fewer and larger slots, it was slower. */
+/* Are rows of one chunk for the warps of a block, and the longest of few? There a warp that waits for several tiles at once has fewer
+ * instructions before an activation comes; where all rows are of several chunks it has more of them in all, which have to be fetched
+ * (docs/performance.md). */
 static bool waits_for_several(const qgc_persistent *p) {
-    return p->warps <= 14 && longest_row(p) / 64 / p->warps <= 8;
+    return p->warps <= 14 && shortest_row(p) / 64 <= p->warps && longest_row(p) / 64 / p->warps <= 8;
 }
 
 static bool has_blocks(const qgc_persistent *p) {

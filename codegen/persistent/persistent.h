@@ -2,6 +2,7 @@
 #define QGC_CODEGEN_PERSISTENT_PERSISTENT_H
 
 #include "codegen/lower_impl.h"
+#include "codegen/outside_phase.h"
 #include "codegen/shares.h"
 
 /* The persistent emitter: the stages of a decode step as phases of one kernel (kernels/persistent.cu).
@@ -24,6 +25,7 @@ typedef enum {
     QGC_DO_HEADS,
     QGC_DO_POINTWISE,
     QGC_DO_CLOSE,
+    QGC_DO_OUTSIDE,
 } qgc_phase_does;
 
 enum { QGC_MOST_OUTSIDE = 6, QGC_MOST_PHASES = 64, QGC_MOST_ROPES = 2 };
@@ -77,6 +79,11 @@ typedef struct {
     qgc_heads_read q, keys, values;
     const qgc_value *key_state, *value_state;
     int of; /* MERGE, CLOSE: the instance of the attention */
+
+    const qgc_outside_launch *with; /* OUTSIDE: of the stage's kernel, */
+    qgc_outside_phase phase;        /* what its device function is handed, */
+    const qgc_origin *reads;        /* [parameters] the vectors of these, */
+    const char *space;              /* and the text of its function, but for the name of its namespace */
 } qgc_instance;
 
 /* Instances first .. first + period * count, in `count` iterations of `period` phases. */
@@ -100,6 +107,7 @@ typedef struct {
     int squares, squares_step; /* which buffer for squares, in iteration 0, and what each iteration adds */
     int cut;                   /* ATTENTION: which of the cuts */
     int caches_at, caches_step;
+    int64_t weights_at[QGC_OUTSIDE_PARAMS]; /* OUTSIDE: floats of the small vectors, in iteration 0 */
 } qgc_phase_place;
 
 typedef struct {
@@ -168,8 +176,11 @@ const qgc_node *qgc_instance_rope(const qgc_instance *i);
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
 /* Bytes of a row of k elements in the stream, of F16, BF16 or a block format. */
 int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
-/* The most bytes that a copy brings of such rows, for which a slot of the ring has to have room. */
-int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps);
+/* What a copy may bring of block formats: in a small shared memory less, as the ring has to have room for four. */
+enum { QGC_COPY_BYTES = 17600 };
+int64_t qgc_stream_copy_bytes(int shared_bytes);
+/* The most bytes that a copy brings of such rows, where of block formats it may bring `copy_bytes`. */
+int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps, int64_t copy_bytes);
 /* Operands of x that a lane keeps in shared memory while such rows are multiplied. */
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps);
 /* The same for a phase: the most in any iteration; 2 where x is taken from the L2 cache, two chunks at a time. */

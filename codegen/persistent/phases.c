@@ -623,6 +623,38 @@ static bool comes_after(const qgc_stage *s) {
             s->node->op == QGC_OP_SAMPLE_MERGE);
 }
 
+/* A kernel from outside that gives a device function. */
+static bool add_outside_phase(builder *b, const qgc_stage *s) {
+    const qgc_outside_stage *o = s->outside;
+    const char *why, *name = o->row.row->name;
+    qgc_instance i = new_instance(QGC_DO_OUTSIDE);
+    qgc_diag d = qgc_diag_new(b->arena);
+    qgc_outside_launch *with = qgc_arena_alloc(b->arena, sizeof *with);
+    if (qgc_outside_plan(o, with, b->arena, &d) != QGC_OK)
+        return qgc_persistent_no(b->p, "%s", qgc_diag_message(&d));
+    if (!qgc_outside_phase_of(o, with, 0, &i.phase, &why, b->arena))
+        return qgc_persistent_no(
+            b->p, "\"%s\" is a kernel from outside, \"%s\", which has no phase in the kernel: %s", s->name,
+            name, why);
+    qgc_origin *reads = qgc_arena_array(b->arena, QGC_OUTSIDE_PARAMS, sizeof *reads);
+    for (int k = 0; k < o->row.n_params; k++) {
+        reads[k] = (qgc_origin){-1, 0};
+        const qgc_value *v = o->row.params[k].value < 0 ? NULL : o->value[o->row.params[k].value];
+        if (i.phase.params[k] == QGC_PHASE_VECTOR && !vector(b, v, &reads[k]))
+            return false;
+        if (reads[k].first % 4 != 0)
+            return qgc_persistent_no(b->p, "\"%s\" begins at element %lld of a vector, no multiple of 4",
+                                     label(b, v), (long long)reads[k].first);
+    }
+    const qgc_value *result = o->value[o->row.params[i.phase.result].value];
+    i.with = with, i.reads = reads;
+    i.space = qgc_outside_phase_space(o, with, "the_phase", b->arena);
+    i.out = i.phase.widths[i.phase.result];
+    i.logits = result == qgc_graph_output(b->p->l->graph, "logits");
+    put(b, result, add(b, s, i), 0);
+    return true;
+}
+
 static void cover(builder *b, const qgc_stage *s) {
     for (const qgc_node *n = s->first; n; n = qgc_group_next(s->first, n))
         b->p->covered[n->id] = true;
@@ -631,11 +663,9 @@ static void cover(builder *b, const qgc_stage *s) {
 static bool add_stage(builder *b, const qgc_stage *s) {
     if (comes_after(s))
         return true;
-    if (s->kind == QGC_STAGE_OUTSIDE)
-        return qgc_persistent_no(b->p,
-                                 "\"%s\" is a kernel from outside, \"%s\", which has no phase in the kernel",
-                                 s->name, s->outside->row.row->name);
     cover(b, s);
+    if (s->kind == QGC_STAGE_OUTSIDE)
+        return add_outside_phase(b, s);
     if (s->merge && !add_merge(b, s->merge))
         return false;
     return s->kind == QGC_STAGE_PRODUCTS    ? add_products(b, s)
@@ -767,6 +797,15 @@ static void add_pairs(const builder *b, const qgc_node *rope, qgc_str *t) {
         qgc_str_printf(t, " %s", options[k]);
 }
 
+static void add_outside_shape(const qgc_instance *i, qgc_str *t) {
+    for (int k = 0; k < i->stage->outside->row.n_params; k++) {
+        const qgc_extent *n = &i->with->numbers[k];
+        qgc_str_printf(t, " %d %lld %lld %lld", i->phase.params[k], (long long)i->phase.widths[k],
+                       (long long)(n->fixed + n->per_token + n->per_row), (long long)n->per_ctx);
+    }
+    qgc_str_printf(t, " %lld %s", (long long)i->phase.piece, i->space);
+}
+
 /* All that the code of an instance depends on, but for where things lie, what is data, and which block format it is: a phase may have
  * several. */
 static const char *shape_of(const builder *b, const qgc_instance *i) {
@@ -795,6 +834,8 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
                        number(b, i->attention, "scale"), (long long)qgc_norm_width(i->q.norm),
                        number(b, i->q.norm, "eps"), (long long)qgc_norm_width(i->keys.norm),
                        number(b, i->keys.norm, "eps"));
+    if (i->does == QGC_DO_OUTSIDE)
+        add_outside_shape(i, &t);
     add_pairs(b, qgc_instance_rope(i), &t);
     return t.text;
 }

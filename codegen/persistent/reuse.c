@@ -23,7 +23,7 @@ typedef struct {
     bool whole;
 } reading;
 
-enum { MOST_READINGS = QGC_MOST_OUTSIDE + 3 };
+enum { MOST_READINGS = QGC_MOST_OUTSIDE + 3 + QGC_OUTSIDE_PARAMS };
 
 /* What an instance is computed from: vectors in the exchange and, if `carried`, what its threads carry. */
 static int readings_of(const qgc_instance *i, bool carried, reading *out) {
@@ -37,6 +37,9 @@ static int readings_of(const qgc_instance *i, bool carried, reading *out) {
     const qgc_heads_read *const heads[] = {&i->q, &i->keys, &i->values};
     for (int k = 0; k < 3 && i->does == QGC_DO_ATTENTION; k++)
         out[n++] = (reading){heads[k]->source.maker, false};
+    for (int k = 0; i->does == QGC_DO_OUTSIDE && k < i->stage->outside->row.n_params; k++)
+        if (i->reads[k].maker >= 0)
+            out[n++] = (reading){i->reads[k].maker, true};
     return n;
 }
 

@@ -42,12 +42,23 @@ void qgc_persistent_shares(qgc_persistent *p) {
     }
 }
 
+/* Is there shared memory for a ring beside so many warps? What is not known yet (shares, cuts of attentions) takes a few bytes. */
+static bool has_ring(const qgc_persistent *p, int64_t warps) {
+    enum { NOT_KNOWN = 512 };
+    qgc_persistent with = *p;
+    with.warps = warps;
+    return qgc_persistent_ring_bytes(&with, false) + NOT_KNOWN <= p->l->most_shared_bytes;
+}
+
 /* How many warps waste least: each takes PAIR elements of a chunk, and a row's last chunk may not be full. A chunk costs something for
- * itself, as much as 4 warps' part of it (measured: 14 warps are best for a width of 896). */
+ * itself, as much as 4 warps' part of it (measured: 14 warps are best for a width of 896). With fewer warps copies are smaller, and so is
+ * the least ring. */
 static int64_t best_warps(const qgc_persistent *p) {
     int64_t best = LEAST_WARPS, least = 0;
     for (int64_t warps = LEAST_WARPS; warps <= MOST_WARPS; warps++) {
         int64_t cost = 0;
+        if (warps > LEAST_WARPS && !has_ring(p, warps))
+            continue;
         for (int i = 0; i < p->n_instances; i++)
             if (p->instances[i].does == QGC_DO_PRODUCTS && !p->instances[i].logits)
                 cost += (p->instances[i].k / PAIR + warps - 1) / warps * p->instances[i].rows * (warps + 4);

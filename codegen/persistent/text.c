@@ -12,8 +12,8 @@ typedef struct {
     int phase, count;
 } writer;
 
-static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE",     "DO_EMBEDDING",
-                                    "DO_NORM",     "DO_HEADS",     "DO_POINTWISE", "DO_CLOSE"};
+static const char *const kinds[] = {"DO_PRODUCTS", "DO_ATTENTION", "DO_MERGE", "DO_EMBEDDING", "DO_NORM",
+                                    "DO_HEADS",    "DO_POINTWISE", "DO_CLOSE", "DO_OUTSIDE"};
 
 /* --- sources --------------------------------------------------------------------------------------------- */
 
@@ -408,6 +408,92 @@ static void write_vector(const writer *w) {
         write_result(w, 0, QGC_MOST_OUTSIDE);
 }
 
+/* --- kernels from outside -------------------------------------------------------------------------------- */
+
+/* The first phase with the same function, whose namespace it is. */
+static int space_of(const qgc_persistent *p, int phase) {
+    const char *space = qgc_phase_first(p, phase)->space;
+    int first = 0;
+    while (!qgc_phase_first(p, first)->space || strcmp(qgc_phase_first(p, first)->space, space) != 0)
+        first++;
+    return first;
+}
+
+static int64_t piece_room(const qgc_instance *i) {
+    return (i->phase.piece + 3) / 4 * 4;
+}
+
+static qgc_origin reads_source(const qgc_instance *i, int which) {
+    return i->reads[which];
+}
+
+/* Where its vectors come from, and the call that brings them. */
+static void write_gather(const writer *w, const qgc_instance *i) {
+    const int n = i->stage->outside->row.n_params;
+    for (int k = 0; k < n; k++)
+        if (i->phase.params[k] == QGC_PHASE_VECTOR)
+            write_source(w, qgc_low_text(w->p->l, "o%d", k), qgc_low_text(w->p->l, "O%d", k), reads_source,
+                         k);
+    qgc_str_add(w->t, "    template <typename G> RULE void gather(int i, u32 epoch, const G &g) {\n");
+    for (int k = 0; k < n; k++)
+        if (i->phase.params[k] == QGC_PHASE_VECTOR)
+            qgc_str_printf(
+                w->t,
+                "        g.template vector<O%d_CLEAR>(%lld, %lld, o%d_from(i), o%d_parity(i, epoch));\n", k,
+                (long long)i->phase.at[k], (long long)i->phase.widths[k], k, k);
+    qgc_str_add(w->t, "    }\n");
+}
+
+static const char *argument(const writer *w, const qgc_instance *i, int k) {
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    const qgc_extent *n = &i->with->numbers[k];
+    switch (i->phase.params[k]) {
+    case QGC_PHASE_VECTOR:
+        return qgc_low_text(w->p->l, "in + %lld", (long long)i->phase.at[k]);
+    case QGC_PHASE_WEIGHT:
+        return qgc_low_text(w->p->l, "small + %lld", (long long)at->weights_at[k]);
+    case QGC_PHASE_TOKEN:
+        return "token";
+    case QGC_PHASE_POSITION:
+        return "position";
+    case QGC_PHASE_RESULT:
+        return "out";
+    case QGC_PHASE_NUMBER:
+        break;
+    }
+    return qgc_low_text(w->p->l, "%lld + %lld * ctx", (long long)(n->fixed + n->per_token + n->per_row),
+                        (long long)n->per_ctx);
+}
+
+static void write_outside_phase(const writer *w) {
+    const qgc_instance *i = qgc_phase_first(w->p, w->phase);
+    qgc_str_printf(w->t, "    enum { N = %lld, PIECE = %lld, PIECES_AT = %lld, PIECE_ROOM = %lld };\n",
+                   (long long)i->out, (long long)i->phase.piece, (long long)i->phase.out_at,
+                   (long long)piece_room(i));
+    write_gather(w, i);
+    qgc_str_printf(
+        w->t,
+        "    RULE void compute(int piece, int lane, const float *in, const float *small, float *out, "
+        "const i32 *token, const i32 *position, i32 ctx) {\n        outside%d::%s_phase(piece, lane",
+        space_of(w->p, w->phase), i->stage->outside->row.row->name);
+    for (int k = 0; k < i->stage->outside->row.n_params; k++)
+        qgc_str_printf(w->t, ", %s", argument(w, i, k));
+    qgc_str_add(w->t, ");\n    }\n");
+}
+
+/* Each function once: declared, or in its namespace. */
+static void write_functions(const qgc_persistent *p, bool declared, qgc_str *t) {
+    for (int i = 0; i < p->n_phases; i++) {
+        const qgc_instance *x = qgc_phase_first(p, i);
+        if (!x->space || space_of(p, i) != i)
+            continue;
+        const char *space = qgc_low_text(p->l, "outside%d", i);
+        qgc_str_add(t, declared
+                           ? qgc_outside_phase_declaration(x->stage->outside, &x->phase, space, p->l->arena)
+                           : qgc_outside_phase_space(x->stage->outside, x->with, space, p->l->arena));
+    }
+}
+
 /* The phase with its other formats. */
 static void write_kinds(const writer *w) {
     qgc_dtype formats[QGC_N_DTYPES];
@@ -445,6 +531,9 @@ static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
     case QGC_DO_HEADS:
     case QGC_DO_POINTWISE:
         write_vector(&w);
+        break;
+    case QGC_DO_OUTSIDE:
+        write_outside_phase(&w);
         break;
     }
     qgc_str_add(t, "};\n");
@@ -491,11 +580,12 @@ static int64_t norm_loads(const qgc_persistent *p) {
 
 /* Bytes of a slot: the most that a copy of any product brings; at least those of 16-bit numbers. */
 static int64_t slot_bytes(const qgc_persistent *p) {
-    int64_t most = qgc_stream_slot_bytes(QGC_F16, 0, p->warps);
+    const int64_t at_once = qgc_stream_copy_bytes(p->l->most_shared_bytes);
+    int64_t most = qgc_stream_slot_bytes(QGC_F16, 0, p->warps, at_once);
     for (int i = 0; i < p->n_instances; i++) {
         const qgc_instance *x = &p->instances[i];
         const int64_t here =
-            x->does == QGC_DO_PRODUCTS ? qgc_stream_slot_bytes(x->weight, x->k, p->warps) : 0;
+            x->does == QGC_DO_PRODUCTS ? qgc_stream_slot_bytes(x->weight, x->k, p->warps, at_once) : 0;
         most = here > most ? here : most;
     }
     return most;
@@ -512,6 +602,17 @@ static int64_t operands(const qgc_persistent *p) {
 
 static int64_t aligned(int64_t bytes, int64_t to) {
     return (bytes + to - 1) / to * to;
+}
+
+/* Floats that phases from outside have for their vectors and pieces. */
+static int64_t outside_room(const qgc_persistent *p) {
+    int64_t most = 0;
+    for (int i = 0; i < p->n_instances; i++) {
+        const qgc_instance *x = &p->instances[i];
+        const int64_t here = x->space ? x->phase.out_at + p->warps * piece_room(x) : 0;
+        most = here > most ? here : most;
+    }
+    return most;
 }
 
 /* Bytes of the structure `workspace` of persistent_step.cuh, which the kernel asserts. */
@@ -534,6 +635,8 @@ static int64_t workspace_bytes(const qgc_persistent *p, bool traced) {
     bytes += 2 * 16 * (head + 8) + FLOAT * (LARGEST + part_room(p) + 2 * stride);
     bytes += 8 * ropes * (head / 2);
     bytes = aligned(bytes, ALIGN) + 8 * (n_operands ? n_operands * p->warps * 32 : 1);
+    if (outside_room(p))
+        bytes = aligned(bytes, ALIGN) + FLOAT * outside_room(p);
     return aligned(bytes + FLOAT * WORDS * (traced ? p->n_phases : 1), ALIGN);
 }
 
@@ -545,7 +648,10 @@ int64_t qgc_persistent_ring_bytes(const qgc_persistent *p, bool traced) {
 
 static void write_constants(const qgc_persistent *p, qgc_str *t) {
     const qgc_value *table = p->table;
+    const int64_t at_once = qgc_stream_copy_bytes(p->l->most_shared_bytes);
     qgc_str_printf(t, "#define TABLE %s\n", table ? qgc_low_type_name(qgc_weight_storage(table)) : "BF16");
+    if (at_once != QGC_COPY_BYTES)
+        qgc_str_printf(t, "#define COPY_BYTES %lld\n", (long long)at_once);
     qgc_str_printf(t, "enum { WARPS = %lld, SHARES = %d, ATTENTIONS = %d, ROPES = %d, PHASES = %d };\n",
                    (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
                    p->n_phases);
@@ -553,6 +659,8 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
                    (long long)largest_head(p), (long long)part_room(p));
     qgc_str_printf(t, "enum { SLOT_BYTES = %lld, OPERANDS = %lld };\n", (long long)slot_bytes(p),
                    (long long)operands(p));
+    if (outside_room(p))
+        qgc_str_printf(t, "#define OUTSIDE_ROOM %lld\n", (long long)outside_room(p));
     qgc_str_printf(t, "enum { WORKSPACE_BYTES = %lld };\n", (long long)workspace_bytes(p, false));
     qgc_str_printf(
         t, "enum { NORM_LOADS = %lld, NORM_SLOTS = %d, START_SLOT = %d, START_AT = %lld, START_K = %lld };\n",
@@ -594,10 +702,10 @@ static void write_cuts(const qgc_persistent *p, qgc_str *t) {
 
 bool qgc_persistent_text(qgc_persistent *p, const char **text) {
     qgc_str t = qgc_str_new(p->l->arena);
-    qgc_str_printf(
-        &t, "/* The phases of a decode step of %s, written by codegen/persistent/text.c. */\n#pragma once\n",
-        p->l->graph->name);
+    qgc_str_printf(&t, "/* The phases of a decode step of %s, written by codegen/persistent/text.c. */\n%s\n",
+                   p->l->graph->name, outside_room(p) ? "#ifndef OUTSIDE_ROOM" : "#pragma once");
     write_constants(p, &t);
+    write_functions(p, true, &t);
     for (int i = 0; i < p->n_phases; i++)
         write_phase(p, i, &t);
     write_cuts(p, &t);
@@ -608,6 +716,11 @@ bool qgc_persistent_text(qgc_persistent *p, const char **text) {
     for (int i = 0; i < p->n_loops; i++)
         write_loop(&p->loops[i], &t);
     qgc_str_add(&t, "    }\n};\n");
+    if (outside_room(p)) { /* when it is included again, at the end */
+        qgc_str_add(&t, "#else\n");
+        write_functions(p, false, &t);
+        qgc_str_add(&t, "#endif\n");
+    }
     *text = t.text;
     return true;
 }

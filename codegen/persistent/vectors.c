@@ -209,6 +209,12 @@ static int64_t take(int64_t *at, int64_t n) {
     return here;
 }
 
+static void place_outside_weights(const qgc_instance *i, qgc_phase_place *place, int64_t *at) {
+    for (int k = 0; i->does == QGC_DO_OUTSIDE && k < i->stage->outside->row.n_params; k++)
+        if (i->phase.params[k] == QGC_PHASE_WEIGHT)
+            place->weights_at[k] = take(at, i->phase.widths[k]);
+}
+
 /* Has the phase a bias in any iteration? */
 static bool has_bias(const qgc_persistent *p, int phase) {
     for (int i = 0; i < qgc_phase_count(p, phase); i++) {
@@ -239,6 +245,7 @@ static void place_small(qgc_persistent *p) {
                 place->sinks_at = take(&at, qgc_low_width(first->attention->in[4]));
             if (has_bias(p, i))
                 place->bias_at = take(&at, first->rows);
+            place_outside_weights(first, place, &at);
         }
         l->small_step = at - l->small_at;
         p->small += l->small_step *

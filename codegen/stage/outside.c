@@ -313,6 +313,10 @@ static bool has_word(const char *text, const char *a, const char *b) {
  * it does not do what the row does not say can be seen here. */
 static qgc_status check_text(const reader *r) {
     const char *text = r->row->text;
+    const char *function = qgc_arena_printf(r->arena, "%s_phase", r->row->name);
+    if (r->row->phase && !(strstr(text, function) && strstr(text, "AS_PHASE")))
+        return wrong(r, "its row has a phase, and its text no \"%s\" with AS_PHASE around its entry",
+                     function);
     if (r->out->waits && !has_word(text, "wait_for_previous", "grid_waits"))
         return wrong(r, "its row says that it waits, and its text does not call wait_for_previous");
     if (r->out->next == QGC_OUTSIDE_AT_END &&

@@ -14,6 +14,7 @@
  *   grid      "x.elems by 256, T": how much, and how much of it a block does
  *   starts    "waits": every block waits for the launch before; "next before", "next after" its wait: when it lets the next
  *             one start, which is at its end where neither is said
+ *   phase     "HEAD_DIM": elements of a piece of the result, which its device function computes (codegen/outside_phase.h)
  *   steps     "decode", or "decode and prefill": what it computes; other steps go node by node
  *
  * Numbers are x.width (the last dimension), x.dim0, x.dim1, ..., x.elems, attributes (n.eps; of a word its number), options, T, R

@@ -383,6 +383,13 @@ bool mbarrier_is_over(const unsigned long long *b, unsigned parity) {
     return read(b).phase != parity;
 }
 
+void count_up(unsigned *at, unsigned last) {
+    *at = *at >= last ? 0 : *at + 1;
+    now.events++;
+    if (now.random.below(4) == 0)
+        give_way();
+}
+
 /* From now on the place may be written to at any time. */
 void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b) {
     if (bytes == 0 || bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)

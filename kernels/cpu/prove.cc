@@ -2,7 +2,7 @@
  * on_cpu_loaded before it. The first argument is the file of cases, the second gets what the kernel left:
  *
  *   u64 cases, waits, next (0: at its end, 1: before, 2: after its wait), and for each case
- *     u64 grid[3], threads, shared bytes, arguments, and for each argument
+ *     u64 grid[3], threads, shared bytes, orders, arguments, and for each argument
  *       u64 bytes (0: a number), number, writes, late; the bytes
  *
  *   for each case: u64 bytes of a text, which says what is wrong; the bytes of each argument that is written
@@ -124,10 +124,10 @@ void run(const unsigned long long *head, int order) {
 }
 
 void prove(FILE *in, FILE *out) {
-    unsigned long long head[6];
+    unsigned long long head[7];
     for (unsigned long long &x : head)
         x = take(in);
-    args.assign(head[5], argument());
+    args.assign(head[6], argument());
     for (argument &a : args) {
         a.bytes = take(in), a.number = take(in), a.writes = take(in), a.late = take(in);
         a.before.resize(a.bytes);
@@ -136,8 +136,9 @@ void prove(FILE *in, FILE *out) {
     }
     fault.clear();
     std::vector<std::vector<char>> first;
-    const int orders[] = {ON_CPU_FORWARDS, ON_CPU_BACKWARDS, ON_CPU_RANDOM, ON_CPU_RANDOM + 1};
-    for (int order : orders) {
+    const int orders[] = {ON_CPU_FORWARDS, ON_CPU_RANDOM, ON_CPU_BACKWARDS, ON_CPU_RANDOM + 1};
+    for (unsigned long long k = 0; k < head[5] && k < sizeof orders / sizeof *orders; k++) {
+        const int order = orders[k];
         run(head, order);
         for (size_t i = 0; i < args.size(); i++) {
             std::vector<char> left(args[i].data(), args[i].data() + args[i].bytes);

@@ -237,6 +237,15 @@ static inline void copies_done() {
     on_cpu::copies_done();
 }
 
+static inline void count_up(unsigned *at, unsigned last) {
+    on_cpu::count_up(at, last);
+}
+
+static inline unsigned counted(const unsigned *at) {
+    on_cpu::give_way();
+    return *(const volatile unsigned *)at;
+}
+
 /* --- barriers in shared memory, and copies that arrive at them --------------------------------------------- */
 
 static inline void barrier_init(unsigned long long *b, int arrivals) {

@@ -1,6 +1,7 @@
 /* The command that measures passes: ablate. */
 
 #include <stdio.h>
+#include <string.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
@@ -11,12 +12,15 @@
 #include "runtime/lab/ablate.h"
 #include "runtime/lab/ablate_report.h"
 #include "runtime/lab/budget.h"
+#include "runtime/lab/chart.h"
 
 typedef struct {
     const char *graph, *json, *svg, *budget;
     const char *phase; /* "decode" or "prefill" */
     cli_lab_options lab;
     int64_t ctx, pairs, subsets;
+    const char *modes[QGC_CHART_MAX_SERIES]; /* of --mode; one that is NULL where it is not given */
+    int n_modes;
 } ablate_options;
 
 typedef struct {
@@ -57,17 +61,30 @@ static qgc_status measure(ablate_state *s, const ablate_options *o, cli_context 
     return status;
 }
 
+/* One object, or a list of one for each mode. */
+static qgc_status json_of(const qgc_ablation *x, const ablate_state *s, const ablate_options *o, qgc_str *out,
+                          qgc_diag *d) {
+    if (o->n_modes == 1)
+        return qgc_ablate_json(x, &s->heading, out, d);
+    for (int i = 0; i < o->n_modes; i++) {
+        qgc_str_add(out, i ? "," : "[");
+        QGC_TRY(qgc_ablate_json(&x[i], &s->heading, out, d));
+    }
+    qgc_str_add(out, "]\n");
+    return QGC_OK;
+}
+
 /* The files that were asked for. */
 static qgc_status write_files(const qgc_ablation *x, const ablate_state *s, const ablate_options *o,
                               cli_context *c) {
     if (o->json) {
         qgc_str text = qgc_str_new(c->arena);
-        QGC_TRY(qgc_ablate_json(x, &s->heading, &text, c->diag));
+        QGC_TRY(json_of(x, s, o, &text, c->diag));
         QGC_TRY(qgc_file_write(o->json, text.text, text.bytes, c->diag));
     }
     if (o->svg) {
         qgc_str text = qgc_str_new(c->arena);
-        qgc_ablate_svg(x, &s->heading, &text);
+        qgc_ablate_svg(x, o->n_modes, &s->heading, &text);
         QGC_TRY(qgc_file_write(o->svg, text.text, text.bytes, c->diag));
     }
     return QGC_OK;
@@ -103,21 +120,44 @@ static qgc_status want_right(const qgc_ablation *x, const ablate_options *o, cli
 
 static qgc_status run(ablate_state *s, ablate_options *o, cli_context *c) {
     qgc_budget budget = {0};
-    qgc_ablation x;
+    qgc_ablation x[QGC_CHART_MAX_SERIES];
     if (o->budget)
         QGC_TRY(qgc_budget_read(&budget, o->budget, c->diag));
     QGC_TRY(open_all(s, o, c));
     QGC_TRY(qgc_file_check_output(o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->svg, c->diag));
-    QGC_TRY(measure(s, o, c, &x));
-    qgc_str table = qgc_str_new(c->arena);
-    qgc_ablate_table(&x, &s->heading, &table);
-    FILE *out = cli_report_stream(o->json, o->svg);
-    cli_print_report(&table, out);
-    fflush(out);
-    QGC_TRY(write_files(&x, s, o, c));
-    QGC_TRY(hold_against(&budget, o, &x, c));
-    return want_right(&x, o, c);
+    for (int i = 0; i < o->n_modes; i++) {
+        o->lab.mode = o->modes[i];
+        QGC_TRY(measure(s, o, c, &x[i]));
+        qgc_str table = qgc_str_new(c->arena);
+        qgc_ablate_table(&x[i], &s->heading, &table);
+        FILE *out = cli_report_stream(o->json, o->svg);
+        fputs(i ? "\n" : "", out);
+        cli_print_report(&table, out);
+        fflush(out);
+    }
+    QGC_TRY(write_files(x, s, o, c));
+    for (int i = 0; i < o->n_modes; i++) {
+        QGC_TRY(hold_against(&budget, o, &x[i], c));
+        QGC_TRY(want_right(&x[i], o, c));
+    }
+    return QGC_OK;
+}
+
+/* "graph,persistent" */
+static qgc_status read_modes(ablate_options *o, cli_context *c) {
+    const char *at = o->lab.mode;
+    for (bool more = true; more; o->n_modes++) {
+        const size_t bytes = at ? strcspn(at, ",") : 0;
+        if (o->n_modes == QGC_CHART_MAX_SERIES)
+            return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "option --mode names more than %d modes",
+                            QGC_CHART_MAX_SERIES);
+        o->lab.mode = o->modes[o->n_modes] = at ? qgc_arena_strndup(c->arena, at, bytes) : NULL;
+        QGC_TRY(cli_lab_check(&o->lab, c->diag));
+        more = at && at[bytes];
+        at = more ? at + bytes + 1 : NULL;
+    }
+    return QGC_OK;
 }
 
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
@@ -126,7 +166,8 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; times are taken on a GPU only", 0, 0},
-        CLI_LAB_MODE_OPTION(o.lab),
+        {"mode", 0, OPTION_TEXT, &o.lab.mode, "MODE,...",
+         "how steps run on a GPU: graph if not given; 'graph,persistent'", 0, 0},
         {"phase", 0, OPTION_TEXT, &o.phase, "decode|prefill",
          "steps of one token, or of the --ctx tokens of a prompt", 0, 0},
         CLI_LAB_TEXT_OPTIONS(o.lab, 1 << 20),
@@ -151,13 +192,14 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
             "Each pass is left out of the pipeline, and run alone. Compared are the time of a decode step, its\n"
             "kernels, the bytes that they hand on, and the logits, token by token. Each graph is judged, too: a\n"
             "pass by which it computes something else is an error. With --phase prefill it is steps of a prompt\n"
-            "that are compared, timed and judged; they are the same launches in every mode.",
+            "that are compared, timed and judged; they are the same launches in every mode. Of several modes each has\n"
+            "its tables, and the chart has them side by side.",
         .options = options,
     };
     QGC_TRY(cli_parse_one(command, argc, argv, &o.graph, c->diag));
     if (!o.graph)
         return QGC_OK;
-    QGC_TRY(cli_lab_check(&o.lab, c->diag));
+    QGC_TRY(read_modes(&o, c));
     if (strcmp(o.phase, "decode") != 0 && strcmp(o.phase, "prefill") != 0)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
                         "option --phase is \"%s\", expected decode or prefill", o.phase);

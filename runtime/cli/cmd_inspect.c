@@ -24,27 +24,40 @@ static void print_extent(const qgc_extent *e) {
         putchar('0');
 }
 
-/* The architectures that cannot have a mode, "sm_75, sm_80", and how many those are. */
-static const char *archs_without(const qgc_plan *p, qgc_mode mode, int *n, qgc_arena *a) {
+/* May launches of a phase start early with an image? Those of the persistent step do where it runs. */
+static bool starts_early(const qgc_plan *p, qgc_phase_kind phase, const char *arch, qgc_arena *a) {
+    return !qgc_mode_refusal_on(p, QGC_MODE_PDL, arch, a) &&
+           (phase != QGC_PHASE_PERSISTENT || !qgc_mode_refusal_on(p, QGC_MODE_PERSISTENT, arch, a));
+}
+
+/* The architectures with which none does, "sm_75, sm_80", and how many those are. */
+static const char *archs_without(const qgc_plan *p, qgc_phase_kind phase, int *n, qgc_arena *a) {
     qgc_str text = qgc_str_new(a);
     *n = 0;
     for (int i = 0; i < p->n_archs; i++)
-        if (qgc_mode_refusal_on(p, mode, p->archs[i], a))
+        if (!starts_early(p, phase, p->archs[i], a))
             qgc_str_printf(&text, "%s%s", (*n)++ ? ", " : "", p->archs[i]);
     return text.text;
+}
+
+static bool runs_nowhere(const qgc_plan *p, qgc_mode mode, qgc_arena *a) {
+    int i = 0;
+    while (i < p->n_archs && qgc_mode_refusal_on(p, mode, p->archs[i], a))
+        i++;
+    return i == p->n_archs;
 }
 
 /* "decode     124 launches, 123 of them early, but not on sm_75"; where there is no persistent step, why. */
 static void print_phase(const qgc_plan *p, qgc_phase_kind phase, qgc_arena *a) {
     const bool persistent = phase == QGC_PHASE_PERSISTENT;
     int n_without;
-    const char *without = archs_without(p, persistent ? QGC_MODE_PERSISTENT : QGC_MODE_PDL, &n_without, a);
+    const char *without = archs_without(p, phase, &n_without, a);
     printf("%-10s %zu launches", qgc_phase_name(phase), p->phases[phase].n_launches);
     if (persistent && p->not_persistent)
         printf(": %s", p->not_persistent);
-    else if (persistent && n_without == p->n_archs)
+    else if (persistent && runs_nowhere(p, QGC_MODE_PERSISTENT, a))
         printf(", which none of these architectures can run");
-    else if (phase == QGC_PHASE_DECODE && n_without == p->n_archs)
+    else if ((persistent || phase == QGC_PHASE_DECODE) && n_without == p->n_archs)
         printf(", none of them early");
     else if (persistent || phase == QGC_PHASE_DECODE)
         printf(", %zu of them early%s%s", qgc_plan_early(p, phase), n_without ? ", but not on " : "",
@@ -211,7 +224,7 @@ static void print_kernel_launch(const qgc_plan *p, const qgc_plan_launch *l) {
 static void print_launches(const qgc_plan *p, qgc_arena *a) {
     for (int phase = 0; phase < QGC_N_PHASES; phase++) {
         int n_without;
-        archs_without(p, phase == QGC_PHASE_PERSISTENT ? QGC_MODE_PERSISTENT : QGC_MODE_PDL, &n_without, a);
+        archs_without(p, (qgc_phase_kind)phase, &n_without, a);
         const bool waits = n_without < p->n_archs; /* there is an image that can */
         printf("\n%s\n", qgc_phase_name((qgc_phase_kind)phase));
         for (size_t i = 0; i < p->phases[phase].n_launches; i++) {

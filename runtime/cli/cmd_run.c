@@ -109,11 +109,14 @@ static qgc_status check(run_options *o, qgc_diag *d) {
 static qgc_status open_all(run_state *s, run_options *o) {
     qgc_diag *d = s->c->diag;
     int gpu;
-    QGC_TRY(qgc_engine_choose_device(o->engine.device, &gpu, d));
-    QGC_TRY(qgc_engine_want_no_mode(o->sequence.mode, gpu, d)); /* before the weights are read */
+    if (o->sequence.mode) { /* before the weights are read */
+        QGC_TRY(qgc_engine_choose_device(o->engine.device, &gpu, d));
+        QGC_TRY(qgc_engine_want_no_mode(o->sequence.mode, gpu, d));
+    }
     if (qgc_engine_is_artifact(o->engine.path))
         QGC_TRY(cli_want_no_passes(&o->pipeline, o->engine.path, d));
     o->engine.passes = cli_passes(&o->pipeline);
+    o->engine.sequence_next = true;
     o->engine.listener = cli_listener(&s->progress, s->c->quiet);
     qgc_status status = qgc_engine_open(&s->engine, &o->engine, d);
     if (status == QGC_OK)
@@ -191,6 +194,7 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
          0},
         {"ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on after an end-of-text token", 0, 0},
         {"verbose-prompt", 0, OPTION_FLAG, &o.verbose_prompt, NULL, "print the prompt's token ids", 0, 0},
+        {"times", 0, OPTION_FLAG, &o.show_times, NULL, "say where the time to the first token went", 0, 0},
         {"receipt", 0, OPTION_TEXT, &o.receipt, "FILE", "what the text was made of, for qgc verify", 0, 0},
         CLI_JSON_OPTION(o.json),
         CLI_COMMON_OPTIONS(c),
@@ -211,6 +215,8 @@ qgc_status cmd_run(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
+    qgc_times_begin(&o.start);
+    o.engine.times = &o.start;
     o.sequence.stop = &run_interrupted;
     o.engine.path = line.n ? line.arguments[0] : NULL;
     if (!o.engine.path)

@@ -86,10 +86,12 @@ static qgc_status write_into(cli_context *c, const tune_options *o, const qgc_tu
     if (!o->output && !o->afresh && qgc_file_exists(path)) {
         QGC_TRY(qgc_tuning_read(all, path, found->arch, c->diag));
         all->card = found->card;
-        for (size_t i = 0; i < found->n; i++)
-            qgc_tuning_set(all, found->settings[i].kernel, found->settings[i].name, found->settings[i].value);
-        for (size_t i = 0; i < found->n_times; i++)
-            qgc_tuning_set_time(all, found->times[i].program, found->times[i].mode, found->times[i].ns);
+        for (size_t i = 0; i < found->settings.n; i++)
+            qgc_tuning_set(all, found->settings.rows[i].of, found->settings.rows[i].name,
+                           found->settings.rows[i].value);
+        for (size_t i = 0; i < found->times.n; i++)
+            qgc_tuning_set_time(all, found->times.rows[i].of, found->times.rows[i].name,
+                                found->times.rows[i].value);
     }
     return qgc_tuning_write(all, path, c->diag);
 }
@@ -100,7 +102,7 @@ static qgc_status write_settings(cli_context *c, const tune_options *o, qgc_tuni
                                  const char **where) {
     const qgc_tuning found = *tuning;
     *where = NULL;
-    if (o->log.kept == 0 && found.n_times == 0)
+    if (o->log.kept == 0 && found.times.n == 0)
         return QGC_OK;
     const char *path = o->output ? o->output : qgc_tuning_path(o->cache, found.arch, found.card, c->arena);
     if (!path)
@@ -118,9 +120,9 @@ static qgc_status tune_graph(cli_context *c, const char *path, tune_options *o) 
     const char *where;
     QGC_TRY(find_settings(c, path, o, &tuning));
     QGC_TRY(write_settings(c, o, &tuning, &where));
-    for (size_t i = 0; i < tuning.n_times; i++)
-        fprintf(o->out, "%s mode: %.2f us a step (%s)\n", tuning.times[i].mode,
-                1e-3 * (double)tuning.times[i].ns, qgc_printable(c->arena, tuning.times[i].program));
+    for (size_t i = 0; i < tuning.times.n; i++)
+        fprintf(o->out, "%s mode: %.2f us a step (%s)\n", tuning.times.rows[i].name,
+                1e-3 * (double)tuning.times.rows[i].value, qgc_printable(c->arena, tuning.times.rows[i].of));
     fprintf(o->out, "%zu candidates tried, %d kept%s%s\n", o->log.n, o->log.kept, where ? ": " : "",
             where ? qgc_printable(c->arena, where) : "");
     if (!o->json)

@@ -109,6 +109,18 @@ static void keep_tokens(run_state *s, const qgc_tokens *all, size_t from, size_t
         qgc_tokens_add(i < answer ? &s->fed : &s->made, all->ids[i]);
 }
 
+/* The first token is there: where the time went since the command began. */
+static void print_start(run_state *s) {
+    qgc_times *t = &s->o->start;
+    double sum = 0;
+    qgc_times_lap(t, "prompt");
+    for (size_t i = 0; i < t->n; i++) {
+        fprintf(stderr, "%8.1f ms  %s\n", 1e3 * t->laps[i].seconds, t->laps[i].what);
+        sum += t->laps[i].seconds;
+    }
+    fprintf(stderr, "%8.1f ms  to the first token\n", 1e3 * sum);
+}
+
 /* Feeds the tokens from `from` on, and prints what follows, which is added to them and to `text`. */
 static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *text) {
     const qgc_tokens prompt = {.ids = all->ids + from, .n = all->n - from};
@@ -119,6 +131,8 @@ static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *
     int32_t token;
     QGC_TRY(qgc_sequence_feed(s->sequence, prompt.ids, (int64_t)prompt.n, &token, s->c->diag));
     const double middle = cli_seconds();
+    if (s->times.prompt_seconds == 0 && s->o->show_times)
+        print_start(s);
     s->times.prompt_seconds += middle - start;
     s->times.prompt_tokens += qgc_sequence_position(s->sequence) - before;
     if (token < 0)
@@ -139,13 +153,18 @@ void run_print_times(const run_state *s) {
     fflush(stdout); /* where both go to one place, the text comes first */
     const run_times *t = &s->times;
     int64_t steps = t->answer_tokens > 0 ? t->answer_tokens - 1 : 0;
-    if (!s->c->quiet)
-        fprintf(
-            stderr,
-            "%s, %s; prompt %lld tokens in %.1f ms (%.0f tok/s); %lld tokens, decode %.1f ms (%.1f tok/s); seed %lld\n",
-            qgc_engine_device(s->engine), qgc_sequence_mode(s->sequence), (long long)t->prompt_tokens,
-            1e3 * t->prompt_seconds, rate(t->prompt_tokens, t->prompt_seconds), (long long)t->answer_tokens,
-            1e3 * t->answer_seconds, rate(steps, t->answer_seconds), (long long)s->o->seed);
+    if (s->c->quiet)
+        return;
+    const char *device = qgc_engine_device(s->engine), *mode = qgc_sequence_mode(s->sequence);
+    const bool on_cpu = strcmp(mode, "cpu") == 0; /* which the device says, too */
+    fprintf(stderr, "%s%s%s; prompt %lld token%s in %.1f ms (%.0f tok/s); ", device, on_cpu ? "" : ", ",
+            on_cpu ? "" : mode, (long long)t->prompt_tokens, t->prompt_tokens == 1 ? "" : "s",
+            1e3 * t->prompt_seconds, rate(t->prompt_tokens, t->prompt_seconds));
+    fprintf(stderr, "%lld token%s, decode %.1f ms", (long long)t->answer_tokens,
+            t->answer_tokens == 1 ? "" : "s", 1e3 * t->answer_seconds);
+    if (steps > 0)
+        fprintf(stderr, " (%.1f tok/s)", rate(steps, t->answer_seconds));
+    fprintf(stderr, "; seed %lld\n", (long long)s->o->seed);
 }
 
 qgc_status run_write_json(run_state *s) {

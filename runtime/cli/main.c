@@ -187,14 +187,15 @@ static qgc_status run_command(cli_context *c, int argc, char **argv) {
         print_version(c->arena);
         return QGC_OK;
     }
-    const char *names[N_COMMANDS];
+    const char *names[N_COMMANDS + 2] = {"--help", "--version"};
     for (int i = 0; i < N_COMMANDS; i++) {
-        names[i] = summaries[i].name;
+        names[i + 2] = summaries[i].name;
         if (strcmp(argv[1], summaries[i].name) == 0)
             return commands[i](c, argc - 2, argv + 2);
     }
-    qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown command \"%s\"", argv[1]);
-    const char *near = qgc_nearest(argv[1], names, N_COMMANDS);
+    qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "unknown %s \"%s\"",
+                            argv[1][0] == '-' ? "option" : "command", argv[1]);
+    const char *near = qgc_nearest(argv[1], names, N_COMMANDS + 2);
     if (near)
         qgc_hint(c->diag, "Did you mean qgc %s?", near);
     else

@@ -7,6 +7,7 @@
 
 #include "graph/base/str.h"
 #include "runtime/cli/manual.h"
+#include "runtime/engine/engine.h"
 
 enum {
     COLUMN = 28, /* of what an option is for */
@@ -70,6 +71,9 @@ static qgc_status unknown_option(const cli_command *c, const char *word, qgc_dia
     return s;
 }
 
+/* So that bounds are whole numbers where they are meant to be. */
+enum { MOST_DIGITS = 10 };
+
 static qgc_status store_number(const cli_option *o, const char *text, qgc_diag *d) {
     char *end;
     errno = 0;
@@ -84,8 +88,8 @@ static qgc_status store_number(const cli_option *o, const char *text, qgc_diag *
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s wants %s, got \"%s\"", o->name,
                         o->kind == OPTION_INT ? "a whole number" : "a number", text);
     if (!(o->min == 0 && o->max == 0) && !(number >= o->min && number <= o->max))
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is %s, expected %g to %g", o->name, text,
-                        o->min, o->max);
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s is %s, expected %.*g to %.*g", o->name,
+                        text, MOST_DIGITS, o->min, MOST_DIGITS, o->max);
     if (o->kind == OPTION_INT)
         *(int64_t *)o->into = whole;
     else
@@ -149,13 +153,21 @@ static const cli_option *find(const cli_command *c, const char *word, const char
     return NULL;
 }
 
+/* A device is looked at here, where it is known that a variable names it. */
+static qgc_status store_variable(const cli_option *o, const char *value, qgc_diag *d) {
+    int index;
+    if (strcmp(o->name, "device") == 0 && strcmp(value, "auto") != 0)
+        QGC_TRY(qgc_engine_choose_device(value, &index, d));
+    return store(o, value, d);
+}
+
 /* Those options that the command line does not give, from the environment. An error names the variable. */
 static qgc_status take_variables(const cli_command *c, const bool *given, qgc_diag *d) {
     for (int i = 0; c->options[i].name; i++) {
         const char *name = cli_option_variable(&c->options[i]), *value = name ? getenv(name) : NULL;
         if (given[i] || !value || !*value)
             continue;
-        qgc_status s = store(&c->options[i], value, d);
+        qgc_status s = store_variable(&c->options[i], value, d);
         if (s != QGC_OK) {
             qgc_note(d, QGC_NO_LOC, "the environment variable %s gives it", name);
             return s;

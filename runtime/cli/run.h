@@ -19,7 +19,8 @@ typedef struct {
     qgc_chat_options chat_options;
     int64_t n, seed, top_k;
     double temperature, top_p, min_p, repeat_penalty;
-    bool chat, specials, ignore_eos, verbose_prompt;
+    bool chat, specials, ignore_eos, verbose_prompt, show_times;
+    qgc_times start; /* laps until the first token */
 } run_options;
 
 /* What a run took, for the line at its end. */

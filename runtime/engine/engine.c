@@ -28,10 +28,12 @@ qgc_status qgc_engine_choose_device(const char *text, int *index, qgc_diag *d) {
         *index = qgc_device_present() ? 0 : -1;
         return QGC_OK;
     }
-    if (strcmp(text, "gpu") == 0 || strcmp(text, "cuda") == 0)
+    const size_t name = strncmp(text, "gpu", 3) == 0 ? 3 : strncmp(text, "cuda", 4) == 0 ? 4 : 0;
+    const size_t digits = name && text[name] == ':' ? strspn(text + name + 1, "0123456789") : 0;
+    if (name && !text[name])
         return QGC_OK;
-    if (strncmp(text, "gpu:", 4) == 0 && text[4] >= '0' && text[4] <= '9' && strlen(text) <= 6) {
-        *index = (int)strtol(text + 4, NULL, 10);
+    if ((digits == 1 || digits == 2) && !text[name + 1 + digits]) {
+        *index = (int)strtol(text + name + 1, NULL, 10);
         return QGC_OK;
     }
     return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "unknown device \"%s\", expected auto, gpu, gpu:N or cpu",
@@ -154,7 +156,8 @@ static qgc_status open_on_cpu(qgc_engine *e, bool passes_were_run, qgc_diag *d) 
     QGC_TRY(qgc_verify_interface(e->graph, d));
     e->max_positions = qgc_graph_max_positions(e->graph);
     e->vocab = qgc_graph_output(e->graph, "logits")->shape.dim[1];
-    e->label = qgc_arena_printf(e->arena, "cpu, %d threads", qgc_pool_threads(e->pool));
+    const int threads = qgc_pool_threads(e->pool);
+    e->label = qgc_arena_printf(e->arena, "cpu, %d thread%s", threads, threads == 1 ? "" : "s");
     return QGC_OK;
 }
 
@@ -228,7 +231,8 @@ static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) 
                                          .allow_unused = o->allow_unused,
                                          .later = true,
                                          .progress = o->listener.progress,
-                                         .context = o->listener.context};
+                                         .context = o->listener.context,
+                                         .times = o->times};
     if (wants_retarget(e, plan))
         QGC_TRY(retarget(e, &plan, &prepare, d));
     else if (plan)
@@ -237,6 +241,7 @@ static qgc_status open_on_gpu(qgc_engine *e, const qgc_plan *plan, qgc_diag *d) 
         qgc_compiled compiled;
         QGC_TRY(qgc_graph_bind(e->graph, e->weights, o->allow_unused, &e->tensors, d));
         QGC_TRY(qgc_engine_run_passes(&o->passes, e->graph, &e->source, d));
+        qgc_times_lap(o->times, "passes");
         QGC_TRY(qgc_prepare(&e->program, &compiled, e->graph, &prepare, d));
         note_cache(e, &compiled);
         plan = compiled.plan;
@@ -329,6 +334,7 @@ static qgc_status want_no_arch(const qgc_engine_options *o, qgc_diag *d) {
 static qgc_status open_device(qgc_engine *e, int gpu, const qgc_plan *plan, qgc_diag *d) {
     if (gpu >= 0) {
         QGC_TRY(qgc_device_open(&e->device, gpu, d));
+        qgc_times_lap(e->options.times, "device");
         QGC_TRY(qgc_stand_in(e->device, e->options.card, d));
         return open_on_gpu(e, plan, d);
     }
@@ -341,24 +347,39 @@ static qgc_status open_device(qgc_engine *e, int gpu, const qgc_plan *plan, qgc_
 
 static qgc_status open_all(qgc_engine *e, qgc_diag *d) {
     const qgc_engine_options *o = &e->options;
-    int gpu;
+    const bool either = strcmp(o->device, "auto") == 0; /* the driver knows, which takes long to begin */
+    int gpu = -1;
     const qgc_plan *plan;
-    QGC_TRY(qgc_engine_choose_device(o->device, &gpu, d));
+    if (!either)
+        QGC_TRY(qgc_engine_choose_device(o->device, &gpu, d));
     QGC_TRY(open_plan(e, &plan, d));
+    qgc_times_lap(o->times, "artifact");
     QGC_TRY(open_graph(e, plan, d));
+    qgc_times_lap(o->times, "weights opened");
     begin_tokenizer(e);
     if (!o->path)
         return QGC_OK;
+    if (either)
+        QGC_TRY(qgc_engine_choose_device(o->device, &gpu, d));
+    qgc_times_lap(o->times, "driver");
     e->pool = qgc_pool_new((int)o->threads);
     return open_device(e, gpu, plan, d);
 }
 
 static qgc_status check_vocab(const qgc_engine *e, qgc_diag *d) {
     const int32_t size = qgc_tokenizer_size(e->reading.tokenizer);
-    if (!e->options.path || size <= e->vocab)
+    if (!e->options.path || e->vocab == 0 || size <= e->vocab)
         return QGC_OK;
     return qgc_fail(d, QGC_ERR_INPUT, qgc_weights_loc(e->weights),
                     "the tokenizer has %d ids, and the model rows for %lld", size, (long long)e->vocab);
+}
+
+qgc_status qgc_engine_want_tokenizer(qgc_engine *e, qgc_diag *d) {
+    if (!e->reading.arena)
+        return QGC_OK;
+    QGC_TRY(end_tokenizer(e, d));
+    qgc_times_lap(e->options.times, "rest of the tokenizer");
+    return check_vocab(e, d);
 }
 
 static qgc_engine_options copy_of(const qgc_engine_options *o, qgc_arena *a) {
@@ -380,10 +401,11 @@ qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_di
     *e = (qgc_engine){.arena = arena, .options = copy_of(o, arena), .source = qgc_str_new(arena)};
     *out = e;
     qgc_diag own = qgc_diag_new(arena);
-    qgc_status status = open_all(e, &own), read = end_tokenizer(e, &own);
+    qgc_status status = open_all(e, &own);
+    if (status == QGC_OK && o->sequence_next)
+        return QGC_OK;
+    const qgc_status read = qgc_engine_want_tokenizer(e, &own);
     status = status == QGC_OK ? read : status;
-    if (status == QGC_OK)
-        status = check_vocab(e, &own);
     if (status == QGC_OK)
         return QGC_OK;
     qgc_diag_adopt(d, &own);

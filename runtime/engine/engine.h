@@ -1,6 +1,7 @@
 #ifndef QGC_ENGINE_ENGINE_H
 #define QGC_ENGINE_ENGINE_H
 
+#include "graph/base/times.h"
 #include "graph/graph.h"
 #include "models/chat.h"
 #include "models/tokenizer.h"
@@ -44,7 +45,10 @@ typedef struct {
     qgc_engine_passes passes;                 /* likewise */
     int64_t threads;                          /* of the CPU; 0: all */
     bool allow_unused;
+    bool sequence_next; /* a sequence is begun next: the tokenizer is read beside that, and not used before */
     qgc_engine_listener listener;
+    qgc_times
+        *times; /* gets laps of the start, those of sequences included; outlives the engine; may be NULL */
 } qgc_engine_options;
 
 /* Texts of the options are copied. Errors: an unknown device; a file that cannot be opened, or is at
@@ -52,6 +56,10 @@ typedef struct {
  * than the model has rows. `*out` is set at once: where host memory runs out it can be closed, however far
  * it was opened. */
 QGC_MUST_USE qgc_status qgc_engine_open(qgc_engine **out, const qgc_engine_options *o, qgc_diag *d);
+
+/* The tokenizer is there, where `sequence_next` let it be read beside other work; qgc_sequence_new calls this. Errors: those of
+ * the tokenizer that qgc_engine_open names. */
+QGC_MUST_USE qgc_status qgc_engine_want_tokenizer(qgc_engine *e, qgc_diag *d);
 
 /* For who goes on after host memory has run out (qgc_memory_try) in the middle of something: from then on
  * an engine can only be closed. */
@@ -71,7 +79,7 @@ bool qgc_engine_is_end(const qgc_engine *e, int32_t id);
 const char *qgc_engine_device(const qgc_engine *e); /* "NVIDIA H100 80GB HBM3, sm_90a" or "cpu, 2 threads" */
 int64_t qgc_engine_vocab(const qgc_engine *e);      /* rows of the logits; 0 without a graph */
 
-/* Which GPU "auto", "gpu" (or "cuda"), "gpu:1" or "cpu" means; -1 is the CPU. */
+/* Which GPU "auto", "gpu" or "gpu:1" (or "cuda" for "gpu") or "cpu" means; -1 is the CPU. */
 QGC_MUST_USE qgc_status qgc_engine_choose_device(const char *text, int *index, qgc_diag *d);
 
 /* An error where a mode is asked for (not NULL, not "auto") and the device is the CPU (-1), which has

@@ -15,7 +15,8 @@ qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan, const qgc_p
                                          .share = o->share,
                                          .later = o->later,
                                          .progress = o->progress,
-                                         .context = o->context};
+                                         .context = o->context,
+                                         .times = o->times};
     QGC_TRY(qgc_program_load(out, plan, o->device, o->weights, o->pool, &program, d));
     const qgc_prove_options prove = {.cache_folder = o->cache_folder};
     const qgc_status status = qgc_prove_on_device(plan, o->device, qgc_program_arch(*out), &prove, d);
@@ -26,9 +27,8 @@ qgc_status qgc_prepare_plan(qgc_program **out, const qgc_plan *plan, const qgc_p
     return status;
 }
 
-qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g, const qgc_prepare_options *o,
-                       qgc_diag *d) {
-    *out = NULL;
+qgc_status qgc_prepare_compiled(qgc_compiled *compiled, qgc_graph *g, const qgc_prepare_options *o,
+                                qgc_diag *d) {
     qgc_prepare_options copy = *o;
     const char *arch = o->arch ? o->arch : qgc_program_arch_for(o->device, g->arena);
     const qgc_card card = qgc_card_of_device(o->device, g->arena);
@@ -50,6 +50,12 @@ qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g, 
                                    .context = &copy};
     if (!compile.tuning && !o->no_tuning)
         QGC_TRY(qgc_compile_find_tuning(&compile, &compile.tuning, d));
-    QGC_TRY(qgc_compile(g, &compile, compiled, d));
+    return qgc_compile(g, &compile, compiled, d);
+}
+
+qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g, const qgc_prepare_options *o,
+                       qgc_diag *d) {
+    *out = NULL;
+    QGC_TRY(qgc_prepare_compiled(compiled, g, o, d));
     return qgc_prepare_plan(out, compiled->plan, o, d);
 }

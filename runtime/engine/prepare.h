@@ -22,6 +22,7 @@ typedef struct {
     bool later;         /* likewise */
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *context;
+    qgc_times *times; /* may be NULL */
 } qgc_prepare_options;
 
 /* `g` is bound to the weights (passes/bind_weights.h) and its passes have been run. It is compiled for the
@@ -29,6 +30,11 @@ typedef struct {
  * the pool outlive the program. */
 QGC_MUST_USE qgc_status qgc_prepare(qgc_program **out, qgc_compiled *compiled, qgc_graph *g,
                                     const qgc_prepare_options *o, qgc_diag *d);
+
+/* The first half of it. Nothing goes to the device, of which only what it is is asked: several threads may do this at once, each with
+ * a graph and a pool of its own. */
+QGC_MUST_USE qgc_status qgc_prepare_compiled(qgc_compiled *compiled, qgc_graph *g,
+                                             const qgc_prepare_options *o, qgc_diag *d);
 
 /* The second half of it: a plan that is there, of an artifact. Uses device, weights, pool, arch (NULL: the
  * best image), and what follows `allow_unused`. */

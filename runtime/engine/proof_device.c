@@ -23,6 +23,8 @@ typedef struct {
     qgc_proof *p;
     const qgc_plan_kernel *kernel;
     qgc_function *function, *late; /* late: bring_late.cu, or NULL where launches do not start early */
+    const char *cache_folder;
+    bool depends_on_time; /* what is wrong */
     qgc_arena *arena;
     qgc_diag *d;
 } work;
@@ -154,6 +156,7 @@ static qgc_status run_three(work *w, layout *l, const char **why) {
     for (int i = 0; i < (w->late ? 3 : 2) && !*why; i++) {
         bool ended;
         QGC_TRY(run(w, l, i == 2, i ? again : first, &ended));
+        w->depends_on_time = w->depends_on_time || !ended;
         if (!ended)
             *why = qgc_arena_printf(w->arena, "it does not end in %d seconds", MOST_SECONDS);
         else if (i == 0)
@@ -202,10 +205,15 @@ static const char *options_of(const qgc_outside_launch *with, qgc_arena *a) {
     return s.text;
 }
 
-static const qgc_plan_kernel *kernel_of(const qgc_plan *plan, const char *name, const char *options) {
-    for (size_t i = 0; i < plan->n_kernels; i++)
-        if (strcmp(plan->kernels[i].name, name) == 0 && strcmp(plan->kernels[i].options, options) == 0)
-            return &plan->kernels[i];
+/* `text`: of one from outside; NULL for one of qgc. */
+static const qgc_plan_kernel *kernel_of(const qgc_plan *plan, const char *name, const char *options,
+                                        const char *text) {
+    for (size_t i = 0; i < plan->n_kernels; i++) {
+        const qgc_plan_kernel *k = &plan->kernels[i];
+        if (strcmp(k->name, name) == 0 && strcmp(k->options, options) == 0 &&
+            (!text || (k->program && strcmp(k->program, text) == 0)))
+            return k;
+    }
     return NULL;
 }
 
@@ -222,7 +230,7 @@ static const char *key_of(const work *w) {
 
 /* What a device says of a kernel that it cannot run is the kernel's fault. */
 static qgc_status prove_one(work *w, const char **why) {
-    const qgc_plan_kernel *late = kernel_of(w->plan, "bring_late.cu", "");
+    const qgc_plan_kernel *late = kernel_of(w->plan, "bring_late.cu", "", NULL);
     const qgc_device_info *about = qgc_device_about(w->dev);
     qgc_diag own = qgc_diag_new(w->arena), *outer = w->d;
     w->d = &own;
@@ -250,12 +258,18 @@ static qgc_status prove_all(const work *base, const qgc_graph *g, const qgc_cach
         const void *data;
         size_t bytes;
         w.p = &proofs[i];
-        w.kernel = kernel_of(w.plan, qgc_arena_printf(w.arena, "outside/%s.cu", w.p->kernel->name),
-                             options_of(&w.p->with, w.arena));
+        w.kernel = kernel_of(w.plan, w.p->file, options_of(&w.p->with, w.arena), w.p->text);
+        /* A card with less shared memory cannot run that phase either. */
+        if (w.kernel && w.p->is_phase && w.kernel->shared_bytes > qgc_device_about(w.dev)->shared_bytes_max)
+            continue;
         if (!w.kernel || qgc_cache_get(cache, key = key_of(&w), w.arena, &data, &bytes))
             continue;
         QGC_TRY(prove_one(&w, &why));
         w.p->why = why;
+        if (why && !w.depends_on_time)
+            qgc_proof_put_fault(w.p, w.cache_folder, qgc_device_about(w.dev)->name, why, w.arena);
+        else if (!why && qgc_proof_get_fault(w.p, w.cache_folder, w.arena))
+            qgc_proof_put_fault(w.p, w.cache_folder, NULL, NULL, w.arena);
         if (why)
             return qgc_proof_fail(g, w.p, "on the device", w.d);
         qgc_cache_put(cache, key, "proved", 6, w.arena);
@@ -276,7 +290,7 @@ qgc_status qgc_prove_on_device(const qgc_plan *plan, qgc_device *dev, const char
         return QGC_OK;
     qgc_arena *arena = qgc_arena_new();
     qgc_diag own = qgc_diag_new(arena);
-    work w = {.plan = plan, .dev = dev, .arena = arena, .d = &own};
+    work w = {.plan = plan, .dev = dev, .cache_folder = o->cache_folder, .arena = arena, .d = &own};
     const qgc_cache cache = qgc_cache_open(o->cache_folder, arena);
     qgc_graph *g;
     while (w.arch < plan->n_archs - 1 && strcmp(plan->archs[w.arch], arch) != 0)

@@ -82,8 +82,11 @@ static qgc_status begin_on_gpu(qgc_sequence *s, qgc_prefill prefill, qgc_diag *d
     s->mode = qgc_mode_name(choice.mode);
     if (choice.why)
         qgc_engine_note(s->engine, qgc_mode_choice_text(&choice, s->arena));
-    const qgc_session_options session = {
-        .ctx = s->ctx, .mode = choice.mode, .prefill = prefill, .sampling = o->sampling};
+    const qgc_session_options session = {.ctx = s->ctx,
+                                         .mode = choice.mode,
+                                         .prefill = prefill,
+                                         .sampling = o->sampling,
+                                         .times = s->engine->options.times};
     QGC_TRY(qgc_session_new(&s->session, s->engine->program, &session, d));
     qgc_engine_note_program(s->engine);
     s->logits = qgc_arena_array(s->arena, (size_t)s->engine->vocab, sizeof *s->logits);
@@ -129,6 +132,8 @@ qgc_status qgc_sequence_new(qgc_sequence **out, qgc_engine *e, const qgc_sequenc
     *s = (qgc_sequence){.arena = arena, .engine = e, .options = *o, .last = -1};
     *out = NULL;
     qgc_status status = begin(s, d);
+    const qgc_status read = qgc_engine_want_tokenizer(e, d);
+    status = status == QGC_OK ? read : status;
     if (status == QGC_OK)
         *out = s;
     else

@@ -86,8 +86,9 @@ static qgc_status judge(lab *l, variant *v, const qgc_graph *g, const qgc_tensor
     qgc_judge_restart(l->judge);
     qgc_judge_next(l->judge, g, tensors, true, &found);
     const qgc_node *at;
-    v->is_wrong = found.verdict == QGC_JUDGE_WRONG ||
-                  (g->n_kernels && qgc_lab_disproof(g, l->o->run.cache_folder, &at, v->arena));
+    v->is_wrong =
+        found.verdict == QGC_JUDGE_WRONG ||
+        (g->n_kernels && qgc_lab_disproof(g, l->o->run.cache_folder, !l->o->run.device, &at, v->arena));
     return QGC_OK;
 }
 

@@ -160,28 +160,43 @@ static qgc_chart_bar bar_of(const qgc_ablate_effect *e, bool timed) {
     return (qgc_chart_bar){e->kernels, NAN, NAN};
 }
 
-void qgc_ablate_svg(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out) {
-    qgc_arena *a = out->arena;
+static const char *mode_text(const qgc_ablation *x) {
+    return x->mode ? x->mode : "graph";
+}
+
+/* All but the bars: two series a row in one mode, else one a mode. */
+static qgc_chart chart_of(const qgc_ablation *x, int n, const qgc_ablate_heading *h, qgc_arena *a) {
     const char **labels = qgc_arena_array(a, x->n_rows, sizeof *labels);
-    qgc_chart_bar *bars = qgc_arena_array(a, 2 * x->n_rows, sizeof *bars);
-    for (size_t i = 0; i < x->n_rows; i++) {
+    for (size_t i = 0; i < x->n_rows; i++)
         labels[i] = x->rows[i].pass;
-        bars[2 * i] = bar_of(&x->rows[i].left_out, x->timed);
-        bars[2 * i + 1] = bar_of(&x->rows[i].alone, x->timed);
-    }
-    const qgc_chart chart = {
-        .title = qgc_arena_printf(a, "What each pass saves: %s", h->graph),
-        .subtitle = qgc_arena_printf(a, "%s%s%s, weights %s%s", h->device, x->mode ? ", mode " : "",
-                                     x->mode ? x->mode : "", h->weights,
+    const bool named = n == 1 && x->mode;
+    qgc_chart c = {
+        .title = qgc_arena_printf(a, "What each pass saves%s: %s", n > 1 ? " in the pipeline" : "", h->graph),
+        .subtitle = qgc_arena_printf(a, "%s%s%s, weights %s%s", h->device, named ? ", mode " : "",
+                                     named ? x->mode : "", h->weights,
                                      x->timed ? "; medians of paired differences, 95% intervals" : ""),
         .axis = x->prefill ? (x->timed ? "microseconds saved a prefill step" : "kernels saved a prefill step")
                 : x->timed ? "microseconds saved a token"
                            : "kernels saved a token",
         .series = {"in the pipeline", "alone"},
-        .n_series = 2,
+        .n_series = n > 1 ? n : 2,
         .labels = labels,
-        .bars = bars,
         .n_rows = x->n_rows,
     };
+    for (int m = 0; n > 1 && m < n; m++)
+        c.series[m] = qgc_arena_printf(a, "%s mode", mode_text(&x[m]));
+    return c;
+}
+
+void qgc_ablate_svg(const qgc_ablation *x, int n, const qgc_ablate_heading *h, qgc_str *out) {
+    qgc_chart chart = chart_of(x, n, h, out->arena);
+    const size_t series = (size_t)chart.n_series;
+    qgc_chart_bar *bars = qgc_arena_array(out->arena, series * x->n_rows, sizeof *bars);
+    for (size_t i = 0; i < x->n_rows; i++)
+        for (size_t s = 0; s < series; s++)
+            bars[series * i + s] = n > 1    ? bar_of(&x[s].rows[i].left_out, x->timed)
+                                   : s == 0 ? bar_of(&x->rows[i].left_out, x->timed)
+                                            : bar_of(&x->rows[i].alone, x->timed);
+    chart.bars = bars;
     qgc_chart_svg(&chart, out);
 }

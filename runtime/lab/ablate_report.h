@@ -22,7 +22,8 @@ QGC_MUST_USE qgc_status qgc_ablate_json(const qgc_ablation *x, const qgc_ablate_
                                         qgc_diag *d);
 
 /* A bar chart (runtime/lab/chart.h) of the microseconds that each pass saves, with their intervals; without times, of
- * the kernels. */
-void qgc_ablate_svg(const qgc_ablation *x, const qgc_ablate_heading *h, qgc_str *out);
+ * the kernels. Of one ablation in the pipeline and alone; of several (at most QGC_CHART_MAX_SERIES), of the same passes in other modes,
+ * in the pipeline, mode beside mode. */
+void qgc_ablate_svg(const qgc_ablation *x, int n, const qgc_ablate_heading *h, qgc_str *out);
 
 #endif

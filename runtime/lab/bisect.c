@@ -366,13 +366,34 @@ static qgc_status look_at_kernels(lab *l) {
 }
 
 /* Without a device the graph, in double precision. */
-static qgc_status look_at_graph(lab *l) {
+static qgc_status look_at_graph(lab *l, bool asks_devices) {
     bisect_judged judged = {.judge = NULL};
-    qgc_status status = bisect_graphs(l->o, l->tokens, &judged, l->out, l->d);
+    qgc_bisect_options o = *l->o;
+    o.asks_devices = asks_devices;
+    qgc_status status = bisect_graphs(&o, l->tokens, &judged, l->out, l->d);
     if (status == QGC_OK && l->o->reproduction && l->out->n_faults > 0)
         status = bisect_reproduce(l->o, &judged, l->tokens, l->out, l->d);
     bisect_judged_drop(&judged);
     return status;
+}
+
+/* The whole pipeline. A kernel from outside that is wrong does not run: what the graph says of it is the verdict, again where it is
+ * the device that has shown it. */
+static qgc_status make_on_device(lab *l) {
+    qgc_diag own = qgc_diag_new(l->d->arena), *outer = l->d;
+    l->d = &own;
+    qgc_status status = make(l, &(wanted){.limit = whole, .on_device = true}, &l->first);
+    l->d = outer;
+    if (status != QGC_ERR_INPUT)
+        return status == QGC_OK ? status : qgc_diag_adopt(l->d, &own);
+    drop(&l->first);
+    if (l->out->verdict != QGC_BISECT_WRONG) {
+        *l->out = (qgc_bisection){.verdict = QGC_BISECT_EQUAL};
+        QGC_TRY(look_at_graph(l, true));
+    }
+    l->out->all = l->out->evaluated;
+    l->out->mode = l->mode ? l->mode : qgc_mode_name(QGC_MODE_GRAPH);
+    return l->out->verdict == QGC_BISECT_WRONG ? QGC_OK : qgc_diag_adopt(l->d, &own);
 }
 
 static qgc_status bisect(lab *l) {
@@ -380,11 +401,13 @@ static qgc_status bisect(lab *l) {
     qgc_bisection *b = l->out;
     QGC_TRY(make(l, &(wanted){.is_reference = true}, &l->right));
     QGC_TRY(read_text(l, &l->right));
-    QGC_TRY(look_at_graph(l));
+    QGC_TRY(look_at_graph(l, !o->run.device)); /* a device that is here is asked again */
     b->all = b->evaluated;
     if (!o->run.device)
         return QGC_OK;
-    QGC_TRY(make(l, &(wanted){.limit = whole, .on_device = true}, &l->first));
+    QGC_TRY(make_on_device(l));
+    if (!l->first.trial)
+        return QGC_OK;
     b->mode = l->mode = qgc_trial_mode(l->first.trial);
     QGC_TRY(read_text(l, &l->first));
     b->all = distance(&l->right, &l->first, l->steps);

@@ -28,6 +28,8 @@ typedef struct {
     /* Which steps the graph is judged by. Kernels are looked at in decode steps, or, if it is prefill alone, in steps of 8
      * tokens and more. */
     qgc_judge_phase phase;
+    bool
+        asks_devices; /* set by bisect itself: kernels from outside that a device has shown to be wrong count as wrong */
 } qgc_bisect_options;
 
 typedef enum {

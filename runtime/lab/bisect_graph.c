@@ -118,7 +118,8 @@ static const char *objection(qgc_graph *g, qgc_arena *a) {
 static void prove_kernels(tracing *t, const qgc_graph *g, const qgc_pass_step *step) {
     qgc_arena *a = qgc_arena_new();
     const qgc_node *at = NULL;
-    const char *why = g->n_kernels ? qgc_lab_disproof(g, t->o->run.cache_folder, &at, a) : NULL;
+    const char *why =
+        g->n_kernels ? qgc_lab_disproof(g, t->o->run.cache_folder, t->o->asks_devices, &at, a) : NULL;
     const qgc_kernel_row *kernel = at ? qgc_node_kernel(g, at) : NULL;
     if (why && kernel != t->disproved) {
         qgc_bisect_fault f = fault_of(t, step);

@@ -4,9 +4,47 @@
 
 /* --- one graph after another ----------------------------------------------------------------------------- */
 
+/* --- choices --------------------------------------------------------------------------------------------- */
+
+static bool chooses(const qgc_node *n) {
+    return n && (n->op == QGC_OP_SAMPLE || n->op == QGC_OP_SAMPLE_MERGE);
+}
+
+/* An operand of sample by its place there, also of sample_merge, which has the parts in addition. */
+enum { LOGITS, ROWS, POSITIONS, SEEN, N_OPERANDS };
+static int operand_class(const judge_known *k, const qgc_node *n, int which) {
+    return k->class_of[n->in[which + (which > LOGITS && n->op == QGC_OP_SAMPLE_MERGE)]->id];
+}
+
+/* Are the parts by which a choice is made those of its logits and its marks? */
+static bool has_own_parts(const judge_known *k, const qgc_node *n) {
+    const qgc_node *part = n->op == QGC_OP_SAMPLE_MERGE ? n->in[1]->maker : NULL;
+    return n->op != QGC_OP_SAMPLE_MERGE || (part && part->op == QGC_OP_SAMPLE_PART &&
+                                            k->class_of[part->in[0]->id] == operand_class(k, n, LOGITS) &&
+                                            k->class_of[part->in[1]->id] == operand_class(k, n, SEEN));
+}
+
+/* A choice hardly shows a small change of what it is made of: the same tokens of other logits are another choice. NULL: it is the
+ * same one. */
+static const char *objection_to_choice(const judge_work *w, const qgc_value *v, const qgc_value *u) {
+    static const char *const names[] = {"logits", "rows", "positions", "marks"};
+    const qgc_node *now = v->maker, *before = u->maker;
+    if (!chooses(now) || !chooses(before))
+        return NULL;
+    for (int i = 0; i < N_OPERANDS; i++)
+        if (operand_class(w->now, now, i) != operand_class(w->before, before, i))
+            return qgc_arena_printf(w->j->arena, "the choice is made of other %s", names[i]);
+    return has_own_parts(w->now, now) || !has_own_parts(w->before, before)
+               ? NULL
+               : "the choice goes by parts that are of other logits or marks";
+}
+
+/* --- values ---------------------------------------------------------------------------------------------- */
+
 /* A known value with the numbers of class `new`, or -1: what is in the place of v first. */
 static int find_equal(judge_work *w, const qgc_value *v, int new, judge_difference *d, const char **why) {
     qgc_judge *j = w->j;
+    const char *of = NULL;
     const qgc_value *twin = w->now->place[v->id];
     const qgc_graph *g = w->before->shown.graph;
     for (size_t i = 0; i <= g->n_values; i++) {
@@ -15,10 +53,15 @@ static int find_equal(judge_work *w, const qgc_value *v, int new, judge_differen
         if (!judge_may_be_equal(j, class, new))
             continue;
         *d = judge_apart(j, class, new, QGC_JUDGE_BOUND);
-        if (d->apart <= QGC_JUDGE_BOUND && !(*why = judge_objection_in_range(w, v, u))) {
+        if (d->apart <= QGC_JUDGE_BOUND && !(*why = judge_objection_in_range(w, v, u)) &&
+            !(of = objection_to_choice(w, v, u))) {
             w->now->shown.twin[v->id] = u;
             return class;
         }
+    }
+    if (of && !w->choice) {
+        w->choice = v;
+        w->choice_why = of;
     }
     return -1;
 }

@@ -111,6 +111,8 @@ typedef struct {
     qgc_judge_finding *out;
     bool computed, drifts;
     const qgc_value *misfit; /* the first whose numbers do not fit into their type */
+    const qgc_value *choice; /* one that comes to the same and is made of something else, and of what */
+    const char *choice_why;
     bool is_same;
 } judge_work;
 

@@ -8,9 +8,11 @@
  * makes a difference:
  *
  *   now      a' = attention(q, k, v, window=200)      q, k, v: known, so random numbers will do, the same for both
- *   before   a  = attention(q, k, v)                  at position 200: a' no longer reads position 0 */
+ *   before   a  = attention(q, k, v)                  at position 200: a' no longer reads position 0
+ *
+ * And rows of a table that no token of the text chooses: where a node reads another table, all of its rows are chosen once. */
 
-enum { MOST_NODES = 64, MOST_SIZES = 8, TOKENS = 3 };
+enum { MOST_NODES = 64, MOST_SIZES = 8, TOKENS = 3, TOKENS_OF_TABLE = 256 };
 
 /* Elements of a value that are held, at most. */
 static const int64_t MOST_ELEMS = (int64_t)1 << 26;
@@ -30,6 +32,8 @@ typedef struct {
     judge_numbers *leaf; /* by class, of the sizes that are looked at */
     int64_t ctx[MOST_SIZES];
     int n_ctx;
+    int chosen_by; /* class of the indices that go through all there are, from `first` on, or -1 */
+    int64_t first, choices;
     qgc_arena *arena;
 } ranging;
 
@@ -119,7 +123,10 @@ static const judge_numbers *leaf_of(ranging *r, const qgc_value *v, int class, c
     if (x->data)
         return x;
     *x = room(r, v, s);
-    if (v->kind == QGC_INPUT)
+    if (class == r->chosen_by)
+        for (int64_t i = 0; i < qgc_shape_elems(&v->shape, &s->sizes); i++)
+            ((int32_t *)x->data)[i] = (int32_t)((r->first + i) % r->choices);
+    else if (v->kind == QGC_INPUT)
         judge_fill_input(v->name, s, j->o.tokens, j->o.n_tokens, x->data);
     else
         judge_fill_state(v->dtype, x->data, qgc_shape_elems(&v->shape, &s->sizes), 1, &seed);
@@ -180,10 +187,74 @@ static const char *objection_at(ranging *r, const qgc_value *v, const qgc_value 
                             (long long)(s.first + d.row), (long long)ctx, d.apart);
 }
 
+/* A node that picks rows of a table: by which indices, and of what. */
+static bool picks(const qgc_node *n, const qgc_value **indices, const qgc_value **table) {
+    if (n->op != QGC_OP_EMBEDDING)
+        return false;
+    *indices = n->in[0];
+    *table = n->in[1];
+    return true;
+}
+
+static bool has_pick(const cone *c, int indices, int table) {
+    const qgc_value *i, *t;
+    for (int k = 0; k < c->n; k++)
+        if (picks(c->nodes[k], &i, &t) && c->k->class_of[i->id] == indices && c->k->class_of[t->id] == table)
+            return true;
+    return false;
+}
+
+/* One step, in which so many tokens have the next indices. */
+static const char *objection_to_some(ranging *r, const qgc_value *v, const qgc_value *u) {
+    const judge_step s = {.sizes = {TOKENS_OF_TABLE, TOKENS_OF_TABLE, TOKENS_OF_TABLE}};
+    judge_difference d = {0};
+    qgc_arena *outer = r->arena;
+    r->arena = qgc_arena_new();
+    memset(r->leaf, 0, r->w->j->n_classes * sizeof *r->leaf);
+    const judge_numbers *bad = compute(r, &r->now, v, &s), *good = bad ? compute(r, &r->before, u, &s) : NULL;
+    if (good && bad) {
+        const int64_t elems = qgc_shape_elems(&v->shape, &s.sizes);
+        const int64_t row =
+            v->shape.rank > 1 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], &s.sizes) : elems;
+        judge_compare_rows(good, bad, elems, row, 0, &d);
+    }
+    qgc_arena_drop(r->arena);
+    r->arena = outer;
+    if (d.apart <= QGC_JUDGE_BOUND)
+        return NULL;
+    qgc_arena *out = r->w->j->arena;
+    return qgc_arena_printf(out,
+                            "\"%s\" is another where row %lld is chosen, which the text does not: %.2g apart",
+                            qgc_value_label(v, out), (long long)((r->first + d.row) % r->choices), d.apart);
+}
+
+/* Tables that one of the graphs has and the other not: are all their rows the same? */
+static const char *objection_to_tables(ranging *r, const cone *c, const cone *other, const qgc_value *v,
+                                       const qgc_value *u) {
+    const qgc_value *indices, *table;
+    const char *why = NULL;
+    for (int i = 0; i < c->n && !why; i++) {
+        if (!picks(c->nodes[i], &indices, &table))
+            continue;
+        const int class = c->k->class_of[indices->id];
+        if (!r->is_leaf[class] || has_pick(other, class, c->k->class_of[table->id]))
+            continue;
+        const int64_t at_once =
+            qgc_shape_elems(&indices->shape, &(qgc_sizes){TOKENS_OF_TABLE, TOKENS_OF_TABLE, TOKENS_OF_TABLE});
+        r->chosen_by = class;
+        r->choices = table->shape.dim[0];
+        for (r->first = 0; r->first < r->choices && !why; r->first += at_once)
+            why = objection_to_some(r, v, u);
+    }
+    r->chosen_by = -1;
+    return why;
+}
+
 const char *judge_objection_in_range(judge_work *w, const qgc_value *v, const qgc_value *u) {
     ranging r = {.w = w,
                  .now = {.k = w->now, .is_whole = true},
                  .before = {.k = w->before, .is_whole = true},
+                 .chosen_by = -1,
                  .arena = qgc_arena_new()};
     const char *why = NULL;
     r.is_leaf = qgc_arena_array(r.arena, w->j->n_classes, sizeof *r.is_leaf);
@@ -199,6 +270,11 @@ const char *judge_objection_in_range(judge_work *w, const qgc_value *v, const qg
                              qgc_value_label(v, w->j->arena));
     for (int i = 0; i < r.n_ctx && !why; i++)
         why = objection_at(&r, v, u, r.ctx[i]);
+    if (!why && !w->misfit && r.now.is_whole &&
+        r.before.is_whole) { /* what reads another table is told of once */
+        why = objection_to_tables(&r, &r.now, &r.before, v, u);
+        why = why ? why : objection_to_tables(&r, &r.before, &r.now, v, u);
+    }
     qgc_arena_drop(r.arena);
     return why;
 }

@@ -202,6 +202,11 @@ void judge_decide(judge_work *w) {
         out->logits = j->row_logits;
     } else {
         name_value(w);
+        if (!out->value && w->choice) {
+            out->value = w->choice;
+            out->other = w->now->place[w->choice->id];
+            out->why = w->choice_why;
+        }
         if (j->own_states) {
             judge_agree_in_a_row(w, j->first, &in_row, &out->choices);
             out->logits = in_row.apart;

@@ -120,8 +120,9 @@ static const char *judge_graph(search *s, const candidate *c, const qgc_tensor *
     qgc_judge_next(s->judge, c->graph, tensors, true, &found);
     const qgc_node *at;
     if (found.verdict != QGC_JUDGE_WRONG)
-        return c->graph->n_kernels ? qgc_lab_disproof(c->graph, s->o->run.cache_folder, &at, s->d->arena)
-                                   : NULL;
+        return c->graph->n_kernels
+                   ? qgc_lab_disproof(c->graph, s->o->run.cache_folder, !s->o->run.device, &at, s->d->arena)
+                   : NULL;
     if (!found.value)
         return found.why ? qgc_arena_strdup(s->d->arena, found.why) : "it computes something else";
     return qgc_arena_printf(s->d->arena, "\"%s\" is %.3g apart", qgc_value_label(found.value, s->d->arena),
@@ -206,16 +207,21 @@ static qgc_status is_better(search *s, candidate *c, qgc_search_try *t, bool *be
     return QGC_OK;
 }
 
+static qgc_trial_options trial_options(const search *s) {
+    const qgc_experiment *run = &s->o->run;
+    return (qgc_trial_options){.device = run->device,
+                               .mode = s->out->mode ? s->out->mode : run->mode,
+                               .ctx = s->o->ctx,
+                               .in_double = true,
+                               .cache_folder = run->cache_folder,
+                               .pool = run->pool,
+                               .share = s->start.trial};
+}
+
 static qgc_status open_trial(search *s, candidate *c, const qgc_tensor *const *tensors, qgc_search_try *t,
                              qgc_diag *d) {
     const qgc_experiment *run = &s->o->run;
-    const qgc_trial_options trial = {.device = run->device,
-                                     .mode = s->out->mode ? s->out->mode : run->mode,
-                                     .ctx = s->o->ctx,
-                                     .in_double = true,
-                                     .cache_folder = run->cache_folder,
-                                     .pool = run->pool,
-                                     .share = s->start.trial};
+    const qgc_trial_options trial = trial_options(s);
     QGC_TRY(qgc_trial_new(&c->trial, c->graph, run->weights, tensors, &trial, d));
     const char *refusal = qgc_trial_refusal(c->trial);
     if (refusal) {
@@ -294,6 +300,51 @@ static qgc_status try_move(search *s, const search_move *m, bool *better) {
     return status;
 }
 
+/* --- compiling ahead ------------------------------------------------------------------------------------- */
+
+/* A candidate has few kernels that are not in the cache, in persistent mode one, which a single thread compiles for seconds. So those of
+ * the next candidates are compiled at once, one on each thread; what is in the way of one is told when it is tried. */
+typedef struct {
+    candidate c;
+    qgc_trial_options trial;
+    bool is_new;
+} ahead;
+
+static void compile_some(void *context, size_t first, size_t last) {
+    ahead *all = context;
+    for (size_t i = first; i < last; i++) {
+        qgc_diag d = qgc_diag_new(all[i].c.arena);
+        qgc_pool *own = qgc_pool_new(1);
+        all[i].trial.pool = own;
+        if (all[i].is_new && qgc_trial_compile(all[i].c.graph, &all[i].trial, &d) != QGC_OK)
+            all[i].is_new = false;
+        qgc_pool_drop(own);
+    }
+}
+
+/* Kernels from outside are checked in processes of their own: they wait until they are tried. */
+static bool make_ahead(const search *s, const search_move *m, ahead *a) {
+    const qgc_tensor **tensors;
+    *a = (ahead){.c = {.arena = qgc_arena_new(), .recipe = m->recipe}, .trial = trial_options(s)};
+    qgc_diag d = qgc_diag_new(a->c.arena);
+    if (make_graph(s, &a->c, &tensors, &d) != QGC_OK || a->c.graph->n_kernels)
+        return false;
+    qgc_str text = qgc_str_new(a->c.arena);
+    qgc_graph_print_yaml(a->c.graph, &text);
+    return !qgc_map_get(&s->seen, text.text);
+}
+
+static void compile_ahead(search *s, const search_move *moves, size_t n) {
+    qgc_arena *arena = qgc_arena_new();
+    ahead *all = qgc_arena_array(arena, n, sizeof *all);
+    for (size_t i = 0; i < n; i++)
+        all[i].is_new = make_ahead(s, &moves[i], &all[i]);
+    qgc_pool_for(s->o->run.pool, n, 1, compile_some, all);
+    for (size_t i = 0; i < n; i++)
+        qgc_arena_drop(all[i].c.arena);
+    qgc_arena_drop(arena);
+}
+
 /* --- climbing -------------------------------------------------------------------------------------------- */
 
 static bool is_over(const search *s) {
@@ -304,8 +355,12 @@ static bool is_over(const search *s) {
 static qgc_status try_all(search *s, search_moves *moves, bool *better) {
     *better = false;
     search_shuffle(moves, &s->seed);
-    for (size_t i = 0; i < moves->n && !*better && !is_over(s); i++)
+    const size_t at_once = (size_t)qgc_pool_threads(s->o->run.pool);
+    for (size_t i = 0; i < moves->n && !*better && !is_over(s); i++) {
+        if (s->o->run.device && at_once > 1 && i % at_once == 0)
+            compile_ahead(s, &moves->all[i], moves->n - i < at_once ? moves->n - i : at_once);
         QGC_TRY(try_move(s, &moves->all[i], better));
+    }
     return QGC_OK;
 }
 

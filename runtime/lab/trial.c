@@ -45,20 +45,34 @@ static bool may_be_persistent(const char *mode) {
     return strcmp(mode, "auto") == 0 || strcmp(mode, qgc_mode_name(QGC_MODE_PERSISTENT)) == 0;
 }
 
+static const char *mode_of(const qgc_trial_options *o) {
+    return o->mode ? o->mode : qgc_mode_name(QGC_MODE_GRAPH);
+}
+
+static qgc_prepare_options preparing(const qgc_trial_options *o, const qgc_weights *weights) {
+    return (qgc_prepare_options){.device = o->device,
+                                 .weights = weights,
+                                 .pool = o->pool,
+                                 .cache_folder = o->cache_folder,
+                                 .chunk = o->chunk ? o->chunk : 1,
+                                 .keep_values = o->keep_values,
+                                 .no_prefill = !o->chunk,
+                                 .no_persistent = o->chunk && !may_be_persistent(mode_of(o)),
+                                 .decode_only = !o->chunk && !may_be_persistent(mode_of(o)),
+                                 .allow_unused = true, /* let pass, or not, when it was bound */
+                                 .share = o->share ? o->share->program : NULL};
+}
+
+qgc_status qgc_trial_compile(qgc_graph *g, const qgc_trial_options *o, qgc_diag *d) {
+    const qgc_prepare_options prepare = preparing(o, NULL);
+    qgc_compiled compiled;
+    return qgc_prepare_compiled(&compiled, g, &prepare, d);
+}
+
 static qgc_status start_session(qgc_trial *t, const qgc_weights *weights, qgc_diag *d) {
     const qgc_trial_options *o = &t->options;
-    const char *mode = o->mode ? o->mode : qgc_mode_name(QGC_MODE_GRAPH);
-    const qgc_prepare_options prepare = {.device = o->device,
-                                         .weights = weights,
-                                         .pool = o->pool,
-                                         .cache_folder = o->cache_folder,
-                                         .chunk = o->chunk ? o->chunk : 1,
-                                         .keep_values = o->keep_values,
-                                         .no_prefill = !o->chunk,
-                                         .no_persistent = o->chunk && !may_be_persistent(mode),
-                                         .decode_only = !o->chunk && !may_be_persistent(mode),
-                                         .allow_unused = true, /* let pass, or not, when it was bound */
-                                         .share = o->share ? o->share->program : NULL};
+    const char *mode = mode_of(o);
+    const qgc_prepare_options prepare = preparing(o, weights);
     qgc_compiled compiled;
     QGC_TRY(qgc_prepare(&t->program, &compiled, t->graph, &prepare, d));
     t->plan = compiled.plan;

@@ -52,6 +52,8 @@ typedef struct {
 QGC_MUST_USE qgc_status qgc_trial_new(qgc_trial **out, qgc_graph *g, const qgc_weights *weights,
                                       const qgc_tensor *const *tensors, const qgc_trial_options *o,
                                       qgc_diag *d);
+/* Compiles the kernels of such a trial, on a device, into the cache, and nothing else. */
+QGC_MUST_USE qgc_status qgc_trial_compile(qgc_graph *g, const qgc_trial_options *o, qgc_diag *d);
 /* NULL is allowed. */
 void qgc_trial_drop(qgc_trial *t);
 

@@ -33,14 +33,14 @@ qgc_status qgc_tune_json(const qgc_tune_log *log, const qgc_tuning *t, const cha
     json_t *results = json_array(), *settings = json_array(), *times = json_array();
     for (size_t i = 0; i < log->n; i++)
         json_array_append_new(results, result_json(&log->results[i]));
-    for (size_t i = 0; i < t->n; i++)
-        json_array_append_new(settings,
-                              json_pack("{s:s, s:s, s:I}", "kernel", t->settings[i].kernel, "knob",
-                                        t->settings[i].name, "value", (json_int_t)t->settings[i].value));
-    for (size_t i = 0; i < t->n_times; i++)
-        json_array_append_new(times, json_pack("{s:s, s:s, s:o}", "program", t->times[i].program, "mode",
-                                               t->times[i].mode, "us",
-                                               qgc_report_number(1e-3 * (double)t->times[i].ns)));
+    for (size_t i = 0; i < t->settings.n; i++)
+        json_array_append_new(settings, json_pack("{s:s, s:s, s:I}", "kernel", t->settings.rows[i].of, "knob",
+                                                  t->settings.rows[i].name, "value",
+                                                  (json_int_t)t->settings.rows[i].value));
+    for (size_t i = 0; i < t->times.n; i++)
+        json_array_append_new(times, json_pack("{s:s, s:s, s:o}", "program", t->times.rows[i].of, "mode",
+                                               t->times.rows[i].name, "us",
+                                               qgc_report_number(1e-3 * (double)t->times.rows[i].value)));
     json_t *all =
         json_pack("{s:s?, s:s?, s:o, s:i, s:o, s:o, s:s?}", "arch", t->arch, "card", t->card, "candidates",
                   results, "kept", log->kept, "settings", settings, "times", times, "file", written);

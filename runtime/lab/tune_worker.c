@@ -240,9 +240,9 @@ static qgc_status keep(worker *w, const qgc_tuning *tuning) {
 
 static qgc_tuning with(const worker *w, const char *kernel, const char *name, int64_t value) {
     qgc_tuning t = qgc_tuning_new(w->arch, w->arena);
-    for (size_t i = 0; i < w->tuning.n; i++)
-        qgc_tuning_set(&t, w->tuning.settings[i].kernel, w->tuning.settings[i].name,
-                       w->tuning.settings[i].value);
+    for (size_t i = 0; i < w->tuning.settings.n; i++)
+        qgc_tuning_set(&t, w->tuning.settings.rows[i].of, w->tuning.settings.rows[i].name,
+                       w->tuning.settings.rows[i].value);
     qgc_tuning_set(&t, kernel, name, value);
     return t;
 }

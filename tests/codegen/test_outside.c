@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "codegen/lower.h"
+#include "codegen/outside_phase.h"
 #include "codegen/proof.h"
 #include "codegen/stage/stage.h"
 #include "graph/base/str.h"
@@ -237,18 +238,24 @@ static const char right[] =
     "    }\n"
     "}\n";
 
-/* The proof of the only kernel of the graph, whose text this is. */
-static qgc_proof prove(fixture *f, const char *text, bool brought, int seconds) {
+/* A graph whose only kernel has this text. */
+static qgc_graph *graph_of(fixture *f, const char *rows, const char *text, bool brought) {
     qgc_graph *g;
+    ok(f, load(f, rows, &g, &f->diag));
+    qgc_kernel_row *own = qgc_arena_alloc(f->arena, sizeof *own);
+    *own = *g->kernels[0];
+    own->text = text;
+    own->brought = brought;
+    for (size_t i = 0; i < g->n_groups; i++)
+        g->groups[i].kernel = own;
+    g->kernels[0] = own;
+    return g;
+}
+
+static qgc_proof prove(fixture *f, const char *text, bool brought, int seconds) {
     qgc_proof *proofs;
     int n;
-    ok(f, load(f, row, &g, &f->diag));
-    qgc_kernel_row own = *g->kernels[0];
-    own.text = text;
-    own.brought = brought;
-    for (size_t i = 0; i < g->n_groups; i++)
-        g->groups[i].kernel = &own;
-    g->kernels[0] = &own;
+    qgc_graph *g = graph_of(f, row, text, brought);
     ok(f, qgc_proofs_list(g, &proofs, &n, f->arena, &f->diag));
     assert_int_equal(n, 1);
     assert_string_equal(proofs[0].stage, "act");
@@ -287,6 +294,8 @@ static void wrong_kernels_are_disproved(void **state) {
     static const char *const wrong[][3] = {
         {"/ WIDTH + EPS", "/ WIDTH + 1e-6f", "\"y\" is"}, /* another eps */
         {"* w[i]", "* w[0]", "\"y\" is"},
+        {"/ WIDTH + EPS", "/ WIDTH + (squares > 0.0f ? EPS : 0.0f)", "\"y\" is nan"}, /* of zeros */
+        {"* w[i]", "* w[i] * (x[i] > 90.0f ? 2.0f : 1.0f)", "\"y\" is"},              /* of large numbers */
         {"i < WIDTH; i += 64) {", "i < WIDTH - 1; i += 64) {", "\"y\" is"}, /* the last is not written */
         {"y[i] = n", "if (i == 0)\n            y[WIDTH] = 0.0f;\n        y[i] = n",
          "writes where it must not"},
@@ -297,7 +306,7 @@ static void wrong_kernels_are_disproved(void **state) {
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         const char *text = replaced(f, wrong[i][0], wrong[i][1]);
-        if (i == 4 || i == 5) { /* by its row alone */
+        if (i == 6 || i == 7) { /* by its row alone */
             qgc_outside_row read;
             qgc_diag d = qgc_diag_new(f->arena);
             qgc_graph *g;
@@ -311,7 +320,114 @@ static void wrong_kernels_are_disproved(void **state) {
         const qgc_proof p = prove(f, text, true, 2);
         if (p.result != QGC_DISPROVED || !strstr(p.why, wrong[i][2]))
             fail_msg("%s: %s", wrong[i][1], p.why ? p.why : "proved");
-        assert_int_equal(p.depends_on_time, i == 6);
+        assert_int_equal(p.depends_on_time, i == 8);
+    }
+}
+
+/* --- device functions ------------------------------------------------------------------------------------ */
+
+static const char with_phase[] = "    starts: [waits]\n    phase: 16\n";
+
+/* Why the stage of a graph has no phase; "" if it has one. */
+static const char *no_phase(fixture *f, const char *rows, const char *text) {
+    qgc_proof *proofs;
+    qgc_outside_phase phase;
+    const char *why = "";
+    qgc_diag d = qgc_diag_new(f->arena);
+    int n;
+    if (qgc_proofs_list(graph_of(f, rows, text, true), &proofs, &n, f->arena, &d) != QGC_OK)
+        return qgc_diag_message(&d);
+    const bool has = qgc_outside_phase_of(proofs[0].of, &proofs[0].with, 0, &phase, &why, f->arena);
+    assert_int_equal(n, has ? 2 : 1);
+    return has ? "" : why;
+}
+
+static void a_row_says_whether_it_has_a_phase(void **state) {
+    fixture *f = *state;
+    static const char text[] = "wait_for_previous() AS_PHASE norm_silu_phase";
+    static const char *const rows[][3] = {
+        {"starts: [waits]\n", "starts: [waits]\n    phase: 16\n", ""},
+        {"starts: [waits]\n", "starts: [waits]\n    phase: WIDTH\n", ""},
+        {"starts: [waits]\n", "starts: [waits]\n", "its row gives no device function"},
+        {"starts: [waits]\n", "starts: [waits]\n    phase: 32\n", "no multiple of the 32 of a piece"},
+        {"starts: [waits]\n", "starts: [waits]\n    phase: 4800\n",
+         "a piece of 4800 elements is longer than 2048"},
+        {"starts: [waits]\n", "starts: [waits]\n    phase: 0\n", "phase \"0\" is 0, expected 1"},
+        {"starts: [waits]\n", "starts: [waits]\n    phase: 16 * T\n",
+         "phase \"16 * T\" depends on T, R or ctx"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *said = no_phase(f, with(f, rows[i][0], rows[i][1]), text);
+        if (!strstr(said, rows[i][2]) || (!*rows[i][2] && *said))
+            fail_msg("%s: %s", rows[i][1], said);
+    }
+    const char *two = qgc_arena_printf(f->arena, "%s    phase: 16\n",
+                                       with(f, "\"y: f32 writes\"", "\"y: f32 writes\", \"n: f32 writes\""));
+    assert_string_equal(no_phase(f, two, text), "it writes two values, and a phase publishes one");
+    const char *said = no_phase(f, with(f, "    starts: [waits]\n", with_phase), right);
+    assert_non_null(strstr(said, "no \"norm_silu_phase\" with AS_PHASE around its entry"));
+}
+
+/* What a block would have to keep, it cannot. */
+static void a_phase_has_room_in_shared_memory(void **state) {
+    fixture *f = *state;
+    static const char text[] = "wait_for_previous() AS_PHASE norm_silu_phase";
+    char *wide = qgc_arena_printf(f->arena, graph_text, with(f, "    starts: [waits]\n", with_phase));
+    qgc_str all = qgc_str_new(f->arena);
+    for (const char *at; (at = strstr(wide, "48")); wide = (char *)(uintptr_t)at + 2) {
+        qgc_str_add_bytes(&all, wide, (size_t)(at - wide));
+        qgc_str_add(&all, "48000");
+    }
+    qgc_str_add(&all, wide);
+    qgc_graph *g;
+    ok(f, qgc_graph_load_text(&g, "two.yaml", all.text, all.bytes, f->arena, &f->diag));
+    qgc_kernel_row own = *g->kernels[0];
+    own.text = text;
+    for (size_t i = 0; i < g->n_groups; i++)
+        g->groups[i].kernel = &own;
+    g->kernels[0] = &own;
+    qgc_proof *proofs;
+    qgc_outside_phase phase;
+    const char *why = "";
+    int n;
+    ok(f, qgc_proofs_list(g, &proofs, &n, f->arena, &f->diag));
+    assert_int_equal(n, 1);
+    assert_false(qgc_outside_phase_of(proofs[0].of, &proofs[0].with, 0, &phase, &why, f->arena));
+    assert_string_equal(why, "its vectors take 192000 bytes of shared memory, more than 163840");
+}
+
+static void a_device_function_is_proved_too(void **state) {
+    fixture *f = *state;
+    static const char function[] =
+        "__device__ void norm_silu_phase(int piece, int lane, const float *x, const float *w, float *y, i32 tokens) {\n"
+        "    float squares = 0.0f;\n"
+        "    for (int i = lane; i < WIDTH; i += 32)\n        squares += x[i] * x[i];\n"
+        "    const float scale = 1.0f / sqrtf(warp_sum(squares) / WIDTH + EPS);\n"
+        "    for (int i = lane; i < 16 * tokens; i += 32) {\n"
+        "        const float n = x[16 * piece + i] * scale * w[16 * piece + i];\n"
+        "        y[i] = n / (1.0f + expf(-n));\n    }\n}\n";
+    static const char *const faults[][3] = {
+        {"", "", NULL},
+        {"i < 16 * tokens", "i < 16 * tokens - (piece == 2)", "\"y\" is nan and not"},
+        {"y[i] = n", "y[i + (i == 15)] = n", "\"y\" is nan and not"},
+        {"x[16 * piece + i] * scale", "x[16 * piece + i + (piece == 2)] * scale", "\"y\" is"},
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        const char *at = strstr(function, faults[i][0]);
+        const char *entry = strstr(right, "extern");
+        const char *text = qgc_arena_printf(f->arena, "%.*s#ifndef AS_PHASE\n%s#endif\n%.*s%s%s",
+                                            (int)(entry - right), right, entry, (int)(at - function),
+                                            function, faults[i][1], at + strlen(faults[i][0]));
+        qgc_proof *proofs;
+        int n;
+        ok(f, qgc_proofs_list(graph_of(f, with(f, "    starts: [waits]\n", with_phase), text, true), &proofs,
+                              &n, f->arena, &f->diag));
+        assert_int_equal(n, 2);
+        ok(f, qgc_prove(proofs, n, &(qgc_prove_options){.cache_folder = f->folder}, &f->diag));
+        assert_int_equal(proofs[0].result, QGC_PROVED);
+        assert_int_equal(proofs[1].result, faults[i][2] ? QGC_DISPROVED : QGC_PROVED);
+        if (faults[i][2])
+            assert_non_null(strstr(qgc_proof_text(&proofs[1], f->arena), faults[i][2]));
     }
 }
 
@@ -328,6 +444,9 @@ int main(void) {
         FIXTURE_TEST(what_no_plug_in_brings_is_not_run),
         FIXTURE_TEST(what_is_no_c_is_not_proved),
         FIXTURE_TEST(wrong_kernels_are_disproved),
+        FIXTURE_TEST(a_row_says_whether_it_has_a_phase),
+        FIXTURE_TEST(a_phase_has_room_in_shared_memory),
+        FIXTURE_TEST(a_device_function_is_proved_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

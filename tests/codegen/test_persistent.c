@@ -250,7 +250,7 @@ static void the_ring_is_as_large_as_the_card_allows(void **state) {
                  {101376, false, LEAST, 101376},
                  {101376, true, 101376, 101376},
                  {300000, false, LEAST, 232448},
-                 {LEAST + 127, false, LEAST, LEAST}};
+                 {LEAST + 512, false, LEAST, LEAST + 512}};
     fixture *f = *state;
     const char *const path = "models/qwen2.5-0.5b.yaml";
     for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
@@ -264,12 +264,28 @@ static void the_ring_is_as_large_as_the_card_allows(void **state) {
         assert_int_equal(k->copy_threads, 32);
         assert_null(strstr(k->options, "SHARED_BYTES"));
     }
-    const qgc_card small = {.shared_bytes = LEAST - 1};
+    const qgc_card small = {.shared_bytes = 40000};
     const qgc_plan *p = lower_by(f, path, NULL, &(qgc_lower_options){.chunk = 32, .card = &small});
     assert_string_equal(p->not_persistent,
-                        "its ring needs 84480 bytes of shared memory a block, and there are 84352");
+                        "its ring needs 53632 bytes of shared memory a block, and there are 39936");
     assert_int_equal(p->phases[QGC_PHASE_PERSISTENT].n_launches, 0);
     assert_non_null(strstr(program_of(plan_of(f, path)), "WORKSPACE_BYTES = 26864 "));
+}
+
+/* Fewer warps multiply where a ring of four slots for more of them has no room: on sm_75, or on a card with as little. */
+static void fewer_warps_where_shared_memory_is_small(void **state) {
+    fixture *f = *state;
+    const qgc_card card = {.shared_bytes = 65536};
+    const qgc_lower_options options[] = {{.chunk = 32, .card = &card},
+                                         {.chunk = 32, .most_shared_bytes = 65536}};
+    for (int i = 0; i < 2; i++) {
+        const qgc_plan *p = lower_by(f, "models/qwen2.5-0.5b.yaml", NULL, &options[i]);
+        const qgc_plan_kernel *k = &p->kernels[step_of(p)->kernel];
+        assert_int_equal(k->threads, 8 * 32 + 32);
+        assert_true(k->least_shared_bytes <= 65536 && k->shared_bytes == 65536);
+        assert_non_null(strstr(k->program, "WARPS = 8,"));
+        assert_non_null(strstr(k->program, "#define COPY_BYTES 8800"));
+    }
 }
 
 int main(void) {
@@ -286,6 +302,7 @@ int main(void) {
         FIXTURE_TEST(layers_may_differ),
         FIXTURE_TEST(says_why_a_graph_does_not_fit),
         FIXTURE_TEST(the_ring_is_as_large_as_the_card_allows),
+        FIXTURE_TEST(fewer_warps_where_shared_memory_is_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,17 +22,17 @@ static void what_is_written_is_read(void **state) {
     qgc_tuning_set_time(&t, "tiny, 3 and 4 bytes", "pdl", 612345);
     assert_int_equal(qgc_tuning_write(&t, path(f), &f->diag), QGC_OK);
     assert_int_equal(qgc_tuning_read(&again, path(f), "sm_90a", &f->diag), QGC_OK);
-    assert_int_equal(again.n_times, 1);
+    assert_int_equal(again.times.n, 1);
     assert_int_equal(qgc_tuning_time(&again, "tiny, 3 and 4 bytes", "pdl"), 612345);
     assert_int_equal(qgc_tuning_time(&again, "tiny, 3 and 5 bytes", "pdl"), 0);
-    assert_int_equal(again.n, 2);
+    assert_int_equal(again.settings.n, 2);
     assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "SPLIT", 1), 8);
     assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 4864+4864, bf16, norm", "ROWS", 1), 2);
     assert_int_equal(qgc_tuning_get(&again, "linear.cu 896 to 896, bf16", "ROWS", 7), 7);
     assert_int_equal(qgc_tuning_get(NULL, "linear.cu 896 to 896, bf16", "ROWS", 7), 7);
     assert_int_equal(qgc_tuning_write(&(qgc_tuning){.arch = "sm_80"}, path(f), &f->diag), QGC_OK);
     assert_int_equal(qgc_tuning_read(&again, path(f), NULL, &f->diag), QGC_OK);
-    assert_int_equal(again.n, 0);
+    assert_int_equal(again.settings.n, 0);
     assert_string_equal(again.arch, "sm_80");
 }
 

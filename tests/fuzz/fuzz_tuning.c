@@ -28,10 +28,10 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t bytes) {
     const qgc_status status = qgc_tuning_read(&first, path, "sm_90a", &d);
     if (status != d.status)
         abort();
-    for (size_t i = 0; status == QGC_OK && i < first.n; i++)
-        if (first.settings[i].value < 1 ||
-            qgc_tuning_get(&first, first.settings[i].kernel, first.settings[i].name, 0) !=
-                first.settings[i].value)
+    for (size_t i = 0; status == QGC_OK && i < first.settings.n; i++)
+        if (first.settings.rows[i].value < 1 ||
+            qgc_tuning_get(&first, first.settings.rows[i].of, first.settings.rows[i].name, 0) !=
+                first.settings.rows[i].value)
             abort();
     close(fd);
     qgc_arena_drop(arena);

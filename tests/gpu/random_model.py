@@ -2,14 +2,18 @@
 """Writes a Hugging Face folder of the shape of Qwen2.5-0.5B with random weights in bf16: for timing, where no model is at hand.
 
 usage: random_model.py FOLDER TOKENIZER.json
+
+A tokenizer with fewer tokens than the model is grown to the size of Qwen's by merges drawn at random, so that reading it takes
+as long: tests/golden/tokenizer/tokenizer.json will do.
 """
 import json
+import math
+import random
 import shutil
 import struct
 import sys
+from array import array
 from pathlib import Path
-
-import numpy as np
 
 LAYERS, D, FF, HEADS, KV_HEADS, D_HEAD, VOCAB = 24, 896, 4864, 14, 2, 64, 151936
 CONFIG = {
@@ -36,14 +40,42 @@ def shapes():
     yield "model.norm.weight", (D,)
 
 
+def grow(tokenizer, size):
+    """Merges of tokens it has, until there are `size` without the added ones, which follow them."""
+    model, draw = tokenizer["model"], random.Random(1)
+    vocab, merges = model["vocab"], model["merges"]
+    tokens = list(vocab)
+    while len(tokens) < size:
+        left, right = (tokens[int(len(tokens) * draw.random() ** 3)] for _ in range(2))
+        if len(left + right) <= 8 and left + right not in vocab:
+            vocab[left + right] = len(tokens)
+            tokens.append(left + right)
+            merges.append(f"{left} {right}" if not merges or isinstance(merges[0], str) else [left, right])
+    for i, added in enumerate(tokenizer["added_tokens"]):
+        added["id"] = size + i
+
+
+def put_tokenizer(folder, path):
+    tokenizer = json.loads(path.read_text())
+    if len(tokenizer["model"]["vocab"]) < 151643:
+        grow(tokenizer, 151643)
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=2))
+    else:
+        shutil.copy(path, folder / "tokenizer.json")
+    config = path.with_name("tokenizer_config.json")
+    if config.exists():
+        shutil.copy(config, folder / "tokenizer_config.json")
+
+
 def main():
     folder, tokenizer = Path(sys.argv[1]), Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     # A prime number of them, over and over: rows differ, and it takes a second.
-    block = np.random.default_rng(1).standard_normal(4_000_037, dtype=np.float32)
+    draw = random.Random(1)
+    block, blocks = [draw.gauss(0, 1) for _ in range(400_009)], {}
     header, at = {}, 0
     for name, shape in shapes():
-        size = 2 * int(np.prod(shape))
+        size = 2 * math.prod(shape)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(header).encode()
@@ -51,17 +83,16 @@ def main():
     with open(folder / "model.safetensors", "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes():
-            n = int(np.prod(shape))
-            scale = 0.1 if len(shape) == 1 else shape[-1] ** -0.5
-            values = scale * block + (1.0 if "norm" in name else 0.0)
-            bits = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-            f.write(np.resize(bits, n).tobytes())
+            n = math.prod(shape)
+            mean, scale = 1.0 if "norm" in name else 0.0, 0.1 if len(shape) == 1 else shape[-1] ** -0.5
+            if (mean, scale) not in blocks:
+                values = array("f", (mean + scale * x for x in block))
+                blocks[mean, scale] = array("H", values.tobytes())[1::2].tobytes()
+            bits = blocks[mean, scale]
+            f.write((bits * (2 * n // len(bits) + 1))[:2 * n])
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "RANDOM").write_text("made by random_model.py: it speaks no language\n")
-    shutil.copy(tokenizer, folder / "tokenizer.json")
-    config = tokenizer.with_name("tokenizer_config.json")
-    if config.exists():
-        shutil.copy(config, folder / "tokenizer_config.json")
+    put_tokenizer(folder, tokenizer)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ if part model && [ -n "$model" ]; then
     echo; echo "== $(basename "$model")"
     check "compile" qgc compile models/qwen2.5-0.5b.yaml --weights "$model" -o "$work/q.qgc"
     for mode in auto graph; do
-        check "first token within 1.5 s, $mode" from_start "$mode" 1.5 q -q -p "Once upon a time" -n 1 --mode $mode
+        check "first token within 1.0 s, $mode" from_start "$mode" 1.0 q -q -p "Once upon a time" -n 1 --mode $mode
     done
     qgc bench models/qwen2.5-0.5b.yaml --weights "$model" --positions 16 --rounds 3 --no-kernels --json="$work/bench.json"
     for mode in graph pdl persistent; do

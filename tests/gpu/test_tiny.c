@@ -4,65 +4,29 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "codegen/compile.h"
 #include "graph/eval.h"
-#include "graph/load.h"
-#include "models/weights.h"
-#include "passes/bind_weights.h"
-#include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
-#include "tests/support/gpu.h"
+#include "tests/support/gpu_model.h"
 
-static struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_weights *weights;
-    qgc_device *device;
-    qgc_program *program;
-    golden golden;
-} f;
+static gpu_model f;
+static golden reference;
 
 static const qgc_sampling greedy = {.top_p = 1, .repeat_penalty = 1};
 
-static void must(qgc_status status) {
-    if (status != QGC_OK) {
-        qgc_diag_print(&f.diag, stderr, false);
-        fail();
-    }
-}
-
 static int open_tiny(void **state) {
     (void)state;
-    f.arena = qgc_arena_new();
-    f.diag = qgc_diag_new(f.arena);
-    f.pool = qgc_pool_new(0);
-    f.golden = golden_read(f.arena, "tests/golden/tiny");
-    qgc_graph *g;
-    const qgc_tensor **tensors;
-    must(qgc_graph_load(&g, "models/tiny/tiny.yaml", f.arena, &f.diag));
-    must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag));
-    must(qgc_graph_bind(g, f.weights, false, &tensors, &f.diag));
-    must(gpu_test_open(&f.device, &f.diag));
-    const char *arch = qgc_program_arch_for(f.device, f.arena);
-    const qgc_card card = qgc_card_of_device(f.device, f.arena);
-    qgc_compile_options options = {
-        .archs = &arch, .n_archs = 1, .chunk = 32, .card = &card, .no_cache = true, .pool = f.pool};
-    qgc_compiled compiled;
-    must(qgc_compile(g, &options, &compiled, &f.diag));
-    must(qgc_program_load(&f.program, compiled.plan, f.device, f.weights, f.pool, &(qgc_program_options){0},
-                          &f.diag));
+    gpu_model_begin(&f, "models/tiny/tiny");
+    reference = golden_read(f.arena, "tests/golden/tiny");
+    must(&f, qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag));
+    must(&f, qgc_graph_bind(f.graph, f.weights, false, &f.tensors, &f.diag));
+    gpu_model_load(&f, (qgc_compile_options){.chunk = 32}, &(qgc_program_options){0});
     return 0;
 }
 
 static int close_tiny(void **state) {
     (void)state;
-    qgc_program_drop(f.program);
-    qgc_device_close(f.device);
-    qgc_weights_close(f.weights);
-    qgc_pool_drop(f.pool);
-    qgc_arena_drop(f.arena);
+    gpu_model_close(&f);
     return 0;
 }
 
@@ -70,22 +34,22 @@ static qgc_session *session(qgc_mode mode, qgc_prefill prefill, qgc_sampling sam
     qgc_session *s;
     qgc_session_options o = {
         .ctx = 512, .mode = mode, .prefill = gpu_test_prefill(f.device, prefill), .sampling = sampling};
-    must(qgc_session_new(&s, f.program, &o, &f.diag));
+    must(&f, qgc_session_new(&s, f.program, &o, &f.diag));
     return s;
 }
 
 static void decode_logits_match_transformers_at_all_positions(void **state) {
     (void)state;
-    float *got = qgc_arena_array(f.arena, (size_t)f.golden.vocab, sizeof *got);
+    float *got = qgc_arena_array(f.arena, (size_t)reference.vocab, sizeof *got);
     double worst = 0;
-    for (int i = 0; i < f.golden.n_cases; i++) {
-        const golden_case *c = &f.golden.cases[i];
+    for (int i = 0; i < reference.n_cases; i++) {
+        const golden_case *c = &reference.cases[i];
         qgc_session *s = session(QGC_MODE_GRAPH, QGC_PREFILL_STEPS, greedy);
         for (int32_t t = 0; t < c->n_ids; t++) {
             int32_t next;
-            must(qgc_session_feed(s, &c->ids[t], 1, &next, &f.diag));
-            must(qgc_session_logits(s, got, &f.diag));
-            double here = golden_difference(got, c->logits + (int64_t)t * f.golden.vocab, f.golden.vocab);
+            must(&f, qgc_session_feed(s, &c->ids[t], 1, &next, &f.diag));
+            must(&f, qgc_session_logits(s, got, &f.diag));
+            double here = golden_difference(got, c->logits + (int64_t)t * reference.vocab, reference.vocab);
             assert_true(here <= 2e-3);
             worst = here > worst ? here : worst;
         }
@@ -96,18 +60,18 @@ static void decode_logits_match_transformers_at_all_positions(void **state) {
 
 static void prefill_logits_match_transformers_within_bf16(void **state) {
     (void)state;
-    float *got = qgc_arena_array(f.arena, (size_t)f.golden.vocab, sizeof *got);
+    float *got = qgc_arena_array(f.arena, (size_t)reference.vocab, sizeof *got);
     double worst = 0;
-    for (int i = 0; i < f.golden.n_cases; i++) {
-        const golden_case *c = &f.golden.cases[i];
+    for (int i = 0; i < reference.n_cases; i++) {
+        const golden_case *c = &reference.cases[i];
         qgc_session *s = session(QGC_MODE_GRAPH, QGC_PREFILL_CHUNKS, greedy);
         for (int32_t n = 1; n <= c->n_ids; n++) { /* each beginning of the prompt: one chunk, and two */
             int32_t next;
-            must(qgc_session_reset(s, &f.diag));
-            must(qgc_session_feed(s, c->ids, n, &next, &f.diag));
-            must(qgc_session_logits(s, got, &f.diag));
+            must(&f, qgc_session_reset(s, &f.diag));
+            must(&f, qgc_session_feed(s, c->ids, n, &next, &f.diag));
+            must(&f, qgc_session_logits(s, got, &f.diag));
             double here =
-                golden_difference(got, c->logits + (int64_t)(n - 1) * f.golden.vocab, f.golden.vocab);
+                golden_difference(got, c->logits + (int64_t)(n - 1) * reference.vocab, reference.vocab);
             assert_true(here <= 2e-2);
             worst = here > worst ? here : worst;
         }
@@ -118,15 +82,15 @@ static void prefill_logits_match_transformers_within_bf16(void **state) {
 
 /* `n` tokens after the prompt into `out`. */
 static void generate(qgc_session *s, const golden_case *c, int32_t *out, int32_t n) {
-    must(qgc_session_feed(s, c->ids, c->n_ids, &out[0], &f.diag));
+    must(&f, qgc_session_feed(s, c->ids, c->n_ids, &out[0], &f.diag));
     for (int32_t i = 1; i < n; i++)
-        must(qgc_session_step(s, &out[i], &f.diag));
+        must(&f, qgc_session_step(s, &out[i], &f.diag));
 }
 
 static void greedy_text_is_that_of_transformers(void **state) {
     (void)state;
-    for (int i = 0; i < f.golden.n_cases; i++) {
-        const golden_case *c = &f.golden.cases[i];
+    for (int i = 0; i < reference.n_cases; i++) {
+        const golden_case *c = &reference.cases[i];
         int32_t got[64];
         assert_true(c->n_new <= 64);
         for (int mode = QGC_MODE_STREAM; mode <= QGC_MODE_GRAPH; mode++) {
@@ -141,8 +105,8 @@ static void greedy_text_is_that_of_transformers(void **state) {
 /* With a bf16 prefill a choice may differ where two tokens were nearly equal; after it texts diverge. */
 static void greedy_text_behind_a_bf16_prefill_differs_at_near_ties_only(void **state) {
     (void)state;
-    for (int i = 0; i < f.golden.n_cases; i++) {
-        const golden_case *c = &f.golden.cases[i];
+    for (int i = 0; i < reference.n_cases; i++) {
+        const golden_case *c = &reference.cases[i];
         int32_t got[64];
         qgc_session *s = session(QGC_MODE_GRAPH, QGC_PREFILL_CHUNKS, greedy);
         generate(s, c, got, c->n_new);
@@ -166,7 +130,7 @@ static void one_seed_gives_one_text_ten_times_in_both_modes(void **state) {
     int32_t first[100], again[100];
     for (int i = 0; i < 20; i++) {
         qgc_session *s = session(i % 2 ? QGC_MODE_GRAPH : QGC_MODE_STREAM, QGC_PREFILL_CHUNKS, warm);
-        generate(s, &f.golden.cases[1], i ? again : first, 100);
+        generate(s, &reference.cases[1], i ? again : first, 100);
         if (i)
             assert_memory_equal(first, again, sizeof first);
         qgc_session_drop(s);
@@ -186,25 +150,25 @@ static void seeds_differ_and_temperature_0_is_greedy(void **state) {
         if (i == 4) /* only one token to choose from */
             s = (qgc_sampling){.temperature = 1, .top_k = 1, .top_p = 1, .repeat_penalty = 1, .seed = 5};
         qgc_session *q = session(QGC_MODE_GRAPH, QGC_PREFILL_STEPS, s);
-        generate(q, &f.golden.cases[1], texts[i], 100);
+        generate(q, &reference.cases[1], texts[i], 100);
         qgc_session_drop(q);
     }
     assert_memory_not_equal(texts[0], texts[1], sizeof texts[0]);
     assert_memory_not_equal(texts[1], texts[2], sizeof texts[0]);
     assert_memory_not_equal(texts[0], texts[2], sizeof texts[0]);
-    assert_memory_equal(texts[3], f.golden.cases[1].new_ids, 4 * (size_t)f.golden.cases[1].n_new);
+    assert_memory_equal(texts[3], reference.cases[1].new_ids, 4 * (size_t)reference.cases[1].n_new);
     assert_memory_equal(texts[3], texts[4], sizeof texts[0]);
 }
 
 static void logits_of_graph_and_stream_mode_are_the_same_bits(void **state) {
     (void)state;
-    size_t bytes = 4 * (size_t)f.golden.vocab;
+    size_t bytes = 4 * (size_t)reference.vocab;
     float *a = qgc_arena_alloc(f.arena, bytes), *b = qgc_arena_alloc(f.arena, bytes);
     int32_t out[40];
     for (int mode = 0; mode < 2; mode++) {
         qgc_session *s = session(mode ? QGC_MODE_GRAPH : QGC_MODE_STREAM, QGC_PREFILL_CHUNKS, greedy);
-        generate(s, &f.golden.cases[2], out, 40);
-        must(qgc_session_logits(s, mode ? a : b, &f.diag));
+        generate(s, &reference.cases[2], out, 40);
+        must(&f, qgc_session_logits(s, mode ? a : b, &f.diag));
         qgc_session_drop(s);
     }
     assert_memory_equal(a, b, bytes);
@@ -215,7 +179,7 @@ static void a_step_allocates_nothing(void **state) {
     int32_t out[64];
     qgc_session *s = session(QGC_MODE_GRAPH, QGC_PREFILL_CHUNKS, warm);
     long before = qgc_device_n_allocations(f.device);
-    generate(s, &f.golden.cases[2], out, 64);
+    generate(s, &reference.cases[2], out, 64);
     assert_int_equal(qgc_device_n_allocations(f.device), before);
     qgc_session_drop(s);
 }
@@ -232,15 +196,15 @@ static void sampling_chooses_what_the_reference_chooses(void **state) {
         {.temperature = 0, .top_p = 1, .repeat_penalty = 1.5f, .seed = 6},
         warm,
     };
-    const int32_t vocab = f.golden.vocab;
+    const int32_t vocab = reference.vocab;
     float *logits = qgc_arena_array(f.arena, (size_t)vocab, sizeof *logits);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         int32_t *seen = qgc_arena_array(f.arena, (size_t)vocab, sizeof *seen);
         qgc_session *s = session(QGC_MODE_GRAPH, QGC_PREFILL_STEPS, settings[i]);
-        int32_t token = f.golden.cases[0].ids[0], next;
-        must(qgc_session_feed(s, &token, 1, &next, &f.diag));
+        int32_t token = reference.cases[0].ids[0], next;
+        must(&f, qgc_session_feed(s, &token, 1, &next, &f.diag));
         for (int32_t position = 0; position < 150; position++) {
-            must(qgc_session_logits(s, logits, &f.diag));
+            must(&f, qgc_session_logits(s, logits, &f.diag));
             seen[token] = 1;
             int32_t row = 0, want = -1;
             qgc_call call = {.in = {{QGC_F32, 2, {1, vocab}, logits, true},
@@ -257,7 +221,7 @@ static void sampling_chooses_what_the_reference_chooses(void **state) {
                             next, want);
             assert_int_equal(next, want);
             token = next;
-            must(qgc_session_step(s, &next, &f.diag));
+            must(&f, qgc_session_step(s, &next, &f.diag));
         }
         qgc_session_drop(s);
     }

@@ -2,47 +2,26 @@
 
 #include <stdio.h>
 
-#include "graph/load.h"
-#include "passes/bind_weights.h"
-#include "passes/passes.h"
 #include "runtime/lab/trial.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
-#include "tests/support/gpu.h"
+#include "tests/support/gpu_model.h"
 
 enum { CTX = 64, STEPS = 8 };
 
-static struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_weights *weights;
-    qgc_device *device;
-} f;
-
-static void must(qgc_status status) {
-    if (status != QGC_OK) {
-        qgc_diag_print(&f.diag, stderr, false);
-        fail();
-    }
-}
+static gpu_model f;
 
 static int open_all(void **state) {
     (void)state;
-    f.arena = qgc_arena_new();
-    f.diag = qgc_diag_new(f.arena);
-    f.pool = qgc_pool_new(0);
-    must(qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag));
-    must(gpu_test_open(&f.device, &f.diag));
+    gpu_model_begin(&f, "models/tiny/tiny");
+    must(&f, qgc_weights_open(&f.weights, "models/tiny/tiny.gguf", &f.diag));
+    must(&f, gpu_test_open(&f.device, &f.diag));
     return 0;
 }
 
 static int close_all(void **state) {
     (void)state;
-    qgc_device_close(f.device);
-    qgc_weights_close(f.weights);
-    qgc_pool_drop(f.pool);
-    qgc_arena_drop(f.arena);
+    gpu_model_close(&f);
     return 0;
 }
 
@@ -50,11 +29,11 @@ static qgc_trial *begin(const char *passes, qgc_device *device, const qgc_trial 
     const qgc_tensor **tensors;
     qgc_pass_report report;
     qgc_trial *t;
-    must(qgc_graph_load(g, "models/tiny/tiny.yaml", f.arena, &f.diag));
-    must(qgc_graph_bind(*g, f.weights, false, &tensors, &f.diag));
-    must(qgc_passes_run(*g, &(qgc_pass_options){.passes = passes}, &report, &f.diag));
+    must(&f, qgc_graph_load(g, "models/tiny/tiny.yaml", f.arena, &f.diag));
+    must(&f, qgc_graph_bind(*g, f.weights, false, &tensors, &f.diag));
+    must(&f, qgc_passes_run(*g, &(qgc_pass_options){.passes = passes}, &report, &f.diag));
     qgc_trial_options o = {.device = device, .ctx = CTX, .keep_values = true, .pool = f.pool, .share = share};
-    must(qgc_trial_new(&t, *g, f.weights, tensors, &o, &f.diag));
+    must(&f, qgc_trial_new(&t, *g, f.weights, tensors, &o, &f.diag));
     return t;
 }
 
@@ -65,8 +44,8 @@ static double compare(qgc_trial *gpu, qgc_trial *cpu, const qgc_graph *g, const 
         const float *got, *want;
         int64_t n, n_want;
         bool has_got, has_want;
-        must(qgc_trial_value(gpu, g->values[i], &got, &n, &has_got, &f.diag));
-        must(qgc_trial_value(cpu, other->values[i], &want, &n_want, &has_want, &f.diag));
+        must(&f, qgc_trial_value(gpu, g->values[i], &got, &n, &has_got, &f.diag));
+        must(&f, qgc_trial_value(cpu, other->values[i], &want, &n_want, &has_want, &f.diag));
         if (!has_got || !has_want)
             continue;
         assert_int_equal(n, n_want);
@@ -92,8 +71,8 @@ static void every_kept_value_is_that_of_the_cpu(void **state) {
         double worst = 0;
         int kept = 0;
         for (int32_t i = 0; i < STEPS; i++) {
-            must(qgc_trial_step(gpu, 100 * i + 3, NULL, &f.diag));
-            must(qgc_trial_step(cpu, 100 * i + 3, NULL, &f.diag));
+            must(&f, qgc_trial_step(gpu, 100 * i + 3, NULL, &f.diag));
+            must(&f, qgc_trial_step(cpu, 100 * i + 3, NULL, &f.diag));
             double here = compare(gpu, cpu, g, other, &kept);
             worst = here > worst ? here : worst;
         }
@@ -113,11 +92,11 @@ static void trials_share_weights_and_are_timed(void **state) {
     qgc_trial *all = begin(NULL, f.device, NULL, &g), *none = begin("", f.device, all, &g);
     float *want = qgc_arena_array(f.arena, (size_t)qgc_trial_vocab(all), sizeof *want);
     float *got = qgc_arena_array(f.arena, (size_t)qgc_trial_vocab(all), sizeof *got);
-    must(qgc_trial_step(all, 7, want, &f.diag));
-    must(qgc_trial_step(none, 7, got, &f.diag));
+    must(&f, qgc_trial_step(all, 7, want, &f.diag));
+    must(&f, qgc_trial_step(none, 7, got, &f.diag));
     assert_true(golden_difference(got, want, qgc_trial_vocab(all)) <= 2e-3);
-    must(qgc_trial_time(all, 32, &us[0], &f.diag));
-    must(qgc_trial_time(none, 32, &us[1], &f.diag));
+    must(&f, qgc_trial_time(all, 32, &us[0], &f.diag));
+    must(&f, qgc_trial_time(none, 32, &us[1], &f.diag));
     assert_int_equal(qgc_trial_position(none), 33);
     assert_true(us[0] > 32 && us[1] > us[0]); /* 24 kernels a step and 79 */
     print_message("tiny: %.1f us a step with all passes, %.1f with none\n", us[0] / 32, us[1] / 32);

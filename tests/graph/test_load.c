@@ -174,6 +174,22 @@ static void check_bad_text(qgc_arena *a, const char *text, size_t bytes, const c
     assert_string_equal(qgc_test_printed(a, &d), expected);
 }
 
+static void weights_in_the_place_of_a_graph_are_told_from_one(void **state) {
+    static const char *const paths[] = {"models/tiny/tiny.gguf", "models/tiny/safetensors",
+                                        "models/tiny/safetensors/model.safetensors"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        qgc_diag d = qgc_diag_new(*state);
+        qgc_graph *g;
+        assert_int_equal(qgc_graph_load(&g, paths[i], *state, &d), QGC_ERR_INPUT);
+        assert_string_equal(
+            qgc_test_printed(*state, &d),
+            qgc_arena_printf(*state,
+                             "%s: error: this holds weights, and here goes the graph of the model (YAML)\n"
+                             "  hint: Name a graph, models/qwen2.5-0.5b.yaml say, and this with --weights.\n",
+                             paths[i]));
+    }
+}
+
 static void refuses_files_that_are_no_text(void **state) {
     check_bad_text(*state, "GGUF\3\0\0\0", 8,
                    "bad.yaml: error: file is binary (byte 5 is zero), expected YAML text\n");
@@ -274,6 +290,7 @@ int main(int n_args, char **args) {
         ARENA_TEST(loads_every_model),
         ARENA_TEST(lets_a_file_override_single_keys),
         ARENA_TEST(refuses_bad_files_with_clear_errors),
+        ARENA_TEST(weights_in_the_place_of_a_graph_are_told_from_one),
         ARENA_TEST(refuses_files_that_are_no_text),
         ARENA_TEST(refuses_depth_1000),
         ARENA_TEST(refuses_text_that_extends_a_file),

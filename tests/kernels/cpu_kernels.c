@@ -32,9 +32,9 @@ typedef struct {
 
 static const char *source_of(const char *file) {
     const qgc_kernel_source *s = qgc_kernel_sources;
-    while (strcmp(s->name, file) != 0)
+    while (s->name && strcmp(s->name, file) != 0)
         s++;
-    return s->text;
+    return s->name ? s->text : "__CUDA_ARCH__"; /* from outside */
 }
 
 /* A folder with all sources of kernels, and `program` in the place of program.cuh. */
@@ -50,6 +50,17 @@ static const char *folder_with(const char *program, qgc_arena *a) {
     if (status != QGC_OK)
         fail_msg("%s", qgc_test_printed(a, &d));
     return folder;
+}
+
+/* The file of a kernel. One from outside is the text itself, in a folder with the headers of kernels. */
+static const char *file_of(const qgc_plan_kernel *k, qgc_arena *a) {
+    qgc_diag d = qgc_diag_new(a);
+    if (strncmp(k->name, "outside/", 8) != 0)
+        return qgc_arena_printf(a, "%s/%s", k->program ? folder_with(k->program, a) : "kernels", k->name);
+    const char *path = qgc_arena_printf(a, "%s/outside.cu", folder_with(k->program, a));
+    if (qgc_file_write(path, k->program, strlen(k->program), &d) != QGC_OK)
+        fail_msg("%s", qgc_test_printed(a, &d));
+    return path;
 }
 
 /* A kernel with its options as the preprocessor has them: -DNAME=VALUE is "#define NAME VALUE". The architecture counts where the
@@ -70,8 +81,8 @@ static const char *text_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, 
     }
     qgc_str_printf(&text,
                    "#include \"kernels/cpu/on_cpu.h\"\n"
-                   "namespace {\n#include \"%s/%s\"\n}\nON_CPU_KERNEL(%s)\n",
-                   k->program ? folder_with(k->program, a) : "kernels", k->name, k->entry);
+                   "namespace {\n#include \"%s\"\n}\nON_CPU_KERNEL(%s)\n",
+                   file_of(k, a), k->entry);
     return text.text;
 }
 

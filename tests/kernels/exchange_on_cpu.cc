@@ -35,8 +35,11 @@ enum {
     COPY = 2 * N
 };
 
-template <int Lanes> struct shared {
-    ring<SLOTS, N * sizeof(float), Lanes> tiles;
+/* As many lanes as copy; 0: as many as load and store. */
+template <int By> struct copying { enum { LANES = By ? By : (int)BY_LANES, LOADS = By == 0 }; };
+
+template <int By> struct shared {
+    ring<SLOTS, N * sizeof(float), copying<By>::LANES, copying<By>::LOADS> tiles;
     alignas(16) float x[2][N];
     float sums[2][N][WARPS];
 };
@@ -63,9 +66,9 @@ template <int Fault> struct rows {
     }
 };
 
-template <int Fault, int Lanes>
-__device__ __forceinline__ void produce(shared<Lanes> &s, const arguments &a) {
-    producer<SLOTS, N * sizeof(float), Lanes> p = {s.tiles, N * sizeof(float) * 2};
+template <int Fault, int By> __device__ __forceinline__ void produce(shared<By> &s, const arguments &a) {
+    producer<SLOTS, N * sizeof(float), copying<By>::LANES, copying<By>::LOADS> p = {
+        s.tiles, N * sizeof(float) * 2};
     p.lane = threadIdx.x - THREADS;
     const rows<Fault> mine;
     for (int product = 0; product < 2 * a.layers; product++)
@@ -87,8 +90,8 @@ template <int Fault> __device__ __forceinline__ float4 take(const float *p, u32 
     return out[0];
 }
 
-template <int Fault, int Lanes> struct consumer {
-    shared<Lanes> &s;
+template <int Fault, int By> struct consumer {
+    shared<By> &s;
     const arguments &a;
     place<SLOTS> at;
 
@@ -97,7 +100,7 @@ template <int Fault, int Lanes> struct consumer {
         const bool forgets =
             Fault == FAULT_NO_RELEASE && blockIdx.x == 0 && threadIdx.x == 32 && at.slot == 1;
         if (threadIdx.x % 32 == 0 && !forgets)
-            barrier_arrive(&s.tiles.empty[at.slot]);
+            s.tiles.empty[at.slot].arrive();
         at.next();
     }
 
@@ -117,7 +120,7 @@ template <int Fault, int Lanes> struct consumer {
         some_meet<1, THREADS>();
         for (int r = 0; r < mine.n; r++) {
             if (Fault != FAULT_TILE_NOT_WAITED_FOR)
-                barrier_wait(&s.tiles.full[at.slot], at.parity);
+                s.tiles.full[at.slot].wait(at.parity);
             const float *tile = (const float *)s.tiles.slot[at.slot];
             if (Fault == FAULT_EARLY_RELEASE)
                 release();
@@ -138,9 +141,8 @@ template <int Fault, int Lanes> struct consumer {
     }
 };
 
-template <int Fault, int Lanes>
-__device__ __forceinline__ void consume(shared<Lanes> &s, const arguments &a) {
-    consumer<Fault, Lanes> c = {s, a, {0, 0}};
+template <int Fault, int By> __device__ __forceinline__ void consume(shared<By> &s, const arguments &a) {
+    consumer<Fault, By> c = {s, a, {0, 0}};
     const float *polled = a.exchange + blockIdx.x % COPIES * COPY;
     for (int layer = 0; layer < a.layers; layer++) {
         u32 parity = Fault == FAULT_PARITY ? 1 : (a.used + layer + 1) & 1,
@@ -155,37 +157,39 @@ __device__ __forceinline__ void consume(shared<Lanes> &s, const arguments &a) {
     }
 }
 
-template <int Fault, int Lanes>
+template <int Fault, int By>
 __global__ void chain(const float *weights, const float *first, float *exchange, float *out, i32 *gave_up,
                       i32 layers, u32 used) {
     DYNAMIC_SHARED(128, u8, memory);
-    shared<Lanes> &s = *(shared<Lanes> *)memory;
+    shared<By> &s = *(shared<By> *)memory;
     planted = Fault;
     const arguments a = {weights, first, exchange, out, gave_up, layers, used};
     if (threadIdx.x == 0)
         s.tiles.init(WARPS);
     __syncthreads();
     if (threadIdx.x >= THREADS) {
-        if (Lanes != IN_BULK || threadIdx.x == THREADS)
+        if (By != IN_BULK || threadIdx.x == THREADS)
             produce<Fault>(s, a);
     } else
         consume<Fault>(s, a);
     __syncthreads();
 }
 
-template <int Fault, int Lanes> const on_cpu_kernel &kernel() {
-    typedef decltype(on_cpu::of(chain<Fault, Lanes>)) called;
-    static const on_cpu_kernel k = {[] { called::call(chain<Fault, Lanes>); }, nullptr, nullptr, called::N,
+template <int Fault, int By> const on_cpu_kernel &kernel() {
+    typedef decltype(on_cpu::of(chain<Fault, By>)) called;
+    static const on_cpu_kernel k = {[] { called::call(chain<Fault, By>); }, nullptr, nullptr, called::N,
                                     called::bytes()};
     return k;
 }
 } // namespace
 
-extern "C" const on_cpu_kernel *exchange_kernel(int fault, int by_lanes) {
+extern "C" const on_cpu_kernel *exchange_kernel(int fault, int copies) {
     switch (fault) {
-#define FAULT(name)    \
-    case FAULT_##name: \
-        return by_lanes ? &kernel<FAULT_##name, BY_LANES>() : &kernel<FAULT_##name, IN_BULK>();
+#define FAULT(name)                                                                        \
+    case FAULT_##name:                                                                     \
+        return copies == EXCHANGE_IN_BULK    ? &kernel<FAULT_##name, IN_BULK>()            \
+               : copies == EXCHANGE_BY_LANES ? &kernel<FAULT_##name, BY_LANES>()           \
+                                             : &kernel<FAULT_##name, 0>();
         EXCHANGE_FAULTS
 #undef FAULT
     default:

@@ -7,6 +7,9 @@
 
 enum { EXCHANGE_N = 64 };
 
+/* How the ring is filled: by bulk copies, by the lanes of two warps that copy 16 bytes each, or that load and store them. */
+enum { EXCHANGE_IN_BULK, EXCHANGE_BY_LANES, EXCHANGE_BY_LOADS, EXCHANGE_N_COPIES };
+
 /* What can be wrong with it:
  *   NONE
  *   PARITY               of the words of a vector is the same in each use
@@ -18,7 +21,7 @@ enum { EXCHANGE_N = 64 };
  *   SLOT_NOT_WAITED_FOR  a slot is filled before it was given back
  *   TILE_NOT_WAITED_FOR  a slot is read before it was filled
  *   NO_RELEASE           a warp gives one slot never back
- * and where slots are filled by the lanes of a warp:
+ * and where slots are filled by copies of the lanes of a warp:
  *   LANE_DOES_NOT_ARRIVE one of them does not say that its copies have landed
  *   ARRIVES_TOO_EARLY    they say so before their copies have */
 #define EXCHANGE_FAULTS        \
@@ -52,9 +55,8 @@ typedef struct {
 extern "C" {
 #endif
 extern const exchange_shape exchange_of_test;
-/* Arguments: weights [layers, 2, N, N], x [N], the exchange, out [N], i32 *gave_up, i32 layers, u32 uses of each vector before.
- * `by_lanes`: slots are filled by 16 bytes a lane, not by bulk copies. */
-const on_cpu_kernel *exchange_kernel(int fault, int by_lanes);
+/* Arguments: weights [layers, 2, N, N], x [N], the exchange, out [N], i32 *gave_up, i32 layers, u32 uses of each vector before. */
+const on_cpu_kernel *exchange_kernel(int fault, int copies);
 #ifdef __cplusplus
 }
 #endif

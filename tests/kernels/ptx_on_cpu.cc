@@ -13,7 +13,8 @@ struct {
 } x;
 
 /* d[16, 8] = a[16, 16] times b[16, 8], of 16-bit elements, through shared memory. */
-template <int TYPE> void multiply() {
+enum { BY_LANES = 100 }; /* of bf16, without tensor cores */
+template <int How> void multiply() {
     DYNAMIC_SHARED(16, u16, staged);
     __shared__ __align__(16) u16 more[16 * 8];
     for (int i = threadIdx.x; i < 16 * 16; i += 32)
@@ -25,7 +26,10 @@ template <int TYPE> void multiply() {
     uint4 a = load_matrices(shared_address(staged + (matrix % 2 * 8 + row) * 16 + matrix / 2 * 8));
     uint4 b = load_transposed(shared_address(more + (matrix % 2 * 8 + row) * 8));
     float d[4] = {};
-    mma<TYPE>(d, a.x, a.y, a.z, a.w, b.x, b.y);
+    if (How == BY_LANES)
+        mma_bf16_by_lanes(d, {a.x, a.y, a.z, a.w}, b.x, b.y);
+    else
+        (How == BF16 ? mma_bf16 : mma_f16)(d, a.x, a.y, a.z, a.w, b.x, b.y);
     for (int i = 0; i < 4; i++)
         x.d[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i];
 }
@@ -57,16 +61,18 @@ void copy() {
     memcpy(x.late, here, 16);
 }
 
-template <int TYPE> void run_multiply() {
-    const on_cpu_kernel k = {multiply<TYPE>, __start_on_cpu_shared, __stop_on_cpu_shared, 0, nullptr};
+template <int How> void run_multiply() {
+    const on_cpu_kernel k = {multiply<How>, __start_on_cpu_shared, __stop_on_cpu_shared, 0, nullptr};
     const on_cpu_launch_options o = {{1, 1, 1}, 32, 16 * 16 * sizeof(u16), ON_CPU_FORWARDS, nullptr};
     on_cpu_launch(&k, &o);
 }
 } // namespace
 
-extern "C" void ptx_multiply(bool bf16, const uint16_t *a, const uint16_t *b, float *d) {
+extern "C" void ptx_multiply(bool bf16, bool by_lanes, const uint16_t *a, const uint16_t *b, float *d) {
     x = {a, b, d, nullptr, nullptr, nullptr};
-    if (bf16)
+    if (by_lanes)
+        run_multiply<BY_LANES>();
+    else if (bf16)
         run_multiply<BF16>();
     else
         run_multiply<F16>();

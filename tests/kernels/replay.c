@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codegen/card.h"
 #include "graph/eval.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
@@ -47,8 +48,10 @@ static void limit_shared(qgc_plan *p, int bytes) {
 }
 
 static void lower(replay *r, const replay_of *of) {
-    const qgc_lower_options options = {
-        .chunk = REPLAY_CHUNK, .least_arch = of->arch, .all_rows = of->all_rows};
+    const qgc_lower_options options = {.chunk = REPLAY_CHUNK,
+                                       .least_arch = of->arch,
+                                       .all_rows = of->all_rows,
+                                       .most_shared_bytes = qgc_arch_shared_bytes(of->arch)};
     must(r, qgc_lower(r->graph, &options, &r->lowered, &r->diag));
     r->lowered.plan->graph = r->lowered.plan->source = "";
     r->lowered.plan->compiler = "the compiler of this machine";

@@ -45,8 +45,8 @@ extern "C" int RUN(const float *logits, const int32_t *rows, int32_t *positions,
     a = {logits, rows, seen, positions, next, tokens, ring, (const sampling *)settings};
     on_cpu::launch((part::PARTS + part::WARPS - 1) / part::WARPS, THREADS, order, run_part);
     on_cpu::launch(merge::SLICES, THREADS, order, run_merge);
-    bool clean = sums.done == 0;
-    for (int i = 0; i < merge::BINS; i++)
-        clean = clean && sums.bins[i] == 0;
+    bool clean = sums.taken == 0 && sums.finished == 0 && sums.left == 0;
+    for (int i = 0; i < merge::DIGITS * merge::BINS; i++)
+        clean = clean && sums.bins[i / merge::BINS][i % merge::BINS] == 0;
     return clean;
 }

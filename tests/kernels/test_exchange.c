@@ -51,13 +51,15 @@ static bool is_right(const chain *c) {
     return true;
 }
 
+static const char *const by[EXCHANGE_N_COPIES] = {"", " by lanes", " by loads"};
+
 /* A few launches, each with another x and the exchange as the one before left it; false if one is wrong or given up. */
-static bool run(int fault, int by_lanes, int schedule, const char **gave_up) {
+static bool run(int fault, int copies, int schedule, const char **gave_up) {
     qgc_arena *a = qgc_arena_new();
     chain c = chain_new(a, (uint64_t)schedule);
     const on_cpu_kernel *kernels[MOST_BLOCKS];
     for (int i = 0; i < MOST_BLOCKS; i++)
-        kernels[i] = exchange_kernel(fault, by_lanes);
+        kernels[i] = exchange_kernel(fault, copies);
     bool right = true;
     for (int i = 0; i < LAUNCHES && right; i++) {
         int32_t given_up_at = 0, *at = &given_up_at, layers = LAYERS;
@@ -80,11 +82,10 @@ static bool run(int fault, int by_lanes, int schedule, const char **gave_up) {
 static void the_chain_is_right_under_all_schedules(void **state) {
     (void)state;
     for (int schedule = 0; schedule < SCHEDULES; schedule++)
-        for (int by_lanes = 0; by_lanes < (schedule % 8 == 0 ? 2 : 1); by_lanes++) {
+        for (int copies = 0; copies < (schedule % 8 == 0 ? EXCHANGE_N_COPIES : 1); copies++) {
             const char *gave_up = NULL;
-            if (!run(FAULT_NONE, by_lanes, schedule, &gave_up))
-                fail_msg("schedule %d%s: %s", schedule, by_lanes ? " by lanes" : "",
-                         gave_up ? gave_up : "wrong");
+            if (!run(FAULT_NONE, copies, schedule, &gave_up))
+                fail_msg("schedule %d%s: %s", schedule, by[copies], gave_up ? gave_up : "wrong");
         }
 }
 
@@ -95,16 +96,15 @@ static void each_fault_shows(void **state) {
         EXCHANGE_FAULTS
 #undef FAULT
     };
-    for (int by_lanes = 0; by_lanes < 2; by_lanes++)
-        for (int fault = FAULT_NONE + 1; fault < (by_lanes ? EXCHANGE_N_FAULTS : EXCHANGE_FIRST_OF_LANES);
-             fault++) {
+    for (int copies = 0; copies < EXCHANGE_N_COPIES; copies++)
+        for (int fault = FAULT_NONE + 1;
+             fault < (copies == EXCHANGE_BY_LANES ? EXCHANGE_N_FAULTS : EXCHANGE_FIRST_OF_LANES); fault++) {
             int schedule = 0;
             const char *gave_up = NULL;
-            while (schedule < SCHEDULES && run(fault, by_lanes, schedule, &gave_up))
+            while (schedule < SCHEDULES && run(fault, copies, schedule, &gave_up))
                 schedule++;
             if (schedule == SCHEDULES)
-                fail_msg("%s%s does not show in %d schedules", names[fault], by_lanes ? " by lanes" : "",
-                         SCHEDULES);
+                fail_msg("%s%s does not show in %d schedules", names[fault], by[copies], SCHEDULES);
         }
 }
 

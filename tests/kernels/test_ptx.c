@@ -8,7 +8,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/random.h"
 
-void ptx_multiply(bool bf16, const uint16_t *a, const uint16_t *b, float *d);
+void ptx_multiply(bool bf16, bool by_lanes, const uint16_t *a, const uint16_t *b, float *d);
 void ptx_copy(const unsigned char *from, unsigned char *early, unsigned char *late);
 float ptx_widen(uint16_t h);
 uint16_t ptx_narrow(float f);
@@ -43,7 +43,8 @@ static void halves_are_widened_and_narrowed_as_ieee_says(void **state) {
 static void matrices_are_multiplied(void **state) {
     (void)state;
     uint64_t seed = 2;
-    for (int bf16 = 0; bf16 < 2; bf16++) {
+    for (int how = 0; how < 3; how++) {
+        const bool bf16 = how > 0, by_lanes = how == 2;
         const qgc_dtype type = bf16 ? QGC_BF16 : QGC_F16;
         float a[16][16], b[16][8], d[16][8];
         uint16_t narrow_a[16 * 16], narrow_b[16 * 8];
@@ -55,7 +56,7 @@ static void matrices_are_multiplied(void **state) {
         qgc_from_f32(type, &b[0][0], narrow_b, 128);
         qgc_to_f32(type, narrow_a, &a[0][0], 256);
         qgc_to_f32(type, narrow_b, &b[0][0], 128);
-        ptx_multiply(bf16, narrow_a, narrow_b, &d[0][0]);
+        ptx_multiply(bf16, by_lanes, narrow_a, narrow_b, &d[0][0]);
         for (int i = 0; i < 128; i++) {
             double want = 0;
             for (int k = 0; k < 16; k++)

@@ -20,6 +20,7 @@ enum { ROWS = 3, MOST = 1024 };
 #ifndef MIXES /* of the types below */
 #define MIXES 3
 #define PERSISTENT_MIXES 6
+#define OLDEST_MIXES 2
 #endif
 
 /* Random blocks, with scales that are neither infinite nor NaN: of a half the exponent's top bit is off. */
@@ -229,6 +230,22 @@ static void persistent_steps_of_quantised_models(void **state) {
     qgc_arena_drop(a);
 }
 
+/* On sm_75 tensor cores multiply bytes, too, and copies are half as large, so that four of them fit into 64 KB. */
+static void persistent_steps_of_quantised_models_on_the_oldest_cards(void **state) {
+    (void)state;
+    qgc_arena *a = qgc_arena_new();
+    for (int m = 0; m < OLDEST_MIXES; m++) {
+        const replay_of of = {.yaml = quantised(a, small_qwen2, &of_phases[m ? 3 : 0]), .arch = 75, .sms = 4};
+        replay r = replay_new(&of);
+        const qgc_plan *plan = r.lowered.plan;
+        const char *program = plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel].program;
+        assert_non_null(strstr(program, "#define COPY_BYTES 8800"));
+        replay_drop(&r);
+        compare(&of, &(replay_run){ON_CPU_RANDOM + m, 0, REPLAY_SHORT});
+    }
+    qgc_arena_drop(a);
+}
+
 /* Where a row is many chunks its vector is read from the L2 cache as it is multiplied. In one layer no cache rounds what a step
  * computes: products are as exact as those of float32. */
 static void persistent_steps_with_long_rows(void **state) {
@@ -282,6 +299,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(plans_of_quantised_models),
         cmocka_unit_test(all_rows_of_a_quantised_model),
         cmocka_unit_test(persistent_steps_of_quantised_models),
+        cmocka_unit_test(persistent_steps_of_quantised_models_on_the_oldest_cards),
         cmocka_unit_test(persistent_steps_with_long_rows),
         cmocka_unit_test(block_formats_that_differ_are_f16_in_the_stream),
     };

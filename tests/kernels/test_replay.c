@@ -5,9 +5,13 @@
 #include <string.h>
 
 #include "kernels/cpu/on_cpu_launch.h"
+#include "runtime/program.h"
+#include "runtime/session.h"
+#include "tests/kernels/cpu_kernels.h"
 #include "tests/kernels/replay.h"
 #include "tests/kernels/small_graphs.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/printed.h"
 #include "tests/support/subset.h"
 
 #ifndef SUBSETS /* for each family, */
@@ -15,6 +19,7 @@
 #define PLANTED 1 /* are plans changed, too, to see that it is noticed? */
 #define ARCHS 3   /* and of the architectures below; fewer where a sanitizer makes them slow */
 #define RINGS 7
+#define OLDEST 2
 #endif
 
 static const char *const families[] = {small_qwen2, small_qwen3, small_olmo2};
@@ -103,6 +108,46 @@ static void in_persistent_mode(void **state) {
         must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, i % 3 == 2 ? REPLAY_LONG : REPLAY_SHORT});
         replay_drop(&r);
     }
+}
+
+/* sm_75 has 64 KB, loads and stores in place of copies, and no bf16 on tensor cores: of the matrices here in the first family, and in the
+ * caches, too, in the second. */
+static void in_persistent_mode_on_the_oldest_cards(void **state) {
+    (void)state;
+    for (int f = 0; f < OLDEST; f++) {
+        replay r = replay_new(&(replay_of){.yaml = families[f], .arch = 75, .sms = 3 + f});
+        const qgc_plan *p = r.lowered.plan;
+        const qgc_plan_kernel *k = &p->kernels[p->phases[QGC_PHASE_PERSISTENT].launches[0].kernel];
+        assert_int_equal(qgc_kernel_shared_bytes(k, "sm_75"), 65536);
+        assert_non_null(strstr(k->program, "WEIGHT = BF16"));
+        assert_true(f != 1 || strstr(k->program, "CACHE = BF16"));
+        must_agree(&r, &(replay_run){ON_CPU_RANDOM + f, 0, f == 1 ? REPLAY_LONG : REPLAY_SHORT});
+        replay_drop(&r);
+    }
+}
+
+/* A prompt multiplied from the stream wants bf16 on tensor cores. */
+static void prompts_from_the_stream_are_refused_on_the_oldest_cards(void **state) {
+    (void)state;
+    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 75, .sms = 3});
+    const int order = ON_CPU_FORWARDS;
+    qgc_device *device = cpu_device_new(75, 3, &order);
+    qgc_program *program;
+    qgc_session *session;
+    assert_int_equal(qgc_program_load(&program, r.lowered.plan, device, r.weights, r.pool,
+                                      &(qgc_program_options){.later = true}, &r.diag),
+                     QGC_OK);
+    const qgc_session_options o = {.ctx = 16,
+                                   .mode = QGC_MODE_PERSISTENT,
+                                   .prefill = QGC_PREFILL_PACKED,
+                                   .sampling = {.top_p = 1, .repeat_penalty = 1}};
+    assert_int_equal(qgc_session_new(&session, program, &o, &r.diag), QGC_ERR_USAGE);
+    const char *text = qgc_test_printed(r.arena, &r.diag);
+    assert_non_null(strstr(text, "image sm_75 multiplies no bf16 on tensor cores, which sm_80 does"));
+    assert_non_null(strstr(text, "hint: Use --prefill steps."));
+    qgc_program_drop(program);
+    qgc_device_close(device);
+    replay_drop(&r);
 }
 
 /* All but the first of them know their position from the step before. */
@@ -260,7 +305,10 @@ static void scratch_in_the_place_of_other_scratch(void **state) {
 }
 #endif
 
-int main(void) {
+/* usage: test_kernels_replay [PATTERN of the tests to run] */
+int main(int argc, char **argv) {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_passes_and_none),
         cmocka_unit_test(the_tiny_model),
@@ -268,6 +316,8 @@ int main(void) {
         cmocka_unit_test(all_rows_of_the_tiny_model),
         cmocka_unit_test(random_subsets),
         cmocka_unit_test(in_persistent_mode),
+        cmocka_unit_test(in_persistent_mode_on_the_oldest_cards),
+        cmocka_unit_test(prompts_from_the_stream_are_refused_on_the_oldest_cards),
         cmocka_unit_test(persistent_steps_launched_together),
         cmocka_unit_test(a_persistent_step_that_does_not_wait),
         cmocka_unit_test(attention_reads_the_caches_that_it_names),

@@ -11,6 +11,7 @@ float on_cpu_expf(float x);
 #define exp on_cpu_expf
 #include "graph/ops_sample.c"
 #undef exp
+#include "kernels/cpu/on_cpu_launch.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/random.h"
 
@@ -194,6 +195,51 @@ static void compare_all(int rounds) {
     }
 }
 
+/* The kernel for three blocks that run at once, fewer than there are slices (tests.cmake). */
+extern const on_cpu_kernel sample_block_0, sample_block_1, sample_block_2;
+enum { TOGETHER_VOCAB = 2003, TOGETHER_WORDS = 3 * 1024 + 7 + 5 };
+
+static int32_t choose_together(trial *t, int32_t position, int order, uint64_t *sums) {
+    const on_cpu_kernel *const blocks[] = {&sample_block_0, &sample_block_1, &sample_block_2};
+    float parts[(TOGETHER_VOCAB + 31) / 32];
+    for (int p = 0; p < (t->n + 31) / 32; p++) {
+        parts[p] = NAN;
+        for (int i = 32 * p; i < t->n && i < 32 * p + 32; i++)
+            parts[p] = fmaxf(parts[p], penalised(t->logits[i], t->seen[i], &t->s));
+    }
+    int32_t row = 1, positions[] = {-1, position}, next = -1, token = -1, ring[RING];
+    const void *at[] = {t->logits, parts, &row, positions, t->seen, &t->s, sums, &next, &token, ring};
+    void *args[10];
+    for (int i = 0; i < 10; i++)
+        args[i] = &at[i];
+    const char *why = on_cpu_launch_together(
+        blocks, &(on_cpu_launch_options){.grid = {3, 1, 1}, .threads = 64, .order = order, .args = args});
+    if (why)
+        fail_msg("%s", why);
+    return next;
+}
+
+/* Blocks that wait for each other's sums, in whatever order they go on; and no phase is over before all of it is done. */
+static void blocks_that_run_at_once_choose_the_same(void **state) {
+    (void)state;
+    qgc_arena *a = qgc_arena_new();
+    uint64_t sums[TOGETHER_WORDS] = {0};
+    trial t = {.seed = 5, .n = TOGETHER_VOCAB};
+    t.logits = qgc_arena_array(a, TOGETHER_VOCAB, sizeof *t.logits);
+    t.seen = qgc_arena_array(a, TOGETHER_VOCAB, sizeof *t.seen);
+    for (int round = 0; round < ROUNDS / 8; round++) {
+        make_logits(&t, round % N_KINDS);
+        make_settings(&t, 32);
+        t.s.top_k = 0;
+        int32_t position = below(&t, 40000), want = reference(&t, position, a);
+        int32_t chosen = choose_together(&t, position, 1 + round, sums);
+        if (chosen != want)
+            fail_msg("round %d: chose %d, the reference %d; temperature %g, top-p %g", round, chosen, want,
+                     (double)t.s.temperature, (double)t.s.top_p);
+    }
+    qgc_arena_drop(a);
+}
+
 static void chooses_what_the_reference_chooses(void **state) {
     (void)state;
     on_cpu_wobble(0);
@@ -211,6 +257,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chooses_what_the_reference_chooses),
         cmocka_unit_test(does_not_rely_on_expf_to_rise),
+        cmocka_unit_test(blocks_that_run_at_once_choose_the_same),
     };
     return cmocka_run_group_tests_name("kernels/sample", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "graph/base/file.h"
+#include "graph/base/utf8.h"
 #include "models/tokenizer_impl.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
@@ -233,6 +234,107 @@ static void a_cut_file_is_refused_wherever_it_is_cut(void **state) {
         qgc_tokenizer_files files = {.tokenizer = {"cut.json", f->json.text, n}};
         assert_int_equal(qgc_tokenizer_from_json(&t, &files, &d), QGC_ERR_INPUT);
     }
+}
+
+/* The same file with nothing but ASCII in it: other characters are \uXXXX, and slashes are escaped. */
+static qgc_source escaped(fixture *f) {
+    qgc_str s = qgc_str_new(f->arena);
+    for (size_t i = 0; i < f->json.bytes;) {
+        uint32_t c = 0;
+        i += (size_t)qgc_utf8_decode(f->json.text + i, f->json.bytes - i, &c);
+        if (c >= 0x80)
+            qgc_str_printf(&s, "\\u%04X", (unsigned)c);
+        else
+            qgc_str_printf(&s, "%s%c", c == '/' ? "\\" : "", (int)c);
+    }
+    return (qgc_source){"tokenizer.json", s.text, s.bytes};
+}
+
+/* Tables are read by the scanner, or by the JSON library where the scanner does not know what it sees. */
+static void both_ways_of_reading_make_the_same_tokenizer(void **state) {
+    fixture *f = *state;
+    const struct {
+        qgc_source json;
+        bool scanned;
+    } forms[] = {{f->json, true}, {escaped(f), true}, {changed(f, "\"merges\"", "\"m\\u0065rges\""), false}};
+    qgc_source text = golden(f, "text.txt");
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        const qgc_source *json = &forms[i].json;
+        const qgc_tokenizer_files files = {.tokenizer = *json};
+        qgc_scanned scanned;
+        qgc_tokenizer *t;
+        assert_int_equal(qgc_scan_tables(&scanned, (qgc_span){json->text, json->bytes}, f->arena),
+                         forms[i].scanned);
+        assert_int_equal(qgc_tokenizer_from_json(&t, &files, &f->diag), QGC_OK);
+        qgc_tokens ids = qgc_tokens_new(f->arena);
+        assert_int_equal(qgc_tokenizer_encode(t, text.text, text.bytes, true, &ids, &f->diag), QGC_OK);
+        assert_golden(f, &ids, "ids.bin");
+        qgc_tokenizer_close(t);
+    }
+}
+
+static qgc_scanned scan(fixture *f, const char *json, bool taken) {
+    qgc_scanned x;
+    if (qgc_scan_tables(&x, (qgc_span){json, strlen(json)}, f->arena) != taken)
+        fail_msg("%s is %s", json, taken ? "not taken" : "taken");
+    return x;
+}
+
+static void the_scanner_takes_tables_and_leaves_the_rest(void **state) {
+    qgc_scanned x =
+        scan(*state,
+             " {\"a\": [\"}\\\"\"], \"model\": {\"merges\" : [\"x yz\" , [\"u\",\"v w\"]], \"b\":\n{},"
+             "\"vocab\":{ \"\\ud83d\\uDE00\\n\\\"\\u00e9\" : 1048576, \"\":0} } , \"c\": 1} ",
+             true);
+    assert_string_equal(x.rest.text, " {\"a\": [\"}\\\"\"], \"model\": {\"merges\" :[], \"b\":\n{},"
+                                     "\"vocab\":{} } , \"c\": 1} ");
+    assert_int_equal(x.n_rows, 2);
+    assert_string_equal(x.rows[0].text.text, "\xF0\x9F\x98\x80\n\"\xC3\xA9");
+    assert_int_equal(x.rows[0].text.bytes, 8);
+    assert_int_equal(x.rows[0].id, 1048576);
+    assert_int_equal(x.rows[1].text.bytes, 0);
+    assert_int_equal(x.n_merges, 2);
+    assert_memory_equal(x.merges[0].right.text, "yz", 3);
+    assert_memory_equal(x.merges[1].right.text, "v w", 4);
+}
+
+/* What the JSON library would not take, or says better. */
+static void the_scanner_leaves_what_it_does_not_know(void **state) {
+    static const char *const rows[] = {"\"a\":01",
+                                       "\"a\":1.0",
+                                       "\"a\":-1",
+                                       "\"a\":1048577",
+                                       "\"a\":99999999999",
+                                       "\"a\":",
+                                       "\"a\"",
+                                       "a:1",
+                                       "\"a\":1,",
+                                       "\"a\":\"1\"",
+                                       "\"\\ud800\":1",
+                                       "\"\\udc00\":1",
+                                       "\"\\ud800\\u0041\":1",
+                                       "\"\\u0000\":1",
+                                       "\"\\u00g0\":1",
+                                       "\"\\x\":1",
+                                       "\"\t\":1",
+                                       "\"\xC3\":1",
+                                       "\"a\":1}}",
+                                       "\"a\\"};
+    static const char *const merges[] = {
+        "\"a\"",        "\"a b c\"",           "\" a\"", "\"a \"", "[\"a\"]",
+        "[\"a\",\"\"]", "[\"a\",\"b\",\"c\"]", "7",      "null",   "\"a b\","};
+    fixture *f = *state;
+    scan(f, "{\"model\":{\"vocab\":{\"a\":1},\"merges\":[\"a b\"]}}", true);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        scan(f, qgc_arena_printf(f->arena, "{\"model\":{\"vocab\":{%s},\"merges\":[\"a b\"]}}", rows[i]),
+             false);
+    for (size_t i = 0; i < sizeof merges / sizeof *merges; i++)
+        scan(f, qgc_arena_printf(f->arena, "{\"model\":{\"vocab\":{\"a\":1},\"merges\":[%s]}}", merges[i]),
+             false);
+    scan(f, "{\"model\":{\"vocab\":{\"a\":1}}}", false);
+    scan(f, "{\"model\":{\"vocab\":{\"a\":1},\"vocab\":{\"a\":1},\"merges\":[\"a b\"]}}", false);
+    scan(f, "{\"model\":{\"vocab\":{},\"merges\":[\"a b\"]}}", false);
+    scan(f, "", false);
 }
 
 static void merges_may_be_one_text(void **state) {
@@ -466,6 +568,9 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(a_cut_file_is_refused_wherever_it_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(merges_may_be_one_text, setup, teardown),
+        cmocka_unit_test_setup_teardown(both_ways_of_reading_make_the_same_tokenizer, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_scanner_takes_tables_and_leaves_the_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_scanner_leaves_what_it_does_not_know, setup, teardown),
         cmocka_unit_test_setup_teardown(a_gap_in_the_ids_has_no_piece, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_and_template_come_from_the_files_beside, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_may_be_stated_in_config_json_alone, setup, teardown),

@@ -1455,6 +1455,23 @@ static void auto_takes_a_mode_that_runs(void **state) {
     assert_int_equal(choice.mode, QGC_MODE_GRAPH);
 }
 
+/* Persistent mode runs on sm_75, and is taken where it was timed. */
+static void auto_takes_what_nobody_timed_only_by_name(void **state) {
+    fixture *f = *state;
+    f->plan->archs[0] = "sm_75";
+    f->dev->info.major = 7, f->dev->info.minor = 5;
+    make_persistent(f);
+    f->dev->info.free_bytes = (size_t)1 << 40;
+    load_toy(f);
+    assert_null(qgc_mode_refusal(f->program, QGC_MODE_PERSISTENT, f->arena));
+    const double us[QGC_N_MODES] = {[QGC_MODE_GRAPH] = 20, [QGC_MODE_PERSISTENT] = 10};
+    const qgc_mode_choice choice = qgc_mode_fastest(f->program, CTX, f->arena);
+    assert_int_equal(choice.mode, QGC_MODE_GRAPH);
+    assert_non_null(strstr(
+        choice.why, "not persistent: its code for sm_75 was never timed; qgc tune does that; not pdl: "));
+    assert_int_equal(qgc_mode_measured(f->program, CTX, us, f->arena).mode, QGC_MODE_PERSISTENT);
+}
+
 /* Where modes were timed, the least of those that run; else the model. */
 static void auto_goes_by_measured_times(void **state) {
     fixture *f = *state;
@@ -1592,6 +1609,7 @@ int main(void) {
         TEST(a_prompt_has_a_copy_of_the_weights_where_there_is_room),
         TEST(a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream),
         TEST(auto_takes_a_mode_that_runs),
+        TEST(auto_takes_what_nobody_timed_only_by_name),
         TEST(auto_goes_by_measured_times),
         TEST(refuses_chunks_where_cublas_is_missing),
         TEST(a_session_without_memory_gives_everything_back),

@@ -11,6 +11,7 @@
 #include "graph/base/map.h"
 #include "graph/base/pool.h"
 #include "graph/base/str.h"
+#include "graph/base/times.h"
 #include "tests/support/arena.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/printed.h"
@@ -229,6 +230,23 @@ static void ask_at_the_last(void *context, size_t first, size_t last) {
     atomic_fetch_add(seen, last - first);
 }
 
+static void laps_beyond_the_most_are_added_to_the_last(void **state) {
+    (void)state;
+    qgc_times t;
+    qgc_times_begin(&t);
+    qgc_times_lap(NULL, "nobody wants to know");
+    for (int i = 0; i < QGC_MOST_LAPS + 5; i++)
+        qgc_times_lap(&t, i < QGC_MOST_LAPS ? "lap" : "more");
+    assert_int_equal(t.n, QGC_MOST_LAPS);
+    double sum = 0;
+    for (size_t i = 0; i < t.n; i++) {
+        assert_string_equal(t.laps[i].what, "lap");
+        assert_true(t.laps[i].seconds >= 0);
+        sum += t.laps[i].seconds;
+    }
+    assert_true(sum < 10);
+}
+
 typedef struct {
     qgc_pool *pool;
     atomic_size_t seen;
@@ -281,6 +299,7 @@ int main(void) {
         ARENA_TEST(an_adopted_error_keeps_the_text_that_it_quotes),
         ARENA_TEST(file_errors_name_the_path),
         ARENA_TEST(file_write_then_map_gives_the_same_bytes),
+        cmocka_unit_test(laps_beyond_the_most_are_added_to_the_last),
         ARENA_TEST(pool_covers_every_index_once),
         ARENA_TEST(memory_that_runs_out_is_told_where_it_is_tried),
         ARENA_TEST(memory_that_runs_out_on_a_thread_of_a_pool_is_told_to_its_caller),

@@ -146,6 +146,9 @@ static void refuses_what_does_not_go_together(void **state) {
     has(output(f, TINY "--mode pdl", 2),
         "qgc: error: option --mode is pdl, and steps run on the CPU, which has no modes\n"
         "  hint: Leave it out, or run on a GPU (--device gpu).\n");
+    has(output(f, TINY "--mode graph,fast", 2), "unknown mode \"fast\"");
+    has(output(f, TINY "--mode graph,pdl,stream,persistent,auto", 2),
+        "option --mode names more than 4 modes");
     has(output(f, TINY "--mode fast", 2),
         "unknown mode \"fast\", expected stream, graph, pdl or persistent\n");
 }

@@ -169,13 +169,13 @@ static void says_what_counts_and_where_the_models_differ_most(void **state) {
         f, qgc_arena_printf(f->arena, EXACT "-q --threads 1 --ctx 128 --against '%s' " TEXT, other), 0);
     has(text,
         qgc_arena_printf(f->arena,
-                         "tests/golden/tiny/tiny-f32.yaml, weights models/tiny/tiny.gguf, cpu, 1 threads\n"
+                         "tests/golden/tiny/tiny-f32.yaml, weights models/tiny/tiny.gguf, cpu, 1 thread\n"
                          "1 text, 659 tokens; 5 windows of 128, of which the second half counts: 315 tokens "
                          "count, 19 at ends of texts are left out\n"
                          "perplexity     8.09623\n"
                          "loss           2.0914 nats a token, standard error 0.11\n"
                          "\n"
-                         "against tests/golden/tiny/tiny-f32.yaml, weights %s, cpu, 1 threads\n"
+                         "against tests/golden/tiny/tiny-f32.yaml, weights %s, cpu, 1 thread\n"
                          "perplexity     8.49996 there (-4.75 %% here)\n",
                          other));
     has(text, "KL divergence  0.019 mean, 0.204 99.9th percentile, 0.222 largest (nats)\n");

@@ -1,5 +1,5 @@
-/* docs/passes.md, "Kernels from outside": its blocks are a kernel, a plug-in and commands, which are followed here; then the same
- * kernel with faults, each of which is found before the kernel is used. */
+/* docs/passes.md, "Kernels from outside" and "... in persistent mode": their blocks are a kernel, a plug-in and commands, which are
+ * followed here; then the same kernels with faults, each of which is found before the kernel is used. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,20 +10,27 @@
 #include "tests/support/fixture.h"
 #include "tests/support/plugin.h"
 
-/* The first block of a language after that heading. */
-static const char *block(fixture *f, const char *language) {
+static const char page[] = "\n## Kernels from outside\n",
+                  second_page[] = "\n## Kernels from outside in persistent mode\n";
+
+/* The first block of a language after a heading. */
+static const char *block_of(fixture *f, const char *heading, const char *language) {
     qgc_file file;
     ok(f, qgc_file_open(&file, "docs/passes.md", &f->diag));
     const char *text = qgc_arena_strndup(f->arena, (const char *)file.data, file.bytes);
     qgc_file_close(&file);
     const char *fence = qgc_arena_printf(f->arena, "```%s\n", language);
-    const char *at = strstr(text, "\n## Kernels from outside\n");
+    const char *at = strstr(text, heading);
     at = at ? strstr(at, fence) : NULL;
     assert_non_null(at);
     at += strlen(fence);
     const char *end = strstr(at, "```\n");
     assert_non_null(end);
     return qgc_arena_strndup(f->arena, at, (size_t)(end - at));
+}
+
+static const char *block(fixture *f, const char *language) {
+    return block_of(f, page, language);
 }
 
 /* What is proved once is not proved again, so each test has a cache of its own. */
@@ -59,10 +66,9 @@ static bool has(const char *text, const char *part) {
     return strstr(text, part) != NULL;
 }
 
-static void the_page_is_followed(void **state) {
-    fixture *f = *state;
-    write_page(f);
-    const char *commands = block(f, "sh");
+/* The commands of a page, which have to succeed; what they print. */
+static const char *follow(fixture *f, const char *heading) {
+    const char *commands = block_of(f, heading, "sh");
     commands = all_with(f, commands, "-I QGC", "-I '" QGC_SOURCE_DIR "'");
     commands = all_with(f, commands, "cc -std", "'" QGC_CC "' -std");
     commands = all_with(f, commands, "qgc compile", "'" QGC_COMMAND "' compile");
@@ -82,12 +88,34 @@ static void the_page_is_followed(void **state) {
         qgc_str_add_bytes(&text, piece, n);
     if (pclose(run) != 0)
         fail_msg("%s", text.text);
-    assert_true(has(text.text, "early attend[3]"));
-    assert_true(has(text.text, "outside/online_attention.cu"));
-    assert_true(has(text.text, "has no phase in the kernel")); /* persistent mode */
     assert_false(has(text.text, "not checked"));
     assert_true(has(text.text, "equal: bit for bit"));
     assert_false(has(text.text, "wrong"));
+    return text.text;
+}
+
+static void the_page_is_followed(void **state) {
+    fixture *f = *state;
+    write_page(f);
+    const char *said = follow(f, page);
+    assert_true(has(said, "early attend[3]"));
+    assert_true(has(said, "outside/online_attention.cu"));
+    assert_true(has(said, "which has no phase in the kernel: its row gives no device function"));
+}
+
+static void write_second_page(fixture *f) {
+    use_own_cache(f);
+    fixture_write(f, "row_norm.cu", block_of(f, second_page, "cuda"));
+    fixture_write(f, "row_norm.c", block_of(f, second_page, "c"));
+}
+
+static void the_page_of_persistent_mode_is_followed(void **state) {
+    fixture *f = *state;
+    write_second_page(f);
+    const char *said = follow(f, second_page);
+    assert_true(has(said, "outside/row_norm_as_phase.cu"));
+    assert_true(has(said, "persistent.cu"));
+    assert_false(has(said, "has no phase"));
 }
 
 static const char tiny[] = "models/tiny/tiny.yaml --weights models/tiny/tiny.gguf";
@@ -146,6 +174,8 @@ typedef struct {
 static const planted faults[] = {
     {"a wrong number", "lane] * SCALE", "lane] * (SCALE * 1.001f)", "\"a\" is"},
     {"a position too few", "i <= p[token]", "i < p[token] + (p[token] == 0)", "\"a\" is"},
+    {"not after 4,000 positions", "i <= p[token]", "i <= p[token] % 4001", "\"a\" is"},
+    {"not for a hundred tokens", "query[e] = q[from", "query[e] = q[(token < 100 ? from : 0)", "\"a\" is"},
     {"no cap on a sum", "keep = expf(most - now)", "keep = 1.0f", "\"a\" is"},
     {"another head's cache", "head / (HEADS / KV_HEADS)", "head % KV_HEADS", "\"a\" is"},
     {"writes outside", "a[from + d] = value", "a[from + d + (head == HEADS - 1)] = value",
@@ -192,6 +222,41 @@ static void planted_faults_are_found(void **state) {
     assert_false(qgc_file_exists(fixture_path(f, "bad.qgc")));
 }
 
+static const planted faults_of_a_function[] = {
+    {"a wrong number in the last piece", "n[e] = x[64 * piece + e] * scale",
+     "n[e] = x[64 * piece + e] * (piece == WIDTH / 64 - 1 ? scale * 1.001f : scale)", "\"n\" is"},
+    {"the last rows of a piece", "e < 64; e += 32)\n        n[e]", "e < 62; e += 32)\n        n[e]",
+     "\"n\" is"},
+    {"writes after its piece", "e < 64; e += 32)\n        n[e]", "e < 96; e += 32)\n        n[e]",
+     "\"n\" is nan"},
+    {"writes what it reads", "n[e] = x[64 * piece + e] * scale",
+     "n[e] = ((float *)x)[64 * piece + e] *= scale", "other bits"},
+    {"a barrier of the block", "    const float scale = scale_of(warp_sum(squares));",
+     "    __syncthreads();\n    const float scale = scale_of(warp_sum(squares));",
+     "it uses __syncthreads, which belongs to a block"},
+};
+
+/* In graph mode, too, where the function is not used. */
+static void faults_of_a_device_function_are_found(void **state) {
+    fixture *f = *state;
+    write_second_page(f);
+    const char *plugin = plugin_compile(f, "row_norm", block_of(f, second_page, "c")),
+               *text = block_of(f, second_page, "cuda");
+    const char *command = qgc_arena_printf(
+        f->arena, "bisect %s --load-pass '%s' --passes fuse-qkv,row-norm --device cpu", tiny, plugin);
+    for (size_t i = 0; i < sizeof faults_of_a_function / sizeof *faults_of_a_function; i += EVERY) {
+        const planted *p = &faults_of_a_function[i];
+        const char *at = strstr(text, "__device__ void row_norm_phase");
+        fixture_write(
+            f, "row_norm.cu",
+            qgc_arena_printf(f->arena, "%.*s%s", (int)(at - text), text, with(f, at, p->old, p->now)));
+        const char *said = qgc_test_output(f->arena, command, 1);
+        if (!has(said, "pass    row-norm") || !has(said, "change  1 of") || !has(said, p->says) ||
+            !has(said, "the device function of kernel \"row_norm\" does not compute stage \"normed"))
+            fail_msg("%s: %s", p->what, said);
+    }
+}
+
 static void the_laboratory_judges_by_it(void **state) {
     fixture *f = *state;
     const char *plugin = compile_page(f), *text = block(f, "cuda");
@@ -224,9 +289,14 @@ static void a_text_that_is_no_cuda_names_its_line(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(the_page_is_followed),          FIXTURE_TEST(the_artifact_needs_no_plug_in),
-        FIXTURE_TEST(what_a_file_brings_is_not_run), FIXTURE_TEST(planted_faults_are_found),
-        FIXTURE_TEST(the_laboratory_judges_by_it),   FIXTURE_TEST(a_text_that_is_no_cuda_names_its_line),
+        FIXTURE_TEST(the_page_is_followed),
+        FIXTURE_TEST(the_artifact_needs_no_plug_in),
+        FIXTURE_TEST(the_page_of_persistent_mode_is_followed),
+        FIXTURE_TEST(faults_of_a_device_function_are_found),
+        FIXTURE_TEST(what_a_file_brings_is_not_run),
+        FIXTURE_TEST(planted_faults_are_found),
+        FIXTURE_TEST(the_laboratory_judges_by_it),
+        FIXTURE_TEST(a_text_that_is_no_cuda_names_its_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,13 +34,19 @@ static void a_value_may_follow_its_letter(void **state) {
 
 static void variables_are_defaults(void **state) {
     fixture *f = *state;
-    has(shell(f, "QGC_DEVICE=cpu QGC_THREADS=1 $qgc " RUN "-p hi -n1", 0), "cpu, 1 threads");
+    has(shell(f, "QGC_DEVICE=cpu QGC_THREADS=1 $qgc " RUN "-p hi -n1", 0), "cpu, 1 thread; prompt ");
     has(shell(f, "QGC_DEVICE=tpu QGC_THREADS=1 $qgc " RUN "--device cpu --threads 2 -p hi -n1", 0),
         "cpu, 2 threads");
     has(shell(f, "QGC_THREADS= $qgc " RUN "--device cpu -p hi -n1 -q", 0), "\n");
     const char *said = shell(f, "QGC_THREADS=many $qgc " RUN "--device cpu -p hi -n1", 2);
     has(said, "option --threads wants a whole number, got \"many\"");
     has(said, "the environment variable QGC_THREADS gives it");
+    said = shell(f, "QGC_DEVICE=tpu $qgc run -p x", 2);
+    has(said, "unknown device \"tpu\", expected auto, gpu, gpu:N or cpu");
+    has(said, "the environment variable QGC_DEVICE gives it");
+    said = shell(f, "$qgc --verison", 2);
+    has(said, "unknown option \"--verison\"");
+    has(said, "Did you mean qgc --version?");
     has(shell(f, "QGC_THREADS=many $qgc run --help", 0), "($QGC_THREADS)");
 }
 
@@ -51,6 +57,7 @@ static void messages_are_coloured_where_it_is_asked_for(void **state) {
     assert_non_null(strchr(shell(f, "NO_COLOR=1 $qgc tokenize --color always", 2), '\033'));
     assert_non_null(strchr(shell(f, "QGC_COLOR=always $qgc tokenize", 2), '\033'));
     assert_null(strchr(shell(f, "QGC_COLOR=always $qgc tokenize --color=never", 2), '\033'));
+    has(shell(f, "$qgc run -n -5", 2), "option --n is -5, expected -1 to 16777216\n");
     has(shell(f, "$qgc ops --color red", 2), "option --color is \"red\", expected auto, always or never");
 }
 

@@ -1,6 +1,8 @@
 /* qgc run on the CPU, as a user and a script call it: conversations, options that do nothing, Ctrl-C. */
 
+#include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -192,6 +194,22 @@ static void a_receipt_is_verified(void **state) {
     has(qgc_test_output(f->arena, "verify models/tiny/tiny.yaml", 1), "is no receipt of qgc\n");
 }
 
+static void the_start_is_told_lap_by_lap(void **state) {
+    fixture *f = *state;
+    const char *said = qgc_test_output(f->arena, "run " MODEL "-q -p She -n 2 --times", 0);
+    has(said, " ms  weights opened\n");
+    has(said, " ms  rest of the tokenizer\n");
+    double sum = 0, ms;
+    int read;
+    for (const char *p = said; sscanf(p, "%lf ms  %n", &ms, &read) == 1; p = strchr(p, '\n') + 1) {
+        if (strncmp(p + read, "to the first token\n", 19) == 0)
+            break;
+        sum += ms;
+    }
+    assert_true(fabs(ms - sum) < 1); /* each is rounded */
+    assert_null(strstr(qgc_test_output(f->arena, "run " MODEL "-q -p She -n 2", 0), " ms "));
+}
+
 static void ctrl_c_ends_a_prompt_and_an_answer_with_code_130(void **state) {
     fixture *f = *state;
     qgc_str text = qgc_str_new(f->arena);
@@ -220,6 +238,7 @@ int main(void) {
         FIXTURE_TEST(options_reach_the_template),
         FIXTURE_TEST(options_that_would_do_nothing_are_refused),
         FIXTURE_TEST(a_receipt_is_verified),
+        FIXTURE_TEST(the_start_is_told_lap_by_lap),
         FIXTURE_TEST(ctrl_c_ends_a_prompt_and_an_answer_with_code_130),
     };
     return cmocka_run_group_tests_name("runtime/cli/run", tests, NULL, NULL);

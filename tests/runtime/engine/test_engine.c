@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "graph/base/file.h"
 #include "runtime/engine/build.h"
 #include "runtime/engine/sequence.h"
 #include "tests/support/fixture.h"
@@ -185,6 +186,54 @@ static void what_cannot_be_opened_is_an_error_and_leaves_nothing(void **state) {
     }
 }
 
+/* Its errors are those of the sequence; an engine without one is closed as any other. */
+static void a_tokenizer_may_be_read_beside_the_beginning_of_a_sequence(void **state) {
+    fixture *f = *state;
+    qgc_engine_options o = tiny;
+    o.sequence_next = true;
+    qgc_engine *e = open_engine(f, &o);
+    qgc_sequence *s = begin(f, e, &greedy);
+    assert_int_equal(prompt(f, e).n, 5);
+    qgc_sequence_drop(s);
+    qgc_engine_close(e);
+    qgc_engine_close(open_engine(f, &o));
+
+    const char *folder = qgc_path_folder(f->arena, fixture_write(f, "config.json", "{}"));
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        qgc_source file;
+        const char *path = qgc_arena_printf(f->arena, "models/tiny/safetensors/%s", names[i]);
+        ok(f, qgc_file_read(&file, path, 1 << 26, "it", &f->diag));
+        path = qgc_arena_printf(f->arena, "%s/%s", folder, names[i]);
+        ok(f, qgc_file_write(path, file.text, file.bytes, &f->diag));
+    }
+    fixture_write(f, "tokenizer.json", "{}");
+    o.weights = folder;
+    e = open_engine(f, &o);
+    assert_int_equal(qgc_sequence_new(&s, e, &greedy, &f->diag), QGC_ERR_INPUT);
+    assert_null(s);
+    has(qgc_test_printed(f->arena, &f->diag), "tokenizer.json: error: ");
+    qgc_engine_close(e);
+}
+
+static void a_device_goes_by_its_name_and_number(void **state) {
+    fixture *f = *state;
+    const struct {
+        const char *text;
+        int index; /* -2: an error */
+    } cases[] = {{"cpu", -1},   {"gpu", 0},   {"cuda", 0},    {"gpu:0", 0},    {"gpu:12", 12},
+                 {"cuda:3", 3}, {"gpu:", -2}, {"gpu:1x", -2}, {"gpu:123", -2}, {"cudas", -2},
+                 {"gpu1", -2},  {"", -2},     {":1", -2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qgc_diag d = qgc_diag_new(f->arena);
+        int index = -3;
+        const qgc_status s = qgc_engine_choose_device(cases[i].text, &index, &d);
+        assert_int_equal(s, cases[i].index == -2 ? QGC_ERR_USAGE : QGC_OK);
+        if (s == QGC_OK)
+            assert_int_equal(index, cases[i].index);
+    }
+}
+
 typedef struct {
     const char *what[MOST_NOTES];
     size_t done, total;
@@ -237,6 +286,8 @@ int main(void) {
         FIXTURE_TEST(an_engine_without_a_graph_has_the_tokenizer_only),
         FIXTURE_TEST(weights_beside_the_graph_are_found),
         FIXTURE_TEST(what_cannot_be_opened_is_an_error_and_leaves_nothing),
+        FIXTURE_TEST(a_tokenizer_may_be_read_beside_the_beginning_of_a_sequence),
+        FIXTURE_TEST(a_device_goes_by_its_name_and_number),
         FIXTURE_TEST(a_prompt_tells_how_far_it_is_and_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

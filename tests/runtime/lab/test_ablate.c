@@ -201,7 +201,7 @@ static void a_report_has_a_line_for_each_pass(void **state) {
     assert_int_equal(qgc_ablate_json(&x, &h, &json, &f->diag), QGC_OK);
     assert_non_null(strstr(json.text, "\"pass\": \"fuse-swiglu\",\n      \"fired\": 4,\n"));
     assert_non_null(strstr(json.text, "\"median\": null"));
-    qgc_ablate_svg(&x, &h, &svg);
+    qgc_ablate_svg(&x, 1, &h, &svg);
     assert_non_null(strstr(svg.text, ">fuse-swiglu</text>"));
     assert_non_null(strstr(svg.text, ">kernels saved a token</text>"));
 }
@@ -229,9 +229,31 @@ static void a_report_says_what_cannot_run_in_the_mode(void **state) {
     has(json.text, "\"mode\": \"persistent\"");
     has(json.text, "\"refused\": \"width 1 is no multiple of 64\"");
     has(json.text, "\"worst\": null");
-    qgc_ablate_svg(&x, &h, &svg);
+    qgc_ablate_svg(&x, 1, &h, &svg);
     has(svg.text, "a GPU, mode persistent, weights");
     has(svg.text, ">-</text>");
+}
+
+static void a_chart_has_modes_side_by_side(void **state) {
+    fixture *f = *state;
+    f->options.run.passes = "fuse-qkv,fuse-swiglu";
+    const qgc_ablation one = measure(f);
+    qgc_ablation x[] = {one, one};
+    const qgc_ablate_heading h = {"g.yaml", "w.gguf", "a GPU", "a text", 64, 6};
+    qgc_ablate_row rows[2] = {one.rows[0], one.rows[1]};
+    rows[0].left_out.kernels = 4711;
+    rows[1].left_out.refused = "two layers differ";
+    x[0].mode = "graph";
+    x[1].mode = "persistent";
+    x[1].rows = rows;
+    qgc_str svg = qgc_str_new(f->arena);
+    qgc_ablate_svg(x, 2, &h, &svg);
+    has(svg.text, ">graph mode</text>");
+    has(svg.text, ">persistent mode</text>");
+    has(svg.text, ">4711</text>");
+    has(svg.text, ">-</text>");
+    assert_null(strstr(svg.text, ">alone</text>"));
+    assert_null(strstr(svg.text, "a GPU, mode"));
 }
 
 static void json_is_not_written_of_what_is_not_utf8(void **state) {
@@ -258,6 +280,7 @@ int main(void) {
         ABLATE_TEST(names_an_unknown_pass),
         ABLATE_TEST(a_report_has_a_line_for_each_pass),
         ABLATE_TEST(a_report_says_what_cannot_run_in_the_mode),
+        ABLATE_TEST(a_chart_has_modes_side_by_side),
         ABLATE_TEST(json_is_not_written_of_what_is_not_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,44 +6,11 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/lab/bisect_parts.h"
-#include "tests/support/cmocka.h"
-#include "tests/support/folder.h"
-#include "tests/support/printed.h"
 #include "tests/support/text.h"
+#include "tests/support/tiny.h"
 
 enum { STEPS = 6 };
 static const int32_t tokens[STEPS] = {5, 300, 41, 7, 1000, 41};
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_weights *weights;
-    const char *folder;
-} fixture;
-
-static void ok(fixture *f, qgc_status s) {
-    if (s != QGC_OK)
-        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
-}
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){arena, qgc_diag_new(arena), qgc_pool_new(1), NULL, qgc_test_folder(arena)};
-    ok(f, qgc_weights_open(&f->weights, "models/tiny/tiny.gguf", &f->diag));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_weights_close(f->weights);
-    qgc_pool_drop(f->pool);
-    qgc_test_folder_drop(f->arena, f->folder);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
 
 static bisect_side open_side(fixture *f, const char *path, const qgc_weights *w, const char *passes) {
     bisect_side s = {.arena = qgc_arena_new()};

@@ -5,6 +5,9 @@
 
 #include "graph/base/file.h"
 #include "graph/load.h"
+#include "passes/load.h"
+#include "passes/load_impl.h"
+#include "passes/rewrite.h"
 #include "runtime/lab/bisect.h"
 #include "runtime/lab/random_weights.h"
 #include "tests/support/cmocka.h"
@@ -80,7 +83,7 @@ typedef struct {
     qgc_pool *pool;
     qgc_weights *weights;
     qgc_device *dev;
-    fake_kernel kernels[sizeof toy_kernels / sizeof *toy_kernels];
+    fake_kernel kernels[sizeof toy_kernels / sizeof *toy_kernels + 1]; /* room for one from outside */
 } fixture;
 
 static void ok(fixture *f, qgc_status s) {
@@ -245,6 +248,57 @@ static void decode_steps_do_not_see_a_fault_of_prefill(void **state) {
     assert_int_not_equal(b.verdict, QGC_BISECT_WRONG);
 }
 
+/* --- a kernel from outside ------------------------------------------------------------------------------- */
+
+enum { NORM };
+
+static bool fuse_norm(qgc_rewriter *rw, const qgc_match *m) {
+    return qgc_fuse_as(rw, "own_norm", "own", (qgc_node *[]){m->node[NORM]}, 1);
+}
+
+static const qgc_rule norm_rules[] = {{"rms_norm", P(NORM, RMS_NORM, FREE), fuse_norm}, {0}};
+
+static qgc_status own_norm(qgc_pass_context *c, qgc_diag *d) {
+    return qgc_rewrite(c, norm_rules, d);
+}
+
+static const qgc_kernel_row own_rows[] = {
+    {.name = "own_norm",
+     .text = "extern \"C\" __global__ void own_norm(const float *x, const float *w, float *n) {\n"
+             "    float squares = 0.0f;\n"
+             "    for (int i = 0; i < WIDTH; i++) squares += x[i] * x[i];\n"
+             "    for (int i = 0; i < WIDTH; i++) n[i] = x[i] / sqrtf(squares / WIDTH + EPS) * w[i];\n"
+             "}\n",
+     .nodes = "n = rms_norm(x, w)",
+     .params = "x: f32 reads, w: f32 reads, n: f32 writes",
+     .options = "WIDTH = x.width, EPS = n.eps",
+     .grid = "1",
+     .threads = "1"},
+    {0}};
+
+/* Its text is right, and what the device makes of it is not: that names the pass and its change, too. */
+static void a_kernel_that_only_a_device_shows_to_be_wrong_is_named(void **state) {
+    fixture *f = *state;
+    static const qgc_pass_info passes[] = {{"own-norm", own_norm, NULL, "a norm by a kernel from outside"},
+                                           {0}};
+    static const qgc_pass_rows table = {.abi = QGC_PASS_ABI, .passes = passes};
+    ok(f, qgc_passes_add("the test", &table, &f->diag));
+    ok(f, qgc_load_plugin_kernels("the test", own_rows, &f->diag));
+    f->kernels[sizeof toy_kernels / sizeof *toy_kernels - 1] =
+        (fake_kernel){"own_norm", "ppp", run_wrong_norm};
+    const qgc_bisection b = bisect(f, "own_norm", run_wrong_norm, "dead-code,own-norm");
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_string_equal(b.pass, "own-norm");
+    assert_int_equal(b.change, 1);
+    assert_string_equal(b.rule_at, "h");
+    assert_non_null(strstr(b.why, "kernel \"own_norm\" does not compute stage \"own\": \"n\" is"));
+    assert_non_null(strstr(b.why, "(on "));
+    qgc_device_close(f->dev);
+    f->dev = NULL;
+    const qgc_bisection right = bisect(f, "own_norm", run_rms_norm, "dead-code,own-norm");
+    assert_int_not_equal(right.verdict, QGC_BISECT_WRONG); /* a device that is there is asked again */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_wrong_fused_kernel_is_found_and_cut_out, setup, teardown),
@@ -257,6 +311,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(prefill_that_is_right_is_no_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(decode_steps_do_not_see_a_fault_of_prefill, setup, teardown),
         cmocka_unit_test_setup_teardown(sums_in_another_order_are_harmless, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_kernel_that_only_a_device_shows_to_be_wrong_is_named, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, make_toy_cache, drop_toy_cache);
 }

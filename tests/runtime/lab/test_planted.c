@@ -585,6 +585,34 @@ RULE(sample_by_parts) {
     assert_true(qgc_settle(rw, merge));
     return become(rw, n, merge->out[0]);
 }
+/* A table in which row `number` is its first row; without a number it is put together again as it was. */
+static qgc_value *table_with(qgc_rewriter *rw, qgc_value *table, int64_t row) {
+    qgc_derivation low = {.kind = QGC_DERIVE_ROWS, .first = 0, .last = row > 0 ? row : 700},
+                   mid = {.kind = QGC_DERIVE_ROWS, .first = 0, .last = 1},
+                   high = {.kind = QGC_DERIVE_ROWS,
+                           .first = row > 0 ? row + 1 : 700,
+                           .last = table->shape.dim[0]};
+    const qgc_derivation join = {.kind = QGC_DERIVE_CONCAT_ROWS};
+    qgc_value *a = qgc_derive(rw, "low", &low, &table, 1), *c = qgc_derive(rw, "high", &high, &table, 1);
+    if (row > 0) {
+        qgc_value *b = qgc_derive(rw, "mid", &mid, &table, 1);
+        a = qgc_derive(rw, "low_mid", &join, (qgc_value *[]){a, b}, 2);
+    }
+    return qgc_derive(rw, "joined", &join, (qgc_value *[]){a, c}, 2);
+}
+/* Tokens look up another row, which the text may not have; or the head. */
+RULE(another_row) {
+    HERE;
+    qgc_node *n = m->root;
+    qgc_value *table = table_with(rw, n->in[1], (int64_t)now.row->number);
+    return rewire(rw, n, n->in[0], table, NULL);
+}
+/* The parts are of logits that are smaller by a factor: too small where the largest of them counts. */
+RULE(parts_of_smaller) {
+    HERE;
+    qgc_node *n = m->root;
+    return rewire(rw, n, put_number(rw, n, QGC_OP_SCALE, n->in[0], now.row->number), n->in[1], NULL);
+}
 /* select_rows(op(x)) becomes op(select_rows(x)). */
 RULE(select_early) {
     HERE;
@@ -711,6 +739,18 @@ static const planted rows[] = {
      "split-sample,%s"},
     {"colder", "next", CHOOSE, chooses_from_others, 1.5, WRONG, "next", 0, NULL, NULL},
     {"hardly-colder", "next", CHOOSE, chooses_from_others, 1.02, WRONG, "next", 0, NULL, NULL},
+    {"colder-by-1e-4", "next", CHOOSE, chooses_from_others, 1.0001, WRONG, "next", 0, "made of other logits",
+     NULL},
+    {"colder-by-1e-9", "next", CHOOSE, chooses_from_others, 1 + 1e-9, WRONG, "next", 0,
+     "made of other logits", NULL},
+    {"choice-capped-at-1e4", "next", CHOOSE, chooses_from_capped, 1e4, WRONG, "next", 0,
+     "made of other logits", NULL},
+    {"parts-hardly-smaller", "next_parts", P(ANY, SAMPLE_PART, V(A)), parts_of_smaller, 1 - 1e-6, WRONG,
+     "next_parts", 0, NULL, "split-sample,%s"},
+    {"a-row-that-no-token-has", "x", P(ANY, EMBEDDING, V(A)), another_row, 1234, WRONG, "x", 0,
+     "where row 1234 is chosen", NULL},
+    {"a-row-that-a-token-has", "x", P(ANY, EMBEDDING, V(A)), another_row, 1400, WRONG, "x", 0, NULL, NULL},
+    {"a-row-of-the-head", "logits", LIN, another_row, 1234, WRONG, "logits", 0, NULL, NULL},
     {"opposite", "next", CHOOSE, chooses_from_others, -1, WRONG, "next", 0, NULL, NULL},
     {"capped-choice", "next", CHOOSE, chooses_from_capped, 5, WRONG, "next", 0, NULL, NULL},
     {"unnormed-choice", "next", CHOOSE, chooses_from_unnormed, 0, WRONG, "next", 0, NULL, NULL},
@@ -787,6 +827,10 @@ static const planted rows[] = {
      NULL},
     {"select-late", "x_out", NORM, select_late, 0, FINE, NULL, 0, NULL, NULL},
     {"cap-that-no-number-reaches", "v[1]", LIN, cap_result, 1e9, FINE, NULL, 0, NULL, NULL},
+    {"table-cut-and-joined", "x", P(ANY, EMBEDDING, V(A)), another_row, 0, FINE, NULL, 0, NULL, NULL},
+    {"head-cut-and-joined", "logits", LIN, another_row, 0, FINE, NULL, 0, NULL, NULL},
+    {"choice-of-huge-and-back", "logits", LIN, scale_around, 1e5, FINE, NULL, 0, NULL, NULL},
+    {"keys-hardly-scaled-in-the-cache", "a[1]", ATT, scale_cached_keys, 1.00001, FINE, NULL, 0, NULL, NULL},
     {"factor-of-1", "o", LIN, scale_result, 1, FINE, NULL, 0, NULL, NULL},
     {"base-as-it-was", NULL, ROTATE, scale_base, 1, FINE, NULL, 0, NULL, NULL},
     {"right-before-all", "act", SIL, silu_by_sigmoid, 0, FINE, NULL, 0, NULL,

@@ -5,44 +5,10 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
-#include "runtime/lab/trial.h"
-#include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
-#include "tests/support/printed.h"
+#include "tests/support/tiny.h"
 
 enum { VOCAB = 1536, CTX = 64 };
-
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_weights *weights;
-    qgc_graph *graph;
-    qgc_trial *trial;
-} fixture;
-
-static void ok(fixture *f, qgc_status s) {
-    if (s != QGC_OK)
-        fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
-}
-
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){.arena = arena, .diag = qgc_diag_new(arena), .pool = qgc_pool_new(1)};
-    ok(f, qgc_weights_open(&f->weights, "models/tiny/tiny.gguf", &f->diag));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_trial_drop(f->trial);
-    qgc_weights_close(f->weights);
-    qgc_pool_drop(f->pool);
-    qgc_arena_drop(f->arena);
-    return 0;
-}
 
 static qgc_trial *begin(fixture *f, const char *passes, bool keep_values) {
     const qgc_tensor **tensors;

@@ -26,7 +26,7 @@ void qgc_tune_work(const qgc_tune_options *o, const qgc_tuning *tuning, int requ
     fflush(out);
     char line[256], what[16], name[16];
     double best = 100;
-    for (size_t i = 0; i < tuning->n; i++)
+    for (size_t i = 0; i < tuning->settings.n; i++)
         best -= 10;
     while (fgets(line, sizeof line, in)) {
         if (strncmp(line, "modes\t", 6) == 0) {
@@ -87,8 +87,8 @@ static void keeps_what_is_faster_and_survives_what_is_not_right(void **state) {
                                  "HELD=8 faster\n");
     assert_string_equal(t.arch, "sm_90a");
     assert_string_equal(t.card, "h100-sxm");
-    assert_int_equal(t.n, 2);
-    assert_int_equal(t.n_times, 2);
+    assert_int_equal(t.settings.n, 2);
+    assert_int_equal(t.times.n, 2);
     assert_int_equal(qgc_tuning_time(&t, "toy, 5 and 6 bytes", "pdl"), 90500);
     assert_int_equal(qgc_tuning_time(&t, "toy, 5 and 6 bytes", "stream"), 0);
     assert_int_equal(qgc_tuning_get(&t, "a.cu 1 to 2", "ROWS", 0), 4);
