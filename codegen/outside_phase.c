@@ -10,7 +10,6 @@
 
 typedef struct {
     const qgc_outside_stage *o;
-    const qgc_outside_launch *with;
     qgc_outside_phase *out;
     const char **why;
     qgc_arena *arena;
@@ -86,7 +85,7 @@ static bool fit_param(const fitting *f, int i) {
 
 bool qgc_outside_phase_of(const qgc_outside_stage *o, const qgc_outside_launch *with, int64_t gap,
                           qgc_outside_phase *out, const char **why, qgc_arena *a) {
-    const fitting f = {o, with, out, why, a};
+    const fitting f = {o, out, why, a};
     *out = (qgc_outside_phase){.result = -1, .piece = with->piece};
     if (!o->row.row->phase)
         return no(&f, "its row gives no device function");

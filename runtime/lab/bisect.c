@@ -380,12 +380,13 @@ static qgc_status look_at_graph(lab *l, bool asks_devices) {
 /* The whole pipeline. A kernel from outside that is wrong does not run: what the graph says of it is the verdict, again where it is
  * the device that has shown it. */
 static qgc_status make_on_device(lab *l) {
-    qgc_diag own = qgc_diag_new(l->d->arena), *outer = l->d;
-    l->d = &own;
+    qgc_diag *const outer = l->d, *const own = qgc_arena_alloc(outer->arena, sizeof *own);
+    *own = qgc_diag_new(outer->arena);
+    l->d = own;
     qgc_status status = make(l, &(wanted){.limit = whole, .on_device = true}, &l->first);
     l->d = outer;
     if (status != QGC_ERR_INPUT)
-        return status == QGC_OK ? status : qgc_diag_adopt(l->d, &own);
+        return status == QGC_OK ? status : qgc_diag_adopt(l->d, own);
     drop(&l->first);
     if (l->out->verdict != QGC_BISECT_WRONG) {
         *l->out = (qgc_bisection){.verdict = QGC_BISECT_EQUAL};
@@ -393,7 +394,7 @@ static qgc_status make_on_device(lab *l) {
     }
     l->out->all = l->out->evaluated;
     l->out->mode = l->mode ? l->mode : qgc_mode_name(QGC_MODE_GRAPH);
-    return l->out->verdict == QGC_BISECT_WRONG ? QGC_OK : qgc_diag_adopt(l->d, &own);
+    return l->out->verdict == QGC_BISECT_WRONG ? QGC_OK : qgc_diag_adopt(l->d, own);
 }
 
 static qgc_status bisect(lab *l) {

@@ -354,7 +354,7 @@ static void a_launch_that_fails_says_what_was_launched(void **state) {
     assert_int_equal(launch_add(f, add, x, 1, 1, 2048), QGC_ERR_DEVICE);
     const char *text = qgc_test_printed(f->arena, &f->diag);
     print_message("%s", text);
-    assert_non_null(strstr(text, "cuLaunchKernel failed with CUDA_ERROR_INVALID_VALUE"));
+    assert_non_null(strstr(text, "cuLaunchKernelEx failed with CUDA_ERROR_INVALID_VALUE"));
     assert_non_null(strstr(text, "kernel \"add\": grid 1 x 1 x 1, 2048 threads"));
 }
 

@@ -207,7 +207,7 @@ static int32_t choose_together(trial *t, int32_t position, int order, uint64_t *
         for (int i = 32 * p; i < t->n && i < 32 * p + 32; i++)
             parts[p] = fmaxf(parts[p], penalised(t->logits[i], t->seen[i], &t->s));
     }
-    int32_t row = 1, positions[] = {-1, position}, next = -1, token = -1, ring[RING];
+    int32_t row = 1, positions[] = {-1, position}, next = -1, token = -1, ring[RING] = {0};
     const void *at[] = {t->logits, parts, &row, positions, t->seen, &t->s, sums, &next, &token, ring};
     void *args[10];
     for (int i = 0; i < 10; i++)
