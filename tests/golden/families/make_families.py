@@ -398,11 +398,15 @@ def write_gguf(path, model, arch):
     writer.close()
 
 
+# With 7 two experts are nearly equal at the first tokens, and products of bf16 choose the other one.
+SEEDS = {"qwen3_moe-window": 23}
+
+
 def main():
     torch.set_num_threads(1)
     for name in sys.argv[1:] or MODELS:
         cls, told, arch = MODELS[name]
-        model, ids = make(name, cls(**told), 7)
+        model, ids = make(name, cls(**told), SEEDS.get(name, 7))
         logits = logits_of(model, ids)
         assert np.isfinite(logits).all()
         folder = os.path.join(HERE, name)
