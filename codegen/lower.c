@@ -606,9 +606,10 @@ static qgc_status add_spare(const qgc_lowering *l, qgc_diag *d) {
                          "with room for %lld tokens beside what one of them sees",
                          (long long)p->chunk, qgc_ops[n->op].name, qgc_value_label(n->out[0], d->arena),
                          (long long)rows, (long long)spare);
-            qgc_hint(d,
-                     "Take chunks of %lld tokens or fewer (--chunk), or give the caches a larger \"ring\".",
-                     (long long)spare);
+            qgc_hint(
+                d,
+                "Take chunks of %lld tokens or fewer (of qgc compile: --chunk; elsewhere fewer positions), or give the caches a larger \"ring\".",
+                (long long)spare);
             return s;
         }
         p->spare = p->spare && p->spare < spare ? p->spare : spare;

@@ -117,6 +117,11 @@ static bool agrees(replay *r, const replay_run *what) {
     return replay_agrees(&a);
 }
 
+/* Of those that follow: all, or fewer where they are slow (tests.cmake). */
+#ifndef EVERY
+#define EVERY 1
+#endif
+
 static void phases_compute_what_launches_do(void **state) {
     (void)state;
     static const struct {
@@ -124,7 +129,7 @@ static void phases_compute_what_launches_do(void **state) {
         int arch, sms;
     } on[] = {{NULL, 90, 3}, {"", 90, 2}, {"fuse-residual,fuse-qkv,split-attention", 80, 5}, {NULL, 80, 0}};
     qgc_arena *a = qgc_arena_new();
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i += EVERY) {
         replay r = new_replay(graph_with(a, NULL, NULL), on[i].passes, on[i].arch, on[i].sms);
         assert_true(agrees(&r, &(replay_run){ON_CPU_RANDOM + i, i == 2 ? REPLAY_LONG : 0,
                                              i % 2 ? REPLAY_SHORT : REPLAY_LONG}));
@@ -160,7 +165,7 @@ static void faults_of_a_function_show(void **state) {
         {"x + 2 * WARPS * piece, p[0], y);", "x + 2 * WARPS * (piece ^ 1), p[0], y);"},
     };
     qgc_arena *a = qgc_arena_new();
-    for (int i = 0; i < FAULTS; i++) {
+    for (int i = 0; i < FAULTS; i += EVERY) {
         replay r = new_replay(graph_with(a, faults[i][0], faults[i][1]), NULL, 90, 3);
         if (agrees(&r, &(replay_run){ON_CPU_RANDOM + i, 0, REPLAY_LONG}))
             fail_msg("nobody notices \"%s\"", faults[i][1]);
