@@ -73,48 +73,44 @@ template <bool Clear> __device__ __forceinline__ float unmarked(u32 word) { retu
  * path of diverged lanes wherever they meet next. */
 __device__ __forceinline__ bool still_missing(u32 missing) { return WAITS && any_lane(missing & 1); }
 
-/* N vectors of four at once, by a whole warp: out[i] from p[i], where p[i] is there. All loads are under way together, as each
- * takes the latency of the L2 cache. */
-template <bool Clear, int N>
-__device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
+__device__ __forceinline__ void load_word(uint4 &v, const float *p) { v = load_relaxed(p); }
+__device__ __forceinline__ void load_word(u32 &v, const float *p) { v = load_relaxed_one(p); }
+
+/* N words, or fours of them, by a whole warp: v[i] from p[i], where p[i] is there. All loads are under way together, as each takes the
+ * latency of the L2 cache. */
+template <typename Word, int N>
+__device__ __forceinline__ void poll(const float *const (&p)[N], Word (&v)[N], u32 parity, const waiting &w) {
     stopwatch watch(w.waited);
-    uint4 v[N];
     for (int polls = 0;; polls++) {
         u32 missing = 0;
 #pragma unroll
         for (int i = 0; i < N; i++)
-            v[i] = load_relaxed(p[i]);
+            load_word(v[i], p[i]);
 #pragma unroll
         for (int i = 0; i < N; i++)
             check(missing, v[i], parity);
         if (!still_missing(missing))
-            break;
+            return;
         if (polls > MOST_POLLS)
             give_up(w);
     }
+}
+
+/* The values of N vectors of four. */
+template <bool Clear, int N>
+__device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
+    uint4 v[N];
+    poll(p, v, parity, w);
 #pragma unroll
     for (int i = 0; i < N; i++)
         out[i] = make_float4(unmarked<Clear>(v[i].x), unmarked<Clear>(v[i].y), unmarked<Clear>(v[i].z), unmarked<Clear>(v[i].w));
 }
 
-/* N words at once, and one; by a whole warp. */
+/* Those of N words, and of one. */
 template <bool Clear, int N>
 __device__ __forceinline__ void poll_words(const float *const (&p)[N], float (&out)[N], u32 parity, const waiting &w) {
-    stopwatch watch(w.waited);
     u32 v[N];
-    for (int polls = 0;; polls++) {
-        u32 missing = 0;
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            v[i] = load_relaxed_one(p[i]);
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            check(missing, v[i], parity);
-        if (!still_missing(missing))
-            break;
-        if (polls > MOST_POLLS)
-            give_up(w);
-    }
+    poll(p, v, parity, w);
 #pragma unroll
     for (int i = 0; i < N; i++)
         out[i] = unmarked<Clear>(v[i]);
