@@ -282,7 +282,7 @@ static qgc_status read_ring(qgc_loader *ld, const tensors *t, int i, qgc_value *
         return qgc_fail(ld->d, QGC_ERR_INPUT, t->ring->at, "state \"%s\" has a ring and no dimension \"ctx\"",
                         t->name);
     ld->place = t->index ? (qgc_place){t->repeat, v->layer} : QGC_TOP_LEVEL;
-    QGC_TRY(qgc_load_whole(ld, number, (qgc_expr_range){"ring", 0, max_dim}, &rows));
+    QGC_TRY(qgc_load_whole(ld, number, (qgc_expr_range){"ring", 0, INT32_MAX}, &rows));
     ld->place = before;
     *dim = qgc_ring_dim(rows);
     return QGC_OK;

@@ -77,9 +77,6 @@ static qgc_status check_key(const binding *b, const qgc_param_want *p, int turn,
                             bool *found) {
     double stated;
     const qgc_question q = {key, p->words, p->turns ? turn : -1};
-    *found = *found || qgc_key_asks_format(key);
-    if (qgc_key_asks_format(key))
-        return QGC_OK;
     const char *full = qgc_weights_key(b->w, key, b->d->arena);
     switch (qgc_weights_answer(b->w, &q, &stated)) {
     case QGC_NOT_STATED:
@@ -112,10 +109,24 @@ static qgc_status check_otherwise(const binding *b, const qgc_param_want *p, int
     return s;
 }
 
+/* What is not stated may mean another number in the other format, and the graph has those of one. */
+static qgc_status check_format(const binding *b, const qgc_param_want *p, int turn) {
+    if (same_number(value_in(p, turn), b->is_gguf))
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(b->d, QGC_ERR_INPUT, p->at, "\"%s\" is %.10g: the graph was made for %s, and \"%s\" is %s",
+                 label_of(b, p, turn), value_in(p, turn), b->is_gguf ? "safetensors" : "a GGUF", b->path,
+                 b->is_gguf ? "a GGUF" : "safetensors");
+    qgc_hint(b->d, "What weights leave out means other numbers there: give --weights when it is compiled.");
+    return s;
+}
+
 /* All keys that the file has: one of them may contradict another. */
 static qgc_status check_turn(const binding *b, const qgc_param_want *p, int turn) {
     const char *const *keys = b->is_gguf ? p->gguf : p->hf;
     const int n_keys = b->is_gguf ? p->n_gguf : p->n_hf;
+    if (p->n_gguf > 0 && qgc_key_asks_format(p->gguf[0]))
+        return check_format(b, p, turn);
     bool found = n_keys == 0;
     for (int i = 0; i < n_keys; i++)
         QGC_TRY(check_key(b, p, turn, keys[i], &found));

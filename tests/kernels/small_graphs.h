@@ -63,17 +63,18 @@ static const char small_qwen2[] =
                 SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
 
 /* Layers with windows; caches that are rings of as few positions as a chunk of 32 tokens needs, beside one that is none. */
-#define SMALL_RINGS(name, cache, window, ring)                                    \
-    SMALL_HEAD_IN("2", name, "", cache ", ring: \"" ring "\"", "layers")          \
-    SMALL_NORM("x", "norm1", "h")                                                 \
-    SMALL_NODE("linear", "h, wq", "", "q")                                        \
-    SMALL_NODE("linear", "h, wk", "", "k")                                        \
-    SMALL_NODE("linear", "h, wv", "", "v")                                        \
-    SMALL_ROPE("q", "qr")                                                         \
-    SMALL_ROPE("k", "kr")                                                         \
-    SMALL_CACHED(", window: \"" window "\"")                                      \
-    SMALL_NODE("linear", "a, wo", "", "o") SMALL_NODE("add", "x, o", "", "x_mid") \
-        SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+#define SMALL_RINGS(name, cache, window, ring)                           \
+    SMALL_HEAD_IN("2", name, "", cache ", ring: \"" ring "\"", "layers") \
+    SMALL_NORM("x", "norm1", "h")                                        \
+    SMALL_NODE("linear", "h, wq", "", "q")                               \
+    SMALL_NODE("linear", "h, wk", "", "k")                               \
+    SMALL_NODE("linear", "h, wv", "", "v")                               \
+    SMALL_ROPE("q", "qr")                                                \
+    SMALL_ROPE("k", "kr")                                                \
+    SMALL_CACHED(", window: \"" window "\"")                             \
+    SMALL_NODE("linear", "a, wo", "", "o")                               \
+    SMALL_NODE("add", "x, o", "", "x_mid")                               \
+    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
 static const char small_ring_and_none[] =
     SMALL_RINGS("small-ring-and-none", "f16", "l ? 0 : 7", "l ? 0 : 38");
 static const char small_two_rings[] = SMALL_RINGS("small-two-rings", "f16", "l ? 21 : 1", "l ? 52 : 33");

@@ -72,24 +72,26 @@ static const char kernels[] =
                                                                                               LINE("}") LINE(
                                                                                                   "#endif");
 
-#define GRAPH                                                                                             \
-    SMALL_HEAD("small-outside", "", "f16")                                                                \
-    SMALL_NODE("rms_norm", "x, norm1", ", eps: eps, fuse: \"normed@row_norm\"", "h")                      \
-    SMALL_NODE("linear", "h, wq", "", "q")                                                                \
-    SMALL_NODE("linear", "h, wk", "", "k")                                                                \
-    SMALL_NODE("linear", "h, wv", "", "v")                                                                \
-    SMALL_NODE("rope", "q, positions", ", style: neox, base: 10000, head_dim: dh, fuse: \"qt@turned\"",   \
-               "qr")                                                                                      \
-    SMALL_ROPE("k", "kr") SMALL_NODE("append", "kc, kr, positions", "", "k_all")                          \
-        SMALL_NODE("append", "vc, v, positions", "", "v_all")                                             \
-            SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")               \
-                SMALL_NODE("linear", "a, wo", "", "o") SMALL_NODE("add", "x, o", "", "x_mid")             \
-                    SMALL_NODE("rms_norm", "x_mid, norm2", ", eps: eps, fuse: \"normed2@row_norm\"", "m") \
-                        SMALL_NODE("linear", "m, w1", "", "gate") SMALL_NODE("linear", "m, w2", "", "up") \
-                            SMALL_NODE("silu", "gate", ", fuse: \"ff@gated\"", "act")                     \
-                                SMALL_NODE("mul", "act, up", ", fuse: \"ff@gated\"", "f")                 \
-                                    SMALL_NODE("linear", "f, w3", "", "down")                             \
-                                        SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+#define GRAPH                                                                                           \
+    SMALL_HEAD("small-outside", "", "f16")                                                              \
+    SMALL_NODE("rms_norm", "x, norm1", ", eps: eps, fuse: \"normed@row_norm\"", "h")                    \
+    SMALL_NODE("linear", "h, wq", "", "q")                                                              \
+    SMALL_NODE("linear", "h, wk", "", "k")                                                              \
+    SMALL_NODE("linear", "h, wv", "", "v")                                                              \
+    SMALL_NODE("rope", "q, positions", ", style: neox, base: 10000, head_dim: dh, fuse: \"qt@turned\"", \
+               "qr")                                                                                    \
+    SMALL_ROPE("k", "kr")                                                                               \
+    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                              \
+    SMALL_NODE("append", "vc, v, positions", "", "v_all")                                               \
+    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5", "a")                     \
+    SMALL_NODE("linear", "a, wo", "", "o")                                                              \
+    SMALL_NODE("add", "x, o", "", "x_mid")                                                              \
+    SMALL_NODE("rms_norm", "x_mid, norm2", ", eps: eps, fuse: \"normed2@row_norm\"", "m")               \
+    SMALL_NODE("linear", "m, w1", "", "gate")                                                           \
+    SMALL_NODE("linear", "m, w2", "", "up")                                                             \
+    SMALL_NODE("silu", "gate", ", fuse: \"ff@gated\"", "act")                                           \
+    SMALL_NODE("mul", "act, up", ", fuse: \"ff@gated\"", "f")                                           \
+    SMALL_NODE("linear", "f, w3", "", "down") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
 
 static const char *graph_with(qgc_arena *a, const char *old, const char *now) {
     static const char head[] = "qgc: 1\n";

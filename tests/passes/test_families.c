@@ -205,11 +205,11 @@ static void a_printed_graph_is_for_its_weights(void **state) {
         {"qwen2", "qwen2", "qwen2-window", "\"windowed[1]\" is 0, but"},
         {"llama", "llama", "llama/model.gguf", ""},
         {"qwen3", "qwen3", "qwen3/model.gguf", ""},
-        {"gemma2", "gemma2", "gemma2/model.gguf", ""},
-        {"gemma2", "gemma2/model.gguf", "gemma2", ""},
-        {"gemma3", "gemma3", "gemma3/model.gguf", ""},
-        {"mixtral", "mixtral", "mixtral/model.gguf", ""},
-        {"mixtral", "mixtral/model.gguf", "mixtral", ""},
+        {"gemma2", "gemma2", "gemma2/model.gguf", "the graph was made for safetensors, and"},
+        {"gemma2", "gemma2/model.gguf", "gemma2", "the graph was made for a GGUF, and"},
+        {"gemma3", "gemma3", "gemma3/model.gguf", "the graph was made for safetensors, and"},
+        {"mixtral", "mixtral", "mixtral/model.gguf", "the graph was made for safetensors, and"},
+        {"mixtral", "mixtral/model.gguf", "mixtral", "the graph was made for a GGUF, and"},
         {"gemma2", "gemma2-terse", "gemma2-uncapped", "\"query_scale\" is 256, but"},
     };
     fixture *f = *state;
