@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "codegen/stage/stage.h"
 #include "graph/base/str.h"
+#include "graph/base/times.h"
 #include "passes/edit.h"
 #include "passes/load.h"
 
@@ -201,9 +201,7 @@ const char *qgc_pipeline_default(qgc_arena *a) {
 /* --- running --------------------------------------------------------------------------------------------- */
 
 static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+    return 1e6 * qgc_seconds();
 }
 
 /* Nodes by themselves, and groups. */

@@ -14,8 +14,11 @@ enum { QGC_MOST_LAPS = 32 };
 typedef struct {
     qgc_lap laps[QGC_MOST_LAPS];
     size_t n;
-    double last; /* when the last one ended, on a clock that only goes forward */
+    double last; /* qgc_seconds() when the last one ended */
 } qgc_times;
+
+/* Seconds on a clock that only goes forward, from some moment on. */
+double qgc_seconds(void);
 
 /* From now on. */
 void qgc_times_begin(qgc_times *t);

@@ -69,9 +69,6 @@ void cli_progress_clear(cli_progress *p);
 /* What an engine reports goes to the bar and, as lines, to stderr; with `quiet` to neither. */
 qgc_engine_listener cli_listener(cli_progress *p, bool quiet);
 
-/* Seconds on a clock that does not jump. */
-double cli_seconds(void);
-
 /* "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". */
 const char *cli_default_output(const char *path, const char *extension, qgc_arena *a);
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/base/times.h"
 #include "graph/base/utf8.h"
 #include "runtime/cli/json.h"
 #include "runtime/cli/pipeline.h"
@@ -50,7 +51,7 @@ static json_t *built_json(const qgc_built *b, const char *output) {
 }
 
 static qgc_status compile_graph(cli_context *c, const char *path, compile_options *o) {
-    const double start = cli_seconds();
+    const double start = qgc_seconds();
     cli_progress progress = {0};
     qgc_build_options build = {.graph = path,
                                .output = o->output ? o->output : cli_default_output(path, "qgc", c->arena),
@@ -72,7 +73,7 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
     if (status == QGC_OK && o->json)
         return cli_write_json(o->json, built_json(&built, build.output), c->diag);
     if (status == QGC_OK && !c->quiet)
-        report(&built, build.output, cli_seconds() - start, c);
+        report(&built, build.output, qgc_seconds() - start, c);
     return status;
 }
 

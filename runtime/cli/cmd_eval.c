@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "graph/base/file.h"
+#include "graph/base/times.h"
 #include "graph/base/utf8.h"
 #include "runtime/cli/eval_report.h"
 #include "runtime/cli/run.h"
@@ -80,7 +81,7 @@ static qgc_status open_models(eval_state *s, eval_options *o, qgc_diag *d) {
 
 static void show(void *context, size_t done, size_t total) {
     eval_state *s = context;
-    s->ended = cli_seconds();
+    s->ended = qgc_seconds();
     if (s->first == 0) {
         s->first = done;
         s->begun = s->ended;

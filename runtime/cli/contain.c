@@ -13,6 +13,7 @@
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/times.h"
 #include "graph/print.h"
 #include "passes/load.h"
 #include "runtime/cli/cli.h"
@@ -48,7 +49,7 @@ void cli_contain_loading(const char *plugin) {
     if (!page)
         return;
     page->inside = 0;
-    page->since = cli_seconds();
+    page->since = qgc_seconds();
     page->pass[0] = page->rule[0] = 0;
     if (plugin)
         set_name(page->node, plugin);
@@ -81,7 +82,7 @@ static void go_on(void *context, const char *pass, const qgc_graph *g) {
         keep_graph(g);
     set_name(page->pass, pass);
     page->rule[0] = 0;
-    page->since = cli_seconds();
+    page->since = qgc_seconds();
     page->inside = 1;
 }
 
@@ -155,7 +156,7 @@ static qgc_status tell(int ended, bool hung, qgc_diag *d) {
 }
 
 static bool is_stuck(void) {
-    return page->inside && page->limit > 0 && cli_seconds() - page->since > page->limit;
+    return page->inside && page->limit > 0 && qgc_seconds() - page->since > page->limit;
 }
 
 static qgc_status wait_for(pid_t child, int *code, qgc_diag *d) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "graph/base/file.h"
+#include "graph/base/times.h"
 #include "graph/base/utf8.h"
 #include "runtime/cli/json.h"
 #include "runtime/cli/run.h"
@@ -126,11 +127,11 @@ static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *
     const qgc_tokens prompt = {.ids = all->ids + from, .n = all->n - from};
     if (s->o->verbose_prompt)
         print_ids(&prompt);
-    const double start = cli_seconds();
+    const double start = qgc_seconds();
     const int64_t before = qgc_sequence_position(s->sequence);
     int32_t token;
     QGC_TRY(qgc_sequence_feed(s->sequence, prompt.ids, (int64_t)prompt.n, &token, s->c->diag));
-    const double middle = cli_seconds();
+    const double middle = qgc_seconds();
     if (s->times.prompt_seconds == 0 && s->o->show_times)
         print_start(s);
     s->times.prompt_seconds += middle - start;
@@ -140,7 +141,7 @@ static qgc_status generate(run_state *s, qgc_tokens *all, size_t from, qgc_str *
     const size_t n_all = all->n;
     qgc_status status = answer(s, token, all, text);
     keep_tokens(s, all, from, n_all);
-    s->times.answer_seconds += cli_seconds() - middle;
+    s->times.answer_seconds += qgc_seconds() - middle;
     return status;
 }
 

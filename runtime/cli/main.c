@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "codegen/nvrtc.h"
 #include "graph/base/cuda_places.h"
 #include "graph/base/file.h"
 #include "graph/base/str.h"
+#include "graph/base/times.h"
 #include "graph/base/utf8.h"
 #include "graph/base/version.h"
 #include "runtime/cli/cli.h"
@@ -72,9 +72,9 @@ void cli_progress_show(void *progress, size_t done, size_t total) {
     if (!isatty(STDERR_FILENO))
         return;
     if (p->begun <= 0)
-        p->begun = cli_seconds();
+        p->begun = qgc_seconds();
     const int percent = total ? (int)(100.0 * (double)done / (double)total) : 100;
-    if (cli_seconds() - p->begun > moment && !(p->drawn && percent == p->last_percent))
+    if (qgc_seconds() - p->begun > moment && !(p->drawn && percent == p->last_percent))
         draw(p, percent);
 }
 
@@ -106,12 +106,6 @@ qgc_engine_listener cli_listener(cli_progress *p, bool quiet) {
     if (quiet)
         return none;
     return (qgc_engine_listener){.progress = show_step, .note = say_line, .context = p};
-}
-
-double cli_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 const char *cli_default_output(const char *path, const char *extension, qgc_arena *a) {

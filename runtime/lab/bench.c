@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "graph/base/times.h"
 #include "runtime/engine/plan_report.h"
 #include "runtime/engine/stats.h"
 #include "runtime/lab/probe.h"
@@ -22,9 +22,7 @@ typedef struct {
 } bench;
 
 static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+    return 1e6 * qgc_seconds();
 }
 
 static int64_t largest_position(const qgc_bench_options *o) {

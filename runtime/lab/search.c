@@ -2,9 +2,9 @@
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "codegen/stage/stage.h"
+#include "graph/base/times.h"
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "passes/edit.h"
@@ -46,12 +46,6 @@ static const double MOST_KL = 1e-3;
 
 /* The part of a step that a candidate may take longer, as far as its interval goes, if it takes less memory. */
 static const double MOST_LOSS = 0.005;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int64_t n_judged(const search *s) {
     return s->o->run.n_tokens < JUDGED ? (int64_t)s->o->run.n_tokens : JUDGED;
@@ -348,7 +342,7 @@ static void compile_ahead(search *s, const search_move *moves, size_t n) {
 /* --- climbing -------------------------------------------------------------------------------------------- */
 
 static bool is_over(const search *s) {
-    return now() >= s->deadline || (s->o->most > 0 && s->out->n_tries >= s->o->most);
+    return qgc_seconds() >= s->deadline || (s->o->most > 0 && s->out->n_tries >= s->o->most);
 }
 
 /* Until one is better. */
@@ -500,7 +494,7 @@ qgc_status qgc_search_run(const qgc_search_options *o, qgc_search *out, qgc_diag
                 .d = d,
                 .seen = qgc_map_new(d->arena),
                 .seed = o->seed,
-                .deadline = now() + o->seconds};
+                .deadline = qgc_seconds() + o->seconds};
     qgc_status status = start(&s);
     if (status == QGC_OK)
         status = climb(&s);

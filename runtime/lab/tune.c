@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "graph/base/str.h"
+#include "graph/base/times.h"
 #include "runtime/lab/tune_parts.h"
 
 enum {
@@ -38,12 +38,6 @@ typedef struct {
     char line[QGC_TUNE_LINE];
     size_t in_line; /* bytes read that are not yet a line */
 } tuner;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* --- the worker ------------------------------------------------------------------------------------------ */
 
@@ -219,7 +213,7 @@ static qgc_status keep(tuner *t, const qgc_tune_result *r) {
 }
 
 static qgc_status try_knob(tuner *t, knob *k) {
-    for (const int64_t *c = k->candidates; *c && now() < t->deadline; c++) {
+    for (const int64_t *c = k->candidates; *c && qgc_seconds() < t->deadline; c++) {
         if (*c == k->value)
             continue;
         qgc_tune_result r = {.kernel = k->kernel, .name = k->name, .value = *c};
@@ -252,7 +246,7 @@ static void time_modes(tuner *t) {
 }
 
 qgc_status qgc_tune(qgc_tuning *tuning, const qgc_tune_options *o, qgc_diag *d) {
-    tuner t = {.o = o, .tuning = tuning, .d = d, .arena = d->arena, .deadline = now() + o->seconds};
+    tuner t = {.o = o, .tuning = tuning, .d = d, .arena = d->arena, .deadline = qgc_seconds() + o->seconds};
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
     sigaction(SIGPIPE, &ignore, &before); /* a worker that is gone is noticed otherwise */
     qgc_status s = meet_worker(&t);
