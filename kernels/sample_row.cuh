@@ -51,28 +51,28 @@ __device__ __forceinline__ u64 weight_of(const row &r, float l) {
 
 __device__ __forceinline__ float logit_at(const row &r, i32 id) { return penalised(r.logits[id], r.seen, id, r.penalty); }
 
+/* The sum of the values of lower lanes and of this one. */
+__device__ __forceinline__ u64 sum_up_to(u64 value) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+        u64 below = __shfl_up_sync(0xFFFFFFFFu, value, distance);
+        if (lane >= distance)
+            value += below;
+    }
+    return value;
+}
+
 /* Sum of the values of lower threads, and of all. */
 __device__ u64 scan(u64 value, u64 *total) {
     __shared__ u64 part[WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    u64 sum = value;
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-        u64 below = __shfl_up_sync(0xFFFFFFFFu, sum, distance);
-        if (lane >= distance)
-            sum += below;
-    }
+    const u64 sum = sum_up_to(value);
     __syncthreads(); /* an earlier call may still be reading */
     if (lane == 31)
         part[warp] = sum;
     __syncthreads();
-    u64 warps = lane < WARPS ? part[lane] : 0;
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-        u64 below = __shfl_up_sync(0xFFFFFFFFu, warps, distance);
-        if (lane >= distance)
-            warps += below;
-    }
+    const u64 warps = sum_up_to(lane < WARPS ? part[lane] : 0);
     *total = __shfl_sync(0xFFFFFFFFu, warps, 31);
     u64 before = __shfl_sync(0xFFFFFFFFu, warps, (warp + 31) % 32); /* of the warp before this one */
     return (warp ? before : 0) + sum - value;

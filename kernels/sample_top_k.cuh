@@ -122,14 +122,7 @@ template <int DIGITS> __device__ int find_digit(const u64 *sums, u64 reached, u6
 #pragma unroll
     for (int i = 0; i < EACH; i++)
         own += highest - i > 0 ? sums[highest - i] : 0;
-    u64 sum = own;
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-        u64 below = __shfl_up_sync(0xFFFFFFFFu, sum, distance);
-        if (lane >= distance)
-            sum += below;
-    }
-    *before = reached + sum - own;
+    *before = reached + sum_up_to(own) - own;
     if (*before >= goal || (*before + own < goal && lane < 31))
         return -1;
     int digit = highest;
