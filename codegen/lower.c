@@ -594,8 +594,7 @@ static int seen_buffer(const qgc_lowering *l) {
 static qgc_status add_spare(const qgc_lowering *l, qgc_diag *d) {
     qgc_plan *p = l->plan;
     for (const qgc_node *n = l->graph->first; n; n = n->next) {
-        const bool attends = n->op == QGC_OP_ATTENTION || n->op == QGC_OP_ATTENTION_PART;
-        const int64_t rows = attends ? qgc_dim_ring(n->in[1]->shape.dim[1]) : 0;
+        const int64_t rows = qgc_node_ring(n);
         if (rows == 0)
             continue;
         const int64_t spare = rows + 1 - qgc_low_attr_int(n, "window");

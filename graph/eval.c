@@ -326,8 +326,7 @@ static qgc_status check_ring(const qgc_eval *e, const qgc_node *a, int64_t n, in
 
 static qgc_status check_rings(const qgc_eval *e, int64_t n, int64_t first, qgc_diag *d) {
     for (const qgc_node *a = e->g->first; a; a = a->next)
-        if ((a->op == QGC_OP_ATTENTION || a->op == QGC_OP_ATTENTION_PART) &&
-            qgc_dim_ring(a->in[1]->shape.dim[1]))
+        if (qgc_node_ring(a))
             QGC_TRY(check_ring(e, a, n, first, d));
     return QGC_OK;
 }

@@ -423,6 +423,11 @@ int64_t qgc_dim_ring(int64_t dim) {
     return dim < QGC_DIM_CTX ? QGC_DIM_CTX - dim : 0;
 }
 
+int64_t qgc_node_ring(const qgc_node *n) {
+    const bool attends = n->op == QGC_OP_ATTENTION || n->op == QGC_OP_ATTENTION_PART;
+    return attends ? qgc_dim_ring(n->in[1]->shape.dim[1]) : 0;
+}
+
 int64_t qgc_dim_size(int64_t dim, const qgc_sizes *sizes) {
     const int64_t ring = qgc_dim_ring(dim);
     if (ring > 0)

@@ -297,4 +297,7 @@ QGC_MUST_USE qgc_status qgc_verify(qgc_graph *g, qgc_diag *d);
  * "next" [R] of whole numbers. */
 QGC_MUST_USE qgc_status qgc_verify_interface(const qgc_graph *g, qgc_diag *d);
 
+/* The rows of the rings that an attention reads its keys and values from; 0 of one whose caches are none, and of any other node. */
+int64_t qgc_node_ring(const qgc_node *n);
+
 #endif

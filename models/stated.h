@@ -20,8 +20,8 @@ typedef struct {
     int turn; /* of a list; -1: a list is no number, but for one whose entries are all the same */
 } qgc_question;
 
-/* Is it the last one? What it says decides what other keys mean that a file leaves out. It is nothing that two files of one model have
- * to agree on. */
+/* Is it the last one? What it says decides what other keys mean that a file leaves out. So a graph that asks is for
+ * files of that format only. */
 bool qgc_key_asks_format(const char *key);
 
 qgc_stated qgc_weights_answer(const qgc_weights *w, const qgc_question *q, double *out);
