@@ -62,19 +62,23 @@ static const char small_qwen2[] =
             SMALL_ATTENTION("q", "k") SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m")
                 SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END;
 
+/* A layer whose attention has such attributes. */
+#define SMALL_WINDOWED_LAYER(attributes)   \
+    SMALL_NORM("x", "norm1", "h")          \
+    SMALL_NODE("linear", "h, wq", "", "q") \
+    SMALL_NODE("linear", "h, wk", "", "k") \
+    SMALL_NODE("linear", "h, wv", "", "v") \
+    SMALL_ROPE("q", "qr")                  \
+    SMALL_ROPE("k", "kr")                  \
+    SMALL_CACHED(attributes)               \
+    SMALL_NODE("linear", "a, wo", "", "o") \
+    SMALL_NODE("add", "x, o", "", "x_mid") \
+    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x")
+
 /* Layers with windows; caches that are rings of as few positions as a chunk of 32 tokens needs, beside one that is none. */
 #define SMALL_RINGS(name, cache, window, ring)                           \
     SMALL_HEAD_IN("2", name, "", cache ", ring: \"" ring "\"", "layers") \
-    SMALL_NORM("x", "norm1", "h")                                        \
-    SMALL_NODE("linear", "h, wq", "", "q")                               \
-    SMALL_NODE("linear", "h, wk", "", "k")                               \
-    SMALL_NODE("linear", "h, wv", "", "v")                               \
-    SMALL_ROPE("q", "qr")                                                \
-    SMALL_ROPE("k", "kr")                                                \
-    SMALL_CACHED(", window: \"" window "\"")                             \
-    SMALL_NODE("linear", "a, wo", "", "o")                               \
-    SMALL_NODE("add", "x, o", "", "x_mid")                               \
-    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x") SMALL_END
+    SMALL_WINDOWED_LAYER(", window: \"" window "\"") SMALL_END
 static const char small_ring_and_none[] =
     SMALL_RINGS("small-ring-and-none", "f16", "l ? 0 : 7", "l ? 0 : 38");
 static const char small_two_rings[] = SMALL_RINGS("small-two-rings", "f16", "l ? 21 : 1", "l ? 52 : 33");
@@ -182,19 +186,6 @@ static const char small_frequencies[] = SMALL_HEAD_OF(
                 "gd", ", scale: 1.2") SMALL_END;
 
 /* A window in one layer, no window in the other, capped scores, as Gemma 2 has. */
-#define SMALL_WINDOWED_LAYER(attributes)                                                       \
-    SMALL_NORM("x", "norm1", "h")                                                              \
-    SMALL_NODE("linear", "h, wq", "", "q")                                                     \
-    SMALL_NODE("linear", "h, wk", "", "k")                                                     \
-    SMALL_NODE("linear", "h, wv", "", "v")                                                     \
-    SMALL_ROPE("q", "qr")                                                                      \
-    SMALL_ROPE("k", "kr")                                                                      \
-    SMALL_NODE("append", "kc, kr, positions", "", "k_all")                                     \
-    SMALL_NODE("append", "vc, v, positions", "", "v_all")                                      \
-    SMALL_NODE("attention", "qr, k_all, v_all, positions", ", scale: dh^-0.5" attributes, "a") \
-    SMALL_NODE("linear", "a, wo", "", "o")                                                     \
-    SMALL_NODE("add", "x, o", "", "x_mid")                                                     \
-    SMALL_NORM("x_mid", "norm2", "m") SMALL_MLP("m") SMALL_NODE("add", "x_mid, down", "", "x")
 #define SMALL_WINDOWED(name, first, second) \
     SMALL_HEAD_OF(name, "", "f16", "1")     \
     SMALL_WINDOWED_LAYER(first)             \
