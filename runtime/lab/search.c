@@ -278,11 +278,7 @@ static qgc_status climb(search *s) {
     for (bool better = true; better && !is_over(s);) {
         size_t n_cuts;
         const search_cut *cuts = cuts_of(s->best.graph, &n_cuts, s->d->arena);
-        search_moves moves = search_single_moves(&s->best.recipe, cuts, n_cuts, s->d->arena);
-        QGC_TRY(try_all(s, &moves, &better));
-        if (better || is_over(s))
-            continue;
-        moves = search_double_moves(&s->best.recipe, s->d->arena);
+        search_moves moves = search_moves_of(&s->best.recipe, cuts, n_cuts, s->d->arena);
         QGC_TRY(try_all(s, &moves, &better));
         s->out->is_complete = !better && !is_over(s);
     }

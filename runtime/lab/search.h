@@ -5,8 +5,7 @@
 #include "runtime/lab/trial.h"
 
 /* The fastest pipeline of a graph: what `qgc search` does. It climbs: of what is best so far one thing is changed (a
- * pass more or less, in another place, with another option, a kind of group cut), and if no such change is better,
- * two passes at once. Changes are tried in batches, each against the best so far; of a batch the change that saves most is
+ * pass more or less, in another place, with another option, a kind of group cut), or two passes at once. Changes are tried in batches, each against the best so far; of a batch the change that saves most is
  * taken, then the others that saved something, one on top of the other, as far as they still save. What saved most before is
  * tried first.
  *

@@ -233,28 +233,26 @@ static void other_cuts(search_moves *m, const search_recipe *r, const search_cut
         add_move(m, (search_edit){.kind = SEARCH_JOIN, .cut = r->cuts[i]}, NULL, a);
 }
 
-search_moves search_single_moves(const search_recipe *r, const search_cut *cuts, size_t n_cuts,
-                                 qgc_arena *a) {
-    search_moves m = {0};
-    more_and_less(&m, r, a);
-    other_places(&m, r, a);
-    other_options(&m, r, a);
-    other_cuts(&m, r, cuts, n_cuts, a);
-    return m;
-}
-
-search_moves search_double_moves(const search_recipe *r, qgc_arena *a) {
-    search_moves m = {0};
+static void two_passes(search_moves *m, const search_recipe *r, qgc_arena *a) {
     for (size_t i = 0; i < qgc_pass_count(); i++) {
         const search_edit one = {.kind = SEARCH_ADD, .pass = qgc_pass_at(i)->name};
         if (has_pass(r, one.pass))
             continue;
         for (size_t k = i + 1; k < qgc_pass_count(); k++)
             if (!has_pass(r, qgc_pass_at(k)->name))
-                add_move(&m, one, &(search_edit){.kind = SEARCH_ADD, .pass = qgc_pass_at(k)->name}, a);
+                add_move(m, one, &(search_edit){.kind = SEARCH_ADD, .pass = qgc_pass_at(k)->name}, a);
         for (size_t k = 0; k < r->n_passes; k++)
-            add_move(&m, one, &(search_edit){.kind = SEARCH_DROP, .pass = r->passes[k]}, a);
+            add_move(m, one, &(search_edit){.kind = SEARCH_DROP, .pass = r->passes[k]}, a);
     }
+}
+
+search_moves search_moves_of(const search_recipe *r, const search_cut *cuts, size_t n_cuts, qgc_arena *a) {
+    search_moves m = {0};
+    more_and_less(&m, r, a);
+    two_passes(&m, r, a);
+    other_options(&m, r, a);
+    other_cuts(&m, r, cuts, n_cuts, a);
+    other_places(&m, r, a);
     return m;
 }
 
@@ -269,10 +267,12 @@ static void shuffle(search_moves *m, uint64_t *seed) {
     }
 }
 
-/* Passes, then their options and cuts, then their order, which rarely counts. */
+/* What rarely helps comes last: the order of passes, and one in the place of another. */
 static int class_of(const search_move *m) {
-    const search_edit_kind kind = m->edits[m->n - 1].kind;
-    return kind <= SEARCH_DROP ? 0 : kind <= SEARCH_JOIN ? 1 : 2;
+    const search_edit_kind last = m->edits[m->n - 1].kind;
+    if (m->n == 2)
+        return last == SEARCH_ADD ? 1 : 4;
+    return last <= SEARCH_DROP ? 0 : last <= SEARCH_JOIN ? 2 : 3;
 }
 
 typedef struct {

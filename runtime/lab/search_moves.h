@@ -59,14 +59,12 @@ search_recipe search_recipe_of(const char *passes, qgc_arena *a);
 /* A copy of the recipe with the change made. False: it cannot be, the pass is not there, say. */
 bool search_apply(const search_recipe *r, const search_move *m, search_recipe *out, qgc_arena *a);
 
-/* Changes of one thing; `cuts` are those that are possible in what the recipe makes. */
-search_moves search_single_moves(const search_recipe *r, const search_cut *cuts, size_t n_cuts, qgc_arena *a);
+/* Changes of one thing; two passes more; one more in the place of one. `cuts` are those that are possible in what the recipe
+ * makes. */
+search_moves search_moves_of(const search_recipe *r, const search_cut *cuts, size_t n_cuts, qgc_arena *a);
 
-/* Two passes more, or one more in the place of one. */
-search_moves search_double_moves(const search_recipe *r, qgc_arena *a);
-
-/* In an order that the seed decides; then by the kind of what is changed first, and among these by what gain(context, edit) says,
- * summed over a move, the largest first. */
+/* One pass more or less comes first, then two more, options and cuts, places, and one in the place of another; among
+ * these by what gain(context, edit) says, summed over a move, the largest first; and then in an order that the seed decides. */
 void search_order(search_moves *m, uint64_t *seed, double (*gain)(const void *context, const search_edit *e),
                   const void *context);
 
