@@ -386,19 +386,29 @@ static void attention_by_group(qgc_lowering *l, const attention *a) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
 }
 
+enum { FLASH_WARPS = 4 };
+
 /* Keys and values of two stages in shared memory, in kernels/flash_attention.cu. */
 static int64_t tile_bytes(const attention *a) {
     enum { KEY_TILE = 64, STAGES = 2, ROWS = STAGES * 2 * KEY_TILE };
     return (a->head_dim + 8) * ROWS * 2;
 }
 
+static int64_t tiles_of(const qgc_lowering *l, const attention *a, int64_t rows) {
+    return (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
+}
+
+/* How many times 16 rows a warp has: two, where registers hold their sums and there are enough such tiles for the card. */
+static int row_tiles_of(const qgc_lowering *l, const attention *a) {
+    return a->head_dim > 64 || tiles_of(l, a, FLASH_WARPS * 32) < l->sms ? 1 : 2;
+}
+
 /* kernels/flash_attention.cu: many tokens. Where a full chunk gives few tiles, several blocks share the positions of one: so
  * many that they come in up to 6 waves on the card, with two blocks on each multiprocessor. */
 static void attention_by_tiles(qgc_lowering *l, const attention *a) {
-    enum { WARPS = 4, WAVES = 6, RESIDENT = 2, MOST_PARTS = 10 };
-    int row_tiles = a->head_dim > 64 ? 1 : 2; /* registers of a warp hold the sums of so many times 16 rows */
-    int64_t rows = (int64_t)WARPS * 16 * row_tiles;
-    int64_t tiles = (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
+    enum { WAVES = 6, RESIDENT = 2, MOST_PARTS = 10 };
+    const int row_tiles = row_tiles_of(l, a);
+    const int64_t rows = (int64_t)FLASH_WARPS * 16 * row_tiles, tiles = tiles_of(l, a, rows);
     const int operand = qgc_low_operand_only(l, a->out);
     int64_t parts = within(WAVES * RESIDENT * l->sms / tiles, 1, MOST_PARTS);
     const char *options[16];
@@ -409,7 +419,7 @@ static void attention_by_tiles(qgc_lowering *l, const attention *a) {
     if (l->sms != QGC_TYPICAL_SMS)
         options[n++] = qgc_low_int(l, "SMS", l->sms);
     options[n] = NULL;
-    int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * WARPS, options);
+    int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * FLASH_WARPS, options);
     l->plan->kernels[kernel].shared_bytes = (int)tile_bytes(a);
     qgc_plan_launch *launch =
         attention_launch(l, a, kernel, operand >= 0 ? operand : qgc_low_buffer(l, a->out));

@@ -366,9 +366,12 @@ __device__ __forceinline__ void merge(float *out, const float2 *by, const float 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, SINKS_PARAMETER float *out,
                     float *shares, u32 *counts, i32 ctx, i32 tokens) {
+    let_next_start();
+    wait_for_previous();
 #if __CUDA_ARCH__ >= 800
     DYNAMIC_SHARED(16, u16, staged);
-    int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = blockIdx.x * ROWS;
+    /* the last tokens see the most positions: they come first */
+    int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = (int)(gridDim.x - 1 - blockIdx.x) * ROWS;
     const tile rows = {first_row, min((int)ROWS, n_rows - first_row), kv, positions, (u32)(tokens + 7) / 8 * 8};
     /* each thread looks at one of the tile's tokens, of which there are no more than threads */
     float position = positions[min(first_row / GROUP + (int)threadIdx.x, rows.token(ROWS))];
