@@ -166,7 +166,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
                const sampling *settings, float *parts, u32 *trace, i32 ctx, i32 early) {
     static_assert(__CUDA_ARCH__ >= 750, "what there is instead of newer instructions is that of sm_75");
     DYNAMIC_SHARED(128, u8, memory);
-    shared &s = *(shared *)memory;
+    shared &s = *kept_in_register<shared>(memory);
     const arguments a = {stream, small, caches, table, exchange, logits, parts, seen, fault, ctx, trace};
     i32 position;
     if (early)

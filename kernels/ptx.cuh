@@ -193,6 +193,17 @@ __device__ __forceinline__ void mma_s8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u
 /* Addresses as the instructions for shared memory take them. */
 __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
+/* Made once and kept: the compiler cannot make it anew from what it was made of. */
+__device__ __forceinline__ void stay(u32 &x) { asm volatile("" : "+r"(x)); }
+
+/* What lies there, by a pointer that is kept in a register. The compiler would make it anew at each use, of the block's place in a cluster
+ * that there need not be, which takes some 40 cycles. */
+template <typename T> __device__ __forceinline__ T *kept_in_register(void *p) {
+    u32 at = shared_address(p);
+    stay(at);
+    return (T *)__cvta_shared_to_generic(at);
+}
+
 /* Four 8 x 8 matrices of 16-bit elements, transposed; lane i gives the address of row i % 8 of matrix i / 8. */
 __device__ __forceinline__ uint4 load_transposed(u32 address) {
     uint4 v;
