@@ -122,7 +122,7 @@ __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k,
 }
 
 __device__ __forceinline__ void consume(shared &s, const arguments &a, const i32 *tokens, const sampling *settings) {
-    consumer c = {s, {0, 0}, 0, {a.fault, 0, nullptr}, threadIdx.x, nullptr, 0};
+    consumer c = {s, {0, 0}, 0, {a.fault, 0, nullptr}, threadIdx.x, nullptr, 0, lane_places(threadIdx.x)};
     carried k;
     if constexpr (START_SLOT >= 0)
         k.norm[START_SLOT].load<START_K>(c, a.small + START_AT);

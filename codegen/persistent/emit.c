@@ -395,7 +395,7 @@ static bool tiles_are_whole(const qgc_persistent *p) {
 }
 
 /* Are rows of one chunk for the warps of a block, and the longest of few? There a warp that waits for several tiles at once has fewer
- * instructions before an activation comes; where all rows are of several chunks it has more of them in all, which have to be fetched
+ * instructions before an activation comes; where all rows are of several chunks it was slower when that was measured
  * (docs/performance.md). */
 static bool waits_for_several(const qgc_persistent *p) {
     return p->warps <= 14 && shortest_row(p) / 64 <= p->warps && longest_row(p) / 64 / p->warps <= 8;
@@ -414,7 +414,7 @@ enum { LONG_PHASE = 20000000 };
 /* Options that change the speed of the kernel only; the usual values were measured (docs/performance.md). */
 static int speed_options(const qgc_persistent *p, const char *name, const char **options) {
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
-    static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 0};
+    static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 10, 0};
     static const int64_t together[] = {1, 2, 4, 6, 0};
     static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
     const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE, blocks = has_blocks(p);
