@@ -329,9 +329,12 @@ struct consumer {
     __device__ __forceinline__ int lane() const { return (int)(thread % 32); }
     __device__ __forceinline__ int warp() const { return (int)(thread / 32); }
 
-    __device__ __forceinline__ const u8 *tile() {
+    __device__ __forceinline__ void wait_for_tile() {
         stopwatch watch(counts + FOR_WEIGHTS);
         s.tiles.full[at.slot].wait(at.parity);
+    }
+    __device__ __forceinline__ const u8 *tile() {
+        wait_for_tile();
         return s.tiles.slot[at.slot];
     }
     __device__ __forceinline__ void release() {
