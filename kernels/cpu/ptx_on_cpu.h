@@ -212,9 +212,11 @@ static inline unsigned warp_largest(unsigned mine) {
 /* --- shared memory ---------------------------------------------------------------------------------------- */
 
 static inline void stay(unsigned &) {}
+
 template <typename T> static inline T *kept_in_register(void *p) {
     return (T *)p;
 }
+
 #define DYNAMIC_SHARED(alignment, type, name) type *name = (type *)on_cpu::dynamic_shared
 
 static inline unsigned shared_address(const void *p) {
