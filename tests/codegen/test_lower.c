@@ -151,7 +151,11 @@ static void a_chunk_fits_the_rings(void **state) {
 static void scratch_of_a_deep_model_stays_that_of_a_layer(void **state) {
     const qgc_plan *tiny = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512});
     /* x, h2, gate, up, s, m at once are 2 * 896 + 4 * 4864 floats a token, and a little more */
-    assert_true(tiny->scratch_bytes < 512 * 4 * (4 * 896 + 4 * 4864));
+    assert_int_equal(tiny->long_chunk, 2048);
+    assert_true(tiny->scratch_bytes < 2048 * 4 * (4 * 896 + 4 * 4864));
+    tiny = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 511});
+    assert_int_equal(tiny->long_chunk, 0);
+    assert_true(tiny->scratch_bytes < 511 * 4 * (4 * 896 + 4 * 4864));
 }
 
 static void check_nothing_is_shared(const qgc_plan *p) {
@@ -304,7 +308,7 @@ static void attention_goes_to_the_tensor_cores_where_it_can(void **state) {
     check_attention(*state, "tests/gpu/shapes/mixed.yaml", 90, tiles, group);
 }
 
-/* 2 key-value heads, 56 tiles of 128 rows in a full chunk. */
+/* 2 key-value heads, 112 tiles of 64 rows in a full chunk: of 128 rows there would be 56. */
 static void attention_is_cut_so_that_it_fills_a_card(void **state) {
     const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512});
     assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_PREFILL), " -DPARTS=10 "));
@@ -315,7 +319,7 @@ static void attention_is_cut_so_that_it_fills_a_card(void **state) {
         if (strcmp(l->node, "attention a[0]") != 0)
             continue;
         assert_int_equal(l->grid[0].per_token, 7);
-        assert_int_equal(l->per_block[0], 128);
+        assert_int_equal(l->per_block[0], 64);
         assert_int_equal(l->grid[1].fixed, 2);
         assert_int_equal(l->grid[2].fixed, 10);
         assert_int_equal(p->kernels[l->kernel].shared_bytes, 2 * 2 * 64 * 72 * 2);
