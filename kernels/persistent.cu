@@ -79,6 +79,7 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
             p.depth = S::LOGITS ? (u32)HEAD_DEPTH : usual;
             const rows mine = s.now.mine[S::SHARE];
             const u8 *from = a.stream + S::at(i, s.now.mine);
+            p.comes(from, S::rest(s.now.mine));
             with_kind<S>(i, [&](auto kind) {
                 constexpr int WEIGHT = decltype(kind)::WEIGHT;
                 if constexpr (WEIGHT > BF16)

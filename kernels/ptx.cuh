@@ -323,6 +323,25 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes,
                  : "memory");
 }
 
+/* Bytes of global memory into the L2 cache, in whole 16. sm_90. */
+__device__ __forceinline__ void prefetch_bulk(const void *from, u32 bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+/* Is the phase of that parity over? If not, that is said some 200 ns later. sm_90. */
+__device__ __forceinline__ bool barrier_is_over_soon(u64 *b, u32 parity) {
+    u32 over;
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2, %3;\n"
+                 "selp.u32 %0, 1, 0, done;\n"
+                 "}\n"
+                 : "=r"(over)
+                 : "r"(shared_address(b)), "r"(parity), "r"(200)
+                 : "memory");
+    return over;
+}
+
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 /* All threads of a cluster of so many blocks meet. */

@@ -282,6 +282,16 @@ static inline void barrier_wait_patiently(unsigned long long *b, unsigned parity
     barrier_wait(b, parity);
 }
 
+static inline void prefetch_bulk(const void *from, unsigned bytes) {
+    on_cpu::prefetch(from, bytes);
+}
+
+static inline bool barrier_is_over_soon(unsigned long long *b, unsigned parity) {
+    if (!on_cpu::mbarrier_is_over(b, parity))
+        on_cpu::give_way();
+    return on_cpu::mbarrier_is_over(b, parity);
+}
+
 static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b) {
     on_cpu::bulk_copy(to, from, bytes, b);
 }
