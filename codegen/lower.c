@@ -438,8 +438,12 @@ static bool is_packed(const qgc_lowering *l, const qgc_node *linear) {
     return l->phase == QGC_PHASE_PACKED_PREFILL && l->packed_of[linear->id];
 }
 
-/* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's, and
- * the rest of such a group goes node by node. */
+static bool is_product(const qgc_node *n) {
+    return n->op == QGC_OP_LINEAR || n->op == QGC_OP_EXPERT_LINEAR;
+}
+
+/* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's or those of
+ * expert_tiles.cu, and the rest of such a group goes node by node. */
 static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
     const qgc_kernel_row *outside = qgc_node_kernel(l->graph, node);
     if (node->group < 0)
@@ -451,11 +455,11 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
                (qgc_outside_read(outside, &row, l->arena, &d) == QGC_OK && row.prefill);
     }
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
-        if (n->op == QGC_OP_LINEAR)
+        if (is_product(n))
             return !is_packed(l, n) && (!qgc_phase_is_prefill(l->phase) ||
                                         (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows));
     for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
-        if (n->op == QGC_OP_LINEAR)
+        if (is_product(n))
             return false; /* the rest of a group that goes node by node */
     return true;
 }

@@ -42,7 +42,8 @@ static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // N
             qgc_str_printf(text, "l%d", i);
             return;
         }
-    if (e->f->kind == QGC_STAGE_POINTWISE && e->f->norm && e->f->norm->out[0] == v) {
+    const qgc_node *first = e->f->sum ? e->f->sum : e->f->kind == QGC_STAGE_POINTWISE ? e->f->norm : NULL;
+    if (first && first->out[0] == v) {
         qgc_str_add(text, "l0");
         return;
     }
@@ -235,7 +236,28 @@ static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         launch->weight_bytes += qgc_weight_bytes(f->rows[i].linear->in[1]);
 }
 
-/* The arguments after all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part reads and makes. */
+/* Counts of blocks, zero at first as their kernels leave them (kernels/last.cuh): one for each token of a step. */
+static int counts_of_steps(qgc_lowering *l, const char *name, int64_t each) {
+    bool made;
+    const int64_t n = each * (l->sizes.tokens > l->sizes.rows ? l->sizes.tokens : l->sizes.rows);
+    return qgc_low_table(l, qgc_low_text(l, "counts of %s %lld", name, (long long)n),
+                         (qgc_extent){.fixed = 4 * n}, &made);
+}
+
+/* The normalized vector, which is left for the experts, what a route reads and makes, and the count of blocks that are done. */
+static void route_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
+    const qgc_node *r = f->route;
+    const int nothing = launch->args[0].buffer;
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->norm->out[0]), QGC_WRITES);
+    qgc_low_arg_buffer(launch, r->n_in > 1 ? qgc_low_buffer(l, r->in[1]) : nothing,
+                       r->n_in > 1 ? QGC_READS : 0);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, r->out[0]), QGC_WRITES);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, r->out[1]), QGC_WRITES);
+    qgc_low_arg_buffer(launch, counts_of_steps(l, "routes", 1), QGC_READS | QGC_WRITES);
+}
+
+/* The arguments after all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part or a route reads and
+ * makes. */
 static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)
@@ -247,6 +269,8 @@ static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING], QGC_READS);
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->out[0]), QGC_WRITES);
     }
+    if (f->route)
+        route_arguments(l, f, launch);
 }
 
 /* kernels/linear.cu: the rows of all matrices meet in one expression. */
@@ -263,7 +287,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
         split = setting(l, "linear.cu", f, "SPLIT", qgc_low_split(in, out * f->n_rows / rows));
     }
     expression e = {.l = l, .f = f};
-    const char *options[24];
+    const char *options[32];
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "OUT", out);
     options[n++] = qgc_low_int(l, "ROWS", rows);
@@ -275,6 +299,11 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
         options[n++] = qgc_low_int(l, "ONE_A_ROW", one_a_row);
     if (f->part)
         options[n++] = qgc_low_int(l, "LARGEST", 1);
+    if (f->route) {
+        QGC_TRY(qgc_low_route_check(l, f->route));
+        options[n++] = qgc_low_int(l, "ROUTE", f->route->n_in > 1 ? 2 : 1);
+        n += qgc_low_route_options(l, f->route, options + n);
+    }
     options[n] = NULL;
 
     qgc_plan_launch *launch =
@@ -287,7 +316,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
             qgc_low_arg_buffer(launch, qgc_low_buffer(l, e.inputs[i]), QGC_READS);
         else
             qgc_low_arg_buffer(launch, launch->args[0].buffer, 0);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, result), QGC_WRITES);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, result), f->route ? QGC_READS | QGC_WRITES : QGC_WRITES);
     last_arguments(l, f, launch);
     return QGC_OK;
 }
@@ -471,6 +500,8 @@ qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name
         QGC_TRY(qgc_lower_outside(l, f->outside));
     else if (f->kind == QGC_STAGE_POINTWISE)
         QGC_TRY(lower_pointwise(l, f));
+    else if (f->kind == QGC_STAGE_EXPERTS)
+        QGC_TRY(qgc_lower_experts(l, f));
     else if (has_whole_norm(f))
         QGC_TRY(lower_apart(l, f));
     else if (row_norm(f))
