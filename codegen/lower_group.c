@@ -435,25 +435,47 @@ static bool has_whole_norm(const qgc_stage *f) {
     return false;
 }
 
-/* kernels/linear_head_norm.cu: a block has a head, and norms it. */
+/* How many blocks share a head in a decode step: several where heads are too few for the multiprocessors, as long as each of a block's
+ * 8 warps has a pair of rows. */
+static int64_t slices_of(qgc_lowering *l, const qgc_stage *f, int64_t heads) {
+    const int64_t half = head_dim_of(f) / 2;
+    int64_t slices = 1;
+    if (l->phase != QGC_PHASE_DECODE || half > QGC_LOW_THREADS)
+        return 1;
+    while (heads * slices < l->sms && half % (2 * slices * WARPS) == 0)
+        slices *= 2;
+    slices = setting(l, "linear_head_norm.cu", f, "SLICES", slices);
+    while (half % slices != 0)
+        slices /= 2;
+    return slices;
+}
+
+static int64_t heads_of(const qgc_stage *f) {
+    int64_t heads = 0;
+    for (int i = 0; i < f->n_rows; i++)
+        heads += qgc_low_width(f->rows[i].linear->out[0]) / head_dim_of(f);
+    return heads;
+}
+
+/* kernels/linear_head_norm.cu: a block, or several, has a head and norms it. */
 static qgc_status lower_normed_heads(qgc_lowering *l, const qgc_stage *f) {
-    enum { THREADS = 512 };
     const qgc_node *linear = f->rows[0].linear;
     const char *options[48];
-    int64_t heads = 0;
+    const int64_t heads = heads_of(f), tokens = l->sizes.tokens;
+    const int64_t slices = slices_of(l, f, heads);
+    const int threads = slices > 1 ? QGC_LOW_THREADS : 2 * QGC_LOW_THREADS;
     int n = core_options(l, f, 1, options);
-    options[n++] = qgc_low_int(l, "THREADS", THREADS);
+    options[n++] = qgc_low_int(l, "THREADS", threads);
+    options[n++] = qgc_low_int(l, "SLICES", slices);
     options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
     options[n++] = qgc_low_int(l, "HELD", setting(l, "linear_head_norm.cu", f, "HELD", 8));
     options[n++] = qgc_low_float(l, "HEAD_EPS", qgc_low_attr(row_norm(f), "eps"));
-    for (int i = 0; i < f->n_rows; i++) {
+    for (int i = 0; i < f->n_rows; i++)
         options[n++] = qgc_low_text(l, "-DNORM%d=%d", i, f->rows[i].norm != NULL);
-        heads += qgc_low_width(f->rows[i].linear->out[0]) / head_dim_of(f);
-    }
     options[n + heads_options(l, f, options + n)] = NULL;
     qgc_plan_launch *launch =
-        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "linear_head_norm.cu", THREADS, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads}, 1);
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "linear_head_norm.cu", threads, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads * slices}, 1);
     qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
     core_arguments(l, f, launch);
     for (int i = 0; i < QGC_MAX_LINEARS; i++) {
@@ -462,6 +484,13 @@ static qgc_status lower_normed_heads(qgc_lowering *l, const qgc_stage *f) {
                            norm ? QGC_READS : 0);
     }
     heads_arguments(l, f, launch);
+    if (slices == 1)
+        return QGC_OK;
+    const qgc_extent bytes = {.fixed = 4 * tokens * heads * head_dim_of(f)};
+    const char *label = qgc_value_label(linear->out[0], l->arena);
+    qgc_low_arg_buffer(launch, qgc_low_scratch(l, qgc_low_text(l, "sums of %s", label), bytes),
+                       QGC_READS | QGC_WRITES);
+    qgc_low_arg_buffer(launch, counts_of_steps(l, "heads", heads), QGC_READS | QGC_WRITES);
     return QGC_OK;
 }
 
