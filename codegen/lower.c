@@ -569,7 +569,7 @@ static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, 
         return QGC_OK;
     QGC_TRY(lower_nodes(l, covered, false));
     *buffers = copy_buffers(l);
-    return o->no_prefill ? QGC_OK : lower_phase(l, QGC_PHASE_PACKED_PREFILL, o->chunk);
+    return o->no_prefill ? QGC_OK : lower_phase(l, QGC_PHASE_PACKED_PREFILL, l->plan->chunk);
 }
 
 static int shared_bytes(const qgc_lower_options *o) {
@@ -594,30 +594,11 @@ static int seen_buffer(const qgc_lowering *l) {
     return marks == 1 && found >= 0 && l->plan->buffers[found].kind == QGC_BUFFER_STATE ? found : -1;
 }
 
-/* The tokens that a step may have, and as many steps can be undone: a ring has room for them beside what the first one sees. */
-static qgc_status add_spare(const qgc_lowering *l, qgc_diag *d) {
-    qgc_plan *p = l->plan;
-    for (const qgc_node *n = l->graph->first; n; n = n->next) {
-        const int64_t rows = qgc_node_ring(n);
-        if (rows == 0)
-            continue;
-        const int64_t spare = rows + 1 - qgc_low_attr_int(n, "window");
-        if (p->chunk > spare) {
-            qgc_status s =
-                qgc_fail(d, QGC_ERR_INPUT, n->at,
-                         "chunks of %lld tokens: the caches of %s \"%s\" are rings of %lld positions, "
-                         "with room for %lld tokens beside what one of them sees",
-                         (long long)p->chunk, qgc_ops[n->op].name, qgc_value_label(n->out[0], d->arena),
-                         (long long)rows, (long long)spare);
-            qgc_hint(
-                d,
-                "Take chunks of %lld tokens or fewer (of qgc compile: --chunk; elsewhere fewer positions), or give the caches a larger \"ring\".",
-                (long long)spare);
-            return s;
-        }
-        p->spare = p->spare && p->spare < spare ? p->spare : spare;
-    }
-    return QGC_OK;
+/* A chunk is cut to what rings have room for. */
+static void set_chunk(qgc_plan *p, const qgc_graph *g, int64_t chunk) {
+    const int64_t most = qgc_graph_most_tokens(g);
+    p->chunk = chunk < most ? chunk : most;
+    p->spare = most < INT64_MAX ? most : 0;
 }
 
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
@@ -625,11 +606,11 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
     *plan = (qgc_plan){.name = g->name,
                        .arch = g->arch,
-                       .chunk = o->chunk,
                        .all_rows = o->all_rows,
                        .trace = -1,
                        .seen = -1,
                        .shares_buffer = -1};
+    set_chunk(plan, g, o->chunk);
     qgc_lowering l = {.graph = g,
                       .plan = plan,
                       .arena = a,
@@ -647,15 +628,14 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;
-    QGC_TRY(add_spare(&l, d));
     add_weights(&l);
     add_states(&l);
     add_params(&l);
     QGC_TRY(add_interface(&l));
     if (o->all_rows)
-        QGC_TRY(lower_all_rows(&l, o->chunk));
+        QGC_TRY(lower_all_rows(&l, plan->chunk));
     else if (!o->decode_only && !o->no_prefill)
-        QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
+        QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, plan->chunk));
     int *prefill_buffers = plan->phases[QGC_PHASE_PREFILL].n_launches ? copy_buffers(&l) : NULL;
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
     int *buffers = copy_buffers(&l), *persistent_buffers = NULL;
