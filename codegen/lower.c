@@ -435,7 +435,7 @@ static void add_advance(qgc_lowering *l) {
 }
 
 static bool is_packed(const qgc_lowering *l, const qgc_node *linear) {
-    return l->phase == QGC_PHASE_PACKED_PREFILL && l->packed_of[linear->id];
+    return qgc_phase_is_packed(l->phase) && l->packed_of[linear->id];
 }
 
 static bool is_product(const qgc_node *n) {
@@ -559,6 +559,30 @@ static int *copy_buffers(const qgc_lowering *l) {
     return memcpy(copy, l->buffer_of, l->graph->n_values * sizeof *copy);
 }
 
+static bool has_gemm(const qgc_phase *p) {
+    for (size_t i = 0; i < p->n_launches; i++)
+        if (p->launches[i].kind == QGC_LAUNCH_GEMM)
+            return true;
+    return false;
+}
+
+/* Tokens of a chunk of a longer prompt, 0: there are none such. Products of more tokens at a time keep the card busier, and are cut
+ * otherwise. Not where rings have no room for so many, nor where the model has no such positions. */
+static int64_t long_chunk_of(const qgc_lowering *l, const qgc_lower_options *o) {
+    enum { USUAL = 512, TIMES = 4 };
+    const qgc_plan *p = l->plan;
+    const int64_t wanted = o->long_chunk ? o->long_chunk : p->chunk >= USUAL ? TIMES * p->chunk : 0;
+    const bool fits =
+        (p->max_positions == 0 || wanted <= p->max_positions) && (p->spare == 0 || wanted <= p->spare);
+    return wanted > p->chunk && fits && !has_gemm(&p->phases[QGC_PHASE_PACKED_PREFILL]) ? wanted : 0;
+}
+
+static qgc_status lower_packed(qgc_lowering *l, const qgc_lower_options *o) {
+    QGC_TRY(lower_phase(l, QGC_PHASE_PACKED_PREFILL, l->plan->chunk));
+    l->plan->long_chunk = long_chunk_of(l, o);
+    return l->plan->long_chunk ? lower_phase(l, QGC_PHASE_LONG_PREFILL, l->plan->long_chunk) : QGC_OK;
+}
+
 /* After the persistent kernel come the nodes that it does not cover, one by one. */
 static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, int **buffers) {
     bool *covered, fits;
@@ -569,7 +593,7 @@ static qgc_status lower_persistent(qgc_lowering *l, const qgc_lower_options *o, 
         return QGC_OK;
     QGC_TRY(lower_nodes(l, covered, false));
     *buffers = copy_buffers(l);
-    return o->no_prefill ? QGC_OK : lower_phase(l, QGC_PHASE_PACKED_PREFILL, l->plan->chunk);
+    return o->no_prefill ? QGC_OK : lower_packed(l, o);
 }
 
 static int shared_bytes(const qgc_lower_options *o) {

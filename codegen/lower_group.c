@@ -280,8 +280,8 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     int64_t in = qgc_low_width(linear->in[0]), out = qgc_low_width(result);
     int64_t rows = out >= 65536 ? 4 : out >= 4096 && f->n_rows == 1 ? 2 : 1;
     int64_t split = 1;
-    if (f->part) /* a block has the rows of a stretch */
-        rows = QGC_STRETCH / WARPS;
+    if (f->part) /* a block has the rows of a chunk */
+        rows = QGC_SAMPLE_CHUNK / WARPS;
     else {
         rows = setting(l, "linear.cu", f, "ROWS", rows);
         split = setting(l, "linear.cu", f, "SPLIT", qgc_low_split(in, out * f->n_rows / rows));

@@ -111,7 +111,7 @@ int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_l
 
 /* --- gathering ------------------------------------------------------------------------------------------- */
 
-/* Nodes of a stretch of the list on their way into three runs: what needs nothing of the group, the group, what needs
+/* Nodes of a part of the list on their way into three runs: what needs nothing of the group, the group, what needs
  * something of it. */
 enum { AHEAD, MEMBERS, BEHIND, N_RUNS };
 

@@ -40,7 +40,7 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
     expert_linear(const float *x, const weights::elem *m0, const weights::elem *m1, const i32 *ids, BIAS_PARAMETER const float *in0,
                   const float *in1, const float *in2, const float *in3, float *out) {
-    wait_for_previous(); /* what starts after this may read ids at once: whoever made them has ended */
+    wait_for_previous(); /* what starts after this may read ids at once: what made them has ended */
     let_next_start();
     /* ids are those of a route; but where a kernel is timed by itself, their place holds other numbers */
     const size_t item = blockIdx.y, expert = min((u32)ids[item], EXPERTS - 1u);

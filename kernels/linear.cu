@@ -28,7 +28,7 @@
 #ifndef ROWS /* a warp takes at once, of each matrix */
 #define ROWS 1
 #endif
-#ifndef LARGEST /* 1: the largest result of each block, behind the repetition penalty, goes to parts (sample_part.cu) */
+#ifndef LARGEST /* 1: the largest result of each block, after the repetition penalty, goes to parts (sample_part.cu) */
 #define LARGEST 0
 #endif
 

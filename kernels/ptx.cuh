@@ -226,7 +226,7 @@ template <int N> __device__ __forceinline__ void groups_done() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* A number in shared memory that goes from 0 to `last` and to 0 again (sm_70). Whoever sees it sees what the threads that counted had
+/* A number in shared memory that goes from 0 to `last` and to 0 again (sm_70). A thread that sees it sees what the threads that counted had
  * written before, and those of their warps before they met. */
 __device__ __forceinline__ void count_up(u32 *at, u32 last) {
     asm volatile("red.release.cta.shared.inc.u32 [%0], %1;" ::"r"(shared_address(at)), "r"(last) : "memory");

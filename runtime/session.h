@@ -92,10 +92,12 @@ bool qgc_session_overlaps(const qgc_session *s);
 QGC_MUST_USE qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us,
                                          qgc_diag *d);
 
-/* The same for a chunk of a prompt, of up to as many tokens as were fed last, and the phase that it is. */
+/* The same for a chunk of a prompt, of up to as many tokens as were fed last, and the phase that it is; and the most tokens of a chunk,
+ * 1 where prompts take decode steps. */
 QGC_MUST_USE qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *wanted,
                                                  int repeats, double *us, qgc_diag *d);
-qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s);
+qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s, int64_t tokens);
+int64_t qgc_session_largest_chunk(const qgc_session *s);
 
 /* How it takes prompts: as its options say, but for chunks that are taken as QGC_PREFILL_PACKED (above). */
 qgc_prefill qgc_session_prefill(const qgc_session *s);

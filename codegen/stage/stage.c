@@ -233,11 +233,10 @@ static bool check_part(search *s) {
     if (f->n_rows != 1 || f->rows[0].rope || f->rows[0].append || f->part->in[0] != last->out[0])
         return no(s, "sample_part \"%s\" does not follow the only product of the group",
                   label(s, f->part->out[0]));
-    double stretch = f->part->attr[qgc_attr_index(QGC_OP_SAMPLE_PART, "stretch")].number;
-    if (stretch != QGC_STRETCH)
-        return no(s,
-                  "sample_part \"%s\" has stretches of %g, and a kernel of products finds the largest of %d",
-                  label(s, f->part->out[0]), stretch, QGC_STRETCH);
+    double chunk = f->part->attr[qgc_attr_index(QGC_OP_SAMPLE_PART, "chunk")].number;
+    if (chunk != QGC_SAMPLE_CHUNK)
+        return no(s, "sample_part \"%s\" has chunks of %g, and a kernel of products finds the largest of %d",
+                  label(s, f->part->out[0]), chunk, QGC_SAMPLE_CHUNK);
     return true;
 }
 

@@ -13,7 +13,7 @@
  *   products    [rms_norm, layer_norm or attention_merge] -> linear, one or several over the same x -> what is done with each row:
  *                 nothing; or a pointwise piece over the rows of all of them, which have equal shapes;
  *                 or, for each linear by itself, [rms_norm of its heads, or of all of it] -> [rope] -> [append];
- *                 and after a single one, or its pointwise piece, sample_part with a stretch of QGC_STRETCH, which leaves what it
+ *                 and after a single one, or its pointwise piece, sample_part with a chunk of QGC_SAMPLE_CHUNK, which leaves what it
  *                 reads as well;
  *               or after a single one, with a norm before it, route, which leaves its scores and the normed vector as well;
  *               before the norm there may be an embedding, which leaves its rows as well
@@ -35,8 +35,8 @@ enum { QGC_MAX_LINEARS = 4, QGC_MAX_POINTWISE = 16 };
  * a sample_part. */
 enum { QGC_MAX_GROUP = 3 + 4 * QGC_MAX_LINEARS + QGC_MAX_POINTWISE };
 
-/* The stretch of a sample_part that a kernel of products computes: as many rows as one of its blocks. */
-enum { QGC_STRETCH = 32 };
+/* The chunk of a sample_part that a kernel of products computes: as many rows as one of its blocks. */
+enum { QGC_SAMPLE_CHUNK = 32 };
 
 typedef struct {
     const qgc_node *linear; /* of EXPERTS an expert_linear */

@@ -104,10 +104,10 @@ static inline const char *rule_yaml(const rule_case *c, qgc_arena *a) {
 #define TABLES TABLE("a") TABLE("b") TABLE("c") TABLE("d") TABLE("e") TABLE("f")
 #define SELECT "  - {op: select_rows, in: [x, rows], out: r}\n"
 #define MARK "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
-#define PART(logits, stretch) \
-    "  - {op: sample_part, in: [" logits ", seen_now], stretch: " stretch ", out: parts}\n"
-#define MERGE(logits, stretch)                                                                               \
-    "  - {op: sample_merge, in: [" logits ", parts, rows, positions, seen_now], stretch: " stretch ", out: " \
+#define PART(logits, chunk) \
+    "  - {op: sample_part, in: [" logits ", seen_now], chunk: " chunk ", out: parts}\n"
+#define MERGE(logits, chunk)                                                                             \
+    "  - {op: sample_merge, in: [" logits ", parts, rows, positions, seen_now], chunk: " chunk ", out: " \
     "next}\n"
 #define ROUTE(x)                  \
     LINEAR(x, "router", "scores") \
@@ -345,7 +345,7 @@ static const rule_case rule_cases[] = {
      EMBED SELECT LINEAR("r", "head", "logits") MARK PART("logits", "16")
          MERGE("logits", "16") "outputs: [logits, next]\n",
      false, "parts",
-     "sample_part \"parts\" has stretches of 16, and a kernel of products finds the largest of 32"},
+     "sample_part \"parts\" has chunks of 16, and a kernel of products finds the largest of 32"},
     {"fuse-head-sample", "sample_part(linear)", "fuse-qkv",
      EMBED SELECT LINEAR("r", "head", "logits") LINEAR("r", "head_b", "y") MARK PART("logits", "32")
          MERGE("logits", "32") "outputs: [logits, y, next]\n",
@@ -359,7 +359,7 @@ static const rule_case rule_cases[] = {
      EMBED SELECT LINEAR("r", "head", "y") SCALE("y", "logits") MARK PART("logits", "16")
          MERGE("logits", "16") "outputs: [logits, next]\n",
      false, "parts",
-     "sample_part \"parts\" has stretches of 16, and a kernel of products finds the largest of 32"},
+     "sample_part \"parts\" has chunks of 16, and a kernel of products finds the largest of 32"},
     {"fuse-head-sample", "sample_part(softcap(linear))", NULL,
      EMBED SELECT LINEAR("r", "head", "y") SOFTCAP("y", "logits") MARK PART("logits", "32")
          MERGE("logits", "32") "outputs: [logits, next]\n",
@@ -368,7 +368,7 @@ static const rule_case rule_cases[] = {
      EMBED SELECT LINEAR("r", "head", "y") SOFTCAP("y", "logits") MARK PART("logits", "16")
          MERGE("logits", "16") "outputs: [logits, next]\n",
      false, "parts",
-     "sample_part \"parts\" has stretches of 16, and a kernel of products finds the largest of 32"},
+     "sample_part \"parts\" has chunks of 16, and a kernel of products finds the largest of 32"},
 
     {"fuse-merge-linear", "linear(attention_merge)", NULL,
      EMBED CACHES ATTENTION_PART ATTENTION_MERGE LINEAR("a", "w_a", "y") "outputs: [y]\n", true, "y",

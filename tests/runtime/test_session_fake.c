@@ -1252,7 +1252,8 @@ static void a_prompt_has_a_copy_of_the_weights_where_there_is_room(void **state)
         load_toy_later(f);
         qgc_session *s = start(f);
         assert_int_equal(qgc_program_has_weights(f->program), room);
-        assert_int_equal(qgc_session_prefill_phase(s), room ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
+        assert_int_equal(qgc_session_prefill_phase(s, 2),
+                         room ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
         assert_string_equal(qgc_prefill_name(qgc_session_prefill(s)), room ? "chunks" : "packed");
         assert_int_equal(strstr(notes_of(f),
                                 "the prompt is multiplied from the packed weights: for a copy of them "
@@ -1292,7 +1293,8 @@ static void a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream
         load_toy_later(f);
         qgc_session *s = start(f);
         assert_int_equal(qgc_program_has_weights(f->program), gemm);
-        assert_int_equal(qgc_session_prefill_phase(s), gemm ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
+        assert_int_equal(qgc_session_prefill_phase(s, 2),
+                         gemm ? QGC_PHASE_PREFILL : QGC_PHASE_PACKED_PREFILL);
         assert_null(strstr(notes_of(f), "packed weights"));
         qgc_session_drop(s);
         qgc_program_drop(f->program);
@@ -1301,7 +1303,7 @@ static void a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream
     *packed = (qgc_phase){rest, n};
     load_toy(f); /* with its weights */
     qgc_session *s = start(f);
-    assert_int_equal(qgc_session_prefill_phase(s), QGC_PHASE_PREFILL);
+    assert_int_equal(qgc_session_prefill_phase(s, 2), QGC_PHASE_PREFILL);
     qgc_session_drop(s);
 }
 
