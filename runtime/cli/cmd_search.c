@@ -13,7 +13,7 @@
 typedef struct {
     const char *graph, *json, *output;
     cli_lab_options lab;
-    int64_t ctx, pairs, seed, most;
+    int64_t ctx, pairs, seed, most, layers;
     double seconds;
 } search_options;
 
@@ -40,7 +40,8 @@ static qgc_status run(cli_lab *lab, search_options *o, cli_context *c) {
         .pairs = (int)o->pairs,
         .seed = (uint64_t)o->seed,
         .seconds = o->seconds,
-        .most = (int)o->most};
+        .most = (int)o->most,
+        .layers = (int)o->layers};
     const qgc_status status = qgc_search_run(&options, &found, c->diag);
     cli_progress_clear(&progress);
     QGC_TRY(status);
@@ -72,6 +73,8 @@ qgc_status cmd_search(cli_context *c, int argc, char **argv) {
          100000},
         {"seconds", 0, OPTION_NUMBER, &o.seconds, "S", "no candidate is begun after so many", 0, 1e6},
         {"most", 0, OPTION_INT, &o.most, "N", "nor after so many candidates; 0: no limit", 0, 1000000},
+        {"layers", 0, OPTION_INT, &o.layers, "N",
+         "candidates have the first N layers only, and the result is compared with all; 0: all", 0, 100000},
         {"seed", 0, OPTION_INT, &o.seed, "N", "decides in which order changes are tried", 0, 1e15},
         {"output", 'o', OPTION_TEXT, &o.output, "FILE", "a model file that has the best pipeline", 0, 0},
         CLI_JSON_OPTION(o.json),

@@ -46,12 +46,13 @@ static bool has_pass(const search_recipe *r, const char *name) {
     return false;
 }
 
-/* --- changes --------------------------------------------------------------------------------------------- */
+/* --- a change made to a recipe --------------------------------------------------------------------------- */
 
+/* With room for what a move adds. */
 static search_recipe copy_of(const search_recipe *r, qgc_arena *a) {
     search_recipe copy = *r;
-    copy.passes = qgc_arena_array(a, r->n_passes + 2, sizeof(char *)); /* with room for two more */
-    copy.cuts = qgc_arena_array(a, r->n_cuts + 1, sizeof *copy.cuts);
+    copy.passes = qgc_arena_array(a, r->n_passes + SEARCH_EDITS, sizeof(char *));
+    copy.cuts = qgc_arena_array(a, r->n_cuts + SEARCH_EDITS, sizeof *copy.cuts);
     for (size_t i = 0; i < r->n_passes; i++)
         copy.passes[i] = r->passes[i];
     for (size_t i = 0; i < r->n_cuts; i++)
@@ -70,53 +71,140 @@ static void take_pass(search_recipe *r, size_t at) {
     r->n_passes--;
 }
 
-/* After the last pass that comes before it in the table. */
-static void add_pass(search_recipe *r, const char *name) {
+static bool add_pass(search_recipe *r, const char *name) {
     size_t at = 0;
+    if (has_pass(r, name))
+        return false;
     for (size_t i = 0; i < r->n_passes; i++)
         if (rank_of(r->passes[i]) < rank_of(name))
             at = i + 1;
     put_pass(r, at, name);
+    return true;
 }
 
-static void add_move(search_moves *m, const search_recipe *r, const char *change, qgc_arena *a) {
+/* Where the entry is; n_passes where it is not. */
+static size_t place_of(const search_recipe *r, const char *entry) {
+    size_t i = 0;
+    while (i < r->n_passes && strcmp(r->passes[i], entry) != 0)
+        i++;
+    return i;
+}
+
+static bool move_before(search_recipe *r, size_t at, const char *pass, const char *other) {
+    take_pass(r, at);
+    const size_t to = other ? place_of(r, other) : r->n_passes;
+    if (other && to == r->n_passes)
+        return false;
+    put_pass(r, to, pass);
+    return true;
+}
+
+static bool edit_pass(search_recipe *r, const search_edit *e) {
+    const size_t at = place_of(r, e->pass);
+    if (at == r->n_passes)
+        return false;
+    switch (e->kind) {
+    case SEARCH_DROP:
+        take_pass(r, at);
+        return true;
+    case SEARCH_OPTION:
+        r->passes[at] = e->other;
+        return true;
+    case SEARCH_FIRST:
+        take_pass(r, at);
+        put_pass(r, 0, e->pass);
+        return true;
+    case SEARCH_LAST:
+        return move_before(r, at, e->pass, NULL);
+    case SEARCH_BEFORE:
+        return move_before(r, at, e->pass, e->other);
+    case SEARCH_ADD:
+    case SEARCH_CUT:
+    case SEARCH_JOIN:
+        break;
+    }
+    return false;
+}
+
+static bool edit_cut(search_recipe *r, const search_edit *e) {
+    size_t at = 0;
+    while (at < r->n_cuts && (r->cuts[at].cut != e->cut.cut || strcmp(r->cuts[at].group, e->cut.group) != 0))
+        at++;
+    if ((at < r->n_cuts) == (e->kind == SEARCH_CUT))
+        return false;
+    if (e->kind == SEARCH_CUT)
+        r->cuts[r->n_cuts++] = e->cut;
+    else
+        r->cuts[at] = r->cuts[--r->n_cuts];
+    return true;
+}
+
+bool search_apply(const search_recipe *r, const search_move *m, search_recipe *out, qgc_arena *a) {
+    *out = copy_of(r, a);
+    for (int i = 0; i < m->n; i++) {
+        const search_edit *e = &m->edits[i];
+        const bool done = e->kind == SEARCH_ADD                             ? add_pass(out, e->pass)
+                          : e->kind == SEARCH_CUT || e->kind == SEARCH_JOIN ? edit_cut(out, e)
+                                                                            : edit_pass(out, e);
+        if (!done)
+            return false;
+    }
+    return true;
+}
+
+/* --- which changes there are ----------------------------------------------------------------------------- */
+
+const char *search_edit_text(const search_edit *e, qgc_arena *a) {
+    switch (e->kind) {
+    case SEARCH_ADD:
+        return qgc_arena_printf(a, "+%s", e->pass);
+    case SEARCH_DROP:
+        return qgc_arena_printf(a, "-%s", e->pass);
+    case SEARCH_OPTION:
+        return e->other;
+    case SEARCH_FIRST:
+        return qgc_arena_printf(a, "%s first", e->pass);
+    case SEARCH_LAST:
+        return qgc_arena_printf(a, "%s last", e->pass);
+    case SEARCH_BEFORE:
+        return qgc_arena_printf(a, "%s before %s", e->pass, e->other);
+    case SEARCH_CUT:
+    case SEARCH_JOIN:
+        break;
+    }
+    return qgc_arena_printf(a, "%s %s: %s", e->kind == SEARCH_CUT ? "cut" : "no cut of", e->cut.group,
+                            qgc_cut_name(e->cut.cut));
+}
+
+static void add_move(search_moves *m, search_edit one, const search_edit *two, qgc_arena *a) {
+    search_move move = {.edits = {one}, .n = 1, .change = search_edit_text(&one, a)};
+    if (two) {
+        move.edits[move.n++] = *two;
+        move.change = qgc_arena_printf(a, "%s %s", move.change, search_edit_text(two, a));
+    }
     m->all = qgc_arena_grow(a, m->all, m->n, sizeof *m->all);
-    m->all[m->n++] = (search_move){change, *r};
+    m->all[m->n++] = move;
 }
 
 static void more_and_less(search_moves *m, const search_recipe *r, qgc_arena *a) {
-    for (size_t i = 0; i < qgc_pass_count(); i++) {
-        const char *name = qgc_pass_at(i)->name;
-        search_recipe now = copy_of(r, a);
-        if (has_pass(r, name))
-            continue;
-        add_pass(&now, name);
-        add_move(m, &now, qgc_arena_printf(a, "+%s", name), a);
-    }
-    for (size_t i = 0; i < r->n_passes; i++) {
-        search_recipe now = copy_of(r, a);
-        take_pass(&now, i);
-        add_move(m, &now, qgc_arena_printf(a, "-%s", r->passes[i]), a);
-    }
+    for (size_t i = 0; i < qgc_pass_count(); i++)
+        if (!has_pass(r, qgc_pass_at(i)->name))
+            add_move(m, (search_edit){.kind = SEARCH_ADD, .pass = qgc_pass_at(i)->name}, NULL, a);
+    for (size_t i = 0; i < r->n_passes; i++)
+        add_move(m, (search_edit){.kind = SEARCH_DROP, .pass = r->passes[i]}, NULL, a);
 }
 
 /* Two neighbours exchanged, and each pass first or last. */
 static void other_places(search_moves *m, const search_recipe *r, qgc_arena *a) {
-    for (size_t i = 0; i < r->n_passes; i++)
-        for (int last = 0; last < 2; last++) {
-            search_recipe now = copy_of(r, a);
-            const size_t to = last ? r->n_passes - 1 : 0;
-            if (i == to)
-                continue;
-            take_pass(&now, i);
-            put_pass(&now, to, r->passes[i]);
-            add_move(m, &now, qgc_arena_printf(a, "%s %s", r->passes[i], last ? "last" : "first"), a);
-        }
-    for (size_t i = 1; i + 1 < r->n_passes; i++) { /* the ends were exchanged above */
-        search_recipe now = copy_of(r, a);
-        now.passes[i - 1] = r->passes[i];
-        now.passes[i] = r->passes[i - 1];
-        add_move(m, &now, qgc_arena_printf(a, "%s before %s", r->passes[i], r->passes[i - 1]), a);
+    for (size_t i = 0; i < r->n_passes; i++) {
+        const char *pass = r->passes[i];
+        if (i > 0)
+            add_move(m, (search_edit){.kind = SEARCH_FIRST, .pass = pass}, NULL, a);
+        if (i + 1 < r->n_passes)
+            add_move(m, (search_edit){.kind = SEARCH_LAST, .pass = pass}, NULL, a);
+        if (i > 0 && i + 1 < r->n_passes) /* the ends were exchanged above */
+            add_move(m, (search_edit){.kind = SEARCH_BEFORE, .pass = pass, .other = r->passes[i - 1]}, NULL,
+                     a);
     }
 }
 
@@ -128,69 +216,91 @@ static void other_options(search_moves *m, const search_recipe *r, qgc_arena *a)
         const char *options = rank < qgc_pass_count() ? qgc_pass_at(rank)->options : NULL;
         for (char *option; options && (option = qgc_pipeline_next(&options, a));)
             for (size_t k = 0; k < sizeof values / sizeof *values; k++) {
-                search_recipe now = copy_of(r, a);
-                now.passes[i] = qgc_arena_printf(a, "%s(%s=%d)", qgc_pass_at(rank)->name, option, values[k]);
-                if (strcmp(now.passes[i], r->passes[i]) != 0)
-                    add_move(m, &now, now.passes[i], a);
+                const char *other =
+                    qgc_arena_printf(a, "%s(%s=%d)", qgc_pass_at(rank)->name, option, values[k]);
+                if (strcmp(other, r->passes[i]) != 0)
+                    add_move(m, (search_edit){.kind = SEARCH_OPTION, .pass = r->passes[i], .other = other},
+                             NULL, a);
             }
     }
 }
 
 static void other_cuts(search_moves *m, const search_recipe *r, const search_cut *cuts, size_t n_cuts,
                        qgc_arena *a) {
-    for (size_t i = 0; i < n_cuts; i++) {
-        search_recipe now = copy_of(r, a);
-        now.cuts[now.n_cuts++] = cuts[i];
-        add_move(m, &now, qgc_arena_printf(a, "cut %s: %s", cuts[i].group, qgc_cut_name(cuts[i].cut)), a);
-    }
-    for (size_t i = 0; i < r->n_cuts; i++) {
-        search_recipe now = copy_of(r, a);
-        now.cuts[i] = now.cuts[--now.n_cuts];
-        add_move(m, &now,
-                 qgc_arena_printf(a, "no cut of %s: %s", r->cuts[i].group, qgc_cut_name(r->cuts[i].cut)), a);
+    for (size_t i = 0; i < n_cuts; i++)
+        add_move(m, (search_edit){.kind = SEARCH_CUT, .cut = cuts[i]}, NULL, a);
+    for (size_t i = 0; i < r->n_cuts; i++)
+        add_move(m, (search_edit){.kind = SEARCH_JOIN, .cut = r->cuts[i]}, NULL, a);
+}
+
+static void two_passes(search_moves *m, const search_recipe *r, qgc_arena *a) {
+    for (size_t i = 0; i < qgc_pass_count(); i++) {
+        const search_edit one = {.kind = SEARCH_ADD, .pass = qgc_pass_at(i)->name};
+        if (has_pass(r, one.pass))
+            continue;
+        for (size_t k = i + 1; k < qgc_pass_count(); k++)
+            if (!has_pass(r, qgc_pass_at(k)->name))
+                add_move(m, one, &(search_edit){.kind = SEARCH_ADD, .pass = qgc_pass_at(k)->name}, a);
+        for (size_t k = 0; k < r->n_passes; k++)
+            add_move(m, one, &(search_edit){.kind = SEARCH_DROP, .pass = r->passes[k]}, a);
     }
 }
 
-search_moves search_single_moves(const search_recipe *r, const search_cut *cuts, size_t n_cuts,
-                                 qgc_arena *a) {
+search_moves search_moves_of(const search_recipe *r, const search_cut *cuts, size_t n_cuts, qgc_arena *a) {
     search_moves m = {0};
     more_and_less(&m, r, a);
-    other_places(&m, r, a);
+    two_passes(&m, r, a);
     other_options(&m, r, a);
     other_cuts(&m, r, cuts, n_cuts, a);
+    other_places(&m, r, a);
     return m;
 }
 
-search_moves search_double_moves(const search_recipe *r, qgc_arena *a) {
-    search_moves m = {0};
-    for (size_t i = 0; i < qgc_pass_count(); i++) {
-        const char *one = qgc_pass_at(i)->name;
-        if (has_pass(r, one))
-            continue;
-        for (size_t k = i + 1; k < qgc_pass_count(); k++) {
-            search_recipe now = copy_of(r, a);
-            const char *two = qgc_pass_at(k)->name;
-            if (has_pass(r, two))
-                continue;
-            add_pass(&now, one);
-            add_pass(&now, two);
-            add_move(&m, &now, qgc_arena_printf(a, "+%s +%s", one, two), a);
-        }
-        for (size_t k = 0; k < r->n_passes; k++) {
-            search_recipe now = copy_of(r, a);
-            take_pass(&now, k);
-            add_pass(&now, one);
-            add_move(&m, &now, qgc_arena_printf(a, "+%s -%s", one, r->passes[k]), a);
-        }
-    }
-    return m;
-}
+/* --- their order ----------------------------------------------------------------------------------------- */
 
-void search_shuffle(search_moves *m, uint64_t *seed) {
+static void shuffle(search_moves *m, uint64_t *seed) {
     for (size_t i = m->n; i > 1; i--) {
         const size_t at = qgc_random(seed) % i;
         const search_move other = m->all[at];
         m->all[at] = m->all[i - 1];
         m->all[i - 1] = other;
     }
+}
+
+/* What rarely helps comes last: the order of passes, and one in the place of another. */
+static int class_of(const search_move *m) {
+    const search_edit_kind last = m->edits[m->n - 1].kind;
+    if (m->n == 2)
+        return last == SEARCH_ADD ? 1 : 4;
+    return last <= SEARCH_DROP ? 0 : last <= SEARCH_JOIN ? 2 : 3;
+}
+
+typedef struct {
+    int class;
+    double gain;
+} move_key;
+
+static bool comes_before(move_key a, move_key b) {
+    return a.class != b.class ? a.class < b.class : a.gain > b.gain;
+}
+
+void search_order(search_moves *m, uint64_t *seed, double (*gain)(const void *context, const search_edit *e),
+                  const void *context) {
+    qgc_arena *a = qgc_arena_new();
+    move_key *keys = qgc_arena_array(a, m->n + 1, sizeof *keys);
+    shuffle(m, seed);
+    for (size_t i = 0; i < m->n; i++) {
+        const search_move move = m->all[i];
+        move_key key = {.class = class_of(&move)};
+        for (int k = 0; k < move.n; k++)
+            key.gain += gain(context, &move.edits[k]);
+        size_t at = i;
+        for (; at > 0 && comes_before(key, keys[at - 1]); at--) {
+            m->all[at] = m->all[at - 1];
+            keys[at] = keys[at - 1];
+        }
+        m->all[at] = move;
+        keys[at] = key;
+    }
+    qgc_arena_drop(a);
 }

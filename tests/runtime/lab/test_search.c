@@ -41,26 +41,32 @@ static void add_cheat(fixture *f) {
 
 /* --- searches ---------------------------------------------------------------------------------------------- */
 
-static qgc_search search(fixture *f, const char *graph, const char *passes, uint64_t seed, int most) {
+static qgc_search run_search(fixture *f, qgc_search_options o) {
     static const int32_t tokens[] = {5, 300, 41, 7, 1000, 2};
     qgc_weights *w;
     ok(f, qgc_weights_open(&w, "models/tiny/tiny.gguf", &f->diag));
     qgc_pool *pool = qgc_pool_new(1);
-    const qgc_search_options o = {.run.graph = graph,
-                                  .run.weights = w,
-                                  .run.passes = passes,
-                                  .run.pool = pool,
-                                  .run.tokens = tokens,
-                                  .run.n_tokens = 6,
-                                  .ctx = 64,
-                                  .seed = seed,
-                                  .seconds = 600,
-                                  .most = most};
+    o.run.weights = w;
+    o.run.pool = pool;
+    o.run.tokens = tokens;
+    o.run.n_tokens = 6;
+    o.ctx = 64;
+    o.seconds = 600;
     qgc_search s;
     ok(f, qgc_search_run(&o, &s, &f->diag));
     qgc_pool_drop(pool);
     qgc_weights_close(w);
     return s;
+}
+
+static qgc_search search(fixture *f, const char *graph, const char *passes, uint64_t seed, int most) {
+    return run_search(
+        f, (qgc_search_options){.run.graph = graph, .run.passes = passes, .seed = seed, .most = most});
+}
+
+static qgc_search search_layers(fixture *f, const char *graph, const char *passes, int layers) {
+    return run_search(
+        f, (qgc_search_options){.run.graph = graph, .run.passes = passes, .seed = 1, .layers = layers});
 }
 
 static double best_of(const qgc_search *s) {
@@ -76,6 +82,13 @@ static void from_no_pass_it_gets_to_the_cost_of_the_pipeline(void **state) {
     assert_true(best_of(&none) <= best_of(&pipeline));
     assert_true(none.is_complete);
     assert_null(none.mode);
+    assert_int_equal(none.n_rivals, 2);
+    assert_string_equal(none.rivals[0].what, "the start");
+    assert_string_equal(none.rivals[0].passes, "");
+    assert_true(none.rivals[0].of.model == none.tries[0].model);
+    assert_string_equal(none.rivals[1].what, "the default");
+    assert_true(none.rivals[1].of.model == best_of(&pipeline));
+    assert_int_equal(pipeline.n_rivals, 0); /* the best is the start, and that is the default */
     /* the parents of the best are those that were better */
     for (int i = none.best; i > 0; i = none.tries[i].parent)
         assert_int_equal(none.tries[i].verdict, QGC_SEARCH_BETTER);
@@ -110,6 +123,47 @@ static void what_it_writes_has_the_pipeline_that_it_found(void **state) {
     qgc_pass_report r;
     ok(f, qgc_graph_load(&g, path, f->arena, &f->diag));
     ok(f, qgc_passes_run(g, &(qgc_pass_options){.want_matches = true}, &r, &f->diag));
+}
+
+/* Passes that help by themselves are put together, the one that saves most first, before anything else is tried. */
+static void what_helps_is_put_together(void **state) {
+    fixture *f = *state;
+    const qgc_search s = search(f, tiny, "", 1, 20);
+    int singles = 0, i = 1, most = 0; /* that is the start, which costs more than what is better */
+    for (; i < s.n_tries && s.tries[i].parent == 0; i++)
+        if (s.tries[i].verdict == QGC_SEARCH_BETTER) {
+            singles++;
+            most = s.tries[i].model < s.tries[most].model ? i : most;
+        }
+    assert_true(singles > 4);
+    assert_int_equal(s.tries[i].parent, most);
+    for (int n = 1; n < singles && i < s.n_tries; n++, i++) {
+        assert_int_equal(s.tries[i].change[0], '+');
+        bool known = false;
+        for (int k = 1; k < s.n_tries; k++)
+            known = known || (s.tries[k].parent == 0 && s.tries[k].verdict == QGC_SEARCH_BETTER &&
+                              strcmp(s.tries[k].change, s.tries[i].change) == 0);
+        assert_true(known);
+    }
+}
+
+/* Two of four layers have the kernels of all, so the result is the same, and it is of the whole model. */
+static void a_model_may_be_searched_on_few_of_its_layers(void **state) {
+    fixture *f = *state;
+    const qgc_search all = search(f, tiny, "", 1, 0), few = search_layers(f, tiny, "", 2);
+    assert_int_equal(few.layers_left, 2);
+    assert_int_equal(few.layers_of, 4);
+    assert_true(few.tries[0].cost.kernels < all.tries[0].cost.kernels);
+    assert_string_equal(few.passes, all.passes);
+    assert_string_equal(few.yaml, all.yaml);
+    assert_true(few.result.model == all.result.model);
+    assert_int_equal(few.result.cost.kernels, all.tries[all.best].cost.kernels);
+    assert_true(few.rivals[0].of.model == all.tries[0].model);
+    qgc_str text = qgc_str_new(f->arena);
+    qgc_search_text(&few, &(qgc_search_options){.run.graph = tiny}, &text);
+    has(text.text, "\ncandidates have 2 of 4 layers; the result is of all\n");
+    has(text.text, "\nthe start, '': 79 kernels, cost ");
+    has(text.text, "\nthe default, 'dead-code,split-attention,");
 }
 
 static void it_ends_where_it_is_told_to(void **state) {
@@ -239,6 +293,8 @@ int main(void) {
         FIXTURE_TEST(a_seed_decides_the_order_and_not_the_result),
         FIXTURE_TEST(what_it_writes_has_the_pipeline_that_it_found),
         FIXTURE_TEST(it_ends_where_it_is_told_to),
+        FIXTURE_TEST(what_helps_is_put_together),
+        FIXTURE_TEST(a_model_may_be_searched_on_few_of_its_layers),
         FIXTURE_TEST(no_cut_of_the_pipeline_is_wrong),
         FIXTURE_TEST(groups_are_cut_where_parts_of_a_kernel_meet),
         FIXTURE_TEST(the_layers_of_a_printed_cut_are_the_same),
