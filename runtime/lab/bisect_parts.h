@@ -89,6 +89,11 @@ typedef struct {
 
 bisect_print bisect_print_graph(const qgc_graph *g);
 
+/* Are the tokens that a device chooses those that the reference chooses from the same logits, under each of the settings that the judge
+ * has? The first that is not goes into *out. Where the choice is not made of the output "logits", nothing is looked at. */
+QGC_MUST_USE qgc_status bisect_choices(bisect_side *s, const int32_t *tokens, int64_t positions,
+                                       qgc_bisection *out, qgc_diag *d);
+
 /* A copy that a pass cannot change what is declared of. */
 qgc_graph *bisect_copy_declared(const qgc_graph *g, qgc_arena *a);
 
