@@ -332,6 +332,7 @@ static void visit_plan(io *s, qgc_plan *p) {
     visit_i64(s, &p->max_positions);
     visit_i64(s, &p->spare);
     visit_i64(s, &p->chunk);
+    visit_i64(s, &p->long_chunk);
     visit_i64(s, &p->scratch_bytes);
     visit_text(s, &p->not_persistent);
     visit_i64(s, &p->least_sms);

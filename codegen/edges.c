@@ -55,8 +55,8 @@ static int root_of(const qgc_plan *p, int weight) {
     return p->weights[weight].tied >= 0 ? p->weights[weight].tied : weight;
 }
 
-/* Do two buffers have bytes in common, in a step of one token? */
-static bool meet(const qgc_plan *p, int a, int b) {
+/* Do two buffers have bytes in common, in the largest step of the phase? */
+static bool meet(const qgc_plan *p, qgc_phase_kind phase, int a, int b) {
     const qgc_plan_buffer *x = &p->buffers[a], *y = &p->buffers[b];
     if (a == b)
         return true;
@@ -64,9 +64,9 @@ static bool meet(const qgc_plan *p, int a, int b) {
         return root_of(p, x->weight) == root_of(p, y->weight);
     if (x->kind != QGC_BUFFER_SCRATCH || y->kind != QGC_BUFFER_SCRATCH)
         return false;
-    const qgc_sizes one = {.tokens = 1, .rows = 1};
-    return x->offset < y->offset + qgc_extent_size(&y->bytes, &one) &&
-           y->offset < x->offset + qgc_extent_size(&x->bytes, &one);
+    const qgc_sizes most = qgc_plan_sizes(p, phase);
+    return x->offset < y->offset + qgc_extent_size(&y->bytes, &most) &&
+           y->offset < x->offset + qgc_extent_size(&x->bytes, &most);
 }
 
 /* --- which launches -------------------------------------------------------------------------------------- */
@@ -79,6 +79,7 @@ static bool holds_back(const qgc_plan *p, const qgc_plan_launch *j) {
 /* A launch that is to start early, and one `n` before it that may still be running then. */
 typedef struct {
     const qgc_plan *plan;
+    qgc_phase_kind phase;
     const qgc_plan_launch *early, *running;
     size_t n;
     uses mine; /* of `early` */
@@ -105,7 +106,7 @@ static const char *hazard(const pair *x, qgc_plan_use mine, const char *does, qg
 
 /* What one does before its wait to a buffer, and the other at any time to another. */
 static const char *clash(const pair *x, qgc_plan_use mine, qgc_plan_use theirs) {
-    if (!(mine.access & QGC_EARLY) || !meet(x->plan, mine.buffer, theirs.buffer))
+    if (!(mine.access & QGC_EARLY) || !meet(x->plan, x->phase, mine.buffer, theirs.buffer))
         return NULL;
     if ((mine.access & QGC_READS) && (theirs.access & QGC_WRITES))
         return hazard(x, mine, "reads", theirs, "writing");
@@ -147,8 +148,9 @@ static const char *unfit(const qgc_plan *p, const qgc_plan_launch *l, const qgc_
 
 /* The first hazard between launch `i` and those that may still be running when it starts early; before the first one, in a circle, those
  * of the step before. */
-static const char *first_hazard(const qgc_plan *p, const qgc_phase *phase, size_t i, qgc_arena *a) {
-    pair x = {.plan = p, .early = &phase->launches[i], .arena = a, .scratch = qgc_arena_new()};
+static const char *first_hazard(const qgc_plan *p, qgc_phase_kind kind, size_t i, qgc_arena *a) {
+    const qgc_phase *phase = &p->phases[kind];
+    pair x = {.plan = p, .phase = kind, .early = &phase->launches[i], .arena = a, .scratch = qgc_arena_new()};
     const char *why = NULL;
     x.mine = uses_of(p, x.early, x.scratch);
     for (x.n = 1; !why && x.n <= (i > 0 ? i : phase->n_launches); x.n++) {
@@ -174,16 +176,19 @@ const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind kind, size_t i, q
     const char *why = unfit(p, l, launch_before(phase, kind == QGC_PHASE_PERSISTENT, i), a);
     if (!why && i == 0 && p->kernels[l->kernel].lets_next == QGC_NEXT_BEFORE_WAIT)
         why = "it is the first launch of its phase, and lets the next one start before its own wait is over";
-    return why ? why : first_hazard(p, phase, i, a);
+    return why ? why : first_hazard(p, kind, i, a);
+}
+
+bool qgc_phase_may_overlap(qgc_phase_kind phase) {
+    return phase == QGC_PHASE_DECODE || phase == QGC_PHASE_PERSISTENT || qgc_phase_is_packed(phase);
 }
 
 void qgc_place_edges(qgc_plan *p, qgc_arena *a) {
-    static const qgc_phase_kind phases[] = {QGC_PHASE_DECODE, QGC_PHASE_PERSISTENT};
-    for (int k = 0; k < 2; k++) {
-        const size_t n = p->phases[phases[k]].n_launches;
+    for (int phase = 0; phase < QGC_N_PHASES; phase++) {
+        const size_t n = qgc_phase_may_overlap((qgc_phase_kind)phase) ? p->phases[phase].n_launches : 0;
         for (size_t i = 1; i <= n; i++) { /* the first one is after the last one, where steps are a circle */
-            qgc_plan_launch *l = &p->phases[phases[k]].launches[i % n];
-            l->not_early = qgc_edge_refusal(p, phases[k], i % n, a);
+            qgc_plan_launch *l = &p->phases[phase].launches[i % n];
+            l->not_early = qgc_edge_refusal(p, (qgc_phase_kind)phase, i % n, a);
             l->early = !l->not_early;
         }
     }

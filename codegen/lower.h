@@ -21,6 +21,8 @@ enum qgc_probe {
 
 typedef struct {
     int64_t chunk; /* largest number of tokens in a prefill step, 1 or more */
+    int64_t
+        long_chunk; /* in one of phase long-prefill; 0: 4 times `chunk` where that is 512 or more, else there is none */
     /* Scratch is not shared even if the graph allows it, so that every value can be read when the step is over. */
     bool keep_values;
     int least_arch;  /* the oldest that the kernels are for, 75 for sm_75; 0: new enough for all of them */

@@ -386,19 +386,29 @@ static void attention_by_group(qgc_lowering *l, const attention *a) {
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
 }
 
+enum { FLASH_WARPS = 4 };
+
 /* Keys and values of two stages in shared memory, in kernels/flash_attention.cu. */
 static int64_t tile_bytes(const attention *a) {
     enum { KEY_TILE = 64, STAGES = 2, ROWS = STAGES * 2 * KEY_TILE };
     return (a->head_dim + 8) * ROWS * 2;
 }
 
+static int64_t tiles_of(const qgc_lowering *l, const attention *a, int64_t rows) {
+    return (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
+}
+
+/* How many times 16 rows a warp has: two, where registers hold their sums and there are enough such tiles for the card. */
+static int row_tiles_of(const qgc_lowering *l, const attention *a) {
+    return a->head_dim > 64 || tiles_of(l, a, FLASH_WARPS * 32) < l->sms ? 1 : 2;
+}
+
 /* kernels/flash_attention.cu: many tokens. Where a full chunk gives few tiles, several blocks share the positions of one: so
  * many that they come in up to 6 waves on the card, with two blocks on each multiprocessor. */
 static void attention_by_tiles(qgc_lowering *l, const attention *a) {
-    enum { WARPS = 4, WAVES = 6, RESIDENT = 2, MOST_PARTS = 10 };
-    int row_tiles = a->head_dim > 64 ? 1 : 2; /* registers of a warp hold the sums of so many times 16 rows */
-    int64_t rows = (int64_t)WARPS * 16 * row_tiles;
-    int64_t tiles = (l->sizes.tokens * a->group + rows - 1) / rows * a->kv_heads;
+    enum { WAVES = 6, RESIDENT = 2, MOST_PARTS = 10 };
+    const int row_tiles = row_tiles_of(l, a);
+    const int64_t rows = (int64_t)FLASH_WARPS * 16 * row_tiles, tiles = tiles_of(l, a, rows);
     const int operand = qgc_low_operand_only(l, a->out);
     int64_t parts = within(WAVES * RESIDENT * l->sms / tiles, 1, MOST_PARTS);
     const char *options[16];
@@ -409,7 +419,7 @@ static void attention_by_tiles(qgc_lowering *l, const attention *a) {
     if (l->sms != QGC_TYPICAL_SMS)
         options[n++] = qgc_low_int(l, "SMS", l->sms);
     options[n] = NULL;
-    int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * WARPS, options);
+    int kernel = qgc_low_kernel(l, "flash_attention.cu", 32 * FLASH_WARPS, options);
     l->plan->kernels[kernel].shared_bytes = (int)tile_bytes(a);
     qgc_plan_launch *launch =
         attention_launch(l, a, kernel, operand >= 0 ? operand : qgc_low_buffer(l, a->out));
@@ -504,20 +514,19 @@ qgc_status lower_mark(qgc_lowering *l, const qgc_node *n) {
 
 /* --- sampling -------------------------------------------------------------------------------------------- */
 
-/* kernels/sample_merge.cu keeps the largest of the stretches in registers, 16 a thread; tokens of a slice as there. */
-enum { MERGE_THREADS = 1024, MOST_STRETCHES = 16 * MERGE_THREADS, SLICE = 2048, MERGE_BINS = 3 * 1024 };
+/* kernels/sample_merge.cu keeps the largest of the chunks in registers, 16 a thread; tokens of a slice as there. */
+enum { MERGE_THREADS = 1024, MOST_CHUNKS = 16 * MERGE_THREADS, SLICE = 2048, MERGE_BINS = 3 * 1024 };
 
 static int64_t divided(int64_t n, int64_t by) {
     return (n + by - 1) / by;
 }
 
-static void sample_part_kernel(qgc_lowering *l, const qgc_value *logits, int seen, int64_t stretch,
-                               int parts) {
+static void sample_part_kernel(qgc_lowering *l, const qgc_value *logits, int seen, int64_t chunk, int parts) {
     int64_t vocab = qgc_low_width(logits);
-    const char *options[] = {qgc_low_int(l, "VOCAB", vocab), qgc_low_int(l, "STRETCH", stretch), NULL};
+    const char *options[] = {qgc_low_int(l, "VOCAB", vocab), qgc_low_int(l, "CHUNK", chunk), NULL};
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "sample_part.cu", QGC_LOW_THREADS, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = divided(vocab, stretch)}, QGC_LOW_THREADS / 32);
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = divided(vocab, chunk)}, QGC_LOW_THREADS / 32);
     qgc_low_grid(launch, 1, qgc_low_dim(logits->shape.dim[0]), 1);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, logits), QGC_READS);
     qgc_low_arg_buffer(launch, seen, QGC_READS);
@@ -531,7 +540,7 @@ static bool ends_step(const qgc_lowering *l, const qgc_node *n) {
 }
 
 /* `rows` is input `rows_at` of the node, positions the one after it, and seen the one after that. */
-static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at, int64_t stretch, int parts) {
+static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at, int64_t chunk, int parts) {
     int64_t vocab = qgc_low_width(n->in[0]);
     bool made;
     /* bins, a mass and a number of ties of each slice, three counters */
@@ -539,7 +548,7 @@ static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at,
     int sums = qgc_low_table(l, qgc_low_text(l, "sums of sampling %lld", (long long)vocab),
                              (qgc_extent){.fixed = 8 * words}, &made);
     l->ended = ends_step(l, n);
-    const char *options[] = {qgc_low_int(l, "VOCAB", vocab), qgc_low_int(l, "STRETCH", stretch),
+    const char *options[] = {qgc_low_int(l, "VOCAB", vocab), qgc_low_int(l, "CHUNK", chunk),
                              qgc_low_int(l, "SLICE", SLICE),
                              qgc_low_int(l, "RING", l->ended ? QGC_LOW_RING : 0), NULL};
     qgc_plan_launch *launch =
@@ -559,48 +568,48 @@ static void sample_merge_kernel(qgc_lowering *l, const qgc_node *n, int rows_at,
     qgc_low_arg_buffer(launch, l->ended ? l->plan->io[QGC_IO_RING] : next, at_end);
 }
 
-static qgc_status check_stretches(const qgc_lowering *l, const qgc_node *n, int64_t stretch) {
+static qgc_status check_chunks(const qgc_lowering *l, const qgc_node *n, int64_t chunk) {
     int64_t vocab = qgc_low_width(n->in[0]);
     if (vocab > 1 << 24)
         return qgc_fail(l->diag, QGC_ERR_INPUT, n->at, "%s over %lld tokens, and its kernels do at most %d",
                         qgc_ops[n->op].name, (long long)vocab, 1 << 24);
-    if (divided(vocab, stretch) > MOST_STRETCHES)
+    if (divided(vocab, chunk) > MOST_CHUNKS)
         return qgc_fail(
             l->diag, QGC_ERR_INPUT, n->at,
-            "%s over %lld stretches, and its kernels do at most %d: a stretch has to be longer than %lld",
-            qgc_ops[n->op].name, (long long)divided(vocab, stretch), MOST_STRETCHES, (long long)stretch);
+            "%s over %lld chunks, and its kernels do at most %d: a chunk has to be longer than %lld",
+            qgc_ops[n->op].name, (long long)divided(vocab, chunk), MOST_CHUNKS, (long long)chunk);
     return QGC_OK;
 }
 
 /* Both halves at once. */
 qgc_status lower_sample(qgc_lowering *l, const qgc_node *n) {
     const qgc_value *logits = n->in[0];
-    int64_t vocab = qgc_low_width(logits), stretch = QGC_STRETCH;
-    while (divided(vocab, stretch) > MOST_STRETCHES)
-        stretch *= 2;
-    QGC_TRY(check_stretches(l, n, stretch));
-    qgc_extent bytes = qgc_low_times(qgc_low_dim(logits->shape.dim[0]), 4 * divided(vocab, stretch));
+    int64_t vocab = qgc_low_width(logits), chunk = QGC_SAMPLE_CHUNK;
+    while (divided(vocab, chunk) > MOST_CHUNKS)
+        chunk *= 2;
+    QGC_TRY(check_chunks(l, n, chunk));
+    qgc_extent bytes = qgc_low_times(qgc_low_dim(logits->shape.dim[0]), 4 * divided(vocab, chunk));
     int parts =
         qgc_low_scratch(l, qgc_low_text(l, "largest of %s", qgc_value_label(logits, l->arena)), bytes);
-    sample_part_kernel(l, logits, qgc_low_buffer(l, n->in[3]), stretch, parts);
-    sample_merge_kernel(l, n, 1, stretch, parts);
+    sample_part_kernel(l, logits, qgc_low_buffer(l, n->in[3]), chunk, parts);
+    sample_merge_kernel(l, n, 1, chunk, parts);
     return QGC_OK;
 }
 
-/* A stretch may be longer than all. */
-static int64_t stretch_of(const qgc_node *n) {
-    int64_t stretch = qgc_low_attr_int(n, "stretch"), vocab = qgc_low_width(n->in[0]);
-    return stretch < vocab ? stretch : vocab;
+/* A chunk may be longer than all. */
+static int64_t chunk_of(const qgc_node *n) {
+    int64_t chunk = qgc_low_attr_int(n, "chunk"), vocab = qgc_low_width(n->in[0]);
+    return chunk < vocab ? chunk : vocab;
 }
 
 qgc_status lower_sample_part(qgc_lowering *l, const qgc_node *n) {
-    QGC_TRY(check_stretches(l, n, stretch_of(n)));
-    sample_part_kernel(l, n->in[0], qgc_low_buffer(l, n->in[1]), stretch_of(n), qgc_low_buffer(l, n->out[0]));
+    QGC_TRY(check_chunks(l, n, chunk_of(n)));
+    sample_part_kernel(l, n->in[0], qgc_low_buffer(l, n->in[1]), chunk_of(n), qgc_low_buffer(l, n->out[0]));
     return QGC_OK;
 }
 
 qgc_status lower_sample_merge(qgc_lowering *l, const qgc_node *n) {
-    QGC_TRY(check_stretches(l, n, stretch_of(n)));
-    sample_merge_kernel(l, n, 2, stretch_of(n), qgc_low_buffer(l, n->in[1]));
+    QGC_TRY(check_chunks(l, n, chunk_of(n)));
+    sample_merge_kernel(l, n, 2, chunk_of(n), qgc_low_buffer(l, n->in[1]));
     return QGC_OK;
 }

@@ -10,7 +10,7 @@ enum { MOST_OPTIONS = 32, STEP = 64, TOKEN_BYTES = 128, TILE = 8, COPYING_THREAD
 /* --- unpacked -------------------------------------------------------------------------------------------- */
 
 bool qgc_low_is_streamed(const qgc_lowering *l, const qgc_value *w) {
-    return l->phase == QGC_PHASE_PACKED_PREFILL && w->kind == QGC_WEIGHT && l->streamed[w->id].stream >= 0;
+    return qgc_phase_is_packed(l->phase) && w->kind == QGC_WEIGHT && l->streamed[w->id].stream >= 0;
 }
 
 /* Those that say where rows are, with room for others. */
@@ -21,10 +21,10 @@ static int place_options(const qgc_streamed *s, const char **options) {
     return n;
 }
 
-static void arg_stream(qgc_plan_launch *launch, const qgc_streamed *s) {
-    qgc_low_arg_buffer(launch, s->stream, QGC_READS);
+static void arg_stream(qgc_plan_launch *launch, const qgc_streamed *s, int access) {
+    qgc_low_arg_buffer(launch, s->stream, access);
     launch->args[launch->n_args - 1].value.fixed = s->at;
-    qgc_low_arg_buffer(launch, s->shares, QGC_READS);
+    qgc_low_arg_buffer(launch, s->shares, access);
 }
 
 int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w) {
@@ -42,7 +42,7 @@ int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w) {
     const char *file = qgc_dtype_is_quantised(s->type) ? "unpack_blocks.cu" : "unpack.cu";
     qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, file, THREADS, options));
     launch->on_all = true;
-    arg_stream(launch, s);
+    arg_stream(launch, s, QGC_READS);
     qgc_low_arg_buffer(launch, buffer, QGC_WRITES);
     return l->bf16_of[w->id] = buffer;
 }
@@ -178,7 +178,7 @@ static int operand_buffer(qgc_lowering *l, const qgc_value *x, bool two) {
 }
 
 int qgc_low_operand_only(qgc_lowering *l, const qgc_value *x) {
-    const bool is = l->phase == QGC_PHASE_PACKED_PREFILL && x->shape.dim[0] == QGC_DIM_T &&
+    const bool is = qgc_phase_is_packed(l->phase) && x->shape.dim[0] == QGC_DIM_T &&
                     qgc_low_width(x) % STEP == 0 && is_operand_only(l, x);
     return is ? operand_buffer(l, x, false) : -1;
 }
@@ -307,7 +307,7 @@ static void multiply(qgc_lowering *l, const qgc_packed *p) {
                  (qgc_extent){.fixed = blocks_of(l, &c, c.two ? 2 * l->sizes.rows : l->sizes.tokens)}, 1);
     launch->weight_bytes = s->row_bytes * c.rows;
     qgc_low_arg_buffer(launch, from, QGC_READS);
-    arg_stream(launch, s);
+    arg_stream(launch, s, QGC_READS | QGC_EARLY);
     arg_results(l, launch, p, c.split == 1);
     if (parts >= 0) {
         qgc_low_arg_buffer(launch, parts, QGC_WRITES);
@@ -321,8 +321,8 @@ static void multiply(qgc_lowering *l, const qgc_packed *p) {
 }
 
 bool qgc_low_packed(qgc_lowering *l, const qgc_node *n) {
-    const qgc_packed *p = l->phase == QGC_PHASE_PACKED_PREFILL ? l->packed_of[n->id] : NULL;
+    const qgc_packed *p = qgc_phase_is_packed(l->phase) ? l->packed_of[n->id] : NULL;
     if (p && n == p->at)
         multiply(l, p);
-    return p != NULL || (l->phase == QGC_PHASE_PACKED_PREFILL && is_operand_norm(l, n));
+    return p != NULL || (qgc_phase_is_packed(l->phase) && is_operand_norm(l, n));
 }

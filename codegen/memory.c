@@ -61,9 +61,8 @@ static qgc_status find_sizes(const qgc_plan *p, life *lives, qgc_diag *d) {
         const qgc_plan_buffer *b = &p->buffers[i];
         if (b->kind != QGC_BUFFER_SCRATCH)
             continue;
-        const bool prefill = lives[i].phase >= 0 && qgc_phase_is_prefill((qgc_phase_kind)lives[i].phase);
-        const qgc_sizes sizes = {.tokens = prefill ? p->chunk : 1,
-                                 .rows = prefill ? qgc_plan_rows(p, QGC_PHASE_PREFILL, p->chunk) : 1};
+        const qgc_phase_kind phase = lives[i].phase < 0 ? QGC_PHASE_DECODE : (qgc_phase_kind)lives[i].phase;
+        const qgc_sizes sizes = qgc_plan_sizes(p, phase);
         const int64_t before = sum;
         if (!qgc_extent_add(&sum, &b->bytes, &sizes))
             return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,

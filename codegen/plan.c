@@ -17,12 +17,17 @@ const char *qgc_phase_name(qgc_phase_kind phase) {
                                                     [QGC_PHASE_PACK] = "pack",
                                                     [QGC_PHASE_PERSISTENT] = "persistent",
                                                     [QGC_PHASE_BEGIN] = "begin",
-                                                    [QGC_PHASE_PACKED_PREFILL] = "packed-prefill"};
+                                                    [QGC_PHASE_PACKED_PREFILL] = "packed-prefill",
+                                                    [QGC_PHASE_LONG_PREFILL] = "long-prefill"};
     return names[phase];
 }
 
 bool qgc_phase_is_prefill(qgc_phase_kind phase) {
-    return phase == QGC_PHASE_PREFILL || phase == QGC_PHASE_PACKED_PREFILL;
+    return phase == QGC_PHASE_PREFILL || qgc_phase_is_packed(phase);
+}
+
+bool qgc_phase_is_packed(qgc_phase_kind phase) {
+    return phase == QGC_PHASE_PACKED_PREFILL || phase == QGC_PHASE_LONG_PREFILL;
 }
 
 int qgc_kernel_threads(const qgc_plan_kernel *k, const char *arch) {
@@ -68,6 +73,19 @@ enum { ALIGN = 256 }; /* of buffers in a region */
 
 int64_t qgc_plan_rows(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens) {
     return p->all_rows && phase == QGC_PHASE_PREFILL ? tokens : 1;
+}
+
+qgc_sizes qgc_plan_sizes(const qgc_plan *p, qgc_phase_kind phase) {
+    const int64_t tokens = phase == QGC_PHASE_LONG_PREFILL ? p->long_chunk
+                           : qgc_phase_is_prefill(phase)   ? p->chunk
+                                                           : 1;
+    return (qgc_sizes){.tokens = tokens, .rows = qgc_plan_rows(p, phase, tokens)};
+}
+
+qgc_sizes qgc_plan_largest(const qgc_plan *p) {
+    qgc_sizes most = qgc_plan_sizes(p, QGC_PHASE_PREFILL);
+    most.tokens = p->long_chunk > most.tokens ? p->long_chunk : most.tokens;
+    return most;
 }
 
 bool qgc_extent_add(int64_t *sum, const qgc_extent *bytes, const qgc_sizes *at) {
@@ -168,8 +186,16 @@ static bool is_within(const qgc_extent *e, const qgc_sizes *most, int64_t low, i
 
 /* The largest sizes of a step of that phase; the smallest are 1. */
 static qgc_sizes most_of(const qgc_plan *p, qgc_phase_kind phase) {
-    const int64_t tokens = qgc_phase_is_prefill(phase) ? p->chunk : 1;
-    return (qgc_sizes){tokens, qgc_plan_rows(p, phase, tokens), max_size};
+    qgc_sizes most = qgc_plan_sizes(p, phase);
+    most.ctx = max_size;
+    return most;
+}
+
+/* Of any step. */
+static qgc_sizes most_of_all(const qgc_plan *p) {
+    qgc_sizes most = qgc_plan_largest(p);
+    most.ctx = max_size;
+    return most;
 }
 
 /* What the plan says of itself. */
@@ -209,12 +235,11 @@ static qgc_status check_numbers(const checker *c) {
     const struct {
         const char *what;
         int64_t value, low, high;
-    } numbers[] = {{"vocab", p->vocab, 1, INT32_MAX},
-                   {"max_positions", p->max_positions, 0, max_size},
-                   {"spare", p->spare, 0, max_size},
-                   {"chunk", p->chunk, 1, max_size},
-                   {"scratch_bytes", p->scratch_bytes, 0, max_bytes},
-                   {"least_sms", p->least_sms, 0, 1 << 16}};
+    } numbers[] = {
+        {"vocab", p->vocab, 1, INT32_MAX},          {"max_positions", p->max_positions, 0, max_size},
+        {"spare", p->spare, 0, max_size},           {"chunk", p->chunk, 1, max_size},
+        {"long_chunk", p->long_chunk, 0, max_size}, {"scratch_bytes", p->scratch_bytes, 0, max_bytes},
+        {"least_sms", p->least_sms, 0, 1 << 16}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].value < numbers[i].low || numbers[i].value > numbers[i].high)
             return BROKEN(c, "%s of the plan is %lld, expected %lld to %lld", numbers[i].what,
@@ -240,8 +265,9 @@ static qgc_status check_counts(const checker *c) {
                   {"launches", p->phases[3].n_launches, p->phases[3].launches},
                   {"launches", p->phases[4].n_launches, p->phases[4].launches},
                   {"launches", p->phases[5].n_launches, p->phases[5].launches},
-                  {"launches", p->phases[6].n_launches, p->phases[6].launches}};
-    _Static_assert(QGC_N_PHASES == 7, "each phase has a row above");
+                  {"launches", p->phases[6].n_launches, p->phases[6].launches},
+                  {"launches", p->phases[7].n_launches, p->phases[7].launches}};
+    _Static_assert(QGC_N_PHASES == 8, "each phase has a row above");
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         if (tables[i].n > MAX_COUNT)
             return BROKEN(c, "the plan has %zu %s, expected at most %d", tables[i].n, tables[i].what,
@@ -431,7 +457,7 @@ static qgc_status check_buffer(const checker *c, size_t i) {
 /* A session may sum the sizes of any of them. */
 static qgc_status check_sum(const checker *c) {
     const qgc_plan *p = c->p;
-    const qgc_sizes most = most_of(p, QGC_PHASE_PREFILL);
+    const qgc_sizes most = most_of_all(p);
     int64_t sum = 0;
     bool fits = qgc_extent_add(&sum, &(qgc_extent){.fixed = p->scratch_bytes}, &most);
     for (size_t i = 0; fits && i < p->n_weights; i++)
@@ -457,7 +483,7 @@ static qgc_status check_io(const checker *c) {
         [QGC_IO_RING] = {"ring", {.fixed = 4}},
         [QGC_IO_FAULT] = {"fault", {.fixed = 4}},
     };
-    qgc_sizes most = most_of(p, QGC_PHASE_PREFILL);
+    qgc_sizes most = most_of_all(p);
     for (int i = 0; i < QGC_N_IO; i++) {
         const qgc_plan_buffer *b = &p->buffers[p->io[i]];
         wide_extent spare = minus(widen(&b->bytes, 1), widen(&roles[i].needs, 1));
@@ -707,7 +733,7 @@ static qgc_status check_early(const checker *c, int phase, size_t i) {
     const qgc_plan_launch *l = &c->p->phases[phase].launches[i];
     if (!l->early)
         return QGC_OK;
-    const char *why = phase != QGC_PHASE_DECODE && phase != QGC_PHASE_PERSISTENT
+    const char *why = !qgc_phase_may_overlap((qgc_phase_kind)phase)
                           ? "it is in no phase in which launches do"
                           : qgc_edge_refusal(c->p, (qgc_phase_kind)phase, i, c->d->arena);
     return why ? BROKEN(c, "launch \"%s\" is to start early: %s", l->node, why) : QGC_OK;
@@ -733,7 +759,8 @@ static qgc_status check_phases(const checker *c) {
         bool may_be_empty =
             phase == QGC_PHASE_INIT || phase == QGC_PHASE_PREFILL || phase == QGC_PHASE_BEGIN ||
             (phase >= QGC_PHASE_PACK && c->p->not_persistent != NULL) ||
-            (phase == QGC_PHASE_PACKED_PREFILL && c->p->phases[QGC_PHASE_PREFILL].n_launches == 0);
+            (phase == QGC_PHASE_PACKED_PREFILL && c->p->phases[QGC_PHASE_PREFILL].n_launches == 0) ||
+            (phase == QGC_PHASE_LONG_PREFILL && c->p->long_chunk == 0);
         if (!may_be_empty && c->p->phases[phase].n_launches == 0)
             return BROKEN(c, "phase \"%s\" of the plan is empty", qgc_phase_name((qgc_phase_kind)phase));
         for (size_t i = 0; i < c->p->phases[phase].n_launches; i++) {

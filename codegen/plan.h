@@ -154,7 +154,7 @@ typedef struct {
 
 typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_launch_kind;
 
-enum { QGC_MAX_ARGS = 24 };
+enum { QGC_MAX_ARGS = 28 };
 
 /* Work of one kind in a kernel that does several, layer after layer: for reports. */
 typedef struct {
@@ -209,6 +209,7 @@ typedef enum {
     QGC_PHASE_PERSISTENT, /* as decode, with most of it in one kernel; empty where the graph does not fit */
     QGC_PHASE_BEGIN,      /* once for a session in persistent mode, after init: where its caches lie */
     QGC_PHASE_PACKED_PREFILL, /* as prefill, from weights in the order of the persistent step */
+    QGC_PHASE_LONG_PREFILL,   /* the same for chunks of up to long_chunk tokens; empty where that is 0 */
     QGC_N_PHASES
 } qgc_phase_kind;
 
@@ -219,8 +220,9 @@ typedef struct {
 
 const char *qgc_phase_name(qgc_phase_kind phase); /* "decode" */
 
-/* Does a step of the phase take T tokens of a prompt? */
+/* Does a step of the phase take T tokens of a prompt? And does it read weights in the order of the persistent step? */
 bool qgc_phase_is_prefill(qgc_phase_kind phase);
+bool qgc_phase_is_packed(qgc_phase_kind phase);
 
 /* The first launch of a phase that has parts, or NULL. */
 const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase);
@@ -248,6 +250,7 @@ typedef struct {
     int64_t vocab;            /* rows of the logits */
     int64_t max_positions;    /* 0: the model names no limit */
     int64_t chunk;            /* largest T of a prefill step */
+    int64_t long_chunk; /* of phase long-prefill, more than `chunk`: for longer prompts; 0: there is none */
     int64_t
         spare; /* steps that can be undone: for so many positions caches that are rings have room beside what a token
                                * sees; 0: any number */
@@ -302,6 +305,10 @@ qgc_plan_memory_use qgc_plan_memory_of(const qgc_plan *p, bool persistent, int64
 
 /* R of a step of so many tokens. */
 int64_t qgc_plan_rows(const qgc_plan *p, qgc_phase_kind phase, int64_t tokens);
+
+/* The largest sizes of a step of a phase, without positions; and of any step, for buffers that all phases use. */
+qgc_sizes qgc_plan_sizes(const qgc_plan *p, qgc_phase_kind phase);
+qgc_sizes qgc_plan_largest(const qgc_plan *p);
 
 /* Bytes that a step of a phase reads at a position: matrices of weights, and the caches. */
 int64_t qgc_plan_step_bytes(const qgc_plan *p, qgc_phase_kind phase, int64_t position);

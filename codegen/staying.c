@@ -26,7 +26,7 @@ static void add_phase(const qgc_plan *p, qgc_phase_kind phase, bool *stays) {
 
 void qgc_plan_staying(const qgc_plan *p, bool *stays) {
     static const qgc_phase_kind phases[] = {QGC_PHASE_INIT, QGC_PHASE_PERSISTENT, QGC_PHASE_BEGIN,
-                                            QGC_PHASE_PACKED_PREFILL};
+                                            QGC_PHASE_PACKED_PREFILL, QGC_PHASE_LONG_PREFILL};
     for (size_t i = 0; i < p->n_weights; i++)
         stays[i] = false;
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
@@ -63,8 +63,8 @@ int64_t qgc_plan_staging_bytes(const qgc_plan *p, const bool *stays) {
 
 /* All buffers of a kind. */
 static int64_t kind_bytes(const qgc_plan *p, qgc_buffer_kind kind, int64_t ctx) {
-    const qgc_sizes sizes = {
-        .tokens = p->chunk, .rows = qgc_plan_rows(p, QGC_PHASE_PREFILL, p->chunk), .ctx = ctx};
+    qgc_sizes sizes = qgc_plan_largest(p);
+    sizes.ctx = ctx;
     int64_t bytes = 0;
     for (size_t i = 0; i < p->n_buffers; i++)
         if (p->buffers[i].kind == kind && !qgc_extent_add(&bytes, &p->buffers[i].bytes, &sizes))

@@ -111,7 +111,7 @@ int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_l
 
 /* --- gathering ------------------------------------------------------------------------------------------- */
 
-/* Nodes of a stretch of the list on their way into three runs: what needs nothing of the group, the group, what needs
+/* Nodes of a part of the list on their way into three runs: what needs nothing of the group, the group, what needs
  * something of it. */
 enum { AHEAD, MEMBERS, BEHIND, N_RUNS };
 
@@ -426,6 +426,16 @@ int64_t qgc_dim_ring(int64_t dim) {
 int64_t qgc_node_ring(const qgc_node *n) {
     const bool attends = n->op == QGC_OP_ATTENTION || n->op == QGC_OP_ATTENTION_PART;
     return attends ? qgc_dim_ring(n->in[1]->shape.dim[1]) : 0;
+}
+
+int64_t qgc_graph_most_tokens(const qgc_graph *g) {
+    int64_t most = INT64_MAX;
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        const int64_t rows = qgc_node_ring(n);
+        const int64_t fit = rows ? rows + 1 - (int64_t)n->attr[qgc_attr_index(n->op, "window")].number : most;
+        most = fit < most ? fit : most;
+    }
+    return most;
 }
 
 int64_t qgc_dim_size(int64_t dim, const qgc_sizes *sizes) {

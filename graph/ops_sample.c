@@ -26,13 +26,13 @@
  *
  * All after step 4 is integers, so neither the order of summation nor the number of threads matters.
  *
- * sample_part and sample_merge are the two halves of the same. The first is steps 1 and 2 for every stretch of the
- * vocabulary: the largest l[i] of the stretch, NaN if there is none. The second goes on from there. The largest say where
- * m is, and which stretches can hold tokens of the top-k: of the stretches by falling largest, equal ones in their order,
+ * sample_part and sample_merge are the two halves of the same. The first is steps 1 and 2 for every chunk of the
+ * vocabulary: the largest l[i] of the chunk, NaN if there is none. The second goes on from there. The largest say where
+ * m is, and which chunks can hold tokens of the top-k: of the chunks by falling largest, equal ones in their order,
  * the first top_k. */
 
-static int64_t stretch_of(const qgc_node *n) {
-    return (int64_t)qgc_node_number(n, "stretch");
+static int64_t chunk_of(const qgc_node *n) {
+    return (int64_t)qgc_node_number(n, "chunk");
 }
 
 #ifndef QGC_DOUBLE
@@ -66,15 +66,15 @@ qgc_status infer_sample(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
-/* The shape of what sample_part makes of the logits; the stretch is not longer than they are. */
+/* The shape of what sample_part makes of the logits; the chunk is not longer than they are. */
 static qgc_status parts_shape(const qgc_node *n, qgc_shape *shape, qgc_diag *d) {
     const int64_t vocab = n->in[0]->shape.dim[1];
-    QGC_TRY(qgc_want_number(n, "stretch", 1, true, d));
-    if (qgc_node_number(n, "stretch") > INT32_MAX)
-        return qgc_fail(d, QGC_ERR_INPUT, n->at, "stretch of %s \"%s\" is %g, expected at most %d",
-                        qgc_ops[n->op].name, qgc_node_label(n, d->arena), qgc_node_number(n, "stretch"),
+    QGC_TRY(qgc_want_number(n, "chunk", 1, true, d));
+    if (qgc_node_number(n, "chunk") > INT32_MAX)
+        return qgc_fail(d, QGC_ERR_INPUT, n->at, "chunk of %s \"%s\" is %g, expected at most %d",
+                        qgc_ops[n->op].name, qgc_node_label(n, d->arena), qgc_node_number(n, "chunk"),
                         INT32_MAX);
-    *shape = (qgc_shape){2, {QGC_DIM_R, (vocab + stretch_of(n) - 1) / stretch_of(n)}};
+    *shape = (qgc_shape){2, {QGC_DIM_R, (vocab + chunk_of(n) - 1) / chunk_of(n)}};
     return QGC_OK;
 }
 
@@ -281,32 +281,32 @@ void QGC_REF(sample)(const qgc_call *call) {
 }
 
 void QGC_REF(sample_part)(const qgc_call *call) {
-    int64_t n = call->in[0].dim[1], stretch = stretch_of(call->node), n_parts = call->out[0].dim[1];
+    int64_t n = call->in[0].dim[1], chunk = chunk_of(call->node), n_parts = call->out[0].dim[1];
     const qgc_real *logits = qgc_reals(call, 0);
     const int32_t *seen = call->in[1].data;
     qgc_real *parts = call->out[0].data;
     for (int64_t r = 0; r < call->in[0].dim[0]; r++)
         for (int64_t p = 0; p < n_parts; p++) {
             qgc_real most = NAN;
-            for (int64_t i = p * stretch; i < n && i < (p + 1) * stretch; i++)
+            for (int64_t i = p * chunk; i < n && i < (p + 1) * chunk; i++)
                 most = fmax(most, penalised(logits[r * n + i], seen[i], call->sampling)); /* skips NaN */
             parts[r * n_parts + p] = most;
         }
 }
 
-/* What is in none of the first k stretches, by falling largest, becomes NaN. */
-static void keep_stretches(qgc_real *l, int64_t n, const qgc_real *parts, int64_t n_parts, int64_t stretch,
-                           int64_t k, qgc_real *kept) {
+/* What is in none of the first k chunks, by falling largest, becomes NaN. */
+static void keep_chunks(qgc_real *l, int64_t n, const qgc_real *parts, int64_t n_parts, int64_t chunk,
+                        int64_t k, qgc_real *kept) {
     memcpy(kept, parts, (size_t)n_parts * sizeof *kept);
     keep_top_k(kept, n_parts, k);
     for (int64_t i = 0; i < n; i++)
-        if (isnan(kept[i / stretch]))
+        if (isnan(kept[i / chunk]))
             l[i] = NAN;
 }
 
 void QGC_REF(sample_merge)(const qgc_call *call) {
     const qgc_sampling *s = call->sampling;
-    int64_t n = call->in[0].dim[1], n_parts = call->in[1].dim[1], stretch = stretch_of(call->node);
+    int64_t n = call->in[0].dim[1], n_parts = call->in[1].dim[1], chunk = chunk_of(call->node);
     const qgc_real *logits = qgc_reals(call, 0);
     const int32_t *rows = call->in[2].data, *positions = call->in[3].data, *seen = call->in[4].data;
     int32_t *next = call->out[0].data;
@@ -316,12 +316,12 @@ void QGC_REF(sample_merge)(const qgc_call *call) {
     for (int64_t r = 0; r < call->in[0].dim[0]; r++) {
         const qgc_real *parts = qgc_reals(call, 1) + r * n_parts;
         penalise(logits + r * n, seen, n, s, l);
-        int64_t first = largest(parts, n_parts) * stretch;
-        int64_t best = isnan(parts[first / stretch])
+        int64_t first = largest(parts, n_parts) * chunk;
+        int64_t best = isnan(parts[first / chunk])
                            ? 0
-                           : first + largest(l + first, n - first < stretch ? n - first : stretch);
+                           : first + largest(l + first, n - first < chunk ? n - first : chunk);
         if (s->top_k > 0 && s->top_k < n_parts && s->temperature > 0 && isfinite(l[best]))
-            keep_stretches(l, n, parts, n_parts, stretch, s->top_k, kept);
+            keep_chunks(l, n, parts, n_parts, chunk, s->top_k, kept);
         next[r] = (int32_t)choose(l, w, n, best, s, positions[rows[r]]);
     }
 }

@@ -137,10 +137,10 @@ static int format_of(const printer *p) {
 /* How many turns each repeat has as it is printed, which is what `per` means without a count. */
 static void count_turns(printer *p) {
     p->turns = qgc_arena_array(p->scratch, p->g->n_repeats, sizeof *p->turns);
-    for (int i = 0; i < p->n_stretches; i++) {
-        const print_stretch *stretch = &p->stretches[i];
-        if (stretch->repeat >= 0 && p->turns[stretch->repeat] <= stretch->layer)
-            p->turns[stretch->repeat] = stretch->layer + 1;
+    for (int i = 0; i < p->n_sections; i++) {
+        const print_section *section = &p->sections[i];
+        if (section->repeat >= 0 && p->turns[section->repeat] <= section->layer)
+            p->turns[section->repeat] = section->layer + 1;
     }
 }
 
@@ -314,22 +314,22 @@ static void find_printed(printer *p) {
 
 /* Nodes. */
 
-/* Node k of the first stretch of a run; of a run of several the second stretch tells what is carried. */
+/* Node k of the first section of a run; of a run of several the second section tells what is carried. */
 static const char *input_name(printer *p, const print_run *run, int k, int i) {
-    const qgc_value *v = p->stretches[run->first].nodes[k]->in[i];
-    if (run->n_stretches > 1) {
-        const print_stretch *second = &p->stretches[run->first + 1];
+    const qgc_value *v = p->sections[run->first].nodes[k]->in[i];
+    if (run->n_sections > 1) {
+        const print_section *second = &p->sections[run->first + 1];
         print_origin from = qgc_print_origin(p, run->first + 1, second->nodes[k]->in[i]);
         if (from.kind == FROM_PREVIOUS)
             return qgc_print_name(p, second->nodes[from.node]->out[from.out]);
-        if (from.kind == FROM_STRETCH)
+        if (from.kind == FROM_SECTION)
             return qgc_print_name(p, v);
     }
     return qgc_print_reference(p, v, run);
 }
 
 static void print_node(printer *p, const print_run *run, int k) {
-    const qgc_node *n = p->stretches[run->first].nodes[k];
+    const qgc_node *n = p->sections[run->first].nodes[k];
     const qgc_op_info *op = &qgc_ops[n->op];
     qgc_str_printf(p->out, "- {op: %s, in: [", op->name);
     for (int i = 0; i < n->n_in; i++)
@@ -368,13 +368,13 @@ static const qgc_value *start_of(const printer *p, const print_run *run, int nod
 }
 
 static void print_carries(printer *p, const print_run *run) {
-    const print_stretch *stretch = &p->stretches[run->first];
+    const print_section *section = &p->sections[run->first];
     qgc_str names = qgc_str_new(p->scratch), starts = qgc_str_new(p->scratch);
     int n = 0;
     bool renamed = false;
-    for (int k = 0; k < stretch->n_nodes; k++)
-        for (int i = 0; i < stretch->nodes[k]->n_out; i++) {
-            const char *name = qgc_print_name(p, stretch->nodes[k]->out[i]);
+    for (int k = 0; k < section->n_nodes; k++)
+        for (int i = 0; i < section->nodes[k]->n_out; i++) {
+            const char *name = qgc_print_name(p, section->nodes[k]->out[i]);
             const qgc_value *start = start_of(p, run, k, i, name);
             if (!start)
                 continue;
@@ -392,14 +392,14 @@ static void print_carries(printer *p, const print_run *run) {
 static void start_carries(printer *p, const print_run *run) {
     for (int i = 0; i < run->n_carries; i++) {
         const print_carry *c = &run->carries[i];
-        const qgc_value *v = p->stretches[run->first].nodes[c->node]->out[c->out];
+        const qgc_value *v = p->sections[run->first].nodes[c->node]->out[c->out];
         qgc_print_set_now(p, qgc_print_name(p, v), c->start);
     }
 }
 
 /* Behind a repeat a carried name means what the last turn made. */
 static void end_carries(printer *p, const print_run *run) {
-    const print_stretch *last = &p->stretches[run->first + run->n_stretches - 1];
+    const print_section *last = &p->sections[run->first + run->n_sections - 1];
     for (int k = 0; k < last->n_nodes; k++)
         for (int i = 0; i < last->nodes[k]->n_out; i++) {
             const char *name = qgc_print_name(p, last->nodes[k]->out[i]);
@@ -409,31 +409,31 @@ static void end_carries(printer *p, const print_run *run) {
 }
 
 static void print_repeat(printer *p, const print_run *run) {
-    const print_stretch *stretch = &p->stretches[run->first];
-    qgc_str_printf(p->out, "  - repeat: {index: %s, ", p->g->repeats[stretch->repeat].index);
-    if (stretch->layer)
-        qgc_str_printf(p->out, "from: %d, ", stretch->layer);
-    qgc_str_printf(p->out, "count: %d", run->n_stretches);
+    const print_section *section = &p->sections[run->first];
+    qgc_str_printf(p->out, "  - repeat: {index: %s, ", p->g->repeats[section->repeat].index);
+    if (section->layer)
+        qgc_str_printf(p->out, "from: %d, ", section->layer);
+    qgc_str_printf(p->out, "count: %d", run->n_sections);
     print_carries(p, run);
     qgc_str_add(p->out, "}\n    body:\n");
     start_carries(p, run);
-    for (int k = 0; k < stretch->n_nodes; k++) {
+    for (int k = 0; k < section->n_nodes; k++) {
         qgc_str_add(p->out, "      ");
         print_node(p, run, k);
-        for (int turn = 0; turn < run->n_stretches; turn++)
-            for (int i = 0; i < stretch->nodes[k]->n_out; i++)
-                qgc_print_made(p, p->stretches[run->first + turn].nodes[k]->out[i]);
+        for (int turn = 0; turn < run->n_sections; turn++)
+            for (int i = 0; i < section->nodes[k]->n_out; i++)
+                qgc_print_made(p, p->sections[run->first + turn].nodes[k]->out[i]);
     }
     end_carries(p, run);
 }
 
 static void print_single_nodes(printer *p, const print_run *run) {
-    const print_stretch *stretch = &p->stretches[run->first];
-    for (int k = 0; k < stretch->n_nodes; k++) {
+    const print_section *section = &p->sections[run->first];
+    for (int k = 0; k < section->n_nodes; k++) {
         qgc_str_add(p->out, "  ");
         print_node(p, run, k);
-        for (int i = 0; i < stretch->nodes[k]->n_out; i++)
-            qgc_print_set_now(p, qgc_print_name(p, stretch->nodes[k]->out[i]), stretch->nodes[k]->out[i]);
+        for (int i = 0; i < section->nodes[k]->n_out; i++)
+            qgc_print_set_now(p, qgc_print_name(p, section->nodes[k]->out[i]), section->nodes[k]->out[i]);
     }
 }
 
@@ -495,7 +495,7 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
                  .taken = qgc_map_new(scratch),
                  .now = qgc_map_new(scratch),
                  .made = qgc_map_new(scratch)};
-    qgc_print_stretches(&p);
+    qgc_print_sections(&p);
     qgc_print_classes(&p);
     qgc_print_groups(&p);
     qgc_print_runs(&p);
@@ -524,7 +524,7 @@ void qgc_graph_print_yaml(const qgc_graph *g, qgc_str *out) {
     print_inputs(&p);
     qgc_str_add(out, "graph:\n");
     for (int i = 0; i < p.n_runs; i++)
-        if (p.stretches[p.runs[i].first].repeat < 0)
+        if (p.sections[p.runs[i].first].repeat < 0)
             print_single_nodes(&p, &p.runs[i]);
         else
             print_repeat(&p, &p.runs[i]);

@@ -90,22 +90,22 @@ static void name_single(printer *p, const qgc_value *v, qgc_map *singles) {
 }
 
 static bool makes(const printer *p, const print_run *run, int class, int *node) {
-    const print_stretch *stretch = &p->stretches[run->first];
-    for (int k = 0; k < stretch->n_nodes; k++)
-        for (int i = 0; i < stretch->nodes[k]->n_out; i++)
-            if (p->class_of[stretch->nodes[k]->out[i]->id] == class) {
+    const print_section *section = &p->sections[run->first];
+    for (int k = 0; k < section->n_nodes; k++)
+        for (int i = 0; i < section->nodes[k]->n_out; i++)
+            if (p->class_of[section->nodes[k]->out[i]->id] == class) {
                 *node = k;
                 return true;
             }
     return false;
 }
 
-/* Does a read of `v` by node k of the first stretch of `run` keep its meaning if the run carries a value of
+/* Does a read of `v` by node k of the first section of `run` keep its meaning if the run carries a value of
  * the same name, made by node `maker`? */
 static bool read_before(const printer *p, const print_run *run, int k, int i, int maker) {
-    if (run->n_stretches == 1)
+    if (run->n_sections == 1)
         return k <= maker;
-    const qgc_value *next = p->stretches[run->first + 1].nodes[k]->in[i];
+    const qgc_value *next = p->sections[run->first + 1].nodes[k]->in[i];
     return qgc_print_origin(p, run->first + 1, next).kind == FROM_PREVIOUS;
 }
 
@@ -116,18 +116,18 @@ static bool may_share(const printer *p, int class, const qgc_value *v) {
     while (!makes(p, &p->runs[r], class, &maker))
         r++;
     const print_run *run = &p->runs[r];
-    if (p->stretch_of[v->maker->id] >= run->first)
+    if (p->section_of[v->maker->id] >= run->first)
         return false;
     for (int i = 0; i < run->n_carries; i++) {
         const print_carry *c = &run->carries[i];
-        const qgc_node *n = p->stretches[run->first].nodes[c->node];
+        const qgc_node *n = p->sections[run->first].nodes[c->node];
         if (p->class_of[n->out[c->out]->id] == class && c->start != v)
             return false;
     }
-    for (int k = run->first; k < p->n_stretches; k++)
-        for (int n = 0; n < p->stretches[k].n_nodes; n++)
-            for (int i = 0; i < p->stretches[k].nodes[n]->n_in; i++)
-                if (p->stretches[k].nodes[n]->in[i] == v &&
+    for (int k = run->first; k < p->n_sections; k++)
+        for (int n = 0; n < p->sections[k].n_nodes; n++)
+            for (int i = 0; i < p->sections[k].nodes[n]->n_in; i++)
+                if (p->sections[k].nodes[n]->in[i] == v &&
                     !(k == run->first && read_before(p, run, n, i, maker)))
                     return false;
     for (size_t i = 0; i < p->g->n_outputs; i++)
@@ -223,16 +223,16 @@ static const qgc_value *bare(printer *p, const char *name, const print_run *run)
     const qgc_value *now = qgc_print_now(p, name);
     if (!run)
         return now;
-    const print_stretch *stretch = &p->stretches[run->first];
-    const qgc_value *found = made_in(p, name, stretch->repeat, stretch->layer);
-    if (run->n_stretches == 1)
+    const print_section *section = &p->sections[run->first];
+    const qgc_value *found = made_in(p, name, section->repeat, section->layer);
+    if (run->n_sections == 1)
         return found ? found : now;
-    for (int i = 0; i < stretch->n_nodes; i++)
-        for (int k = 0; k < stretch->nodes[i]->n_out; k++)
-            if (strcmp(qgc_print_name(p, stretch->nodes[i]->out[k]), name) == 0)
+    for (int i = 0; i < section->n_nodes; i++)
+        for (int k = 0; k < section->nodes[i]->n_out; k++)
+            if (strcmp(qgc_print_name(p, section->nodes[i]->out[k]), name) == 0)
                 return NULL;
-    for (int turn = 0; turn < run->n_stretches; turn++)
-        if (made_in(p, name, stretch->repeat, stretch->layer + turn))
+    for (int turn = 0; turn < run->n_sections; turn++)
+        if (made_in(p, name, section->repeat, section->layer + turn))
             return NULL;
     return now;
 }

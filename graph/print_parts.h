@@ -7,24 +7,24 @@
 
 /* What the files of the YAML printer share; for graph/print*.c only.
  *
- *   print_roll.c    nodes -> stretches of one layer -> runs of equal stretches
+ *   print_roll.c    nodes -> sections of one layer -> runs of equal sections
  *   print_names.c   names that the loader will understand
  *   print_fuse.c    names of groups, likewise
  *   print.c         the text
  *
- * A stretch is a part of the list whose nodes stand in one layer of one repeat (or in none). A run is one
- * or more stretches, one after the other, that differ only in the layer: it becomes one `repeat`. */
+ * A section is a part of the list whose nodes stand in one layer of one repeat (or in none). A run is one
+ * or more sections, one after the other, that differ only in the layer: it becomes one `repeat`. */
 
 typedef struct {
     const qgc_node **nodes;
     int n_nodes, repeat, layer;
-} print_stretch;
+} print_section;
 
-/* Where an input of a node comes from, seen from its stretch. */
+/* Where an input of a node comes from, seen from its section. */
 typedef enum {
     FROM_TURN,     /* a weight or state of this turn */
-    FROM_STRETCH,  /* made by node `node` of this stretch */
-    FROM_PREVIOUS, /* made by node `node` of the stretch before, which is the turn before */
+    FROM_SECTION,  /* made by node `node` of this section */
+    FROM_PREVIOUS, /* made by node `node` of the section before, which is the turn before */
     FROM_OUTSIDE,  /* the same value in every turn */
 } print_origin_kind;
 
@@ -42,7 +42,7 @@ typedef struct {
 } print_carry;
 
 typedef struct {
-    int first, n_stretches;
+    int first, n_sections;
     print_carry *carries;
     int n_carries;
 } print_run;
@@ -65,11 +65,11 @@ typedef struct {
     qgc_arena *scratch;
     qgc_str *out;
 
-    print_stretch *stretches;
-    int n_stretches;
+    print_section *sections;
+    int n_sections;
     print_run *runs;
     int n_runs;
-    int *stretch_of, *index_of; /* by node id: its stretch, and where it stands in it */
+    int *section_of, *index_of; /* by node id: its section, and where it stands in it */
 
     int *turns; /* by repeat: as many as are printed */
     int format; /* of the text */
@@ -89,9 +89,9 @@ typedef struct {
 } printer;
 
 /* print_roll.c. Names have to be classed before runs are made. */
-void qgc_print_stretches(printer *p);
+void qgc_print_sections(printer *p);
 void qgc_print_runs(printer *p);
-print_origin qgc_print_origin(const printer *p, int stretch, const qgc_value *v);
+print_origin qgc_print_origin(const printer *p, int section, const qgc_value *v);
 
 /* print_names.c: classes, then their names; the name of a value as it has to be written for a reader who
  * has read up to here. `run` is NULL outside of repeats. */

@@ -2,37 +2,37 @@
 
 #include "graph/print_parts.h"
 
-static bool same_place(const print_stretch *stretch, const qgc_node *n) {
-    return stretch->repeat == n->repeat && stretch->layer == n->layer;
+static bool same_place(const print_section *section, const qgc_node *n) {
+    return section->repeat == n->repeat && section->layer == n->layer;
 }
 
-void qgc_print_stretches(printer *p) {
+void qgc_print_sections(printer *p) {
     const qgc_graph *g = p->g;
     const qgc_node **nodes = qgc_arena_array(p->scratch, g->n_nodes, sizeof(qgc_node *));
-    p->stretches = qgc_arena_array(p->scratch, g->n_nodes, sizeof *p->stretches);
-    p->stretch_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->stretch_of);
+    p->sections = qgc_arena_array(p->scratch, g->n_nodes, sizeof *p->sections);
+    p->section_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->section_of);
     p->index_of = qgc_arena_array(p->scratch, (size_t)g->next_node_id, sizeof *p->index_of);
     int i = 0;
     for (const qgc_node *n = g->first; n; n = n->next, i++) {
         nodes[i] = n;
-        if (p->n_stretches == 0 || !same_place(&p->stretches[p->n_stretches - 1], n))
-            p->stretches[p->n_stretches++] =
-                (print_stretch){.nodes = &nodes[i], .repeat = n->repeat, .layer = n->layer};
-        print_stretch *stretch = &p->stretches[p->n_stretches - 1];
-        p->stretch_of[n->id] = p->n_stretches - 1;
-        p->index_of[n->id] = stretch->n_nodes++;
+        if (p->n_sections == 0 || !same_place(&p->sections[p->n_sections - 1], n))
+            p->sections[p->n_sections++] =
+                (print_section){.nodes = &nodes[i], .repeat = n->repeat, .layer = n->layer};
+        print_section *section = &p->sections[p->n_sections - 1];
+        p->section_of[n->id] = p->n_sections - 1;
+        p->index_of[n->id] = section->n_nodes++;
     }
 }
 
-print_origin qgc_print_origin(const printer *p, int stretch, const qgc_value *v) {
-    const print_stretch *here = &p->stretches[stretch];
+print_origin qgc_print_origin(const printer *p, int section, const qgc_value *v) {
+    const print_section *here = &p->sections[section];
     if (v->kind == QGC_RESULT) {
-        int maker = p->stretch_of[v->maker->id];
-        print_origin made = {.kind = FROM_STRETCH, .node = p->index_of[v->maker->id], .out = v->out};
-        if (maker == stretch)
+        int maker = p->section_of[v->maker->id];
+        print_origin made = {.kind = FROM_SECTION, .node = p->index_of[v->maker->id], .out = v->out};
+        if (maker == section)
             return made;
-        if (maker == stretch - 1 && p->stretches[maker].repeat == here->repeat &&
-            p->stretches[maker].layer == here->layer - 1) {
+        if (maker == section - 1 && p->sections[maker].repeat == here->repeat &&
+            p->sections[maker].layer == here->layer - 1) {
             made.kind = FROM_PREVIOUS;
             return made;
         }
@@ -85,7 +85,7 @@ static bool note_carry(printer *p, print_run *run, print_origin o, const qgc_val
     return true;
 }
 
-/* Does input i of node k fit, where `a` is the first stretch of the run and `b` the second? A value of the
+/* Does input i of node k fit, where `a` is the first section of the run and `b` the second? A value of the
  * turn before can only be read as long as this turn has not made its own of that name. */
 static bool fits_first(printer *p, print_run *run, int k, const qgc_value *in_a, const qgc_value *in_b) {
     int a = run->first, b = a + 1;
@@ -97,20 +97,20 @@ static bool fits_first(printer *p, print_run *run, int k, const qgc_value *in_a,
     case FROM_OUTSIDE:
         return outside_a && in_a == in_b;
     case FROM_TURN:
-    case FROM_STRETCH:
+    case FROM_SECTION:
         break;
     }
     return same_origin(from_a, from_b);
 }
 
 static bool continues(printer *p, print_run *run, int next) {
-    const print_stretch *last = &p->stretches[next - 1], *stretch = &p->stretches[next];
-    if (stretch->repeat < 0 || stretch->repeat != last->repeat || stretch->layer != last->layer + 1 ||
-        stretch->n_nodes != last->n_nodes)
+    const print_section *last = &p->sections[next - 1], *section = &p->sections[next];
+    if (section->repeat < 0 || section->repeat != last->repeat || section->layer != last->layer + 1 ||
+        section->n_nodes != last->n_nodes)
         return false;
-    bool second = run->n_stretches == 1;
-    for (int k = 0; k < stretch->n_nodes; k++) {
-        const qgc_node *a = last->nodes[k], *b = stretch->nodes[k];
+    bool second = run->n_sections == 1;
+    for (int k = 0; k < section->n_nodes; k++) {
+        const qgc_node *a = last->nodes[k], *b = section->nodes[k];
         if (!same_op(p, a, b))
             return false;
         for (int i = 0; i < a->n_in; i++)
@@ -123,13 +123,13 @@ static bool continues(printer *p, print_run *run, int next) {
 }
 
 void qgc_print_runs(printer *p) {
-    p->runs = qgc_arena_array(p->scratch, (size_t)p->n_stretches, sizeof *p->runs);
-    for (int i = 0; i < p->n_stretches;) {
+    p->runs = qgc_arena_array(p->scratch, (size_t)p->n_sections, sizeof *p->runs);
+    for (int i = 0; i < p->n_sections;) {
         print_run *run = &p->runs[p->n_runs++];
-        *run = (print_run){.first = i, .n_stretches = 1};
-        while (++i < p->n_stretches && continues(p, run, i))
-            run->n_stretches++;
-        if (run->n_stretches == 1)
-            run->n_carries = 0; /* noted before the second stretch turned out not to fit */
+        *run = (print_run){.first = i, .n_sections = 1};
+        while (++i < p->n_sections && continues(p, run, i))
+            run->n_sections++;
+        if (run->n_sections == 1)
+            run->n_carries = 0; /* noted before the second section turned out not to fit */
     }
 }

@@ -4,7 +4,7 @@
  * (mma.cuh) as 16, and so are the weights of the values; scores and sums are float32.
  *
  *   warp     16 positions a turn: lane 4 h + q scores head h, and holds its weights at positions 2 q, 2 q + 1, and 8 on
- *   block    every WARPS-th 16 of a stretch of positions; what its warps have is put together in shared memory
+ *   block    every WARPS-th 16 of a range of positions; what its warps have is put together in shared memory
  *   blocks   up to BLOCKS of them share a part that is longer than ALONE; the last one puts together what they have
  *
  * No key or value goes through shared memory: as a sum does not care for the order of its terms, elements of a row and
@@ -263,11 +263,11 @@ __device__ __forceinline__ void store(float *to, int element, const merged &m, b
 }
 
 /* Where a block has its positions: `n` blocks of the part have some. */
-struct stretch {
+struct range {
     int begin, end, n;
 };
 
-__device__ __forceinline__ stretch stretch_of(int part, int block, int all) {
+__device__ __forceinline__ range range_of(int part, int block, int all) {
     int seen = all - first_seen(all);
     int span = PARTS > 1 ? max((seen + PARTS - 1) / PARTS, LEAST_SPAN) : seen;
     int begin = first_seen(all) + min(part * span, seen), end = min(begin + span, all);
@@ -290,7 +290,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int part = blockIdx.z / BLOCKS, block = blockIdx.z % BLOCKS, kv = blockIdx.x / ROUNDS, thread = threadIdx.x;
     int in_group = blockIdx.x % ROUNDS * 8, n_heads = min(8, GROUP - in_group);
     size_t token = blockIdx.y, head = kv * GROUP + in_group;
-    const stretch here = stretch_of(part, block, positions[token] + 1);
+    const range here = range_of(part, block, positions[token] + 1);
     if (block >= here.n)
         return;
 

@@ -55,7 +55,7 @@ enum {
 
 #if __CUDA_ARCH__ >= 800
 
-/* KEY_TILE rows from position `first` on; behind `most` the row of `most` is taken, whose weight there is 0. */
+/* KEY_TILE rows from position `first` on; after `most` the row of `most` is taken, whose weight there is 0. */
 __device__ __forceinline__ void stage_tile(u32 to, const u16 *keys, const u16 *values, const kept<> &cache, int first, int most) {
 #pragma unroll
     for (int i = threadIdx.x; i < KEY_TILE * CHUNKS; i += THREADS) {
@@ -82,7 +82,7 @@ struct tile {
     __device__ __forceinline__ int row(int t, int h) const {
         return threadIdx.x / 32 * 16 * ROW_TILES + 16 * t + 8 * h + threadIdx.x % 32 / 4;
     }
-    /* Rows behind the last are computed as that one, and dropped. */
+    /* Rows after the last are computed as that one, and dropped. */
     __device__ __forceinline__ int token(int row) const { return (first + min(row, n - 1)) / GROUP; }
     __device__ __forceinline__ int head(int row) const { return kv * GROUP + (first + min(row, n - 1)) % GROUP; }
     __device__ __forceinline__ size_t at(int row) const {
@@ -366,9 +366,12 @@ __device__ __forceinline__ void merge(float *out, const float2 *by, const float 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     flash_attention(const float *q, const u16 *keys, const u16 *values, const i32 *positions, SINKS_PARAMETER float *out,
                     float *shares, u32 *counts, i32 ctx, i32 tokens) {
+    let_next_start();
+    wait_for_previous();
 #if __CUDA_ARCH__ >= 800
     DYNAMIC_SHARED(16, u16, staged);
-    int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = blockIdx.x * ROWS;
+    /* the last tokens see the most positions: they come first */
+    int kv = blockIdx.y, part = blockIdx.z, n_rows = tokens * GROUP, first_row = (int)(gridDim.x - 1 - blockIdx.x) * ROWS;
     const tile rows = {first_row, min((int)ROWS, n_rows - first_row), kv, positions, (u32)(tokens + 7) / 8 * 8};
     /* each thread looks at one of the tile's tokens, of which there are no more than threads */
     float position = positions[min(first_row / GROUP + (int)threadIdx.x, rows.token(ROWS))];
@@ -399,7 +402,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     leave(parts.n == 1 ? (float *)0 : shares + part * stride, out, s, rows);
     if (parts.n == 1 || !last_to_come(&counts[kv * gridDim.x + blockIdx.x], parts.n))
         return;
-    float2 *by = (float2 *)staged; /* behind the barriers of last_to_come nobody needs what was staged */
+    float2 *by = (float2 *)staged; /* after the barriers of last_to_come nobody needs what was staged */
     weigh_parts(by, shares, stride, parts.n, rows.n);
     __syncthreads();
     merge(out, by, shares, stride, parts.n, rows);

@@ -4,7 +4,7 @@
 #include "common.cuh"
 
 /* True in the last of `blocks` blocks that come here, which then sees what all of them wrote. `count` is 0 before and
- * behind. For all threads of a block. */
+ * after. For all threads of a block. */
 __device__ __forceinline__ bool last_to_come(u32 *count, u32 blocks) {
     __shared__ bool last;
     __threadfence();

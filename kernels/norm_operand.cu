@@ -11,6 +11,8 @@
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS) norm_operand(const float *x, const float *weight, u8 *out, i32 rows) {
+    let_next_start();
+    wait_for_previous();
     enum { PARTS = K / 16, MINE = (PARTS + THREADS - 1) / THREADS };
     float v[MINE][16], squares = 0.0f;
     const u32 row = blockIdx.x;

@@ -197,30 +197,57 @@ __device__ __forceinline__ void copy_tokens(u8 *to, const u8 *from, u32 tokens, 
         bulk_copy_to_all<CLUSTER>(to + begin * TOKEN_BYTES, from + begin * TOKEN_BYTES, n * TOKEN_BYTES, full);
 }
 
+/* Of a step of an item: weights into stage `at`, which is told how much comes in all; */
+__device__ __forceinline__ void bring_weights(const copied_tiles &tiles, const item &it, int step, u8 *room, stages &s, u32 at) {
+    if (step == it.step)
+        tiles.note(s.places[at], it.first_row);
+    __syncwarp();
+    if (threadIdx.x == MULTIPLYING * 32)
+        barrier_expect(&s.full[at], it.tokens * TOKEN_BYTES + (u32)(tiles.end - tiles.base) * TOKEN_BYTES);
+    else if (threadIdx.x % 32 == 0)
+        barrier_arrive(&s.full[at]);
+    tiles.copy(room + STAGES * STAGE_BYTES + at * WEIGHT_BYTES, it.first_row, step, &s.full[at]);
+    __syncwarp();
+}
+
+/* and tokens, by one thread. */
+__device__ __forceinline__ void bring_tokens(const u8 *x, const work &w, const item &it, int step, u8 *room, stages &s, u32 at) {
+    if (threadIdx.x == MULTIPLYING * 32)
+        copy_tokens(room + at * STAGE_BYTES, x + ((size_t)step * w.all + it.token) * TOKEN_BYTES, it.tokens, &s.full[at]);
+}
+
+/* Weights of the first steps are on their way before the launches before this one have ended, of which tokens are results. */
 __device__ __forceinline__ void bring(const u8 *x, const u8 *stream, const i32 *shares, const work &w, u8 *room, stages &s) {
-    const bool leads = threadIdx.x % 32 == 0, is_first = threadIdx.x / 32 == MULTIPLYING;
     turn now = {0, 1};
-#pragma unroll 1
-    for (u32 i = blockIdx.x / CLUSTER; i < w.n; i += gridDim.x / CLUSTER) {
-        const item it = item_of(w, i);
-        copied_tiles tiles;
+    u32 i = blockIdx.x / CLUSTER;
+    item it = {};
+    copied_tiles tiles;
+    int ahead = 0; /* steps of the first item */
+    if (i < w.n) {
+        it = item_of(w, i);
         tiles.find(stream, shares, it.first_row);
+        ahead = min((int)STAGES, it.last - it.step);
 #pragma unroll 1
-        for (int k = it.step; k < it.last; k++, now.go_on()) {
-            u64 *full = &s.full[now.at];
-            barrier_wait(&s.empty[now.at], now.parity);
-            if (k == it.step)
-                tiles.note(s.places[now.at], it.first_row);
-            __syncwarp();
-            if (leads && is_first) {
-                barrier_expect(full, it.tokens * TOKEN_BYTES + (u32)(tiles.end - tiles.base) * TOKEN_BYTES);
-                copy_tokens(room + now.at * STAGE_BYTES, x + ((size_t)k * w.all + it.token) * TOKEN_BYTES,
-                            it.tokens, full);
-            } else if (leads)
-                barrier_arrive(full);
-            tiles.copy(room + STAGES * STAGE_BYTES + now.at * WEIGHT_BYTES, it.first_row, k, full);
-            __syncwarp();
+        for (int k = 0; k < ahead; k++, now.go_on())
+            bring_weights(tiles, it, it.step + k, room, s, k);
+    }
+    wait_for_previous();
+#pragma unroll 1
+    for (int k = 0; k < ahead; k++)
+        bring_tokens(x, w, it, it.step + k, room, s, k);
+#pragma unroll 1
+    for (; i < w.n; i += gridDim.x / CLUSTER) {
+        if (ahead == 0) {
+            it = item_of(w, i);
+            tiles.find(stream, shares, it.first_row);
         }
+#pragma unroll 1
+        for (int k = it.step + ahead; k < it.last; k++, now.go_on()) {
+            barrier_wait(&s.empty[now.at], now.parity);
+            bring_weights(tiles, it, k, room, s, now.at);
+            bring_tokens(x, w, it, k, room, s, now.at);
+        }
+        ahead = 0;
     }
 }
 
@@ -485,6 +512,8 @@ __device__ __forceinline__ void take_items(const u8 *x, const u8 *stream, const 
     } else {
         if (GROUPS == 2)
             registers_more<232>();
+        wait_for_previous(); /* results meet values of launches before, and go where those may still read */
+        let_next_start();
         turn now = {0, 0};
 #pragma unroll 1
         for (u32 i = blockIdx.x / CLUSTER; i < w.n; i += gridDim.x / CLUSTER) {
@@ -522,6 +551,8 @@ __device__ __forceinline__ void compute(const u8 *x, const u8 *stream, const i32
 __device__ __forceinline__ void take_items(const u8 *x, const u8 *stream, const i32 *shares, const results &r, const work &w,
                                            u32 tokens) {
     enum { AT_ONCE = SPAN > 128 ? 128 : SPAN }; /* tokens; sums of more have no room in the registers of these warps */
+    wait_for_previous();
+    let_next_start();
 #pragma unroll 1
     for (u32 i = blockIdx.x / CLUSTER; i < w.n; i += gridDim.x / CLUSTER) {
         const item all = item_of(w, i);

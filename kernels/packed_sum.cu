@@ -9,6 +9,8 @@
 
 extern "C" __global__ void packed_sum(const float *parts, const float *b0, const float *b1, const float *b2, const float *b3,
                                       const float *a0, float *o0, float *o1, float *o2, float *o3, i32 tokens) {
+    let_next_start();
+    wait_for_previous();
     const int unit = blockIdx.x * blockDim.x + threadIdx.x;
     const size_t token = blockIdx.y, step = (size_t)tokens * ROWS;
     if (unit >= UNITS)

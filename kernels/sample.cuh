@@ -15,7 +15,7 @@ struct sampling {
 
 #define NOT_A_NUMBER bits_f32(0x7FC00000u)
 
-/* A logit behind the repetition penalty, which is for tokens seen and for one more. */
+/* A logit after the repetition penalty, which is for tokens seen and for one more. */
 __device__ __forceinline__ float penalised(float logit, const i32 *seen, i32 id, float penalty, i32 also = -1) {
     if (penalty == 1.0f || (id != also && !seen[id]))
         return logit;

@@ -1,7 +1,7 @@
-/* The next token of a row of logits, from the logits and the largest of each stretch of them (sample_part.cu). In short:
+/* The next token of a row of logits, from the logits and the largest of each chunk of them (sample_part.cu). In short:
  * greedy at temperature 0; top-k; top-p; min-p; and a draw by 64 bits of Philox4x32-10 under (seed, position).
  *
- * Greedy and top-k are done by one block, which looks at few of the logits: greedy at the one stretch that holds the
+ * Greedy and top-k are done by one block, which looks at few of the logits: greedy at the one chunk that holds the
  * largest, top-k at those that can hold one of the k largest (sample_top_k.cuh). Without top-k all blocks take part
  * (sample_slices.cuh).
  *
@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const i32 position = positions[rows[0]];
     row r = {logits, seen, s.repeat_penalty, 0.0f, s.temperature};
 
-    /* The largest of all: key in the high half, lower stretches ahead in the low half. */
+    /* The largest of all: key in the high half, lower chunks ahead in the low half. */
     u32 mine[PARTS_EACH];
     u64 best = 0;
 #pragma unroll
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (!(s.temperature > 0.0f) || all_nan || fabsf(r.largest) == INF) {
         if (blockIdx.x > 0 || threadIdx.x >= 32)
             return;
-        const i32 begin = (i32)(0xFFFFFFFFu - (u32)best) * STRETCH, end = min(begin + STRETCH, VOCAB);
+        const i32 begin = (i32)(0xFFFFFFFFu - (u32)best) * CHUNK, end = min(begin + CHUNK, VOCAB);
         u32 lowest = VOCAB;
         for (i32 id = begin + threadIdx.x; id < end; id += 32)
             if (ordered(logit_at(r, id)) == (u32)(best >> 32))

@@ -1,19 +1,19 @@
-/* parts[r, p] = the largest logit of stretch p of row r, behind the repetition penalty; NaN if there are only NaN.
+/* parts[r, p] = the largest logit of chunk p of row r, after the repetition penalty; NaN if there are only NaN.
  *
- * Grid: x = stretches / WARPS, y = rows; a warp a stretch. Reads the logits once, from L2; bound by launch. */
+ * Grid: x = chunks / WARPS, y = rows; a warp a chunk. Reads the logits once, from L2; bound by launch. */
 #include "sample.cuh"
 
 #ifndef VOCAB
 #define VOCAB 151936
 #endif
-#ifndef STRETCH
-#define STRETCH 32
+#ifndef CHUNK
+#define CHUNK 32
 #endif
 #ifndef THREADS
 #define THREADS 256
 #endif
 
-enum { WARPS = THREADS / 32, PARTS = (VOCAB + STRETCH - 1) / STRETCH };
+enum { WARPS = THREADS / 32, PARTS = (VOCAB + CHUNK - 1) / CHUNK };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     sample_part(const float *logits, const i32 *seen, const sampling *settings, float *parts) {
@@ -25,8 +25,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const float penalty = settings->repeat_penalty;
     logits += (size_t)blockIdx.y * VOCAB;
     float largest = NOT_A_NUMBER; /* fmaxf skips NaN */
-    i32 end = min((part + 1) * STRETCH, VOCAB);
-    for (i32 id = part * STRETCH + threadIdx.x % 32; id < end; id += 32)
+    i32 end = min((part + 1) * CHUNK, VOCAB);
+    for (i32 id = part * CHUNK + threadIdx.x % 32; id < end; id += 32)
         largest = fmaxf(largest, penalised(logits[id], seen, id, penalty));
     largest = warp_max(largest);
     if (threadIdx.x % 32 == 0)

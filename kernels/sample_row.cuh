@@ -5,8 +5,8 @@
 #ifndef VOCAB
 #define VOCAB 151936
 #endif
-#ifndef STRETCH
-#define STRETCH 32
+#ifndef CHUNK
+#define CHUNK 32
 #endif
 #ifndef SLICE
 #define SLICE 2048 /* at most 4095: see add_digit */
@@ -17,7 +17,7 @@
 
 enum {
     WARPS = THREADS / 32,
-    PARTS = (VOCAB + STRETCH - 1) / STRETCH,
+    PARTS = (VOCAB + CHUNK - 1) / CHUNK,
     SLICES = (VOCAB + SLICE - 1) / SLICE,
     PARTS_EACH = (PARTS + THREADS - 1) / THREADS, /* of a thread */
     SLICE_EACH = (SLICE + THREADS - 1) / THREADS,
@@ -94,7 +94,7 @@ __device__ u64 block_largest(u64 value) {
     return value;
 }
 
-/* Stretches by falling largest, and of equal ones the lower first: which is never 0 but for NaN. */
+/* Chunks by falling largest, and of equal ones the lower first: which is never 0 but for NaN. */
 __device__ __forceinline__ u64 order_of(u32 key, i32 part) { return (u64)key << 32 | (0xFFFFFFFFu - (u32)part); }
 
 /* 64 random bits: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011). */

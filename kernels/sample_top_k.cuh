@@ -1,5 +1,5 @@
-/* The choice with top-k, by one block. The k-th largest of the stretches' largest is a bound, which k stretches reach; no
- * other stretch can hold one of the k largest logits. Their tokens are listed, and the border among them is found digit by
+/* The choice with top-k, by one block. The k-th largest of the chunks' largest is a bound, which k chunks reach; no
+ * other chunk can hold one of the k largest logits. Their tokens are listed, and the border among them is found digit by
  * digit (radix selection). A k so large that the tokens do not fit into LIST makes the block go through the whole row
  * instead. */
 #pragma once
@@ -38,7 +38,7 @@ struct entry {
 
 struct listing {
     entry token[LIST];
-    i32 stretch[LIST], count[LIST];
+    i32 chunk[LIST], count[LIST];
 };
 
 __device__ __forceinline__ entry entry_of(const row &r, i32 id) {
@@ -50,8 +50,8 @@ __device__ __forceinline__ entry entry_at(const row &r, const listing &list, con
     return it.listed ? list.token[i] : entry_of(r, i);
 }
 
-/* Lists the tokens with a logit not below the bound, of the stretches that reach it (see bound_of_top_k): *it becomes the
- * list. False, and *it as it was, if they do not fit in. mine[]: the ordered largest of the thread's stretches. */
+/* Lists the tokens with a logit not below the bound, of the chunks that reach it (see bound_of_top_k): *it becomes the
+ * list. False, and *it as it was, if they do not fit in. mine[]: the ordered largest of the thread's chunks. */
 __device__ bool collect(const row &r, const u32 *mine, u64 bound, listing &list, items *it) {
     const u32 least = (u32)(bound >> 32);
     const i32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -69,15 +69,15 @@ __device__ bool collect(const row &r, const u32 *mine, u64 bound, listing &list,
 #pragma unroll
     for (int i = 0; i < PARTS_EACH; i++)
         if (wants[i])
-            list.stretch[at++] = threadIdx.x * PARTS_EACH + i;
+            list.chunk[at++] = threadIdx.x * PARTS_EACH + i;
     __syncthreads();
 
 #pragma unroll 1
     for (i32 i = warp; i < (i32)n; i += WARPS) {
-        i32 count = 0, begin = list.stretch[i] * STRETCH;
+        i32 count = 0, begin = list.chunk[i] * CHUNK;
 #pragma unroll 1
-        for (i32 id = begin + lane; id - lane < min(begin + STRETCH, VOCAB); id += 32) {
-            bool here = id < min(begin + STRETCH, VOCAB) && ordered(logit_at(r, id)) >= least;
+        for (i32 id = begin + lane; id - lane < min(begin + CHUNK, VOCAB); id += 32) {
+            bool here = id < min(begin + CHUNK, VOCAB) && ordered(logit_at(r, id)) >= least;
             count += __popc(__ballot_sync(0xFFFFFFFFu, here));
         }
         if (lane == 0)
@@ -94,11 +94,11 @@ __device__ bool collect(const row &r, const u32 *mine, u64 bound, listing &list,
 
 #pragma unroll 1
     for (i32 i = warp; i < (i32)n; i += WARPS) {
-        i32 to = list.count[i], begin = list.stretch[i] * STRETCH;
+        i32 to = list.count[i], begin = list.chunk[i] * CHUNK;
 #pragma unroll 1
-        for (i32 id = begin + lane; id - lane < min(begin + STRETCH, VOCAB); id += 32) {
+        for (i32 id = begin + lane; id - lane < min(begin + CHUNK, VOCAB); id += 32) {
             entry e = entry_of(r, min(id, VOCAB - 1));
-            bool here = id < min(begin + STRETCH, VOCAB) && e.key >= least;
+            bool here = id < min(begin + CHUNK, VOCAB) && e.key >= least;
             u32 all = __ballot_sync(0xFFFFFFFFu, here);
             if (here)
                 list.token[to + __popc(all & ((1u << lane) - 1))] = e;
@@ -238,8 +238,8 @@ __device__ i32 draw(const row &r, const listing &list, const items &it, const ke
 
 /* --- top-k ----------------------------------------------------------------------------------------------- */
 
-/* How many stretches of the block are not below (key, part): of equal keys the lower parts come first. */
-__device__ u32 count_stretches(const u32 *mine, u64 bound, u32 turn) {
+/* How many chunks of the block are not below (key, part): of equal keys the lower parts come first. */
+__device__ u32 count_chunks(const u32 *mine, u64 bound, u32 turn) {
     __shared__ u32 count[3];
     u32 n = 0;
 #pragma unroll
@@ -263,7 +263,7 @@ __device__ u32 count_stretches(const u32 *mine, u64 bound, u32 turn) {
     return count[turn % 3];
 }
 
-/* A bound that at least k stretches reach, k <= PARTS, and not many more: bit by bit the largest one, until it is near
+/* A bound that at least k chunks reach, k <= PARTS, and not many more: bit by bit the largest one, until it is near
  * enough. */
 __device__ u64 bound_of_top_k(const u32 *mine, u32 k) {
     const u32 enough = k + k / 4 + 16;
@@ -272,7 +272,7 @@ __device__ u64 bound_of_top_k(const u32 *mine, u32 k) {
 #pragma unroll 1
     for (int bit = 63; bit >= 0; bit--) {
         u64 trial = bound | 1ull << bit;
-        u32 n = count_stretches(mine, trial, turn++);
+        u32 n = count_chunks(mine, trial, turn++);
         if (n < k)
             continue;
         bound = trial;

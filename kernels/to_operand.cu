@@ -4,6 +4,8 @@
 #include "operand.cuh"
 
 extern "C" __global__ void to_operand(const float *x, u8 *out, i32 rows) {
+    let_next_start();
+    wait_for_previous();
     const u32 unit = blockIdx.x * blockDim.x + threadIdx.x, row = unit / (K / 16), part = unit % (K / 16);
     float v[16];
     if (row >= (u32)rows)

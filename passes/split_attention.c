@@ -1,6 +1,6 @@
 #include "passes/rewrite.h"
 
-/* Attention of one token is one block for each key-value head, and leaves most of the card idle: cut into stretches of the
+/* Attention of one token is one block for each key-value head, and leaves most of the card idle: cut into splits of the
  * positions, it is `parts` times as many blocks. Every block of the product after it puts all parts together, and pays for
  * each even where it is empty; a part that is long is shared by several blocks in its own kernel. So few do:
  * on an H100 4 are better than 8 up to 4,096 positions, and no worse at 16,384. */

@@ -1,7 +1,7 @@
 #include "codegen/stage/stage.h"
 #include "passes/rewrite.h"
 
-/* Sampling begins with the largest logit of each stretch of the vocabulary: apart from the rest it can be found where the
+/* Sampling begins with the largest logit of each chunk of the vocabulary: apart from the rest it can be found where the
  * logits are made. */
 
 enum { SAMPLE };
@@ -16,12 +16,12 @@ static bool apply(qgc_rewriter *rw, const qgc_match *m) {
     qgc_value *logits = whole->in[0], *seen = whole->in[3];
     qgc_node *part = qgc_insert(rw, whole, QGC_OP_SAMPLE_PART, qgc_arena_printf(a, "%s_parts", name),
                                 (qgc_value *[]){logits, seen}, 2);
-    part->attr[qgc_attr_index(part->op, "stretch")].number = QGC_STRETCH;
+    part->attr[qgc_attr_index(part->op, "chunk")].number = QGC_SAMPLE_CHUNK;
     if (!qgc_settle(rw, part))
         return true;
     qgc_node *merge = qgc_insert(rw, whole, QGC_OP_SAMPLE_MERGE, name,
                                  (qgc_value *[]){logits, part->out[0], whole->in[1], whole->in[2], seen}, 5);
-    merge->attr[qgc_attr_index(merge->op, "stretch")].number = QGC_STRETCH;
+    merge->attr[qgc_attr_index(merge->op, "chunk")].number = QGC_SAMPLE_CHUNK;
     if (!qgc_settle(rw, merge))
         return true;
     qgc_replace(rw, whole->out[0], merge->out[0]);

@@ -114,7 +114,8 @@ qgc_status qgc_mode_check(const qgc_program *p, qgc_mode mode, qgc_diag *d) {
 
 /* What a session in persistent mode allocates; more than any GPU has where the sum does not fit. */
 static int64_t persistent_bytes(const qgc_plan *plan, int64_t ctx) {
-    const qgc_sizes sizes = {.tokens = plan->chunk, .rows = 1, .ctx = ctx};
+    qgc_sizes sizes = qgc_plan_largest(plan);
+    sizes.ctx = ctx;
     int64_t bytes = plan->scratch_bytes;
     for (size_t i = 0; i < plan->n_buffers; i++) {
         const qgc_buffer_kind kind = plan->buffers[i].kind;

@@ -37,8 +37,8 @@ struct qgc_session {
     qgc_capture *decode; /* NULL in stream mode */
     qgc_capture *
         several; /* STEPS_TOGETHER steps, each of which starts as the one before ends; NULL where they could not */
-    qgc_capture *chunk; /* a whole chunk of a prompt in persistent mode, or NULL */
-    int32_t *positions; /* [chunk] */
+    qgc_capture *chunk, *long_chunk; /* whole chunks of a prompt in persistent mode, or NULL */
+    int32_t *positions;              /* [the largest chunk] */
     int64_t position;
     int64_t queued;     /* steps after the position whose choice nobody has taken */
     bool chosen;        /* a token waits in tokens[0] on the device */
@@ -111,9 +111,17 @@ static bool takes_chunks(const qgc_session *s) {
     return s->options.prefill != QGC_PREFILL_STEPS;
 }
 
-/* The phase that takes a chunk of a prompt. */
-static qgc_phase_kind prefill_phase(const qgc_session *s) {
-    return s->options.prefill == QGC_PREFILL_PACKED ? QGC_PHASE_PACKED_PREFILL : QGC_PHASE_PREFILL;
+/* The phase that takes a chunk of so many tokens of a prompt. */
+static qgc_phase_kind prefill_phase(const qgc_session *s, int64_t tokens) {
+    return s->options.prefill != QGC_PREFILL_PACKED ? QGC_PHASE_PREFILL
+           : tokens > s->plan->chunk                ? QGC_PHASE_LONG_PREFILL
+                                                    : QGC_PHASE_PACKED_PREFILL;
+}
+
+/* The most tokens that go through it at once. */
+static int64_t largest_chunk(const qgc_session *s) {
+    const bool is_long = s->options.prefill == QGC_PREFILL_PACKED && s->plan->long_chunk;
+    return !takes_chunks(s) ? 1 : is_long ? s->plan->long_chunk : s->plan->chunk;
 }
 
 static bool has_gemm(const qgc_phase *p) {
@@ -127,13 +135,13 @@ static bool has_gemm(const qgc_phase *p) {
 static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
     if (!takes_chunks(s))
         return QGC_OK;
-    if (s->plan->phases[prefill_phase(s)].n_launches == 0) {
+    if (s->plan->phases[prefill_phase(s, 1)].n_launches == 0) {
         qgc_status status =
             qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "\"%s\" has no prefill in chunks", s->plan->name);
         qgc_hint(d, "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps).");
         return status;
     }
-    if (!has_gemm(&s->plan->phases[prefill_phase(s)]))
+    if (!has_gemm(&s->plan->phases[prefill_phase(s, 1)]))
         return QGC_OK;
     const char *why;
     if (!qgc_device_has_gemm(s->dev, &why)) {
@@ -158,9 +166,8 @@ static bool in_region(const qgc_session *s, size_t i, qgc_buffer_kind kind) {
 static qgc_status allocate_region(qgc_session *s, qgc_buffer_kind kind, const char *owner,
                                   qgc_address *region, size_t *bytes, qgc_diag *d) {
     const qgc_plan *plan = s->plan;
-    const qgc_sizes sizes = {.tokens = plan->chunk,
-                             .rows = qgc_plan_rows(plan, QGC_PHASE_PREFILL, plan->chunk),
-                             .ctx = s->options.ctx};
+    qgc_sizes sizes = qgc_plan_largest(plan);
+    sizes.ctx = s->options.ctx;
     int64_t total = 0;
     *bytes = 0;
     for (size_t i = 0; i < plan->n_buffers; i++) {
@@ -224,8 +231,8 @@ static qgc_sizes sizes_of(const qgc_session *s, int64_t tokens) {
 static qgc_overlap overlap_of(const qgc_session *s, qgc_phase_kind phase, bool follows) {
     if (phase == QGC_PHASE_DECODE && s->options.mode == QGC_MODE_PDL)
         return QGC_OVERLAP_WITHIN;
-    const qgc_overlap most =
-        phase == QGC_PHASE_PERSISTENT ? qgc_program_overlaps(s->program, phase) : QGC_OVERLAP_NONE;
+    const bool may = phase == QGC_PHASE_PERSISTENT || qgc_phase_is_packed(phase);
+    const qgc_overlap most = may ? qgc_program_overlaps(s->program, phase) : QGC_OVERLAP_NONE;
     return most == QGC_OVERLAP_STEPS && !follows ? QGC_OVERLAP_WITHIN : most;
 }
 
@@ -261,11 +268,18 @@ static bool go_together(const qgc_session *s) {
            s->most_steps >= STEPS_TOGETHER + STEPS_AHEAD && s->options.ctx >= STEPS_TOGETHER;
 }
 
+/* A whole chunk of that size, if there is one and a context has room for it. */
+static qgc_status capture_chunk(qgc_session *s, int64_t tokens, qgc_capture **out, qgc_diag *d) {
+    if (s->options.prefill != QGC_PREFILL_PACKED || tokens < 2 || tokens > s->options.ctx)
+        return QGC_OK;
+    return capture(s, prefill_phase(s, tokens), tokens, 1, out, d);
+}
+
 static qgc_status capture_steps(qgc_session *s, qgc_diag *d) {
     if (s->options.mode == QGC_MODE_STREAM)
         return QGC_OK;
-    if (s->options.prefill == QGC_PREFILL_PACKED && s->plan->chunk > 1 && s->plan->chunk <= s->options.ctx)
-        QGC_TRY(capture(s, prefill_phase(s), s->plan->chunk, 1, &s->chunk, d));
+    QGC_TRY(capture_chunk(s, s->plan->chunk, &s->chunk, d));
+    QGC_TRY(capture_chunk(s, s->plan->long_chunk, &s->long_chunk, d));
     if (go_together(s))
         QGC_TRY(capture(s, decode_phase(s), 1, STEPS_TOGETHER, &s->several, d));
     return capture(s, decode_phase(s), 1, 1, &s->decode, d);
@@ -284,11 +298,11 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
 /* cuBLAS loads its kernels when they are first used, some 80 ms in all on an H100: better now than in the first
  * answer. Steps of synthetic tokens, whose traces in the states are wiped out afterwards. */
 static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
-    if (!takes_chunks(s) || !has_gemm(&s->plan->phases[prefill_phase(s)]))
+    if (!takes_chunks(s) || !has_gemm(&s->plan->phases[prefill_phase(s, 1)]))
         return QGC_OK;
     const int64_t most = s->plan->chunk < s->options.ctx ? s->plan->chunk : s->options.ctx;
-    QGC_TRY(launch(s, prefill_phase(s), most < 32 ? most : 32, d));
-    return launch(s, prefill_phase(s), most, d);
+    QGC_TRY(launch(s, prefill_phase(s, 1), most < 32 ? most : 32, d));
+    return launch(s, prefill_phase(s, most), most, d);
 }
 
 static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
@@ -405,7 +419,7 @@ qgc_status qgc_session_new(qgc_session **out, qgc_program *p, const qgc_session_
                        .not_finite = -1,
                        .options = *o};
     s->addresses = qgc_arena_array(arena, plan->n_buffers, sizeof *s->addresses);
-    s->positions = qgc_arena_array(arena, (size_t)plan->chunk, sizeof *s->positions);
+    s->positions = qgc_arena_array(arena, (size_t)qgc_plan_largest(plan).tokens, sizeof *s->positions);
     if (plan->seen >= 0)
         s->fed = qgc_arena_array(arena, (size_t)plan->vocab, sizeof *s->fed);
     qgc_frame frame = {d->top, "starting a session", NULL, QGC_NO_LOC};
@@ -425,6 +439,7 @@ void qgc_session_drop(qgc_session *s) {
     qgc_capture_drop(s->dev, s->decode);
     qgc_capture_drop(s->dev, s->several);
     qgc_capture_drop(s->dev, s->chunk);
+    qgc_capture_drop(s->dev, s->long_chunk);
     const qgc_address owned[] = {s->states,  s->tables,    s->packed,   s->io,
                                  s->scratch, s->pinned[0], s->pinned[1]};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
@@ -528,10 +543,11 @@ static qgc_status feed_chunk(qgc_session *s, const int32_t *tokens, int64_t firs
     QGC_TRY(put(s, QGC_IO_TOKENS, tokens, n, d));
     QGC_TRY(put_count(s, QGC_IO_POSITIONS, first, n, d));
     QGC_TRY(put(s, QGC_IO_ROWS, &last, 1, d));
-    if (s->chunk && n == s->plan->chunk)
-        QGC_TRY(qgc_capture_replay(s->dev, s->chunk, d));
+    qgc_capture *whole = n == s->plan->chunk ? s->chunk : n == s->plan->long_chunk ? s->long_chunk : NULL;
+    if (whole)
+        QGC_TRY(qgc_capture_replay(s->dev, whole, d));
     else
-        QGC_TRY(launch(s, prefill_phase(s), n, d));
+        QGC_TRY(launch(s, prefill_phase(s, n), n, d));
     return put(s, QGC_IO_ROWS, &zero, 1, d);
 }
 
@@ -576,7 +592,7 @@ static qgc_status forget_queued(qgc_session *s, qgc_diag *d) {
 
 qgc_status qgc_session_feed(qgc_session *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_tokens(s, tokens, n, d));
-    const int64_t most = takes_chunks(s) ? s->plan->chunk : 1;
+    const int64_t most = largest_chunk(s);
     QGC_TRY(forget_queued(s, d));
     s->n_rows = 0;
     for (int64_t done = 0; done < n;) {
@@ -694,12 +710,15 @@ qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
 qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_chosen(s, d));
     QGC_TRY(check_room(s, n, d));
-    if (n < 1 || n > s->most_steps)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps at a time, expected 1 to %lld",
-                        (long long)n, (long long)s->most_steps);
-    QGC_TRY(queue_up_to(s, n, d));
-    for (int64_t i = 0; i < n; i++)
-        QGC_TRY(qgc_session_take(s, &next[i], d));
+    if (n < 1)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, expected 1 or more", (long long)n);
+    for (int64_t done = 0; done < n;) {
+        const int64_t now = n - done < s->most_steps ? n - done : s->most_steps;
+        QGC_TRY(queue_up_to(s, now, d));
+        for (int64_t i = 0; i < now; i++)
+            QGC_TRY(qgc_session_take(s, &next[done + i], d));
+        done += now;
+    }
     return QGC_OK;
 }
 
@@ -752,14 +771,18 @@ qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *
                                     double *us, qgc_diag *d) {
     const qgc_sizes sizes = sizes_of(s, tokens);
     QGC_TRY(check_chosen(s, d));
-    if (tokens < 1 || tokens > s->plan->chunk)
+    if (tokens < 1 || tokens > largest_chunk(s))
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "a chunk of %lld tokens, expected 1 to %lld",
-                        (long long)tokens, (long long)s->plan->chunk);
-    return time_phase(s, prefill_phase(s), &sizes, wanted, repeats, us, d);
+                        (long long)tokens, (long long)largest_chunk(s));
+    return time_phase(s, prefill_phase(s, tokens), &sizes, wanted, repeats, us, d);
 }
 
-qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s) {
-    return prefill_phase(s);
+qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s, int64_t tokens) {
+    return prefill_phase(s, tokens);
+}
+
+int64_t qgc_session_largest_chunk(const qgc_session *s) {
+    return largest_chunk(s);
 }
 
 qgc_prefill qgc_session_prefill(const qgc_session *s) {

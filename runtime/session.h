@@ -76,8 +76,8 @@ QGC_MUST_USE qgc_status qgc_session_queue_ahead(qgc_session *s, int64_t wanted, 
 int64_t qgc_session_queued(const qgc_session *s);
 int64_t qgc_session_most_steps(const qgc_session *s);
 
-/* n >= 1 decode steps, queued without the host in between: next[i] is what step i chose. Errors: no room, nothing fed
- * yet, n beyond qgc_session_most_steps. */
+/* n >= 1 decode steps, queued without the host in between, up to qgc_session_most_steps at a time: next[i] is what step i chose. Errors: no
+ * room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d);
 
 /* The phase that a decode step of this session is. */
@@ -92,10 +92,12 @@ bool qgc_session_overlaps(const qgc_session *s);
 QGC_MUST_USE qgc_status qgc_session_time(qgc_session *s, const bool *wanted, int repeats, double *us,
                                          qgc_diag *d);
 
-/* The same for a chunk of a prompt, of up to as many tokens as were fed last, and the phase that it is. */
+/* The same for a chunk of a prompt, of up to as many tokens as were fed last, and the phase that it is; and the most tokens of a chunk,
+ * 1 where prompts take decode steps. */
 QGC_MUST_USE qgc_status qgc_session_time_prefill(qgc_session *s, int64_t tokens, const bool *wanted,
                                                  int repeats, double *us, qgc_diag *d);
-qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s);
+qgc_phase_kind qgc_session_prefill_phase(const qgc_session *s, int64_t tokens);
+int64_t qgc_session_largest_chunk(const qgc_session *s);
 
 /* How it takes prompts: as its options say, but for chunks that are taken as QGC_PREFILL_PACKED (above). */
 qgc_prefill qgc_session_prefill(const qgc_session *s);

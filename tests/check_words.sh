@@ -2,7 +2,7 @@
 # Memory comes from arenas: the words malloc, calloc, realloc and free occur in graph/base/arena.c only, and in the
 # test that makes memory run out. What libc or a library has handed out is given back by (free)(x), with a comment
 # on the line that says whose it was. And words that the documentation and the comments do without, as plainer ones say
-# the same: after for "behind", synthetic or fake for "made up", the reader for "whoever", differ for "parted"; and lines
+# the same: after for "behind", synthetic or fake for "made up", the reader for "whoever", differ for "parted", chunk or range for "stretch"; and lines
 # of Markdown end at column 110, but for tables and what commands print. And ten
 # questions that the glossary and README.md answer. Prints what breaks this; exit code 1 if anything does.
 set -euo pipefail
@@ -42,11 +42,10 @@ FNR == 1 { inside = 0 }
 END { exit broken }
 ' "${files[@]}" || failed=1
 
-# Not in kernels: their text is in the key of what is compiled from it.
-mapfile -t texts < <(find graph passes codegen runtime models tests include docs packaging ./*.md \
-    -name '*.[ch]' -o -name '*.md' -o -name '*.def' -o -name '*.cmake' -o -name '*.cc' -o -name '*.sh' |
-    grep -vE '^codegen/persistent/|^tests/check_words.sh$' | sort)
-if grep -nwE "behind|made[- ]up|[Ww]hoever|parted" "${texts[@]}"; then failed=1; fi
+mapfile -t texts < <(find graph passes codegen kernels runtime models tests include docs packaging ./*.md \
+    -name '*.[ch]' -o -name '*.md' -o -name '*.def' -o -name '*.cmake' -o -name '*.cc' -o -name '*.sh' -o -name '*.cu' -o -name '*.cuh' |
+    grep -vE '^tests/check_words.sh$' | sort)
+if grep -nwE "behind|made[- ]up|[Ww]hoever|parted|[Ss]tretch(es)?" "${texts[@]}"; then failed=1; fi
 
 mapfile -t pages < <(printf '%s\n' "${texts[@]}" | grep '\.md$')
 awk '

@@ -136,7 +136,7 @@ if(CMAKE_CXX_COMPILER)
     target_link_libraries(${name} PRIVATE on_cpu)
     target_compile_options(${name} PRIVATE -O2 -ffp-contract=off -w) # NVRTC warns about kernels
     target_compile_definitions(${name} PRIVATE RUN=${name} VOCAB=${CMAKE_MATCH_1} THREADS=${CMAKE_MATCH_2}
-      STRETCH=${CMAKE_MATCH_3} RING=16)
+      CHUNK=${CMAKE_MATCH_3} RING=16)
     target_sources(test_kernels_sample PRIVATE $<TARGET_OBJECTS:${name}>)
   endforeach()
   foreach(block IN ITEMS 0 1 2)

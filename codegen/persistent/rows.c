@@ -6,7 +6,7 @@ enum { PAIR = 64, TILE = 8, LEAST_WARPS = 8, MOST_WARPS = 15 };
 
 /* Rows that stay together: whole tiles where rows of several matrices take turns; of the logits what a warp finds the largest of. */
 static int64_t unit_of(const qgc_instance *i) {
-    return i->logits ? QGC_STRETCH : i->interleaved > 1 ? TILE : 1;
+    return i->logits ? QGC_SAMPLE_CHUNK : i->interleaved > 1 ? TILE : 1;
 }
 
 static int find_share(const qgc_persistent *p, const qgc_instance *i, int loop) {

@@ -105,7 +105,8 @@ qgc_status cmd_compile(cli_context *c, int argc, char **argv) {
         .arguments = "GRAPH.yaml | ARTIFACT.qgc",
         .summary = "Compiles a graph to an artifact that qgc run takes. Needs NVRTC, no GPU and no driver.",
         .details =
-            "An artifact holds its graph and its pipeline and is compiled again from these, for other architectures say.",
+            "An artifact holds its graph and its pipeline and is compiled again from these, for other architectures say.\n"
+            "With chunks of 512 tokens or more, persistent mode takes 4 times as many of a longer prompt at a time.",
         .options = options,
     };
     const char *path;

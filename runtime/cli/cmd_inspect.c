@@ -141,7 +141,8 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
     }
     putchar('\n');
     print_all_ptx(p);
-    qgc_sizes at_ctx = {.tokens = p->chunk, .rows = 1, .ctx = p->max_positions ? p->max_positions : 4096};
+    qgc_sizes at_ctx = qgc_plan_largest(p);
+    at_ctx.ctx = p->max_positions ? p->max_positions : 4096;
     size_t sums[QGC_N_BUFFER_KINDS] = {0};
     for (size_t i = 0; i < p->n_buffers; i++) {
         const qgc_plan_buffer *b = &p->buffers[i];

@@ -192,10 +192,11 @@ static qgc_status step_cpu(qgc_sequence *s, const int32_t *tokens, int64_t n, qg
 }
 
 static qgc_status feed_cpu(qgc_sequence *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    const int64_t fit = qgc_graph_most_tokens(s->engine->graph), most = fit < CPU_PIECE ? fit : CPU_PIECE;
     for (int64_t done = 0; done < n;) {
         if (is_stopped(s))
             return QGC_OK;
-        const int64_t piece = n - done < CPU_PIECE ? n - done : CPU_PIECE;
+        const int64_t piece = n - done < most ? n - done : most;
         QGC_TRY(step_cpu(s, tokens + done, piece, d));
         done += piece;
         show(s, done, n);
@@ -222,7 +223,7 @@ static qgc_status check_finite(const qgc_sequence *s, qgc_diag *d) {
 /* Whole chunks at a time, so that the cuts are where the session makes them. The logits of a prompt are
  * looked at one by one, once. */
 static qgc_status feed_gpu(qgc_sequence *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
-    const int64_t chunk = qgc_program_plan(s->engine->program)->chunk;
+    const int64_t chunk = qgc_session_largest_chunk(s->session);
     const int64_t most = chunk * (1 + (PIECE - 1) / chunk);
     for (int64_t done = 0; done < n; done += most) {
         if (is_stopped(s)) {

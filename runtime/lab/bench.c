@@ -150,17 +150,26 @@ static qgc_session *any_session(const bench *b) {
     return b->sessions[m];
 }
 
-static qgc_status time_prefill(bench *b) {
+static qgc_status time_prompt(bench *b, qgc_session *s, qgc_bench_prompt *prompt) {
+    for (int i = 0; i < 4; i++) { /* the first warms up */
+        const double start = now_us();
+        QGC_TRY(feed(b, s, prompt->tokens));
+        const double us = now_us() - start;
+        if (i > 0 && (prompt->us == 0 || us < prompt->us))
+            prompt->us = us;
+    }
+    return QGC_OK;
+}
+
+/* Prompts of the usual sizes, the longer ones where there is room for them. */
+static qgc_status time_prompts(bench *b) {
+    static const int64_t tokens[QGC_BENCH_PROMPTS] = {512, 2048};
     qgc_session *s = any_session(b);
     QGC_TRY(qgc_session_reset(s, b->d));
     const int64_t room = qgc_session_room(s);
-    b->out->prefill_tokens = room < PREFILL ? room : PREFILL;
-    for (int i = 0; i < 4; i++) { /* the first warms up */
-        double start = now_us();
-        QGC_TRY(feed(b, s, b->out->prefill_tokens));
-        double us = now_us() - start;
-        if (i > 0 && (b->out->prefill_us == 0 || us < b->out->prefill_us))
-            b->out->prefill_us = us;
+    for (int i = 0; i < QGC_BENCH_PROMPTS && (i == 0 || tokens[i] <= room); i++) {
+        b->out->prompts[i].tokens = tokens[i] < room ? tokens[i] : room;
+        QGC_TRY(time_prompt(b, s, &b->out->prompts[i]));
     }
     return QGC_OK;
 }
@@ -367,7 +376,7 @@ static qgc_status run_all(bench *b) {
     QGC_TRY(open_sessions(b));
     QGC_TRY(time_steps(b));
     QGC_TRY(time_texts(b));
-    QGC_TRY(time_prefill(b));
+    QGC_TRY(time_prompts(b));
     return time_all_kernels(b);
 }
 

@@ -39,6 +39,14 @@ typedef struct {
     int64_t bytes;
 } qgc_bench_kernel;
 
+/* How long a prompt takes, the host included; 0 us: it has no room. */
+typedef struct {
+    int64_t tokens;
+    double us;
+} qgc_bench_prompt;
+
+enum { QGC_BENCH_PROMPTS = 2 };
+
 /* A part of the persistent kernel, in all layers. Parts do not follow one another in time: while the readers of one wait, its
  * weights and those of others come in. */
 typedef struct {
@@ -59,8 +67,7 @@ typedef struct {
     int early[QGC_N_MODES];           /* of which so many are started early */
     double generate_us[QGC_N_MODES];  /* a token of a text, the host included; 0: not measured */
     int64_t generated;
-    double prefill_us; /* of `prefill_tokens` */
-    int64_t prefill_tokens;
+    qgc_bench_prompt prompts[QGC_BENCH_PROMPTS];
     unsigned probe;          /* of enum qgc_probe: what the steps leave out */
     int64_t kernel_position; /* of what is in `parts` */
     qgc_bench_row *rows;

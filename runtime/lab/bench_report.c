@@ -57,9 +57,12 @@ static void put_texts(const qgc_bench *b, qgc_str *out) {
         if (b->generate_us[m] > 0)
             qgc_str_printf(out, "%-10s  %.1f us a token, %.0f tok/s\n", qgc_mode_name((qgc_mode)m),
                            b->generate_us[m], 1e6 / b->generate_us[m]);
-    if (b->prefill_us > 0)
-        qgc_str_printf(out, "\nprefill of %lld tokens: %.2f ms, %.0f tok/s\n", (long long)b->prefill_tokens,
-                       1e-3 * b->prefill_us, 1e6 * (double)b->prefill_tokens / b->prefill_us);
+    for (int i = 0; i < QGC_BENCH_PROMPTS; i++) {
+        const qgc_bench_prompt *p = &b->prompts[i];
+        if (p->us > 0)
+            qgc_str_printf(out, "%sprefill of %lld tokens: %.2f ms, %.0f tok/s\n", i ? "" : "\n",
+                           (long long)p->tokens, 1e-3 * p->us, 1e6 * (double)p->tokens / p->us);
+    }
 }
 
 static const char *how_timed(const qgc_bench *b, qgc_mode mode, qgc_arena *a) {
@@ -168,15 +171,23 @@ static json_t *trace_json(const qgc_bench *b) {
     return trace;
 }
 
+static json_t *prompts_json(const qgc_bench *b) {
+    json_t *prompts = json_array();
+    for (int i = 0; i < QGC_BENCH_PROMPTS; i++)
+        if (b->prompts[i].us > 0)
+            json_array_append_new(prompts, json_pack("{s:I, s:o}", "tokens", (json_int_t)b->prompts[i].tokens,
+                                                     "us", qgc_report_number(b->prompts[i].us)));
+    return prompts;
+}
+
 qgc_status qgc_bench_json(const qgc_bench *b, qgc_str *out, qgc_diag *d) {
     json_t *all = json_pack(
-        "{s:s, s:s, s:b, s:b, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:I, s:o, s:o}", "model", b->model,
+        "{s:s, s:s, s:b, s:b, s:s, s:i, s:o, s:I, s:o, s:o, s:I, s:o, s:I, s:o, s:o}", "model", b->model,
         "device", b->device, "streams", !(b->probe & QGC_PROBE_NO_STREAM), "waits",
         !(b->probe & QGC_PROBE_NO_WAITS), "arch", b->arch, "driver", b->driver, "bytes_per_second",
         qgc_report_number(b->bandwidth), "probe_bytes", (json_int_t)b->probe_bytes, "modes", modes_json(b),
-        "steps", rows_json(b), "text_tokens", (json_int_t)b->generated, "prefill_tokens",
-        (json_int_t)b->prefill_tokens, "prefill_us", qgc_report_number(b->prefill_us), "kernel_position",
-        (json_int_t)b->kernel_position, "kernels", parts_json(b), "parts", trace_json(b));
+        "steps", rows_json(b), "text_tokens", (json_int_t)b->generated, "prompts", prompts_json(b),
+        "kernel_position", (json_int_t)b->kernel_position, "kernels", parts_json(b), "parts", trace_json(b));
     return qgc_report_json(all, out, d);
 }
 

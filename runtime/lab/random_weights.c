@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "models/stated.h"
 #include "models/weights_impl.h"
 #include "runtime/lab/gguf_write.h"
 #include "runtime/lab/random.h"
@@ -270,6 +271,16 @@ static const qgc_weight_decl *nameless(const qgc_graph *g, bool gguf) {
     return NULL;
 }
 
+/* Are weights of this graph a GGUF? Those of one that was made for a format are of that one; any other's are, if all have names there. */
+static bool is_gguf(const qgc_graph *g) {
+    for (size_t i = 0; i < g->n_params; i++) {
+        const qgc_param *p = &g->params[i];
+        if (p->n_gguf > 0 && qgc_key_asks_format(p->gguf[0]) && !nameless(g, p->value != 0))
+            return p->value != 0;
+    }
+    return !nameless(g, true);
+}
+
 static json_t *json_of(const qgc_param *p, double value, qgc_arena *a) {
     const char *word = word_of(p, value, a);
     return word ? json_string(word) : json_real(value);
@@ -431,7 +442,7 @@ qgc_status qgc_random_weights_open(qgc_weights **out, const qgc_graph *g, const 
             d, QGC_ERR_INPUT, no_gguf->at,
             "weights have no name for GGUF (\"%s\") and none for safetensors (\"%s\"), so no file can hold all",
             no_gguf->name, no_hf->name);
-    qgc_weights *w = qgc_weights_new("random weights", no_gguf ? QGC_WEIGHTS_HF : QGC_WEIGHTS_GGUF);
+    qgc_weights *w = qgc_weights_new("random weights", is_gguf(g) ? QGC_WEIGHTS_GGUF : QGC_WEIGHTS_HF);
     qgc_status status = open_all(w, g, types, seed, d);
     if (status == QGC_OK)
         *out = w;

@@ -129,7 +129,7 @@ static void buffers_alive_at_once_do_not_overlap(void **state) {
     assert_true(check_scratch(p, QGC_PHASE_DECODE, 1) > 100);
 }
 
-static void a_chunk_fits_the_rings(void **state) {
+static void a_chunk_is_cut_to_what_rings_have_room_for(void **state) {
     qgc_diag d = qgc_diag_new(*state);
     qgc_graph *g;
     qgc_lowered low;
@@ -144,14 +144,19 @@ static void a_chunk_fits_the_rings(void **state) {
         assert_int_equal(bytes->per_ctx, 2 * 32 * 2);
         assert_int_equal(bytes->most_ctx, i ? 0 : 38);
     }
-    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 33}, &low, &d), QGC_ERR_INPUT);
-    assert_non_null(strstr(qgc_diag_message(&d), "are rings of 38 positions, with room for 32 tokens"));
+    assert_int_equal(low.plan->chunk, 32);
+    assert_int_equal(qgc_lower(g, &(qgc_lower_options){.chunk = 33}, &low, &d), QGC_OK);
+    assert_int_equal(low.plan->chunk, 32);
 }
 
 static void scratch_of_a_deep_model_stays_that_of_a_layer(void **state) {
     const qgc_plan *tiny = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512});
     /* x, h2, gate, up, s, m at once are 2 * 896 + 4 * 4864 floats a token, and a little more */
-    assert_true(tiny->scratch_bytes < 512 * 4 * (4 * 896 + 4 * 4864));
+    assert_int_equal(tiny->long_chunk, 2048);
+    assert_true(tiny->scratch_bytes < 2048 * 4 * (4 * 896 + 4 * 4864));
+    tiny = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 511});
+    assert_int_equal(tiny->long_chunk, 0);
+    assert_true(tiny->scratch_bytes < 511 * 4 * (4 * 896 + 4 * 4864));
 }
 
 static void check_nothing_is_shared(const qgc_plan *p) {
@@ -304,7 +309,7 @@ static void attention_goes_to_the_tensor_cores_where_it_can(void **state) {
     check_attention(*state, "tests/gpu/shapes/mixed.yaml", 90, tiles, group);
 }
 
-/* 2 key-value heads, 56 tiles of 128 rows in a full chunk. */
+/* 2 key-value heads, 112 tiles of 64 rows in a full chunk: of 128 rows there would be 56. */
 static void attention_is_cut_so_that_it_fills_a_card(void **state) {
     const qgc_plan *p = lower(*state, "models/qwen2.5-0.5b.yaml", (qgc_lower_options){.chunk = 512});
     assert_non_null(strstr(attention_kernel(*state, p, QGC_PHASE_PREFILL), " -DPARTS=10 "));
@@ -315,7 +320,7 @@ static void attention_is_cut_so_that_it_fills_a_card(void **state) {
         if (strcmp(l->node, "attention a[0]") != 0)
             continue;
         assert_int_equal(l->grid[0].per_token, 7);
-        assert_int_equal(l->per_block[0], 128);
+        assert_int_equal(l->per_block[0], 64);
         assert_int_equal(l->grid[1].fixed, 2);
         assert_int_equal(l->grid[2].fixed, 10);
         assert_int_equal(p->kernels[l->kernel].shared_bytes, 2 * 2 * 64 * 72 * 2);
@@ -387,7 +392,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(a_decode_step_is_one_kernel_a_node),
         ARENA_TEST(prefill_rounds_each_input_once_and_takes_the_head_by_rows),
-        ARENA_TEST(a_chunk_fits_the_rings),
+        ARENA_TEST(a_chunk_is_cut_to_what_rings_have_room_for),
         ARENA_TEST(buffers_alive_at_once_do_not_overlap),
         ARENA_TEST(scratch_of_a_deep_model_stays_that_of_a_layer),
         ARENA_TEST(kept_values_share_nothing),

@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/base/times.h"
 #include "runtime/lab/random_weights.h"
 #include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/golden.h"
 #include "tests/support/gpu_model.h"
 
-enum { CHUNK = 512, CTX = 2200 };
+enum { CHUNK = 512, LONG = 2048, CTX = 2200 };
 
 /* QGC_PREFILL_CHUNK is another size of chunks. */
 static int chunk_size(void) {
@@ -48,41 +49,76 @@ static void feed(fixture *f, qgc_session *s, int64_t n, float *logits) {
     must(f, qgc_session_logits(s, logits, &f->diag));
 }
 
-/* What each sort of kernel takes of a chunk. */
-static void print_times(fixture *f, qgc_session *s, const char *name) {
-    const qgc_phase *p = &f->plan->phases[qgc_session_prefill_phase(s)];
+static const char *file_of(const fixture *f, const qgc_plan_launch *l) {
+    return l->kernel < 0 ? "cuBLAS" : f->plan->kernels[l->kernel].name;
+}
+
+/* Marks launches of the same kernel for the same node of each layer as that of launch i; how many, 0 if i is not the first. */
+static int mark_kind(const fixture *f, const qgc_phase *p, size_t i, bool *wanted) {
+    const qgc_plan_launch *l = &p->launches[i];
+    const size_t stem = strcspn(l->node, "[");
+    int n = 0;
+    for (size_t k = 0; k < p->n_launches; k++) {
+        const qgc_plan_launch *other = &p->launches[k];
+        wanted[k] = strcmp(file_of(f, l), file_of(f, other)) == 0 && strcspn(other->node, "[") == stem &&
+                    strncmp(other->node, l->node, stem) == 0;
+        if (wanted[k] && k < i)
+            return 0;
+        n += wanted[k];
+    }
+    return n;
+}
+
+/* What each sort of kernel takes of a chunk of so many tokens. */
+static void print_times(fixture *f, qgc_session *s, const char *name, int tokens, float *logits) {
+    const qgc_phase_kind phase = qgc_session_prefill_phase(s, tokens);
+    const qgc_phase *p = &f->plan->phases[phase];
     bool *wanted = qgc_arena_array(f->arena, p->n_launches, sizeof *wanted);
-    const int chunk = chunk_size();
     double all, us;
-    must(f, qgc_session_time_prefill(s, chunk, NULL, 5, &all, &f->diag));
-    print_message("%s, %s: %d tokens in %.0f us, %zu launches\n", name,
-                  qgc_phase_name(qgc_session_prefill_phase(s)), chunk, all, p->n_launches);
+    if (tokens > qgc_session_largest_chunk(s))
+        return;
+    feed(f, s, tokens, logits); /* so that the times are of the first positions */
+    must(f, qgc_session_time_prefill(s, tokens, NULL, 5, &all, &f->diag));
+    print_message("%s, %s: %d tokens in %.0f us, %zu launches\n", name, qgc_phase_name(phase), tokens, all,
+                  p->n_launches);
     for (size_t i = 0; i < p->n_launches; i++) {
-        const char *file =
-            p->launches[i].kernel < 0 ? "cuBLAS" : f->plan->kernels[p->launches[i].kernel].name;
-        const size_t stem = strcspn(p->launches[i].node, "[");
-        bool first = true;
-        int n = 0;
-        for (size_t k = 0; k < p->n_launches; k++) {
-            const char *other =
-                p->launches[k].kernel < 0 ? "cuBLAS" : f->plan->kernels[p->launches[k].kernel].name;
-            wanted[k] = strcmp(file, other) == 0 && strcspn(p->launches[k].node, "[") == stem &&
-                        strncmp(p->launches[k].node, p->launches[i].node, stem) == 0;
-            first = first && (k >= i || !wanted[k]);
-            n += wanted[k];
-        }
-        if (!first)
-            continue;
-        must(f, qgc_session_time_prefill(s, chunk, wanted, 5, &us, &f->diag));
         const qgc_plan_launch *l = &p->launches[i];
-        const double flops = 2.0 * chunk * (double)(l->weight_bytes / 2) * n;
-        print_message("  %8.1f us  %4d x %-18s %-.*s", us, n, file, (int)stem, l->node);
-        print_message(l->weight_bytes ? "  %.0f TFLOP/s\n" : "\n", flops / us * 1e-6);
+        const int n = mark_kind(f, p, i, wanted);
+        if (n == 0)
+            continue;
+        must(f, qgc_session_time_prefill(s, tokens, wanted, 5, &us, &f->diag));
+        const double flops = 2.0 * tokens * (double)(l->weight_bytes / 2) * n;
+        print_message("  %8.1f us  %4d x %-18s %-.*s  %.0f TFLOP/s  %s\n", us, n, file_of(f, l),
+                      (int)strcspn(l->node, "["), l->node, flops / us * 1e-6,
+                      l->kernel < 0 ? "" : f->plan->kernels[l->kernel].options);
     }
 }
 
+/* Prompts as a user waits for them, the host included: the best of five. */
+static void print_prompts(fixture *f, qgc_session *s, const char *name, float *logits) {
+    static const int64_t tokens[] = {128, 512, 1024, 2048};
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        double best = 0;
+        for (int k = 0; k < 5; k++) {
+            const double start = qgc_seconds();
+            feed(f, s, tokens[i], logits);
+            const double took = qgc_seconds() - start;
+            best = best == 0 || took < best ? took : best;
+        }
+        print_message("%s, %s: prompt of %lld tokens in %.2f ms, with its logits read\n", name,
+                      qgc_phase_name(qgc_session_prefill_phase(s, tokens[i])), (long long)tokens[i],
+                      1e3 * best);
+    }
+}
+
+static void print_all_times(fixture *f, qgc_session *s, const char *name, float *logits) {
+    print_prompts(f, s, name, logits);
+    print_times(f, s, name, chunk_size(), logits);
+    print_times(f, s, name, LONG, logits);
+}
+
 static void compare(const char *name, const char *types, double tolerance) {
-    static const int64_t tokens[] = {1, 7, 64, 100, 200, 512, 513, 600};
+    static const int64_t tokens[] = {1, 7, 64, 100, 200, 512, 513, 600, 1100, LONG, LONG + 100};
     fixture f;
     open_model(&f, name, types);
     if (!gpu_test_runs(f.program, QGC_MODE_PERSISTENT, f.arena)) {
@@ -104,7 +140,7 @@ static void compare(const char *name, const char *types, double tolerance) {
         assert_memory_equal(got, again, bytes);
     }
     if (getenv("QGC_TIMES"))
-        print_times(&f, packed, name), print_times(&f, graph, name);
+        print_all_times(&f, packed, name, got), print_all_times(&f, graph, name, got);
     qgc_session_drop(packed);
     qgc_session_drop(graph);
     gpu_model_close(&f);
@@ -129,7 +165,10 @@ static void the_half_billion(void **state) {
     compare("models/qwen2.5-0.5b", NULL, 2e-2);
 }
 
-int main(void) {
+/* The argument is the name of one test, to run it alone. */
+int main(int argc, char **argv) {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_models),
         cmocka_unit_test(the_half_billion),

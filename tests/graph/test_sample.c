@@ -306,16 +306,16 @@ static void agrees_with_a_sort_on_random_logits(void **state) {
 }
 
 /* sample_part and sample_merge over the same logits. */
-static int choose_in_two_halves(const float *logits, const int32_t *seen, int n, int stretch,
+static int choose_in_two_halves(const float *logits, const int32_t *seen, int n, int chunk,
                                 const qgc_sampling *s, int32_t position) {
     float l[MAX_VOCAB], parts[MAX_VOCAB] = {0};
     int32_t marks[MAX_VOCAB], rows[1] = {0}, positions[1] = {position}, next[1] = {-1};
     memcpy(l, logits, (size_t)n * sizeof *l);
     memcpy(marks, seen, (size_t)n * sizeof *marks);
-    const int n_parts = (n + stretch - 1) / stretch;
+    const int n_parts = (n + chunk - 1) / chunk;
     qgc_node part = {.op = QGC_OP_SAMPLE_PART, .n_in = 2}, merge = {.op = QGC_OP_SAMPLE_MERGE, .n_in = 5};
-    part.attr[qgc_attr_index(part.op, "stretch")].number = stretch;
-    merge.attr[qgc_attr_index(merge.op, "stretch")].number = stretch;
+    part.attr[qgc_attr_index(part.op, "chunk")].number = chunk;
+    merge.attr[qgc_attr_index(merge.op, "chunk")].number = chunk;
     qgc_call first = {.node = &part,
                       .in = {{QGC_F32, 2, {1, n}, l, true}, {QGC_I32, 1, {n}, marks, false}},
                       .out = {{QGC_F32, 2, {1, n_parts}, parts, true}},
@@ -339,7 +339,7 @@ static int choose_in_two_halves(const float *logits, const int32_t *seen, int n,
 static void two_halves_choose_as_the_whole_does(void **state) {
     (void)state;
     static const float temperatures[] = {0, 0.3f, 1, 5}, top_ps[] = {1, 0.9f, 0.3f}, penalties[] = {1, 1.3f};
-    static const int top_ks[] = {0, 1, 7, 40, MAX_VOCAB}, stretches[] = {1, 7, 32, 2000};
+    static const int top_ks[] = {0, 1, 7, 40, MAX_VOCAB}, chunks[] = {1, 7, 32, 2000};
     uint64_t seed = 1;
     for (int round = 0; round < 4000; round++) {
         float l[MAX_VOCAB];
@@ -355,12 +355,12 @@ static void two_halves_choose_as_the_whole_does(void **state) {
                                 .top_p = top_ps[test_random(&seed) % 3],
                                 .repeat_penalty = penalties[test_random(&seed) % 2],
                                 .seed = test_random(&seed)};
-        const int stretch = stretches[test_random(&seed) % 4];
+        const int chunk = chunks[test_random(&seed) % 4];
         int whole = choose_at(l, seen, n, &s, round),
-            halves = choose_in_two_halves(l, seen, n, stretch, &s, round);
+            halves = choose_in_two_halves(l, seen, n, chunk, &s, round);
         if (whole != halves)
-            fail_msg("round %d, %d tokens, stretch %d, top-k %d: %d, not %d", round, n, stretch, s.top_k,
-                     halves, whole);
+            fail_msg("round %d, %d tokens, chunk %d, top-k %d: %d, not %d", round, n, chunk, s.top_k, halves,
+                     whole);
     }
 }
 

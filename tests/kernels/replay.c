@@ -49,6 +49,7 @@ static void limit_shared(qgc_plan *p, int bytes) {
 
 static void lower(replay *r, const replay_of *of) {
     const qgc_lower_options options = {.chunk = REPLAY_CHUNK,
+                                       .long_chunk = of->long_chunk,
                                        .least_arch = of->arch,
                                        .all_rows = of->all_rows,
                                        .most_shared_bytes = qgc_arch_shared_bytes(of->arch)};
@@ -165,7 +166,8 @@ static void begin(run *x, qgc_program *program, qgc_prefill prefill, qgc_mode mo
     replay *r = x->r;
     const qgc_session_options o = {.ctx = CTX, .mode = mode, .prefill = prefill, .sampling = greedy};
     must(r, qgc_session_new(&x->session, program, &o, &r->diag));
-    x->eval = qgc_eval_new(r->graph, r->tensors, CTX, REPLAY_CHUNK, r->pool);
+    x->eval = qgc_eval_new(r->graph, r->tensors, CTX, (int64_t)qgc_plan_largest(x->r->lowered.plan).tokens,
+                           r->pool);
     qgc_eval_set_sampling(x->eval, &greedy);
     x->vocab = r->lowered.plan->vocab;
 }
@@ -229,7 +231,7 @@ static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
     run x = {.r = r};
     begin(&x, program, r->sms ? QGC_PREFILL_PACKED : QGC_PREFILL_CHUNKS,
           r->sms ? QGC_MODE_PERSISTENT : QGC_MODE_STREAM);
-    take_steps(&x, take_prompt(&x, tokens, REPLAY_CHUNK));
+    take_steps(&x, take_prompt(&x, tokens, (int)qgc_plan_largest(r->lowered.plan).tokens));
     out->prefilled_logits = x.logits;
     out->prefilled_states = states_difference(&x);
     out->tokens += x.tokens;

@@ -18,6 +18,7 @@ typedef struct {
     int shared_bytes; /* that a block of the persistent kernel may have, 1: the least that it needs; 0: as of the arch */
     const char *option; /* "-DWAITS=0": one more for the persistent kernel; NULL for none */
     bool all_rows;      /* the plan is for replay_compare_rows */
+    int64_t long_chunk; /* as qgc_lower_options has it */
     bool together;      /* the steps after the second prompt are launched together, where a mode can */
 } replay_of;
 

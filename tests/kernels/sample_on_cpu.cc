@@ -1,9 +1,9 @@
 /* The kernels of sampling for one size of vocabulary and block, as a function that a test in C calls:
- * -DRUN=name -DVOCAB=... -DTHREADS=... [-DSTRETCH=...] [-DRING=...]. */
+ * -DRUN=name -DVOCAB=... -DTHREADS=... [-DCHUNK=...] [-DRING=...]. */
 #include "kernels/cpu/on_cpu.h"
 
-#ifndef STRETCH
-#define STRETCH 32
+#ifndef CHUNK
+#define CHUNK 32
 #endif
 
 #define JOIN_(a, b) a##_##b

@@ -1,4 +1,4 @@
-/* VARIANT(tokens of the vocabulary, threads of a block, stretch): tests.cmake compiles the kernels for each. */
+/* VARIANT(tokens of the vocabulary, threads of a block, chunk): tests.cmake compiles the kernels for each. */
 VARIANT(1, 64, 32)
 VARIANT(31, 64, 32)
 VARIANT(1000, 64, 32)

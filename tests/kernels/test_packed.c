@@ -49,6 +49,31 @@ static void chunks_of_a_prompt(void **state) {
     }
 }
 
+/* Chunks of a longer prompt have launches of their own: a whole one, with a shorter one after it, and one that is not whole. */
+static void longer_chunks(void **state) {
+    (void)state;
+    static const int prompts[] = {REPLAY_LONG, REPLAY_CHUNK + 5};
+    for (int i = 0; i < 2; i++) {
+        replay r = replay_new(
+            &(replay_of){.yaml = families[i], .arch = 90, .sms = 3, .long_chunk = 2 * REPLAY_CHUNK});
+        assert_int_equal(r.lowered.plan->long_chunk, 2 * REPLAY_CHUNK);
+        assert_true(r.lowered.plan->phases[QGC_PHASE_LONG_PREFILL].n_launches > 0);
+        must_agree(&r, &(replay_run){ON_CPU_RANDOM, prompts[i], 0});
+        replay_drop(&r);
+    }
+}
+
+/* All of a chunk but the first launch is started while what is before it runs. */
+static void launches_start_early(void **state) {
+    (void)state;
+    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = 3});
+    const qgc_phase *phase = &r.lowered.plan->phases[QGC_PHASE_PACKED_PREFILL];
+    for (size_t i = 1; i < phase->n_launches; i++)
+        if (!phase->launches[i].early)
+            fail_msg("\"%s\" starts late: %s", phase->launches[i].node, phase->launches[i].not_early);
+    replay_drop(&r);
+}
+
 static void without_passes(void **state) {
     (void)state;
     replay r = replay_new(&(replay_of){.yaml = small_qwen3, .passes = "persistent", .arch = 90, .sms = 3});
@@ -369,6 +394,8 @@ static void blocks_of_all_shapes_multiply(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_of_a_prompt),
+        cmocka_unit_test(longer_chunks),
+        cmocka_unit_test(launches_start_early),
         cmocka_unit_test(without_passes),
         cmocka_unit_test(blocks_of_all_shapes_multiply),
         cmocka_unit_test(unpacking_is_the_inverse_of_packing),

@@ -17,15 +17,15 @@ float on_cpu_expf(float x);
 
 typedef int run_fn(const float *logits, const int32_t *rows, int32_t *positions, const int32_t *seen,
                    const void *settings, int32_t *next, int32_t *tokens, int32_t *ring, int order);
-#define VARIANT(vocab, threads, stretch) run_fn sample_##vocab##_##threads##_##stretch;
+#define VARIANT(vocab, threads, chunk) run_fn sample_##vocab##_##threads##_##chunk;
 #include "sample_variants.h"
 #undef VARIANT
 
 static const struct {
-    int vocab, threads, stretch;
+    int vocab, threads, chunk;
     run_fn *run;
 } variants[] = {
-#define VARIANT(vocab, threads, stretch) {vocab, threads, stretch, sample_##vocab##_##threads##_##stretch},
+#define VARIANT(vocab, threads, chunk) {vocab, threads, chunk, sample_##vocab##_##threads##_##chunk},
 #include "sample_variants.h"
 #undef VARIANT
 };
@@ -67,7 +67,7 @@ static void make_logits(trial *t, int kind) {
         case 3: /* one far above the rest */
             *l = u + (i == t->n / 3 ? 1e4f : 0);
             break;
-        case 4: /* no two alike, the largest in one stretch */
+        case 4: /* no two alike, the largest in one chunk */
             *l = 1e-3f * (float)i;
             break;
         case 5:
@@ -104,13 +104,13 @@ static float one_of(trial *t, const float *values, int n) {
     return values[below(t, n)];
 }
 
-static void make_settings(trial *t, int stretch) {
+static void make_settings(trial *t, int chunk) {
     static const float temperatures[] = {0, -1, NAN, 1e-45f, 1e-30f, 0.1f,  0.7f,
                                          1, 1,  1,   1.7f,   30,     1e30f, INFINITY};
     static const float top_ps[] = {1, 1, 1, 0.9f, 0.95f, 0.5f, 0.999999f, 0, -1, 1e-9f, NAN, 2};
     static const float min_ps[] = {0, 0, 0, 0, 0.05f, 0.5f, 1, 2, -1, NAN, 1e-12f};
     static const float penalties[] = {1, 1, 1.1f, 2, 0.5f, 0};
-    const int parts = (t->n + stretch - 1) / stretch;
+    const int parts = (t->n + chunk - 1) / chunk;
     const int top_ks[] = {0,         0,        0,    1,        2,  40,     100,      parts - 1,         parts,
                           parts + 1, t->n - 1, t->n, t->n + 1, -1, 999999, t->n / 2, 1 + below(t, t->n)};
     t->s = (qgc_sampling){
@@ -188,7 +188,7 @@ static void compare_all(int rounds) {
         for (int round = 0; round < few; round++) {
             int kind = n > 10000 ? round % 2 ? below(&t, N_KINDS) : 0 : round % N_KINDS;
             make_logits(&t, kind);
-            make_settings(&t, variants[v].stretch);
+            make_settings(&t, variants[v].chunk);
             compare(&t, v, kind, round);
         }
         qgc_arena_drop(a);

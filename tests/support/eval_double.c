@@ -274,16 +274,16 @@ static void attention(const call *c) {
         }
 }
 
-/* A stretch has 32 positions at least. */
+/* A split has 32 positions at least. */
 static void attention_part(const call *c) {
     const int64_t d = dim(c, 1, 2), heads = dim(c, 0, 1) / d, parts = whole(c, "parts");
     for (int64_t t = 0; t < dim(c, 0, 0); t++) {
         const int64_t n = seen_from(c, t), skipped = (int64_t)c->in[3][t] + 1 - n;
-        const int64_t stretch = (int64_t)fmax(64, ceil((double)n / (double)parts));
+        const int64_t split = (int64_t)fmax(64, ceil((double)n / (double)parts));
         for (int64_t p = 0; p < parts; p++)
             for (int64_t h = 0; h < heads; h++) {
-                const int64_t first = (int64_t)fmin((double)(p * stretch), (double)n);
-                const int64_t some = (int64_t)fmin((double)stretch, (double)(n - first));
+                const int64_t first = (int64_t)fmin((double)(p * split), (double)n);
+                const int64_t some = (int64_t)fmin((double)split, (double)(n - first));
                 attend(c, t, h, skipped + first, some, c->out + ((t * parts + p) * heads + h) * (d + 2));
             }
     }
@@ -492,28 +492,28 @@ static void sample(const call *c) {
 }
 
 static void sample_part(const call *c) {
-    const int64_t n = dim(c, 0, 1), stretch = whole(c, "stretch"), parts = (n + stretch - 1) / stretch;
+    const int64_t n = dim(c, 0, 1), chunk = whole(c, "chunk"), parts = (n + chunk - 1) / chunk;
     for (int64_t r = 0; r < dim(c, 0, 0); r++) {
         const double *l = penalised_row(c, r, n, c->in[1]);
         for (int64_t p = 0; p < parts; p++)
             c->out[r * parts + p] = -INFINITY;
         for (int64_t i = 0; i < n; i++)
-            c->out[r * parts + i / stretch] = fmax(c->out[r * parts + i / stretch], l[i]);
+            c->out[r * parts + i / chunk] = fmax(c->out[r * parts + i / chunk], l[i]);
     }
 }
 
-/* Goes by the parts wherever they can tell: the largest logit is in the first stretch of those with the
- * largest part, the top_k largest in the top_k stretches with the largest. */
+/* Goes by the parts wherever they can tell: the largest logit is in the first chunk of those with the
+ * largest part, the top_k largest in the top_k chunks with the largest. */
 static void sample_merge(const call *c) {
-    const int64_t n = dim(c, 0, 1), n_parts = dim(c, 1, 1), stretch = whole(c, "stretch");
+    const int64_t n = dim(c, 0, 1), n_parts = dim(c, 1, 1), chunk = whole(c, "chunk");
     for (int64_t r = 0; r < dim(c, 0, 0); r++) {
         double *l = penalised_row(c, r, n, c->in[4]);
         const int64_t *parts = sorted(c, c->in[1] + r * n_parts, n_parts);
-        int64_t most = parts[0] * stretch;
-        for (int64_t i = most; i < n && i < (parts[0] + 1) * stretch; i++)
+        int64_t most = parts[0] * chunk;
+        for (int64_t i = most; i < n && i < (parts[0] + 1) * chunk; i++)
             most = l[i] > l[most] ? i : most;
         for (int64_t k = c->e->sampling.top_k; k > 0 && k < n_parts; k++)
-            for (int64_t i = parts[k] * stretch; i < n && i < (parts[k] + 1) * stretch; i++)
+            for (int64_t i = parts[k] * chunk; i < n && i < (parts[k] + 1) * chunk; i++)
                 l[i] = -INFINITY;
         const double position = c->in[3][(int64_t)c->in[2][r]];
         c->out[r] = (double)choose(c, l, n, most, (uint32_t)position);
@@ -621,16 +621,18 @@ void eval_double_watch(eval_double *e, eval_double_see *see, void *context) {
 }
 
 /* Does the kernel of a group leave the result of one of its nodes in memory? What another of its nodes reads stays
- * inside, but for the rows of an embedding and the logits of which it finds the largest. */
+ * inside, but for the rows of an embedding, the logits of which it finds the largest, and what a router reads. */
 static bool is_left(const qgc_node *n) {
     const qgc_node *first = n;
     while (first->prev && first->prev->group == n->group)
         first = first->prev;
-    bool left = true;
+    bool left = true, routes = false;
+    for (const qgc_node *m = first; m && m->group == n->group; m = m->next)
+        routes = routes || m->op == QGC_OP_ROUTE;
     for (const qgc_node *reader = first; reader && reader->group == n->group; reader = reader->next)
         for (int i = 0; i < reader->n_in; i++)
             left = left && (reader->in[i] != n->out[0] || reader->op == QGC_OP_SAMPLE_PART);
-    return left || n->op == QGC_OP_EMBEDDING;
+    return left || routes || n->op == QGC_OP_EMBEDDING;
 }
 
 /* Behind the last node of a group nobody can read what its kernel does not leave. */

@@ -8,7 +8,7 @@
 #include "graph/base/tensor.h"
 #include "runtime/capture.h"
 
-enum { MAX_ARGS = 24, ALIGN = 256 };
+enum { MAX_ARGS = 28, ALIGN = 256 };
 
 struct qgc_function {
     const fake_kernel *kernel;

@@ -11,7 +11,7 @@
 
 /* A small model whose kernels are compiled for real and run by C functions in place of them. */
 
-enum { D = 32, VOCAB = 40, STRETCH = 32 };
+enum { D = 32, VOCAB = 40, CHUNK = 32 };
 
 /* What the kernels below can do together. */
 #define FUSED "dead-code,fuse-norm-linear"
@@ -102,7 +102,7 @@ static void run_sample_part(void **args, const unsigned grid[3]) {
     float *parts = pointer(args, 3);
     assert_int_equal(grid[0], 1);
     for (int i = 0; i < VOCAB; i++)
-        parts[i / STRETCH] = i % STRETCH ? fmaxf(parts[i / STRETCH], logits[i]) : logits[i];
+        parts[i / CHUNK] = i % CHUNK ? fmaxf(parts[i / CHUNK], logits[i]) : logits[i];
 }
 
 /* What the reference chooses, which needs no parts. It ends the step too. */

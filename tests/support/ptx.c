@@ -117,7 +117,7 @@ static origin *origin_of(reader *r, const char *name, size_t bytes) {
     return o;
 }
 
-/* The union over the registers in a stretch of text. */
+/* The union over the registers in a piece of text. */
 static origin origins_in(reader *r, const char *from, const char *end) {
     origin sum = {0};
     for (const char *at = from; at < end;) {

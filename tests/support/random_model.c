@@ -295,12 +295,12 @@ static void head(writer *m, qgc_str *out) {
     if (!once_in(m, 4)) {
         qgc_str_printf(out, "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n");
     } else {
-        const int stretch = once_in(m, 2) ? 32 : from_to(m, 1, 40);
+        const int chunk = once_in(m, 2) ? 32 : from_to(m, 1, 40);
         qgc_str_printf(out,
-                       "  - {op: sample_part, in: [logits, seen_now], stretch: %d, out: parts}\n"
-                       "  - {op: sample_merge, in: [logits, parts, rows, positions, seen_now], stretch: %d, "
+                       "  - {op: sample_part, in: [logits, seen_now], chunk: %d, out: parts}\n"
+                       "  - {op: sample_merge, in: [logits, parts, rows, positions, seen_now], chunk: %d, "
                        "out: next}\n",
-                       stretch, stretch);
+                       chunk, chunk);
     }
     qgc_str_printf(out, "outputs: [logits, next");
     if (once_in(m, 2)) /* read by nobody else, or by somebody else too */

@@ -30,8 +30,7 @@ static qgc_bench example(void) {
                        .kernels = {[QGC_MODE_GRAPH] = 123},
                        .generate_us = {[QGC_MODE_GRAPH] = 810},
                        .generated = 256,
-                       .prefill_us = 8000,
-                       .prefill_tokens = 512,
+                       .prompts = {{512, 8000}, {2048, 16000}},
                        .kernel_position = 512,
                        .rows = rows,
                        .n_rows = 2,
@@ -58,6 +57,7 @@ static void the_table_says_floors_and_gaps(void **state) {
         "graph       810.0 us a token, 1235 tok/s\n"
         "\n"
         "prefill of 512 tokens: 8.00 ms, 64000 tok/s\n"
+        "prefill of 2048 tokens: 16.00 ms, 128000 tok/s\n"
         "\n"
         "graph mode, kernel by kernel, at position 512: each by itself\n"
         "node            kernel              times   us each        us        MB  floor us    gap us\n"

@@ -128,7 +128,7 @@ static void run_persistent(void **args, const unsigned grid[3]) {
         return;
     ((int32_t *)pointer(args, SEEN))[token] = 1;
     for (int i = 0; i < VOCAB; i++)
-        parts[i / STRETCH] = i % STRETCH ? fmaxf(parts[i / STRETCH], logits[i]) : logits[i];
+        parts[i / CHUNK] = i % CHUNK ? fmaxf(parts[i / CHUNK], logits[i]) : logits[i];
 }
 
 static void run_nothing(void **args, const unsigned grid[3]) {

@@ -20,13 +20,13 @@ static qgc_graph *load(fixture *f, const char *path) {
     return g;
 }
 
-/* A model of one matrix and a norm. */
-static const char *small(fixture *f, const char *matrix, const char *norm) {
+/* A model of one matrix and a norm; and of one more parameter. */
+static const char *small_with(fixture *f, const char *param, const char *matrix, const char *norm) {
     return fixture_write(
         f, "small.yaml",
         qgc_arena_printf(f->arena,
                          "qgc: 1\nname: small\narch: qwen2\n"
-                         "params: {base: {value: 1e6, hf: rope_parameters.rope_theta, gguf: qwen2.base}}\n"
+                         "params: {base: {value: 1e6, hf: rope_parameters.rope_theta, gguf: qwen2.base}%s}\n"
                          "weights:\n  w: %s\n  out_norm: %s\n"
                          "state: {seen: {shape: [512], dtype: i32}}\n"
                          "inputs: {tokens: [T], positions: [T], rows: [R]}\n"
@@ -38,7 +38,11 @@ static const char *small(fixture *f, const char *matrix, const char *norm) {
                          "  - {op: mark, in: [seen, tokens], out: now}\n"
                          "  - {op: sample, in: [logits, rows, positions, now], out: next}\n"
                          "outputs: [logits, next]\n",
-                         matrix, norm));
+                         param, matrix, norm));
+}
+
+static const char *small(fixture *f, const char *matrix, const char *norm) {
+    return small_with(f, "", matrix, norm);
 }
 
 static void bind(fixture *f, const char *path) {
@@ -194,6 +198,16 @@ static void graphs_of_any_names_and_types_get_some(void **state) {
     assert_int_equal(qgc_random_weights_open(&w, g, "q3_k", 1, &f->diag), QGC_ERR_USAGE);
 }
 
+/* What a file leaves out means other numbers in the other format. */
+static void a_graph_for_one_format_gets_that(void **state) {
+    fixture *f = *state;
+    static const char both[] = "{shape: [512, 256], gguf: w, hf: w}",
+                      norm[] = "{shape: [256], gguf: n, hf: n}";
+    binds(f, small_with(f, ", gguf: {gguf: format(gguf), value: 0}", both, norm), QGC_WEIGHTS_HF, QGC_BF16);
+    binds(f, small_with(f, ", gguf: {gguf: format(gguf), value: 1}", both, norm), QGC_WEIGHTS_GGUF, QGC_BF16);
+    binds(f, small(f, both, norm), QGC_WEIGHTS_GGUF, QGC_BF16);
+}
+
 /* An error, and not a machine that dies. */
 static void more_than_the_memory_is_an_error(void **state) {
     fixture *f = *state;
@@ -211,6 +225,7 @@ int main(void) {
         FIXTURE_TEST(blocks_of_every_type_are_of_the_right_size),
         FIXTURE_TEST(a_mix_gives_more_bits_to_what_matters_most),
         FIXTURE_TEST(graphs_of_any_names_and_types_get_some),
+        FIXTURE_TEST(a_graph_for_one_format_gets_that),
         FIXTURE_TEST(more_than_the_memory_is_an_error),
     };
     return cmocka_run_group_tests_name("runtime/lab/random_weights", tests, NULL, NULL);

@@ -140,7 +140,7 @@ static void passes_lower_what_a_step_costs(void **state) {
     /* per layer gate, up and act are neither written nor read: 6 vectors of 448 floats, and m is read once */
     assert_int_equal(none.value_bytes - swiglu.value_bytes, 4 * 4 * (6 * 448 + 192));
     assert_true(all.kernels <= 1 + 4 * 5 + 5);
-    /* one kernel more a layer, and what the stretches leave for it */
+    /* one kernel more a layer, and what the chunks leave for it */
     assert_int_equal(split.kernels, none.kernels + 4);
     assert_true(split.value_bytes > none.value_bytes);
     assert_int_equal(all.weight_bytes, none.weight_bytes);

@@ -197,7 +197,7 @@ static void a_trial_holds_no_kernels_but_those_of_a_step(void **state) {
     ok(f, qgc_trial_cost_of(f->trials[0], &cost, &f->diag));
     assert_int_equal(cost.kernels, 7);
     assert_int_equal(cost.weight_bytes, 2 * VOCAB * D);
-    /* x, x_rows, h and the two stretches written and read; logits read twice; tokens in three kernels, rows in two */
+    /* x, x_rows, h and the two chunks written and read; logits read twice; tokens in three kernels, rows in two */
     assert_int_equal(cost.value_bytes, 4 * (6 * D + 2 * 2 + 3 * VOCAB + 3 + 2 + 1 + 1));
 }
 
