@@ -8,6 +8,7 @@
 # "tests families bench base ablate tiny eval sanitize model" if it is not set; besides these there are
 #
 #   shapes   steps of other models' shapes; writes up to 17 GB of random weights to /tmp
+#   faults   kernels that are wrong on purpose, which bisect has to find (faults.py)
 #   32b      the same of a 32B model and of one with experts, which take 66 and 61 GB there and on the card
 #   cards    the tests again, the GPU in the place of older cards (CARDS, separated by spaces): their kernels, as PTX
 #
@@ -69,6 +70,11 @@ echo; echo "== small models of all families in every mode"
 "$build/test_gpu_families" > "$work/log"; rc=$?
 grep -E '^(ok|WRONG|[0-9]+ models)' "$work/log"
 check "test_gpu_families" test $rc = 0
+fi
+
+if part faults; then
+echo; echo "== kernels that are wrong on purpose"
+check "faults" python3 tests/gpu/faults.py "$build/qgc" "$work"
 fi
 
 if part cards; then
