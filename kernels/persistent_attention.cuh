@@ -160,11 +160,9 @@ __device__ __forceinline__ void put_fresh(const consumer &c, const half_head<pai
 }
 
 /* Queries of this block into shared memory; in the last split also the token's key and value, into the cache and into row `row`
- * of the first tiles, which are where `c` is in the ring and where `values_at` is. What comes from memory is on its way before the warp
- * waits for a head. */
+ * of the next two tiles in the ring. What comes from memory is on its way before the warp waits for a head. */
 template <typename S>
-__device__ __forceinline__ void take_heads(consumer &c, consumer &values_at, const arguments &a, const place_of_attention &at,
-                                           bool last, int i, int row) {
+__device__ __forceinline__ void take_heads(consumer &c, const arguments &a, const place_of_attention &at, bool last, int i, int row) {
     const int HEAD_DIM = S::HEAD_DIM;
     const float *small = a.small + (size_t)i * S::SMALL_STEP;
     const u32 epoch = c.s.now.epoch;
@@ -202,6 +200,8 @@ __device__ __forceinline__ void take_heads(consumer &c, consumer &values_at, con
             u16 *cache = at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i + 1] + cached : nullptr;
             const half_head<pairs_of<S>> h = take_head<NO_NORM, pairs_of<S>, S::V_CLEAR>(
                 c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch), nullptr, 0.0f, nullptr, 0, -1);
+            consumer values_at = c;
+            values_at.at.next();
             values_at.wait_for_tile();
             put_fresh<S>(c, h, cache, (u16 *)values_at.tile(0) + row * HEAD_DIM);
         }
@@ -322,29 +322,33 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
     int warp = c.warp(), lane = c.lane();
     int begin = first_seen<S>(c.s.now.position) + cut.split * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
     bool last = end == c.s.now.position + 1;
-    int left = end - begin; /* the token itself is the last row of the first tile */
+    int left = end - begin; /* at least 1; the token itself is the last row of the first tile */
     const kept<S::RING> cache(begin, a.ctx);
-    running<S::HEAD_DIM> r = {-INF, 0.0f, {}};
+    const auto next_rows = [&](bool first) {
+        const int n = min(SPAN, left);
+        if constexpr (S::RING != 0) { /* tiles as put_cache has them: `end` - `left` is the position after those before */
+            const bool own = first && last;
+            const int at = end - left - (last && !first), cached = n - own;
+            return cached > 0 ? cache.together(at, cached) + own : n;
+        }
+        return n;
+    };
+    float largest = -INF, total = 0.0f;
     if constexpr (S::SINKS != 0) { /* as if the first warp had seen it */
         const place_of_attention where = place_in<S>(cut, last);
         if (cut.split == 0 && warp == 0 && lane / 4 < where.n_heads) {
-            r.largest = a.small[(size_t)i * S::SMALL_STEP + S::SINKS_AT + where.first_head + lane / 4];
-            r.total = 1.0f;
+            largest = a.small[(size_t)i * S::SMALL_STEP + S::SINKS_AT + where.first_head + lane / 4];
+            total = 1.0f;
         }
     }
+    take_heads<S>(c, a, place_in<S>(cut, last), last, i, next_rows(true) - 1);
+    running<S::HEAD_DIM> r = {largest, total, {}}; /* only now, for its many registers */
 #pragma unroll 1
     for (bool first = true; left > 0; first = false) {
-        int n = min(SPAN, left);
-        if constexpr (S::RING != 0) { /* tiles as put_cache has them: `end` - `left` is the position after those before */
-            const bool own = first && last;
-            const int at = end - left - (last && !first), cached = min(SPAN, left) - own;
-            n = cached > 0 ? cache.together(at, cached) + own : n;
-        }
+        const int n = next_rows(first);
         left -= n;
         consumer values_at = c;
         values_at.at.next();
-        if (first)
-            take_heads<S>(c, values_at, a, place_in<S>(cut, last), last, i, n - 1);
         u16 *keys = (u16 *)c.tile(), *values = (u16 *)values_at.tile();
         if (first)
             consumers_meet();
@@ -366,8 +370,9 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
             *(float2 *)&at.part[(warp * 8 + head) * HEAD_DIM + 8 * j + 2 * (lane % 4)] =
                 make_float2(r.sums[j][0], r.sums[j][1]);
     }
+    const splits again = c.s.now.cut[S::CUT]; /* which no register holds all along, and which is here when the warps have met */
     consumers_meet();
-    leave<S>(c, a, place_in<S>(cut, false), cut.n == 1, i);
+    leave<S>(c, a, place_in<S>(again, false), again.n == 1, i);
 }
 
 /* What positions have come to: sums of their values, and of their weights, as if `largest` were the largest score. */
