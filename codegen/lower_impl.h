@@ -55,7 +55,8 @@ typedef struct {
     int sms;                      /* multiprocessors of the card */
     int shared_bytes;             /* that a block may have there */
     int most_shared_bytes; /* the same where kernels differ by architecture: of the card, else of the largest */
-    bool card_alone;       /* of qgc_lower_options */
+    const qgc_card *card; /* of qgc_lower_options, like this: */
+    bool card_alone;
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;

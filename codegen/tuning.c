@@ -49,6 +49,16 @@ void qgc_tuning_set_time(qgc_tuning *t, const char *program, const char *mode, i
     set(&t->times, &(qgc_tuned){program, mode, ns}, t->arena);
 }
 
+static void add(qgc_tuned_list *to, const qgc_tuned_list *from, qgc_arena *a) {
+    for (size_t i = 0; i < from->n; i++)
+        set(to, &from->rows[i], a);
+}
+
+void qgc_tuning_add(qgc_tuning *t, const qgc_tuning *from) {
+    add(&t->settings, &from->settings, t->arena);
+    add(&t->times, &from->times, t->arena);
+}
+
 const char *qgc_tuning_path(const char *cache_folder, const char *arch, const char *card, qgc_arena *a) {
     const qgc_cache cache = qgc_cache_open(cache_folder, a);
     return cache.folder ? qgc_arena_printf(a, "%s/tuning-%s%s%s.yaml", cache.folder, arch, card ? "-" : "",

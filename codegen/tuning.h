@@ -38,6 +38,9 @@ void qgc_tuning_set(qgc_tuning *t, const char *kernel, const char *name, int64_t
 int64_t qgc_tuning_time(const qgc_tuning *t, const char *program, const char *mode);
 void qgc_tuning_set_time(qgc_tuning *t, const char *program, const char *mode, int64_t ns);
 
+/* Puts all rows of `from` into `t`, in the place of those that it has of the same. */
+void qgc_tuning_add(qgc_tuning *t, const qgc_tuning *from);
+
 /* The file of an architecture on a card in a cache folder (codegen/cache.h), NULL if there is no folder. `card` may be NULL: what was
  * measured last, on whichever card, for compiles that name none. */
 const char *qgc_tuning_path(const char *cache_folder, const char *arch, const char *card, qgc_arena *a);

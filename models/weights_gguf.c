@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "models/gguf.h"
 #include "models/weights_impl.h"
 
 /* GGUF versions 2 and 3, little-endian (github.com/ggml-org/ggml/blob/master/docs/gguf.md):
@@ -19,23 +20,6 @@ enum {
     DEFAULT_ALIGNMENT = 32,
     MIN_ALIGNMENT = 8
 };
-
-typedef enum {
-    GGUF_U8,
-    GGUF_I8,
-    GGUF_U16,
-    GGUF_I16,
-    GGUF_U32,
-    GGUF_I32,
-    GGUF_F32,
-    GGUF_BOOL,
-    GGUF_STRING,
-    GGUF_ARRAY,
-    GGUF_U64,
-    GGUF_I64,
-    GGUF_F64,
-    GGUF_N_TYPES
-} value_type;
 
 /* Bytes of a value, 0 where it has no fixed size. */
 static const size_t value_bytes[GGUF_N_TYPES] = {
@@ -67,7 +51,7 @@ enum { N_TENSOR_TYPES = sizeof tensor_types / sizeof *tensor_types };
 /* A value where it stands in the file. A string has its text as a copy that ends with a zero byte. An array
  * of strings has the offset of each, so that any of a hundred thousand tokens is found at once. */
 typedef struct {
-    value_type type, elem_type;
+    gguf_type type, elem_type;
     const unsigned char *data;
     uint64_t n;            /* elements of an array */
     const char *text;      /* of a string */
@@ -143,12 +127,12 @@ static qgc_status take_name(reader *r, const char **name, uint64_t *bytes) {
     return QGC_OK;
 }
 
-static qgc_status take_type(reader *r, value_type *type) {
+static qgc_status take_type(reader *r, gguf_type *type) {
     uint32_t v;
     QGC_TRY(take_u32(r, &v));
     if (v >= GGUF_N_TYPES)
         return qgc_fail(r->d, QGC_ERR_INPUT, r->at, "%s has unknown value type %u", what(r), v);
-    *type = (value_type)v;
+    *type = (gguf_type)v;
     return QGC_OK;
 }
 
@@ -432,7 +416,7 @@ qgc_status qgc_gguf_parse(qgc_weights *w, const void *data, size_t bytes, qgc_lo
 }
 
 /* A number as it stands in the file; false for what is none. */
-static bool number_at(value_type type, const unsigned char *p, double *out) {
+static bool number_at(gguf_type type, const unsigned char *p, double *out) {
     uint64_t bits = little_endian(p, value_bytes[type]);
     switch (type) {
     case GGUF_U8:

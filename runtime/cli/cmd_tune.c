@@ -86,12 +86,7 @@ static qgc_status write_into(cli_context *c, const tune_options *o, const qgc_tu
     if (!o->output && !o->afresh && qgc_file_exists(path)) {
         QGC_TRY(qgc_tuning_read(all, path, found->arch, c->diag));
         all->card = found->card;
-        for (size_t i = 0; i < found->settings.n; i++)
-            qgc_tuning_set(all, found->settings.rows[i].of, found->settings.rows[i].name,
-                           found->settings.rows[i].value);
-        for (size_t i = 0; i < found->times.n; i++)
-            qgc_tuning_set_time(all, found->times.rows[i].of, found->times.rows[i].name,
-                                found->times.rows[i].value);
+        qgc_tuning_add(all, found);
     }
     return qgc_tuning_write(all, path, c->diag);
 }

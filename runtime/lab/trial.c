@@ -222,6 +222,10 @@ qgc_status qgc_trial_logits(qgc_trial *t, double *logits, qgc_diag *d) {
     return QGC_OK;
 }
 
+qgc_status qgc_trial_set_sampling(qgc_trial *t, const qgc_sampling *s, qgc_diag *d) {
+    return t->session ? qgc_session_set_sampling(t->session, s, d) : QGC_OK;
+}
+
 static const float *as_floats(qgc_trial *t, qgc_dtype dtype, const void *from, int64_t n) {
     float *to = qgc_arena_array(t->read, (size_t)n, sizeof *to);
     if (dtype != QGC_I32) {

@@ -4,25 +4,11 @@
 #include <stdint.h>
 
 #include "graph/base/str.h"
+#include "models/gguf.h"
 
 /* Writes a GGUF piece by piece. Nothing is checked or counted, so that a test can lie. */
 
-/* Numbers of value types and tensor types, as in the file. */
-enum {
-    GGUF_U8,
-    GGUF_I8,
-    GGUF_U16,
-    GGUF_I16,
-    GGUF_U32,
-    GGUF_I32,
-    GGUF_F32,
-    GGUF_BOOL,
-    GGUF_STRING,
-    GGUF_ARRAY,
-    GGUF_U64,
-    GGUF_I64,
-    GGUF_F64
-};
+/* Numbers of tensor types, as in the file. */
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_Q6_K = 14, GGML_IQ4_XS = 23, GGML_BF16 = 30 };
 
 void gguf_put(qgc_str *s, uint64_t number, size_t bytes); /* little-endian */

@@ -1,16 +1,14 @@
 /* Passes from outside that crash, abort, end the process or hang: the command names them, and leaves the
  * graph. */
 
-#include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "graph/base/file.h"
 #include "graph/base/str.h"
-#include "tests/support/cmocka.h"
 #include "tests/support/fixture.h"
 #include "tests/support/plugin.h"
+#include "tests/support/shell.h"
 #include "tests/support/text.h"
 
 #define TINY "'" QGC_SOURCE_DIR "/models/tiny/tiny.yaml'"
@@ -64,17 +62,8 @@ static const char passes_text[] =
 
 /* What qgc prints in the fixture's folder. */
 static const char *output(const fixture *f, const char *arguments, int want) {
-    FILE *pipe =
-        popen(qgc_arena_printf(f->arena, "cd '%s' && '" QGC_COMMAND "' %s 2>&1", f->folder, arguments), "r");
-    assert_non_null(pipe);
-    qgc_str text = qgc_str_new(f->arena);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, pipe)) > 0;)
-        qgc_str_add_bytes(&text, piece, n);
-    const int ended = pclose(pipe);
-    if (!WIFEXITED(ended) || WEXITSTATUS(ended) != want)
-        fail_msg("qgc %s: ended with %x, output:\n%s", arguments, ended, text.text);
-    return text.text;
+    return qgc_test_shell(
+        f->arena, qgc_arena_printf(f->arena, "cd '%s' && '" QGC_COMMAND "' %s", f->folder, arguments), want);
 }
 
 static const char *read_file(fixture *f, const char *name) {

@@ -80,18 +80,11 @@ static const char *follow(fixture *f, const char *heading) {
         fixture_write(f, "page.sh",
                       qgc_arena_printf(f->arena, "set -e\ncd '%s'\nln -s '" QGC_SOURCE_DIR "/models'\n%s",
                                        f->folder, commands));
-    FILE *run = popen(qgc_arena_printf(f->arena, "sh '%s' 2>&1", script), "r");
-    assert_non_null(run);
-    qgc_str text = qgc_str_new(f->arena);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, run)) > 0;)
-        qgc_str_add_bytes(&text, piece, n);
-    if (pclose(run) != 0)
-        fail_msg("%s", text.text);
-    assert_false(has(text.text, "not checked"));
-    assert_true(has(text.text, "equal: bit for bit"));
-    assert_false(has(text.text, "wrong"));
-    return text.text;
+    const char *text = qgc_test_shell(f->arena, qgc_arena_printf(f->arena, "sh '%s'", script), 0);
+    assert_false(has(text, "not checked"));
+    assert_true(has(text, "equal: bit for bit"));
+    assert_false(has(text, "wrong"));
+    return text;
 }
 
 static void the_page_is_followed(void **state) {

@@ -46,20 +46,12 @@ static void an_error_outlives_the_file_that_it_names(void **state) {
 /* What a shell prints for a line in which qgc is the command and $src the sources, in the test's folder. A command that
  * waits for ever is ended, with status 124. */
 static const char *shell(fixture *f, const char *line, int want) {
-    FILE *p = popen(qgc_arena_printf(f->arena,
-                                     "exec 2>&1 </dev/null; qgc() { timeout 120 '" QGC_COMMAND
-                                     "' \"$@\"; }; src='" QGC_SOURCE_DIR "'; cd '%s'; %s",
-                                     f->folder, line),
-                    "r");
-    assert_non_null(p);
-    qgc_str out = qgc_str_new(f->arena);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, p)) > 0;)
-        qgc_str_add_bytes(&out, piece, n);
-    const int status = WEXITSTATUS(pclose(p));
-    if (status != want)
-        fail_msg("%s: status %d, output:\n%s", line, status, out.text);
-    return out.text;
+    return qgc_test_shell(f->arena,
+                          qgc_arena_printf(f->arena,
+                                           "exec </dev/null; qgc() { timeout 120 '" QGC_COMMAND
+                                           "' \"$@\"; }; src='" QGC_SOURCE_DIR "'; cd '%s'; %s",
+                                           f->folder, line),
+                          want);
 }
 
 #define TINY "\"$src\"/models/tiny/tiny.yaml --weights \"$src\"/models/tiny/tiny.gguf --device cpu "

@@ -10,18 +10,10 @@
 
 /* $qgc is found by its name, as its path may have blanks. */
 static const char *shell(fixture *f, const char *command, int want) {
-    FILE *p = popen(qgc_arena_printf(
-                        f->arena, "qgc=qgc; PATH=\"$(dirname '" QGC_COMMAND "'):$PATH\"; (%s) 2>&1", command),
-                    "r");
-    assert_non_null(p);
-    qgc_str text = qgc_str_new(f->arena);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, p)) > 0;)
-        qgc_str_add_bytes(&text, piece, n);
-    const int ended = pclose(p);
-    if (!WIFEXITED(ended) || WEXITSTATUS(ended) != want)
-        fail_msg("%s\nended with %d:\n%s", command, ended, text.text);
-    return text.text;
+    return qgc_test_shell(
+        f->arena,
+        qgc_arena_printf(f->arena, "qgc=qgc; PATH=\"$(dirname '" QGC_COMMAND "'):$PATH\"; (%s)", command),
+        want);
 }
 
 static void a_value_may_follow_its_letter(void **state) {

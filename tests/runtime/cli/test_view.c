@@ -153,25 +153,21 @@ static void a_browser_shows_what_the_address_says(void **state) {
     if (system("command -v chromium >/dev/null") != 0)
         skip();
     page_of(f, "--passes fuse-qkv,fuse-swiglu");
-    FILE *run = popen(
+    int ended;
+    const char *text = qgc_test_shell_run(
+        f->arena,
         qgc_arena_printf(f->arena,
                          "timeout 60 chromium --headless=new --no-sandbox --disable-gpu --user-data-dir='%s' "
                          "--window-size=1400,900 --dump-dom 'file://%s#after=fuse-qkv&node=q' 2>/dev/null; "
                          "rm -rf '%s'",
                          fixture_path(f, "browser"), page_path(f), fixture_path(f, "browser")),
-        "r");
-    assert_non_null(run);
-    qgc_str text = qgc_str_new(f->arena);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, run)) > 0;)
-        qgc_str_add_bytes(&text, piece, n);
-    pclose(run);
-    if (!text.bytes)
+        &ended);
+    if (!*text)
         skip(); /* it does not start here */
-    has(text.text, "data-after=\"fuse-qkv\"");
-    has(text.text, "data-node=\"q[1]\"");
-    assert_null(strstr(text.text, "id=\"after=fuse-qkv\"")); /* so that nothing scrolls away */
-    has(text.text, "<aside id=\"detail\">");
+    has(text, "data-after=\"fuse-qkv\"");
+    has(text, "data-node=\"q[1]\"");
+    assert_null(strstr(text, "id=\"after=fuse-qkv\"")); /* so that nothing scrolls away */
+    has(text, "<aside id=\"detail\">");
 }
 
 int main(void) {

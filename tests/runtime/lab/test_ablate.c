@@ -6,55 +6,38 @@
 #include "passes/passes.h"
 #include "runtime/lab/ablate.h"
 #include "runtime/lab/ablate_report.h"
-#include "tests/support/cmocka.h"
-#include "tests/support/printed.h"
 #include "tests/support/text.h"
+#include "tests/support/tiny.h"
 
-typedef struct {
-    qgc_arena *arena;
-    qgc_diag diag;
-    qgc_pool *pool;
-    qgc_weights *weights;
-    qgc_ablate_options options;
-} fixture;
+/* Of the test that runs. */
+static qgc_ablate_options options;
 
 static const int32_t tokens[] = {5, 300, 41, 7, 1000};
 
-static int setup(void **state) {
-    qgc_arena *arena = qgc_arena_new();
-    fixture *f = qgc_arena_alloc(arena, sizeof *f);
-    *f = (fixture){.arena = arena, .diag = qgc_diag_new(arena), .pool = qgc_pool_new(1)};
-    assert_int_equal(qgc_weights_open(&f->weights, "models/tiny/tiny.gguf", &f->diag), QGC_OK);
-    f->options = (qgc_ablate_options){.run.graph = "tests/golden/tiny/tiny-f32.yaml",
-                                      .run.weights = f->weights,
-                                      .run.pool = f->pool,
-                                      .run.tokens = tokens,
-                                      .run.n_tokens = 5,
-                                      .run.positions = 12,
-                                      .ctx = 64,
-                                      .pairs = 6};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    qgc_weights_close(f->weights);
-    qgc_pool_drop(f->pool);
-    qgc_arena_drop(f->arena);
+static int begin(void **state) {
+    setup(state);
+    const fixture *f = *state;
+    options = (qgc_ablate_options){.run.graph = "tests/golden/tiny/tiny-f32.yaml",
+                                   .run.weights = f->weights,
+                                   .run.pool = f->pool,
+                                   .run.tokens = tokens,
+                                   .run.n_tokens = 5,
+                                   .run.positions = 12,
+                                   .ctx = 64,
+                                   .pairs = 6};
     return 0;
 }
 
 static qgc_ablation measure(fixture *f) {
     qgc_ablation x;
-    if (qgc_ablate(&f->options, &x, &f->diag) != QGC_OK)
+    if (qgc_ablate(&options, &x, &f->diag) != QGC_OK)
         fail_msg("%s", qgc_test_printed(f->arena, &f->diag));
     return x;
 }
 
 static void refuses(fixture *f, qgc_status status, const char *want) {
     qgc_ablation x;
-    assert_int_equal(qgc_ablate(&f->options, &x, &f->diag), status);
+    assert_int_equal(qgc_ablate(&options, &x, &f->diag), status);
     assert_string_equal(qgc_diag_message(&f->diag), want);
 }
 
@@ -92,7 +75,7 @@ static void no_pass_changes_the_logits(void **state) {
 
 static void kernels_and_bytes_are_what_passes_save(void **state) {
     fixture *f = *state;
-    f->options.run.positions = 1;
+    options.run.positions = 1;
     qgc_ablation x = measure(f);
     assert_int_equal(x.none.cost.kernels, 79);
     assert_int_equal(x.total.kernels, x.none.cost.kernels - x.all.cost.kernels);
@@ -111,9 +94,9 @@ static void kernels_and_bytes_are_what_passes_save(void **state) {
 
 static void the_pipeline_may_be_chosen(void **state) {
     fixture *f = *state;
-    f->options.run.positions = 1;
-    f->options.run.passes = "fuse-pointwise(max=4),fuse-qkv,fuse-residual";
-    f->options.run.skip = "fuse-qkv";
+    options.run.positions = 1;
+    options.run.passes = "fuse-pointwise(max=4),fuse-qkv,fuse-residual";
+    options.run.skip = "fuse-qkv";
     qgc_ablation x = measure(f);
     assert_int_equal(x.n_rows, 2);
     assert_string_equal(x.rows[0].pass, "fuse-pointwise(max=4)");
@@ -125,8 +108,8 @@ static void the_pipeline_may_be_chosen(void **state) {
 
 static void a_long_text_is_cut(void **state) {
     fixture *f = *state;
-    f->options.run.positions = 3;
-    f->options.run.passes = "fuse-qkv";
+    options.run.positions = 3;
+    options.run.passes = "fuse-qkv";
     qgc_ablation x = measure(f);
     assert_int_equal(x.rows[0].alone.drift.positions, 3);
 }
@@ -140,11 +123,11 @@ static void note_part(void *context, size_t done, size_t total) {
 
 static void progress_counts_up_to_all_parts(void **state) {
     fixture *f = *state;
-    f->options.run.positions = 1;
+    options.run.positions = 1;
     size_t parts[2] = {0};
-    f->options.run.passes = "fuse-qkv,fuse-swiglu";
-    f->options.run.progress = note_part;
-    f->options.run.context = parts;
+    options.run.passes = "fuse-qkv,fuse-swiglu";
+    options.run.progress = note_part;
+    options.run.context = parts;
     measure(f);
     assert_int_equal(parts[0], 2 + 2 * 2);
     assert_int_equal(parts[1], parts[0]);
@@ -152,31 +135,31 @@ static void progress_counts_up_to_all_parts(void **state) {
 
 static void refuses_more_steps_than_positions(void **state) {
     fixture *f = *state;
-    f->options.run.positions = 65;
+    options.run.positions = 65;
     refuses(f, QGC_ERR_USAGE, "65 steps do not fit into a context of 64 positions");
 }
 
 static void refuses_more_positions_than_the_model_takes(void **state) {
     fixture *f = *state;
-    f->options.ctx = 1025;
+    options.ctx = 1025;
     refuses(f, QGC_ERR_USAGE, "a context of 1025 positions, \"tiny-f32\" can have at most 1024");
 }
 
 static void refuses_to_compare_on_nothing(void **state) {
     fixture *f = *state;
-    f->options.run.n_tokens = 0;
+    options.run.n_tokens = 0;
     refuses(f, QGC_ERR_USAGE, "no tokens to compare logits on");
 }
 
 static void names_an_unknown_pass(void **state) {
     fixture *f = *state;
-    f->options.run.passes = "fuse-qvk";
+    options.run.passes = "fuse-qvk";
     refuses(f, QGC_ERR_USAGE, "unknown pass \"fuse-qvk\"");
 }
 
 static void a_report_has_a_line_for_each_pass(void **state) {
     fixture *f = *state;
-    f->options.run.passes = "fuse-qkv,fuse-swiglu"; /* gate and up are one kernel with either */
+    options.run.passes = "fuse-qkv,fuse-swiglu"; /* gate and up are one kernel with either */
     qgc_ablation x = measure(f);
     const qgc_ablate_heading h = {"g.yaml", "w.gguf", "cpu", "a text", 64, 6};
     qgc_str table = qgc_str_new(f->arena), json = qgc_str_new(f->arena), svg = qgc_str_new(f->arena);
@@ -208,7 +191,7 @@ static void a_report_has_a_line_for_each_pass(void **state) {
 
 static void a_report_says_what_cannot_run_in_the_mode(void **state) {
     fixture *f = *state;
-    f->options.run.passes = "fuse-qkv,fuse-swiglu";
+    options.run.passes = "fuse-qkv,fuse-swiglu";
     qgc_ablation x = measure(f);
     const qgc_ablate_heading h = {"g.yaml", "w.gguf", "a GPU", "a text", 64, 6};
     qgc_str table = qgc_str_new(f->arena), json = qgc_str_new(f->arena), svg = qgc_str_new(f->arena);
@@ -236,7 +219,7 @@ static void a_report_says_what_cannot_run_in_the_mode(void **state) {
 
 static void a_chart_has_modes_side_by_side(void **state) {
     fixture *f = *state;
-    f->options.run.passes = "fuse-qkv,fuse-swiglu";
+    options.run.passes = "fuse-qkv,fuse-swiglu";
     const qgc_ablation one = measure(f);
     qgc_ablation x[] = {one, one};
     const qgc_ablate_heading h = {"g.yaml", "w.gguf", "a GPU", "a text", 64, 6};
@@ -265,7 +248,7 @@ static void json_is_not_written_of_what_is_not_utf8(void **state) {
     assert_int_equal(json.bytes, 0);
 }
 
-#define ABLATE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define ABLATE_TEST(f) cmocka_unit_test_setup_teardown(f, begin, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

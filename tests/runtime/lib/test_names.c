@@ -2,21 +2,12 @@
 
 #include <stdlib.h>
 
-#include "graph/base/str.h"
 #include "tests/support/fixture.h"
+#include "tests/support/shell.h"
 #include "tests/support/text.h"
 
 static const char *output(fixture *f, const char *command, int want) {
-    FILE *p = popen(qgc_arena_printf(f->arena, "(%s) 2>&1", command), "r");
-    assert_non_null(p);
-    qgc_str text = qgc_str_new(f->arena);
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, p)) > 0;)
-        qgc_str_add_bytes(&text, piece, n);
-    const int ended = pclose(p);
-    if (!WIFEXITED(ended) || WEXITSTATUS(ended) != want)
-        fail_msg("%s\nended with %d:\n%s", command, ended, text.text);
-    return text.text;
+    return qgc_test_shell(f->arena, command, want);
 }
 
 /* Every name of the header that is followed by a bracket on a line that begins with QGC_API. */
