@@ -221,7 +221,15 @@ static qgc_status check_head(const qgc_binding *b) {
     return refuse(b, key);
 }
 
-/* How many elements of a head a GGUF says are turned: all, or it is another model. */
+static bool rows_are_put_back(const qgc_binding *b) {
+    for (size_t i = 0; i < b->request->n_weights; i++)
+        if (b->request->weights[i].gguf_form.heads > 0)
+            return true;
+    return false;
+}
+
+/* How many elements of a head a GGUF says are turned: all, or it is another model. Where rows of q and k are put back into the order of
+ * halves, neighbours of which only the first are turned would lie far apart, and not where a rotation of a part takes its pairs. */
 static qgc_status check_turned(const qgc_binding *b) {
     const char *turned = key_of(b, "rope.dimension_count"), *keys = key_of(b, "attention.key_length"),
                *values = key_of(b, "attention.value_length");
@@ -238,7 +246,8 @@ static qgc_status check_turned(const qgc_binding *b) {
         length = head ? head->value : width / heads;
     else if (!known)
         return QGC_OK;
-    if (qgc_weights_number(b->w, turned, &count) && count != length && !is_used(b, turned))
+    if (qgc_weights_number(b->w, turned, &count) && count != length &&
+        (!is_used(b, turned) || rows_are_put_back(b)))
         return refuse(b, turned);
     return QGC_OK;
 }
@@ -249,9 +258,8 @@ static qgc_status check_order_of_rows(const qgc_binding *b) {
     static const char permuted[] =
         " llama mistral3 granite smollm3 deepseek2 olmo command-r ernie4_5 chatglm ";
     double in_order; /* in a GGUF that was written here */
-    for (size_t i = 0; i < b->request->n_weights; i++)
-        if (b->request->weights[i].gguf_form.heads > 0)
-            return QGC_OK; /* they are put back */
+    if (rows_are_put_back(b))
+        return QGC_OK;
     if (!is_word(permuted, qgc_weights_arch(b->w)) ||
         (qgc_weights_number(b->w, "qgc.rows_in_order", &in_order) && in_order == 1))
         return QGC_OK;
@@ -277,6 +285,23 @@ static qgc_status check_divisors(const qgc_binding *b) {
                 b->d, QGC_ERR_INPUT, b->request->at,
                 "\"%s\" has tensor \"%s\", a scaling of the rotation that this model does not compute",
                 b->path, names[i]);
+    }
+    return QGC_OK;
+}
+
+/* --- what has to be there -------------------------------------------------------------------------------- */
+
+/* A GGUF states the epsilon of its norms, or nobody knows it: there is no number that such files mean without. */
+static qgc_status check_epsilon(const qgc_binding *b) {
+    static const char *const keys[] = {"attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"};
+    for (int i = 0; i < 2; i++) {
+        const char *key = key_of(b, keys[i]), *other = key_of(b, keys[!i]);
+        if (!is_used(b, key) || states(b, key) || (is_used(b, other) && states(b, other)))
+            continue;
+        qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
+                                "\"%s\" does not state \"%s\", which such a file has to", b->path, key);
+        qgc_hint(b->d, "The file was not written whole, or not by a converter of this architecture.");
+        return s;
     }
     return QGC_OK;
 }
@@ -314,6 +339,7 @@ qgc_status qgc_facts_check(const qgc_binding *b) {
         QGC_TRY(check_scaling(b, "rope_scaling"));
         return check_scaling(b, "rope_parameters");
     }
+    QGC_TRY(check_epsilon(b));
     QGC_TRY(check_order_of_rows(b));
     QGC_TRY(check_turned(b));
     return check_divisors(b);

@@ -201,6 +201,12 @@ static void keys_of_a_gguf(void **state) {
         {"qwen2", "qwen2.logit_scale", NULL, 8, "\"qwen2.logit_scale\" as 8"},
         {"qwen2", "qwen2.logit_scale", NULL, 1, NULL},
         {"qwen2", "qwen2.final_logit_softcapping", NULL, 30, "\"qwen2.final_logit_softcapping\" as 30"},
+        {"qwen2", "qwen2.attention.temperature_scale", NULL, 0.1,
+         "\"qwen2.attention.temperature_scale\" as 0.1"},
+        {"qwen2", "qwen2.attention.shared_kv_layers", NULL, 2, "\"qwen2.attention.shared_kv_layers\" as 2"},
+        {"qwen2", "qwen2.attention.key_length_swa", NULL, 64, "\"qwen2.attention.key_length_swa\" as 64"},
+        {"qwen2", "qwen2.router_logit_softcapping", NULL, 30, "\"qwen2.router_logit_softcapping\" as 30"},
+        {"qwen2", "qwen2.nextn_predict_layers", NULL, 1, "\"qwen2.nextn_predict_layers\" as 1"},
         {"qwen2", "split.count", NULL, 3, "is number 1 of the 3 files of one model"},
         {"qwen2", "split.count", NULL, 1, NULL},
         {"qwen2", "rope_freqs.weight", NULL, 0, "has tensor \"rope_freqs.weight\""},
@@ -217,6 +223,58 @@ static void keys_of_a_gguf(void **state) {
         else
             assert_string_equal(said, "");
     }
+}
+
+/* A GGUF of one matrix, whose rows are put back or are in order, with such keys. */
+static const char *of_rotation(qgc_arena *a, bool permuted, bool has_eps, uint32_t turned) {
+    static const char *const head[] = {"{arch}.attention.key_length"},
+                             *const part[] = {"{arch}.rope.dimension_count"},
+                             *const eps[] = {"{arch}.attention.layer_norm_rms_epsilon"};
+    const qgc_param_want wants[] = {
+        {.name = "d_head", .value = 8, .gguf = head, .n_gguf = 1},
+        {.name = "rotary_dim", .value = turned, .gguf = part, .n_gguf = 1},
+        {.name = "eps", .value = 1e-6, .gguf = eps, .n_gguf = 1, .otherwise = (const double[]){1e-6}}};
+    const qgc_weight_want wq = {.label = "wq",
+                                .gguf = "q",
+                                .tied = -1,
+                                .rank = 2,
+                                .shape = {8, 8},
+                                .gguf_form = {.heads = permuted ? 1 : 0}};
+    qgc_str s = qgc_str_new(a);
+    gguf_put_header(&s, 3, 1, 3 + has_eps);
+    gguf_put_key_string(&s, "general.architecture", "llama");
+    gguf_put_key_u32(&s, "llama.attention.key_length", 8);
+    gguf_put_key_u32(&s, "llama.rope.dimension_count", turned);
+    if (has_eps)
+        put_float(&s, "llama.attention.layer_norm_rms_epsilon", 1e-6);
+    gguf_put_tensor(&s, "q", (uint64_t[]){8, 8}, GGML_F32, 0);
+    gguf_put_padding(&s, 32);
+    gguf_put_data(&s, 256);
+    qgc_diag d = qgc_diag_new(a);
+    qgc_weights *w = qgc_weights_new("model.gguf", QGC_WEIGHTS_GGUF);
+    const qgc_bind_request request = {.arch = "llama",
+                                      .at = {&yaml, 1, 1},
+                                      .params = wants,
+                                      .n_params = 3,
+                                      .weights = &wq,
+                                      .arena = a,
+                                      .n_weights = 1};
+    const qgc_tensor *found[1] = {0};
+    qgc_status status = qgc_gguf_parse(w, s.text, s.bytes, (qgc_loc){.source = &yaml}, &d);
+    if (status == QGC_OK)
+        status = qgc_bind(w, &request, found, &d);
+    assert_int_equal(status, d.status);
+    qgc_weights_close(w);
+    return qgc_test_printed(a, &d);
+}
+
+/* Of rows that are put back into halves the pairs of a part are not where a rotation of a part takes them. An epsilon is stated. */
+static void a_part_of_permuted_rows_and_no_epsilon_are_refused(void **state) {
+    assert_string_equal(of_rotation(*state, true, true, 8), "");
+    has(of_rotation(*state, true, true, 4),
+        "states \"llama.rope.dimension_count\" as 4, which this model does not");
+    has(of_rotation(*state, true, false, 8), "does not state \"llama.attention.layer_norm_rms_epsilon\"");
+    has(of_rotation(*state, false, true, 4), "the rows of q and k stand in another order");
 }
 
 /* Infinity is as near to any number as may be, to a careless comparison. */
@@ -271,6 +329,7 @@ int main(void) {
         ARENA_TEST(config_keys_that_mean_nothing_pass),
         ARENA_TEST(config_keys_that_are_not_computed_are_refused),
         ARENA_TEST(keys_of_a_gguf),
+        ARENA_TEST(a_part_of_permuted_rows_and_no_epsilon_are_refused),
         ARENA_TEST(an_infinite_number_is_no_match),
         ARENA_TEST(a_head_that_is_said_to_be_there_has_to_be),
     };
