@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "graph/base/map.h"
 #include "graph/base/str.h"
 
 /* --- what it is handed ----------------------------------------------------------------------------------- */
@@ -26,9 +27,9 @@ static bool no(const fitting *f, const char *format, ...) {
 }
 
 enum {
-    MOST_BYTES = 160 << 10,
-    MOST_PIECE = 2048
-}; /* of the vectors, which leave room for pieces; elements */
+    MOST_BYTES = 160 << 10, /* of the vectors, which leave room for pieces */
+    MOST_PIECE = 2048       /* elements */
+};
 
 /* Elements of a value in a decode step, or 0 if they depend on the number of positions. */
 static int64_t elems_of(const qgc_value *v) {
@@ -122,18 +123,12 @@ static const char *const of_the_step[] = {"TRACE",     "STREAMS", "WAITS",      
 typedef struct {
     qgc_str *t;
     qgc_arena *arena;
-    const char *hidden[128]; /* macros that are none after it */
-    int n;
+    qgc_map hidden; /* macros that are none after it */
 } spacing;
 
 static void hide(spacing *s, const char *name) {
-    for (int i = 0; i < s->n; i++)
-        if (strcmp(s->hidden[i], name) == 0)
-            return;
-    if (s->n == (int)(sizeof s->hidden / sizeof *s->hidden))
-        return;
-    s->hidden[s->n++] = name;
-    qgc_str_printf(s->t, "#undef %s\n", name);
+    if (qgc_map_put(&s->hidden, name, s))
+        qgc_str_printf(s->t, "#undef %s\n", name);
 }
 
 static size_t word_bytes(const char *at) {
@@ -209,7 +204,7 @@ const char *qgc_outside_phase_space(const qgc_outside_stage *o, const qgc_outsid
                                     const char *space, qgc_arena *a) {
     const char *text = o->row.row->text;
     qgc_str t = qgc_str_new(a);
-    spacing s = {.t = &t, .arena = a};
+    spacing s = {.t = &t, .arena = a, .hidden = qgc_map_new(a)};
     for (int i = 0; of_the_step[i]; i++)
         hide(&s, of_the_step[i]);
     hide_own(&s, text);
@@ -222,8 +217,8 @@ const char *qgc_outside_phase_space(const qgc_outside_stage *o, const qgc_outsid
     qgc_str_printf(&t, "#define AS_PHASE 1\nnamespace %s {\n", space);
     put_text(text, &t);
     qgc_str_printf(&t, "}\n");
-    for (int i = s.n - 1; i >= 0; i--)
-        qgc_str_printf(&t, "#undef %s\n", s.hidden[i]);
+    for (size_t i = s.hidden.n; i-- > 0;)
+        qgc_str_printf(&t, "#undef %s\n", s.hidden.entries[i].key);
     return t.text;
 }
 

@@ -132,12 +132,14 @@ static void prove_kernels(tracing *t, const qgc_graph *g, const qgc_pass_step *s
 
 /* --- what is declared ------------------------------------------------------------------------------------ */
 
-/* A change of what the graph declares. True: weights are other tensors now. */
-static bool look_at_declared(tracing *t, const qgc_graph *g, const qgc_pass_step *step) {
+/* A change of what the graph declares, or of nodes, which may come with a derived weight. True: weights are other tensors now. */
+static bool look_at_declared(tracing *t, const qgc_graph *g, const qgc_pass_step *step, bool declares) {
+    qgc_arena *a = t->d->arena;
     bool others = false;
-    const char *why = bisect_rebind(t->declared, g, t->o->run.weights, &t->tensors, &others, t->d->arena);
+    const char *why =
+        declares ? bisect_rebind(t->declared, g, t->o->run.weights, &t->tensors, &others, a) : NULL;
     if (!why && !others)
-        why = bisect_declared_objection(t->declared, g, t->tensors, t->d->arena);
+        why = bisect_declared_objection(t->declared, g, t->tensors, a);
     if (why && !(t->objection && strcmp(t->objection, why) == 0)) {
         qgc_bisect_fault f = fault_of(t, step);
         f.why = why;
@@ -172,7 +174,7 @@ static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
     const bisect_print now = bisect_print_graph(g);
     const bool changed = now.flow != t->seen.flow || now.groups != t->seen.groups ||
                          now.order != t->seen.order || now.declared != t->seen.declared,
-               declares = now.declared != t->seen.declared || now.flow != t->seen.flow;
+               declares = now.declared != t->seen.declared, flows = now.flow != t->seen.flow;
     const bool is_lie = step->rule && !step->fired && changed;
     t->seen = now;
     if (!changed && !(t->is_invalid && !step->rule))
@@ -185,7 +187,7 @@ static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
     }
     t->is_invalid = why != NULL;
     qgc_arena_drop(a);
-    const bool other_tensors = !why && declares && look_at_declared(t, g, step);
+    const bool other_tensors = !why && (declares || flows) && look_at_declared(t, g, step, declares);
     if (!why && (now.flow != t->judged || other_tensors))
         judge(t, g, step, true, is_lie);
     else if (is_lie && !why) {
