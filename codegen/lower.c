@@ -438,8 +438,12 @@ static bool is_packed(const qgc_lowering *l, const qgc_node *linear) {
     return qgc_phase_is_packed(l->phase) && l->packed_of[linear->id];
 }
 
-/* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's, and
- * the rest of such a group goes node by node. */
+static bool is_product(const qgc_node *n) {
+    return n->op == QGC_OP_LINEAR || n->op == QGC_OP_EXPERT_LINEAR;
+}
+
+/* Is the group of a node computed by one kernel in this phase? In prefill the products of many tokens are cuBLAS's or those of
+ * expert_tiles.cu, and the rest of such a group goes node by node. */
 static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
     const qgc_kernel_row *outside = qgc_node_kernel(l->graph, node);
     if (node->group < 0)
@@ -451,11 +455,11 @@ static bool is_one_kernel(const qgc_lowering *l, const qgc_node *node) {
                (qgc_outside_read(outside, &row, l->arena, &d) == QGC_OK && row.prefill);
     }
     for (const qgc_node *n = node; n && n->group == node->group; n = n->next)
-        if (n->op == QGC_OP_LINEAR)
+        if (is_product(n))
             return !is_packed(l, n) && (!qgc_phase_is_prefill(l->phase) ||
                                         (n->in[0]->shape.dim[0] == QGC_DIM_R && !l->plan->all_rows));
     for (const qgc_node *n = node->prev; n && n->group == node->group; n = n->prev)
-        if (n->op == QGC_OP_LINEAR)
+        if (is_product(n))
             return false; /* the rest of a group that goes node by node */
     return true;
 }
@@ -567,14 +571,14 @@ static bool has_gemm(const qgc_phase *p) {
 static int64_t long_chunk_of(const qgc_lowering *l, const qgc_lower_options *o) {
     enum { USUAL = 512, TIMES = 4 };
     const qgc_plan *p = l->plan;
-    const int64_t wanted = o->long_chunk ? o->long_chunk : o->chunk >= USUAL ? TIMES * o->chunk : 0;
+    const int64_t wanted = o->long_chunk ? o->long_chunk : p->chunk >= USUAL ? TIMES * p->chunk : 0;
     const bool fits =
         (p->max_positions == 0 || wanted <= p->max_positions) && (p->spare == 0 || wanted <= p->spare);
-    return wanted > o->chunk && fits && !has_gemm(&p->phases[QGC_PHASE_PACKED_PREFILL]) ? wanted : 0;
+    return wanted > p->chunk && fits && !has_gemm(&p->phases[QGC_PHASE_PACKED_PREFILL]) ? wanted : 0;
 }
 
 static qgc_status lower_packed(qgc_lowering *l, const qgc_lower_options *o) {
-    QGC_TRY(lower_phase(l, QGC_PHASE_PACKED_PREFILL, o->chunk));
+    QGC_TRY(lower_phase(l, QGC_PHASE_PACKED_PREFILL, l->plan->chunk));
     l->plan->long_chunk = long_chunk_of(l, o);
     return l->plan->long_chunk ? lower_phase(l, QGC_PHASE_LONG_PREFILL, l->plan->long_chunk) : QGC_OK;
 }
@@ -614,30 +618,11 @@ static int seen_buffer(const qgc_lowering *l) {
     return marks == 1 && found >= 0 && l->plan->buffers[found].kind == QGC_BUFFER_STATE ? found : -1;
 }
 
-/* The tokens that a step may have, and as many steps can be undone: a ring has room for them beside what the first one sees. */
-static qgc_status add_spare(const qgc_lowering *l, qgc_diag *d) {
-    qgc_plan *p = l->plan;
-    for (const qgc_node *n = l->graph->first; n; n = n->next) {
-        const int64_t rows = qgc_node_ring(n);
-        if (rows == 0)
-            continue;
-        const int64_t spare = rows + 1 - qgc_low_attr_int(n, "window");
-        if (p->chunk > spare) {
-            qgc_status s =
-                qgc_fail(d, QGC_ERR_INPUT, n->at,
-                         "chunks of %lld tokens: the caches of %s \"%s\" are rings of %lld positions, "
-                         "with room for %lld tokens beside what one of them sees",
-                         (long long)p->chunk, qgc_ops[n->op].name, qgc_value_label(n->out[0], d->arena),
-                         (long long)rows, (long long)spare);
-            qgc_hint(
-                d,
-                "Take chunks of %lld tokens or fewer (of qgc compile: --chunk; elsewhere fewer positions), or give the caches a larger \"ring\".",
-                (long long)spare);
-            return s;
-        }
-        p->spare = p->spare && p->spare < spare ? p->spare : spare;
-    }
-    return QGC_OK;
+/* A chunk is cut to what rings have room for. */
+static void set_chunk(qgc_plan *p, const qgc_graph *g, int64_t chunk) {
+    const int64_t most = qgc_graph_most_tokens(g);
+    p->chunk = chunk < most ? chunk : most;
+    p->spare = most < INT64_MAX ? most : 0;
 }
 
 qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out, qgc_diag *d) {
@@ -645,11 +630,11 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
     qgc_plan *plan = qgc_arena_alloc(a, sizeof *plan);
     *plan = (qgc_plan){.name = g->name,
                        .arch = g->arch,
-                       .chunk = o->chunk,
                        .all_rows = o->all_rows,
                        .trace = -1,
                        .seen = -1,
                        .shares_buffer = -1};
+    set_chunk(plan, g, o->chunk);
     qgc_lowering l = {.graph = g,
                       .plan = plan,
                       .arena = a,
@@ -658,6 +643,7 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .sms = o->card && o->card->sms ? o->card->sms : QGC_TYPICAL_SMS,
                       .shared_bytes = shared_bytes(o),
                       .most_shared_bytes = most_shared_bytes(o),
+                      .card = o->card,
                       .card_alone = o->card && o->card->shared_bytes && o->card_alone,
                       .tuning = o->tuning,
                       .uses = qgc_graph_uses(g, a),
@@ -667,15 +653,14 @@ qgc_status qgc_lower(qgc_graph *g, const qgc_lower_options *o, qgc_lowered *out,
                       .order_of = qgc_arena_array(a, g->n_values, sizeof(qgc_item_order))};
     for (size_t i = 0; i < g->n_values; i++)
         l.buffer_of[i] = -1;
-    QGC_TRY(add_spare(&l, d));
     add_weights(&l);
     add_states(&l);
     add_params(&l);
     QGC_TRY(add_interface(&l));
     if (o->all_rows)
-        QGC_TRY(lower_all_rows(&l, o->chunk));
+        QGC_TRY(lower_all_rows(&l, plan->chunk));
     else if (!o->decode_only && !o->no_prefill)
-        QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, o->chunk));
+        QGC_TRY(lower_phase(&l, QGC_PHASE_PREFILL, plan->chunk));
     int *prefill_buffers = plan->phases[QGC_PHASE_PREFILL].n_launches ? copy_buffers(&l) : NULL;
     QGC_TRY(lower_phase(&l, QGC_PHASE_DECODE, 1));
     int *buffers = copy_buffers(&l), *persistent_buffers = NULL;

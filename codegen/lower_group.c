@@ -42,7 +42,8 @@ static void write_value(expression *e, const qgc_value *v, qgc_str *text) { // N
             qgc_str_printf(text, "l%d", i);
             return;
         }
-    if (e->f->kind == QGC_STAGE_POINTWISE && e->f->norm && e->f->norm->out[0] == v) {
+    const qgc_node *first = e->f->sum ? e->f->sum : e->f->kind == QGC_STAGE_POINTWISE ? e->f->norm : NULL;
+    if (first && first->out[0] == v) {
         qgc_str_add(text, "l0");
         return;
     }
@@ -235,7 +236,28 @@ static void core_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         launch->weight_bytes += qgc_weight_bytes(f->rows[i].linear->in[1]);
 }
 
-/* The arguments after all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part reads and makes. */
+/* Counts of blocks, zero at first as their kernels leave them (kernels/last.cuh): one for each token of a step. */
+static int counts_of_steps(qgc_lowering *l, const char *name, int64_t each) {
+    bool made;
+    const int64_t n = each * (l->sizes.tokens > l->sizes.rows ? l->sizes.tokens : l->sizes.rows);
+    return qgc_low_table(l, qgc_low_text(l, "counts of %s %lld", name, (long long)n),
+                         (qgc_extent){.fixed = 4 * n}, &made);
+}
+
+/* The normalized vector, which is left for the experts, what a route reads and makes, and the count of blocks that are done. */
+static void route_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
+    const qgc_node *r = f->route;
+    const int nothing = launch->args[0].buffer;
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->norm->out[0]), QGC_WRITES);
+    qgc_low_arg_buffer(launch, r->n_in > 1 ? qgc_low_buffer(l, r->in[1]) : nothing,
+                       r->n_in > 1 ? QGC_READS : 0);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, r->out[0]), QGC_WRITES);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, r->out[1]), QGC_WRITES);
+    qgc_low_arg_buffer(launch, counts_of_steps(l, "routes", 1), QGC_READS | QGC_WRITES);
+}
+
+/* The arguments after all others: tokens and table of an embedding; the bias of a layer_norm; what a sample_part or a route reads and
+ * makes. */
 static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch *launch) {
     if (f->embedding)
         for (int i = 0; i < 2; i++)
@@ -247,6 +269,8 @@ static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         qgc_low_arg_buffer(launch, l->plan->io[QGC_IO_SAMPLING], QGC_READS);
         qgc_low_arg_buffer(launch, qgc_low_buffer(l, f->part->out[0]), QGC_WRITES);
     }
+    if (f->route)
+        route_arguments(l, f, launch);
 }
 
 /* kernels/linear.cu: the rows of all matrices meet in one expression. */
@@ -263,7 +287,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
         split = setting(l, "linear.cu", f, "SPLIT", qgc_low_split(in, out * f->n_rows / rows));
     }
     expression e = {.l = l, .f = f};
-    const char *options[24];
+    const char *options[32];
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "OUT", out);
     options[n++] = qgc_low_int(l, "ROWS", rows);
@@ -275,6 +299,11 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
         options[n++] = qgc_low_int(l, "ONE_A_ROW", one_a_row);
     if (f->part)
         options[n++] = qgc_low_int(l, "LARGEST", 1);
+    if (f->route) {
+        QGC_TRY(qgc_low_route_check(l, f->route));
+        options[n++] = qgc_low_int(l, "ROUTE", f->route->n_in > 1 ? 2 : 1);
+        n += qgc_low_route_options(l, f->route, options + n);
+    }
     options[n] = NULL;
 
     qgc_plan_launch *launch =
@@ -287,7 +316,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
             qgc_low_arg_buffer(launch, qgc_low_buffer(l, e.inputs[i]), QGC_READS);
         else
             qgc_low_arg_buffer(launch, launch->args[0].buffer, 0);
-    qgc_low_arg_buffer(launch, qgc_low_buffer(l, result), QGC_WRITES);
+    qgc_low_arg_buffer(launch, qgc_low_buffer(l, result), f->route ? QGC_READS | QGC_WRITES : QGC_WRITES);
     last_arguments(l, f, launch);
     return QGC_OK;
 }
@@ -406,25 +435,47 @@ static bool has_whole_norm(const qgc_stage *f) {
     return false;
 }
 
-/* kernels/linear_head_norm.cu: a block has a head, and norms it. */
+/* How many blocks share a head in a decode step: several where heads are too few for the multiprocessors, as long as each of a block's
+ * 8 warps has a pair of rows. */
+static int64_t slices_of(qgc_lowering *l, const qgc_stage *f, int64_t heads) {
+    const int64_t half = head_dim_of(f) / 2;
+    int64_t slices = 1;
+    if (l->phase != QGC_PHASE_DECODE || half > QGC_LOW_THREADS)
+        return 1;
+    while (heads * slices < l->sms && half % (2 * slices * WARPS) == 0)
+        slices *= 2;
+    slices = setting(l, "linear_head_norm.cu", f, "SLICES", slices);
+    while (half % slices != 0)
+        slices /= 2;
+    return slices;
+}
+
+static int64_t heads_of(const qgc_stage *f) {
+    int64_t heads = 0;
+    for (int i = 0; i < f->n_rows; i++)
+        heads += qgc_low_width(f->rows[i].linear->out[0]) / head_dim_of(f);
+    return heads;
+}
+
+/* kernels/linear_head_norm.cu: a block, or several, has a head and norms it. */
 static qgc_status lower_normed_heads(qgc_lowering *l, const qgc_stage *f) {
-    enum { THREADS = 512 };
     const qgc_node *linear = f->rows[0].linear;
     const char *options[48];
-    int64_t heads = 0;
+    const int64_t heads = heads_of(f), tokens = l->sizes.tokens;
+    const int64_t slices = slices_of(l, f, heads);
+    const int threads = slices > 1 ? QGC_LOW_THREADS : 2 * QGC_LOW_THREADS;
     int n = core_options(l, f, 1, options);
-    options[n++] = qgc_low_int(l, "THREADS", THREADS);
+    options[n++] = qgc_low_int(l, "THREADS", threads);
+    options[n++] = qgc_low_int(l, "SLICES", slices);
     options[n++] = qgc_low_int(l, "HEAD_DIM", head_dim_of(f));
     options[n++] = qgc_low_int(l, "HELD", setting(l, "linear_head_norm.cu", f, "HELD", 8));
     options[n++] = qgc_low_float(l, "HEAD_EPS", qgc_low_attr(row_norm(f), "eps"));
-    for (int i = 0; i < f->n_rows; i++) {
+    for (int i = 0; i < f->n_rows; i++)
         options[n++] = qgc_low_text(l, "-DNORM%d=%d", i, f->rows[i].norm != NULL);
-        heads += qgc_low_width(f->rows[i].linear->out[0]) / head_dim_of(f);
-    }
     options[n + heads_options(l, f, options + n)] = NULL;
     qgc_plan_launch *launch =
-        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "linear_head_norm.cu", THREADS, options));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads}, 1);
+        qgc_low_launch(l, l->phase, qgc_low_kernel(l, "linear_head_norm.cu", threads, options));
+    qgc_low_grid(launch, 0, (qgc_extent){.fixed = heads * slices}, 1);
     qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
     core_arguments(l, f, launch);
     for (int i = 0; i < QGC_MAX_LINEARS; i++) {
@@ -433,6 +484,13 @@ static qgc_status lower_normed_heads(qgc_lowering *l, const qgc_stage *f) {
                            norm ? QGC_READS : 0);
     }
     heads_arguments(l, f, launch);
+    if (slices == 1)
+        return QGC_OK;
+    const qgc_extent bytes = {.fixed = 4 * tokens * heads * head_dim_of(f)};
+    const char *label = qgc_value_label(linear->out[0], l->arena);
+    qgc_low_arg_buffer(launch, qgc_low_scratch(l, qgc_low_text(l, "sums of %s", label), bytes),
+                       QGC_READS | QGC_WRITES);
+    qgc_low_arg_buffer(launch, counts_of_steps(l, "heads", heads), QGC_READS | QGC_WRITES);
     return QGC_OK;
 }
 
@@ -471,6 +529,8 @@ qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name
         QGC_TRY(qgc_lower_outside(l, f->outside));
     else if (f->kind == QGC_STAGE_POINTWISE)
         QGC_TRY(lower_pointwise(l, f));
+    else if (f->kind == QGC_STAGE_EXPERTS)
+        QGC_TRY(qgc_lower_experts(l, f));
     else if (has_whole_norm(f))
         QGC_TRY(lower_apart(l, f));
     else if (row_norm(f))

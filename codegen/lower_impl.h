@@ -55,7 +55,8 @@ typedef struct {
     int sms;                      /* multiprocessors of the card */
     int shared_bytes;             /* that a block may have there */
     int most_shared_bytes; /* the same where kernels differ by architecture: of the card, else of the largest */
-    bool card_alone;       /* of qgc_lower_options */
+    const qgc_card *card; /* of qgc_lower_options, like this: */
+    bool card_alone;
     const qgc_tuning *tuning;
     qgc_knob *knobs; /* each once */
     size_t n_knobs;
@@ -148,6 +149,13 @@ int qgc_low_rope_options(qgc_lowering *l, const qgc_node *rope, const char **opt
 
 /* The kernel of a group, or of a node that is one by itself (codegen/lower_group.c). */
 qgc_status qgc_lower_stage(qgc_lowering *l, const qgc_stage *f, const char *name);
+
+/* Can route.cuh choose them? Status QGC_ERR_INPUT if they are too many. And its options: 4 of them. */
+QGC_MUST_USE qgc_status qgc_low_route_check(qgc_lowering *l, const qgc_node *route);
+int qgc_low_route_options(qgc_lowering *l, const qgc_node *route, const char **options);
+
+/* The kernel of a stage of experts, in a step of one token (codegen/lower_experts.c). */
+qgc_status qgc_lower_experts(qgc_lowering *l, const qgc_stage *f);
 
 /* The launch of a kernel from outside (codegen/lower_outside.c). */
 qgc_status qgc_lower_outside(qgc_lowering *l, const qgc_outside_stage *o);

@@ -154,7 +154,7 @@ typedef struct {
 
 typedef enum { QGC_LAUNCH_KERNEL, QGC_LAUNCH_GEMM, QGC_N_LAUNCH_KINDS } qgc_launch_kind;
 
-enum { QGC_MAX_ARGS = 24 };
+enum { QGC_MAX_ARGS = 28 };
 
 /* Work of one kind in a kernel that does several, layer after layer: for reports. */
 typedef struct {

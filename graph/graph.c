@@ -428,6 +428,16 @@ int64_t qgc_node_ring(const qgc_node *n) {
     return attends ? qgc_dim_ring(n->in[1]->shape.dim[1]) : 0;
 }
 
+int64_t qgc_graph_most_tokens(const qgc_graph *g) {
+    int64_t most = INT64_MAX;
+    for (const qgc_node *n = g->first; n; n = n->next) {
+        const int64_t rows = qgc_node_ring(n);
+        const int64_t fit = rows ? rows + 1 - (int64_t)n->attr[qgc_attr_index(n->op, "window")].number : most;
+        most = fit < most ? fit : most;
+    }
+    return most;
+}
+
 int64_t qgc_dim_size(int64_t dim, const qgc_sizes *sizes) {
     const int64_t ring = qgc_dim_ring(dim);
     if (ring > 0)

@@ -300,4 +300,8 @@ QGC_MUST_USE qgc_status qgc_verify_interface(const qgc_graph *g, qgc_diag *d);
 /* The rows of the rings that an attention reads its keys and values from; 0 of one whose caches are none, and of any other node. */
 int64_t qgc_node_ring(const qgc_node *n);
 
+/* The most tokens of a step that fits at any position: a ring has room for them beside what the first of them sees. As many steps can be
+ * undone. INT64_MAX where no cache is a ring. */
+int64_t qgc_graph_most_tokens(const qgc_graph *g);
+
 #endif

@@ -2,6 +2,9 @@
  * plus its bias; a is element r of outside values, or their only one (ONE_A_ROW). Plain: l0. With a residual: op_add(a0, l0). A gated MLP's first half:
  * op_mul(op_silu(l0), l1). Matrices are [OUT, IN], row-major.
  *
+ * With ROUTE the rows are the scores of experts: the last block of a token to come chooses some (route.cuh), and the normalized vector is
+ * left as well, for the experts.
+ *
  * Grid: x = OUT / (rows of a block), y = tokens. Reads MATRICES * IN * OUT weights a token and is bound by that. */
 #include "pointwise.cuh"
 #include "rows.cuh"
@@ -29,6 +32,18 @@
 #define LARGEST 0
 #endif
 
+#ifndef ROUTE /* 1: experts are chosen, of which OUT are there; 2: by scores to which a bias is added */
+#define ROUTE 0
+#endif
+
+#if ROUTE
+#define EXPERTS OUT
+#include "last.cuh"
+#include "route.cuh"
+#define ROUTE_PARAMETERS , float *normed, const float *choice_bias, i32 *ids, float *shares, u32 *counts
+#else
+#define ROUTE_PARAMETERS
+#endif
 #if LARGEST
 #define LARGEST_PARAMETERS , const i32 *seen, const sampling *settings, float *parts
 #else
@@ -38,7 +53,8 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
     linear(float *x, const float *norm, const stored<WEIGHT0>::elem *w0, const stored<WEIGHT1>::elem *w1,
            const stored<WEIGHT2>::elem *w2, const stored<WEIGHT3>::elem *w3, const float *b0, const float *b1, const float *b2, const float *b3,
-           const float *in0, const float *in1, const float *in2, const float *in3, float *out EMBED_PARAMETERS LARGEST_PARAMETERS) {
+           const float *in0, const float *in1, const float *in2, const float *in3, float *out EMBED_PARAMETERS LARGEST_PARAMETERS
+               ROUTE_PARAMETERS) {
     const float *const bias[4] = {b0, b1, b2, b3};
     const float *const in[4] = {in0, in1, in2, in3};
     int first = (blockIdx.x * GROUPS + threadIdx.x / 32 / SPLIT) * ROWS;
@@ -100,5 +116,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     largest = block_max<WARPS>(largest);
     if (threadIdx.x == 0)
         parts[token * gridDim.x + blockIdx.x] = largest;
+#endif
+#if ROUTE
+    for (int i = threadIdx.x; blockIdx.x == 0 && i < IN; i += THREADS)
+        normed[token * IN + i] = v.x[i] * v.scale;
+    if (last_to_come(&counts[token], gridDim.x))
+        route_token<THREADS, ROUTE == 2>(out + token * OUT, choice_bias, ids + token * USED, shares + token * USED);
 #endif
 }

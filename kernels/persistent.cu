@@ -79,6 +79,7 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
             p.depth = S::LOGITS ? (u32)HEAD_DEPTH : usual;
             const rows mine = s.now.mine[S::SHARE];
             const u8 *from = a.stream + S::at(i, s.now.mine);
+            p.comes(from, S::rest(s.now.mine));
             with_kind<S>(i, [&](auto kind) {
                 constexpr int WEIGHT = decltype(kind)::WEIGHT;
                 if constexpr (WEIGHT > BF16)
@@ -122,7 +123,7 @@ __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k,
 }
 
 __device__ __forceinline__ void consume(shared &s, const arguments &a, const i32 *tokens, const sampling *settings) {
-    consumer c = {s, {0, 0}, 0, {a.fault, 0, nullptr}, threadIdx.x, nullptr, 0};
+    consumer c = {s, {0, 0}, 0, {a.fault, 0, nullptr}, threadIdx.x, nullptr, 0, lane_places(threadIdx.x)};
     carried k;
     if constexpr (START_SLOT >= 0)
         k.norm[START_SLOT].load<START_K>(c, a.small + START_AT);
@@ -166,7 +167,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
                const sampling *settings, float *parts, u32 *trace, i32 ctx, i32 early) {
     static_assert(__CUDA_ARCH__ >= 750, "what there is instead of newer instructions is that of sm_75");
     DYNAMIC_SHARED(128, u8, memory);
-    shared &s = *(shared *)memory;
+    shared &s = *kept_in_register<shared>(memory);
     const arguments a = {stream, small, caches, table, exchange, logits, parts, seen, fault, ctx, trace};
     i32 position;
     if (early)

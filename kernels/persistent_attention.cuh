@@ -141,26 +141,30 @@ __device__ __forceinline__ void put_query(const consumer &c, const half_head<pai
     }
 }
 
-/* The token's key or value, to its row of a tile and, if `cache` is there, to the cache. A tile is written by threads where a
- * later copy will write, hence the fence. */
+/* The token's key or value to its row of a tile, which has come, and, if `cache` is there, to the cache. A tile is written by threads
+ * where a later copy will write, hence the fence; all warps wait for it, and so the cache, which nobody waits for, comes after it. */
 template <typename S>
 __device__ __forceinline__ void put_fresh(const consumer &c, const half_head<pairs_of<S>> &h, u16 *cache, u16 *tile_row) {
+    enum { LOADS = half_head<pairs_of<S>>::LOADS };
+    u16 x[LOADS], y[LOADS];
 #pragma unroll
-    for (int j = 0; j < h.LOADS; j++) {
-        const int first = h.element(c.lane(), j, 0), second = h.element(c.lane(), j, 1);
-        const u16 x = stored<S::CACHE>::narrow(h.x[j].x), y = stored<S::CACHE>::narrow(h.x[j].y);
-        if (cache)
-            cache[first] = x, cache[second] = y;
-        tile_row[first] = x, tile_row[second] = y;
+    for (int j = 0; j < LOADS; j++) {
+        x[j] = stored<S::CACHE>::narrow(h.x[j].x), y[j] = stored<S::CACHE>::narrow(h.x[j].y);
+        tile_row[h.element(c.lane(), j, 0)] = x[j], tile_row[h.element(c.lane(), j, 1)] = y[j];
     }
     fence_for_copies();
+#pragma unroll
+    for (int j = 0; j < LOADS; j++)
+        if (cache)
+            cache[h.element(c.lane(), j, 0)] = x[j], cache[h.element(c.lane(), j, 1)] = y[j];
 }
 
 /* Queries of this block into shared memory; in the last split also the token's key and value, into the cache and into row `row`
- * of the first tile. */
+ * of the first tiles, which are where `c` is in the ring and where `values_at` is. What comes from memory is on its way before the warp
+ * waits for a head. */
 template <typename S>
-__device__ __forceinline__ void take_heads(consumer &c, const arguments &a, const place_of_attention &at,
-                                           bool last, int i, u16 *keys, u16 *values, int row) {
+__device__ __forceinline__ void take_heads(consumer &c, consumer &values_at, const arguments &a, const place_of_attention &at,
+                                           bool last, int i, int row) {
     const int HEAD_DIM = S::HEAD_DIM;
     const float *small = a.small + (size_t)i * S::SMALL_STEP;
     const u32 epoch = c.s.now.epoch;
@@ -188,20 +192,19 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
                          head);
         } else if (head == at.n_heads) {
             const int first = at.kv * HEAD_DIM;
-            put_fresh<S>(c,
-                         take_head<S::K_NORM, pairs_of<S>, S::K_CLEAR>(
-                             c, k + first, S::k_parity(i, epoch),
-                             small + S::K_NORM_AT + (S::K_NORM == WHOLE_NORM ? first : 0), S::k_eps(),
-                             k_squares, S::KV_HEADS * HEAD_DIM, S::k_rope(i)),
-                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i] + cached : nullptr,
-                         keys + row * HEAD_DIM);
-        } else
-            put_fresh<S>(c,
-                         take_head<NO_NORM, pairs_of<S>, S::V_CLEAR>(c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch),
-                                                              nullptr, 0.0f, nullptr, 0, -1),
-                         at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i + 1] + cached
-                                   : nullptr,
-                         values + row * HEAD_DIM);
+            u16 *cache = at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i] + cached : nullptr;
+            const half_head<pairs_of<S>> h = take_head<S::K_NORM, pairs_of<S>, S::K_CLEAR>(
+                c, k + first, S::k_parity(i, epoch), small + S::K_NORM_AT + (S::K_NORM == WHOLE_NORM ? first : 0), S::k_eps(),
+                k_squares, S::KV_HEADS * HEAD_DIM, S::k_rope(i));
+            c.wait_for_tile();
+            put_fresh<S>(c, h, cache, (u16 *)c.tile(0) + row * HEAD_DIM);
+        } else {
+            u16 *cache = at.writes ? (u16 *)a.caches[S::CACHES_AT + S::CACHES_STEP * i + 1] + cached : nullptr;
+            const half_head<pairs_of<S>> h = take_head<NO_NORM, pairs_of<S>, S::V_CLEAR>(
+                c, v + at.kv * HEAD_DIM, S::v_parity(i, epoch), nullptr, 0.0f, nullptr, 0, -1);
+            values_at.wait_for_tile();
+            put_fresh<S>(c, h, cache, (u16 *)values_at.tile(0) + row * HEAD_DIM);
+        }
     }
 }
 
@@ -276,11 +279,10 @@ __device__ __forceinline__ void attend(running<S::HEAD_DIM> &r, int lane, const 
 }
 
 /* What the warps of a block have come to, put together: into the result, or into the split's part. */
-template <typename S> __device__ __forceinline__ void leave(consumer &c, const arguments &a, int i) {
+template <typename S>
+__device__ __forceinline__ void leave(consumer &c, const arguments &a, const place_of_attention &where, bool whole, int i) {
     auto &at = c.s.attention;
-    const place_of_attention where = place_in<S>(c.s.now.cut[S::CUT], false);
     const int HEAD_DIM = S::HEAD_DIM, HALF = HEAD_DIM / 2, WARPS_OF = tile_of<S>::WARPS_OF;
-    const bool whole = c.s.now.cut[S::CUT].n == 1;
     const u32 parity = whole ? S::parity(i, c.s.now.epoch) : (i + 1) & 1;
 #pragma unroll
     for (int j = c.thread; j < tile_of<S>::GROUP * HALF && j < 8 * HALF; j += THREADS) {
@@ -341,11 +343,11 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
         left -= n;
         consumer values_at = c;
         values_at.at.next();
+        if (first)
+            take_heads<S>(c, values_at, a, place_in<S>(cut, last), last, i, n - 1);
         u16 *keys = (u16 *)c.tile(), *values = (u16 *)values_at.tile();
-        if (first) {
-            take_heads<S>(c, a, place_in<S>(cut, last), last, i, keys, values, n - 1);
+        if (first)
             consumers_meet();
-        }
         if (warp < WARPS_OF && warp * 16 < n)
             attend<S>(r, lane, at.query, keys + warp * 16 * HEAD_DIM, values + warp * 16 * HEAD_DIM,
                              n - warp * 16);
@@ -365,7 +367,7 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
                 make_float2(r.sums[j][0], r.sums[j][1]);
     }
     consumers_meet();
-    leave<S>(c, a, i);
+    leave<S>(c, a, place_in<S>(cut, false), cut.n == 1, i);
 }
 
 /* What positions have come to: sums of their values, and of their weights, as if `largest` were the largest score. */

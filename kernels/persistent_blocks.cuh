@@ -375,7 +375,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Ty
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
-        float *sum = c.s.sum[c.batch], *own = sum + place_of_sum(lane) + warp; /* of all warps; of this lane */
+        float *sum = c.s.sum[c.batch], *own = sum + c.places.sum; /* of all warps; of this lane */
         int row = 0;
         if (first == 0) {
             if constexpr (held_group<Type, K>::HERE != 0) {

@@ -38,9 +38,7 @@ template <int K> struct elements {
 
     /* The element of K from which on this lane's load i has four. */
     static __device__ __forceinline__ int first(const consumer &c, int i) {
-        int column = c.lane() / 4 % 4, quarter = c.lane() % 4;
-        int pair = loads(c, i) ? pair_of(c, i) : 0;
-        return (pair * WARPS + c.warp()) * PAIR + column / 2 * 32 + 16 * (column % 2) + 4 * quarter;
+        return (int)c.places.element + (loads(c, i) ? pair_of(c, i) : 0) * CHUNK;
     }
 };
 
@@ -55,6 +53,17 @@ struct tile_sums {
     }
 };
 
+/* The same of a tile with many chunks, in turns: an instruction that adds to what the one before it leaves waits for it. */
+template <int K> struct chunk_sums {
+    enum { TURNS = elements<K>::MINE > 2 ? 2 : 1 };
+    tile_sums of[TURNS] = {};
+
+    __device__ __forceinline__ tile_sums &turn(int chunk) { return of[chunk % TURNS]; }
+    __device__ __forceinline__ float sum(int lane) const {
+        return TURNS > 1 ? of[0].sum(lane) + of[TURNS - 1].sum(lane) : of[0].sum(lane);
+    }
+};
+
 /* A lane's 16 bytes of both blocks of its warp's pair, in registers. */
 struct fragment {
     uint4 even, odd;
@@ -66,6 +75,11 @@ struct fragment {
     __device__ __forceinline__ void load(const consumer &c, const u8 *tile, int height) {
         const u8 *block = tile + c.warp() * 2 * height * 64 + c.lane() * 16;
         even = *(const uint4 *)block, odd = *(const uint4 *)(block + height * 64);
+    }
+    /* Of a whole one. */
+    __device__ __forceinline__ void load(const consumer &c, const u8 *tile) {
+        const u8 *block = tile + c.places.fragment;
+        even = *(const uint4 *)block, odd = *(const uint4 *)(block + TILE * 64);
     }
 };
 
@@ -93,16 +107,15 @@ template <int K, int TYPE, bool Floats = TYPE == BF16 && HAS_BF16 == 0> struct o
         const two_parts<TYPE> parts(x);
         const u32(&high)[2] = parts.high, (&rest)[2] = parts.rest;
         bool is_low = elements<K>::low(c);
-        u32 mine[2] = {is_low ? rest[0] : high[0], is_low ? rest[1] : high[1]};
-        if constexpr (SHARED) {
+        if constexpr (SHARED) { /* the columns of a pair's high parts are those of the lanes that load it */
             u32 theirs[2];
 #pragma unroll
             for (int k = 0; k < 2; k++)
-                theirs[k] = __shfl_xor_sync(0xFFFFFFFFu, is_low ? high[k] : rest[k], 16);
-            first[2 * i] = is_low ? theirs[0] : mine[0], second[2 * i] = is_low ? theirs[1] : mine[1];
-            first[2 * i + 1] = is_low ? mine[0] : theirs[0], second[2 * i + 1] = is_low ? mine[1] : theirs[1];
+                theirs[k] = __shfl_xor_sync(0xFFFFFFFFu, rest[k], 16);
+            first[2 * i] = is_low ? theirs[0] : high[0], second[2 * i] = is_low ? theirs[1] : high[1];
+            first[2 * i + 1] = is_low ? high[0] : theirs[0], second[2 * i + 1] = is_low ? high[1] : theirs[1];
         } else
-            first[i] = mine[0], second[i] = mine[1];
+            first[i] = is_low ? rest[0] : high[0], second[i] = is_low ? rest[1] : high[1];
     }
     /* When all are set. */
     __device__ __forceinline__ void finish(const consumer &) const {}
@@ -211,28 +224,46 @@ template <int K, typename Operand> struct normed {
     }
 };
 
+/* Fragments First to First + N of take_fragments, which are all there and lie one after the other in the ring: few instructions. Only the
+ * last tile may have fewer rows than TILE. */
+template <int K, int First, int N> __device__ __forceinline__ void take_in_line(consumer &c, fragment *f, int rows) {
+    enum { MINE = elements<K>::MINE, LAST = (First + N - 1) / MINE };
+    const u32 slot = c.wait_for_line<N>();
+    const int height = min(rows - LAST * TILE, (int)TILE);
+    const u8 *tile = c.tile(0);
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        if ((First + i) / MINE < LAST)
+            f[First + i].load(c, tile + i * SLOT);
+        else
+            f[First + i].load(c, tile + i * SLOT, height);
+    c.release(N, slot);
+}
+
 /* The fragments of the next N chunks in the ring, those of one tile after those of another, of which `n` are there; the rest repeat the
  * last one, or are 0. Chunks that this warp has no pair in are read too: what is there is not multiplied. `rows`: from the first tile
  * on. The warp waits for `Most` of them at a time. */
-template <int K, int N, int Most = AT_ONCE>
+template <int K, int N, int Most = AT_ONCE, int First = 0>
 __device__ __forceinline__ void take_fragments(consumer &c, fragment *f, int n, int rows) {
-    enum { MINE = elements<K>::MINE };
+    enum { MINE = elements<K>::MINE, HERE = N - First < Most ? N - First : Most };
+    if constexpr (First < N) {
+        if (HERE > 1 && n >= First + HERE && c.in_line(HERE))
+            take_in_line<K, First, HERE>(c, f, rows);
+        else if (First > 0 && n <= First)
 #pragma unroll
-    for (int first = 0; first < N; first += Most) {
-        const int now = Most == 1 ? 1 : min(n - first, N - first < Most ? N - first : Most);
-        if (first > 0 && n <= first) {
+            for (int i = 0; i < HERE; i++)
+                f[First + i].clear();
+        else {
+            const int now = HERE == 1 ? 1 : min(n - First, (int)HERE);
+            const u32 slot = c.wait_for(now);
 #pragma unroll
-            for (int i = first; i < N && i < first + Most; i++)
-                f[i].clear();
-            continue;
+            for (int i = 0; i < HERE; i++) {
+                const int at = i > 0 ? min(i, now - 1) : 0;
+                f[First + i].load(c, c.tile(at), min(rows - (First + at) / MINE * TILE, (int)TILE));
+            }
+            c.release(now, slot);
         }
-        const u32 slot = c.wait_for(now);
-#pragma unroll
-        for (int i = 0; i < Most && first + i < N; i++) {
-            const int at = i > 0 ? min(i, now - 1) : 0;
-            f[first + i].load(c, c.tile(at), min(rows - (first + at) / MINE * TILE, (int)TILE));
-        }
-        c.release(now, slot);
+        take_fragments<K, N, Most, First + HERE>(c, f, n, rows);
     }
 }
 
@@ -259,11 +290,11 @@ template <int K, int Rows> struct held {
 
 /* Chunks From to From + N of a tile, which are in registers, times this warp's part of x. */
 template <int K, int TYPE, int From, int N>
-__device__ __forceinline__ void add_products(const consumer &c, tile_sums &p, const fragment *f, const operand<K, TYPE> &x) {
+__device__ __forceinline__ void add_products(const consumer &c, chunk_sums<K> &p, const fragment *f, const operand<K, TYPE> &x) {
 #pragma unroll
     for (int i = 0; i < N; i++)
         if (elements<K>::here(c, From + i))
-            x.multiply(c, p, f[i], From + i);
+            x.multiply(c, p.turn(From + i), f[i], From + i);
 }
 
 /* Tiles or chunks that are taken out of the ring and multiplied before more are: with more of them a warp would wait longer for the
@@ -272,7 +303,7 @@ enum { FEW = AT_ONCE < 2 ? (int)AT_ONCE : 2 };
 
 /* Chunks From and on of one tile of `height` rows, out of the ring. */
 template <int K, int TYPE, int From>
-__device__ __forceinline__ void add_rest(consumer &c, tile_sums &p, const operand<K, TYPE> &x, int height) {
+__device__ __forceinline__ void add_rest(consumer &c, chunk_sums<K> &p, const operand<K, TYPE> &x, int height) {
     if constexpr (From < elements<K>::MINE) {
         enum { MINE = elements<K>::MINE, N = MINE - From < FEW ? MINE - From : (int)FEW };
         fragment f[N];
@@ -287,26 +318,24 @@ template <int K, int TYPE>
 __device__ __forceinline__ void tile_products(consumer &c, const operand<K, TYPE> &x, int rows, float (&sums)[GATHERED]) {
     const int lane = c.lane();
     if constexpr (elements<K>::MINE == 1) {
-#pragma unroll
-        for (int first = 0; first < GATHERED; first += FEW) {
-            const int left = rows - first * TILE;
-            fragment f[FEW] = {};
-            if (first == 0 || left > 0)
-                take_fragments<K, FEW, FEW>(c, f, min(tiles_in(left), (int)FEW), left);
-#pragma unroll
-            for (int t = 0; t < FEW; t++) {
-                tile_sums p = {};
-                add_products<K, TYPE, 0, 1>(c, p, &f[t], x);
-                sums[first + t] = p.sum(lane);
-            }
-        }
-    } else
+        fragment f[GATHERED];
+        take_fragments<K, GATHERED>(c, f, min(tiles_in(rows), (int)GATHERED), rows);
 #pragma unroll
         for (int t = 0; t < GATHERED; t++) {
-            tile_sums p = {};
+            chunk_sums<K> p;
+            add_products<K, TYPE, 0, 1>(c, p, &f[t], x);
+            sums[t] = p.sum(lane);
+        }
+    } else
+#pragma unroll 1
+        for (int t = 0; t < GATHERED; t++) { /* they move up, as a number that is not a constant would cost memory */
+            chunk_sums<K> p;
             if (t * TILE < rows)
                 add_rest<K, TYPE, 0>(c, p, x, min(rows - t * TILE, (int)TILE));
-            sums[t] = p.sum(lane);
+#pragma unroll
+            for (int k = 0; k + 1 < GATHERED; k++)
+                sums[k] = sums[k + 1];
+            sums[GATHERED - 1] = p.sum(lane);
         }
 }
 
@@ -314,15 +343,15 @@ __device__ __forceinline__ void tile_products(consumer &c, const operand<K, TYPE
 template <int K, int Rows, int TYPE>
 __device__ __forceinline__ float held_products(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int t, int rows) {
     enum { MINE = elements<K>::MINE, HELD_OF_IT = held<K, Rows>::N < MINE ? (int)held<K, Rows>::N : (int)MINE };
-    tile_sums p = {};
+    chunk_sums<K> p;
     add_products<K, TYPE, 0, HELD_OF_IT>(c, p, h.f + t * MINE, x);
     if (HELD_OF_IT < MINE)
         add_rest<K, TYPE, HELD_OF_IT>(c, p, x, min(rows, (int)TILE));
     return p.sum(c.lane());
 }
 
-/* What the four lanes of a row have of four tiles, added up; each lane takes one tile's sum to its row of sum[][], `to` being
- * the lane's place for the first of them. */
+/* What the four lanes of a row have of four tiles, added up; each lane takes one tile's sum to its place in sum[][], `to` being that for
+ * the first of them. */
 __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *to, int lane) {
     bool odd = lane % 2, high = lane / 2 % 2;
     float a = odd ? tile[2] : tile[0], b = odd ? tile[3] : tile[1];
@@ -334,9 +363,8 @@ __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *t
     *to = mine;
 }
 
-/* The first row of the tile whose sum a lane takes, and the lane's place in sum[][]. */
+/* The first row of the tile whose sum a lane takes. */
 __device__ __forceinline__ int row_of_tile(int lane) { return TILE * (lane % 2 * 2 + lane / 2 % 2); }
-__device__ __forceinline__ int place_of_sum(int lane) { return (lane / 4 + row_of_tile(lane)) * STRIDE; }
 
 /* The same of as many of the four as `rows` rows have. */
 __device__ __forceinline__ void put_tiles(const float (&tile)[GATHERED], float *to, int lane, int rows) {
@@ -346,7 +374,7 @@ __device__ __forceinline__ void put_tiles(const float (&tile)[GATHERED], float *
         *to = mine;
 }
 
-/* The same of N tiles, with fewer shuffles where they are one or two; `to` is the first row. */
+/* The same of N tiles, with fewer shuffles where they are one or two. */
 template <int N> __device__ __forceinline__ void put_few_tiles(const float *tile, float *to, int lane) {
     const bool odd = lane % 2, high = lane / 2 % 2;
     if constexpr (N == 1) {
@@ -354,19 +382,22 @@ template <int N> __device__ __forceinline__ void put_few_tiles(const float *tile
         mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 1);
         mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 2);
         if (lane % 4 == 0)
-            to[lane / 4 * STRIDE] = mine;
+            *to = mine;
     } else if constexpr (N == 2) {
-        float mine = odd ? tile[1] : tile[0];
-        mine += __shfl_xor_sync(0xFFFFFFFFu, odd ? tile[0] : tile[1], 1);
-        mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 2);
-        if (!high)
-            to[(lane / 4 + TILE * odd) * STRIDE] = mine;
+        float mine = high ? tile[1] : tile[0];
+        mine += __shfl_xor_sync(0xFFFFFFFFu, high ? tile[0] : tile[1], 2);
+        mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 1);
+        if (!odd)
+            *to = mine;
     } else {
         float four[GATHERED] = {};
 #pragma unroll
         for (int t = 0; t < N; t++)
             four[t] = tile[t];
-        put_tiles(four, to + place_of_sum(lane), lane, N * TILE);
+        if constexpr (N == GATHERED)
+            put_sums(four, to, lane);
+        else
+            put_tiles(four, to, lane, N * TILE);
     }
 }
 
@@ -377,37 +408,39 @@ template <int N> __device__ __forceinline__ void put_all_sums(const float *tile,
         put_all_sums<N - GATHERED>(tile + GATHERED, to + GATHERED * TILE * STRIDE, lane);
 }
 
-/* All `n` rows of this block times x. meanwhile() is called once, when the first tiles have been multiplied and before the
+/* All `n` rows of this block, which are some, times x. meanwhile() is called once, when the first tiles have been multiplied and before the
  * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
 template <int K, int Rows, int TYPE, typename Meanwhile, typename Finish>
 __device__ __forceinline__ void multiply_tiles(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int n,
                                          Meanwhile meanwhile, Finish finish) {
     enum { TILES = held<K, Rows>::TILES };
     const int lane = c.lane(), warp = c.warp();
-#pragma unroll 1
-    for (int first = 0; first < n; first += BATCH) {
-        int here = min((int)BATCH, n - first), row = 0;
-        float *sum = c.s.sum[c.batch], *to = sum + warp;
-        if (first == 0) {
-            float tile[TILES];
+    int first = 0, here = min((int)BATCH, n), row = TILES * TILE;
+    float *to = c.s.sum[c.batch] + c.places.sum, tile[TILES];
 #pragma unroll
-            for (int t = 0; t < TILES; t++)
-                tile[t] = held_products(c, h, x, t, here - t * TILE);
-            meanwhile();
-            put_all_sums<TILES>(tile, to, lane);
-            row = TILES * TILE, to += TILES * TILE * STRIDE;
-        }
+    for (int t = 0; t < TILES; t++)
+        tile[t] = held_products(c, h, x, t, here - t * TILE);
+    meanwhile();
+    put_all_sums<TILES>(tile, to, lane);
+    to += TILES * TILE * STRIDE;
+#pragma unroll 1
+    while (true) {
 #pragma unroll 1
         for (; row < here; row += GATHERED * TILE, to += GATHERED * TILE * STRIDE) {
-            float tile[GATHERED];
-            tile_products(c, x, here - row, tile);
-            put_tiles(tile, to + place_of_sum(lane), lane, here - row);
+            float four[GATHERED];
+            tile_products(c, x, here - row, four);
+            put_tiles(four, to, lane, here - row);
         }
         consumers_meet();
         if (warp * 32 < here) {
             int i = (int)c.thread;
-            finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE) / shrink<TYPE>());
+            finish(first + i, i < here, total_of(c.s.sum[c.batch] + min(i, here - 1) * STRIDE) / shrink<TYPE>());
         }
         c.batch ^= 1;
+        first += BATCH;
+        if (first >= n)
+            break;
+        here = min((int)BATCH, n - first), row = 0;
+        to = c.s.sum[c.batch] + c.places.sum;
     }
 }

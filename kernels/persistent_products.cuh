@@ -25,11 +25,11 @@ __device__ __forceinline__ float outside_value(const consumer &c, const argument
     return From == CARRIED ? k.value : 0.0f;
 }
 
-/* Whole warps call it, with a thread for each row of the block: the sum of a row to what becomes of it. */
+/* Whole warps call it, with a thread for each row of the block, whose rows are `mine`: the sum of a row to what becomes of it. Every token
+ * waits for it, so that what it needs is in registers. */
 template <typename S>
-__device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carried &k, int i, int row, bool there, float sum) {
-    const rows mine = c.s.now.mine[S::SHARE];
-    const u32 epoch = c.s.now.epoch;
+__device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carried &k, int i, const rows &mine, u32 epoch, int row,
+                                           bool there, float sum) {
     const int at = mine.first + min(row, mine.n - 1), index = at / S::MATRICES;
     float l[4] = {sum, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -85,6 +85,7 @@ template <typename S>
 __device__ __forceinline__ void products(consumer &c, const arguments &a, carried &k, int i) {
     typedef typename products_of<S>::operand_of operand_of;
     const rows mine = c.s.now.mine[S::SHARE];
+    const u32 epoch = c.s.now.epoch;
     const float *small = a.small + (size_t)i * S::SMALL_STEP;
     if constexpr (S::NORM_LOADED) /* nobody has loaded them ahead */
         k.norm[S::NORM_SLOT].template load<S::K>(c, small + S::NORM_AT);
@@ -102,10 +103,10 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     auto biased = [&](int row, bool there, float sum) {
         if (S::BIAS && (row >= THREADS || mine.n > BATCH)) /* more rows than the threads that have a bias */
             bias = there ? bias_of(row) : 0.0f;
-        finish_row<S>(c, a, k, i, row, there, S::BIAS ? sum + bias : sum);
+        finish_row<S>(c, a, k, i, mine, epoch, row, there, S::BIAS ? sum + bias : sum);
     };
     const float *from = polled(a, S::x_from(i));
-    const u32 parity = S::x_parity(i, c.s.now.epoch);
+    const u32 parity = S::x_parity(i, epoch);
     const bool again = S::X_OF >= 0 && c.s.now.mine[S::X_OF < 0 ? 0 : S::X_OF].n > 0;
     if constexpr (S::NORM) {
         const norm_weights &norm = k.norm[S::NORM_SLOT];

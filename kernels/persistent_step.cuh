@@ -285,6 +285,22 @@ __device__ __forceinline__ void consumers_meet() {
     some_meet<1, WARPS * 32>();
 }
 
+/* What depends on a thread's number alone and every phase needs before anything else can be done: in registers, as it would take some
+ * twenty instructions to make it anew. */
+struct lane_places {
+    u32 fragment; /* bytes from the beginning of a whole tile to what the lane takes of its warp's even block */
+    u32 element;  /* the element of K that elements::first counts from */
+    u32 sum;      /* floats from the beginning of sum[][] to where the lane's tile of four has its first row */
+
+    __device__ __forceinline__ lane_places(u32 thread) {
+        const u32 lane = thread % 32, warp = thread / 32, column = lane / 4 % 4, quarter = lane % 4;
+        fragment = warp * 2 * TILE * 64 + lane * 16;
+        element = warp * PAIR + column / 2 * 32 + 16 * (column % 2) + 4 * quarter;
+        sum = (lane / 4 + TILE * (quarter % 2 * 2 + quarter / 2)) * STRIDE + warp;
+        stay(fragment), stay(element), stay(sum);
+    }
+};
+
 struct consumer {
     shared &s;
     place<SLOTS> at;
@@ -292,6 +308,7 @@ struct consumer {
     waiting wait;
     u32 thread;
     u32 *counts, began; /* of the phase, if the kernel traces */
+    lane_places places;
 
     /* Registers hold weights, so what can be had again is not to be kept in them: what a phase makes of the thread's
      * number is its own. */
@@ -312,9 +329,12 @@ struct consumer {
     __device__ __forceinline__ int lane() const { return (int)(thread % 32); }
     __device__ __forceinline__ int warp() const { return (int)(thread / 32); }
 
-    __device__ __forceinline__ const u8 *tile() {
+    __device__ __forceinline__ void wait_for_tile() {
         stopwatch watch(counts + FOR_WEIGHTS);
         s.tiles.full[at.slot].wait(at.parity);
+    }
+    __device__ __forceinline__ const u8 *tile() {
+        wait_for_tile();
         return s.tiles.slot[at.slot];
     }
     __device__ __forceinline__ void release() {
@@ -334,6 +354,15 @@ struct consumer {
         s.tiles.full[mine.slot].wait(mine.parity);
         __syncwarp();
         return mine.slot;
+    }
+    /* Do the next `n` tiles lie one after the other? Then they are waited for in fewer instructions. */
+    __device__ __forceinline__ bool in_line(int n) const { return at.slot <= (u32)(SLOTS - n); }
+    template <int N> __device__ __forceinline__ u32 wait_for_line() {
+        stopwatch watch(counts + FOR_WEIGHTS);
+        const u32 mine = at.slot + min(lane(), N - 1);
+        s.tiles.full[mine].wait(at.parity);
+        __syncwarp();
+        return mine;
     }
     __device__ __forceinline__ const u8 *tile(int i) const {
         place<SLOTS> its = at;

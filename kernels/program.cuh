@@ -15,6 +15,7 @@ struct phase0 : phase_defaults { /* qkv */
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 896, ROWS = 1152, MATRICES = 1, WEIGHT = BF16, SHARE = 0 };
     RULE u64 at(int i, const rows *mine) { return 0ull + i * 29818880ull + FIRST(0)*1792ull+FIRST(1)*1792ull+FIRST(2)*1792ull+FIRST(1)*9728ull; }
+    RULE u64 rest(const rows *mine) { return COUNT(0)*1792ull+COUNT(1)*1792ull+COUNT(2)*1792ull+COUNT(1)*9728ull; }
     enum { NORM = 1, NORM_AT = 0, NORM_SLOT = 0, NORM_LOADED = 0 };
     RULE float eps() { return 1e-06f; }
     RULE int squares(int i) { return 0; }
@@ -56,6 +57,7 @@ struct phase3 : phase_defaults { /* out */
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 896, ROWS = 896, MATRICES = 1, WEIGHT = BF16, SHARE = 1 };
     RULE u64 at(int i, const rows *mine) { return 0ull + i * 29818880ull + FIRST(0)*1792ull+COUNT(0)*1792ull+FIRST(1)*1792ull+FIRST(2)*1792ull+FIRST(1)*9728ull; }
+    RULE u64 rest(const rows *mine) { return COUNT(1)*1792ull+COUNT(2)*1792ull+COUNT(1)*9728ull; }
     enum { AHEAD_SLOT = 1, AHEAD_AT = 2048, AHEAD_K = 896 };
     enum { CARRIES = 1 };
     enum { X_CLEAR = 0 };
@@ -70,6 +72,7 @@ struct phase4 : phase_defaults { /* mlp */
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 896, ROWS = 9728, MATRICES = 2, WEIGHT = BF16, SHARE = 2 };
     RULE u64 at(int i, const rows *mine) { return 0ull + i * 29818880ull + FIRST(0)*1792ull+COUNT(0)*1792ull+FIRST(1)*1792ull+COUNT(1)*1792ull+FIRST(2)*1792ull+FIRST(1)*9728ull; }
+    RULE u64 rest(const rows *mine) { return COUNT(2)*1792ull+COUNT(1)*9728ull; }
     enum { NORM = 1, NORM_AT = 2048, NORM_SLOT = 1, NORM_LOADED = 0 };
     RULE float eps() { return 1e-06f; }
     RULE int squares(int i) { return 1; }
@@ -84,6 +87,7 @@ struct phase5 : phase_defaults { /* out_2 */
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { K = 4864, ROWS = 896, MATRICES = 1, WEIGHT = BF16, SHARE = 1 };
     RULE u64 at(int i, const rows *mine) { return 0ull + i * 29818880ull + FIRST(0)*1792ull+COUNT(0)*1792ull+FIRST(1)*1792ull+COUNT(1)*1792ull+FIRST(2)*1792ull+COUNT(2)*1792ull+FIRST(1)*9728ull; }
+    RULE u64 rest(const rows *mine) { return COUNT(1)*9728ull; }
     enum { AHEAD_SLOT = 0, AHEAD_AT = 2944, AHEAD_K = 896 };
     enum { CARRIES = 1 };
     enum { X_CLEAR = 0 };
@@ -99,6 +103,7 @@ struct phase6 : phase_defaults { /* norm */
     RULE u32 parity(int i, u32 epoch) { return (i + 1 + epoch) & 1; }
     enum { K = 896, ROWS = 151936, MATRICES = 1, WEIGHT = BF16, SHARE = 3 };
     RULE u64 at(int i, const rows *mine) { return 715653120ull + i * 272269312ull + FIRST(3)*1792ull; }
+    RULE u64 rest(const rows *mine) { return COUNT(3)*1792ull; }
     enum { NORM = 1, NORM_AT = 70656, NORM_SLOT = 0, NORM_LOADED = 0 };
     RULE float eps() { return 1e-06f; }
     RULE int squares(int i) { return (i + 0) & 1; }

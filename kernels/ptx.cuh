@@ -193,6 +193,17 @@ __device__ __forceinline__ void mma_s8(i32 *d, u32 a0, u32 a1, u32 a2, u32 a3, u
 /* Addresses as the instructions for shared memory take them. */
 __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
+/* Made once and kept: the compiler cannot make it anew from what it was made of. */
+__device__ __forceinline__ void stay(u32 &x) { asm volatile("" : "+r"(x)); }
+
+/* What lies there, by a pointer that is kept in a register. The compiler would make it anew at each use, of the block's place in a cluster
+ * that there need not be, which takes some 40 cycles. */
+template <typename T> __device__ __forceinline__ T *kept_in_register(void *p) {
+    u32 at = shared_address(p);
+    stay(at);
+    return (T *)__cvta_shared_to_generic(at);
+}
+
 /* Four 8 x 8 matrices of 16-bit elements, transposed; lane i gives the address of row i % 8 of matrix i / 8. */
 __device__ __forceinline__ uint4 load_transposed(u32 address) {
     uint4 v;
@@ -310,6 +321,25 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes,
                      shared_address(to)),
                  "l"(from), "r"(bytes), "r"(shared_address(b))
                  : "memory");
+}
+
+/* Bytes of global memory into the L2 cache, in whole 16. sm_90. */
+__device__ __forceinline__ void prefetch_bulk(const void *from, u32 bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+/* Is the phase of that parity over? If not, that is said some 200 ns later. sm_90. */
+__device__ __forceinline__ bool barrier_is_over_soon(u64 *b, u32 parity) {
+    u32 over;
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2, %3;\n"
+                 "selp.u32 %0, 1, 0, done;\n"
+                 "}\n"
+                 : "=r"(over)
+                 : "r"(shared_address(b)), "r"(parity), "r"(200)
+                 : "memory");
+    return over;
 }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

@@ -8,6 +8,13 @@
 #pragma once
 #include "common.cuh"
 
+#ifndef INTO_L2 /* bytes that the L2 cache is asked for ahead of bulk copies; 0: none */
+#define INTO_L2 0
+#endif
+#ifndef AHEAD_PACE /* cycles from one AHEAD_BYTES of them to the next */
+#define AHEAD_PACE 800
+#endif
+
 #ifndef STREAMS /* 0: nothing is copied, to time the chain of exchanges alone */
 #define STREAMS 1
 #endif
@@ -32,6 +39,7 @@ template <int Slots> struct place {
 };
 
 enum { IN_BULK = 1 }; /* lane that fills the slots; else it is those of some warps */
+enum { AHEAD_BYTES = 14336 };
 
 /* A barrier without mbarrier: in each turn so many arrive, and its parity is that of the turns that are over. */
 struct counted_barrier {
@@ -49,6 +57,7 @@ template <bool Loads> struct meeting {
     __device__ __forceinline__ void arrive() { barrier_arrive(&b); }
     __device__ __forceinline__ void wait(u32 parity) { barrier_wait(&b, parity); }
     __device__ __forceinline__ void wait_patiently(u32 parity) { barrier_wait_patiently(&b, parity); }
+    __device__ __forceinline__ bool is_over_soon(u32 parity) { return barrier_is_over_soon(&b, parity); }
 };
 template <> struct meeting<true> {
     counted_barrier b;
@@ -85,6 +94,7 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct ring {
  * has room for: deeper queues in front of the memory slow every exchange between multiprocessors down. The lanes of a warp all wait
  * for themselves, as that is faster than to have one wait for all. */
 template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
+    enum { AHEAD = INTO_L2 != 0 && STREAMS && Lanes == IN_BULK };
     ring<Slots, Bytes, Lanes, Loads> &r;
     u32 depth;
     place<Slots> at;
@@ -92,13 +102,56 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
     u32 in_flight;       /* bytes */
     int copies;          /* from `landed` to `at` */
     bool later_turn;
-    u32 lane; /* of all that copy; 0 in bulk */
+    u32 lane;             /* of all that copy; 0 in bulk */
+    const u8 *next, *end; /* of what lies together in the stream: the next copy's first byte, and the end */
+    const u8 *ahead;      /* up to where it was asked for */
+    u32 asked;            /* when, in cycles */
+
+    /* What is put next is the first of so many bytes that lie together. */
+    __device__ __forceinline__ void comes(const u8 *from, u64 bytes) {
+        if constexpr (AHEAD)
+            next = from, end = from + bytes;
+    }
+
+    /* What follows comes into the L2 cache while the ring is full and the memory would rest; the ring takes it from there faster. At a
+     * pace, as all that is under way stands in the queues that exchanges use. */
+    __device__ __forceinline__ void look_ahead() {
+        if (cycles() - asked < AHEAD_PACE)
+            return;
+        const u8 *from = ahead > next ? ahead : next, *to = next + INTO_L2 < end ? next + INTO_L2 : end;
+        if (from >= to)
+            return;
+        ahead = to - from > AHEAD_BYTES ? from + AHEAD_BYTES : to;
+        asked = cycles();
+        prefetch_bulk(from, (u32)(ahead - from));
+    }
+
+    /* While copies find their bytes in the L2 cache the memory would rest, too. Others take its time themselves: those of the caches, and
+     * of what was not asked for. */
+    __device__ __forceinline__ void copied(const u8 *from, u32 bytes) {
+        next += from == next ? bytes : 0;
+        if (next > ahead || from + bytes != next) {
+            ahead = next > ahead ? next : ahead;
+            asked = cycles();
+        } else
+            look_ahead();
+    }
+
+    /* Until the slot's last readers have gone. */
+    __device__ __forceinline__ void wait_for_room() {
+        if constexpr (AHEAD)
+            while (!r.empty[at.slot].is_over_soon(at.parity ^ 1))
+                look_ahead();
+        else
+            r.empty[at.slot].wait_patiently(at.parity ^ 1);
+    }
 
     __device__ __forceinline__ u32 *sizes() const { return r.bytes[Lanes == IN_BULK ? 0 : lane / 32]; }
 
     __device__ __forceinline__ void put(const void *from, u32 bytes) {
-        if (!Loads && later_turn) /* the slot's last readers have gone */
-            r.empty[at.slot].wait_patiently(at.parity ^ 1);
+        if constexpr (!Loads)
+            if (later_turn)
+                wait_for_room();
         while (!Loads && (copies == Slots || (in_flight > 0 && in_flight + bytes > depth))) {
             r.full[landed.slot].wait_patiently(landed.parity);
             in_flight -= sizes()[landed.slot];
@@ -120,6 +173,8 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
             send_by_lanes((const u8 *)from, bytes);
             __syncwarp();
         }
+        if constexpr (AHEAD)
+            copied((const u8 *)from, bytes);
         at.next();
         if (at.slot == 0)
             later_turn = true;

@@ -710,12 +710,15 @@ qgc_status qgc_session_step(qgc_session *s, int32_t *next, qgc_diag *d) {
 qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d) {
     QGC_TRY(check_chosen(s, d));
     QGC_TRY(check_room(s, n, d));
-    if (n < 1 || n > s->most_steps)
-        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps at a time, expected 1 to %lld",
-                        (long long)n, (long long)s->most_steps);
-    QGC_TRY(queue_up_to(s, n, d));
-    for (int64_t i = 0; i < n; i++)
-        QGC_TRY(qgc_session_take(s, &next[i], d));
+    if (n < 1)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "%lld steps, expected 1 or more", (long long)n);
+    for (int64_t done = 0; done < n;) {
+        const int64_t now = n - done < s->most_steps ? n - done : s->most_steps;
+        QGC_TRY(queue_up_to(s, now, d));
+        for (int64_t i = 0; i < now; i++)
+            QGC_TRY(qgc_session_take(s, &next[done + i], d));
+        done += now;
+    }
     return QGC_OK;
 }
 

@@ -76,8 +76,8 @@ QGC_MUST_USE qgc_status qgc_session_queue_ahead(qgc_session *s, int64_t wanted, 
 int64_t qgc_session_queued(const qgc_session *s);
 int64_t qgc_session_most_steps(const qgc_session *s);
 
-/* n >= 1 decode steps, queued without the host in between: next[i] is what step i chose. Errors: no room, nothing fed
- * yet, n beyond qgc_session_most_steps. */
+/* n >= 1 decode steps, queued without the host in between, up to qgc_session_most_steps at a time: next[i] is what step i chose. Errors: no
+ * room, nothing fed yet. */
 QGC_MUST_USE qgc_status qgc_session_steps(qgc_session *s, int64_t n, int32_t *next, qgc_diag *d);
 
 /* The phase that a decode step of this session is. */

@@ -395,7 +395,7 @@ static bool tiles_are_whole(const qgc_persistent *p) {
 }
 
 /* Are rows of one chunk for the warps of a block, and the longest of few? There a warp that waits for several tiles at once has fewer
- * instructions before an activation comes; where all rows are of several chunks it has more of them in all, which have to be fetched
+ * instructions before an activation comes; where all rows are of several chunks it was slower when that was measured
  * (docs/performance.md). */
 static bool waits_for_several(const qgc_persistent *p) {
     return p->warps <= 14 && shortest_row(p) / 64 <= p->warps && longest_row(p) / 64 / p->warps <= 8;
@@ -414,7 +414,7 @@ enum { LONG_PHASE = 20000000 };
 /* Options that change the speed of the kernel only; the usual values were measured (docs/performance.md). */
 static int speed_options(const qgc_persistent *p, const char *name, const char **options) {
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
-    static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 0};
+    static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 10, 0};
     static const int64_t together[] = {1, 2, 4, 6, 0};
     static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
     const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE, blocks = has_blocks(p);
@@ -444,6 +444,35 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
             qgc_low_int(p->l, knobs[n].name,
                         qgc_low_setting(p->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
     return n;
+}
+
+/* Cycles in which as many bytes are asked for as the memory brings, or some more: 800 were best where a multiprocessor has its part of an
+ * H100's 3,352 GB/s. */
+static int64_t pace_on(const qgc_card *card) {
+    enum { MEASURED = 800 };
+    const double part = 3352e9 / QGC_TYPICAL_SMS;
+    if (!card || !card->bandwidth || !card->sms)
+        return MEASURED;
+    return (int64_t)(MEASURED * part * card->sms / (double)card->bandwidth + 0.5);
+}
+
+/* How far the stream is asked for ahead of bulk copies, and how fast: usually where the ring is small, and weights are not of block
+ * formats (docs/performance.md). */
+static int ahead_options(const qgc_persistent *p, const char *name, const char **options) {
+    enum { SMALL_RING = 150000, FIRST_WITH_BULK_COPIES = 90 };
+    static const int64_t distances[] = {14336, 57344, 114688, 172032, 229376, 0};
+    static const int64_t paces[] = {500, 650, 800, 1000, 1300, 1600, 2000, 2700, 0};
+    qgc_lowering *l = p->l;
+    if (l->least_arch < FIRST_WITH_BULK_COPIES)
+        return 0;
+    const int64_t usual = l->most_shared_bytes < SMALL_RING && !has_blocks(p) ? 172032 : 0;
+    const int64_t distance = qgc_low_setting(l, name, "INTO_L2", usual, distances);
+    options[0] = qgc_low_int(l, "INTO_L2", distance);
+    if (distance == 0)
+        return 1;
+    options[1] =
+        qgc_low_int(l, "AHEAD_PACE", qgc_low_setting(l, name, "AHEAD_PACE", pace_on(l->card), paces));
+    return 2;
 }
 
 /* Blocks that one split of the positions takes. */
@@ -484,7 +513,7 @@ static void set_size(const qgc_persistent *p, unsigned probe, qgc_plan_kernel *k
 
 static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
     qgc_lowering *l = p->l;
-    const char *options[21];
+    const char *options[23];
     int n = 0;
     options[n++] = qgc_low_int(l, "TRACE", (probe & QGC_PROBE_TRACE) != 0);
     if (probe & QGC_PROBE_NO_STREAM)
@@ -495,6 +524,7 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
         QGC_TYPICAL_SMS) /* of the card that is compiled for: the kernel's default is the same number */
         options[n++] = qgc_low_int(l, "TYPICAL_SMS", l->sms);
     n += speed_options(p, name, options + n);
+    n += ahead_options(p, name, options + n);
     options[n] = NULL;
     const int kernel =
         qgc_low_program(l, "persistent.cu", (int)p->warps * 32 + PRODUCER_THREADS, options, text);

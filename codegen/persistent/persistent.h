@@ -151,6 +151,8 @@ void qgc_persistent_vectors(qgc_persistent *p);
 /* Where the rows of a phase begin, in bytes from the start of an iteration in the stream: an expression of FIRST(share) and
  * COUNT(share), a block's rows. */
 const char *qgc_persistent_place(const qgc_persistent *p, int phase);
+/* How many bytes a block reads of the stream from there to the end of the iteration, likewise: they lie together. */
+const char *qgc_persistent_rest(const qgc_persistent *p, int phase);
 void qgc_persistent_shares(qgc_persistent *p);
 /* The text of program.cuh. */
 bool qgc_persistent_text(qgc_persistent *p, const char **text);

@@ -655,6 +655,11 @@ static bool add_outside_phase(builder *b, const qgc_stage *s) {
     return true;
 }
 
+static bool no_phase(builder *b, const qgc_node *n) {
+    return qgc_persistent_no(b->p, "%s \"%s\" has no phase in the kernel", qgc_ops[n->op].name,
+                             label(b, n->out[0]));
+}
+
 static void cover(builder *b, const qgc_stage *s) {
     for (const qgc_node *n = s->first; n; n = qgc_group_next(s->first, n))
         b->p->covered[n->id] = true;
@@ -666,6 +671,8 @@ static bool add_stage(builder *b, const qgc_stage *s) {
     cover(b, s);
     if (s->kind == QGC_STAGE_OUTSIDE)
         return add_outside_phase(b, s);
+    if (s->route || s->kind == QGC_STAGE_EXPERTS)
+        return no_phase(b, s->route ? s->route : s->rows[0].linear);
     if (s->merge && !add_merge(b, s->merge))
         return false;
     return s->kind == QGC_STAGE_PRODUCTS    ? add_products(b, s)

@@ -317,6 +317,8 @@ static void write_products(const writer *w) {
     qgc_str_printf(w->t, "    RULE u64 at(int i, const rows *mine) { return %lldull + i * %lldull + %s; }\n",
                    (long long)at->stream_at, (long long)at->stream_step,
                    qgc_persistent_place(w->p, w->phase));
+    qgc_str_printf(w->t, "    RULE u64 rest(const rows *mine) { return %s; }\n",
+                   qgc_persistent_rest(w->p, w->phase));
     qgc_dtype formats[QGC_N_DTYPES];
     const int n = qgc_phase_formats(w->p, w->phase, formats);
     if (n > 1)

@@ -95,6 +95,16 @@ const char *qgc_persistent_place(const qgc_persistent *p, int phase) {
     return t.text;
 }
 
+const char *qgc_persistent_rest(const qgc_persistent *p, int phase) {
+    const qgc_loop *l = &p->loops[p->phases[phase].loop];
+    qgc_str t = qgc_str_new(p->l->arena);
+    for (int i = phase; i < l->first_phase + l->period; i++)
+        if (qgc_phase_first(p, i)->does == QGC_DO_PRODUCTS)
+            qgc_str_printf(&t, "%sCOUNT(%d)*%lldull", t.bytes ? "+" : "", p->phases[i].share,
+                           (long long)qgc_phase_row_bytes(p, i));
+    return t.text;
+}
+
 /* --- caches ---------------------------------------------------------------------------------------------- */
 
 static bool same_attention(const qgc_node *a, const qgc_node *b) {

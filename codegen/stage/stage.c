@@ -126,8 +126,12 @@ static bool take_pointwise(search *s, const qgc_node *n) {
 static bool take(search *s, const qgc_node *n) {
     if (is_pointwise(n))
         return take_pointwise(s, n);
-    if (n->op == QGC_OP_LINEAR)
+    if (n->op == QGC_OP_LINEAR || n->op == QGC_OP_EXPERT_LINEAR)
         return take_linear(s, n);
+    if (n->op == QGC_OP_EXPERT_SUM)
+        return take_only(s, &s->f->sum, n);
+    if (n->op == QGC_OP_ROUTE)
+        return take_only(s, &s->f->route, n);
     if (n->op == QGC_OP_RMS_NORM)
         return take_norm(s, n);
     if (n->op == QGC_OP_LAYER_NORM)
@@ -196,7 +200,7 @@ static bool check_pointwise(search *s, int most_outside) {
 
 static bool check_prologue(search *s, const qgc_node *prologue) {
     const qgc_value *x = prologue->out[0];
-    if (!only_inside(s, prologue))
+    if (!s->f->route && !only_inside(s, prologue))
         return false;
     for (int i = 0; i < s->f->n_rows; i++)
         if (s->f->rows[i].linear->in[0] != x)
@@ -236,6 +240,17 @@ static bool check_part(search *s) {
     return true;
 }
 
+/* The kernel of a route's scores has a norm, which it leaves for the experts. */
+static bool check_route(search *s) {
+    const qgc_stage *f = s->f;
+    const qgc_stage_row *r = &f->rows[0];
+    if (f->n_rows != 1 || f->n_pointwise || f->part || r->norm || r->rope || r->append ||
+        f->route->in[0] != r->linear->out[0])
+        return no(s, "route \"%s\" does not follow the only product of the group",
+                  label(s, f->route->out[0]));
+    return f->norm || no(s, "no norm comes before route \"%s\"", label(s, f->route->out[0]));
+}
+
 static bool check_products(search *s) {
     const qgc_node *first = s->f->rows[0].linear;
     for (int i = 1; i < s->f->n_rows; i++) {
@@ -262,6 +277,80 @@ static bool check_meeting(search *s) {
             return no(s, "the pointwise ops do not read \"%s\"", label(s, r->linear->out[0]));
     }
     return check_pointwise(s, MAX_OUTSIDE_LINEAR);
+}
+
+/* What is in a group of experts that their kernels do not compute. */
+static const qgc_node *not_for_experts(const qgc_stage *f) {
+    for (int i = 0; i < f->n_rows; i++) {
+        const qgc_stage_row *r = &f->rows[i];
+        if (r->linear->op != QGC_OP_EXPERT_LINEAR)
+            return r->linear;
+        if (r->norm || r->rope || r->append)
+            return r->norm ? r->norm : r->rope ? r->rope : r->append;
+    }
+    return f->norm        ? f->norm
+           : f->merge     ? f->merge
+           : f->embedding ? f->embedding
+           : f->part      ? f->part
+                          : f->route;
+}
+
+/* Products that one kernel computes: of one x by the same experts, with matrices alike. */
+static bool check_expert_products(search *s) {
+    enum { MOST = 2 };
+    const qgc_node *first = s->f->rows[0].linear;
+    if (s->f->n_rows > (s->f->sum ? 1 : MOST))
+        return no(s, "more than %d products of experts", s->f->sum ? 1 : MOST);
+    for (int i = 0; i < s->f->n_rows; i++) {
+        const qgc_node *n = s->f->rows[i].linear;
+        if (n->n_in > 3)
+            return no(s, "product \"%s\" of experts has a bias", label(s, n->out[0]));
+        if (n->in[0] != first->in[0] || n->in[2] != first->in[2])
+            return no(s, "products \"%s\" and \"%s\" are of different values or experts",
+                      label(s, first->out[0]), label(s, n->out[0]));
+        if (!qgc_shape_equal(&n->in[1]->shape, &first->in[1]->shape) ||
+            qgc_weight_storage(n->in[1]) != qgc_weight_storage(first->in[1]))
+            return no(s, "matrices \"%s\" and \"%s\" differ in shape or type", label(s, first->in[1]),
+                      label(s, n->in[1]));
+    }
+    return true;
+}
+
+/* The sum of what the experts of a token make, and perhaps a pointwise piece over it. */
+static bool check_expert_sum(search *s) {
+    const qgc_stage *f = s->f;
+    const qgc_node *product = f->rows[0].linear;
+    if (f->sum->in[0] != product->out[0] || qgc_shape_equal(&product->out[0]->shape, &f->sum->out[0]->shape))
+        return no(s, "expert_sum \"%s\" is not of what the experts of \"%s\" make", label(s, f->sum->out[0]),
+                  label(s, product->out[0]));
+    if (!only_inside(s, product))
+        return false;
+    if (f->n_pointwise == 0)
+        return true;
+    if (!only_inside(s, f->sum))
+        return false;
+    if (!read_behind(f, 0, f->sum->out[0]))
+        return no(s, "the pointwise ops do not read \"%s\"", label(s, f->sum->out[0]));
+    return check_pointwise(s, MAX_OUTSIDE_LINEAR);
+}
+
+static bool check_experts(search *s) {
+    const qgc_node *other = not_for_experts(s->f);
+    if (other)
+        return no(s, "%s \"%s\" beside products of experts", qgc_ops[other->op].name,
+                  label(s, other->out[0]));
+    if (!check_expert_products(s))
+        return false;
+    if (s->f->sum)
+        return check_expert_sum(s);
+    return s->f->n_pointwise ? check_meeting(s) : no(s, "expert_linear by itself needs no group");
+}
+
+static bool has_experts(const qgc_stage *f) {
+    for (int i = 0; i < f->n_rows; i++)
+        if (f->rows[i].linear->op == QGC_OP_EXPERT_LINEAR)
+            return true;
+    return false;
 }
 
 /* Number and text that the rows of linear_heads.cu share. */
@@ -349,10 +438,13 @@ static const qgc_node *maker_inside(const search *s, const qgc_value *v) {
 /* Has the kernel what `n` reads of another node of the group, where it computes n? Rows were sorted by what they follow. */
 static bool is_at_hand(const search *s, const qgc_node *n, const qgc_node *from, int input) {
     const qgc_stage *f = s->f;
-    if (n->op == QGC_OP_LINEAR)
+    if (n->op == QGC_OP_LINEAR || n->op == QGC_OP_EXPERT_LINEAR)
         return from == f->norm || from == f->merge;
+    if (n == f->sum)
+        return from->op == QGC_OP_EXPERT_LINEAR && input == 0;
     if (is_pointwise(n))
-        return from->op == QGC_OP_LINEAR || is_pointwise(from) || (f->n_rows == 0 && from == f->norm);
+        return from->op == QGC_OP_LINEAR || (from->op == QGC_OP_EXPERT_LINEAR && !f->sum) || from == f->sum ||
+               is_pointwise(from) || (f->n_rows == 0 && from == f->norm);
     if (n == f->norm)
         return from == f->embedding && input == 0;
     if (n->op == QGC_OP_APPEND)
@@ -375,7 +467,12 @@ static bool check_order(search *s) {
 /* Of those that need a product. */
 static const qgc_node *first_of(const search *s) {
     const qgc_stage *f = s->f;
-    return f->embedding ? f->embedding : f->norm ? f->norm : f->merge ? f->merge : f->part;
+    return f->embedding ? f->embedding
+           : f->norm    ? f->norm
+           : f->merge   ? f->merge
+           : f->part    ? f->part
+           : f->route   ? f->route
+                        : f->sum;
 }
 
 /* A norm over all of a vector, whose result the pointwise ops read. */
@@ -399,22 +496,30 @@ static bool recognise(search *s) {
             return false;
     if (out->n_rows == 0) {
         out->kind = QGC_STAGE_POINTWISE;
-        if (out->norm && out->n_pointwise && !out->merge && !out->embedding && !out->part)
+        if (out->norm && out->n_pointwise && !out->merge && !out->embedding && !out->part && !out->route &&
+            !out->sum)
             return check_normed_pointwise(s);
         if (s->n_nodes == 1 && !out->n_pointwise)
             return no(s, "%s by itself needs no group", qgc_ops[first_of(s)->op].name);
-        if (out->norm || out->merge || out->embedding || out->part)
+        if (first_of(s))
             return no(s, "%s \"%s\" without a product", qgc_ops[first_of(s)->op].name,
                       label(s, first_of(s)->out[0]));
         if (out->n_pointwise == 0)
             return no(s, "the group is empty");
         return check_pointwise(s, MAX_OUTSIDE_POINTWISE);
     }
+    if (has_experts(out)) {
+        out->kind = QGC_STAGE_EXPERTS;
+        return check_experts(s);
+    }
     out->kind = QGC_STAGE_PRODUCTS;
+    if (out->sum)
+        return no(s, "expert_sum \"%s\" without a product of experts", label(s, out->sum->out[0]));
     const qgc_node *prologue = out->norm ? out->norm : out->merge;
     if ((prologue && !check_prologue(s, prologue)) || !check_products(s))
         return false;
-    if ((out->embedding && !check_embedding(s)) || (out->part && !check_part(s)))
+    if ((out->embedding && !check_embedding(s)) || (out->part && !check_part(s)) ||
+        (out->route && !check_route(s)))
         return false;
     return out->n_pointwise ? check_meeting(s) : check_ways(s);
 }

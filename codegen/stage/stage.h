@@ -15,12 +15,16 @@
  *                 or, for each linear by itself, [rms_norm of its heads, or of all of it] -> [rope] -> [append];
  *                 and after a single one, or its pointwise piece, sample_part with a chunk of QGC_SAMPLE_CHUNK, which leaves what it
  *                 reads as well;
+ *               or after a single one, with a norm before it, route, which leaves its scores and the normed vector as well;
  *               before the norm there may be an embedding, which leaves its rows as well
+ *   experts     expert_linear without a bias, one or two with the same x and ids, and a pointwise piece over the rows of all of them;
+ *               or one -> expert_sum, and perhaps a pointwise piece over the sum
  *   outside     what a kernel from outside says that it computes (codegen/stage/outside.h), for groups that name it */
 
 typedef enum {
     QGC_STAGE_POINTWISE,
     QGC_STAGE_PRODUCTS,
+    QGC_STAGE_EXPERTS,
     QGC_STAGE_OUTSIDE,
     QGC_STAGE_NODE, /* a node that has a kernel of its own only */
 } qgc_stage_kind;
@@ -35,7 +39,7 @@ enum { QGC_MAX_GROUP = 3 + 4 * QGC_MAX_LINEARS + QGC_MAX_POINTWISE };
 enum { QGC_SAMPLE_CHUNK = 32 };
 
 typedef struct {
-    const qgc_node *linear;
+    const qgc_node *linear; /* of EXPERTS an expert_linear */
     const qgc_node *norm;   /* of heads, or of all of the product; or NULL */
     const qgc_node *rope;   /* or NULL */
     const qgc_node *append; /* or NULL */
@@ -50,6 +54,8 @@ typedef struct {
     const qgc_node *norm;      /* rms_norm or layer_norm that makes x, or NULL */
     const qgc_node *merge;     /* attention_merge that makes x, or NULL */
     const qgc_node *part;      /* sample_part of the only product, or NULL */
+    const qgc_node *route;     /* of the only product's rows, or NULL */
+    const qgc_node *sum;       /* expert_sum of the only product, or NULL */
     qgc_stage_row rows[QGC_MAX_LINEARS];
     int n_rows;
     const qgc_node *pointwise[QGC_MAX_POINTWISE]; /* in an order in which they can be computed */

@@ -58,6 +58,7 @@ bool mbarrier_is_over(const unsigned long long *b, unsigned parity);
 void count_up(unsigned *at, unsigned last);
 void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b);
 void arrive_with_copies(unsigned long long *b);
+void prefetch(const void *from, unsigned bytes);
 
 /* Of clusters, so many blocks side by side: all their threads meet; what a place of this block is in block `rank` of its cluster. */
 void meet_cluster(unsigned blocks);

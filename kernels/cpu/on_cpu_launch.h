@@ -38,6 +38,12 @@ void on_cpu_launch(const on_cpu_kernel *k, const on_cpu_launch_options *o);
  * up: a thread did, or nobody can go on. The text is there until the next launch. */
 const char *on_cpu_launch_together(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o);
 
+/* Bytes that the L2 cache was asked for in all launches so far, and how many of them bulk copies of the same launch then took. */
+typedef struct {
+    size_t asked, taken;
+} on_cpu_ahead;
+extern on_cpu_ahead on_cpu_brought_ahead;
+
 #ifdef __cplusplus
 }
 #endif

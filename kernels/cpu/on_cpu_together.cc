@@ -1,8 +1,11 @@
 /* All blocks of a launch at once, as a cooperative launch has them, each going on in turns that are drawn, and what they hand each
  * other in global memory late and in no order (README.md). */
+#include <algorithm>
 #include <stdio.h>
 
 #include "on_cpu_fibers.h"
+
+on_cpu_ahead on_cpu_brought_ahead;
 
 namespace on_cpu {
 
@@ -29,6 +32,11 @@ struct flight {
     unsigned long long *barrier;
 };
 
+/* Bytes that the L2 cache was asked for. */
+struct asked_for {
+    const char *begin, *end;
+};
+
 struct resident {
     block own;
     unsigned slow; /* it goes on in one of so many rounds */
@@ -49,6 +57,7 @@ struct {
     randomness random;
     std::vector<resident> blocks;
     std::vector<flight> flights;
+    std::vector<asked_for> asked;
     std::vector<fiber *> all;
     unsigned threads;  /* of a block */
     unsigned loads;    /* a thread gives way at one of so many */
@@ -290,6 +299,7 @@ void start(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o, 
     now.events = now.turns = 0;
     now.message[0] = 0;
     now.flights.clear();
+    now.asked.clear();
     now.blocks.assign(n, {});
     now.all.clear();
     for (fiber &f : fibers(n * o->threads))
@@ -390,10 +400,29 @@ void count_up(unsigned *at, unsigned last) {
         give_way();
 }
 
+/* Reads them: a place that is none ends the test. */
+void prefetch(const void *from, unsigned bytes) {
+    if (bytes == 0 || bytes % 16 || (uintptr_t)from % 16)
+        broken("bytes for the L2 cache that are not whole 16");
+    const char *begin = (const char *)from;
+    for (unsigned i = 0; i < bytes; i++)
+        (void)((const volatile char *)begin)[i];
+    now.asked.push_back({begin, begin + bytes});
+    on_cpu_brought_ahead.asked += bytes;
+}
+
+static void take_what_was_asked(const char *from, unsigned bytes) {
+    for (const auto &a : now.asked) {
+        const char *begin = std::max(a.begin, from), *end = std::min(a.end, from + bytes);
+        on_cpu_brought_ahead.taken += begin < end ? (size_t)(end - begin) : 0;
+    }
+}
+
 /* From now on the place may be written to at any time. */
 void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b) {
     if (bytes == 0 || bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)
         broken("a bulk copy that is not of whole 16 bytes");
+    take_what_was_asked((const char *)from, bytes);
     memset(to, 0xFF, bytes);
     now.flights.push_back({to, from, bytes, {}, b});
     now.events++;

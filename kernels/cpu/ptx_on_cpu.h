@@ -211,6 +211,12 @@ static inline unsigned warp_largest(unsigned mine) {
 
 /* --- shared memory ---------------------------------------------------------------------------------------- */
 
+static inline void stay(unsigned &) {}
+
+template <typename T> static inline T *kept_in_register(void *p) {
+    return (T *)p;
+}
+
 #define DYNAMIC_SHARED(alignment, type, name) type *name = (type *)on_cpu::dynamic_shared
 
 static inline unsigned shared_address(const void *p) {
@@ -274,6 +280,16 @@ static inline void barrier_wait(unsigned long long *b, unsigned parity) {
 
 static inline void barrier_wait_patiently(unsigned long long *b, unsigned parity) {
     barrier_wait(b, parity);
+}
+
+static inline void prefetch_bulk(const void *from, unsigned bytes) {
+    on_cpu::prefetch(from, bytes);
+}
+
+static inline bool barrier_is_over_soon(unsigned long long *b, unsigned parity) {
+    if (!on_cpu::mbarrier_is_over(b, parity))
+        on_cpu::give_way();
+    return on_cpu::mbarrier_is_over(b, parity);
 }
 
 static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b) {

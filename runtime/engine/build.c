@@ -13,6 +13,21 @@
 #include "runtime/engine/find.h"
 #include "runtime/engine/retarget.h"
 
+enum { CHUNK = 512 };
+
+/* Chunks of a size that was asked for are that large, or refused; others are cut to what fits. */
+static qgc_status check_chunk(const qgc_graph *g, int64_t asked, qgc_diag *d) {
+    const int64_t most = qgc_graph_most_tokens(g);
+    if (asked <= most)
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "chunks of %lld tokens: caches of \"%s\" are rings, with room for %lld tokens "
+                            "beside what one of them sees",
+                            (long long)asked, g->name, (long long)most);
+    qgc_hint(d, "Take --chunk %lld or less, or give the caches a larger \"ring\".", (long long)most);
+    return s;
+}
+
 /* `old` is the artifact that is compiled again, or NULL. */
 static qgc_status load_for(qgc_graph **g, const qgc_build_options *o, const qgc_plan *old,
                            const qgc_weights *weights, qgc_diag *d) {
@@ -122,6 +137,9 @@ static qgc_status build(qgc_build_options *o, const qgc_plan *old, qgc_built *ou
     if (o->weights)
         QGC_TRY(qgc_find_weights(o->weights, &o->weights, d));
     QGC_TRY(load(&g, o, old, d));
+    QGC_TRY(check_chunk(g, o->chunk, d));
+    if (o->chunk == 0)
+        o->chunk = old ? old->chunk : CHUNK;
     QGC_TRY(recorded_path(o->weights, &recorded, d));
     if (old && !o->weights)
         recorded = old->weights_path;
@@ -143,7 +161,6 @@ static qgc_status build(qgc_build_options *o, const qgc_plan *old, qgc_built *ou
 
 /* Texts of a plan lie in the arena, its images in the file, which may be the one that is written. */
 static qgc_status build_from(qgc_build_options *o, qgc_built *out, qgc_diag *d) {
-    enum { CHUNK = 512 };
     qgc_plan *old = NULL;
     qgc_file file = {0};
     qgc_status s = QGC_OK;
@@ -152,8 +169,6 @@ static qgc_status build_from(qgc_build_options *o, qgc_built *out, qgc_diag *d) 
         s = qgc_artifact_unpack(&old, file.data, file.bytes, (qgc_loc){.source = &file.source}, d);
         qgc_file_close(&file);
     }
-    if (o->chunk == 0)
-        o->chunk = old ? old->chunk : CHUNK;
     return s == QGC_OK ? build(o, old, out, d) : s;
 }
 

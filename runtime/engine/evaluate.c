@@ -302,11 +302,17 @@ static int64_t within(int64_t x, int64_t low, int64_t high) {
     return x < low ? low : x > high ? high : x;
 }
 
+/* How many tokens both models take at once. */
+static int64_t most_of(const evaluation *v) {
+    const int64_t most = qgc_rows_most(v->rows), other = v->against ? qgc_rows_most(v->against) : most;
+    return most < other ? most : other;
+}
+
 /* The tokens from `at` on that the models take next: where logits stay on a GPU, as many as it keeps. */
 static piece next_piece(const evaluation *v, const window *w, int64_t at) {
-    const int64_t most = within(w->n - 1 - at, 1, QGC_ROWS_MOST);
+    const int64_t most = within(w->n - 1 - at, 1, most_of(v));
     const int64_t skip = within(w->first - 1 - at, 0, most); /* so many do not count */
-    const bool one_by_one = v->scorer && qgc_rows_kept(v->rows) < QGC_ROWS_MOST;
+    const bool one_by_one = v->scorer && qgc_rows_kept(v->rows) < most_of(v);
     const int64_t n = !one_by_one ? most : skip > 0 ? skip : 1;
     return (piece){.window = w, .at = at, .n = n, .skip = skip};
 }

@@ -98,8 +98,15 @@ static qgc_status take_steps(qgc_rows *r, const int32_t *tokens, int64_t n, int6
     return QGC_OK;
 }
 
+int64_t qgc_rows_most(const qgc_rows *r) {
+    const int64_t fit = r->program ? qgc_program_plan(r->program)->chunk
+                        : r->eval  ? qgc_graph_most_tokens(r->engine->graph)
+                                   : QGC_ROWS_MOST;
+    return fit < QGC_ROWS_MOST ? fit : QGC_ROWS_MOST;
+}
+
 int64_t qgc_rows_kept(const qgc_rows *r) {
-    return r->program ? QGC_ROWS_MOST : r->session ? 1 : 0;
+    return r->program ? qgc_rows_most(r) : r->session ? 1 : 0;
 }
 
 /* --- on the CPU ------------------------------------------------------------------------------------------ */
@@ -195,10 +202,11 @@ qgc_status qgc_rows_reset(qgc_rows *r, qgc_diag *d) {
 }
 
 static qgc_status check_tokens(const qgc_rows *r, const int32_t *tokens, int64_t n, qgc_diag *d) {
-    if (n < 1 || n > QGC_ROWS_MOST || n > r->ctx - r->position)
+    const int64_t most = qgc_rows_most(r);
+    if (n < 1 || n > most || n > r->ctx - r->position)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
-                        "%lld tokens at position %lld of %lld, expected 1 to %d that fit", (long long)n,
-                        (long long)r->position, (long long)r->ctx, QGC_ROWS_MOST);
+                        "%lld tokens at position %lld of %lld, expected 1 to %lld that fit", (long long)n,
+                        (long long)r->position, (long long)r->ctx, (long long)most);
     for (long long i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= r->engine->vocab)
             return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,

@@ -9,7 +9,7 @@
  * has them. */
 typedef struct qgc_rows qgc_rows;
 
-enum { QGC_ROWS_MOST = 256 }; /* tokens that one call takes */
+enum { QGC_ROWS_MOST = 256 }; /* tokens that one call takes, at most */
 
 typedef struct {
     int64_t ctx;         /* tokens of a window, at most */
@@ -28,6 +28,9 @@ const char *qgc_rows_how(const qgc_rows *r);
 /* Back to the start of a window. */
 QGC_MUST_USE qgc_status qgc_rows_reset(qgc_rows *r, qgc_diag *d);
 
+/* How many tokens one call takes: QGC_ROWS_MOST, or fewer where caches are rings that have no room for so many. */
+int64_t qgc_rows_most(const qgc_rows *r);
+
 /* The logits of how many tokens can stay on the GPU: 1 with decode steps; 0 on the CPU. */
 int64_t qgc_rows_kept(const qgc_rows *r);
 
@@ -36,7 +39,7 @@ int64_t qgc_rows_kept(const qgc_rows *r);
 QGC_MUST_USE qgc_status qgc_rows_keep(qgc_rows *r, const int32_t *tokens, int64_t n, int64_t skip,
                                       qgc_address *address, qgc_diag *d);
 
-/* Takes the next 1 to QGC_ROWS_MOST tokens of the window. `*logits` are those of all but the first `skip`
+/* Takes the next 1 to qgc_rows_most tokens of the window. `*logits` are those of all but the first `skip`
  * of them, [n - skip, vocab], until the next call. Errors: no room, a token that is not in the vocabulary;
  * those of the device. */
 QGC_MUST_USE qgc_status qgc_rows_take(qgc_rows *r, const int32_t *tokens, int64_t n, int64_t skip,

@@ -192,10 +192,11 @@ static qgc_status step_cpu(qgc_sequence *s, const int32_t *tokens, int64_t n, qg
 }
 
 static qgc_status feed_cpu(qgc_sequence *s, const int32_t *tokens, int64_t n, int32_t *next, qgc_diag *d) {
+    const int64_t fit = qgc_graph_most_tokens(s->engine->graph), most = fit < CPU_PIECE ? fit : CPU_PIECE;
     for (int64_t done = 0; done < n;) {
         if (is_stopped(s))
             return QGC_OK;
-        const int64_t piece = n - done < CPU_PIECE ? n - done : CPU_PIECE;
+        const int64_t piece = n - done < most ? n - done : most;
         QGC_TRY(step_cpu(s, tokens + done, piece, d));
         done += piece;
         show(s, done, n);

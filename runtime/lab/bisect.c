@@ -412,14 +412,19 @@ static qgc_status bisect(lab *l) {
     b->mode = l->mode = qgc_trial_mode(l->first.trial);
     QGC_TRY(read_text(l, &l->first));
     b->all = distance(&l->right, &l->first, l->steps);
-    if (b->verdict == QGC_BISECT_WRONG || b->all == 0)
+    if (b->verdict == QGC_BISECT_WRONG)
         return QGC_OK;
-    *b = (qgc_bisection){.mode = b->mode,
-                         .n_passes = b->n_passes,
-                         .all = b->all,
-                         .evaluated = b->evaluated,
-                         .by_kernels = true};
-    return look_at_kernels(l);
+    if (b->all > 0) {
+        *b = (qgc_bisection){.mode = b->mode,
+                             .n_passes = b->n_passes,
+                             .all = b->all,
+                             .evaluated = b->evaluated,
+                             .by_kernels = true};
+        QGC_TRY(look_at_kernels(l));
+    }
+    return b->verdict == QGC_BISECT_WRONG || is_prefill(l)
+               ? QGC_OK
+               : bisect_choices(&l->first, l->tokens, o->run.positions, b, l->d);
 }
 
 qgc_status qgc_bisect(const qgc_bisect_options *o, qgc_bisection *out, qgc_diag *d) {

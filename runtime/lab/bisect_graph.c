@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "codegen/stage/stage.h"
-#include "passes/bind_weights.h"
 #include "runtime/lab/bisect_parts.h"
 #include "runtime/lab/disproof.h"
 
@@ -29,6 +28,7 @@ typedef struct {
     bool has_wrong;                  /* one whose numbers are wrong */
     const qgc_kernel_row *disproved; /* a kernel from outside that is wrong */
     const qgc_graph *declared;       /* the graph as it was before any pass */
+    const char *objection;           /* to what it declares now; told once */
     size_t n_nodes;                  /* when the pass began */
     bool is_endless;
 } tracing;
@@ -132,60 +132,18 @@ static void prove_kernels(tracing *t, const qgc_graph *g, const qgc_pass_step *s
 
 /* --- what is declared ------------------------------------------------------------------------------------ */
 
-static const char *param_objection(const tracing *t, const qgc_graph *g) {
-    const qgc_graph *was = t->declared;
-    for (size_t i = 0; i < g->n_params && i < was->n_params; i++) {
-        const double x = g->params[i].value, y = was->params[i].value;
-        if (x != y && !(isnan(x) && isnan(y)))
-            return qgc_arena_printf(t->d->arena, "parameter \"%s\" is %g and was %g", g->params[i].name, x,
-                                    y);
-    }
-    return NULL;
-}
-
-static bool is_same_tensor(const qgc_tensor *a, const qgc_tensor *b) {
-    return a == b || (a && b && a->dtype == b->dtype && a->bytes == b->bytes &&
-                      (a->data == b->data || memcmp(a->data, b->data, a->bytes) == 0));
-}
-
-/* Finds the tensors of weights as a program would that is made of the graph now: *others where they are not those that were
- * bound, which the judge then takes. Else what is wrong with what the graph declares. */
-static const char *rebind(tracing *t, const qgc_graph *g, bool *others) {
-    qgc_arena *a = t->d->arena;
-    qgc_diag d = qgc_diag_new(a);
-    qgc_graph *copy = qgc_graph_clone(g, a);
-    const qgc_tensor **tensors;
-    const char *why = param_objection(t, g);
-    if (why)
-        return why;
-    if (qgc_graph_bind(copy, t->o->run.weights, true, &tensors, &d) != QGC_OK)
-        return qgc_arena_printf(a, "its weights are not found any more: %s", qgc_diag_message(&d));
-    for (size_t i = 0; i < g->n_values; i++) {
-        const qgc_value *v = g->values[i];
-        if (v->kind != QGC_WEIGHT || qgc_weight_is_derived(g, v) || !tensors[i])
-            continue;
-        if (v->dtype != tensors[i]->dtype)
-            return qgc_arena_printf(a, "weight \"%s\" is stored as %s and the file has %s",
-                                    qgc_value_label(v, a), qgc_dtypes[v->dtype].name,
-                                    qgc_dtypes[tensors[i]->dtype].name);
-        if (i < t->declared->n_values && is_same_tensor(tensors[i], t->tensors[i]))
-            tensors[i] = t->tensors[i];
-        else
-            *others = true;
-    }
-    t->tensors = tensors;
-    return NULL;
-}
-
 /* A change of what the graph declares. True: weights are other tensors now. */
 static bool look_at_declared(tracing *t, const qgc_graph *g, const qgc_pass_step *step) {
     bool others = false;
-    const char *why = rebind(t, g, &others);
-    if (why) {
+    const char *why = bisect_rebind(t->declared, g, t->o->run.weights, &t->tensors, &others, t->d->arena);
+    if (!why && !others)
+        why = bisect_declared_objection(t->declared, g, t->tensors, t->d->arena);
+    if (why && !(t->objection && strcmp(t->objection, why) == 0)) {
         qgc_bisect_fault f = fault_of(t, step);
         f.why = why;
         add_fault(t, &f);
     }
+    t->objection = why;
     return others;
 }
 
@@ -214,7 +172,7 @@ static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
     const bisect_print now = bisect_print_graph(g);
     const bool changed = now.flow != t->seen.flow || now.groups != t->seen.groups ||
                          now.order != t->seen.order || now.declared != t->seen.declared,
-               declares = now.declared != t->seen.declared;
+               declares = now.declared != t->seen.declared || now.flow != t->seen.flow;
     const bool is_lie = step->rule && !step->fired && changed;
     t->seen = now;
     if (!changed && !(t->is_invalid && !step->rule))
@@ -406,7 +364,7 @@ static qgc_status trace(tracing *t, const int32_t *tokens, bisect_judged *judged
     QGC_TRY(qgc_judge_new(&judged->judge, right->graph, right->tensors, &judging, d));
     t->judge = judged->judge;
     t->tensors = s->tensors;
-    t->declared = qgc_graph_clone(s->graph, s->arena);
+    t->declared = bisect_copy_declared(s->graph, s->arena);
     if (o->against) {
         t->seen = bisect_print_graph(s->graph);
         judge(t, s->graph, NULL, false, false);

@@ -84,9 +84,28 @@ QGC_MUST_USE qgc_status bisect_write(const char *folder, const bisect_side *good
 typedef struct {
     uint64_t flow;          /* what is computed from what, but not names inside, nor the order of the list */
     uint64_t groups, order; /* these two */
-    uint64_t declared;      /* of which tensors weights are, and parameters */
+    uint64_t declared;      /* of which tensors weights are, parameters, and what files it is for */
 } bisect_print;
 
 bisect_print bisect_print_graph(const qgc_graph *g);
+
+/* Are the tokens that a device chooses those that the reference chooses from the same logits, under each of the settings that the judge
+ * has? The first that is not goes into *out. Where the choice is not made of the output "logits", nothing is looked at. */
+QGC_MUST_USE qgc_status bisect_choices(bisect_side *s, const int32_t *tokens, int64_t positions,
+                                       qgc_bisection *out, qgc_diag *d);
+
+/* A copy that a pass cannot change what is declared of. */
+qgc_graph *bisect_copy_declared(const qgc_graph *g, qgc_arena *a);
+
+/* Finds the tensors of a graph's weights as a program would that is made of it now: *tensors become them, *others where they are not
+ * those that were bound, which the judge then takes. Else what is wrong with what it declares, against the graph `was` before any
+ * pass. */
+const char *bisect_rebind(const qgc_graph *was, const qgc_graph *g, const qgc_weights *weights,
+                          const qgc_tensor *const **tensors, bool *others, qgc_arena *a);
+
+/* What is wrong with what it declares although these weights are the same tensors: weights of the other format are others, say, or a
+ * derived one is stored with fewer digits than all that it is made of. NULL: nothing. */
+const char *bisect_declared_objection(const qgc_graph *was, const qgc_graph *g,
+                                      const qgc_tensor *const *tensors, qgc_arena *a);
 
 #endif

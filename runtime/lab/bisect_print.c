@@ -76,9 +76,16 @@ static uint64_t print_declared(const qgc_graph *g) {
         }
     }
     for (size_t i = 0; i < g->n_params; i++) {
-        const uint64_t param[] = {i, print_number(g->params[i].value)};
+        const qgc_param *p = &g->params[i];
+        uint64_t param[] = {i, print_number(p->value), (uint64_t)p->n_gguf, (uint64_t)p->n_hf, 0};
+        for (int k = 0; p->values && k < p->count; k++)
+            param[4] = param[4] * 31 + print_number(p->values[k]);
         sum += qgc_hash64(param, sizeof param);
     }
+    const uint64_t files[] = {print_text(g->arch), print_text(g->gguf_arch), print_text(g->hf_arch)};
+    sum += qgc_hash64(files, sizeof files);
+    for (size_t i = 0; i < g->n_ignored; i++)
+        sum += print_text(g->ignored[i]);
     return sum;
 }
 

@@ -26,8 +26,9 @@
  * sampling. */
 typedef struct qgc_judge qgc_judge;
 
-/* 2^-38. An element is held against the largest of its row. */
-#define QGC_JUDGE_BOUND 3.637978807091713e-12
+/* 2^-41, of which float32 would make 2^-12: what loses more digits than that is no other order of a sum. An element is held
+ * against the largest of its row. */
+#define QGC_JUDGE_BOUND 4.547473508864641e-13
 
 typedef enum { QGC_PHASE_BOTH, QGC_PHASE_ONLY_PREFILL, QGC_PHASE_ONLY_DECODE } qgc_judge_phase;
 

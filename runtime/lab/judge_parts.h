@@ -2,6 +2,7 @@
 #define QGC_LAB_JUDGE_PARTS_H
 
 #include "graph/base/map.h"
+#include "graph/base/str.h"
 #include "graph/eval.h"
 #include "runtime/lab/judge.h"
 
@@ -10,6 +11,9 @@
 /* A choice is made so many times, each with other settings. */
 enum { JUDGE_LANES = 8 };
 extern const qgc_sampling judge_sampling[JUDGE_LANES];
+
+/* ", temperature 1, top-k 8" */
+void judge_settings_text(const qgc_sampling *s, qgc_str *out);
 
 typedef struct {
     int64_t first; /* position */

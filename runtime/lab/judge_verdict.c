@@ -6,6 +6,18 @@
 
 /* --- in words -------------------------------------------------------------------------------------------- */
 
+void judge_settings_text(const qgc_sampling *s, qgc_str *out) {
+    qgc_str_printf(out, ", temperature %g", (double)s->temperature);
+    if (s->top_k)
+        qgc_str_printf(out, ", top-k %d", s->top_k);
+    if (s->top_p < 1)
+        qgc_str_printf(out, ", top-p %g", (double)s->top_p);
+    if (s->min_p > 0)
+        qgc_str_printf(out, ", min-p %g", (double)s->min_p);
+    if (s->repeat_penalty != 1)
+        qgc_str_printf(out, ", penalty %g", (double)s->repeat_penalty);
+}
+
 static const char *where_text(const qgc_judge *j, size_t step, int lane, bool chosen, qgc_arena *a) {
     const judge_step *s = &j->steps[step];
     qgc_str text = qgc_str_new(a);
@@ -18,16 +30,7 @@ static const char *where_text(const qgc_judge *j, size_t step, int lane, bool ch
         qgc_str_add(&text, " over random caches");
     if (!chosen)
         return text.text;
-    const qgc_sampling *o = &judge_sampling[lane];
-    qgc_str_printf(&text, ", temperature %g", (double)o->temperature);
-    if (o->top_k)
-        qgc_str_printf(&text, ", top-k %d", o->top_k);
-    if (o->top_p < 1)
-        qgc_str_printf(&text, ", top-p %g", (double)o->top_p);
-    if (o->min_p > 0)
-        qgc_str_printf(&text, ", min-p %g", (double)o->min_p);
-    if (o->repeat_penalty != 1)
-        qgc_str_printf(&text, ", penalty %g", (double)o->repeat_penalty);
+    judge_settings_text(&judge_sampling[lane], &text);
     return text.text;
 }
 

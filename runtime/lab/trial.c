@@ -7,6 +7,9 @@
 #include "runtime/engine/prepare.h"
 #include "runtime/session.h"
 
+/* Tokens of a step of prefill; a step of one is none, and the last one has up to twice as many but one. */
+enum { PIECE = 8, LEAST_ROOM = 3 };
+
 struct qgc_trial {
     qgc_arena *arena;
     qgc_arena *read; /* what qgc_trial_value has given since the last step */
@@ -100,6 +103,10 @@ qgc_status qgc_trial_new(qgc_trial **out, qgc_graph *g, const qgc_weights *weigh
     const qgc_value *logits = qgc_graph_output(g, "logits");
     if (!logits || logits->shape.rank != 2)
         return qgc_fail(d, QGC_ERR_INPUT, g->at, "the graph has no output \"logits\" of shape [R, vocab]");
+    if (o->chunk && qgc_graph_most_tokens(g) < LEAST_ROOM)
+        return qgc_fail(d, QGC_ERR_INPUT, g->at,
+                        "steps of prefill are of %d tokens and more, and rings of \"%s\" have room for %lld",
+                        LEAST_ROOM, g->name, (long long)qgc_graph_most_tokens(g));
     qgc_arena *arena = qgc_arena_new();
     qgc_trial *t = qgc_arena_alloc(arena, sizeof *t);
     *t = (qgc_trial){.arena = arena,
@@ -156,17 +163,22 @@ static void forget(qgc_trial *t) {
     t->read = qgc_arena_new();
 }
 
-enum { PIECE = 8 };
+/* PIECE, or fewer tokens where rings have no room for the last step then. */
+static int64_t piece_of(const qgc_trial *t) {
+    const int64_t most = qgc_graph_most_tokens(t->graph);
+    return most < 2 * PIECE - 1 ? (most + 1) / 2 : PIECE;
+}
 
 int64_t qgc_trial_steps(const qgc_trial *t, int64_t n) {
-    return !t->options.chunk ? n : n < 2 * PIECE ? 1 : n / PIECE;
+    const int64_t piece = piece_of(t);
+    return !t->options.chunk ? n : n < 2 * piece ? 1 : n / piece;
 }
 
 /* The last step has what is left over: one token alone is no prefill. */
 int64_t qgc_trial_step_end(const qgc_trial *t, int64_t n, int64_t i) {
     if (!t->options.chunk)
         return i + 1;
-    return i + 1 == qgc_trial_steps(t, n) ? n : (i + 1) * PIECE;
+    return i + 1 == qgc_trial_steps(t, n) ? n : (i + 1) * piece_of(t);
 }
 
 qgc_status qgc_trial_step(qgc_trial *t, int32_t token, float *logits, qgc_diag *d) {
@@ -208,6 +220,10 @@ qgc_status qgc_trial_logits(qgc_trial *t, double *logits, qgc_diag *d) {
     for (int64_t i = 0; i < n && (t->session || !t->options.in_double); i++)
         logits[i] = (double)floats[i];
     return QGC_OK;
+}
+
+qgc_status qgc_trial_set_sampling(qgc_trial *t, const qgc_sampling *s, qgc_diag *d) {
+    return t->session ? qgc_session_set_sampling(t->session, s, d) : QGC_OK;
 }
 
 static const float *as_floats(qgc_trial *t, qgc_dtype dtype, const void *from, int64_t n) {

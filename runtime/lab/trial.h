@@ -3,6 +3,7 @@
 
 #include "graph/base/pool.h"
 #include "graph/graph.h"
+#include "graph/sampling.h"
 #include "models/weights.h"
 #include "passes/passes.h"
 #include "runtime/device.h"
@@ -82,6 +83,9 @@ int64_t qgc_trial_step_end(const qgc_trial *t, int64_t n, int64_t i);
 
 /* The logits of the last step: all digits that there are. */
 QGC_MUST_USE qgc_status qgc_trial_logits(qgc_trial *t, double *logits, qgc_diag *d);
+
+/* Steps on a device choose so from now on. */
+QGC_MUST_USE qgc_status qgc_trial_set_sampling(qgc_trial *t, const qgc_sampling *s, qgc_diag *d);
 
 /* What the last step computed for a result of the graph, as floats, with R = 1 and T the tokens of the step; a changed state is all of it. *kept
  * is false, and nothing is read, where the value has no memory of its own (inside a fused or the persistent kernel), where it was not

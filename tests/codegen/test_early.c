@@ -62,7 +62,7 @@ static void nothing_happens_before_the_wait(void **state) {
         if (!is_kernel(s) || goes_the_ordinary_way(s->name) || waits_by_warps(s->name))
             continue;
         const char *from = body(s) + strlen(") {\n"), *wait = strstr(from, "wait_for_previous();");
-        bool loads = strncmp(s->name, "linear", 6) == 0;
+        bool loads = strncmp(s->name, "linear", 6) == 0 || strcmp(s->name, "expert_mix.cu") == 0;
         for (const char *at = from; at < wait; at++) {
             assert_true(strncmp(at, "return", 6) != 0);
             assert_true(strncmp(at, "__shared__", 10) != 0 || !loads);

@@ -288,8 +288,31 @@ static void fewer_warps_where_shared_memory_is_small(void **state) {
     }
 }
 
+/* At the pace of the memory of the card. Where the ring is large, or copies are not in bulk, it is not. */
+static void the_stream_is_asked_for_ahead_of_a_small_ring(void **state) {
+    static const struct {
+        int arch, shared;
+        int64_t bandwidth; /* of 132 multiprocessors */
+        const char *option;
+    } cases[] = {{90, 101376, 0, "-DINTO_L2=172032 -DAHEAD_PACE=800"},
+                 {90, 101376, 3352000000000, "-DINTO_L2=172032 -DAHEAD_PACE=800"},
+                 {120, 101376, 1676000000000, "-DINTO_L2=172032 -DAHEAD_PACE=1600"},
+                 {90, 232448, 0, "-DINTO_L2=0"},
+                 {80, 101376, 0, NULL}};
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const qgc_card card = {.sms = 132, .shared_bytes = cases[i].shared, .bandwidth = cases[i].bandwidth};
+        const qgc_lower_options options = {.chunk = 32, .least_arch = cases[i].arch, .card = &card};
+        const qgc_plan *p = lower_by(f, "models/qwen2.5-0.5b.yaml", NULL, &options);
+        const char *has = p->kernels[step_of(p)->kernel].options;
+        assert_true(cases[i].option ? strstr(has, cases[i].option) != NULL : !strstr(has, "INTO_L2"));
+        assert_int_equal(count(program_of(p), "RULE u64 rest("), 5);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        FIXTURE_TEST(the_stream_is_asked_for_ahead_of_a_small_ring),
         FIXTURE_TEST(leaves_out_what_a_probe_leaves_out),
         FIXTURE_TEST(takes_the_models_of_its_families),
         FIXTURE_TEST(takes_any_subset_of_the_passes),

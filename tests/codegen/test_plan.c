@@ -197,8 +197,8 @@ static void accepts_the_small_plan(void **state) {
     BREAK("launch \"embedding x\" is of unknown kind 2", l->kind = QGC_N_LAUNCH_KINDS)                      \
     BREAK("launch \"embedding x\" is of kernel 2, but there are 2", l->kernel = 2)                          \
     BREAK("launch \"embedding x\" is of kernel -1, but there are 2", l->kernel = -1)                        \
-    BREAK("launch \"embedding x\" has 25 arguments, expected 0 to 24", l->n_args = 25)                      \
-    BREAK("launch \"embedding x\" has -1 arguments, expected 0 to 24", l->n_args = -1)                      \
+    BREAK("launch \"embedding x\" has 29 arguments, expected 0 to 28", l->n_args = 29)                      \
+    BREAK("launch \"embedding x\" has -1 arguments, expected 0 to 28", l->n_args = -1)                      \
     BREAK("argument 0 of launch \"embedding x\" is of unknown kind 3", l->args[0].kind = QGC_N_ARG_KINDS)   \
     BREAK("launch \"embedding x\" names buffer 14, but there are 14", l->args[0].buffer = SMALL_N_BUFFERS)  \
     BREAK("launch \"embedding x\" names buffer -1, but there are 14", l->args[0].buffer = -1)               \

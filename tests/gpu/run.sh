@@ -8,6 +8,7 @@
 # "tests families bench base ablate tiny eval sanitize model" if it is not set; besides these there are
 #
 #   shapes   steps of other models' shapes; writes up to 17 GB of random weights to /tmp
+#   faults   kernels that are wrong on purpose, which bisect has to find (faults.py)
 #   32b      the same of a 32B model and of one with experts, which take 66 and 61 GB there and on the card
 #   cards    the tests again, the GPU in the place of older cards (CARDS, separated by spaces): their kernels, as PTX
 #
@@ -30,32 +31,38 @@ echo "date    $(date -u +%F)"
 echo "gpu     $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader)"
 echo "commit  ${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}"
 
-# suites CARD TEST...: all at once, as most of their time is that of compilers; then, alone, the one that compares times.
+start() { # start CARD TEST
+    env ${1:+"QGC_TEST_CARD=$1"} "$2" > "$work/log-$(basename "$2")-$1" 2>&1
+}
+judge() { # judge CARD TEST STATUS
+    grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log-$(basename "$2")-$1"
+    check "$(basename "$2")${1:+ as $1}" test "$3" = 0
+}
+# suites CARDS TEST...: of all cards at once, as most of their time is that of compilers; then, one by one, those that compare times.
 suites() {
-    local card=$1 t name pids=()
-    judge() {
-        name=$(basename "$1")
-        grep -vE '^\[ (RUN|      OK)|^\[=' "$work/log-$name"
-        check "$name${card:+ as $card}" test "$2" = 0
-    }
-    start() { env ${card:+"QGC_TEST_CARD=$card"} "$1" > "$work/log-$(basename "$1")" 2>&1; }
+    local card t cards=("") together=() alone=() pids=()
+    [ -n "$1" ] && read -ra cards <<< "$1"
     for t in "${@:2}"; do
-        case $t in *_trial) ;; *) start "$t" & pids+=($!) ;; esac
+        case $t in *_trial) alone+=("$t") ;; *) together+=("$t") ;; esac
     done
-    for t in "${@:2}"; do
-        case $t in *_trial) continue ;; esac
-        wait "${pids[0]}"; judge "$t" $?
-        pids=("${pids[@]:1}")
+    for card in "${cards[@]}"; do
+        for t in "${together[@]}"; do start "$card" "$t" & pids+=($!); done
     done
-    for t in "${@:2}"; do
-        case $t in *_trial) start "$t"; judge "$t" $? ;; esac
+    for card in "${cards[@]}"; do
+        for t in "${together[@]}"; do
+            wait "${pids[0]}"; judge "$card" "$t" $?
+            pids=("${pids[@]:1}")
+        done
+    done
+    for card in "${cards[@]}"; do
+        for t in "${alone[@]}"; do start "$card" "$t"; judge "$card" "$t" $?; done
     done
 }
 if part tests; then
 echo; echo "== tests"
 all=()
 for t in "$build"/test_gpu_*; do [ "$(basename "$t")" = test_gpu_families ] || all+=("$t"); done
-suites "" "${all[@]}"
+QGC_TEST_CACHE=$work/kernels suites "" "${all[@]}"
 fi
 
 if part families; then
@@ -65,11 +72,15 @@ grep -E '^(ok|WRONG|[0-9]+ models)' "$work/log"
 check "test_gpu_families" test $rc = 0
 fi
 
+if part faults; then
+echo; echo "== kernels that are wrong on purpose"
+check "faults" python3 tests/gpu/faults.py "$build/qgc" "$work"
+fi
+
 if part cards; then
-for card in ${CARDS:-t4 arch=75,bf16=yes arch=80 rtx-4090 arch=90,ptx=yes arch=90,smem=101376}; do
-    echo; echo "== tests, as $card"
-    suites "$card" "$build"/test_gpu_{kernels,modes,tiny,trial,passes}
-done
+as=${CARDS:-t4 arch=75,bf16=yes arch=80 rtx-4090 arch=90,ptx=yes arch=90,smem=101376}
+echo; echo "== tests, as $as"
+QGC_TEST_CACHE=$work/kernels suites "$as" "$build"/test_gpu_{kernels,modes,tiny,trial,passes}
 fi
 
 if part bench; then

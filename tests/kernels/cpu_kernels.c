@@ -24,12 +24,6 @@
     "'" QGC_CXX "' -std=c++17 -nostdinc++ -Og -w -ffp-contract=off -fvisibility=hidden -fPIC -shared " \
     "-U_POSIX_C_SOURCE " CPU_KERNELS_FLAGS " -I '" QGC_SOURCE_DIR "'"
 
-typedef struct {
-    const char *path; /* of the library */
-    const char *text; /* that it is compiled from */
-    bool failed;
-} library;
-
 static const char *source_of(const char *file) {
     const qgc_kernel_source *s = qgc_kernel_sources;
     while (s->name && strcmp(s->name, file) != 0)
@@ -107,46 +101,48 @@ static uint64_t hash_of_all(qgc_arena *a) {
     return qgc_hash64(all.text, all.bytes);
 }
 
-/* Two tests may make the same library at the same time, so it gets its name when it is whole. */
-static void compile(library *l) {
-    qgc_arena *a = qgc_arena_new();
+/* Two tests may make the same file at the same time, so it gets its name when it is whole. */
+static bool is_made(const char *path, const char *text, qgc_arena *a) {
     qgc_diag d = qgc_diag_new(a);
-    const char *source = qgc_arena_printf(a, "%s.%d.cc", l->path, (int)getpid()),
-               *out = qgc_arena_printf(a, "%s.%d", l->path, (int)getpid()),
-               *command = qgc_arena_printf(a, COMPILE " '%s' -o '%s'", source, out);
-    l->failed = qgc_file_write(source, l->text, strlen(l->text), &d) != QGC_OK || system(command) != 0 ||
-                rename(out, l->path) != 0;
-    remove(source);
-    qgc_arena_drop(a);
+    const char *new = qgc_arena_printf(a, "%s.%d", path, (int)getpid());
+    return access(path, R_OK) == 0 ||
+           (qgc_file_write(new, text, strlen(text), &d) == QGC_OK && rename(new, path) == 0);
 }
 
-static void compile_some(void *context, size_t first, size_t last) {
-    library *libraries = context;
-    for (size_t i = first; i < last; i++)
-        if (access(libraries[i].path, R_OK) != 0)
-            compile(&libraries[i]);
+/* Of the library at a path, which need not be there yet. */
+static const char *source_path(const char *path, qgc_arena *a) {
+    return qgc_arena_printf(a, "%s.cc", path);
 }
 
-static library library_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch, uint64_t all,
-                          qgc_arena *a) {
-    library l = {.text = text_of(k, job, arch, a)};
-    l.path = qgc_arena_printf(a, QGC_CPU_KERNELS "/%s.%016llx.so", k->entry,
-                              (unsigned long long)(qgc_hash64(l.text, strlen(l.text)) ^ all));
-    return l;
+static bool is_compiled(const char *path, qgc_arena *a) {
+    if (access(path, R_OK) == 0)
+        return true;
+    const char *out = qgc_arena_printf(a, "%s.%d", path, (int)getpid()),
+               *command = qgc_arena_printf(a, COMPILE " '%s' -o '%s'", source_path(path, a), out);
+    return system(command) == 0 && rename(out, path) == 0;
+}
+
+/* Where the library of a kernel will be, with its source beside it. */
+static const char *library_of(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch,
+                              uint64_t all, qgc_arena *a) {
+    const char *text = text_of(k, job, arch, a),
+               *path = qgc_arena_printf(a, QGC_CPU_KERNELS "/%s.%016llx.so", k->entry,
+                                        (unsigned long long)(qgc_hash64(text, strlen(text)) ^ all));
+    if (!is_made(source_path(path, a), text, a))
+        fail_msg("%s cannot be written", source_path(path, a));
+    return path;
 }
 
 const char *cpu_kernels_compile(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch,
                                 qgc_arena *a) {
     qgc_diag d = qgc_diag_new(a);
     assert_int_equal(qgc_folder_make(QGC_CPU_KERNELS, &d), QGC_OK);
-    library l = library_of(k, job, arch, hash_of_all(a), a);
-    compile_some(&l, 0, 1);
-    return l.failed ? NULL : l.path;
+    const char *path = library_of(k, job, arch, hash_of_all(a), a);
+    return is_compiled(path, a) ? path : NULL;
 }
 
-void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *pool, qgc_arena *a) {
+void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_arena *a) {
     qgc_plan *p = lowered->plan;
-    library *libraries = qgc_arena_array(a, p->n_kernels, sizeof *libraries);
     const uint64_t all = hash_of_all(a);
     qgc_diag d = qgc_diag_new(a);
     assert_int_equal(qgc_folder_make(QGC_CPU_KERNELS, &d), QGC_OK);
@@ -155,40 +151,46 @@ void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *p
     p->n_images = p->n_kernels;
     p->images = qgc_arena_array(a, p->n_images, sizeof *p->images);
     for (size_t i = 0; i < p->n_kernels; i++) {
-        library *l = &libraries[i];
-        *l = library_of(&p->kernels[i], &lowered->jobs[i], arch, all, a);
-        p->images[i] = (qgc_plan_image){.kernel = (int)i, .data = l->path, .bytes = strlen(l->path) + 1};
+        const char *path = library_of(&p->kernels[i], &lowered->jobs[i], arch, all, a);
+        p->images[i] = (qgc_plan_image){.kernel = (int)i, .data = path, .bytes = strlen(path) + 1};
     }
-    qgc_pool_for(pool, p->n_kernels, 1, compile_some, libraries);
-    for (size_t i = 0; i < p->n_kernels; i++)
-        if (libraries[i].failed)
-            fail_msg("%s does not compile with %s", p->kernels[i].name, p->kernels[i].options);
 }
 
 /* --- running --------------------------------------------------------------------------------------------- */
 
 typedef struct {
     fake_kernel kernel;
-    const on_cpu_kernel *code;
+    const on_cpu_kernel *code; /* NULL: not yet */
 } loaded;
 
 enum { MOST_SMS = 16 };
 
-/* A library stays where it is until the test ends. */
 static const fake_kernel *load(qgc_device *dev, const char *path, size_t bytes) {
     (void)bytes;
-    void *opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     loaded *k = qgc_arena_alloc(dev->arena, sizeof *k);
+    *k = (loaded){.kernel = {.entry = path}};
+    return &k->kernel;
+}
+
+/* Before its first launch. A library stays where it is until the test ends. */
+static void open_library(qgc_device *dev, loaded *k) {
+    const char *path = k->kernel.entry;
+    if (!is_compiled(path, dev->arena))
+        fail_msg("%s does not compile", source_path(path, dev->arena));
+    void *opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     k->code = opened ? dlsym(opened, "on_cpu_loaded") : NULL;
-    if (!k->code) {
-        print_error("%s\n", dlerror());
-        return NULL;
-    }
+    if (!k->code)
+        fail_msg("%s", dlerror());
     char *signature = qgc_arena_alloc(dev->arena, (size_t)k->code->n_args + 1);
     for (int i = 0; i < k->code->n_args; i++)
         signature[i] = k->code->arg_bytes[i] == sizeof(int32_t) ? 'i' : 'p';
-    k->kernel = (fake_kernel){.entry = path, .signature = signature};
-    return &k->kernel;
+    k->kernel.signature = signature;
+}
+
+static void ready(qgc_device *dev, const fake_kernel *kernel) {
+    loaded *k = (loaded *)(uintptr_t)kernel;
+    if (!k->code)
+        open_library(dev, k);
 }
 
 static qgc_status launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l, qgc_diag *d) {
@@ -212,6 +214,7 @@ qgc_device *cpu_device_new(int arch, int sms, const int *order) {
     assert_true(sms <= MOST_SMS);
     qgc_device *dev = fake_device_new(NULL);
     dev->load = load;
+    dev->ready = ready;
     dev->launch = launch;
     dev->context = order;
     dev->quiet = true;

@@ -2,15 +2,14 @@
 #define TESTS_KERNELS_CPU_KERNELS_H
 
 #include "codegen/lower.h"
-#include "graph/base/pool.h"
 #include "tests/support/fake_device.h"
 
 /* The kernels of a plan, compiled by the C++ compiler of this machine (on_cpu.h), so that a program runs on a device in host
  * memory (fake_device.h) as it does on a GPU. */
 
-/* Makes images of all kernels, for `arch` ("sm_80"): libraries, of which those that are in the folder QGC_CPU_KERNELS already
- * are not compiled anew. Fails the test if one does not compile. */
-void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_pool *pool, qgc_arena *a);
+/* Makes images of all kernels, for `arch` ("sm_80"): libraries in the folder QGC_CPU_KERNELS, of which those that are not there yet
+ * are compiled when they are first launched. Then the test fails if one does not compile. */
+void cpu_kernels_build(const qgc_lowered *lowered, const char *arch, qgc_arena *a);
 
 /* The path of the library of one kernel, or NULL where it does not compile. */
 const char *cpu_kernels_compile(const qgc_plan_kernel *k, const qgc_kernel_job *job, const char *arch,

@@ -60,7 +60,7 @@ static void lower(replay *r, const replay_of *of) {
     if (of->option)
         add_option(r, "persistent", of->option);
     cpu_kernels_build(&r->lowered, of->arch == 90 ? "sm_90a" : qgc_arena_printf(r->arena, "sm_%d", of->arch),
-                      r->pool, r->arena);
+                      r->arena);
     must(r, qgc_plan_check(r->lowered.plan, r->graph->at, &r->diag));
 }
 

@@ -212,6 +212,25 @@ static const char small_experts[] = SMALL_HEAD(
                     SMALL_NODE("add", "mixed, down", "", "both") SMALL_NODE("add", "x_mid, both", "", "x")
                         SMALL_END;
 
+/* Experts with a gate, all of them in an order of each token's own, whose sum is added to what goes on. */
+static const char small_mixture[] = SMALL_HEAD(
+    "small-mixture",
+    SMALL_MATRIX(
+        "router", "6",
+        "d") "  e_gate: {per: l, shape: [6, 40, d], gguf: \"{l}.e_gate\"}\n"
+             "  e_up: {per: l, shape: [6, 40, d], gguf: \"{l}.e_up\"}\n  e_down: {per: l, shape: [6, d, 40], gguf: \"{l}.e_down\"}\n",
+    "f32") SMALL_NORM("x", "norm1", "h") SMALL_NODE("linear", "h, wq", "", "q")
+    SMALL_NODE("linear", "h, wk", "", "k") SMALL_NODE("linear", "h, wv", "", "v") SMALL_ATTENTION(
+        "q", "k") SMALL_NODE("add", "x, o", "", "x_mid") SMALL_NORM("x_mid", "norm2", "m")
+        SMALL_NODE("linear", "m, router", "", "scores") "      - {op: route, in: [scores], experts: 6, scoring: softmax, normalize: 1, out: [ids, by]}\n" SMALL_NODE(
+            "expert_linear", "m, e_gate, ids", "", "gates")
+            SMALL_NODE("expert_linear", "m, e_up, ids", "", "ups") SMALL_NODE("silu", "gates", "", "e_act")
+                SMALL_NODE("mul", "e_act, ups", "", "e_ff")
+                    SMALL_NODE("expert_linear", "e_ff, e_down, ids", "", "each")
+                        SMALL_NODE("expert_sum", "each, by", "", "mixed")
+                            SMALL_NODE("add", "x_mid, mixed", "", "x_next") SMALL_MLP("x_next")
+                                SMALL_NODE("add", "x_next, down", "", "x") SMALL_END;
+
 /* LayerNorm with and without a bias, before all products, as StableLM has it. */
 static const char small_stablelm[] = SMALL_HEAD("small-stablelm", SMALL_VECTOR("b1", "d"), "f16")
     SMALL_NODE("layer_norm", "x, norm1, b1", ", eps: 1e-5", "h") SMALL_NODE("linear", "h, wq", "", "q")

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "kernels/cpu/on_cpu_launch.h"
+#include "runtime/engine/build.h"
 #include "runtime/engine/evaluate.h"
 #include "runtime/engine/rows.h"
 #include "tests/kernels/cpu_kernels.h"
@@ -143,13 +144,57 @@ static void a_mode_is_for_steps_and_rows_have_room(void **state) {
     qgc_engine_close(gpu);
 }
 
-int main(void) {
+/* Rings with room for fewer tokens than a call would take: they come in pieces, on both, and nothing is refused. */
+static void what_rings_have_no_room_for_comes_in_pieces(void **state) {
+    fixture *f = *state;
+    qgc_engine *whole = open_engine(f, "tests/golden/tiny/tiny-window.yaml", "cpu"),
+               *rings = open_engine(f, "tests/golden/tiny/tiny-rings.yaml", "cpu"),
+               *gpu = open_engine(f, "tests/golden/tiny/tiny-rings.yaml", "gpu");
+    const qgc_evaluate_options o = {.ctx = 16, .against = whole};
+    const qgc_evaluation x = evaluate(f, rings, &o), y = evaluate(f, gpu, &o);
+    assert_true(x.drift.max_drift <= 1e-5);
+    near(&y, 2e-3, 2e-2);
+    const qgc_rows_options ctx = {.ctx = 16};
+    qgc_rows *r;
+    ok(f, qgc_rows_new(&r, gpu, &ctx, &f->diag));
+    assert_int_equal(qgc_rows_most(r), 4);
+    assert_int_equal(qgc_rows_kept(r), 4);
+    qgc_rows_drop(r);
+    ok(f, qgc_rows_new(&r, whole, &ctx, &f->diag));
+    assert_int_equal(qgc_rows_most(r), QGC_ROWS_MOST);
+    qgc_rows_drop(r);
+    qgc_engine_close(gpu);
+    qgc_engine_close(rings);
+    qgc_engine_close(whole);
+}
+
+static void a_chunk_that_was_asked_for_is_not_cut(void **state) {
+    fixture *f = *state;
+    qgc_build_options o = {.graph = "tests/golden/tiny/tiny-rings.yaml",
+                           .output = fixture_path(f, "rings.qgc"),
+                           .chunk = 5,
+                           .cache_folder = fixture_path(f, "cache")};
+    qgc_built built;
+    assert_int_equal(qgc_build(&o, &built, &f->diag), QGC_ERR_INPUT);
+    has(qgc_diag_message(&f->diag), "caches of \"tiny-rings\" are rings, with room for 4 tokens");
+    f->diag = qgc_diag_new(f->arena);
+    o.chunk = 0;
+    ok(f, qgc_build(&o, &built, &f->diag));
+    assert_int_equal(built.plan->chunk, 4);
+}
+
+/* One may be named: "a_chunk*". */
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(a_prefill_of_all_rows_is_near_the_evaluator),
         FIXTURE_TEST(steps_of_each_mode_are_nearer),
         FIXTURE_TEST(two_models_on_a_device_are_compared_there),
         FIXTURE_TEST(a_mode_is_for_steps_and_rows_have_room),
+        FIXTURE_TEST(what_rings_have_no_room_for_comes_in_pieces),
+        FIXTURE_TEST(a_chunk_that_was_asked_for_is_not_cut),
     };
     fake_device_opened = cpu_device;
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("kernels/evaluate", tests, NULL, NULL);
 }

@@ -110,6 +110,22 @@ static void in_persistent_mode(void **state) {
     }
 }
 
+/* What the L2 cache is asked for while the smallest ring is full is what copies then take, byte for byte. */
+static void weights_are_brought_ahead(void **state) {
+    (void)state;
+    static const char *const distances[] = {"-DINTO_L2=4096", "-DINTO_L2=172032"};
+    for (int i = 0; i < 2; i++) {
+        replay r = replay_new(&(replay_of){
+            .yaml = families[i], .arch = 90, .sms = 2, .shared_bytes = 1, .option = distances[i]});
+        const on_cpu_ahead before = on_cpu_brought_ahead;
+        must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, REPLAY_SHORT});
+        const size_t asked = on_cpu_brought_ahead.asked - before.asked;
+        assert_true(asked > 0);
+        assert_int_equal(on_cpu_brought_ahead.taken - before.taken, asked);
+        replay_drop(&r);
+    }
+}
+
 /* sm_75 has 64 KB, loads and stores in place of copies, and no bf16 on tensor cores: of the matrices here in the first family, and in the
  * caches, too, in the second. */
 static void in_persistent_mode_on_the_oldest_cards(void **state) {
@@ -316,6 +332,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(all_rows_of_the_tiny_model),
         cmocka_unit_test(random_subsets),
         cmocka_unit_test(in_persistent_mode),
+        cmocka_unit_test(weights_are_brought_ahead),
         cmocka_unit_test(in_persistent_mode_on_the_oldest_cards),
         cmocka_unit_test(prompts_from_the_stream_are_refused_on_the_oldest_cards),
         cmocka_unit_test(persistent_steps_launched_together),

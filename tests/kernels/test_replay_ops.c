@@ -121,6 +121,7 @@ static void is_not_persistent(const char *yaml, const char *why) {
 static void experts_and_layer_norm(void **state) {
     (void)state;
     check_launches(small_experts);
+    check_launches(small_mixture);
     check(small_stablelm);
     is_not_persistent(small_experts, "route \"ids[0]\" has no phase in the kernel");
 }

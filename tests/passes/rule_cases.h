@@ -43,6 +43,10 @@ static const struct {
     {"weights", "w_odd", "{shape: [3, 8]}"},
     {"weights", "w_wide", "{shape: [8200, 8]}"},
     {"weights", "w_narrow", "{shape: [8, 8200]}"},
+    {"weights", "router", "{shape: [4, 8]}"},
+    {"weights", "e_a", "{shape: [4, 8, 8]}"},
+    {"weights", "e_b", "{shape: [4, 8, 8]}"},
+    {"weights", "e_bias", "{shape: [4, 8]}"},
     {"weights", "head", "{shape: [40, 8]}"},
     {"weights", "head_b", "{shape: [40, 8]}"},
     {"state", "keys", "{shape: [2, ctx, 4], dtype: f32}"},
@@ -105,6 +109,13 @@ static inline const char *rule_yaml(const rule_case *c, qgc_arena *a) {
 #define MERGE(logits, chunk)                                                                             \
     "  - {op: sample_merge, in: [" logits ", parts, rows, positions, seen_now], chunk: " chunk ", out: " \
     "next}\n"
+#define ROUTE(x)                  \
+    LINEAR(x, "router", "scores") \
+    "  - {op: route, in: [scores], experts: 2, scoring: softmax, normalize: 1, out: [ids, by]}\n"
+#define EXPERTS(x, w, y) "  - {op: expert_linear, in: [" x ", " w "], out: " y "}\n"
+#define GATED(act, x)              \
+    EXPERTS(x, "e_a, ids", "gate") \
+    EXPERTS(x, "e_b, ids", "up") act("gate", "act") PAIR("mul", "act", "up", "ff")
 #define ATTENTION_MERGE "  - {op: attention_merge, in: [p], head_dim: 4, parts: 4, out: a}\n"
 #define ATTENTION_PART \
     "  - {op: attention_part, in: [x, k_all, v_all, positions], scale: 0.5, parts: 4, out: p}\n"
@@ -173,6 +184,18 @@ static const rule_case rule_cases[] = {
      EMBED LINEAR("x", "w_a, bias", "gate") LINEAR("x", "w_b", "up") GELU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
      false, "ff", "one of products \"up\" and \"gate\" has a bias"},
+    {"fuse-swiglu", "silu(gate) * up of experts", NULL,
+     EMBED ROUTE("x") GATED(SILU, "x") "outputs: [ff, by]\n", true, "ff", "in group \"mlp\""},
+    {"fuse-swiglu", "silu(gate) * up of experts", NULL,
+     EMBED ROUTE("x") EXPERTS("x", "e_a, ids, e_bias", "gate") EXPERTS("x", "e_b, ids", "up")
+         SILU("gate", "act") PAIR("mul", "act", "up", "ff") "outputs: [ff, by]\n",
+     false, "ff", "product \"gate\" of experts has a bias"},
+    {"fuse-swiglu", "gelu(gate) * up of experts", NULL,
+     EMBED ROUTE("x") GATED(GELU, "x") "outputs: [ff, by]\n", true, "ff", "in group \"mlp\""},
+    {"fuse-swiglu", "gelu(gate) * up of experts", NULL,
+     EMBED NORM ROUTE("x") EXPERTS("h", "e_a, ids", "gate") EXPERTS("x", "e_b, ids", "up") GELU("gate", "act")
+         PAIR("mul", "act", "up", "ff") "outputs: [ff, by]\n",
+     false, "ff", "products \"gate\" and \"up\" are of different values or experts"},
     {"fuse-swiglu", "gelu(linear)", NULL, EMBED LINEAR("x", "w_a", "up") GELU("up", "ff") "outputs: [ff]\n",
      true, "ff", "in group \"mlp\""},
     {"fuse-swiglu", "gelu(linear)", "fuse-qkv",
@@ -260,6 +283,29 @@ static const rule_case rule_cases[] = {
     {"fuse-residual", "residual + linear", "fuse-qkv",
      EMBED LINEAR("x", "w_a", "y") LINEAR("x", "w_b", "k") PAIR("add", "x", "y", "z") "outputs: [z, k]\n",
      false, "z", "\"k\" is read outside of the group"},
+
+    {"fuse-residual", "residual + expert_sum(expert_linear)", NULL,
+     EMBED ROUTE("x") EXPERTS("x", "e_a, ids", "each") PAIR("expert_sum", "each", "by", "y")
+         PAIR("add", "x", "y", "z") "outputs: [z]\n",
+     true, "z", "in group \"mixed\""},
+    {"fuse-residual", "residual + expert_sum(expert_linear)", NULL,
+     EMBED ROUTE("x") EXPERTS("x", "e_a, ids, e_bias", "each") PAIR("expert_sum", "each", "by", "y")
+         PAIR("add", "x", "y", "z") "outputs: [z]\n",
+     false, "z", "product \"each\" of experts has a bias"},
+
+    {"fuse-norm-linear", "route(linear(rms_norm))", NULL,
+     EMBED NORM ROUTE("h") EXPERTS("h", "e_a, ids", "y") "outputs: [y, by]\n", true, "ids",
+     "in group \"router\""},
+    {"fuse-norm-linear", "route(linear(rms_norm))", NULL,
+     EMBED HEAD_NORM("x", "h") ROUTE("h") EXPERTS("h", "e_a, ids", "y") "outputs: [y, by]\n", false, "ids",
+     "rms_norm \"h\" is over parts of a row"},
+    {"fuse-norm-linear", "route(linear(layer_norm))", NULL,
+     EMBED LAYER_NORM ROUTE("h") EXPERTS("h", "e_a, ids", "y") "outputs: [y, by]\n", true, "ids",
+     "in group \"router\""},
+    {"fuse-norm-linear", "route(linear(layer_norm))", "fuse-qkv",
+     EMBED LAYER_NORM LINEAR("h", "w_a", "q") ROUTE("h")
+         EXPERTS("h", "e_a, ids", "y") "outputs: [y, by, q]\n",
+     false, "ids", "route \"ids\" does not follow the only product of the group"},
 
     {"fuse-norm-linear", "linear(rms_norm)", NULL, EMBED NORM LINEAR("h", "w_a", "y") "outputs: [y]\n", true,
      "y", "in group \"norm\""},

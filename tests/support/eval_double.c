@@ -621,16 +621,18 @@ void eval_double_watch(eval_double *e, eval_double_see *see, void *context) {
 }
 
 /* Does the kernel of a group leave the result of one of its nodes in memory? What another of its nodes reads stays
- * inside, but for the rows of an embedding and the logits of which it finds the largest. */
+ * inside, but for the rows of an embedding, the logits of which it finds the largest, and what a router reads. */
 static bool is_left(const qgc_node *n) {
     const qgc_node *first = n;
     while (first->prev && first->prev->group == n->group)
         first = first->prev;
-    bool left = true;
+    bool left = true, routes = false;
+    for (const qgc_node *m = first; m && m->group == n->group; m = m->next)
+        routes = routes || m->op == QGC_OP_ROUTE;
     for (const qgc_node *reader = first; reader && reader->group == n->group; reader = reader->next)
         for (int i = 0; i < reader->n_in; i++)
             left = left && (reader->in[i] != n->out[0] || reader->op == QGC_OP_SAMPLE_PART);
-    return left || n->op == QGC_OP_EMBEDDING;
+    return left || routes || n->op == QGC_OP_EMBEDDING;
 }
 
 /* Behind the last node of a group nobody can read what its kernel does not leave. */

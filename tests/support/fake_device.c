@@ -8,7 +8,7 @@
 #include "graph/base/tensor.h"
 #include "runtime/capture.h"
 
-enum { MAX_ARGS = 24, ALIGN = 256 };
+enum { MAX_ARGS = 28, ALIGN = 256 };
 
 struct qgc_function {
     const fake_kernel *kernel;
@@ -281,6 +281,8 @@ qgc_status qgc_device_launch(qgc_device *dev, qgc_function *f, const qgc_launch 
     const fake_kernel *k = f->kernel;
     if (dev->broken_kernel && strcmp(dev->broken_kernel, k->entry) == 0)
         return qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "cuLaunchKernel failed");
+    if (dev->ready)
+        dev->ready(dev, k);
     if (!dev->quiet)
         log_launch(dev, k, l);
     if (!dev->recording)

@@ -31,7 +31,8 @@ struct qgc_device {
      * what a launch of it does. */
     const fake_kernel *(*load)(qgc_device *dev, const char *image, size_t bytes);
     qgc_status (*launch)(qgc_device *dev, const fake_kernel *k, const qgc_launch *l, qgc_diag *d);
-    const void *context; /* of these two */
+    void (*ready)(qgc_device *dev, const fake_kernel *k); /* before each launch, if it is set */
+    const void *context;                                  /* of these three */
     qgc_str log;
     bool quiet; /* nothing is written */
     bool log_uploads;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/eval.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/folder.h"
@@ -104,15 +105,24 @@ static void run_sample_part(void **args, const unsigned grid[3]) {
         parts[i / CHUNK] = i % CHUNK ? fmaxf(parts[i / CHUNK], logits[i]) : logits[i];
 }
 
-/* It ends the step too. */
+/* What the reference chooses, which needs no parts. It ends the step too. */
 static void run_sample_merge(void **args, const unsigned grid[3]) {
-    const float *logits = pointer(args, 0), *parts = pointer(args, 1);
-    int32_t *positions = pointer(args, 3), *tokens = pointer(args, 8), *ring = pointer(args, 9), best = 0;
+    int32_t *positions = pointer(args, 3), *tokens = pointer(args, 8), *ring = pointer(args, 9);
     const int32_t at = positions[*(const int32_t *)pointer(args, 2)];
+    const qgc_node node = {.op = QGC_OP_SAMPLE, .n_in = 4, .n_out = 1};
+    const qgc_operand one = {.dtype = QGC_I32, .rank = 1, .dim = {1}};
+    qgc_call call = {.node = &node, .sampling = pointer(args, 5), .scratch = qgc_arena_new()};
     (void)grid;
-    while (logits[best] != fmaxf(parts[0], parts[1]))
-        best++;
-    *(int32_t *)pointer(args, 7) = ring[at % 1024] = tokens[0] = best;
+    call.in[0] = (qgc_operand){QGC_F32, 2, {1, VOCAB}, pointer(args, 0), true};
+    call.in[1] = call.in[2] = call.in[3] = call.out[0] = one;
+    call.in[1].data = pointer(args, 2);
+    call.in[2].data = positions;
+    call.in[3].data = pointer(args, 4);
+    call.in[3].dim[0] = VOCAB;
+    call.out[0].data = pointer(args, 7);
+    qgc_ops[QGC_OP_SAMPLE].ref(&call);
+    qgc_arena_drop(call.scratch);
+    ring[at % 1024] = tokens[0] = *(int32_t *)pointer(args, 7);
     positions[0] = at + 1;
 }
 

@@ -54,7 +54,8 @@ static inline void gpu_model_load(gpu_model *m, qgc_compile_options o, const qgc
     o.archs = &arch;
     o.n_archs = 1;
     o.card = &card;
-    o.no_cache = true;
+    o.cache_folder = getenv("QGC_TEST_CACHE"); /* of kernels that several tests compile */
+    o.no_cache = !o.cache_folder;
     o.pool = m->pool;
     must(m, qgc_compile(m->graph, &o, &compiled, &m->diag));
     m->plan = compiled.plan;

@@ -44,6 +44,22 @@ static void run_wrong_choice(void **args, const unsigned grid[3]) {
     *next = (*next + 1) % VOCAB;
 }
 
+/* The draw is hotter than the settings say; what is most likely stays. */
+static void run_hotter_choice(void **args, const unsigned grid[3]) {
+    qgc_sampling *settings = pointer(args, 5), was = *settings;
+    settings->temperature *= 1.5f;
+    run_sample_merge(args, grid);
+    *settings = was;
+}
+
+/* Tokens that were seen are preferred where they should be avoided. */
+static void run_wrong_penalty(void **args, const unsigned grid[3]) {
+    qgc_sampling *settings = pointer(args, 5), was = *settings;
+    settings->repeat_penalty = 1 / was.repeat_penalty;
+    run_sample_merge(args, grid);
+    *settings = was;
+}
+
 /* Wrong where its result lies in front of its input, in a place that another had: as if that one were still read. */
 static void run_norm_that_shares(void **args, const unsigned grid[3]) {
     float *out = pointer(args, 2);
@@ -204,6 +220,23 @@ static void a_wrong_choice_is_found_behind_logits_that_are_right(void **state) {
         strstr(read_file(f, b.files[0]), "  - {op: sample, in: [logits, rows, positions, seen_now"));
 }
 
+static void a_draw_that_is_wrong_is_found_where_the_most_likely_token_is_right(void **state) {
+    fixture *f = *state;
+    const qgc_bisection b = bisect(f, "sample_merge", run_hotter_choice, FUSED);
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_string_equal(b.value, "next");
+    assert_non_null(strstr(b.why, ", temperature "));
+    assert_non_null(strstr(b.why, " the device chooses token "));
+}
+
+static void a_penalty_that_is_wrong_is_found(void **state) {
+    fixture *f = *state;
+    const qgc_bisection b = bisect(f, "sample_merge", run_wrong_penalty, FUSED);
+    assert_int_equal(b.verdict, QGC_BISECT_WRONG);
+    assert_string_equal(b.value, "next");
+    assert_non_null(strstr(b.why, ", penalty "));
+}
+
 static void a_fault_of_the_memory_plan_is_no_fault_of_a_kernel(void **state) {
     fixture *f = *state;
     qgc_bisection b = bisect(f, "rms_norm", run_norm_that_shares, "dead-code,plan-memory");
@@ -305,6 +338,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_wrong_kernel_of_a_node_needs_no_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wrong_choice_is_found_behind_logits_that_are_right, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_draw_that_is_wrong_is_found_where_the_most_likely_token_is_right,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(a_penalty_that_is_wrong_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_fault_of_the_memory_plan_is_no_fault_of_a_kernel, setup, teardown),
         cmocka_unit_test_setup_teardown(kernels_of_prefill_are_looked_at_where_it_is_asked_for, setup,
                                         teardown),

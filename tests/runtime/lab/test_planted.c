@@ -428,6 +428,16 @@ RULE(add_dead_nodes) {
     put_number(rw, m->root->next, QGC_OP_SCALE, m->root->out[0], 17);
     return true;
 }
+/* The second operand of a sum, to which a times the first is added and taken away again. */
+RULE(cancel_first) {
+    HERE;
+    qgc_node *n = m->root;
+    qgc_value *sum =
+        put(rw, n, QGC_OP_ADD, "sum", n->in[1], put_number(rw, n, QGC_OP_SCALE, n->in[0], now.row->number));
+    sum = put(rw, n, QGC_OP_ADD, "left", sum, put_number(rw, n, QGC_OP_SCALE, n->in[0], -now.row->number));
+    qgc_set_input(rw, n, 1, sum);
+    return qgc_settle(rw, n);
+}
 /* x times a, divided by a after the op: for ops that are linear in their first input. */
 RULE(scale_around) {
     HERE;
@@ -684,6 +694,9 @@ static const planted rows[] = {
      NULL},
     {"too-large-for-float32", "up[1]", LIN, scale_around, 1e38, WRONG, "inner[1]", 0, "too large for float32",
      NULL},
+    /* float32 would lose most of their digits */
+    {"cancels", "x_mid[1]", SUM, cancel_first, 1e5, WRONG, "left[1]", 0, NULL, NULL},
+    {"cancels-everywhere", NULL, SUM, cancel_first, 1e6, WRONG, NULL, 8, NULL, NULL},
     /* other ops */
     {"gelu", "act[1]", SIL, to_gelu, 0, WRONG, "act[1]", 0, NULL, NULL},
     {"gelu-everywhere", "act", SIL, to_gelu, 0, WRONG, "act[0]", 4, NULL, NULL},
@@ -787,6 +800,7 @@ static const planted rows[] = {
     {"dead-nodes", "gate", LIN, add_dead_nodes, 0, FINE, NULL, 0, NULL, NULL},
     {"dead-logits", "logits", LIN, add_dead_nodes, 0, FINE, NULL, 0, NULL, NULL},
     {"dead-nodes-gone", "up", LIN, add_dead_nodes, 0, FINE, NULL, 0, NULL, "%s,dead-code"},
+    {"cancels-a-little", NULL, SUM, cancel_first, 3, FINE, NULL, 0, NULL, NULL},
     {"twice-and-half", "down", LIN, scale_around, 2, FINE, NULL, 0, NULL, NULL},
     {"three-times-and-third", "down", LIN, scale_around, 3, FINE, NULL, 0, NULL, NULL},
     {"tiny-and-back", "o[1]", LIN, scale_around, 1e-7, FINE, NULL, 0, NULL, NULL},
@@ -1125,6 +1139,78 @@ static void weight_stored_otherwise_in(qgc_graph *g) {
 }
 ODD(weight_stored_otherwise)
 
+static qgc_weight_decl *declared(qgc_graph *g, const char *name) {
+    for (size_t i = 0; i < g->n_weights; i++)
+        if (strcmp(g->weights[i].name, name) == 0)
+            return &g->weights[i];
+    fail_msg("no weight \"%s\"", name);
+    return NULL;
+}
+
+/* The file at hand is a GGUF: these change what a folder of safetensors would be read as. */
+static void tensor_of_another_format_in(qgc_graph *g) {
+    declared(g, "wk")->hf = "model.layers.{l}.self_attn.v_proj.weight";
+}
+ODD(tensor_of_another_format)
+
+static void form_of_another_format_in(qgc_graph *g) {
+    declared(g, "wk")->hf_form.heads = 2;
+}
+ODD(form_of_another_format)
+
+static void untied_in(qgc_graph *g) {
+    declared(g, "head")->tied = -1;
+}
+ODD(untied)
+
+static void reads_no_keys_in(qgc_graph *g) {
+    for (size_t i = 0; i < g->n_params; i++)
+        if (strcmp(g->params[i].name, "eps") == 0)
+            g->params[i].n_hf = 0;
+}
+ODD(reads_no_keys)
+
+static void ignores_all_tensors_in(qgc_graph *g) {
+    static const char *all = "*";
+    g->ignored = &all;
+    g->n_ignored = 1;
+}
+ODD(ignores_all_tensors)
+
+static void of_another_family_in(qgc_graph *g) {
+    g->hf_arch = "llama";
+}
+ODD(of_another_family)
+
+static void of_another_name_in(qgc_graph *g) {
+    g->name = "other";
+}
+ODD(of_another_name)
+
+static void fewer_turned_in(qgc_graph *g) {
+    qgc_node *n = node_named(g, "kr[2]");
+    n->attr[qgc_attr_index(n->op, "rotary_dim")].number = 30;
+}
+ODD(fewer_turned)
+
+static void other_style_in(qgc_graph *g) {
+    const int at = qgc_attr_index(QGC_OP_ROPE, "style");
+    node_named(g, "qr[2]")->attr[at].choice ^= 1;
+    node_named(g, "kr[2]")->attr[at].choice ^= 1;
+}
+ODD(other_style)
+
+static void marks_positions_in(qgc_graph *g) {
+    node_named(g, "seen_now")->in[1] = qgc_graph_input(g, "positions");
+}
+ODD(marks_positions)
+
+static void group_of_another_layer_in(qgc_graph *g) {
+    qgc_node *act = node_named(g, "act[1]");
+    act->group = node_named(g, "ff[1]")->group = qgc_graph_group(g, "both", act->repeat, 2, act->at);
+}
+ODD(group_of_another_layer)
+
 static void fewer_positions_in(qgc_graph *g) {
     for (size_t i = 0; i < g->n_params; i++)
         if (strcmp(g->params[i].name, "max_positions") == 0)
@@ -1317,6 +1403,29 @@ static const struct {
      NULL,
      "stored as f16",
      NULL},
+    {{"tensor-of-another-format", tensor_of_another_format, NULL, "planted"},
+     WRONG,
+     NULL,
+     "weight \"wk\" is another tensor of a folder of safetensors",
+     NULL},
+    {{"form-of-another-format", form_of_another_format, NULL, "planted"},
+     WRONG,
+     NULL,
+     "weight \"wk\" is another tensor of a folder of safetensors",
+     NULL},
+    {{"untied", untied, NULL, "planted"}, WRONG, NULL, "weights are not found any more", NULL},
+    {{"reads-no-keys", reads_no_keys, NULL, "planted"},
+     WRONG,
+     NULL,
+     "parameter \"eps\" is not read from the same keys",
+     NULL},
+    {{"ignores-all-tensors", ignores_all_tensors, NULL, "planted"}, WRONG, NULL, "ignored", NULL},
+    {{"of-another-family", of_another_family, NULL, "planted"}, WRONG, NULL, "the graph is for", NULL},
+    {{"of-another-name", of_another_name, NULL, "planted"}, FINE, NULL, NULL, NULL},
+    {{"fewer-turned", fewer_turned, NULL, "planted"}, WRONG, "kr[2]", NULL, NULL},
+    {{"other-style", other_style, NULL, "planted"}, WRONG, "qr[2]", NULL, NULL},
+    {{"marks-positions", marks_positions, NULL, "planted"}, WRONG, NULL, "does not hold together", NULL},
+    {{"group-of-another-layer", group_of_another_layer, NULL, "planted"}, FINE, NULL, NULL, NULL},
     {{"fewer-positions", fewer_positions, NULL, "planted"}, WRONG, NULL, "max_positions", NULL},
     {{"one-cache-for-two-layers", one_cache_for_two_layers, NULL, "planted"}, WRONG, "k_all[2]", NULL, NULL},
     {{"caches-of-layers-exchanged", caches_of_layers_exchanged, NULL, "planted"}, FINE, NULL, NULL, NULL},

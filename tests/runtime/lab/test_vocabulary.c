@@ -10,6 +10,7 @@
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "passes/load.h"
+#include "passes/rewrite.h"
 #include "runtime/lab/bisect.h"
 #include "runtime/lab/random_weights.h"
 #include "tests/support/cmocka.h"
@@ -286,6 +287,45 @@ static void a_weight_that_is_derived_wrongly_is_found(void **state) {
     qgc_weights_close(w);
 }
 
+/* w_up times one, stored as bf16. */
+static bool narrow_up(qgc_rewriter *rw, const qgc_match *m) {
+    if (strcmp(m->root->out[0]->name, "up") != 0 ||
+        qgc_weight_is_derived(qgc_rewriter_graph(rw), m->root->in[1]))
+        return false;
+    const qgc_derivation same = {.kind = QGC_DERIVE_SCALE, .factor = 1};
+    qgc_value *w = qgc_derive(rw, "narrow", &same, &m->root->in[1], 1);
+    w->dtype = QGC_BF16;
+    qgc_set_input(rw, m->root, 1, w);
+    return true;
+}
+
+static const qgc_rule narrow_rules[] = {{"narrow", P(ANY, LINEAR, V(0)), narrow_up}, {0}};
+
+static qgc_status narrow(qgc_pass_context *c, qgc_diag *d) {
+    return qgc_rewrite(c, narrow_rules, d);
+}
+
+static qgc_bisection judge_narrow(fixture *f, const char *types) {
+    qgc_weights *w;
+    ok(f, qgc_random_weights_open(&w, load_model(f), types, 3, &f->diag));
+    const qgc_bisection b = judged_on(f, fixture_path(f, "model.yaml"), w, "narrow");
+    qgc_weights_close(w);
+    return b;
+}
+
+/* Numbers of a derived weight are compared before they are rounded; one that loses digits to how it is stored is wrong. */
+static void a_derived_weight_has_the_digits_of_its_sources(void **state) {
+    fixture *f = *state;
+    static const qgc_pass_info passes[] = {{"narrow", narrow, NULL, "a test"}, {0}};
+    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = passes};
+    ok(f, qgc_passes_add("the test", &rows, &f->diag));
+    const qgc_bisection same = judge_narrow(f, "bf16"), fewer = judge_narrow(f, "f16");
+    expect_right(f, &same, "narrow");
+    assert_int_equal(fewer.verdict, QGC_BISECT_WRONG);
+    assert_string_equal(fewer.why,
+                        "weight \"narrow[0]\" is stored as bf16, with fewer digits than what it is made of");
+}
+
 /* What is printed computes the same bits, on the evaluator. */
 static void a_printed_graph_has_its_derived_weights(void **state) {
     fixture *f = *state;
@@ -323,6 +363,7 @@ int main(void) {
         FIXTURE_TEST(a_factor_goes_into_a_matrix),
         FIXTURE_TEST(norms_and_biases_are_folded),
         FIXTURE_TEST(slices_are_put_together_in_another_order),
+        FIXTURE_TEST(a_derived_weight_has_the_digits_of_its_sources),
         FIXTURE_TEST(a_weight_that_is_derived_wrongly_is_found),
         FIXTURE_TEST(a_printed_graph_has_its_derived_weights),
     };
