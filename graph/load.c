@@ -5,7 +5,7 @@
 
 #include "graph/base/str.h"
 #include "graph/format.def"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 static qgc_status read_word(qgc_loader *ld, const qgc_yaml *node, const char *key, const char **out) {
     QGC_TRY(qgc_load_expect(ld, node, QGC_YAML_SCALAR, key));

@@ -6,7 +6,7 @@
 #include "graph/base/str.h"
 #include "graph/format.def"
 #include "graph/load.h"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 

@@ -2,7 +2,7 @@
 
 #include "graph/base/str.h"
 #include "graph/format.def"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 /* Format 2: lists of ops with parts and conditions in them.
  *

@@ -5,7 +5,7 @@
 #include "graph/base/file.h"
 #include "graph/format.def"
 #include "graph/load.h"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 /* A size file extends its family's file, which may extend another. The documents are merged before anything
  * is made of them, so that the rest of the loader sees one:

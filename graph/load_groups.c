@@ -1,4 +1,4 @@
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 /* The nodes of all groups, in the order of the list: those of group i stand from start[i] to start[i + 1]. */
 typedef struct {

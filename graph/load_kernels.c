@@ -2,7 +2,7 @@
 
 #include "graph/base/str.h"
 #include "graph/format.def"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 /* A text, or a list of them, which `between` stands between. NULL where the key is not there. */
 static qgc_status read_texts(qgc_loader *ld, const qgc_yaml *map, const char *key, const char *between,

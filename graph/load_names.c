@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "graph/load.h"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 #include "graph/ops.h"
 
 /* All names of a file share one space: inputs, weights, states and the results of ops. A name made inside

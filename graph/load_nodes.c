@@ -3,7 +3,7 @@
 #include "graph/base/str.h"
 #include "graph/format.def"
 #include "graph/load.h"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 enum { MAX_CARRY = 64 };
 

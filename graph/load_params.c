@@ -3,7 +3,7 @@
 
 #include "graph/base/str.h"
 #include "graph/format.def"
-#include "graph/load_parts.h"
+#include "graph/load_impl.h"
 
 /* Parameters. Those of format 1 are numbers; those of format 2 are computed when something needs them, from what weights
  * state, or from other parameters, and per turn of a repeat if they say so:

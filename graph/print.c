@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/print_parts.h"
+#include "graph/print_impl.h"
 
 /* Scalars. */
 

@@ -1,4 +1,4 @@
-#include "graph/print_parts.h"
+#include "graph/print_impl.h"
 
 /* A bare name means the group of the node's own turn, or one outside of repeats. A group with nodes in several turns is
  * of the first of them in the list, and the nodes elsewhere name the turn too. */

@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
-#include "graph/print_parts.h"
+#include "graph/print_impl.h"
 
 /* Kernels from outside, of which those are printed that a group of the graph names. */
 

@@ -2,7 +2,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "graph/print_parts.h"
+#include "graph/print_impl.h"
 
 enum { MAX_NAME = 48 }; /* the loader takes 63; the rest is for a number after it */
 

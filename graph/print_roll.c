@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "graph/print_parts.h"
+#include "graph/print_impl.h"
 
 static bool same_place(const print_section *section, const qgc_node *n) {
     return section->repeat == n->repeat && section->layer == n->layer;

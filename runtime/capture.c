@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-#include "runtime/device_private.h"
+#include "runtime/device_impl.h"
 
 struct qgc_capture {
     CUgraphExec exec;

@@ -6,7 +6,7 @@
 
 #include "graph/base/cuda_places.h"
 #include "runtime/cublas_api.h"
-#include "runtime/device_private.h"
+#include "runtime/device_impl.h"
 
 static const struct {
     const char *symbol;

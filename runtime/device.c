@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "runtime/cublas.h"
-#include "runtime/device_private.h"
+#include "runtime/device_impl.h"
 
 int qgc_device_count(void) {
     qgc_arena *arena = qgc_arena_new();

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 
 #include "runtime/mode.h"
-#include "runtime/program_private.h"
+#include "runtime/program_impl.h"
 
 void qgc_program_note(qgc_program *p, const char *format, ...) {
     va_list args;

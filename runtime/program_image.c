@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
-#include "runtime/program_private.h"
+#include "runtime/program_impl.h"
 
 static int number_of(const qgc_device_info *about) {
     return 10 * about->major + about->minor;

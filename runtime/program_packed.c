@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "runtime/program_private.h"
+#include "runtime/program_impl.h"
 
 enum { ALIGN = 256 };
 

@@ -4,7 +4,7 @@
 
 #include "graph/base/planes.h"
 #include "models/bind.h"
-#include "runtime/program_private.h"
+#include "runtime/program_impl.h"
 
 /* Weights on their way to the device:
  *

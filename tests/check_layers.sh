@@ -29,9 +29,9 @@ own() {
     "codegen/"*" codegen/"* | "codegen/"*" graph/"*) ;;
 
     # What CUDA looks like is known to the device alone.
-    "runtime/"*" runtime/cuda_driver.h" | "runtime/"*" runtime/device_private.h" | "runtime/"*" runtime/cublas.h")
+    "runtime/"*" runtime/cuda_driver.h" | "runtime/"*" runtime/device_impl.h" | "runtime/"*" runtime/cublas.h")
         case $1 in
-        runtime/device.c | runtime/device_private.h | runtime/capture.c | runtime/cuda_driver.c | runtime/cublas.[ch]) ;;
+        runtime/device.c | runtime/device_impl.h | runtime/capture.c | runtime/cuda_driver.c | runtime/cublas.[ch]) ;;
         *) return 1 ;;
         esac
         ;;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/stage/outside_parts.h"
+#include "codegen/stage/outside_impl.h"
 #include "graph/base/str.h"
 #include "graph/expr.h"
 

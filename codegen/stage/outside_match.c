@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "codegen/stage/outside_parts.h"
+#include "codegen/stage/outside_impl.h"
 #include "codegen/stage/stage.h"
 #include "graph/base/str.h"
 #include "graph/expr.h"

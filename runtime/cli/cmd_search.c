@@ -74,7 +74,7 @@ qgc_status cmd_search(cli_context *c, int argc, char **argv) {
         {"seconds", 0, OPTION_NUMBER, &o.seconds, "S", "no candidate is begun after so many", 0, 1e6},
         {"most", 0, OPTION_INT, &o.most, "N", "nor after so many candidates; 0: no limit", 0, 1000000},
         {"layers", 0, OPTION_INT, &o.layers, "N",
-         "candidates have the first N layers only, and the result is compared with all; 0: all", 0, 100000},
+         "candidates have the first N layers; the result is compared with all; 0: all", 0, 100000},
         {"seed", 0, OPTION_INT, &o.seed, "N", "decides in which order changes are tried", 0, 1e15},
         {"output", 'o', OPTION_TEXT, &o.output, "FILE", "a model file that has the best pipeline", 0, 0},
         CLI_JSON_OPTION(o.json),

@@ -5,7 +5,7 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "runtime/engine/stats.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 #include "runtime/mode.h"
 
 /* Held at a time: the reference, and the beginning of the pipeline that is looked at. On a device the whole pipeline's

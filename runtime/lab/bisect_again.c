@@ -3,7 +3,7 @@
 
 #include "graph/load.h"
 #include "passes/bind_weights.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 
 /* The reproduction of a fault of the graph: written from the two graphs that the judge has kept, and
  * judged. */

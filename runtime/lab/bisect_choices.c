@@ -1,6 +1,6 @@
 #include "graph/eval.h"
-#include "runtime/lab/bisect_parts.h"
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/bisect_impl.h"
+#include "runtime/lab/judge_impl.h"
 
 /* The kernels that choose a token compute in whole numbers after one exponential, so from the same logits they choose what the
  * reference chooses, whatever the settings. Logits are compared elsewhere; here they are those of the device. */

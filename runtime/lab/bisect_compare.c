@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "graph/base/map.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 
 /* Two sides over the same text, value by value. Rounding and what came in explain some difference of a result:
  *

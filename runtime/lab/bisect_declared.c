@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "passes/bind_weights.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 
 /* What a graph declares beside its nodes: parameters, of which tensors its weights are, and what files it is for. */
 

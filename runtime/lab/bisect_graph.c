@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "codegen/stage/stage.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 #include "runtime/lab/disproof.h"
 
 /* The pipeline, change by change. A pass is looked at while it runs: what matters is the graph that it

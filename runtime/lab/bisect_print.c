@@ -2,7 +2,7 @@
 
 #include "graph/base/hash.h"
 #include "graph/ops.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 
 typedef struct {
     int64_t id, kind, n_in, in[QGC_MAX_INPUTS], out[QGC_MAX_OUTPUTS], choice[QGC_MAX_ATTRS];

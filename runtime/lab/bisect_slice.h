@@ -2,7 +2,7 @@
 #define QGC_LAB_BISECT_SLICE_H
 
 #include "graph/base/map.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 #include "runtime/lab/gguf_write.h"
 
 /* The reproduction is a model of its own. What goes into the nodes around the value that parts was the same on both sides; it

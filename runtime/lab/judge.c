@@ -1,6 +1,6 @@
 #include <math.h>
 
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/judge_impl.h"
 
 /* --- one graph after another ----------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/judge_impl.h"
 
 /* --- graphs ---------------------------------------------------------------------------------------------- */
 

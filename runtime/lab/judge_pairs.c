@@ -1,4 +1,4 @@
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/judge_impl.h"
 
 /* Which value of a graph is in the place of which of the graph before it. */
 

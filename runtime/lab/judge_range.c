@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/judge_impl.h"
 
 /* What no step of a text reaches: a window of attention that is longer than the text, and the tables of longrope, which
  * change with the room that caches have. Two values whose numbers agree are computed again, by themselves, where such a number

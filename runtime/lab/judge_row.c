@@ -1,7 +1,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/judge_impl.h"
 
 /* A graph over the steps of the text, and over more of it up to the far position, with its own states. */
 typedef struct {

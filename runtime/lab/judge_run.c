@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/judge_impl.h"
 #include "runtime/lab/random.h"
 
 /* The largest logit; all tokens; few; with penalties; almost all alike, so that the draw decides; and with

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
-#include "runtime/lab/judge_parts.h"
+#include "runtime/lab/judge_impl.h"
 
 /* --- in words -------------------------------------------------------------------------------------------- */
 

@@ -11,7 +11,7 @@
 
 #include "graph/base/str.h"
 #include "graph/base/times.h"
-#include "runtime/lab/tune_parts.h"
+#include "runtime/lab/tune_impl.h"
 
 enum {
     MAX_CANDIDATES = 16,

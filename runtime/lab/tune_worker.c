@@ -5,7 +5,7 @@
 
 #include "graph/base/str.h"
 #include "runtime/engine/prepare.h"
-#include "runtime/lab/tune_parts.h"
+#include "runtime/lab/tune_impl.h"
 #include "runtime/session.h"
 #include "runtime/stand_in.h"
 

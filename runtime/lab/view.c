@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 static qgc_status check_layer(const qgc_graph *g, int64_t layer, qgc_diag *d) {
     int most = 0;

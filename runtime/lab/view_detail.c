@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 typedef struct {
     const qgc_view *v;

@@ -2,7 +2,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 /* A box has two lines, and a third where times are known:
  *

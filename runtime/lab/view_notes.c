@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 /* What stands beside the drawings of a stage, and the tables at the end of the page. */
 

@@ -1,5 +1,5 @@
 #include "runtime/lab/view_files.h"
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 /* The page: a strip of stages, a section for each with its drawings and what the rules did, tables of passes and of
  * kernels, templates of what a click shows. Without a script all sections are there, one below the other. */

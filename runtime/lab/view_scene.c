@@ -1,4 +1,4 @@
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 /* --- which nodes ------------------------------------------------------------------------------------------ */
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "graph/base/utf8.h"
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 /* --- letters ---------------------------------------------------------------------------------------------- */
 

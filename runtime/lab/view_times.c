@@ -5,7 +5,7 @@
 #include "codegen/lower.h"
 #include "graph/base/file.h"
 #include "runtime/lab/bench.h"
-#include "runtime/lab/view_parts.h"
+#include "runtime/lab/view_impl.h"
 
 enum { MOST_BYTES = 64 << 20, MOST_LAUNCHES = 1 << 24 };
 

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "runtime/program_private.h"
+#include "runtime/program_impl.h"
 #include "tests/support/fixture.h"
 
 /* Which image runs on which card: no device is asked. */

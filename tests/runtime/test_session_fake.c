@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/program_private.h"
+#include "runtime/program_impl.h"
 #include "runtime/session.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_device.h"

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "runtime/program_private.h"
+#include "runtime/program_impl.h"
 #include "runtime/stand_in.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/fake_device.h"

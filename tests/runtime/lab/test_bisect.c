@@ -5,7 +5,7 @@
 #include "graph/base/file.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
-#include "runtime/lab/bisect_parts.h"
+#include "runtime/lab/bisect_impl.h"
 #include "tests/support/text.h"
 #include "tests/support/tiny.h"
 

@@ -1,5 +1,5 @@
-#ifndef QGC_GRAPH_PRINT_PARTS_H
-#define QGC_GRAPH_PRINT_PARTS_H
+#ifndef QGC_GRAPH_PRINT_IMPL_H
+#define QGC_GRAPH_PRINT_IMPL_H
 
 #include "graph/base/map.h"
 #include "graph/base/str.h"

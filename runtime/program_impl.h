@@ -1,5 +1,5 @@
-#ifndef QGC_RUNTIME_PROGRAM_PRIVATE_H
-#define QGC_RUNTIME_PROGRAM_PRIVATE_H
+#ifndef QGC_RUNTIME_PROGRAM_IMPL_H
+#define QGC_RUNTIME_PROGRAM_IMPL_H
 
 #include "runtime/program.h"
 

@@ -1,5 +1,5 @@
-#ifndef QGC_RUNTIME_DEVICE_PRIVATE_H
-#define QGC_RUNTIME_DEVICE_PRIVATE_H
+#ifndef QGC_RUNTIME_DEVICE_IMPL_H
+#define QGC_RUNTIME_DEVICE_IMPL_H
 
 #include "runtime/cuda_driver.h"
 #include "runtime/device.h"

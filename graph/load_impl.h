@@ -1,5 +1,5 @@
-#ifndef QGC_GRAPH_LOAD_PARTS_H
-#define QGC_GRAPH_LOAD_PARTS_H
+#ifndef QGC_GRAPH_LOAD_IMPL_H
+#define QGC_GRAPH_LOAD_IMPL_H
 
 #include "graph/base/map.h"
 #include "graph/expr.h"
