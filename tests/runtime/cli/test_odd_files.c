@@ -47,7 +47,7 @@ static void an_error_outlives_the_file_that_it_names(void **state) {
  * waits for ever is ended, with status 124. */
 static const char *shell(fixture *f, const char *line, int want) {
     FILE *p = popen(qgc_arena_printf(f->arena,
-                                     "exec 2>&1 </dev/null; qgc() { timeout 120 '" QGC_COMMAND
+                                     "exec 2>&1 </dev/null; qgc() { timeout 1200 '" QGC_COMMAND
                                      "' \"$@\"; }; src='" QGC_SOURCE_DIR "'; cd '%s'; %s",
                                      f->folder, line),
                     "r");
