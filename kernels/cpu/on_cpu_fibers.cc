@@ -152,6 +152,8 @@ void prepare(fiber &f, block *of, unsigned thread) {
     f.of = of;
     f.thread = thread;
     f.where = READY;
+    f.anchor = nullptr;
+    f.in_vain = false;
     f.copies.clear();
     f.room.clear();
     if (!f.made)
@@ -201,12 +203,14 @@ void clear_shared(block &b, size_t dynamic_bytes) {
 void barrier(int place) {
     current->place = place;
     current->number = current->meeting = 0;
+    current->anchor = nullptr;
     give_way_to_next(AT_BARRIER);
 }
 
 void together(void *mine, warp_function *what, int place) {
     current->place = place;
     current->mine = mine;
+    current->anchor = nullptr;
     current->what = what;
     give_way_to_next(AT_WARP);
 }

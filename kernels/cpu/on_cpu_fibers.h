@@ -56,6 +56,11 @@ struct fiber {
     unsigned meeting;
     void *mine; /* for the warp */
     warp_function *what;
+    const volatile void
+        *anchor; /* a place from which it loads now and then, with nothing but loads in between, and */
+    unsigned rounds, loads; /* how often it has come by there, and how many loads it has done since; */
+    unsigned wakes;         /* what had happened to its warp then (on_cpu_together.cc) */
+    bool in_vain;           /* it waits for another value in a place that it looked at */
     std::vector<copy> copies;
     std::vector<char> room; /* of room_of_thread */
 };
@@ -75,7 +80,7 @@ struct randomness {
         z = (z ^ z >> 27) * 0x94D049BB133111EBu;
         return z ^ z >> 31;
     }
-    unsigned below(unsigned n) { return (unsigned)(next() % n); }
+    unsigned below(unsigned n) { return (unsigned)(n & (n - 1) ? next() % n : next() & (n - 1)); }
 };
 
 /* At least n fibers. They are used again by later launches. */

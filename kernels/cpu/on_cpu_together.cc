@@ -41,10 +41,14 @@ struct resident {
     block own;
     unsigned slow; /* it goes on in one of so many rounds */
     std::vector<late_word> late;
-    std::vector<place_word> late_at[1024]; /* the same by the number of their place, as loads look for theirs */
-    unsigned done; /* threads that have ended */
-    bool came;     /* one has ended or come to a barrier since the last look */
-    unsigned met;  /* of the first block of a cluster: how often a thread of it came to where all meet */
+    std::vector<place_word>
+        late_at[1024]; /* the same by the number of their place, as loads look for theirs */
+    unsigned done;     /* threads that have ended */
+    bool came;         /* one has ended or come to a barrier since the last look */
+    unsigned met;      /* of the first block of a cluster: how often a thread of it came to where all meet */
+    unsigned awake;    /* a bit for each warp in which a lane may go on */
+    unsigned waiting[1024]; /* the warps to wake when a word is another, by the number of its place */
+    unsigned wakes[32];     /* how often a warp was */
 };
 
 unsigned number_of(const volatile void *place) {
@@ -70,6 +74,68 @@ resident &here() {
     return now.blocks[block_index.x];
 }
 
+/* --- waiting in vain ------------------------------------------------------------------------------------------ */
+
+/* Most turns would be those of warps that poll for what has not come. So a warp all of whose lanes wait sleeps until a place that one of
+ * them looked at has another value; its turns are counted as if it had looked again. */
+
+unsigned warp_of(const fiber *f) {
+    return f->thread / 32;
+}
+
+void wake(resident &r, const volatile void *place) {
+    unsigned &waiting = r.waiting[number_of(place)];
+    r.awake |= waiting;
+    for (; waiting; waiting &= waiting - 1)
+        r.wakes[__builtin_ctz(waiting)]++;
+}
+
+void wake_all_blocks(const volatile void *place) {
+    for (resident &r : now.blocks)
+        wake(r, place);
+}
+
+/* A lane may have loaded the same thrice and yet not wait for it. */
+void wake_all() {
+    for (resident &r : now.blocks)
+        r.awake = ~0u;
+}
+
+/* Before a lane gives way that waits for a change of places. */
+void wait_for_change() {
+    current->in_vain = true;
+    give_way_as(READY);
+    current->in_vain = false;
+}
+
+void look_at(const volatile void *place) {
+    here().waiting[number_of(place)] |= 1u << warp_of(current);
+}
+
+/* A lane that does anything else than to load is not on the same round through its loads. */
+void has_done_something() {
+    current->anchor = nullptr;
+}
+
+/* Is the lane about to load again what it has loaded twice, with nothing in between but other loads, and has nothing changed since it
+ * loaded it last? It has looked at all places of its round since. */
+bool loads_in_vain(const volatile void *from) {
+    enum { LONGEST = 256 };
+    const unsigned wakes = here().wakes[warp_of(current)];
+    if (current->anchor != from) {
+        if (!current->anchor || ++current->loads > LONGEST) {
+            current->anchor = from;
+            current->rounds = current->loads = 0;
+            current->wakes = wakes;
+        }
+        return false;
+    }
+    const bool same = current->wakes == wakes;
+    current->loads = 0;
+    current->wakes = wakes;
+    return ++current->rounds > 1 && same;
+}
+
 /* --- barriers in shared memory (mbarrier) ---------------------------------------------------------------- */
 
 /* The 64 bits of one. */
@@ -89,6 +155,7 @@ void write(unsigned long long *b, meeting_place m) {
         m.phase ^= 1u;
         m.pending = m.expected;
         now.events++;
+        wake_all_blocks(b);
     }
     memcpy(b, &m, sizeof m);
 }
@@ -117,6 +184,7 @@ void let_word_arrive(resident &r, size_t i) {
             break;
         }
     *r.late[i].to = r.late[i].word;
+    wake_all_blocks(r.late[i].to);
     forget_oldest(r.late_at[number_of(r.late[i].to)], r.late[i].to);
     r.late.erase(r.late.begin() + (long)i);
     now.events++;
@@ -203,33 +271,42 @@ void let_meet(unsigned block_number) {
         fiber &f = thread_of(block_number, t);
         if (f.where == AT_BARRIER && waiting[f.number] == wanted[f.number]) {
             f.where = READY;
+            now.blocks[block_number].awake |= 1u << warp_of(&f);
             now.events++;
         }
     }
+}
+
+/* What came of a lane that was READY. */
+void note_lane(resident &own, const fiber &lane) {
+    const bool ended = lane.where == DONE;
+    own.done += ended;
+    now.events += ended;
+    own.came |= ended || lane.where == AT_BARRIER;
 }
 
 /* Each lane that can goes on until it gives way. */
 void run_warp(unsigned block_number, unsigned first) {
     resident &own = now.blocks[block_number];
     fiber *lanes[32] = {};
-    unsigned n = 0, together = 0, ready = 0;
+    unsigned n = 0, together = 0, ready = 0, go_on = 0;
     for (unsigned t = first; t < first + 32 && t < now.threads; t++, n++) {
         lanes[n] = &thread_of(block_number, t);
         ready |= (unsigned)(lanes[n]->where == READY) << n;
     }
+    own.awake &= ~(1u << first / 32);
     run_lanes(lanes, n);
     for (unsigned i = 0; i < n; i++) {
-        const state where = lanes[i]->where;
-        const bool ran = ready >> i & 1, ended = ran && where == DONE;
-        own.done += ended;
-        now.events += ended;
-        own.came |= ended || (ran && where == AT_BARRIER);
-        together += where == AT_WARP;
+        if (ready >> i & 1)
+            note_lane(own, *lanes[i]);
+        together += lanes[i]->where == AT_WARP;
+        go_on += lanes[i]->where == READY && !lanes[i]->in_vain;
     }
     if (together == 32) {
         do_together(lanes);
         now.events++;
     }
+    own.awake |= (unsigned)(together == 32 || go_on) << first / 32;
 }
 
 /* All warps of the blocks that go on in this round, in an order that is drawn. */
@@ -245,7 +322,8 @@ void run_round(bool all) {
         const size_t j = now.random.next() % i;
         const unsigned warp = warps[j];
         warps[j] = warps[i - 1];
-        run_warp(warp / each, warp % each * 32);
+        if (now.blocks[warp / each].awake >> warp % each & 1)
+            run_warp(warp / each, warp % each * 32);
         if (now.blocks[warp / each].came)
             let_meet(warp / each);
         now.turns++;
@@ -277,9 +355,11 @@ void note_stuck() {
 /* Until all have ended, or one gave up, or nothing that anybody does changes anything and nothing more will arrive. A thread may
  * give way a few times on its way through loads that are not in vain, hence the patience with rounds without an event. */
 void run_all() {
-    enum { HURRY = 2, ALL = 40, STUCK = 120 };
+    enum { HURRY = 2, ALL = 40, AWAKE = 25, STUCK = 120 };
     for (unsigned idle = 0; !now.message[0] && !all_done();) {
         const uint64_t before = now.events;
+        if (idle > ALL && idle % AWAKE == 0)
+            wake_all();
         run_round(idle > ALL);
         for (unsigned n = idle > HURRY ? 1 + now.random.below(16) : 0; n > 0 && let_something_arrive(); n--)
             ;
@@ -308,6 +388,7 @@ void start(const on_cpu_kernel *const *kernels, const on_cpu_launch_options *o, 
         resident &r = now.blocks[b];
         char *dynamic = memory.data() + (1024 - (uintptr_t)memory.data() % 1024) + (size_t)b * MOST_SHARED;
         r.own = {kernels[b], {b, 0, 0}, dynamic};
+        r.awake = ~0u;
         r.slow = now.random.below(3) ? 1 : 1u << now.random.below(11);
         current = nullptr;
         for (unsigned other = 0; other < b; other++)
@@ -333,6 +414,7 @@ void meet_some(unsigned number, unsigned n, int place) {
     current->place = place;
     current->number = number;
     current->meeting = n;
+    has_done_something();
     give_way_as(AT_BARRIER);
 }
 
@@ -351,6 +433,8 @@ void store_late(const void *to, unsigned word) {
         broken("blocks that hand each other something have to be launched together");
     here().late.push_back({(volatile unsigned *)(uintptr_t)to, word, current});
     here().late_at[number_of(to)].push_back({(const volatile unsigned *)to, word});
+    wake(here(), to);
+    has_done_something();
     now.events++;
     if (now.random.below(4) == 0)
         give_way();
@@ -358,8 +442,13 @@ void store_late(const void *to, unsigned word) {
 
 /* A block sees what its own threads have stored. */
 unsigned load_now(const void *from) {
-    if (!now.running || now.random.below(now.loads) == 0)
+    if (!now.running)
         give_way();
+    if (loads_in_vain(from))
+        wait_for_change();
+    else if (now.random.below(now.loads) == 0)
+        give_way();
+    look_at(from);
     const std::vector<place_word> &late = here().late_at[number_of(from)];
     for (size_t i = late.size(); i > 0; i--)
         if (late[i - 1].at == from)
@@ -370,6 +459,14 @@ unsigned load_now(const void *from) {
 void fence() {
     if (now.running)
         let_all_arrive(here(), current);
+}
+
+unsigned counted(const unsigned *at) {
+    if (now.running && loads_in_vain(at))
+        wait_for_change();
+    give_way();
+    look_at(at);
+    return *(const volatile unsigned *)at;
 }
 
 void mbarrier_init(unsigned long long *b, int arrivals) {
@@ -385,16 +482,23 @@ void mbarrier_arrive(unsigned long long *b, unsigned bytes) {
     m.bytes += (int)bytes;
     now.events++;
     write(b, m);
+    has_done_something();
     if (now.random.below(4) == 0)
         give_way();
 }
 
-bool mbarrier_is_over(const unsigned long long *b, unsigned parity) {
-    return read(b).phase != parity;
+void mbarrier_wait(const unsigned long long *b, unsigned parity) {
+    while (read(b).phase == parity) {
+        look_at(b);
+        wait_for_change();
+    }
+    has_done_something();
 }
 
 void count_up(unsigned *at, unsigned last) {
     *at = *at >= last ? 0 : *at + 1;
+    wake_all_blocks(at);
+    has_done_something();
     now.events++;
     if (now.random.below(4) == 0)
         give_way();

@@ -248,8 +248,7 @@ static inline void count_up(unsigned *at, unsigned last) {
 }
 
 static inline unsigned counted(const unsigned *at) {
-    on_cpu::give_way();
-    return *(const volatile unsigned *)at;
+    return on_cpu::counted(at);
 }
 
 /* --- barriers in shared memory, and copies that arrive at them --------------------------------------------- */
@@ -274,8 +273,7 @@ static inline void arrive_with_copies(unsigned long long *b) {
 }
 
 static inline void barrier_wait(unsigned long long *b, unsigned parity) {
-    while (!on_cpu::mbarrier_is_over(b, parity))
-        on_cpu::give_way();
+    on_cpu::mbarrier_wait(b, parity);
 }
 
 static inline void barrier_wait_patiently(unsigned long long *b, unsigned parity) {

@@ -48,7 +48,7 @@ static void an_error_outlives_the_file_that_it_names(void **state) {
 static const char *shell(fixture *f, const char *line, int want) {
     return qgc_test_shell(f->arena,
                           qgc_arena_printf(f->arena,
-                                           "exec </dev/null; qgc() { timeout 120 '" QGC_COMMAND
+                                           "exec </dev/null; qgc() { timeout 1200 '" QGC_COMMAND
                                            "' \"$@\"; }; src='" QGC_SOURCE_DIR "'; cd '%s'; %s",
                                            f->folder, line),
                           want);
