@@ -156,11 +156,12 @@ static void a_browser_shows_what_the_address_says(void **state) {
     int ended;
     const char *text = qgc_test_shell_run(
         f->arena,
-        qgc_arena_printf(f->arena,
-                         "timeout 1200 chromium --headless=new --no-sandbox --disable-gpu --user-data-dir='%s' "
-                         "--window-size=1400,900 --dump-dom 'file://%s#after=fuse-qkv&node=q' 2>/dev/null; "
-                         "rm -rf '%s'",
-                         fixture_path(f, "browser"), page_path(f), fixture_path(f, "browser")),
+        qgc_arena_printf(
+            f->arena,
+            "timeout 1200 chromium --headless=new --no-sandbox --disable-gpu --user-data-dir='%s' "
+            "--window-size=1400,900 --dump-dom 'file://%s#after=fuse-qkv&node=q' 2>/dev/null; "
+            "rm -rf '%s'",
+            fixture_path(f, "browser"), page_path(f), fixture_path(f, "browser")),
         &ended);
     if (!*text)
         skip(); /* it does not start here */
