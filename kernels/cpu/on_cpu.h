@@ -54,6 +54,7 @@ unsigned load_now(const void *from);
 void fence();
 void mbarrier_init(unsigned long long *b, int arrivals);
 void mbarrier_arrive(unsigned long long *b, unsigned bytes);
+bool mbarrier_is_over(const unsigned long long *b, unsigned parity);
 void mbarrier_wait(const unsigned long long *b, unsigned parity);
 void count_up(unsigned *at, unsigned last);
 unsigned counted(const unsigned *at);
