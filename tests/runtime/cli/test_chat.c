@@ -243,6 +243,24 @@ static void a_message_may_have_several_lines(void **state) {
     has(saved.text, "\"content\": \"/slash\"");
 }
 
+/* A terminal itself holds 4,095 bytes of a line. */
+static void a_long_line_is_not_cut(void **state) {
+    fixture *f = *state;
+    talk t = start(f, TINY);
+    qgc_str line = qgc_str_new(f->arena);
+    for (int i = 0; i < 2000; i++)
+        qgc_str_add(&line, "ab "); /* a token */
+    if (!QGC_HAS_LIBEDIT) {
+        hang_up(&t);
+        end(&t);
+        skip();
+    }
+    say(&t, line.text);
+    wait_for(&t, "the prompt has 2013 tokens");
+    say(&t, "/quit");
+    end(&t);
+}
+
 static void a_full_context_says_so_and_what_to_do(void **state) {
     talk t = start(*state, "run models/tiny/tiny.yaml --device cpu --threads 1 --ctx 24 -n -1 --ignore-eos");
     say(&t, "Hello");
@@ -308,6 +326,7 @@ int main(void) {
         TEST(lines_are_edited_and_come_back),
         TEST(commands_change_and_keep_the_conversation),
         TEST(a_message_may_have_several_lines),
+        TEST(a_long_line_is_not_cut),
         TEST(a_full_context_says_so_and_what_to_do),
         TEST(an_interrupt_ends_the_answer),
         TEST(a_prompt_comes_from_standard_input_too),

@@ -103,6 +103,16 @@ static void outputs_are_written_where_they_were_asked_for(void **state) {
           0);
 }
 
+/* They are numbers in memory, in the types that a quantiser would give the tensors. */
+static void random_weights_are_no_files(void **state) {
+    const char *said = shell(
+        *state,
+        "mkdir tmp && TMPDIR=\"$PWD\"/tmp qgc bisect \"$src\"/models/tiny/tiny.yaml --weights random:q4_k_m && "
+        "test -z \"$(ls -A tmp)\"",
+        0);
+    has(said, "harmless");
+}
+
 /* The error comes before what takes long: no table of numbers was printed. */
 static void an_output_that_cannot_be_is_refused_before_the_measuring(void **state) {
     fixture *f = *state;
@@ -269,6 +279,7 @@ int main(void) {
         FIXTURE_TEST(errors_name_the_file_that_is_wrong),
         FIXTURE_TEST(a_folder_goes_without_what_its_links_lead_to),
         FIXTURE_TEST(no_library_comes_from_the_current_folder),
+        FIXTURE_TEST(random_weights_are_no_files),
         FIXTURE_TEST(json_to_stdout_stands_alone),
     };
     return cmocka_run_group_tests_name("runtime/cli/odd_files", tests, NULL, NULL);
