@@ -57,15 +57,16 @@ static int product_options(qgc_lowering *l, const qgc_node *n, const char **opti
     return k;
 }
 
-static int64_t setting(qgc_lowering *l, const char *file, const qgc_stage *f, const char *name,
-                       int64_t usual) {
-    static const int64_t few[] = {1, 2, 4, 8, 12, 16, 24, 32, 0};
+static const int64_t loads[] = {1, 2, 4, 8, 12, 16, 24, 32, 0}, warps[] = {1, 2, 4, 8, 0};
+
+static int64_t setting(qgc_lowering *l, const char *file, const qgc_stage *f, const char *name, int64_t usual,
+                       const int64_t *candidates) {
     const qgc_value *w = f->rows[0].linear->in[1];
     const char *kernel =
         qgc_low_text(l, "%s %lld to %dx%lld of %lld, %s", file, (long long)w->shape.dim[2], f->n_rows,
                      (long long)w->shape.dim[1], (long long)qgc_low_width(f->rows[0].linear->in[2]),
                      qgc_dtypes[qgc_weight_storage(w)].name);
-    return qgc_low_setting(l, kernel, name, usual, few);
+    return qgc_low_setting(l, kernel, name, usual, candidates);
 }
 
 /* What is made of the rows of a stage. */
@@ -104,8 +105,8 @@ static void product_by_token(qgc_lowering *l, const qgc_stage *f) {
     const qgc_node *n = f->rows[0].linear;
     const qgc_value *w = n->in[1];
     const int64_t out = w->shape.dim[1], used = qgc_low_width(n->in[2]);
-    const int64_t split =
-        setting(l, "expert_linear.cu", f, "SPLIT", qgc_low_split(w->shape.dim[2], out * used * f->n_rows));
+    const int64_t split = setting(l, "expert_linear.cu", f, "SPLIT",
+                                  qgc_low_split(w->shape.dim[2], out * used * f->n_rows), warps);
     const char *options[MOST_OPTIONS];
     made m = {0};
     int k = product_options(l, n, options);
@@ -113,7 +114,7 @@ static void product_by_token(qgc_lowering *l, const qgc_stage *f) {
     options[k++] = qgc_low_int(l, "EXPERTS", w->shape.dim[0]);
     options[k++] = qgc_low_int(l, "SPLIT", split);
     options[k++] = qgc_low_int(l, "MATRICES", f->n_rows);
-    options[k++] = qgc_low_int(l, "HELD", setting(l, "expert_linear.cu", f, "HELD", 8));
+    options[k++] = qgc_low_int(l, "HELD", setting(l, "expert_linear.cu", f, "HELD", 8, loads));
     options[k] = NULL;
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_linear.cu", QGC_LOW_THREADS, options));
@@ -144,8 +145,8 @@ static void sum_by_token(qgc_lowering *l, const qgc_stage *f) {
     const qgc_node *n = f->rows[0].linear;
     const qgc_value *w = n->in[1];
     const int64_t out = w->shape.dim[1], used = qgc_low_width(n->in[2]);
-    int64_t ways = setting(l, "expert_mix.cu", f, "WAYS", ways_of(used, out));
-    while (ways > WARPS || used % ways != 0)
+    int64_t ways = setting(l, "expert_mix.cu", f, "WAYS", ways_of(used, out), warps);
+    while (used % ways != 0) /* one that was set for another model */
         ways /= 2;
     const char *options[MOST_OPTIONS];
     made m = {0};
@@ -153,7 +154,7 @@ static void sum_by_token(qgc_lowering *l, const qgc_stage *f) {
     k += expression_options(l, f, &m, options + k);
     options[k++] = qgc_low_int(l, "EXPERTS", w->shape.dim[0]);
     options[k++] = qgc_low_int(l, "WAYS", ways);
-    options[k++] = qgc_low_int(l, "HELD", setting(l, "expert_mix.cu", f, "HELD", 12));
+    options[k++] = qgc_low_int(l, "HELD", setting(l, "expert_mix.cu", f, "HELD", 12, loads));
     options[k] = NULL;
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_mix.cu", QGC_LOW_THREADS, options));

@@ -30,6 +30,7 @@
 #endif
 
 enum { MINE = USED / WAYS, ROWS_OF_BLOCK = WARPS / WAYS };
+static_assert(WARPS % WAYS == 0 && USED % WAYS == 0, "shape");
 
 /* What a lane has of the dot product of one of the rows whose beginnings were loaded. */
 __device__ __forceinline__ float dot_of(const vector &v, const early_rows<MINE> &early, int which, const weights::elem *row) {
