@@ -21,9 +21,9 @@ static bool apply_single(qgc_rewriter *rw, const qgc_match *m) {
 static const qgc_rule rules[] = {
     {"silu(gate) * up", P(FF, MUL, P1(ACT, SILU, P1(GATE, LINEAR, FREE)), P1(UP, LINEAR, FREE)), apply},
     {"gelu(gate) * up", P(FF, MUL, P1(ACT, GELU, P1(GATE, LINEAR, FREE)), P1(UP, LINEAR, FREE)), apply},
-    {"silu(gate) * up of experts",
+    {"silu(gate of experts) * up",
      P(FF, MUL, P1(ACT, SILU, P1(GATE, EXPERT_LINEAR, FREE)), P1(UP, EXPERT_LINEAR, FREE)), apply},
-    {"gelu(gate) * up of experts",
+    {"gelu(gate of experts) * up",
      P(FF, MUL, P1(ACT, GELU, P1(GATE, EXPERT_LINEAR, FREE)), P1(UP, EXPERT_LINEAR, FREE)), apply},
     {"gelu(linear)", P(ACT, GELU, P1(UP, LINEAR, FREE)), apply_single},
     {0},

@@ -184,15 +184,15 @@ static const rule_case rule_cases[] = {
      EMBED LINEAR("x", "w_a, bias", "gate") LINEAR("x", "w_b", "up") GELU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff]\n",
      false, "ff", "one of products \"up\" and \"gate\" has a bias"},
-    {"fuse-swiglu", "silu(gate) * up of experts", NULL,
+    {"fuse-swiglu", "silu(gate of experts) * up", NULL,
      EMBED ROUTE("x") GATED(SILU, "x") "outputs: [ff, by]\n", true, "ff", "in group \"mlp\""},
-    {"fuse-swiglu", "silu(gate) * up of experts", NULL,
+    {"fuse-swiglu", "silu(gate of experts) * up", NULL,
      EMBED ROUTE("x") EXPERTS("x", "e_a, ids, e_bias", "gate") EXPERTS("x", "e_b, ids", "up")
          SILU("gate", "act") PAIR("mul", "act", "up", "ff") "outputs: [ff, by]\n",
      false, "ff", "product \"gate\" of experts has a bias"},
-    {"fuse-swiglu", "gelu(gate) * up of experts", NULL,
+    {"fuse-swiglu", "gelu(gate of experts) * up", NULL,
      EMBED ROUTE("x") GATED(GELU, "x") "outputs: [ff, by]\n", true, "ff", "in group \"mlp\""},
-    {"fuse-swiglu", "gelu(gate) * up of experts", NULL,
+    {"fuse-swiglu", "gelu(gate of experts) * up", NULL,
      EMBED NORM ROUTE("x") EXPERTS("h", "e_a, ids", "gate") EXPERTS("x", "e_b, ids", "up") GELU("gate", "act")
          PAIR("mul", "act", "up", "ff") "outputs: [ff, by]\n",
      false, "ff", "products \"gate\" and \"up\" are of different values or experts"},
