@@ -62,7 +62,7 @@ static int mark_kind(const fixture *f, const qgc_phase *p, size_t i, bool *wante
         const qgc_plan_launch *other = &p->launches[k];
         wanted[k] = strcmp(file_of(f, l), file_of(f, other)) == 0 && strcspn(other->node, "[") == stem &&
                     strncmp(other->node, l->node, stem) == 0;
-        if (wanted[k] && k < i)
+        if (k < i && wanted[k])
             return 0;
         n += wanted[k];
     }

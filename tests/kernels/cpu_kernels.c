@@ -178,12 +178,15 @@ static void open_library(qgc_device *dev, loaded *k) {
     if (!is_compiled(path, dev->arena))
         fail_msg("%s does not compile", source_path(path, dev->arena));
     void *opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    k->code = opened ? dlsym(opened, "on_cpu_loaded") : NULL;
-    if (!k->code)
+    const on_cpu_kernel *code = opened ? dlsym(opened, "on_cpu_loaded") : NULL;
+    if (!code) {
         fail_msg("%s", dlerror());
-    char *signature = qgc_arena_alloc(dev->arena, (size_t)k->code->n_args + 1);
-    for (int i = 0; i < k->code->n_args; i++)
-        signature[i] = k->code->arg_bytes[i] == sizeof(int32_t) ? 'i' : 'p';
+        return;
+    }
+    k->code = code;
+    char *signature = qgc_arena_alloc(dev->arena, (size_t)code->n_args + 1);
+    for (int i = 0; i < code->n_args; i++)
+        signature[i] = code->arg_bytes[i] == sizeof(int32_t) ? 'i' : 'p';
     k->kernel.signature = signature;
 }
 
