@@ -297,7 +297,7 @@ __device__ __forceinline__ void add_products(const consumer &c, chunk_sums<K> &p
             x.multiply(c, p.turn(From + i), f[i], From + i);
 }
 
-/* Tiles or chunks that are taken out of the ring and multiplied before more are: with more of them a warp would wait longer for the
+/* Chunks of a tile that are taken out of the ring and multiplied before more are: with more of them a warp would wait longer for the
  * last one where weights come late. */
 enum { FEW = AT_ONCE < 2 ? (int)AT_ONCE : 2 };
 
@@ -414,6 +414,7 @@ template <int K, int Rows, int TYPE, typename Meanwhile, typename Finish>
 __device__ __forceinline__ void multiply_tiles(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int n,
                                          Meanwhile meanwhile, Finish finish) {
     enum { TILES = held<K, Rows>::TILES };
+    static_assert((int)TILES * TILE <= BATCH, "sums of all that is held are put");
     const int lane = c.lane(), warp = c.warp();
     int first = 0, here = min((int)BATCH, n), row = TILES * TILE;
     float *to = c.s.sum[c.batch] + c.places.sum, tile[TILES];

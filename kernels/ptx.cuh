@@ -196,12 +196,16 @@ __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvt
 /* Made once and kept: the compiler cannot make it anew from what it was made of. */
 __device__ __forceinline__ void stay(u32 &x) { asm volatile("" : "+r"(x)); }
 
-/* What lies there, by a pointer that is kept in a register. The compiler would make it anew at each use, of the block's place in a cluster
- * that there need not be, which takes some 40 cycles. */
+/* What lies there, by a pointer that is kept in a register. Where there are clusters the compiler would make it anew at each use, of the
+ * block's place in one, which takes some 40 cycles; elsewhere it is a constant. */
 template <typename T> __device__ __forceinline__ T *kept_in_register(void *p) {
+#if __CUDA_ARCH__ >= 900
     u32 at = shared_address(p);
     stay(at);
     return (T *)__cvta_shared_to_generic(at);
+#else
+    return (T *)p;
+#endif
 }
 
 /* Four 8 x 8 matrices of 16-bit elements, transposed; lane i gives the address of row i % 8 of matrix i / 8. */
