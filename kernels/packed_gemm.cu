@@ -188,7 +188,8 @@ struct copied_tiles {
 /* Blocks of a cluster have the same tokens: each brings a part of them to all. */
 __device__ __forceinline__ void copy_tokens(u8 *to, const u8 *from, u32 tokens, u64 *full) {
     if (CLUSTER == 1) {
-        bulk_copy(to, from, tokens * TOKEN_BYTES, full);
+        if (tokens > 0) /* the second half of a span may have none */
+            bulk_copy(to, from, tokens * TOKEN_BYTES, full);
         return;
     }
     const u32 part = (tokens / 8 + CLUSTER - 1) / CLUSTER * 8, begin = min(blockIdx.x % CLUSTER * part, tokens),
