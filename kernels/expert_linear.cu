@@ -63,9 +63,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const float *const in[4] = {in0, in1, in2, in3};
     const size_t at = item * OUT + row;
     float a[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        a[i] = i < INPUTS ? in[i][ONE_A_ROW >> i & 1 ? item / USED : at] : 0.0f;
+    take_outside<INPUTS>(in, item / USED, at, a);
     const float l0 = sum[0], l1 = sum[MATRICES - 1], a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
     out[at] = EXPRESSION;
 }

@@ -77,9 +77,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         return;
     const float *const in[4] = {in0, in1, in2, in3};
     float a[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        a[i] = i < INPUTS ? in[i][ONE_A_ROW >> i & 1 ? token : token * OUT + row] : 0.0f;
+    take_outside<INPUTS>(in, token, token * OUT + row, a);
     const float l0 = sum[0], a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
     out[token * OUT + row] = EXPRESSION;
 }

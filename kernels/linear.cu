@@ -102,9 +102,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int m = 0; m < 4; m++)
             l[m] = m < MATRICES ? sum[min(m, MATRICES - 1) * ROWS + r] + (BIAS ? bias[m][first + r] : 0.0f) : 0.0f;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            a[i] = i < INPUTS ? in[i][ONE_A_ROW >> i & 1 ? token : token * OUT + first + r] : 0.0f;
+        take_outside<INPUTS>(in, token, token * OUT + first + r, a);
         float l0 = l[0], l1 = l[1], l2 = l[2], l3 = l[3], a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
         float result = EXPRESSION;
         out[token * OUT + first + r] = result;

@@ -12,6 +12,14 @@
 #define APPROXIMATE 0
 #endif
 
+/* Of N outside values what an expression takes for element `at` of the result, which is in row `row`; of others 0. */
+template <int N>
+__device__ __forceinline__ void take_outside(const float *const (&in)[4], size_t row, size_t at, float (&a)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        a[i] = i < N ? in[i][ONE_A_ROW >> i & 1 ? row : at] : 0.0f;
+}
+
 __device__ __forceinline__ float op_add(float a, float b) { return a + b; }
 __device__ __forceinline__ float op_mul(float a, float b) { return a * b; }
 __device__ __forceinline__ float op_scale(float x, float factor) { return x * factor; }
