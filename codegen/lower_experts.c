@@ -39,9 +39,9 @@ qgc_status lower_route(qgc_lowering *l, const qgc_node *n) {
 
 /* --- products token by token ------------------------------------------------------------------------------ */
 
-enum { WARPS = QGC_LOW_THREADS / 32, MOST_OPTIONS = 20, INPUTS = 4 };
+enum { WARPS = QGC_LOW_THREADS / 32, MOST_OPTIONS = 20 };
 
-/* Options of all kernels of products. */
+/* Options of all kernels of products, and of those that may have a bias. */
 static int product_options(qgc_lowering *l, const qgc_node *n, const char **options) {
     const qgc_value *w = n->in[1];
     const int64_t in = w->shape.dim[2];
@@ -51,10 +51,12 @@ static int product_options(qgc_lowering *l, const qgc_node *n, const char **opti
     options[k++] = qgc_low_type(l, "WEIGHT", qgc_weight_storage(w));
     options[k++] = qgc_low_int(l, "USED", qgc_low_width(n->in[2]));
     options[k++] = qgc_low_int(l, "EACH", qgc_low_width(n->in[0]) != in);
-    options[k++] = n->n_in > 3
-                       ? qgc_low_text(l, "-DBIAS=1+%s", qgc_low_type_name(qgc_weight_storage(n->in[3])))
-                       : "-DBIAS=0";
     return k;
+}
+
+static const char *bias_option(qgc_lowering *l, const qgc_node *n) {
+    return n->n_in > 3 ? qgc_low_text(l, "-DBIAS=1+%s", qgc_low_type_name(qgc_weight_storage(n->in[3])))
+                       : "-DBIAS=0";
 }
 
 static const int64_t loads[] = {1, 2, 4, 8, 12, 16, 24, 32, 0}, warps[] = {1, 2, 4, 8, 0};
@@ -71,7 +73,7 @@ static int64_t setting(qgc_lowering *l, const char *file, const qgc_stage *f, co
 
 /* What is made of the rows of a stage. */
 typedef struct {
-    const qgc_value *result, *inputs[INPUTS];
+    const qgc_value *result, *inputs[QGC_OUTSIDE_OF_PRODUCTS];
     int n_inputs;
 } made;
 
@@ -87,11 +89,8 @@ static int expression_options(qgc_lowering *l, const qgc_stage *f, made *m, cons
     return 3;
 }
 
-/* Values from outside, of which those that are not there are never looked at, and the result. */
 static void made_arguments(qgc_lowering *l, const made *m, qgc_plan_launch *launch) {
-    for (int i = 0; i < INPUTS; i++)
-        qgc_low_arg_buffer(launch, i < m->n_inputs ? qgc_low_buffer(l, m->inputs[i]) : launch->args[0].buffer,
-                           i < m->n_inputs ? QGC_READS : 0);
+    qgc_low_outside_arguments(l, launch, m->inputs, m->n_inputs);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, m->result), QGC_WRITES);
 }
 
@@ -110,6 +109,7 @@ static void product_by_token(qgc_lowering *l, const qgc_stage *f) {
     const char *options[MOST_OPTIONS];
     made m = {0};
     int k = product_options(l, n, options);
+    options[k++] = bias_option(l, n);
     k += expression_options(l, f, &m, options + k);
     options[k++] = qgc_low_int(l, "EXPERTS", w->shape.dim[0]);
     options[k++] = qgc_low_int(l, "SPLIT", split);
@@ -150,7 +150,7 @@ static void sum_by_token(qgc_lowering *l, const qgc_stage *f) {
         ways /= 2;
     const char *options[MOST_OPTIONS];
     made m = {0};
-    int k = product_options(l, n, options) - 1; /* there is no bias */
+    int k = product_options(l, n, options);
     k += expression_options(l, f, &m, options + k);
     options[k++] = qgc_low_int(l, "EXPERTS", w->shape.dim[0]);
     options[k++] = qgc_low_int(l, "WAYS", ways);
@@ -220,6 +220,7 @@ static void product_by_expert(qgc_lowering *l, const qgc_node *n) {
     const qgc_item_order o = order_of(l, n->in[2], experts);
     const char *options[8];
     int k = product_options(l, n, options);
+    options[k++] = bias_option(l, n);
     options[k++] = qgc_low_int(l, "TILE", tile);
     options[k] = NULL;
     qgc_plan_launch *launch =

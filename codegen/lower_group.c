@@ -8,7 +8,7 @@
 #include "codegen/lower_impl.h"
 #include "graph/base/str.h"
 
-enum { MAX_INPUTS = 6, LINEAR_INPUTS = 4, WARPS = QGC_LOW_THREADS / 32, HELD = 4 };
+enum { MAX_INPUTS = 6, WARPS = QGC_LOW_THREADS / 32, HELD = 4 };
 
 /* --- pointwise expressions ------------------------------------------------------------------------------- */
 
@@ -88,6 +88,15 @@ int qgc_low_one_a_row(const qgc_value *const *inputs, int n, const qgc_value *re
     for (int i = 0; i < n; i++)
         bits |= qgc_is_one_a_row(&inputs[i]->shape, &result->shape) ? 1 << i : 0;
     return bits;
+}
+
+void qgc_low_outside_arguments(qgc_lowering *l, qgc_plan_launch *launch, const qgc_value *const *inputs,
+                               int n) {
+    for (int i = 0; i < QGC_OUTSIDE_OF_PRODUCTS; i++)
+        if (i < n)
+            qgc_low_arg_buffer(launch, qgc_low_buffer(l, inputs[i]), QGC_READS);
+        else /* never looked at */
+            qgc_low_arg_buffer(launch, launch->args[0].buffer, 0);
 }
 
 static qgc_status lower_normed_pointwise(qgc_lowering *l, const qgc_stage *f) {
@@ -311,11 +320,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = out}, WARPS / split * rows);
     qgc_low_grid(launch, 1, qgc_low_dim(linear->in[0]->shape.dim[0]), 1);
     core_arguments(l, f, launch);
-    for (int i = 0; i < LINEAR_INPUTS; i++)
-        if (i < e.n_inputs)
-            qgc_low_arg_buffer(launch, qgc_low_buffer(l, e.inputs[i]), QGC_READS);
-        else
-            qgc_low_arg_buffer(launch, launch->args[0].buffer, 0);
+    qgc_low_outside_arguments(l, launch, e.inputs, e.n_inputs);
     qgc_low_arg_buffer(launch, qgc_low_buffer(l, result), f->route ? QGC_READS | QGC_WRITES : QGC_WRITES);
     last_arguments(l, f, launch);
     return QGC_OK;

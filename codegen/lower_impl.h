@@ -190,6 +190,11 @@ const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_va
 /* Which of the values that an expression takes from outside have one number for each row of the result: bits. */
 int qgc_low_one_a_row(const qgc_value *const *inputs, int n, const qgc_value *result);
 
+/* Those values as arguments of a kernel of products, which has parameters for so many. */
+enum { QGC_OUTSIDE_OF_PRODUCTS = 4 };
+void qgc_low_outside_arguments(qgc_lowering *l, qgc_plan_launch *launch, const qgc_value *const *inputs,
+                               int n);
+
 /* The kernel that computes most of a decode step, in the phases pack and persistent, and which nodes it covers, by id. *fits: false,
  * with the reason in the plan, if the graph cannot be computed so (codegen/persistent/). */
 QGC_MUST_USE qgc_status qgc_emit_persistent(qgc_lowering *l, unsigned probe, bool **covered, bool *fits);
