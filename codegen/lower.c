@@ -559,13 +559,6 @@ static int *copy_buffers(const qgc_lowering *l) {
     return memcpy(copy, l->buffer_of, l->graph->n_values * sizeof *copy);
 }
 
-static bool has_gemm(const qgc_phase *p) {
-    for (size_t i = 0; i < p->n_launches; i++)
-        if (p->launches[i].kind == QGC_LAUNCH_GEMM)
-            return true;
-    return false;
-}
-
 /* Tokens of a chunk of a longer prompt, 0: there are none such. Products of more tokens at a time keep the card busier, and are cut
  * otherwise. Not where rings have no room for so many, nor where the model has no such positions. */
 static int64_t long_chunk_of(const qgc_lowering *l, const qgc_lower_options *o) {
@@ -574,7 +567,8 @@ static int64_t long_chunk_of(const qgc_lowering *l, const qgc_lower_options *o) 
     const int64_t wanted = o->long_chunk ? o->long_chunk : p->chunk >= USUAL ? TIMES * p->chunk : 0;
     const bool fits =
         (p->max_positions == 0 || wanted <= p->max_positions) && (p->spare == 0 || wanted <= p->spare);
-    return wanted > p->chunk && fits && !has_gemm(&p->phases[QGC_PHASE_PACKED_PREFILL]) ? wanted : 0;
+    return wanted > p->chunk && fits && !qgc_phase_has_gemm(&p->phases[QGC_PHASE_PACKED_PREFILL]) ? wanted
+                                                                                                  : 0;
 }
 
 static qgc_status lower_packed(qgc_lowering *l, const qgc_lower_options *o) {

@@ -30,6 +30,13 @@ bool qgc_phase_is_packed(qgc_phase_kind phase) {
     return phase == QGC_PHASE_PACKED_PREFILL || phase == QGC_PHASE_LONG_PREFILL;
 }
 
+bool qgc_phase_has_gemm(const qgc_phase *phase) {
+    for (size_t i = 0; i < phase->n_launches; i++)
+        if (phase->launches[i].kind == QGC_LAUNCH_GEMM)
+            return true;
+    return false;
+}
+
 int qgc_kernel_threads(const qgc_plan_kernel *k, const char *arch) {
     enum { FIRST_WITH_BULK_COPIES = 90 };
     return k->threads + (qgc_arch_number(arch) < FIRST_WITH_BULK_COPIES ? k->copy_threads : 0);

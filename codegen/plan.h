@@ -224,6 +224,9 @@ const char *qgc_phase_name(qgc_phase_kind phase); /* "decode" */
 bool qgc_phase_is_prefill(qgc_phase_kind phase);
 bool qgc_phase_is_packed(qgc_phase_kind phase);
 
+/* Is a launch of the phase a product by cuBLAS? */
+bool qgc_phase_has_gemm(const qgc_phase *phase);
+
 /* The first launch of a phase that has parts, or NULL. */
 const qgc_plan_launch *qgc_phase_parts(const qgc_phase *phase);
 

@@ -124,13 +124,6 @@ static int64_t largest_chunk(const qgc_session *s) {
     return !takes_chunks(s) ? 1 : is_long ? s->plan->long_chunk : s->plan->chunk;
 }
 
-static bool has_gemm(const qgc_phase *p) {
-    for (size_t i = 0; i < p->n_launches; i++)
-        if (p->launches[i].kind == QGC_LAUNCH_GEMM)
-            return true;
-    return false;
-}
-
 /* Handle and workspace of cuBLAS now, so that no feed allocates. */
 static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
     if (!takes_chunks(s))
@@ -141,7 +134,7 @@ static qgc_status prepare_prefill(const qgc_session *s, qgc_diag *d) {
         qgc_hint(d, "Take the prompt in decode steps (QGC_PREFILL_STEPS, --prefill steps).");
         return status;
     }
-    if (!has_gemm(&s->plan->phases[prefill_phase(s, 1)]))
+    if (!qgc_phase_has_gemm(&s->plan->phases[prefill_phase(s, 1)]))
         return QGC_OK;
     const char *why;
     if (!qgc_device_has_gemm(s->dev, &why)) {
@@ -298,7 +291,7 @@ static qgc_status allocate(qgc_session *s, size_t *io_bytes, qgc_diag *d) {
 /* cuBLAS loads its kernels when they are first used, some 80 ms in all on an H100: better now than in the first
  * answer. Steps of synthetic tokens, whose traces in the states are wiped out afterwards. */
 static qgc_status warm_up_prefill(qgc_session *s, qgc_diag *d) {
-    if (!takes_chunks(s) || !has_gemm(&s->plan->phases[prefill_phase(s, 1)]))
+    if (!takes_chunks(s) || !qgc_phase_has_gemm(&s->plan->phases[prefill_phase(s, 1)]))
         return QGC_OK;
     const int64_t most = s->plan->chunk < s->options.ctx ? s->plan->chunk : s->options.ctx;
     QGC_TRY(launch(s, prefill_phase(s, 1), most < 32 ? most : 32, d));
@@ -325,7 +318,7 @@ static qgc_status fill(qgc_session *s, size_t io_bytes, qgc_diag *d) {
  * one, as where modes are compared, all modes have the same numbers after a prompt. */
 static bool is_packed_better(const qgc_session *s) {
     const qgc_phase *packed = &s->plan->phases[QGC_PHASE_PACKED_PREFILL];
-    return !qgc_program_has_weights(s->program) && packed->n_launches > 0 && !has_gemm(packed) &&
+    return !qgc_program_has_weights(s->program) && packed->n_launches > 0 && !qgc_phase_has_gemm(packed) &&
            qgc_arch_has_wgmma(qgc_program_arch(s->program));
 }
 
