@@ -206,10 +206,6 @@ int qgc_low_kernel(qgc_lowering *l, const char *file, int threads, const char *c
     return qgc_low_program(l, file, threads, options, NULL);
 }
 
-static bool same_program(const char *a, const char *b) {
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
 int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *const *options,
                     const char *program) {
     qgc_plan *p = l->plan;
@@ -219,7 +215,7 @@ int qgc_low_program(qgc_lowering *l, const char *file, int threads, const char *
         qgc_str_printf(&joined, "%s%s", n ? " " : "", options[n]);
     for (size_t i = 0; i < p->n_kernels; i++)
         if (strcmp(p->kernels[i].name, file) == 0 && strcmp(p->kernels[i].options, joined.text) == 0 &&
-            same_program(p->kernels[i].program, program))
+            qgc_same_text(p->kernels[i].program, program))
             return (int)i;
 
     p->kernels = qgc_arena_grow(l->arena, p->kernels, p->n_kernels, sizeof *p->kernels);

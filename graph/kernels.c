@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "graph/base/str.h"
 #include "graph/graph.h"
 
 const qgc_kernel_row *qgc_graph_kernel(const qgc_graph *g, const char *name) {
@@ -9,16 +10,13 @@ const qgc_kernel_row *qgc_graph_kernel(const qgc_graph *g, const char *name) {
     return NULL;
 }
 
-static bool same_text(const char *a, const char *b) {
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
 static bool same_row(const qgc_kernel_row *a, const qgc_kernel_row *b) {
-    return same_text(a->text, b->text) && same_text(a->nodes, b->nodes) && same_text(a->params, b->params) &&
-           same_text(a->options, b->options) && same_text(a->limits, b->limits) &&
-           same_text(a->grid, b->grid) && same_text(a->threads, b->threads) &&
-           same_text(a->shared, b->shared) && same_text(a->starts, b->starts) &&
-           same_text(a->steps, b->steps) && same_text(a->arch, b->arch) && same_text(a->phase, b->phase);
+    return qgc_same_text(a->text, b->text) && qgc_same_text(a->nodes, b->nodes) &&
+           qgc_same_text(a->params, b->params) && qgc_same_text(a->options, b->options) &&
+           qgc_same_text(a->limits, b->limits) && qgc_same_text(a->grid, b->grid) &&
+           qgc_same_text(a->threads, b->threads) && qgc_same_text(a->shared, b->shared) &&
+           qgc_same_text(a->starts, b->starts) && qgc_same_text(a->steps, b->steps) &&
+           qgc_same_text(a->arch, b->arch) && qgc_same_text(a->phase, b->phase);
 }
 
 const qgc_kernel_row *qgc_graph_add_kernel(qgc_graph *g, const qgc_kernel_row *row) {

@@ -63,6 +63,10 @@ void qgc_str_add_number(qgc_str *s, double x) {
     qgc_str_add(s, text);
 }
 
+bool qgc_same_text(const char *a, const char *b) {
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 const char *qgc_str_of_bytes(size_t bytes, qgc_arena *a) {
     if (bytes >= 1000000000)
         return qgc_arena_printf(a, "%.2f GB", (double)bytes * 1e-9);

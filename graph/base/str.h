@@ -25,6 +25,9 @@ void qgc_str_add_number(qgc_str *s, double x);
 /* "988.0 MB", in the arena. */
 const char *qgc_str_of_bytes(size_t bytes, qgc_arena *a);
 
+/* Are two texts equal, or both none (NULL)? */
+bool qgc_same_text(const char *a, const char *b);
+
 /* Empties the string and keeps its room. */
 void qgc_str_clear(qgc_str *s);
 

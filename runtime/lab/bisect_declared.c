@@ -1,6 +1,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/base/str.h"
 #include "passes/bind_weights.h"
 #include "runtime/lab/bisect_impl.h"
 
@@ -83,12 +84,8 @@ const char *bisect_rebind(const qgc_graph *was, const qgc_graph *g, const qgc_we
     return NULL;
 }
 
-static bool is_same_text(const char *a, const char *b) {
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
 static bool is_same_form(const qgc_tensor_form *a, const qgc_tensor_form *b) {
-    return is_same_text(a->stacked_index, b->stacked_index) && a->stacked == b->stacked &&
+    return qgc_same_text(a->stacked_index, b->stacked_index) && a->stacked == b->stacked &&
            a->transposed == b->transposed && a->first == b->first && a->last == b->last && a->of == b->of &&
            a->heads == b->heads && a->plus == b->plus;
 }
@@ -97,8 +94,8 @@ static bool is_same_form(const qgc_tensor_form *a, const qgc_tensor_form *b) {
 static const char *weights_objection(const qgc_graph *was, const qgc_graph *g, qgc_arena *a) {
     for (size_t i = 0; i < was->n_weights && i < g->n_weights; i++) {
         const qgc_weight_decl *x = &g->weights[i], *y = &was->weights[i];
-        const bool gguf = is_same_text(x->gguf, y->gguf) && is_same_form(&x->gguf_form, &y->gguf_form),
-                   hf = is_same_text(x->hf, y->hf) && is_same_form(&x->hf_form, &y->hf_form);
+        const bool gguf = qgc_same_text(x->gguf, y->gguf) && is_same_form(&x->gguf_form, &y->gguf_form),
+                   hf = qgc_same_text(x->hf, y->hf) && is_same_form(&x->hf_form, &y->hf_form);
         if (!gguf || !hf)
             return qgc_arena_printf(a, "weight \"%s\" is another tensor of a %s", x->name,
                                     gguf ? "folder of safetensors" : "GGUF");
@@ -144,12 +141,12 @@ static const char *derived_objection(const qgc_graph *g, const qgc_tensor *const
 /* --- files ----------------------------------------------------------------------------------------------- */
 
 static const char *files_objection(const qgc_graph *was, const qgc_graph *g, qgc_arena *a) {
-    if (!is_same_text(was->arch, g->arch) || !is_same_text(was->gguf_arch, g->gguf_arch) ||
-        !is_same_text(was->hf_arch, g->hf_arch))
+    if (!qgc_same_text(was->arch, g->arch) || !qgc_same_text(was->gguf_arch, g->gguf_arch) ||
+        !qgc_same_text(was->hf_arch, g->hf_arch))
         return qgc_arena_printf(a, "the graph is for \"%s\" and was for \"%s\"", g->arch, was->arch);
     bool same = g->n_ignored == was->n_ignored;
     for (size_t i = 0; i < g->n_ignored && same; i++)
-        same = is_same_text(g->ignored[i], was->ignored[i]);
+        same = qgc_same_text(g->ignored[i], was->ignored[i]);
     return same ? NULL : "other tensors are ignored";
 }
 
