@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "graph/base/str.h"
+#include "graph/ops.h"
 
 qgc_graph *qgc_graph_new(qgc_arena *arena) {
     qgc_graph *g = qgc_arena_alloc(arena, sizeof *g);
@@ -432,7 +433,7 @@ int64_t qgc_graph_most_tokens(const qgc_graph *g) {
     int64_t most = INT64_MAX;
     for (const qgc_node *n = g->first; n; n = n->next) {
         const int64_t rows = qgc_node_ring(n);
-        const int64_t fit = rows ? rows + 1 - (int64_t)n->attr[qgc_attr_index(n->op, "window")].number : most;
+        const int64_t fit = rows ? rows + 1 - (int64_t)qgc_node_number(n, "window") : most;
         most = fit < most ? fit : most;
     }
     return most;
