@@ -145,6 +145,19 @@ static void put_float(qgc_str *s, const char *key, double x) {
     gguf_put(s, bits, 4);
 }
 
+/* What is printed when such a file is bound; "" if nothing is wrong with it. */
+static const char *bound(qgc_arena *a, const qgc_str *file, const qgc_bind_request *request) {
+    qgc_diag d = qgc_diag_new(a);
+    qgc_weights *w = qgc_weights_new("model.gguf", QGC_WEIGHTS_GGUF);
+    const qgc_tensor *found[1] = {0};
+    qgc_status status = qgc_gguf_parse(w, file->text, file->bytes, (qgc_loc){.source = &yaml}, &d);
+    if (status == QGC_OK)
+        status = qgc_bind(w, request, found, &d);
+    assert_int_equal(status, d.status);
+    qgc_weights_close(w);
+    return qgc_test_printed(a, &d);
+}
+
 static const char *of_gguf(qgc_arena *a, const gguf_case *c) {
     const bool tensor = c->key && strstr(c->key, ".weight"), key = c->key && !tensor;
     qgc_str s = qgc_str_new(a);
@@ -162,19 +175,11 @@ static const char *of_gguf(qgc_arena *a, const gguf_case *c) {
         gguf_put_tensor(&s, c->key, (uint64_t[]){1, 32}, GGML_F32, 0);
     gguf_put_padding(&s, 32);
     gguf_put_data(&s, tensor ? 128 : 0);
-    qgc_diag d = qgc_diag_new(a);
-    qgc_weights *w = qgc_weights_new("model.gguf", QGC_WEIGHTS_GGUF);
     qgc_bind_request request = request_of(c->arch);
     request.allow_unused = true;
     if (strcmp(c->arch, "qwen2") != 0)
         request.n_params = 0;
-    const qgc_tensor *found[1] = {0};
-    qgc_status status = qgc_gguf_parse(w, s.text, s.bytes, (qgc_loc){.source = &yaml}, &d);
-    if (status == QGC_OK)
-        status = qgc_bind(w, &request, found, &d);
-    assert_int_equal(status, d.status);
-    qgc_weights_close(w);
-    return qgc_test_printed(a, &d);
+    return bound(a, &s, &request);
 }
 
 static void keys_of_a_gguf(void **state) {
@@ -250,8 +255,6 @@ static const char *of_rotation(qgc_arena *a, bool permuted, bool has_eps, uint32
     gguf_put_tensor(&s, "q", (uint64_t[]){8, 8}, GGML_F32, 0);
     gguf_put_padding(&s, 32);
     gguf_put_data(&s, 256);
-    qgc_diag d = qgc_diag_new(a);
-    qgc_weights *w = qgc_weights_new("model.gguf", QGC_WEIGHTS_GGUF);
     const qgc_bind_request request = {.arch = "llama",
                                       .at = {&yaml, 1, 1},
                                       .params = wants,
@@ -259,13 +262,7 @@ static const char *of_rotation(qgc_arena *a, bool permuted, bool has_eps, uint32
                                       .weights = &wq,
                                       .arena = a,
                                       .n_weights = 1};
-    const qgc_tensor *found[1] = {0};
-    qgc_status status = qgc_gguf_parse(w, s.text, s.bytes, (qgc_loc){.source = &yaml}, &d);
-    if (status == QGC_OK)
-        status = qgc_bind(w, &request, found, &d);
-    assert_int_equal(status, d.status);
-    qgc_weights_close(w);
-    return qgc_test_printed(a, &d);
+    return bound(a, &s, &request);
 }
 
 /* Of rows that are put back into halves the pairs of a part are not where a rotation of a part takes them. An epsilon is stated. */
