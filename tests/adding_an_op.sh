@@ -124,9 +124,9 @@ compare_values() {
     }' || fail "the evaluator does not compute relu2"
 }
 
-# The kernel's function, as C, against the values of the evaluator.
+# The kernel's function, as C++, against the values of the evaluator.
 compare_kernel() {
-    cat >"$work/kernel.c" <<-'END'
+    cat >"$work/kernel.cc" <<-'END'
 	#include <math.h>
 	#include <stdio.h>
 	#include "kernels/pointwise.cuh"
@@ -139,7 +139,7 @@ compare_kernel() {
 	    return n < 1000;
 	}
 	END
-    "${CC:-cc}" -D__device__=static -D__forceinline__=inline -I . "$work/kernel.c" -o "$work/kernel" -lm &&
+    "${CXX:-c++}" -D__device__=static -D__forceinline__=inline -I . "$work/kernel.cc" -o "$work/kernel" -lm &&
         paste -d ' ' "$work/gate" "$work/act" | "$work/kernel" || fail "the kernel's function is not its reference"
     echo "ok: the kernel's function is what the reference is"
 }
