@@ -274,6 +274,21 @@ static void a_part_of_permuted_rows_and_no_epsilon_are_refused(void **state) {
     has(of_rotation(*state, false, true, 4), "the rows of q and k stand in another order");
 }
 
+/* The tensors that say by what frequencies are divided may be missing: then the kind of scaling alone says nothing. */
+static void longrope_without_its_divisors_is_refused(void **state) {
+    static const char *const kind[] = {"{arch}.rope.scaling.type"}, *const words[] = {"none", "longrope"};
+    const qgc_param_want scaling = {
+        .name = "scaling", .value = 1, .gguf = kind, .n_gguf = 1, .words = {words, 2}};
+    const qgc_bind_request request = {
+        .arch = "qwen2", .at = {&yaml, 1, 1}, .params = &scaling, .n_params = 1, .arena = *state};
+    qgc_str s = qgc_str_new(*state);
+    gguf_put_header(&s, 3, 0, 2);
+    gguf_put_key_string(&s, "general.architecture", "qwen2");
+    gguf_put_key_string(&s, "qwen2.rope.scaling.type", "longrope");
+    has(bound(*state, &s, &request),
+        "states \"qwen2.rope.scaling.type\" as \"longrope\", but has no tensor \"rope_factors_long.weight\"");
+}
+
 /* Infinity is as near to any number as may be, to a careless comparison. */
 static void an_infinite_number_is_no_match(void **state) {
     static const char *const keys[] = {"qwen2.rope.freq_base", "qwen2.eps"};
@@ -327,6 +342,7 @@ int main(void) {
         ARENA_TEST(config_keys_that_are_not_computed_are_refused),
         ARENA_TEST(keys_of_a_gguf),
         ARENA_TEST(a_part_of_permuted_rows_and_no_epsilon_are_refused),
+        ARENA_TEST(longrope_without_its_divisors_is_refused),
         ARENA_TEST(an_infinite_number_is_no_match),
         ARENA_TEST(a_head_that_is_said_to_be_there_has_to_be),
     };

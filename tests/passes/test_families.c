@@ -123,6 +123,21 @@ static const char *with_keys(fixture *f, const char *model, const char *keys) {
     return f->folder;
 }
 
+/* A folder like that of a model, with the first `from` of its config.json replaced. */
+static const char *with_change(fixture *f, const char *model, const char *from, const char *to) {
+    qgc_source config;
+    const char *folder = with_keys(f, model, ""), *at;
+    ok(f, qgc_file_read(&config, qgc_arena_printf(f->arena, "%s/config.json", folder), 1 << 20, "config",
+                        &f->diag));
+    at = strstr(config.text, from);
+    if (!at)
+        fail_msg("the config.json of %s has no %s", model, from);
+    fixture_write(
+        f, "config.json",
+        qgc_arena_printf(f->arena, "%.*s%s%s", (int)(at - config.text), config.text, to, at + strlen(from)));
+    return folder;
+}
+
 /* What loading and binding say: "" if nothing. */
 static const char *said(fixture *f, const char *family, const char *path) {
     const qgc_tensor **tensors;
@@ -192,6 +207,64 @@ static void what_is_not_computed_is_refused(void **state) {
     }
 }
 
+/* What a file leaves out or states by another key. */
+static void what_is_stated_otherwise_is_known_or_refused(void **state) {
+    static const struct {
+        const char *family, *model, *from, *to, *want;
+    } cases[] = {
+        {"llama", "llama-tied", "\"tie_word_embeddings\": true,", "",
+         "does not state \"tie_word_embeddings\", which means false, but has no tensor \"lm_head.weight\""},
+        {"gemma", "gemma", "\"tie_word_embeddings\": true,", "", ""},
+        {"smollm3", "smollm3", "\"tie_word_embeddings\": true,", "", ""},
+        {"llama", "llama-linear", "\"factor\": 4.0,", "", "but not \"rope_parameters.factor\""},
+        {"llama", "llama-yarn", "\"factor\": 4.0,", "\"factor\": null,",
+         "\"rope_parameters.rope_type\" as \"yarn\", but not \"rope_parameters.factor\""},
+        {"llama", "llama3", "\"low_freq_factor\": 1.0,", "", "but not \"rope_parameters.low_freq_factor\""},
+        {"llama", "llama3", "\"high_freq_factor\": 4.0,", "", "but not \"rope_parameters.high_freq_factor\""},
+        {"gemma3", "gemma3-linear", "\"factor\": 8.0,", "",
+         "but not \"rope_parameters.full_attention.factor\""},
+        {"gemma2", "gemma2", "\"attn_logit_softcapping\": 1.5", "\"attn_logit_softcapping\": 0.0",
+         "\"attn_logit_softcapping\" as 0"},
+        {"gemma2", "gemma2", "\"final_logit_softcapping\": 3.0", "\"final_logit_softcapping\": 0",
+         "\"final_logit_softcapping\" as 0"},
+        {"gemma2", "gemma2", "\"hidden_activation\": \"gelu_pytorch_tanh\"", "\"hidden_act\": \"gelu\"",
+         "\"hidden_act\" as \"gelu\""},
+        {"gemma2", "gemma2", "\"hidden_activation\": \"gelu_pytorch_tanh\"",
+         "\"hidden_act\": \"gelu_pytorch_tanh\"", ""},
+        {"qwen2", "qwen2-window", "\"use_sliding_window\": true", "\"use_sliding_window\": false",
+         "\"layer_types\" as ["},
+        /* a window or a rotation that no layer has */
+        {"qwen2", "qwen2-window", "\"sliding_attention\"", "\"full_attention\"", ""},
+        {"gemma3", "gemma3-linear", "\"sliding_attention\"", "\"full_attention\"", ""},
+        {"gemma3", "gemma3-linear", "\"full_attention\"\n", "\"sliding_attention\"\n", ""},
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *message =
+            said(f, cases[i].family, with_change(f, cases[i].model, cases[i].from, cases[i].to));
+        if (*cases[i].want ? !strstr(message, cases[i].want) : *message)
+            fail_msg("%s with %s says: %s", cases[i].model, cases[i].to, message);
+    }
+}
+
+/* The epsilon that a configuration has by itself, which logits show from 2e-5 on. */
+static void a_missing_epsilon_is_that_of_transformers(void **state) {
+    static const char *const families[] = {"olmo2", "phi3", "mixtral", "olmoe"};
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        const family_golden gold = family_golden_read(f->arena, families[i]);
+        const char *path = with_change(f, families[i], "\"rms_norm_eps\": 1e-05,", "");
+        qgc_weights *w;
+        qgc_graph *g;
+        ok(f, qgc_weights_open(&w, path, &f->diag));
+        ok(f, qgc_graph_load_for(&g, with_f32_caches(f, families[i]), w, f->arena, &f->diag));
+        const double apart = run(f, g, w, &gold);
+        if (!(apart <= 1e-5))
+            fail_msg("%s: logits are %.3g apart", families[i], apart);
+        qgc_weights_close(w);
+    }
+}
+
 /* A graph that was made for some weights, printed or in an artifact, is not for others. */
 static void a_printed_graph_is_for_its_weights(void **state) {
     static const struct {
@@ -236,8 +309,11 @@ static void a_printed_graph_is_for_its_weights(void **state) {
 int main(void) {
     if (chdir(QGC_SOURCE_DIR) != 0)
         return 1;
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(logits_are_those_of_transformers), FIXTURE_TEST(the_family_of_the_page_is_right),
-        FIXTURE_TEST(what_is_not_computed_is_refused), FIXTURE_TEST(a_printed_graph_is_for_its_weights)};
+    const struct CMUnitTest tests[] = {FIXTURE_TEST(logits_are_those_of_transformers),
+                                       FIXTURE_TEST(the_family_of_the_page_is_right),
+                                       FIXTURE_TEST(what_is_not_computed_is_refused),
+                                       FIXTURE_TEST(what_is_stated_otherwise_is_known_or_refused),
+                                       FIXTURE_TEST(a_missing_epsilon_is_that_of_transformers),
+                                       FIXTURE_TEST(a_printed_graph_is_for_its_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
