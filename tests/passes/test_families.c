@@ -16,27 +16,32 @@
 
 #define FOLDER FAMILIES_FOLDER
 
-/* Caches in f32, so that nothing is rounded. */
-static const char *with_f32_caches(fixture *f, const char *family) {
+/* Caches in f32, so that nothing is rounded, and more lines of the file. */
+static const char *with_f32_caches(fixture *f, const char *family, const char *more) {
     const char *up = "../../../../../../../../../..";
     return fixture_write(f, "family.yaml",
                          qgc_arena_printf(f->arena,
                                           "qgc: 2\nextends: %s%s/models/%s.yaml\nname: small\n"
-                                          "state: {k_cache: {dtype: f32}, v_cache: {dtype: f32}}\n",
-                                          up, QGC_SOURCE_DIR, family));
+                                          "state: {k_cache: {dtype: f32}, v_cache: {dtype: f32}}\n%s",
+                                          up, QGC_SOURCE_DIR, family, more));
 }
 
-/* The largest difference of logits, as a part of the largest logit of the position. */
+/* The difference of the logits of a position, as a part of the largest one. */
+static double row_distance(const family_golden *g, int t, const float *row) {
+    const float *want = g->logits + t * g->vocab;
+    double most = 0, apart = 0;
+    for (int i = 0; i < g->vocab; i++) {
+        most = fmax(most, fabs((double)want[i]));
+        apart = fmax(apart, isnan(row[i]) ? INFINITY : fabs((double)row[i] - (double)want[i]));
+    }
+    return apart / most;
+}
+
+/* The largest one of all positions. */
 static double distance(const family_golden *g, const float *logits) {
     double worst = 0;
-    for (int t = 0; t < g->n; t++) {
-        double most = 0, apart = 0;
-        for (int i = t * g->vocab; i < (t + 1) * g->vocab; i++) {
-            most = fmax(most, fabs((double)g->logits[i]));
-            apart = fmax(apart, isnan(logits[i]) ? INFINITY : fabs((double)logits[i] - (double)g->logits[i]));
-        }
-        worst = fmax(worst, apart / most);
-    }
+    for (int t = 0; t < g->n; t++)
+        worst = fmax(worst, row_distance(g, t, logits + t * g->vocab));
     return worst;
 }
 
@@ -64,7 +69,7 @@ static void logits_are_those_of_transformers(void **state) {
         qgc_weights *w;
         qgc_graph *g, *again;
         ok(f, qgc_weights_open(&w, qgc_arena_printf(f->arena, FOLDER "%s", s->model), &f->diag));
-        ok(f, qgc_graph_load_for(&g, with_f32_caches(f, s->family), w, f->arena, &f->diag));
+        ok(f, qgc_graph_load_for(&g, with_f32_caches(f, s->family, ""), w, f->arena, &f->diag));
         qgc_str text = qgc_str_new(f->arena), second = qgc_str_new(f->arena);
         qgc_graph_print_yaml(g, &text);
         ok(f, qgc_graph_load_text(&again, "printed", text.text, text.bytes, f->arena, &f->diag));
@@ -74,6 +79,70 @@ static void logits_are_those_of_transformers(void **state) {
         const double apart = run(f, g, w, &gold), printed = run(f, again, w, &gold);
         if (!(apart <= 1e-4) || !(printed <= 1e-4))
             fail_msg("%s: logits are %.3g apart, from the printed graph %.3g", s->model, apart, printed);
+        qgc_weights_close(w);
+    }
+}
+
+/* --- step by step ------------------------------------------------------------------------------------------ */
+
+/* Positions that rings have room for beside those of the window, so that all are used again. */
+#define SPARE "3"
+
+static int best_of(const float *logits, int n) {
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        best = logits[i] > logits[best] ? i : best;
+    return best;
+}
+
+/* The logits after one more token. */
+static const float *step(fixture *f, qgc_eval *e, const qgc_graph *g, int32_t token, int at) {
+    int64_t elems;
+    ok(f, qgc_eval_step(e, &token, 1, at, false, &f->diag));
+    return qgc_eval_value(e, qgc_graph_output(g, "logits"), &elems);
+}
+
+/* How many tokens of transformers' text are not the best after those before them; of two that are nearly equal either is right. */
+static int other_tokens(fixture *f, qgc_eval *e, const qgc_graph *g, const family_golden *gold) {
+    const double near_tie = 2e-4;
+    int others = 0;
+    for (int i = 0; i < gold->n_text; i++) {
+        const float *logits = step(f, e, g, i ? gold->text[i - 1] : gold->ids[0], i);
+        others += best_of(logits, gold->vocab) != gold->text[i] && (double)gold->margins[i] > near_tie;
+    }
+    return others;
+}
+
+static double apart_in_steps(fixture *f, qgc_eval *e, const qgc_graph *g, const family_golden *gold) {
+    double worst = 0;
+    for (int i = 0; i < gold->n; i++)
+        worst = fmax(worst, row_distance(gold, i, step(f, e, g, gold->ids[i], i)));
+    return worst;
+}
+
+/* With rings that are used several times. */
+static void decode_steps_are_those_of_transformers(void **state) {
+    static const char rings[] = "params: {ring: {value: \"seen_before ? seen_before + " SPARE " : 0\"}}\n";
+    fixture *f = *state;
+    for (size_t i = 0; i < n_family_samples; i++) {
+        const family_sample *s = &family_samples[i];
+        const family_golden gold = family_golden_read(f->arena, s->model);
+        const int room = gold.n_text > gold.n ? gold.n_text : gold.n;
+        qgc_weights *w;
+        qgc_graph *g;
+        const qgc_tensor **tensors;
+        qgc_pool *pool = qgc_pool_new(1);
+        ok(f, qgc_weights_open(&w, qgc_arena_printf(f->arena, FOLDER "%s", s->model), &f->diag));
+        ok(f, qgc_graph_load_for(&g, with_f32_caches(f, s->family, rings), w, f->arena, &f->diag));
+        ok(f, qgc_graph_bind(g, w, false, &tensors, &f->diag));
+        qgc_eval *e = qgc_eval_new(g, tensors, room, 1, pool);
+        const double apart = apart_in_steps(f, e, g, &gold);
+        const int others = other_tokens(f, e, g, &gold);
+        if (!(apart <= 1e-4) || others)
+            fail_msg("%s: logits are %.3g apart in steps, %d of %d tokens of a text are others", s->model,
+                     apart, others, gold.n_text);
+        qgc_eval_drop(e);
+        qgc_pool_drop(pool);
         qgc_weights_close(w);
     }
 }
@@ -257,7 +326,7 @@ static void a_missing_epsilon_is_that_of_transformers(void **state) {
         qgc_weights *w;
         qgc_graph *g;
         ok(f, qgc_weights_open(&w, path, &f->diag));
-        ok(f, qgc_graph_load_for(&g, with_f32_caches(f, families[i]), w, f->arena, &f->diag));
+        ok(f, qgc_graph_load_for(&g, with_f32_caches(f, families[i], ""), w, f->arena, &f->diag));
         const double apart = run(f, g, w, &gold);
         if (!(apart <= 1e-5))
             fail_msg("%s: logits are %.3g apart", families[i], apart);
@@ -310,6 +379,7 @@ int main(void) {
     if (chdir(QGC_SOURCE_DIR) != 0)
         return 1;
     const struct CMUnitTest tests[] = {FIXTURE_TEST(logits_are_those_of_transformers),
+                                       FIXTURE_TEST(decode_steps_are_those_of_transformers),
                                        FIXTURE_TEST(the_family_of_the_page_is_right),
                                        FIXTURE_TEST(what_is_not_computed_is_refused),
                                        FIXTURE_TEST(what_is_stated_otherwise_is_known_or_refused),
