@@ -180,6 +180,8 @@ typedef struct {
     bool replaces; /* the normaliser replaces blanks, so that they are no white space around added tokens */
     bool cut_at_blanks; /* a word starts at every blank; without, all text is one word */
     bool strips;        /* decoding drops a blank that starts the text */
+    bool
+        decodes_added; /* letters and U+2581 are bytes and blanks in added tokens too, as in a tokenizer.json */
     qgc_front front;
     int32_t bos; /* put in front of a text, or -1 */
 } qgc_tokenizer_kind;

@@ -282,6 +282,7 @@ static qgc_status read_post(qgc_tokenizer_kind *kind, const reader *r, json_t *s
 
 static qgc_status read_pipeline(qgc_tokenizer_kind *kind, const reader *r, const json_t *root) {
     kind->bos = -1;
+    kind->decodes_added = true;
     QGC_TRY(read_normalizer(kind, r, json_object_get(root, "normalizer")));
     json_t *steps = list_steps(json_object_get(root, "pre_tokenizer"), "pretokenizers");
     qgc_status status = read_steps(kind, r, steps);
