@@ -393,6 +393,16 @@ static const struct {
 } refused_beside[] = {
     {"{\"add_bos_token\": true}", NULL,
      "add_bos_token is true, and the post-processor of tokenizer.json puts nothing in front"},
+    {"{\"add_prefix_space\": true, \"tokenizer_class\": \"GPT2TokenizerFast\"}", NULL,
+     "add_prefix_space is true, and tokenizer.json puts no blank in front"},
+    {"{\"added_tokens_decoder\": {\"1003\": {\"content\": \"<|other|>\"}}}", NULL,
+     "added_tokens_decoder has token \"<|other|>\" with id 1003, which tokenizer.json has not"},
+    {"{\"added_tokens_decoder\": {\"99999\": {\"content\": \"<|im|>\"}}}", NULL,
+     "added_tokens_decoder has token \"<|im|>\" with id 99999, which tokenizer.json has not"},
+    {"{\"added_tokens_decoder\": {\"1003x\": {\"content\": \"<|im|>\"}}}", NULL,
+     "added_tokens_decoder has token \"<|im|>\" with id 1003x, which tokenizer.json has not"},
+    {"{\"added_tokens_decoder\": {\"1003\": {\"content\": \"<|im|>\", \"lstrip\": 1}}}", NULL,
+     "lstrip of added token \"<|im|>\" is 1, expected true or false"},
     {"{\"eos_token\": \"<eos>\"}", NULL, "eos_token \"<eos>\" is not in the vocabulary"},
     {"[]", NULL, "is not a JSON object"},
     {NULL, "{\"eos_token_id\": -1}", "end-of-text id -1 is not a token id"},
@@ -615,6 +625,26 @@ static void characters_are_known_by_their_own_text(void **state) {
     assert_string_equal(joined(f, &ids).text, " < a a");
 }
 
+/* Flags of added tokens are those of tokenizer_config.json, where it has them. */
+static void flags_beside_count(void **state) {
+    static const char text[] = "a<|end|>  b";
+    static const char *const configs[] = {
+        NULL,
+        "{\"add_prefix_space\": true, \"tokenizer_class\": \"PreTrainedTokenizerFast\"}", /* which does not obey */
+        "{\"added_tokens_decoder\": {\"2\": {\"content\": \"<|end|>\", \"lstrip\": false, \"rstrip\": true,"
+        " \"normalized\": false, \"single_word\": false, \"special\": true}}}"};
+    fixture *f = *state;
+    for (int i = 0; i < 3; i++) {
+        qgc_tokenizer_files files = {.tokenizer = golden(f, "kinds/llama3.json")};
+        if (configs[i])
+            files.config = text_source("tokenizer_config.json", configs[i]);
+        f->t = (qgc_tokenizer_close(f->t), NULL);
+        assert_int_equal(qgc_tokenizer_from_json(&f->t, &files, &f->diag), QGC_OK);
+        const qgc_tokens ids = encode(f, text, sizeof text - 1, true);
+        assert_string_equal(joined(f, &ids).text, i == 2 ? "a<|end|>b" : text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ids_equal_those_of_the_reference, setup, teardown),
@@ -641,6 +671,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(ids_of_every_kind_equal_those_of_the_reference, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bos_is_put_in_front_once, setup, teardown),
         cmocka_unit_test_setup_teardown(blanks_in_front_come_and_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(flags_beside_count, setup, teardown),
         cmocka_unit_test_setup_teardown(added_tokens_decode_as_in_the_reference, setup, teardown),
         cmocka_unit_test_setup_teardown(characters_are_known_by_their_own_text, setup, teardown),
     };
