@@ -1,6 +1,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/base/str.h"
 #include "models/bind_impl.h"
 
 /* Each key of a file that changes the numbers is compared with the graph, known to mean nothing, or refused. */
@@ -66,20 +67,12 @@ static bool states(const qgc_binding *b, const char *key) {
     return qgc_weights_shown(b->w, key, b->d->arena) != NULL;
 }
 
-static bool is_word(const char *words, const char *word) {
-    const size_t length = word && !strchr(word, ' ') ? strlen(word) : 0;
-    for (const char *at = words; length && (at = strstr(at, word)); at++)
-        if (at[-1] == ' ' && at[length] == ' ') /* the list begins and ends with a blank, the word does not */
-            return true;
-    return false;
-}
-
 static qgc_status check_fact(const qgc_binding *b, const fact *f) {
     const char *key = key_of(b, f->key);
     double number;
     if (!states(b, key) || is_used(b, key))
         return QGC_OK;
-    if (f->words && is_word(f->words, qgc_weights_string(b->w, key)))
+    if (f->words && qgc_has_word(f->words, qgc_weights_string(b->w, key)))
         return QGC_OK;
     if (!f->words && qgc_weights_number(b->w, key, &number) && number == f->number)
         return QGC_OK;
@@ -165,9 +158,10 @@ static qgc_status check_caps(const qgc_binding *b) {
 static qgc_status check_activation(const qgc_binding *b) {
     static const char key[] = "hidden_act";
     if (b->is_gguf || !states(b, key) || states(b, "hidden_activation") ||
-        !is_word(" gemma2 gemma3_text ", qgc_weights_arch(b->w)))
+        !qgc_has_word(" gemma2 gemma3_text ", qgc_weights_arch(b->w)))
         return QGC_OK;
-    return is_word(" gelu_pytorch_tanh gelu_new ", qgc_weights_string(b->w, key)) ? QGC_OK : refuse(b, key);
+    return qgc_has_word(" gelu_pytorch_tanh gelu_new ", qgc_weights_string(b->w, key)) ? QGC_OK
+                                                                                       : refuse(b, key);
 }
 
 /* --- rotation -------------------------------------------------------------------------------------------- */
@@ -197,7 +191,7 @@ static qgc_status check_numbers(const qgc_binding *b, const char *object, const 
                   {" llama3 ", "high_freq_factor"}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         const char *key = qgc_arena_printf(b->d->arena, "%s.%s", object, wanted[i].key);
-        if (!is_word(wanted[i].words, word) || states(b, key))
+        if (!qgc_has_word(wanted[i].words, word) || states(b, key))
             continue;
         qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
                                 "\"%s\" states \"%s\" as \"%s\", but not \"%s\"", b->path, kind, word, key);
@@ -308,7 +302,7 @@ static qgc_status check_order_of_rows(const qgc_binding *b) {
     double in_order; /* in a GGUF that was written here */
     if (rows_are_put_back(b))
         return QGC_OK;
-    if (!is_word(permuted, qgc_weights_arch(b->w)) ||
+    if (!qgc_has_word(permuted, qgc_weights_arch(b->w)) ||
         (qgc_weights_number(b->w, "qgc.rows_in_order", &in_order) && in_order == 1))
         return QGC_OK;
     qgc_status s =
@@ -333,7 +327,7 @@ static qgc_status check_divisors(const qgc_binding *b) {
     static const char *const names[] = {"rope_factors_long.weight", "rope_factors_short.weight",
                                         "rope_freqs.weight"};
     const char *type = key_of(b, "rope.scaling.type");
-    if (is_word(" longrope su ", qgc_weights_string(b->w, type)))
+    if (qgc_has_word(" longrope su ", qgc_weights_string(b->w, type)))
         for (int i = 0; i < 2; i++)
             if (!qgc_weights_find(b->w, names[i]))
                 return no_divisors(b, type, names[i]);
@@ -376,7 +370,7 @@ static bool head_is_apart(const qgc_binding *b) {
     double tied;
     if (!b->is_gguf && qgc_weights_number(b->w, "tie_word_embeddings", &tied))
         return tied == 0;
-    return !b->is_gguf && is_word(families, qgc_weights_arch(b->w));
+    return !b->is_gguf && qgc_has_word(families, qgc_weights_arch(b->w));
 }
 
 /* A head that the file says it has, and has not. */

@@ -236,7 +236,7 @@ typedef struct {
 bool qgc_scan_tables(qgc_scanned *out, qgc_span file, qgc_arena *arena);
 
 /* "a b"; false if it is not two texts with one blank between them. */
-bool qgc_merge_of_text(const char *text, qgc_merge *out);
+bool qgc_merge_of_text(qgc_span text, qgc_merge *out);
 
 /* tokenizer_json.c: the texts of a folder; those that are not there are NULL. `tokenizer` must be. */
 typedef struct {

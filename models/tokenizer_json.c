@@ -408,19 +408,19 @@ static qgc_status read_added(qgc_tokenizer_tables *t, const reader *r, json_t *a
     return QGC_OK;
 }
 
-bool qgc_merge_of_text(const char *text, qgc_merge *out) {
-    const char *space = strchr(text, ' ');
-    if (!space || strchr(space + 1, ' '))
+bool qgc_merge_of_text(qgc_span text, qgc_merge *out) {
+    const char *end = text.text + text.bytes, *space = text.bytes ? memchr(text.text, ' ', text.bytes) : NULL;
+    if (!space || memchr(space + 1, ' ', (size_t)(end - space - 1)))
         return false;
-    out->left = (qgc_span){text, (size_t)(space - text)};
-    out->right = (qgc_span){space + 1, strlen(space + 1)};
+    out->left = (qgc_span){text.text, (size_t)(space - text.text)};
+    out->right = (qgc_span){space + 1, (size_t)(end - space - 1)};
     return out->left.bytes > 0 && out->right.bytes > 0;
 }
 
 /* A merge is "a b" or ["a", "b"]. */
 static bool read_merge(const json_t *value, qgc_merge *out) {
     if (json_is_string(value))
-        return qgc_merge_of_text(json_string_value(value), out);
+        return qgc_merge_of_text((qgc_span){json_string_value(value), json_string_length(value)}, out);
     const char *left = json_string_value(json_array_get(value, 0)),
                *right = json_string_value(json_array_get(value, 1));
     if (json_array_size(value) != 2 || !left || !right)
@@ -534,20 +534,14 @@ static qgc_status check_bos(const qgc_tokenizer_tables *t, const json_t *root, c
                     t->kind.bos >= 0 ? "a token in front" : "nothing in front");
 }
 
-static bool obeys_prefix(const char *class) {
-    static const char *const classes[] = {"GPT2Tokenizer", "GPTNeoXTokenizer", "LlamaTokenizer"};
-    for (size_t i = 0; class && i < sizeof classes / sizeof *classes; i++)
-        if (strncmp(class, classes[i], strlen(classes[i])) == 0) /* "Fast" may follow */
-            return true;
-    return false;
-}
-
-/* Of these classes transformers changes the steps of tokenizer.json where the key says otherwise. */
+/* Of some classes transformers changes the steps of tokenizer.json where the key says otherwise. */
 static qgc_status check_prefix(const qgc_tokenizer_tables *t, const json_t *root, const reader *r) {
+    static const char classes[] = " GPT2Tokenizer GPT2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast "
+                                  "LlamaTokenizer LlamaTokenizerFast ";
     const json_t *prefix = json_object_get(root, "add_prefix_space");
     const bool front = t->kind.front != QGC_FRONT_NONE;
     if (!json_is_boolean(prefix) || json_is_true(prefix) == front ||
-        !obeys_prefix(json_string_value(json_object_get(root, "tokenizer_class"))))
+        !qgc_has_word(classes, json_string_value(json_object_get(root, "tokenizer_class"))))
         return QGC_OK;
     qgc_status s = qgc_fail(r->d, QGC_ERR_INPUT, r->at,
                             "add_prefix_space is %s, and tokenizer.json puts %s blank in front",
