@@ -185,13 +185,15 @@ static qgc_status check_rotation_key(const qgc_binding *b, const char *key, cons
 static qgc_status check_numbers(const qgc_binding *b, const char *object, const char *word,
                                 const char *kind) {
     static const struct {
-        const char *words, *key;
-    } wanted[] = {{" linear yarn llama3 ", "factor"},
-                  {" llama3 ", "low_freq_factor"},
-                  {" llama3 ", "high_freq_factor"}};
+        const char *words, *key, *outside; /* a key of the file that stands in for it, or NULL */
+    } wanted[] = {{" linear yarn llama3 ", "factor", NULL},
+                  {" longrope su ", "factor", "max_position_embeddings"},
+                  {" llama3 ", "low_freq_factor", NULL},
+                  {" llama3 ", "high_freq_factor", NULL}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         const char *key = qgc_arena_printf(b->d->arena, "%s.%s", object, wanted[i].key);
-        if (!qgc_has_word(wanted[i].words, word) || states(b, key))
+        if (!qgc_has_word(wanted[i].words, word) || states(b, key) ||
+            (wanted[i].outside && states(b, wanted[i].outside)))
             continue;
         qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
                                 "\"%s\" states \"%s\" as \"%s\", but not \"%s\"", b->path, kind, word, key);
@@ -241,7 +243,9 @@ static qgc_status check_scaling(const qgc_binding *b, const char *object) {
     qgc_arena *a = b->d->arena;
     bool is_default;
     QGC_TRY(check_kind(b, object, &is_default));
-    const char *name;
+    const char *name = qgc_weights_member(b->w, object, 0);
+    if (!name && states(b, object) && strcmp(qgc_weights_shown(b->w, object, a), "{}") != 0)
+        return refuse(b, object);
     for (size_t i = 0; (name = qgc_weights_member(b->w, object, i)); i++) {
         const char *key = qgc_arena_printf(a, "%s.%s", object, name);
         const bool nested = strcmp(name, layers[0]) == 0 || strcmp(name, layers[1]) == 0;
