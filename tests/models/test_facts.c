@@ -63,7 +63,7 @@ static void config_keys_that_mean_nothing_pass(void **state) {
         {"qwen2", "\"attention_dropout\": 0.1, \"use_cache\": true, \"anything\": [1, {\"else\": 2}]"},
         {"granite", "\"embedding_multiplier\": 1, \"residual_multiplier\": 1.0, \"logits_scaling\": 1"},
         {"gemma2", "\"attn_logit_softcapping\": null"},
-        {"qwen2", "\"head_dim\": 64"},
+        {"qwen2", "\"head_dim\": 64, \"is_causal\": true"},
         {"qwen2", "\"num_experts\": 0, \"use_qk_norm\": false"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -112,6 +112,8 @@ static void config_keys_that_are_not_computed_are_refused(void **state) {
         {"qwen2", "\"head_dim\": 128", "\"head_dim\" as 128"},
         {"qwen2", "\"rms_norm_eps\": 1e-6",
          "\"rms_norm_eps\" as 1e-06"}, /* eps names no key for this format here */
+        {"qwen3", "\"is_causal\": false", "\"is_causal\" as false"},
+        {"llama", "\"per_layer_config\": {\"1\": {\"num_key_value_heads\": 1}}", "\"per_layer_config\" as {"},
         {"smollm", "\"rope_interleaved\": true", "\"rope_interleaved\" as true"},
         {"granite", "\"embedding_multiplier\": 12", "\"embedding_multiplier\" as 12"},
         {"granite", "\"residual_multiplier\": 0.22", "\"residual_multiplier\" as 0.22"},
