@@ -26,9 +26,10 @@ static const fact facts[] = {
 #undef NONE
 
 static qgc_status refuse(const qgc_binding *b, const char *key) {
+    const char *shown = qgc_weights_shown(b->w, key, b->d->arena);
     qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
                             "\"%s\" states \"%s\" as %.120s, which this model does not compute", b->path, key,
-                            qgc_weights_shown(b->w, key, b->d->arena));
+                            shown ? shown : "null");
     qgc_hint(
         b->d,
         "Without it the text would be wrong. Take weights of a model that the graph describes, or, if it computes just "
@@ -171,6 +172,8 @@ static qgc_status check_rotation_key(const qgc_binding *b, const char *key, cons
                                      bool is_default) {
     static const char *const ones[] = {"factor", "attention_factor", "partial_rotary_factor"};
     double number;
+    if (strcmp(name, "truncate") == 0 && qgc_weights_is_null(b->w, key))
+        return refuse(b, key); /* which transformers takes for false, and a missing one for true */
     if (!states(b, key) || is_used(b, key))
         return QGC_OK;
     if (strcmp(name, "rope_theta") == 0) /* alone it may stand for the one outside, which is compared */
