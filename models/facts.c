@@ -239,6 +239,17 @@ static qgc_status check_layers(const qgc_binding *b, const char *object) {
     return any ? QGC_OK : refuse(b, object);
 }
 
+/* The configuration of Phi-3 has a number by itself that goes before the one inside of the object. */
+static qgc_status check_original(const qgc_binding *b, const char *object) {
+    static const char name[] = "original_max_position_embeddings";
+    const char *key = qgc_arena_printf(b->d->arena, "%s.%s", object, name);
+    double number;
+    if (strcmp(qgc_weights_arch(b->w), "phi3") != 0 || states(b, name) ||
+        !qgc_weights_number(b->w, key, &number) || number == 4096)
+        return QGC_OK;
+    return refuse(b, key);
+}
+
 /* rope_scaling is the older name of the object. A file may have both, or one for each kind of layer inside. Where it names a
  * kind of scaling, every other key in it counts. */
 static qgc_status check_scaling(const qgc_binding *b, const char *object) {
@@ -246,6 +257,7 @@ static qgc_status check_scaling(const qgc_binding *b, const char *object) {
     qgc_arena *a = b->d->arena;
     bool is_default;
     QGC_TRY(check_kind(b, object, &is_default));
+    QGC_TRY(check_original(b, object));
     const char *name = qgc_weights_member(b->w, object, 0);
     if (!name && states(b, object) && strcmp(qgc_weights_shown(b->w, object, a), "{}") != 0)
         return refuse(b, object);
@@ -353,18 +365,36 @@ static qgc_status check_divisors(const qgc_binding *b) {
 
 /* --- what has to be there -------------------------------------------------------------------------------- */
 
+static qgc_status not_stated(const qgc_binding *b, const char *key) {
+    qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
+                            "\"%s\" does not state \"%s\", which such a file has to", b->path, key);
+    qgc_hint(b->d, "The file was not written whole, or not by a converter of this architecture.");
+    return s;
+}
+
 /* A GGUF states the epsilon of its norms, or nobody knows it: there is no number that such files mean without. */
 static qgc_status check_epsilon(const qgc_binding *b) {
     static const char *const keys[] = {"attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"};
     for (int i = 0; i < 2; i++) {
         const char *key = key_of(b, keys[i]), *other = key_of(b, keys[!i]);
-        if (!is_used(b, key) || states(b, key) || (is_used(b, other) && states(b, other)))
-            continue;
-        qgc_status s = qgc_fail(b->d, QGC_ERR_INPUT, b->request->at,
-                                "\"%s\" does not state \"%s\", which such a file has to", b->path, key);
-        qgc_hint(b->d, "The file was not written whole, or not by a converter of this architecture.");
-        return s;
+        if (is_used(b, key) && !states(b, key) && !(is_used(b, other) && states(b, other)))
+            return not_stated(b, key);
     }
+    return QGC_OK;
+}
+
+/* What a GGUF that scales its rotation, or turns a part of a head, or is of GPT-NeoX has to state as well. */
+static qgc_status check_stated(const qgc_binding *b) {
+    const char *factor = key_of(b, "rope.scaling.factor"), *turned = key_of(b, "rope.dimension_count"),
+               *parallel = key_of(b, "use_parallel_residual");
+    const qgc_param_want *part = param(b, "rotary_dim"), *head = param(b, "d_head");
+    if (qgc_has_word(" linear yarn ", qgc_weights_string(b->w, key_of(b, "rope.scaling.type"))) &&
+        !states(b, factor))
+        return not_stated(b, factor);
+    if (part && head && part->value != head->value && !states(b, turned))
+        return not_stated(b, turned);
+    if (strcmp(qgc_weights_arch(b->w), "gptneox") == 0 && !states(b, parallel))
+        return not_stated(b, parallel);
     return QGC_OK;
 }
 
@@ -415,6 +445,7 @@ qgc_status qgc_facts_check(const qgc_binding *b) {
         return check_scaling(b, "rope_parameters");
     }
     QGC_TRY(check_epsilon(b));
+    QGC_TRY(check_stated(b));
     QGC_TRY(check_order_of_rows(b));
     QGC_TRY(check_turned(b));
     return check_divisors(b);

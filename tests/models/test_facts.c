@@ -276,19 +276,37 @@ static void a_part_of_permuted_rows_and_no_epsilon_are_refused(void **state) {
     has(of_rotation(*state, false, true, 4), "the rows of q and k stand in another order");
 }
 
-/* The tensors that say by what frequencies are divided may be missing: then the kind of scaling alone says nothing. */
-static void longrope_without_its_divisors_is_refused(void **state) {
-    static const char *const kind[] = {"{arch}.rope.scaling.type"}, *const words[] = {"none", "longrope"};
-    const qgc_param_want scaling = {
-        .name = "scaling", .value = 1, .gguf = kind, .n_gguf = 1, .words = {words, 2}};
+/* A GGUF of this architecture, and of this kind of scaling. */
+static const char *of_scaling(qgc_arena *a, const char *arch, const char *type, double turned) {
+    static const char *const kind[] = {"{arch}.rope.scaling.type"},
+                             *const part[] = {"{arch}.rope.dimension_count"},
+                             *const words[] = {"none", "linear", "longrope"};
+    const qgc_words known = {words, 3};
+    const qgc_param_want wants[] = {
+        {.name = "scaling",
+         .value = qgc_words_find(&known, type, strlen(type)),
+         .gguf = kind,
+         .n_gguf = 1,
+         .words = known},
+        {.name = "d_head", .value = 8},
+        {.name = "rotary_dim", .value = turned, .gguf = part, .n_gguf = 1, .otherwise = &turned}};
     const qgc_bind_request request = {
-        .arch = "qwen2", .at = {&yaml, 1, 1}, .params = &scaling, .n_params = 1, .arena = *state};
-    qgc_str s = qgc_str_new(*state);
+        .arch = arch, .at = {&yaml, 1, 1}, .params = wants, .n_params = 3, .arena = a};
+    qgc_str s = qgc_str_new(a);
     gguf_put_header(&s, 3, 0, 2);
-    gguf_put_key_string(&s, "general.architecture", "qwen2");
-    gguf_put_key_string(&s, "qwen2.rope.scaling.type", "longrope");
-    has(bound(*state, &s, &request),
-        "states \"qwen2.rope.scaling.type\" as \"longrope\", but has no tensor \"rope_factors_long.weight\"");
+    gguf_put_key_string(&s, "general.architecture", arch);
+    gguf_put_key_string(&s, qgc_arena_printf(a, "%s.rope.scaling.type", arch), type);
+    return bound(a, &s, &request);
+}
+
+/* A kind of scaling says nothing without its numbers, or the tensors by which frequencies are divided. */
+static void what_a_gguf_has_to_state(void **state) {
+    assert_string_equal(of_scaling(*state, "qwen2", "none", 8), "");
+    has(of_scaling(*state, "qwen2", "longrope", 8), "states \"qwen2.rope.scaling.type\" as \"longrope\", but "
+                                                    "has no tensor \"rope_factors_long.weight\"");
+    has(of_scaling(*state, "qwen2", "linear", 8), "does not state \"qwen2.rope.scaling.factor\"");
+    has(of_scaling(*state, "stablelm", "none", 4), "does not state \"stablelm.rope.dimension_count\"");
+    has(of_scaling(*state, "gptneox", "none", 8), "does not state \"gptneox.use_parallel_residual\"");
 }
 
 /* Infinity is as near to any number as may be, to a careless comparison. */
@@ -344,7 +362,7 @@ int main(void) {
         ARENA_TEST(config_keys_that_are_not_computed_are_refused),
         ARENA_TEST(keys_of_a_gguf),
         ARENA_TEST(a_part_of_permuted_rows_and_no_epsilon_are_refused),
-        ARENA_TEST(longrope_without_its_divisors_is_refused),
+        ARENA_TEST(what_a_gguf_has_to_state),
         ARENA_TEST(an_infinite_number_is_no_match),
         ARENA_TEST(a_head_that_is_said_to_be_there_has_to_be),
     };

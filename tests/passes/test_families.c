@@ -294,6 +294,8 @@ static void what_is_stated_otherwise_is_known_or_refused(void **state) {
          "but not \"rope_parameters.full_attention.factor\""},
         {"llama", "llama-yarn", "\"factor\": 4.0,", "\"factor\": 4.0, \"truncate\": null,",
          "\"rope_parameters.truncate\" as null"},
+        {"phi3", "phi3-longrope", "\n \"original_max_position_embeddings\": 16,", "",
+         "\"rope_parameters.original_max_position_embeddings\" as 16"},
         {"phi3", "phi3-longrope", "\"max_position_embeddings\": 64,", "",
          "as \"longrope\", but not \"rope_parameters.factor\""},
         {"llama", "llama",
