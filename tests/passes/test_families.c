@@ -292,6 +292,8 @@ static void what_is_stated_otherwise_is_known_or_refused(void **state) {
         {"llama", "llama3", "\"high_freq_factor\": 4.0,", "", "but not \"rope_parameters.high_freq_factor\""},
         {"gemma3", "gemma3-linear", "\"factor\": 8.0,", "",
          "but not \"rope_parameters.full_attention.factor\""},
+        {"phi3", "phi3", "\"partial_rotary_factor\": 1.0", "\"partial_rotary_factor\": 0.0",
+         "\"rotary_dim\" of rope \"qr[0]\" is -1"},
         {"llama", "llama-yarn", "\"factor\": 4.0,", "\"factor\": 4.0, \"truncate\": null,",
          "\"rope_parameters.truncate\" as null"},
         {"phi3", "phi3-longrope", "\n \"original_max_position_embeddings\": 16,", "",
