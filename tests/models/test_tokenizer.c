@@ -569,18 +569,19 @@ static void open_with_added(fixture *f, const char *kind, int id, const char *co
     static const char list[] = "\"added_tokens\":[";
     const qgc_source json = golden(f, qgc_arena_printf(f->arena, "kinds/%s.json", kind));
     const char *at = strstr(json.text, list) + strlen(list);
-    const char *text = qgc_arena_printf(
-        f->arena,
-        "%.*s{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,%s},%s",
-        (int)(at - json.text), json.text, id, content, flags, at);
+    const char *text =
+        qgc_arena_printf(f->arena, "%.*s{\"id\":%d,\"content\":\"%s\",\"single_word\":false,%s},%s",
+                         (int)(at - json.text), json.text, id, content, flags, at);
     const qgc_tokenizer_files files = {.tokenizer = text_source("changed", text)};
     f->t = (qgc_tokenizer_close(f->t), NULL);
     assert_int_equal(qgc_tokenizer_from_json(&f->t, &files, &f->diag), QGC_OK);
 }
 
-#define PLAIN "\"normalized\":false,\"special\":false"
-#define NORMALIZED "\"normalized\":true,\"special\":false"
-#define SPECIAL "\"normalized\":true,\"special\":true"
+#define FLAGS(lstrip, rstrip, normalized, special) \
+    "\"lstrip\":" lstrip ",\"rstrip\":" rstrip ",\"normalized\":" normalized ",\"special\":" special
+#define PLAIN FLAGS("false", "false", "false", "false")
+#define NORMALIZED FLAGS("false", "false", "true", "false")
+#define SPECIAL FLAGS("false", "false", "true", "true")
 
 /* What an added token decodes to, as `tokenizers` has it: what is looked for in the normalised text is that there, and all that
  * a decoder does to tokens it does to added ones. */
@@ -610,6 +611,16 @@ static void added_tokens_decode_as_in_the_reference(void **state) {
         if (bytes != strlen(cases[i].want) || memcmp(piece, cases[i].want, bytes) != 0)
             fail_msg("%s: \"%s\" decodes to \"%.*s\"", cases[i].kind, cases[i].content, (int)bytes, piece);
     }
+}
+
+/* A token of white space that takes white space on both sides takes the next one like it. */
+static void white_space_takes_white_space(void **state) {
+    static const char text[] = "a\n \n\nb";
+    fixture *f = *state;
+    open_with_added(f, "dbrx", 2000, "\\n", FLAGS("true", "true", "false", "false"));
+    assert_int_equal(encode(f, text, sizeof text - 1, true).n, 3);
+    open_with_added(f, "dbrx", 2000, "\\n", FLAGS("false", "true", "false", "false"));
+    assert_int_equal(encode(f, text, sizeof text - 1, true).n, 5);
 }
 
 /* Words begin as characters, also where one of them is an added token that stands for a blank and itself. */
@@ -673,6 +684,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(blanks_in_front_come_and_go, setup, teardown),
         cmocka_unit_test_setup_teardown(flags_beside_count, setup, teardown),
         cmocka_unit_test_setup_teardown(added_tokens_decode_as_in_the_reference, setup, teardown),
+        cmocka_unit_test_setup_teardown(white_space_takes_white_space, setup, teardown),
         cmocka_unit_test_setup_teardown(characters_are_known_by_their_own_text, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
