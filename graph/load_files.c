@@ -254,6 +254,16 @@ static qgc_status read_document(qgc_loader *ld, const char *path, qgc_loc said_a
     return merge_documents(ld, base, doc, out);
 }
 
+/* Do these four bytes begin the file? */
+static bool begins_with(const char *path, const char *magic, qgc_arena *a) {
+    qgc_file f = {0};
+    qgc_diag ignored = qgc_diag_new(a);
+    const bool yes = qgc_file_is_regular(path) && qgc_file_open(&f, path, &ignored) == QGC_OK &&
+                     f.bytes >= 4 && memcmp(f.data, magic, 4) == 0;
+    qgc_file_close(&f);
+    return yes;
+}
+
 /* A GGUF file by its first bytes, the others by their names. */
 static bool holds_weights(const char *path, qgc_arena *a) {
     static const char suffix[] = ".safetensors";
@@ -265,28 +275,29 @@ static bool holds_weights(const char *path, qgc_arena *a) {
     const size_t n = strlen(path);
     if (n > sizeof suffix && strcmp(path + n - (sizeof suffix - 1), suffix) == 0)
         return true;
-    qgc_file f = {0};
-    qgc_diag ignored = qgc_diag_new(a);
-    const bool gguf = S_ISREG(s.st_mode) && qgc_file_open(&f, path, &ignored) == QGC_OK && f.bytes >= 4 &&
-                      memcmp(f.data, "GGUF", 4) == 0;
-    qgc_file_close(&f);
-    return gguf;
+    return begins_with(path, "GGUF", a);
 }
 
-static qgc_status want_no_weights(const qgc_loader *ld, const char *path) {
-    if (!holds_weights(path, ld->arena))
+/* Weights and artifacts are told from a graph before its YAML is read: else an error would say what YAML they are not. */
+static qgc_status want_a_graph(const qgc_loader *ld, const char *path) {
+    const bool weights = holds_weights(path, ld->arena);
+    if (!weights && !begins_with(path, "QGC\x1a", ld->arena))
         return QGC_OK;
     qgc_source *source = qgc_arena_alloc(ld->d->arena, sizeof *source);
     source->name = qgc_arena_strdup(ld->d->arena, path);
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, (qgc_loc){.source = source},
-                            "this holds weights, and here goes the graph of the model (YAML)");
-    qgc_hint(ld->d, "Name a graph, models/qwen2.5-0.5b.yaml say, and this with --weights.");
+                            "this %s, and here goes the graph of the model (YAML)",
+                            weights ? "holds weights" : "is an artifact");
+    if (weights)
+        qgc_hint(ld->d, "Name a graph, models/qwen2.5-0.5b.yaml say, and this with --weights.");
+    else
+        qgc_hint(ld->d, "qgc inspect --graph prints the graph that an artifact was compiled from.");
     return s;
 }
 
 qgc_status qgc_load_file_document(qgc_loader *ld, const char *path) {
     qgc_yaml *doc = NULL;
-    QGC_TRY(want_no_weights(ld, path));
+    QGC_TRY(want_a_graph(ld, path));
     QGC_TRY(read_document(ld, path, QGC_NO_LOC, NULL, &doc));
     ld->doc = doc;
     return QGC_OK;

@@ -190,6 +190,27 @@ static void weights_in_the_place_of_a_graph_are_told_from_one(void **state) {
     }
 }
 
+/* Also where it is longer than a graph may be. */
+static void an_artifact_in_the_place_of_a_graph_is_told_from_one(void **state) {
+    char path[] = "/tmp/qgc-test-load-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    qgc_diag d = qgc_diag_new(*state);
+    qgc_graph *g;
+    char *data = qgc_arena_alloc(*state, 2 << 20);
+    memcpy(data, "QGC\x1a", 4);
+    assert_int_equal(qgc_file_write(path, data, 2 << 20, &d), QGC_OK);
+    assert_int_equal(qgc_graph_load(&g, path, *state, &d), QGC_ERR_INPUT);
+    unlink(path);
+    assert_string_equal(
+        qgc_test_printed(*state, &d),
+        qgc_arena_printf(*state,
+                         "%s: error: this is an artifact, and here goes the graph of the model (YAML)\n"
+                         "  hint: qgc inspect --graph prints the graph that an artifact was compiled from.\n",
+                         path));
+}
+
 static void refuses_files_that_are_no_text(void **state) {
     check_bad_text(*state, "GGUF\3\0\0\0", 8,
                    "bad.yaml: error: file is binary (byte 5 is zero), expected YAML text\n");
@@ -291,6 +312,7 @@ int main(int n_args, char **args) {
         ARENA_TEST(lets_a_file_override_single_keys),
         ARENA_TEST(refuses_bad_files_with_clear_errors),
         ARENA_TEST(weights_in_the_place_of_a_graph_are_told_from_one),
+        ARENA_TEST(an_artifact_in_the_place_of_a_graph_is_told_from_one),
         ARENA_TEST(refuses_files_that_are_no_text),
         ARENA_TEST(refuses_depth_1000),
         ARENA_TEST(refuses_text_that_extends_a_file),
