@@ -62,8 +62,9 @@ qgc_status qgc_passes_add(const char *path, const qgc_pass_rows *rows, qgc_diag 
     const qgc_pass_info *row = rows->passes;
     for (; row && row->name; row++) {
         if (!is_name(row->name))
-            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "plug-in \"%s\" names a pass \"%s\"", path,
-                            row->name);
+            return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                            "plug-in \"%s\" names a pass \"%s\", expected a name without ( ) , = and blanks",
+                            path, row->name);
         if (!row->run || !row->summary)
             return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "pass \"%s\" of plug-in \"%s\" has no %s",
                             row->name, path, row->run ? "summary" : "function");

@@ -166,7 +166,11 @@ static void names_a_pass_that_is_there_already(void **state) {
 static void names_a_row_that_no_pipeline_could_hold(void **state) {
     fixture *f = *state;
     const char *path = plugin_of_pass(f, "a,b", "", "return QGC_OK;");
-    refuses(f, path, qgc_arena_printf(f->arena, "qgc: error: plug-in \"%s\" names a pass \"a,b\"\n", path));
+    refuses(f, path,
+            qgc_arena_printf(f->arena,
+                             "qgc: error: plug-in \"%s\" names a pass \"a,b\", expected a name without "
+                             "( ) , = and blanks\n",
+                             path));
     const char *text = "#include \"passes/load.h\"\n"
                        "static const qgc_pass_info p[] = {{\"hollow\", 0, 0, \"a test\"}, {0}};\n"
                        "static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = p};\n"
