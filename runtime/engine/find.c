@@ -160,8 +160,19 @@ static bool has_extension(const char *name) {
     return false;
 }
 
+/* A word of the laboratory, which asks for it before it looks for a file. */
+static qgc_status no_random(const char *name, qgc_diag *d) {
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
+                 "no weights \"%s\": random ones are for ablate, bench, bisect, search, tune and view", name);
+    qgc_hint(d, "They have no tokenizer. Give a file, a folder or the name of a repository.");
+    return s;
+}
+
 qgc_status qgc_find_weights(const char *name, const char **path, qgc_diag *d) {
     *path = name;
+    if (!qgc_file_exists(name) && (strcmp(name, "random") == 0 || strncmp(name, "random:", 7) == 0))
+        return no_random(name, d);
     if (qgc_file_exists(name) || strcmp(name, "-") == 0 || *name == '/')
         return QGC_OK;
     const char *found = in_models(name, d->arena);

@@ -36,6 +36,15 @@ static const char *find_none(fixture *f, const char *name, qgc_status want) {
     return qgc_test_printed(f->arena, &f->diag);
 }
 
+static void random_weights_are_for_other_commands(void **state) {
+    fixture *f = *state;
+    forget_environment();
+    has(find_none(f, "random", QGC_ERR_INPUT),
+        "no weights \"random\": random ones are for ablate, bench, bisect, search, tune and view");
+    has(find_none(f, "random:q4_0", QGC_ERR_INPUT), "no weights \"random:q4_0\"");
+    assert_string_equal(find(f, "randomly.gguf"), "randomly.gguf");
+}
+
 static void a_path_is_a_path(void **state) {
     fixture *f = *state;
     forget_environment();
@@ -126,6 +135,7 @@ static void a_file_that_has_moved_is_found_by_its_name(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(a_path_is_a_path),
+        FIXTURE_TEST(random_weights_are_for_other_commands),
         FIXTURE_TEST(a_folder_of_models_has_files_by_name),
         FIXTURE_TEST(a_repository_is_its_snapshot),
         FIXTURE_TEST(what_was_not_downloaded_comes_with_the_command_that_does_it),
