@@ -14,7 +14,7 @@
 qgc_status cli_load_stated(qgc_graph **g, const char *path, const char *weights, cli_context *c) {
     qgc_weights *w = NULL;
     if (weights)
-        QGC_TRY(qgc_weights_open(&w, weights, c->diag));
+        QGC_TRY(cli_open_weights(&w, weights, c->diag));
     const qgc_status s = qgc_graph_load_for(g, path, w, c->arena, c->diag);
     qgc_weights_close(w);
     return s;
@@ -214,9 +214,17 @@ qgc_engine_passes cli_passes(cli_pipeline *p) {
 qgc_status cli_want_no_passes(const cli_pipeline *p, const char *path, qgc_diag *d) {
     const struct {
         const char *name, *value;
-    } given[] = {{"passes", p->passes},           {"skip", p->skip},
-                 {"load-pass", p->load},          {"print-after", p->print_after},
-                 {"dump-passes", p->dump_folder}, {"explain", p->explain ? "" : NULL}};
+    } given[] = {{"passes", p->passes},
+                 {"skip", p->skip},
+                 {"without", p->edits.without},
+                 {"replace", p->edits.replace},
+                 {"before", p->edits.before},
+                 {"after", p->edits.after},
+                 {"load-pass", p->load},
+                 {"verify-each", p->verify_each ? "" : NULL},
+                 {"print-after", p->print_after},
+                 {"dump-passes", p->dump_folder},
+                 {"explain", p->explain ? "" : NULL}};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i].value) {
             qgc_status s =

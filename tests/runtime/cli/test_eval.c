@@ -214,8 +214,15 @@ static void an_artifact_is_what_its_graph_is(void **state) {
     text = output(
         f, qgc_arena_printf(f->arena, TINY TEXT " --against '%s' --against-weights " MODEL, artifact), 0);
     has(text, qgc_arena_printf(f->arena, "against %s, weights " MODEL ", cpu, ", artifact));
-    has(output(f, qgc_arena_printf(f->arena, "eval '%s' --device cpu --skip fuse-qkv " TEXT, artifact), 2),
-        "option --skip is for graphs");
+    static const char *const given[] = {"--skip fuse-qkv",
+                                        "--without fuse-qkv",
+                                        "--replace fuse-qkv=fuse-swiglu",
+                                        "--before fuse-qkv=fuse-swiglu",
+                                        "--after fuse-qkv=fuse-swiglu",
+                                        "--verify-each"};
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        has(output(f, qgc_arena_printf(f->arena, "eval '%s' --device cpu %s " TEXT, artifact, given[i]), 2),
+            qgc_arena_printf(f->arena, "option %.*s is for graphs", (int)strcspn(given[i], " "), given[i]));
 }
 
 static void a_folder_is_its_files_each_by_itself(void **state) {
