@@ -69,8 +69,14 @@ void cli_progress_clear(cli_progress *p);
 /* What an engine reports goes to the bar and, as lines, to stderr; with `quiet` to neither. */
 qgc_engine_listener cli_listener(cli_progress *p, bool quiet);
 
-/* "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". */
-const char *cli_default_output(const char *path, const char *extension, qgc_arena *a);
+/* What -o names; where it is not given (*output is NULL), "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". An error
+ * for standard input, which has no name. */
+QGC_MUST_USE qgc_status cli_default_output(const char **output, const char *path, const char *extension,
+                                           qgc_diag *d);
+
+/* An error if two files of a command, given by --`name` and --`other_name`, are both standard output. Either may be NULL. */
+QGC_MUST_USE qgc_status cli_check_stdout(const char *name, const char *file, const char *other_name,
+                                         const char *other, qgc_diag *d);
 
 /* Opens weights by a path or a name (runtime/engine/find.h). */
 QGC_MUST_USE qgc_status cli_open_weights(qgc_weights **out, const char *name, qgc_diag *d);

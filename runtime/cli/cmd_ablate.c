@@ -123,6 +123,7 @@ static qgc_status run(ablate_state *s, ablate_options *o, cli_context *c) {
     qgc_ablation x[QGC_CHART_MAX_SERIES];
     if (o->budget)
         QGC_TRY(qgc_budget_read(&budget, o->budget, c->diag));
+    QGC_TRY(cli_check_stdout("svg", o->svg, "json", o->json, c->diag));
     QGC_TRY(open_all(s, o, c));
     QGC_TRY(qgc_file_check_output(o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->svg, c->diag));

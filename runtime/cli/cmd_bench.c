@@ -163,6 +163,7 @@ static qgc_status bench_graph(cli_context *c, const char *path, bench_options *o
     QGC_TRY(choose_probe(&bench, o, c->diag));
     parts p = {0};
     qgc_bench result;
+    QGC_TRY(cli_check_stdout("svg", o->svg, "json", o->json, c->diag));
     qgc_status s = load(&p, path, o, &bench, c);
     if (s == QGC_OK)
         s = qgc_file_check_output(o->json, c->diag);

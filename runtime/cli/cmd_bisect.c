@@ -125,6 +125,7 @@ static qgc_status draw(bisect_state *s, const bisect_options *o, const qgc_bisec
 }
 
 static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *c) {
+    QGC_TRY(cli_check_stdout("view", o->view, "json", o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->view, c->diag));
     if (o->output && !qgc_file_is_folder(o->output))

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/base/file.h"
 #include "graph/base/str.h"
 #include "graph/base/times.h"
 #include "graph/base/utf8.h"
@@ -29,8 +30,9 @@ static void report(const qgc_built *b, const char *output, double seconds, cli_c
     const qgc_plan *plan = b->plan;
     cli_note_cache(c, b->cache_fault);
     fprintf(stderr, "%s: %zu launches a decode step, %s%zu a prefill step, %zu kernels for",
-            qgc_printable(c->arena, output), plan->phases[QGC_PHASE_DECODE].n_launches,
-            early_text(plan, c->arena), plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
+            qgc_file_is_stdout(output) ? "standard output" : qgc_printable(c->arena, output),
+            plan->phases[QGC_PHASE_DECODE].n_launches, early_text(plan, c->arena),
+            plan->phases[QGC_PHASE_PREFILL].n_launches, plan->n_kernels);
     for (int i = 0; i < plan->n_archs; i++)
         fprintf(stderr, "%s %s", i ? "," : "", plan->archs[i]);
     fprintf(stderr, " (%d compiled, %d from the cache), %s, %.2f s\n", b->n_compiled, b->n_cached,
@@ -53,8 +55,10 @@ static json_t *built_json(const qgc_built *b, const char *output) {
 static qgc_status compile_graph(cli_context *c, const char *path, compile_options *o) {
     const double start = qgc_seconds();
     cli_progress progress = {0};
+    QGC_TRY(cli_default_output(&o->output, path, "qgc", c->diag));
+    QGC_TRY(cli_check_stdout("output", o->output, "json", o->json, c->diag));
     qgc_build_options build = {.graph = path,
-                               .output = o->output ? o->output : cli_default_output(path, "qgc", c->arena),
+                               .output = o->output,
                                .weights = o->weights,
                                .card = o->card,
                                .chunk = o->chunk,
@@ -65,14 +69,17 @@ static qgc_status compile_graph(cli_context *c, const char *path, compile_option
                                .allow_unused = o->allow_unused,
                                .passes = cli_passes(&o->pipeline),
                                .listener = cli_listener(&progress, c->quiet)};
-    if (o->archs)
+    if (o->archs) {
         build.archs = cli_split(o->archs, &build.n_archs, c->arena);
+        if (build.n_archs == 0)
+            return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "option --arch names no architecture");
+    }
     qgc_built built;
     qgc_status status = qgc_build(&build, &built, c->diag);
     cli_progress_clear(&progress);
     if (status == QGC_OK && o->json)
-        return cli_write_json(o->json, built_json(&built, build.output), c->diag);
-    if (status == QGC_OK && !c->quiet)
+        status = cli_write_json(o->json, built_json(&built, build.output), c->diag);
+    if (status == QGC_OK && cli_wants_text(o->json) && !c->quiet)
         report(&built, build.output, qgc_seconds() - start, c);
     return status;
 }

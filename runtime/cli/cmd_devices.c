@@ -125,8 +125,9 @@ static qgc_status list(listing *l) {
     else
         QGC_TRY(add_gpus(l));
     if (l->o->json)
-        return cli_write_json(l->o->json, json_incref(l->all), l->c->diag);
-    cli_print_report(&l->text, stdout);
+        QGC_TRY(cli_write_json(l->o->json, json_incref(l->all), l->c->diag));
+    if (cli_wants_text(l->o->json))
+        cli_print_report(&l->text, stdout);
     return QGC_OK;
 }
 

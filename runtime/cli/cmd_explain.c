@@ -9,13 +9,16 @@
 #include "runtime/cli/json.h"
 #include "runtime/cli/pipeline.h"
 
-static qgc_status print_pipeline(cli_context *c, const cli_pipeline *p, const char *path) {
+static qgc_status print_pipeline(cli_context *c, const cli_pipeline *p, const char *path, const char *json) {
     qgc_graph *g = NULL;
     const char *text;
     if (path)
         QGC_TRY(qgc_graph_load(&g, path, c->arena, c->diag));
     QGC_TRY(qgc_pass_pipeline(&text, g, p->passes, p->skip, &p->edits, c->diag));
-    puts(text);
+    if (json)
+        QGC_TRY(cli_write_json(json, json_pack("{s:s}", "passes", text), c->diag));
+    if (cli_wants_text(json))
+        puts(text);
     return QGC_OK;
 }
 
@@ -57,12 +60,16 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
         return QGC_OK;
     QGC_TRY(cli_load_passes(&pipeline, c->diag));
     if (print)
-        return print_pipeline(c, &pipeline, line.n ? line.arguments[0] : NULL);
-    if (line.n || pipeline.passes || qgc_pass_edits_any(&pipeline.edits))
-        return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "a pipeline is given without --print");
+        return print_pipeline(c, &pipeline, line.n ? line.arguments[0] : NULL, json);
+    if (line.n || pipeline.passes || qgc_pass_edits_any(&pipeline.edits)) {
+        qgc_status s = qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "a %s is given without --print",
+                                line.n ? "graph" : "pipeline");
+        qgc_hint(c->diag, "With --print its pipeline is printed; without, the list of all passes.");
+        return s;
+    }
     if (json)
-        return cli_write_json(json, passes_json(), c->diag);
-    for (size_t i = 0; i < qgc_pass_count(); i++) {
+        QGC_TRY(cli_write_json(json, passes_json(), c->diag));
+    for (size_t i = 0; i < qgc_pass_count() && cli_wants_text(json); i++) {
         const qgc_pass_info *info = qgc_pass_at(i);
         printf("%-18s %s%s%s%s\n", info->name, info->summary, info->options ? " (" : "",
                info->options ? info->options : "", info->options ? ")" : "");
@@ -160,7 +167,9 @@ qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
     if (!known && !has_node(g, node, c->arena)) /* passes make nodes, and remove some */
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC, "the graph has no node \"%s\"", node);
     if (json)
-        return cli_write_json(json, report_json(&report, node), c->diag);
+        QGC_TRY(cli_write_json(json, report_json(&report, node), c->diag));
+    if (!cli_wants_text(json))
+        return QGC_OK;
     print_text(&report, node, c->arena);
     if (node)
         print_place(g, node, c->arena);

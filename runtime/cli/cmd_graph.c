@@ -50,7 +50,7 @@ static qgc_status print_graph(const qgc_graph *g, const char *format, const char
         QGC_TRY(qgc_report_json_exactly(graph_json(g, format, text.text, c->arena), &all, c->diag));
         QGC_TRY(qgc_file_write(json, all.text, all.bytes, c->diag));
     }
-    if (!json || !qgc_file_is_stdout(json))
+    if (cli_wants_text(json))
         fputs(text.text, stdout);
     return QGC_OK;
 }
@@ -128,8 +128,8 @@ qgc_status cmd_ops(cli_context *c, int argc, char **argv) {
     if (line.help)
         return QGC_OK;
     if (json)
-        return cli_write_json(json, ops_json(), c->diag);
-    for (int i = 0; i < QGC_N_OPS; i++) {
+        QGC_TRY(cli_write_json(json, ops_json(), c->diag));
+    for (int i = 0; i < QGC_N_OPS && cli_wants_text(json); i++) {
         const qgc_op_info *op = &qgc_ops[i];
         printf("%-12s in: [%s]", op->name, op->signature);
         for (const qgc_attr_spec *attr = op->attrs; attr->name; attr++) {

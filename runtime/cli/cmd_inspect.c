@@ -259,6 +259,21 @@ static void print_forecast(const qgc_forecast *on, cli_context *c) {
     cli_print_report(&text, stdout);
 }
 
+/* Options of which one leaves nothing for the other to do. */
+static qgc_status check(const inspect_options *o, qgc_diag *d) {
+    const char *other = o->launches ? "launches"
+                        : o->memory ? "memory"
+                        : o->on     ? "on"
+                        : o->json   ? "json"
+                                    : NULL;
+    if (o->graph && other)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                        "option --graph prints the graph alone, and --%s is given", other);
+    if (o->ctx > 0 && !o->memory)
+        return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --ctx is for the list of --memory");
+    return QGC_OK;
+}
+
 /* That of qgc run. */
 static int64_t default_ctx(const qgc_plan *p) {
     enum { CTX = 4096 };
@@ -270,7 +285,9 @@ static qgc_status show(const qgc_plan *plan, const inspect_options *o, cli_conte
     if (o->on)
         QGC_TRY(qgc_forecast_on(plan, o->on, &on, c->diag));
     if (o->json)
-        return write_json(plan, o->on ? &on : NULL, o->json, c);
+        QGC_TRY(write_json(plan, o->on ? &on : NULL, o->json, c));
+    if (!cli_wants_text(o->json))
+        return QGC_OK;
     if (o->graph) {
         fputs(plan->graph, stdout);
         return QGC_OK;
@@ -312,6 +329,7 @@ qgc_status cmd_inspect(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse_one(command, argc, argv, &path, c->diag));
     if (!path)
         return QGC_OK;
+    QGC_TRY(check(&o, c->diag));
     qgc_file file;
     QGC_TRY(qgc_file_open(&file, path, c->diag));
     qgc_plan *plan;

@@ -243,7 +243,7 @@ qgc_status cmd_schema(cli_context *c, int argc, char **argv) {
     QGC_TRY(cli_parse(&command, argc, argv, &line, c->diag));
     if (line.help)
         return QGC_OK;
-    if (json && !qgc_file_is_stdout(json))
+    if (cli_wants_text(json) && json)
         QGC_TRY(cli_write_json(json, schema_json(), c->diag));
     return cli_write_json("-", schema_json(), c->diag);
 }

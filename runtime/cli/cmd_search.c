@@ -25,6 +25,7 @@ static qgc_status open_all(cli_lab *lab, search_options *o, cli_context *c) {
     QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
     QGC_TRY(cli_edit_pipeline(&o->lab.pipeline, g, c->diag));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
+    QGC_TRY(cli_check_stdout("output", o->output, "json", o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->output, c->diag));
     return cli_lab_open_weights(lab, &o->lab, g, c);

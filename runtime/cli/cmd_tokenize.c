@@ -80,7 +80,7 @@ static qgc_status tokenize(cli_context *c, const tokenize_options *o, const qgc_
         status = qgc_tokenizer_encode_text(t, text->text, text->bytes, o->specials, &tokens, c->diag);
     if (status == QGC_OK && o->json)
         status = cli_write_json(o->json, tokens_json(t, &tokens, o->ids_only, c->arena), c->diag);
-    else if (status == QGC_OK)
+    if (status == QGC_OK && cli_wants_text(o->json))
         print_tokens(t, &tokens, o->ids_only);
     qgc_tokenizer_close(t);
     qgc_weights_close(w);

@@ -7,6 +7,7 @@
 #include "passes/bind_weights.h"
 #include "runtime/cli/json.h"
 #include "runtime/cli/lab.h"
+#include "runtime/device.h"
 #include "runtime/lab/tune.h"
 #include "runtime/mode.h"
 
@@ -50,6 +51,7 @@ static qgc_status begin_with(tune_options *o, qgc_tuning *tuning, qgc_diag *d) {
 static qgc_status open_all(cli_context *c, const char *path, tune_options *o, qgc_graph **g,
                            qgc_weights **weights) {
     const qgc_tensor **tensors;
+    QGC_TRY(cli_check_stdout("output", o->output, "json", o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->json, c->diag));
     QGC_TRY(cli_lab_graph(g, weights, path, o->weights, c));
     QGC_TRY(cli_lab_weights(weights, o->weights, *g, c));
@@ -75,6 +77,12 @@ static qgc_status find_settings(cli_context *c, const char *path, tune_options *
     o->out = cli_report_stream(o->json, NULL);
     if (s == QGC_OK)
         s = qgc_tune(tuning, &o->tune, c->diag);
+    if (s == QGC_ERR_DEVICE &&
+        !qgc_device_present()) /* asked for now that no process of its own is to come */
+        qgc_hint(
+            c->diag,
+            "Kernels are timed on a GPU: install the NVIDIA driver, or start the container with access to "
+            "the GPUs (--gpus all).");
     qgc_weights_close(weights);
     return s;
 }

@@ -50,7 +50,7 @@ static qgc_status report(const qgc_receipt *was, const qgc_receipt *is, const ve
                          cli_context *c) {
     if (o->json)
         QGC_TRY(cli_write_json(o->json, verify_json(was, is), c->diag));
-    if (!o->json || !qgc_file_is_stdout(o->json)) {
+    if (cli_wants_text(o->json)) {
         qgc_str text = qgc_str_new(c->arena);
         add_links(was, is, &text);
         add_tokens(was, is, &text);

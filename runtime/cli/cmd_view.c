@@ -87,18 +87,21 @@ static json_t *view_json(const char *path, const char *output, const qgc_str *pa
 static qgc_status view_graph(cli_context *c, const char *path, const view_options *o) {
     qgc_str page = qgc_str_new(c->arena);
     qgc_pass_report report;
+    const char *output = o->output;
+    QGC_TRY(cli_default_output(&output, path, "html", c->diag));
+    QGC_TRY(cli_check_stdout("output", output, "json", o->json, c->diag));
     QGC_TRY(qgc_file_check_output(o->json, c->diag));
     QGC_TRY(cli_load_passes(&o->pipeline, c->diag));
     QGC_TRY(draw(c, path, o, &o->pipeline, &page, &report));
     if (o->against)
         QGC_TRY(draw_against(c, path, o, &page));
-    const char *output = o->output ? o->output : cli_default_output(path, "html", c->arena);
     QGC_TRY(qgc_file_write(output, page.text, page.bytes, c->diag));
     if (o->json)
         QGC_TRY(cli_write_json(o->json, view_json(path, output, &page, &report), c->diag));
-    if (!o->json || !qgc_file_is_stdout(o->json))
-        fprintf(stderr, "%s: %zu passes, %s\n", qgc_printable(c->arena, output), report.n_runs,
-                qgc_str_of_bytes(page.bytes, c->arena));
+    if (cli_wants_text(o->json) && !c->quiet)
+        fprintf(stderr, "%s: %zu passes, %s\n",
+                qgc_file_is_stdout(output) ? "standard output" : qgc_printable(c->arena, output),
+                report.n_runs, qgc_str_of_bytes(page.bytes, c->arena));
     return QGC_OK;
 }
 

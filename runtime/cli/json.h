@@ -16,6 +16,9 @@
  * text that is not UTF-8. */
 QGC_MUST_USE qgc_status cli_write_json(const char *where, json_t *all, qgc_diag *d);
 
+/* Is there text for a reader beside the JSON of `where` (NULL: none)? Not where that has standard output. */
+bool cli_wants_text(const char *where);
+
 /* A text of which bytes that are not UTF-8 are U+FFFD. */
 json_t *cli_json_text(const char *text, size_t bytes, qgc_arena *a);
 

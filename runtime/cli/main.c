@@ -108,10 +108,29 @@ qgc_engine_listener cli_listener(cli_progress *p, bool quiet) {
     return (qgc_engine_listener){.progress = show_step, .note = say_line, .context = p};
 }
 
-const char *cli_default_output(const char *path, const char *extension, qgc_arena *a) {
+qgc_status cli_default_output(const char **output, const char *path, const char *extension, qgc_diag *d) {
+    if (*output)
+        return QGC_OK;
+    if (strcmp(path, "-") == 0) {
+        qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                                "standard input gives the output no name, and -o is missing");
+        qgc_hint(d, "Give one: -o FILE.%s, or -o - for standard output.", extension);
+        return s;
+    }
     const char *base = qgc_path_base(path), *dot = strrchr(base, '.');
     const size_t length = dot && dot != base ? (size_t)(dot - base) : strlen(base);
-    return qgc_arena_printf(a, "%.*s.%s", (int)length, base, extension);
+    *output = qgc_arena_printf(d->arena, "%.*s.%s", (int)length, base, extension);
+    return QGC_OK;
+}
+
+qgc_status cli_check_stdout(const char *name, const char *file, const char *other_name, const char *other,
+                            qgc_diag *d) {
+    if (!file || !other || !qgc_file_is_stdout(file) || !qgc_file_is_stdout(other))
+        return QGC_OK;
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                            "options --%s and --%s both write to standard output", name, other_name);
+    qgc_hint(d, "Give one of them a file: --%s=FILE.", other_name);
+    return s;
 }
 
 bool cli_has_color(const cli_context *c) {
@@ -171,6 +190,9 @@ static qgc_status run_command(cli_context *c, int argc, char **argv) {
         print_usage(stderr);
         return QGC_ERR_USAGE;
     }
+    static char help[] = "--help";
+    if (strcmp(argv[1], "help") == 0 && argc > 2)
+        return run_command(c, 3, (char *[]){argv[0], argv[2], help});
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
         return QGC_OK;

@@ -106,7 +106,18 @@ static qgc_status check_color(const cli_option *o, const char *text, qgc_diag *d
                     text);
 }
 
+/* An empty path is a variable of the shell that is not set: nothing is taken for it. */
+static qgc_status check_path(const cli_option *o, const char *text, qgc_diag *d) {
+    const bool is_path = o->value && (strcmp(o->value, "FILE") == 0 || strcmp(o->value, "PATH") == 0 ||
+                                      strcmp(o->value, "DIR") == 0);
+    if (!is_path || !text || *text)
+        return QGC_OK;
+    return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --%s wants %s, got an empty text", o->name,
+                    o->value);
+}
+
 static qgc_status store(const cli_option *o, const char *text, qgc_diag *d) {
+    QGC_TRY(check_path(o, text, d));
     switch (o->kind) {
     case OPTION_FLAG:
         *(bool *)o->into = true;

@@ -127,13 +127,17 @@ static void results_are_json_where_it_is_asked_for(void **state) {
     } cases[] = {{"passes", false},
                  {"ops", false},
                  {"tokenize --weights models/tiny/tiny.gguf 'Hello there'", false},
+                 {"passes --print", false},
+                 {"devices --known", false},
                  {"explain models/tiny/tiny.yaml", true},
                  {"compile models/tiny/tiny.yaml -o /dev/null", true}};
     const char *path = fixture_path(f, "result.json");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *said = shell(f, qgc_arena_printf(f->arena, "$qgc %s --json", cases[i].command), 0);
         assert_true(*said == '[' || *said == '{');
-        shell(f, qgc_arena_printf(f->arena, "$qgc %s --json='%s'", cases[i].command, path), 0);
+        const char *text =
+            shell(f, qgc_arena_printf(f->arena, "$qgc %s --json='%s'", cases[i].command, path), 0);
+        assert_true(*text && *text != '[' && *text != '{'); /* what there is without it */
         const char *written = shell(f, qgc_arena_printf(f->arena, "cat '%s'", path), 0);
         assert_int_equal(*written, *said);
         if (!cases[i].timed)
@@ -141,6 +145,59 @@ static void results_are_json_where_it_is_asked_for(void **state) {
     }
     has(shell(f, "$qgc tokenize --weights models/tiny/tiny.gguf 'Hello' --ids --json", 0), "[\n  ");
     has(shell(f, "$qgc tokenize --weights models/tiny/tiny.gguf Hi --json=nowhere/x", 1), "nowhere");
+}
+
+/* What has no name and what would be two texts in one stream. */
+static void standard_output_takes_one_thing(void **state) {
+    fixture *f = *state;
+    static const char *const commands[] = {
+        "compile models/tiny/tiny.yaml -o - --json",
+        "view models/tiny/tiny.yaml -o /dev/stdout --json",
+        "search models/tiny/tiny.yaml --weights random --device cpu -o - --json",
+        "ablate models/tiny/tiny.yaml --weights random --device cpu --svg - --json",
+        "bench models/tiny/tiny.yaml --weights random --svg - --json",
+        "tune models/tiny/tiny.yaml --weights random -o - --json",
+        "bisect models/tiny/tiny.yaml --weights random --device cpu --view - --json",
+        RUN "-p hi --receipt - --json"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        has(shell(f, qgc_arena_printf(f->arena, "$qgc %s", commands[i]), 2),
+            "both write to standard output\n");
+    for (int i = 0; i < 2; i++) {
+        const char *command = i ? "compile" : "view";
+        const char *said =
+            shell(f, qgc_arena_printf(f->arena, "$qgc %s - <models/tiny/tiny.yaml", command), 2);
+        has(said, "standard input gives the output no name, and -o is missing\n");
+        has(said, i ? "-o FILE.qgc" : "-o FILE.html");
+    }
+    has(shell(f, "$qgc view models/tiny/tiny.yaml -o - | head -c 15", 0), "<!DOCTYPE html>");
+    assert_string_equal(shell(f, "$qgc view models/tiny/tiny.yaml -o /dev/null -q", 0), "");
+}
+
+static void an_option_that_does_nothing_is_an_error(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *command, *says;
+    } cases[] = {
+        {"run --weights '' -p hi", "option --weights wants PATH, got an empty text\n"},
+        {"compile models/tiny/tiny.yaml -o ''", "option --output wants FILE, got an empty text\n"},
+        {"compile models/tiny/tiny.yaml --arch ''", "option --arch names no architecture\n"},
+        {"ops --json=", "option --json wants FILE, got an empty text\n"},
+        {"inspect x.qgc --graph --launches",
+         "option --graph prints the graph alone, and --launches is given\n"},
+        {"inspect x.qgc --graph --json", "option --graph prints the graph alone, and --json is given\n"},
+        {"inspect x.qgc --ctx 100", "option --ctx is for the list of --memory\n"},
+        {"passes models/tiny/tiny.yaml", "a graph is given without --print\n"},
+        {"passes --passes fuse-qkv", "a pipeline is given without --print\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        has(qgc_test_output(f->arena, cases[i].command, 2), cases[i].says);
+}
+
+static void help_of_a_command_is_its_help(void **state) {
+    fixture *f = *state;
+    assert_string_equal(qgc_test_output(f->arena, "help run", 0), qgc_test_output(f->arena, "run --help", 0));
+    assert_string_equal(qgc_test_output(f->arena, "help help", 0), qgc_test_output(f->arena, "help", 0));
+    has(qgc_test_output(f->arena, "help rnu", 2), "unknown command \"rnu\"");
 }
 
 static void the_version_says_which_compiler_it_found(void **state) {
@@ -160,6 +217,9 @@ int main(void) {
         FIXTURE_TEST(bash_completes_commands_options_and_values),
         FIXTURE_TEST(other_shells_can_read_theirs),
         FIXTURE_TEST(results_are_json_where_it_is_asked_for),
+        FIXTURE_TEST(standard_output_takes_one_thing),
+        FIXTURE_TEST(an_option_that_does_nothing_is_an_error),
+        FIXTURE_TEST(help_of_a_command_is_its_help),
         FIXTURE_TEST(the_version_says_which_compiler_it_found),
     };
     for (size_t i = 0; i < 4; i++) /* what the user has set would get in */
