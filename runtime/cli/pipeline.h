@@ -38,8 +38,8 @@ typedef struct {
     CLI_EDIT_OPTIONS(p), \
     CLI_LOAD_OPTION(p), \
     {"verify-each", 0, OPTION_FLAG, &(p).verify_each, NULL, "verify the graph after each change of a pass", 0, 0}, \
-    {"contain", 0, OPTION_FLAG, &(p).contain, NULL, "run in a process of its own, so that a pass that crashes is named", 0, 0}, \
-    {"pass-limit", 0, OPTION_NUMBER, &(p).pass_limit, "SECONDS", "such a pass may take for a change; 0: 60", 0, 1e6}
+    {"contain", 0, OPTION_FLAG, &(p).contain, NULL, "run passes in a process of their own, so that one that crashes is named", 0, 0}, \
+    {"pass-limit", 0, OPTION_NUMBER, &(p).pass_limit, "SECONDS", "that a pass run so may take for a change; 0: 60", 0, 1e6}
 
 #define CLI_PIPELINE_OPTIONS(p) \
     CLI_CHOICE_OPTIONS(p), \

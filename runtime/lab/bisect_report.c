@@ -98,8 +98,9 @@ void qgc_bisect_text(const qgc_bisection *b, const qgc_bisect_options *o, qgc_st
     qgc_str_printf(out, "%s on %s%s, against the CPU evaluator on %s\n", o->run.graph,
                    o->run.device ? qgc_device_about(o->run.device)->name : "the CPU evaluator", mode,
                    o->against ? o->against : "the graph before any pass");
-    qgc_str_printf(out, "%d passes, %lld positions: logits %s apart, as a part of the largest\n", b->n_passes,
-                   (long long)o->run.positions, distance(b->all, a));
+    qgc_str_printf(out, "%d pass%s, %lld position%s: logits %s apart, relative to the largest\n", b->n_passes,
+                   b->n_passes == 1 ? "" : "es", (long long)o->run.positions,
+                   o->run.positions == 1 ? "" : "s", distance(b->all, a));
     if (b->verdict == QGC_BISECT_EQUAL) {
         qgc_str_add(out, "equal: bit for bit\n");
         return;

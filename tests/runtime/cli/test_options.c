@@ -200,6 +200,17 @@ static void help_of_a_command_is_its_help(void **state) {
     has(qgc_test_output(f->arena, "help rnu", 2), "unknown command \"rnu\"");
 }
 
+static void readme_lists_every_command(void **state) {
+    fixture *f = *state;
+    assert_string_equal(
+        shell(
+            f,
+            "for name in $($qgc --help=names); do "
+            "grep -q \"^|.*\\`qgc $name\\`.*|\" README.md || echo \"README.md lists no qgc $name\"; done; echo all",
+            0),
+        "all\n");
+}
+
 static void the_version_says_which_compiler_it_found(void **state) {
     fixture *f = *state;
     const char *said = shell(f, "$qgc --version", 0);
@@ -220,6 +231,7 @@ int main(void) {
         FIXTURE_TEST(standard_output_takes_one_thing),
         FIXTURE_TEST(an_option_that_does_nothing_is_an_error),
         FIXTURE_TEST(help_of_a_command_is_its_help),
+        FIXTURE_TEST(readme_lists_every_command),
         FIXTURE_TEST(the_version_says_which_compiler_it_found),
     };
     for (size_t i = 0; i < 4; i++) /* what the user has set would get in */
