@@ -22,8 +22,9 @@ typedef struct {
 
 typedef qgc_status shell_command(shell *h, const char *argument, qgc_diag *d);
 
-static qgc_status want_argument(const char *argument, const char *what, qgc_diag *d) {
-    return *argument ? QGC_OK : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "that wants %s", what);
+static qgc_status want_file(const char *command, const char *argument, qgc_diag *d) {
+    return *argument ? QGC_OK
+                     : qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "/%s wants a file: /%s FILE", command, command);
 }
 
 static qgc_status do_quit(shell *h, const char *argument, qgc_diag *d) {
@@ -39,11 +40,17 @@ static qgc_status do_reset(shell *h, const char *argument, qgc_diag *d) {
     return qgc_sequence_reset(h->s->sequence, d);
 }
 
+/* "2 messages are" */
+static const char *messages(const shell *h, qgc_diag *d) {
+    const size_t n = h->s->talk.n;
+    return n == 1 ? "1 message is" : qgc_arena_printf(d->arena, "%zu messages are", n);
+}
+
 static qgc_status do_drop(shell *h, const char *argument, qgc_diag *d) {
     (void)argument;
     if (!cli_talk_drop_oldest(&h->s->talk))
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "there is no turn to forget");
-    fprintf(stderr, "%zu messages are left\n", h->s->talk.n);
+    fprintf(stderr, "%s left\n", messages(h, d));
     return QGC_OK;
 }
 
@@ -54,16 +61,16 @@ static qgc_status do_system(shell *h, const char *argument, qgc_diag *d) {
 }
 
 static qgc_status do_save(shell *h, const char *argument, qgc_diag *d) {
-    QGC_TRY(want_argument(argument, "a file: /save FILE", d));
+    QGC_TRY(want_file("save", argument, d));
     QGC_TRY(cli_talk_save(&h->s->talk, argument, d));
-    fprintf(stderr, "%zu messages are in %s\n", h->s->talk.n, qgc_printable(d->arena, argument));
+    fprintf(stderr, "%s in %s\n", messages(h, d), qgc_printable(d->arena, argument));
     return QGC_OK;
 }
 
 static qgc_status do_load(shell *h, const char *argument, qgc_diag *d) {
-    QGC_TRY(want_argument(argument, "a file: /load FILE", d));
+    QGC_TRY(want_file("load", argument, d));
     QGC_TRY(cli_talk_load(&h->s->talk, argument, d));
-    fprintf(stderr, "%zu messages are loaded\n", h->s->talk.n);
+    fprintf(stderr, "%s loaded\n", messages(h, d));
     return QGC_OK;
 }
 
@@ -71,7 +78,7 @@ static qgc_status do_stats(shell *h, const char *argument, qgc_diag *d) {
     (void)argument;
     (void)d;
     const run_state *s = h->s;
-    fprintf(stderr, "%zu messages; %lld of %lld positions are taken\n", s->talk.n,
+    fprintf(stderr, "%zu message%s; %lld of %lld positions are taken\n", s->talk.n, s->talk.n == 1 ? "" : "s",
             (long long)qgc_sequence_position(s->sequence), (long long)qgc_sequence_ctx(s->sequence));
     run_print_times(s);
     return QGC_OK;
@@ -300,10 +307,12 @@ static qgc_status read_lines(shell *h) {
 qgc_status run_converse(run_state *s) {
     const bool typed = isatty(STDIN_FILENO), edit = typed && isatty(STDERR_FILENO);
     shell h = {.s = s, .commands = typed, .terminal = cli_terminal_open(edit, s->c->arena)};
+    const char *mode = qgc_sequence_mode(s->sequence);
+    const bool on_cpu = strcmp(mode, "cpu") == 0; /* there are no modes, and the device says so */
     s->shell = typed;
     if (typed && !s->c->quiet)
-        fprintf(stderr, "%s, %s. /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends.\n",
-                qgc_engine_device(s->engine), qgc_sequence_mode(s->sequence));
+        fprintf(stderr, "%s%s%s. /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends.\n",
+                qgc_engine_device(s->engine), on_cpu ? "" : ", ", on_cpu ? "" : mode);
     qgc_status status = read_lines(&h);
     cli_terminal_close(h.terminal);
     return status;

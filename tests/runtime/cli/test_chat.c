@@ -144,7 +144,7 @@ static int setup(void **state) {
 static void without_a_prompt_it_is_a_conversation(void **state) {
     talk t = start(*state, TINY);
     wait_for(&t, "weights models/tiny/tiny.gguf");
-    wait_for(&t, "/help lists the commands");
+    wait_for(&t, "cpu, 1 thread. /help lists the commands");
     say(&t, "Hello");
     wait_for(&t, "I am afraid, ma'am, that");
     say(&t, "/quit");
@@ -198,13 +198,15 @@ static void commands_change_and_keep_the_conversation(void **state) {
     wait_for(&t, "0 messages; 0 of 1024 positions");
     say(&t, qgc_arena_printf(f->arena, "/load %s", path));
     wait_for(&t, "2 messages are loaded");
+    say(&t, "/load");
+    wait_for(&t, "error: /load wants a file: /load FILE");
     say(&t, "/load /nowhere/talk.json");
     wait_for(&t, "/nowhere/talk.json: error:");
     say(&t, "/system Obey");
     say(&t, "/stats");
     wait_for(&t, "3 messages;");
     say(&t, "/drop");
-    wait_for(&t, "1 messages are left");
+    wait_for(&t, "1 message is left");
     say(&t, "/drop");
     wait_for(&t, "error: there is no turn to forget");
     say(&t, "/system");
