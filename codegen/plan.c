@@ -315,7 +315,8 @@ static qgc_status check_param(const checker *c, size_t i) {
         return BROKEN(c, "a word of param \"%s\" is missing", m->name);
     if (!are_numbers(m->values, m->turns) || !are_numbers(m->otherwise, m->n_otherwise) ||
         (m->n_otherwise > 0 && m->n_otherwise != (m->turns ? m->turns : 1)))
-        return BROKEN(c, "the values of param \"%s\" are not finite numbers, one for each turn", m->name);
+        return BROKEN(c, "the values of param \"%s\" are not finite numbers, one for each iteration",
+                      m->name);
     return QGC_OK;
 }
 

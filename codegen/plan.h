@@ -85,7 +85,7 @@ typedef struct {
     int n_words;
     int turns;         /* of a repeat, that have a value each; 0: one value for all */
     double *values;    /* [turns] */
-    int n_otherwise;   /* turns, or 1; 0: a file has to state it */
+    int n_otherwise;   /* iterations, or 1; 0: a file has to state it */
     double *otherwise; /* [n_otherwise] what a file means that does not */
 } qgc_plan_param;
 

@@ -20,7 +20,7 @@
  * Every value is made once (SSA). A state is no exception: an op that changes one in place takes the old
  * version and makes a new one in the same memory (`append` takes k_cache and makes k), so that order is
  * nothing but data flow. A repeat block of the YAML is unrolled; nodes and values remember which block
- * (`repeat`) and which turn of it (`layer`) they came from, so that the printer can roll it up again.
+ * (`repeat`) and which iteration of it (`layer`) they came from, so that the printer can roll it up again.
  *
  * Nodes and values live in the graph's arena, never move and are never freed: a pointer to one is good for
  * the whole compile. */
@@ -54,13 +54,13 @@ typedef struct {
     qgc_loc at;
     int repeat;        /* index of the repeat block it is there for, or -1 for one of its kind */
     const char *index; /* the `per` name, NULL for one of its kind */
-    int count;         /* how many: turns of the repeat, or those of them that have one; or 1 */
+    int count;         /* how many: iterations of the repeat, or those of them that have one; or 1 */
     const char *gguf;  /* tensor name in a GGUF, "{l}" standing for the layer; NULL if not stated */
     const char *hf;    /* tensor name in safetensors, likewise */
     qgc_tensor_form gguf_form, hf_form; /* how it is made of that tensor */
     int tied;               /* index of the weight whose tensor stands in where the file has none, or -1 */
     qgc_derivation derived; /* it is no tensor, but made of other weights */
-    qgc_value **values;     /* [count], by rising turn, which is their `layer` */
+    qgc_value **values;     /* [count], by rising iteration, which is their `layer` */
 } qgc_weight_decl;
 
 /* What the YAML declares under `state`. */
@@ -86,7 +86,7 @@ typedef struct {
     const char *
         *words; /* that stand for 0, 1, ... in files: "default", or several for one number, "default|none" */
     int n_words;
-    const char *index; /* of the repeat that has one value in each turn; NULL: one value */
+    const char *index; /* of the repeat that has one value in each iteration; NULL: one value */
     int count;
     double
         *values; /* [count], of which `value` is the first; NULL before format 2, where there is only that */
@@ -121,7 +121,7 @@ typedef struct {
     int choice;
 } qgc_attr;
 
-/* Nodes that one kernel computes. A group is a name that its nodes carry; within a repeat each turn has its own. */
+/* Nodes that one kernel computes. A group is a name that its nodes carry; within a repeat each iteration has its own. */
 typedef struct {
     const char *name; /* "qkv": the `fuse` key of its nodes in the YAML */
     int repeat, layer;
@@ -198,7 +198,7 @@ void qgc_graph_remove(qgc_graph *g, qgc_node *n);
  * places are those of `g`, whose arena outlives the copy. */
 qgc_graph *qgc_graph_clone(const qgc_graph *g, qgc_arena *arena);
 
-/* The group of that name in a turn of a repeat, made if there is none; and the same, -1 if there is none. A group may
+/* The group of that name in an iteration of a repeat, made if there is none; and the same, -1 if there is none. A group may
  * have no nodes: those that it had may be gone, or in another group. */
 int qgc_graph_group(qgc_graph *g, const char *name, int repeat, int layer, qgc_loc at);
 int qgc_graph_find_group(const qgc_graph *g, const char *name, int repeat, int layer);
@@ -238,7 +238,7 @@ int qgc_value_uses(const qgc_graph *g, const qgc_value *v);
 int *qgc_graph_uses(const qgc_graph *g, qgc_arena *a);
 
 /* Is it a weight that is derived of others? And what its derivation names as source number i: of a declaration for
- * each turn that of the weight's own. NULL if there is none. */
+ * each iteration that of the weight's own. NULL if there is none. */
 bool qgc_weight_is_derived(const qgc_graph *g, const qgc_value *weight);
 qgc_value *qgc_weight_source(const qgc_graph *g, const qgc_value *weight, int i);
 

@@ -12,7 +12,7 @@ enum {
     QGC_LOAD_MAX_REPEATS = 64,      /* different indices */
     QGC_LOAD_MAX_EXTENDS = 16,      /* files that extend one another */
     QGC_LOAD_MAX_PARTS = 32,        /* parts in one another */
-    QGC_LOAD_MAX_ENTRIES = 1000000, /* of lists of ops, looked at turn by turn */
+    QGC_LOAD_MAX_ENTRIES = 1000000, /* of lists of ops, looked at iteration by iteration */
 };
 
 /* What weights state, for parameters that are read from them. */
@@ -21,7 +21,7 @@ typedef struct {
     bool is_gguf;
     const char *arch; /* as the weights call it, NULL if they do not say */
     void *context;
-    /* The number under `key`, a key of parameter `p`, in turn `turn` (-1: for all). QGC_MISSTATED where there is something
+    /* The number under `key`, a key of parameter `p`, in iteration `turn` (-1: for all). QGC_MISSTATED where there is something
      * that is neither a number nor one of the parameter's words; then `shown` tells it. */
     qgc_stated (*number)(void *context, const qgc_param *p, const char *key, int turn, double *out);
     const char *(*shown)(void *context, const char *key, qgc_arena *a);

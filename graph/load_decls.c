@@ -153,14 +153,14 @@ typedef struct {
     int *turns;           /* [count] NULL: all from 0 on */
     const qgc_yaml *when; /* a condition; NULL: none */
     qgc_shape shape;
-    const qgc_yaml *dtype; /* a name, a list with one for each turn, or NULL */
+    const qgc_yaml *dtype; /* a name, a list with one for each iteration, or NULL */
     qgc_dtype otherwise;   /* if it is NULL */
-    const qgc_yaml
-        *ring; /* of a state: how many positions stay, or a list with a number for each turn; NULL: all */
+    const qgc_yaml *
+        ring; /* of a state: how many positions stay, or a list with a number for each iteration; NULL: all */
     qgc_value **values;
 } tensors;
 
-/* How many there are: one for each turn of the repeat that `per` names, unless `count` says otherwise. */
+/* How many there are: one for each iteration of the repeat that `per` names, unless `count` says otherwise. */
 static qgc_status read_count(qgc_loader *ld, const qgc_yaml *entry, tensors *t) {
     const qgc_yaml *per = qgc_yaml_get(entry, "per"), *count = qgc_yaml_get(entry, "count");
     t->repeat = -1;
@@ -198,20 +198,23 @@ static qgc_status read_count(qgc_loader *ld, const qgc_yaml *entry, tensors *t) 
 static qgc_status read_turns(qgc_loader *ld, const qgc_yaml *list, tensors *t) {
     QGC_TRY(qgc_load_expect(ld, list, QGC_YAML_LIST, "turns"));
     if (!t->index || list->n < 1 || list->n > (size_t)t->count)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "%s \"%s\" lists %zu turns, and there are %d",
+        return qgc_fail(ld->d, QGC_ERR_INPUT, list->at, "%s \"%s\" lists %zu iterations, and there are %d",
                         t->what, t->name, list->n, t->index ? t->count : 0);
     t->turns = qgc_arena_array(ld->arena, list->n, sizeof *t->turns);
     for (size_t i = 0; i < list->n; i++) {
         int64_t turn;
-        QGC_TRY(qgc_load_whole(ld, list->items[i],
-                               (qgc_expr_range){"turn", i ? t->turns[i - 1] + 1 : 0, t->count - 1}, &turn));
+        QGC_TRY(qgc_load_whole(ld, list->items[i], (qgc_expr_range){"iteration", 0, t->count - 1}, &turn));
+        if (i && turn <= t->turns[i - 1])
+            return qgc_fail(ld->d, QGC_ERR_INPUT, list->items[i]->at,
+                            "%s \"%s\" lists iteration %lld after %d, expected them in rising order", t->what,
+                            t->name, (long long)turn, t->turns[i - 1]);
         t->turns[i] = (int)turn;
     }
     t->count = (int)list->n;
     return QGC_OK;
 }
 
-/* Those turns in which the condition is not 0, or none. */
+/* Those iterations in which the condition is not 0, or none. */
 static qgc_status read_when(qgc_loader *ld, tensors *t) {
     int *turns = qgc_arena_array(ld->arena, (size_t)t->count, sizeof *turns), n = 0;
     const qgc_place before = ld->place;
@@ -228,7 +231,7 @@ static qgc_status read_when(qgc_loader *ld, tensors *t) {
     return QGC_OK;
 }
 
-/* Which turns of the repeat have one. */
+/* Which iterations of the repeat have one. */
 static qgc_status choose_turns(qgc_loader *ld, const qgc_yaml *entry, tensors *t) {
     const qgc_yaml *turns = qgc_yaml_get(entry, "turns");
     t->when = qgc_yaml_get(entry, "when");
@@ -268,7 +271,7 @@ static qgc_status check_list(qgc_loader *ld, const qgc_yaml *list, const char *w
                     list->n, what, t->count);
 }
 
-/* The one dimension that is "ctx" becomes that of a ring, if the number for turn i of those that there are is not 0. */
+/* The one dimension that is "ctx" becomes that of a ring, if the number for iteration i of those that there are is not 0. */
 static qgc_status read_ring(qgc_loader *ld, const tensors *t, int i, qgc_value *v) {
     if (!t->ring)
         return QGC_OK;
@@ -317,7 +320,7 @@ static qgc_status make_values(qgc_loader *ld, tensors *t) {
     return QGC_OK;
 }
 
-/* A name that no turn has anything of. */
+/* A name that no iteration has anything of. */
 static qgc_status declare_absent(qgc_loader *ld, const qgc_yaml *key, const tensors *t) {
     qgc_symbol *symbol;
     QGC_TRY(qgc_load_declare(ld, t->name, t->kind, key->at, &symbol));
@@ -350,7 +353,7 @@ static qgc_status read_tensors(qgc_loader *ld, const qgc_yaml *key, const qgc_ya
 
 /* Weights. */
 
-/* A name of tensors in weights files. "{l}" stands for the turn and has to be there if there are several; "{e}", if the
+/* A name of tensors in weights files. "{l}" stands for the iteration and has to be there if there are several; "{e}", if the
  * weight is made of several tensors, for each of them. */
 static qgc_status read_tensor_name(qgc_loader *ld, const qgc_yaml *node, const tensors *t, const char *each,
                                    const char **out) {

@@ -11,7 +11,7 @@
  *   - {when: qk_norm, op: rms_norm, ...}                 there where the condition is not 0
  *   - {when: dense, do: [...], else: [...]}
  *
- * In a repeat conditions are decided turn by turn. What is there keeps the reasons for it, for errors. */
+ * In a repeat conditions are decided iteration by iteration. What is there keeps the reasons for it, for errors. */
 
 static qgc_status expand_list(qgc_loader *ld, const qgc_yaml *list, qgc_item around, int depth,
                               qgc_items *out);

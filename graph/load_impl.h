@@ -17,14 +17,14 @@
  *   load_nodes.c   its graph and outputs
  *   load_groups.c  groups of its nodes */
 
-/* A name of the file and what it stands for. Names made in a repeat have one value for each turn. */
+/* A name of the file and what it stands for. Names made in a repeat have one value for each iteration. */
 typedef struct {
     const char *name;
     qgc_value_kind kind;
     qgc_loc at;
     qgc_map turns;        /* qgc_place to what was made there last, of a name that is made in a repeat */
-    int decl;             /* of a weight or a state; -1 if no turn has one */
-    const qgc_yaml *when; /* of a weight or a state that some turns do not have; NULL if all have it */
+    int decl;             /* of a weight or a state; -1 if no iteration has one */
+    const qgc_yaml *when; /* of a weight or a state that some iterations do not have; NULL if all have it */
     qgc_value *now;       /* what the bare name means outside of the repeat that makes it; NULL if nothing */
     int made;             /* times that it was made outside of repeats */
     bool used;
@@ -36,7 +36,7 @@ typedef struct {
     const qgc_yaml *per;
     bool finished; /* all its values are known */
     bool busy;     /* being computed: who needs it now goes in a circle */
-    int n_turns;   /* of the repeat; 1 where it is for all turns */
+    int n_turns;   /* of the repeat; 1 where it is for all iterations */
     bool *known;   /* [n_turns] */
 } qgc_param_text;
 
@@ -81,7 +81,7 @@ typedef struct {
     const qgc_yaml *doc;         /* merged */
     int format;                  /* of the file, or of one that it extends, whichever is highest */
     const qgc_load_facts *facts; /* NULL: no weights are at hand */
-    qgc_place place;             /* for expressions: whose turn it is */
+    qgc_place place;             /* for expressions: whose iteration it is */
 
     qgc_loc *extends; /* of each file that extends another: where it says so */
     size_t n_extends;
@@ -132,7 +132,7 @@ QGC_MUST_USE qgc_status qgc_load_params_finish(qgc_loader *ld);
 /* Adds to the error just recorded a note with the names in an expression and their values at `place`. */
 void qgc_load_note_values(qgc_loader *ld, const qgc_yaml *expression, qgc_place place);
 
-/* load_expand.c: what a list of ops is at ld->place, which for a repeat is one of its turns. */
+/* load_expand.c: what a list of ops is at ld->place, which for a repeat is one of its iterations. */
 QGC_MUST_USE qgc_status qgc_load_expand(qgc_loader *ld, const qgc_yaml *list, qgc_items *out);
 /* Calls `visit` with each op and each repeat that may be there, whatever the conditions. */
 void qgc_load_visit(qgc_loader *ld, const qgc_yaml *list, void (*visit)(qgc_loader *, const qgc_yaml *));
@@ -149,10 +149,10 @@ enum { QGC_LOAD_MAX_NAME = 63 }; /* letters */
 QGC_MUST_USE qgc_status qgc_load_declare(qgc_loader *ld, const char *name, qgc_value_kind kind, qgc_loc at,
                                          qgc_symbol **out);
 /* ... what a name as written ("x", "wq[3]") stands for at some place; NULL, and no error, for a weight or a state that is
- * not there in that turn ... */
+ * not there in that iteration ... */
 QGC_MUST_USE qgc_status qgc_load_resolve(qgc_loader *ld, const qgc_yaml *node, qgc_place where,
                                          qgc_value **out);
-/* ... the value of a name in one turn of a repeat, NULL if it has none; puts one, in the place of an older one; and how
+/* ... the value of a name in one iteration of a repeat, NULL if it has none; puts one, in the place of an older one; and how
  * often it was put. */
 qgc_value *qgc_load_turn_value(const qgc_loader *ld, const char *name, qgc_place where);
 void qgc_load_put_turn_value(qgc_loader *ld, qgc_symbol *symbol, qgc_place where, qgc_value *v);

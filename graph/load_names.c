@@ -7,9 +7,9 @@
 #include "graph/ops.h"
 
 /* All names of a file share one space: inputs, weights, states and the results of ops. A name made inside
- * of a repeat is made once in each turn. It is read bare within its turn, and from elsewhere as "q[3]", or
+ * of a repeat is made once in each iteration. It is read bare within its iteration, and from elsewhere as "q[3]", or
  * "q[l=3]" where repeats of several indices make it. A carried name is read bare after the repeat as well,
- * and then is what the last turn made. */
+ * and then is what the last iteration made. */
 
 /* A name as written: "x", "x[3]", "x[l=3]". */
 typedef struct {
@@ -25,7 +25,7 @@ int qgc_load_find_repeat(const qgc_graph *g, const char *index) {
     return -1;
 }
 
-/* What a name means in a turn, and how often it was made there. */
+/* What a name means in an iteration, and how often it was made there. */
 typedef struct {
     qgc_value *now;
     int made;
@@ -116,8 +116,9 @@ static qgc_status unknown(qgc_loader *ld, const qgc_yaml *node, const char *name
         qgc_status s =
             qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "value \"%s\" is used before it is made", name);
         qgc_note(ld->d, *later, "value \"%s\" is made here", name);
-        qgc_hint(ld->d, "A graph has no cycles; what one turn of a repeat hands to the next is listed in its "
-                        "\"carry\".");
+        qgc_hint(ld->d,
+                 "A graph has no cycles; what one iteration of a repeat hands to the next is listed in its "
+                 "\"carry\".");
         return s;
     }
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "unknown value \"%s\"", name);
@@ -131,7 +132,7 @@ static qgc_status unknown(qgc_loader *ld, const qgc_yaml *node, const char *name
     return s;
 }
 
-/* The values of a weight or a state with one for each turn; NULL for anything else. */
+/* The values of a weight or a state with one for each iteration; NULL for anything else. */
 static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol, int *repeat, int *count) {
     const qgc_graph *g = ld->g;
     if (symbol->decl < 0)
@@ -149,7 +150,7 @@ static qgc_value **declared_turns(const qgc_loader *ld, const qgc_symbol *symbol
     return NULL;
 }
 
-/* That of one turn; NULL if that turn has none. */
+/* That of one iteration; NULL if that iteration has none. */
 static qgc_value *value_of_turn(qgc_value *const *values, int count, long turn) {
     for (int i = 0; i < count; i++)
         if (values[i]->layer == turn)
@@ -158,8 +159,8 @@ static qgc_value *value_of_turn(qgc_value *const *values, int count, long turn) 
 }
 
 static qgc_status no_such_turn(qgc_loader *ld, const qgc_yaml *node, const qgc_symbol *symbol, long turn) {
-    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has no turn %ld here", word_of(symbol),
-                            symbol->name, turn);
+    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "%s \"%s\" has no iteration %ld here",
+                            word_of(symbol), symbol->name, turn);
     note_origin(ld, symbol);
     return s;
 }
@@ -197,13 +198,13 @@ static qgc_status resolve_turn(qgc_loader *ld, const qgc_yaml *node, const refer
 
 static qgc_status not_outside(qgc_loader *ld, const qgc_yaml *node, const qgc_symbol *symbol) {
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, node->at,
-                            "%s \"%s\" is there once for each turn and cannot be used here", word_of(symbol),
-                            symbol->name);
+                            "%s \"%s\" is there once for each iteration and cannot be used here",
+                            word_of(symbol), symbol->name);
     note_origin(ld, symbol);
     qgc_hint(ld->d,
              symbol->kind == QGC_RESULT
-                 ? "List it in \"carry\" to use the last one, or name a turn: \"%s[0]\"."
-                 : "Outside of its repeat a turn is named: \"%s[0]\".",
+                 ? "List it in \"carry\" to use the last one, or name an iteration: \"%s[0]\"."
+                 : "Outside of its repeat an iteration is named: \"%s[0]\".",
              symbol->name);
     return s;
 }
@@ -241,7 +242,7 @@ qgc_status qgc_load_resolve(qgc_loader *ld, const qgc_yaml *node, qgc_place wher
     return resolve_bare(ld, node, symbol, where, out);
 }
 
-/* The turn of "qkv[3]", "qkv[l=3]". */
+/* The iteration of "qkv[3]", "qkv[l=3]". */
 static qgc_status turn_of_group(qgc_loader *ld, const qgc_yaml *node, const reference *ref, qgc_place *out) {
     const qgc_graph *g = ld->g;
     out->repeat = ref->index ? qgc_load_find_repeat(g, ref->index) : 0;
@@ -255,7 +256,7 @@ static qgc_status turn_of_group(qgc_loader *ld, const qgc_yaml *node, const refe
         return s;
     }
     if (g->n_repeats == 0 || ref->turn >= g->repeats[out->repeat].count)
-        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "group \"%s\" has no turn %ld here", ref->name,
+        return qgc_fail(ld->d, QGC_ERR_INPUT, node->at, "group \"%s\" has no iteration %ld here", ref->name,
                         ref->turn);
     return QGC_OK;
 }

@@ -7,7 +7,7 @@
 
 enum { MAX_CARRY = 64 };
 
-/* An op as written: what it needs to become a node in any turn. */
+/* An op as written: what it needs to become a node in any iteration. */
 typedef struct {
     qgc_op op;
     qgc_loc at;
@@ -26,7 +26,7 @@ typedef struct {
     const qgc_yaml *count_text;
     int64_t from, count;
     const qgc_yaml *carry[MAX_CARRY]; /* names */
-    const qgc_yaml *start[MAX_CARRY]; /* in the first turn; NULL: what the name means already */
+    const qgc_yaml *start[MAX_CARRY]; /* in the first iteration; NULL: what the name means already */
     int n_carry;
     const qgc_yaml *body;
 } repeat_text;
@@ -238,7 +238,7 @@ static bool is_repeat(const qgc_yaml *item) {
     return item->kind == QGC_YAML_MAP && (qgc_yaml_get(item, "repeat") || qgc_yaml_get(item, "body"));
 }
 
-/* Repeats over one index are parts of one: it has as many turns as the farthest part reaches. */
+/* Repeats over one index are parts of one: it has as many iterations as the farthest part reaches. */
 static qgc_status note_repeat(qgc_loader *ld, const repeat_text *r) {
     qgc_graph *g = ld->g;
     int i = qgc_load_find_repeat(g, r->index);
@@ -307,7 +307,7 @@ static qgc_status made_twice(qgc_loader *ld, const qgc_yaml *out, qgc_loc first,
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, out->at, "value \"%s\" is made twice", out->text);
     qgc_note(ld->d, first, "value \"%s\" is made here first", out->text);
     if (carry_helps)
-        qgc_hint(ld->d, "If a turn hands it to the next one, list it in the \"carry\" of the repeat.");
+        qgc_hint(ld->d, "If an iteration hands it to the next one, list it in the \"carry\" of the repeat.");
     return s;
 }
 
@@ -337,14 +337,14 @@ static qgc_status make_again(qgc_loader *ld, const qgc_yaml *out, const qgc_valu
     return s;
 }
 
-/* Is the name free for what is made again of `name`? It has it in other turns, perhaps. */
+/* Is the name free for what is made again of `name`? It has it in other iterations, perhaps. */
 static bool is_free(const qgc_loader *ld, const char *next, const char *name) {
     const char *other = qgc_map_get(&ld->again, next);
     return !qgc_map_get(&ld->makers, next) && !qgc_map_get(&ld->symbols, next) &&
            (!other || strcmp(other, name) == 0);
 }
 
-/* "q" is called q_2 where it is made the second time, so that each value of a turn has a name of its own. Long names are cut,
+/* "q" is called q_2 where it is made the second time, so that each value of an iteration has a name of its own. Long names are cut,
  * and two that are the same then have different numbers. */
 static const char *name_again(qgc_loader *ld, const char *name, int made) {
     const char *again = name;
@@ -433,10 +433,10 @@ static qgc_status check_state(qgc_loader *ld, const op_text *o, int i, const qgc
     return QGC_OK;
 }
 
-/* A weight or a state that is not there in this turn, where the op cannot do without. */
+/* A weight or a state that is not there in this iteration, where the op cannot do without. */
 static qgc_status left_out(qgc_loader *ld, const op_text *o, int i, qgc_place where) {
     const char *name = o->in[i]->text,
-               *turn = where.layer < 0 ? "" : qgc_arena_printf(ld->arena, " in turn %d", where.layer);
+               *turn = where.layer < 0 ? "" : qgc_arena_printf(ld->arena, " in iteration %d", where.layer);
     const qgc_symbol *symbol = qgc_map_get(&ld->symbols, name);
     qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, o->in[i]->at,
                             "\"%s\" is left out%s, and op \"%s\" needs it", name, turn, qgc_ops[o->op].name);
@@ -501,7 +501,7 @@ static qgc_status make_node(qgc_loader *ld, const op_text *o, qgc_place where, c
     return s;
 }
 
-/* What a carried name stands for when the first turn begins. */
+/* What a carried name stands for when the first iteration begins. */
 static qgc_status start_carry(qgc_loader *ld, const qgc_yaml *name, const qgc_yaml *start) {
     qgc_value *v;
     QGC_TRY(qgc_load_resolve(ld, start ? start : name, QGC_TOP_LEVEL, &v));
@@ -512,7 +512,7 @@ static qgc_status start_carry(qgc_loader *ld, const qgc_yaml *name, const qgc_ya
     if (symbol && symbol->kind != QGC_RESULT)
         return qgc_fail(ld->d, QGC_ERR_INPUT, name->at, "carried value \"%s\" is not the result of an op",
                         name->text);
-    /* The old value has to stay within reach: as "x[3]", or as what the name means in the first turn. */
+    /* The old value has to stay within reach: as "x[3]", or as what the name means in the first iteration. */
     bool hides = symbol && symbol->now && symbol->now->layer < 0 && symbol->now != v;
     if (!symbol || hides)
         QGC_TRY(qgc_load_declare(ld, name->text, QGC_RESULT, name->at, &symbol));
@@ -521,7 +521,7 @@ static qgc_status start_carry(qgc_loader *ld, const qgc_yaml *name, const qgc_ya
     return QGC_OK;
 }
 
-/* The ops of a turn: those of format 1 are the same in all, and are read once. */
+/* The ops of an iteration: those of format 1 are the same in all, and are read once. */
 typedef struct {
     op_text *ops;
     size_t n;

@@ -6,7 +6,7 @@
 #include "graph/load_impl.h"
 
 /* Parameters. Those of format 1 are numbers; those of format 2 are computed when something needs them, from what weights
- * state, or from other parameters, and per turn of a repeat if they say so:
+ * state, or from other parameters, and per iteration of a repeat if they say so:
  *
  *   fixed        the number, whatever weights state; binding compares them
  *   keys         what the weights at hand state
@@ -159,8 +159,8 @@ static qgc_status read_stated(qgc_loader *ld, const qgc_param *p, int turn, doub
         const size_t n = f->count(f->context, keys[i]);
         if (n > 1 && n != (size_t)p->count)
             return qgc_fail(d, QGC_ERR_INPUT, p->at,
-                            "\"%s\" states %zu values as \"%s\", and there are %d turns of \"%s\"", f->path,
-                            n, keys[i], p->count, p->index);
+                            "\"%s\" states %zu values as \"%s\", and there are %d iterations of \"%s\"",
+                            f->path, n, keys[i], p->count, p->index);
     }
     for (int i = 0; i < (f->is_gguf ? p->n_gguf : p->n_hf); i++) {
         double number;
@@ -179,7 +179,7 @@ static qgc_status read_stated(qgc_loader *ld, const qgc_param *p, int turn, doub
     return QGC_OK;
 }
 
-/* An entry of a list with one for each turn, or what stands for all. */
+/* An entry of a list with one for each iteration, or what stands for all. */
 static qgc_status compute_text(qgc_loader *ld, const qgc_yaml *text, const qgc_param *p, double *out) {
     if (text->kind == QGC_YAML_LIST && p->index) {
         if (text->n != (size_t)p->count)
@@ -202,7 +202,7 @@ static qgc_status compute_at(qgc_loader *ld, const qgc_param *p, const qgc_param
     return no_value(ld, p, at, ld->d);
 }
 
-/* At `where`: a turn of its repeat, or outside of repeats. */
+/* At `where`: an iteration of its repeat, or outside of repeats. */
 static qgc_status compute(qgc_loader *ld, size_t i, qgc_place where, qgc_loc at) {
     qgc_param *p = &ld->g->params[i];
     qgc_param_text *text = &ld->param_texts[i];
@@ -220,7 +220,7 @@ static qgc_status compute(qgc_loader *ld, size_t i, qgc_place where, qgc_loc at)
     return s;
 }
 
-/* Room for as many values as there are turns. */
+/* Room for as many values as there are iterations. */
 static qgc_status make_room(qgc_loader *ld, qgc_param *p, qgc_param_text *text) {
     const int repeat = p->index ? qgc_load_find_repeat(ld->g, p->index) : -1;
     if (p->index && repeat < 0)
@@ -235,9 +235,10 @@ static qgc_status make_room(qgc_loader *ld, qgc_param *p, qgc_param_text *text) 
 }
 
 static qgc_status not_in_a_turn(qgc_loader *ld, const qgc_param *p, qgc_loc at) {
-    qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, at,
-                            "parameter \"%s\" is there once for each turn of \"%s\" and cannot be used here",
-                            p->name, p->index);
+    qgc_status s =
+        qgc_fail(ld->d, QGC_ERR_INPUT, at,
+                 "parameter \"%s\" is there once for each iteration of \"%s\" and cannot be used here",
+                 p->name, p->index);
     qgc_note(ld->d, p->at, "parameter \"%s\" is declared here", p->name);
     return s;
 }

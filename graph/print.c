@@ -41,12 +41,12 @@ static void add_file_keys(qgc_str *out, const char *name, const char **keys, int
 
 /* Declarations. */
 
-/* Are there turns without one before the last that has one? */
+/* Are there iterations without one before the last that has one? */
 static bool has_gaps(qgc_value *const *values, int count) {
     return values[count - 1]->layer > count - 1;
 }
 
-/* A number, or a list of them where turns differ. */
+/* A number, or a list of them where iterations differ. */
 static void add_numbers(qgc_str *out, const char *key, const double *numbers, int count) {
     bool uniform = true;
     for (int i = 1; i < count; i++)
@@ -134,7 +134,7 @@ static int format_of(const printer *p) {
     return newer ? 2 : 1;
 }
 
-/* How many turns each repeat has as it is printed, which is what `per` means without a count. */
+/* How many iterations each repeat has as it is printed, which is what `per` means without a count. */
 static void count_turns(printer *p) {
     p->turns = qgc_arena_array(p->scratch, p->g->n_repeats, sizeof *p->turns);
     for (int i = 0; i < p->n_sections; i++) {
@@ -166,7 +166,7 @@ static void add_shape(printer *p, const qgc_value *v) {
     qgc_str_printf(p->out, "shape: %s", qgc_shape_text(&shape, p->scratch));
 }
 
-/* The rows of rings: one number, or one for each turn. */
+/* The rows of rings: one number, or one for each iteration. */
 static void add_rings(printer *p, const qgc_state_decl *s) {
     bool uniform = true;
     for (int i = 1; i < s->count; i++)
@@ -180,7 +180,7 @@ static void add_rings(printer *p, const qgc_state_decl *s) {
     qgc_str_add(p->out, uniform ? "" : "]");
 }
 
-/* How many turns have one where not all have, and which. */
+/* How many iterations have one where not all have, and which. */
 static void add_turns(printer *p, int turns, qgc_value *const *values, int count) {
     const bool gaps = has_gaps(values, count);
     const int last = values[count - 1]->layer, all = gaps && last < turns ? turns : last + 1;
@@ -357,7 +357,7 @@ static void print_node(printer *p, const print_run *run, int k) {
     qgc_str_add(p->out, "}\n");
 }
 
-/* What the name of an output of the body means in the first turn, before the body makes it; NULL if it is
+/* What the name of an output of the body means in the first iteration, before the body makes it; NULL if it is
  * not carried. A name that means something before the repeat has to be carried, or it would be taken. */
 static const qgc_value *start_of(const printer *p, const print_run *run, int node, int out,
                                  const char *name) {
@@ -397,7 +397,7 @@ static void start_carries(printer *p, const print_run *run) {
     }
 }
 
-/* Behind a repeat a carried name means what the last turn made. */
+/* After a repeat a carried name means what the last iteration made. */
 static void end_carries(printer *p, const print_run *run) {
     const print_section *last = &p->sections[run->first + run->n_sections - 1];
     for (int k = 0; k < last->n_nodes; k++)

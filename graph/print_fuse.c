@@ -1,7 +1,7 @@
 #include "graph/print_impl.h"
 
-/* A bare name means the group of the node's own turn, or one outside of repeats. A group with nodes in several turns is
- * of the first of them in the list, and the nodes elsewhere name the turn too. */
+/* A bare name means the group of the node's own iteration, or one outside of repeats. A group with nodes in several iterations is
+ * of the first of them in the list, and the nodes elsewhere name the iteration too. */
 
 static void find_places(printer *p) {
     const qgc_graph *g = p->g;

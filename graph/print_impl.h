@@ -22,10 +22,10 @@ typedef struct {
 
 /* Where an input of a node comes from, seen from its section. */
 typedef enum {
-    FROM_TURN,     /* a weight or state of this turn */
+    FROM_TURN,     /* a weight or state of this iteration */
     FROM_SECTION,  /* made by node `node` of this section */
-    FROM_PREVIOUS, /* made by node `node` of the section before, which is the turn before */
-    FROM_OUTSIDE,  /* the same value in every turn */
+    FROM_PREVIOUS, /* made by node `node` of the section before, which is the iteration before */
+    FROM_OUTSIDE,  /* the same value in every iteration */
 } print_origin_kind;
 
 typedef struct {
@@ -35,7 +35,7 @@ typedef struct {
     int decl;               /* FROM_TURN */
 } print_origin;
 
-/* A value that each turn hands to the next, and what stands in for it in the first turn. */
+/* A value that each iteration hands to the next, and what stands in for it in the first iteration. */
 typedef struct {
     int node, out;
     const qgc_value *start;
@@ -47,14 +47,14 @@ typedef struct {
     int n_carries;
 } print_run;
 
-/* The results of one name in all turns of a repeat: they are one name of the file. */
+/* The results of one name in all iterations of a repeat: they are one name of the file. */
 typedef struct {
     const char *base; /* as the values are called */
     const char *name; /* as the file calls them */
     int repeat;       /* -1: a single value */
 } print_class;
 
-/* A group as the file calls it: the name, and the turn of a repeat that it is of. */
+/* A group as the file calls it: the name, and the iteration of a repeat that it is of. */
 typedef struct {
     const char *name; /* NULL: it has no nodes */
     int repeat, layer;

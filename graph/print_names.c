@@ -21,7 +21,7 @@ const char *qgc_print_legal(qgc_arena *a, const char *name) {
     return text;
 }
 
-/* Classes. Two results of one name in one turn are of two classes. */
+/* Classes. Two results of one name in one iteration are of two classes. */
 static int class_named(printer *p, qgc_map *index, const qgc_value *v) {
     int repeat = v->layer < 0 ? -1 : v->repeat;
     for (int copy = 0;; copy++) {
@@ -218,7 +218,7 @@ static const qgc_value *made_in(printer *p, const char *name, int repeat, int la
     return cell ? *cell : NULL;
 }
 
-/* What the loader finds under the bare name in every turn of the run; NULL if turns differ. */
+/* What the loader finds under the bare name in every iteration of the run; NULL if iterations differ. */
 static const qgc_value *bare(printer *p, const char *name, const print_run *run) {
     const qgc_value *now = qgc_print_now(p, name);
     if (!run)

@@ -74,7 +74,7 @@ static bool same_op(const printer *p, const qgc_node *a, const qgc_node *b) {
     return true;
 }
 
-/* Notes that the first turn reads `start` where later ones read what `o` of the turn before made. One
+/* Notes that the first iteration reads `start` where later ones read what `o` of the iteration before made. One
  * carried value can start as one thing only. */
 static bool note_carry(printer *p, print_run *run, print_origin o, const qgc_value *start) {
     for (int i = 0; i < run->n_carries; i++)
@@ -86,7 +86,7 @@ static bool note_carry(printer *p, print_run *run, print_origin o, const qgc_val
 }
 
 /* Does input i of node k fit, where `a` is the first section of the run and `b` the second? A value of the
- * turn before can only be read as long as this turn has not made its own of that name. */
+ * iteration before can only be read as long as this iteration has not made its own of that name. */
 static bool fits_first(printer *p, print_run *run, int k, const qgc_value *in_a, const qgc_value *in_b) {
     int a = run->first, b = a + 1;
     print_origin from_a = qgc_print_origin(p, a, in_a), from_b = qgc_print_origin(p, b, in_b);

@@ -53,7 +53,7 @@ static qgc_status check_arch(const binding *b) {
 
 /* --- parameters ------------------------------------------------------------------------------------------- */
 
-/* "windowed", or "windowed" in turn 3. */
+/* "windowed", or "windowed" in iteration 3. */
 static const char *label_of(const binding *b, const qgc_param_want *p, int turn) {
     return p->turns ? qgc_arena_printf(b->d->arena, "%s[%d]", p->name, turn) : p->name;
 }
@@ -133,7 +133,7 @@ static qgc_status check_turn(const binding *b, const qgc_param_want *p, int turn
     return found ? QGC_OK : check_otherwise(b, p, turn, keys[0]);
 }
 
-/* A list in the file has as many entries as there are turns. */
+/* A list in the file has as many entries as there are iterations. */
 static qgc_status check_lengths(const binding *b, const qgc_param_want *p) {
     const char *const *keys = b->is_gguf ? p->gguf : p->hf;
     for (int i = 0; p->turns && i < (b->is_gguf ? p->n_gguf : p->n_hf); i++) {

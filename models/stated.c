@@ -43,7 +43,7 @@ static qgc_stated element(const qgc_weights *w, const qgc_question *q, const cha
     return qgc_weights_array_string(w, key, i, &text, &bytes) ? word(q, text, bytes, out) : QGC_MISSTATED;
 }
 
-/* One value for all turns: what a list says that says the same everywhere. */
+/* One value for all iterations: what a list says that says the same everywhere. */
 static qgc_stated all_elements(const qgc_weights *w, const qgc_question *q, const char *key, double *out) {
     qgc_stated first = element(w, q, key, 0, out);
     for (size_t i = 1; i < qgc_weights_array_length(w, key) && first == QGC_STATED; i++) {

@@ -12,7 +12,7 @@
  *   null(KEY)             1 if config.json has that key with null, else 0: other than a missing key, it may mean that there is none
  *   format(gguf)          1 if it is a GGUF, else 0
  *
- * A key may hold a word, where `words` says which number it is, or a list with one of either for each turn. */
+ * A key may hold a word, where `words` says which number it is, or a list with one of either for each iteration. */
 
 typedef struct {
     const char *key;

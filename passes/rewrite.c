@@ -612,7 +612,7 @@ qgc_value *qgc_derive(qgc_rewriter *rw, const char *name, const qgc_derivation *
 
 /* --- fusing ---------------------------------------------------------------------------------------------- */
 
-/* "mlp", or "mlp_2" if the turn of the repeat has nodes in an "mlp" that does not take part. */
+/* "mlp", or "mlp_2" if the iteration of the repeat has nodes in an "mlp" that does not take part. */
 static const char *free_name(qgc_rewriter *rw, const char *name, const qgc_node *n) {
     const qgc_graph *g = rw->pass->graph;
     const char *candidate = name;

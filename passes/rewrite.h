@@ -22,7 +22,7 @@
  *
  *   ATTR("cap", QGC_ABOVE, 10, P(A, SOFTCAP, V(X)))     an attribute that is a number
  *   WORD("style", "neox", P(A, ROPE, V(X)))             an attribute that is one of several words
- *   LAYERS(0, 3, P(A, MUL, V(X), V(Y)))                 only in turns 0 to 3 of a repeat; -1 is the last one
+ *   LAYERS(0, 3, P(A, MUL, V(X), V(Y)))                 only in iterations 0 to 3 of a repeat; -1 is the last one
  *
  * A node whose op does not have the attribute does not match. */
 
@@ -142,7 +142,7 @@ int qgc_uses(const qgc_rewriter *rw, const qgc_value *v);
  * its node has to stay. */
 void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now);
 
-/* A new node before `before`, at its place in the YAML and its turn of the repeat, whose result is called
+/* A new node before `before`, at its place in the YAML and its iteration of the repeat, whose result is called
  * `name`. The caller sets attributes and then calls qgc_settle. */
 qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,
                      int n_in);

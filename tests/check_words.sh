@@ -45,7 +45,7 @@ END { exit broken }
 mapfile -t texts < <(find graph passes codegen kernels runtime models tests include docs packaging ./*.md \
     -name '*.[ch]' -o -name '*.md' -o -name '*.def' -o -name '*.cmake' -o -name '*.cc' -o -name '*.sh' -o -name '*.cu' -o -name '*.cuh' |
     grep -vE '^tests/check_words.sh$' | sort)
-if grep -nwE "behind|made[- ]up|[Ww]hoever|parted|[Ss]tretch(es)?" "${texts[@]}"; then failed=1; fi
+if grep -nwE "[Bb]ehind|made[- ]up|[Ww]hoever|parted|[Ss]tretch(es)?" "${texts[@]}"; then failed=1; fi
 
 mapfile -t pages < <(printf '%s\n' "${texts[@]}" | grep '\.md$')
 awk '

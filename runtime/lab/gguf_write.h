@@ -4,7 +4,7 @@
 #include "graph/base/str.h"
 #include "graph/base/tensor.h"
 
-/* The head of a GGUF (github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3): what is in it and where. Behind the
+/* The head of a GGUF (github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3): what is in it and where. After the
  * head come the tensors, in the order in which they were named, each followed by zeros up to a multiple of
  * QGC_GGUF_ALIGN. */
 

@@ -104,9 +104,9 @@ static void accepts_the_small_plan(void **state) {
     BREAK("a key of param \"d\" is missing", p->params[0].gguf = NULL)                                      \
     BREAK("a key of param \"d\" is missing", p->params[0].hf[1] = NULL)                                     \
     BREAK("a word of param \"windowed\" is missing", p->params[2].words = NULL)                             \
-    BREAK("the values of param \"windowed\" are not finite numbers, one for each turn",                     \
+    BREAK("the values of param \"windowed\" are not finite numbers, one for each iteration",                \
           p->params[2].values[1] = NAN)                                                                     \
-    BREAK("the values of param \"windowed\" are not finite numbers, one for each turn",                     \
+    BREAK("the values of param \"windowed\" are not finite numbers, one for each iteration",                \
           p->params[2].n_otherwise = 1)                                                                     \
     BREAK("weight \"embed\" is made of an impossible tensor", p->weights[1].gguf_form.last = 5)             \
     BREAK("weight \"embed\" is made of an impossible tensor", p->weights[1].gguf_form.first = 3)            \

@@ -68,7 +68,7 @@ static void each_case_is_as_expected(void **state) {
 
 /* --- which rules there are ------------------------------------------------------------------------------- */
 
-/* Behind white space and comments. */
+/* After white space and comments. */
 static const char *skip_blanks(const char *at) {
     for (;;) {
         at += strspn(at, " \t\n");
@@ -82,7 +82,7 @@ static const char *skip_blanks(const char *at) {
     }
 }
 
-/* Behind the string or the character that starts here. */
+/* After the string or the character that starts here. */
 static const char *skip_quoted(const char *at) {
     const char quote = *at++;
     while (*at && *at != quote)

@@ -635,7 +635,7 @@ static bool is_left(const qgc_node *n) {
     return left || routes || n->op == QGC_OP_EMBEDDING;
 }
 
-/* Behind the last node of a group nobody can read what its kernel does not leave. */
+/* After the last node of a group nothing can read what its kernel does not leave. */
 static void forget_inside(const eval_double *e, const qgc_node *last) {
     for (const qgc_node *n = last; n && n->group == last->group; n = n->prev)
         for (int64_t i = 0; !is_left(n) && i < qgc_shape_elems(&n->out[0]->shape, &e->sizes); i++)
