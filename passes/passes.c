@@ -264,7 +264,7 @@ static qgc_status run_pass(qgc_graph *g, const request *r, const run_options *o,
     d->top = frame.up;
     qgc_arena_drop(c.scratch);
     run->n_nodes = (int)g->n_nodes;
-    run->n_kernels = count_kernels(g);
+    run->n_kernels = status == QGC_OK ? count_kernels(g) : 0; /* the list may have no end */
     return status;
 }
 
