@@ -12,6 +12,7 @@
 #include "graph/base/times.h"
 #include "graph/base/utf8.h"
 #include "graph/base/version.h"
+#include "runtime/cli/aside.h"
 #include "runtime/cli/cli.h"
 #include "runtime/cli/contain.h"
 #include "runtime/cli/manual.h"
@@ -138,6 +139,7 @@ void cli_note_cache(const cli_context *c, const char *fault) {
 }
 
 FILE *cli_report_stream(const char *file, const char *other) {
+    cli_aside_end(); /* an error has left a pass where it was */
     return (file && qgc_file_is_stdout(file)) || (other && qgc_file_is_stdout(other)) ? stderr : stdout;
 }
 
@@ -205,6 +207,8 @@ int main(int argc, char **argv) {
     int status = 0;
     if (!cli_contain_wanted(argc, argv) || !cli_contain(&status, &diag))
         status = (int)run_command(&context, argc, argv);
+    cli_aside_end();
+    cli_contain_end();
     if (fflush(stdout) != 0 || ferror(stdout))
         status = (int)qgc_fail(&diag, QGC_ERR_INPUT, QGC_NO_LOC, "could not write the output");
     qgc_diag_print(&diag, stderr, cli_has_color(&context));
