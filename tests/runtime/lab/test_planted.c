@@ -1163,12 +1163,57 @@ static void untied_in(qgc_graph *g) {
 }
 ODD(untied)
 
-static void reads_no_keys_in(qgc_graph *g) {
+static qgc_param *param_named(qgc_graph *g, const char *name) {
     for (size_t i = 0; i < g->n_params; i++)
-        if (strcmp(g->params[i].name, "eps") == 0)
-            g->params[i].n_hf = 0;
+        if (strcmp(g->params[i].name, name) == 0)
+            return &g->params[i];
+    fail_msg("no parameter \"%s\"", name);
+    return NULL;
+}
+
+static void reads_no_keys_in(qgc_graph *g) {
+    param_named(g, "eps")->n_hf = 0;
 }
 ODD(reads_no_keys)
+
+/* As many keys as before. */
+static void reads_another_key_in(qgc_graph *g) {
+    static const char *key = "layer_norm_eps";
+    param_named(g, "eps")->hf = &key;
+}
+ODD(reads_another_key)
+
+static void means_another_number_in(qgc_graph *g) {
+    qgc_param *p = param_named(g, "kv_heads");
+    assert_non_null(p->otherwise);
+    p->otherwise[0] *= 2;
+}
+ODD(means_another_number)
+
+static void forgets_a_parameter_in(qgc_graph *g) {
+    g->n_params--;
+}
+ODD(forgets_a_parameter)
+
+static void of_no_layer_in(qgc_graph *g) {
+    declared(g, "wk")->index = NULL;
+}
+ODD(of_no_layer)
+
+static void one_layer_more_in(qgc_graph *g) {
+    g->repeats[0].count++;
+}
+ODD(one_layer_more)
+
+static void forgets_an_input_in(qgc_graph *g) {
+    g->n_inputs--;
+}
+ODD(forgets_an_input)
+
+static void weights_renamed_in(qgc_graph *g) {
+    declared(g, "wk")->name = "keys";
+}
+ODD(weights_renamed)
 
 static void ignores_all_tensors_in(qgc_graph *g) {
     static const char *all = "*";
@@ -1212,9 +1257,7 @@ static void group_of_another_layer_in(qgc_graph *g) {
 ODD(group_of_another_layer)
 
 static void fewer_positions_in(qgc_graph *g) {
-    for (size_t i = 0; i < g->n_params; i++)
-        if (strcmp(g->params[i].name, "max_positions") == 0)
-            g->params[i].value = 64;
+    param_named(g, "max_positions")->value = 64;
 }
 ODD(fewer_positions)
 
@@ -1318,6 +1361,56 @@ static void reads_before_it_is_made_in(qgc_graph *g) {
 }
 ODD(reads_before_it_is_made)
 
+/* Graphs that nobody can go over. */
+static void a_list_without_end_in(qgc_graph *g) {
+    node_named(g, "h[2]")->next = node_named(g, "h[1]");
+}
+ODD(a_list_without_end)
+
+static void an_input_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->in[0] = NULL;
+}
+ODD(an_input_that_is_none)
+
+static void an_id_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->id = 1 << 30;
+}
+ODD(an_id_that_is_none)
+
+static void a_turn_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->repeat = 7;
+}
+ODD(a_turn_that_is_none)
+
+static void a_name_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->out[0]->name = NULL;
+}
+ODD(a_name_that_is_none)
+
+/* Broken in one change and mended in the next. */
+RULE(break_links) {
+    (void)rw;
+    if (strcmp(m->root->out[0]->name, "gate") != 0 || m->root->layer != 1 || now.done[m->root->id])
+        return false;
+    mark_done(m->root);
+    m->root->next->prev = NULL;
+    return true;
+}
+
+RULE(mend_links) {
+    (void)rw;
+    if (strcmp(m->root->out[0]->name, "up") != 0 || m->root->layer != 1 || m->root->prev)
+        return false;
+    m->root->prev = node_named(qgc_rewriter_graph(rw), "gate[1]");
+    return true;
+}
+
+static qgc_status break_links_and_mend(qgc_pass_context *c, qgc_diag *d) {
+    const qgc_rule rules[] = {{"break", LIN, break_links}, {"mend", LIN, mend_links}, {0}};
+    memset(&now, 0, sizeof now);
+    return qgc_rewrite(c, rules, d);
+}
+
 static qgc_status wrong_when_nobody_watches(qgc_pass_context *c, qgc_diag *d) {
     (void)d;
     if (!c->watch)
@@ -1419,6 +1512,25 @@ static const struct {
      NULL,
      "parameter \"eps\" is not read from the same keys",
      NULL},
+    {{"reads-another-key", reads_another_key, NULL, "planted"},
+     WRONG,
+     NULL,
+     "parameter \"eps\" is not read from the same keys",
+     NULL},
+    {{"means-another-number", means_another_number, NULL, "planted"},
+     WRONG,
+     NULL,
+     "what a weights file says of parameter \"kv_heads\" means something else",
+     NULL},
+    {{"forgets-a-parameter", forgets_a_parameter, NULL, "planted"}, WRONG, NULL, "is gone", NULL},
+    {{"of-no-layer", of_no_layer, NULL, "planted"}, WRONG, NULL, "weights are not found any more", NULL},
+    {{"one-layer-more", one_layer_more, NULL, "planted"},
+     WRONG,
+     NULL,
+     "the layers of the graph are not counted as they were",
+     NULL},
+    {{"forgets-an-input", forgets_an_input, NULL, "planted"}, WRONG, NULL, "input \"rows\" is gone", NULL},
+    {{"weights-renamed", weights_renamed, NULL, "planted"}, FINE, NULL, NULL, NULL},
     {{"ignores-all-tensors", ignores_all_tensors, NULL, "planted"}, WRONG, NULL, "ignored", NULL},
     {{"of-another-family", of_another_family, NULL, "planted"}, WRONG, NULL, "the graph is for", NULL},
     {{"of-another-name", of_another_name, NULL, "planted"}, FINE, NULL, NULL, NULL},
@@ -1457,6 +1569,32 @@ static const struct {
      NULL,
      "run again",
      NULL},
+    {{"a-list-without-end", a_list_without_end, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"an-input-that-is-none", an_input_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"an-id-that-is-none", an_id_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"a-turn-that-is-none", a_turn_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"a-name-that-is-none", a_name_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"break-links-and-mend", break_links_and_mend, NULL, "planted"}, FINE, NULL, NULL, NULL},
     {{"swaps-for-ever", swaps_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_mid["},
     {{"grows-for-ever", grows_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_out"},
     {{"drifts-for-ever", drifts_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_out"},
