@@ -341,7 +341,7 @@ static void take_stock(qgc_rewriter *rw) {
 
 /* --- driving --------------------------------------------------------------------------------------------- */
 
-enum { CHANGES_A_NODE = 1000 };
+enum { CHANGES_A_NODE = 1000, GROWTH = 64 };
 
 static void tell_before(const qgc_rewriter *rw, const qgc_node *n) {
     const qgc_pass_watch *watch = rw->pass->watch;
@@ -394,13 +394,14 @@ qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) 
         const qgc_pass_event *e = &c->run->events[i];
         is_new(&rw, e->rule, e->node, e->fired, e->text);
     }
-    size_t changes = 0, most = CHANGES_A_NODE * (g->n_nodes + 1);
+    const size_t most = CHANGES_A_NODE * (g->n_nodes + 1), most_nodes = GROWTH * (g->n_nodes + GROWTH);
+    size_t changes = 0;
     for (bool changed = true; changed;) {
         changed = false;
         /* Rules move and remove nodes, so a sweep goes over those that were there when it began. */
         size_t n = 0;
         qgc_node **nodes = qgc_arena_array(c->scratch, g->n_nodes, sizeof(qgc_node *));
-        for (qgc_node *node = g->first; node; node = node->next)
+        for (qgc_node *node = g->first; node && n < g->n_nodes; node = node->next)
             nodes[n++] = node;
         for (size_t i = 0; i < n; i++) {
             if (c->run->n_fired >= c->most)
@@ -408,7 +409,7 @@ qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) 
             if (nodes[i]->n_out == 0 || !rewrite_at(&rw, rules, nodes[i])) /* erased nodes make nothing */
                 continue;
             changed = true;
-            if (++changes > most)
+            if (++changes > most || g->n_nodes > most_nodes)
                 return qgc_fail(d, QGC_ERR_INPUT, nodes[i]->at, "rule \"%s\" goes on for ever",
                                 rw.rule->name);
             if (rw.status != QGC_OK)
@@ -495,6 +496,8 @@ qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *
     for (int i = 0; i < n_in; i++)
         n->in[i] = in[i];
     qgc_node_output(g, n, qgc_arena_strdup(g->arena, name));
+    for (int i = 1; i < qgc_ops[op].n_outputs; i++)
+        qgc_node_output(g, n, qgc_arena_printf(g->arena, "%s_%d", name, i + 1));
     count_inputs(rw, n, 1);
     return n;
 }
