@@ -2,8 +2,6 @@
 
 #include "runtime/lab/judge_impl.h"
 
-/* --- one graph after another ----------------------------------------------------------------------------- */
-
 /* --- choices --------------------------------------------------------------------------------------------- */
 
 static bool chooses(const qgc_node *n) {
@@ -39,12 +37,49 @@ static const char *objection_to_choice(const judge_work *w, const qgc_value *v, 
                : "the choice goes by parts that are of other logits or marks";
 }
 
+/* What biases add to the scores that experts are chosen by; NULL where it is not at hand as doubles. */
+static const double *bias_of(const judge_work *w, const judge_known *k, const qgc_node *n) {
+    const judge_numbers *x = &w->j->classes[k->class_of[n->in[1]->id]].at[0];
+    return x->tensor ? NULL : x->data;
+}
+
+/* Do two routes that differ in their biases choose by the same? One number more for all experts changes nothing. */
+static bool biases_agree(const judge_work *w, const qgc_node *now, const qgc_node *before) {
+    const int64_t n = now->in[0]->shape.dim[1];
+    const bool both = now->n_in > 1 && before->n_in > 1;
+    if (both && w->now->class_of[now->in[1]->id] == w->before->class_of[before->in[1]->id])
+        return true;
+    const double *a = now->n_in > 1 ? bias_of(w, w->now, now) : NULL,
+                 *b = before->n_in > 1 ? bias_of(w, w->before, before) : NULL;
+    if ((now->n_in > 1 && !a) || (before->n_in > 1 && !b))
+        return false;
+    for (int64_t i = 1; i < n; i++)
+        if ((a ? a[i] - a[0] : 0) != (b ? b[i] - b[0] : 0))
+            return false;
+    return true;
+}
+
+/* Which experts are chosen hardly shows what they are chosen by. NULL: it is the same. */
+static const char *objection_to_route(const judge_work *w, const qgc_value *v, const qgc_value *u) {
+    const qgc_node *now = v->maker, *before = u->maker;
+    if (!before || now->op != QGC_OP_ROUTE || before->op != QGC_OP_ROUTE)
+        return NULL;
+    const int scoring = qgc_attr_index(QGC_OP_ROUTE, "scoring");
+    const bool has_bias = now->n_in > 1 || before->n_in > 1,
+               by_the_same = w->now->class_of[now->in[0]->id] == w->before->class_of[before->in[0]->id];
+    if (by_the_same && (!has_bias || (now->attr[scoring].choice == before->attr[scoring].choice &&
+                                      biases_agree(w, now, before))))
+        return NULL;
+    return qgc_arena_printf(w->j->arena, "\"%s\": experts are chosen by other scores",
+                            qgc_value_label(v, w->j->arena));
+}
+
 /* --- values ---------------------------------------------------------------------------------------------- */
 
 /* A known value with the numbers of class `new`, or -1: what is in the place of v first. */
 static int find_equal(judge_work *w, const qgc_value *v, int new, judge_difference *d, const char **why) {
     qgc_judge *j = w->j;
-    const char *of = NULL;
+    const char *of = NULL, *route = NULL;
     const qgc_value *twin = w->now->place[v->id];
     const qgc_graph *g = w->before->shown.graph;
     for (size_t i = 0; i <= g->n_values; i++) {
@@ -53,8 +88,8 @@ static int find_equal(judge_work *w, const qgc_value *v, int new, judge_differen
         if (!judge_may_be_equal(j, class, new))
             continue;
         *d = judge_apart(j, class, new, QGC_JUDGE_BOUND);
-        if (d->apart <= QGC_JUDGE_BOUND && !(*why = judge_objection_in_range(w, v, u)) &&
-            !(of = objection_to_choice(w, v, u))) {
+        if (d->apart <= QGC_JUDGE_BOUND && !(route = objection_to_route(w, v, u)) &&
+            !(*why = judge_objection_in_range(w, v, u)) && !(of = objection_to_choice(w, v, u))) {
             w->now->shown.twin[v->id] = u;
             return class;
         }
@@ -62,6 +97,10 @@ static int find_equal(judge_work *w, const qgc_value *v, int new, judge_differen
     if (of && !w->choice) {
         w->choice = v;
         w->choice_why = of;
+    }
+    if (route && !w->route && w->is_live[v->id]) {
+        w->route = v;
+        w->route_why = route;
     }
     return -1;
 }
@@ -84,18 +123,42 @@ static void settle_result(judge_work *w, const qgc_value *v, const judge_key *ke
         }
     } else
         w->now->is_new[v->id] = true;
-    if (known < 0 && why && !w->misfit) { /* no step shows it */
+    if (known < 0 && why && !w->misfit && w->is_live[v->id]) { /* no step shows it */
         w->misfit = v;
         w->out->why = why;
     }
     judge_put_class(j, key, sizeof *key, class);
 }
 
+static void set_misfit(judge_work *w, const qgc_value *v, const char *what, const qgc_value *of,
+                       const char *why) {
+    qgc_arena *a = w->j->arena;
+    w->misfit = v;
+    w->out->why = qgc_arena_printf(a, "%s of \"%s\" are %s", what, qgc_value_label(of, a), why);
+}
+
+/* The squares that a norm sums up. */
+static void check_squares(judge_work *w, const qgc_node *n) {
+    const qgc_judge *j = w->j;
+    const qgc_value *x = n->in[0];
+    const judge_class *c = &j->classes[w->now->class_of[x->id]];
+    if ((n->op != QGC_OP_RMS_NORM && n->op != QGC_OP_LAYER_NORM) || !w->is_live[n->out[0]->id])
+        return;
+    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far && !w->misfit; s++) {
+        const qgc_sizes *sizes = &j->steps[s].sizes;
+        const char *why = judge_misfit_of_squares(c->at[s].data, qgc_shape_elems(&x->shape, sizes),
+                                                  qgc_dim_size(x->shape.dim[1], sizes),
+                                                  n->attr[qgc_attr_index(n->op, "eps")].number);
+        if (why)
+            set_misfit(w, n->out[0], "squares", x, why);
+    }
+}
+
 /* Double precision has room for numbers that the evaluator in float32, a device or a cache has not. */
 static void check_range(judge_work *w, const qgc_value *v) {
     const qgc_judge *j = w->j;
     const judge_class *c = &j->classes[w->now->class_of[v->id]];
-    if (w->misfit || v->dtype == QGC_I32)
+    if (w->misfit || v->dtype == QGC_I32 || !w->is_live[v->id])
         return;
     for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far; s++) {
         const qgc_sizes *sizes = &j->steps[s].sizes;
@@ -104,9 +167,7 @@ static void check_range(judge_work *w, const qgc_value *v) {
         const char *why = judge_misfit(v->dtype, c->at[s].data, n, row);
         if (!why)
             continue;
-        w->misfit = v;
-        w->out->why =
-            qgc_arena_printf(j->arena, "numbers of \"%s\" are %s", qgc_value_label(v, j->arena), why);
+        set_misfit(w, v, "numbers", v, why);
         return;
     }
 }
@@ -129,11 +190,27 @@ static qgc_status settle_node(judge_work *w, const qgc_node *n, qgc_diag *d) {
     w->computed = true;
     for (size_t s = 0; s < j->n_steps; s++)
         QGC_TRY(judge_compute_step(j, k, n, s, d));
+    check_squares(w, n);
     for (int i = 0; i < n->n_out; i++) {
         check_range(w, n->out[i]);
         settle_result(w, n->out[i], &keys[i]);
     }
     return QGC_OK;
+}
+
+/* By value id: do outputs, or what states are left as, depend on it? */
+static bool *find_live(const judge_known *k) {
+    const qgc_graph *g = k->shown.graph;
+    bool *live = qgc_arena_array(k->shown.arena, g->n_values, sizeof *live);
+    for (size_t i = 0; i < g->n_outputs; i++)
+        live[g->outputs[i]->id] = true;
+    for (size_t i = 0; i < g->n_values; i++)
+        if (k->newest[i])
+            live[k->newest[i]->id] = true;
+    for (const qgc_node *n = g->last; n; n = n->prev)
+        for (int i = 0; i < n->n_in * n->n_out; i++)
+            live[n->in[i / n->n_out]->id] |= live[n->out[i % n->n_out]->id];
+    return live;
 }
 
 static qgc_status settle_graph(judge_work *w, const qgc_tensor *const *tensors, qgc_diag *d) {
@@ -166,6 +243,7 @@ void qgc_judge_next(qgc_judge *j, const qgc_graph *g, const qgc_tensor *const *t
     qgc_diag d = qgc_diag_new(j->arena);
     judge_work w = {.j = j, .before = j->now, .out = out, .is_same = is_same};
     w.now = judge_copy_graph(g);
+    w.is_live = find_live(w.now);
     take_place(j, w.now);
     if (settle_graph(&w, tensors, &d) == QGC_OK) {
         judge_decide(&w);

@@ -54,6 +54,9 @@ void judge_fill_state(qgc_dtype t, void *to, int64_t n, double size, uint64_t *s
  * reason. Float16 has few digits below 2^-14, so rows as small as that do not fit either. */
 const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row);
 
+/* The same of their squares in rows that a norm divides by their root, to whose mean `eps` is added. */
+const char *judge_misfit_of_squares(const double *x, int64_t n, int64_t row, double eps);
+
 /* Where two values differ most. */
 typedef struct {
     double apart; /* INFINITY where one is not a number, or an index another */
@@ -117,6 +120,9 @@ typedef struct {
     const qgc_value *misfit; /* the first whose numbers do not fit into their type */
     const qgc_value *choice; /* one that comes to the same and is made of something else, and of what */
     const char *choice_why;
+    const qgc_value *route; /* experts that come to the same and are chosen by other scores */
+    const char *route_why;
+    const bool *is_live; /* by value id: outputs or states depend on it */
     bool is_same;
 } judge_work;
 

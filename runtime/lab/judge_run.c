@@ -174,6 +174,17 @@ const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row) {
     return NULL;
 }
 
+const char *judge_misfit_of_squares(const double *x, int64_t n, int64_t row, double eps) {
+    for (int64_t i = 0; i < n; i += row) {
+        const double most = largest_of(x + i, row);
+        if (most * most > (double)FLT_MAX / (double)row)
+            return "too large for float32";
+        if (most > 0 && most * most < (double)FLT_MIN && eps < ldexp((double)FLT_MIN, 24))
+            return "too small for float32";
+    }
+    return NULL;
+}
+
 /* --- differences ----------------------------------------------------------------------------------------- */
 
 static void compare_whole(const int32_t *good, const int32_t *bad, int64_t n, size_t step,

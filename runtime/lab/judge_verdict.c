@@ -70,18 +70,40 @@ static bool outputs_agree(judge_work *w) {
     return agree;
 }
 
-/* Every state of the one before has a counterpart of its type, which ends as the same, and there are no
+static bool has_state(const judge_known *k, int class) {
+    const qgc_graph *g = k->shown.graph;
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_STATE && k->class_of[i] == class)
+            return true;
+    return false;
+}
+
+/* Do outputs, or states that the graph before has, depend on state number `state`, which it has not? */
+static bool is_used(const judge_work *w, size_t state) {
+    const judge_known *k = w->now;
+    const qgc_graph *g = k->shown.graph;
+    bool *after = qgc_arena_array(k->shown.arena, g->n_values, sizeof *after), used = false;
+    after[state] = true;
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_in * n->n_out; i++)
+            after[n->out[i % n->n_out]->id] |= after[n->in[i / n->n_out]->id];
+    for (size_t i = 0; i < g->n_outputs; i++)
+        used = used || after[g->outputs[i]->id];
+    for (size_t i = 0; i < g->n_values; i++)
+        used = used || (k->newest[i] && after[k->newest[i]->id] && has_state(w->before, k->class_of[i]));
+    return used;
+}
+
+/* Every state of the one before has a counterpart of its type, which ends as the same, and nothing depends on
  * others. */
 static bool states_agree(judge_work *w) {
     const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
     bool agree = true;
-    size_t n = 0, n_before = 0;
     for (size_t k = 0; k < before->n_values; k++)
-        n_before += before->values[k]->kind == QGC_STATE;
+        agree = agree && (before->values[k]->kind != QGC_STATE || has_state(w->now, w->before->class_of[k]));
     for (size_t i = 0; i < g->n_values; i++) {
         if (g->values[i]->kind != QGC_STATE)
             continue;
-        n++;
         bool found = false;
         for (size_t k = 0; k < before->n_values; k++) {
             if (before->values[k]->kind != QGC_STATE || w->now->class_of[i] != w->before->class_of[k])
@@ -94,9 +116,9 @@ static bool states_agree(judge_work *w) {
                                                qgc_dtypes[g->values[i]->dtype].name,
                                                qgc_dtypes[before->values[k]->dtype].name);
         }
-        agree = agree && found;
+        agree = agree && (found || !is_used(w, i));
     }
-    return agree && n == n_before;
+    return agree;
 }
 
 static double apart_over_the_text(const qgc_judge *j, int good, int bad) {
@@ -190,6 +212,10 @@ void judge_decide(judge_work *w) {
         out->logits = j->row_logits; /* until it is known to be another */
     else
         measure_ends(w);
+    if (outputs && states && w->route && !out->why) {
+        w->misfit = w->route;
+        out->why = w->route_why;
+    }
     if (out->why) {
         out->verdict = QGC_JUDGE_WRONG;
         out->value = w->misfit;
@@ -210,6 +236,8 @@ void judge_decide(judge_work *w) {
             out->other = w->now->place[w->choice->id];
             out->why = w->choice_why;
         }
+        if (!out->value && !out->why)
+            out->why = "it keeps other states";
         if (j->own_states) {
             judge_agree_in_a_row(w, j->first, &in_row, &out->choices);
             out->logits = in_row.apart;
