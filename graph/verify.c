@@ -266,6 +266,10 @@ static qgc_status check_place(const checker *c, const qgc_node *n) {
         return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
                         "node \"%s\" is of turn %d of a repeat that has no such turn", n->out[0]->name,
                         n->layer);
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i]->repeat != n->repeat || n->out[i]->layer != n->layer)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                            "\"%s\" is of another turn than the node that makes it", n->out[i]->name);
     return QGC_OK;
 }
 

@@ -231,6 +231,10 @@ static void a_turn_that_is_none(void **state) {
     f.y->repeat = 1;
     cannot_be_gone_over(
         &f, "model.yaml:8:1: error: value \"y\" is of turn -1 of a repeat that has no such turn\n" BLAME);
+    f.y->repeat = -1;
+    f.y->layer = 1;
+    cannot_be_gone_over(
+        &f, "model.yaml:8:1: error: \"y\" is of another turn than the node that makes it\n" BLAME);
 }
 
 static void a_dtype_that_is_none(void **state) {
