@@ -158,17 +158,40 @@ static void check_squares(judge_work *w, const qgc_node *n) {
 static void check_range(judge_work *w, const qgc_value *v) {
     const qgc_judge *j = w->j;
     const judge_class *c = &j->classes[w->now->class_of[v->id]];
+    judge_extent extent = {0};
     if (w->misfit || v->dtype == QGC_I32 || !w->is_live[v->id])
         return;
     for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far; s++) {
         const qgc_sizes *sizes = &j->steps[s].sizes;
         const int64_t n = qgc_shape_elems(&v->shape, sizes);
         const int64_t row = v->shape.rank > 0 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], sizes) : n;
-        const char *why = judge_misfit(v->dtype, c->at[s].data, n, row);
-        if (!why)
-            continue;
+        judge_measure(c->at[s].data, n, row, &extent);
+    }
+    const char *why = judge_misfit(v->dtype, &extent);
+    if (why)
         set_misfit(w, v, "numbers", v, why);
-        return;
+}
+
+/* Is it the numbers of its sources, stored as those are? */
+static bool is_copy(const qgc_graph *g, const qgc_value *v) {
+    const qgc_derivation *how = &g->weights[v->decl].derived;
+    bool same = qgc_derive_copies(how->kind);
+    for (int i = 0; i < how->n_from; i++)
+        same = same && qgc_weight_source(g, v, i)->dtype == v->dtype;
+    return same;
+}
+
+/* Derived weights are stored: vectors as float32, matrices as they say. */
+static void check_derived(judge_work *w) {
+    const qgc_graph *g = w->now->shown.graph;
+    for (size_t i = 0; i < g->n_values && !w->misfit; i++) {
+        const qgc_value *v = g->values[i];
+        const int class = w->now->class_of[i];
+        if (class < 0 || !qgc_weight_is_derived(g, v) || !w->is_live[i] || is_copy(g, v))
+            continue;
+        const char *why = judge_misfit(v->shape.rank < 2 ? QGC_F32 : v->dtype, &w->j->classes[class].extent);
+        if (why)
+            set_misfit(w, v, "numbers", v, why);
     }
 }
 
@@ -198,6 +221,10 @@ static qgc_status settle_node(judge_work *w, const qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
+static int n_sources(const qgc_graph *g, size_t value) {
+    return g->weights[g->values[value]->decl].derived.n_from;
+}
+
 /* By value id: do outputs, or what states are left as, depend on it? */
 static bool *find_live(const judge_known *k) {
     const qgc_graph *g = k->shown.graph;
@@ -210,6 +237,9 @@ static bool *find_live(const judge_known *k) {
     for (const qgc_node *n = g->last; n; n = n->prev)
         for (int i = 0; i < n->n_in * n->n_out; i++)
             live[n->in[i / n->n_out]->id] |= live[n->out[i % n->n_out]->id];
+    for (size_t i = g->n_values; i-- > 0;) /* sources come before what is made of them */
+        for (int s = 0; live[i] && qgc_weight_is_derived(g, g->values[i]) && s < n_sources(g, i); s++)
+            live[qgc_weight_source(g, g->values[i], s)->id] = true;
     return live;
 }
 
@@ -218,6 +248,7 @@ static qgc_status settle_graph(judge_work *w, const qgc_tensor *const *tensors, 
     for (size_t i = 0; i < g->n_values; i++)
         if (g->values[i]->kind != QGC_RESULT)
             w->now->class_of[i] = judge_class_of_leaf(w->j, w->now, g->values[i], tensors);
+    check_derived(w);
     if (w->is_same)
         judge_pair_by_ids(w->now, w->before);
     judge_pair_ends(w->now, w->before);

@@ -45,7 +45,7 @@ static int add_class(qgc_judge *j, const qgc_value *v, const qgc_tensor *tensor,
     for (size_t s = 0; s < j->n_steps; s++)
         at[s] = (judge_numbers){.dtype = v->dtype, .tensor = tensor, .lanes = lanes};
     j->classes = qgc_arena_grow(j->arena, j->classes, j->n_classes, sizeof *j->classes);
-    j->classes[j->n_classes] = (judge_class){v->shape, at};
+    j->classes[j->n_classes] = (judge_class){.shape = v->shape, .at = at};
     return (int)j->n_classes++;
 }
 
@@ -120,6 +120,8 @@ static int class_of_derived(qgc_judge *j, const judge_known *k, const qgc_value 
     for (size_t s = 0; s < j->n_steps; s++)
         j->classes[class].at[s] =
             (judge_numbers){.dtype = QGC_F32, .lanes = 1, .data = (void *)(uintptr_t)reals};
+    judge_measure(reals, qgc_shape_elems_from(&v->shape, 0), v->shape.dim[v->shape.rank - 1],
+                  &j->classes[class].extent);
     return class;
 }
 

@@ -50,9 +50,17 @@ void judge_fill_input(const char *name, const judge_step *step, const int32_t *t
 /* Random numbers for a state: of the size of `like`, or marks. */
 void judge_fill_state(qgc_dtype t, void *to, int64_t n, double size, uint64_t *seed);
 
-/* What of n doubles does not fit into the type in which they are kept on a device: NULL where all do, or a
- * reason. Float16 has few digits below 2^-14, so rows as small as that do not fit either. */
-const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row);
+/* Of rows of numbers: the largest of all, and the largest of the row in which that is smallest, but for rows of zeros. */
+typedef struct {
+    double most, least;
+} judge_extent;
+
+/* Adds n doubles. */
+void judge_measure(const double *x, int64_t n, int64_t row, judge_extent *out);
+
+/* Why such numbers do not fit into the type in which they are kept on a device: NULL where they do. Float16 has few digits below
+ * 2^-14, so rows as small as that do not fit either. */
+const char *judge_misfit(qgc_dtype t, const judge_extent *x);
 
 /* The same of their squares in rows that a norm divides by their root, to whose mean `eps` is added. */
 const char *judge_misfit_of_squares(const double *x, int64_t n, int64_t row, double eps);
@@ -74,7 +82,8 @@ void judge_compare_rows(const judge_numbers *good, const judge_numbers *bad, int
 /* All values that are computed from the same by the same op, and those with the same numbers. */
 typedef struct {
     qgc_shape shape;
-    judge_numbers *at; /* [steps] */
+    judge_numbers *at;   /* [steps] */
+    judge_extent extent; /* of a derived weight */
 } judge_class;
 
 /* A graph that was handed in: a copy, and what is known of its values. */

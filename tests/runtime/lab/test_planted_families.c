@@ -225,6 +225,27 @@ static bool drop_bias(qgc_rewriter *rw, const qgc_match *m) {
     return true;
 }
 
+/* A matrix times a factor, stored as float16, and a result that is divided by it. */
+static bool scale_matrix(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_node *n = m->root, *next = n->next;
+    if (n->layer != 1 || done)
+        return false;
+    done = true;
+    qgc_value *w =
+        derive(rw, "scaled_w", (qgc_derivation){.kind = QGC_DERIVE_SCALE, .factor = factor}, n->in[1], NULL);
+    w->dtype = QGC_F16;
+    qgc_set_input(rw, n, 1, w);
+    qgc_node *back = qgc_insert(rw, next, QGC_OP_SCALE, "back", n->out, 1), *readers[2];
+    back->attr[0].number = 1 / factor;
+    if (!qgc_settle(rw, back) || qgc_readers(rw, n->out[0], readers, 2) < 2)
+        return true;
+    qgc_node *reader = readers[readers[0] == back];
+    for (int i = 0; i < reader->n_in; i++)
+        if (reader->in[i] == n->out[0])
+            qgc_set_input(rw, reader, i, back->out[0]);
+    return true;
+}
+
 static bool fold_norm(qgc_rewriter *rw, const qgc_match *m) {
     qgc_node *norm = m->root, *readers[8];
     const int n = qgc_readers(rw, norm->out[0], readers, 8);
@@ -253,6 +274,10 @@ RULE_PASS(bias_of_one_expert, EACH, add_bias, 10)
 RULE_PASS(route_with_the_same, P(ANY, ROUTE, FREE), add_route_bias, -0.25)
 RULE_PASS(route_with_hardly_a_bias, P(ANY, ROUTE, FREE), add_route_bias, 1e-6)
 RULE_PASS(drops_a_bias, P(ANY, LINEAR, FREE), drop_bias, 0)
+#define DOWN P(ANY, LINEAR, P(ANY, MUL, FREE))
+RULE_PASS(matrix_of_twice, DOWN, scale_matrix, 2)
+RULE_PASS(matrix_too_large, DOWN, scale_matrix, 1e7)
+RULE_PASS(matrix_too_small, DOWN, scale_matrix, 1e-7)
 RULE_PASS(folds_norms, P(ANY, RMS_NORM, FREE), fold_norm, 0)
 
 PASS(norm_of_another_layer)
@@ -405,6 +430,9 @@ static const struct {
     {"squares-too-large", squares_too_large, TINY, WRONG, "h[1]", "squares of \"scaled[1]\" are too large",
      false},
     {"eps-too-small", eps_too_small, TINY, WRONG, NULL, "nearer to 0 than float32 can hold", false},
+    {"matrix-of-twice", matrix_of_twice, TINY, FINE, NULL, NULL, false},
+    {"matrix-too-large", matrix_too_large, TINY, WRONG, "scaled_w[1]", "too large for float16", false},
+    {"matrix-too-small", matrix_too_small, TINY, WRONG, "scaled_w[1]", "too small for float16", false},
     {"a-window-that-nobody-reads", a_window_that_nobody_reads, TINY, FINE, NULL, NULL, false},
     {"bias-of-one-expert", bias_of_one_expert, MOE, WRONG, "each[1]", NULL, false},
     {"drops-a-bias", drops_a_bias, "qwen2", WRONG, "q[0]", NULL, true},
