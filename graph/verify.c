@@ -61,6 +61,11 @@ static bool has_turn(const checker *c, int repeat, int layer) {
            (repeat < 0 || layer < c->g->repeats[repeat].count);
 }
 
+/* A weight or a state may be there for more turns than its repeat has. */
+static bool stands_in_turn(const checker *c, const qgc_value *v) {
+    return v->kind == QGC_RESULT ? has_turn(c, v->repeat, v->layer) : v->repeat < (int)c->g->n_repeats;
+}
+
 /* What the fields of a value may be. */
 static qgc_status check_value(const checker *c, const qgc_value *v) {
     bool declared = true;
@@ -71,7 +76,7 @@ static qgc_status check_value(const checker *c, const qgc_value *v) {
     if (!declared)
         return qgc_fail(c->d, QGC_ERR_INPUT, v->at, "%s \"%s\" has no declaration", qgc_value_word(v),
                         qgc_value_label(v, c->d->arena));
-    if (!has_turn(c, v->repeat, v->layer))
+    if (!stands_in_turn(c, v))
         return qgc_fail(c->d, QGC_ERR_INPUT, v->at,
                         "%s \"%s\" is of turn %d of a repeat that has no such turn", qgc_value_word(v),
                         v->name, v->layer);
