@@ -67,9 +67,8 @@ static uint64_t print_weight(const qgc_weight_decl *w, size_t i) {
                              print_form(&w->hf_form)};
     uint64_t sum = qgc_hash64(decl, sizeof decl);
     for (int k = 0; k < w->count; k++) {
-        const int64_t value[] = {(int64_t)i,         k,
-                                 w->values[k]->id,   w->values[k]->layer,
-                                 w->values[k]->decl, w->values[k]->dtype};
+        const int64_t value[] = {
+            (int64_t)i, k, w->values[k]->id, w->values[k]->layer, w->values[k]->decl, w->values[k]->dtype};
         sum += qgc_hash64(value, sizeof value);
     }
     return sum;

@@ -371,6 +371,10 @@ void qgc_judge_drop(qgc_judge *j) {
     qgc_arena_drop(j->arena);
 }
 
+const qgc_graph *qgc_judge_right(const qgc_judge *j) {
+    return j->first->shown.graph;
+}
+
 void qgc_judge_restart(qgc_judge *j) {
     if (j->now == j->first)
         return;

@@ -132,10 +132,13 @@ static double apart_over_the_text(const qgc_judge *j, int good, int bad) {
     return out.apart;
 }
 
-/* Do the states hold the same after each step of the text? Then they are the same functions there, and where far steps,
+/* Do the states hold the same after each step of the text, and are they those of the graph before? Then they are the same functions there, and where far steps,
  * which begin with the same random numbers, tell them apart, it is not that the graphs keep other things in them. */
 static bool states_agree_over_the_text(const judge_work *w) {
     const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_STATE && !has_state(w->before, w->now->class_of[i]))
+            return false;
     for (size_t i = 0; i < g->n_values; i++)
         for (size_t k = 0; w->now->newest[i] && k < before->n_values; k++) {
             if (!w->before->newest[k] || w->now->class_of[i] != w->before->class_of[k])

@@ -503,6 +503,15 @@ static void each_pass_is_judged_as_it_is(void **state) {
     assert_int_equal(failed, 0);
 }
 
+/* A text that is one step: no state of before it is read. */
+static void a_short_text_tells_states_apart(void **state) {
+    (void)state;
+    const circumstances few = {.positions = 5};
+    assert_int_not_equal(judge(row_named("a-cache-of-its-own"), &few).verdict, WRONG);
+    assert_int_not_equal(judge(row_named("a-cache-that-nobody-reads"), &few).verdict, WRONG);
+    assert_int_equal(judge(row_named("a-cache-of-its-own-and-a-window"), &few).verdict, WRONG);
+}
+
 /* One token chooses two of five: where no token chooses the expert that is wrong, all of them are looked at. */
 static void an_expert_that_no_token_chooses_is_found(void **state) {
     (void)state;
@@ -590,6 +599,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_pass_is_judged_as_it_is),
+        cmocka_unit_test(a_short_text_tells_states_apart),
         cmocka_unit_test(an_expert_that_no_token_chooses_is_found),
         cmocka_unit_test(weights_of_one_number_hide_nothing),
     };
