@@ -2,78 +2,6 @@
 
 #include "runtime/lab/judge_impl.h"
 
-/* --- choices --------------------------------------------------------------------------------------------- */
-
-static bool chooses(const qgc_node *n) {
-    return n && (n->op == QGC_OP_SAMPLE || n->op == QGC_OP_SAMPLE_MERGE);
-}
-
-/* An operand of sample by its place there, also of sample_merge, which has the parts in addition. */
-enum { LOGITS, ROWS, POSITIONS, SEEN, N_OPERANDS };
-static int operand_class(const judge_known *k, const qgc_node *n, int which) {
-    return k->class_of[n->in[which + (which > LOGITS && n->op == QGC_OP_SAMPLE_MERGE)]->id];
-}
-
-/* Are the parts by which a choice is made those of its logits and its marks? */
-static bool has_own_parts(const judge_known *k, const qgc_node *n) {
-    const qgc_node *part = n->op == QGC_OP_SAMPLE_MERGE ? n->in[1]->maker : NULL;
-    return n->op != QGC_OP_SAMPLE_MERGE || (part && part->op == QGC_OP_SAMPLE_PART &&
-                                            k->class_of[part->in[0]->id] == operand_class(k, n, LOGITS) &&
-                                            k->class_of[part->in[1]->id] == operand_class(k, n, SEEN));
-}
-
-/* A choice hardly shows a small change of what it is made of: the same tokens of other logits are another choice. NULL: it is the
- * same one. */
-static const char *objection_to_choice(const judge_work *w, const qgc_value *v, const qgc_value *u) {
-    static const char *const names[] = {"logits", "rows", "positions", "marks"};
-    const qgc_node *now = v->maker, *before = u->maker;
-    if (!chooses(now) || !chooses(before))
-        return NULL;
-    for (int i = 0; i < N_OPERANDS; i++)
-        if (operand_class(w->now, now, i) != operand_class(w->before, before, i))
-            return qgc_arena_printf(w->j->arena, "the choice is made of other %s", names[i]);
-    return has_own_parts(w->now, now) || !has_own_parts(w->before, before)
-               ? NULL
-               : "the choice goes by parts that are of other logits or marks";
-}
-
-/* What biases add to the scores that experts are chosen by; NULL where it is not at hand as doubles. */
-static const double *bias_of(const judge_work *w, const judge_known *k, const qgc_node *n) {
-    const judge_numbers *x = &w->j->classes[k->class_of[n->in[1]->id]].at[0];
-    return x->tensor ? NULL : x->data;
-}
-
-/* Do two routes that differ in their biases choose by the same? One number more for all experts changes nothing. */
-static bool biases_agree(const judge_work *w, const qgc_node *now, const qgc_node *before) {
-    const int64_t n = now->in[0]->shape.dim[1];
-    const bool both = now->n_in > 1 && before->n_in > 1;
-    if (both && w->now->class_of[now->in[1]->id] == w->before->class_of[before->in[1]->id])
-        return true;
-    const double *a = now->n_in > 1 ? bias_of(w, w->now, now) : NULL,
-                 *b = before->n_in > 1 ? bias_of(w, w->before, before) : NULL;
-    if ((now->n_in > 1 && !a) || (before->n_in > 1 && !b))
-        return false;
-    for (int64_t i = 1; i < n; i++)
-        if ((a ? a[i] - a[0] : 0) != (b ? b[i] - b[0] : 0))
-            return false;
-    return true;
-}
-
-/* Which experts are chosen hardly shows what they are chosen by. NULL: it is the same. */
-static const char *objection_to_route(const judge_work *w, const qgc_value *v, const qgc_value *u) {
-    const qgc_node *now = v->maker, *before = u->maker;
-    if (!before || now->op != QGC_OP_ROUTE || before->op != QGC_OP_ROUTE)
-        return NULL;
-    const int scoring = qgc_attr_index(QGC_OP_ROUTE, "scoring");
-    const bool has_bias = now->n_in > 1 || before->n_in > 1,
-               by_the_same = w->now->class_of[now->in[0]->id] == w->before->class_of[before->in[0]->id];
-    if (by_the_same && (!has_bias || (now->attr[scoring].choice == before->attr[scoring].choice &&
-                                      biases_agree(w, now, before))))
-        return NULL;
-    return qgc_arena_printf(w->j->arena, "\"%s\": experts are chosen by other scores",
-                            qgc_value_label(v, w->j->arena));
-}
-
 /* --- values ---------------------------------------------------------------------------------------------- */
 
 /* A known value with the numbers of class `new`, or -1: what is in the place of v first. */
@@ -88,8 +16,8 @@ static int find_equal(judge_work *w, const qgc_value *v, int new, judge_differen
         if (!judge_may_be_equal(j, class, new))
             continue;
         *d = judge_apart(j, class, new, QGC_JUDGE_BOUND);
-        if (d->apart <= QGC_JUDGE_BOUND && !(route = objection_to_route(w, v, u)) &&
-            !(*why = judge_objection_in_range(w, v, u)) && !(of = objection_to_choice(w, v, u))) {
+        if (d->apart <= QGC_JUDGE_BOUND && !(route = judge_objection_to_route(w, v, u)) &&
+            !(*why = judge_objection_in_range(w, v, u)) && !(of = judge_objection_to_choice(w, v, u))) {
             w->now->shown.twin[v->id] = u;
             return class;
         }
@@ -130,71 +58,6 @@ static void settle_result(judge_work *w, const qgc_value *v, const judge_key *ke
     judge_put_class(j, key, sizeof *key, class);
 }
 
-static void set_misfit(judge_work *w, const qgc_value *v, const char *what, const qgc_value *of,
-                       const char *why) {
-    qgc_arena *a = w->j->arena;
-    w->misfit = v;
-    w->out->why = qgc_arena_printf(a, "%s of \"%s\" are %s", what, qgc_value_label(of, a), why);
-}
-
-/* The squares that a norm sums up. */
-static void check_squares(judge_work *w, const qgc_node *n) {
-    const qgc_judge *j = w->j;
-    const qgc_value *x = n->in[0];
-    const judge_class *c = &j->classes[w->now->class_of[x->id]];
-    if ((n->op != QGC_OP_RMS_NORM && n->op != QGC_OP_LAYER_NORM) || !w->is_live[n->out[0]->id])
-        return;
-    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far && !w->misfit; s++) {
-        const qgc_sizes *sizes = &j->steps[s].sizes;
-        const char *why = judge_misfit_of_squares(c->at[s].data, qgc_shape_elems(&x->shape, sizes),
-                                                  qgc_dim_size(x->shape.dim[1], sizes),
-                                                  n->attr[qgc_attr_index(n->op, "eps")].number);
-        if (why)
-            set_misfit(w, n->out[0], "squares", x, why);
-    }
-}
-
-/* Double precision has room for numbers that the evaluator in float32, a device or a cache has not. */
-static void check_range(judge_work *w, const qgc_value *v) {
-    const qgc_judge *j = w->j;
-    const judge_class *c = &j->classes[w->now->class_of[v->id]];
-    judge_extent extent = {0};
-    if (w->misfit || v->dtype == QGC_I32 || !w->is_live[v->id])
-        return;
-    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far; s++) {
-        const qgc_sizes *sizes = &j->steps[s].sizes;
-        const int64_t n = qgc_shape_elems(&v->shape, sizes);
-        const int64_t row = v->shape.rank > 0 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], sizes) : n;
-        judge_measure(c->at[s].data, n, row, &extent);
-    }
-    const char *why = judge_misfit(v->dtype, &extent);
-    if (why)
-        set_misfit(w, v, "numbers", v, why);
-}
-
-/* Is it the numbers of its sources, stored as those are? */
-static bool is_copy(const qgc_graph *g, const qgc_value *v) {
-    const qgc_derivation *how = &g->weights[v->decl].derived;
-    bool same = qgc_derive_copies(how->kind);
-    for (int i = 0; i < how->n_from; i++)
-        same = same && qgc_weight_source(g, v, i)->dtype == v->dtype;
-    return same;
-}
-
-/* Derived weights are stored: vectors as float32, matrices as they say. */
-static void check_derived(judge_work *w) {
-    const qgc_graph *g = w->now->shown.graph;
-    for (size_t i = 0; i < g->n_values && !w->misfit; i++) {
-        const qgc_value *v = g->values[i];
-        const int class = w->now->class_of[i];
-        if (class < 0 || !qgc_weight_is_derived(g, v) || !w->is_live[i] || is_copy(g, v))
-            continue;
-        const char *why = judge_misfit(v->shape.rank < 2 ? QGC_F32 : v->dtype, &w->j->classes[class].extent);
-        if (why)
-            set_misfit(w, v, "numbers", v, why);
-    }
-}
-
 static qgc_status settle_node(judge_work *w, const qgc_node *n, qgc_diag *d) {
     qgc_judge *j = w->j;
     judge_known *k = w->now;
@@ -213,9 +76,9 @@ static qgc_status settle_node(judge_work *w, const qgc_node *n, qgc_diag *d) {
     w->computed = true;
     for (size_t s = 0; s < j->n_steps; s++)
         QGC_TRY(judge_compute_step(j, k, n, s, d));
-    check_squares(w, n);
+    judge_check_squares(w, n);
     for (int i = 0; i < n->n_out; i++) {
-        check_range(w, n->out[i]);
+        judge_check_range(w, n->out[i]);
         settle_result(w, n->out[i], &keys[i]);
     }
     return QGC_OK;
@@ -248,7 +111,7 @@ static qgc_status settle_graph(judge_work *w, const qgc_tensor *const *tensors, 
     for (size_t i = 0; i < g->n_values; i++)
         if (g->values[i]->kind != QGC_RESULT)
             w->now->class_of[i] = judge_class_of_leaf(w->j, w->now, g->values[i], tensors);
-    check_derived(w);
+    judge_check_derived(w);
     if (w->is_same)
         judge_pair_by_ids(w->now, w->before);
     judge_pair_ends(w->now, w->before);

@@ -174,6 +174,19 @@ void judge_pair_backwards(judge_known *now);
 /* Values that are known get a twin of their class, where what stands in their place is of another. */
 void judge_match_known(judge_known *now, const judge_known *before, size_t n_classes);
 
+/* --- judge_choice.c: why `v`, chosen as `u` of the graph before was, is another choice nevertheless; NULL: it is not --- */
+
+/* The same tokens of other logits, rows, positions or marks; and the same experts by other scores. */
+const char *judge_objection_to_choice(const judge_work *w, const qgc_value *v, const qgc_value *u);
+const char *judge_objection_to_route(const judge_work *w, const qgc_value *v, const qgc_value *u);
+
+/* --- judge_fits.c: numbers that do not fit; the first value that has such, if outputs or states depend on it, is the misfit --- */
+
+/* The squares that a norm sums up; the numbers of a result; derived weights, which are stored as they say, vectors as float32. */
+void judge_check_squares(judge_work *w, const qgc_node *n);
+void judge_check_range(judge_work *w, const qgc_value *v);
+void judge_check_derived(judge_work *w);
+
 /* --- judge_range.c: windows and tables that no step of the text reaches --- */
 
 /* Why `v`, whose numbers are those of `u` of the graph before in every step, is another value nevertheless; NULL: it is not. The
