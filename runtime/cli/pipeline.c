@@ -29,7 +29,9 @@ qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d) {
     cli_contain_limit(p->pass_limit > 0 ? p->pass_limit : USUAL_LIMIT);
     for (int i = 0; i < n; i++) {
         cli_contain_loading(paths[i]);
+        cli_aside_begin();
         const qgc_status status = qgc_passes_load(paths[i], d);
+        cli_aside_end();
         cli_contain_loading(NULL);
         QGC_TRY(status);
     }

@@ -58,14 +58,27 @@ static bool is_equal(const judge_work *w, const qgc_value *v, const qgc_value *b
     return w->now->class_of[v->id] == w->before->class_of[before->id];
 }
 
+static const char *form_of(const qgc_value *v, qgc_arena *a) {
+    return qgc_arena_printf(a, "%s %s", qgc_dtypes[v->dtype].name, qgc_shape_text(&v->shape, a));
+}
+
+/* Is an output there, in its form? If not, the finding says so. */
+static bool has_output(judge_work *w, const qgc_value *v, const qgc_value *before) {
+    qgc_arena *a = w->j->arena;
+    if (!v)
+        w->out->why = qgc_arena_printf(a, "output \"%s\" is gone", before->name);
+    else if (v->dtype != before->dtype || !qgc_shape_equal(&v->shape, &before->shape))
+        w->out->why = qgc_arena_printf(a, "output \"%s\" is %s and was %s", before->name, form_of(v, a),
+                                       form_of(before, a));
+    return !w->out->why;
+}
+
 static bool outputs_agree(judge_work *w) {
     const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
     bool agree = true;
     for (size_t i = 0; i < before->n_outputs; i++) {
         const qgc_value *v = qgc_graph_output(g, before->outputs[i]->name);
-        if (!v)
-            w->out->why = qgc_arena_printf(w->j->arena, "output \"%s\" is gone", before->outputs[i]->name);
-        agree = agree && v && is_equal(w, v, before->outputs[i]);
+        agree = has_output(w, v, before->outputs[i]) && is_equal(w, v, before->outputs[i]) && agree;
     }
     return agree;
 }
@@ -240,7 +253,7 @@ void judge_decide(judge_work *w) {
             out->why = w->choice_why;
         }
         if (!out->value && !out->why)
-            out->why = "it keeps other states";
+            out->why = outputs ? "it keeps other states" : "an output is another";
         if (j->own_states) {
             judge_agree_in_a_row(w, j->first, &in_row, &out->choices);
             out->logits = in_row.apart;

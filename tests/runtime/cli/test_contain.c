@@ -178,6 +178,19 @@ static void what_a_pass_prints_is_not_in_the_output(void **state) {
     has(read_file(f, "err.txt"), "it runs");
     text = output(f, qgc_arena_printf(f->arena, "dump " TINY " %s --verify-each 2>err.txt", arguments), 0);
     assert_memory_equal(text, "qgc: 2\n", 7);
+    plugin = plugin_compile(f, "q",
+                            "#include <stdio.h>\n#include \"passes/load.h\"\n"
+                            "static qgc_status nothing(qgc_pass_context *c, qgc_diag *d) {\n"
+                            "    (void)c; (void)d; return QGC_OK;\n}\n"
+                            "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
+                            "    static const qgc_pass_info idle[] = {{\"idle\", nothing, 0, \"x\"}, {0}};\n"
+                            "    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = idle};\n"
+                            "    printf(\"it is loaded\\n\");\n    return &rows;\n}\n");
+    text = output(
+        f, qgc_arena_printf(f->arena, "dump " TINY " --passes fuse-qkv --load-pass '%s' 2>err.txt", plugin),
+        0);
+    assert_memory_equal(text, "qgc: 2\n", 7);
+    has(read_file(f, "err.txt"), "it is loaded");
 }
 
 /* Exit codes and output are those of the command. */

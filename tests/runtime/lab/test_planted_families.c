@@ -383,6 +383,19 @@ PASS(squares_too_large)
 PASS(eps_too_small)
 { scale_norm(g, 1e-20); }
 
+/* --- outputs --------------------------------------------------------------------------------------------- */
+
+/* Logits of all tokens, where the choice is made of those that are wanted. */
+PASS(logits_of_all_tokens)
+{
+    qgc_value *right = qgc_graph_output(g, "logits");
+    qgc_node *head = right->maker, *norm = head->in[0]->maker, *select = norm->in[0]->maker;
+    qgc_value *all = put(g, head, norm, QGC_OP_RMS_NORM, (qgc_value *[]){select->in[0], norm->in[1]}, 2);
+    g->outputs[0] = put(g, head, head, QGC_OP_LINEAR, (qgc_value *[]){all, head->in[1]}, 2);
+    g->outputs[0]->name = "logits";
+    right->name = "wanted";
+}
+
 /* --- dead nodes ------------------------------------------------------------------------------------------ */
 
 PASS(a_window_that_nobody_reads)
@@ -430,6 +443,8 @@ static const struct {
     {"squares-too-large", squares_too_large, TINY, WRONG, "h[1]", "squares of \"scaled[1]\" are too large",
      false},
     {"eps-too-small", eps_too_small, TINY, WRONG, NULL, "nearer to 0 than float32 can hold", false},
+    {"logits-of-all-tokens", logits_of_all_tokens, TINY, WRONG, NULL,
+     "output \"logits\" is f32 [T, 1536] and was f32 [R, 1536]", false},
     {"matrix-of-twice", matrix_of_twice, TINY, FINE, NULL, NULL, false},
     {"matrix-too-large", matrix_too_large, TINY, WRONG, "scaled_w[1]", "too large for float16", false},
     {"matrix-too-small", matrix_too_small, TINY, WRONG, "scaled_w[1]", "too small for float16", false},
