@@ -290,6 +290,22 @@ static qgc_status check_end_values(const checker *c) {
     return QGC_OK;
 }
 
+/* Is there a node of the list that makes it? */
+static bool has_maker(const checker *c, const qgc_value *v) {
+    const qgc_node *n = v->maker;
+    return v->kind != QGC_RESULT || (n && n->id >= 0 && n->id < c->g->next_node_id && c->taken[n->id] &&
+                                     v->out >= 0 && v->out < n->n_out && n->out[v->out] == v);
+}
+
+static qgc_status check_makers(const checker *c, const qgc_node *n) {
+    for (int i = 0; i < n->n_in; i++)
+        if (!has_maker(c, n->in[i]))
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                            "%s \"%s\" reads \"%s\", which no node makes any more", qgc_ops[n->op].name,
+                            label(c, n), qgc_value_label(n->in[i], c->d->arena));
+    return QGC_OK;
+}
+
 static qgc_status check_links(const checker *c) {
     QGC_TRY(check_values(c));
     QGC_TRY(check_list(c));
@@ -300,6 +316,7 @@ static qgc_status check_links(const checker *c) {
     for (const qgc_node *n = c->g->first; n; n = n->next) {
         QGC_TRY(check_arity(c, n));
         QGC_TRY(check_place(c, n));
+        QGC_TRY(check_makers(c, n));
     }
     return check_end_values(c);
 }

@@ -113,7 +113,7 @@ static void a_read_before_the_making(void **state) {
 static void a_read_of_a_removed_node(void **state) {
     fixture f = make(state);
     qgc_graph_remove(f.t->g, f.a->maker);
-    fails(&f, "model.yaml:8:1: error: add \"y\" reads \"a\" before it is made\n" BLAME);
+    fails(&f, "model.yaml:8:1: error: add \"y\" reads \"a\", which no node makes any more\n" BLAME);
 }
 
 static void a_read_of_an_old_version(void **state) {
@@ -244,6 +244,14 @@ static void a_dtype_that_is_none(void **state) {
         &f, "model.yaml:8:1: error: \"y\" has a kind, a dtype or a rank that there is not\n" BLAME);
 }
 
+static void a_maker_that_makes_nothing(void **state) {
+    fixture f = make(state);
+    qgc_graph_remove(f.t->g, f.a->maker);
+    f.a->maker->n_out = 0; /* as the rewriter leaves it */
+    cannot_be_gone_over(&f,
+                        "model.yaml:8:1: error: add \"y\" reads \"a\", which no node makes any more\n" BLAME);
+}
+
 static void an_output_that_is_none(void **state) {
     fixture f = make(state);
     f.t->g->outputs[0] = NULL;
@@ -282,6 +290,7 @@ int main(void) {
         GRAPH_TEST(a_group_that_is_none),
         GRAPH_TEST(a_turn_that_is_none),
         GRAPH_TEST(a_dtype_that_is_none),
+        GRAPH_TEST(a_maker_that_makes_nothing),
         GRAPH_TEST(an_output_that_is_none),
     };
     return cmocka_run_group_tests_name("graph/verify", tests, NULL, NULL);

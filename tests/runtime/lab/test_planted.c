@@ -390,6 +390,12 @@ RULE(logits_of_unnormed) {
     return rewire(rw, m->root, m->root->in[0]->maker->in[0], m->root->in[1], NULL);
 }
 
+RULE(erase_what_is_read) {
+    HERE;
+    qgc_erase(rw, m->root);
+    return true;
+}
+
 /* --- right rules ----------------------------------------------------------------------------------------- */
 
 RULE(swap_operands) {
@@ -771,6 +777,7 @@ static const planted rows[] = {
     {"window-of-parts", "a[1]", ATT, parts_with_window, 2, WRONG, "a[1]", 0, "at position 300", NULL},
     {"halved-far-away", "qr[1]", ROTATE, halved_far_away, 500, WRONG, "qr[1]", 0, "with room for 501", NULL},
     {"wrong-and-denied", "h[1]", NORM, wrong_and_denied, 0, WRONG, "h[1]", 0, "says that it did not", NULL},
+    {"erased-and-read", "act[1]", SIL, erase_what_is_read, 0, WRONG, NULL, 0, "which no node makes", NULL},
     {"right-and-denied", "x_mid[1]", SUM, renamed_sum_and_denied, 0, WRONG, NULL, 0, "says that it did not",
      NULL},
     /* after changes that are harmless, and before larger ones */
