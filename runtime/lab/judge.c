@@ -108,9 +108,7 @@ static bool *find_live(const judge_known *k) {
 
 static qgc_status settle_graph(judge_work *w, const qgc_tensor *const *tensors, qgc_diag *d) {
     const qgc_graph *g = w->now->shown.graph;
-    for (size_t i = 0; i < g->n_values; i++)
-        if (g->values[i]->kind != QGC_RESULT)
-            w->now->class_of[i] = judge_class_of_leaf(w->j, w->now, g->values[i], tensors);
+    judge_add_leaves(w->j, w->now, tensors);
     judge_check_derived(w);
     if (w->is_same)
         judge_pair_by_ids(w->now, w->before);
@@ -179,9 +177,7 @@ static void start_step(qgc_judge *j, const judge_known *k, size_t s) {
 
 static qgc_status compute_first(qgc_judge *j, judge_known *k, const qgc_tensor *const *tensors, qgc_diag *d) {
     const qgc_graph *g = k->shown.graph;
-    for (size_t i = 0; i < g->n_values; i++)
-        if (g->values[i]->kind != QGC_RESULT)
-            k->class_of[i] = judge_class_of_leaf(j, k, g->values[i], tensors);
+    judge_add_leaves(j, k, tensors);
     bool *is_first = qgc_arena_array(k->shown.arena, (size_t)g->next_node_id, sizeof *is_first);
     for (const qgc_node *n = g->first; n; n = n->next) {
         if (!judge_is_placed(k, n))

@@ -144,9 +144,9 @@ void judge_drop_graph(judge_known *k); /* NULL is allowed */
 int judge_find_class(const qgc_judge *j, const void *key, size_t bytes);
 int judge_put_class(qgc_judge *j, const void *key, size_t bytes, int class);
 
-/* Of an input, a weight or a state, made if there is none; -1: its weight is not bound. */
-int judge_class_of_leaf(qgc_judge *j, const judge_known *k, const qgc_value *v,
-                        const qgc_tensor *const *tensors);
+/* Classes of inputs, weights and states, made if there are none; -1 stays that of a weight that is not bound, and of a derived one that
+ * nothing reads. */
+void judge_add_leaves(qgc_judge *j, judge_known *k, const qgc_tensor *const *tensors);
 judge_key judge_key_of(const judge_known *k, const qgc_node *n, int out);
 
 /* New classes for the results of a node, with no numbers yet; and the numbers, in one step. Errors: those of judge_compute. */

@@ -246,6 +246,19 @@ static bool scale_matrix(qgc_rewriter *rw, const qgc_match *m) {
     return true;
 }
 
+/* Some 800 million numbers that nobody asks for. */
+static bool derive_much(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_value *w = m->root->in[1];
+    for (int i = 0; i < 11 && !done; i++) {
+        const char *name = qgc_arena_printf(f.arena, "much_%d", i);
+        w = qgc_derive(rw, name, &(qgc_derivation){.kind = QGC_DERIVE_CONCAT_ROWS},
+                       (qgc_value *[]){w, w, w, w}, 4);
+    }
+    const bool first = !done;
+    done = true;
+    return first;
+}
+
 static bool fold_norm(qgc_rewriter *rw, const qgc_match *m) {
     qgc_node *norm = m->root, *readers[8];
     const int n = qgc_readers(rw, norm->out[0], readers, 8);
@@ -278,6 +291,7 @@ RULE_PASS(drops_a_bias, P(ANY, LINEAR, FREE), drop_bias, 0)
 RULE_PASS(matrix_of_twice, DOWN, scale_matrix, 2)
 RULE_PASS(matrix_too_large, DOWN, scale_matrix, 1e7)
 RULE_PASS(matrix_too_small, DOWN, scale_matrix, 1e-7)
+RULE_PASS(derives_much, P(ANY, RMS_NORM, FREE), derive_much, 0)
 RULE_PASS(folds_norms, P(ANY, RMS_NORM, FREE), fold_norm, 0)
 
 PASS(norm_of_another_layer)
@@ -445,6 +459,7 @@ static const struct {
     {"eps-too-small", eps_too_small, TINY, WRONG, NULL, "nearer to 0 than float32 can hold", false},
     {"logits-of-all-tokens", logits_of_all_tokens, TINY, WRONG, NULL,
      "output \"logits\" is f32 [T, 1536] and was f32 [R, 1536]", false},
+    {"derives-much", derives_much, TINY, FINE, NULL, NULL, false},
     {"matrix-of-twice", matrix_of_twice, TINY, FINE, NULL, NULL, false},
     {"matrix-too-large", matrix_too_large, TINY, WRONG, "scaled_w[1]", "too large for float16", false},
     {"matrix-too-small", matrix_too_small, TINY, WRONG, "scaled_w[1]", "too small for float16", false},
