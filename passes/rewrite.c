@@ -474,7 +474,19 @@ void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now) {
     rw->uses[old->id] = stays;
 }
 
+/* The rule is at fault. What it has done before stays what is told. */
+static void misuse(qgc_rewriter *rw, const qgc_node *n, const char *what) {
+    if (rw->status == QGC_OK)
+        rw->status = qgc_fail(rw->diag, QGC_ERR_INPUT, n->at, "rule \"%s\" %s", rw->rule->name, what);
+}
+
 void qgc_set_input(qgc_rewriter *rw, qgc_node *n, int i, qgc_value *v) {
+    if (i < 0 || i >= n->n_in) {
+        misuse(rw, n,
+               qgc_arena_printf(rw->pass->scratch, "sets input %d of %s, which has %d", i,
+                                qgc_ops[n->op].name, n->n_in));
+        return;
+    }
     count_inputs(rw, n, -1);
     n->in[i] = v;
     count_inputs(rw, n, 1);
@@ -492,8 +504,10 @@ qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *
     qgc_node *n = qgc_graph_node(g, op, before, before->at);
     n->repeat = before->repeat;
     n->layer = before->layer;
-    n->n_in = n_in;
-    for (int i = 0; i < n_in; i++)
+    if (n_in > QGC_MAX_INPUTS)
+        misuse(rw, n, qgc_arena_printf(rw->pass->scratch, "makes %s of %d inputs", qgc_ops[op].name, n_in));
+    n->n_in = n_in < QGC_MAX_INPUTS ? n_in : QGC_MAX_INPUTS;
+    for (int i = 0; i < n->n_in; i++)
         n->in[i] = in[i];
     qgc_node_output(g, n, qgc_arena_strdup(g->arena, name));
     for (int i = 1; i < qgc_ops[op].n_outputs; i++)
@@ -503,7 +517,13 @@ qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *
 }
 
 bool qgc_settle(qgc_rewriter *rw, qgc_node *n) {
-    rw->status = qgc_ops[n->op].infer(n, rw->diag);
+    const qgc_op_info *op = &qgc_ops[n->op];
+    if (n->n_in < op->min_inputs || n->n_in > op->max_inputs)
+        misuse(rw, n,
+               qgc_arena_printf(rw->pass->scratch, "makes %s of %d inputs, expected %s", op->name, n->n_in,
+                                op->signature));
+    if (rw->status == QGC_OK)
+        rw->status = op->infer(n, rw->diag);
     return rw->status == QGC_OK;
 }
 
