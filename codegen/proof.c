@@ -112,7 +112,7 @@ static qgc_status prove_one(qgc_proof *p, const qgc_cache *cache, int seconds, q
         p->why = "a file brings it, and what files bring is not run on the CPU";
         return QGC_OK;
     }
-    QGC_TRY(qgc_prove_on_cpu(p, seconds, d));
+    QGC_TRY(qgc_prove_on_cpu(p, cache, seconds, d));
     if (cache && !p->depends_on_time && p->result != QGC_UNPROVED)
         qgc_cache_put(cache, p->key, p->why ? p->why : "", p->why ? strlen(p->why) : 0, d->arena);
     return QGC_OK;

@@ -1,6 +1,7 @@
 #ifndef QGC_CODEGEN_PROOF_H
 #define QGC_CODEGEN_PROOF_H
 
+#include "codegen/cache.h"
 #include "codegen/launch.h"
 #include "graph/base/pool.h"
 #include "graph/graph.h"
@@ -91,7 +92,8 @@ void qgc_proof_put_fault(const qgc_proof *p, const char *cache_folder, const cha
                          qgc_arena *a);
 const char *qgc_proof_get_fault(const qgc_proof *p, const char *cache_folder, qgc_arena *a);
 
-/* codegen/proof_cpu.c: one kernel on the CPU, which may take so many seconds. */
-QGC_MUST_USE qgc_status qgc_prove_on_cpu(qgc_proof *p, int seconds, qgc_diag *d);
+/* codegen/proof_cpu.c: one kernel on the CPU, which may take so many seconds. What all kernels are linked with is kept in the cache
+ * (NULL: it is compiled each time). */
+QGC_MUST_USE qgc_status qgc_prove_on_cpu(qgc_proof *p, const qgc_cache *cache, int seconds, qgc_diag *d);
 
 #endif

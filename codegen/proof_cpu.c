@@ -9,10 +9,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "codegen/cache.h"
 #include "codegen/cpu_sources.h"
 #include "codegen/kernel_sources.h"
 #include "codegen/proof.h"
 #include "graph/base/file.h"
+#include "graph/base/hash.h"
 #include "graph/base/str.h"
 
 /* A folder for a while, with all sources and a file for the kernel; the program that is made of them; what that leaves. Whatever the
@@ -24,6 +26,7 @@ typedef struct {
     qgc_arena *arena;
     qgc_diag *d;
     const char *folder;
+    const qgc_cache *cache; /* NULL: none */
     int seconds;
     const char *files[96]; /* to be removed */
     int n_files;
@@ -57,8 +60,7 @@ static qgc_status write_unit(work *w) {
         qgc_str_printf(&text, "#define %.*s %s\n", (int)(value - name), name, value + 1);
     }
     qgc_str_printf(&text,
-                   "#include \"on_cpu.h\"\nnamespace {\n#include \"outside.cu\"\n}\n"
-                   "ON_CPU_KERNEL(%s)\n#include \"prove.cc\"\n",
+                   "#include \"on_cpu.h\"\nnamespace {\n#include \"outside.cu\"\n}\nON_CPU_KERNEL(%s)\n",
                    w->p->entry);
     QGC_TRY(qgc_file_write(path_of(w, "outside.cu"), w->p->text, strlen(w->p->text), w->d));
     return qgc_file_write(path_of(w, "unit.cc"), text.text, text.bytes, w->d);
@@ -66,24 +68,32 @@ static qgc_status write_unit(work *w) {
 
 /* --- processes ------------------------------------------------------------------------------------------- */
 
-static void become(const work *w, char *const *command) {
+/* The words of a command; NULL comes after them. */
+enum { MOST_WORDS = 16 };
+
+typedef struct {
+    const char *word[MOST_WORDS];
+    int n;
+} command;
+
+static void become(const work *w, const command *c) {
     const int log = open(qgc_arena_printf(w->arena, "%s/log", w->folder), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     const struct rlimit core = {0, 0}, file = {MOST_LEFT, MOST_LEFT};
     setrlimit(RLIMIT_CORE, &core);
     setrlimit(RLIMIT_FSIZE, &file);
     if (log < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
         _exit(126);
-    execvp(command[0], command);
+    execvp(c->word[0], (char *const *)(uintptr_t)c->word);
     _exit(127);
 }
 
 /* Runs a command to its end; *end is as waitpid has it, or -1 where it took too long. */
-static bool run(work *w, char *const *command, int seconds, int *end) {
+static bool run(work *w, const command *c, int seconds, int *end) {
     const struct timespec some = {0, 5000000};
     path_of(w, "log");
     const pid_t child = fork();
     if (child == 0)
-        become(w, command);
+        become(w, c);
     if (child < 0)
         return false;
     for (int i = 0; i < seconds * 200; i++) {
@@ -199,33 +209,98 @@ static qgc_status look_at(work *w, int end, const qgc_proof_case *cases, int n) 
     return QGC_OK;
 }
 
+static command command_of(const work *w, const char *compiler) {
+    return (command){{compiler, "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-I", w->folder}, 7};
+}
+
+static void add_word(command *c, const char *word) {
+    if (c->n < MOST_WORDS - 1)
+        c->word[c->n++] = word;
+}
+
+/* 0: it has done what it should; 126 and more: it is not there; -1: it does not end. */
+static int run_compiler(work *w, const command *c) {
+    int end = 0;
+    if (!run(w, c, COMPILE_SECONDS, &end))
+        return 127;
+    return end == -1 ? -1 : WIFEXITED(end) ? WEXITSTATUS(end) : 1;
+}
+
+/* What is the same for every kernel: made once by a compiler, and kept under its version and the sources. */
+static const char *key_of_runtime(work *w, const char *compiler) {
+    const command version = {{compiler, "--version"}, 2};
+    const int end = run_compiler(w, &version);
+    qgc_diag quiet = qgc_diag_new(w->arena);
+    qgc_source said = {0};
+    qgc_str all = qgc_str_new(w->arena);
+    if (end != 0 || qgc_file_read(&said, path_of(w, "log"), MOST_LOG, "log", &quiet) != QGC_OK)
+        return NULL;
+    const command c = command_of(w, compiler);
+    qgc_str_add_bytes(&all, said.text, said.bytes);
+    for (int i = 0; c.word[i] != w->folder; i++)
+        qgc_str_printf(&all, "%s ", c.word[i]);
+    for (const qgc_kernel_source *s = qgc_cpu_sources; s->name; s++)
+        qgc_str_printf(&all, "%s\n%s\n", s->name, s->text);
+    return qgc_arena_printf(w->arena, "on-cpu-%s", qgc_hash128(all.text, all.bytes).hex);
+}
+
+static bool get_runtime(work *w, const char *key, const char *path) {
+    const void *data;
+    size_t bytes;
+    return key && w->cache && qgc_cache_get(w->cache, key, w->arena, &data, &bytes) &&
+           qgc_file_write(path, data, bytes, w->d) == QGC_OK;
+}
+
+static void keep_runtime(work *w, const char *key, const char *path) {
+    qgc_diag quiet = qgc_diag_new(w->arena);
+    qgc_source object;
+    if (key && w->cache && qgc_file_read(&object, path, MOST_LEFT, "object", &quiet) == QGC_OK)
+        qgc_cache_put(w->cache, key, object.text, object.bytes, w->arena);
+}
+
+/* As run_compiler. */
+static int make_runtime(work *w, const char *compiler, const char *path) {
+    static const char *const sources[] = {"prove.cc", "on_cpu.cc", "on_cpu_fibers.cc", "on_cpu_together.cc"};
+    const char *key = key_of_runtime(w, compiler);
+    if (get_runtime(w, key, path))
+        return 0;
+    command c = command_of(w, compiler);
+    add_word(&c, "-r");
+    add_word(&c, "-nostdlib");
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        add_word(&c, path_of(w, sources[i]));
+    add_word(&c, "-o");
+    add_word(&c, path);
+    const int end = run_compiler(w, &c);
+    if (end == 0)
+        keep_runtime(w, key, path);
+    return end;
+}
+
+static int make_program(work *w, const char *compiler) {
+    const char *runtime = path_of(w, "runtime.o");
+    const int end = make_runtime(w, compiler, runtime);
+    if (end != 0)
+        return end;
+    command c = command_of(w, compiler);
+    add_word(&c, path_of(w, "unit.cc"));
+    add_word(&c, runtime);
+    add_word(&c, "-o");
+    add_word(&c, path_of(w, "prove"));
+    return run_compiler(w, &c);
+}
+
 /* NULL, or why there is no program. */
 static const char *compile(work *w) {
     static const char *const compilers[] = {"c++", "g++", "clang++"};
-    int end = 0;
     for (size_t i = 0; i < sizeof compilers / sizeof *compilers; i++) {
-        const char *const command[] = {compilers[i],
-                                       "-std=c++17",
-                                       "-O1",
-                                       "-w",
-                                       "-ffp-contract=off",
-                                       "-I",
-                                       w->folder,
-                                       path_of(w, "unit.cc"),
-                                       path_of(w, "on_cpu.cc"),
-                                       path_of(w, "on_cpu_fibers.cc"),
-                                       path_of(w, "on_cpu_together.cc"),
-                                       "-o",
-                                       path_of(w, "prove"),
-                                       NULL};
-        if (!run(w, (char *const *)(uintptr_t)command, COMPILE_SECONDS, &end) ||
-            (WIFEXITED(end) && WEXITSTATUS(end) >= 126))
-            continue;
-        if (WIFEXITED(end) && WEXITSTATUS(end) == 0)
+        const int end = make_program(w, compilers[i]);
+        if (end == 0)
             return NULL;
-        return end == -1
-                   ? "the C++ compiler does not end"
-                   : qgc_arena_printf(w->arena, "it does not compile as C++: %s", log_line(w, "error:"));
+        if (end < 126)
+            return end == -1
+                       ? "the C++ compiler does not end"
+                       : qgc_arena_printf(w->arena, "it does not compile as C++: %s", log_line(w, "error:"));
     }
     return "there is no C++ compiler (c++, g++, clang++)";
 }
@@ -249,9 +324,9 @@ static qgc_status run_cases(work *w, const qgc_proof_case *cases, int n, const q
         leave(w->p, why);
     if (why)
         return QGC_OK;
-    const char *const command[] = {path_of(w, "prove"), path_of(w, "cases"), path_of(w, "left"), NULL};
+    const command c = {{path_of(w, "prove"), path_of(w, "cases"), path_of(w, "left")}, 3};
     int end = 0;
-    if (!run(w, (char *const *)(uintptr_t)command, w->seconds, &end)) {
+    if (!run(w, &c, w->seconds, &end)) {
         leave(w->p, "no process could be started");
         return QGC_OK;
     }
@@ -289,10 +364,10 @@ static qgc_status prove(work *w) {
     return run_cases(w, cases, n, &text);
 }
 
-qgc_status qgc_prove_on_cpu(qgc_proof *p, int seconds, qgc_diag *d) {
+qgc_status qgc_prove_on_cpu(qgc_proof *p, const qgc_cache *cache, int seconds, qgc_diag *d) {
     qgc_arena *arena = qgc_arena_new();
     char *folder = qgc_arena_strdup(arena, "/tmp/qgc-kernel-XXXXXX");
-    work w = {.p = p, .arena = arena, .d = d, .folder = mkdtemp(folder), .seconds = seconds};
+    work w = {.p = p, .arena = arena, .d = d, .folder = mkdtemp(folder), .cache = cache, .seconds = seconds};
     qgc_status status = QGC_OK;
     if (!w.folder)
         leave(p, "no folder could be made in /tmp");

@@ -120,6 +120,8 @@ static void strip(const encoder *e, const qgc_added_token *a, qgc_span in, size_
     /* A blank that the normaliser wrote is no white space. */
     const bool blank = !(e->t->kind.replaces && a->flags.normalized);
     uint32_t c;
+    if (a->flags.lstrip && *at < done)
+        *at = done;
     for (size_t n; a->flags.lstrip && *at > done && (n = last_character(in, *at, &c)); *at -= n)
         if (!qgc_is_white(c) || (c == ' ' && !blank))
             break;
@@ -150,6 +152,8 @@ static void cut_added(const encoder *e, const qgc_added *added, qgc_span in, enc
         if (a->flags.single_word && !stands_alone(in, at, end))
             continue;
         strip(e, a, in, done, &at, &end);
+        if (at >= end)
+            continue; /* the one before it has taken it as white space, and none is left */
         if (done < at)
             plain(e, (qgc_span){in.text + done, at - done});
         qgc_tokens_add(e->out, a->id);

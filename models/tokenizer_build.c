@@ -85,12 +85,13 @@ static bool write_token(const qgc_tokenizer *t, const int16_t letters[N_LETTERS]
                         char *out, size_t *n) {
     static const char metaspace[] = "\xE2\x96\x81";
     const bool in_vocab = token->kind == QGC_TOKEN_NORMAL || token->in_vocab;
-    if (t->kind.split && token->kind == QGC_TOKEN_NORMAL && to_bytes(letters, token, out, n))
-        return true;
+    const bool decoded = token->kind == QGC_TOKEN_NORMAL || t->kind.decodes_added;
+    if (t->kind.split && decoded && to_bytes(letters, token, out, n))
+        return in_vocab;
     *n = 0;
     for (size_t i = 0; i < token->bytes;) {
-        const bool blank =
-            !t->kind.split && in_vocab && token->bytes - i >= 3 && memcmp(token->text + i, metaspace, 3) == 0;
+        const bool blank = !t->kind.split && (in_vocab || decoded) && token->bytes - i >= 3 &&
+                           memcmp(token->text + i, metaspace, 3) == 0;
         out[(*n)++] = blank ? ' ' : token->text[i];
         i += blank ? 3 : 1;
     }
@@ -241,6 +242,33 @@ static int32_t same_token(const qgc_tokenizer *t, const qgc_vocab *v, const qgc_
     return same ? same->id : other == a->id ? -1 : other;
 }
 
+/* Token `id` stands for another text than the one by which words lead to it. */
+static void set_text(qgc_tokenizer *t, int32_t id, const char *text, size_t bytes) {
+    if (t->by_bytes.tokens == t->tokens) { /* the first one */
+        qgc_token *words = qgc_arena_array(t->arena, (size_t)t->n_tokens, sizeof *words);
+        memcpy(words, t->tokens, (size_t)t->n_tokens * sizeof *words);
+        t->by_bytes.tokens = words;
+    }
+    t->tokens[id].text = text;
+    t->tokens[id].bytes = bytes;
+}
+
+/* What is looked for in the normalised text stands for its own text as that is there. */
+static void take_normalized(qgc_tokenizer *t, const qgc_added_token *a) {
+    int16_t letters[N_LETTERS];
+    qgc_token *token = &t->tokens[a->id];
+    const qgc_token normalized = {.text = a->text.text, .bytes = a->text.bytes, .kind = token->kind};
+    char *text = qgc_arena_alloc(t->arena, a->text.bytes + 1);
+    size_t n;
+    if (!t->kind.split && named_byte(&normalized) >= 0)
+        return;
+    make_letters(letters);
+    (void)write_token(t, letters, &normalized, text, &n);
+    text[n] = 0;
+    if (n != token->bytes || memcmp(text, token->text, n) != 0)
+        set_text(t, a->id, text, n);
+}
+
 static qgc_status add_one(qgc_tokenizer *t, const qgc_vocab *v, const qgc_tokenizer_tables *from, int32_t id,
                           qgc_diag *d) {
     const qgc_token *token = &from->tokens[id];
@@ -258,6 +286,8 @@ static qgc_status add_one(qgc_tokenizer *t, const qgc_vocab *v, const qgc_tokeni
     if (!qgc_added_put(token->flags.normalized ? &t->normalized : &t->added, added))
         return qgc_fail(d, QGC_ERR_INPUT, from->at, "added token \"%s\" equals another one once normalised",
                         qgc_shown(d, name));
+    if (token->flags.normalized && t->kind.decodes_added)
+        take_normalized(t, &added);
     return QGC_OK;
 }
 

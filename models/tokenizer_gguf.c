@@ -79,16 +79,6 @@ static qgc_status read_tokens(const reader *r, qgc_arena *scratch) {
     return QGC_OK;
 }
 
-/* "a b" */
-static bool split_merge(qgc_span text, qgc_merge *out) {
-    const char *end = text.text + text.bytes, *space = text.bytes ? memchr(text.text, ' ', text.bytes) : NULL;
-    if (!space || memchr(space + 1, ' ', (size_t)(end - space - 1)))
-        return false;
-    out->left = (qgc_span){text.text, (size_t)(space - text.text)};
-    out->right = (qgc_span){space + 1, (size_t)(end - space - 1)};
-    return out->left.bytes > 0 && out->right.bytes > 0;
-}
-
 static qgc_status read_merges(const reader *r, qgc_arena *scratch) {
     size_t n = qgc_weights_array_length(r->w, PREFIX "merges");
     if (n > QGC_MAX_ID)
@@ -99,7 +89,7 @@ static qgc_status read_merges(const reader *r, qgc_arena *scratch) {
     for (size_t i = 0; i < n; i++) {
         qgc_span text;
         if (!qgc_weights_array_string(r->w, PREFIX "merges", i, &text.text, &text.bytes) ||
-            !split_merge(text, &r->t->merges[i]))
+            !qgc_merge_of_text(text, &r->t->merges[i]))
             return qgc_fail(r->d, QGC_ERR_INPUT, r->t->at, "merge %zu is not two tokens with a space between",
                             i);
     }

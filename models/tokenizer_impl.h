@@ -180,6 +180,8 @@ typedef struct {
     bool replaces; /* the normaliser replaces blanks, so that they are no white space around added tokens */
     bool cut_at_blanks; /* a word starts at every blank; without, all text is one word */
     bool strips;        /* decoding drops a blank that starts the text */
+    bool
+        decodes_added; /* letters and U+2581 are bytes and blanks in added tokens too, as in a tokenizer.json */
     qgc_front front;
     int32_t bos; /* put in front of a text, or -1 */
 } qgc_tokenizer_kind;
@@ -234,7 +236,7 @@ typedef struct {
 bool qgc_scan_tables(qgc_scanned *out, qgc_span file, qgc_arena *arena);
 
 /* "a b"; false if it is not two texts with one blank between them. */
-bool qgc_merge_of_text(const char *text, qgc_merge *out);
+bool qgc_merge_of_text(qgc_span text, qgc_merge *out);
 
 /* tokenizer_json.c: the texts of a folder; those that are not there are NULL. `tokenizer` must be. */
 typedef struct {

@@ -1,4 +1,5 @@
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "graph/base/file.h"
@@ -282,6 +283,7 @@ static qgc_status read_post(qgc_tokenizer_kind *kind, const reader *r, json_t *s
 
 static qgc_status read_pipeline(qgc_tokenizer_kind *kind, const reader *r, const json_t *root) {
     kind->bos = -1;
+    kind->decodes_added = true;
     QGC_TRY(read_normalizer(kind, r, json_object_get(root, "normalizer")));
     json_t *steps = list_steps(json_object_get(root, "pre_tokenizer"), "pretokenizers");
     qgc_status status = read_steps(kind, r, steps);
@@ -406,19 +408,19 @@ static qgc_status read_added(qgc_tokenizer_tables *t, const reader *r, json_t *a
     return QGC_OK;
 }
 
-bool qgc_merge_of_text(const char *text, qgc_merge *out) {
-    const char *space = strchr(text, ' ');
-    if (!space || strchr(space + 1, ' '))
+bool qgc_merge_of_text(qgc_span text, qgc_merge *out) {
+    const char *end = text.text + text.bytes, *space = text.bytes ? memchr(text.text, ' ', text.bytes) : NULL;
+    if (!space || memchr(space + 1, ' ', (size_t)(end - space - 1)))
         return false;
-    out->left = (qgc_span){text, (size_t)(space - text)};
-    out->right = (qgc_span){space + 1, strlen(space + 1)};
+    out->left = (qgc_span){text.text, (size_t)(space - text.text)};
+    out->right = (qgc_span){space + 1, (size_t)(end - space - 1)};
     return out->left.bytes > 0 && out->right.bytes > 0;
 }
 
 /* A merge is "a b" or ["a", "b"]. */
 static bool read_merge(const json_t *value, qgc_merge *out) {
     if (json_is_string(value))
-        return qgc_merge_of_text(json_string_value(value), out);
+        return qgc_merge_of_text((qgc_span){json_string_value(value), json_string_length(value)}, out);
     const char *left = json_string_value(json_array_get(value, 0)),
                *right = json_string_value(json_array_get(value, 1));
     if (json_array_size(value) != 2 || !left || !right)
@@ -532,6 +534,53 @@ static qgc_status check_bos(const qgc_tokenizer_tables *t, const json_t *root, c
                     t->kind.bos >= 0 ? "a token in front" : "nothing in front");
 }
 
+/* Of some classes transformers changes the steps of tokenizer.json where the key says otherwise. */
+static qgc_status check_prefix(const qgc_tokenizer_tables *t, const json_t *root, const reader *r) {
+    static const char classes[] = " GPT2Tokenizer GPT2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast "
+                                  "LlamaTokenizer LlamaTokenizerFast ";
+    const json_t *prefix = json_object_get(root, "add_prefix_space");
+    const bool front = t->kind.front != QGC_FRONT_NONE;
+    if (!json_is_boolean(prefix) || json_is_true(prefix) == front ||
+        !qgc_has_word(classes, json_string_value(json_object_get(root, "tokenizer_class"))))
+        return QGC_OK;
+    qgc_status s = qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                            "add_prefix_space is %s, and tokenizer.json puts %s blank in front",
+                            shown(r->d, prefix), front ? "a" : "no");
+    qgc_hint(r->d, "Make the two files agree. Ids are those of tokenizer.json.");
+    return s;
+}
+
+/* The id that a text of digits states, or -1. */
+static int32_t id_of_text(const char *text, int32_t n_tokens) {
+    char *end;
+    const long id = strtol(text, &end, 10);
+    return *end || end == text || id < 0 || id >= n_tokens ? -1 : (int32_t)id;
+}
+
+/* added_tokens_decoder: an object of added tokens by their ids, whose flags count and not those of tokenizer.json. */
+static qgc_status read_decoder_of_added(qgc_tokenizer_tables *t, json_t *root, const reader *r) {
+    const char *key;
+    json_t *added;
+    json_object_foreach(json_object_get(root, "added_tokens_decoder"), key, added) {
+        const char *text = json_string_value(json_object_get(added, "content"));
+        const int32_t id = id_of_text(key, t->n_tokens);
+        if (!text || id < 0 || t->tokens[id].kind == QGC_TOKEN_NONE ||
+            strcmp(t->tokens[id].text, text) != 0) {
+            qgc_status s =
+                qgc_fail(r->d, QGC_ERR_INPUT, r->at,
+                         "added_tokens_decoder has token \"%s\" with id %s, which tokenizer.json has not",
+                         text ? shown_text(r, text) : "?", shown_text(r, key));
+            qgc_hint(r->d, "Save the tokenizer with both files anew, or take the entry away.");
+            return s;
+        }
+        QGC_TRY(read_flags(&t->tokens[id].flags, r, added, text));
+        if (t->tokens[id].kind == QGC_TOKEN_NORMAL)
+            t->tokens[id].kind =
+                json_is_true(json_object_get(added, "special")) ? QGC_TOKEN_SPECIAL : QGC_TOKEN_ADDED;
+    }
+    return QGC_OK;
+}
+
 static void read_named(qgc_tokenizer_tables *t, const json_t *root) {
     static const char *const keys[QGC_N_NAMED] = {[QGC_BOS_TOKEN] = "bos_token",
                                                   [QGC_EOS_TOKEN] = "eos_token",
@@ -543,9 +592,11 @@ static void read_named(qgc_tokenizer_tables *t, const json_t *root) {
     }
 }
 
-static qgc_status read_config(qgc_tokenizer_tables *t, const json_t *root, qgc_loc at, qgc_diag *d) {
+static qgc_status read_config(qgc_tokenizer_tables *t, json_t *root, qgc_loc at, qgc_diag *d) {
     const reader r = {at, d};
     QGC_TRY(check_bos(t, root, &r));
+    QGC_TRY(check_prefix(t, root, &r));
+    QGC_TRY(read_decoder_of_added(t, root, &r));
     if (!t->chat_template) {
         t->chat_template = template_text(json_object_get(root, "chat_template"));
         t->template_at = qgc_template_place(at, d);

@@ -149,7 +149,7 @@ static bool take_merge(scanner *s, qgc_merge *out) {
         return take_text(s, &out->left) && take(s, ',') && take_text(s, &out->right) && take(s, ']') &&
                out->left.bytes > 0 && out->right.bytes > 0;
     qgc_span both;
-    return take_text(s, &both) && qgc_merge_of_text(both.text, out);
+    return take_text(s, &both) && qgc_merge_of_text(both, out);
 }
 
 static bool take_merges(scanner *s, qgc_scanned *out, qgc_arena *arena) {

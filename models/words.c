@@ -106,20 +106,10 @@ const qgc_split *qgc_split_by_regex(const char *regex) {
     return NULL;
 }
 
-/* Is the name one of those in a text, which has each between blanks? */
-static bool is_listed(const char *names, const char *name) {
-    const size_t n = strlen(name);
-    for (const char *at = n && names && !strchr(name, ' ') ? names : NULL; at && (at = strstr(at, name));
-         at++)
-        if (at[-1] == ' ' && at[n] == ' ')
-            return true;
-    return false;
-}
-
 const qgc_split *qgc_split_by_pre(const char *name, qgc_nfc_use *nfc) {
     for (size_t i = 0; i < N_SPLITS; i++) {
-        const bool unsure = is_listed(splits[i].unsure, name);
-        if (!unsure && !is_listed(splits[i].gguf, name))
+        const bool unsure = qgc_has_word(splits[i].unsure, name);
+        if (!unsure && !qgc_has_word(splits[i].gguf, name))
             continue;
         *nfc = unsure ? QGC_NFC_UNKNOWN : splits[i].nfc ? QGC_NFC_YES : QGC_NFC_NO;
         return &splits[i];

@@ -7,6 +7,10 @@ endif()
 
 # What tests assert holds in release builds, too.
 add_compile_options(-UNDEBUG)
+# Undefined behaviour is looked for in what is tested: in the tests themselves that takes half of the time to compile them.
+if(QGC_SANITIZE)
+  add_compile_options($<$<COMPILE_LANGUAGE:C>:-fno-sanitize=undefined>)
+endif()
 
 # What tests share: writers of small files, printed diagnostics.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
@@ -35,13 +39,14 @@ endfunction()
 
 qgc_tests(graph/base qgc_base)
 qgc_tests(models qgc_models)
-# For tests/models/compare_*.py, by hand.
+# For tests/models/compare_tokenizer.py and compare_chat.py, by hand.
 foreach(program IN ITEMS tokenize_file render_chat)
   add_executable(${program} ${CMAKE_SOURCE_DIR}/tests/models/${program}.c)
   target_link_libraries(${program} PRIVATE qgc_models)
 endforeach()
 qgc_tests(graph qgc_graph)
 qgc_tests(passes qgc_passes)
+# For tests/adding_an_op.sh and tests/models/compare_configs.py.
 add_executable(print_values ${CMAKE_SOURCE_DIR}/tests/passes/print_values.c)
 target_link_libraries(print_values PRIVATE qgc_passes)
 # What a plug-in calls is in the executable that loads it; the test compiles some.

@@ -67,6 +67,14 @@ bool qgc_same_text(const char *a, const char *b) {
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+bool qgc_has_word(const char *words, const char *word) {
+    const size_t bytes = word && words && !strchr(word, ' ') ? strlen(word) : 0;
+    for (const char *at = words; bytes && (at = strstr(at, word)); at++)
+        if (at[-1] == ' ' && at[bytes] == ' ') /* the list begins and ends with a blank, the word does not */
+            return true;
+    return false;
+}
+
 const char *qgc_str_of_bytes(size_t bytes, qgc_arena *a) {
     if (bytes >= 1000000000)
         return qgc_arena_printf(a, "%.2f GB", (double)bytes * 1e-9);

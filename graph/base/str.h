@@ -28,6 +28,9 @@ const char *qgc_str_of_bytes(size_t bytes, qgc_arena *a);
 /* Are two texts equal, or both none (NULL)? */
 bool qgc_same_text(const char *a, const char *b);
 
+/* Is the word one of those in `words`, each between blanks: " a b "? NULL is no word, and no words. */
+bool qgc_has_word(const char *words, const char *word);
+
 /* Empties the string and keeps its room. */
 void qgc_str_clear(qgc_str *s);
 

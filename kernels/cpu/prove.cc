@@ -1,5 +1,5 @@
-/* Runs a kernel from outside on the CPU, for codegen/proof_cpu.c: a part of a file that defines `entry` and, by ON_CPU_KERNEL,
- * on_cpu_loaded before it. The first argument is the file of cases, the second gets what the kernel left:
+/* Runs a kernel from outside on the CPU, for codegen/proof_cpu.c: that of the file it is linked with, where ON_CPU_KERNEL makes it
+ * on_cpu_loaded. The first argument is the file of cases, the second gets what the kernel left:
  *
  *   u64 cases, waits, next (0: at its end, 1: before, 2: after its wait), and for each case
  *     u64 grid[3], threads, shared bytes, orders, arguments, and for each argument
@@ -16,6 +16,8 @@
 #include <vector>
 
 #include "on_cpu.h"
+
+extern "C" const on_cpu_kernel on_cpu_loaded;
 
 namespace {
 

@@ -295,10 +295,17 @@ static json_t *values_of(const qgc_param *p, qgc_arena *a) {
     return list;
 }
 
+static bool has_ties(const qgc_graph *g) {
+    for (size_t w = 0; w < g->n_weights; w++)
+        if (g->weights[w].tied >= 0)
+            return true;
+    return false;
+}
+
 /* What a config.json would state: keys with dots go into objects. */
 static json_t *make_config(const qgc_graph *g, qgc_arena *a) {
     const char *arch = first_arch(g, false, a);
-    json_t *config = json_pack("{s:s}", "model_type", arch);
+    json_t *config = json_pack("{s:s,s:b}", "model_type", arch, "tie_word_embeddings", has_ties(g));
     for (size_t i = 0; i < g->n_params; i++) {
         const char *key = key_of(&g->params[i], false, arch, a);
         if (!key)

@@ -180,20 +180,23 @@ static kernel *kernel_of(collection *all, const qgc_lowered *l, int i, int n_arg
     return known;
 }
 
-static void collect(collection *all, const char *path, const char *passes, bool traced) {
+typedef enum { WHOLE, TRACED, WITHOUT_PERSISTENT } extent;
+
+static void collect(collection *all, const char *path, const char *passes, extent of) {
     qgc_graph *g;
     qgc_pass_report report;
     qgc_lowered l;
     qgc_diag *d = &all->diag;
     if (qgc_graph_load(&g, path, all->arena, d) != QGC_OK ||
         qgc_passes_run(g, &(qgc_pass_options){.passes = passes}, &report, d) != QGC_OK ||
-        qgc_lower(g, &(qgc_lower_options){.chunk = 8, .probe = traced ? QGC_PROBE_TRACE : 0}, &l, d) !=
+        qgc_lower(g, &(qgc_lower_options){.chunk = 8, .probe = of == TRACED ? QGC_PROBE_TRACE : 0}, &l, d) !=
             QGC_OK)
         fail_msg("%s", qgc_test_printed(all->arena, d));
     for (int phase = 0; phase < QGC_N_PHASES; phase++)
         for (size_t i = 0; i < l.plan->phases[phase].n_launches; i++) {
             const qgc_plan_launch *launch = &l.plan->phases[phase].launches[i];
-            if (launch->kind != QGC_LAUNCH_KERNEL)
+            if (launch->kind != QGC_LAUNCH_KERNEL ||
+                (phase == QGC_PHASE_PERSISTENT && of == WITHOUT_PERSISTENT))
                 continue;
             kernel *k = kernel_of(all, &l, launch->kernel, launch->n_args);
             for (int arg = 0; arg < launch->n_args; arg++) {
@@ -263,7 +266,7 @@ static void check_kernel(collection *all, kernel *k) {
     }
 }
 
-/* Models of several shapes, with all passes and with none, and the small one with each pass alone. */
+/* Models of several shapes, with all passes and with none; launches of the small one with each pass alone. */
 static void launches_declare_what_their_kernels_do(void **state) {
     collection all = {.arena = *state, .diag = qgc_diag_new(*state), .by_name = qgc_map_new(*state)};
     static const char *const paths[] = {"models/qwen2.5-0.5b.yaml",    "models/tiny/tiny.yaml",
@@ -276,10 +279,10 @@ static void launches_declare_what_their_kernels_do(void **state) {
     }
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         for (int none = 0; none < 2; none++)
-            collect(&all, paths[i], none ? "" : NULL, false);
-    collect(&all, "models/qwen2.5-0.5b.yaml", NULL, true);
+            collect(&all, paths[i], none ? "" : NULL, WHOLE);
+    collect(&all, "models/qwen2.5-0.5b.yaml", NULL, TRACED);
     for (size_t i = 0; i < qgc_pass_count(); i++)
-        collect(&all, "models/tiny/tiny.yaml", qgc_pass_at(i)->name, false);
+        collect(&all, "models/tiny/tiny.yaml", qgc_pass_at(i)->name, WITHOUT_PERSISTENT);
     qgc_pool *pool = qgc_pool_new(0);
     qgc_pool_for(pool, all.n, 1, compile, &all);
     qgc_pool_drop(pool);

@@ -63,7 +63,7 @@ static void config_keys_that_mean_nothing_pass(void **state) {
         {"qwen2", "\"attention_dropout\": 0.1, \"use_cache\": true, \"anything\": [1, {\"else\": 2}]"},
         {"granite", "\"embedding_multiplier\": 1, \"residual_multiplier\": 1.0, \"logits_scaling\": 1"},
         {"gemma2", "\"attn_logit_softcapping\": null"},
-        {"qwen2", "\"head_dim\": 64"},
+        {"qwen2", "\"head_dim\": 64, \"is_causal\": true"},
         {"qwen2", "\"num_experts\": 0, \"use_qk_norm\": false"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -112,6 +112,8 @@ static void config_keys_that_are_not_computed_are_refused(void **state) {
         {"qwen2", "\"head_dim\": 128", "\"head_dim\" as 128"},
         {"qwen2", "\"rms_norm_eps\": 1e-6",
          "\"rms_norm_eps\" as 1e-06"}, /* eps names no key for this format here */
+        {"qwen3", "\"is_causal\": false", "\"is_causal\" as false"},
+        {"llama", "\"per_layer_config\": {\"1\": {\"num_key_value_heads\": 1}}", "\"per_layer_config\" as {"},
         {"smollm", "\"rope_interleaved\": true", "\"rope_interleaved\" as true"},
         {"granite", "\"embedding_multiplier\": 12", "\"embedding_multiplier\" as 12"},
         {"granite", "\"residual_multiplier\": 0.22", "\"residual_multiplier\" as 0.22"},
@@ -274,6 +276,39 @@ static void a_part_of_permuted_rows_and_no_epsilon_are_refused(void **state) {
     has(of_rotation(*state, false, true, 4), "the rows of q and k stand in another order");
 }
 
+/* A GGUF of this architecture, and of this kind of scaling. */
+static const char *of_scaling(qgc_arena *a, const char *arch, const char *type, double turned) {
+    static const char *const kind[] = {"{arch}.rope.scaling.type"},
+                             *const part[] = {"{arch}.rope.dimension_count"},
+                             *const words[] = {"none", "linear", "longrope"};
+    const qgc_words known = {words, 3};
+    const qgc_param_want wants[] = {
+        {.name = "scaling",
+         .value = qgc_words_find(&known, type, strlen(type)),
+         .gguf = kind,
+         .n_gguf = 1,
+         .words = known},
+        {.name = "d_head", .value = 8},
+        {.name = "rotary_dim", .value = turned, .gguf = part, .n_gguf = 1, .otherwise = &turned}};
+    const qgc_bind_request request = {
+        .arch = arch, .at = {&yaml, 1, 1}, .params = wants, .n_params = 3, .arena = a};
+    qgc_str s = qgc_str_new(a);
+    gguf_put_header(&s, 3, 0, 2);
+    gguf_put_key_string(&s, "general.architecture", arch);
+    gguf_put_key_string(&s, qgc_arena_printf(a, "%s.rope.scaling.type", arch), type);
+    return bound(a, &s, &request);
+}
+
+/* A kind of scaling says nothing without its numbers, or the tensors by which frequencies are divided. */
+static void what_a_gguf_has_to_state(void **state) {
+    assert_string_equal(of_scaling(*state, "qwen2", "none", 8), "");
+    has(of_scaling(*state, "qwen2", "longrope", 8), "states \"qwen2.rope.scaling.type\" as \"longrope\", but "
+                                                    "has no tensor \"rope_factors_long.weight\"");
+    has(of_scaling(*state, "qwen2", "linear", 8), "does not state \"qwen2.rope.scaling.factor\"");
+    has(of_scaling(*state, "stablelm", "none", 4), "does not state \"stablelm.rope.dimension_count\"");
+    has(of_scaling(*state, "gptneox", "none", 8), "does not state \"gptneox.use_parallel_residual\"");
+}
+
 /* Infinity is as near to any number as may be, to a careless comparison. */
 static void an_infinite_number_is_no_match(void **state) {
     static const char *const keys[] = {"qwen2.rope.freq_base", "qwen2.eps"};
@@ -327,6 +362,7 @@ int main(void) {
         ARENA_TEST(config_keys_that_are_not_computed_are_refused),
         ARENA_TEST(keys_of_a_gguf),
         ARENA_TEST(a_part_of_permuted_rows_and_no_epsilon_are_refused),
+        ARENA_TEST(what_a_gguf_has_to_state),
         ARENA_TEST(an_infinite_number_is_no_match),
         ARENA_TEST(a_head_that_is_said_to_be_there_has_to_be),
     };

@@ -393,6 +393,16 @@ static const struct {
 } refused_beside[] = {
     {"{\"add_bos_token\": true}", NULL,
      "add_bos_token is true, and the post-processor of tokenizer.json puts nothing in front"},
+    {"{\"add_prefix_space\": true, \"tokenizer_class\": \"GPT2TokenizerFast\"}", NULL,
+     "add_prefix_space is true, and tokenizer.json puts no blank in front"},
+    {"{\"added_tokens_decoder\": {\"1003\": {\"content\": \"<|other|>\"}}}", NULL,
+     "added_tokens_decoder has token \"<|other|>\" with id 1003, which tokenizer.json has not"},
+    {"{\"added_tokens_decoder\": {\"99999\": {\"content\": \"<|im|>\"}}}", NULL,
+     "added_tokens_decoder has token \"<|im|>\" with id 99999, which tokenizer.json has not"},
+    {"{\"added_tokens_decoder\": {\"1003x\": {\"content\": \"<|im|>\"}}}", NULL,
+     "added_tokens_decoder has token \"<|im|>\" with id 1003x, which tokenizer.json has not"},
+    {"{\"added_tokens_decoder\": {\"1003\": {\"content\": \"<|im|>\", \"lstrip\": 1}}}", NULL,
+     "lstrip of added token \"<|im|>\" is 1, expected true or false"},
     {"{\"eos_token\": \"<eos>\"}", NULL, "eos_token \"<eos>\" is not in the vocabulary"},
     {"[]", NULL, "is not a JSON object"},
     {NULL, "{\"eos_token_id\": -1}", "end-of-text id -1 is not a token id"},
@@ -554,6 +564,98 @@ static void blanks_in_front_come_and_go(void **state) {
     assert_int_not_equal(ids.ids[1], at_start);
 }
 
+/* Opens a kind with one more added token. */
+static void open_with_added(fixture *f, const char *kind, int id, const char *content, const char *flags) {
+    static const char list[] = "\"added_tokens\":[";
+    const qgc_source json = golden(f, qgc_arena_printf(f->arena, "kinds/%s.json", kind));
+    const char *at = strstr(json.text, list) + strlen(list);
+    const char *text =
+        qgc_arena_printf(f->arena, "%.*s{\"id\":%d,\"content\":\"%s\",\"single_word\":false,%s},%s",
+                         (int)(at - json.text), json.text, id, content, flags, at);
+    const qgc_tokenizer_files files = {.tokenizer = text_source("changed", text)};
+    f->t = (qgc_tokenizer_close(f->t), NULL);
+    assert_int_equal(qgc_tokenizer_from_json(&f->t, &files, &f->diag), QGC_OK);
+}
+
+#define FLAGS(lstrip, rstrip, normalized, special) \
+    "\"lstrip\":" lstrip ",\"rstrip\":" rstrip ",\"normalized\":" normalized ",\"special\":" special
+#define PLAIN FLAGS("false", "false", "false", "false")
+#define NORMALIZED FLAGS("false", "false", "true", "false")
+#define SPECIAL FLAGS("false", "false", "true", "true")
+
+/* What an added token decodes to, as `tokenizers` has it: what is looked for in the normalised text is that there, and all that
+ * a decoder does to tokens it does to added ones. */
+static void added_tokens_decode_as_in_the_reference(void **state) {
+    static const struct {
+        const char *kind, *content, *flags, *want;
+    } cases[] = {
+        {"llama2", "<a b>", NORMALIZED, " <a b>"},
+        {"llama2", "<a b>", PLAIN, "<a b>"},
+        {"llama2", "<q\xE2\x96\x81r>", PLAIN, "<q r>"},
+        {"llama2", "<q\xE2\x96\x81r>", SPECIAL, " <q r>"},
+        {"llama2_old", " lead", NORMALIZED, "  lead"},
+        {"gemma", " lead", NORMALIZED, " lead"},
+        {"gemma", "\xE2\x96\x81meta", PLAIN, " meta"},
+        {"mistral", "<q\xE2\x96\x81r>", SPECIAL, "<q r>"},
+        {"qwen2", "<q\xE2\x96\x81r>", SPECIAL, "<q\xE2\x96\x81r>"},
+        {"qwen2", "e\xCC\x81x", NORMALIZED, "\xE9x"}, /* in form NFC a letter that stands for a byte */
+        {"qwen2", "e\xCC\x81x", PLAIN, "e\xCC\x81x"},
+        {"o200k", "e\xCC\x81x", SPECIAL, "e\xCC\x81x"},
+        {"o200k", "\xC4\xA0Zz", PLAIN, " Zz"},
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t bytes;
+        open_with_added(f, cases[i].kind, 2000, cases[i].content, cases[i].flags);
+        const char *piece = qgc_tokenizer_piece(f->t, 2000, &bytes);
+        if (bytes != strlen(cases[i].want) || memcmp(piece, cases[i].want, bytes) != 0)
+            fail_msg("%s: \"%s\" decodes to \"%.*s\"", cases[i].kind, cases[i].content, (int)bytes, piece);
+    }
+}
+
+/* A token of white space that takes white space on both sides takes the next one like it. */
+static void white_space_takes_white_space(void **state) {
+    static const char text[] = "a\n \n\nb";
+    fixture *f = *state;
+    open_with_added(f, "dbrx", 2000, "\\n", FLAGS("true", "true", "false", "false"));
+    assert_int_equal(encode(f, text, sizeof text - 1, true).n, 3);
+    open_with_added(f, "dbrx", 2000, "\\n", FLAGS("false", "true", "false", "false"));
+    assert_int_equal(encode(f, text, sizeof text - 1, true).n, 5);
+}
+
+/* Words begin as characters, also where one of them is an added token that stands for a blank and itself. */
+static void characters_are_known_by_their_own_text(void **state) {
+    fixture *f = *state;
+    const qgc_source json = golden(f, "kinds/llama2_old.json");
+    const int a = (int)strtol(strstr(json.text, "\"a\":") + 4, NULL, 10);
+    open_with_added(f, "llama2_old", a, "a", NORMALIZED);
+    const qgc_tokens ids = encode(f, "<a a", 4, true);
+    assert_int_equal(ids.n, 3); /* " <", "a", " a" */
+    assert_int_equal(ids.ids[1], a);
+    assert_int_equal(ids.ids[2], a);
+    assert_string_equal(joined(f, &ids).text, " < a a");
+}
+
+/* Flags of added tokens are those of tokenizer_config.json, where it has them. */
+static void flags_beside_count(void **state) {
+    static const char text[] = "a<|end|>  b";
+    static const char *const configs[] = {
+        NULL,
+        "{\"add_prefix_space\": true, \"tokenizer_class\": \"PreTrainedTokenizerFast\"}", /* which does not obey */
+        "{\"added_tokens_decoder\": {\"2\": {\"content\": \"<|end|>\", \"lstrip\": false, \"rstrip\": true,"
+        " \"normalized\": false, \"single_word\": false, \"special\": true}}}"};
+    fixture *f = *state;
+    for (int i = 0; i < 3; i++) {
+        qgc_tokenizer_files files = {.tokenizer = golden(f, "kinds/llama3.json")};
+        if (configs[i])
+            files.config = text_source("tokenizer_config.json", configs[i]);
+        f->t = (qgc_tokenizer_close(f->t), NULL);
+        assert_int_equal(qgc_tokenizer_from_json(&f->t, &files, &f->diag), QGC_OK);
+        const qgc_tokens ids = encode(f, text, sizeof text - 1, true);
+        assert_string_equal(joined(f, &ids).text, i == 2 ? "a<|end|>b" : text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ids_equal_those_of_the_reference, setup, teardown),
@@ -580,6 +682,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(ids_of_every_kind_equal_those_of_the_reference, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bos_is_put_in_front_once, setup, teardown),
         cmocka_unit_test_setup_teardown(blanks_in_front_come_and_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(flags_beside_count, setup, teardown),
+        cmocka_unit_test_setup_teardown(added_tokens_decode_as_in_the_reference, setup, teardown),
+        cmocka_unit_test_setup_teardown(white_space_takes_white_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(characters_are_known_by_their_own_text, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

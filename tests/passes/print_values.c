@@ -6,8 +6,9 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 
-/* print_values GRAPH.yaml WEIGHTS NAME TOKEN...: what one step of these tokens on the CPU makes of the values of that
- * name, one element a line after the label of its value ("act[3]"); for tests/adding_an_op.sh. */
+/* print_values GRAPH.yaml WEIGHTS NAME TOKEN...: what one step of these tokens on the CPU makes of the output of that name, or
+ * else of the values, one element a line after the label of its value ("act[3]"); for tests/adding_an_op.sh and
+ * tests/models/compare_configs.py. The numbers of the graph are those of the weights. */
 
 enum { CTX = 64 };
 
@@ -22,16 +23,22 @@ static int64_t read_tokens(char **argv, int argc, int32_t *tokens) {
     return argc;
 }
 
+static void print_value(const qgc_eval *e, const qgc_value *v, qgc_arena *a) {
+    int64_t n;
+    const float *data = qgc_eval_value(e, v, &n);
+    for (int64_t k = 0; k < n; k++)
+        printf("%s %.9g\n", qgc_value_label(v, a), (double)data[k]);
+}
+
 static bool print(const qgc_eval *e, const qgc_graph *g, const char *name, qgc_arena *a) {
+    const qgc_value *output = qgc_graph_output(g, name);
     bool found = false;
     for (size_t i = 0; i < g->n_values; i++) {
         const qgc_value *v = g->values[i];
-        if (v->kind != QGC_RESULT || v->dtype != QGC_F32 || strcmp(v->name, name) != 0)
+        if (v->kind != QGC_RESULT || v->dtype != QGC_F32 ||
+            (output ? v != output : strcmp(v->name, name) != 0))
             continue;
-        int64_t n;
-        const float *data = qgc_eval_value(e, v, &n);
-        for (int64_t k = 0; k < n; k++)
-            printf("%s %.9g\n", qgc_value_label(v, a), (double)data[k]);
+        print_value(e, v, a);
         found = true;
     }
     return found;
@@ -40,8 +47,8 @@ static bool print(const qgc_eval *e, const qgc_graph *g, const char *name, qgc_a
 static qgc_status run(qgc_weights **w, char **argv, const int32_t *tokens, int64_t n, qgc_diag *d) {
     qgc_graph *g;
     const qgc_tensor **tensors;
-    QGC_TRY(qgc_graph_load(&g, argv[1], d->arena, d));
     QGC_TRY(qgc_weights_open(w, argv[2], d));
+    QGC_TRY(qgc_graph_load_for(&g, argv[1], *w, d->arena, d));
     QGC_TRY(qgc_graph_bind(g, *w, false, &tensors, d));
     qgc_pool *pool = qgc_pool_new(1);
     qgc_eval *e = qgc_eval_new(g, tensors, CTX, n, pool);

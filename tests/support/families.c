@@ -17,8 +17,13 @@ const family_sample family_samples[] = {
     {"llama", "llama-linear"},
     {"llama", "llama-linear/model.gguf"},
     {"llama", "llama-yarn"},
+    {"llama", "llama-yarn/model.gguf"},
+    {"llama", "llama-yarn-half"},
+    {"llama", "llama-yarn-half/model.gguf"},
     {"mistral", "mistral"},
+    {"mistral", "mistral/model.gguf"},
     {"mistral", "mistral-window"},
+    {"mistral", "mistral-window/model.gguf"},
     {"qwen2", "qwen2"},
     {"qwen2", "qwen2/model.gguf"},
     {"qwen2", "qwen2-window"},
@@ -26,6 +31,9 @@ const family_sample family_samples[] = {
     {"qwen2", "qwen2-yarn/model.gguf"},
     {"qwen3", "qwen3"},
     {"qwen3", "qwen3/model.gguf"},
+    {"qwen3", "qwen3-yarn"},
+    {"qwen3", "qwen3-yarn/model.gguf"},
+    {"qwen3", "qwen3-window"},
     {"olmo2", "olmo2"},
     {"olmo2", "olmo2/model.gguf"},
     {"granite", "granite"},
@@ -49,6 +57,7 @@ const family_sample family_samples[] = {
     {"phi2", "phi"},
     {"phi2", "phi/model.gguf"},
     {"gpt_neox", "gpt_neox"},
+    {"gpt_neox", "gpt_neox/model.gguf"},
     {"gpt2", "gpt2"},
     {"gpt2", "gpt2/model.gguf"},
     {"gpt2", "gpt2-bare"},
@@ -94,6 +103,7 @@ const family_sample family_samples[] = {
     {"stablelm", "stablelm-parallel-wide"},
     {"gpt_neox", "gpt_neox-wide"},
     {"gpt_neox", "gpt_neox-sequential-wide"},
+    {"gpt_neox", "gpt_neox-sequential-wide/model.gguf"},
     {"phi2", "phi-wide"},
     {"gpt2", "gpt2-wide"},
 };
@@ -110,12 +120,17 @@ family_golden family_golden_read(qgc_arena *a, const char *model) {
     memcpy(copy, file.data, file.bytes);
     const uint32_t *head = (const uint32_t *)(const void *)copy;
     const size_t n_logits = (size_t)head[0] * head[1];
-    assert_int_equal(file.bytes, 4 * (2 + head[0] + n_logits + 1));
     const float *logits = (const float *)(const void *)(head + 2 + head[0]);
+    const uint32_t *text = head + 2 + head[0] + n_logits + 1;
+    assert_in_range(file.bytes, 4 * (2 + head[0] + n_logits + 2), SIZE_MAX);
+    assert_int_equal(file.bytes, 4 * (2 + head[0] + n_logits + 2 + 2 * (size_t)text[0]));
     qgc_file_close(&file);
     return (family_golden){.n = (int)head[0],
                            .vocab = (int)head[1],
                            .ids = (const int32_t *)(head + 2),
                            .logits = logits,
-                           .rounded = (double)logits[n_logits]};
+                           .rounded = (double)logits[n_logits],
+                           .n_text = (int)text[0],
+                           .text = (const int32_t *)(text + 1),
+                           .margins = (const float *)(const void *)(text + 1 + text[0])};
 }

@@ -23,7 +23,10 @@ typedef struct {
     const int32_t *ids;  /* [n] */
     const float *logits; /* [n, vocab] */
     double
-        rounded; /* how far transformers is from that in bf16, as a part of the largest logit of a position */
+        rounded; /* how far transformers is from that in bf16, relative to the largest logit of a position */
+    int n_text;
+    const int32_t *text;  /* [n_text]: what transformers writes after the first token, always the best one */
+    const float *margins; /* [n_text]: how far the second best is, relative to the largest logit */
 } family_golden;
 
 /* The golden.bin of a model, in `a`. A room for just its tokens is what transformers chooses the frequencies of longrope by. Fails the test if it cannot be read. */

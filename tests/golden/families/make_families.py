@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from transformers.models.gpt_oss import modeling_gpt_oss as gpt_oss
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOKENS = 40
+TOKENS, TEXT = 40, 64
 SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=28, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=48, max_position_embeddings=64, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=None,
              bos_token_id=None, eos_token_id=None)
@@ -48,14 +48,17 @@ MODELS = {
     "llama-tied": (tf.LlamaConfig, dict(SMALL, tie_word_embeddings=True, head_dim=12), "llama"),
     "llama3": (tf.LlamaConfig, dict(SMALL, tie_word_embeddings=True, **LLAMA3), "llama"),
     "llama-linear": (tf.LlamaConfig, dict(SMALL, **rope("linear", factor=4.0)), "llama"),
-    "llama-yarn": (tf.LlamaConfig, dict(SMALL, **YARN), None),
+    "llama-yarn": (tf.LlamaConfig, dict(SMALL, **YARN), "llama"),
+    "llama-yarn-half": (tf.LlamaConfig, dict(SMALL, num_hidden_layers=1, **rope("yarn", factor=0.5, original_max_position_embeddings=16)), "llama"),
     "llama-bias": (tf.LlamaConfig, dict(SMALL, attention_bias=True, mlp_bias=True), "llama"),
-    "mistral": (tf.MistralConfig, dict(SMALL, sliding_window=None), None),
-    "mistral-window": (tf.MistralConfig, dict(SMALL, sliding_window=5), None),
+    "mistral": (tf.MistralConfig, dict(SMALL, sliding_window=None), "llama"),
+    "mistral-window": (tf.MistralConfig, dict(SMALL, sliding_window=5), "llama"),
     "qwen2": (tf.Qwen2Config, dict(SMALL, tie_word_embeddings=True), "qwen2"),
     "qwen2-window": (tf.Qwen2Config, dict(SMALL, use_sliding_window=True, sliding_window=4, max_window_layers=1), None),
     "qwen2-yarn": (tf.Qwen2Config, dict(SMALL, **YARN), "qwen2"),
     "qwen3": (tf.Qwen3Config, dict(SMALL, head_dim=16), "qwen3"),
+    "qwen3-yarn": (tf.Qwen3Config, dict(SMALL, head_dim=16, num_hidden_layers=1, **YARN), "qwen3"),
+    "qwen3-window": (tf.Qwen3Config, dict(SMALL, head_dim=8, num_hidden_layers=2, use_sliding_window=True, sliding_window=4, max_window_layers=1), None),
     "olmo2": (tf.Olmo2Config, dict(SMALL), "olmo2"),
     "olmo3": (tf.Olmo3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=16, sliding_window=3), None),
     "phi3": (tf.Phi3Config, dict(SMALL, sliding_window=None), "phi3"),
@@ -87,7 +90,7 @@ MODELS = {
                                        logits_scaling=2.0), "granite"),
     "smollm3": (tf.SmolLM3Config, dict(SMALL, num_hidden_layers=4, intermediate_size=20, no_rope_layer_interval=4, tie_word_embeddings=True), "smollm3"),
     "stablelm": (tf.StableLmConfig, dict(LAYERED, layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.5), "stablelm"),
-    "gpt_neox": (tf.GPTNeoXConfig, dict(LAYERED, rotary_pct=0.5, use_parallel_residual=True, attention_bias=True), None),
+    "gpt_neox": (tf.GPTNeoXConfig, dict(LAYERED, rotary_pct=0.5, use_parallel_residual=True, attention_bias=True), "gptneox"),
     "phi": (tf.PhiConfig, dict(LAYERED, partial_rotary_factor=0.5), "phi2"),
     "gpt2": (tf.GPT2Config, dict(vocab_size=48, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None,
                                  eos_token_id=None), "gpt2"),
@@ -147,7 +150,7 @@ MODELS = {
     "gpt_neox-wide": (tf.GPTNeoXConfig, dict(LAYERED_WIDE, rotary_pct=0.25, use_parallel_residual=True, attention_bias=True),
                       None),
     "gpt_neox-sequential-wide": (tf.GPTNeoXConfig, dict(LAYERED_WIDE, rotary_pct=0.5, use_parallel_residual=False,
-                                                        attention_bias=True), None),
+                                                        attention_bias=True), "gptneox"),
     "phi-wide": (tf.PhiConfig, dict(LAYERED_WIDE, partial_rotary_factor=0.5), None),
     "gpt2-wide": (tf.GPT2Config, dict(vocab_size=48, n_positions=128, n_embd=64, n_layer=2, n_head=2, bos_token_id=None,
                                       eos_token_id=None), None),
@@ -213,12 +216,25 @@ def logits_of(model, ids):
         return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().numpy().astype("<f4")
 
 
-def write_golden(path, ids, logits, rounded):
+def greedy_text(model, first, n):
+    """n tokens after the first, and by how much each is better than the second best, as a part of the largest logit. They are
+    computed in a text of all n positions, by which longrope chooses its frequencies."""
+    ids, text, margins = [first] + [0] * (n - 1), [], []
+    for i in range(n):
+        row = logits_of(model, ids)[i]
+        second, best = np.sort(row)[-2:]
+        text.append(int(row.argmax()))
+        margins.append((best - second) / np.abs(row).max())
+        ids[i + 1:i + 2] = text[-1:] if i + 1 < n else []
+    return text, margins
+
+
+def write_golden(path, ids, logits, rounded, text, margins):
     """rounded: the logits of the same model in bf16; how far they are is written too."""
     apart = (np.abs(rounded - logits).max(1) / np.abs(logits).max(1)).max()
     with open(path, "wb") as f:
         f.write(struct.pack("<2I", len(ids), logits.shape[1]) + np.array(ids, "<i4").tobytes() + logits.tobytes() +
-                struct.pack("<f", apart))
+                struct.pack("<fI", apart, len(text)) + np.array(text, "<i4").tobytes() + np.array(margins, "<f4").tobytes())
     return apart
 
 
@@ -243,6 +259,11 @@ def keys(writer, arch, c):
     writer.add_embedding_length(c.hidden_size)
     writer.add_feed_forward_length(getattr(c, "intermediate_size", None) or getattr(c, "n_inner", None) or 4 * c.hidden_size)
     writer.add_head_count(heads)
+    if arch == "gptneox":  # states less than others
+        writer.add_rope_dimension_count(turned)
+        writer.add_parallel_residual(c.use_parallel_residual)
+        writer.add_layer_norm_eps(c.layer_norm_eps)
+        return
     writer.add_head_count_kv(kv)
     if hasattr(c, "num_experts_per_tok"):
         writer.add_expert_count(getattr(c, "num_local_experts", None) or c.num_experts)
@@ -278,7 +299,8 @@ def keys(writer, arch, c):
         times = c.max_position_embeddings / parameters["original_max_position_embeddings"]
         writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
         writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(times) / math.log(parameters["original_max_position_embeddings"])))
-    if getattr(c, "sliding_window", None) and arch in ("phi3", "gemma2", "gemma3"):
+    # The converter does not state the window of a Mistral; a GGUF that does is read.
+    if getattr(c, "sliding_window", None) and (arch in ("phi3", "gemma2", "gemma3") or c.model_type == "mistral"):
         writer.add_sliding_window(c.sliding_window)
     if arch == "gemma2":
         writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
@@ -362,6 +384,11 @@ def stacked(tensors):
         yield name, np.stack(parts)
 
 
+def by_kind(w, heads):
+    """Rows of q, k and v by turns, head by head -> those of q, those of k, those of v."""
+    return w.reshape(heads, 3, w.shape[0] // heads // 3, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
+
+
 def write_gguf(path, model, arch):
     c = model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -378,6 +405,8 @@ def write_gguf(path, model, arch):
             w = permute(w, c.num_attention_heads)
         if arch in PERMUTED and "k_proj" in name:
             w = permute(w, kv)
+        if arch == "gptneox" and "query_key_value" in name:
+            w = by_kind(w, c.num_attention_heads)
         if arch in ADDS_ONE and name.endswith("norm.weight"):
             w = w + 1
         if arch == "gpt2" and name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
@@ -423,8 +452,10 @@ def main():
             f.write("\n")
         if arch:
             write_gguf(os.path.join(folder, "model.gguf"), model, arch)
+        room = model.config.max_position_embeddings
+        text, margins = greedy_text(model, ids[0], len(ids) if name.endswith("-short") else min(TEXT, room))
         rounded = logits_of(model.to(torch.bfloat16), ids)
-        apart = write_golden(os.path.join(folder, "golden.bin"), ids, logits, rounded)
+        apart = write_golden(os.path.join(folder, "golden.bin"), ids, logits, rounded, text, margins)
         print(f"{name}: logits to {np.abs(logits).max():.2f}, in bf16 {apart:.3f} apart")
 
 

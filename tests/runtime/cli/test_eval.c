@@ -282,6 +282,7 @@ static void refuses_another_vocabulary_by_name(void **state) {
     static const char *const change[2] = {"\"<|im_start|>\"", "\"<|im_begin|>\""};
     const char *other = copy_model(f, "other", 0xFFFF, false);
     copy_file(f, "other", "tokenizer.json", change);
+    copy_file(f, "other", "tokenizer_config.json", change);
     has(output(f, qgc_arena_printf(f->arena, TINY TEXT " --against '%s'", other), 1),
         qgc_arena_printf(
             f->arena,

@@ -44,7 +44,7 @@ static const char *build(const char *from, const char *name, const char *const *
                                  .weights = from == graph ? weights : NULL,
                                  .archs = archs,
                                  .n_archs = n_archs,
-                                 .chunk = from == graph ? 96 : 0,
+                                 .chunk = from == graph ? 64 : 0,
                                  .cache_folder = f.cache};
     qgc_built built;
     ok(qgc_build(&o, &built, &f.diag));
@@ -83,7 +83,7 @@ static void an_artifact_may_take_its_own_place(void **state) {
     qgc_file file;
     const qgc_plan *plan = read(path, &file);
     assert_string_equal(plan->archs[0], "sm_90a");
-    assert_int_equal(plan->chunk, 96);
+    assert_int_equal(plan->chunk, 64);
     assert_non_null(strstr(plan->weights_path, weights));
     qgc_file_close(&file);
 }
