@@ -290,33 +290,46 @@ static bool is_constant(const qgc_tensor *t, qgc_arena *a) {
     return true;
 }
 
-/* Marks the constant weights that one of the graphs reads here and the other does not. False where it does so with a derived
- * weight, which may be made of them. */
-static bool vary_weights(ranging *r, const cone *c, const cone *other, const qgc_value **some) {
+/* Marks the constant weights that one of the graphs reads here and the other does not. */
+static void vary_weights(ranging *r, const cone *c, const cone *other, const qgc_value **some) {
     for (int i = 0; i < c->n; i++)
         for (int k = 0; k < c->nodes[i]->n_in; k++) {
             const qgc_value *v = c->nodes[i]->in[k];
             const int class = c->k->class_of[v->id];
-            if (v->kind != QGC_WEIGHT || reads_weight(other, class))
-                continue;
-            if (qgc_weight_is_derived(c->k->shown.graph, v))
-                return false;
-            if (!is_constant(r->w->j->classes[class].at[0].tensor, r->arena))
+            if (v->kind != QGC_WEIGHT || reads_weight(other, class) ||
+                !is_constant(r->w->j->classes[class].at[0].tensor, r->arena))
                 continue;
             r->is_varied[class] = true;
             *some = v;
         }
-    return true;
+}
+
+/* Those that a derived weight is made of stay as they are: it has been computed. */
+static void keep_sources(ranging *r, const judge_known *k, const qgc_value *v) { // NOLINT(misc-no-recursion)
+    const qgc_graph *g = k->shown.graph;
+    for (int i = 0; qgc_weight_is_derived(g, v) && i < g->weights[v->decl].derived.n_from; i++) {
+        const qgc_value *source = qgc_weight_source(g, v, i);
+        r->is_varied[k->class_of[source->id]] = false;
+        keep_sources(r, k, source);
+    }
+}
+
+static void keep_all_sources(ranging *r, const cone *c) {
+    for (int i = 0; i < c->n; i++)
+        for (int k = 0; k < c->nodes[i]->n_in; k++)
+            keep_sources(r, c->k, c->nodes[i]->in[k]);
 }
 
 static const char *objection_to_constants(ranging *r, const qgc_value *v, const qgc_value *u) {
     const qgc_value *some = NULL;
     qgc_arena *out = r->w->j->arena;
     r->is_varied = qgc_arena_array(r->arena, r->w->j->n_classes, sizeof *r->is_varied);
-    const bool can =
-        vary_weights(r, &r->now, &r->before, &some) && vary_weights(r, &r->before, &r->now, &some);
+    vary_weights(r, &r->now, &r->before, &some);
+    vary_weights(r, &r->before, &r->now, &some);
+    keep_all_sources(r, &r->now);
+    keep_all_sources(r, &r->before);
     const char *why = NULL;
-    if (can && some && apart_alone(r, TOKENS, v, u).apart > QGC_JUDGE_BOUND)
+    if (some && apart_alone(r, TOKENS, v, u).apart > QGC_JUDGE_BOUND)
         why = qgc_arena_printf(out, "\"%s\" is the same only because \"%s\" has one number over and over",
                                qgc_value_label(v, out), qgc_value_label(some, out));
     r->is_varied = NULL;

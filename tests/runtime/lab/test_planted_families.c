@@ -259,6 +259,17 @@ static bool derive_much(qgc_rewriter *rw, const qgc_match *m) {
     return first;
 }
 
+/* In the matrix there is nothing wrong. */
+static bool drop_bias_and_derive(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_node *n = m->root;
+    if (n->n_in < 3 || done)
+        return false;
+    qgc_value *w =
+        derive(rw, "times_1", (qgc_derivation){.kind = QGC_DERIVE_SCALE, .factor = 1}, n->in[1], NULL);
+    qgc_set_input(rw, n, 1, w);
+    return drop_bias(rw, m);
+}
+
 static bool fold_norm(qgc_rewriter *rw, const qgc_match *m) {
     qgc_node *norm = m->root, *readers[8];
     const int n = qgc_readers(rw, norm->out[0], readers, 8);
@@ -292,6 +303,7 @@ RULE_PASS(matrix_of_twice, DOWN, scale_matrix, 2)
 RULE_PASS(matrix_too_large, DOWN, scale_matrix, 1e7)
 RULE_PASS(matrix_too_small, DOWN, scale_matrix, 1e-7)
 RULE_PASS(derives_much, P(ANY, RMS_NORM, FREE), derive_much, 0)
+RULE_PASS(drops_a_bias_and_derives, P(ANY, LINEAR, FREE), drop_bias_and_derive, 0)
 RULE_PASS(folds_norms, P(ANY, RMS_NORM, FREE), fold_norm, 0)
 
 PASS(norm_of_another_layer)
@@ -466,6 +478,7 @@ static const struct {
     {"a-window-that-nobody-reads", a_window_that_nobody_reads, TINY, FINE, NULL, NULL, false},
     {"bias-of-one-expert", bias_of_one_expert, MOE, WRONG, "each[1]", NULL, false},
     {"drops-a-bias", drops_a_bias, "qwen2", WRONG, "q[0]", NULL, true},
+    {"drops-a-bias-and-derives", drops_a_bias_and_derives, "qwen2", WRONG, "q[0]", NULL, true},
     {"norm-of-another-layer", norm_of_another_layer, "qwen2", WRONG, "h[0]", NULL, true},
     {"folds-norms", folds_norms, "qwen2", FINE, NULL, NULL, false},
 };
@@ -598,11 +611,23 @@ static void weights_of_one_number_hide_nothing(void **state) {
     assert_int_equal(b.verdict, WRONG);
     assert_string_equal(b.value, "q[0]");
     assert_non_null(strstr(b.why, "only because \"bq[0]\" has one number over and over"));
+    b = judge(row_named("drops-a-bias-and-derives"), &(circumstances){.weights = zeros});
+    assert_int_equal(b.verdict, WRONG);
     b = judge(row_named("norm-of-another-layer"), &(circumstances){.weights = ones});
     assert_int_equal(b.verdict, WRONG);
     assert_string_equal(b.value, "h[0]");
     b = judge(row_named("folds-norms"), &(circumstances){.weights = ones});
     assert_int_not_equal(b.verdict, WRONG);
+}
+
+/* No node makes it. */
+static void a_weight_is_told_of_by_its_name(void **state) {
+    (void)state;
+    const qgc_bisection b = judge(row_named("matrix-too-large"), &(circumstances){.weights = NULL});
+    const qgc_bisect_options o = {.run.graph = "tiny", .run.positions = 16};
+    qgc_str text = qgc_str_new(f.arena);
+    qgc_bisect_text(&b, &o, &text);
+    assert_non_null(strstr(text.text, "\nvalue   \"scaled_w[1]\"  models/"));
 }
 
 static int setup(void **state) {
@@ -632,6 +657,7 @@ int main(void) {
         cmocka_unit_test(a_short_text_tells_states_apart),
         cmocka_unit_test(an_expert_that_no_token_chooses_is_found),
         cmocka_unit_test(weights_of_one_number_hide_nothing),
+        cmocka_unit_test(a_weight_is_told_of_by_its_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
