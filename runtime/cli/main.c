@@ -199,9 +199,21 @@ static qgc_status run_command(cli_context *c, int argc, char **argv) {
     return s;
 }
 
-int main(int argc, char **argv) {
-    qgc_file_guard();
-    qgc_arena *arena = qgc_arena_new();
+/* A pass from outside, or a library, may end the process: without a word that would look as if all were done. Where the command is
+ * contained, its parent tells more. */
+static bool is_done;
+
+static void tell_of_exit(void) {
+    if (is_done)
+        return;
+    fputs(
+        "qgc: error: the process was ended before the command was done, by a pass from outside or a library\n"
+        "  hint: --contain names the pass.\n",
+        stderr);
+    _exit(QGC_ERR_INPUT);
+}
+
+static int run(qgc_arena *arena, int argc, char **argv) {
     qgc_diag diag = qgc_diag_new(arena);
     cli_context context = {.arena = arena, .diag = &diag, .color = "auto"};
     int status = 0;
@@ -212,6 +224,16 @@ int main(int argc, char **argv) {
     if (fflush(stdout) != 0 || ferror(stdout))
         status = (int)qgc_fail(&diag, QGC_ERR_INPUT, QGC_NO_LOC, "could not write the output");
     qgc_diag_print(&diag, stderr, cli_has_color(&context));
+    return status;
+}
+
+int main(int argc, char **argv) {
+    qgc_file_guard();
+    qgc_arena *arena = qgc_arena_new();
+    if (!cli_contain_wanted(argc, argv))
+        atexit(tell_of_exit);
+    const int status = run(arena, argc, argv);
     qgc_arena_drop(arena);
+    is_done = true;
     return status;
 }

@@ -51,6 +51,8 @@ static const char passes_text[] =
     "}\n"
     "static const qgc_rule breaking[] = {{\"one input\", P(ANY, MUL, V(0)), break_it}, {0}};\n"
     "static qgc_status invalid(qgc_pass_context *c, qgc_diag *d) { return qgc_rewrite(c, breaking, d); }\n"
+    "static qgc_status events(qgc_pass_context *c, qgc_diag *d) {\n"
+    "    (void)d; c->run->n_events = 3; return QGC_OK;\n}\n"
     "static qgc_status gives_up(qgc_pass_context *c, qgc_diag *d) { (void)c; (void)d; return QGC_ERR_INPUT; }\n"
     "static qgc_status wild(qgc_pass_context *c, qgc_diag *d) {\n"
     "    (void)d; c->graph->first->next->in[0] = (qgc_value *)64; return QGC_OK;\n}\n"
@@ -60,7 +62,7 @@ static const char passes_text[] =
     "    static const qgc_pass_info p[] = {\n"
     "        {\"crash\", crash, 0, \"x\"}, {\"abort\", abort_it, 0, \"x\"}, {\"end\", end, 0, \"x\"},\n"
     "        {\"end-at-once\", end_at_once, 0, \"x\"}, {\"hang\", hang, 0, \"x\"}, {\"bare\", bare, 0, \"x\"},\n"
-    "        {\"invalid\", invalid, 0, \"x\"}, {\"gives-up\", gives_up, 0, \"x\"}, {\"wild\", wild, 0, \"x\"},\n"
+    "        {\"invalid\", invalid, 0, \"x\"}, {\"events\", events, 0, \"x\"}, {\"gives-up\", gives_up, 0, \"x\"}, {\"wild\", wild, 0, \"x\"},\n"
     "        {\"prints\", prints, 0, \"x\"}, {0}};\n"
     "    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = p};\n"
     "    return &rows;\n"
@@ -155,6 +157,25 @@ static void a_pass_that_gives_up_has_not_ended_the_process(void **state) {
     assert_null(strstr(text, "ended the process"));
 }
 
+/* Exit code 0 would say that a file is written. */
+static void a_process_that_a_pass_ends_has_failed(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *text = output(
+        f, qgc_arena_printf(f->arena, "compile " TINY " --load-pass '%s' --passes end -o end.qgc", plugin),
+        1);
+    has(text, "the process was ended before the command was done");
+    assert_int_not_equal(access(fixture_path(f, "end.qgc"), F_OK), 0);
+}
+
+static void a_pass_that_reports_nonsense_is_named(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *text =
+        output(f, qgc_arena_printf(f->arena, "explain " TINY " --load-pass '%s' --passes events", plugin), 1);
+    has(text, "pass \"events\" reports what it cannot have done");
+}
+
 /* It is not the pass that crashes, but who looks at what it has left. */
 static void a_pass_that_leaves_what_nobody_can_read_is_named(void **state) {
     fixture *f = *state;
@@ -229,6 +250,8 @@ int main(void) {
         FIXTURE_TEST(what_was_left_shows_the_same),
         FIXTURE_TEST(a_pass_without_rules_and_a_plug_in_are_named_too),
         FIXTURE_TEST(a_pass_that_gives_up_has_not_ended_the_process),
+        FIXTURE_TEST(a_process_that_a_pass_ends_has_failed),
+        FIXTURE_TEST(a_pass_that_reports_nonsense_is_named),
         FIXTURE_TEST(a_pass_that_leaves_what_nobody_can_read_is_named),
         FIXTURE_TEST(what_a_pass_prints_is_not_in_the_output),
         FIXTURE_TEST(a_contained_command_is_like_any_other),
