@@ -588,6 +588,15 @@ RULE(halved_far_away) {
     assert_true(qgc_settle(rw, other));
     return become(rw, n, other->out[0]);
 }
+/* As many parts as there are, of other tokens: 1000 and 900 make two of 1536. */
+RULE(merge_by_another_chunk) {
+    HERE;
+    qgc_node *part = m->root->in[1]->maker;
+    part->attr[0].number = 1000;
+    assert_true(qgc_settle(rw, part));
+    m->root->attr[0].number = now.row->number;
+    return true;
+}
 RULE(sample_by_parts) {
     HERE;
     qgc_node *n = m->root;
@@ -756,6 +765,8 @@ static const planted rows[] = {
      NULL, "split-sample,%s"},
     {"parts-of-others", "next_parts", P(ANY, SAMPLE_PART, V(A)), parts_of_others, 0, WRONG, NULL, 0, NULL,
      "split-sample,%s"},
+    {"parts-of-another-chunk", "next", P(ANY, SAMPLE_MERGE, V(A)), merge_by_another_chunk, 900, WRONG, NULL,
+     0, "its parts are of 1000", "split-sample,%s"},
     {"colder", "next", CHOOSE, chooses_from_others, 1.5, WRONG, "next", 0, NULL, NULL},
     {"hardly-colder", "next", CHOOSE, chooses_from_others, 1.02, WRONG, "next", 0, NULL, NULL},
     {"colder-by-1e-4", "next", CHOOSE, chooses_from_others, 1.0001, WRONG, "next", 0, "made of other logits",
@@ -840,6 +851,8 @@ static const planted rows[] = {
     {"three-parts", "a[0]", ATT, two_parts_attention, 3, FINE, NULL, 0, NULL, NULL},
     {"64-parts", "a[3]", ATT, two_parts_attention, 64, FINE, NULL, 0, NULL, NULL},
     {"halved-further-than-caches-go", "qr[1]", ROTATE, halved_far_away, 1024, FINE, NULL, 0, NULL, NULL},
+    {"parts-of-1000", "next", P(ANY, SAMPLE_MERGE, V(A)), merge_by_another_chunk, 1000, FINE, NULL, 0, NULL,
+     "split-sample,%s"},
     {"chunk-of-1", "next", CHOOSE, sample_by_parts, 1, FINE, NULL, 0, NULL, NULL},
     {"chunk-of-7", "next", CHOOSE, sample_by_parts, 7, FINE, NULL, 0, NULL, NULL},
     {"chunk-of-all", "next", CHOOSE, sample_by_parts, 1536, FINE, NULL, 0, NULL, NULL},
