@@ -316,11 +316,14 @@ qgc_sizes qgc_plan_largest(const qgc_plan *p);
 /* Bytes that a step of a phase reads at a position: matrices of weights, and the caches. */
 int64_t qgc_plan_step_bytes(const qgc_plan *p, qgc_phase_kind phase, int64_t position);
 
-/* Checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow
- * for ctx and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that
- * the phase may have (ctx up to 2^24), all buffers and all that a step reads within 2^62 bytes in sum, no weight written, early starts that can be proved harmless, scratch inside
- * the slab, a buffer of sufficient size for each role, weight buffers as large as their weights, one image for each
- * kernel and arch. Status QGC_ERR_INPUT. */
+/* Bytes of anything, so that sums of two fit. */
+#define QGC_PLAN_MOST_BYTES ((int64_t)1 << 62)
+
+/* codegen/plan_check.c: checks everything that the runtime relies on: indices in range, extents and shapes that cannot overflow for ctx
+ * and T up to 2^24, grids within CUDA's limits and arguments within their buffers at all sizes that the phase may have (ctx up to
+ * 2^24), all buffers and all that a step reads within 2^62 bytes in sum, no weight written, early starts that can be proved
+ * harmless, scratch inside the slab, a buffer of sufficient size for each role, weight buffers as large as their weights, one
+ * image for each kernel and arch. Status QGC_ERR_INPUT. */
 QGC_MUST_USE qgc_status qgc_plan_check(const qgc_plan *p, qgc_loc at, qgc_diag *d);
 
 #endif

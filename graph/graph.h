@@ -293,6 +293,10 @@ QGC_MUST_USE qgc_status qgc_infer(qgc_graph *g, qgc_diag *d);
  * pass, and the message says so. */
 QGC_MUST_USE qgc_status qgc_verify(qgc_graph *g, qgc_diag *d);
 
+/* Of that, what anybody relies on who goes over a graph, and what a pass that writes where it should not leaves broken: the list
+ * ends, no pointer leads out of the graph, and ids, ops, arities, groups, turns and declarations are some that there are. */
+QGC_MUST_USE qgc_status qgc_verify_links(const qgc_graph *g, qgc_diag *d);
+
 /* Checks that the graph is one that can be run: inputs "tokens", "positions" and "rows", outputs "logits" [R, vocab] and
  * "next" [R] of whole numbers. */
 QGC_MUST_USE qgc_status qgc_verify_interface(const qgc_graph *g, qgc_diag *d);

@@ -146,6 +146,10 @@ qgc_status qgc_want_number(const qgc_node *n, const char *name, double least, bo
     if (x > FLT_MAX) /* kernels compute in float32 */
         return qgc_fail(d, QGC_ERR_INPUT, n->at, "\"%s\" of %s \"%s\" is %g, more than float32 can hold",
                         name, qgc_ops[n->op].name, qgc_node_label(n, d->arena), x);
+    if (x != 0 && fabs(x) < FLT_MIN)
+        return qgc_fail(d, QGC_ERR_INPUT, n->at,
+                        "\"%s\" of %s \"%s\" is %g, nearer to 0 than float32 can hold", name,
+                        qgc_ops[n->op].name, qgc_node_label(n, d->arena), x);
     if (x >= least && (!whole || x == floor(x)))
         return QGC_OK;
     return qgc_fail(d, QGC_ERR_INPUT, n->at, "\"%s\" of %s \"%s\" is %g, expected a %s from %g on", name,

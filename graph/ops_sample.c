@@ -86,6 +86,18 @@ qgc_status infer_sample_part(qgc_node *n, qgc_diag *d) {
     return QGC_OK;
 }
 
+/* As many parts may be of other chunks: 1000 and 900 tokens make two of 1536. */
+static qgc_status want_chunks(const qgc_node *n, const qgc_value *parts, qgc_diag *d) {
+    const qgc_node *maker = parts->maker;
+    if (!maker || maker->op != QGC_OP_SAMPLE_PART || chunk_of(maker) == chunk_of(n))
+        return QGC_OK;
+    qgc_status s =
+        qgc_fail(d, QGC_ERR_INPUT, n->at, "chunk of sample_merge \"%s\" is %lld, and its parts are of %lld",
+                 qgc_node_label(n, d->arena), (long long)chunk_of(n), (long long)chunk_of(maker));
+    qgc_note_origin(n, parts, d);
+    return s;
+}
+
 qgc_status infer_sample_merge(qgc_node *n, qgc_diag *d) {
     qgc_shape shape;
     QGC_TRY(want_logits(n, 4, d));
@@ -99,6 +111,7 @@ qgc_status infer_sample_merge(qgc_node *n, qgc_diag *d) {
         qgc_note_origin(n, parts, d);
         return s;
     }
+    QGC_TRY(want_chunks(n, parts, d));
     QGC_TRY(want_rows(n, 2, d));
     qgc_give(n, &(qgc_shape){1, {QGC_DIM_R}}, QGC_I32);
     return QGC_OK;

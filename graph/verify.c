@@ -7,21 +7,29 @@
  * the pass that ran last; the hint says so, and the frames of the driver name the pass. */
 
 typedef struct {
-    qgc_graph *g;
+    const qgc_graph *g;
     qgc_diag *d;
+    bool *taken;        /* [next_node_id] ids */
     bool *made;         /* [n_values] may be read by the node at hand */
     qgc_value **newest; /* [n_values] of a state: its newest version so far */
     qgc_value **state;  /* [n_values] of a version: the state it belongs to; NULL for other values */
     int *members;       /* [n_groups] nodes */
 } checker;
 
-/* The label of a node that may have lost its outputs. */
-static const char *label(const checker *c, const qgc_node *n) {
-    return n->n_out > 0 && n->out[0] ? qgc_node_label(n, c->d->arena) : "?";
-}
-
 static bool known(const checker *c, const qgc_value *v) {
     return v && v->id >= 0 && (size_t)v->id < c->g->n_values && c->g->values[v->id] == v;
+}
+
+/* The label of a node that may have lost its outputs. */
+static const char *label(const checker *c, const qgc_node *n) {
+    return n->n_out > 0 && known(c, n->out[0]) ? qgc_node_label(n, c->d->arena) : "?";
+}
+
+/* Ids are indices of tables beside the graph. */
+static bool takes_id(const checker *c, const qgc_node *n) {
+    if (n->id < 0 || n->id >= c->g->next_node_id || c->taken[n->id])
+        return false;
+    return c->taken[n->id] = true;
 }
 
 static qgc_status check_list(const checker *c) {
@@ -29,6 +37,9 @@ static qgc_status check_list(const checker *c) {
     size_t n_nodes = 0;
     const qgc_node *last = NULL;
     for (const qgc_node *n = g->first; n && n_nodes <= g->n_nodes; last = n, n = n->next, n_nodes++) {
+        if (!takes_id(c, n))
+            return qgc_fail(c->d, QGC_ERR_INPUT, g->at,
+                            "a node of the list has the id %d, which is another's or none", n->id);
         if (n->prev != last)
             return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
                             "the list of nodes is not linked both ways at node %d", n->id);
@@ -44,22 +55,61 @@ static qgc_status check_list(const checker *c) {
     return QGC_OK;
 }
 
+/* Is there such a turn of a repeat? -1 is none. */
+static bool has_turn(const checker *c, int repeat, int layer) {
+    return repeat >= -1 && repeat < (int)c->g->n_repeats && layer >= -1 &&
+           (repeat < 0 || layer < c->g->repeats[repeat].count);
+}
+
+/* A weight or a state may be there for more turns than its repeat has. */
+static bool stands_in_turn(const checker *c, const qgc_value *v) {
+    return v->kind == QGC_RESULT ? has_turn(c, v->repeat, v->layer) : v->repeat < (int)c->g->n_repeats;
+}
+
+/* What the fields of a value may be. */
+static qgc_status check_value(const checker *c, const qgc_value *v) {
+    bool declared = true;
+    if (v->kind == QGC_WEIGHT)
+        declared = v->decl >= 0 && (size_t)v->decl < c->g->n_weights;
+    if (v->kind == QGC_STATE)
+        declared = v->decl >= 0 && (size_t)v->decl < c->g->n_states;
+    if (!declared)
+        return qgc_fail(c->d, QGC_ERR_INPUT, v->at, "%s \"%s\" has no declaration", qgc_value_word(v),
+                        qgc_value_label(v, c->d->arena));
+    if (!stands_in_turn(c, v))
+        return qgc_fail(c->d, QGC_ERR_INPUT, v->at,
+                        "%s \"%s\" is of turn %d of a repeat that has no such turn", qgc_value_word(v),
+                        v->name, v->layer);
+    if (v->kind > QGC_RESULT || v->dtype >= QGC_N_DTYPES || v->shape.rank < 0 || v->shape.rank > QGC_MAX_RANK)
+        return qgc_fail(c->d, QGC_ERR_INPUT, v->at, "\"%s\" has a kind, a dtype or a rank that there is not",
+                        qgc_value_label(v, c->d->arena));
+    return QGC_OK;
+}
+
 static qgc_status check_values(const checker *c) {
     for (size_t i = 0; i < c->g->n_values; i++) {
         const qgc_value *v = c->g->values[i];
         if (!v || v->id != (int)i || !v->name)
             return qgc_fail(c->d, QGC_ERR_INPUT, c->g->at,
                             "value %zu does not stand at its place in the graph", i);
-        bool declared = true;
-        if (v->kind == QGC_WEIGHT)
-            declared = v->decl >= 0 && (size_t)v->decl < c->g->n_weights;
-        if (v->kind == QGC_STATE)
-            declared = v->decl >= 0 && (size_t)v->decl < c->g->n_states;
-        if (!declared)
-            return qgc_fail(c->d, QGC_ERR_INPUT, v->at, "%s \"%s\" has no declaration", qgc_value_word(v),
-                            qgc_value_label(v, c->d->arena));
+        QGC_TRY(check_value(c, v));
     }
     return QGC_OK;
+}
+
+/* The values of a weight or a state that is declared. */
+static qgc_status check_declared(const checker *c, qgc_value_kind kind, size_t i) {
+    const qgc_weight_decl *w = kind == QGC_WEIGHT ? &c->g->weights[i] : NULL;
+    const qgc_state_decl *s = w ? NULL : &c->g->states[i];
+    const char *name = w ? w->name : s->name;
+    qgc_value *const *values = w ? w->values : s->values;
+    const int count = w ? w->count : s->count;
+    bool fits = name && count >= 0 && (count == 0 || values);
+    for (int k = 0; fits && k < count; k++)
+        fits = known(c, values[k]) && values[k]->kind == kind && values[k]->decl == (int)i;
+    return fits ? QGC_OK
+                : qgc_fail(c->d, QGC_ERR_INPUT, w ? w->at : s->at, "the values of %s \"%s\" are not its own",
+                           w ? "weight" : "state", name ? name : "?");
 }
 
 static qgc_status check_derived(const checker *c) {
@@ -175,12 +225,7 @@ static qgc_status check_shapes(const checker *c, qgc_node *n) {
 
 static qgc_status check_ends(const checker *c) {
     const qgc_graph *g = c->g;
-    for (size_t i = 0; i < g->n_inputs; i++)
-        if (!known(c, g->inputs[i]) || g->inputs[i]->kind != QGC_INPUT)
-            return qgc_fail(c->d, QGC_ERR_INPUT, g->at, "input %zu of the graph is not an input value", i);
     for (size_t i = 0; i < g->n_outputs; i++) {
-        if (!known(c, g->outputs[i]))
-            return qgc_fail(c->d, QGC_ERR_INPUT, g->at, "output %zu of the graph is not a value of it", i);
         if (!c->made[g->outputs[i]->id])
             return qgc_fail(c->d, QGC_ERR_INPUT, g->outputs[i]->at, "output \"%s\" is not made",
                             g->outputs[i]->name);
@@ -197,9 +242,6 @@ static qgc_status check_ends(const checker *c) {
 static qgc_status check_group(const checker *c, const qgc_node *first) {
     if (first->group < 0 || (first->prev && first->prev->group == first->group))
         return QGC_OK;
-    if ((size_t)first->group >= c->g->n_groups)
-        return qgc_fail(c->d, QGC_ERR_INPUT, first->at, "node \"%s\" is in a group that is not there",
-                        qgc_node_label(first, c->d->arena));
     const qgc_group *group = &c->g->groups[first->group];
     const qgc_node *n = first;
     int together = 0;
@@ -216,16 +258,72 @@ static qgc_status check_group(const checker *c, const qgc_node *first) {
 static void count(const checker *c) {
     const qgc_graph *g = c->g;
     for (const qgc_node *n = g->first; n; n = n->next)
-        if (n->group >= 0 && (size_t)n->group < g->n_groups)
+        if (n->group >= 0)
             c->members[n->group]++;
 }
 
-static qgc_status check(checker *c) {
-    QGC_TRY(check_list(c));
+/* Where a node stands: its group, its turn. */
+static qgc_status check_place(const checker *c, const qgc_node *n) {
+    if (n->group < -1 || n->group >= (int)c->g->n_groups)
+        return qgc_fail(c->d, QGC_ERR_INPUT, n->at, "node \"%s\" is in a group that is not there",
+                        qgc_node_label(n, c->d->arena));
+    if (!has_turn(c, n->repeat, n->layer))
+        return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                        "node \"%s\" is of turn %d of a repeat that has no such turn", n->out[0]->name,
+                        n->layer);
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i]->repeat != n->repeat || n->out[i]->layer != n->layer)
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                            "\"%s\" is of another turn than the node that makes it", n->out[i]->name);
+    return QGC_OK;
+}
+
+/* Inputs and outputs are values of the graph. */
+static qgc_status check_end_values(const checker *c) {
+    const qgc_graph *g = c->g;
+    for (size_t i = 0; i < g->n_inputs; i++)
+        if (!known(c, g->inputs[i]) || g->inputs[i]->kind != QGC_INPUT)
+            return qgc_fail(c->d, QGC_ERR_INPUT, g->at, "input %zu of the graph is not an input value", i);
+    for (size_t i = 0; i < g->n_outputs; i++)
+        if (!known(c, g->outputs[i]))
+            return qgc_fail(c->d, QGC_ERR_INPUT, g->at, "output %zu of the graph is not a value of it", i);
+    return QGC_OK;
+}
+
+/* Is there a node of the list that makes it? */
+static bool has_maker(const checker *c, const qgc_value *v) {
+    const qgc_node *n = v->maker;
+    return v->kind != QGC_RESULT || (n && n->id >= 0 && n->id < c->g->next_node_id && c->taken[n->id] &&
+                                     v->out >= 0 && v->out < n->n_out && n->out[v->out] == v);
+}
+
+static qgc_status check_makers(const checker *c, const qgc_node *n) {
+    for (int i = 0; i < n->n_in; i++)
+        if (!has_maker(c, n->in[i]))
+            return qgc_fail(c->d, QGC_ERR_INPUT, n->at,
+                            "%s \"%s\" reads \"%s\", which no node makes any more", qgc_ops[n->op].name,
+                            label(c, n), qgc_value_label(n->in[i], c->d->arena));
+    return QGC_OK;
+}
+
+static qgc_status check_links(const checker *c) {
     QGC_TRY(check_values(c));
-    QGC_TRY(check_derived(c));
-    for (const qgc_node *n = c->g->first; n; n = n->next)
+    QGC_TRY(check_list(c));
+    for (size_t i = 0; i < c->g->n_weights; i++)
+        QGC_TRY(check_declared(c, QGC_WEIGHT, i));
+    for (size_t i = 0; i < c->g->n_states; i++)
+        QGC_TRY(check_declared(c, QGC_STATE, i));
+    for (const qgc_node *n = c->g->first; n; n = n->next) {
         QGC_TRY(check_arity(c, n));
+        QGC_TRY(check_place(c, n));
+        QGC_TRY(check_makers(c, n));
+    }
+    return check_end_values(c);
+}
+
+static qgc_status check(checker *c) {
+    QGC_TRY(check_links(c));
+    QGC_TRY(check_derived(c));
     count(c);
     for (size_t i = 0; i < c->g->n_values; i++) {
         qgc_value *v = c->g->values[i];
@@ -242,9 +340,21 @@ static qgc_status check(checker *c) {
     return check_ends(c);
 }
 
+static bool *room_for_ids(const qgc_graph *g, qgc_arena *a) {
+    return qgc_arena_array(a, g->next_node_id > 0 ? (size_t)g->next_node_id : 1, sizeof(bool));
+}
+
+qgc_status qgc_verify_links(const qgc_graph *g, qgc_diag *d) {
+    qgc_arena *scratch = qgc_arena_new();
+    const checker c = {.g = g, .d = d, .taken = room_for_ids(g, scratch)};
+    const qgc_status s = check_links(&c);
+    qgc_arena_drop(scratch);
+    return s;
+}
+
 qgc_status qgc_verify(qgc_graph *g, qgc_diag *d) {
     qgc_arena *scratch = qgc_arena_new();
-    checker c = {.g = g, .d = d};
+    checker c = {.g = g, .d = d, .taken = room_for_ids(g, scratch)};
     c.made = qgc_arena_array(scratch, g->n_values, sizeof *c.made);
     c.newest = qgc_arena_array(scratch, g->n_values, sizeof *c.newest);
     c.state = qgc_arena_array(scratch, g->n_values, sizeof *c.state);

@@ -53,7 +53,7 @@ static qgc_status check_arch(const binding *b) {
 
 /* --- parameters ------------------------------------------------------------------------------------------- */
 
-/* "windowed", or "windowed" in iteration 3. */
+/* "windowed", or "windowed[3]" of iteration 3. */
 static const char *label_of(const binding *b, const qgc_param_want *p, int turn) {
     return p->turns ? qgc_arena_printf(b->d->arena, "%s[%d]", p->name, turn) : p->name;
 }

@@ -230,6 +230,9 @@ static qgc_status call_pass(const request *r, qgc_pass_context *c, qgc_diag *d) 
     if (status != QGC_OK || d->status != QGC_OK) /* an error there is kept, and this one is for want of any */
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "pass \"%s\" failed and does not say why",
                         r->info->name);
+    if (c->run->n_fired < 0 || (c->run->n_events > 0 && !c->run->events))
+        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "pass \"%s\" reports what it cannot have done",
+                        r->info->name);
     if (watch && watch->after)
         QGC_TRY(watch->after(watch->context, &(qgc_pass_step){.run = c->run}, c->graph, d));
     QGC_TRY(qgc_verify(c->graph, d));
@@ -264,7 +267,7 @@ static qgc_status run_pass(qgc_graph *g, const request *r, const run_options *o,
     d->top = frame.up;
     qgc_arena_drop(c.scratch);
     run->n_nodes = (int)g->n_nodes;
-    run->n_kernels = count_kernels(g);
+    run->n_kernels = status == QGC_OK ? count_kernels(g) : 0; /* the list may have no end */
     return status;
 }
 

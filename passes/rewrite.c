@@ -341,7 +341,7 @@ static void take_stock(qgc_rewriter *rw) {
 
 /* --- driving --------------------------------------------------------------------------------------------- */
 
-enum { CHANGES_A_NODE = 1000 };
+enum { CHANGES_A_NODE = 1000, GROWTH = 64 };
 
 static void tell_before(const qgc_rewriter *rw, const qgc_node *n) {
     const qgc_pass_watch *watch = rw->pass->watch;
@@ -394,13 +394,14 @@ qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) 
         const qgc_pass_event *e = &c->run->events[i];
         is_new(&rw, e->rule, e->node, e->fired, e->text);
     }
-    size_t changes = 0, most = CHANGES_A_NODE * (g->n_nodes + 1);
+    const size_t most = CHANGES_A_NODE * (g->n_nodes + 1), most_nodes = GROWTH * (g->n_nodes + GROWTH);
+    size_t changes = 0;
     for (bool changed = true; changed;) {
         changed = false;
         /* Rules move and remove nodes, so a sweep goes over those that were there when it began. */
         size_t n = 0;
         qgc_node **nodes = qgc_arena_array(c->scratch, g->n_nodes, sizeof(qgc_node *));
-        for (qgc_node *node = g->first; node; node = node->next)
+        for (qgc_node *node = g->first; node && n < g->n_nodes; node = node->next)
             nodes[n++] = node;
         for (size_t i = 0; i < n; i++) {
             if (c->run->n_fired >= c->most)
@@ -408,7 +409,7 @@ qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d) 
             if (nodes[i]->n_out == 0 || !rewrite_at(&rw, rules, nodes[i])) /* erased nodes make nothing */
                 continue;
             changed = true;
-            if (++changes > most)
+            if (++changes > most || g->n_nodes > most_nodes)
                 return qgc_fail(d, QGC_ERR_INPUT, nodes[i]->at, "rule \"%s\" goes on for ever",
                                 rw.rule->name);
             if (rw.status != QGC_OK)
@@ -473,7 +474,19 @@ void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now) {
     rw->uses[old->id] = stays;
 }
 
+/* The rule is at fault. What it has done before stays what is told. */
+static void misuse(qgc_rewriter *rw, const qgc_node *n, const char *what) {
+    if (rw->status == QGC_OK)
+        rw->status = qgc_fail(rw->diag, QGC_ERR_INPUT, n->at, "rule \"%s\" %s", rw->rule->name, what);
+}
+
 void qgc_set_input(qgc_rewriter *rw, qgc_node *n, int i, qgc_value *v) {
+    if (i < 0 || i >= n->n_in) {
+        misuse(rw, n,
+               qgc_arena_printf(rw->pass->scratch, "sets input %d of %s, which has %d", i,
+                                qgc_ops[n->op].name, n->n_in));
+        return;
+    }
     count_inputs(rw, n, -1);
     n->in[i] = v;
     count_inputs(rw, n, 1);
@@ -491,16 +504,26 @@ qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *
     qgc_node *n = qgc_graph_node(g, op, before, before->at);
     n->repeat = before->repeat;
     n->layer = before->layer;
-    n->n_in = n_in;
-    for (int i = 0; i < n_in; i++)
+    if (n_in > QGC_MAX_INPUTS)
+        misuse(rw, n, qgc_arena_printf(rw->pass->scratch, "makes %s of %d inputs", qgc_ops[op].name, n_in));
+    n->n_in = n_in < QGC_MAX_INPUTS ? n_in : QGC_MAX_INPUTS;
+    for (int i = 0; i < n->n_in; i++)
         n->in[i] = in[i];
     qgc_node_output(g, n, qgc_arena_strdup(g->arena, name));
+    for (int i = 1; i < qgc_ops[op].n_outputs; i++)
+        qgc_node_output(g, n, qgc_arena_printf(g->arena, "%s_%d", name, i + 1));
     count_inputs(rw, n, 1);
     return n;
 }
 
 bool qgc_settle(qgc_rewriter *rw, qgc_node *n) {
-    rw->status = qgc_ops[n->op].infer(n, rw->diag);
+    const qgc_op_info *op = &qgc_ops[n->op];
+    if (n->n_in < op->min_inputs || n->n_in > op->max_inputs)
+        misuse(rw, n,
+               qgc_arena_printf(rw->pass->scratch, "makes %s of %d inputs, expected %s", op->name, n->n_in,
+                                op->signature));
+    if (rw->status == QGC_OK)
+        rw->status = op->infer(n, rw->diag);
     return rw->status == QGC_OK;
 }
 

@@ -107,7 +107,7 @@ typedef struct {
 } qgc_rule;
 
 /* Applies the rules (ended by one without a name) until none fires. Errors name the rule: more than 1000
- * changes for each node of the graph, which is taken for an endless rewrite; a condition on an attribute, or a
+ * changes for each node of the graph, or 64 times its nodes, which is taken for an endless rewrite; a condition on an attribute, or a
  * word of it, that the op does not have, or around what is no node. What is said again of a node is logged
  * once. */
 QGC_MUST_USE qgc_status qgc_rewrite(qgc_pass_context *c, const qgc_rule *rules, qgc_diag *d);
@@ -143,7 +143,7 @@ int qgc_uses(const qgc_rewriter *rw, const qgc_value *v);
 void qgc_replace(qgc_rewriter *rw, qgc_value *old, qgc_value *now);
 
 /* A new node before `before`, at its place in the YAML and its iteration of the repeat, whose result is called
- * `name`. The caller sets attributes and then calls qgc_settle. */
+ * `name`, and other results "name_2" and on. The caller sets attributes and then calls qgc_settle. */
 qgc_node *qgc_insert(qgc_rewriter *rw, qgc_node *before, qgc_op op, const char *name, qgc_value *const *in,
                      int n_in);
 

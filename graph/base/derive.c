@@ -62,6 +62,8 @@ static int axis_of(const qgc_derivation *how, int rank) {
 /* The wanted number of sources, and of dimensions. */
 static const char *check_sources(const qgc_derivation *how, const qgc_tensor *const *from, qgc_arena *a) {
     const int n = how->n_from;
+    if (how->kind <= QGC_DERIVE_NONE || how->kind >= QGC_N_DERIVE)
+        return "there is no such way to derive a weight";
     const bool many = is_concat(how->kind), through = how->kind == QGC_DERIVE_THROUGH;
     const int least = many || through || how->kind == QGC_DERIVE_SCALE_COLUMNS ? 2 : 1;
     const int most = many ? QGC_MAX_SOURCES : through ? 3 : least;
@@ -146,6 +148,9 @@ const char *qgc_derive_shape(const qgc_derivation *how, const qgc_tensor *const 
         out->shape[axis] = how->last - how->first;
     if (how->kind == QGC_DERIVE_THROUGH)
         out->rank = 1;
+    for (int i = 0; i < out->rank; i++)
+        if (out->shape[i] > INT32_MAX)
+            return qgc_arena_printf(a, "%lld rows or columns are too many", (long long)out->shape[i]);
     out->dtype = dtype_of(how, from);
     out->bytes = qgc_dtype_bytes(out->dtype, qgc_tensor_rows(out) * qgc_tensor_row_elems(out));
     return NULL;

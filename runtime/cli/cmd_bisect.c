@@ -108,6 +108,7 @@ static qgc_status draw(bisect_state *s, const bisect_options *o, const qgc_bisec
     qgc_graph *g;
     qgc_view *view;
     qgc_pass_report report;
+    qgc_diag inner = qgc_diag_new(c->arena);
     const char *node = b->value ? b->value : b->rule_at;
     QGC_TRY(load_graph(s, o, &g, c));
     QGC_TRY(qgc_view_new(&view, g, o->graph, layer_of(node), c->diag));
@@ -117,7 +118,8 @@ static qgc_status draw(bisect_state *s, const bisect_options *o, const qgc_bisec
                                      .watch = &watch,
                                      .after = qgc_view_after,
                                      .context = view};
-    QGC_TRY(qgc_passes_run(g, &passes, &report, c->diag));
+    if (qgc_passes_run(g, &passes, &report, &inner) != QGC_OK && b->verdict != QGC_BISECT_WRONG)
+        return qgc_diag_adopt(c->diag, &inner); /* else it is what was found, and the page ends there */
     qgc_view_say(view, said, b->pass, node);
     qgc_str page = qgc_str_new(c->arena);
     qgc_view_html(view, &page);

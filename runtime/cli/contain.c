@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +29,7 @@ typedef struct {
     volatile double since, limit;
     char pass[NAME_BYTES], rule[NAME_BYTES], node[NAME_BYTES]; /* rule: "" between rules */
     int change;                                                /* that it is about to make */
+    bool changed;                                              /* the graph is another than the one kept */
     size_t yaml_bytes;                                         /* 0: there is no graph */
     char yaml[YAML_BYTES];                                     /* before the change */
 } shared_page;
@@ -66,19 +70,22 @@ static bool is_from_outside(const char *pass) {
     return false;
 }
 
-/* A graph that is too large is not kept. */
+/* A graph that is too large is not kept, nor one that is broken between two changes. */
 static void keep_graph(const qgc_graph *g) {
     qgc_arena *a = qgc_arena_new();
+    qgc_diag d = qgc_diag_new(a);
     qgc_str text = qgc_str_new(a);
-    qgc_graph_print_yaml(g, &text);
+    if (qgc_verify_links(g, &d) == QGC_OK)
+        qgc_graph_print_yaml(g, &text);
     page->yaml_bytes = text.bytes <= YAML_BYTES ? text.bytes : 0;
     memcpy(page->yaml, text.text, page->yaml_bytes);
+    page->changed = false;
     qgc_arena_drop(a);
 }
 
 static void go_on(void *context, const char *pass, const qgc_graph *g) {
     (void)context;
-    if (is_from_outside(pass) && page->yaml_bytes == 0)
+    if (is_from_outside(pass) && (page->yaml_bytes == 0 || page->changed))
         keep_graph(g);
     set_name(page->pass, pass);
     page->rule[0] = 0;
@@ -106,9 +113,13 @@ static qgc_status after_rule(void *context, const qgc_pass_step *step, qgc_graph
     (void)d;
     page->inside = 0;
     page->change = step->run->n_fired + 1;
-    if (step->fired || !step->rule)
-        page->yaml_bytes = 0;
+    page->changed = page->changed || step->fired || !step->rule;
     return QGC_OK;
+}
+
+void cli_contain_end(void) {
+    if (page)
+        page->inside = page->pass[0] = 0;
 }
 
 const qgc_pass_watch *cli_contain_watch(void) {
@@ -138,10 +149,21 @@ static void leave_graph(qgc_diag *d) {
                  path);
 }
 
+/* By itself, or because of what a pass has left. */
+static qgc_status tell_of_command(const char *what, qgc_diag *d) {
+    const qgc_status s = qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the command %s", what);
+    if (!page->pass[0])
+        return s;
+    qgc_note(d, QGC_NO_LOC, "it was looking at the graph after %d changes of pass \"%s\"", page->change - 1,
+             page->pass);
+    leave_graph(d);
+    return s;
+}
+
 static qgc_status tell(int ended, bool hung, qgc_diag *d) {
     const char *what = what_happened(ended, hung, d->arena);
     if (!page->inside)
-        return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "the command %s", what);
+        return tell_of_command(what, d);
     if (!page->pass[0])
         return qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC, "plug-in \"%s\" %s when it was loaded", page->node,
                         what);
@@ -192,8 +214,12 @@ bool cli_contain(int *code, qgc_diag *d) {
         return true;
     }
     page = memory;
-    if (child == 0)
+    if (child == 0) {
+#ifdef __linux__
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would end it if it hangs */
+#endif
         return false;
+    }
     signal(SIGINT, SIG_IGN); /* the child answers Ctrl-C */
     const qgc_status status = wait_for(child, code, d);
     if (status != QGC_OK)

@@ -20,5 +20,7 @@ bool cli_contain(int *code, qgc_diag *d);
 const qgc_pass_watch *cli_contain_watch(void);
 void cli_contain_limit(double seconds);
 void cli_contain_loading(const char *plugin);
+/* The command comes to its end, with or without an error: what happens from here on is no pass's doing. */
+void cli_contain_end(void);
 
 #endif

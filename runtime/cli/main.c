@@ -12,6 +12,7 @@
 #include "graph/base/times.h"
 #include "graph/base/utf8.h"
 #include "graph/base/version.h"
+#include "runtime/cli/aside.h"
 #include "runtime/cli/cli.h"
 #include "runtime/cli/contain.h"
 #include "runtime/cli/manual.h"
@@ -157,6 +158,7 @@ void cli_note_cache(const cli_context *c, const char *fault) {
 }
 
 FILE *cli_report_stream(const char *file, const char *other) {
+    cli_aside_end(); /* an error has left a pass where it was */
     return (file && qgc_file_is_stdout(file)) || (other && qgc_file_is_stdout(other)) ? stderr : stdout;
 }
 
@@ -219,17 +221,41 @@ static qgc_status run_command(cli_context *c, int argc, char **argv) {
     return s;
 }
 
-int main(int argc, char **argv) {
-    qgc_file_guard();
-    qgc_arena *arena = qgc_arena_new();
+/* A pass from outside, or a library, may end the process: without a word that would look as if all were done. Where the command is
+ * contained, its parent tells more. */
+static bool is_done;
+
+static void tell_of_exit(void) {
+    if (is_done)
+        return;
+    fputs(
+        "qgc: error: the process was ended before the command was done, by a pass from outside or a library\n"
+        "  hint: --contain names the pass.\n",
+        stderr);
+    _exit(QGC_ERR_INPUT);
+}
+
+static int run(qgc_arena *arena, int argc, char **argv) {
     qgc_diag diag = qgc_diag_new(arena);
     cli_context context = {.arena = arena, .diag = &diag, .color = "auto"};
     int status = 0;
     if (!cli_contain_wanted(argc, argv) || !cli_contain(&status, &diag))
         status = (int)run_command(&context, argc, argv);
+    cli_aside_end();
+    cli_contain_end();
     if (fflush(stdout) != 0 || ferror(stdout))
         status = (int)qgc_fail(&diag, QGC_ERR_INPUT, QGC_NO_LOC, "could not write the output");
     qgc_diag_print(&diag, stderr, cli_has_color(&context));
+    return status;
+}
+
+int main(int argc, char **argv) {
+    qgc_file_guard();
+    qgc_arena *arena = qgc_arena_new();
+    if (!cli_contain_wanted(argc, argv))
+        atexit(tell_of_exit);
+    const int status = run(arena, argc, argv);
     qgc_arena_drop(arena);
+    is_done = true;
     return status;
 }

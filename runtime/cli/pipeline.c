@@ -8,6 +8,7 @@
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "passes/load.h"
+#include "runtime/cli/aside.h"
 #include "runtime/cli/contain.h"
 #include "runtime/cli/explain.h"
 
@@ -28,7 +29,9 @@ qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d) {
     cli_contain_limit(p->pass_limit > 0 ? p->pass_limit : USUAL_LIMIT);
     for (int i = 0; i < n; i++) {
         cli_contain_loading(paths[i]);
+        cli_aside_begin();
         const qgc_status status = qgc_passes_load(paths[i], d);
+        cli_aside_end();
         cli_contain_loading(NULL);
         QGC_TRY(status);
     }
@@ -43,6 +46,7 @@ static void tell_before(void *context, const char *pass, const char *rule, const
     const qgc_pass_watch *contain = cli_contain_watch();
     if (contain)
         contain->before(contain->context, pass, rule, at, g);
+    cli_aside_begin();
 }
 
 /* Of a change, that is; what a pass leaves at its end is verified anyway. */
@@ -59,12 +63,12 @@ static qgc_status verify_change(const qgc_pass_step *step, qgc_graph *g, qgc_dia
     return status;
 }
 
-static qgc_status verify_after(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
-    (void)context;
+static qgc_status tell_after(void *context, const qgc_pass_step *step, qgc_graph *g, qgc_diag *d) {
     const qgc_pass_watch *contain = cli_contain_watch();
+    cli_aside_end();
     if (contain)
         QGC_TRY(contain->after(contain->context, step, g, d));
-    return verify_change(step, g, d);
+    return context ? verify_change(step, g, d) : QGC_OK;
 }
 
 static void tell_going_on(void *context, const char *pass, const qgc_graph *g) {
@@ -72,13 +76,16 @@ static void tell_going_on(void *context, const char *pass, const qgc_graph *g) {
     const qgc_pass_watch *contain = cli_contain_watch();
     if (contain)
         contain->go_on(contain->context, pass, g);
+    cli_aside_begin();
 }
 
 const qgc_pass_watch *cli_watch(const cli_pipeline *p, bool verify, qgc_arena *a) {
-    if (!p->verify_each || !verify)
+    const bool verifies = p->verify_each && verify;
+    if (!verifies && qgc_loaded_count() == 0)
         return cli_contain_watch();
     qgc_pass_watch *watch = qgc_arena_alloc(a, sizeof *watch);
-    *watch = (qgc_pass_watch){.before = tell_before, .after = verify_after, .go_on = tell_going_on};
+    *watch = (qgc_pass_watch){.before = tell_before, .after = tell_after, .go_on = tell_going_on};
+    watch->context = verifies ? watch : NULL;
     return watch;
 }
 
@@ -185,6 +192,7 @@ static qgc_status run_passes(qgc_graph *g, const cli_pipeline *p, qgc_pass_repor
     if (!report)
         report = &unread;
     qgc_status status = qgc_passes_run(g, &options, report, d);
+    cli_aside_end(); /* an error has left a pass where it was */
     if (p->explain)
         explain(report, d->arena);
     QGC_TRY(status);

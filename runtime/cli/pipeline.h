@@ -54,8 +54,8 @@ QGC_MUST_USE qgc_status cli_load_stated(qgc_graph **g, const char *path, const c
 /* Loads the plug-ins that --load-pass names. */
 QGC_MUST_USE qgc_status cli_load_passes(const cli_pipeline *p, qgc_diag *d);
 
-/* What looks on while passes run: containment, and, if it is asked for and `verify` says so, the verifier after each change. NULL:
- * nothing does. In arena `a`. */
+/* What looks on while passes run: containment, what keeps what passes from outside print out of the output, and, if it is asked for
+ * and `verify` says so, the verifier after each change. NULL: nothing does. In arena `a`; plug-ins are loaded before. */
 const qgc_pass_watch *cli_watch(const cli_pipeline *p, bool verify, qgc_arena *a);
 
 /* Puts the edits into p->passes, for the pipeline of a graph. Without edits nothing changes. */

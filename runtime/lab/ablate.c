@@ -7,10 +7,10 @@
 #include "graph/load.h"
 #include "passes/bind_weights.h"
 #include "passes/passes.h"
-#include "runtime/lab/disproof.h"
 #include "runtime/lab/judge.h"
 #include "runtime/lab/pairs.h"
 #include "runtime/lab/random.h"
+#include "runtime/lab/whole.h"
 
 /* Held at a time are three programs: all passes, no pass, and the variant that is looked at. They share the weights, which
  * belong to the first. */
@@ -80,15 +80,9 @@ static qgc_status start_judging(lab *l) {
 }
 
 static qgc_status judge(lab *l, variant *v, const qgc_graph *g, const qgc_tensor *const *tensors) {
-    qgc_judge_finding found;
     if (!l->judge)
         QGC_TRY(start_judging(l));
-    qgc_judge_restart(l->judge);
-    qgc_judge_next(l->judge, g, tensors, true, &found);
-    const qgc_node *at;
-    v->is_wrong =
-        found.verdict == QGC_JUDGE_WRONG ||
-        (g->n_kernels && qgc_lab_disproof(g, l->o->run.cache_folder, !l->o->run.device, &at, v->arena));
+    v->is_wrong = qgc_lab_objection(l->judge, g, tensors, &l->o->run, v->arena) != NULL;
     return QGC_OK;
 }
 
@@ -110,6 +104,7 @@ static qgc_status open_graph(lab *l, variant *v, const char *passes, const char 
                                      .pool = o->run.pool,
                                      .share = l->all.trial};
     QGC_TRY(judge(l, v, g, tensors));
+    v->is_wrong = v->is_wrong || !qgc_lab_is_steady(&o->run, passes, skip, g);
     return qgc_trial_new(&v->trial, g, o->run.weights, tensors, &trial, l->d);
 }
 

@@ -168,9 +168,30 @@ static void look_for_end(tracing *t, const qgc_graph *g, const qgc_pass_step *st
 
 /* --- a graph after a change ------------------------------------------------------------------------------ */
 
+static void note_invalid(tracing *t, const qgc_pass_step *step, const char *why) {
+    if (why && !t->is_invalid) {
+        t->invalid = fault_of(t, step);
+        t->invalid.why = qgc_arena_printf(t->d->arena, "the graph does not hold together: %s", why);
+    }
+    t->is_invalid = why != NULL;
+}
+
+/* One that is broken cannot even be gone over. */
+static bool is_broken(tracing *t, const qgc_graph *g, const qgc_pass_step *step) {
+    qgc_arena *a = qgc_arena_new();
+    qgc_diag d = qgc_diag_new(a);
+    const bool broken = qgc_verify_links(g, &d) != QGC_OK;
+    if (broken)
+        note_invalid(t, step, qgc_diag_message(&d));
+    qgc_arena_drop(a);
+    return broken;
+}
+
 /* The graph as a change has left it. Between two changes it may be one that does not hold together, and is
  * judged when it does again. */
 static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
+    if (is_broken(t, g, step))
+        return;
     const bisect_print now = bisect_print_graph(g);
     const bool changed = now.flow != t->seen.flow || now.groups != t->seen.groups ||
                          now.order != t->seen.order || now.declared != t->seen.declared,
@@ -181,11 +202,7 @@ static void look(tracing *t, qgc_graph *g, const qgc_pass_step *step) {
         return;
     qgc_arena *a = qgc_arena_new();
     const char *why = objection(g, a);
-    if (why && !t->is_invalid) {
-        t->invalid = fault_of(t, step);
-        t->invalid.why = qgc_arena_printf(t->d->arena, "the graph does not hold together: %s", why);
-    }
-    t->is_invalid = why != NULL;
+    note_invalid(t, step, why);
     qgc_arena_drop(a);
     const bool other_tensors = !why && (declares || flows) && look_at_declared(t, g, step, declares);
     if (!why && (now.flow != t->judged || other_tensors))

@@ -54,34 +54,75 @@ static uint64_t print_form(const qgc_tensor_form *f) {
     return qgc_hash64(all, sizeof all);
 }
 
+static uint64_t print_weight(const qgc_weight_decl *w, size_t i) {
+    const uint64_t decl[] = {i,
+                             print_text(w->name),
+                             print_text(w->index),
+                             (uint64_t)w->repeat,
+                             (uint64_t)w->count,
+                             print_text(w->gguf),
+                             print_text(w->hf),
+                             (uint64_t)w->tied,
+                             print_form(&w->gguf_form),
+                             print_form(&w->hf_form)};
+    uint64_t sum = qgc_hash64(decl, sizeof decl);
+    for (int k = 0; k < w->count; k++) {
+        const int64_t value[] = {
+            (int64_t)i, k, w->values[k]->id, w->values[k]->layer, w->values[k]->decl, w->values[k]->dtype};
+        sum += qgc_hash64(value, sizeof value);
+    }
+    return sum;
+}
+
+static uint64_t print_texts(const char *const *texts, int n) {
+    uint64_t sum = (uint64_t)n;
+    for (int i = 0; i < n; i++)
+        sum = sum * 31 + print_text(texts[i]);
+    return sum;
+}
+
+static uint64_t print_numbers(const double *x, int n) {
+    uint64_t sum = x != NULL;
+    for (int i = 0; x && i < n; i++)
+        sum = sum * 31 + print_number(x[i]);
+    return sum;
+}
+
+static uint64_t print_param(const qgc_param *p, size_t i) {
+    const uint64_t param[] = {i,
+                              print_text(p->name),
+                              print_number(p->value),
+                              print_texts(p->gguf, p->n_gguf),
+                              print_texts(p->hf, p->n_hf),
+                              print_texts(p->words, p->n_words),
+                              p->fixed,
+                              print_numbers(p->values, p->count),
+                              print_numbers(p->otherwise, p->count)};
+    return qgc_hash64(param, sizeof param);
+}
+
+/* Repeats, and how often there is a state of each kind. */
+static uint64_t print_turns(const qgc_graph *g) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < g->n_repeats; i++) {
+        const uint64_t repeat[] = {1, i, print_text(g->repeats[i].index), (uint64_t)g->repeats[i].count};
+        sum += qgc_hash64(repeat, sizeof repeat);
+    }
+    for (size_t i = 0; i < g->n_states; i++) {
+        const qgc_state_decl *s = &g->states[i];
+        const uint64_t state[] = {2, i, print_text(s->index), (uint64_t)s->repeat, (uint64_t)s->count};
+        sum += qgc_hash64(state, sizeof state);
+    }
+    return sum;
+}
+
 /* What a program takes of a graph beside its nodes. Of weights that passes may add, the derived ones, the value says enough. */
 static uint64_t print_declared(const qgc_graph *g) {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < g->n_weights; i++) {
-        const qgc_weight_decl *w = &g->weights[i];
-        const uint64_t decl[] = {i,
-                                 print_text(w->gguf),
-                                 print_text(w->hf),
-                                 (uint64_t)w->tied,
-                                 print_form(&w->gguf_form),
-                                 print_form(&w->hf_form)};
-        if (w->derived.kind != QGC_DERIVE_NONE)
-            continue;
-        sum += qgc_hash64(decl, sizeof decl);
-        for (int k = 0; k < w->count; k++) {
-            const int64_t value[] = {(int64_t)i,         k,
-                                     w->values[k]->id,   w->values[k]->layer,
-                                     w->values[k]->decl, w->values[k]->dtype};
-            sum += qgc_hash64(value, sizeof value);
-        }
-    }
-    for (size_t i = 0; i < g->n_params; i++) {
-        const qgc_param *p = &g->params[i];
-        uint64_t param[] = {i, print_number(p->value), (uint64_t)p->n_gguf, (uint64_t)p->n_hf, 0};
-        for (int k = 0; p->values && k < p->count; k++)
-            param[4] = param[4] * 31 + print_number(p->values[k]);
-        sum += qgc_hash64(param, sizeof param);
-    }
+    uint64_t sum = print_turns(g);
+    for (size_t i = 0; i < g->n_weights; i++)
+        sum += g->weights[i].derived.kind == QGC_DERIVE_NONE ? print_weight(&g->weights[i], i) : 0;
+    for (size_t i = 0; i < g->n_params; i++)
+        sum += print_param(&g->params[i], i);
     const uint64_t files[] = {print_text(g->arch), print_text(g->gguf_arch), print_text(g->hf_arch)};
     sum += qgc_hash64(files, sizeof files);
     for (size_t i = 0; i < g->n_ignored; i++)

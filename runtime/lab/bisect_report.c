@@ -58,7 +58,8 @@ static void put_value(qgc_str *out, const qgc_bisection *b) {
         qgc_str_printf(out, "value   none of the %d that can be compared differs\n", b->n_compared);
         return;
     }
-    qgc_str_printf(out, "value   \"%s\" = %s%s%s\n", b->value, b->node, *b->place ? "  " : "", b->place);
+    qgc_str_printf(out, "value   \"%s\"%s%s%s%s\n", b->value, *b->node ? " = " : "", b->node,
+                   *b->place ? "  " : "", b->place); /* no node makes a weight */
     if (b->where) {
         put_judged(out, b);
         return;

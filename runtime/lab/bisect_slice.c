@@ -53,8 +53,11 @@ static bisect_table *find_table(bisect_slices *s, const qgc_value *v) {
         if (s->tables[i].value == v)
             return &s->tables[i];
     s->tables = qgc_arena_grow(s->arena, s->tables, s->n_tables, sizeof *s->tables);
-    s->tables[s->n_tables] =
-        (bisect_table){v, twin_of(s, v), plain("in_", v, s->arena), qgc_str_new(s->arena)};
+    const char *name = plain("in_", v, s->arena);
+    for (size_t i = 0; i < s->n_tables; i++)
+        if (strcmp(s->tables[i].name, name) == 0) /* values may share a label */
+            name = qgc_arena_printf(s->arena, "in_%zu", s->n_tables);
+    s->tables[s->n_tables] = (bisect_table){v, twin_of(s, v), name, qgc_str_new(s->arena)};
     return &s->tables[s->n_tables++];
 }
 
@@ -198,6 +201,22 @@ static void declare_tables(bisect_slice *x, qgc_str *out) {
     }
 }
 
+/* The positions of a ring are those of the caches, of which it has no more than so many rows. */
+static void declare_state(bisect_slice *x, const qgc_value *v, qgc_str *out) {
+    qgc_shape shape = v->shape;
+    int64_t ring = 0;
+    for (int i = 0; i < shape.rank; i++)
+        if (qgc_dim_ring(shape.dim[i]) > 0) {
+            ring = qgc_dim_ring(shape.dim[i]);
+            shape.dim[i] = QGC_DIM_CTX;
+        }
+    qgc_str_printf(out, "  %s: {shape: %s, dtype: %s", bisect_slice_name(x, v),
+                   qgc_shape_text(&shape, x->s->arena), qgc_dtypes[v->dtype].name);
+    if (ring > 0)
+        qgc_str_printf(out, ", ring: %lld", (long long)ring);
+    qgc_str_add(out, "}\n");
+}
+
 static void declare_states(bisect_slice *x, qgc_str *out) {
     qgc_map declared = qgc_map_new(x->s->arena);
     for (const qgc_node *n = x->side->graph->first; n; n = n->next)
@@ -205,8 +224,7 @@ static void declare_states(bisect_slice *x, qgc_str *out) {
             const qgc_value *v = n->in[i];
             if (v->kind != QGC_STATE || !qgc_map_put(&declared, bisect_slice_name(x, v), x))
                 continue;
-            qgc_str_printf(out, "  %s: {shape: %s, dtype: %s}\n", bisect_slice_name(x, v),
-                           qgc_shape_text(&v->shape, x->s->arena), qgc_dtypes[v->dtype].name);
+            declare_state(x, v, out);
         }
 }
 
@@ -268,7 +286,7 @@ const char *bisect_slice_text(bisect_slice *x, const int32_t *tokens) {
     qgc_str_printf(
         &out,
         "# Cut out of \"%s\": what makes %s. Token i of the text stands for what went in at position i.\n"
-        "qgc: 1\nname: %s\narch: slice\npasses: []\nweights:\n",
+        "qgc: 2\nname: %s\narch: slice\npasses: []\nweights:\n",
         s->bad->graph->name, qgc_value_label(x->output, s->arena), x->side == s->bad ? "bad" : "good");
     qgc_map declared = qgc_map_new(s->arena);
     declare_tables(x, &out);

@@ -2,49 +2,12 @@
 
 #include "runtime/lab/judge_impl.h"
 
-/* --- one graph after another ----------------------------------------------------------------------------- */
-
-/* --- choices --------------------------------------------------------------------------------------------- */
-
-static bool chooses(const qgc_node *n) {
-    return n && (n->op == QGC_OP_SAMPLE || n->op == QGC_OP_SAMPLE_MERGE);
-}
-
-/* An operand of sample by its place there, also of sample_merge, which has the parts in addition. */
-enum { LOGITS, ROWS, POSITIONS, SEEN, N_OPERANDS };
-static int operand_class(const judge_known *k, const qgc_node *n, int which) {
-    return k->class_of[n->in[which + (which > LOGITS && n->op == QGC_OP_SAMPLE_MERGE)]->id];
-}
-
-/* Are the parts by which a choice is made those of its logits and its marks? */
-static bool has_own_parts(const judge_known *k, const qgc_node *n) {
-    const qgc_node *part = n->op == QGC_OP_SAMPLE_MERGE ? n->in[1]->maker : NULL;
-    return n->op != QGC_OP_SAMPLE_MERGE || (part && part->op == QGC_OP_SAMPLE_PART &&
-                                            k->class_of[part->in[0]->id] == operand_class(k, n, LOGITS) &&
-                                            k->class_of[part->in[1]->id] == operand_class(k, n, SEEN));
-}
-
-/* A choice hardly shows a small change of what it is made of: the same tokens of other logits are another choice. NULL: it is the
- * same one. */
-static const char *objection_to_choice(const judge_work *w, const qgc_value *v, const qgc_value *u) {
-    static const char *const names[] = {"logits", "rows", "positions", "marks"};
-    const qgc_node *now = v->maker, *before = u->maker;
-    if (!chooses(now) || !chooses(before))
-        return NULL;
-    for (int i = 0; i < N_OPERANDS; i++)
-        if (operand_class(w->now, now, i) != operand_class(w->before, before, i))
-            return qgc_arena_printf(w->j->arena, "the choice is made of other %s", names[i]);
-    return has_own_parts(w->now, now) || !has_own_parts(w->before, before)
-               ? NULL
-               : "the choice goes by parts that are of other logits or marks";
-}
-
 /* --- values ---------------------------------------------------------------------------------------------- */
 
 /* A known value with the numbers of class `new`, or -1: what is in the place of v first. */
 static int find_equal(judge_work *w, const qgc_value *v, int new, judge_difference *d, const char **why) {
     qgc_judge *j = w->j;
-    const char *of = NULL;
+    const char *of = NULL, *route = NULL;
     const qgc_value *twin = w->now->place[v->id];
     const qgc_graph *g = w->before->shown.graph;
     for (size_t i = 0; i <= g->n_values; i++) {
@@ -53,8 +16,8 @@ static int find_equal(judge_work *w, const qgc_value *v, int new, judge_differen
         if (!judge_may_be_equal(j, class, new))
             continue;
         *d = judge_apart(j, class, new, QGC_JUDGE_BOUND);
-        if (d->apart <= QGC_JUDGE_BOUND && !(*why = judge_objection_in_range(w, v, u)) &&
-            !(of = objection_to_choice(w, v, u))) {
+        if (d->apart <= QGC_JUDGE_BOUND && !(route = judge_objection_to_route(w, v, u)) &&
+            !(*why = judge_objection_in_range(w, v, u)) && !(of = judge_objection_to_choice(w, v, u))) {
             w->now->shown.twin[v->id] = u;
             return class;
         }
@@ -62,6 +25,10 @@ static int find_equal(judge_work *w, const qgc_value *v, int new, judge_differen
     if (of && !w->choice) {
         w->choice = v;
         w->choice_why = of;
+    }
+    if (route && !w->route && w->is_live[v->id]) {
+        w->route = v;
+        w->route_why = route;
     }
     return -1;
 }
@@ -84,31 +51,11 @@ static void settle_result(judge_work *w, const qgc_value *v, const judge_key *ke
         }
     } else
         w->now->is_new[v->id] = true;
-    if (known < 0 && why && !w->misfit) { /* no step shows it */
+    if (known < 0 && why && !w->misfit && w->is_live[v->id]) { /* no step shows it */
         w->misfit = v;
         w->out->why = why;
     }
     judge_put_class(j, key, sizeof *key, class);
-}
-
-/* Double precision has room for numbers that the evaluator in float32, a device or a cache has not. */
-static void check_range(judge_work *w, const qgc_value *v) {
-    const qgc_judge *j = w->j;
-    const judge_class *c = &j->classes[w->now->class_of[v->id]];
-    if (w->misfit || v->dtype == QGC_I32)
-        return;
-    for (size_t s = 0; s < j->n_steps && !j->steps[s].is_far; s++) {
-        const qgc_sizes *sizes = &j->steps[s].sizes;
-        const int64_t n = qgc_shape_elems(&v->shape, sizes);
-        const int64_t row = v->shape.rank > 0 ? qgc_dim_size(v->shape.dim[v->shape.rank - 1], sizes) : n;
-        const char *why = judge_misfit(v->dtype, c->at[s].data, n, row);
-        if (!why)
-            continue;
-        w->misfit = v;
-        w->out->why =
-            qgc_arena_printf(j->arena, "numbers of \"%s\" are %s", qgc_value_label(v, j->arena), why);
-        return;
-    }
 }
 
 static qgc_status settle_node(judge_work *w, const qgc_node *n, qgc_diag *d) {
@@ -129,18 +76,40 @@ static qgc_status settle_node(judge_work *w, const qgc_node *n, qgc_diag *d) {
     w->computed = true;
     for (size_t s = 0; s < j->n_steps; s++)
         QGC_TRY(judge_compute_step(j, k, n, s, d));
+    judge_check_squares(w, n);
     for (int i = 0; i < n->n_out; i++) {
-        check_range(w, n->out[i]);
+        judge_check_range(w, n->out[i]);
         settle_result(w, n->out[i], &keys[i]);
     }
     return QGC_OK;
 }
 
+static int n_sources(const qgc_graph *g, size_t value) {
+    return g->weights[g->values[value]->decl].derived.n_from;
+}
+
+/* By value id: do outputs, or what states are left as, depend on it? */
+static bool *find_live(const judge_known *k) {
+    const qgc_graph *g = k->shown.graph;
+    bool *live = qgc_arena_array(k->shown.arena, g->n_values, sizeof *live);
+    for (size_t i = 0; i < g->n_outputs; i++)
+        live[g->outputs[i]->id] = true;
+    for (size_t i = 0; i < g->n_values; i++)
+        if (k->newest[i])
+            live[k->newest[i]->id] = true;
+    for (const qgc_node *n = g->last; n; n = n->prev)
+        for (int i = 0; i < n->n_in * n->n_out; i++)
+            live[n->in[i / n->n_out]->id] |= live[n->out[i % n->n_out]->id];
+    for (size_t i = g->n_values; i-- > 0;) /* sources come before what is made of them */
+        for (int s = 0; live[i] && qgc_weight_is_derived(g, g->values[i]) && s < n_sources(g, i); s++)
+            live[qgc_weight_source(g, g->values[i], s)->id] = true;
+    return live;
+}
+
 static qgc_status settle_graph(judge_work *w, const qgc_tensor *const *tensors, qgc_diag *d) {
     const qgc_graph *g = w->now->shown.graph;
-    for (size_t i = 0; i < g->n_values; i++)
-        if (g->values[i]->kind != QGC_RESULT)
-            w->now->class_of[i] = judge_class_of_leaf(w->j, w->now, g->values[i], tensors);
+    judge_add_leaves(w->j, w->now, tensors);
+    judge_check_derived(w);
     if (w->is_same)
         judge_pair_by_ids(w->now, w->before);
     judge_pair_ends(w->now, w->before);
@@ -166,6 +135,7 @@ void qgc_judge_next(qgc_judge *j, const qgc_graph *g, const qgc_tensor *const *t
     qgc_diag d = qgc_diag_new(j->arena);
     judge_work w = {.j = j, .before = j->now, .out = out, .is_same = is_same};
     w.now = judge_copy_graph(g);
+    w.is_live = find_live(w.now);
     take_place(j, w.now);
     if (settle_graph(&w, tensors, &d) == QGC_OK) {
         judge_decide(&w);
@@ -207,9 +177,7 @@ static void start_step(qgc_judge *j, const judge_known *k, size_t s) {
 
 static qgc_status compute_first(qgc_judge *j, judge_known *k, const qgc_tensor *const *tensors, qgc_diag *d) {
     const qgc_graph *g = k->shown.graph;
-    for (size_t i = 0; i < g->n_values; i++)
-        if (g->values[i]->kind != QGC_RESULT)
-            k->class_of[i] = judge_class_of_leaf(j, k, g->values[i], tensors);
+    judge_add_leaves(j, k, tensors);
     bool *is_first = qgc_arena_array(k->shown.arena, (size_t)g->next_node_id, sizeof *is_first);
     for (const qgc_node *n = g->first; n; n = n->next) {
         if (!judge_is_placed(k, n))
@@ -260,6 +228,10 @@ void qgc_judge_drop(qgc_judge *j) {
             judge_drop_graph(held[i]);
     }
     qgc_arena_drop(j->arena);
+}
+
+const qgc_graph *qgc_judge_right(const qgc_judge *j) {
+    return j->first->shown.graph;
 }
 
 void qgc_judge_restart(qgc_judge *j) {

@@ -84,6 +84,9 @@ void qgc_judge_drop(qgc_judge *j);
 void qgc_judge_next(qgc_judge *j, const qgc_graph *g, const qgc_tensor *const *tensors, bool is_same,
                     qgc_judge_finding *out);
 
+/* A copy of the first graph. */
+const qgc_graph *qgc_judge_right(const qgc_judge *j);
+
 /* The next graph is held against the first one. */
 void qgc_judge_restart(qgc_judge *j);
 

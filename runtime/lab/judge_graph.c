@@ -45,7 +45,7 @@ static int add_class(qgc_judge *j, const qgc_value *v, const qgc_tensor *tensor,
     for (size_t s = 0; s < j->n_steps; s++)
         at[s] = (judge_numbers){.dtype = v->dtype, .tensor = tensor, .lanes = lanes};
     j->classes = qgc_arena_grow(j->arena, j->classes, j->n_classes, sizeof *j->classes);
-    j->classes[j->n_classes] = (judge_class){v->shape, at};
+    j->classes[j->n_classes] = (judge_class){.shape = v->shape, .at = at};
     return (int)j->n_classes++;
 }
 
@@ -120,11 +120,14 @@ static int class_of_derived(qgc_judge *j, const judge_known *k, const qgc_value 
     for (size_t s = 0; s < j->n_steps; s++)
         j->classes[class].at[s] =
             (judge_numbers){.dtype = QGC_F32, .lanes = 1, .data = (void *)(uintptr_t)reals};
+    judge_measure(reals, qgc_shape_elems_from(&v->shape, 0), v->shape.dim[v->shape.rank - 1],
+                  &j->classes[class].extent);
     return class;
 }
 
-int judge_class_of_leaf(qgc_judge *j, const judge_known *k, const qgc_value *v,
-                        const qgc_tensor *const *tensors) {
+/* Of an input, a weight or a state, made if there is none; -1: its weight is not bound. */
+static int class_of_leaf(qgc_judge *j, const judge_known *k, const qgc_value *v,
+                         const qgc_tensor *const *tensors) {
     const qgc_graph *g = k->shown.graph;
     const char *key = "";
     if (qgc_weight_is_derived(g, v))
@@ -148,6 +151,30 @@ int judge_class_of_leaf(qgc_judge *j, const judge_known *k, const qgc_value *v,
     if (!tensor)
         fill_leaf(j, v, class);
     return class;
+}
+
+/* Weights that only others are derived of count too. */
+static bool *find_read(const judge_known *k) {
+    const qgc_graph *g = k->shown.graph;
+    bool *read = qgc_arena_array(k->shown.arena, g->n_values, sizeof *read);
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_in; i++)
+            read[n->in[i]->id] = true;
+    for (size_t i = g->n_values; i-- > 0;) /* sources come before what is made of them */
+        if (read[i] && qgc_weight_is_derived(g, g->values[i]))
+            for (int s = 0; s < g->weights[g->values[i]->decl].derived.n_from; s++)
+                read[qgc_weight_source(g, g->values[i], s)->id] = true;
+    return read;
+}
+
+void judge_add_leaves(qgc_judge *j, judge_known *k, const qgc_tensor *const *tensors) {
+    const qgc_graph *g = k->shown.graph;
+    const bool *read = find_read(k);
+    for (size_t i = 0; i < g->n_values; i++) {
+        const bool idle = !read[i] && qgc_weight_is_derived(g, g->values[i]);
+        if (g->values[i]->kind != QGC_RESULT && !idle)
+            k->class_of[i] = class_of_leaf(j, k, g->values[i], tensors);
+    }
 }
 
 judge_key judge_key_of(const judge_known *k, const qgc_node *n, int out) {

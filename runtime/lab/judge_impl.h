@@ -50,9 +50,20 @@ void judge_fill_input(const char *name, const judge_step *step, const int32_t *t
 /* Random numbers for a state: of the size of `like`, or marks. */
 void judge_fill_state(qgc_dtype t, void *to, int64_t n, double size, uint64_t *seed);
 
-/* What of n doubles does not fit into the type in which they are kept on a device: NULL where all do, or a
- * reason. Float16 has few digits below 2^-14, so rows as small as that do not fit either. */
-const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row);
+/* Of rows of numbers: the largest of all, and the largest of the row in which that is smallest, but for rows of zeros. */
+typedef struct {
+    double most, least;
+} judge_extent;
+
+/* Adds n doubles. */
+void judge_measure(const double *x, int64_t n, int64_t row, judge_extent *out);
+
+/* Why such numbers do not fit into the type in which they are kept on a device: NULL where they do. Float16 has few digits below
+ * 2^-14, so rows as small as that do not fit either. */
+const char *judge_misfit(qgc_dtype t, const judge_extent *x);
+
+/* The same of their squares in rows that a norm divides by their root, to whose mean `eps` is added. */
+const char *judge_misfit_of_squares(const double *x, int64_t n, int64_t row, double eps);
 
 /* Where two values differ most. */
 typedef struct {
@@ -71,7 +82,8 @@ void judge_compare_rows(const judge_numbers *good, const judge_numbers *bad, int
 /* All values that are computed from the same by the same op, and those with the same numbers. */
 typedef struct {
     qgc_shape shape;
-    judge_numbers *at; /* [steps] */
+    judge_numbers *at;   /* [steps] */
+    judge_extent extent; /* of a derived weight */
 } judge_class;
 
 /* A graph that was handed in: a copy, and what is known of its values. */
@@ -117,6 +129,9 @@ typedef struct {
     const qgc_value *misfit; /* the first whose numbers do not fit into their type */
     const qgc_value *choice; /* one that comes to the same and is made of something else, and of what */
     const char *choice_why;
+    const qgc_value *route; /* experts that come to the same and are chosen by other scores */
+    const char *route_why;
+    const bool *is_live; /* by value id: outputs or states depend on it */
     bool is_same;
 } judge_work;
 
@@ -129,9 +144,9 @@ void judge_drop_graph(judge_known *k); /* NULL is allowed */
 int judge_find_class(const qgc_judge *j, const void *key, size_t bytes);
 int judge_put_class(qgc_judge *j, const void *key, size_t bytes, int class);
 
-/* Of an input, a weight or a state, made if there is none; -1: its weight is not bound. */
-int judge_class_of_leaf(qgc_judge *j, const judge_known *k, const qgc_value *v,
-                        const qgc_tensor *const *tensors);
+/* Classes of inputs, weights and states, made if there are none; -1 stays that of a weight that is not bound, and of a derived one that
+ * nothing reads. */
+void judge_add_leaves(qgc_judge *j, judge_known *k, const qgc_tensor *const *tensors);
 judge_key judge_key_of(const judge_known *k, const qgc_node *n, int out);
 
 /* New classes for the results of a node, with no numbers yet; and the numbers, in one step. Errors: those of judge_compute. */
@@ -158,6 +173,19 @@ void judge_pair_backwards(judge_known *now);
 
 /* Values that are known get a twin of their class, where what stands in their place is of another. */
 void judge_match_known(judge_known *now, const judge_known *before, size_t n_classes);
+
+/* --- judge_choice.c: why `v`, chosen as `u` of the graph before was, is another choice nevertheless; NULL: it is not --- */
+
+/* The same tokens of other logits, rows, positions or marks; and the same experts by other scores. */
+const char *judge_objection_to_choice(const judge_work *w, const qgc_value *v, const qgc_value *u);
+const char *judge_objection_to_route(const judge_work *w, const qgc_value *v, const qgc_value *u);
+
+/* --- judge_fits.c: numbers that do not fit; the first value that has such, if outputs or states depend on it, is the misfit --- */
+
+/* The squares that a norm sums up; the numbers of a result; derived weights, which are stored as they say, vectors as float32. */
+void judge_check_squares(judge_work *w, const qgc_node *n);
+void judge_check_range(judge_work *w, const qgc_value *v);
+void judge_check_derived(judge_work *w);
 
 /* --- judge_range.c: windows and tables that no step of the text reaches --- */
 

@@ -10,7 +10,9 @@
  *   now      a' = attention(q, k, v, window=200)      q, k, v: known, so random numbers will do, the same for both
  *   before   a  = attention(q, k, v)                  at position 200: a' no longer reads position 0
  *
- * And rows of a table that no token of the text chooses: where a node reads another table, all of its rows are chosen once. */
+ * And rows of a table that no token of the text chooses, or experts: where a node reads another table, all of its rows are chosen
+ * once. And weights that happen to be one number over and over in the file at hand, zeros or ones: where a node reads another such
+ * vector, or none, they get other numbers. */
 
 enum { MOST_NODES = 64, MOST_SIZES = 8, TOKENS = 3, TOKENS_OF_TABLE = 256 };
 
@@ -34,6 +36,7 @@ typedef struct {
     int n_ctx;
     int chosen_by; /* class of the indices that go through all there are, from `first` on, or -1 */
     int64_t first, choices;
+    bool *is_varied; /* by class: a weight that has random numbers here; NULL: none has */
     qgc_arena *arena;
 } ranging;
 
@@ -118,11 +121,13 @@ static const judge_numbers *leaf_of(ranging *r, const qgc_value *v, int class, c
     const qgc_judge *j = r->w->j;
     judge_numbers *x = &r->leaf[class];
     uint64_t seed = (uint64_t) class + 1;
-    if (v->kind == QGC_WEIGHT)
+    if (v->kind == QGC_WEIGHT && !(r->is_varied && r->is_varied[class]))
         return &j->classes[class].at[0];
     if (x->data)
         return x;
     *x = room(r, v, s);
+    if (v->kind == QGC_WEIGHT)
+        x->dtype = QGC_F32; /* as doubles, however it is stored */
     if (class == r->chosen_by)
         for (int64_t i = 0; i < qgc_shape_elems(&v->shape, &s->sizes); i++)
             ((int32_t *)x->data)[i] = (int32_t)((r->first + i) % r->choices);
@@ -187,26 +192,33 @@ static const char *objection_at(ranging *r, const qgc_value *v, const qgc_value 
                             (long long)(s.first + d.row), (long long)ctx, d.apart);
 }
 
-/* A node that picks rows of a table: by which indices, and of what. */
-static bool picks(const qgc_node *n, const qgc_value **indices, const qgc_value **table) {
-    if (n->op != QGC_OP_EMBEDDING)
+/* A node that picks rows of tables, of which a row may be a matrix: by which indices, and of what. False: it has no table of
+ * that number. */
+enum { MOST_TABLES = 2 };
+static bool picks(const qgc_node *n, int number, const qgc_value **indices, const qgc_value **table) {
+    static const int inputs[MOST_TABLES] = {1, 3};
+    const bool of_expert = n->op == QGC_OP_EXPERT_LINEAR;
+    if (!of_expert && (n->op != QGC_OP_EMBEDDING || number > 0))
         return false;
-    *indices = n->in[0];
-    *table = n->in[1];
+    if (inputs[number] >= n->n_in)
+        return false;
+    *indices = n->in[of_expert ? 2 : 0];
+    *table = n->in[inputs[number]];
     return true;
 }
 
 static bool has_pick(const cone *c, int indices, int table) {
     const qgc_value *i, *t;
-    for (int k = 0; k < c->n; k++)
-        if (picks(c->nodes[k], &i, &t) && c->k->class_of[i->id] == indices && c->k->class_of[t->id] == table)
+    for (int k = 0; k < c->n * MOST_TABLES; k++)
+        if (picks(c->nodes[k / MOST_TABLES], k % MOST_TABLES, &i, &t) && c->k->class_of[i->id] == indices &&
+            c->k->class_of[t->id] == table)
             return true;
     return false;
 }
 
-/* One step, in which so many tokens have the next indices. */
-static const char *objection_to_some(ranging *r, const qgc_value *v, const qgc_value *u) {
-    const judge_step s = {.sizes = {TOKENS_OF_TABLE, TOKENS_OF_TABLE, TOKENS_OF_TABLE}};
+/* How far both are apart in a step of so many tokens, in which leaves have numbers of their own. */
+static judge_difference apart_alone(ranging *r, int64_t tokens, const qgc_value *v, const qgc_value *u) {
+    const judge_step s = {.sizes = {tokens, tokens, tokens}};
     judge_difference d = {0};
     qgc_arena *outer = r->arena;
     r->arena = qgc_arena_new();
@@ -220,12 +232,18 @@ static const char *objection_to_some(ranging *r, const qgc_value *v, const qgc_v
     }
     qgc_arena_drop(r->arena);
     r->arena = outer;
+    return d;
+}
+
+/* One step, in which so many tokens have the next indices, `each` of them so many. */
+static const char *objection_to_some(ranging *r, int64_t each, const qgc_value *v, const qgc_value *u) {
+    const judge_difference d = apart_alone(r, TOKENS_OF_TABLE, v, u);
     if (d.apart <= QGC_JUDGE_BOUND)
         return NULL;
     qgc_arena *out = r->w->j->arena;
-    return qgc_arena_printf(out,
-                            "\"%s\" is another where row %lld is chosen, which the text does not: %.2g apart",
-                            qgc_value_label(v, out), (long long)((r->first + d.row) % r->choices), d.apart);
+    return qgc_arena_printf(
+        out, "\"%s\" is another where row %lld is chosen, which the text does not: %.2g apart",
+        qgc_value_label(v, out), (long long)((r->first + d.row * each) % r->choices), d.apart);
 }
 
 /* Tables that one of the graphs has and the other not: are all their rows the same? */
@@ -233,8 +251,8 @@ static const char *objection_to_tables(ranging *r, const cone *c, const cone *ot
                                        const qgc_value *u) {
     const qgc_value *indices, *table;
     const char *why = NULL;
-    for (int i = 0; i < c->n && !why; i++) {
-        if (!picks(c->nodes[i], &indices, &table))
+    for (int i = 0; i < c->n * MOST_TABLES && !why; i++) {
+        if (!picks(c->nodes[i / MOST_TABLES], i % MOST_TABLES, &indices, &table))
             continue;
         const int class = c->k->class_of[indices->id];
         if (!r->is_leaf[class] || has_pick(other, class, c->k->class_of[table->id]))
@@ -244,9 +262,77 @@ static const char *objection_to_tables(ranging *r, const cone *c, const cone *ot
         r->chosen_by = class;
         r->choices = table->shape.dim[0];
         for (r->first = 0; r->first < r->choices && !why; r->first += at_once)
-            why = objection_to_some(r, v, u);
+            why = objection_to_some(r, at_once / TOKENS_OF_TABLE, v, u);
     }
     r->chosen_by = -1;
+    return why;
+}
+
+/* --- weights of one number over and over ----------------------------------------------------------------- */
+
+static bool reads_weight(const cone *c, int class) {
+    for (int i = 0; i < c->n; i++)
+        for (int k = 0; k < c->nodes[i]->n_in; k++)
+            if (c->nodes[i]->in[k]->kind == QGC_WEIGHT && c->k->class_of[c->nodes[i]->in[k]->id] == class)
+                return true;
+    return false;
+}
+
+/* Of a vector; large tensors are not looked through. */
+static bool is_constant(const qgc_tensor *t, qgc_arena *a) {
+    if (!t || t->rank != 1)
+        return false;
+    float *x = qgc_arena_array(a, (size_t)t->shape[0], sizeof *x);
+    qgc_to_f32(t->dtype, t->data, x, t->shape[0]);
+    for (int64_t i = 1; i < t->shape[0]; i++)
+        if (!(x[i] == x[0]))
+            return false;
+    return true;
+}
+
+/* Marks the constant weights that one of the graphs reads here and the other does not. */
+static void vary_weights(ranging *r, const cone *c, const cone *other, const qgc_value **some) {
+    for (int i = 0; i < c->n; i++)
+        for (int k = 0; k < c->nodes[i]->n_in; k++) {
+            const qgc_value *v = c->nodes[i]->in[k];
+            const int class = c->k->class_of[v->id];
+            if (v->kind != QGC_WEIGHT || reads_weight(other, class) ||
+                !is_constant(r->w->j->classes[class].at[0].tensor, r->arena))
+                continue;
+            r->is_varied[class] = true;
+            *some = v;
+        }
+}
+
+/* Those that a derived weight is made of stay as they are: it has been computed. */
+static void keep_sources(ranging *r, const judge_known *k, const qgc_value *v) { // NOLINT(misc-no-recursion)
+    const qgc_graph *g = k->shown.graph;
+    for (int i = 0; qgc_weight_is_derived(g, v) && i < g->weights[v->decl].derived.n_from; i++) {
+        const qgc_value *source = qgc_weight_source(g, v, i);
+        r->is_varied[k->class_of[source->id]] = false;
+        keep_sources(r, k, source);
+    }
+}
+
+static void keep_all_sources(ranging *r, const cone *c) {
+    for (int i = 0; i < c->n; i++)
+        for (int k = 0; k < c->nodes[i]->n_in; k++)
+            keep_sources(r, c->k, c->nodes[i]->in[k]);
+}
+
+static const char *objection_to_constants(ranging *r, const qgc_value *v, const qgc_value *u) {
+    const qgc_value *some = NULL;
+    qgc_arena *out = r->w->j->arena;
+    r->is_varied = qgc_arena_array(r->arena, r->w->j->n_classes, sizeof *r->is_varied);
+    vary_weights(r, &r->now, &r->before, &some);
+    vary_weights(r, &r->before, &r->now, &some);
+    keep_all_sources(r, &r->now);
+    keep_all_sources(r, &r->before);
+    const char *why = NULL;
+    if (some && apart_alone(r, TOKENS, v, u).apart > QGC_JUDGE_BOUND)
+        why = qgc_arena_printf(out, "\"%s\" is the same only because \"%s\" has one number over and over",
+                               qgc_value_label(v, out), qgc_value_label(some, out));
+    r->is_varied = NULL;
     return why;
 }
 
@@ -274,6 +360,7 @@ const char *judge_objection_in_range(judge_work *w, const qgc_value *v, const qg
         r.before.is_whole) { /* what reads another table is told of once */
         why = objection_to_tables(&r, &r.now, &r.before, v, u);
         why = why ? why : objection_to_tables(&r, &r.before, &r.now, v, u);
+        why = why ? why : objection_to_constants(&r, v, u);
     }
     qgc_arena_drop(r.arena);
     return why;

@@ -161,15 +161,30 @@ static double largest_of(const double *x, int64_t n) {
     return most;
 }
 
-const char *judge_misfit(qgc_dtype t, const double *x, int64_t n, int64_t row) {
-    if (t == QGC_I32)
-        return NULL;
+void judge_measure(const double *x, int64_t n, int64_t row, judge_extent *out) {
     for (int64_t i = 0; i < n; i += row) {
         const double most = largest_of(x + i, row);
-        if (most > (t == QGC_F16 ? 65504 : (double)FLT_MAX))
-            return t == QGC_F16 ? "too large for float16" : "too large for float32";
-        if (most > 0 && most < (t == QGC_F16 ? ldexp(1, -14) : (double)FLT_MIN))
-            return t == QGC_F16 ? "too small for float16" : "too small for float32";
+        out->most = fmax(out->most, most);
+        if (most > 0 && (out->least == 0 || most < out->least))
+            out->least = most;
+    }
+}
+
+const char *judge_misfit(qgc_dtype t, const judge_extent *x) {
+    if (x->most > (t == QGC_F16 ? 65504 : (double)FLT_MAX))
+        return t == QGC_F16 ? "too large for float16" : "too large for float32";
+    if (x->least > 0 && x->least < (t == QGC_F16 ? ldexp(1, -14) : (double)FLT_MIN))
+        return t == QGC_F16 ? "too small for float16" : "too small for float32";
+    return NULL;
+}
+
+const char *judge_misfit_of_squares(const double *x, int64_t n, int64_t row, double eps) {
+    for (int64_t i = 0; i < n; i += row) {
+        const double most = largest_of(x + i, row);
+        if (most * most > (double)FLT_MAX / (double)row)
+            return "too large for float32";
+        if (most > 0 && most * most < (double)FLT_MIN && eps < ldexp((double)FLT_MIN, 24))
+            return "too small for float32";
     }
     return NULL;
 }

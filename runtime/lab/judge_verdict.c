@@ -58,30 +58,65 @@ static bool is_equal(const judge_work *w, const qgc_value *v, const qgc_value *b
     return w->now->class_of[v->id] == w->before->class_of[before->id];
 }
 
+static const char *form_of(const qgc_value *v, qgc_arena *a) {
+    return qgc_arena_printf(a, "%s %s", qgc_dtypes[v->dtype].name, qgc_shape_text(&v->shape, a));
+}
+
+/* Is an output there, in its form? If not, the finding says so. */
+static bool has_output(judge_work *w, const qgc_value *v, const qgc_value *before) {
+    qgc_arena *a = w->j->arena;
+    if (!v)
+        w->out->why = qgc_arena_printf(a, "output \"%s\" is gone", before->name);
+    else if (v->dtype != before->dtype || !qgc_shape_equal(&v->shape, &before->shape))
+        w->out->why = qgc_arena_printf(a, "output \"%s\" is %s and was %s", before->name, form_of(v, a),
+                                       form_of(before, a));
+    return !w->out->why;
+}
+
 static bool outputs_agree(judge_work *w) {
     const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
     bool agree = true;
     for (size_t i = 0; i < before->n_outputs; i++) {
         const qgc_value *v = qgc_graph_output(g, before->outputs[i]->name);
-        if (!v)
-            w->out->why = qgc_arena_printf(w->j->arena, "output \"%s\" is gone", before->outputs[i]->name);
-        agree = agree && v && is_equal(w, v, before->outputs[i]);
+        agree = has_output(w, v, before->outputs[i]) && is_equal(w, v, before->outputs[i]) && agree;
     }
     return agree;
 }
 
-/* Every state of the one before has a counterpart of its type, which ends as the same, and there are no
+static bool has_state(const judge_known *k, int class) {
+    const qgc_graph *g = k->shown.graph;
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_STATE && k->class_of[i] == class)
+            return true;
+    return false;
+}
+
+/* Do outputs, or states that the graph before has, depend on state number `state`, which it has not? */
+static bool is_used(const judge_work *w, size_t state) {
+    const judge_known *k = w->now;
+    const qgc_graph *g = k->shown.graph;
+    bool *after = qgc_arena_array(k->shown.arena, g->n_values, sizeof *after), used = false;
+    after[state] = true;
+    for (const qgc_node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_in * n->n_out; i++)
+            after[n->out[i % n->n_out]->id] |= after[n->in[i / n->n_out]->id];
+    for (size_t i = 0; i < g->n_outputs; i++)
+        used = used || after[g->outputs[i]->id];
+    for (size_t i = 0; i < g->n_values; i++)
+        used = used || (k->newest[i] && after[k->newest[i]->id] && has_state(w->before, k->class_of[i]));
+    return used;
+}
+
+/* Every state of the one before has a counterpart of its type, which ends as the same, and nothing depends on
  * others. */
 static bool states_agree(judge_work *w) {
     const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
     bool agree = true;
-    size_t n = 0, n_before = 0;
     for (size_t k = 0; k < before->n_values; k++)
-        n_before += before->values[k]->kind == QGC_STATE;
+        agree = agree && (before->values[k]->kind != QGC_STATE || has_state(w->now, w->before->class_of[k]));
     for (size_t i = 0; i < g->n_values; i++) {
         if (g->values[i]->kind != QGC_STATE)
             continue;
-        n++;
         bool found = false;
         for (size_t k = 0; k < before->n_values; k++) {
             if (before->values[k]->kind != QGC_STATE || w->now->class_of[i] != w->before->class_of[k])
@@ -94,9 +129,9 @@ static bool states_agree(judge_work *w) {
                                                qgc_dtypes[g->values[i]->dtype].name,
                                                qgc_dtypes[before->values[k]->dtype].name);
         }
-        agree = agree && found;
+        agree = agree && (found || !is_used(w, i));
     }
-    return agree && n == n_before;
+    return agree;
 }
 
 static double apart_over_the_text(const qgc_judge *j, int good, int bad) {
@@ -110,10 +145,13 @@ static double apart_over_the_text(const qgc_judge *j, int good, int bad) {
     return out.apart;
 }
 
-/* Do the states hold the same after each step of the text? Then they are the same functions there, and where far steps,
+/* Do the states hold the same after each step of the text, and are they those of the graph before? Then they are the same functions there, and where far steps,
  * which begin with the same random numbers, tell them apart, it is not that the graphs keep other things in them. */
 static bool states_agree_over_the_text(const judge_work *w) {
     const qgc_graph *g = w->now->shown.graph, *before = w->before->shown.graph;
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->kind == QGC_STATE && !has_state(w->before, w->now->class_of[i]))
+            return false;
     for (size_t i = 0; i < g->n_values; i++)
         for (size_t k = 0; w->now->newest[i] && k < before->n_values; k++) {
             if (!w->before->newest[k] || w->now->class_of[i] != w->before->class_of[k])
@@ -190,6 +228,10 @@ void judge_decide(judge_work *w) {
         out->logits = j->row_logits; /* until it is known to be another */
     else
         measure_ends(w);
+    if (outputs && states && w->route && !out->why) {
+        w->misfit = w->route;
+        out->why = w->route_why;
+    }
     if (out->why) {
         out->verdict = QGC_JUDGE_WRONG;
         out->value = w->misfit;
@@ -210,6 +252,8 @@ void judge_decide(judge_work *w) {
             out->other = w->now->place[w->choice->id];
             out->why = w->choice_why;
         }
+        if (!out->value && !out->why)
+            out->why = outputs ? "it keeps other states" : "an output is another";
         if (j->own_states) {
             judge_agree_in_a_row(w, j->first, &in_row, &out->choices);
             out->logits = in_row.apart;

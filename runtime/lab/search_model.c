@@ -5,9 +5,9 @@
 #include "graph/print.h"
 #include "passes/bind_weights.h"
 #include "runtime/engine/stats.h"
-#include "runtime/lab/disproof.h"
 #include "runtime/lab/fewer_layers.h"
 #include "runtime/lab/pairs.h"
+#include "runtime/lab/whole.h"
 #include "runtime/mode.h"
 
 enum { JUDGED = 16 }; /* tokens of the text that graphs and kernels are judged by */
@@ -90,22 +90,6 @@ static qgc_status start_judging(search_model *m, qgc_diag *d) {
     return qgc_judge_new(&m->judge, g, tensors, &judging, d);
 }
 
-/* NULL, or what is wrong with the graph. */
-static const char *judge_graph(search_model *m, const search_candidate *c, const qgc_tensor *const *tensors) {
-    qgc_judge_finding found;
-    qgc_judge_restart(m->judge);
-    qgc_judge_next(m->judge, c->graph, tensors, true, &found);
-    const qgc_node *at;
-    if (found.verdict != QGC_JUDGE_WRONG)
-        return c->graph->n_kernels
-                   ? qgc_lab_disproof(c->graph, m->o->run.cache_folder, !m->o->run.device, &at, m->texts)
-                   : NULL;
-    if (!found.value)
-        return found.why ? qgc_arena_strdup(m->texts, found.why) : "it computes something else";
-    return qgc_arena_printf(m->texts, "\"%s\" is %.3g apart", qgc_value_label(found.value, m->texts),
-                            found.apart);
-}
-
 /* The text, token by token; the logits go to `to`. */
 static qgc_status read_text(const search_model *m, qgc_trial *t, double *to, qgc_diag *d) {
     QGC_TRY(qgc_trial_reset(t, d));
@@ -165,7 +149,7 @@ static qgc_status make(search_model *m, search_candidate *c, bool once, qgc_sear
         t->verdict = QGC_SEARCH_SAME;
         return QGC_OK;
     }
-    t->why = judge_graph(m, c, tensors);
+    t->why = qgc_lab_objection(m->judge, c->graph, tensors, &m->o->run, m->texts);
     if (!t->why)
         QGC_TRY(open_trial(m, c, tensors, t, d));
     if (!t->why && m->logits)

@@ -9,6 +9,7 @@
 #include "runtime/capture.h"
 #include "runtime/device.h"
 #include "tests/support/cmocka.h"
+#include "tests/support/gpu.h"
 #include "tests/support/printed.h"
 
 /* The device on a real GPU. Kernels of this test's own come through NVRTC; where that cannot be loaded, the
@@ -586,10 +587,7 @@ static void uploads_fast(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
-    if (!qgc_device_present()) {
-        printf("skipped: no CUDA driver or no GPU\n");
-        return 77;
-    }
+    gpu_test_begin(NULL);
     const struct CMUnitTest tests[] = {
         TEST(knows_the_gpu),
         TEST(refuses_a_gpu_that_is_not_there),

@@ -14,6 +14,7 @@
 #include "tests/support/families.h"
 #include "tests/support/folder.h"
 #include "tests/support/golden.h"
+#include "tests/support/gpu.h"
 
 /* CHUNK: so that a prompt of 40 tokens takes several, the last one shorter. */
 enum { CHUNK = 16, CTX = 64, TEXT = 64 };
@@ -278,10 +279,7 @@ static void families_are_right_in_every_mode(void **state) {
 int main(int argc, char **argv) {
     pattern = argc > 1 ? argv[1] : pattern;
     cache_folder = argc > 2 ? argv[2] : NULL;
-    if (!qgc_device_present()) {
-        print_message("skipped: no GPU\n");
-        return 77;
-    }
+    gpu_test_begin(NULL);
     const struct CMUnitTest tests[] = {cmocka_unit_test(families_are_right_in_every_mode)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

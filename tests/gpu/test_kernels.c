@@ -196,12 +196,7 @@ static void prefill_behind_a_long_context_matches(void **state) {
 
 /* usage: test_gpu_kernels [PATTERN of the tests to run] */
 int main(int argc, char **argv) {
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    if (!qgc_device_present()) {
-        print_message("skipped: no GPU\n");
-        return 77;
-    }
+    gpu_test_begin(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_decode_step_matches_on_every_shape),
         cmocka_unit_test(decode_behind_a_long_context_matches),

@@ -352,12 +352,7 @@ static void a_model_that_does_not_fit_is_refused(void **state) {
 
 /* usage: test_gpu_modes [PATTERN of the tests to run] */
 int main(int argc, char **argv) {
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    if (!qgc_device_present()) {
-        print_message("skipped: no GPU\n");
-        return 77;
-    }
+    gpu_test_begin(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_models_agree_with_graph_mode),
         cmocka_unit_test(pdl_is_graph_mode_bit_for_bit),

@@ -278,12 +278,7 @@ static void persistent_mode(void **state) {
 
 /* usage: test_gpu_passes [PATTERN of the tests to run, "qwen3*"] */
 int main(int argc, char **argv) {
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    if (!qgc_device_present()) {
-        print_message("skipped: no GPU\n");
-        return 77;
-    }
+    gpu_test_begin(argc > 1 ? argv[1] : NULL);
     qgc_arena *a = qgc_arena_new();
     struct CMUnitTest tests[2 * N_MODELS];
     for (size_t i = 0; i < N_MODELS; i++) {

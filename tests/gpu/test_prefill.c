@@ -167,8 +167,7 @@ static void the_half_billion(void **state) {
 
 /* The argument is the name of one test, to run it alone. */
 int main(int argc, char **argv) {
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
+    gpu_test_begin(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_models),
         cmocka_unit_test(the_half_billion),

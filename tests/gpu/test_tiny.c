@@ -228,10 +228,7 @@ static void sampling_chooses_what_the_reference_chooses(void **state) {
 }
 
 int main(void) {
-    if (!qgc_device_present()) {
-        print_message("skipped: no GPU\n");
-        return 77;
-    }
+    gpu_test_begin(NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_logits_match_transformers_at_all_positions),
         cmocka_unit_test(prefill_logits_match_transformers_within_bf16),

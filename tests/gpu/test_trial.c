@@ -105,10 +105,7 @@ static void trials_share_weights_and_are_timed(void **state) {
 }
 
 int main(void) {
-    if (!qgc_device_present()) {
-        print_message("skipped: no GPU\n");
-        return 77;
-    }
+    gpu_test_begin(NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kept_value_is_that_of_the_cpu),
         cmocka_unit_test(trials_share_weights_and_are_timed),

@@ -77,6 +77,9 @@ static void rms_norm(void **state) {
     test_number(y, "eps", 1e39);
     fails(t, "model.yaml:3:1: error: \"eps\" of rms_norm \"h\" is 1e+39, more than float32 can hold\n"
              "model.yaml:3:1: while: inferring the shape of h\n");
+    test_number(y, "eps", 1e-39);
+    fails(t, "model.yaml:3:1: error: \"eps\" of rms_norm \"h\" is 1e-39, nearer to 0 than float32 can hold\n"
+             "model.yaml:3:1: while: inferring the shape of h\n");
     test_number(y, "eps", 0);
     x->dtype = QGC_F16;
     fails(t, "model.yaml:3:1: error: x of rms_norm \"h\" must be f32, but input \"x\" is f16\n"

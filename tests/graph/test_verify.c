@@ -113,7 +113,7 @@ static void a_read_before_the_making(void **state) {
 static void a_read_of_a_removed_node(void **state) {
     fixture f = make(state);
     qgc_graph_remove(f.t->g, f.a->maker);
-    fails(&f, "model.yaml:8:1: error: add \"y\" reads \"a\" before it is made\n" BLAME);
+    fails(&f, "model.yaml:8:1: error: add \"y\" reads \"a\", which no node makes any more\n" BLAME);
 }
 
 static void a_read_of_an_old_version(void **state) {
@@ -172,6 +172,92 @@ static void an_output_that_is_an_old_version(void **state) {
     fails(&f, "model.yaml:3:1: error: output \"k_cache\" is an old version of state \"k_cache\"\n" BLAME);
 }
 
+/* What no walk over the graph would survive is found before there is one. */
+static void cannot_be_gone_over(const fixture *f, const char *golden) {
+    assert_int_equal(qgc_verify_links(f->t->g, &f->t->diag), QGC_ERR_INPUT);
+    f->t->diag = qgc_diag_new(f->t->arena);
+    fails(f, golden);
+    f->t->diag = qgc_diag_new(f->t->arena);
+}
+
+static void a_list_without_end(void **state) {
+    fixture f = make(state);
+    f.y->maker->next = f.t->g->first;
+    cannot_be_gone_over(&f,
+                        "qgc: error: a node of the list has the id 0, which is another's or none\n" BLAME);
+}
+
+static void an_id_that_is_none(void **state) {
+    fixture f = make(state);
+    f.y->maker->id = 1 << 30;
+    cannot_be_gone_over(
+        &f, "qgc: error: a node of the list has the id 1073741824, which is another's or none\n" BLAME);
+}
+
+static void an_input_that_is_none(void **state) {
+    fixture f = make(state);
+    f.y->maker->in[1] = NULL;
+    cannot_be_gone_over(&f,
+                        "model.yaml:8:1: error: input 1 of add \"y\" is not a value of the graph\n" BLAME);
+}
+
+static void a_thousand_inputs(void **state) {
+    fixture f = make(state);
+    f.y->maker->n_in = 1000;
+    cannot_be_gone_over(&f, "model.yaml:8:1: error: add \"y\" has 1000 inputs, expected a, b\n" BLAME);
+}
+
+static void an_op_that_is_none(void **state) {
+    fixture f = make(state);
+    f.y->maker->op = (qgc_op)QGC_N_OPS;
+    const int id = f.y->maker->id;
+    cannot_be_gone_over(
+        &f, qgc_arena_printf(f.t->arena,
+                             "model.yaml:8:1: error: node %d has no op that is in the table\n" BLAME, id));
+}
+
+static void a_group_that_is_none(void **state) {
+    fixture f = make(state);
+    f.y->maker->group = 5;
+    cannot_be_gone_over(&f, "model.yaml:8:1: error: node \"y\" is in a group that is not there\n" BLAME);
+}
+
+static void a_turn_that_is_none(void **state) {
+    fixture f = make(state);
+    f.y->maker->repeat = 1;
+    cannot_be_gone_over(
+        &f, "model.yaml:8:1: error: node \"y\" is of turn -1 of a repeat that has no such turn\n" BLAME);
+    f.y->maker->repeat = -1;
+    f.y->repeat = 1;
+    cannot_be_gone_over(
+        &f, "model.yaml:8:1: error: value \"y\" is of turn -1 of a repeat that has no such turn\n" BLAME);
+    f.y->repeat = -1;
+    f.y->layer = 1;
+    cannot_be_gone_over(
+        &f, "model.yaml:8:1: error: \"y\" is of another turn than the node that makes it\n" BLAME);
+}
+
+static void a_dtype_that_is_none(void **state) {
+    fixture f = make(state);
+    f.y->dtype = QGC_N_DTYPES;
+    cannot_be_gone_over(
+        &f, "model.yaml:8:1: error: \"y\" has a kind, a dtype or a rank that there is not\n" BLAME);
+}
+
+static void a_maker_that_makes_nothing(void **state) {
+    fixture f = make(state);
+    qgc_graph_remove(f.t->g, f.a->maker);
+    f.a->maker->n_out = 0; /* as the rewriter leaves it */
+    cannot_be_gone_over(&f,
+                        "model.yaml:8:1: error: add \"y\" reads \"a\", which no node makes any more\n" BLAME);
+}
+
+static void an_output_that_is_none(void **state) {
+    fixture f = make(state);
+    f.t->g->outputs[0] = NULL;
+    cannot_be_gone_over(&f, "qgc: error: output 0 of the graph is not a value of it\n" BLAME);
+}
+
 #define GRAPH_TEST(f) cmocka_unit_test_setup_teardown(f, test_graph_setup, test_graph_teardown)
 
 int main(void) {
@@ -196,6 +282,16 @@ int main(void) {
         GRAPH_TEST(inputs_that_do_not_fit_any_more),
         GRAPH_TEST(an_output_that_is_not_made),
         GRAPH_TEST(an_output_that_is_an_old_version),
+        GRAPH_TEST(a_list_without_end),
+        GRAPH_TEST(an_id_that_is_none),
+        GRAPH_TEST(an_input_that_is_none),
+        GRAPH_TEST(a_thousand_inputs),
+        GRAPH_TEST(an_op_that_is_none),
+        GRAPH_TEST(a_group_that_is_none),
+        GRAPH_TEST(a_turn_that_is_none),
+        GRAPH_TEST(a_dtype_that_is_none),
+        GRAPH_TEST(a_maker_that_makes_nothing),
+        GRAPH_TEST(an_output_that_is_none),
     };
     return cmocka_run_group_tests_name("graph/verify", tests, NULL, NULL);
 }

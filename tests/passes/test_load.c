@@ -191,7 +191,7 @@ static void an_error_in_a_pass_names_it_and_its_plugin(void **state) {
     qgc_pass_report r;
     assert_int_equal(qgc_passes_run(g, &(qgc_pass_options){.passes = "breaks"}, &r, &f->diag), QGC_ERR_INPUT);
     const char *text = qgc_test_printed(f->arena, &f->diag);
-    assert_non_null(strstr(text, "error: rms_norm \"h[0]\" reads \"x\" before it is made\n"));
+    assert_non_null(strstr(text, "error: rms_norm \"h[0]\" reads \"x\", which no node makes any more\n"));
     assert_non_null(
         strstr(text, qgc_arena_printf(f->arena, "  while: running pass breaks of plug-in \"%s\"\n", path)));
 }

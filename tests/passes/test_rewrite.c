@@ -340,6 +340,80 @@ static void a_group_that_no_kernel_computes_is_dissolved(void **state) {
         "group \"g\" is dissolved: the kernel does not have \"p\" where it computes \"more\"");
 }
 
+/* A new node has as many results as its op. */
+static bool add_route(qgc_rewriter *rw, const qgc_match *m) {
+    if (qgc_uses(rw, m->root->out[0]) != 1)
+        return false;
+    qgc_node *n = qgc_insert(rw, m->root->next, QGC_OP_ROUTE, "chosen", m->root->out, 1);
+    n->attr[qgc_attr_index(n->op, "experts")].number = 2;
+    assert_true(qgc_settle(rw, n));
+    assert_int_equal(n->n_out, 2);
+    assert_string_equal(n->out[0]->name, "chosen");
+    assert_string_equal(n->out[1]->name, "chosen_2");
+    return true;
+}
+
+static void a_node_with_several_results_is_inserted(void **state) {
+    fixture *f = *state;
+    const qgc_rule rules[] = {{"route", P(ANY, SILU, FREE), add_route}, {0}};
+    qgc_graph *g = load(f, SILU("a", "s") SUM("s", "a", "p") "outputs: [p]\n");
+    apply(f, g, rules);
+    assert_int_equal(g->last->prev->op, QGC_OP_ROUTE);
+}
+
+/* Calls that make no sense are errors of the rule, which say what was wrong with them. */
+static bool set_no_input(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_set_input(rw, m->root, 7, m->root->in[0]);
+    return true;
+}
+
+static bool insert_of_none(qgc_rewriter *rw, const qgc_match *m) {
+    return qgc_settle(rw, qgc_insert(rw, m->root, QGC_OP_SILU, "s", m->root->in, 0));
+}
+
+static bool insert_of_many(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_value *in[30];
+    for (int i = 0; i < 30; i++)
+        in[i] = m->root->in[0];
+    return qgc_settle(rw, qgc_insert(rw, m->root, QGC_OP_SILU, "s", in, 30));
+}
+
+static void misuse_is_told(void **state) {
+    fixture *f = *state;
+    static const struct {
+        qgc_rule_fn *apply;
+        const char *want;
+    } cases[] = {{set_no_input, "rule \"misuse\" sets input 7 of sigmoid, which has 1"},
+                 {insert_of_none, "rule \"misuse\" makes silu of 0 inputs, expected x"},
+                 {insert_of_many, "rule \"misuse\" makes silu of 30 inputs"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const qgc_rule rules[] = {{"misuse", P(ANY, SIGMOID, FREE), cases[i].apply}, {0}};
+        qgc_graph *g = load(f, "  - {op: sigmoid, in: [a], out: p}\noutputs: [p]\n");
+        qgc_pass_run run = {.name = "test"};
+        qgc_pass_context c = {.graph = g, .run = &run, .scratch = f->arena, .most = INT_MAX};
+        f->diag = qgc_diag_new(f->arena);
+        assert_int_equal(qgc_rewrite(&c, rules, &f->diag), QGC_ERR_INPUT);
+        assert_string_equal(qgc_diag_message(&f->diag), cases[i].want);
+    }
+}
+
+/* Long before memory is used up. */
+static bool grow(qgc_rewriter *rw, const qgc_match *m) {
+    qgc_node *n = qgc_insert(rw, m->root, QGC_OP_SILU, "more", m->root->in, 1);
+    return qgc_settle(rw, n);
+}
+
+static void a_graph_does_not_grow_for_ever(void **state) {
+    fixture *f = *state;
+    const qgc_rule rules[] = {{"grow", P(ANY, SIGMOID, FREE), grow}, {0}};
+    qgc_graph *g = load(f, "  - {op: sigmoid, in: [a], out: p}\noutputs: [p]\n");
+    qgc_pass_run run = {.name = "test"};
+    qgc_pass_context c = {.graph = g, .run = &run, .scratch = f->arena, .most = INT_MAX};
+    assert_int_equal(qgc_rewrite(&c, rules, &f->diag), QGC_ERR_INPUT);
+    assert_non_null(strstr(qgc_diag_message(&f->diag), "rule \"grow\" goes on for ever"));
+    assert_in_range(g->n_nodes, 64 * 4, 64 * (4 + 64) + 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(an_index_twice_is_the_same),
@@ -352,6 +426,9 @@ int main(void) {
         FIXTURE_TEST(a_condition_that_cannot_hold_is_refused),
         FIXTURE_TEST(a_node_is_put_into_a_group),
         FIXTURE_TEST(a_group_that_no_kernel_computes_is_dissolved),
+        FIXTURE_TEST(a_node_with_several_results_is_inserted),
+        FIXTURE_TEST(misuse_is_told),
+        FIXTURE_TEST(a_graph_does_not_grow_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,17 @@
  * everything is compiled and chosen for the card, and what it does not have is left out; without the variable everything
  * has to run. */
 
+/* For main: without a GPU the program ends here, as skipped (tests/tests.cmake). Of the tests those run that `pattern` fits; NULL: all. */
+static inline void gpu_test_begin(const char *pattern) {
+    enum { SKIPPED = 77 };
+    if (pattern)
+        cmocka_set_test_filter(pattern);
+    if (!qgc_device_present()) {
+        print_message("skipped: no GPU\n");
+        exit(SKIPPED);
+    }
+}
+
 static inline const char *gpu_test_card(void) {
     return getenv("QGC_TEST_CARD");
 }

@@ -76,12 +76,26 @@ static inline qgc_value *test_state(test_graph *t, const char *name, qgc_dtype d
     return v;
 }
 
+/* The graph has a repeat with this turn. */
+static inline void test_turn(test_graph *t, int layer) {
+    qgc_graph *g = t->g;
+    if (g->n_repeats == 0) {
+        g->repeats = qgc_arena_alloc(t->arena, sizeof *g->repeats);
+        *g->repeats = (qgc_repeat){.index = "l"};
+        g->n_repeats = 1;
+    }
+    if (g->repeats->count <= layer)
+        g->repeats->count = layer + 1;
+}
+
 /* A node with one output; inputs end at the first NULL. Returns the output. */
 static inline qgc_value *test_op(test_graph *t, qgc_op op, const char *name,
                                  qgc_value *const in[QGC_MAX_INPUTS]) {
     qgc_node *n = qgc_graph_node(t->g, op, NULL, (qgc_loc){&t->source, ++t->line, 1});
     n->layer = t->layer;
     n->repeat = t->layer < 0 ? -1 : 0;
+    if (t->layer >= 0)
+        test_turn(t, t->layer);
     while (n->n_in < QGC_MAX_INPUTS && in[n->n_in]) {
         n->in[n->n_in] = in[n->n_in];
         n->n_in++;

@@ -16,7 +16,7 @@
 
 /* The fault comes with the third change. */
 static const char passes_text[] =
-    "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
+    "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
     "#include \"passes/load.h\"\n#include \"passes/rewrite.h\"\n"
     "static int kind;\n"
     "static volatile int spins;\n"
@@ -51,11 +51,19 @@ static const char passes_text[] =
     "}\n"
     "static const qgc_rule breaking[] = {{\"one input\", P(ANY, MUL, V(0)), break_it}, {0}};\n"
     "static qgc_status invalid(qgc_pass_context *c, qgc_diag *d) { return qgc_rewrite(c, breaking, d); }\n"
+    "static qgc_status events(qgc_pass_context *c, qgc_diag *d) {\n"
+    "    (void)d; c->run->n_events = 3; return QGC_OK;\n}\n"
+    "static qgc_status gives_up(qgc_pass_context *c, qgc_diag *d) { (void)c; (void)d; return QGC_ERR_INPUT; }\n"
+    "static qgc_status wild(qgc_pass_context *c, qgc_diag *d) {\n"
+    "    (void)d; c->graph->first->next->in[0] = (qgc_value *)64; return QGC_OK;\n}\n"
+    "static qgc_status prints(qgc_pass_context *c, qgc_diag *d) {\n"
+    "    (void)c; (void)d; c->run->n_fired++; printf(\"it runs\\n\"); return QGC_OK;\n}\n"
     "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
     "    static const qgc_pass_info p[] = {\n"
     "        {\"crash\", crash, 0, \"x\"}, {\"abort\", abort_it, 0, \"x\"}, {\"end\", end, 0, \"x\"},\n"
     "        {\"end-at-once\", end_at_once, 0, \"x\"}, {\"hang\", hang, 0, \"x\"}, {\"bare\", bare, 0, \"x\"},\n"
-    "        {\"invalid\", invalid, 0, \"x\"}, {0}};\n"
+    "        {\"invalid\", invalid, 0, \"x\"}, {\"events\", events, 0, \"x\"}, {\"gives-up\", gives_up, 0, \"x\"}, {\"wild\", wild, 0, \"x\"},\n"
+    "        {\"prints\", prints, 0, \"x\"}, {0}};\n"
     "    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = p};\n"
     "    return &rows;\n"
     "}\n";
@@ -138,6 +146,74 @@ static void a_pass_without_rules_and_a_plug_in_are_named_too(void **state) {
     has(text, "when it was loaded");
 }
 
+/* An error is no crash, and told of once. */
+static void a_pass_that_gives_up_has_not_ended_the_process(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *text = output(
+        f, qgc_arena_printf(f->arena, "bisect " WITH_WEIGHTS " --load-pass '%s' --passes gives-up", plugin),
+        1);
+    has(text, "pass \"gives-up\" failed and does not say why");
+    assert_null(strstr(text, "ended the process"));
+}
+
+/* Exit code 0 would say that a file is written. */
+static void a_process_that_a_pass_ends_has_failed(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *text = output(
+        f, qgc_arena_printf(f->arena, "compile " TINY " --load-pass '%s' --passes end -o end.qgc", plugin),
+        1);
+    has(text, "the process was ended before the command was done");
+    assert_int_not_equal(access(fixture_path(f, "end.qgc"), F_OK), 0);
+}
+
+static void a_pass_that_reports_nonsense_is_named(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *text =
+        output(f, qgc_arena_printf(f->arena, "explain " TINY " --load-pass '%s' --passes events", plugin), 1);
+    has(text, "pass \"events\" reports what it cannot have done");
+}
+
+/* It is not the pass that crashes, but who looks at what it has left. */
+static void a_pass_that_leaves_what_nobody_can_read_is_named(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *text = output(
+        f, qgc_arena_printf(f->arena, "bisect " WITH_WEIGHTS " --load-pass '%s' --passes wild", plugin), 1);
+    has(text, "the command ");
+    has(text, "pass \"wild\"");
+    has(text, "before-wild.yaml");
+}
+
+static void what_a_pass_prints_is_not_in_the_output(void **state) {
+    fixture *f = *state;
+    const char *plugin = plugin_compile(f, "p", passes_text);
+    const char *arguments = qgc_arena_printf(f->arena, "--load-pass '%s' --passes prints", plugin);
+    const char *text = output(f, qgc_arena_printf(f->arena, "dump " TINY " %s 2>err.txt", arguments), 0);
+    assert_memory_equal(text, "qgc: 2\n", 7);
+    has(read_file(f, "err.txt"), "it runs");
+    text = output(f, qgc_arena_printf(f->arena, "bisect " WITH_WEIGHTS " --json %s 2>err.txt", arguments), 0);
+    assert_memory_equal(text, "{\n", 2);
+    has(read_file(f, "err.txt"), "it runs");
+    text = output(f, qgc_arena_printf(f->arena, "dump " TINY " %s --verify-each 2>err.txt", arguments), 0);
+    assert_memory_equal(text, "qgc: 2\n", 7);
+    plugin = plugin_compile(f, "q",
+                            "#include <stdio.h>\n#include \"passes/load.h\"\n"
+                            "static qgc_status nothing(qgc_pass_context *c, qgc_diag *d) {\n"
+                            "    (void)c; (void)d; return QGC_OK;\n}\n"
+                            "const qgc_pass_rows *qgc_pass_plugin(void) {\n"
+                            "    static const qgc_pass_info idle[] = {{\"idle\", nothing, 0, \"x\"}, {0}};\n"
+                            "    static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = idle};\n"
+                            "    printf(\"it is loaded\\n\");\n    return &rows;\n}\n");
+    text = output(
+        f, qgc_arena_printf(f->arena, "dump " TINY " --passes fuse-qkv --load-pass '%s' 2>err.txt", plugin),
+        0);
+    assert_memory_equal(text, "qgc: 2\n", 7);
+    has(read_file(f, "err.txt"), "it is loaded");
+}
+
 /* Exit codes and output are those of the command. */
 static void a_contained_command_is_like_any_other(void **state) {
     fixture *f = *state;
@@ -173,6 +249,11 @@ int main(void) {
         FIXTURE_TEST(a_pass_that_does_not_return_is_named),
         FIXTURE_TEST(what_was_left_shows_the_same),
         FIXTURE_TEST(a_pass_without_rules_and_a_plug_in_are_named_too),
+        FIXTURE_TEST(a_pass_that_gives_up_has_not_ended_the_process),
+        FIXTURE_TEST(a_process_that_a_pass_ends_has_failed),
+        FIXTURE_TEST(a_pass_that_reports_nonsense_is_named),
+        FIXTURE_TEST(a_pass_that_leaves_what_nobody_can_read_is_named),
+        FIXTURE_TEST(what_a_pass_prints_is_not_in_the_output),
         FIXTURE_TEST(a_contained_command_is_like_any_other),
         FIXTURE_TEST(each_change_can_be_verified),
     };

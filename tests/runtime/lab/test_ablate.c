@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "passes/passes.h"
+#include "passes/load.h"
 #include "runtime/lab/ablate.h"
 #include "runtime/lab/ablate_report.h"
 #include "tests/support/text.h"
@@ -248,6 +248,48 @@ static void json_is_not_written_of_what_is_not_utf8(void **state) {
     assert_int_equal(json.bytes, 0);
 }
 
+/* --- passes whose faults no logit shows ------------------------------------------------------------------ */
+
+static qgc_status other_key(qgc_pass_context *c, qgc_diag *d) {
+    static const char *key = "qwen2.context_length";
+    (void)d;
+    for (size_t i = 0; i < c->graph->n_params; i++)
+        if (strcmp(c->graph->params[i].name, "eps") == 0)
+            c->graph->params[i].gguf = &key;
+    return QGC_OK;
+}
+
+static int runs;
+
+static qgc_status unsteady(qgc_pass_context *c, qgc_diag *d) {
+    (void)d;
+    qgc_node *n = c->graph->first;
+    while (n->op != QGC_OP_RMS_NORM)
+        n = n->next;
+    if (runs++ % 2 == 1)
+        n->attr[0].number = 0.5;
+    return QGC_OK;
+}
+
+static void what_bisect_calls_wrong_is_wrong(void **state) {
+    fixture *f = *state;
+    static const qgc_pass_info passes[] = {
+        {"other-key", other_key, NULL, "a test"}, {"unsteady", unsteady, NULL, "a test"}, {0}};
+    static const qgc_pass_rows added = {.abi = QGC_PASS_ABI, .passes = passes};
+    ok(f, qgc_passes_add("the test", &added, &f->diag));
+    options.run.positions = 2;
+    options.run.passes = "fuse-qkv,other-key";
+    qgc_ablation x = measure(f);
+    assert_true(row(&x, "other-key")->alone.is_wrong);
+    assert_true(row(&x, "fuse-qkv")->left_out.is_wrong && !row(&x, "fuse-qkv")->alone.is_wrong);
+    options.run.passes = "fuse-qkv,unsteady";
+    runs = 0;
+    x = measure(f);
+    assert_true(row(&x, "unsteady")->alone.is_wrong);
+    assert_true(row(&x, "unsteady")->alone.drift.max_drift == 0); /* the run that is measured is right */
+    assert_false(row(&x, "fuse-qkv")->alone.is_wrong);
+}
+
 #define ABLATE_TEST(f) cmocka_unit_test_setup_teardown(f, begin, teardown)
 
 int main(void) {
@@ -265,6 +307,7 @@ int main(void) {
         ABLATE_TEST(a_report_says_what_cannot_run_in_the_mode),
         ABLATE_TEST(a_chart_has_modes_side_by_side),
         ABLATE_TEST(json_is_not_written_of_what_is_not_utf8),
+        ABLATE_TEST(what_bisect_calls_wrong_is_wrong), /* the passes stay for the rest of the process */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -390,6 +390,12 @@ RULE(logits_of_unnormed) {
     return rewire(rw, m->root, m->root->in[0]->maker->in[0], m->root->in[1], NULL);
 }
 
+RULE(erase_what_is_read) {
+    HERE;
+    qgc_erase(rw, m->root);
+    return true;
+}
+
 /* --- right rules ----------------------------------------------------------------------------------------- */
 
 RULE(swap_operands) {
@@ -582,6 +588,15 @@ RULE(halved_far_away) {
     assert_true(qgc_settle(rw, other));
     return become(rw, n, other->out[0]);
 }
+/* As many parts as there are, of other tokens: 1000 and 900 make two of 1536. */
+RULE(merge_by_another_chunk) {
+    HERE;
+    qgc_node *part = m->root->in[1]->maker;
+    part->attr[0].number = 1000;
+    assert_true(qgc_settle(rw, part));
+    m->root->attr[0].number = now.row->number;
+    return true;
+}
 RULE(sample_by_parts) {
     HERE;
     qgc_node *n = m->root;
@@ -692,7 +707,7 @@ static const planted rows[] = {
      NULL},
     {"too-small-for-f16", "a[2]", ATT, scale_cached_keys, 1e-6, WRONG, "k_all[2]", 0, "too small for float16",
      NULL},
-    {"too-large-for-float32", "up[1]", LIN, scale_around, 1e38, WRONG, "inner[1]", 0, "too large for float32",
+    {"too-large-for-float32", "up[1]", LIN, scale_around, 8e37, WRONG, "inner[1]", 0, "too large for float32",
      NULL},
     /* float32 would lose most of their digits */
     {"cancels", "x_mid[1]", SUM, cancel_first, 1e5, WRONG, "left[1]", 0, NULL, NULL},
@@ -750,6 +765,8 @@ static const planted rows[] = {
      NULL, "split-sample,%s"},
     {"parts-of-others", "next_parts", P(ANY, SAMPLE_PART, V(A)), parts_of_others, 0, WRONG, NULL, 0, NULL,
      "split-sample,%s"},
+    {"parts-of-another-chunk", "next", P(ANY, SAMPLE_MERGE, V(A)), merge_by_another_chunk, 900, WRONG, NULL,
+     0, "its parts are of 1000", "split-sample,%s"},
     {"colder", "next", CHOOSE, chooses_from_others, 1.5, WRONG, "next", 0, NULL, NULL},
     {"hardly-colder", "next", CHOOSE, chooses_from_others, 1.02, WRONG, "next", 0, NULL, NULL},
     {"colder-by-1e-4", "next", CHOOSE, chooses_from_others, 1.0001, WRONG, "next", 0, "made of other logits",
@@ -771,6 +788,7 @@ static const planted rows[] = {
     {"window-of-parts", "a[1]", ATT, parts_with_window, 2, WRONG, "a[1]", 0, "at position 300", NULL},
     {"halved-far-away", "qr[1]", ROTATE, halved_far_away, 500, WRONG, "qr[1]", 0, "with room for 501", NULL},
     {"wrong-and-denied", "h[1]", NORM, wrong_and_denied, 0, WRONG, "h[1]", 0, "says that it did not", NULL},
+    {"erased-and-read", "act[1]", SIL, erase_what_is_read, 0, WRONG, NULL, 0, "which no node makes", NULL},
     {"right-and-denied", "x_mid[1]", SUM, renamed_sum_and_denied, 0, WRONG, NULL, 0, "says that it did not",
      NULL},
     /* after changes that are harmless, and before larger ones */
@@ -833,6 +851,8 @@ static const planted rows[] = {
     {"three-parts", "a[0]", ATT, two_parts_attention, 3, FINE, NULL, 0, NULL, NULL},
     {"64-parts", "a[3]", ATT, two_parts_attention, 64, FINE, NULL, 0, NULL, NULL},
     {"halved-further-than-caches-go", "qr[1]", ROTATE, halved_far_away, 1024, FINE, NULL, 0, NULL, NULL},
+    {"parts-of-1000", "next", P(ANY, SAMPLE_MERGE, V(A)), merge_by_another_chunk, 1000, FINE, NULL, 0, NULL,
+     "split-sample,%s"},
     {"chunk-of-1", "next", CHOOSE, sample_by_parts, 1, FINE, NULL, 0, NULL, NULL},
     {"chunk-of-7", "next", CHOOSE, sample_by_parts, 7, FINE, NULL, 0, NULL, NULL},
     {"chunk-of-all", "next", CHOOSE, sample_by_parts, 1536, FINE, NULL, 0, NULL, NULL},
@@ -1163,12 +1183,57 @@ static void untied_in(qgc_graph *g) {
 }
 ODD(untied)
 
-static void reads_no_keys_in(qgc_graph *g) {
+static qgc_param *param_named(qgc_graph *g, const char *name) {
     for (size_t i = 0; i < g->n_params; i++)
-        if (strcmp(g->params[i].name, "eps") == 0)
-            g->params[i].n_hf = 0;
+        if (strcmp(g->params[i].name, name) == 0)
+            return &g->params[i];
+    fail_msg("no parameter \"%s\"", name);
+    return NULL;
+}
+
+static void reads_no_keys_in(qgc_graph *g) {
+    param_named(g, "eps")->n_hf = 0;
 }
 ODD(reads_no_keys)
+
+/* As many keys as before. */
+static void reads_another_key_in(qgc_graph *g) {
+    static const char *key = "layer_norm_eps";
+    param_named(g, "eps")->hf = &key;
+}
+ODD(reads_another_key)
+
+static void means_another_number_in(qgc_graph *g) {
+    qgc_param *p = param_named(g, "kv_heads");
+    assert_non_null(p->otherwise);
+    p->otherwise[0] *= 2;
+}
+ODD(means_another_number)
+
+static void forgets_a_parameter_in(qgc_graph *g) {
+    g->n_params--;
+}
+ODD(forgets_a_parameter)
+
+static void of_no_layer_in(qgc_graph *g) {
+    declared(g, "wk")->index = NULL;
+}
+ODD(of_no_layer)
+
+static void one_layer_more_in(qgc_graph *g) {
+    g->repeats[0].count++;
+}
+ODD(one_layer_more)
+
+static void forgets_an_input_in(qgc_graph *g) {
+    g->n_inputs--;
+}
+ODD(forgets_an_input)
+
+static void weights_renamed_in(qgc_graph *g) {
+    declared(g, "wk")->name = "keys";
+}
+ODD(weights_renamed)
 
 static void ignores_all_tensors_in(qgc_graph *g) {
     static const char *all = "*";
@@ -1212,9 +1277,7 @@ static void group_of_another_layer_in(qgc_graph *g) {
 ODD(group_of_another_layer)
 
 static void fewer_positions_in(qgc_graph *g) {
-    for (size_t i = 0; i < g->n_params; i++)
-        if (strcmp(g->params[i].name, "max_positions") == 0)
-            g->params[i].value = 64;
+    param_named(g, "max_positions")->value = 64;
 }
 ODD(fewer_positions)
 
@@ -1318,6 +1381,56 @@ static void reads_before_it_is_made_in(qgc_graph *g) {
 }
 ODD(reads_before_it_is_made)
 
+/* Graphs that nobody can go over. */
+static void a_list_without_end_in(qgc_graph *g) {
+    node_named(g, "h[2]")->next = node_named(g, "h[1]");
+}
+ODD(a_list_without_end)
+
+static void an_input_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->in[0] = NULL;
+}
+ODD(an_input_that_is_none)
+
+static void an_id_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->id = 1 << 30;
+}
+ODD(an_id_that_is_none)
+
+static void a_turn_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->repeat = 7;
+}
+ODD(a_turn_that_is_none)
+
+static void a_name_that_is_none_in(qgc_graph *g) {
+    node_named(g, "h[2]")->out[0]->name = NULL;
+}
+ODD(a_name_that_is_none)
+
+/* Broken in one change and mended in the next. */
+RULE(break_links) {
+    (void)rw;
+    if (strcmp(m->root->out[0]->name, "gate") != 0 || m->root->layer != 1 || now.done[m->root->id])
+        return false;
+    mark_done(m->root);
+    m->root->next->prev = NULL;
+    return true;
+}
+
+RULE(mend_links) {
+    (void)rw;
+    if (strcmp(m->root->out[0]->name, "up") != 0 || m->root->layer != 1 || m->root->prev)
+        return false;
+    m->root->prev = node_named(qgc_rewriter_graph(rw), "gate[1]");
+    return true;
+}
+
+static qgc_status break_links_and_mend(qgc_pass_context *c, qgc_diag *d) {
+    const qgc_rule rules[] = {{"break", LIN, break_links}, {"mend", LIN, mend_links}, {0}};
+    memset(&now, 0, sizeof now);
+    return qgc_rewrite(c, rules, d);
+}
+
 static qgc_status wrong_when_nobody_watches(qgc_pass_context *c, qgc_diag *d) {
     (void)d;
     if (!c->watch)
@@ -1419,6 +1532,25 @@ static const struct {
      NULL,
      "parameter \"eps\" is not read from the same keys",
      NULL},
+    {{"reads-another-key", reads_another_key, NULL, "planted"},
+     WRONG,
+     NULL,
+     "parameter \"eps\" is not read from the same keys",
+     NULL},
+    {{"means-another-number", means_another_number, NULL, "planted"},
+     WRONG,
+     NULL,
+     "what a weights file says of parameter \"kv_heads\" means something else",
+     NULL},
+    {{"forgets-a-parameter", forgets_a_parameter, NULL, "planted"}, WRONG, NULL, "is gone", NULL},
+    {{"of-no-layer", of_no_layer, NULL, "planted"}, WRONG, NULL, "weights are not found any more", NULL},
+    {{"one-layer-more", one_layer_more, NULL, "planted"},
+     WRONG,
+     NULL,
+     "the layers of the graph are not counted as they were",
+     NULL},
+    {{"forgets-an-input", forgets_an_input, NULL, "planted"}, WRONG, NULL, "input \"rows\" is gone", NULL},
+    {{"weights-renamed", weights_renamed, NULL, "planted"}, FINE, NULL, NULL, NULL},
     {{"ignores-all-tensors", ignores_all_tensors, NULL, "planted"}, WRONG, NULL, "ignored", NULL},
     {{"of-another-family", of_another_family, NULL, "planted"}, WRONG, NULL, "the graph is for", NULL},
     {{"of-another-name", of_another_name, NULL, "planted"}, FINE, NULL, NULL, NULL},
@@ -1457,6 +1589,32 @@ static const struct {
      NULL,
      "run again",
      NULL},
+    {{"a-list-without-end", a_list_without_end, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"an-input-that-is-none", an_input_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"an-id-that-is-none", an_id_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"a-turn-that-is-none", a_turn_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"a-name-that-is-none", a_name_that_is_none, NULL, "planted"},
+     WRONG,
+     NULL,
+     "does not hold together",
+     NULL},
+    {{"break-links-and-mend", break_links_and_mend, NULL, "planted"}, FINE, NULL, NULL, NULL},
     {{"swaps-for-ever", swaps_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_mid["},
     {{"grows-for-ever", grows_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_out"},
     {{"drifts-for-ever", drifts_for_ever, NULL, "planted"}, WRONG, NULL, "for ever", "x_out"},

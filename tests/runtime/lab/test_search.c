@@ -30,9 +30,20 @@ static qgc_status cheat(qgc_pass_context *c, qgc_diag *d) {
     return qgc_rewrite(c, cheat_rules, d);
 }
 
+/* Of this GGUF, and not of a folder of safetensors. */
+static qgc_status other_tensor(qgc_pass_context *c, qgc_diag *d) {
+    (void)d;
+    c->run->n_fired++;
+    for (size_t i = 0; i < c->graph->n_weights; i++)
+        if (strcmp(c->graph->weights[i].name, "wk") == 0)
+            c->graph->weights[i].hf = "model.layers.{l}.self_attn.v_proj.weight";
+    return QGC_OK;
+}
+
 static void add_cheat(fixture *f) {
     static bool is_added;
-    static const qgc_pass_info passes[] = {{"cheat", cheat, NULL, "a test"}, {0}};
+    static const qgc_pass_info passes[] = {
+        {"cheat", cheat, NULL, "a test"}, {"other-tensor", other_tensor, NULL, "a test"}, {0}};
     static const qgc_pass_rows rows = {.abi = QGC_PASS_ABI, .passes = passes};
     if (!is_added)
         ok(f, qgc_passes_add("the test", &rows, &f->diag));
@@ -190,16 +201,18 @@ static void a_pass_that_is_wrong_is_never_taken(void **state) {
     fixture *f = *state;
     add_cheat(f);
     const qgc_search s = search(f, tiny, "", 5, 0);
-    int wrong = 0;
+    int wrong = 0, others = 0;
     for (int i = 0; i < s.n_tries; i++) {
-        if (!strstr(s.tries[i].change, "+cheat"))
+        const bool is_other = strstr(s.tries[i].change, "+other-tensor");
+        if (!is_other && !strstr(s.tries[i].change, "+cheat"))
             continue;
-        wrong += s.tries[i].verdict == QGC_SEARCH_WRONG;
+        *(is_other ? &others : &wrong) += s.tries[i].verdict == QGC_SEARCH_WRONG;
         if (s.tries[i].verdict == QGC_SEARCH_BETTER || s.tries[i].verdict == QGC_SEARCH_NO_BETTER)
             fail_msg("%s: %d kernels", s.tries[i].change, s.tries[i].cost.kernels);
     }
-    assert_true(wrong > 0);
+    assert_true(wrong > 0 && others > 0);
     assert_null(strstr(s.passes, "cheat"));
+    assert_null(strstr(s.passes, "other-tensor"));
     qgc_str text = qgc_str_new(f->arena);
     qgc_search_text(&s, &(qgc_search_options){.run.graph = tiny}, &text);
     has(text.text, "without a GPU: no times, but a model of them");
