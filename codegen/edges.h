@@ -9,10 +9,11 @@
  * another such step is right before it. What is known of the launches before it, their `early` included, has to be right. */
 const char *qgc_edge_refusal(const qgc_plan *p, qgc_phase_kind phase, size_t i, qgc_arena *a);
 
-/* Is it decided for the launches of the phase? Decode steps, persistent ones, and prompts from the order of these. */
+/* May launches of the phase start early at all? Those of decode steps, of persistent steps, and of prompts from weights in the order
+ * of these. */
 bool qgc_phase_may_overlap(qgc_phase_kind phase);
 
-/* Decides it for every launch of such a phase: `early` or `not_early` is set. Scratch has its places by then. */
+/* Decides for every launch of such a phase whether it starts early: `early` or `not_early` is set. Scratch has its places by then. */
 void qgc_place_edges(qgc_plan *p, qgc_arena *a);
 
 #endif

@@ -54,7 +54,7 @@ typedef struct {
     int least_arch;               /* of qgc_lower_options */
     int sms;                      /* multiprocessors of the card */
     int shared_bytes;             /* that a block may have there */
-    int most_shared_bytes; /* the same where kernels differ by architecture: of the card, else of the largest */
+    int most_shared_bytes; /* the same for kernels that differ by architecture: of the card, else of the largest */
     const qgc_card *card; /* of qgc_lower_options, like this: */
     bool card_alone;
     const qgc_tuning *tuning;
@@ -190,7 +190,7 @@ const char *qgc_low_expression(qgc_lowering *l, const qgc_stage *f, const qgc_va
 /* Which of the values that an expression takes from outside have one number for each row of the result: bits. */
 int qgc_low_one_a_row(const qgc_value *const *inputs, int n, const qgc_value *result);
 
-/* Those values as arguments of a kernel of products, which has parameters for so many. */
+/* Gives a launch of a kernel of products the values that its expression takes from outside: QGC_OUTSIDE_OF_PRODUCTS arguments. */
 enum { QGC_OUTSIDE_OF_PRODUCTS = 4 };
 void qgc_low_outside_arguments(qgc_lowering *l, qgc_plan_launch *launch, const qgc_value *const *inputs,
                                int n);

@@ -23,8 +23,8 @@ double qgc_seconds(void);
 /* From now on. */
 void qgc_times_begin(qgc_times *t);
 
-/* Ends a lap. `what` is a literal; laps beyond the most there can be are added to the last one. `t` may be NULL: then nobody
- * wants to know. */
+/* Ends a lap. `what` is a literal; laps beyond the most there can be are added to the last one. `t` may be NULL: then
+ * nothing is noted. */
 void qgc_times_lap(qgc_times *t, const char *what);
 
 #endif

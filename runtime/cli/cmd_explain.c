@@ -142,7 +142,8 @@ qgc_status cmd_explain(cli_context *c, int argc, char **argv) {
     cli_pipeline pipeline = {0};
     const char *node = NULL, *weights = NULL, *json = NULL;
     const cli_option options[] = {
-        {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which a file without sizes has them", 0, 0},
+        {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which the graph of a family takes its sizes", 0,
+         0},
         CLI_CHOICE_OPTIONS(pipeline),
         {"node", 0, OPTION_TEXT, &node, "NAME", "what concerns this node: 'down', or 'down[3]'", 0, 0},
         CLI_JSON_OPTION(json),

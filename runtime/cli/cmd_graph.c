@@ -60,7 +60,8 @@ qgc_status cmd_dump(cli_context *c, int argc, char **argv) {
     const char *weights = NULL, *json = NULL;
     cli_pipeline pipeline = {0};
     const cli_option options[] = {
-        {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which a file without sizes has them", 0, 0},
+        {"weights", 0, OPTION_TEXT, &weights, "PATH", "from which the graph of a family takes its sizes", 0,
+         0},
         CLI_PIPELINE_OPTIONS(pipeline),
         {"format", 0, OPTION_TEXT, &format, "yaml|dot", "the graph format again, or GraphViz", 0, 0},
         CLI_JSON_OPTION(json),

@@ -236,7 +236,7 @@ qgc_status cmd_schema(cli_context *c, int argc, char **argv) {
         .name = "schema",
         .arguments = "",
         .summary = "Prints a JSON Schema of model files, with which editors complete and check them.",
-        .details = "It says what a file may hold; whether that makes sense says qgc dump.",
+        .details = "It says what a file may hold; qgc dump says whether that makes sense.",
         .options = options,
     };
     cli_line line;

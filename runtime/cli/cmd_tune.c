@@ -146,7 +146,7 @@ qgc_status cmd_tune(cli_context *c, int argc, char **argv) {
         {"only", 0, OPTION_TEXT, &o.tune.only, "TEXT", "kernels whose name contains it", 0, 0},
         {"seconds", 0, OPTION_NUMBER, &o.tune.seconds, "S", "no candidate is begun after so many", 1, 1e6},
         {"output", 'o', OPTION_TEXT, &o.output, "FILE",
-         "the settings; beside the cache, where compile finds them", 0, 0},
+         "the settings; if not given, in the cache folder, where compile finds them", 0, 0},
         {"afresh", 0, OPTION_FLAG, &o.afresh, NULL, "forget what was found before", 0, 0},
         CLI_JSON_OPTION(o.json),
         CLI_PIPELINE_OPTIONS(o.pipeline),

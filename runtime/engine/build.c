@@ -99,6 +99,21 @@ static qgc_status check_archs(const qgc_compile_options *o, qgc_diag *d) {
     return QGC_OK;
 }
 
+/* The work is split for the card, so one of the architectures has to run there. What is no name is NVRTC's to refuse. */
+static qgc_status check_card(const qgc_compile_options *o, const char *name, qgc_diag *d) {
+    if (!o->card || !o->card->arch)
+        return QGC_OK;
+    for (int i = 0; i < o->n_archs; i++) {
+        qgc_arch arch;
+        if (!qgc_arch_read(o->archs[i], &arch) || qgc_arch_fit(arch, o->card->arch) != QGC_FIT_NONE)
+            return QGC_OK;
+    }
+    qgc_status s = qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC,
+                            "no architecture of --arch runs on card \"%s\", an sm_%d", name, o->card->arch);
+    qgc_hint(d, "Leave --arch out, or name sm_%d, too.", o->card->arch);
+    return s;
+}
+
 static void show_kernels(void *context, size_t done, size_t total) {
     const qgc_build_options *o = context;
     o->listener.progress(o->listener.context, "kernels", done, total);
@@ -121,6 +136,7 @@ static qgc_status compile(qgc_graph *g, const qgc_build_options *o, const char *
                                    .progress = o->listener.progress ? show_kernels : NULL,
                                    .context = &copy};
     QGC_TRY(check_archs(&options, d));
+    QGC_TRY(check_card(&options, o->card, d));
     if (!o->no_tuning)
         QGC_TRY(qgc_compile_find_tuning(&options, &options.tuning, d));
     QGC_TRY(qgc_file_check_output(o->output, d));

@@ -181,6 +181,8 @@ static void an_option_that_does_nothing_is_an_error(void **state) {
         {"run --weights '' -p hi", "option --weights wants PATH, got an empty text\n"},
         {"compile models/tiny/tiny.yaml -o ''", "option --output wants FILE, got an empty text\n"},
         {"compile models/tiny/tiny.yaml --arch ''", "option --arch names no architecture\n"},
+        {"compile models/tiny/tiny.yaml -o /dev/null --card rtx-4090 --arch sm_75,compute_90",
+         "no architecture of --arch runs on card \"rtx-4090\", an sm_89\n"},
         {"ops --json=", "option --json wants FILE, got an empty text\n"},
         {"inspect x.qgc --graph --launches",
          "option --graph prints the graph alone, and --launches is given\n"},
