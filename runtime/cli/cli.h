@@ -69,8 +69,8 @@ void cli_progress_clear(cli_progress *p);
 /* What an engine reports goes to the bar and, as lines, to stderr; with `quiet` to neither. */
 qgc_engine_listener cli_listener(cli_progress *p, bool quiet);
 
-/* What -o names; where it is not given (*output is NULL), "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". An error
- * for standard input, which has no name. */
+/* What -o names; where it is not given (*output is NULL), "qwen2.5-0.5b.qgc" of "models/qwen2.5-0.5b.yaml" and "qgc". Errors:
+ * standard input has no name; that file cannot be written. */
 QGC_MUST_USE qgc_status cli_default_output(const char **output, const char *path, const char *extension,
                                            qgc_diag *d);
 

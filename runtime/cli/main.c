@@ -121,7 +121,10 @@ qgc_status cli_default_output(const char **output, const char *path, const char 
     const char *base = qgc_path_base(path), *dot = strrchr(base, '.');
     const size_t length = dot && dot != base ? (size_t)(dot - base) : strlen(base);
     *output = qgc_arena_printf(d->arena, "%.*s.%s", (int)length, base, extension);
-    return QGC_OK;
+    const qgc_status s = qgc_file_check_output(*output, d);
+    if (s != QGC_OK)
+        qgc_hint(d, "-o FILE writes it elsewhere.");
+    return s;
 }
 
 qgc_status cli_check_stdout(const char *name, const char *file, const char *other_name, const char *other,

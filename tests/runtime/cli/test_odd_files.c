@@ -103,6 +103,15 @@ static void outputs_are_written_where_they_were_asked_for(void **state) {
           0);
 }
 
+/* Where no output was named, the error says how to name one. */
+static void an_output_by_default_that_cannot_be_can_be_named(void **state) {
+    fixture *f = *state;
+    has(shell(f, "mkdir tiny.qgc && qgc compile \"$src\"/models/tiny/tiny.yaml", 1),
+        "tiny.qgc: error: could not write the file: it is a folder\n  hint: -o FILE writes it elsewhere.\n");
+    has(shell(f, "mkdir tiny.html && qgc view \"$src\"/models/tiny/tiny.yaml", 1),
+        "  hint: -o FILE writes it elsewhere.\n");
+}
+
 /* They are numbers in memory, in the types that a quantiser would give the tensors. */
 static void random_weights_are_no_files(void **state) {
     const char *said = shell(
@@ -280,6 +289,7 @@ int main(void) {
         FIXTURE_TEST(a_folder_goes_without_what_its_links_lead_to),
         FIXTURE_TEST(no_library_comes_from_the_current_folder),
         FIXTURE_TEST(random_weights_are_no_files),
+        FIXTURE_TEST(an_output_by_default_that_cannot_be_can_be_named),
         FIXTURE_TEST(json_to_stdout_stands_alone),
     };
     return cmocka_run_group_tests_name("runtime/cli/odd_files", tests, NULL, NULL);
