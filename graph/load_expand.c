@@ -90,9 +90,12 @@ static qgc_status check_with(qgc_loader *ld, const qgc_yaml *with, const qgc_yam
     for (size_t i = 0; i < with->n; i++) {
         QGC_TRY(qgc_load_check_name(ld, with->keys[i], "name of the part"));
         QGC_TRY(qgc_load_expect(ld, with->items[i], QGC_YAML_SCALAR, "name of a value"));
-        if (!mentions(list, with->keys[i]->text))
-            return qgc_fail(ld->d, QGC_ERR_INPUT, with->keys[i]->at, "part \"%s\" has no value \"%s\"",
-                            name->text, with->keys[i]->text);
+        if (!mentions(list, with->keys[i]->text)) {
+            qgc_status s = qgc_fail(ld->d, QGC_ERR_INPUT, with->keys[i]->at,
+                                    "part \"%s\" has no value \"%s\"", name->text, with->keys[i]->text);
+            qgc_note(ld->d, list->at, "part \"%s\" is written here", name->text);
+            return s;
+        }
     }
     return QGC_OK;
 }
