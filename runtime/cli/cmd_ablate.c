@@ -35,6 +35,7 @@ static qgc_status open_all(ablate_state *s, ablate_options *o, cli_context *c) {
     o->lab.watch = cli_watch(&o->lab.pipeline, true, c->arena);
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
     QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
+    s->heading.ctx = o->ctx = cli_lab_ctx(o->ctx, g);
     QGC_TRY(cli_edit_pipeline(&o->lab.pipeline, g, c->diag));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_lab_open_weights(lab, &o->lab, g, c));
@@ -162,7 +163,7 @@ static qgc_status read_modes(ablate_options *o, cli_context *c) {
 }
 
 qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
-    ablate_options o = {.phase = "decode", .lab = {.device = "auto", .steps = 64}, .ctx = 512, .pairs = 30};
+    ablate_options o = {.phase = "decode", .lab = {.device = "auto", .steps = 64}, .pairs = 30};
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
@@ -172,7 +173,8 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
         {"phase", 0, OPTION_TEXT, &o.phase, "decode|prefill",
          "steps of one token, or of the --ctx tokens of a prompt", 0, 0},
         CLI_LAB_TEXT_OPTIONS(o.lab, 1 << 20),
-        {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 1,
+        {"ctx", 0, OPTION_INT, &o.ctx, "N",
+         "positions of the caches, at whose end times are taken; 0: 512, or as many as the model takes", 0,
          1 << 24},
         {"pairs", 0, OPTION_INT, &o.pairs, "N", "timings of a pass, with and without it by turns", 6, 100000},
         {"subsets", 0, OPTION_INT, &o.subsets, "N", "compare logits under random subsets of the passes, too",
@@ -204,7 +206,7 @@ qgc_status cmd_ablate(cli_context *c, int argc, char **argv) {
     if (strcmp(o.phase, "decode") != 0 && strcmp(o.phase, "prefill") != 0)
         return qgc_fail(c->diag, QGC_ERR_USAGE, QGC_NO_LOC,
                         "option --phase is \"%s\", expected decode or prefill", o.phase);
-    ablate_state s = {.heading = {.graph = o.graph, .ctx = o.ctx, .pairs = (int)o.pairs}};
+    ablate_state s = {.heading = {.graph = o.graph, .pairs = (int)o.pairs}};
     qgc_status status = run(&s, &o, c);
     cli_lab_close(&s.lab);
     return status;

@@ -23,6 +23,7 @@ static qgc_status open_all(cli_lab *lab, search_options *o, cli_context *c) {
     o->lab.watch = cli_watch(&o->lab.pipeline, true, c->arena);
     QGC_TRY(cli_lab_open_device(lab, &o->lab, c->diag));
     QGC_TRY(cli_lab_graph(&g, &lab->weights, o->graph, o->lab.weights, c));
+    o->ctx = cli_lab_ctx(o->ctx, g);
     QGC_TRY(cli_edit_pipeline(&o->lab.pipeline, g, c->diag));
     cli_note_modes(g, &o->lab.pipeline, c->arena);
     QGC_TRY(cli_check_stdout("output", o->output, "json", o->json, c->diag));
@@ -60,15 +61,15 @@ static qgc_status run(cli_lab *lab, search_options *o, cli_context *c) {
 }
 
 qgc_status cmd_search(cli_context *c, int argc, char **argv) {
-    search_options o = {
-        .lab = {.device = "auto", .steps = 16}, .ctx = 512, .pairs = 30, .seed = 1, .seconds = 60};
+    search_options o = {.lab = {.device = "auto", .steps = 16}, .pairs = 30, .seed = 1, .seconds = 60};
     const cli_option options[] = {
         {"weights", 0, OPTION_TEXT, &o.lab.weights, "PATH", CLI_WEIGHTS_HELP, 0, 0},
         {"device", 0, OPTION_TEXT, &o.lab.device, "auto|gpu|gpu:N|cpu",
          "where to run; without a GPU a model stands for the times", 0, 0},
         CLI_LAB_MODE_OPTION(o.lab),
         CLI_LAB_TEXT_OPTIONS(o.lab, 16),
-        {"ctx", 0, OPTION_INT, &o.ctx, "N", "positions of the caches; times are taken at their end", 16,
+        {"ctx", 0, OPTION_INT, &o.ctx, "N",
+         "positions of the caches, at whose end times are taken; 0: 512, or as many as the model takes", 0,
          1 << 24},
         {"pairs", 0, OPTION_INT, &o.pairs, "N", "timings of a candidate, and as many of the best so far", 6,
          100000},

@@ -53,6 +53,12 @@ qgc_status cli_lab_weights(qgc_weights **out, const char *path, const qgc_graph 
     return qgc_random_weights_open(out, g, path[6] ? path + 7 : NULL, SEED, c->diag);
 }
 
+int64_t cli_lab_ctx(int64_t given, const qgc_graph *g) {
+    enum { USUAL = 512 };
+    const int64_t most = qgc_graph_max_positions(g);
+    return given > 0 ? given : most > 0 && most < USUAL ? most : USUAL;
+}
+
 qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d) {
     QGC_TRY(cli_check_mode(o->mode, d));
     return cli_text_check(&o->text, cli_weights_are_random(o->weights), d);

@@ -56,6 +56,9 @@ typedef struct {
     const char *text; /* what to call them */
 } cli_lab;
 
+/* The positions of --ctx: 512, or as many as the model takes, where 0 is given. */
+int64_t cli_lab_ctx(int64_t given, const qgc_graph *g);
+
 /* Errors: a text that does not go with the weights, an unknown mode. */
 QGC_MUST_USE qgc_status cli_lab_check(const cli_lab_options *o, qgc_diag *d);
 

@@ -50,6 +50,25 @@ static void passes_that_make_groups_only_keep_a_strict_budget(void **state) {
     has(text, "b.yaml is kept\n");
 }
 
+/* Caches have 512 positions by default, where a model takes so many. */
+static void a_model_may_take_fewer_positions_than_there_are_by_default(void **state) {
+    fixture *f = *state;
+    char *text = qgc_arena_strdup(f->arena, output(f, "dump tests/gpu/shapes/smallest.yaml", 0)), *most;
+    assert_non_null(most = strstr(text, "max_positions: "));
+    assert_non_null(most = strstr(most, "4096"));
+    memcpy(most, "  64", 4);
+    const char *graph = fixture_write(f, "short.yaml", text);
+    has(output(f,
+               qgc_arena_printf(
+                   f->arena, "ablate '%s' --weights random --device cpu --steps 8 --passes fuse-qkv?", graph),
+               0),
+        "a decode step with none");
+    has(output(f, qgc_arena_printf(f->arena, "search '%s' --weights random --device cpu --most 1", graph), 0),
+        "best: ");
+    has(output(f, qgc_arena_printf(f->arena, "search '%s' --weights random --device cpu --ctx 65", graph), 2),
+        "a context of 65 positions, \"smallest\" can have at most 64");
+}
+
 static void a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget(void **state) {
     fixture *f = *state;
     const char *budget = fixture_write(f, "b.yaml", "max_kl: 1e-4\n");
@@ -182,6 +201,7 @@ static void steps_of_a_prompt_are_compared_too(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(passes_that_make_groups_only_keep_a_strict_budget),
+        FIXTURE_TEST(a_model_may_take_fewer_positions_than_there_are_by_default),
         FIXTURE_TEST(a_pass_that_changes_the_result_shows_its_drift_and_breaks_the_budget),
         FIXTURE_TEST(a_pass_that_is_wrong_is_an_error_within_any_budget),
         FIXTURE_TEST(steps_of_a_prompt_are_compared_too),
