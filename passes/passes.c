@@ -139,9 +139,20 @@ char *qgc_pipeline_next(const char **text, qgc_arena *a) {
     return qgc_arena_strndup(a, start, length);
 }
 
+/* Is there a blank outside of brackets, as in "a b" and "a(max=2) b"? */
+static bool has_blank(const char *entry) {
+    const char *close = strchr(entry, ')');
+    return strcspn(entry, " ") < strcspn(entry, "(") || (close && strchr(close, ' '));
+}
+
 /* Cuts `entry` of a pipeline into name and options; *options is NULL where there is no bracket. */
 static qgc_status parse_entry(char *entry, request *r, const char **options, qgc_loc at, qgc_diag *d) {
     size_t length = strlen(entry);
+    if (has_blank(entry)) {
+        qgc_status s = wrong(at, d, "\"%s\" has a blank where the name of one pass is expected", entry);
+        qgc_hint(d, "Passes are separated by commas.");
+        return s;
+    }
     *r = (request){.optional = entry[length - 1] == '?'};
     if (r->optional)
         entry[--length] = 0;
@@ -160,7 +171,7 @@ static qgc_status parse_entry(char *entry, request *r, const char **options, qgc
 static qgc_status parse_pipeline(const char *text, qgc_loc at, request **out, size_t *n, qgc_diag *d) {
     for (char *entry; (entry = qgc_pipeline_next(&text, d->arena));) {
         request r;
-        const char *options;
+        const char *options = NULL;
         if (!*entry)
             continue;
         QGC_TRY(parse_entry(entry, &r, &options, at, d));

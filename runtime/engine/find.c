@@ -165,7 +165,7 @@ static qgc_status no_random(const char *name, qgc_diag *d) {
     qgc_status s =
         qgc_fail(d, QGC_ERR_INPUT, QGC_NO_LOC,
                  "no weights \"%s\": random ones are for ablate, bench, bisect, search, tune and view", name);
-    qgc_hint(d, "They have no tokenizer. Give a file, a folder or the name of a repository.");
+    qgc_hint(d, "Give a file, a folder or the name of a repository.");
     return s;
 }
 

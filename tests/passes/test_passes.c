@@ -261,6 +261,13 @@ static void names_what_is_wrong_with_a_pipeline(void **state) {
             "qgc: error: option \"max=inf\" of pass \"fuse-pointwise\" is not NAME=WHOLE NUMBER\n");
     refuses(*state, "fuse-pointwise(max=2",
             "qgc: error: pass \"fuse-pointwise(max=2\" lacks a closing bracket\n");
+    refuses(*state, "fuse-qkv fuse-swiglu",
+            "qgc: error: \"fuse-qkv fuse-swiglu\" has a blank where the name of one pass is expected\n"
+            "  hint: Passes are separated by commas.\n");
+    refuses(
+        *state, "fuse-qkv, fuse-pointwise(max=2)? fuse-swiglu",
+        "qgc: error: \"fuse-pointwise(max=2)? fuse-swiglu\" has a blank where the name of one pass is expected\n"
+        "  hint: Passes are separated by commas.\n");
 }
 
 static void leaves_out_what_is_a_mode_now(void **state) {
