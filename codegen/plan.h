@@ -189,7 +189,7 @@ typedef struct {
     /* It may be started while launches before it still run: codegen/edges.h. The first one of a persistent step: while the end of such a
      * step right before it runs. */
     bool early;
-    const char *not_early; /* why not; NULL if it may, or if nobody asked */
+    const char *not_early; /* why not; NULL if it may, or if it was not examined */
 
     bool on_all; /* grid[0] is the number of multiprocessors of the device, and all blocks run at once */
     /* for reports, the floor of this launch: bytes read from weights, and from caches for each position in them */

@@ -152,7 +152,7 @@ struct qgc_graph {
     qgc_loc at;
     const char *passes; /* those still to be run, as passes/passes.h takes them; NULL: not said */
     qgc_loc passes_at;
-    bool shares_memory; /* results lie where others lay that nobody reads any more: codegen/memory.c */
+    bool shares_memory; /* the memory of dead results is used again: codegen/memory.c */
 
     qgc_param *params;
     size_t n_params;

@@ -20,7 +20,7 @@ typedef struct {
     int turn; /* of a list; -1: a list is no number, but for one whose entries are all the same */
 } qgc_question;
 
-/* Is it the last one? What it says decides what other keys mean that a file leaves out. So a graph that asks is for
+/* Is the key the last of these, format(...)? What it says decides what other keys mean that a file leaves out. So a graph that asks is for
  * files of that format only. */
 bool qgc_key_asks_format(const char *key);
 

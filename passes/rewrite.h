@@ -164,7 +164,7 @@ qgc_value *qgc_derive(qgc_rewriter *rw, const char *name, const qgc_derivation *
  * that made it is at fault, and the rewriter reports the objection as an error. */
 bool qgc_settle(qgc_rewriter *rw, qgc_node *n);
 
-/* Removes a node, whose results nobody may read any more. */
+/* Removes a node, whose results nothing may read any more. */
 void qgc_erase(qgc_rewriter *rw, qgc_node *n);
 
 /* A node that is in no group is in that of `member` from now on. Rules that change what is in a group, or what

@@ -97,7 +97,7 @@ static qgc_status store_number(const cli_option *o, const char *text, qgc_diag *
     return QGC_OK;
 }
 
-/* --color is read by who prints, so it is looked at here. */
+/* --color is read where messages are printed, so it is checked here. */
 static qgc_status check_color(const cli_option *o, const char *text, qgc_diag *d) {
     if (strcmp(o->name, "color") != 0 || strcmp(text, "auto") == 0 || strcmp(text, "always") == 0 ||
         strcmp(text, "never") == 0)

@@ -54,7 +54,7 @@ typedef struct {
     const char *why;   /* beside numbers: "the rule changed the graph and says that it did not"; NULL */
 } qgc_bisect_fault;
 
-/* Distances of tensors are the largest difference of two elements, as a part of the largest element; of
+/* Distances of tensors are the largest difference of two elements, relative to the largest element; of
  * logits, the largest of all positions. Infinite where one is not a number. Texts live in the arena of the
  * diag. */
 typedef struct {

@@ -67,7 +67,7 @@ QGC_MUST_USE qgc_status bisect_compare(const bisect_side *good, const bisect_sid
 /* Distance of two tensors, see qgc_bisection. */
 double bisect_distance(const float *good, const float *bad, int64_t n);
 
-/* Of a choice: what its logit lacks of that of the one wanted, as a part of the largest. */
+/* Of a choice: how far its logit is below that of the one wanted, relative to the largest logit. */
 double bisect_choice_distance(const float *logits, int64_t vocab, int64_t want, int64_t got);
 
 /* "mul(act[7], up[7])" */

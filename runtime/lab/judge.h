@@ -53,7 +53,7 @@ typedef struct {
     const qgc_value
         *value; /* the first that differs from what was in its place; NULL where all are the same */
     const qgc_value *other; /* what was in its place */
-    double apart;  /* where that is most: the difference, as a part of the largest element of the row */
+    double apart;  /* where that is most: the difference, relative to the largest element of the row */
     double inputs; /* of what the value is computed from */
     int64_t position;
     const char *where; /* "in a prefill of 7 tokens", "in a decode step, temperature 0.8" */

@@ -26,7 +26,7 @@ static const char *with_f32_caches(fixture *f, const char *family, const char *m
                                           up, QGC_SOURCE_DIR, family, more));
 }
 
-/* The difference of the logits of a position, as a part of the largest one. */
+/* The difference of the logits of a position, relative to the largest one. */
 static double row_distance(const family_golden *g, int t, const float *row) {
     const float *want = g->logits + t * g->vocab;
     double most = 0, apart = 0;

@@ -19,7 +19,7 @@ enum { CTX = 160, CHUNK = 48 };
 
 typedef struct {
     const char *graph, *weights, *golden; /* YAML, weights file or folder, folder of golden.bin */
-    double tolerance;                     /* of logits, as a part of the largest at the position */
+    double tolerance;                     /* of logits, relative to the largest at the position */
 } model;
 
 typedef struct {

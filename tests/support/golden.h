@@ -26,7 +26,7 @@ typedef struct {
 /* Reads the file of a folder, "tests/golden/tiny"; everything lives in `a`. Fails the test if it cannot. */
 golden golden_read(qgc_arena *a, const char *folder);
 
-/* May logits that are off by `tolerance`, as a part of the largest logit of the prompt, choose another token than
+/* May logits that are off by `tolerance`, relative to the largest logit of the prompt, choose another token than
  * new_ids[k]? */
 bool golden_near_tie(const golden *g, const golden_case *c, int32_t k, double tolerance);
 
