@@ -95,6 +95,8 @@ static qgc_status check(run_options *o, qgc_diag *d) {
     if (o->receipt && !o->prompt && !o->prompt_file)
         return qgc_fail(d, QGC_ERR_USAGE, QGC_NO_LOC, "option --receipt is for one prompt (-p, -f)");
     QGC_TRY(cli_check_stdout("receipt", o->receipt, "json", o->json, d));
+    QGC_TRY(qgc_file_check_output(o->receipt, d));
+    QGC_TRY(qgc_file_check_output(o->json, d));
     QGC_TRY(check_ignored(o, d));
     QGC_TRY(cli_talk_options(o->think, o->date, &o->chat_options, d));
     if (o->seed < 0) { /* none given */

@@ -127,6 +127,7 @@ static void an_output_that_cannot_be_is_refused_before_the_measuring(void **stat
     fixture *f = *state;
     static const char *const lines[] = {
         "qgc ablate " TINY "--steps 4 --json=nowhere/x", "qgc ablate " TINY "--steps 4 --svg nowhere/x",
+        "qgc run " TINY "-p She --receipt nowhere/x",    "qgc run " TINY "-p She --json=nowhere/x",
         "qgc bisect " TINY "--steps 4 --json=nowhere/x", "qgc bisect " TINY "--steps 4 -o nowhere/x"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         assert_string_equal(shell(f, lines[i], 1),

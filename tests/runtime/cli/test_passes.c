@@ -181,7 +181,9 @@ static void dump_stops_after_a_pass(void **state) {
 static void a_pipeline_is_edited_and_printed(void **state) {
     prints(state, "passes --print --passes 'fuse-swiglu,fuse-qkv' --before fuse-swiglu=fuse-qkv", 0,
            "fuse-qkv,fuse-swiglu\n");
-    prints(state, "passes models/tiny/tiny.yaml", 2, "qgc: error: a pipeline is given without --print\n");
+    prints(state, "passes models/tiny/tiny.yaml", 2,
+           "qgc: error: a graph is given without --print\n"
+           "  hint: With --print its pipeline is printed; without, the list of all passes.\n");
     prints(state, "dump models/tiny/tiny.yaml --after dead-code=nothing", 2,
            "qgc: error: unknown pass \"nothing\"\n  hint: qgc passes lists them.\n");
     const char *line = output(*state, "passes --print models/tiny/tiny.yaml --without plan-memory", 0);
