@@ -254,11 +254,11 @@ else
 fi
 
 say "model files"
-if python3 -c "import jsonschema, yaml" 2> "$logs/jsonschema.log"; then
-    check "model files against qgc schema" tests/models/check_schema.py "$qgc" models/*.yaml models/tiny/*.yaml \
+if present python3-yaml && present python3-jsonschema; then
+    check "model files against qgc schema" python3 tests/models/check_schema.py "$qgc" models/*.yaml models/tiny/*.yaml \
         tests/gpu/*/*.yaml tests/golden/small/*.yaml
 else
-    skip "model files against qgc schema" "Python has no jsonschema or no PyYAML"
+    skip "model files against qgc schema" "no Python with PyYAML and jsonschema, and apt-get could not bring one"
 fi
 
 say "GPU"

@@ -46,6 +46,8 @@ present() {
         clang -x c -fsanitize=address,undefined,fuzzer-no-link -o /dev/null - ;;
     fonts-dejavu-core) [ -e /usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf ] ;;
     python3-pip) python3 -m pip --version ;;
+    python3-yaml) python3 -c 'import yaml' ;;
+    python3-jsonschema) python3 -c 'import jsonschema' ;;
     *) have "$1" ;;
     esac >/dev/null 2>&1
 }
@@ -97,7 +99,9 @@ setup_checks() {
     kind=rt
     have apt-cache && [ -z "$(apt-cache search --names-only "^libclang-rt-${version%%.*}-dev$")" ] && kind=common
     install_packages "libclang-$kind-${version%%.*}-dev"
-    (install_packages chromium fonts-dejavu-core) 2>/dev/null || true # pages are looked at where there is one
+    # Pages are looked at, and model files held against their schema, where that is possible.
+    (install_packages chromium fonts-dejavu-core) 2>/dev/null || true
+    (install_packages python3 python3-yaml python3-jsonschema) 2>/dev/null || true
 }
 
 # The folder $1 if it is a toolkit that will do: headers and NVRTC of 12.4 or newer, and cuBLAS where there is a GPU.
