@@ -300,7 +300,7 @@ static void put_body(const qgc_outside_stage *o, const qgc_outside_phase *p, qgc
 
 bool qgc_outside_phase_kernel(qgc_outside_stage *o, qgc_outside_launch *launch, qgc_phase_kernel *out,
                               qgc_arena *a) {
-    qgc_outside_phase p;
+    qgc_outside_phase p = {0};
     const char *why, *name = o->row.row->name;
     if (!qgc_outside_phase_of(o, launch, GAP, &p, &why, a))
         return false;
