@@ -226,7 +226,7 @@ static void persistent_steps_of_quantised_models(void **state) {
     for (int m = 0; m < PERSISTENT_MIXES; m++)
         compare(
             &(replay_of){.yaml = quantised(a, families[m % 2], &of_phases[m]), .arch = 90, .sms = 3 + m % 3},
-            &(replay_run){ON_CPU_RANDOM + m, m % 2 ? REPLAY_SHORT : REPLAY_CHUNK + 5, REPLAY_SHORT});
+            &(replay_run){ON_CPU_RANDOM + m, m ? REPLAY_SHORT : REPLAY_CHUNK + 5, REPLAY_SHORT});
     qgc_arena_drop(a);
 }
 
