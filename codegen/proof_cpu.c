@@ -1,4 +1,5 @@
 #define _XOPEN_SOURCE 700 /* mkdtemp */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -28,20 +29,19 @@ typedef struct {
     const char *folder;
     const qgc_cache *cache; /* NULL: none */
     int seconds;
-    const char *files[96]; /* to be removed */
-    int n_files;
 } work;
 
-static const char *path_of(work *w, const char *name) {
-    const char *path = qgc_arena_printf(w->arena, "%s/%s", w->folder, name);
-    if (w->n_files < (int)(sizeof w->files / sizeof *w->files))
-        w->files[w->n_files++] = path;
-    return path;
+static const char *path_of(const work *w, const char *name) {
+    return qgc_arena_printf(w->arena, "%s/%s", w->folder, name);
 }
 
-static void remove_all(work *w) {
-    for (int i = 0; i < w->n_files; i++)
-        unlink(w->files[i]);
+/* It has files only. */
+static void remove_folder(const work *w) {
+    DIR *d = opendir(w->folder);
+    for (const struct dirent *e; d && (e = readdir(d));)
+        unlink(path_of(w, e->d_name));
+    if (d)
+        closedir(d);
     rmdir(w->folder);
 }
 
@@ -77,7 +77,7 @@ typedef struct {
 } command;
 
 static void become(const work *w, const command *c) {
-    const int log = open(qgc_arena_printf(w->arena, "%s/log", w->folder), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    const int log = open(path_of(w, "log"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     const struct rlimit core = {0, 0}, file = {MOST_LEFT, MOST_LEFT};
     setrlimit(RLIMIT_CORE, &core);
     setrlimit(RLIMIT_FSIZE, &file);
@@ -90,7 +90,6 @@ static void become(const work *w, const command *c) {
 /* Runs a command to its end; *end is as waitpid has it, or -1 where it took too long. */
 static bool run(work *w, const command *c, int seconds, int *end) {
     const struct timespec some = {0, 5000000};
-    path_of(w, "log");
     const pid_t child = fork();
     if (child == 0)
         become(w, c);
@@ -112,8 +111,7 @@ static bool run(work *w, const command *c, int seconds, int *end) {
 static const char *log_line(work *w, const char *mark) {
     qgc_diag quiet = qgc_diag_new(w->arena);
     qgc_source log;
-    if (qgc_file_read(&log, qgc_arena_printf(w->arena, "%s/log", w->folder), MOST_LOG, "log", &quiet) !=
-        QGC_OK)
+    if (qgc_file_read(&log, path_of(w, "log"), MOST_LOG, "log", &quiet) != QGC_OK)
         return "";
     const char *at = mark ? strstr(log.text, mark) : log.text;
     at = at ? at : log.text;
@@ -209,6 +207,8 @@ static qgc_status look_at(work *w, int end, const qgc_proof_case *cases, int n) 
     return QGC_OK;
 }
 
+/* --- compiling ------------------------------------------------------------------------------------------- */
+
 static command command_of(const work *w, const char *compiler) {
     return (command){{compiler, "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-I", w->folder}, 7};
 }
@@ -247,21 +247,21 @@ static const char *key_of_runtime(work *w, const char *compiler) {
 static bool get_runtime(work *w, const char *key, const char *path) {
     const void *data;
     size_t bytes;
-    return key && w->cache && qgc_cache_get(w->cache, key, w->arena, &data, &bytes) &&
+    return key && qgc_cache_get(w->cache, key, w->arena, &data, &bytes) &&
            qgc_file_write(path, data, bytes, w->d) == QGC_OK;
 }
 
 static void keep_runtime(work *w, const char *key, const char *path) {
     qgc_diag quiet = qgc_diag_new(w->arena);
     qgc_source object;
-    if (key && w->cache && qgc_file_read(&object, path, MOST_LEFT, "object", &quiet) == QGC_OK)
+    if (key && qgc_file_read(&object, path, MOST_LEFT, "object", &quiet) == QGC_OK)
         qgc_cache_put(w->cache, key, object.text, object.bytes, w->arena);
 }
 
 /* As run_compiler. */
 static int make_runtime(work *w, const char *compiler, const char *path) {
     static const char *const sources[] = {"prove.cc", "on_cpu.cc", "on_cpu_fibers.cc", "on_cpu_together.cc"};
-    const char *key = key_of_runtime(w, compiler);
+    const char *key = w->cache ? key_of_runtime(w, compiler) : NULL;
     if (get_runtime(w, key, path))
         return 0;
     command c = command_of(w, compiler);
@@ -366,14 +366,14 @@ static qgc_status prove(work *w) {
 
 qgc_status qgc_prove_on_cpu(qgc_proof *p, const qgc_cache *cache, int seconds, qgc_diag *d) {
     qgc_arena *arena = qgc_arena_new();
-    char *folder = qgc_arena_strdup(arena, "/tmp/qgc-kernel-XXXXXX");
+    char *folder = qgc_arena_printf(arena, "/tmp/qgc-kernel-%d-XXXXXX", (int)getpid());
     work w = {.p = p, .arena = arena, .d = d, .folder = mkdtemp(folder), .cache = cache, .seconds = seconds};
     qgc_status status = QGC_OK;
     if (!w.folder)
         leave(p, "no folder could be made in /tmp");
     else {
         status = prove(&w);
-        remove_all(&w);
+        remove_folder(&w);
     }
     p->why = p->why ? qgc_arena_strdup(d->arena, p->why) : NULL;
     qgc_arena_drop(arena);

@@ -1,6 +1,8 @@
 /* Rows of kernels from outside: what they say, which nodes they fit, what a plan and a model file make of them. */
 
+#include <dirent.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codegen/lower.h"
 #include "codegen/outside_phase.h"
@@ -431,6 +433,18 @@ static void a_device_function_is_proved_too(void **state) {
     }
 }
 
+/* Proofs are made in folders of this process. */
+static void nothing_stays_in_tmp(void **state) {
+    fixture *f = *state;
+    const char *prefix = qgc_arena_printf(f->arena, "qgc-kernel-%d-", (int)getpid());
+    DIR *d = opendir("/tmp");
+    assert_non_null(d);
+    for (const struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, prefix, strlen(prefix)) == 0)
+            fail_msg("/tmp/%s is left", e->d_name);
+    closedir(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(rows_say_what_is_wrong_with_them),
@@ -447,6 +461,7 @@ int main(void) {
         FIXTURE_TEST(a_row_says_whether_it_has_a_phase),
         FIXTURE_TEST(a_phase_has_room_in_shared_memory),
         FIXTURE_TEST(a_device_function_is_proved_too),
+        FIXTURE_TEST(nothing_stays_in_tmp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
