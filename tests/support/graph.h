@@ -117,4 +117,12 @@ static inline void assert_diag(const qgc_diag *d, const char *golden) {
     assert_string_equal(qgc_test_printed(d->arena, d), golden);
 }
 
+/* Every node reads `by` where it read `v`, from `first` on. */
+static inline void test_read_other(qgc_node *first, const qgc_value *v, qgc_value *by) {
+    for (qgc_node *n = first; n; n = n->next)
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] == v)
+                n->in[i] = by;
+}
+
 #endif

@@ -12,6 +12,7 @@
 #include "runtime/lab/bisect.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
+#include "tests/support/graph.h"
 #include "tests/support/printed.h"
 #include "tests/support/text.h"
 
@@ -1083,14 +1084,6 @@ static void exchange_names(qgc_value *a, qgc_value *b) {
     b->name = name;
 }
 
-/* Every node reads `by` where it read `v`, from `first` on. */
-static void read_other(qgc_node *first, const qgc_value *v, qgc_value *by) {
-    for (qgc_node *n = first; n; n = n->next)
-        for (int i = 0; i < n->n_in; i++)
-            if (n->in[i] == v)
-                n->in[i] = by;
-}
-
 #define ODD(name)                                              \
     static qgc_status name(qgc_pass_context *c, qgc_diag *d) { \
         (void)d;                                               \
@@ -1330,7 +1323,7 @@ ODD(rotated_by_tokens)
 
 static void no_selection_in(qgc_graph *g) {
     qgc_node *select = node_named(g, "x_rows");
-    read_other(select->next, select->out[0], select->in[0]);
+    test_read_other(select->next, select->out[0], select->in[0]);
     qgc_graph_remove(g, select);
 }
 ODD(no_selection)

@@ -10,6 +10,7 @@
 #include "runtime/lab/bisect.h"
 #include "tests/support/cmocka.h"
 #include "tests/support/folder.h"
+#include "tests/support/graph.h"
 #include "tests/support/printed.h"
 
 typedef struct {
@@ -78,13 +79,6 @@ static qgc_value *scaled(qgc_graph *g, qgc_node *before, qgc_value *x, double fa
     return n->out[0];
 }
 
-static void read_other(qgc_node *first, const qgc_value *v, qgc_value *by) {
-    for (qgc_node *n = first; n; n = n->next)
-        for (int i = 0; i < n->n_in; i++)
-            if (n->in[i] == v)
-                n->in[i] = by;
-}
-
 #define PASS(name)                                             \
     static void name##_in(qgc_graph *g);                       \
     static qgc_status name(qgc_pass_context *c, qgc_diag *d) { \
@@ -108,7 +102,7 @@ PASS(experts_by_others)
 {
     qgc_node *route = node_of(g, QGC_OP_ROUTE, 1, 0);
     qgc_value *ids = other_ids(g);
-    read_other(ids->maker->next, route->out[0], ids);
+    test_read_other(ids->maker->next, route->out[0], ids);
 }
 
 PASS(other_experts_that_nobody_reads)
@@ -132,7 +126,7 @@ PASS(scale_out_of_route)
     qgc_node *sum = node_of(g, QGC_OP_EXPERT_SUM, 1, 0);
     *number(node_of(g, QGC_OP_ROUTE, 1, 0), "scale") = 2;
     qgc_value *half = scaled(g, sum->next, sum->out[0], 0.5);
-    read_other(half->maker->next, sum->out[0], half);
+    test_read_other(half->maker->next, sum->out[0], half);
 }
 
 PASS(route_hardly_scaled)
@@ -346,7 +340,7 @@ PASS(cap_of_twice)
     cap->in[0] = scaled(g, cap, cap->in[0], 2);
     cap->attr[0].number *= 2;
     qgc_value *half = scaled(g, cap->next, cap->out[0], 0.5);
-    read_other(half->maker->next, cap->out[0], half);
+    test_read_other(half->maker->next, cap->out[0], half);
     half->name = "logits";
     cap->out[0]->name = "twice";
     for (size_t i = 0; i < g->n_outputs; i++)
