@@ -8,27 +8,27 @@
 #endif
 
 /* Rows of each head, in a session with room for `ctx` positions. */
-template <int Kept = KEPT> __device__ __forceinline__ i32 kept_rows(i32 ctx) { return Kept ? min(ctx, (i32)Kept) : ctx; }
+__device__ __forceinline__ i32 kept_rows(i32 ctx, i32 most = KEPT) { return most ? min(ctx, most) : ctx; }
 
 /* The row of one position. */
-template <int Kept = KEPT> __device__ __forceinline__ i32 kept_row(i32 position, i32 ctx) {
-    return Kept ? position % kept_rows<Kept>(ctx) : position;
+__device__ __forceinline__ i32 kept_row(i32 position, i32 ctx, i32 most = KEPT) {
+    return most ? position % kept_rows(ctx, most) : position;
 }
 
-/* Those from position `begin` on, fewer than a ring has rows: one division for all of them. */
-template <int Kept = KEPT> struct kept {
+/* Those from position `begin` on, fewer than a ring has rows: one division for all of them. Rings: is the cache one, or may it be? */
+template <bool Rings = KEPT != 0> struct kept {
     i32 rows, lap;
 
-    __device__ __forceinline__ kept(i32 begin, i32 ctx) : rows(kept_rows<Kept>(ctx)), lap(0) {
-        if (Kept)
+    __device__ __forceinline__ kept(i32 begin, i32 ctx, i32 most = KEPT) : rows(kept_rows(ctx, most)), lap(0) {
+        if (Rings)
             lap = begin / rows * rows;
     }
     __device__ __forceinline__ i32 row(i32 position) const {
-        if (!Kept)
+        if (!Rings)
             return position;
         const i32 at = position - lap;
         return at < rows ? at : at - rows;
     }
     /* How many of `n` positions from there on have rows one after the other. */
-    __device__ __forceinline__ i32 together(i32 position, i32 n) const { return Kept ? min(n, rows - row(position)) : n; }
+    __device__ __forceinline__ i32 together(i32 position, i32 n) const { return Rings ? min(n, rows - row(position)) : n; }
 };

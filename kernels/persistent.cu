@@ -50,20 +50,20 @@ __device__ __forceinline__ void put_blocks(Producer &p, const u8 *from, int n) {
  * there. */
 template <typename S, typename Producer>
 __device__ __forceinline__ void put_cache(Producer &p, const shared &s, const arguments &a, int i) {
-    const splits cut = s.now.cut[S::CUT];
+    const splits cut = s.now.cut[S::cut(i)];
     if (cut.unit >= tile_of<S>::UNITS)
         return;
     const int SPAN = tile_of<S>::SPAN, position = s.now.position, kv = cut.unit / tile_of<S>::ROUNDS;
-    const int begin = first_seen<S>(position) + cut.split * cut.span,
+    const int begin = first_seen<S>(i, position) + cut.split * cut.span,
               end = min(position, begin + cut.span); /* of what is in the cache */
     const bool last = begin + cut.span > position;
     const u64 *caches = a.caches + S::CACHES_AT + S::CACHES_STEP * i;
-    const kept<S::RING> cache(begin, a.ctx);
+    const kept<S::RINGS> cache(begin, a.ctx, S::ring(i));
 #pragma unroll 1
     for (int at = begin, room = SPAN - last; at < end || (last && at == begin); at += room, room = SPAN) {
         room = cache.together(at, room);
         u32 bytes = min(room, end - at) * S::HEAD_DIM * 2;
-        size_t offset = ((size_t)kv * kept_rows<S::RING>(a.ctx) + cache.row(at)) * S::HEAD_DIM * 2;
+        size_t offset = ((size_t)kv * cache.rows + cache.row(at)) * S::HEAD_DIM * 2;
         p.put((const u8 *)caches[0] + offset, bytes);
         p.put((const u8 *)caches[1] + offset, bytes);
     }
@@ -97,7 +97,7 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
 template <typename S>
 __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k, int i) {
     if constexpr (S::DOES == DO_MERGE)
-        if (c.s.now.cut[S::of::CUT].n == 1)
+        if (c.s.now.cut[S::of::cut(i)].n == 1)
             return;
     c.begin(S::PHASE, i);
     if constexpr (S::DOES == DO_PRODUCTS)
@@ -151,8 +151,8 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const i32
 struct start {
     step &now;
     const i32 *shares;
-    template <typename S> __device__ __forceinline__ void cut(int positions) const {
-        now.cut[S::CUT] = divide<S>(positions, gridDim.x);
+    template <typename S> __device__ __forceinline__ void cut(int i, int positions) const {
+        now.cut[S::cut(i)] = divide<S>(i, positions, gridDim.x);
     }
 };
 
@@ -184,7 +184,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
             s.now.mine[i] = {mine[0], mine[1]};
         }
         const start begin = {s.now, shares};
-        cuts::each([&](auto phase) { begin.template cut<decltype(phase)>(position + 1); });
+        cuts::each([&](auto phase, int i) { begin.template cut<decltype(phase)>(i, position + 1); });
         s.tiles.init(WARPS);
     }
     for (int r = 0; r < ROPES; r++)

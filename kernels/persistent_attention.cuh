@@ -168,7 +168,7 @@ __device__ __forceinline__ void take_heads(consumer &c, const arguments &a, cons
     const u32 epoch = c.s.now.epoch;
     const float *q = polled(a, S::q_from(i)), *k = polled(a, S::k_from(i)), *v = polled(a, S::v_from(i));
     const float *q_squares = c.s.attention.whole[0], *k_squares = c.s.attention.whole[1];
-    const size_t cached = ((size_t)at.kv * kept_rows<S::RING>(a.ctx) + kept_row<S::RING>(c.s.now.position, a.ctx)) * HEAD_DIM;
+    const size_t cached = ((size_t)at.kv * kept_rows(a.ctx, S::ring(i)) + kept_row(c.s.now.position, a.ctx, S::ring(i))) * HEAD_DIM;
     if constexpr (S::Q_NORM == WHOLE_NORM)
         put_whole_squares<S::HEADS * HEAD_DIM, S::Q_CLEAR>(c, q, S::q_parity(i, epoch),
                                                            c.s.attention.whole[0]);
@@ -316,17 +316,17 @@ __device__ __forceinline__ void leave(consumer &c, const arguments &a, const pla
 template <typename S> __device__ __forceinline__ void attention(consumer &c, const arguments &a, int i) {
     auto &at = c.s.attention;
     const int HEAD_DIM = S::HEAD_DIM, SPAN = tile_of<S>::SPAN, WARPS_OF = tile_of<S>::WARPS_OF;
-    const splits cut = c.s.now.cut[S::CUT];
+    const splits cut = c.s.now.cut[S::cut(i)];
     if (cut.unit >= tile_of<S>::UNITS)
         return;
     int warp = c.warp(), lane = c.lane();
-    int begin = first_seen<S>(c.s.now.position) + cut.split * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
+    int begin = first_seen<S>(i, c.s.now.position) + cut.split * cut.span, end = min(c.s.now.position + 1, begin + cut.span);
     bool last = end == c.s.now.position + 1;
     int left = end - begin; /* at least 1; the token itself is the last row of the first tile */
-    const kept<S::RING> cache(begin, a.ctx);
+    const kept<S::RINGS> cache(begin, a.ctx, S::ring(i));
     const auto next_rows = [&](bool first) {
         const int n = min(SPAN, left);
-        if constexpr (S::RING != 0) { /* tiles as put_cache has them: `end` - `left` is the position after those before */
+        if constexpr (S::RINGS != 0) { /* tiles as put_cache has them: `end` - `left` is the position after those before */
             const bool own = first && last;
             const int at = end - left - (last && !first), cached = n - own;
             return cached > 0 ? cache.together(at, cached) + own : n;
@@ -370,7 +370,7 @@ template <typename S> __device__ __forceinline__ void attention(consumer &c, con
             *(float2 *)&at.part[(warp * 8 + head) * HEAD_DIM + 8 * j + 2 * (lane % 4)] =
                 make_float2(r.sums[j][0], r.sums[j][1]);
     }
-    const splits again = c.s.now.cut[S::CUT]; /* which no register holds all along, and which is here when the warps have met */
+    const splits again = c.s.now.cut[S::cut(i)]; /* which no register holds all along, and which is here when the warps have met */
     consumers_meet();
     leave<S>(c, a, place_in<S>(again, false), again.n == 1, i);
 }
@@ -397,7 +397,7 @@ struct partial {
 /* 8 elements of a head from all splits, by one warp: a lane takes every 32nd split. */
 template <typename S>
 __device__ __forceinline__ void merge_unit(const consumer &c, const arguments &a, int unit, int i) {
-    const int n = c.s.now.cut[S::CUT].n, lane = c.lane(), HEAD_DIM = S::HEAD_DIM;
+    const int n = c.s.now.cut[S::cut(i)].n, lane = c.lane(), HEAD_DIM = S::HEAD_DIM;
     const int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8;
     const u32 parity = (i + 1) & 1;
     partial r;
@@ -448,7 +448,7 @@ template <typename S> __device__ __forceinline__ void merge(const consumer &c, c
  * any more. S: this phase, whose S::of is the attention. */
 template <typename S> __device__ __forceinline__ void close_parts(const consumer &c, const arguments &a) {
     typedef typename S::of of;
-    const splits cut = c.s.now.cut[of::CUT];
+    const splits cut = c.s.now.cut[of::cut(S::LAST)];
     if (cut.n == 1 || cut.unit >= tile_of<of>::UNITS)
         return;
     take<S::K, false>(c, polled(a, S::x_from(0)), S::x_parity(0, c.s.now.epoch), [](int, const float4 &) {});

@@ -56,9 +56,11 @@ struct phase_defaults {
     enum { ROPE_FIRST = 0, ROPE_DIM = 0, ROPE_INTERLEAVED = 0 }; /* which elements of a head turn; 0: all */
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };
     RULE float eps() { return 0.0f; }
-    enum { WINDOW = 0, CAPPED = 0 }; /* of an attention: positions that are seen, 0: all; are scores capped? */
+    RULE int window(int) { return 0; } /* of an attention: positions that are seen, 0: all */
+    RULE int cut(int) { return 0; }    /* how its positions are divided */
+    RULE int ring(int) { return 0; }   /* the most rows of its caches, which are rings (kept.cuh); 0: all positions stay */
+    enum { RINGS = 0, CAPPED = 0 };    /* are they in any iteration? Are scores capped? */
     enum { SINKS = 0, SINKS_AT = 0 }; /* is there one more score of each head? */
-    enum { RING = 0 };               /* the most rows of its caches, which are rings (kept.cuh); 0: all positions stay */
     RULE float softcap() { return 0.0f; }
     RULE float q_eps() { return 0.0f; }
     RULE float k_eps() { return 0.0f; }
@@ -193,10 +195,10 @@ struct splits {
     int unit, split; /* of this block */
 };
 
-template <typename S> __device__ __forceinline__ splits divide(int positions, int blocks) {
-    const int SPAN = tile_of<S>::SPAN;
-    if (S::WINDOW)
-        positions = min(positions, (int)S::WINDOW);
+template <typename S> __device__ __forceinline__ splits divide(int i, int positions, int blocks) {
+    const int SPAN = tile_of<S>::SPAN, window = S::window(i);
+    if (window)
+        positions = min(positions, window);
     if (positions <= max(SPAN, ALONE))
         return {1, positions, (int)blockIdx.x, 0};
     int most = min(blocks / (int)tile_of<S>::UNITS, (int)MOST_PARTS),
@@ -207,8 +209,9 @@ template <typename S> __device__ __forceinline__ splits divide(int positions, in
 }
 
 /* The first position that an attention sees from `position`. */
-template <typename S> __device__ __forceinline__ int first_seen(int position) {
-    return S::WINDOW ? max(position + 1 - (int)S::WINDOW, 0) : 0;
+template <typename S> __device__ __forceinline__ int first_seen(int i, int position) {
+    const int window = S::window(i);
+    return window ? max(position + 1 - window, 0) : 0;
 }
 
 /* What is the same all along a step. In shared memory, as registers hold weights. */

@@ -30,7 +30,7 @@ struct phase0 : phase_defaults { /* qkv */
 struct phase1 : phase_defaults { /* attention_part a_parts */
     enum { DOES = DO_ATTENTION, PHASE = 1, OUT = 1152, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
-    enum { HEADS = 14, KV_HEADS = 2, HEAD_DIM = 64, CACHE = F16, CUT = 0 };
+    enum { HEADS = 14, KV_HEADS = 2, HEAD_DIM = 64, CACHE = F16 };
     enum { CACHES_AT = 0, CACHES_STEP = 2, PARTS_AT = 18432 };
     RULE float scale() { return 0.125f; }
     RULE int q_rope(int i) { return 0; }
@@ -113,10 +113,10 @@ struct phase6 : phase_defaults { /* norm */
     RULE float result(float l0, float l1, float l2, float l3, float a0, float a1, float a2, float a3) { return l0; }
 };
 
-/* One attention of each shape. */
+/* One attention of each shape: its phase, and an iteration. */
 struct cuts {
     template <typename F> RULE void each(F f) {
-        f(phase1());
+        f(phase1(), 0);
     }
 };
 

@@ -105,7 +105,6 @@ typedef struct {
     int ahead;                                     /* phase whose norm it loads ahead, or -1 */
     int64_t ahead_at;
     int squares, squares_step; /* which buffer for squares, in iteration 0, and what each iteration adds */
-    int cut;                   /* ATTENTION: which of the cuts */
     int caches_at, caches_step;
     int64_t weights_at[QGC_OUTSIDE_PARAMS]; /* OUTSIDE: floats of the small vectors, in iteration 0 */
 } qgc_phase_place;
@@ -134,7 +133,8 @@ typedef struct {
 
     int64_t warps, copy, exchange; /* floats of a copy, and in all */
     int64_t small, stream;         /* floats, bytes */
-    int n_caches, n_cuts, n_norm_slots;
+    int n_caches, n_norm_slots;
+    int *cuts, n_cuts;           /* an attention of each shape */
     int start_slot, start_phase; /* the norm that is loaded before the first phase, or -1 */
     qgc_share *shares;
     int n_shares, carried_share;
@@ -148,6 +148,8 @@ bool qgc_persistent_instances(qgc_persistent *p);
 bool qgc_persistent_loops(qgc_persistent *p);
 bool qgc_persistent_reuse(qgc_persistent *p);
 void qgc_persistent_vectors(qgc_persistent *p);
+/* Which of the cuts is that of an attention; as many as there are: none. */
+int qgc_persistent_cut(const qgc_persistent *p, const qgc_instance *attention);
 /* Where the rows of a phase begin, in bytes from the start of an iteration in the stream: an expression of FIRST(share) and
  * COUNT(share), a block's rows. */
 const char *qgc_persistent_place(const qgc_persistent *p, int phase);

@@ -832,9 +832,7 @@ static const char *shape_of(const builder *b, const qgc_instance *i) {
     if (i->does == QGC_DO_HEADS)
         qgc_str_printf(&t, " %lld", (long long)qgc_heads_dim(i->norm, i->rope));
     if (i->attention)
-        qgc_str_printf(&t, " %d %s %s %lld", i->attention->n_in, number(b, i->attention, "window"),
-                       number(b, i->attention, "softcap"),
-                       (long long)qgc_dim_ring(i->attention->in[1]->shape.dim[1]));
+        qgc_str_printf(&t, " %d %s", i->attention->n_in, number(b, i->attention, "softcap"));
     if (i->attention)
         qgc_str_printf(&t, " %lld %lld %d %s %lld %s %lld %s", (long long)i->attention->in[1]->shape.dim[0],
                        (long long)i->attention->in[1]->shape.dim[2], i->attention->in[1]->dtype,

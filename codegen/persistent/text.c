@@ -125,22 +125,75 @@ static const qgc_node *rope_of(const qgc_instance *i, int which) {
     return which == 0 ? i->q.rope : which == 1 ? i->keys.rope : i->rope;
 }
 
+/* A number of an iteration. */
+typedef int64_t number_at(const writer *w, int iteration, int which);
+
+/* Is it another one than in all iterations before? */
+static bool is_new(const writer *w, number_at *of, int which, int iteration) {
+    for (int i = 0; i < iteration; i++)
+        if (of(w, i, which) == of(w, iteration, which))
+            return false;
+    return true;
+}
+
+static bool differs(const writer *w, number_at *of, int which) {
+    for (int i = 1; i < w->count; i++)
+        if (is_new(w, of, which, i))
+            return true;
+    return false;
+}
+
+/* Of iterations from `first` on, 64 at most: a set of bits for each number but the first one. */
+static void write_numbers(const writer *w, number_at *of, int which, int first) {
+    const int end = first + 64 < w->count ? first + 64 : w->count;
+    for (int k = 1; k < w->count; k++) {
+        uint64_t set = 0;
+        for (int i = first; i < end; i++)
+            set |= (uint64_t)(of(w, i, which) == of(w, k, which)) << (i - first);
+        if (set && is_new(w, of, which, k))
+            qgc_str_printf(w->t, "0x%llxull >> i %% 64 & 1 ? %lld : ", (unsigned long long)set,
+                           (long long)of(w, k, which));
+    }
+    qgc_str_printf(w->t, "%lld", (long long)of(w, 0, which));
+}
+
+/* A member that says a number of iteration i, unless it is as usual in all of them. */
+static void write_rule(const writer *w, const char *name, number_at *of, int which, int64_t usual) {
+    if (of(w, 0, which) == usual && !differs(w, of, which))
+        return;
+    qgc_str_printf(w->t, "    RULE int %s(int i) { return ", name);
+    for (int first = 0; first < w->count; first += 64) {
+        if (first + 64 < w->count)
+            qgc_str_printf(w->t, "i < %d ? (", first + 64);
+        write_numbers(w, of, which, first);
+        if (first + 64 < w->count)
+            qgc_str_add(w->t, ") : ");
+    }
+    qgc_str_add(w->t, "; }\n");
+}
+
 /* Which table of angles turns the heads in an iteration, -1 none. */
-static int table_at(const writer *w, int iteration, int which) {
+static int64_t table_at(const writer *w, int iteration, int which) {
     return qgc_persistent_angles(w->p, rope_of(qgc_phase_instance(w->p, w->phase, iteration), which));
 }
 
 static void write_rope(const writer *w, const char *name, int which) {
-    bool turns = false;
-    for (int i = 0; i < w->count; i++)
-        turns = turns || table_at(w, i, which) >= 0;
-    if (!turns)
-        return;
-    qgc_str_printf(w->t, "    RULE int %s(int i) { return ", name);
-    for (int i = 1; i < w->count; i++)
-        if (table_at(w, i, which) != table_at(w, i - 1, which))
-            qgc_str_printf(w->t, "i < %d ? %d : ", i, table_at(w, i - 1, which));
-    qgc_str_printf(w->t, "%d; }\n", table_at(w, w->count - 1, which));
+    write_rule(w, name, table_at, which, -1);
+}
+
+static int64_t cut_at(const writer *w, int iteration, int which) {
+    (void)which;
+    return qgc_persistent_cut(w->p, qgc_phase_instance(w->p, w->phase, iteration));
+}
+
+static int64_t window_at(const writer *w, int iteration, int which) {
+    (void)which;
+    return qgc_low_attr_int(qgc_phase_instance(w->p, w->phase, iteration)->attention, "window");
+}
+
+static int64_t ring_at(const writer *w, int iteration, int which) {
+    (void)which;
+    return qgc_dim_ring(qgc_phase_instance(w->p, w->phase, iteration)->attention->in[1]->shape.dim[1]);
 }
 
 static void write_pairs(const writer *w) {
@@ -352,18 +405,18 @@ static void write_attention(const writer *w) {
     const qgc_instance *i = qgc_phase_first(w->p, w->phase);
     const qgc_phase_place *at = &w->p->phases[w->phase];
     const int64_t head_dim = i->attention->in[1]->shape.dim[2];
-    qgc_str_printf(w->t,
-                   "    enum { HEADS = %lld, KV_HEADS = %lld, HEAD_DIM = %lld, CACHE = %s, CUT = %d };\n",
+    qgc_str_printf(w->t, "    enum { HEADS = %lld, KV_HEADS = %lld, HEAD_DIM = %lld, CACHE = %s };\n",
                    (long long)(qgc_low_width(i->attention->in[0]) / head_dim),
                    (long long)i->attention->in[1]->shape.dim[0], (long long)head_dim,
-                   qgc_low_type_name(i->attention->in[1]->dtype), at->cut);
+                   qgc_low_type_name(i->attention->in[1]->dtype));
+    write_rule(w, "cut", cut_at, 0, 0);
     qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
                    at->caches_step, (long long)at->parts);
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
-    if (qgc_low_attr(i->attention, "window") != 0)
-        constant(w, "WINDOW", qgc_low_attr_int(i->attention, "window"));
-    if (qgc_dim_ring(i->attention->in[1]->shape.dim[1]))
-        constant(w, "RING", qgc_dim_ring(i->attention->in[1]->shape.dim[1]));
+    write_rule(w, "window", window_at, 0, 0);
+    if (ring_at(w, 0, 0) || differs(w, ring_at, 0))
+        constant(w, "RINGS", 1);
+    write_rule(w, "ring", ring_at, 0, 0);
     if (qgc_low_attr(i->attention, "softcap") != 0) {
         constant(w, "CAPPED", 1);
         number(w, "softcap", qgc_low_attr(i->attention, "softcap"));
@@ -522,6 +575,7 @@ static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
         break;
     case QGC_DO_CLOSE:
         constant(&w, "K", i->k);
+        constant(&w, "LAST", qgc_instance_iteration(p, i->of));
         write_source(&w, "x", "X", x_source, 0);
         qgc_str_printf(t, "    typedef phase%d of;\n", p->phase_of[i->of]);
         break;
@@ -692,13 +746,11 @@ static void write_loop(const qgc_loop *l, qgc_str *t) {
 static void write_cuts(const qgc_persistent *p, qgc_str *t) {
     qgc_str_add(
         t,
-        "\n/* One attention of each shape. */\nstruct cuts {\n    template <typename F> RULE void each(F f) {\n");
+        "\n/* One attention of each shape: its phase, and an iteration. */\nstruct cuts {\n    template <typename F> RULE void each(F f) {\n");
     for (int cut = 0; cut < p->n_cuts; cut++)
         for (int i = 0; i < p->n_phases; i++)
-            if (qgc_phase_first(p, i)->attention && p->phases[i].cut == cut) {
-                qgc_str_printf(t, "        f(phase%d());\n", i);
-                break;
-            }
+            if (i == p->phase_of[p->cuts[cut]])
+                qgc_str_printf(t, "        f(phase%d(), %d);\n", i, qgc_instance_iteration(p, p->cuts[cut]));
     qgc_str_add(t, "    }\n};\n");
 }
 

@@ -115,6 +115,13 @@ static bool same_attention(const qgc_node *a, const qgc_node *b) {
            qgc_low_attr(a, "window") == qgc_low_attr(b, "window");
 }
 
+int qgc_persistent_cut(const qgc_persistent *p, const qgc_instance *attention) {
+    int cut = 0;
+    while (cut < p->n_cuts && !same_attention(p->instances[p->cuts[cut]].attention, attention->attention))
+        cut++;
+    return cut;
+}
+
 static void place_caches(qgc_persistent *p) {
     for (int i = 0; i < p->n_phases; i++) {
         const qgc_node *n = qgc_phase_first(p, i)->attention;
@@ -123,12 +130,15 @@ static void place_caches(qgc_persistent *p) {
         p->phases[i].caches_at = p->n_caches;
         p->phases[i].caches_step = 2;
         p->n_caches += 2 * qgc_phase_count(p, i);
-        p->phases[i].cut = p->n_cuts;
-        for (int k = 0; k < i; k++)
-            if (qgc_phase_first(p, k)->attention && same_attention(qgc_phase_first(p, k)->attention, n))
-                p->phases[i].cut = p->phases[k].cut;
-        p->n_cuts += p->phases[i].cut == p->n_cuts;
     }
+}
+
+/* Attentions of one shape are cut alike. */
+static void place_cuts(qgc_persistent *p) {
+    p->cuts = qgc_arena_array(p->l->arena, (size_t)p->n_instances + 1, sizeof *p->cuts);
+    for (int t = 0; t < p->n_instances; t++)
+        if (p->instances[t].attention && qgc_persistent_cut(p, &p->instances[t]) == p->n_cuts)
+            p->cuts[p->n_cuts++] = t;
 }
 
 /* --- norms ahead ----------------------------------------------------------------------------------------- */
@@ -301,6 +311,7 @@ void qgc_persistent_vectors(qgc_persistent *p) {
     place_vectors(p);
     place_stream(p);
     place_caches(p);
+    place_cuts(p);
     place_norms(p);
     place_small(p);
     place_squares(p);

@@ -206,7 +206,8 @@ static void the_order_of_lines_does_not_matter(void **state) {
                      count(program_of(plan_of(f, "models/tiny/tiny.yaml")), "struct phase"));
 }
 
-/* A bias in some layers is zeros in the others, and a layer without rope turns by no table. */
+/* A bias in some layers is zeros in the others, a layer without rope turns by no table, and windows, rings and how positions are cut
+ * are data. */
 static void layers_may_differ(void **state) {
     fixture *f = *state;
     const char *biases = program_of(plan_of(f, "tests/gpu/cases/biases_in_some_layers.yaml"));
@@ -214,7 +215,13 @@ static void layers_may_differ(void **state) {
     assert_int_equal(count(biases, "BIAS = 1"), 1);
     const char *unrotated = program_of(plan_of(f, "tests/gpu/cases/unrotated_layer.yaml"));
     assert_int_equal(count(unrotated, "for (int i = 0;"), 1);
-    assert_non_null(strstr(unrotated, "int q_rope(int i) { return i < "));
+    assert_non_null(strstr(unrotated, "int q_rope(int i) { return 0x"));
+    const char *windows = program_of(plan_of(f, "tests/gpu/shapes/gemma-2-2b.yaml"));
+    assert_int_equal(count(windows, "for (int i = 0;"), 1);
+    assert_int_equal(count(windows, "DOES = DO_ATTENTION"), 1);
+    assert_non_null(strstr(windows, "int window(int i) { return 0x2aaaaaaull >> i % 64 & 1 ? 0 : 4096; }"));
+    assert_non_null(strstr(windows, "int ring(int i) { return 0x2aaaaaaull >> i % 64 & 1 ? 0 : 5120; }"));
+    assert_non_null(strstr(windows, "int cut(int i) { return 0x2aaaaaaull >> i % 64 & 1 ? 1 : 0; }"));
 }
 
 static void says_why_a_graph_does_not_fit(void **state) {
