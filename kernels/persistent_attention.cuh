@@ -81,16 +81,18 @@ __device__ __forceinline__ half_head<Pairs> take_head(const consumer &c, const f
     return h;
 }
 
-/* The sum of what `of` makes of the elements of a whole vector, all warps of the block together: theirs to sums[warp]. */
+/* The sum of what `of` makes of the elements of a whole vector, all warps of the block together: theirs to sums[warp]. Returns element
+ * `own`, which is polled with the others. */
 template <int N, bool Clear, typename Of>
-__device__ __forceinline__ void put_whole_sums(const consumer &c, const float *from, u32 parity, float *sums,
-                                               Of of) {
+__device__ __forceinline__ float put_whole_sums(const consumer &c, const float *from, u32 parity, float *sums, int own, Of of) {
     enum { LOADS = (N + 4 * THREADS - 1) / (4 * THREADS), AT_ONCE = LOADS < 4 ? (int)LOADS : 4 };
     float sum = 0.0f;
+    float4 around;
 #pragma unroll 1
     for (int first = 0; first < LOADS; first += AT_ONCE) { /* whole warps poll */
-        const float *p[AT_ONCE];
-        float4 v[AT_ONCE];
+        const float *p[AT_ONCE + 1];
+        float4 v[AT_ONCE + 1];
+        p[AT_ONCE] = from + own / 4 * 4;
 #pragma unroll
         for (int j = 0; j < AT_ONCE; j++)
             p[j] = from + min(4 * ((first + j) * THREADS + (int)c.thread), N - 4);
@@ -99,17 +101,19 @@ __device__ __forceinline__ void put_whole_sums(const consumer &c, const float *f
         for (int j = 0; j < AT_ONCE; j++)
             if (4 * ((first + j) * THREADS + (int)c.thread) < N)
                 sum += of(v[j].x) + of(v[j].y) + of(v[j].z) + of(v[j].w);
+        around = v[AT_ONCE];
     }
     sum = warp_sum(sum);
     if (c.lane() == 0)
         sums[c.warp()] = sum;
+    const float low = own % 2 ? around.y : around.x, high = own % 2 ? around.w : around.z;
+    return own / 2 % 2 ? high : low;
 }
 
 /* Of its squares. */
 template <int N, bool Clear>
-__device__ __forceinline__ void put_whole_squares(const consumer &c, const float *from, u32 parity,
-                                                  float *squares) {
-    put_whole_sums<N, Clear>(c, from, parity, squares, [](float x) { return x * x; });
+__device__ __forceinline__ float put_whole_squares(const consumer &c, const float *from, u32 parity, float *squares, int own = 0) {
+    return put_whole_sums<N, Clear>(c, from, parity, squares, own, [](float x) { return x * x; });
 }
 
 /* Which heads a block has, and which positions. */

@@ -84,16 +84,15 @@ template <typename S> __device__ __forceinline__ void whole_norm(consumer &c, co
             outside_value<S::A2, S::A2_CLEAR>(c, a, none, S::a2_from(i), S::a2_parity(i, epoch), own);
         outside[3] =
             outside_value<S::A3, S::A3_CLEAR>(c, a, none, S::a3_from(i), S::a3_parity(i, epoch), own);
-        x = poll_one<S::X_CLEAR>(from + own, parity, c.wait);
     }
     float mean = 0.0f;
     if constexpr (S::CENTRED != 0) { /* its sums have a place of their own: all have read them when they meet below */
-        put_whole_sums<S::N, S::X_CLEAR>(c, from, parity, c.s.squares[2], [](float x) { return x; });
+        x = put_whole_sums<S::N, S::X_CLEAR>(c, from, parity, c.s.squares[2], own, [](float x) { return x; });
         consumers_meet();
         mean = total_of(c.s.squares[2]) * (1.0f / S::N);
-        put_whole_sums<S::N, S::X_CLEAR>(c, from, parity, squares, [=](float x) { return (x - mean) * (x - mean); });
+        put_whole_sums<S::N, S::X_CLEAR>(c, from, parity, squares, 0, [=](float x) { return (x - mean) * (x - mean); });
     } else
-        put_whole_squares<S::N, S::X_CLEAR>(c, from, parity, squares);
+        x = put_whole_squares<S::N, S::X_CLEAR>(c, from, parity, squares, own);
     consumers_meet();
     const float scale = rsqrtf(total_of(squares) * (1.0f / S::N) + S::eps());
     put_element<S>(c, a, i, own, (int)c.thread < mine.n,
