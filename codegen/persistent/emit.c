@@ -411,6 +411,15 @@ static bool has_blocks(const qgc_persistent *p) {
 /* Where a phase is long, a third slot in flight is worth more than the exchange that it delays. */
 enum { LONG_PHASE = 20000000 };
 
+/* Fragments of rows of several chunks that a warp holds: as many as registers leave room for. Eleven warps, and the one that copies, have
+ * 168 of them each, and more have 128. */
+static int64_t held_of_long_rows(const qgc_persistent *p) {
+    enum { MOST_WITH_ROOM = 11 };
+    if (p->warps <= MOST_WITH_ROOM)
+        return 8;
+    return longest_row(p) / 64 / p->warps > 8 ? 2 : 6;
+}
+
 /* Options that change the speed of the kernel only; the usual values were measured (docs/performance.md). */
 static int speed_options(const qgc_persistent *p, const char *name, const char **options) {
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
@@ -434,7 +443,7 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
                   depths},
                  {"HEAD_DEPTH", 57500, depths},
                  {"HELD", 4, held},
-                 {"HELD_LONG", longest_row(p) / 64 / p->warps > 8 ? 2 : 6, held},
+                 {"HELD_LONG", held_of_long_rows(p), held},
                  {"TOGETHER", waits_for_several(p) ? 4 : 1, together},
                  {"PARTS", 16, parts},
                  {"ALONE", tiles_are_whole(p) ? 128 : 64, alone}};
