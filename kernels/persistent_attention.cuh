@@ -398,27 +398,43 @@ struct partial {
     }
 };
 
-/* 8 elements of a head from all splits, by one warp: a lane takes every 32nd split. */
+/* 8 elements of a head, from `first` on, of all splits: a lane takes every 32nd of them, `Rounds` of those at a time, as each poll takes
+ * the latency of the L2 cache. */
+template <typename S, int Rounds>
+__device__ __forceinline__ void take_splits(partial &r, const consumer &c, const arguments &a, int head, int first, int n, u32 parity) {
+#pragma unroll 1
+    for (int split = c.lane(); split - c.lane() < n; split += 32 * Rounds) { /* whole warps poll */
+        const float *p[3 * Rounds];
+        float4 v[3 * Rounds];
+#pragma unroll
+        for (int k = 0; k < Rounds; k++) {
+            const float *from = part_of<S>(a, head, min(split + 32 * k, n - 1));
+            p[3 * k] = from + first, p[3 * k + 1] = from + first + 4, p[3 * k + 2] = from + S::HEAD_DIM;
+        }
+        poll4<false>(p, v, parity, c.wait);
+#pragma unroll
+        for (int k = 0; k < Rounds; k++)
+            if (split + 32 * k < n) {
+                r.rescale(fmaxf(r.largest, v[3 * k + 2].x));
+                float by = __expf(v[3 * k + 2].x - r.largest);
+                r.add(0, v[3 * k], by), r.add(4, v[3 * k + 1], by);
+                r.total += by * v[3 * k + 2].y;
+            }
+        __syncwarp();
+    }
+}
+
+/* 8 elements of a head from all splits, by one warp. */
 template <typename S>
 __device__ __forceinline__ void merge_unit(const consumer &c, const arguments &a, int unit, int i) {
     const int n = c.s.now.cut[S::cut(i)].n, lane = c.lane(), HEAD_DIM = S::HEAD_DIM;
     const int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8;
     const u32 parity = (i + 1) & 1;
     partial r;
-#pragma unroll 1
-    for (int split = lane; split - lane < n; split += 32) { /* whole warps poll */
-        const float *from = part_of<S>(a, head, min(split, n - 1));
-        const float *const p[3] = {from + first, from + first + 4, from + HEAD_DIM};
-        float4 v[3];
-        poll4<false>(p, v, parity, c.wait);
-        if (split < n) {
-            r.rescale(fmaxf(r.largest, v[2].x));
-            float by = __expf(v[2].x - r.largest);
-            r.add(0, v[0], by), r.add(4, v[1], by);
-            r.total += by * v[2].y;
-        }
-        __syncwarp();
-    }
+    if (n <= 32)
+        take_splits<S, 1>(r, c, a, head, first, n, parity);
+    else
+        take_splits<S, 3>(r, c, a, head, first, n, parity);
     r.rescale(warp_max(r.largest));
     float total = warp_sum(r.total);
     /* Each lane keeps half of the sums, gives the other half away, and so on. */

@@ -81,6 +81,8 @@ static void small_models_agree_with_graph_mode(void **state) {
     modes_agree("tests/gpu/shapes/long", 2, 100, 3e-3);
     modes_agree("tests/gpu/shapes/gemma", 700, 20, 3e-3);
     modes_agree("tests/gpu/shapes/rings", 1403, 20, 3e-3);
+    modes_agree("tests/gpu/shapes/halves", 3000, 20, 3e-4); /* more splits than a warp has lanes */
+    modes_agree("tests/gpu/shapes/broad", 3000, 20, 3e-3);
 }
 
 /* A prompt in chunks and steps one by one, several times around the ring: the logits after each step. */
