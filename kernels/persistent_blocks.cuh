@@ -137,47 +137,20 @@ template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
         scale(sum, p.by, pair::sum_of(even[0], even[1]), pair::sum_of(odd[0], odd[1]), x.total);
         scale(next, q.by, pair::sum_of(even[2], even[3]), pair::sum_of(odd[2], odd[3]), x.total);
     }
-    /* The same for N tiles, of which part(t) is unpacked when it is needed. */
-    template <int N, typename Part> static __device__ __forceinline__ void add_all(float (&sum)[GATHERED], const pair &x, Part part) {
+    /* The same for N tiles. */
+    template <int N> static __device__ __forceinline__ void add_all(float *sum, const pair &x, const block_part *p) {
 #pragma unroll
         for (int t = 0; t < N; t += 2) {
             float none = 0.0f;
-            const block_part p = part(t);
             if (t + 1 < N)
-                add(sum[t], sum[t + 1 < N ? t + 1 : t], p, part(t + 1 < N ? t + 1 : t), x);
+                add(sum[t], sum[t + 1 < N ? t + 1 : t], p[t], p[t + 1 < N ? t + 1 : t], x);
             else
-                add(sum[t], none, p, p, x);
+                add(sum[t], none, p[t], p[t], x);
         }
     }
-};
-
-/* The first group of a phase, unpacked before x is there, where a row is one chunk. */
-template <int Type, int K> struct held_group {
-    typedef block_rows<Type, K> rows_of;
-    enum { GROUP = rows_of::group(), HERE = rows_of::CHUNKS == 1 };
-    block_part part[HERE ? (int)GROUP : 1];
-
-    __device__ __forceinline__ void load(consumer &c, int n) {
-        if constexpr (HERE != 0) {
-            const u8 *from = c.tile();
-            if (elements<K>::here(c, 0))
-#pragma unroll
-                for (int t = 0; t < GROUP; t++)
-                    part[t] = rows_of::template part<true>(c, from + t * TILE * rows_of::row_bytes(true), 0,
-                                                           max(min(n - t * TILE, (int)TILE), 1));
-            c.release();
-        }
-    }
-    /* Of rows that are not there something is added up that nobody looks at. */
-    template <typename Operand>
-    __device__ __forceinline__ void multiply(const consumer &c, const Operand &x, float (&tile)[GATHERED]) const {
-        if (!elements<K>::here(c, 0))
-            return;
-        const typename rows_of::pair pair(c, x.template of<Type>(c, 0));
-        rows_of::template add_all<GROUP>(tile, pair, [&](int t) { return part[HERE ? t : 0]; });
-#pragma unroll
-        for (int t = 0; t < GROUP; t++)
-            tile[t] *= x.unit;
+    /* Has the lane's warp a pair of a chunk? */
+    template <bool Last> static __device__ __forceinline__ bool here(const consumer &c) {
+        return !Last || c.warp() < s::pairs(true);
     }
 };
 
@@ -295,11 +268,117 @@ template <int K, bool Clear> struct passing_operand : digits<K> {
 template <int K, bool InLoop, bool Clear> struct choose_phase_operand { typedef taken_operand<K> type; };
 template <int K, bool Clear> struct choose_phase_operand<K, true, Clear> { typedef passing_operand<K, Clear> type; };
 
+/* What is unpacked before x is there: of rows of one chunk the first groups of tiles, of longer ones the first chunks of the first group,
+ * an even number of them if not all. Its tiles are as many as a block of a card with TYPICAL_SMS has; where there are more, nothing is held. */
+template <int Type, int K, int Rows> struct held_blocks {
+    typedef block_rows<Type, K> rows_of;
+    enum {
+        GROUP = rows_of::group(),
+        CHUNKS = rows_of::CHUNKS,
+        ALL = (Rows / TYPICAL_SMS + TILE) / TILE, /* tiles */
+        TILES = ALL < GROUP ? (int)ALL : (int)GROUP,
+        REGISTERS = 4 + (Type == Q6_K ? 3 : pair_of_x<Type>::MINIMA ? 2 : 1), /* of a part */
+        MOST = HELD_BLOCKS / (REGISTERS * TILES), /* slots of the ring */
+        GROUPS = MOST * TILES < ALL ? (int)MOST : (ALL + TILES - 1) / TILES,
+        N = CHUNKS > 1 ? (MOST < CHUNKS ? MOST / 2 * 2 : (int)CHUNKS) : GROUPS > 1 ? (int)GROUPS : 1,
+        PARTLY = N > 0 && CHUNKS > N, /* of a row of several chunks */
+        WHOLE = N > 0 && !PARTLY,
+    };
+    block_part part[N > 0 ? N : 1][TILES];
+
+    static __device__ __forceinline__ bool fit(int n) {
+        return N > 0 && ((int)TILES == (int)GROUP || n <= TILES * TILE);
+    }
+
+    /* Slot i is chunk i or group i. Of rows that are not there something is loaded and multiplied that nobody looks at. */
+    template <int I> __device__ __forceinline__ void load_slot(consumer &c, int n) {
+        constexpr bool LAST = CHUNKS == 1 || I == CHUNKS - 1;
+        const int rows = CHUNKS > 1 ? n : n - I * GROUP * TILE;
+        if (I == 0 || rows > 0)
+            c.wait_for_tile();
+        const u8 *from = c.s.tiles.slot[c.at.slot];
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+            part[I][t] =
+                rows_of::template part<LAST>(c, from + t * TILE * rows_of::row_bytes(LAST), CHUNKS > 1 ? I : 0,
+                                             max(min(rows - t * TILE, (int)TILE), 1));
+        if (I == 0 || rows > 0)
+            c.release();
+    }
+    /* As registers that are set on some ways only keep their places on all others. */
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+#pragma unroll
+            for (int t = 0; t < TILES; t++)
+                part[i][t] = {};
+    }
+    template <int I = 0> __device__ __forceinline__ void load_slots(consumer &c, int n) {
+        if constexpr (I < N) {
+            load_slot<I>(c, n);
+            load_slots<I + 1>(c, n);
+        }
+    }
+    __device__ __forceinline__ void load(consumer &c, int n) {
+        if constexpr (N > 0)
+            if (fit(n))
+                load_slots(c, n);
+            else
+                clear();
+    }
+
+    /* Slot I times x of its chunk. */
+    template <int I> __device__ __forceinline__ void multiply_slot(const consumer &c, uint2 x, float *digits) const {
+        constexpr bool LAST = CHUNKS == 1 || I == CHUNKS - 1;
+        if (rows_of::template here<LAST>(c))
+            rows_of::template add_all<TILES>(digits, typename rows_of::pair(c, x), part[I]);
+    }
+    template <int I = 0>
+    __device__ __forceinline__ void multiply_slots(const consumer &c, const taken_operand<K> &x, float *digits) const {
+        if constexpr (I < N) {
+            multiply_slot<I>(c, x.template of<Type>(c, CHUNKS > 1 ? I : 0), digits + (CHUNKS > 1 ? 0 : I * TILES));
+            multiply_slots<I + 1>(c, x, digits);
+        }
+    }
+    /* Sums of the tiles of all groups that are held. */
+    enum { SUMS = CHUNKS > 1 || N == 0 ? (int)TILES : N * TILES };
+    __device__ __forceinline__ void multiply(const consumer &c, const taken_operand<K> &x, float (&sums)[SUMS]) const {
+        multiply_slots(c, x, sums);
+#pragma unroll
+        for (int t = 0; t < SUMS; t++)
+            sums[t] *= x.unit;
+    }
+    template <int I = 0, bool Clear>
+    __device__ __forceinline__ void multiply(const consumer &c, passing_operand<K, Clear> &x, float (&sums)[SUMS]) const {
+        if constexpr (I == 0)
+            x.begin(c);
+        if constexpr (I < N) {
+            float digits[SUMS] = {};
+            x.next(c, I / 2);
+            multiply_slot<I>(c, x.template of<Type>(c, 0), digits);
+            if constexpr (I + 1 < N)
+                multiply_slot<I + 1>(c, x.template of<Type>(c, 1), digits);
+#pragma unroll
+            for (int t = 0; t < SUMS; t++)
+                sums[t] = fmaf(digits[t], x.unit, sums[t]);
+            multiply<I + 2>(c, x, sums);
+        }
+    }
+};
+
 /* A group of tiles, as it comes through the ring: `Tiles` whole ones, and where a group has more, one of `rest` rows. No branches
- * lie between tiles: where one is not there something is multiplied that nobody looks at. */
+ * lie between tiles: where one is not there something is multiplied that nobody looks at. Where tiles are few, chunks are taken two at
+ * a time, so that the one has something to do while the other waits. */
 template <int Type, int K, int Tiles> struct group_products {
     typedef block_rows<Type, K> rows_of;
-    enum { GROUP = rows_of::group(), WHOLE = Tiles == GROUP, PARTS_HERE = WHOLE ? Tiles : Tiles + 1 };
+    enum {
+        GROUP = rows_of::group(),
+        CHUNKS = rows_of::CHUNKS,
+        WHOLE = Tiles == GROUP,
+        PARTS_HERE = WHOLE ? Tiles : Tiles + 1,
+        TWO = 2 * PARTS_HERE <= TILES_AT_ONCE,
+        PAIRED = (CHUNKS - 1) / 2 * 2 /* the last one or two are apart */
+    };
     int whole, rest;
     float tile[GATHERED];    /* the last one of PARTS_HERE is that of `rest` rows */
     float digits[GATHERED]; /* of the same, since the last fold() */
@@ -307,17 +386,39 @@ template <int Type, int K, int Tiles> struct group_products {
     __device__ __forceinline__ group_products(int rows)
         : whole(rows / TILE), rest(max(rows % TILE, 1)), tile{}, digits{} {}
 
-    template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, uint2 x) {
-        const u8 *from = c.tile();
+    template <bool Last>
+    __device__ __forceinline__ void load(const consumer &c, const u8 *from, int chunk, block_part (&p)[PARTS_HERE]) const {
         const int bytes = TILE * rows_of::row_bytes(Last);
-        if (!Last || c.warp() < rows_of::pairs(true)) {
-            const typename rows_of::pair pair(c, x);
-            rows_of::template add_all<PARTS_HERE>(digits, pair, [&](int t) {
-                return t < Tiles ? rows_of::template part<Last>(c, from + t * bytes, chunk, TILE)
-                                 : rows_of::template part<Last>(c, from + whole * bytes, chunk, rest);
-            });
-        }
+#pragma unroll
+        for (int t = 0; t < PARTS_HERE; t++)
+            p[t] = t < Tiles ? rows_of::template part<Last>(c, from + t * bytes, chunk, TILE)
+                             : rows_of::template part<Last>(c, from + whole * bytes, chunk, rest);
+    }
+    template <bool Last>
+    __device__ __forceinline__ void multiply(const consumer &c, const block_part (&p)[PARTS_HERE], uint2 x) {
+        if (rows_of::template here<Last>(c))
+            rows_of::template add_all<PARTS_HERE>(digits, typename rows_of::pair(c, x), p);
+    }
+    template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, uint2 x) {
+        block_part p[PARTS_HERE];
+        load<Last>(c, c.tile(), chunk, p);
         c.release();
+        multiply<Last>(c, p, x);
+    }
+    /* That chunk and the one after it. */
+    template <bool Last> __device__ __forceinline__ void add_two(consumer &c, int chunk, uint2 x, uint2 next) {
+        if constexpr (!TWO) {
+            add_chunk<false>(c, chunk, x);
+            add_chunk<Last>(c, chunk + 1, next);
+            return;
+        }
+        block_part p[PARTS_HERE], q[PARTS_HERE];
+        const u32 slot = c.wait_for(2);
+        load<false>(c, c.tile(0), chunk, p);
+        load<Last>(c, c.tile(1), chunk + 1, q);
+        c.release(2, slot);
+        multiply<false>(c, p, x);
+        multiply<Last>(c, q, next);
     }
     /* The digits count `unit`. */
     __device__ __forceinline__ void fold(float unit) {
@@ -325,31 +426,43 @@ template <int Type, int K, int Tiles> struct group_products {
         for (int t = 0; t < PARTS_HERE; t++)
             tile[t] = fmaf(digits[t], unit, tile[t]), digits[t] = 0.0f;
     }
-    __device__ __forceinline__ void add_chunks(consumer &c, const taken_operand<K> &x) {
+    /* The one or two after PAIRED. */
+    template <typename Operand> __device__ __forceinline__ void add_last(consumer &c, const Operand &x, int at) {
+        if constexpr (CHUNKS % 2 == 0)
+            add_two<true>(c, PAIRED, x.template of<Type>(c, at), x.template of<Type>(c, at + 1));
+        else
+            add_chunk<true>(c, PAIRED, x.template of<Type>(c, at));
+    }
+    /* Chunks `first` and on; it is even. */
+    __device__ __forceinline__ void add_chunks(consumer &c, const taken_operand<K> &x, int first) {
+        if constexpr (TWO) {
 #pragma unroll 1
-        for (int chunk = 0; chunk < rows_of::CHUNKS - 1; chunk++)
-            add_chunk<false>(c, chunk, x.template of<Type>(c, chunk));
-        add_chunk<true>(c, rows_of::CHUNKS - 1, x.template of<Type>(c, rows_of::CHUNKS - 1));
+            for (int chunk = first; chunk < PAIRED; chunk += 2)
+                add_two<false>(c, chunk, x.template of<Type>(c, chunk), x.template of<Type>(c, chunk + 1));
+            add_last(c, x, PAIRED);
+        } else {
+#pragma unroll 1
+            for (int chunk = first; chunk < CHUNKS - 1; chunk++)
+                add_chunk<false>(c, chunk, x.template of<Type>(c, chunk));
+            add_chunk<true>(c, CHUNKS - 1, x.template of<Type>(c, CHUNKS - 1));
+        }
         fold(x.unit);
     }
-    template <bool Clear> __device__ __forceinline__ void add_chunks(consumer &c, passing_operand<K, Clear> &x) {
-        enum { CHUNKS = rows_of::CHUNKS, LOADS = elements<K>::LOADS };
-        x.begin(c);
+    template <bool Clear> __device__ __forceinline__ void add_chunks(consumer &c, passing_operand<K, Clear> &x, int first) {
+        if (first == 0)
+            x.begin(c);
 #pragma unroll 1
-        for (int i = 0; i < LOADS - 1; i++) {
-            x.next(c, i);
-            add_chunk<false>(c, 2 * i, x.template of<Type>(c, 0));
-            add_chunk<false>(c, 2 * i + 1, x.template of<Type>(c, 1));
+        for (int chunk = first; chunk < PAIRED; chunk += 2) {
+            x.next(c, chunk / 2);
+            add_two<false>(c, chunk, x.template of<Type>(c, 0), x.template of<Type>(c, 1));
             fold(x.unit);
         }
-        x.next(c, LOADS - 1);
-        if (CHUNKS % 2 == 0)
-            add_chunk<false>(c, CHUNKS - 2, x.template of<Type>(c, 0));
-        add_chunk<true>(c, CHUNKS - 1, x.template of<Type>(c, (CHUNKS - 1) % 2));
+        x.next(c, PAIRED / 2);
+        add_last(c, x, 0);
         fold(x.unit);
     }
-    template <typename Operand> __device__ __forceinline__ void add(consumer &c, Operand &x) {
-        add_chunks(c, x);
+    template <typename Operand> __device__ __forceinline__ void add(consumer &c, Operand &x, int first) {
+        add_chunks(c, x, first);
         if (!WHOLE)
 #pragma unroll
             for (int t = 0; t < GROUP; t++)
@@ -358,43 +471,60 @@ template <int Type, int K, int Tiles> struct group_products {
     }
 };
 
-template <int Type, int K, int Tiles, typename Operand>
-__device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, float *to) {
+/* Chunks `first` and on of a group, and what `before` says of those before them. */
+template <int Type, int K, int Tiles, int Before, typename Operand>
+__device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, float *to, int first, const float *before) {
     group_products<Type, K, Tiles> p(rows);
-    p.add(c, x);
-    put_tiles(p.tile, to, c.lane(), block_rows<Type, K>::group() * TILE);
+    p.add(c, x, first);
+#pragma unroll
+    for (int t = 0; t < Before; t++)
+        p.tile[t] += before[t];
+    put_few_tiles<block_rows<Type, K>::group()>(p.tile, to, c.lane());
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
-template <int K, int Type, typename Operand, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply_blocks(consumer &c, const held_group<Type, K> &held, Operand &x, int n,
+template <int K, int Type, int Rows, typename Operand, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Rows> &held, Operand &x, int n,
                                                 Meanwhile meanwhile, Finish finish) {
-    constexpr int GROUP = block_rows<Type, K>::group(), ROWS = GROUP * TILE;
+    typedef held_blocks<Type, K, Rows> holds;
+    constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
+    static_assert(holds::SUMS * TILE <= BATCH, "sums of all that is held are put");
     const int lane = c.lane(), warp = c.warp();
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
         float *sum = c.s.sum[c.batch], *own = sum + c.places.sum; /* of all warps; of this lane */
-        int row = 0;
+        float before[holds::SUMS] = {};
+        int row = 0, chunk = 0;
         if (first == 0) {
-            if constexpr (held_group<Type, K>::HERE != 0) {
-                float tile[GATHERED] = {};
-                held.multiply(c, x, tile);
-                meanwhile();
-                put_tiles(tile, own, lane, ROWS);
-                row = ROWS;
-            } else
-                meanwhile();
+            const bool some = held.fit(n);
+            if (some)
+                held.multiply(c, x, before);
+            meanwhile();
+            if (some && holds::WHOLE) {
+                put_all_sums<holds::SUMS>(before, own, lane);
+                row = holds::CHUNKS > 1 ? ROWS : (int)holds::N * ROWS;
+            }
+            if (some && holds::PARTLY)
+                chunk = holds::N;
         }
 #pragma unroll 1
-        for (; row < here; row += ROWS)
+        for (; row < here; row += ROWS) {
+            float *to = own + row * STRIDE;
             if (here - row >= ROWS)
-                put_group<Type, K, GROUP>(c, x, ROWS, own + row * STRIDE);
+                put_group<Type, K, GROUP, BEFORE>(c, x, ROWS, to, chunk, before);
             else if (GROUP == 1 || here - row < TILE)
-                put_group<Type, K, 0>(c, x, here - row, own + row * STRIDE);
+                put_group<Type, K, 0, BEFORE>(c, x, here - row, to, chunk, before);
             else
-                put_group<Type, K, GROUP - 1>(c, x, here - row, own + row * STRIDE);
+                put_group<Type, K, GROUP - 1, BEFORE>(c, x, here - row, to, chunk, before);
+            if constexpr (holds::PARTLY) {
+                chunk = 0;
+#pragma unroll
+                for (int t = 0; t < BEFORE; t++)
+                    before[t] = 0.0f;
+            }
+        }
         consumers_meet();
         if (warp * 32 < here) {
             const int i = (int)c.thread;

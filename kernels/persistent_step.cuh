@@ -121,6 +121,12 @@ template <typename S, int Kind = 0, typename F> __device__ __forceinline__ void 
 #ifndef HELD_LONG /* the same where a warp has several chunks of a row */
 #define HELD_LONG 6
 #endif
+#ifndef HELD_BLOCKS /* registers in which it holds unpacked tiles of block formats; of rows of one chunk a group at least */
+#define HELD_BLOCKS 24
+#endif
+#ifndef TILES_AT_ONCE /* the most tiles of two chunks or groups in a block format that a warp takes from the ring at once */
+#define TILES_AT_ONCE 4
+#endif
 #ifndef TOGETHER /* tiles that a warp waits for at once, at most; fewer where the ring is small */
 #define TOGETHER 1
 #endif

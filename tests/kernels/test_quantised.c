@@ -265,6 +265,40 @@ static void persistent_steps_with_long_rows(void **state) {
     qgc_arena_drop(a);
 }
 
+/* What is unpacked before a vector is there: whole groups of short rows, all chunks of a group or the first of them, of a vector that is
+ * taken as a whole and of one that is taken as it is multiplied. Shares are as large as the kernel is laid out for, or larger. */
+static void persistent_steps_that_hold_blocks(void **state) {
+    (void)state;
+    static const types of_rows[] = {
+        {"q6_k", "q4_k", "q4_k", "[q6_k, q4_k]", "q4_k", "q4_k", "q4_k", "q4_k"},
+        {"q8_0", "q8_0", "q8_0", "q8_0", "q8_0", "q8_0", "q8_0", "q6_k"},
+        {"q8_0", "q5_0", "q5_0", "q5_0", "q5_0", "q5_0", "q5_0", "q8_0"},
+        {"q4_0", "q4_0", "q4_0", "q4_0", "q4_0", "q6_k", "q6_k", "q5_0"},
+    };
+    static const struct {
+        int ff, sms;
+        const char *option;
+    } cases[] = {
+        {1280, 8, "-DTYPICAL_SMS=8"},  {1280, 3, "-DTYPICAL_SMS=3"}, {2048, 8, "-DTYPICAL_SMS=8"},
+        {2048, 7, "-DTYPICAL_SMS=20"}, {2304, 8, "-DTYPICAL_SMS=8"},
+    };
+    qgc_arena *a = qgc_arena_new();
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
+        for (size_t m = k % 2; m < sizeof of_rows / sizeof *of_rows; m += 2) {
+            const replay_of of = {.yaml = quantised_of(a, small_qwen2, &of_rows[m], 2, cases[k].ff),
+                                  .arch = 90,
+                                  .sms = cases[k].sms,
+                                  .option = cases[k].option};
+            replay r = replay_new(&of);
+            const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM + (int)m, 0, 3});
+            if (!agree(&by, true))
+                fail_msg("mix %zu, %s, %d: logits %g and states %g apart; %d tokens are others", m,
+                         cases[k].option, cases[k].ff, by.logits, by.states, by.tokens);
+            replay_drop(&r);
+        }
+    qgc_arena_drop(a);
+}
+
 /* Rounded to f16, by 2^-11 of each weight, are rows of different formats that meet in one phase, and all if a layer has a block format
  * where another one has none, or if such rows meet in one layer and not in another. */
 static const types rounded[] = {
@@ -301,6 +335,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(persistent_steps_of_quantised_models),
         cmocka_unit_test(persistent_steps_of_quantised_models_on_the_oldest_cards),
         cmocka_unit_test(persistent_steps_with_long_rows),
+        cmocka_unit_test(persistent_steps_that_hold_blocks),
         cmocka_unit_test(block_formats_that_differ_are_f16_in_the_stream),
     };
     return cmocka_run_group_tests_name("kernels/quantised", tests, NULL, NULL);
