@@ -408,6 +408,24 @@ static bool has_blocks(const qgc_persistent *p) {
     return false;
 }
 
+static bool has_k_formats(const qgc_persistent *p) {
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS &&
+            (p->instances[i].weight == QGC_Q4_K || p->instances[i].weight == QGC_Q5_K ||
+             p->instances[i].weight == QGC_Q6_K))
+            return true;
+    return false;
+}
+
+/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: K formats need more of them for other things, a
+ * second copying warp takes some from all, and fewer warps have more each. */
+static int64_t registers_held(const qgc_persistent *p) {
+    enum { FIRST_WITH_BULK_COPIES = 90, FEW_WARPS = 11 };
+    if (p->l->least_arch < FIRST_WITH_BULK_COPIES)
+        return 12;
+    return has_k_formats(p) && p->warps > FEW_WARPS ? 24 : 36;
+}
+
 /* Where a phase is long, a third slot in flight is worth more than the exchange that it delays. */
 enum { LONG_PHASE = 20000000 };
 
@@ -425,6 +443,7 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
     static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 10, 0};
     static const int64_t together[] = {1, 2, 4, 6, 0};
+    static const int64_t held_blocks[] = {6, 12, 18, 24, 30, 36, 42, 48, 0}, at_once[] = {2, 4, 6, 8, 0};
     static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
     const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE, blocks = has_blocks(p);
     const struct {
@@ -446,9 +465,13 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
                  {"HELD_LONG", held_of_long_rows(p), held},
                  {"TOGETHER", waits_for_several(p) ? 4 : 1, together},
                  {"PARTS", 16, parts},
-                 {"ALONE", tiles_are_whole(p) ? 128 : 64, alone}};
+                 {"ALONE", tiles_are_whole(p) ? 128 : 64, alone},
+                 {"HELD_BLOCKS", registers_held(p), held_blocks},
+                 {"TILES_AT_ONCE", 4, at_once}};
+    const int count = (int)(sizeof knobs / sizeof *knobs),
+              of_blocks = 2; /* the last ones are for blocks only */
     int n = 0;
-    for (; n < (int)(sizeof knobs / sizeof *knobs); n++)
+    for (; n < (blocks ? count : count - of_blocks); n++)
         options[n] =
             qgc_low_int(p->l, knobs[n].name,
                         qgc_low_setting(p->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
