@@ -269,16 +269,17 @@ template <int K, bool InLoop, bool Clear> struct choose_phase_operand { typedef 
 template <int K, bool Clear> struct choose_phase_operand<K, true, Clear> { typedef passing_operand<K, Clear> type; };
 
 /* What is unpacked before x is there: of rows of one chunk the first groups of tiles, of longer ones the first chunks of the first group,
- * an even number of them if not all. Its tiles are as many as a block of a card with TYPICAL_SMS has; where there are more, nothing is held. */
+ * an even number of them if not all. Its tiles are as many as a block of a card with TYPICAL_SMS has; where there are more, nothing is held.
+ * Without HOLDS it is a whole group of rows of one chunk. */
 template <int Type, int K, int Rows> struct held_blocks {
     typedef block_rows<Type, K> rows_of;
     enum {
         GROUP = rows_of::group(),
         CHUNKS = rows_of::CHUNKS,
         ALL = (Rows / TYPICAL_SMS + TILE) / TILE, /* tiles */
-        TILES = ALL < GROUP ? (int)ALL : (int)GROUP,
+        TILES = HOLDS && ALL < GROUP ? (int)ALL : (int)GROUP,
         REGISTERS = 4 + (Type == Q6_K ? 3 : pair_of_x<Type>::MINIMA ? 2 : 1), /* of a part */
-        MOST = HELD_BLOCKS / (REGISTERS * TILES), /* slots of the ring */
+        MOST = HOLDS ? HELD_BLOCKS / (REGISTERS * TILES) : 0, /* slots of the ring */
         GROUPS = MOST * TILES < ALL ? (int)MOST : (ALL + TILES - 1) / TILES,
         N = CHUNKS > 1 ? (MOST < CHUNKS ? MOST / 2 * 2 : (int)CHUNKS) : GROUPS > 1 ? (int)GROUPS : 1,
         PARTLY = N > 0 && CHUNKS > N, /* of a row of several chunks */
@@ -376,7 +377,7 @@ template <int Type, int K, int Tiles> struct group_products {
         CHUNKS = rows_of::CHUNKS,
         WHOLE = Tiles == GROUP,
         PARTS_HERE = WHOLE ? Tiles : Tiles + 1,
-        TWO = 2 * PARTS_HERE <= TILES_AT_ONCE,
+        TWO = HOLDS && 2 * PARTS_HERE <= TILES_AT_ONCE,
         PAIRED = (CHUNKS - 1) / 2 * 2 /* the last one or two are apart */
     };
     int whole, rest;
@@ -402,8 +403,11 @@ template <int Type, int K, int Tiles> struct group_products {
     template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, uint2 x) {
         block_part p[PARTS_HERE];
         load<Last>(c, c.tile(), chunk, p);
-        c.release();
+        if (HOLDS)
+            c.release();
         multiply<Last>(c, p, x);
+        if (!HOLDS)
+            c.release();
     }
     /* That chunk and the one after it. */
     template <bool Last> __device__ __forceinline__ void add_two(consumer &c, int chunk, uint2 x, uint2 next) {

@@ -121,7 +121,7 @@ template <typename S, int Kind = 0, typename F> __device__ __forceinline__ void 
 #ifndef HELD_LONG /* the same where a warp has several chunks of a row */
 #define HELD_LONG 6
 #endif
-#ifndef HELD_BLOCKS /* registers in which it holds unpacked tiles of block formats; of rows of one chunk a group at least */
+#ifndef HELD_BLOCKS /* registers in which it holds unpacked tiles of block formats; fewer than a tile takes: no more code than needed */
 #define HELD_BLOCKS 24
 #endif
 #ifndef TILES_AT_ONCE /* the most tiles of two chunks or groups in a block format that a warp takes from the ring at once */
@@ -148,6 +148,8 @@ enum { COPYING = IN_BULK };
 enum { COPYING = WARPS % 4 == 3 ? 32 : 64 };
 #endif
 enum { BY_LOADS = __CUDA_ARCH__ < 800 };
+
+enum { HOLDS = HELD_BLOCKS > 1 };
 
 enum {
     TILE = 8,             /* rows */

@@ -417,13 +417,13 @@ static bool has_k_formats(const qgc_persistent *p) {
     return false;
 }
 
-/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: K formats need more of them for other things, a
- * second copying warp takes some from all, and fewer warps have more each. */
+/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all.
+ * K formats are slower with any where warps are many: the code that they take more is fetched again in each layer. */
 static int64_t registers_held(const qgc_persistent *p) {
-    enum { FIRST_WITH_BULK_COPIES = 90, FEW_WARPS = 11 };
-    if (p->l->least_arch < FIRST_WITH_BULK_COPIES)
-        return 12;
-    return has_k_formats(p) && p->warps > FEW_WARPS ? 24 : 36;
+    enum { FIRST_WITH_BULK_COPIES = 90, FEW_WARPS = 11, NONE = 1 /* settings are never 0 */ };
+    if (has_k_formats(p) && p->warps > FEW_WARPS)
+        return NONE;
+    return p->l->least_arch < FIRST_WITH_BULK_COPIES ? 12 : 36;
 }
 
 /* Where a phase is long, a third slot in flight is worth more than the exchange that it delays. */
@@ -443,7 +443,8 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
     static const int64_t depths[] = {22000, 29000, 36000, 43000, 50000, 57500, 72000, 0};
     static const int64_t held[] = {1, 2, 4, 5, 6, 7, 8, 10, 0};
     static const int64_t together[] = {1, 2, 4, 6, 0};
-    static const int64_t held_blocks[] = {6, 12, 18, 24, 30, 36, 42, 48, 0}, at_once[] = {2, 4, 6, 8, 0};
+    static const int64_t held_blocks[] = {1, 6, 12, 18, 24, 30, 36, 42, 48, 0},
+                         at_once[] = {1, 2, 4, 6, 8, 0};
     static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
     const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE, blocks = has_blocks(p);
     const struct {
