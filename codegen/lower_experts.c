@@ -154,7 +154,7 @@ static void sum_by_token(qgc_lowering *l, const qgc_stage *f) {
     k += expression_options(l, f, &m, options + k);
     options[k++] = qgc_low_int(l, "EXPERTS", w->shape.dim[0]);
     options[k++] = qgc_low_int(l, "WAYS", ways);
-    options[k++] = qgc_low_int(l, "HELD", setting(l, "expert_mix.cu", f, "HELD", 12, loads));
+    options[k++] = qgc_low_int(l, "HELD", setting(l, "expert_mix.cu", f, "HELD", 8, loads));
     options[k] = NULL;
     qgc_plan_launch *launch =
         qgc_low_launch(l, l->phase, qgc_low_kernel(l, "expert_mix.cu", QGC_LOW_THREADS, options));

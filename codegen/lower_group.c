@@ -300,7 +300,9 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "OUT", out);
     options[n++] = qgc_low_int(l, "ROWS", rows);
-    options[n++] = qgc_low_int(l, "HELD", setting(l, "linear.cu", f, "HELD", HELD));
+    options[n++] = qgc_low_int(
+        l, "HELD",
+        setting(l, "linear.cu", f, "HELD", f->merge ? 2 * HELD : HELD)); /* while parts are merged */
     options[n++] = expression_option(&e, result);
     options[n++] = qgc_low_int(l, "INPUTS", e.n_inputs);
     const int one_a_row = qgc_low_one_a_row(e.inputs, e.n_inputs, result);

@@ -426,8 +426,17 @@ static int64_t registers_held(const qgc_persistent *p) {
     return p->l->least_arch < FIRST_WITH_BULK_COPIES ? 12 : 36;
 }
 
-/* Where a phase is long, a third slot in flight is worth more than the exchange that it delays. */
-enum { LONG_PHASE = 20000000 };
+/* Bytes in flight, where attention is cut or not. Where a phase is long, a third slot in flight is worth more than the exchange that it
+ * delays; where slots are small, as those of eight warps are, four of them are enough. Measured: docs/performance.md. */
+static int64_t depth_of(const qgc_persistent *p, bool cut) {
+    enum { LONG_PHASE = 20000000, SMALL_SLOTS = 8 /* warps */ };
+    const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE;
+    if (has_blocks(p))
+        return is_long ? 57500 : has_k_formats(p) ? 29000 : 36000;
+    if (is_long)
+        return 50000;
+    return cut || p->warps <= SMALL_SLOTS ? 36000 : 43000;
+}
 
 /* Fragments of rows of several chunks that a warp holds: as many as registers leave room for. Eleven warps, and the one that copies, have
  * 168 of them each, and more have 128. */
@@ -446,21 +455,12 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
     static const int64_t held_blocks[] = {1, 6, 12, 18, 24, 30, 36, 42, 48, 0},
                          at_once[] = {1, 2, 4, 6, 8, 0};
     static const int64_t parts[] = {4, 8, 16, 32, 64, 0}, alone[] = {16, 32, 48, 64, 96, 128, 192, 256, 0};
-    const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE, blocks = has_blocks(p);
     const struct {
         const char *name;
         int64_t usual;
         const int64_t *candidates;
-    } knobs[] = {{"DEPTH",
-                  blocks    ? 57500
-                  : is_long ? 50000
-                            : 43000,
-                  depths},
-                 {"MERGE_DEPTH",
-                  blocks    ? 57500
-                  : is_long ? 50000
-                            : 36000,
-                  depths},
+    } knobs[] = {{"DEPTH", depth_of(p, false), depths},
+                 {"MERGE_DEPTH", depth_of(p, true), depths},
                  {"HEAD_DEPTH", 57500, depths},
                  {"HELD", 4, held},
                  {"HELD_LONG", held_of_long_rows(p), held},
@@ -472,7 +472,7 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
     const int count = (int)(sizeof knobs / sizeof *knobs),
               of_blocks = 2; /* the last ones are for blocks only */
     int n = 0;
-    for (; n < (blocks ? count : count - of_blocks); n++)
+    for (; n < (has_blocks(p) ? count : count - of_blocks); n++)
         options[n] =
             qgc_low_int(p->l, knobs[n].name,
                         qgc_low_setting(p->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
