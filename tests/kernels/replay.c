@@ -57,8 +57,9 @@ static void lower(replay *r, const replay_of *of) {
     r->lowered.plan->graph = r->lowered.plan->source = "";
     r->lowered.plan->compiler = "the compiler of this machine";
     limit_shared(r->lowered.plan, of->shared_bytes);
-    if (of->option)
-        add_option(r, "persistent", of->option);
+    for (int i = 0; i < REPLAY_OPTIONS; i++)
+        if (of->options[i])
+            add_option(r, "persistent", of->options[i]);
     cpu_kernels_build(&r->lowered, of->arch == 90 ? "sm_90a" : qgc_arena_printf(r->arena, "sm_%d", of->arch),
                       r->arena);
     must(r, qgc_plan_check(r->lowered.plan, r->graph->at, &r->diag));

@@ -8,6 +8,8 @@
 /* A graph on two ways: through the compiler's plan and the runtime's session on a device that runs the kernels on the CPU
  * (cpu_kernels.h), launch by launch in the memory that the plan lays out; and through the evaluator. */
 
+enum { REPLAY_OPTIONS = 3 };
+
 /* `passes` as qgc_pass_options has them; "persistent" is left out of them where there are no sms. */
 typedef struct {
     const char *yaml;    /* the text of the graph, whose weights are random; or the path of its file, */
@@ -16,8 +18,9 @@ typedef struct {
     int arch; /* 75, 80 or 90 */
     int sms;  /* decode steps are in persistent mode, on so many multiprocessors; 0: they are not */
     int shared_bytes; /* that a block of the persistent kernel may have, 1: the least that it needs; 0: as of the arch */
-    const char *option; /* "-DWAITS=0": one more for the persistent kernel; NULL for none */
-    bool all_rows;      /* the plan is for replay_compare_rows */
+    const char *options
+        [REPLAY_OPTIONS]; /* "-DWAITS=0": more for the persistent kernel, instead of those it has; NULL for none */
+    bool all_rows;        /* the plan is for replay_compare_rows */
     int64_t long_chunk; /* as qgc_lower_options has it */
     bool together;      /* the steps after the second prompt are launched together, where a mode can */
 } replay_of;

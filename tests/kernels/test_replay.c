@@ -116,7 +116,7 @@ static void weights_are_brought_ahead(void **state) {
     static const char *const distances[] = {"-DINTO_L2=4096", "-DINTO_L2=172032"};
     for (int i = 0; i < 2; i++) {
         replay r = replay_new(&(replay_of){
-            .yaml = families[i], .arch = 90, .sms = 2, .shared_bytes = 1, .option = distances[i]});
+            .yaml = families[i], .arch = 90, .sms = 2, .shared_bytes = 1, .options = {distances[i]}});
         const on_cpu_ahead before = on_cpu_brought_ahead;
         must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, 0, REPLAY_SHORT});
         const size_t asked = on_cpu_brought_ahead.asked - before.asked;
@@ -179,7 +179,7 @@ static void persistent_steps_launched_together(void **state) {
 
 static void a_persistent_step_that_does_not_wait(void **state) {
     (void)state;
-    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = 3, .option = "-DWAITS=0"});
+    replay r = replay_new(&(replay_of){.yaml = small_qwen2, .arch = 90, .sms = 3, .options = {"-DWAITS=0"}});
     const apart a = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_SHORT});
     assert_false(replay_agrees(&a));
     replay_drop(&r);
