@@ -282,6 +282,13 @@ static void last_arguments(qgc_lowering *l, const qgc_stage *f, qgc_plan_launch 
         route_arguments(l, f, launch);
 }
 
+/* Loads of a warp that are under way before the vector is there: more where a merge takes long, for which parts of long vectors were
+ * measured. */
+static int64_t held_of(const qgc_stage *f, int64_t in) {
+    enum { LONG = 4096 };
+    return f->merge && in >= LONG ? 2 * HELD : HELD;
+}
+
 /* kernels/linear.cu: the rows of all matrices meet in one expression. */
 static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     const qgc_node *linear = f->rows[0].linear;
@@ -300,9 +307,7 @@ static qgc_status lower_rows(qgc_lowering *l, const qgc_stage *f) {
     int n = core_options(l, f, split, options);
     options[n++] = qgc_low_int(l, "OUT", out);
     options[n++] = qgc_low_int(l, "ROWS", rows);
-    options[n++] = qgc_low_int(
-        l, "HELD",
-        setting(l, "linear.cu", f, "HELD", f->merge ? 2 * HELD : HELD)); /* while parts are merged */
+    options[n++] = qgc_low_int(l, "HELD", setting(l, "linear.cu", f, "HELD", held_of(f, in)));
     options[n++] = expression_option(&e, result);
     options[n++] = qgc_low_int(l, "INPUTS", e.n_inputs);
     const int one_a_row = qgc_low_one_a_row(e.inputs, e.n_inputs, result);

@@ -418,10 +418,10 @@ static bool has_k_formats(const qgc_persistent *p) {
 }
 
 /* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all.
- * K formats are slower with any where warps are many: the code that they take more is fetched again in each layer. */
+ * K formats gain nothing by any: the code that they take more is fetched again in each layer. */
 static int64_t registers_held(const qgc_persistent *p) {
-    enum { FIRST_WITH_BULK_COPIES = 90, FEW_WARPS = 11, NONE = 1 /* settings are never 0 */ };
-    if (has_k_formats(p) && p->warps > FEW_WARPS)
+    enum { FIRST_WITH_BULK_COPIES = 90, NONE = 1 /* settings are never 0 */ };
+    if (has_k_formats(p))
         return NONE;
     return p->l->least_arch < FIRST_WITH_BULK_COPIES ? 12 : 36;
 }

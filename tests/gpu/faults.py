@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Kernels that are wrong on purpose: qgc bisect has to name them on a GPU, in each mode that runs them.
+"""Kernels that are wrong on purpose: qgc bisect has to name them on a GPU, in each mode that runs them; and one that
+qgc itself makes harmless.
 
 usage: tests/gpu/faults.py QGC FOLDER      (in the root of the repository; FOLDER is for copies of QGC)
 
@@ -12,7 +13,7 @@ import sys
 MODES = ("stream", "graph", "pdl", "persistent")
 LAUNCHED = MODES[:3]
 
-# name, what stands in the text, what takes its place, the modes in which it is wrong, what the report has to have
+# name, what stands in the text, what takes its place, the modes in which it is tried, what the report has to have
 FAULTS = [
     ("norms half a percent off", "1.0f / sqrtf(mean + EPS)", "1.0f / sqrtf(mean*1.01f)", LAUNCHED, "value "),
     ("norms half a percent off, persistent", "* (1.0f / S::K) + S::eps())", "* (1.0f / S::K) * 1.01f)",
@@ -25,8 +26,9 @@ FAULTS = [
      "share[i] = weights[i].y / total;", LAUNCHED, "value "),
     ("a penalty that prefers", "return logit > 0.0f ? logit / penalty", "return logit > 0.0f ? logit * penalty",
      MODES, 'value   "next"'),
+    # What does not wait is not started early (codegen/edges.c looks at the PTX), and so it is right.
     ("products that do not wait", "    wait_for_previous();\n    let_next_start();\n    const vector v = load_vector(",
-     "    let_next_start();\n    const vector v = load_vector(", ("pdl",), "value "),
+     "    let_next_start();\n    const vector v = load_vector(", ("pdl",), "harmless"),
 ]
 
 
@@ -47,7 +49,7 @@ def start(copy, mode):
 
 def is_missed(name, mode, process, wanted):
     report = process.communicate(timeout=300)[0]
-    found = process.returncode == 1 and wanted in report
+    found = process.returncode == (0 if wanted == "harmless" else 1) and wanted in report
     last = [line for line in report.splitlines() if line.startswith(("value", "wrong", "harmless", "equal", "qgc:"))]
     print(f"{'found ' if found else 'MISSED'}  {name}, {mode}: {' | '.join(last)[:160]}")
     return not found
