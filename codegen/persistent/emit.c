@@ -408,6 +408,8 @@ static bool has_blocks(const qgc_persistent *p) {
     return false;
 }
 
+enum { FIRST_WITH_BULK_COPIES = 90 }; /* architecture */
+
 static bool has_k_formats(const qgc_persistent *p) {
     for (int i = 0; i < p->n_instances; i++)
         if (p->instances[i].does == QGC_DO_PRODUCTS &&
@@ -420,7 +422,7 @@ static bool has_k_formats(const qgc_persistent *p) {
 /* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all.
  * K formats gain nothing by any: the code that they take more is fetched again in each layer. */
 static int64_t registers_held(const qgc_persistent *p) {
-    enum { FIRST_WITH_BULK_COPIES = 90, NONE = 1 /* settings are never 0 */ };
+    enum { NONE = 1 /* settings are never 0 */ };
     if (has_k_formats(p))
         return NONE;
     return p->l->least_arch < FIRST_WITH_BULK_COPIES ? 12 : 36;
@@ -492,7 +494,7 @@ static int64_t pace_on(const qgc_card *card) {
 /* How far the stream is asked for ahead of bulk copies, and how fast: usually where the ring is small, and weights are not of block
  * formats (docs/performance.md). */
 static int ahead_options(const qgc_persistent *p, const char *name, const char **options) {
-    enum { SMALL_RING = 150000, FIRST_WITH_BULK_COPIES = 90 };
+    enum { SMALL_RING = 150000 };
     static const int64_t distances[] = {14336, 57344, 114688, 172032, 229376, 0};
     static const int64_t paces[] = {500, 650, 800, 1000, 1300, 1600, 2000, 2700, 0};
     qgc_lowering *l = p->l;

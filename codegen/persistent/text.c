@@ -138,7 +138,7 @@ static bool is_new(const writer *w, number_at *of, int which, int iteration) {
 
 static bool differs(const writer *w, number_at *of, int which) {
     for (int i = 1; i < w->count; i++)
-        if (is_new(w, of, which, i))
+        if (of(w, i, which) != of(w, 0, which))
             return true;
     return false;
 }
