@@ -343,47 +343,48 @@ static int shares(qgc_lowering *l, const attention *a, qgc_extent floats) {
                            qgc_low_times(floats, 4));
 }
 
-/* kernels/attention.cu: any type and size of head, each head by itself. */
-static void attention_by_head(qgc_lowering *l, const attention *a) {
-    int threads = a->head_dim <= QGC_LOW_THREADS ? QGC_LOW_THREADS : 512;
-    const char *options[16];
-    int n = attention_options(l, a, a->parts, options);
-    options[n++] = qgc_low_int(l, "THREADS", threads);
-    options[n] = NULL;
-    qgc_plan_launch *launch = attention_launch(l, a, qgc_low_kernel(l, "attention.cu", threads, options),
-                                               qgc_low_buffer(l, a->out));
-    qgc_low_grid(launch, 0, (qgc_extent){.fixed = a->heads}, 1);
-    qgc_low_grid(launch, 1, qgc_low_dim(a->node->in[0]->shape.dim[0]), 1);
-    qgc_low_grid(launch, 2, (qgc_extent){.fixed = a->parts}, 1);
-    qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
-}
-
 static int64_t within(int64_t x, int64_t least, int64_t most) {
     return x < least ? least : x > most ? most : x;
 }
 
-/* kernels/attention_heads.cu: 8 heads of a group a block. In decode, where a long part would keep few multiprocessors
- * busy, as many blocks may share one as fill the card. */
-static void attention_by_group(qgc_lowering *l, const attention *a) {
-    enum { THREADS = 256, HEADS_AT_ONCE = 8 };
-    int64_t units = a->kv_heads * ((a->group + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE),
-            n_parts = units * a->parts;
-    int64_t blocks = qgc_phase_is_prefill(l->phase) ? 1 : within(l->sms / n_parts, 1, 64);
-    const char *options[16];
-    int n = attention_options(l, a, a->parts, options);
+/* A launch of a kernel whose blocks may share the positions of a part (kernels/attention_parts.cuh): in decode, where a long one would
+ * keep few multiprocessors busy, as many as fill the card. For `units` of heads, that leave so many floats each; `n` options are there. */
+static void attention_in_blocks(qgc_lowering *l, const attention *a, const char *file, int threads,
+                                const char **options, int n, int64_t units, int64_t floats) {
+    const int64_t n_parts = units * a->parts,
+                  blocks = qgc_phase_is_prefill(l->phase) ? 1 : within(l->sms / n_parts, 1, 64);
     options[n++] = qgc_low_int(l, "BLOCKS", blocks);
     options[n] = NULL;
-    qgc_plan_launch *launch = attention_launch(
-        l, a, qgc_low_kernel(l, "attention_heads.cu", THREADS, options), qgc_low_buffer(l, a->out));
+    qgc_plan_launch *launch =
+        attention_launch(l, a, qgc_low_kernel(l, file, threads, options), qgc_low_buffer(l, a->out));
     qgc_low_grid(launch, 0, (qgc_extent){.fixed = units}, 1);
     qgc_low_grid(launch, 1, qgc_low_dim(a->node->in[0]->shape.dim[0]), 1);
     qgc_low_grid(launch, 2, (qgc_extent){.fixed = a->parts * blocks}, 1);
-    int out = launch->args[launch->n_args - 1].buffer; /* takes the place of what is not looked at */
-    int access = blocks > 1 ? QGC_READS | QGC_WRITES : 0;
-    int64_t floats = n_parts * blocks * HEADS_AT_ONCE * (a->head_dim + 4);
-    qgc_low_arg_buffer(launch, blocks > 1 ? shares(l, a, (qgc_extent){.fixed = floats}) : out, access);
+    const int out = launch->args[launch->n_args - 1].buffer; /* takes the place of what is not looked at */
+    const int access = blocks > 1 ? QGC_READS | QGC_WRITES : 0;
+    const qgc_extent room = {.fixed = n_parts * blocks * floats};
+    qgc_low_arg_buffer(launch, blocks > 1 ? shares(l, a, room) : out, access);
     qgc_low_arg_buffer(launch, blocks > 1 ? counts(l, n_parts) : out, access);
     qgc_low_arg_i32(launch, (qgc_extent){.per_ctx = 1});
+}
+
+/* kernels/attention.cu: any type and size of head, each head by itself. */
+static void attention_by_head(qgc_lowering *l, const attention *a) {
+    const int threads = a->head_dim <= QGC_LOW_THREADS ? QGC_LOW_THREADS : 512;
+    const char *options[16];
+    int n = attention_options(l, a, a->parts, options);
+    options[n++] = qgc_low_int(l, "THREADS", threads);
+    attention_in_blocks(l, a, "attention.cu", threads, options, n, a->heads, a->head_dim + 2);
+}
+
+/* kernels/attention_heads.cu: 8 heads of a group a block. */
+static void attention_by_group(qgc_lowering *l, const attention *a) {
+    enum { THREADS = 256, HEADS_AT_ONCE = 8 };
+    const char *options[16];
+    const int n = attention_options(l, a, a->parts, options);
+    attention_in_blocks(l, a, "attention_heads.cu", THREADS, options, n,
+                        a->kv_heads * ((a->group + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE),
+                        HEADS_AT_ONCE * (a->head_dim + 4));
 }
 
 enum { FLASH_WARPS = 4 };

@@ -7,18 +7,12 @@
  * the largest score, then the sum of the weights. out is [T, PARTS, HEADS, HEAD_DIM + 2]. A part has at least
  * LEAST_SPAN positions, so at short context the last parts are empty: largest -infinity, the rest 0.
  *
- * Grid: x = query heads, y = tokens, z = parts. The block walks its positions in tiles: groups of lanes score one
+ * Grid: x = query heads, y = tokens, z = parts * BLOCKS. The block walks its positions in tiles: groups of lanes score one
  * position each by loads of 16 bytes, then groups of lanes add up values, each group every GROUPS-th position. Scores are
  * float32: Qwen2's key bias is large. Reads the head's keys and values up to the token's position; bound by latency at
  * short context. */
-#include "attention.cuh"
+#include "attention_parts.cuh"
 
-#ifndef PARTS
-#define PARTS 1
-#endif
-#ifndef LEAST_SPAN
-#define LEAST_SPAN 64
-#endif
 #ifndef THREADS
 #define THREADS 256 /* at least HEAD_DIM */
 #endif
@@ -72,7 +66,9 @@ enum {
     VALUE_ELEMS = sharing<VALUES>::BY_LOADS ? (int)stored<VALUES>::PER_LOAD : 1, /* of a row, that a thread adds up */
     VALUE_LANES = HEAD_DIM / VALUE_ELEMS,
     GROUPS = THREADS / VALUE_LANES,
+    SHARE = HEAD_DIM + 2, /* of a block: sums of the values, largest score, sum of the weights */
 };
+static_assert(BLOCKS <= THREADS, "shape");
 
 /* sum[] += the weighted values of a tile, of this thread's elements and every GROUPS-th position. */
 __device__ __forceinline__ void add_tile(const float *weight, const stored<VALUES>::elem *values, const kept<> &at, int begin, int n,
@@ -94,30 +90,52 @@ __device__ __forceinline__ void add_tile(const float *weight, const stored<VALUE
     }
 }
 
+/* Shares of `n` blocks: by one block. `by` has room for THREADS numbers. */
+__device__ __forceinline__ void put_together(const float *shares, int n, float *by, float *out) {
+    const int thread = threadIdx.x;
+    const float *mine = shares + min(thread, n - 1) * SHARE;
+    const float largest = block_max<WARPS>(mine[HEAD_DIM]), weight = expf(mine[HEAD_DIM] - largest);
+    by[thread] = weight;
+    const float total = block_sum<WARPS>(thread < n ? weight * mine[HEAD_DIM + 1] : 0.0f); /* its barriers publish the weights */
+    for (int i = thread; i < HEAD_DIM; i += THREADS) {
+        float y = 0.0f;
+#pragma unroll 4
+        for (int b = 0; b < n; b++)
+            y = fmaf(by[b], shares[b * SHARE + i], y);
+        out[i] = PARTS > 1 ? y : y / total;
+    }
+    if (PARTS > 1 && thread == 0) {
+        out[HEAD_DIM] = largest;
+        out[HEAD_DIM + 1] = total;
+    }
+}
+
+/* `shares` and `counts` are looked at where BLOCKS > 1: a share for each block; 0 for each part. */
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(const float *q, const stored<KEYS>::elem *keys, const stored<VALUES>::elem *values, const i32 *positions,
-              SINKS_PARAMETER float *out, i32 ctx) {
+              SINKS_PARAMETER float *out, float *shares, u32 *counts, i32 ctx) {
     let_next_start();
     wait_for_previous();
     __shared__ float query[HEAD_DIM], weight[TILE], partial[GROUPS][HEAD_DIM];
     int head = blockIdx.x, thread = threadIdx.x;
     size_t token = blockIdx.y, kv = (size_t)(head / (HEADS / KV_HEADS)) * kept_rows(ctx) * HEAD_DIM;
-    int all = positions[token] + 1, seen = all - first_seen(all);
-    int span = PARTS > 1 ? max((seen + PARTS - 1) / PARTS, LEAST_SPAN) : seen;
-    int begin = first_seen(all) + min((int)blockIdx.z * span, seen), end = min(begin + span, all);
+    const int part = blockIdx.z / BLOCKS, block = blockIdx.z % BLOCKS;
+    const range here = range_of(part, block, positions[token] + 1);
+    if (block >= here.n)
+        return;
 
     for (int i = thread; i < HEAD_DIM; i += THREADS)
         query[i] = q[(token * HEADS + head) * HEAD_DIM + i];
     __syncthreads();
 
-    const kept<> at(first_seen(all), ctx);
+    const kept<> at(here.begin, ctx);
     const bool sinks_here = SINKS && blockIdx.z == 0;
     float largest = sinks_here ? SINK_OF(head) : -INF, total = sinks_here ? 1.0f : 0.0f, sum[VALUE_ELEMS];
 #pragma unroll
     for (int i = 0; i < VALUE_ELEMS; i++)
         sum[i] = 0.0f;
-    for (int first = begin; first < end; first += TILE) {
-        int n = min((int)TILE, end - first);
+    for (int first = here.begin; first < here.end; first += TILE) {
+        int n = min((int)TILE, here.end - first);
         float mine = score_tile(query, keys + kv, at, first, n, weight);
         float now = fmaxf(largest, block_max<WARPS>(mine)); /* its barriers publish the scores */
         float rescale = expf(largest - now);                /* 0 in the first tile */
@@ -138,15 +156,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         for (int i = 0; i < VALUE_ELEMS; i++)
             partial[thread / VALUE_LANES][thread % VALUE_LANES * VALUE_ELEMS + i] = sum[i];
     __syncthreads();
-    out += ((token * PARTS + blockIdx.z) * HEADS + head) * (HEAD_DIM + (PARTS > 1 ? 2 : 0));
+    const size_t unit = (token * HEADS + head) * PARTS + part;
+    const bool alone = BLOCKS == 1 || here.n == 1;
+    out += ((token * PARTS + part) * HEADS + head) * (HEAD_DIM + (PARTS > 1 ? 2 : 0));
+    shares += unit * BLOCKS * SHARE;
+    float *to = alone ? out : shares + block * SHARE;
     for (int i = thread; i < HEAD_DIM; i += THREADS) {
         float y = partial[0][i];
         for (int g = 1; g < GROUPS; g++)
             y += partial[g][i];
-        out[i] = PARTS > 1 ? y : y / total;
+        to[i] = PARTS > 1 || !alone ? y : y / total;
     }
-    if (PARTS > 1 && thread == 0) {
-        out[HEAD_DIM] = largest;
-        out[HEAD_DIM + 1] = total;
+    if ((PARTS > 1 || !alone) && thread == 0) {
+        to[HEAD_DIM] = largest;
+        to[HEAD_DIM + 1] = total;
     }
+    if (BLOCKS > 1 && !alone && last_to_come(&counts[unit], here.n))
+        put_together(shares, here.n, weight, out);
 }

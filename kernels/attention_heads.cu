@@ -12,25 +12,9 @@
  *
  * Grid: x = 8 query heads of each key-value head, y = tokens, z = parts * BLOCKS. Reads keys and values up to the token's
  * position; bound by latency up to some thousand positions, then by memory. HEAD_DIM is 32, 64 or 128. Needs sm_80. */
-#include "attention.cuh"
-#include "last.cuh"
+#include "attention_parts.cuh"
 #include "mma.cuh"
 
-#ifndef PARTS
-#define PARTS 1
-#endif
-#ifndef LEAST_SPAN
-#define LEAST_SPAN 64
-#endif
-#ifndef BLOCKS
-#define BLOCKS 1
-#endif
-#ifndef ALONE /* positions of a part that one block takes: to meet takes longer than to read some hundred more */
-#define ALONE 512
-#endif
-#ifndef BLOCK_SPAN /* the least for a block, of a part that several share */
-#define BLOCK_SPAN 256
-#endif
 #ifndef THREADS
 #define THREADS 256
 #endif
@@ -260,23 +244,6 @@ __device__ __forceinline__ void store(float *to, int element, const merged &m, b
     *(float2 *)(to + element + 2) = {m.sum.z * by, m.sum.w * by};
     if (!whole && element == 0)
         *(float2 *)(to + HEAD_DIM) = {m.largest, m.total};
-}
-
-/* Where a block has its positions: `n` blocks of the part have some. */
-struct range {
-    int begin, end, n;
-};
-
-__device__ __forceinline__ range range_of(int part, int block, int all) {
-    int seen = all - first_seen(all);
-    int span = PARTS > 1 ? max((seen + PARTS - 1) / PARTS, LEAST_SPAN) : seen;
-    int begin = first_seen(all) + min(part * span, seen), end = min(begin + span, all);
-    if (BLOCKS == 1 || end - begin <= ALONE)
-        return {begin, end, 1};
-    int n = min((end - begin + BLOCK_SPAN - 1) / BLOCK_SPAN, (int)BLOCKS);
-    int each = ((end - begin + n - 1) / n + 15) / 16 * 16;
-    n = (end - begin + each - 1) / each;
-    return {begin + block * each, min(begin + (block + 1) * each, end), n};
 }
 
 /* `shares` and `counts` are looked at where BLOCKS > 1: a share for each block; 0 for each part. */

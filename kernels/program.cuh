@@ -27,7 +27,7 @@ struct phase0 : phase_defaults { /* qkv */
     RULE float result(float l0, float l1, float l2, float l3, float a0, float a1, float a2, float a3) { return l0; }
 };
 
-struct phase1 : phase_defaults { /* attention_part a_parts */
+struct phase1 : phase_defaults { /* attention a */
     enum { DOES = DO_ATTENTION, PHASE = 1, OUT = 1152, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { HEADS = 14, KV_HEADS = 2, HEAD_DIM = 64, CACHE = F16 };
@@ -46,7 +46,7 @@ struct phase1 : phase_defaults { /* attention_part a_parts */
     RULE u32 v_parity(int i, u32 epoch) { return (i + 3) & 1; }
 };
 
-struct phase2 : phase_defaults { /* attention_part a_parts */
+struct phase2 : phase_defaults { /* attention a */
     enum { DOES = DO_MERGE, PHASE = 2, OUT = -1, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     typedef phase1 of;

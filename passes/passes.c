@@ -15,7 +15,12 @@
 #include "passes/load.h"
 
 static const qgc_pass_info table[] = {
-#define PASS(name, function, options, summary) {name, qgc_pass_##function, options, summary},
+#define PASS(name, function, options, usual, summary) {name, qgc_pass_##function, options, summary},
+#include "passes/passes.def"
+#undef PASS
+};
+static const bool in_default[] = {
+#define PASS(name, function, options, usual, summary) usual,
 #include "passes/passes.def"
 #undef PASS
 };
@@ -27,6 +32,10 @@ size_t qgc_pass_count(void) {
 
 const qgc_pass_info *qgc_pass_at(size_t i) {
     return i < N_PASSES ? &table[i] : qgc_loaded_at(i - N_PASSES);
+}
+
+bool qgc_pass_is_usual(size_t i) {
+    return i >= N_PASSES || in_default[i];
 }
 
 double qgc_pass_option(const qgc_pass_context *c, const char *name, double otherwise) {
@@ -205,7 +214,8 @@ const char *qgc_passes_modes(const char *pipeline, qgc_arena *a) {
 const char *qgc_pipeline_default(qgc_arena *a) {
     qgc_str text = qgc_str_new(a);
     for (size_t i = 0; i < qgc_pass_count(); i++)
-        qgc_str_printf(&text, "%s%s?", i ? "," : "", qgc_pass_at(i)->name);
+        if (qgc_pass_is_usual(i))
+            qgc_str_printf(&text, "%s%s?", text.bytes ? "," : "", qgc_pass_at(i)->name);
     return text.text;
 }
 

@@ -73,7 +73,7 @@ double qgc_pass_option(const qgc_pass_context *c, const char *name, double other
 /* A pass adds 1 to run->n_fired for each change that it makes, and stops at c->most; the rewriter does both for rules. */
 typedef qgc_status qgc_pass_fn(qgc_pass_context *c, qgc_diag *d);
 
-#define PASS(name, function, options, summary) qgc_pass_fn qgc_pass_##function;
+#define PASS(name, function, options, usual, summary) qgc_pass_fn qgc_pass_##function;
 #include "passes/passes.def"
 #undef PASS
 
@@ -84,9 +84,12 @@ typedef struct {
     const char *summary;
 } qgc_pass_info;
 
-/* The table of passes.def, in the order of the default pipeline, then those loaded from outside (passes/load.h). */
+/* The table of passes.def, then those loaded from outside (passes/load.h). */
 size_t qgc_pass_count(void);
 const qgc_pass_info *qgc_pass_at(size_t i);
+
+/* Is pass i in the default pipeline, which has the order of the table? Those from outside are. */
+bool qgc_pass_is_usual(size_t i);
 
 /* The beginning of a pipeline, for who looks for the change that does harm. */
 typedef struct {
@@ -95,8 +98,8 @@ typedef struct {
 } qgc_pass_limit;
 
 typedef struct {
-    /* "fuse-qkv,fuse-pointwise(max=4)"; NULL: what the graph's file says, else the whole table; "" for none. An entry
-     * with "?" at its end may match nothing, and so may those of the whole table. */
+    /* "fuse-qkv,fuse-pointwise(max=4)"; NULL: what the graph's file says, else the default; "" for none. An entry
+     * with "?" at its end may match nothing, and so may those of the default. */
     const char *passes;
     const char *skip;            /* "fuse-residual,...", NULL for none */
     const char *until;           /* the last pass to run; NULL: all of them */

@@ -26,8 +26,9 @@ static json_t *passes_json(void) {
     json_t *passes = json_array();
     for (size_t i = 0; i < qgc_pass_count(); i++) {
         const qgc_pass_info *info = qgc_pass_at(i);
-        json_array_append_new(passes, json_pack("{s:s, s:s?, s:s}", "name", info->name, "options",
-                                                info->options, "summary", info->summary));
+        json_array_append_new(passes,
+                              json_pack("{s:s, s:s?, s:s, s:b}", "name", info->name, "options", info->options,
+                                        "summary", info->summary, "default", qgc_pass_is_usual(i)));
     }
     return passes;
 }
@@ -49,7 +50,7 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
         .arguments = "[GRAPH.yaml]",
         .summary = "Lists the passes in the order of the pipeline. Any of them may be left out.",
         .details =
-            "With --print: the pipeline that a graph's file asks for, or that of all passes, with what --without,\n"
+            "With --print: the pipeline that a graph's file asks for, or the default, with what --without,\n"
             "--replace, --before and --after make of it.",
         .options = options,
         .max_arguments = 1,
@@ -71,8 +72,9 @@ qgc_status cmd_passes(cli_context *c, int argc, char **argv) {
         QGC_TRY(cli_write_json(json, passes_json(), c->diag));
     for (size_t i = 0; i < qgc_pass_count() && cli_wants_text(json); i++) {
         const qgc_pass_info *info = qgc_pass_at(i);
-        printf("%-18s %s%s%s%s\n", info->name, info->summary, info->options ? " (" : "",
-               info->options ? info->options : "", info->options ? ")" : "");
+        printf("%-18s %s%s%s%s%s\n", info->name, info->summary, info->options ? " (" : "",
+               info->options ? info->options : "", info->options ? ")" : "",
+               qgc_pass_is_usual(i) ? "" : "; only where it is named");
     }
     return QGC_OK;
 }

@@ -302,10 +302,9 @@ static void a_kernel_that_read_its_input_early_would_be_found(void **state) {
     out->args[0].access |= QGC_EARLY;
     qgc_place_edges(p, *state);
     assert_false(out->early);
-    assert_string_equal(
-        out->not_early,
-        "\"out[3]\" reads \"a_parts[3]\" before it waits, which \"attention_part a_parts[3]\" one "
-        "launch earlier may still be writing");
+    assert_string_equal(out->not_early,
+                        "\"out[3]\" reads \"a[3]\" before it waits, which \"attention a[3]\" one "
+                        "launch earlier may still be writing");
     out->args[0].access &= ~QGC_EARLY;
     for (int i = 0; i < out->n_args; i++) /* the residual comes from two launches further back */
         if (strcmp(p->buffers[out->args[i].buffer].name, "x[2]") == 0)

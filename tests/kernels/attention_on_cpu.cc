@@ -1,5 +1,5 @@
 /* Attention of one head a block and the merge of its parts, for one shape, as a function that a test in C calls:
- * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... -DWINDOW=... -DCAP=... Caches are float32. */
+ * -DRUN=name -DHEAD_DIM=... -DHEADS=... -DKV_HEADS=... -DPARTS=... -DBLOCKS=... -DWINDOW=... -DCAP=... Caches are float32. */
 #include "kernels/cpu/on_cpu.h"
 
 #define KEYS F32
@@ -25,12 +25,13 @@ namespace merge {
 struct {
     const float *q, *keys, *values;
     const i32 *positions;
-    float *parts, *out;
+    float *parts, *out, *shares;
+    u32 *counts;
     i32 ctx;
 } a;
 
 void run_part() {
-    part::attention(a.q, a.keys, a.values, a.positions, PARTS > 1 ? a.parts : a.out, a.ctx);
+    part::attention(a.q, a.keys, a.values, a.positions, PARTS > 1 ? a.parts : a.out, a.shares, a.counts, a.ctx);
 }
 void run_merge() {
     merge::attention_merge(a.parts, a.out);
@@ -38,9 +39,9 @@ void run_merge() {
 } // namespace
 
 extern "C" void RUN(const float *q, const float *keys, const float *values, const int32_t *positions,
-                    unsigned tokens, int32_t ctx, float *parts, float *out, int order) {
-    a = {q, keys, values, positions, parts, out, ctx};
-    on_cpu::launch({HEADS, tokens, PARTS}, THREADS, order, run_part);
+                    unsigned tokens, int32_t ctx, float *parts, float *out, float *shares, uint32_t *counts, int order) {
+    a = {q, keys, values, positions, parts, out, shares, counts, ctx};
+    on_cpu::launch({HEADS, tokens, PARTS * BLOCKS}, THREADS, order, run_part);
     if (PARTS > 1)
         on_cpu::launch(tokens, 256, order, run_merge);
 }

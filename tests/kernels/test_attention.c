@@ -8,24 +8,23 @@
 #include "tests/support/random.h"
 
 typedef void run_fn(const float *q, const float *keys, const float *values, const int32_t *positions,
-                    unsigned tokens, int32_t ctx, float *parts, float *out, int order);
-#define VARIANT(d, heads, kv_heads, parts, window, cap) \
-    run_fn attention_##d##_##heads##_##kv_heads##_##parts##_##window##_##cap;
+                    unsigned tokens, int32_t ctx, float *parts, float *out, float *shares, uint32_t *counts,
+                    int order);
+#define VARIANT(d, heads, kv_heads, parts, blocks, window, cap) \
+    run_fn attention_##d##_##heads##_##kv_heads##_##parts##_##blocks##_##window##_##cap;
 #include "attention_variants.h"
 #undef VARIANT
 
 static const struct {
-    int d, heads, kv_heads, parts, window, cap;
+    int d, heads, kv_heads, parts, blocks, window, cap;
     run_fn *run;
 } variants[] = {
-#define VARIANT(d, heads, kv_heads, parts, window, cap) \
-    {d,                                                 \
-     heads,                                             \
-     kv_heads,                                          \
-     parts,                                             \
-     window,                                            \
-     cap,                                               \
-     attention_##d##_##heads##_##kv_heads##_##parts##_##window##_##cap},
+#define VARIANT(d, heads, kv_heads, parts, blocks, window, cap) \
+    {                                                           \
+        d,        heads,                                        \
+        kv_heads, parts,                                        \
+        blocks,   window,                                       \
+        cap,      attention_##d##_##heads##_##kv_heads##_##parts##_##blocks##_##window##_##cap},
 #include "attention_variants.h"
 #undef VARIANT
 };
@@ -61,7 +60,8 @@ static void attend(const float *q, const float *keys, const float *values, int n
 
 static void check(int variant, int first, int tokens, int order) {
     const size_t d = (size_t)variants[variant].d, heads = (size_t)variants[variant].heads,
-                 kv_heads = (size_t)variants[variant].kv_heads, parts = (size_t)variants[variant].parts;
+                 kv_heads = (size_t)variants[variant].kv_heads, parts = (size_t)variants[variant].parts,
+                 blocks = (size_t)variants[variant].blocks, units = (size_t)tokens * heads * parts;
     const int ctx = first + tokens + 2;
     qgc_arena *a = qgc_arena_new();
     uint64_t seed = (uint64_t)first * 1000 + (uint64_t)variant;
@@ -69,11 +69,16 @@ static void check(int variant, int first, int tokens, int order) {
     float *q = made_up(a, (size_t)tokens * row, &seed), *keys = made_up(a, cache, &seed),
           *values = made_up(a, cache, &seed);
     float *of_parts = made_up(a, (size_t)tokens * parts * heads * (d + 2), &seed),
-          *out = made_up(a, (size_t)tokens * row, &seed);
+          *out = made_up(a, (size_t)tokens * row, &seed),
+          *shares = made_up(a, units * blocks * (d + 2), &seed);
+    uint32_t *counts = qgc_arena_array(a, units, sizeof *counts); /* zeros, and again when all is done */
     int32_t positions[8];
     for (int t = 0; t < tokens; t++)
         positions[t] = first + t;
-    variants[variant].run(q, keys, values, positions, (unsigned)tokens, ctx, of_parts, out, order);
+    variants[variant].run(q, keys, values, positions, (unsigned)tokens, ctx, of_parts, out, shares, counts,
+                          order);
+    for (size_t i = 0; i < units; i++)
+        assert_int_equal(counts[i], 0);
     double want[512];
     for (int t = 0; t < tokens; t++)
         for (size_t h = 0; h < heads; h++) {
@@ -95,7 +100,7 @@ static void check(int variant, int first, int tokens, int order) {
 /* With empty parts, with one position, and with several tiles of positions. */
 static void the_kernels_are_the_sum(void **state) {
     (void)state;
-    static const int firsts[] = {0, 30, 63, 64, 300, 1030};
+    static const int firsts[] = {0, 30, 63, 64, 300, 510, 1030};
     for (int v = 0; v < N_VARIANTS; v++)
         for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++)
             check(v, firsts[i], 1 + (int)i % 3, (int)i % 3);

@@ -39,7 +39,7 @@ static void passes_that_make_groups_only_keep_a_strict_budget(void **state) {
     fixture *f = *state;
     const char *budget = fixture_write(f, "b.yaml",
                                        "max_kl: 0\nmax_drift: 0\nmax_flips: 0\npasses:\n"
-                                       "  split-attention: {max_kl: 1e-9, max_drift: 1e-3}\n"
+                                       "  fuse-qkv: {max_kl: 1e-9, max_drift: 1e-3}\n"
                                        "  fuse-swiglu: {min_kernels: 4}\n");
     const char *text = output(f, with_file(f, TINY "--budget", budget), 0);
     has(text,

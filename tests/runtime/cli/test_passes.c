@@ -170,8 +170,11 @@ static void dump_stops_after_a_pass(void **state) {
     assert_null(strstr(plain, "passes"));
     const char *text = output(*state, "dump models/tiny/tiny.yaml --after dead-code", 0);
     assert_string_equal(without_passes(*state, text), plain);
-    assert_non_null(strstr(text, "passes: [\"split-attention?\", "));
-    contains(state, "dump models/tiny/tiny.yaml --after split-attention", "- {op: attention_merge, ");
+    assert_non_null(strstr(text, "passes: [\"split-sample?\", "));
+    contains(state, "dump models/tiny/tiny.yaml --after split-sample", "- {op: sample_merge, ");
+    contains(state,
+             "dump models/tiny/tiny.yaml --passes split-attention,fuse-qkv --print-after split-attention",
+             "- {op: attention_merge, ");
     prints(state, "dump models/tiny/tiny.yaml --after fuse-qvk", 2,
            "qgc: error: unknown pass \"fuse-qvk\"\n  hint: Did you mean \"fuse-qkv\"?\n");
     prints(state, "dump models/tiny/tiny.yaml --after fuse-qkv --skip fuse-qkv", 2,
@@ -212,9 +215,9 @@ static void print_after_prints_the_graph(void **state) {
     const char *second = strstr(text + strlen(head) + 1, "qgc: 2\n");
     assert_string_equal(without_passes(*state, second), plain);
     text = output(*state, "dump models/tiny/tiny.yaml --print-after all", 0);
-    assert_int_equal(count(text, "# after "), 13);
+    assert_int_equal(count(text, "# after "), 12);
     text = output(*state, "dump models/tiny/tiny.yaml --print-after changed", 0);
-    assert_int_equal(count(text, "# after "), 11);
+    assert_int_equal(count(text, "# after "), 9);
     assert_null(strstr(text, "# after dead-code"));
 }
 
@@ -236,7 +239,8 @@ static void run_says_the_same_on_a_cpu_with_and_without_passes(void **state) {
         "run models/tiny/tiny.yaml --weights models/tiny/tiny.gguf --device cpu -q -n 8 -p 'The '";
     const char *with = output(*state, arguments, 0);
     prints(state, qgc_arena_printf(*state, "%s --passes ''", arguments), 0, with);
-    contains(state, qgc_arena_printf(*state, "%s --print-after split-attention", arguments),
+    contains(state,
+             qgc_arena_printf(*state, "%s --passes split-attention --print-after split-attention", arguments),
              "# after split-attention: 4 fired, 82 nodes in 82 kernels\n");
 }
 

@@ -308,7 +308,7 @@ static void ablation_says_which_pipelines_cannot_run(void **state) {
 
 static void a_wrong_persistent_kernel_is_found(void **state) {
     fixture *f = *state;
-    const qgc_bisect_options o = {.run = experiment(f, "", NULL),
+    const qgc_bisect_options o = {.run = experiment(f, "", "split-attention,fuse-qkv,fuse-residual"),
                                   .reproduction = qgc_test_path(f->arena, f->folder, "r")};
     qgc_bisection b;
     ok(f, qgc_bisect(&o, &b, &f->diag));

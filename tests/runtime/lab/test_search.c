@@ -13,6 +13,9 @@
 #include "tests/support/text.h"
 
 static const char tiny[] = "models/tiny/tiny.yaml";
+static const char with_splits[] =
+    "split-attention,split-sample,fuse-swiglu,fuse-qkv,fuse-rope-append,fuse-residual,"
+    "fuse-norm-linear,fuse-embed,fuse-head-sample,fuse-merge-linear,plan-memory";
 
 /* --- a pass that makes steps cheaper and computes something else -------------------------------------------- */
 
@@ -174,7 +177,7 @@ static void a_model_may_be_searched_on_few_of_its_layers(void **state) {
     qgc_search_text(&few, &(qgc_search_options){.run.graph = tiny}, &text);
     has(text.text, "\ncandidates have 2 of 4 layers; the result is of all\n");
     has(text.text, "\nthe start, '': 79 kernels, cost ");
-    has(text.text, "\nthe default, 'dead-code,split-attention,");
+    has(text.text, "\nthe default, 'dead-code,split-sample,");
 }
 
 static void it_ends_where_it_is_told_to(void **state) {
@@ -264,7 +267,7 @@ static void groups_are_cut_where_parts_of_a_kernel_meet(void **state) {
         qgc_graph *g;
         qgc_pass_report r;
         ok(f, qgc_graph_load(&g, tiny, f->arena, &f->diag));
-        ok(f, qgc_passes_run(g, &(qgc_pass_options){0}, &r, &f->diag));
+        ok(f, qgc_passes_run(g, &(qgc_pass_options){.passes = with_splits}, &r, &f->diag));
         const char *before = layer_of(f, g);
         if (qgc_cut_groups(g, cases[i].group, cases[i].cut, f->arena) != (cases[i].layer != NULL))
             fail_msg("case %zu: %s", i, layer_of(f, g));

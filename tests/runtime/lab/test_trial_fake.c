@@ -348,7 +348,7 @@ static void a_search_times_each_candidate_against_the_best(void **state) {
         fail_msg("%s", text.text);
     has(text.text, "toy.yaml, mode graph: times of 7 pairs, the last of 64 positions\n");
     has(text.text, ", saves 0.00 (0.00 to 0.00)\n");
-    has(text.text, "\nthe default, 'dead-code,split-attention,");
+    has(text.text, "\nthe default, 'dead-code,split-sample,");
     int longer = 0; /* what may be as fast is timed again */
     for (int i = 0; i < s.n_tries; i++)
         longer += strstr(s.tries[i].change, ", longer") != NULL;

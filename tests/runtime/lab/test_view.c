@@ -9,6 +9,7 @@
 #include "tests/support/cmocka.h"
 #include "tests/support/fixture.h"
 #include "tests/support/text.h"
+#include "tests/support/usual.h"
 
 #define PASSES                                                                                     \
     "dead-code?,split-attention,split-sample,fuse-swiglu,fuse-qkv,fuse-rope-append,fuse-residual," \
@@ -197,11 +198,11 @@ static void the_same_graph_gives_the_same_page(void **state) {
 static void each_pass_has_a_stage(void **state) {
     fixture *f = *state;
     const char *page = tiny(f, NULL, -1), *at = page;
-    assert_int_equal(count(page, "<section class=\"stage\""), 1 + (int)qgc_pass_count());
+    assert_int_equal(count(page, "<section class=\"stage\""), 1 + (int)usual_passes());
     assert_non_null(strstr(page, "id=\"after=loaded\""));
-    for (size_t i = 0; i < qgc_pass_count(); i++) {
-        at = strstr(
-            at, qgc_arena_printf(f->arena, "<section class=\"stage\" id=\"after=%s\"", qgc_pass_at(i)->name));
+    for (size_t i = 0; i < usual_passes(); i++) {
+        at =
+            strstr(at, qgc_arena_printf(f->arena, "<section class=\"stage\" id=\"after=%s\"", usual_pass(i)));
         assert_non_null(at);
     }
     has(tiny(f, PASSES, 1), "<b>78</b> nodes in <b>78</b> kernels, and after <b>12</b> passes in <b>24</b>");
@@ -388,8 +389,8 @@ static void a_graph_without_layers_is_one_drawing(void **state) {
     const char *page = html(f, view_of(f, load_text(f, flat), NULL, -1));
     check_page(f, page);
     assert_int_equal(count(page, "<figure data-part=\"around\"><figcaption>the graph</figcaption>"),
-                     1 + (int)qgc_pass_count());
-    assert_int_equal(count(page, "<figure "), 1 + (int)qgc_pass_count());
+                     1 + (int)usual_passes());
+    assert_int_equal(count(page, "<figure "), 1 + (int)usual_passes());
     /* y + y is one line, not two */
     assert_int_equal(count(drawing(f, page, "loaded", "around"), "class=\"edge\""), 2);
 }
