@@ -102,8 +102,10 @@ __device__ __forceinline__ void run(consumer &c, const arguments &a, carried &k,
     c.begin(S::PHASE, i);
     if constexpr (S::DOES == DO_PRODUCTS)
         with_kind<S>(i, [&](auto kind) { products<decltype(kind)>(c, a, k, i); });
-    else if constexpr (S::DOES == DO_ATTENTION)
+    else if constexpr (S::DOES == DO_ATTENTION) {
         attention<S>(c, a, i);
+        c.places = lane_places(c.thread); /* an attention has no registers to spare for them */
+    }
     else if constexpr (S::DOES == DO_MERGE)
         merge<typename S::of>(c, a, i);
     else if constexpr (S::DOES == DO_EMBEDDING)
