@@ -4,7 +4,7 @@
 #include "pack_matrices.cuh"
 
 typedef stored<FORMAT> from;
-typedef stream_of<FORMAT, K, WARPS> to;
+typedef stream_of<FORMAT, K, WARPS, TILES> to;
 
 enum { TILE = 8 };
 

@@ -6,6 +6,9 @@
 #ifndef FORMAT
 #define FORMAT Q4_0
 #endif
+#ifndef TILES /* that a block usually has */
+#define TILES 4
+#endif
 #ifndef OUT0
 #define OUT0 1024
 #define OUT1 0

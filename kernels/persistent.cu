@@ -32,9 +32,9 @@ __device__ __forceinline__ void put_rows(Producer &p, const u8 *from, int n) {
 }
 
 /* The same of a block format. */
-template <int Type, int K, typename Producer>
+template <int Type, int K, int Usual, typename Producer>
 __device__ __forceinline__ void put_blocks(Producer &p, const u8 *from, int n) {
-    typedef stream_of<Type, K, WARPS> s;
+    typedef stream_of<Type, K, WARPS, Usual> s;
     const int GROUP = s::group() * TILE;
 #pragma unroll 1
     for (; n > 0; n -= GROUP)
@@ -83,7 +83,7 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
             with_kind<S>(i, [&](auto kind) {
                 constexpr int WEIGHT = decltype(kind)::WEIGHT;
                 if constexpr (WEIGHT > BF16)
-                    put_blocks<WEIGHT, S::K>(p, from, mine.n);
+                    put_blocks<WEIGHT, S::K, S::TILES>(p, from, mine.n);
                 else
                     put_rows<S::K>(p, from, mine.n);
             });

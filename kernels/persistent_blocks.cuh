@@ -86,8 +86,8 @@ template <int Type> struct pair_of_x {
     }
 };
 
-template <int Type, int K> struct block_rows : stream_of<Type, K, WARPS> {
-    typedef stream_of<Type, K, WARPS> s;
+template <int Type, int K, int Usual> struct block_rows : stream_of<Type, K, WARPS, Usual> {
+    typedef stream_of<Type, K, WARPS, Usual> s;
     typedef pair_of_x<Type> pair;
 
     /* A lane's part of row lane / 4 of a tile of `h` rows, of its warp's pair of a chunk. `h` is a constant where it matters: then all
@@ -271,8 +271,8 @@ template <int K, bool Clear> struct choose_phase_operand<K, true, Clear> { typed
 /* What is unpacked before x is there: of rows of one chunk the first groups of tiles, of longer ones the first chunks of the first group,
  * an even number of them if not all. Its tiles are as many as a block of a card with TYPICAL_SMS has; where there are more, nothing is held.
  * Without HOLDS it is a whole group of rows of one chunk. */
-template <int Type, int K, int Rows> struct held_blocks {
-    typedef block_rows<Type, K> rows_of;
+template <int Type, int K, int Rows, int Usual> struct held_blocks {
+    typedef block_rows<Type, K, Usual> rows_of;
     enum {
         GROUP = rows_of::group(),
         CHUNKS = rows_of::CHUNKS,
@@ -284,6 +284,7 @@ template <int Type, int K, int Rows> struct held_blocks {
         N = CHUNKS > 1 ? (MOST < CHUNKS ? MOST / 2 * 2 : (int)CHUNKS) : GROUPS > 1 ? (int)GROUPS : 1,
         PARTLY = N > 0 && CHUNKS > N, /* of a row of several chunks */
         WHOLE = N > 0 && !PARTLY,
+        MANY = (int)Usual > (int)GROUP, /* groups of a block, usually */
     };
     block_part part[N > 0 ? N : 1][TILES];
 
@@ -367,17 +368,17 @@ template <int Type, int K, int Rows> struct held_blocks {
     }
 };
 
-/* A group of tiles, as it comes through the ring: `Tiles` whole ones, and where a group has more, one of `rest` rows. No branches
+/* A group of tiles, as it comes through the ring: `Tiles` whole ones, and where a group has more, one of `rest` rows, 1 to TILE. No branches
  * lie between tiles: where one is not there something is multiplied that nobody looks at. Where tiles are few, chunks are taken two at
  * a time, so that the one has something to do while the other waits. */
-template <int Type, int K, int Tiles> struct group_products {
-    typedef block_rows<Type, K> rows_of;
+template <int Type, int K, int Usual, int Tiles> struct group_products {
+    typedef block_rows<Type, K, Usual> rows_of;
     enum {
         GROUP = rows_of::group(),
         CHUNKS = rows_of::CHUNKS,
         WHOLE = Tiles == GROUP,
         PARTS_HERE = WHOLE ? Tiles : Tiles + 1,
-        TWO = HOLDS && 2 * PARTS_HERE <= TILES_AT_ONCE,
+        TWO = 2 * PARTS_HERE <= TILES_AT_ONCE,
         PAIRED = (CHUNKS - 1) / 2 * 2 /* the last one or two are apart */
     };
     int whole, rest;
@@ -385,7 +386,7 @@ template <int Type, int K, int Tiles> struct group_products {
     float digits[GATHERED]; /* of the same, since the last fold() */
 
     __device__ __forceinline__ group_products(int rows)
-        : whole(rows / TILE), rest(max(rows % TILE, 1)), tile{}, digits{} {}
+        : whole((rows - 1) / TILE), rest(rows - whole * TILE), tile{}, digits{} {}
 
     template <bool Last>
     __device__ __forceinline__ void load(const consumer &c, const u8 *from, int chunk, block_part (&p)[PARTS_HERE]) const {
@@ -476,21 +477,21 @@ template <int Type, int K, int Tiles> struct group_products {
 };
 
 /* Chunks `first` and on of a group, and what `before` says of those before them. */
-template <int Type, int K, int Tiles, int Before, typename Operand>
+template <int Type, int K, int Usual, int Tiles, int Before, typename Operand>
 __device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, float *to, int first, const float *before) {
-    group_products<Type, K, Tiles> p(rows);
+    group_products<Type, K, Usual, Tiles> p(rows);
     p.add(c, x, first);
 #pragma unroll
     for (int t = 0; t < Before; t++)
         p.tile[t] += before[t];
-    put_few_tiles<block_rows<Type, K>::group()>(p.tile, to, c.lane());
+    put_few_tiles<block_rows<Type, K, Usual>::group()>(p.tile, to, c.lane());
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
-template <int K, int Type, int Rows, typename Operand, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Rows> &held, Operand &x, int n,
+template <int K, int Type, int Rows, int Usual, typename Operand, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Rows, Usual> &held, Operand &x, int n,
                                                 Meanwhile meanwhile, Finish finish) {
-    typedef held_blocks<Type, K, Rows> holds;
+    typedef held_blocks<Type, K, Rows, Usual> holds;
     constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     static_assert(holds::SUMS * TILE <= BATCH, "sums of all that is held are put");
@@ -516,12 +517,10 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<T
 #pragma unroll 1
         for (; row < here; row += ROWS) {
             float *to = own + row * STRIDE;
-            if (here - row >= ROWS)
-                put_group<Type, K, GROUP, BEFORE>(c, x, ROWS, to, chunk, before);
-            else if (GROUP == 1 || here - row < TILE)
-                put_group<Type, K, 0, BEFORE>(c, x, here - row, to, chunk, before);
+            if (holds::MANY && here - row >= ROWS)
+                put_group<Type, K, Usual, GROUP, BEFORE>(c, x, ROWS, to, chunk, before);
             else
-                put_group<Type, K, GROUP - 1, BEFORE>(c, x, here - row, to, chunk, before);
+                put_group<Type, K, Usual, GROUP - 1, BEFORE>(c, x, min(here - row, ROWS), to, chunk, before);
             if constexpr (holds::PARTLY) {
                 chunk = 0;
 #pragma unroll

@@ -62,11 +62,11 @@ template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
 };
 template <typename S> struct products_of<S, true> {
     typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0>::type operand_of;
-    held_blocks<S::WEIGHT, S::K, S::ROWS> h;
+    held_blocks<S::WEIGHT, S::K, S::ROWS, S::TILES> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
     template <typename Meanwhile, typename Finish>
     __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, Meanwhile meanwhile, Finish finish) {
-        multiply_blocks<S::K, S::WEIGHT, S::ROWS>(c, h, x, n, meanwhile, finish);
+        multiply_blocks<S::K, S::WEIGHT, S::ROWS, S::TILES>(c, h, x, n, meanwhile, finish);
     }
 };
 

@@ -37,7 +37,7 @@ enum outside { NOTHING, POLLED, CARRIED, POLLED_ONE };
     NO_VECTOR(a, A)
 
 struct phase_defaults {
-    enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0, KINDS = 1 };
+    enum { OUT = -1, LOGITS = 0, SMALL_STEP = 0, KINDS = 1, TILES = 1 };
     RULE int kind(int) { return 0; } /* which of the KINDS of a phase it is in an iteration */
     enum {
         NORM = 0,

@@ -36,8 +36,9 @@ BLOCK_FORMAT(Q4_K, 4, 0, 0, 4, 4)
 BLOCK_FORMAT(Q5_K, 4, 1, 0, 4, 4)
 BLOCK_FORMAT(Q6_K, 4, 2, 32, 4, 2)
 
-/* Where things are, for `Warps` that multiply and rows of Width elements. All chunks of a row but the last are alike. */
-template <int Type, int Width, int Warps> struct stream_of : block_format<Type> {
+/* Where things are, for `Warps` that multiply and rows of Width elements, of which a block usually has so many tiles. All chunks of a row
+ * but the last are alike. */
+template <int Type, int Width, int Warps, int Usual> struct stream_of : block_format<Type> {
     typedef block_format<Type> f;
     enum {
         PAIRS = Width / 64,
@@ -60,10 +61,12 @@ template <int Type, int Width, int Warps> struct stream_of : block_format<Type> 
     static __device__ __forceinline__ constexpr int whole_row_bytes() {
         return (CHUNKS - 1) * row_bytes(false) + row_bytes(true);
     }
-    /* Tiles of a copy; 1 to 4, which divide a batch of rows. */
+    /* Tiles of a copy; 1 to 4, which divide a batch of rows. No more than as many copies as the usual tiles need anyway have to bring,
+     * for all tiles of a copy are multiplied, whether there are rows or not. */
     static __device__ __forceinline__ constexpr int group() {
-        const int tiles = COPY_BYTES / (8 * row_bytes(CHUNKS == 1));
-        return tiles > 4 ? 4 : tiles;
+        const int room = COPY_BYTES / (8 * row_bytes(CHUNKS == 1)), most = room > 4 ? 4 : room,
+                  copies = (Usual + most - 1) / most;
+        return (Usual + copies - 1) / copies;
     }
     /* From the start of a tile of h rows. */
     static __device__ __forceinline__ constexpr int high_at(bool last, int h) { return pairs(last) * QUANTS * h; }

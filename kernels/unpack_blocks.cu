@@ -8,7 +8,7 @@
 #define WHICH 0
 #endif
 
-typedef stream_of<FORMAT, K, WARPS> from;
+typedef stream_of<FORMAT, K, WARPS, TILES> from;
 
 /* The upper bits of the eight quants of a quarter of a block, and those below them, of both blocks. */
 struct eight_bits {

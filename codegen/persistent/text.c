@@ -376,6 +376,11 @@ static void write_products(const writer *w) {
     const int n = qgc_phase_formats(w->p, w->phase, formats);
     if (n > 1)
         write_kind(w, formats, n);
+    for (int k = 0; k < n; k++)
+        if (qgc_dtype_is_quantised(formats[k])) {
+            constant(w, "TILES", qgc_stream_tiles(i->rows, w->p->l->sms));
+            break;
+        }
     write_same_x(w);
     if (i->norm)
         write_norm(w);
