@@ -86,7 +86,7 @@ __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *strea
     }
     if (to::f::WHOLE && (pair % 4 == 0 || warp == 0))
         put_whole(from::load(from_row, pair * 64, K).scales,
-                  tile.at + to::wholes_at(last, h) + ((pair / 4 - to::first_whole(chunk)) * h + r) * to::f::WHOLE);
+                  tile.at + to::wholes_at(last, h) + (to::whole_of(chunk, warp) * h + r) * to::f::WHOLE);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

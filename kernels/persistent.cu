@@ -193,8 +193,9 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCING, 1)
         for (int i = threadIdx.x; i < rope_half(r); i += THREADS + PRODUCING)
             s.turn[r][i] = (r ? rope1 : rope0)[(size_t)position * rope_half(r) + i];
     if (!STREAMS) /* weights of 0: numbers, at least */
-        for (int i = threadIdx.x; i < SLOTS * SLOT / 16; i += THREADS + PRODUCING)
-            ((uint4 *)s.tiles.slot[0])[i] = make_uint4(0, 0, 0, 0);
+        for (int slot = 0; slot < SLOTS; slot++)
+            for (int i = threadIdx.x; i < SLOT / 16; i += THREADS + PRODUCING)
+                ((uint4 *)s.tiles.slot[slot].data)[i] = make_uint4(0, 0, 0, 0);
     for (int i = threadIdx.x; i < 3 * STRIDE; i += THREADS + PRODUCING)
         s.squares[0][i] = 0.0f;
     for (int i = threadIdx.x; i < 2 * STRIDE; i += THREADS + PRODUCING)

@@ -100,8 +100,7 @@ template <int Type, int K, int Usual> struct block_rows : stream_of<Type, K, WAR
         const u8 *scales = tile + s::scales_at(Last, h) + (warp * h + row) * s::f::SCALES;
         const u8 *whole = tile;
         if constexpr (s::WHOLE != 0)
-            whole += s::wholes_at(Last, h) +
-                     (((chunk * WARPS + warp) / 4 - s::first_whole(chunk)) * h + row) * s::f::WHOLE;
+            whole += s::wholes_at(Last, h) + (s::whole_of(Last ? (int)s::CHUNKS - 1 : chunk, warp) * h + row) * s::f::WHOLE;
         block_part p;
         if constexpr (s::LOW == 8) {
             const uint4 q = *(const uint4 *)quants;
@@ -219,16 +218,20 @@ template <int K> struct taken_operand : digits<K> {
  * takes little room from the ring. A load is of two chunks, one for the lower lanes and one for the upper ones. */
 template <int K, bool Clear> struct passing_operand : digits<K> {
     enum { LOADS = elements<K>::LOADS, AHEAD = 2 };
-    const float *from;
+    const float *from; /* load 0 of this lane, which is there */
+    int last;          /* elements to the last one, or to one that is there */
     u32 parity;
     uint4 coming[AHEAD];
 
     __device__ __forceinline__ passing_operand(const consumer &c) : digits<K>(c) {}
 
-    __device__ __forceinline__ void take_from(const float *vector, u32 use) { from = vector, parity = use; }
-
+    __device__ __forceinline__ void take_from(const consumer &c, const float *vector, u32 use) {
+        from = vector + elements<K>::first(c, 0);
+        last = elements<K>::first(c, LOADS - 1) - elements<K>::first(c, 0);
+        parity = use;
+    }
     __device__ __forceinline__ uint4 load(const consumer &c, int i) const {
-        return load_relaxed(from + elements<K>::first(c, min(i, LOADS - 1)));
+        return load_relaxed(from + (i < LOADS - 1 ? i * 2 * CHUNK : last));
     }
     __device__ __forceinline__ void begin(const consumer &c) {
 #pragma unroll
@@ -298,7 +301,7 @@ template <int Type, int K, int Rows, int Usual> struct held_blocks {
         const int rows = CHUNKS > 1 ? n : n - I * GROUP * TILE;
         if (I == 0 || rows > 0)
             c.wait_for_tile();
-        const u8 *from = c.s.tiles.slot[c.at.slot];
+        const u8 *from = c.s.tiles.slot[c.at.slot].data;
 #pragma unroll
         for (int t = 0; t < TILES; t++)
             part[I][t] =

@@ -234,9 +234,9 @@ template <int K, int First, int N> __device__ __forceinline__ void take_in_line(
 #pragma unroll
     for (int i = 0; i < N; i++)
         if ((First + i) / MINE < LAST)
-            f[First + i].load(c, tile + i * SLOT);
+            f[First + i].load(c, tile + i * sizeof c.s.tiles.slot[0]);
         else
-            f[First + i].load(c, tile + i * SLOT, height);
+            f[First + i].load(c, tile + i * sizeof c.s.tiles.slot[0], height);
     c.release(N, slot);
 }
 

@@ -140,7 +140,7 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     } else {
         operand_of x(c);
         if constexpr (S::X_IN_LOOP != 0)
-            x.take_from(from, parity);
+            x.take_from(c, from, parity);
         else if (S::X_OF >= 0 && again)
             take_again<S>(x, k);
         else {

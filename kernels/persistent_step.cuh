@@ -342,16 +342,16 @@ struct consumer {
 
     __device__ __forceinline__ void wait_for_tile() {
         stopwatch watch(counts + FOR_WEIGHTS);
-        s.tiles.full[at.slot].wait(at.parity);
+        s.tiles.wait(at.slot, at.parity);
     }
     __device__ __forceinline__ const u8 *tile() {
         wait_for_tile();
-        return s.tiles.slot[at.slot];
+        return s.tiles.slot[at.slot].data;
     }
     __device__ __forceinline__ void release() {
         __syncwarp();
         if (lane() == 0)
-            s.tiles.empty[at.slot].arrive();
+            s.tiles.release(at.slot);
         at.next();
     }
 
@@ -362,7 +362,7 @@ struct consumer {
         place<SLOTS> mine = at;
         if (n > 1)
             mine.skip(min(lane(), n - 1));
-        s.tiles.full[mine.slot].wait(mine.parity);
+        s.tiles.wait(mine.slot, mine.parity);
         __syncwarp();
         return mine.slot;
     }
@@ -371,7 +371,7 @@ struct consumer {
     template <int N> __device__ __forceinline__ u32 wait_for_line() {
         stopwatch watch(counts + FOR_WEIGHTS);
         const u32 mine = at.slot + min(lane(), N - 1);
-        s.tiles.full[mine].wait(at.parity);
+        s.tiles.wait(mine, at.parity);
         __syncwarp();
         return mine;
     }
@@ -379,12 +379,12 @@ struct consumer {
         place<SLOTS> its = at;
         if (i > 0)
             its.skip(i);
-        return s.tiles.slot[its.slot];
+        return s.tiles.slot[its.slot].data;
     }
     __device__ __forceinline__ void release(int n, u32 slot) {
         __syncwarp();
         if (lane() < n)
-            s.tiles.empty[slot].arrive();
+            s.tiles.release(slot);
         at.skip(n);
     }
 };

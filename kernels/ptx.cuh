@@ -269,6 +269,10 @@ __device__ __forceinline__ void fence_barrier_init() {
 __device__ __forceinline__ void barrier_arrive(u64 *b) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
 }
+/* The same At bytes after an address, which need not be added up. */
+template <int At> __device__ __forceinline__ void barrier_arrive(u8 *from) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0 + %1];" ::"r"(shared_address(from)), "n"(At) : "memory");
+}
 
 /* An arrival, and `bytes` that copies have to bring besides. */
 __device__ __forceinline__ void barrier_expect(u64 *b, u32 bytes) {
@@ -288,17 +292,18 @@ __device__ __forceinline__ void arrive_with_copies(u64 *b) {
 #else
 #define BARRIER_IS_OVER "mbarrier.test_wait"
 #endif
-__device__ __forceinline__ void barrier_wait(u64 *b, u32 parity) {
+template <int At> __device__ __forceinline__ void barrier_wait(u8 *from, u32 parity) {
     asm volatile("{\n"
                  ".reg .pred done;\n"
-                 "again:\n" BARRIER_IS_OVER ".parity.shared::cta.b64 done, [%0], %1;\n"
+                 "again:\n" BARRIER_IS_OVER ".parity.shared::cta.b64 done, [%0 + %2], %1;\n"
                  "@done bra over;\n"
                  "bra again;\n"
                  "over:\n"
-                 "}\n" ::"r"(shared_address(b)),
-                 "r"(parity)
+                 "}\n" ::"r"(shared_address(from)),
+                 "r"(parity), "n"(At)
                  : "memory");
 }
+__device__ __forceinline__ void barrier_wait(u64 *b, u32 parity) { barrier_wait<0>((u8 *)b, parity); }
 
 /* The same for a warp whose next work takes long. On sm_80 it sleeps between its looks, which take from what other warps load by;
  * where a thread holds much in registers, as consumers do, the compiler would spill some of them around the sleep. */

@@ -51,8 +51,10 @@ template <int Type, int Width, int Warps, int Usual> struct stream_of : block_fo
     static_assert(Width % (f::WHOLE ? 256 : 64) == 0, "rows of whole blocks");
 
     static __device__ __forceinline__ constexpr int pairs(bool last) { return last ? PAIRS - (CHUNKS - 1) * Warps : Warps; }
-    /* The first block of 256 of which a chunk has a part, and for how many of them there is room. */
-    static __device__ __forceinline__ constexpr int first_whole(int chunk) { return chunk * Warps / 4; }
+    /* The block of 256 that a warp's pair is of, from the first one of which a chunk has a part, and for how many of them there is room. */
+    static __device__ __forceinline__ constexpr int whole_of(int chunk, int warp) {
+        return (int)((u32)(warp + (u32)chunk * (Warps % 4) % 4) / 4);
+    }
     static __device__ __forceinline__ constexpr int wholes(bool last) { return f::WHOLE ? (pairs(last) + 3 - STEP) / 4 + 1 : 0; }
     /* Bytes of a row of a chunk, and of a row of all chunks. */
     static __device__ __forceinline__ constexpr int row_bytes(bool last) {

@@ -76,17 +76,34 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct ring {
         PRODUCERS = (Lanes + 31) / 32,                 /* warps */
         ARRIVALS = Loads ? (int)PRODUCERS : (int)Lanes /* until a slot is full */
     };
-    alignas(128) u8 slot[Slots][Bytes];
-    meeting<Loads> full[Slots], empty[Slots];
+    struct one { /* its barriers are beside it, so that one address finds all */
+        alignas(16) u8 data[Bytes];
+        meeting<Loads> full, empty;
+    };
+    alignas(128) one slot[Slots];
     u32 bytes[PRODUCERS][Slots]; /* for the producers */
 
     __device__ __forceinline__ void init(int consumers) {
         for (int i = 0; i < Slots; i++) {
-            full[i].init(ARRIVALS);
-            empty[i].init(consumers);
+            slot[i].full.init(ARRIVALS);
+            slot[i].empty.init(consumers);
         }
         if constexpr (!Loads)
             fence_barrier_init();
+    }
+
+    /* Until a slot is full; and that a warp has read it. */
+    __device__ __forceinline__ void wait(u32 i, u32 parity) {
+        if constexpr (Loads)
+            slot[i].full.wait(parity);
+        else
+            barrier_wait<sizeof slot[i].data>(slot[i].data, parity);
+    }
+    __device__ __forceinline__ void release(u32 i) {
+        if constexpr (Loads)
+            slot[i].empty.arrive();
+        else
+            barrier_arrive<sizeof slot[i].data + sizeof slot[i].full>(slot[i].data);
     }
 };
 
@@ -140,10 +157,10 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
     /* Until the slot's last readers have gone. */
     __device__ __forceinline__ void wait_for_room() {
         if constexpr (AHEAD)
-            while (!r.empty[at.slot].is_over_soon(at.parity ^ 1))
+            while (!r.slot[at.slot].empty.is_over_soon(at.parity ^ 1))
                 look_ahead();
         else
-            r.empty[at.slot].wait_patiently(at.parity ^ 1);
+            r.slot[at.slot].empty.wait_patiently(at.parity ^ 1);
     }
 
     __device__ __forceinline__ u32 *sizes() const { return r.bytes[Lanes == IN_BULK ? 0 : lane / 32]; }
@@ -153,7 +170,7 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
             if (later_turn)
                 wait_for_room();
         while (!Loads && (copies == Slots || (in_flight > 0 && in_flight + bytes > depth))) {
-            r.full[landed.slot].wait_patiently(landed.parity);
+            r.slot[landed.slot].full.wait_patiently(landed.parity);
             in_flight -= sizes()[landed.slot];
             landed.next();
             copies--;
@@ -182,17 +199,17 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
 
     __device__ __forceinline__ void send_in_bulk(const void *from, u32 bytes) {
         if (STREAMS && bytes) {
-            barrier_expect(&r.full[at.slot].b, bytes);
-            bulk_copy(r.slot[at.slot], from, bytes, &r.full[at.slot].b);
+            barrier_expect(&r.slot[at.slot].full.b, bytes);
+            bulk_copy(r.slot[at.slot].data, from, bytes, &r.slot[at.slot].full.b);
         } else
-            r.full[at.slot].arrive();
+            r.slot[at.slot].full.arrive();
     }
 
     /* A lane's copies lie so far apart that those of all lanes are consecutive. Of a whole slot their places are constants, so that no
      * register is waited for. */
     __device__ __forceinline__ void send_by_lanes(const u8 *from, u32 bytes) {
         enum { STEP = Lanes * 16, WHOLE = Bytes / STEP };
-        const u32 first = lane * 16, to = shared_address(r.slot[at.slot]) + first;
+        const u32 first = lane * 16, to = shared_address(r.slot[at.slot].data) + first;
         from += first;
         if (STREAMS && bytes == Bytes) {
 #pragma unroll
@@ -204,16 +221,16 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
 #pragma unroll 4
             for (u32 i = 0; STREAMS && i + first < bytes; i += STEP)
                 copy_16(to + i, from + i);
-        arrive_with_copies(&r.full[at.slot].b);
+        arrive_with_copies(&r.slot[at.slot].full.b);
     }
 
     /* Eight loads of a lane are under way together, 4 KB a warp, the first of them before the slot's last readers have gone. */
     __device__ __forceinline__ void load_and_store(const u8 *from, u32 bytes) {
         enum { STEP = Lanes * 16, IN_A_ROW = 8 };
         const u32 first = lane * 16;
-        u8 *to = r.slot[at.slot];
+        u8 *to = r.slot[at.slot].data;
         if (later_turn && !(STREAMS && bytes))
-            r.empty[at.slot].wait_patiently(at.parity ^ 1);
+            r.slot[at.slot].empty.wait_patiently(at.parity ^ 1);
 #pragma unroll 1
         for (u32 i = first; STREAMS && i - first < bytes; i += IN_A_ROW * STEP) {
             uint4 v[IN_A_ROW];
@@ -222,7 +239,7 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
                 if (i + k * STEP < bytes)
                     v[k] = *(const uint4 *)(from + i + k * STEP);
             if (i == first && later_turn)
-                r.empty[at.slot].wait_patiently(at.parity ^ 1);
+                r.slot[at.slot].empty.wait_patiently(at.parity ^ 1);
 #pragma unroll
             for (int k = 0; k < IN_A_ROW; k++)
                 if (i + k * STEP < bytes)
@@ -230,6 +247,6 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
         }
         __syncwarp();
         if (lane % 32 == 0)
-            r.full[at.slot].arrive();
+            r.slot[at.slot].full.arrive();
     }
 };

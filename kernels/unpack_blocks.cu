@@ -45,7 +45,7 @@ __device__ __forceinline__ void unpack_quarter(const u8 *stream, int row, int n,
     const int h = tile.h;
     const u8 *scales = tile.at + from::scales_at(last, h) + (warp * h + r) * from::f::SCALES;
     const u8 *whole = tile.at + from::wholes_at(last, h) +
-                      ((pair / 4 - from::first_whole(chunk)) * h + r) * from::f::WHOLE;
+                      (from::whole_of(chunk, warp) * h + r) * from::f::WHOLE;
     const u8 *below = tile.at + from::high_at(last, h) + warp * h * from::HIGHS;
     eight_bits e = {};
     if (from::f::HIGH)

@@ -264,6 +264,10 @@ static inline void barrier_arrive(unsigned long long *b) {
     on_cpu::mbarrier_arrive(b, 0);
 }
 
+template <int At> static inline void barrier_arrive(unsigned char *from) {
+    barrier_arrive((unsigned long long *)(from + At));
+}
+
 static inline void barrier_expect(unsigned long long *b, unsigned bytes) {
     on_cpu::mbarrier_arrive(b, bytes);
 }
@@ -274,6 +278,10 @@ static inline void arrive_with_copies(unsigned long long *b) {
 
 static inline void barrier_wait(unsigned long long *b, unsigned parity) {
     on_cpu::mbarrier_wait(b, parity);
+}
+
+template <int At> static inline void barrier_wait(unsigned char *from, unsigned parity) {
+    barrier_wait((unsigned long long *)(from + At), parity);
 }
 
 static inline void barrier_wait_patiently(unsigned long long *b, unsigned parity) {
