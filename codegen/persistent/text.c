@@ -702,8 +702,8 @@ static int64_t workspace_bytes(const qgc_persistent *p, bool traced) {
 }
 
 int64_t qgc_persistent_ring_bytes(const qgc_persistent *p, bool traced) {
-    enum { LEAST_SLOTS = 4, OF_A_SLOT = 24 /* its barriers, and how much is in it */, ALIGN = 128 };
-    const int64_t slots = LEAST_SLOTS * (slot_bytes(p) + OF_A_SLOT);
+    enum { LEAST_SLOTS = 4, BARRIERS = 16, SIZES = 8 /* how much is in a slot */, ALIGN = 128 };
+    const int64_t slots = LEAST_SLOTS * (aligned(slot_bytes(p) + BARRIERS, ALIGN) + SIZES);
     return aligned(workspace_bytes(p, traced) + ALIGN + slots, ALIGN);
 }
 

@@ -100,7 +100,7 @@ template <int Fault, int By> struct consumer {
         const bool forgets =
             Fault == FAULT_NO_RELEASE && blockIdx.x == 0 && threadIdx.x == 32 && at.slot == 1;
         if (threadIdx.x % 32 == 0 && !forgets)
-            s.tiles.empty[at.slot].arrive();
+            s.tiles.slot[at.slot].empty.arrive();
         at.next();
     }
 
@@ -120,8 +120,8 @@ template <int Fault, int By> struct consumer {
         some_meet<1, THREADS>();
         for (int r = 0; r < mine.n; r++) {
             if (Fault != FAULT_TILE_NOT_WAITED_FOR)
-                s.tiles.full[at.slot].wait(at.parity);
-            const float *tile = (const float *)s.tiles.slot[at.slot];
+                s.tiles.slot[at.slot].full.wait(at.parity);
+            const float *tile = (const float *)s.tiles.slot[at.slot].data;
             if (Fault == FAULT_EARLY_RELEASE)
                 release();
             float sum = warp_sum(tile[thread] * s.x[buffer][thread]);
