@@ -382,7 +382,8 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
         WHOLE = Tiles == GROUP,
         PARTS_HERE = WHOLE ? Tiles : Tiles + 1,
         TWO = 2 * PARTS_HERE <= TILES_AT_ONCE,
-        PAIRED = (CHUNKS - 1) / 2 * 2 /* the last one or two are apart */
+        ALIKE = CHUNKS > 1 && rows_of::PAIRS % WARPS == 0 ? (int)CHUNKS : CHUNKS - 1, /* chunks: a last one with fewer pairs is apart */
+        PAIRED = (ALIKE == CHUNKS ? (int)CHUNKS : CHUNKS - 1) / 2 * 2,                /* what is left is one or two */
     };
     int whole, rest;
     float tile[GATHERED];    /* the last one of PARTS_HERE is that of `rest` rows */
@@ -434,12 +435,12 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
         for (int t = 0; t < PARTS_HERE; t++)
             tile[t] = fmaf(digits[t], unit, tile[t]), digits[t] = 0.0f;
     }
-    /* The one or two after PAIRED. */
+    /* Those after PAIRED, if any. */
     template <typename Operand> __device__ __forceinline__ void add_last(consumer &c, const Operand &x, int at) {
-        if constexpr (CHUNKS % 2 == 0)
+        if constexpr (CHUNKS - PAIRED == 2)
             add_two<true>(c, PAIRED, x.template of<Type>(c, at), x.template of<Type>(c, at + 1));
-        else
-            add_chunk<true>(c, PAIRED, x.template of<Type>(c, at));
+        else if constexpr (CHUNKS - PAIRED == 1)
+            add_chunk<ALIKE != CHUNKS>(c, PAIRED, x.template of<Type>(c, at));
     }
     /* Chunks `first` and on; it is even. */
     __device__ __forceinline__ void add_chunks(consumer &c, const taken_operand<K> &x, int first) {
@@ -450,9 +451,10 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
             add_last(c, x, PAIRED);
         } else {
 #pragma unroll 1
-            for (int chunk = first; chunk < CHUNKS - 1; chunk++)
+            for (int chunk = first; chunk < ALIKE; chunk++)
                 add_chunk<false>(c, chunk, x.template of<Type>(c, chunk));
-            add_chunk<true>(c, CHUNKS - 1, x.template of<Type>(c, CHUNKS - 1));
+            if constexpr (ALIKE != CHUNKS)
+                add_chunk<true>(c, ALIKE, x.template of<Type>(c, ALIKE));
         }
         fold(x.unit);
     }
@@ -465,9 +467,11 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
             add_two<false>(c, chunk, x.template of<Type>(c, 0), x.template of<Type>(c, 1));
             fold(x.unit);
         }
-        x.next(c, PAIRED / 2);
-        add_last(c, x, 0);
-        fold(x.unit);
+        if constexpr (PAIRED != CHUNKS) {
+            x.next(c, PAIRED / 2);
+            add_last(c, x, 0);
+            fold(x.unit);
+        }
     }
     template <typename Operand> __device__ __forceinline__ void add(consumer &c, Operand &x, int first) {
         add_chunks(c, x, first);
