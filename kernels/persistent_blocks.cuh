@@ -2,7 +2,9 @@
  * shift bring about; quants with a centre are signed, so that nothing is taken off afterwards. x is an integer of 22 bits times a factor of its
  * warp (digits.cuh), in three digits that have a column each: products and sums of a block of 32 are exact. Then a block's sum
  * becomes a float and is multiplied by the block's scale. Minima are multiplied by the sum of the block's part of x, which an MMA
- * with ones gives. Where a row is one chunk the first group of tiles is unpacked before x is there; all else waits in the ring.
+ * with ones gives. Where there are many tiles that sum is made once for all of them; and where a byte is two quants and no more, x gets four
+ * digits, so that nothing is shifted. Where a row is one chunk the first group of tiles is unpacked before x is there; all else waits
+ * in the ring.
  *
  * An MMA takes two tiles of 8 rows and one block. Four columns, three digits and nothing, are of each block of a pair; x of the other
  * block is zero, so that both add up in one register. Where the halves of a block have scales of their own (Q6_K) the columns are of
@@ -24,9 +26,17 @@ struct block_part {
     factors by;
 };
 
+/* What is made of x: three digits; besides, what each block adds up to, for minima; or four digits for quants that are not shifted
+ * (put_four_digits), and that. The more tiles it is multiplied by the more it pays. */
+enum form { IN_THREE, ADDED_UP, IN_FOUR };
+
 /* Of the 4 bits of quants in the upper half of a byte and those below them, both halves of a block. */
-template <int Type>
+template <int Type, form Form>
 __device__ __forceinline__ void from_nibbles(u32 quants, u32 below_first, u32 below_second, u32 (&to)[2]) {
+    if (Form == IN_FOUR) {
+        to[0] = quants & 0x0F0F0F0Fu, to[1] = quants;
+        return;
+    }
     to[0] = quants << 4 & 0xF0F0F0F0u, to[1] = quants & 0xF0F0F0F0u;
     if (block_format<Type>::HIGH != 0) {
         const u32 mask = block_format<Type>::HIGH == 1 ? 0x08080808u : 0x0C0C0C0Cu;
@@ -48,22 +58,36 @@ __device__ __forceinline__ factors factors_of(const u8 *scales, const u8 *whole,
     }
 }
 
-/* x for a pair of blocks of a format. */
-template <int Type> struct pair_of_x {
-    typedef block_format<Type> f;
-    enum { MINIMA = Type == Q4_1 || Type == Q5_1 || Type == Q4_K || Type == Q5_K, BITS = f::LOW + f::HIGH };
-    uint2 even, odd;
-    float total; /* the digits of this lane's columns, added up over the block: for minima */
+/* MINIMA: are there any? PAYING: what pays where a block has many tiles. */
+template <int Type> struct block_kind {
+    enum { MINIMA = Type == Q4_1 || Type == Q5_1 || Type == Q4_K || Type == Q5_K };
+    static constexpr form PAYING = Type == Q4_1 || Type == Q4_K ? IN_FOUR : MINIMA ? ADDED_UP : IN_THREE;
+};
 
-    /* `x`: what the lane's column is made of, of its block's halves, or of its half of both blocks. */
-    __device__ __forceinline__ pair_of_x(const consumer &c, uint2 x) : total(0.0f) {
-        const bool upper = c.lane() >= 16, digit = c.lane() / 4 % 4 < 3;
+/* What a lane has of its warp's x of a chunk: what its column is made of, of its block's halves, or of its half of both blocks; and of the
+ * sum of its block's x, times 16, what its columns count. */
+struct chunk_of_x {
+    uint2 digits;
+    float total;
+};
+
+/* x for a pair of blocks of a format. */
+template <int Type, form Form> struct pair_of_x {
+    typedef block_format<Type> f;
+    enum { MINIMA = block_kind<Type>::MINIMA, BITS = f::LOW + f::HIGH };
+    uint2 even, odd;
+    float total;
+
+    __device__ __forceinline__ pair_of_x(const consumer &c, const chunk_of_x &its)
+        : total(BITS == 4 ? its.total : its.total * (16.0f / (1 << BITS))) {
+        const uint2 x = its.digits;
+        const bool upper = c.lane() >= 16, digit = Form == IN_FOUR || c.lane() / 4 % 4 < 3;
         const u32 keep = digit && !upper ? 0xFFFFFFFFu : 0u, other = digit && upper ? 0xFFFFFFFFu : 0u;
         if (Type == Q6_K)
             even = {x.x & keep, x.x & other}, odd = {x.y & keep, x.y & other};
         else
             even = {x.x & keep, x.y & keep}, odd = {x.x & other, x.y & other};
-        if (MINIMA) {
+        if (MINIMA && Form == IN_THREE) {
             const u32 one = 0x01010101u << (8 - BITS);
             i32 sum[4] = {};
             mma_u8(sum, one, one, one, one, even.x, even.y);
@@ -86,9 +110,9 @@ template <int Type> struct pair_of_x {
     }
 };
 
-template <int Type, int K, int Usual> struct block_rows : stream_of<Type, K, WARPS, Usual> {
+template <int Type, int K, int Usual, form Form> struct block_rows : stream_of<Type, K, WARPS, Usual> {
     typedef stream_of<Type, K, WARPS, Usual> s;
-    typedef pair_of_x<Type> pair;
+    typedef pair_of_x<Type, Form> pair;
 
     /* A lane's part of row lane / 4 of a tile of `h` rows, of its warp's pair of a chunk. `h` is a constant where it matters: then all
      * places but the lane's are. */
@@ -113,8 +137,8 @@ template <int Type, int K, int Usual> struct block_rows : stream_of<Type, K, WAR
             else if constexpr (s::HIGH == 2)
                 b = *(const u32 *)(below + lane * 4);
             const bool one = s::HIGH == 1;
-            from_nibbles<Type>(q.x, one ? b << 3 : b, b << 2, p.even);
-            from_nibbles<Type>(q.y, one ? b << 1 : b >> 2, one ? b : b >> 4, p.odd);
+            from_nibbles<Type, Form>(q.x, one ? b << 3 : b, b << 2, p.even);
+            from_nibbles<Type, Form>(q.y, one ? b << 1 : b >> 2, one ? b : b >> 4, p.odd);
         }
         p.by = factors_of<Type>(scales, whole, lane / 2 % 2);
         return p;
@@ -153,15 +177,16 @@ template <int Type, int K, int Usual> struct block_rows : stream_of<Type, K, WAR
     }
 };
 
-/* Digits of a warp's x in shared memory: [chunk][block][digit][quarter][half of the block], with room for a fourth digit. */
-template <int K> struct digits : elements<K> {
-    u32 *room;
+/* Digits of a warp's x in shared memory: [chunk][block][digit][quarter][half of the block], four of them or room for a fourth, and after those
+ * of a chunk what chunk_of_x::total is of, [block][lower, upper 16 bits]. */
+template <int K, form Form> struct digits : elements<K> {
+    static constexpr form FORM = Form;
+    enum { STEP = WARPS * OPERAND_BYTES };
+    u8 *room;
     float unit;
 
     __device__ __forceinline__ digits(const consumer &c)
-        : room((u32 *)(c.s.operand + c.warp() * 32)), unit(0.0f) {}
-
-    __device__ __forceinline__ u32 *chunk(int i) const { return room + i * WARPS * 64; }
+        : room((u8 *)c.s.operand + c.warp() * OPERAND_BYTES), unit(0.0f) {}
 
     /* Of the largest element of all lanes; what a digit of this lane's columns counts. */
     __device__ __forceinline__ float factor_for(const consumer &c, float largest) {
@@ -169,27 +194,52 @@ template <int K> struct digits : elements<K> {
         unit = c.lane() % 2 ? numbers.unit * 65536.0f : numbers.unit;
         return numbers.factor;
     }
-    /* Where a lane's load goes, in its chunk. */
-    static __device__ __forceinline__ int place(const consumer &c) {
-        const int column = c.lane() / 4 % 4;
-        return column / 2 * 32 + c.lane() % 4 * 2 + column % 2;
+    /* A lane's load goes to its place in `chunk`, if it is there. All lanes call it. */
+    __device__ __forceinline__ void put(const consumer &c, const float4 &x, float factor, int chunk, bool there) const {
+        const int lane = c.lane(), column = lane / 4 % 4, block = column / 2, half = column % 2;
+        const fixed_four own(x, factor);
+        u32 *to = (u32 *)(room + chunk * STEP);
+        i32 sum = own.sum();
+        u32 other[4] = {};
+        if (Form == IN_FOUR) {
+            other[0] = __shfl_xor_sync(0xFFFFFFFFu, own.a, 4), other[1] = __shfl_xor_sync(0xFFFFFFFFu, own.b, 4);
+            other[2] = __shfl_xor_sync(0xFFFFFFFFu, own.c, 4), other[3] = __shfl_xor_sync(0xFFFFFFFFu, own.d, 4);
+        }
+        if (Form != IN_THREE) {
+#pragma unroll
+            for (int distance = 1; distance < 8; distance *= 2)
+                sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
+            sum *= 16; /* below 2^31 */
+        }
+        if (!there)
+            return;
+        u32 *place = to + block * 32 + lane % 4 * 2 + half;
+        if constexpr (Form == IN_FOUR)
+            put_four_digits(own, other, half != 0, place);
+        else
+            put_digits(own, place);
+        if (Form != IN_THREE && lane % 8 < 2)
+            ((float *)to)[64 + block * 2 + lane % 2] = (float)(lane % 2 ? sum >> 16 : sum & 0xFFFF);
     }
     /* After __syncwarp. */
-    template <int Type> __device__ __forceinline__ uint2 of(const consumer &c, int i) const {
+    template <int Type> __device__ __forceinline__ chunk_of_x of(const consumer &c, int i) const {
+        const u8 *from = room + i * STEP;
+        const float total =
+            block_kind<Type>::MINIMA && Form != IN_THREE ? *(const float *)(from + 256 + c.lane() % 4 * 4) : 0.0f;
         if (Type == Q6_K) {
-            const u32 *from = chunk(i) + c.lane() % 16 * 2 + c.lane() / 16;
-            return {from[0], from[32]};
+            const u32 *its = (const u32 *)from + c.lane() % 16 * 2 + c.lane() / 16;
+            return {{its[0], its[32]}, total};
         }
-        return *(const uint2 *)(chunk(i) + c.lane() * 2);
+        return {*(const uint2 *)(from + c.lane() * 8), total};
     }
 };
 
 /* x taken before its rows are multiplied: digits of all chunks. */
-template <int K> struct taken_operand : digits<K> {
+template <int K, form Form> struct taken_operand : digits<K, Form> {
     enum { AT_ONCE = 6, LOADS = elements<K>::LOADS };
     float4 taken[LOADS];
 
-    __device__ __forceinline__ taken_operand(const consumer &c) : digits<K>(c), taken{} {}
+    __device__ __forceinline__ taken_operand(const consumer &c) : digits<K, Form>(c), taken{} {}
 
     __device__ __forceinline__ void set(const consumer &c, int i, const float4 &x) {
         if (elements<K>::loads(c, i))
@@ -202,11 +252,10 @@ template <int K> struct taken_operand : digits<K> {
         for (int i = 0; i < LOADS; i++)
             largest = larger_or_nan(largest, largest_of(taken[i]));
         const float factor = this->factor_for(c, largest);
-        const int at = this->place(c);
 #pragma unroll
         for (int i = 0; i < LOADS; i++)
-            if (elements<K>::SHARED ? elements<K>::loads(c, i) : c.lane() < 16)
-                put_digits(taken[i], factor, this->chunk(elements<K>::pair_of(c, i)) + at);
+            this->put(c, taken[i], factor, elements<K>::pair_of(c, i),
+                      elements<K>::SHARED ? elements<K>::loads(c, i) : c.lane() < 16);
         __syncwarp();
     }
     /* They stay there. */
@@ -216,14 +265,14 @@ template <int K> struct taken_operand : digits<K> {
 
 /* Where a row is many chunks and a block has few rows: x is read from the L2 cache in the loop over the chunks, so that it
  * takes little room from the ring. A load is of two chunks, one for the lower lanes and one for the upper ones. */
-template <int K, bool Clear> struct passing_operand : digits<K> {
+template <int K, bool Clear> struct passing_operand : digits<K, IN_THREE> {
     enum { LOADS = elements<K>::LOADS, AHEAD = 2 };
     const float *from; /* load 0 of this lane, which is there */
     int last;          /* elements to the last one, or to one that is there */
     u32 parity;
     uint4 coming[AHEAD];
 
-    __device__ __forceinline__ passing_operand(const consumer &c) : digits<K>(c) {}
+    __device__ __forceinline__ passing_operand(const consumer &c) : digits<K, IN_THREE>(c) {}
 
     __device__ __forceinline__ void take_from(const consumer &c, const float *vector, u32 use) {
         from = vector + elements<K>::first(c, 0);
@@ -263,25 +312,27 @@ template <int K, bool Clear> struct passing_operand : digits<K> {
             coming[k] = coming[k + 1];
         coming[AHEAD - 1] = load(c, i + AHEAD);
         const float factor = this->factor_for(c, largest_of(x));
-        put_digits(x, factor, this->chunk(elements<K>::low(c)) + this->place(c));
+        this->put(c, x, factor, elements<K>::low(c), true);
         __syncwarp();
     }
 };
 
-template <int K, bool InLoop, bool Clear> struct choose_phase_operand { typedef taken_operand<K> type; };
-template <int K, bool Clear> struct choose_phase_operand<K, true, Clear> { typedef passing_operand<K, Clear> type; };
+template <int K, bool InLoop, bool Clear, form Form> struct choose_phase_operand { typedef taken_operand<K, Form> type; };
+template <int K, bool Clear, form Form> struct choose_phase_operand<K, true, Clear, Form> {
+    typedef passing_operand<K, Clear> type;
+};
 
 /* What is unpacked before x is there: of rows of one chunk the first groups of tiles, of longer ones the first chunks of the first group,
  * an even number of them if not all. Its tiles are as many as a block of a card with TYPICAL_SMS has; where there are more, nothing is held.
  * Without HOLDS it is a whole group of rows of one chunk. */
-template <int Type, int K, int Rows, int Usual> struct held_blocks {
-    typedef block_rows<Type, K, Usual> rows_of;
+template <int Type, int K, int Rows, int Usual, form Form> struct held_blocks {
+    typedef block_rows<Type, K, Usual, Form> rows_of;
     enum {
         GROUP = rows_of::group(),
         CHUNKS = rows_of::CHUNKS,
         ALL = (Rows / TYPICAL_SMS + TILE) / TILE, /* tiles */
         TILES = HOLDS && ALL < GROUP ? (int)ALL : (int)GROUP,
-        REGISTERS = 4 + (Type == Q6_K ? 3 : pair_of_x<Type>::MINIMA ? 2 : 1), /* of a part */
+        REGISTERS = 4 + (Type == Q6_K ? 3 : block_kind<Type>::MINIMA ? 2 : 1), /* of a part */
         MOST = HOLDS ? HELD_BLOCKS / (REGISTERS * TILES) : 0, /* slots of the ring */
         GROUPS = MOST * TILES < ALL ? (int)MOST : (ALL + TILES - 1) / TILES,
         N = CHUNKS > 1 ? (MOST < CHUNKS ? MOST / 2 * 2 : (int)CHUNKS) : GROUPS > 1 ? (int)GROUPS : 1,
@@ -333,13 +384,13 @@ template <int Type, int K, int Rows, int Usual> struct held_blocks {
     }
 
     /* Slot I times x of its chunk. */
-    template <int I> __device__ __forceinline__ void multiply_slot(const consumer &c, uint2 x, float *digits) const {
+    template <int I> __device__ __forceinline__ void multiply_slot(const consumer &c, const chunk_of_x &x, float *digits) const {
         constexpr bool LAST = CHUNKS == 1 || I == CHUNKS - 1;
         if (rows_of::template here<LAST>(c))
             rows_of::template add_all<TILES>(digits, typename rows_of::pair(c, x), part[I]);
     }
     template <int I = 0>
-    __device__ __forceinline__ void multiply_slots(const consumer &c, const taken_operand<K> &x, float *digits) const {
+    __device__ __forceinline__ void multiply_slots(const consumer &c, const taken_operand<K, Form> &x, float *digits) const {
         if constexpr (I < N) {
             multiply_slot<I>(c, x.template of<Type>(c, CHUNKS > 1 ? I : 0), digits + (CHUNKS > 1 ? 0 : I * TILES));
             multiply_slots<I + 1>(c, x, digits);
@@ -347,7 +398,7 @@ template <int Type, int K, int Rows, int Usual> struct held_blocks {
     }
     /* Sums of the tiles of all groups that are held. */
     enum { SUMS = CHUNKS > 1 || N == 0 ? (int)TILES : N * TILES };
-    __device__ __forceinline__ void multiply(const consumer &c, const taken_operand<K> &x, float (&sums)[SUMS]) const {
+    __device__ __forceinline__ void multiply(const consumer &c, const taken_operand<K, Form> &x, float (&sums)[SUMS]) const {
         multiply_slots(c, x, sums);
 #pragma unroll
         for (int t = 0; t < SUMS; t++)
@@ -374,8 +425,8 @@ template <int Type, int K, int Rows, int Usual> struct held_blocks {
 /* A group of tiles, as it comes through the ring: `Tiles` whole ones, and where a group has more, one of `rest` rows, 1 to TILE. No branches
  * lie between tiles: where one is not there something is multiplied that nobody looks at. Where tiles are few, chunks are taken two at
  * a time, so that the one has something to do while the other waits. */
-template <int Type, int K, int Usual, int Tiles> struct group_products {
-    typedef block_rows<Type, K, Usual> rows_of;
+template <int Type, int K, int Usual, int Tiles, form Form> struct group_products {
+    typedef block_rows<Type, K, Usual, Form> rows_of;
     enum {
         GROUP = rows_of::group(),
         CHUNKS = rows_of::CHUNKS,
@@ -401,11 +452,11 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
                              : rows_of::template part<Last>(c, from + whole * bytes, chunk, rest);
     }
     template <bool Last>
-    __device__ __forceinline__ void multiply(const consumer &c, const block_part (&p)[PARTS_HERE], uint2 x) {
+    __device__ __forceinline__ void multiply(const consumer &c, const block_part (&p)[PARTS_HERE], const chunk_of_x &x) {
         if (rows_of::template here<Last>(c))
             rows_of::template add_all<PARTS_HERE>(digits, typename rows_of::pair(c, x), p);
     }
-    template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, uint2 x) {
+    template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, const chunk_of_x &x) {
         block_part p[PARTS_HERE];
         load<Last>(c, c.tile(), chunk, p);
         if (HOLDS)
@@ -415,7 +466,7 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
             c.release();
     }
     /* That chunk and the one after it. */
-    template <bool Last> __device__ __forceinline__ void add_two(consumer &c, int chunk, uint2 x, uint2 next) {
+    template <bool Last> __device__ __forceinline__ void add_two(consumer &c, int chunk, const chunk_of_x &x, const chunk_of_x &next) {
         if constexpr (!TWO) {
             add_chunk<false>(c, chunk, x);
             add_chunk<Last>(c, chunk + 1, next);
@@ -443,7 +494,7 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
             add_chunk<ALIKE != CHUNKS>(c, PAIRED, x.template of<Type>(c, at));
     }
     /* Chunks `first` and on; it is even. */
-    __device__ __forceinline__ void add_chunks(consumer &c, const taken_operand<K> &x, int first) {
+    __device__ __forceinline__ void add_chunks(consumer &c, const taken_operand<K, Form> &x, int first) {
         if constexpr (TWO) {
 #pragma unroll 1
             for (int chunk = first; chunk < PAIRED; chunk += 2)
@@ -458,7 +509,8 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
         }
         fold(x.unit);
     }
-    template <bool Clear> __device__ __forceinline__ void add_chunks(consumer &c, passing_operand<K, Clear> &x, int first) {
+    template <bool Clear>
+    __device__ __forceinline__ void add_chunks(consumer &c, passing_operand<K, Clear> &x, int first) {
         if (first == 0)
             x.begin(c);
 #pragma unroll 1
@@ -486,19 +538,19 @@ template <int Type, int K, int Usual, int Tiles> struct group_products {
 /* Chunks `first` and on of a group, and what `before` says of those before them. */
 template <int Type, int K, int Usual, int Tiles, int Before, typename Operand>
 __device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, float *to, int first, const float *before) {
-    group_products<Type, K, Usual, Tiles> p(rows);
+    group_products<Type, K, Usual, Tiles, Operand::FORM> p(rows);
     p.add(c, x, first);
 #pragma unroll
     for (int t = 0; t < Before; t++)
         p.tile[t] += before[t];
-    put_few_tiles<block_rows<Type, K, Usual>::group()>(p.tile, to, c.lane());
+    put_few_tiles<block_rows<Type, K, Usual, Operand::FORM>::group()>(p.tile, to, c.lane());
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
 template <int K, int Type, int Rows, int Usual, typename Operand, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Rows, Usual> &held, Operand &x, int n,
+__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Rows, Usual, Operand::FORM> &held, Operand &x, int n,
                                                 Meanwhile meanwhile, Finish finish) {
-    typedef held_blocks<Type, K, Rows, Usual> holds;
+    typedef held_blocks<Type, K, Rows, Usual, Operand::FORM> holds;
     constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     static_assert(holds::SUMS * TILE <= BATCH, "sums of all that is held are put");
@@ -539,7 +591,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<T
         if (warp * 32 < here) {
             const int i = (int)c.thread;
             finish(first + i, i < here,
-                   total_of(sum + min(i, here - 1) * STRIDE) * (1.0f / pair_of_x<Type>::unit()));
+                   total_of(sum + min(i, here - 1) * STRIDE) * (1.0f / pair_of_x<Type, Operand::FORM>::unit()));
         }
         c.batch ^= 1;
     }

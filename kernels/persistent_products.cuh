@@ -61,8 +61,12 @@ template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
     }
 };
 template <typename S> struct products_of<S, true> {
-    typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0>::type operand_of;
-    held_blocks<S::WEIGHT, S::K, S::ROWS, S::TILES> h;
+    enum { MANY = 8 }; /* tiles */
+    /* Others with the same x may have another format. */
+    static constexpr form FORM =
+        S::TILES < MANY || S::X_OF >= 0 || S::KEEPS_X || S::X_IN_LOOP ? IN_THREE : block_kind<S::WEIGHT>::PAYING;
+    typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0, FORM>::type operand_of;
+    held_blocks<S::WEIGHT, S::K, S::ROWS, S::TILES, FORM> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
     template <typename Meanwhile, typename Finish>
     __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, Meanwhile meanwhile, Finish finish) {

@@ -164,6 +164,7 @@ enum {
     STRIDE = (WARPS + 3) / 4 * 4 + 4,
     LEAST_SPAN = 16, /* positions of a split at least: what a warp takes at a time */
     MOST_PARTS = 160,
+    OPERAND_BYTES = 272, /* of a warp's x of a chunk in block formats; codegen/persistent/persistent.h knows */
 };
 
 /* What a block's first thread counts of each phase, if the kernel traces: cycles, and those spent waiting for activations and for
@@ -243,7 +244,7 @@ struct workspace {
         alignas(16) float whole[2][STRIDE]; /* squares of all queries, and of all keys */
     } attention;
     float2 turn[ROPES][MOST_HEAD_DIM / 2];
-    alignas(16) uint2 operand[OPERANDS ? OPERANDS * WARPS * 32 : 1]; /* persistent_blocks.cuh */
+    alignas(16) u8 operand[OPERANDS ? OPERANDS * WARPS * OPERAND_BYTES : 8]; /* persistent_blocks.cuh */
 #ifdef OUTSIDE_ROOM
     alignas(16) float outside[OUTSIDE_ROOM]; /* persistent_outside.cuh */
 #endif

@@ -585,10 +585,10 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
 
 /* Operands of long rows of block formats lie in shared memory, beside the ring. */
 static bool operands_fit(qgc_persistent *p) {
-    enum { OPERAND = 256, MOST = 128 << 10 }; /* bytes: of a warp's operand, of all */
+    enum { MOST = 128 << 10 }; /* bytes */
     for (int i = 0; i < p->n_phases; i++) {
         const qgc_instance *x = qgc_phase_first(p, i);
-        if (qgc_phase_operands(p, i) * p->warps * OPERAND > MOST)
+        if (qgc_phase_operands(p, i) * p->warps * QGC_OPERAND_BYTES > MOST)
             return qgc_persistent_no(p, "rows of %lld elements of \"%s\" are too long for its shared memory",
                                      (long long)x->k, x->name);
     }

@@ -190,6 +190,7 @@ int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps, int64_t cop
 /* Operands of x that a lane keeps in shared memory while such rows are multiplied. */
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps);
 /* The same for a phase: the most in any iteration; 2 where x is taken from the L2 cache, two chunks at a time. */
+enum { QGC_OPERAND_BYTES = 272 }; /* of one, of all lanes of a warp */
 int64_t qgc_phase_operands(const qgc_persistent *p, int phase);
 /* Bytes of a row of products of a phase: the most in any iteration, for which there is room in each. */
 int64_t qgc_phase_row_bytes(const qgc_persistent *p, int phase);

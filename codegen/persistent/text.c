@@ -695,7 +695,7 @@ static int64_t workspace_bytes(const qgc_persistent *p, bool traced) {
     bytes += FLOAT * stride * (SUMS + SQUARES);
     bytes += 2 * 16 * (head + 8) + FLOAT * (LARGEST + part_room(p) + 2 * stride);
     bytes += 8 * ropes * (head / 2);
-    bytes = aligned(bytes, ALIGN) + 8 * (n_operands ? n_operands * p->warps * 32 : 1);
+    bytes = aligned(bytes, ALIGN) + (n_operands ? n_operands * p->warps * QGC_OPERAND_BYTES : 8);
     if (outside_room(p))
         bytes = aligned(bytes, ALIGN) + FLOAT * outside_room(p);
     return aligned(bytes + FLOAT * WORDS * (traced ? p->n_phases : 1), ALIGN);

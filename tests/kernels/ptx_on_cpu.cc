@@ -104,8 +104,27 @@ extern "C" float ptx_digits(const float *from, signed char *to) {
     const float4 four = make_float4(from[0], from[1], from[2], from[3]);
     const fixed_point numbers(__float_as_uint(largest_of(four)));
     unsigned words[24];
-    put_digits(four, numbers.factor, words);
+    put_digits(fixed_four(four, numbers.factor), words);
     for (int i = 0; i < 12; i++)
         to[i] = (signed char)(words[i / 4 * 8] >> i % 4 * 8 & 0xFFu);
     return numbers.unit;
+}
+
+/* The four digits of the numbers that the two quants of a byte are multiplied by, of four bytes:
+ * [first, second half][digit][number]; and the integers, [half][number]. */
+extern "C" void ptx_four_digits(const float *from, signed char *to, int *integers) {
+    const float4 low = make_float4(from[0], from[1], from[2], from[3]),
+                 high = make_float4(from[4], from[5], from[6], from[7]);
+    const fixed_point numbers(__float_as_uint(larger_or_nan(largest_of(low), largest_of(high))));
+    const fixed_four x[2] = {fixed_four(low, numbers.factor), fixed_four(high, numbers.factor)};
+    for (int half = 0; half < 2; half++) {
+        const fixed_four &own = x[half], &its = x[1 - half];
+        const unsigned other[4] = {its.a, its.b, its.c, its.d}, bits[4] = {own.a, own.b, own.c, own.d};
+        unsigned words[32];
+        put_four_digits(own, other, half != 0, words);
+        for (int i = 0; i < 16; i++)
+            to[half * 16 + i] = (signed char)(words[i / 4 * 8] >> i % 4 * 8 & 0xFFu);
+        for (int i = 0; i < 4; i++)
+            integers[half * 4 + i] = (int)(bits[i] - fixed_four::MORE);
+    }
 }

@@ -2,6 +2,7 @@
  * matrices against a plain one, numbers in digits, and a copy that is not there before somebody waits for it. */
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "graph/base/tensor.h"
@@ -15,6 +16,7 @@ uint16_t ptx_narrow(float f);
 unsigned ptx_two(bool bf16, float a, float b);
 unsigned ptx_multiply_bytes(bool is_signed, const unsigned *a, const unsigned *b, int *d);
 float ptx_digits(const float *from, signed char *to);
+void ptx_four_digits(const float *from, signed char *to, int *integers);
 
 static void halves_are_widened_and_narrowed_as_ieee_says(void **state) {
     (void)state;
@@ -113,6 +115,54 @@ static void digits_keep_22_bits_of_the_largest(void **state) {
     }
 }
 
+/* What a lane of an MMA gets of two digits of a block of four such bytes, eight times over. */
+static int64_t of_two_digits(const signed char (*digit)[4][4], const int *low, const int *high, int first) {
+    int64_t sum = 0;
+    for (int k = 0; k < 4; k++)
+        for (int d = first; d < first + 2; d++)
+            sum += (int64_t)(d > first ? 256 : 1) *
+                   (low[k] * digit[0][d][k] + (low[k] + 16 * high[k]) * digit[1][d][k]);
+    return 4 * sum;
+}
+
+/* Quants that are not shifted: products are exact, and the sums of two digits of a block fit into an integer. Numbers of any size and
+ * sign, among them the largest ones for their factor; quants of all kinds, among them the smallest and the largest ones. */
+static void products_of_bytes_of_two_quants_are_exact(void **state) {
+    (void)state;
+    uint64_t seed = 5;
+    for (int i = 0; i < 300000; i++) {
+        float x[8];
+        for (int k = 0; k < 8; k++) {
+            const uint64_t bits = test_random(&seed);
+            x[k] = ldexpf(test_random_float(&seed) - 0.5f, (int)(bits % 3 ? 0 : bits / 3 % 24) - 20);
+            if (bits / 72 % 4 == 0)
+                x[k] = copysignf(nextafterf(2.0f, 0), x[k]);
+            if (i % 7 == 0)
+                x[k] = k / 4 == i / 7 % 2 ? nextafterf(2.0f, 0) : -nextafterf(2.0f, 0);
+        }
+        int integers[2][4], low[4], high[4];
+        signed char digit[2][4][4];
+        ptx_four_digits(x, digit[0][0], integers[0]);
+        for (int k = 0; k < 4; k++) {
+            const uint64_t bits = test_random(&seed);
+            low[k] = i % 5 == 0 ? 15 : i % 5 == 1 ? 0 : (int)(bits % 16);
+            high[k] = i % 10 == 0 || i % 10 == 1   ? 15
+                      : i % 10 == 5 || i % 10 == 6 ? 0
+                                                   : (int)(bits / 16 % 16);
+        }
+        int64_t want = 0;
+        for (int k = 0; k < 4; k++)
+            want += 4 * 16 * ((int64_t)low[k] * integers[0][k] + (int64_t)high[k] * integers[1][k]);
+        const int64_t lower = of_two_digits((const signed char(*)[4][4])digit, low, high, 0),
+                      upper = of_two_digits((const signed char(*)[4][4])digit, low, high, 2);
+        assert_true(llabs(lower) <= INT32_MAX && llabs(upper) < 1 << 24);
+        assert_true(lower + 65536 * upper == want);
+        for (int k = 0; k < 8; k++)
+            assert_true(llabs((int64_t)integers[k / 4][k % 4]) * 32 * 16 <=
+                        INT32_MAX); /* times 16, added up over a block */
+    }
+}
+
 static void digits_of_what_is_no_number_stand_for_none(void **state) {
     (void)state;
     static const float none[] = {NAN, INFINITY, -INFINITY, -NAN};
@@ -142,6 +192,7 @@ int main(void) {
         cmocka_unit_test(matrices_are_multiplied),
         cmocka_unit_test(matrices_of_bytes_are_multiplied),
         cmocka_unit_test(digits_keep_22_bits_of_the_largest),
+        cmocka_unit_test(products_of_bytes_of_two_quants_are_exact),
         cmocka_unit_test(digits_of_what_is_no_number_stand_for_none),
         cmocka_unit_test(a_copy_is_there_when_it_was_waited_for),
     };
