@@ -6,9 +6,10 @@
  * digits, so that nothing is shifted. Where a row is one chunk the first group of tiles is unpacked before x is there; all else waits
  * in the ring.
  *
- * An MMA takes two tiles of 8 rows and one block. Four columns, three digits and nothing, are of each block of a pair; x of the other
- * block is zero, so that both add up in one register. Where the halves of a block have scales of their own (Q6_K) the columns are of
- * the halves instead, and each block has a sum. */
+ * An MMA takes a tile of 8 rows, of the even block in its rows 0 to 7, of the odd one in 8 to 15. Four columns, three digits and nothing or
+ * four of them, are of each block; half of the result, a block times the other one's x, is of no use, but so a lane's loads are its operand as
+ * they are. Where the halves of a block have scales of their own (Q6_K) an MMA takes one block of two tiles, the columns are of its halves,
+ * x of the other half is zero, and each block has a sum. */
 #pragma once
 #include "digits.cuh"
 #include "persistent_product.cuh"
@@ -75,26 +76,25 @@ struct chunk_of_x {
 template <int Type, form Form> struct pair_of_x {
     typedef block_format<Type> f;
     enum { MINIMA = block_kind<Type>::MINIMA, BITS = f::LOW + f::HIGH };
-    uint2 even, odd;
+    uint2 even, odd; /* only where halves have scales of their own; else `even` is of both blocks */
     float total;
 
     __device__ __forceinline__ pair_of_x(const consumer &c, const chunk_of_x &its)
         : total(BITS == 4 ? its.total : its.total * (16.0f / (1 << BITS))) {
         const uint2 x = its.digits;
-        const bool upper = c.lane() >= 16, digit = Form == IN_FOUR || c.lane() / 4 % 4 < 3;
-        const u32 keep = digit && !upper ? 0xFFFFFFFFu : 0u, other = digit && upper ? 0xFFFFFFFFu : 0u;
+        const u32 keep = c.lane() < 16 ? 0xFFFFFFFFu : 0u;
         if (Type == Q6_K)
-            even = {x.x & keep, x.x & other}, odd = {x.y & keep, x.y & other};
+            even = {x.x & keep, x.x & ~keep}, odd = {x.y & keep, x.y & ~keep};
         else
-            even = {x.x & keep, x.y & keep}, odd = {x.x & other, x.y & other};
+            even = odd = x;
         if (MINIMA && Form == IN_THREE) {
             const u32 one = 0x01010101u << (8 - BITS);
             i32 sum[4] = {};
-            mma_u8(sum, one, one, one, one, even.x, even.y);
-            mma_u8(sum, one, one, one, one, odd.x, odd.y);
+            mma_u8(sum, one, one, one, one, x.x, x.y);
             total = sum_of(sum[0], sum[1]);
         }
     }
+    /* `a`: halves of a block of rows 0 to 7 of the MMA, b: of rows 8 to 15. */
     static __device__ __forceinline__ void multiply(i32 (&sum)[4], const u32 (&a)[2], const u32 (&b)[2], uint2 x) {
         if (MINIMA)
             mma_u8(sum, a[0], b[0], a[1], b[1], x.x, x.y);
@@ -144,31 +144,39 @@ template <int Type, int K, int Usual, form Form> struct block_rows : stream_of<T
         return p;
     }
 
-    static __device__ __forceinline__ void scale(float &sum, const factors &by, float even, float odd, float total) {
-        if (Type == Q6_K)
-            sum = fmaf(by.other, fmaf(by.first, even, by.last * odd), sum);
-        else
-            sum = fmaf(by.first, even, sum);
+    /* Adds what the lane has of a tile's product with its warp's pair of x: MMA rows 0 to 7 are of the even block, 8 to 15 of the odd one, and
+     * so are the columns, so that half of the MMA's result is of no use. */
+    static __device__ __forceinline__ void add(const consumer &c, float &sum, const block_part &p, const pair &x) {
+        const bool second = c.lane() / 2 % 2 != 0;
+        i32 both[4] = {};
+        pair::multiply(both, p.even, p.odd, x.even);
+        sum = fmaf(p.by.first, pair::sum_of(second ? both[2] : both[0], second ? both[3] : both[1]), sum);
         if (pair::MINIMA)
-            sum = fmaf(by.other, total, sum);
+            sum = fmaf(p.by.other, x.total, sum);
     }
-    /* Adds what the lane has of two tiles' products with its warp's pair of x. */
-    static __device__ __forceinline__ void add(float &sum, float &next, const block_part &p, const block_part &q, const pair &x) {
+    /* The same of two tiles of Q6_K: MMA rows 8 to 15 are of the second tile. */
+    static __device__ __forceinline__ void add_two(float &sum, float &next, const block_part &p, const block_part &q, const pair &x) {
         i32 even[4] = {}, odd[4] = {};
         pair::multiply(even, p.even, q.even, x.even);
-        pair::multiply(Type == Q6_K ? odd : even, p.odd, q.odd, x.odd);
-        scale(sum, p.by, pair::sum_of(even[0], even[1]), pair::sum_of(odd[0], odd[1]), x.total);
-        scale(next, q.by, pair::sum_of(even[2], even[3]), pair::sum_of(odd[2], odd[3]), x.total);
+        pair::multiply(odd, p.odd, q.odd, x.odd);
+        sum = fmaf(p.by.other, fmaf(p.by.first, pair::sum_of(even[0], even[1]), p.by.last * pair::sum_of(odd[0], odd[1])), sum);
+        next = fmaf(q.by.other, fmaf(q.by.first, pair::sum_of(even[2], even[3]), q.by.last * pair::sum_of(odd[2], odd[3])), next);
     }
-    /* The same for N tiles. */
-    template <int N> static __device__ __forceinline__ void add_all(float *sum, const pair &x, const block_part *p) {
+    /* Of N tiles. */
+    template <int N> static __device__ __forceinline__ void add_all(const consumer &c, float *sum, const pair &x, const block_part *p) {
+        if constexpr (Type == Q6_K) {
 #pragma unroll
-        for (int t = 0; t < N; t += 2) {
-            float none = 0.0f;
-            if (t + 1 < N)
-                add(sum[t], sum[t + 1 < N ? t + 1 : t], p[t], p[t + 1 < N ? t + 1 : t], x);
-            else
-                add(sum[t], none, p[t], p[t], x);
+            for (int t = 0; t < N; t += 2) {
+                float none = 0.0f;
+                if (t + 1 < N)
+                    add_two(sum[t], sum[t + 1 < N ? t + 1 : t], p[t], p[t + 1 < N ? t + 1 : t], x);
+                else
+                    add_two(sum[t], none, p[t], p[t], x);
+            }
+        } else {
+#pragma unroll
+            for (int t = 0; t < N; t++)
+                add(c, sum[t], p[t], x);
         }
     }
     /* Has the lane's warp a pair of a chunk? */
@@ -216,8 +224,10 @@ template <int K, form Form> struct digits : elements<K> {
         u32 *place = to + block * 32 + lane % 4 * 2 + half;
         if constexpr (Form == IN_FOUR)
             put_four_digits(own, other, half != 0, place);
-        else
+        else {
             put_digits(own, place);
+            place[24] = 0;
+        }
         if (Form != IN_THREE && lane % 8 < 2)
             ((float *)to)[64 + block * 2 + lane % 2] = (float)(lane % 2 ? sum >> 16 : sum & 0xFFFF);
     }
@@ -387,7 +397,7 @@ template <int Type, int K, int Rows, int Usual, form Form> struct held_blocks {
     template <int I> __device__ __forceinline__ void multiply_slot(const consumer &c, const chunk_of_x &x, float *digits) const {
         constexpr bool LAST = CHUNKS == 1 || I == CHUNKS - 1;
         if (rows_of::template here<LAST>(c))
-            rows_of::template add_all<TILES>(digits, typename rows_of::pair(c, x), part[I]);
+            rows_of::template add_all<TILES>(c, digits, typename rows_of::pair(c, x), part[I]);
     }
     template <int I = 0>
     __device__ __forceinline__ void multiply_slots(const consumer &c, const taken_operand<K, Form> &x, float *digits) const {
@@ -454,7 +464,7 @@ template <int Type, int K, int Usual, int Tiles, form Form> struct group_product
     template <bool Last>
     __device__ __forceinline__ void multiply(const consumer &c, const block_part (&p)[PARTS_HERE], const chunk_of_x &x) {
         if (rows_of::template here<Last>(c))
-            rows_of::template add_all<PARTS_HERE>(digits, typename rows_of::pair(c, x), p);
+            rows_of::template add_all<PARTS_HERE>(c, digits, typename rows_of::pair(c, x), p);
     }
     template <bool Last> __device__ __forceinline__ void add_chunk(consumer &c, int chunk, const chunk_of_x &x) {
         block_part p[PARTS_HERE];
