@@ -66,11 +66,11 @@ __device__ __forceinline__ void put_pair(const u8 *from_row, int pair, u8 *strea
     for (int quarter = 0; quarter < 4; quarter++) {
         for (int block = 0; block < 2; block++) {
             const eight_quants e = centred(quants_of(from_row, pair * 64 + block * 32, quarter));
-            u8 *at = tile.at + warp * h * to::QUANTS + ((r * 4 + quarter) * 2 + block) * to::f::LOW;
+            u32 *at = (u32 *)(tile.at + warp * h * to::QUANTS + (r * 4 + quarter) * 2 * to::f::LOW) + block;
             if (to::f::LOW == 8)
-                *(uint2 *)at = uint2{e.first, e.last};
+                at[0] = e.first, at[2] = e.last;
             else
-                *(u32 *)at = nibbles(e);
+                at[0] = nibbles(e);
             below |= to::f::HIGH ? low_bits(e, block, quarter) : 0;
         }
         if (to::f::HIGH == 2 || (to::f::HIGH == 1 && quarter % 2)) {

@@ -128,7 +128,7 @@ template <int Type, int K, int Usual, form Form> struct block_rows : stream_of<T
         block_part p;
         if constexpr (s::LOW == 8) {
             const uint4 q = *(const uint4 *)quants;
-            p.even[0] = q.x, p.even[1] = q.y, p.odd[0] = q.z, p.odd[1] = q.w;
+            p.even[0] = q.x, p.odd[0] = q.y, p.even[1] = q.z, p.odd[1] = q.w;
         } else {
             const uint2 q = *(const uint2 *)quants;
             u32 b = 0;

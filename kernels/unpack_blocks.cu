@@ -51,11 +51,10 @@ __device__ __forceinline__ void unpack_quarter(const u8 *stream, int row, int n,
     if (from::f::HIGH)
         e.below = *(const u32 *)(below + (r * 4 + quarter) / (3 - from::f::HIGH) * 4);
     for (int block = 0; block < 2; block++) {
-        const u8 *at = tile.at + warp * h * from::QUANTS + ((r * 4 + quarter) * 2 + block) * from::f::LOW;
+        const u32 *at = (const u32 *)(tile.at + warp * h * from::QUANTS + (r * 4 + quarter) * 2 * from::f::LOW) + block;
+        e.upper.x = at[0];
         if (from::f::LOW == 8)
-            e.upper = *(const uint2 *)at;
-        else
-            e.upper.x = *(const u32 *)at;
+            e.upper.y = at[2];
         put_eight(e, block, quarter % 2, stored_scale<FORMAT>(scales, whole, block, [](u32 n) { return (float)n; }),
                   to + pair * 64 + block * 32 + 4 * quarter);
     }
