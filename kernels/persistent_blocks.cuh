@@ -278,7 +278,7 @@ template <int K, form Form> struct taken_operand : digits<K, Form> {
 template <int K, bool Clear> struct passing_operand : digits<K, IN_THREE> {
     enum { LOADS = elements<K>::LOADS, AHEAD = 2 };
     const float *from; /* load 0 of this lane, which is there */
-    int last;          /* elements to the last one, or to one that is there */
+    int last;          /* elements to the last one that is there */
     u32 parity;
     uint4 coming[AHEAD];
 
@@ -286,11 +286,11 @@ template <int K, bool Clear> struct passing_operand : digits<K, IN_THREE> {
 
     __device__ __forceinline__ void take_from(const consumer &c, const float *vector, u32 use) {
         from = vector + elements<K>::first(c, 0);
-        last = elements<K>::first(c, LOADS - 1) - elements<K>::first(c, 0);
+        last = (elements<K>::loads(c, LOADS - 1) ? LOADS - 1 : LOADS - 2) * 2 * CHUNK;
         parity = use;
     }
     __device__ __forceinline__ uint4 load(const consumer &c, int i) const {
-        return load_relaxed(from + (i < LOADS - 1 ? i * 2 * CHUNK : last));
+        return load_relaxed(from + min(i * 2 * CHUNK, last));
     }
     __device__ __forceinline__ void begin(const consumer &c) {
 #pragma unroll
