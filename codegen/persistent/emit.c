@@ -412,7 +412,7 @@ static bool has_blocks(const qgc_persistent *p) {
 
 enum { FIRST_WITH_BULK_COPIES = 90 }; /* architecture */
 
-static bool has_k_formats(const qgc_persistent *p) {
+bool qgc_persistent_has_k_formats(const qgc_persistent *p) {
     for (int i = 0; i < p->n_instances; i++)
         if (p->instances[i].does == QGC_DO_PRODUCTS &&
             (p->instances[i].weight == QGC_Q4_K || p->instances[i].weight == QGC_Q5_K ||
@@ -425,21 +425,23 @@ static bool has_k_formats(const qgc_persistent *p) {
  * K formats gain nothing by any: the code that they take more is fetched again in each layer. */
 static int64_t registers_held(const qgc_persistent *p) {
     enum { NONE = 1 /* settings are never 0 */ };
-    if (has_k_formats(p))
+    if (qgc_persistent_has_k_formats(p))
         return NONE;
     return p->l->least_arch < FIRST_WITH_BULK_COPIES ? 12 : 36;
 }
 
 /* Bytes in flight, where attention is cut or not. Where a phase is long, a third slot in flight is worth more than the exchange that it
- * delays; where slots are small, as those of eight warps are, four of them are enough. Measured: docs/performance.md. */
+ * delays; where it is short and attention is cut, one slot less is better, as there is an exchange more; where slots are small, as
+ * those of eight warps are, four of them are enough. Measured: docs/performance.md. */
 static int64_t depth_of(const qgc_persistent *p, bool cut) {
-    enum { LONG_PHASE = 20000000, SMALL_SLOTS = 8 /* warps */ };
-    const bool is_long = bytes_of_a_phase(p) >= LONG_PHASE;
+    enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, SMALL_SLOTS = 8 /* warps */ };
+    const int64_t bytes = bytes_of_a_phase(p);
+    const bool is_long = bytes >= LONG_PHASE;
     if (has_blocks(p))
-        return is_long ? 57500 : has_k_formats(p) ? 29000 : 36000;
+        return is_long ? 57500 : qgc_persistent_has_k_formats(p) ? 29000 : 36000;
     if (is_long)
         return 50000;
-    return cut || p->warps <= SMALL_SLOTS ? 36000 : 43000;
+    return (cut && bytes < SHORT_PHASE) || p->warps <= SMALL_SLOTS ? 36000 : 43000;
 }
 
 /* Fragments of rows of several chunks that a warp holds: as many as registers leave room for. Eleven warps, and the one that copies, have

@@ -2,7 +2,13 @@
 
 #include "codegen/persistent/persistent.h"
 
-enum { PAIR = 64, TILE = 8, LEAST_WARPS = 8, MOST_WARPS = 15 };
+enum {
+    PAIR = 64,
+    TILE = 8,
+    LEAST_WARPS = 8,
+    MOST_WARPS = 15,
+    MOST_OF_LONG_HEADS = 11,
+};
 
 /* Rows that stay together: whole tiles where rows of several matrices take turns; of the logits what a warp finds the largest of. */
 static int64_t unit_of(const qgc_instance *i) {
@@ -50,18 +56,34 @@ static bool has_ring(const qgc_persistent *p, int64_t warps) {
     return qgc_persistent_ring_bytes(&with, false) + NOT_KNOWN <= p->l->most_shared_bytes;
 }
 
-/* How many warps waste least: each takes PAIR elements of a chunk, and a row's last chunk may not be full. A chunk costs something for
- * itself, as much as 4 warps' part of it (measured: 14 warps are best for a width of 896). With fewer warps copies are smaller, and so is
- * the least ring. */
+/* With more than 11 a thread has 128 registers, and an attention over heads of more than 128 elements spills many of them. */
+static int64_t most_warps(const qgc_persistent *p) {
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].attention && p->instances[i].attention->in[1]->shape.dim[2] > 128)
+            return MOST_OF_LONG_HEADS;
+    return MOST_WARPS;
+}
+
+/* What a row costs, its chunks being `warps` pairs: a chunk for itself as much as 4 warps' part of it (measured: 14 warps are best for a
+ * width of 896); in K formats also that the last one is not full, as there is code of its own for it. */
+static int64_t row_cost(int64_t k, int64_t warps, bool k_formats) {
+    const int64_t pairs = k / PAIR, cost = (pairs + warps - 1) / warps * (warps + 4);
+    return k_formats && pairs % warps != 0 ? cost + cost / 8 : cost;
+}
+
+/* How many warps waste least: each takes PAIR elements of a chunk, and a row's last chunk may not be full. With fewer warps copies are
+ * smaller, and so is the least ring. */
 static int64_t best_warps(const qgc_persistent *p) {
+    const int64_t most = most_warps(p);
+    const bool k_formats = qgc_persistent_has_k_formats(p);
     int64_t best = LEAST_WARPS, least = 0;
-    for (int64_t warps = LEAST_WARPS; warps <= MOST_WARPS; warps++) {
+    for (int64_t warps = LEAST_WARPS; warps <= most; warps++) {
         int64_t cost = 0;
         if (warps > LEAST_WARPS && !has_ring(p, warps))
             continue;
         for (int i = 0; i < p->n_instances; i++)
             if (p->instances[i].does == QGC_DO_PRODUCTS && !p->instances[i].logits)
-                cost += (p->instances[i].k / PAIR + warps - 1) / warps * p->instances[i].rows * (warps + 4);
+                cost += p->instances[i].rows * row_cost(p->instances[i].k, warps, k_formats);
         if (least == 0 || cost < least) {
             least = cost;
             best = warps;
