@@ -100,7 +100,7 @@ static void check(int variant, int first, int tokens, int order) {
 /* With empty parts, with one position, and with several tiles of positions. */
 static void the_kernels_are_the_sum(void **state) {
     (void)state;
-    static const int firsts[] = {0, 30, 63, 64, 300, 510, 1030};
+    static const int firsts[] = {0, 30, 63, 64, 300, 510, 1030, 5000};
     for (int v = 0; v < N_VARIANTS; v++)
         for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++)
             check(v, firsts[i], 1 + (int)i % 3, (int)i % 3);
