@@ -333,18 +333,17 @@ template <int K, bool Clear, form Form> struct choose_phase_operand<K, true, Cle
 };
 
 /* What is unpacked before x is there: of rows of one chunk the first groups of tiles, of longer ones the first chunks of the first group,
- * an even number of them if not all. Its tiles are as many as a block of a card with TYPICAL_SMS has; where there are more, nothing is held.
+ * an even number of them if not all. Its tiles are as many as a block usually has; where there are more, nothing is held.
  * Without HOLDS it is a whole group of rows of one chunk. */
-template <int Type, int K, int Rows, int Usual, form Form> struct held_blocks {
+template <int Type, int K, int Usual, form Form> struct held_blocks {
     typedef block_rows<Type, K, Usual, Form> rows_of;
     enum {
         GROUP = rows_of::group(),
         CHUNKS = rows_of::CHUNKS,
-        ALL = (Rows / TYPICAL_SMS + TILE) / TILE, /* tiles */
-        TILES = HOLDS && ALL < GROUP ? (int)ALL : (int)GROUP,
+        TILES = HOLDS && Usual < GROUP ? (int)Usual : (int)GROUP,
         REGISTERS = 4 + (Type == Q6_K ? 3 : block_kind<Type>::MINIMA ? 2 : 1), /* of a part */
         MOST = HOLDS ? HELD_BLOCKS / (REGISTERS * TILES) : 0, /* slots of the ring */
-        GROUPS = MOST * TILES < ALL ? (int)MOST : (ALL + TILES - 1) / TILES,
+        GROUPS = MOST * TILES < Usual ? (int)MOST : (Usual + TILES - 1) / TILES,
         N = CHUNKS > 1 ? (MOST < CHUNKS ? MOST / 2 * 2 : (int)CHUNKS) : GROUPS > 1 ? (int)GROUPS : 1,
         PARTLY = N > 0 && CHUNKS > N, /* of a row of several chunks */
         WHOLE = N > 0 && !PARTLY,
@@ -557,10 +556,10 @@ __device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, flo
 }
 
 /* As multiply_tiles of persistent_product.cuh. */
-template <int K, int Type, int Rows, int Usual, typename Operand, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Rows, Usual, Operand::FORM> &held, Operand &x, int n,
+template <int K, int Type, int Usual, typename Operand, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Usual, Operand::FORM> &held, Operand &x, int n,
                                                 Meanwhile meanwhile, Finish finish) {
-    typedef held_blocks<Type, K, Rows, Usual, Operand::FORM> holds;
+    typedef held_blocks<Type, K, Usual, Operand::FORM> holds;
     constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
     static_assert(holds::SUMS * TILE <= BATCH, "sums of all that is held are put");

@@ -66,11 +66,11 @@ template <typename S> struct products_of<S, true> {
     static constexpr form FORM =
         S::TILES < MANY || S::X_OF >= 0 || S::KEEPS_X || S::X_IN_LOOP ? IN_THREE : block_kind<S::WEIGHT>::PAYING;
     typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0, FORM>::type operand_of;
-    held_blocks<S::WEIGHT, S::K, S::ROWS, S::TILES, FORM> h;
+    held_blocks<S::WEIGHT, S::K, S::TILES, FORM> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
     template <typename Meanwhile, typename Finish>
     __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, Meanwhile meanwhile, Finish finish) {
-        multiply_blocks<S::K, S::WEIGHT, S::ROWS, S::TILES>(c, h, x, n, meanwhile, finish);
+        multiply_blocks<S::K, S::WEIGHT, S::TILES>(c, h, x, n, meanwhile, finish);
     }
 };
 

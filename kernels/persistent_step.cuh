@@ -252,7 +252,7 @@ struct workspace {
 };
 
 enum { LEAST_SLOTS = 4 }; /* keys and values of one tile, and the next */
-enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (slot_of_ring<SLOT, BY_LOADS>::BYTES + 4 * (PRODUCING / 32)) };
+enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (sizeof(slot_of_ring<SLOT, BY_LOADS>) + 4 * (PRODUCING / 32)) };
 
 /* So many tiles a warp waits for at once, at most. */
 enum { AT_ONCE = SLOTS >= 3 * TOGETHER ? TOGETHER : 1 };

@@ -266,13 +266,11 @@ __device__ __forceinline__ void fence_barrier_init() {
 #endif
 }
 
-__device__ __forceinline__ void barrier_arrive(u64 *b) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
-}
-/* The same At bytes after an address, which need not be added up. */
+/* At a barrier that lies At bytes after an address, which need not be added up. */
 template <int At> __device__ __forceinline__ void barrier_arrive(u8 *from) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0 + %1];" ::"r"(shared_address(from)), "n"(At) : "memory");
 }
+__device__ __forceinline__ void barrier_arrive(u64 *b) { barrier_arrive<0>((u8 *)b); }
 
 /* An arrival, and `bytes` that copies have to bring besides. */
 __device__ __forceinline__ void barrier_expect(u64 *b, u32 bytes) {

@@ -12,7 +12,8 @@
  * The eight elements of a quarter q are 4q .. 4q+3 and 16+4q .. 16+4q+3. Byte j of 4 bits has element j in its lower half and 4 + j in its
  * upper one. Of 8 bits the first four of both blocks lie before the others. Byte j of HIGH has bits of elements j and 4 + j of both
  * blocks: 2 bits at 2 and 0 for the even block, at 4 and 6 for the odd one; single bits at 0 and 1, 2 and 3, and 4 higher in odd
- * quarters, which share 4 bytes with the ones before. Quants with a centre are signed. A row of a chunk takes a multiple of 16 bytes, so that a share of n rows takes n times ROW bytes.
+ * quarters, which share 4 bytes with the ones before. Quants with a centre are signed. A row of a chunk takes a multiple of 16 bytes, so
+ * that a share of n rows takes n times ROW bytes.
  * codegen/persistent/blocks.c computes the same. */
 #pragma once
 #include "common.cuh"

@@ -77,7 +77,6 @@ template <int Bytes, bool Loads> struct alignas(128) slot_of_ring {
     u8 data[Bytes];
     alignas(16) meeting<Loads> full;
     meeting<Loads> empty;
-    enum { BYTES = (Bytes + 16 + 127) / 128 * 128 };
     static_assert(Bytes % 16 == 0, "barriers right after the data");
 };
 

@@ -197,6 +197,9 @@ int64_t qgc_phase_row_bytes(const qgc_persistent *p, int phase);
 /* Bytes of the weights that an instance reads from the stream. */
 int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i);
 
+/* Elements of the largest head, 32 at least. */
+int64_t qgc_persistent_largest_head(const qgc_persistent *p);
+
 /* Is a matrix of it in Q4_K, Q5_K or Q6_K? */
 bool qgc_persistent_has_k_formats(const qgc_persistent *p);
 

@@ -58,10 +58,7 @@ static bool has_ring(const qgc_persistent *p, int64_t warps) {
 
 /* With more than 11 a thread has 128 registers, and an attention over heads of more than 128 elements spills many of them. */
 static int64_t most_warps(const qgc_persistent *p) {
-    for (int i = 0; i < p->n_instances; i++)
-        if (p->instances[i].attention && p->instances[i].attention->in[1]->shape.dim[2] > 128)
-            return MOST_OF_LONG_HEADS;
-    return MOST_WARPS;
+    return qgc_persistent_largest_head(p) > 128 ? MOST_OF_LONG_HEADS : MOST_WARPS;
 }
 
 /* What a row costs, its chunks being `warps` pairs: a chunk for itself as much as 4 warps' part of it (measured: 14 warps are best for a

@@ -604,7 +604,7 @@ static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
 
 /* --- the program ----------------------------------------------------------------------------------------- */
 
-static int64_t largest_head(const qgc_persistent *p) {
+int64_t qgc_persistent_largest_head(const qgc_persistent *p) {
     int64_t most = 32;
     for (int i = 0; i < p->n_instances; i++) {
         const qgc_instance *x = &p->instances[i];
@@ -688,7 +688,7 @@ static int64_t workspace_bytes(const qgc_persistent *p, bool traced) {
         FLOAT = 4,
         ALIGN = 16
     };
-    const int64_t stride = (p->warps + 3) / 4 * 4 + 4, head = largest_head(p),
+    const int64_t stride = (p->warps + 3) / 4 * 4 + 4, head = qgc_persistent_largest_head(p),
                   ropes = p->n_ropes ? p->n_ropes : 1;
     const int64_t n_operands = operands(p), n_cuts = p->n_cuts ? p->n_cuts : 1;
     int64_t bytes = aligned(8 * p->n_shares + 16 * n_cuts + STEP, ALIGN);
@@ -717,7 +717,7 @@ static void write_constants(const qgc_persistent *p, qgc_str *t) {
                    (long long)p->warps, p->n_shares, p->n_cuts ? p->n_cuts : 1, p->n_ropes ? p->n_ropes : 1,
                    p->n_phases);
     qgc_str_printf(t, "enum { COPY = %lld, MOST_HEAD_DIM = %lld, PART_ROOM = %lld };\n", (long long)p->copy,
-                   (long long)largest_head(p), (long long)part_room(p));
+                   (long long)qgc_persistent_largest_head(p), (long long)part_room(p));
     qgc_str_printf(t, "enum { SLOT_BYTES = %lld, OPERANDS = %lld };\n", (long long)slot_bytes(p),
                    (long long)operands(p));
     if (outside_room(p))
