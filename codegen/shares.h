@@ -6,6 +6,9 @@
 /* Which rows of its phases each block of the persistent kernel computes. The number of blocks is that of the device's
  * multiprocessors, so the rows are cut when a session starts; what is cut stands in the plan. */
 
+/* Rows that a block multiplies at a time: fewer of them take as long. The kernel's TILE. */
+#define QGC_SHARE_TILE 8
+
 /* Rows that are cut alike: those of one phase, or of several whose rows the same threads have to finish. */
 typedef struct {
     int64_t rows; /* in all */
@@ -16,9 +19,9 @@ typedef struct {
 
 /* Cuts `n` shares for `blocks` blocks: block b takes table[2 * (b * n + i)] to (first row) and table[2 * (b * n + i) + 1] (number
  * of rows) of share i. In each share blocks take consecutive rows, in their order, and together all of them; no block has a negative
- * number. What one share leaves uneven in bytes the next ones of its loop make up for, from those of the coarsest units to the
- * finest: the bytes of a block in a loop differ from the mean by at most half a unit of the finest share, as long as that one has
- * rows enough. `table` has room for 2 * n * blocks numbers. */
+ * number, nor more tiles of QGC_SHARE_TILE rows than the fullest block must have: of one more tile all others would wait for the end. What
+ * one share leaves uneven in bytes the next ones of its loop make up for, from those of the coarsest units to the finest, as far
+ * as tiles permit. `table` has room for 2 * n * blocks numbers. */
 void qgc_shares_cut(const qgc_share *shares, int n, int blocks, int32_t *table);
 
 #endif

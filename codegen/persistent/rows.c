@@ -4,7 +4,7 @@
 
 enum {
     PAIR = 64,
-    TILE = 8,
+    TILE = QGC_SHARE_TILE,
     LEAST_WARPS = 8,
     MOST_WARPS = 15,
     MOST_OF_LONG_HEADS = 11,
