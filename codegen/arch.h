@@ -19,6 +19,9 @@ bool qgc_arch_read(const char *name, qgc_arch *out);
 /* 90 of "sm_90a" and of "compute_90"; 0 of what is no name. */
 int qgc_arch_number(const char *name);
 
+/* The first with copies that no lanes are busy with (cp.async.bulk). */
+enum { QGC_FIRST_WITH_BULK_COPIES = 90 };
+
 /* Do four warps multiply together in code of this name, as kernels/packed_gemm.cu wants it (wgmma)? */
 bool qgc_arch_has_wgmma(const char *name);
 

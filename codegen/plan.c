@@ -30,8 +30,7 @@ bool qgc_phase_has_gemm(const qgc_phase *phase) {
 }
 
 int qgc_kernel_threads(const qgc_plan_kernel *k, const char *arch) {
-    enum { FIRST_WITH_BULK_COPIES = 90 };
-    return k->threads + (qgc_arch_number(arch) < FIRST_WITH_BULK_COPIES ? k->copy_threads : 0);
+    return k->threads + (qgc_arch_number(arch) < QGC_FIRST_WITH_BULK_COPIES ? k->copy_threads : 0);
 }
 
 int qgc_kernel_shared_bytes(const qgc_plan_kernel *k, const char *arch) {

@@ -26,7 +26,7 @@
 #define FEW_BLOCKS 8
 #endif
 #ifndef MORE_POSITIONS
-#define MORE_POSITIONS 512
+#define MORE_POSITIONS 768
 #endif
 
 /* Where a block has its positions: `n` blocks of the part have some. */

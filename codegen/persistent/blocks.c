@@ -39,8 +39,7 @@ int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps) {
 }
 
 int64_t qgc_stream_tiles(int64_t rows, int64_t sms) {
-    enum { TILE = 8 };
-    return (rows / sms + TILE) / TILE;
+    return (rows / sms + QGC_SHARE_TILE) / QGC_SHARE_TILE;
 }
 
 int64_t qgc_stream_copy_bytes(int shared_bytes) {
@@ -48,11 +47,22 @@ int64_t qgc_stream_copy_bytes(int shared_bytes) {
     return shared_bytes < SMALL ? QGC_COPY_BYTES / 2 : QGC_COPY_BYTES;
 }
 
+enum { TILE = QGC_SHARE_TILE, GROUP = 4 };
+
+static int64_t tile_bytes(qgc_dtype t, int64_t k, int64_t warps) {
+    return TILE * chunk_bytes(t, smaller(warps, k / PAIR), warps);
+}
+
+int64_t qgc_stream_group(qgc_dtype t, int64_t k, int64_t warps, int64_t copy_bytes, int64_t tiles) {
+    const int64_t most = smaller(copy_bytes / tile_bytes(t, k, warps), GROUP),
+                  copies = (tiles + most - 1) / most;
+    return (tiles + copies - 1) / copies;
+}
+
 int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps, int64_t copy_bytes) {
-    enum { TILE = 8, GROUP = 4 };
     if (!qgc_dtype_is_quantised(t))
         return TILE * 2 * PAIR * warps;
-    const int64_t tile = TILE * chunk_bytes(t, smaller(warps, k / PAIR), warps);
+    const int64_t tile = tile_bytes(t, k, warps);
     return smaller(copy_bytes / tile, GROUP) * tile;
 }
 

@@ -403,14 +403,12 @@ static bool waits_for_several(const qgc_persistent *p) {
     return p->warps <= 14 && shortest_row(p) / 64 <= p->warps && longest_row(p) / 64 / p->warps <= 8;
 }
 
-static bool has_blocks(const qgc_persistent *p) {
+bool qgc_persistent_has_blocks(const qgc_persistent *p) {
     for (int i = 0; i < p->n_instances; i++)
         if (p->instances[i].does == QGC_DO_PRODUCTS && qgc_dtype_is_quantised(p->instances[i].weight))
             return true;
     return false;
 }
-
-enum { FIRST_WITH_BULK_COPIES = 90 }; /* architecture */
 
 bool qgc_persistent_has_k_formats(const qgc_persistent *p) {
     for (int i = 0; i < p->n_instances; i++)
@@ -421,24 +419,36 @@ bool qgc_persistent_has_k_formats(const qgc_persistent *p) {
     return false;
 }
 
-/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all.
- * K formats gain nothing by any: the code that they take more is fetched again in each layer. */
+bool qgc_persistent_copies_in_bulk(const qgc_persistent *p) {
+    return p->l->least_arch == 0 || p->l->least_arch >= QGC_FIRST_WITH_BULK_COPIES;
+}
+
+/* Bytes of a phase; BLOCKS: of block formats. */
+enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, FEW_BLOCKS = 5000000, SHORT_BLOCKS = 3000000 };
+
+/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all, and
+ * more than 14 warps leave few. K formats gain by them only where phases are short: the code that they take more is fetched again in
+ * each layer. */
 static int64_t registers_held(const qgc_persistent *p) {
-    enum { NONE = 1 /* settings are never 0 */ };
+    enum { NONE = 1 /* settings are never 0 */, MOST_WITH_ROOM = 14 };
+    const bool copied_in_bulk = qgc_persistent_copies_in_bulk(p), room = p->warps <= MOST_WITH_ROOM;
+    const int64_t bytes = bytes_of_a_phase(p);
     if (qgc_persistent_has_k_formats(p))
-        return NONE;
-    return p->l->least_arch < FIRST_WITH_BULK_COPIES ? 12 : 36;
+        return copied_in_bulk && bytes < (room ? FEW_BLOCKS : SHORT_BLOCKS) ? 24 : NONE;
+    return !copied_in_bulk ? 12 : room && bytes < SHORT_BLOCKS ? 48 : 36;
 }
 
 /* Bytes in flight, where attention is cut or not. Where a phase is long, a third slot in flight is worth more than the exchange that it
  * delays; where it is short and attention is cut, one slot less is better, as there is an exchange more; where slots are small, as
  * those of eight warps are, four of them are enough. Measured: docs/performance.md. */
 static int64_t depth_of(const qgc_persistent *p, bool cut) {
-    enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, SMALL_SLOTS = 8 /* warps */ };
+    enum { SMALL_SLOTS = 8 /* warps */ };
     const int64_t bytes = bytes_of_a_phase(p);
     const bool is_long = bytes >= LONG_PHASE;
-    if (has_blocks(p))
-        return is_long ? 57500 : qgc_persistent_has_k_formats(p) ? 29000 : 36000;
+    if (qgc_persistent_has_blocks(p))
+        return is_long
+                   ? 57500
+                   : (bytes < SHORT_BLOCKS ? 29000 : 36000) - (qgc_persistent_has_k_formats(p) ? 7000 : 0);
     if (is_long)
         return 50000;
     return (cut && bytes < SHORT_PHASE) || p->warps <= SMALL_SLOTS ? 36000 : 43000;
@@ -478,7 +488,7 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
     const int count = (int)(sizeof knobs / sizeof *knobs),
               of_blocks = 2; /* the last ones are for blocks only */
     int n = 0;
-    for (; n < (has_blocks(p) ? count : count - of_blocks); n++)
+    for (; n < (qgc_persistent_has_blocks(p) ? count : count - of_blocks); n++)
         options[n] =
             qgc_low_int(p->l, knobs[n].name,
                         qgc_low_setting(p->l, name, knobs[n].name, knobs[n].usual, knobs[n].candidates));
@@ -502,9 +512,9 @@ static int ahead_options(const qgc_persistent *p, const char *name, const char *
     static const int64_t distances[] = {14336, 57344, 114688, 172032, 229376, 0};
     static const int64_t paces[] = {500, 650, 800, 1000, 1300, 1600, 2000, 2700, 0};
     qgc_lowering *l = p->l;
-    if (l->least_arch < FIRST_WITH_BULK_COPIES)
+    if (!qgc_persistent_copies_in_bulk(p))
         return 0;
-    const int64_t usual = l->most_shared_bytes < SMALL_RING && !has_blocks(p) ? 172032 : 0;
+    const int64_t usual = l->most_shared_bytes < SMALL_RING && !qgc_persistent_has_blocks(p) ? 172032 : 0;
     const int64_t distance = qgc_low_setting(l, name, "INTO_L2", usual, distances);
     options[0] = qgc_low_int(l, "INTO_L2", distance);
     if (distance == 0)

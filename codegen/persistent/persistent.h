@@ -185,6 +185,8 @@ int64_t qgc_stream_tiles(int64_t rows, int64_t sms);
 /* What a copy may bring of block formats: in a small shared memory less, as the ring has to have room for four. */
 enum { QGC_COPY_BYTES = 17600 };
 int64_t qgc_stream_copy_bytes(int shared_bytes);
+/* How many of `tiles` tiles of block formats are multiplied at a time: as many as a copy brings. As in kernels/stream_blocks.cuh. */
+int64_t qgc_stream_group(qgc_dtype t, int64_t k, int64_t warps, int64_t copy_bytes, int64_t tiles);
 /* The most bytes that a copy brings of such rows, where of block formats it may bring `copy_bytes`. */
 int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps, int64_t copy_bytes);
 /* Operands of x that a lane keeps in shared memory while such rows are multiplied. */
@@ -200,8 +202,12 @@ int64_t qgc_instance_weights(const qgc_persistent *p, const qgc_instance *i);
 /* Elements of the largest head, 32 at least. */
 int64_t qgc_persistent_largest_head(const qgc_persistent *p);
 
-/* Is a matrix of it in Q4_K, Q5_K or Q6_K? */
+/* Is a matrix of it in a block format? In Q4_K, Q5_K or Q6_K? */
+bool qgc_persistent_has_blocks(const qgc_persistent *p);
 bool qgc_persistent_has_k_formats(const qgc_persistent *p);
+
+/* Do all cards that it is for copy in bulk? */
+bool qgc_persistent_copies_in_bulk(const qgc_persistent *p);
 
 /* Bytes of shared memory that its block takes with the smallest ring that works: kernels/persistent_step.cuh. `traced`: with
  * QGC_PROBE_TRACE. */

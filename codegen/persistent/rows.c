@@ -6,7 +6,7 @@ enum {
     PAIR = 64,
     TILE = QGC_SHARE_TILE,
     LEAST_WARPS = 8,
-    MOST_WARPS = 15,
+    MOST_WARPS = 16,
     MOST_OF_LONG_HEADS = 11,
 };
 
@@ -56,23 +56,48 @@ static bool has_ring(const qgc_persistent *p, int64_t warps) {
     return qgc_persistent_ring_bytes(&with, false) + NOT_KNOWN <= p->l->most_shared_bytes;
 }
 
-/* With more than 11 a thread has 128 registers, and an attention over heads of more than 128 elements spills many of them. */
-static int64_t most_warps(const qgc_persistent *p) {
-    return qgc_persistent_largest_head(p) > 128 ? MOST_OF_LONG_HEADS : MOST_WARPS;
+/* Do weights take less than 6 bits? Of more a copy brings but two tiles of 16 warps' chunks. */
+static bool takes_few_bits(const qgc_persistent *p) {
+    int64_t elements = 0, bytes = 0;
+    for (int k = 0; k < p->n_instances; k++) {
+        const qgc_instance *i = &p->instances[k];
+        if (i->does != QGC_DO_PRODUCTS || i->logits)
+            continue;
+        elements += i->rows * i->k;
+        bytes += i->rows * qgc_stream_row_bytes(i->weight, i->k, LEAST_WARPS);
+    }
+    return 8 * bytes < 6 * elements;
 }
 
-/* What a row costs, its chunks being `warps` pairs: a chunk for itself as much as 4 warps' part of it (measured: 14 warps are best for a
- * width of 896); in K formats also that the last one is not full, as there is code of its own for it. */
-static int64_t row_cost(int64_t k, int64_t warps, bool k_formats) {
-    const int64_t pairs = k / PAIR, cost = (pairs + warps - 1) / warps * (warps + 4);
-    return k_formats && pairs % warps != 0 ? cost + cost / 8 : cost;
+/* With more than 11 a thread has 128 registers, and an attention over heads of more than 128 elements spills many of them. With 16 it has
+ * 96, enough for products of formats of few bits, where bulk copies leave one warp for them. */
+static int64_t most_warps(const qgc_persistent *p) {
+    if (qgc_persistent_largest_head(p) > 128)
+        return MOST_OF_LONG_HEADS;
+    return takes_few_bits(p) && qgc_persistent_copies_in_bulk(p) ? MOST_WARPS : MOST_WARPS - 1;
+}
+
+/* What an instance's products cost with `warps` warps, each of which takes a pair of a chunk: a chunk for itself as much as 4 warps' part of
+ * it (measured: 14 warps are best for a width of 896). Tiles of block formats are multiplied as many at a time as a copy brings, and such a
+ * pass costs as much for itself as two tiles more do; in K formats it costs more where the last chunk is not full, as there is code of its
+ * own for it (docs/performance.md). */
+static int64_t cost_of(const qgc_persistent *p, const qgc_instance *i, int64_t warps, bool k_formats) {
+    const int64_t pairs = i->k / PAIR, chunks = (pairs + warps - 1) / warps,
+                  tiles = qgc_stream_tiles(i->rows, p->l->sms);
+    const int64_t cost = chunks * (warps + 4);
+    if (!qgc_dtype_is_quantised(i->weight))
+        return cost * tiles * 3;
+    const int64_t group =
+        qgc_stream_group(i->weight, i->k, warps, qgc_stream_copy_bytes(p->l->most_shared_bytes), tiles);
+    const int64_t passes = cost * ((tiles + group - 1) / group) * (group + 2) * 2;
+    return k_formats && pairs % warps != 0 ? passes + passes / 8 : passes;
 }
 
 /* How many warps waste least: each takes PAIR elements of a chunk, and a row's last chunk may not be full. With fewer warps copies are
  * smaller, and so is the least ring. */
 static int64_t best_warps(const qgc_persistent *p) {
-    const int64_t most = most_warps(p);
     const bool k_formats = qgc_persistent_has_k_formats(p);
+    const int64_t most = most_warps(p);
     int64_t best = LEAST_WARPS, least = 0;
     for (int64_t warps = LEAST_WARPS; warps <= most; warps++) {
         int64_t cost = 0;
@@ -80,7 +105,7 @@ static int64_t best_warps(const qgc_persistent *p) {
             continue;
         for (int i = 0; i < p->n_instances; i++)
             if (p->instances[i].does == QGC_DO_PRODUCTS && !p->instances[i].logits)
-                cost += p->instances[i].rows * row_cost(p->instances[i].k, warps, k_formats);
+                cost += cost_of(p, &p->instances[i], warps, k_formats);
         if (least == 0 || cost < least) {
             least = cost;
             best = warps;
@@ -90,7 +115,7 @@ static int64_t best_warps(const qgc_persistent *p) {
 }
 
 int64_t qgc_persistent_warps(const qgc_persistent *p, const char *name) {
-    static const int64_t counts[] = {8, 9, 10, 11, 12, 13, 14, 15, 0};
+    static const int64_t counts[] = {8, 9, 10, 11, 12, 13, 14, 15, 16, 0};
     return qgc_low_setting(p->l, name, "WARPS", best_warps(p), counts);
 }
 

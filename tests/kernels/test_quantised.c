@@ -129,12 +129,12 @@ static const char *with_f16_caches(qgc_arena *a, const char *yaml) {
 }
 
 /* A small graph with rows of whole blocks of 256; those of the second part of the MLP have `ff` elements. */
-static const char *quantised_of(qgc_arena *a, const char *yaml, const types *m, int layers, int ff) {
+static const char *quantised_of(qgc_arena *a, const char *yaml, const types *m, int layers, int d, int ff) {
     const char *params = strstr(yaml, SMALL_PARAMS);
     assert_non_null(params);
     yaml = qgc_arena_printf(
-        a, "%.*sparams: {layers: %d, d: 256, ff: %d, heads: 4, kv: 2, dh: 64, vocab: 160, eps: 1e-6}\n%s",
-        (int)(params - yaml), yaml, layers, ff, params + strlen(SMALL_PARAMS));
+        a, "%.*sparams: {layers: %d, d: %d, ff: %d, heads: %d, kv: 2, dh: 64, vocab: 160, eps: 1e-6}\n%s",
+        (int)(params - yaml), yaml, layers, d, ff, d / 64, params + strlen(SMALL_PARAMS));
     const char *const pairs[][2] = {{"embed", m->embed}, {"wq", m->wq}, {"wk", m->wk}, {"wv", m->wv},
                                     {"wo", m->wo},       {"w1", m->w1}, {"w2", m->w2}, {"w3", m->w3}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
@@ -143,7 +143,7 @@ static const char *quantised_of(qgc_arena *a, const char *yaml, const types *m, 
 }
 
 static const char *quantised(qgc_arena *a, const char *yaml, const types *m) {
-    return quantised_of(a, yaml, m, 2, 1280);
+    return quantised_of(a, yaml, m, 2, 256, 1280);
 }
 
 /* The persistent step has activations in two parts of 8 or 11 bits, or in 22 bits, and these rows are longer than those of replay_agrees. */
@@ -252,7 +252,7 @@ static void persistent_steps_with_long_rows(void **state) {
     (void)state;
     static const types of_rows = {"q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q6_k"};
     qgc_arena *a = qgc_arena_new();
-    const replay_of of = {.yaml = quantised_of(a, small_qwen2, &of_rows, 1, 4608), .arch = 90, .sms = 3};
+    const replay_of of = {.yaml = quantised_of(a, small_qwen2, &of_rows, 1, 256, 4608), .arch = 90, .sms = 3};
     replay r = replay_new(&of);
     const qgc_plan *plan = r.lowered.plan;
     const char *program = plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel].program;
@@ -260,6 +260,26 @@ static void persistent_steps_with_long_rows(void **state) {
     assert_true(keeps_blocks(&r));
     const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, 3});
     if (!(by.logits <= 5e-6 && by.states <= 1e-3 && by.tokens == 0))
+        fail_msg("logits %g and states %g apart; %d tokens are others", by.logits, by.states, by.tokens);
+    replay_drop(&r);
+    qgc_arena_drop(a);
+}
+
+/* Where rows are whole chunks of 16 warps, and copies bring three tiles of them or more, there are 16. */
+static void persistent_steps_of_sixteen_warps(void **state) {
+    (void)state;
+    static const types few_bits = {"q4_0", "q4_k", "q4_k", "q4_k", "q5_k", "q4_k", "q4_k", "q5_k"};
+    qgc_arena *a = qgc_arena_new();
+    const replay_of of = {
+        .yaml = quantised_of(a, small_qwen2, &few_bits, 1, 1024, 1024), .arch = 90, .sms = 12};
+    replay r = replay_new(&of);
+    const qgc_plan *plan = r.lowered.plan;
+    const qgc_plan_kernel *kernel = &plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel];
+    assert_non_null(strstr(kernel->program, "WARPS = 16,"));
+    assert_int_equal(kernel->threads, 17 * 32);
+    assert_true(keeps_blocks(&r));
+    const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, 1});
+    if (!(by.logits <= 2e-4 && by.states <= 1e-3 && by.tokens == 0))
         fail_msg("logits %g and states %g apart; %d tokens are others", by.logits, by.states, by.tokens);
     replay_drop(&r);
     qgc_arena_drop(a);
@@ -285,7 +305,7 @@ static void persistent_steps_that_hold_blocks(void **state) {
     };
     qgc_arena *a = qgc_arena_new();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const replay_of of = {.yaml = quantised_of(a, small_qwen2, cases[i].of, 1, cases[i].ff),
+        const replay_of of = {.yaml = quantised_of(a, small_qwen2, cases[i].of, 1, 256, cases[i].ff),
                               .arch = 90,
                               .sms = cases[i].sms,
                               .shared_bytes = 1,
@@ -337,6 +357,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(persistent_steps_of_quantised_models),
         cmocka_unit_test(persistent_steps_of_quantised_models_on_the_oldest_cards),
         cmocka_unit_test(persistent_steps_with_long_rows),
+        cmocka_unit_test(persistent_steps_of_sixteen_warps),
         cmocka_unit_test(persistent_steps_that_hold_blocks),
         cmocka_unit_test(block_formats_that_differ_are_f16_in_the_stream),
     };
