@@ -104,9 +104,10 @@ template <int Type, form Form> struct pair_of_x {
     /* Of two digits. */
     static __device__ __forceinline__ float sum_of(i32 low, i32 high) { return (float)(low + 256 * high); }
 
-    /* By what sums are too large. */
-    static __device__ __forceinline__ constexpr float unit() {
-        return (float)(1 << (8 - BITS)) * (f::WHOLE == 4 ? 0x1p-24f : 1.0f);
+    /* What sums count whose digits count `unit`: quants are the upper bits of a byte, scales of K formats 2^24 times less than they
+     * mean. */
+    static __device__ __forceinline__ constexpr float whole(float unit) {
+        return unit * ((f::WHOLE == 4 ? 0x1p24f : 1.0f) / (float)(1 << (8 - BITS)));
     }
 };
 
@@ -411,7 +412,7 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
         multiply_slots(c, x, sums);
 #pragma unroll
         for (int t = 0; t < SUMS; t++)
-            sums[t] *= x.unit;
+            sums[t] *= pair_of_x<Type, Form>::whole(x.unit);
     }
     template <int I = 0, bool Clear>
     __device__ __forceinline__ void multiply(const consumer &c, passing_operand<K, Clear> &x, float (&sums)[SUMS]) const {
@@ -425,7 +426,7 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
                 multiply_slot<I + 1>(c, x.template of<Type>(c, 1), digits);
 #pragma unroll
             for (int t = 0; t < SUMS; t++)
-                sums[t] = fmaf(digits[t], x.unit, sums[t]);
+                sums[t] = fmaf(digits[t], pair_of_x<Type, Form>::whole(x.unit), sums[t]);
             multiply<I + 2>(c, x, sums);
         }
     }
@@ -491,6 +492,7 @@ template <int Type, int K, int Usual, int Tiles, form Form> struct group_product
     }
     /* The digits count `unit`. */
     __device__ __forceinline__ void fold(float unit) {
+        unit = rows_of::pair::whole(unit);
 #pragma unroll
         for (int t = 0; t < PARTS_HERE; t++)
             tile[t] = fmaf(digits[t], unit, tile[t]), digits[t] = 0.0f;
@@ -555,10 +557,18 @@ __device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, flo
     put_few_tiles<block_rows<Type, K, Usual, Operand::FORM>::group()>(p.tile, to, c.lane());
 }
 
-/* As multiply_tiles of persistent_product.cuh. */
-template <int K, int Type, int Usual, typename Operand, typename Meanwhile, typename Finish>
+/* Where the sums of two phases lie whose rows meet once: those of the second one begin at a multiple of 32 rows, so that whole warps finish
+ * either. 0: they have no room, and each phase meets for itself. */
+__device__ __forceinline__ int rows_before(int first, int second) {
+    const int at = (first + 31) / 32 * 32;
+    return first > 0 && second > 0 && at + (second + 31) / 32 * 32 <= BATCH ? at : 0;
+}
+
+/* As multiply_tiles of persistent_product.cuh. `leaves`: the sums are left to the next phase, and nobody meets or finishes. `at`: so many rows
+ * of sums are those of the phase before; finish_last(sums), by whole warps with a thread for each. */
+template <int K, int Type, int Usual, typename Operand, typename Meanwhile, typename Finish, typename FinishLast>
 __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Usual, Operand::FORM> &held, Operand &x, int n,
-                                                Meanwhile meanwhile, Finish finish) {
+                                                bool leaves, int at, Meanwhile meanwhile, Finish finish, FinishLast finish_last) {
     typedef held_blocks<Type, K, Usual, Operand::FORM> holds;
     constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
@@ -567,7 +577,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<T
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
-        float *sum = c.s.sum[c.batch], *own = sum + c.places.sum; /* of all warps; of this lane */
+        float *sum = c.s.sum[c.batch], *own = sum + at * STRIDE + c.places.sum; /* of all warps; of this lane */
         float before[holds::SUMS] = {};
         int row = 0, chunk = 0;
         if (first == 0) {
@@ -596,12 +606,14 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<T
                     before[t] = 0.0f;
             }
         }
+        if (leaves)
+            return;
         consumers_meet();
-        if (warp * 32 < here) {
-            const int i = (int)c.thread;
-            finish(first + i, i < here,
-                   total_of(sum + min(i, here - 1) * STRIDE) * (1.0f / pair_of_x<Type, Operand::FORM>::unit()));
-        }
+        const int i = (int)c.thread - at;
+        if (warp * 32 < at)
+            finish_last(sum);
+        else if (warp * 32 - at < here)
+            finish(first + i, i < here, total_of(sum + (at + min(i, here - 1)) * STRIDE));
         c.batch ^= 1;
     }
 }

@@ -176,6 +176,7 @@ struct carried {
     norm_weights norm[NORM_SLOTS];
     uint2 x;     /* operands of the phase before, where the next one has the same */
     float value; /* of a row of share CARRIED_SHARE, with the thread that finishes the row: the residual */
+    float bias;  /* of a row that is left to the next phase, with the thread that will finish it */
 };
 
 /* The sum of squares of this warp's part of x to squares[warp]. */

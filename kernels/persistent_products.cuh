@@ -54,9 +54,9 @@ template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
     typedef operand<S::K, S::WEIGHT> operand_of;
     held<S::K, S::ROWS> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
-    template <typename Meanwhile, typename Finish>
-    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, Meanwhile meanwhile,
-                                             Finish finish) {
+    template <typename Meanwhile, typename Finish, typename FinishLast>
+    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, bool, int, Meanwhile meanwhile, Finish finish,
+                                             FinishLast) {
         multiply_tiles(c, h, x, n, meanwhile, finish);
     }
 };
@@ -68,9 +68,10 @@ template <typename S> struct products_of<S, true> {
     typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0, FORM>::type operand_of;
     held_blocks<S::WEIGHT, S::K, S::TILES, FORM> h;
     __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
-    template <typename Meanwhile, typename Finish>
-    __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, Meanwhile meanwhile, Finish finish) {
-        multiply_blocks<S::K, S::WEIGHT, S::TILES>(c, h, x, n, meanwhile, finish);
+    template <typename Meanwhile, typename Finish, typename FinishLast>
+    __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, bool leaves, int at, Meanwhile meanwhile, Finish finish,
+                                             FinishLast finish_last) {
+        multiply_blocks<S::K, S::WEIGHT, S::TILES>(c, h, x, n, leaves, at, meanwhile, finish, finish_last);
     }
 };
 
@@ -82,6 +83,23 @@ template <typename S, typename Operand> __device__ __forceinline__ void take_aga
 template <typename S, typename Operand> __device__ __forceinline__ void keep(const Operand &x, carried &k) {
     if constexpr (S::KEEPS_X)
         k.x = x.kept();
+}
+
+/* A row's sum, normalized if the phase's x is. */
+template <typename S> __device__ __forceinline__ float scaled(const float *squares, float sum) {
+    if constexpr (S::NORM)
+        return sum * rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps());
+    return sum;
+}
+
+/* The rows that S, the phase before, has left, each with the thread of its number. `squares` are those of the phase that finishes them: as
+ * they are the same, and stay as long as its own rows want them. */
+template <typename S>
+__device__ __forceinline__ void finish_left(consumer &c, const arguments &a, carried &k, int i, const float *sum, const float *squares) {
+    const rows theirs = c.s.now.mine[S::SHARE];
+    const int row = (int)c.thread;
+    const float whole = scaled<S>(squares, total_of(sum + min(row, theirs.n - 1) * STRIDE));
+    finish_row<S>(c, a, k, i, theirs, c.s.now.epoch, row, row < theirs.n, S::BIAS ? whole + k.bias : whole);
 }
 
 /* The phase. `i`: the iteration. */
@@ -101,20 +119,30 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         const int at = mine.first + row;
         return small[S::BIAS_AT + (S::MATRICES == 1 ? at : at % S::MATRICES * (S::ROWS / S::MATRICES) + at / S::MATRICES)];
     };
-    float bias = S::BIAS && c.thread < mine.n ? bias_of(c.thread) : 0.0f;
+    const bool leaves = S::LEAVES_TO >= 0 && rows_before(mine.n, c.s.now.mine[S::LEAVES_TO < 0 ? 0 : S::LEAVES_TO].n) > 0;
+    const int at = S::FINISHES_LAST ? rows_before(c.s.now.mine[S::X_OF < 0 ? 0 : S::X_OF].n, mine.n) : 0;
+    const u32 own = c.thread - at; /* row of this thread, if it is one */
+    float bias = S::BIAS && own < (u32)mine.n ? bias_of(own) : 0.0f;
+    if constexpr (S::LEAVES_TO >= 0)
+        k.bias = bias;
     products_of<S> product;
     product.load(c, mine.n);
-    auto biased = [&](int row, bool there, float sum) {
+    float *squares = c.s.squares[S::NORM ? S::squares(i) : 0];
+    auto finish = [&](int row, bool there, float sum) {
         if (S::BIAS && (row >= THREADS || mine.n > BATCH)) /* more rows than the threads that have a bias */
             bias = there ? bias_of(row) : 0.0f;
-        finish_row<S>(c, a, k, i, mine, epoch, row, there, S::BIAS ? sum + bias : sum);
+        const float whole = scaled<S>(squares, sum);
+        finish_row<S>(c, a, k, i, mine, epoch, row, there, S::BIAS ? whole + bias : whole);
+    };
+    auto finish_last = [&](const float *sum) {
+        if constexpr (S::FINISHES_LAST)
+            finish_left<typename S::last>(c, a, k, i, sum, squares);
     };
     const float *from = polled(a, S::x_from(i));
     const u32 parity = S::x_parity(i, epoch);
     const bool again = S::X_OF >= 0 && c.s.now.mine[S::X_OF < 0 ? 0 : S::X_OF].n > 0;
     if constexpr (S::NORM) {
         const norm_weights &norm = k.norm[S::NORM_SLOT];
-        float *squares = c.s.squares[S::squares(i)];
         normed<S::K, operand_of> n(c);
         if (S::X_OF >= 0 && again)
             take_again<S>(n.x, k);
@@ -131,16 +159,14 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
             n.x.finish(c);
         keep<S>(n.x, k);
         product.multiply(
-            c, n.x, mine.n,
+            c, n.x, mine.n, leaves, at,
             [&] {
                 if (S::X_OF < 0 || !again)
                     put_squares<S::K>(c, squares, n.squares);
                 else if (c.lane() == 0)
                     squares[c.warp()] = c.s.squares[S::x_squares(i)][c.warp()];
             },
-            [&](int row, bool there, float sum) {
-                biased(row, there, sum * rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps()));
-            });
+            finish, finish_last);
     } else {
         operand_of x(c);
         if constexpr (S::X_IN_LOOP != 0)
@@ -154,6 +180,6 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         }
         if constexpr (S::X_IN_LOOP == 0)
             keep<S>(x, k);
-        product.multiply(c, x, mine.n, [] {}, biased);
+        product.multiply(c, x, mine.n, leaves, at, [] {}, finish, finish_last);
     }
 }

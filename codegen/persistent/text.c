@@ -320,8 +320,33 @@ int64_t qgc_phase_operands(const qgc_persistent *p, int phase) {
     return most;
 }
 
+/* Does a phase take values of its rows from the thread that finishes them, or give it some? They lie with the thread of a row's number. */
+static bool carries_values(const qgc_instance *i) {
+    for (int k = 0; k < i->n_outside; k++)
+        if (i->outside[k].from == QGC_OUTSIDE_CARRIED)
+            return true;
+    return i->carries || i->logits;
+}
+
+/* Are the rows of a phase and of the one before it, which has the same x, finished together? Then warps meet once. */
+static bool finishes_last(const qgc_persistent *p, int phase) {
+    if (!has_x_of_last(p, phase) || finishes_last(p, phase - 1))
+        return false;
+    for (int i = 0; i < qgc_phase_count(p, phase); i++)
+        if (carries_values(qgc_phase_instance(p, phase - 1, i)) ||
+            carries_values(qgc_phase_instance(p, phase, i)))
+            return false;
+    return true;
+}
+
 static void write_same_x(const writer *w) {
     const qgc_persistent *p = w->p;
+    if (w->phase + 1 < p->n_phases && finishes_last(p, w->phase + 1))
+        constant(w, "LEAVES_TO", p->phases[w->phase + 1].share);
+    if (finishes_last(p, w->phase)) {
+        qgc_str_printf(w->t, "    typedef phase%d last;\n", w->phase - 1);
+        constant(w, "FINISHES_LAST", 1);
+    }
     if (w->phase + 1 < p->n_phases && has_x_of_last(p, w->phase + 1))
         constant(w, "KEEPS_X", 1);
     if (takes_x_in_loop(p, w->phase))

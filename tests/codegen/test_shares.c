@@ -46,7 +46,7 @@ static int64_t bytes_of(const qgc_share *shares, int n, int loop, int block) {
     return bytes;
 }
 
-/* No unit of the finest share were better with another block: whoever has two units' bytes more than another has none of it, or the
+/* No unit of the finest share were better elsewhere: a block with two units more bytes than another has none of it, or the
  * other has all that it may have; but for a unit by which cuts are rounded. */
 static void check_balance(const qgc_share *shares, int n, int blocks, int loop) {
     int finest = -1;
