@@ -426,16 +426,18 @@ bool qgc_persistent_copies_in_bulk(const qgc_persistent *p) {
 /* Bytes of a phase; BLOCKS: of block formats. */
 enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, FEW_BLOCKS = 5000000, SHORT_BLOCKS = 3000000 };
 
-/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all, and
- * more than 14 warps leave few. K formats gain by them only where phases are short: the code that they take more is fetched again in
- * each layer. */
+/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all, up to
+ * 11 warps leave many, more than 14 few. K formats gain by them only where phases are short: the code that they take more is fetched
+ * again in each layer. */
 static int64_t registers_held(const qgc_persistent *p) {
-    enum { NONE = 1 /* settings are never 0 */, MOST_WITH_ROOM = 14 };
-    const bool copied_in_bulk = qgc_persistent_copies_in_bulk(p), room = p->warps <= MOST_WITH_ROOM;
+    enum { NONE = 1 /* settings are never 0 */, MANY_EACH = 11, SOME_EACH = 14 };
+    const bool room = p->warps <= SOME_EACH;
     const int64_t bytes = bytes_of_a_phase(p);
+    if (!qgc_persistent_copies_in_bulk(p))
+        return qgc_persistent_has_k_formats(p) ? NONE : 12;
     if (qgc_persistent_has_k_formats(p))
-        return copied_in_bulk && bytes < (room ? FEW_BLOCKS : SHORT_BLOCKS) ? 24 : NONE;
-    return !copied_in_bulk ? 12 : room && bytes < SHORT_BLOCKS ? 48 : 36;
+        return bytes < (room ? FEW_BLOCKS : SHORT_BLOCKS) ? 24 : NONE;
+    return p->warps <= MANY_EACH || (room && bytes < SHORT_BLOCKS) ? 48 : 36;
 }
 
 /* Bytes in flight, where attention is cut or not. Where a phase is long, a third slot in flight is worth more than the exchange that it
