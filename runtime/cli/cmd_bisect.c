@@ -82,7 +82,7 @@ static qgc_status open_all(bisect_state *s, bisect_options *o, cli_context *c) {
 static void print_next_command(const qgc_bisection *b, const bisect_state *s, const bisect_options *o) {
     if (b->n_files == 0)
         return;
-    FILE *out = cli_report_stream(o->json, NULL);
+    FILE *out = cli_report_stream(o->json, o->view);
     fprintf(out, "to see the same: qgc bisect %s/bad.yaml", o->output);
     if (!b->by_kernels)
         fprintf(out, " --against %s/good.yaml", o->output);
@@ -145,7 +145,7 @@ static qgc_status search(bisect_state *s, const bisect_options *o, cli_context *
     QGC_TRY(status);
     qgc_str text = qgc_str_new(c->arena);
     qgc_bisect_text(&b, &options, &text);
-    cli_print_report(&text, cli_report_stream(o->json, NULL));
+    cli_print_report(&text, cli_report_stream(o->json, o->view));
     print_next_command(&b, s, o);
     if (o->view)
         QGC_TRY(draw(s, o, &b, text.text, c));

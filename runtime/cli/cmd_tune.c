@@ -74,7 +74,7 @@ static qgc_status find_settings(cli_context *c, const char *path, tune_options *
     o->tune.report = report;
     o->tune.context = o;
     o->log.arena = c->arena;
-    o->out = cli_report_stream(o->json, NULL);
+    o->out = cli_report_stream(o->json, o->output);
     if (s == QGC_OK)
         s = qgc_tune(tuning, &o->tune, c->diag);
     if (s == QGC_ERR_DEVICE &&

@@ -15,18 +15,24 @@ static bool is_silent(const run_state *s) {
     return s->o->json && qgc_file_is_stdout(s->o->json);
 }
 
+/* Where the text goes: not to standard output if a receipt is to stand there. */
+static FILE *text_stream(const run_state *s) {
+    return s->o->receipt && qgc_file_is_stdout(s->o->receipt) ? stderr : stdout;
+}
+
 /* Text goes out as soon as its characters are whole. */
 static void put_text(run_state *s, const qgc_str *text) {
+    FILE *out = text_stream(s);
     if (s->o->json)
         qgc_str_add_bytes(&s->text, text->text, text->bytes);
     if (!is_silent(s))
-        fwrite(text->text, 1, text->bytes, stdout);
-    fflush(stdout);
+        fwrite(text->text, 1, text->bytes, out);
+    fflush(out);
 }
 
 static void end_line(const run_state *s) {
     if (!is_silent(s))
-        putchar('\n');
+        fputc('\n', text_stream(s));
 }
 
 static qgc_status check_room(const run_state *s, size_t n, size_t taken) {

@@ -170,6 +170,17 @@ static void standard_output_takes_one_thing(void **state) {
         has(said, i ? "-o FILE.qgc" : "-o FILE.html");
     }
     has(shell(f, "$qgc view models/tiny/tiny.yaml -o - | head -c 15", 0), "<!DOCTYPE html>");
+    /* what is to be read by people goes to standard error then */
+    static const char *const files[][2] = {
+        {"bisect models/tiny/tiny.yaml --weights random --device cpu --view -", "<!DOCTYPE html>"},
+        {"ablate models/tiny/tiny.yaml --weights random --device cpu --svg -", "<svg xmlns="},
+        {RUN "-p hi -n 4 --receipt -", "{\n  \"receipt\": 1,\n"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *said = qgc_arena_strdup(f->arena, fixture_path(f, "said"));
+        const char *out = shell(f, qgc_arena_printf(f->arena, "$qgc %s 2>%s", files[i][0], said), 0);
+        assert_memory_equal(out, files[i][1], strlen(files[i][1]));
+        assert_string_not_equal(shell(f, qgc_arena_printf(f->arena, "cat %s", said), 0), "");
+    }
     assert_string_equal(shell(f, "$qgc view models/tiny/tiny.yaml -o /dev/null -q", 0), "");
 }
 
