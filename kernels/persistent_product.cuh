@@ -277,7 +277,7 @@ __device__ __forceinline__ int tiles_in(int rows) { return (int)((u32)(rows + TI
 template <int K, int Rows> struct held {
     enum {
         MINE = elements<K>::MINE,
-        ALL = (Rows / TYPICAL_SMS + TILE) / TILE * MINE,
+        ALL = (Rows + TILE * TYPICAL_SMS - 1) / (TILE * TYPICAL_SMS) * MINE,
         MOST = MINE > 1 ? HELD_LONG : HELD,
         N = ALL <= MOST ? (int)ALL : MOST < MINE ? (int)MOST : MOST / MINE * MINE,
         TILES = (N + MINE - 1) / MINE,

@@ -1,4 +1,4 @@
-/* Bytes of rows in the stream, as kernels/stream_blocks.cuh lays them out. */
+/* Block formats in the stream: whether there are any, and bytes of rows, as kernels/stream_blocks.cuh lays them out. */
 
 #include <assert.h>
 
@@ -39,7 +39,7 @@ int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps) {
 }
 
 int64_t qgc_stream_tiles(int64_t rows, int64_t sms) {
-    return (rows / sms + QGC_SHARE_TILE) / QGC_SHARE_TILE;
+    return (rows + QGC_SHARE_TILE * sms - 1) / (QGC_SHARE_TILE * sms);
 }
 
 int64_t qgc_stream_copy_bytes(int shared_bytes) {
@@ -69,4 +69,20 @@ int64_t qgc_stream_slot_bytes(qgc_dtype t, int64_t k, int64_t warps, int64_t cop
 int64_t qgc_stream_operands(qgc_dtype t, int64_t k, int64_t warps) {
     const int64_t chunks = (k / PAIR + warps - 1) / warps;
     return qgc_dtype_is_quantised(t) ? chunks : 0;
+}
+
+bool qgc_persistent_has_blocks(const qgc_persistent *p) {
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS && qgc_dtype_is_quantised(p->instances[i].weight))
+            return true;
+    return false;
+}
+
+bool qgc_persistent_has_k_formats(const qgc_persistent *p) {
+    for (int i = 0; i < p->n_instances; i++)
+        if (p->instances[i].does == QGC_DO_PRODUCTS &&
+            (p->instances[i].weight == QGC_Q4_K || p->instances[i].weight == QGC_Q5_K ||
+             p->instances[i].weight == QGC_Q6_K))
+            return true;
+    return false;
 }

@@ -403,22 +403,6 @@ static bool waits_for_several(const qgc_persistent *p) {
     return p->warps <= 14 && shortest_row(p) / 64 <= p->warps && longest_row(p) / 64 / p->warps <= 8;
 }
 
-bool qgc_persistent_has_blocks(const qgc_persistent *p) {
-    for (int i = 0; i < p->n_instances; i++)
-        if (p->instances[i].does == QGC_DO_PRODUCTS && qgc_dtype_is_quantised(p->instances[i].weight))
-            return true;
-    return false;
-}
-
-bool qgc_persistent_has_k_formats(const qgc_persistent *p) {
-    for (int i = 0; i < p->n_instances; i++)
-        if (p->instances[i].does == QGC_DO_PRODUCTS &&
-            (p->instances[i].weight == QGC_Q4_K || p->instances[i].weight == QGC_Q5_K ||
-             p->instances[i].weight == QGC_Q6_K))
-            return true;
-    return false;
-}
-
 bool qgc_persistent_copies_in_bulk(const qgc_persistent *p) {
     return p->l->least_arch == 0 || p->l->least_arch >= QGC_FIRST_WITH_BULK_COPIES;
 }

@@ -165,6 +165,12 @@ static bool keeps_blocks(const replay *r) {
     return (double)weights_read(r, QGC_PHASE_PERSISTENT) < 1.3 * (double)weights_read(r, QGC_PHASE_DECODE);
 }
 
+/* The kernel of the persistent step. */
+static const qgc_plan_kernel *step_of(const replay *r) {
+    const qgc_plan *plan = r->lowered.plan;
+    return &plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel];
+}
+
 static void compare(const replay_of *of, const replay_run *what) {
     replay r = replay_new(of);
     assert_true(of->sms == 0 || keeps_blocks(&r));
@@ -223,8 +229,7 @@ static const types of_phases[] = {
  * room together; by five or fewer not. */
 static bool finishes_together(const replay_of *of) {
     replay r = replay_new(of);
-    const qgc_plan *plan = r.lowered.plan;
-    const char *program = plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel].program;
+    const char *program = step_of(&r)->program;
     const bool does = strstr(program, "LEAVES_TO = ") && strstr(program, "FINISHES_LAST = 1");
     replay_drop(&r);
     return does;
@@ -233,7 +238,7 @@ static bool finishes_together(const replay_of *of) {
 static void persistent_steps_of_quantised_models(void **state) {
     (void)state;
     static const char *const families[] = {small_qwen2, small_qwen3};
-    static const int sms[PERSISTENT_MIXES] = {3, 4, 8, 3, 4, 5};
+    static const int sms[] = {3, 4, 8, 3, 4, 5};
     qgc_arena *a = qgc_arena_new();
     for (int m = 0; m < PERSISTENT_MIXES; m++) {
         const replay_of of = {
@@ -252,9 +257,7 @@ static void persistent_steps_of_quantised_models_on_the_oldest_cards(void **stat
     for (int m = 0; m < OLDEST_MIXES; m++) {
         const replay_of of = {.yaml = quantised(a, small_qwen2, &of_phases[m ? 3 : 0]), .arch = 75, .sms = 4};
         replay r = replay_new(&of);
-        const qgc_plan *plan = r.lowered.plan;
-        const char *program = plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel].program;
-        assert_non_null(strstr(program, "#define COPY_BYTES 8800"));
+        assert_non_null(strstr(step_of(&r)->program, "#define COPY_BYTES 8800"));
         replay_drop(&r);
         compare(&of, &(replay_run){ON_CPU_RANDOM + m, 0, REPLAY_SHORT});
     }
@@ -269,9 +272,7 @@ static void persistent_steps_with_long_rows(void **state) {
     qgc_arena *a = qgc_arena_new();
     const replay_of of = {.yaml = quantised_of(a, small_qwen2, &of_rows, 1, 256, 4608), .arch = 90, .sms = 3};
     replay r = replay_new(&of);
-    const qgc_plan *plan = r.lowered.plan;
-    const char *program = plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel].program;
-    assert_non_null(strstr(program, "X_IN_LOOP = 1"));
+    assert_non_null(strstr(step_of(&r)->program, "X_IN_LOOP = 1"));
     assert_true(keeps_blocks(&r));
     const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, 3});
     if (!(by.logits <= 5e-6 && by.states <= 1e-3 && by.tokens == 0))
@@ -288,10 +289,8 @@ static void persistent_steps_of_sixteen_warps(void **state) {
     const replay_of of = {
         .yaml = quantised_of(a, small_qwen2, &few_bits, 1, 1024, 1024), .arch = 90, .sms = 12};
     replay r = replay_new(&of);
-    const qgc_plan *plan = r.lowered.plan;
-    const qgc_plan_kernel *kernel = &plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel];
-    assert_non_null(strstr(kernel->program, "WARPS = 16,"));
-    assert_int_equal(kernel->threads, 17 * 32);
+    assert_non_null(strstr(step_of(&r)->program, "WARPS = 16,"));
+    assert_int_equal(step_of(&r)->threads, 17 * 32);
     assert_true(keeps_blocks(&r));
     const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, 1});
     if (!(by.logits <= 2e-4 && by.states <= 1e-3 && by.tokens == 0))
