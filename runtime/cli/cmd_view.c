@@ -23,7 +23,7 @@ typedef struct {
 
 /* The dtypes of a file are the graph's: which products can share a kernel depends on them. */
 static qgc_status load(qgc_graph **g, const char *path, const view_options *o, cli_context *c) {
-    qgc_weights *weights;
+    qgc_weights *weights = NULL;
     const qgc_tensor **tensors;
     QGC_TRY(cli_lab_graph(g, &weights, path, o->weights, c));
     if (!o->weights)

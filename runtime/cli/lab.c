@@ -29,7 +29,8 @@ bool cli_weights_are_random(const char *path) {
 
 qgc_status cli_lab_graph(qgc_graph **g, qgc_weights **w, const char *graph, const char *weights,
                          cli_context *c) {
-    *w = NULL;
+    if (*w)
+        return qgc_graph_load_for(g, graph, cli_weights_are_random(weights) ? NULL : *w, c->arena, c->diag);
     if (weights && !cli_weights_are_random(weights))
         QGC_TRY(cli_open_weights(w, weights, c->diag));
     const qgc_status s = qgc_graph_load_for(g, graph, *w, c->arena, c->diag);

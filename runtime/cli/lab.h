@@ -12,7 +12,8 @@
 /* Are they to be random? */
 bool cli_weights_are_random(const char *path);
 
-/* Loads a graph, for the weights at a path if that names a file or a folder: these are opened then, else *w is NULL. */
+/* Loads a graph, for the weights at a path if that names a file or a folder: these are opened then, else *w stays NULL. It may be what was
+ * opened for that path before. */
 QGC_MUST_USE qgc_status cli_lab_graph(qgc_graph **g, qgc_weights **w, const char *graph, const char *weights,
                                       cli_context *c);
 
