@@ -21,11 +21,15 @@ static int64_t divided_up(int64_t x, int64_t by) {
     return (x + by - 1) / by;
 }
 
+int64_t qgc_share_tiles(int64_t rows, int64_t blocks) {
+    return divided_up(rows, QGC_SHARE_TILE * blocks);
+}
+
 /* The fewest units that the block with most of them can have; whole tiles of rows, as a tile that is not full takes as long as one
  * that is. */
-static int64_t most_units(const qgc_share *s, int64_t units, int blocks) {
-    const int64_t in_tile = s->unit < QGC_SHARE_TILE ? QGC_SHARE_TILE / s->unit : 1;
-    return divided_up(divided_up(units, blocks), in_tile) * in_tile;
+static int64_t most_units(const qgc_share *s, int blocks) {
+    return s->unit < QGC_SHARE_TILE ? qgc_share_tiles(s->rows, blocks) * (QGC_SHARE_TILE / s->unit)
+                                    : divided_up(divided_up(s->rows, s->unit), blocks);
 }
 
 /* Fills every block up to `level` bytes, with at most `most` of this share; how many that takes in all. */
@@ -58,7 +62,7 @@ static void fill_evenly(balance *b, int blocks, int64_t bytes, int64_t most) {
 static void cut(const qgc_share *s, int i, int n, int blocks, balance *b, int32_t *table) {
     const int64_t units = divided_up(s->rows, s->unit), bytes = s->unit * (s->cost ? s->cost : 1);
     int64_t at = 0, filled = 0;
-    fill_evenly(b, blocks, units * bytes, most_units(s, units, blocks) * bytes);
+    fill_evenly(b, blocks, units * bytes, most_units(s, blocks) * bytes);
     for (int block = 0; block < blocks; block++) {
         filled += b->more[block];
         const int64_t end = (filled + bytes / 2) / bytes;

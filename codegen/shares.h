@@ -17,6 +17,9 @@ typedef struct {
     int loop;     /* shares of one loop are balanced together */
 } qgc_share;
 
+/* Tiles of the block that has most of so many rows, where that is as few as can be; of a share's rows, as they are cut. */
+int64_t qgc_share_tiles(int64_t rows, int64_t blocks);
+
 /* Cuts `n` shares for `blocks` blocks: block b takes table[2 * (b * n + i)] to (first row) and table[2 * (b * n + i) + 1] (number
  * of rows) of share i. In each share blocks take consecutive rows, in their order, and together all of them; no block has a negative
  * number, nor more tiles of QGC_SHARE_TILE rows than the fullest block must have: of one more tile all others would wait for the end. What

@@ -25,11 +25,15 @@ __device__ __forceinline__ float outside_value(const consumer &c, const argument
     return From == CARRIED ? k.value : 0.0f;
 }
 
-/* Whole warps call it, with a thread for each row of the block, whose rows are `mine`: the sum of a row to what becomes of it. Every token
- * waits for it, so that what it needs is in registers. */
+/* Whole warps call it, with a thread for each row of the block, whose rows are `mine`: the sum of a row, which is normalized here if x is by
+ * its `squares`, to what becomes of it. Every token waits for it, so that what it needs is in registers. */
 template <typename S>
-__device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carried &k, int i, const rows &mine, u32 epoch, int row,
-                                           bool there, float sum) {
+__device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carried &k, int i, const rows &mine, u32 epoch,
+                                           const float *squares, int row, bool there, float sum, float bias) {
+    if constexpr (S::NORM)
+        sum *= rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps());
+    if constexpr (S::BIAS)
+        sum += bias;
     const int at = mine.first + min(row, mine.n - 1), index = at / S::MATRICES;
     float l[4] = {sum, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -85,21 +89,14 @@ template <typename S, typename Operand> __device__ __forceinline__ void keep(con
         k.x = x.kept();
 }
 
-/* A row's sum, normalized if the phase's x is. */
-template <typename S> __device__ __forceinline__ float scaled(const float *squares, float sum) {
-    if constexpr (S::NORM)
-        return sum * rsqrtf(total_of(squares) * (1.0f / S::K) + S::eps());
-    return sum;
-}
-
 /* The rows that S, the phase before, has left, each with the thread of its number. `squares` are those of the phase that finishes them: as
  * they are the same, and stay as long as its own rows want them. */
 template <typename S>
 __device__ __forceinline__ void finish_left(consumer &c, const arguments &a, carried &k, int i, const float *sum, const float *squares) {
     const rows theirs = c.s.now.mine[S::SHARE];
     const int row = (int)c.thread;
-    const float whole = scaled<S>(squares, total_of(sum + min(row, theirs.n - 1) * STRIDE));
-    finish_row<S>(c, a, k, i, theirs, c.s.now.epoch, row, row < theirs.n, S::BIAS ? whole + k.bias : whole);
+    finish_row<S>(c, a, k, i, theirs, c.s.now.epoch, squares, row, row < theirs.n, total_of(sum + min(row, theirs.n - 1) * STRIDE),
+                  k.bias);
 }
 
 /* The phase. `i`: the iteration. */
@@ -131,8 +128,7 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     auto finish = [&](int row, bool there, float sum) {
         if (S::BIAS && (row >= THREADS || mine.n > BATCH)) /* more rows than the threads that have a bias */
             bias = there ? bias_of(row) : 0.0f;
-        const float whole = scaled<S>(squares, sum);
-        finish_row<S>(c, a, k, i, mine, epoch, row, there, S::BIAS ? whole + bias : whole);
+        finish_row<S>(c, a, k, i, mine, epoch, squares, row, there, sum, bias);
     };
     auto finish_last = [&](const float *sum) {
         if constexpr (S::FINISHES_LAST)
@@ -144,7 +140,7 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     if constexpr (S::NORM) {
         const norm_weights &norm = k.norm[S::NORM_SLOT];
         normed<S::K, operand_of> n(c);
-        if (S::X_OF >= 0 && again)
+        if (again)
             take_again<S>(n.x, k);
         else if (S::embeds(i)) {
             const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::K);
@@ -155,13 +151,13 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         } else
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
                                                         [&](int j, const float4 &v) { n.add(c, j, v, norm); });
-        if (S::X_OF < 0 || !again)
+        if (!again)
             n.x.finish(c);
         keep<S>(n.x, k);
         product.multiply(
             c, n.x, mine.n, leaves, at,
             [&] {
-                if (S::X_OF < 0 || !again)
+                if (!again)
                     put_squares<S::K>(c, squares, n.squares);
                 else if (c.lane() == 0)
                     squares[c.warp()] = c.s.squares[S::x_squares(i)][c.warp()];
@@ -171,7 +167,7 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         operand_of x(c);
         if constexpr (S::X_IN_LOOP != 0)
             x.take_from(c, from, parity);
-        else if (S::X_OF >= 0 && again)
+        else if (again)
             take_again<S>(x, k);
         else {
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,

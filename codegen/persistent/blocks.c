@@ -38,10 +38,6 @@ int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps) {
     return sum;
 }
 
-int64_t qgc_stream_tiles(int64_t rows, int64_t sms) {
-    return (rows + QGC_SHARE_TILE * sms - 1) / (QGC_SHARE_TILE * sms);
-}
-
 int64_t qgc_stream_copy_bytes(int shared_bytes) {
     enum { SMALL = 72 << 10 };
     return shared_bytes < SMALL ? QGC_COPY_BYTES / 2 : QGC_COPY_BYTES;

@@ -180,8 +180,6 @@ const qgc_node *qgc_instance_rope(const qgc_instance *i);
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
 /* Bytes of a row of k elements in the stream, of F16, BF16 or a block format. */
 int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
-/* The most tiles of so many rows that one of the multiprocessors has, as shares are cut (codegen/shares.h). */
-int64_t qgc_stream_tiles(int64_t rows, int64_t sms);
 /* What a copy may bring of block formats: in a small shared memory less, as the ring has to have room for four. */
 enum { QGC_COPY_BYTES = 17600 };
 int64_t qgc_stream_copy_bytes(int shared_bytes);

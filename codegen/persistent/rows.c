@@ -83,7 +83,7 @@ static int64_t most_warps(const qgc_persistent *p) {
  * own for it (docs/performance.md). */
 static int64_t cost_of(const qgc_persistent *p, const qgc_instance *i, int64_t warps, bool k_formats) {
     const int64_t pairs = i->k / PAIR, chunks = (pairs + warps - 1) / warps,
-                  tiles = qgc_stream_tiles(i->rows, p->l->sms);
+                  tiles = qgc_share_tiles(i->rows, p->l->sms);
     const int64_t cost = chunks * (warps + 4);
     if (!qgc_dtype_is_quantised(i->weight))
         return cost * tiles * 3;

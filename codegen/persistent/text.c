@@ -403,7 +403,7 @@ static void write_products(const writer *w) {
         write_kind(w, formats, n);
     for (int k = 0; k < n; k++)
         if (qgc_dtype_is_quantised(formats[k])) {
-            constant(w, "TILES", qgc_stream_tiles(i->rows, w->p->l->sms));
+            constant(w, "TILES", qgc_share_tiles(i->rows, w->p->l->sms));
             break;
         }
     write_same_x(w);

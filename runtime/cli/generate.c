@@ -17,7 +17,7 @@ static bool is_silent(const run_state *s) {
 
 /* Where the text goes: not to standard output if a receipt is to stand there. */
 static FILE *text_stream(const run_state *s) {
-    return s->o->receipt && qgc_file_is_stdout(s->o->receipt) ? stderr : stdout;
+    return cli_report_stream(s->o->receipt, NULL);
 }
 
 /* Text goes out as soon as its characters are whole. */

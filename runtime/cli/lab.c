@@ -29,12 +29,11 @@ bool cli_weights_are_random(const char *path) {
 
 qgc_status cli_lab_graph(qgc_graph **g, qgc_weights **w, const char *graph, const char *weights,
                          cli_context *c) {
-    if (*w)
-        return qgc_graph_load_for(g, graph, cli_weights_are_random(weights) ? NULL : *w, c->arena, c->diag);
-    if (weights && !cli_weights_are_random(weights))
+    const bool was_open = *w != NULL, from_file = weights && !cli_weights_are_random(weights);
+    if (from_file && !was_open)
         QGC_TRY(cli_open_weights(w, weights, c->diag));
-    const qgc_status s = qgc_graph_load_for(g, graph, *w, c->arena, c->diag);
-    if (s != QGC_OK) {
+    const qgc_status s = qgc_graph_load_for(g, graph, from_file ? *w : NULL, c->arena, c->diag);
+    if (s != QGC_OK && !was_open) {
         qgc_weights_close(*w);
         *w = NULL;
     }

@@ -171,14 +171,28 @@ static const qgc_plan_kernel *step_of(const replay *r) {
     return &plan->kernels[plan->phases[QGC_PHASE_PERSISTENT].launches[0].kernel];
 }
 
-static void compare(const replay_of *of, const replay_run *what) {
-    replay r = replay_new(of);
-    assert_true(of->sms == 0 || keeps_blocks(&r));
-    const apart a = replay_compare(&r, what);
+/* A replay of `of`, which ends with it. */
+static void compare_and_drop(replay *r, const replay_of *of, const replay_run *what) {
+    assert_true(of->sms == 0 || keeps_blocks(r));
+    const apart a = replay_compare(r, what);
     if (!agree(&a, of->sms > 0))
         fail_msg("%s %s: logits %g and states %g apart, by chunks %g and %g; %d tokens are others",
-                 r.graph->name, r.name, a.logits, a.states, a.prefilled_logits, a.prefilled_states, a.tokens);
-    replay_drop(&r);
+                 r->graph->name, r->name, a.logits, a.states, a.prefilled_logits, a.prefilled_states,
+                 a.tokens);
+    replay_drop(r);
+}
+
+static void compare(const replay_of *of, const replay_run *what) {
+    replay r = replay_new(of);
+    compare_and_drop(&r, of, what);
+}
+
+/* Steps without a prompt, held against limits of their own. `number`: which of a test's cases it is. */
+static void compare_steps(replay *r, const replay_run *what, size_t number, double logits, double states) {
+    const apart by = replay_compare(r, what);
+    if (!(by.logits <= logits && by.states <= states && by.tokens == 0))
+        fail_msg("case %zu: logits %g and states %g apart; %d tokens are others", number, by.logits,
+                 by.states, by.tokens);
 }
 
 static void plans_of_quantised_models(void **state) {
@@ -227,12 +241,9 @@ static const types of_phases[] = {
 
 /* Where v has a format of its own its rows are finished with those of q and k: by eight multiprocessors at once, as sums of both have
  * room together; by five or fewer not. */
-static bool finishes_together(const replay_of *of) {
-    replay r = replay_new(of);
-    const char *program = step_of(&r)->program;
-    const bool does = strstr(program, "LEAVES_TO = ") && strstr(program, "FINISHES_LAST = 1");
-    replay_drop(&r);
-    return does;
+static bool finishes_together(const replay *r) {
+    const char *program = step_of(r)->program;
+    return strstr(program, "LEAVES_TO = ") && strstr(program, "FINISHES_LAST = 1");
 }
 
 static void persistent_steps_of_quantised_models(void **state) {
@@ -243,9 +254,11 @@ static void persistent_steps_of_quantised_models(void **state) {
     for (int m = 0; m < PERSISTENT_MIXES; m++) {
         const replay_of of = {
             .yaml = quantised(a, families[m % 2], &of_phases[m]), .arch = 90, .sms = sms[m]};
+        replay r = replay_new(&of);
         if (m == 2 || m == 3)
-            assert_true(finishes_together(&of));
-        compare(&of, &(replay_run){ON_CPU_RANDOM + m, m ? REPLAY_SHORT : REPLAY_CHUNK + 5, REPLAY_SHORT});
+            assert_true(finishes_together(&r));
+        compare_and_drop(&r, &of,
+                         &(replay_run){ON_CPU_RANDOM + m, m ? REPLAY_SHORT : REPLAY_CHUNK + 5, REPLAY_SHORT});
     }
     qgc_arena_drop(a);
 }
@@ -258,8 +271,7 @@ static void persistent_steps_of_quantised_models_on_the_oldest_cards(void **stat
         const replay_of of = {.yaml = quantised(a, small_qwen2, &of_phases[m ? 3 : 0]), .arch = 75, .sms = 4};
         replay r = replay_new(&of);
         assert_non_null(strstr(step_of(&r)->program, "#define COPY_BYTES 8800"));
-        replay_drop(&r);
-        compare(&of, &(replay_run){ON_CPU_RANDOM + m, 0, REPLAY_SHORT});
+        compare_and_drop(&r, &of, &(replay_run){ON_CPU_RANDOM + m, 0, REPLAY_SHORT});
     }
     qgc_arena_drop(a);
 }
@@ -274,9 +286,7 @@ static void persistent_steps_with_long_rows(void **state) {
     replay r = replay_new(&of);
     assert_non_null(strstr(step_of(&r)->program, "X_IN_LOOP = 1"));
     assert_true(keeps_blocks(&r));
-    const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, 3});
-    if (!(by.logits <= 5e-6 && by.states <= 1e-3 && by.tokens == 0))
-        fail_msg("logits %g and states %g apart; %d tokens are others", by.logits, by.states, by.tokens);
+    compare_steps(&r, &(replay_run){ON_CPU_RANDOM, 0, 3}, 0, 5e-6, 1e-3);
     replay_drop(&r);
     qgc_arena_drop(a);
 }
@@ -292,9 +302,7 @@ static void persistent_steps_of_sixteen_warps(void **state) {
     assert_non_null(strstr(step_of(&r)->program, "WARPS = 16,"));
     assert_int_equal(step_of(&r)->threads, 17 * 32);
     assert_true(keeps_blocks(&r));
-    const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, 1});
-    if (!(by.logits <= 2e-4 && by.states <= 1e-3 && by.tokens == 0))
-        fail_msg("logits %g and states %g apart; %d tokens are others", by.logits, by.states, by.tokens);
+    compare_steps(&r, &(replay_run){ON_CPU_RANDOM, 0, 1}, 0, 2e-4, 1e-3);
     replay_drop(&r);
     qgc_arena_drop(a);
 }
@@ -326,10 +334,7 @@ static void persistent_steps_that_hold_blocks(void **state) {
                               .options = {cases[i].options[0], cases[i].options[1], cases[i].options[2]}};
         replay r = replay_new(&of);
         assert_true(keeps_blocks(&r));
-        const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM + (int)i, 0, 2});
-        if (!(by.logits <= 2e-4 && by.states <= 1e-3 && by.tokens == 0))
-            fail_msg("case %zu: logits %g and states %g apart; %d tokens are others", i, by.logits, by.states,
-                     by.tokens);
+        compare_steps(&r, &(replay_run){ON_CPU_RANDOM + (int)i, 0, 2}, i, 2e-4, 1e-3);
         replay_drop(&r);
     }
     qgc_arena_drop(a);
@@ -350,10 +355,7 @@ static void block_formats_that_differ_are_f16_in_the_stream(void **state) {
         replay r =
             replay_new(&(replay_of){.yaml = quantised(a, small_qwen2, &rounded[m]), .arch = 90, .sms = 3});
         assert_true(m == 0 || !keeps_blocks(&r)); /* of the first only two matrices are rounded */
-        const apart by = replay_compare(&r, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_SHORT});
-        if (!(by.logits <= 2e-3 && by.states <= 4e-3 && by.tokens == 0))
-            fail_msg("mix %zu: logits %g and states %g apart; %d tokens are others", m, by.logits, by.states,
-                     by.tokens);
+        compare_steps(&r, &(replay_run){ON_CPU_RANDOM, 0, REPLAY_SHORT}, m, 2e-3, 4e-3);
         replay_drop(&r);
     }
     qgc_arena_drop(a);
