@@ -287,7 +287,7 @@ template <typename S>
 __device__ __forceinline__ void leave(consumer &c, const arguments &a, const place_of_attention &where, bool whole, int i) {
     auto &at = c.s.attention;
     const int HEAD_DIM = S::HEAD_DIM, HALF = HEAD_DIM / 2, WARPS_OF = tile_of<S>::WARPS_OF;
-    const u32 parity = whole ? S::parity(i, c.s.now.epoch) : (i + 1) & 1;
+    const u32 parity = whole ? S::parity(i, c.s.now.epoch) : S::parts_parity(i);
 #pragma unroll
     for (int j = c.thread; j < tile_of<S>::GROUP * HALF && j < 8 * HALF; j += THREADS) {
         int head = j / HALF, element = j % HALF * 2, query_head = where.first_head + head;
@@ -309,7 +309,7 @@ __device__ __forceinline__ void leave(consumer &c, const arguments &a, const pla
                         __fdividef(y, total), parity);
             continue;
         }
-        float *to = part_of<S>(a, query_head, where.split);
+        float *to = part_of<S>(a, i, query_head, where.split);
         publish_two(to + element, x, y, parity);
         if (element == 0)
             publish_four(to + HEAD_DIM, largest, total, total, total, parity);
@@ -401,14 +401,15 @@ struct partial {
 /* 8 elements of a head, from `first` on, of all splits: a lane takes every 32nd of them, `Rounds` of those at a time, as each poll takes
  * the latency of the L2 cache. */
 template <typename S, int Rounds>
-__device__ __forceinline__ void take_splits(partial &r, const consumer &c, const arguments &a, int head, int first, int n, u32 parity) {
+__device__ __forceinline__ void take_splits(partial &r, const consumer &c, const arguments &a, int i, int head, int first, int n) {
+    const u32 parity = S::parts_parity(i);
 #pragma unroll 1
     for (int split = c.lane(); split - c.lane() < n; split += 32 * Rounds) { /* whole warps poll */
         const float *p[3 * Rounds];
         float4 v[3 * Rounds];
 #pragma unroll
         for (int k = 0; k < Rounds; k++) {
-            const float *from = part_of<S>(a, head, min(split + 32 * k, n - 1));
+            const float *from = part_of<S>(a, i, head, min(split + 32 * k, n - 1));
             p[3 * k] = from + first, p[3 * k + 1] = from + first + 4, p[3 * k + 2] = from + S::HEAD_DIM;
         }
         poll4<false>(p, v, parity, c.wait);
@@ -429,12 +430,11 @@ template <typename S>
 __device__ __forceinline__ void merge_unit(const consumer &c, const arguments &a, int unit, int i) {
     const int n = c.s.now.cut[S::cut(i)].n, lane = c.lane(), HEAD_DIM = S::HEAD_DIM;
     const int head = unit / (HEAD_DIM / 8), first = unit % (HEAD_DIM / 8) * 8;
-    const u32 parity = (i + 1) & 1;
     partial r;
     if (n <= 32)
-        take_splits<S, 1>(r, c, a, head, first, n, parity);
+        take_splits<S, 1>(r, c, a, i, head, first, n);
     else
-        take_splits<S, 3>(r, c, a, head, first, n, parity);
+        take_splits<S, 3>(r, c, a, i, head, first, n);
     r.rescale(warp_max(r.largest));
     float total = warp_sum(r.total);
     /* Each lane keeps half of the sums, gives the other half away, and so on. */
@@ -476,5 +476,5 @@ template <typename S> __device__ __forceinline__ void close_parts(const consumer
     const place_of_attention where = place_in<of>(cut, false);
     for (int head = 0; head < where.n_heads; head++)
         for (int j = c.thread; j < tile_of<of>::PART; j += THREADS)
-            publish(part_of<of>(a, where.first_head + head, where.split) + j, 0, 0.0f, 0);
+            publish(part_of<of>(a, S::LAST, where.first_head + head, where.split) + j, 0, 0.0f, 0);
 }

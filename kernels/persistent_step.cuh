@@ -59,6 +59,7 @@ struct phase_defaults {
     RULE float eps() { return 0.0f; }
     RULE int window(int) { return 0; } /* of an attention: positions that are seen, 0: all */
     RULE int cut(int) { return 0; }    /* how its positions are divided */
+    RULE u32 parts_parity(int i) { return (i + 1) & 1; } /* of the parts of an attention that is cut */
     RULE int ring(int) { return 0; }   /* the most rows of its caches, which are rings (kept.cuh); 0: all positions stay */
     enum { RINGS = 0, CAPPED = 0 };    /* are they in any iteration? Are scores capped? */
     enum { SINKS = 0, SINKS_AT = 0 }; /* is there one more score of each head? */
@@ -288,10 +289,10 @@ __device__ __forceinline__ const float *polled(const arguments &a, int vector) {
     return a.exchange + blockIdx.x % COPIES * COPY + vector;
 }
 
-/* What a split of the positions leaves for a query head: sums, largest score, total. */
+/* What a split of the positions leaves for a query head in iteration i: sums, largest score, total. */
 template <typename S>
-__device__ __forceinline__ float *part_of(const arguments &a, int query_head, int split) {
-    return a.exchange + S::PARTS_AT + ((size_t)query_head * MOST_PARTS + split) * tile_of<S>::PART;
+__device__ __forceinline__ float *part_of(const arguments &a, int i, int query_head, int split) {
+    return a.exchange + S::parts_at(i) + ((size_t)query_head * MOST_PARTS + split) * tile_of<S>::PART;
 }
 
 __device__ __forceinline__ void consumers_meet() {

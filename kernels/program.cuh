@@ -31,7 +31,8 @@ struct phase1 : phase_defaults { /* attention a */
     enum { DOES = DO_ATTENTION, PHASE = 1, OUT = 1152, SMALL_STEP = 2944 };
     RULE u32 parity(int i, u32 epoch) { return (i + 1) & 1; }
     enum { HEADS = 14, KV_HEADS = 2, HEAD_DIM = 64, CACHE = F16 };
-    enum { CACHES_AT = 0, CACHES_STEP = 2, PARTS_AT = 18432 };
+    enum { CACHES_AT = 0, CACHES_STEP = 2 };
+    RULE int parts_at(int i) { return 18432; }
     RULE float scale() { return 0.125f; }
     RULE int q_rope(int i) { return 0; }
     RULE int k_rope(int i) { return 0; }

@@ -96,31 +96,37 @@ static const qgc_instance *last_whole_reader(const qgc_persistent *p) {
     return NULL;
 }
 
-/* Parts of an attention that is run an odd number of times are closed at the end (kernels/persistent_attention.cuh). */
+/* Closes what instance `of`, the last one that has these parts, leaves. */
+static bool close_parts(qgc_persistent *p, int of) {
+    const qgc_instance *reader = last_whole_reader(p);
+    if (!reader)
+        return qgc_persistent_no(p, "no phase reads a whole vector after the last attention");
+    p->instances = qgc_arena_grow(p->l->arena, p->instances, (size_t)p->n_instances, sizeof *p->instances);
+    p->instances[p->n_instances] = (qgc_instance){.does = QGC_DO_CLOSE,
+                                                  .name = "close",
+                                                  .layer = -1,
+                                                  .shape = "close",
+                                                  .x = reader->x,
+                                                  .k = reader->k,
+                                                  .of = of,
+                                                  .interleaved = 1};
+    int *phase_of = qgc_arena_array(p->l->arena, (size_t)p->n_instances + 2, sizeof *phase_of);
+    memcpy(phase_of, p->phase_of, (size_t)p->n_instances * sizeof *phase_of);
+    p->phase_of = phase_of;
+    add_loop(p, (qgc_loop){.first = p->n_instances++, .period = 1, .count = 1});
+    return true;
+}
+
+/* Parts of attention that are used an odd number of times are closed at the end (kernels/persistent_attention.cuh). */
 static bool close_odd_ones(qgc_persistent *p) {
     const int n_phases = p->n_phases;
     for (int phase = 0; phase < n_phases; phase++) {
-        const int count = qgc_phase_count(p, phase);
-        const qgc_instance *last = qgc_phase_instance(p, phase, count - 1), *reader = last_whole_reader(p);
-        if (last->does != QGC_DO_ATTENTION || count % 2 == 0)
+        if (qgc_phase_first(p, phase)->does != QGC_DO_ATTENTION)
             continue;
-        if (!reader)
-            return qgc_persistent_no(p, "no phase reads a whole vector after the last attention");
-        const int of = (int)(last - p->instances);
-        p->instances =
-            qgc_arena_grow(p->l->arena, p->instances, (size_t)p->n_instances, sizeof *p->instances);
-        p->instances[p->n_instances] = (qgc_instance){.does = QGC_DO_CLOSE,
-                                                      .name = "close",
-                                                      .layer = -1,
-                                                      .shape = "close",
-                                                      .x = reader->x,
-                                                      .k = reader->k,
-                                                      .of = of,
-                                                      .interleaved = 1};
-        int *phase_of = qgc_arena_array(p->l->arena, (size_t)p->n_instances + 2, sizeof *phase_of);
-        memcpy(phase_of, p->phase_of, (size_t)p->n_instances * sizeof *phase_of);
-        p->phase_of = phase_of;
-        add_loop(p, (qgc_loop){.first = p->n_instances++, .period = 1, .count = 1});
+        for (int i = 0; i < qgc_phase_count(p, phase); i++)
+            if (qgc_parts_next_use(p, phase, i) < 0 && qgc_parts_uses_before(p, phase, i) % 2 == 0 &&
+                !close_parts(p, (int)(qgc_phase_instance(p, phase, i) - p->instances)))
+                return false;
     }
     return true;
 }

@@ -148,6 +148,11 @@ bool qgc_persistent_instances(qgc_persistent *p);
 bool qgc_persistent_loops(qgc_persistent *p);
 bool qgc_persistent_reuse(qgc_persistent *p);
 void qgc_persistent_vectors(qgc_persistent *p);
+/* Of an attention in an iteration of its phase: where its parts lie, in floats from the start of the exchange; how many iterations before
+ * it have the same ones; and which is the next one that has them, or -1. */
+int64_t qgc_parts_at(const qgc_persistent *p, int phase, int iteration);
+int qgc_parts_uses_before(const qgc_persistent *p, int phase, int iteration);
+int qgc_parts_next_use(const qgc_persistent *p, int phase, int iteration);
 /* Which of the cuts is that of an attention; as many as there are: none. */
 int qgc_persistent_cut(const qgc_persistent *p, const qgc_instance *attention);
 /* Where the rows of a phase begin, in bytes from the start of an iteration in the stream: an expression of FIRST(share) and

@@ -82,9 +82,10 @@ static const char *label(const qgc_persistent *p, int t) {
 }
 
 /* Parts of attention are read by the merge, which publishes the result in their place: what depends on that depends on the merge. The
- * next writer is the attention of the next iteration, and at the end of a step the phase that closes them. */
+ * next writer is the next attention that has the same ones, and at the end of a step the phase that closes them. */
 static bool parts_are_read(qgc_persistent *p, int t, bool *each, bool *joint) {
-    int writer = next_writer(p, t);
+    const int phase = p->phase_of[t], next = qgc_parts_next_use(p, phase, qgc_instance_iteration(p, t));
+    int writer = next < 0 ? -1 : (int)(qgc_phase_instance(p, phase, next) - p->instances);
     for (int c = t + 1; writer < 0 && c < p->n_instances; c++)
         if (p->instances[c].does == QGC_DO_CLOSE && p->instances[c].of == t)
             writer = c;

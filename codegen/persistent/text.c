@@ -186,6 +186,16 @@ static int64_t cut_at(const writer *w, int iteration, int which) {
     return qgc_persistent_cut(w->p, qgc_phase_instance(w->p, w->phase, iteration));
 }
 
+static int64_t parts_at(const writer *w, int iteration, int which) {
+    (void)which;
+    return qgc_parts_at(w->p, w->phase, iteration);
+}
+
+static int64_t parts_parity(const writer *w, int iteration, int which) {
+    (void)which;
+    return (qgc_parts_uses_before(w->p, w->phase, iteration) + 1) % 2;
+}
+
 static int64_t window_at(const writer *w, int iteration, int which) {
     (void)which;
     return qgc_low_attr_int(qgc_phase_instance(w->p, w->phase, iteration)->attention, "window");
@@ -440,8 +450,10 @@ static void write_attention(const writer *w) {
                    (long long)i->attention->in[1]->shape.dim[0], (long long)head_dim,
                    qgc_low_type_name(i->attention->in[1]->dtype));
     write_rule(w, "cut", cut_at, 0, 0);
-    qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d, PARTS_AT = %lld };\n", at->caches_at,
-                   at->caches_step, (long long)at->parts);
+    qgc_str_printf(w->t, "    enum { CACHES_AT = %d, CACHES_STEP = %d };\n", at->caches_at, at->caches_step);
+    write_rule(w, "parts_at", parts_at, 0, -1);
+    if (differs(w, cut_at, 0))
+        write_rule(w, "parts_parity", parts_parity, 0, -1);
     number(w, "scale", qgc_low_attr(i->attention, "scale"));
     write_rule(w, "window", window_at, 0, 0);
     if (ring_at(w, 0, 0) || differs(w, ring_at, 0))

@@ -12,6 +12,41 @@ static int64_t aligned(int64_t n, int64_t to) {
 
 /* --- the exchange ---------------------------------------------------------------------------------------- */
 
+static bool same_attention(const qgc_node *a, const qgc_node *b) {
+    return a->in[1]->shape.dim[0] == b->in[1]->shape.dim[0] &&
+           a->in[1]->shape.dim[1] == b->in[1]->shape.dim[1] &&
+           a->in[1]->shape.dim[2] == b->in[1]->shape.dim[2] &&
+           qgc_low_width(a->in[0]) == qgc_low_width(b->in[0]) &&
+           qgc_low_attr(a, "window") == qgc_low_attr(b, "window");
+}
+
+static bool cut_alike(const qgc_persistent *p, int phase, int iteration, int other) {
+    return same_attention(qgc_phase_instance(p, phase, iteration)->attention,
+                          qgc_phase_instance(p, phase, other)->attention);
+}
+
+int qgc_parts_uses_before(const qgc_persistent *p, int phase, int iteration) {
+    int n = 0;
+    for (int k = 0; k < iteration; k++)
+        n += cut_alike(p, phase, k, iteration);
+    return n;
+}
+
+int qgc_parts_next_use(const qgc_persistent *p, int phase, int iteration) {
+    for (int k = iteration + 1; k < qgc_phase_count(p, phase); k++)
+        if (cut_alike(p, phase, k, iteration))
+            return k;
+    return -1;
+}
+
+static int64_t room_of_parts(const qgc_persistent *p, int phase) {
+    const qgc_node *n = qgc_phase_first(p, phase)->attention;
+    const int64_t head_dim = n->in[1]->shape.dim[2], heads = qgc_low_width(n->in[0]) / head_dim;
+    return aligned(heads * MOST_SPLITS * (head_dim + 4), ALIGN_FLOATS);
+}
+
+/* Parts of an attention are used only where positions are cut so. Layers of one phase that are cut in other ways have parts of their own:
+ * so each word is written in all iterations that have it, or in none, and its parity goes by them alone. */
 static void place_vectors(qgc_persistent *p) {
     for (int i = 0; i < p->n_phases; i++)
         if (qgc_phase_first(p, i)->published) {
@@ -21,13 +56,21 @@ static void place_vectors(qgc_persistent *p) {
     p->copy = aligned(p->copy, 1024);
     p->exchange = COPIES * p->copy;
     for (int i = 0; i < p->n_phases; i++) {
-        const qgc_node *n = qgc_phase_first(p, i)->attention;
-        if (!n)
+        if (!qgc_phase_first(p, i)->attention)
             continue;
-        const int64_t head_dim = n->in[1]->shape.dim[2], heads = qgc_low_width(n->in[0]) / head_dim;
         p->phases[i].parts = p->exchange;
-        p->exchange += aligned(heads * MOST_SPLITS * (head_dim + 4), ALIGN_FLOATS);
+        for (int k = 0; k < qgc_phase_count(p, i); k++)
+            if (qgc_parts_uses_before(p, i, k) == 0)
+                p->exchange += room_of_parts(p, i);
     }
+}
+
+int64_t qgc_parts_at(const qgc_persistent *p, int phase, int iteration) {
+    int64_t at = p->phases[phase].parts;
+    for (int k = 0; !cut_alike(p, phase, k, iteration); k++)
+        if (qgc_parts_uses_before(p, phase, k) == 0)
+            at += room_of_parts(p, phase);
+    return at;
 }
 
 /* --- the stream ------------------------------------------------------------------------------------------ */
@@ -106,14 +149,6 @@ const char *qgc_persistent_rest(const qgc_persistent *p, int phase) {
 }
 
 /* --- caches ---------------------------------------------------------------------------------------------- */
-
-static bool same_attention(const qgc_node *a, const qgc_node *b) {
-    return a->in[1]->shape.dim[0] == b->in[1]->shape.dim[0] &&
-           a->in[1]->shape.dim[1] == b->in[1]->shape.dim[1] &&
-           a->in[1]->shape.dim[2] == b->in[1]->shape.dim[2] &&
-           qgc_low_width(a->in[0]) == qgc_low_width(b->in[0]) &&
-           qgc_low_attr(a, "window") == qgc_low_attr(b, "window");
-}
 
 int qgc_persistent_cut(const qgc_persistent *p, const qgc_instance *attention) {
     int cut = 0;

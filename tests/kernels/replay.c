@@ -26,14 +26,20 @@ static void must(replay *r, qgc_status status) {
         fail_msg("%s:\n%s", r->name, qgc_test_printed(r->arena, &r->diag));
 }
 
+/* In the place of one of the same name. */
 static void add_option(replay *r, const char *kernel, const char *option) {
+    const size_t name = strcspn(option, "=") + 1;
     for (size_t i = 0; i < r->lowered.plan->n_kernels; i++) {
         qgc_kernel_job *job = &r->lowered.jobs[i];
         if (strcmp(r->lowered.plan->kernels[i].entry, kernel) != 0)
             continue;
         const char **options = qgc_arena_array(r->arena, (size_t)job->n_options + 1, sizeof *options);
         memcpy(options, job->options, (size_t)job->n_options * sizeof *options);
-        options[job->n_options++] = option;
+        int at = 0;
+        while (at < job->n_options && strncmp(options[at], option, name) != 0)
+            at++;
+        options[at] = option;
+        job->n_options += at == job->n_options;
         job->options = options;
     }
 }
@@ -57,6 +63,7 @@ static void lower(replay *r, const replay_of *of) {
     r->lowered.plan->graph = r->lowered.plan->source = "";
     r->lowered.plan->compiler = "the compiler of this machine";
     limit_shared(r->lowered.plan, of->shared_bytes);
+    add_option(r, "persistent", "-DALONE=16"); /* else attention is not divided at REPLAY_LONG positions */
     for (int i = 0; i < REPLAY_OPTIONS; i++)
         if (of->options[i])
             add_option(r, "persistent", of->options[i]);

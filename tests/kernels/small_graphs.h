@@ -81,7 +81,14 @@ static const char small_qwen2[] =
     SMALL_WINDOWED_LAYER(", window: \"" window "\"") SMALL_END
 static const char small_ring_and_none[] =
     SMALL_RINGS("small-ring-and-none", "f16", "l ? 0 : 7", "l ? 0 : 38");
+static const char small_none_and_ring[] =
+    SMALL_RINGS("small-none-and-ring", "f16", "l ? 7 : 0", "l ? 38 : 0");
 static const char small_two_rings[] = SMALL_RINGS("small-two-rings", "f16", "l ? 21 : 1", "l ? 52 : 33");
+
+/* Three layers, the first of which sees all. */
+static const char small_windows_of_layers[] =
+    SMALL_HEAD_IN("2", "small-windows-of-layers", "", "f16", "layers + 1")
+        SMALL_WINDOWED_LAYER(", window: \"l ? 40 : 0\"") SMALL_END;
 
 /* Sinks, as gpt-oss has them, with a window and capped scores. */
 static const char small_sinks[] = SMALL_HEAD("small-sinks", SMALL_VECTOR("sinks", "heads"), "f16")

@@ -145,6 +145,15 @@ static void caches_that_are_rings(void **state) {
         compare(&(replay_of){.yaml = graphs[g], .arch = g ? 80 : 90, .sms = 3}, &what);
 }
 
+/* Layers of one phase, whose attentions are cut in other ways, or not at all, in one step. */
+static void layers_that_are_cut_in_other_ways(void **state) {
+    (void)state;
+    static const char *const graphs[] = {small_ring_and_none, small_none_and_ring, small_windows_of_layers};
+    for (int g = 0; g < 3; g++)
+        compare(&(replay_of){.yaml = graphs[g], .arch = 90, .sms = 7},
+                &(replay_run){ON_CPU_RANDOM + g, 0, REPLAY_LONG});
+}
+
 /* One may be named: "rotation*". */
 int main(int argc, char **argv) {
     if (argc > 1)
@@ -154,7 +163,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(rotation_by_frequencies),     cmocka_unit_test(windows_and_capped_scores),
         cmocka_unit_test(experts_and_layer_norm),      cmocka_unit_test(attention_and_mlp_side_by_side),
         cmocka_unit_test(heads_of_96_and_256),         cmocka_unit_test(attention_with_sinks),
-        cmocka_unit_test(caches_that_are_rings),
+        cmocka_unit_test(caches_that_are_rings),       cmocka_unit_test(layers_that_are_cut_in_other_ways),
     };
     return cmocka_run_group_tests_name("kernels/replay_ops", tests, NULL, NULL);
 }
