@@ -76,16 +76,21 @@ __device__ __forceinline__ bool still_missing(u32 missing) { return WAITS && any
 __device__ __forceinline__ void load_word(uint4 &v, const float *p) { v = load_relaxed(p); }
 __device__ __forceinline__ void load_word(u32 &v, const float *p) { v = load_relaxed_one(p); }
 
-/* N words, or fours of them, by a whole warp: v[i] from p[i], where p[i] is there. All loads are under way together, as each takes the
- * latency of the L2 cache. */
+/* N words, or fours of them. All loads are under way together, as each takes the latency of the L2 cache. */
+template <typename Word, int N> __device__ __forceinline__ void ask(const float *const (&p)[N], Word (&v)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        load_word(v[i], p[i]);
+}
+
+/* By a whole warp: v[i] from p[i], where p[i] is there. `asked`: they have been asked for before. */
 template <typename Word, int N>
-__device__ __forceinline__ void poll(const float *const (&p)[N], Word (&v)[N], u32 parity, const waiting &w) {
+__device__ __forceinline__ void poll(const float *const (&p)[N], Word (&v)[N], u32 parity, const waiting &w, bool asked = false) {
     stopwatch watch(w.waited);
     for (int polls = 0;; polls++) {
         u32 missing = 0;
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            load_word(v[i], p[i]);
+        if (polls > 0 || !asked)
+            ask(p, v);
 #pragma unroll
         for (int i = 0; i < N; i++)
             check(missing, v[i], parity);
@@ -96,6 +101,10 @@ __device__ __forceinline__ void poll(const float *const (&p)[N], Word (&v)[N], u
     }
 }
 
+template <bool Clear> __device__ __forceinline__ float4 unmarked_four(const uint4 &v) {
+    return make_float4(unmarked<Clear>(v.x), unmarked<Clear>(v.y), unmarked<Clear>(v.z), unmarked<Clear>(v.w));
+}
+
 /* The values of N vectors of four. */
 template <bool Clear, int N>
 __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[N], u32 parity, const waiting &w) {
@@ -103,7 +112,7 @@ __device__ __forceinline__ void poll4(const float *const (&p)[N], float4 (&out)[
     poll(p, v, parity, w);
 #pragma unroll
     for (int i = 0; i < N; i++)
-        out[i] = make_float4(unmarked<Clear>(v[i].x), unmarked<Clear>(v[i].y), unmarked<Clear>(v[i].z), unmarked<Clear>(v[i].w));
+        out[i] = unmarked_four<Clear>(v[i]);
 }
 
 /* Those of N words, and of one. */

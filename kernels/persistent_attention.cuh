@@ -219,9 +219,10 @@ template <int HEAD_DIM> struct running { float largest, total, sums[HEAD_DIM / 8
 template <typename S>
 __device__ __forceinline__ void attend(running<S::HEAD_DIM> &r, int lane, const u16 *query, const u16 *keys,
                                        const u16 *values, int n) {
-    const int CACHE = S::CACHE, HEAD_DIM = S::HEAD_DIM, QUERY_STRIDE = HEAD_DIM + 8;
+    constexpr int CACHE = S::CACHE, HEAD_DIM = S::HEAD_DIM, QUERY_STRIDE = HEAD_DIM + 8;
     int quarter = lane % 4;
-    float score[2][4] = {};
+    enum { TURNS = HEAD_DIM <= 128 ? 2 : 1 }; /* sums, as each MMA waits for the one before it; of longer heads there is no room for two */
+    float score[TURNS][2][4] = {};
 #pragma unroll
     for (int k = 0; k < HEAD_DIM; k += 32) {
         uint4 high = *(const uint4 *)(query + lane / 4 * QUERY_STRIDE + k + 8 * quarter);
@@ -229,8 +230,8 @@ __device__ __forceinline__ void attend(running<S::HEAD_DIM> &r, int lane, const 
 #pragma unroll
         for (int t = 0; t < 2; t++) {
             uint4 key = *(const uint4 *)(keys + (t * 8 + lane / 4) * HEAD_DIM + k + 8 * quarter);
-            mma<CACHE>(score[t], high.x, low.x, high.y, low.y, key.x, key.y);
-            mma<CACHE>(score[t], high.z, low.z, high.w, low.w, key.z, key.w);
+            mma<CACHE>(score[0][t], high.x, low.x, high.y, low.y, key.x, key.y);
+            mma<CACHE>(score[TURNS - 1][t], high.z, low.z, high.w, low.w, key.z, key.w);
         }
     }
     float p[4]; /* at positions 2 quarter, + 1, + 8, + 9 */
@@ -238,7 +239,9 @@ __device__ __forceinline__ void attend(running<S::HEAD_DIM> &r, int lane, const 
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         bool there = i / 2 * 8 + 2 * quarter + i % 2 < n;
-        float x = score[i / 2][i % 2] + score[i / 2][i % 2 + 2];
+        float x = score[0][i / 2][i % 2] + score[0][i / 2][i % 2 + 2];
+        if (TURNS > 1)
+            x += score[TURNS - 1][i / 2][i % 2] + score[TURNS - 1][i / 2][i % 2 + 2];
         if constexpr (S::CAPPED != 0)
             x = op_softcap(x, S::softcap());
         p[i] = there ? x : -INF;
@@ -468,13 +471,24 @@ template <typename S> __device__ __forceinline__ void merge(const consumer &c, c
  * any more. S: this phase, whose S::of is the attention. */
 template <typename S> __device__ __forceinline__ void close_parts(const consumer &c, const arguments &a) {
     typedef typename S::of of;
-    const splits cut = c.s.now.cut[of::cut(S::LAST)];
-    if (cut.n == 1 || cut.unit >= tile_of<of>::UNITS)
+    const auto left = [&](int k) {
+        const splits &cut = c.s.now.cut[of::cut(S::last(k))];
+        return cut.n > 1 && cut.unit < tile_of<of>::UNITS;
+    };
+    bool some = false;
+    for (int k = 0; k < S::LASTS; k++)
+        some = some || left(k);
+    if (!some)
         return;
     take<S::K, false>(c, polled(a, S::x_from(0)), S::x_parity(0, c.s.now.epoch), [](int, const float4 &) {});
     consumers_meet();
-    const place_of_attention where = place_in<of>(cut, false);
-    for (int head = 0; head < where.n_heads; head++)
-        for (int j = c.thread; j < tile_of<of>::PART; j += THREADS)
-            publish(part_of<of>(a, S::LAST, where.first_head + head, where.split) + j, 0, 0.0f, 0);
+#pragma unroll 1
+    for (int k = 0; k < S::LASTS; k++) {
+        if (!left(k))
+            continue;
+        const place_of_attention where = place_in<of>(c.s.now.cut[of::cut(S::last(k))], false);
+        for (int head = 0; head < where.n_heads; head++)
+            for (int j = c.thread; j < tile_of<of>::PART; j += THREADS)
+                publish(part_of<of>(a, S::last(k), where.first_head + head, where.split) + j, 0, 0.0f, 0);
+    }
 }

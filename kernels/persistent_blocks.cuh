@@ -15,18 +15,6 @@
 #include "persistent_product.cuh"
 #include "stream_blocks.cuh"
 
-/* What scales do to sums. Q6_K: other * (first * (even block) + last * (odd block)); else first * sum + other * (sum of x). */
-struct factors {
-    float first, last, other;
-};
-
-/* Quants of a tile as a lane multiplies them, elements of the first half of a block and of the second, and factors of what
- * the lane's columns belong to. */
-struct block_part {
-    u32 even[2], odd[2];
-    factors by;
-};
-
 /* What is made of x: three digits; besides, what each block adds up to, for minima; or four digits for quants that are not shifted
  * (put_four_digits), and that. The more tiles it is multiplied by the more it pays. */
 enum form { IN_THREE, ADDED_UP, IN_FOUR };
@@ -64,6 +52,12 @@ template <int Type> struct block_kind {
     enum { MINIMA = Type == Q4_1 || Type == Q5_1 || Type == Q4_K || Type == Q5_K };
     static constexpr form PAYING = Type == Q4_1 || Type == Q4_K ? IN_FOUR : MINIMA ? ADDED_UP : IN_THREE;
 };
+
+/* That of a phase. Others with the same x may have another format. */
+template <typename S> __device__ constexpr form form_of() {
+    enum { MANY = 8 }; /* tiles */
+    return S::TILES < MANY || S::X_OF >= 0 || S::KEEPS_X || S::X_IN_LOOP ? IN_THREE : block_kind<S::WEIGHT>::PAYING;
+}
 
 /* What a lane has of its warp's x of a chunk: what its column is made of, of its block's halves, or of its half of both blocks; and of the
  * sum of its block's x, times 16, what its columns count. */
@@ -277,7 +271,7 @@ template <int K, form Form> struct taken_operand : digits<K, Form> {
 /* Where a row is many chunks and a block has few rows: x is read from the L2 cache in the loop over the chunks, so that it
  * takes little room from the ring. A load is of two chunks, one for the lower lanes and one for the upper ones. */
 template <int K, bool Clear> struct passing_operand : digits<K, IN_THREE> {
-    enum { LOADS = elements<K>::LOADS, AHEAD = 2 };
+    enum { LOADS = elements<K>::LOADS, AHEAD = 2, AT_ONCE = 1 };
     const float *from; /* load 0 of this lane, which is there */
     int last;          /* elements to the last one that is there */
     u32 parity;
@@ -343,7 +337,8 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
         CHUNKS = rows_of::CHUNKS,
         TILES = HOLDS && Usual < GROUP ? (int)Usual : (int)GROUP,
         REGISTERS = 4 + (Type == Q6_K ? 3 : block_kind<Type>::MINIMA ? 2 : 1), /* of a part */
-        MOST = HOLDS ? HELD_BLOCKS / (REGISTERS * TILES) : 0, /* slots of the ring */
+        ROOM = CHUNKS > 1 ? HELD_LONG_BLOCKS : HELD_BLOCKS,
+        MOST = HOLDS ? ROOM / (REGISTERS * TILES) : 0, /* slots of the ring */
         GROUPS = MOST * TILES < Usual ? (int)MOST : (Usual + TILES - 1) / TILES,
         N = CHUNKS > 1 ? (MOST < CHUNKS ? MOST / 2 * 2 : (int)CHUNKS) : GROUPS > 1 ? (int)GROUPS : 1,
         PARTLY = N > 0 && CHUNKS > N, /* of a row of several chunks */
@@ -354,6 +349,9 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
 
     static __device__ __forceinline__ bool fit(int n) {
         return N > 0 && ((int)TILES == (int)GROUP || n <= TILES * TILE);
+    }
+    static __device__ __forceinline__ bool are_all(int n) {
+        return WHOLE && fit(n) && n <= (CHUNKS > 1 ? 1 : (int)N) * GROUP * TILE;
     }
 
     /* Slot i is chunk i or group i. Of rows that are not there something is loaded and multiplied that nobody looks at. */
@@ -429,6 +427,47 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
                 sums[t] = fmaf(digits[t], pair_of_x<Type, Form>::whole(x.unit), sums[t]);
             multiply<I + 2>(c, x, sums);
         }
+    }
+};
+
+/* Whole groups of the phase after the one that multiplies an attention, as persistent_product.cuh has them, of rows of one chunk: of more, sums
+ * of what is held are added in another order than those of what is not, and a group would be one or the other by what is there when. */
+template <typename T> struct prepared<T, true> {
+    typedef block_rows<T::WEIGHT, T::K, T::TILES, form_of<T>()> rows_of;
+    typedef held_blocks<T::WEIGHT, T::K, T::TILES, form_of<T>()> holds;
+    enum {
+        GROUP = rows_of::group(),
+        ROOM = PREPARED_BLOCKS / (holds::REGISTERS * GROUP),
+        MOST = rows_of::CHUNKS > 1 ? 0 : ROOM < MOST_PREPARED ? (int)ROOM : (int)MOST_PREPARED,
+        N = T::IS_PREPARED ? MOST : 0, /* groups, and slots of the ring */
+        TILES = N * GROUP,
+    };
+    static_assert((int)TILES <= PREPARED_PARTS, "room");
+
+    static __device__ __forceinline__ void load(consumer &c, carried &k) {
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const u8 *from = c.tile();
+#pragma unroll
+            for (int t = 0; t < GROUP; t++)
+                k.blocks[i * GROUP + t] = rows_of::template part<true>(c, from + t * TILE * rows_of::row_bytes(true), 0, TILE);
+            c.release();
+        }
+    }
+    static __device__ __forceinline__ void clear(carried &k) {
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+            k.blocks[i] = {};
+    }
+    /* The sums of all of them to `to`. */
+    template <typename Operand> static __device__ __forceinline__ void put(const consumer &c, const carried &k, const Operand &x, float *to) {
+        float sums[TILES] = {};
+        if (rows_of::template here<true>(c))
+            rows_of::template add_all<TILES>(c, sums, typename rows_of::pair(c, x.template of<T::WEIGHT>(c, 0)), k.blocks);
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+            sums[t] *= rows_of::pair::whole(x.unit);
+        put_all_sums<TILES>(sums, to, c.lane());
     }
 };
 
@@ -564,11 +603,13 @@ __device__ __forceinline__ int rows_before(int first, int second) {
     return first > 0 && second > 0 && at + (second + 31) / 32 * 32 <= BATCH ? at : 0;
 }
 
-/* As multiply_tiles of persistent_product.cuh. `leaves`: the sums are left to the next phase, and nobody meets or finishes. `at`: so many rows
+/* As multiply_tiles of persistent_product.cuh, of phase S. `leaves`: the sums are left to the next phase, and nobody meets or finishes. `at`: so many rows
  * of sums are those of the phase before; finish_last(sums), by whole warps with a thread for each. */
-template <int K, int Type, int Usual, typename Operand, typename Meanwhile, typename Finish, typename FinishLast>
-__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<Type, K, Usual, Operand::FORM> &held, Operand &x, int n,
-                                                bool leaves, int at, Meanwhile meanwhile, Finish finish, FinishLast finish_last) {
+template <typename S, typename Operand, typename Meanwhile, typename Finish, typename FinishLast>
+__device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<S::WEIGHT, S::K, S::TILES, Operand::FORM> &held, Operand &x,
+                                                int n, const carried &k, bool leaves, int at, Meanwhile meanwhile, Finish finish,
+                                                FinishLast finish_last) {
+    constexpr int K = S::K, Type = S::WEIGHT, Usual = S::TILES;
     typedef held_blocks<Type, K, Usual, Operand::FORM> holds;
     constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
@@ -581,13 +622,17 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<T
         float before[holds::SUMS] = {};
         int row = 0, chunk = 0;
         if (first == 0) {
-            const bool some = held.fit(n);
+            row = rows_ahead<S>(k);
+            if constexpr (S::IS_PREPARED && prepared<S>::N > 0)
+                if (row > 0)
+                    prepared<S>::put(c, k, x, own);
+            const bool some = held.fit(n - row);
             if (some)
                 held.multiply(c, x, before);
             meanwhile();
             if (some && holds::WHOLE) {
-                put_all_sums<holds::SUMS>(before, own, lane);
-                row = holds::CHUNKS > 1 ? ROWS : (int)holds::N * ROWS;
+                put_all_sums<holds::SUMS>(before, own + row * STRIDE, lane);
+                row += holds::CHUNKS > 1 ? ROWS : (int)holds::N * ROWS;
             }
             if (some && holds::PARTLY)
                 chunk = holds::N;

@@ -96,6 +96,18 @@ template <int TYPE> struct two_parts {
     }
 };
 
+/* What scales do to sums of block formats. Q6_K: other * (first * (even block) + last * (odd block)); else first * sum + other * (sum of x). */
+struct factors {
+    float first, last, other;
+};
+
+/* Quants of a tile of a block format as a lane multiplies them, elements of the first half of a block and of the second, and factors of what
+ * the lane's columns belong to. */
+struct block_part {
+    u32 even[2], odd[2];
+    factors by;
+};
+
 /* In registers. AT_ONCE: loads that are under way together. Floats: as floats, below. */
 template <int K, int TYPE, bool Floats = TYPE == BF16 && HAS_BF16 == 0> struct operand : elements<K> {
     enum { SHARED = elements<K>::SHARED, LOADS = elements<K>::LOADS, AT_ONCE = 4 };
@@ -177,6 +189,9 @@ struct carried {
     uint2 x;     /* operands of the phase before, where the next one has the same */
     float value; /* of a row of share CARRIED_SHARE, with the thread that finishes the row: the residual */
     float bias;  /* of a row that is left to the next phase, with the thread that will finish it */
+    bool is_ahead;   /* have the first tiles of the next phase been taken? Those are */
+    fragment ahead[PREPARED];
+    block_part blocks[PREPARED_PARTS]; /* of a block format */
 };
 
 /* The sum of squares of this warp's part of x to squares[warp]. */
@@ -188,26 +203,59 @@ template <int K> __device__ __forceinline__ void put_squares(const consumer &c, 
         squares[c.warp()] = sum;
 }
 
-/* The elements that a lane takes of an exchanged vector, `Most` loads at a time; use(i, four of them). Where there is nothing
- * left to load for a lane it takes its warp's pair 0 again, which nobody uses. */
-template <int K, bool Clear, int Most = 4, typename Use>
-__device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity, Use use) {
+/* The first loads of an exchanged vector, `Most` at a time. Where there is nothing left to load for a lane it takes its warp's pair 0 again,
+ * which nobody uses. */
+template <int K, int Most> struct first_loads {
     enum { LOADS = elements<K>::LOADS, POLLED = LOADS < Most ? (int)LOADS : Most };
+    const float *p[POLLED];
+    uint4 v[POLLED];
+
+    __device__ __forceinline__ void place(const consumer &c, const float *from, int first) {
+#pragma unroll
+        for (int i = 0; i < POLLED; i++)
+            p[i] = from + elements<K>::first(c, min(first + i, LOADS - 1));
+    }
+    /* Before they are waited for: by what comes in between they may be there. */
+    __device__ __forceinline__ void ask_early(const consumer &c, const float *from) {
+        place(c, from, 0);
+        if (elements<K>::here(c, 0))
+            ask(p, v);
+    }
+    /* After that, for the whole warp; if not, they are asked for again. */
+    __device__ __forceinline__ bool are_there(const consumer &c, u32 parity) {
+        u32 missing = 0;
+        if (elements<K>::here(c, 0))
+#pragma unroll
+            for (int i = 0; i < POLLED; i++)
+                check(missing, v[i], parity);
+        const bool there = all_lanes(!WAITS || !(missing & 1));
+        if (!there)
+            ask(p, v);
+        return there;
+    }
+};
+
+/* The elements that a lane takes of an exchanged vector; use(i, four of them). `asked`: ask_early() has been called. */
+template <int K, bool Clear, int Most = 4, typename Use>
+__device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity, Use use, first_loads<K, Most> &x, bool asked) {
+    enum { LOADS = elements<K>::LOADS, POLLED = first_loads<K, Most>::POLLED };
     if (!elements<K>::here(c, 0))
         return;
 #pragma unroll
     for (int first = 0; first < LOADS; first += POLLED) {
-        const float *p[POLLED];
-        float4 v[POLLED];
-#pragma unroll
-        for (int i = 0; i < POLLED; i++)
-            p[i] = from + elements<K>::first(c, min(first + i, LOADS - 1));
-        poll4<Clear>(p, v, parity, c.wait);
+        if (first > 0 || !asked)
+            x.place(c, from, first);
+        poll(x.p, x.v, parity, c.wait, first == 0 && asked);
 #pragma unroll
         for (int i = 0; i < POLLED; i++)
             if (first + i < LOADS)
-                use(first + i, v[i]);
+                use(first + i, unmarked_four<Clear>(x.v[i]));
     }
+}
+template <int K, bool Clear, int Most = 4, typename Use>
+__device__ __forceinline__ void take(const consumer &c, const float *from, u32 parity, Use use) {
+    first_loads<K, Most> x;
+    take<K, Clear, Most>(c, from, parity, use, x, false);
 }
 
 /* Of a vector that is normalized: the operand, and this lane's sum of squares. */
@@ -241,13 +289,20 @@ template <int K, int First, int N> __device__ __forceinline__ void take_in_line(
     c.release(N, slot);
 }
 
+/* Nothing that is to be done before the last tiles are taken. */
+struct do_nothing {
+    __device__ __forceinline__ void operator()() const {}
+};
+
 /* The fragments of the next N chunks in the ring, those of one tile after those of another, of which `n` are there; the rest repeat the
  * last one, or are 0. Chunks that this warp has no pair in are read too: what is there is not multiplied. `rows`: from the first tile
- * on. The warp waits for `Most` of them at a time. */
-template <int K, int N, int Most = AT_ONCE, int First = 0>
-__device__ __forceinline__ void take_fragments(consumer &c, fragment *f, int n, int rows) {
+ * on. The warp waits for `Most` of them at a time; before the last ones it calls before_last(). */
+template <int K, int N, int Most = AT_ONCE, int First = 0, typename BeforeLast = do_nothing>
+__device__ __forceinline__ void take_fragments(consumer &c, fragment *f, int n, int rows, BeforeLast before_last = {}) {
     enum { MINE = elements<K>::MINE, HERE = N - First < Most ? N - First : Most };
     if constexpr (First < N) {
+        if (First + HERE == N)
+            before_last();
         if (HERE > 1 && n >= First + HERE && c.in_line(HERE))
             take_in_line<K, First, HERE>(c, f, rows);
         else if (First > 0 && n <= First)
@@ -264,7 +319,7 @@ __device__ __forceinline__ void take_fragments(consumer &c, fragment *f, int n, 
             }
             c.release(now, slot);
         }
-        take_fragments<K, N, Most, First + HERE>(c, f, n, rows);
+        take_fragments<K, N, Most, First + HERE>(c, f, n, rows, before_last);
     }
 }
 
@@ -282,12 +337,62 @@ template <int K, int Rows> struct held {
         N = ALL <= MOST ? (int)ALL : MOST < MINE ? (int)MOST : MOST / MINE * MINE,
         TILES = (N + MINE - 1) / MINE,
     };
+    static constexpr bool IN_TURNS = (int)N > (int)AT_ONCE; /* are they taken in several turns? */
     fragment f[N];
 
-    __device__ __forceinline__ void load(consumer &c, int rows) {
-        take_fragments<K, N>(c, f, min(tiles_in(rows) * MINE, (int)N), rows);
+    static __device__ __forceinline__ bool are_all(int rows) { return tiles_in(rows) * MINE <= N; }
+
+    template <typename BeforeLast> __device__ __forceinline__ void load(consumer &c, int rows, BeforeLast before_last) {
+        take_fragments<K, N>(c, f, min(tiles_in(rows) * MINE, (int)N), rows, before_last);
     }
 };
+
+/* What a warp takes while it waits for an attention, of the phase after the one that multiplies it: its first tiles. */
+template <typename T, bool Blocks = (T::WEIGHT > BF16)> struct prepared {
+    enum {
+        MINE = elements<T::K>::MINE,
+        MOST = PREPARED < 2 ? 0 : PREPARED < MOST_PREPARED ? PREPARED : (int)MOST_PREPARED,
+        TILES = T::IS_PREPARED ? MOST / MINE : 0,
+        N = TILES * MINE, /* slots of the ring */
+    };
+
+    static __device__ __forceinline__ void load(consumer &c, carried &k) {
+        take_fragments<T::K, N>(c, k.ahead, N, TILES * TILE);
+    }
+    /* Registers that are set on some ways only keep their places on all others. */
+    static __device__ __forceinline__ void clear(carried &k) {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            k.ahead[i].clear();
+    }
+};
+
+/* That is done as soon as they have come, if x of the phase is not there before, the block has more of them, and all tiles before them are
+ * taken. x_is_there() asks once. */
+template <typename T, typename Ask> __device__ __forceinline__ void prepare(consumer &c, carried &k, bool all_before, Ask x_is_there) {
+    typedef prepared<T> its;
+    if constexpr (its::N > 0) {
+        k.is_ahead = false;
+        if (all_before && c.s.now.mine[T::SHARE].n > its::TILES * TILE)
+            for (int polls = 0;; polls++) {
+                k.is_ahead = c.are_here(its::N);
+                if (x_is_there() || k.is_ahead)
+                    break;
+                if (polls > MOST_POLLS)
+                    give_up(c.wait);
+            }
+        if (k.is_ahead)
+            its::load(c, k);
+        else
+            its::clear(k);
+    }
+}
+/* Rows of a phase that have been taken so. */
+template <typename T> __device__ __forceinline__ int rows_ahead(const carried &k) {
+    if constexpr (T::IS_PREPARED && prepared<T>::N > 0)
+        return k.is_ahead ? prepared<T>::TILES * TILE : 0;
+    return 0;
+}
 
 /* Chunks From to From + N of a tile, which are in registers, times this warp's part of x. */
 template <int K, int TYPE, int From, int N>
@@ -351,7 +456,8 @@ __device__ __forceinline__ float held_products(consumer &c, const held<K, Rows> 
     return p.sum(c.lane());
 }
 
-/* What the four lanes of a row have of four tiles, added up; each lane takes one tile's sum to its place in sum[][], `to` being that for
+/* What the four lanes of a row have of four tiles, added up, in one order of however many tiles: a tile may be one of several numbers of them,
+ * by what was there when. Each lane takes one tile's sum to its place in sum[][], `to` being that for
  * the first of them. */
 __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *to, int lane) {
     bool odd = lane % 2, high = lane / 2 % 2;
@@ -385,9 +491,11 @@ template <int N> __device__ __forceinline__ void put_few_tiles(const float *tile
         if (lane % 4 == 0)
             *to = mine;
     } else if constexpr (N == 2) {
-        float mine = high ? tile[1] : tile[0];
-        mine += __shfl_xor_sync(0xFFFFFFFFu, high ? tile[0] : tile[1], 2);
-        mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 1);
+        float a = tile[0], b = tile[1];
+        a += __shfl_xor_sync(0xFFFFFFFFu, a, 1);
+        b += __shfl_xor_sync(0xFFFFFFFFu, b, 1);
+        float mine = high ? b : a;
+        mine += __shfl_xor_sync(0xFFFFFFFFu, high ? a : b, 2);
         if (!odd)
             *to = mine;
     } else {
@@ -409,22 +517,35 @@ template <int N> __device__ __forceinline__ void put_all_sums(const float *tile,
         put_all_sums<N - GATHERED>(tile + GATHERED, to + GATHERED * TILE * STRIDE, lane);
 }
 
-/* All `n` rows of this block, which are some, times x. meanwhile() is called once, when the first tiles have been multiplied and before the
- * warps meet; finish(row, there, product) by whole warps with a thread for each row. */
-template <int K, int Rows, int TYPE, typename Meanwhile, typename Finish>
-__device__ __forceinline__ void multiply_tiles(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int n,
-                                         Meanwhile meanwhile, Finish finish) {
-    enum { TILES = held<K, Rows>::TILES };
-    static_assert((int)TILES * TILE <= BATCH, "sums of all that is held are put");
+/* All `n` rows of this block in phase S, which are some, times x. meanwhile() is called once, when the first tiles have been multiplied and
+ * before the warps meet; finish(row, there, product) by whole warps with a thread for each row. */
+template <typename S, typename Meanwhile, typename Finish>
+__device__ __forceinline__ void multiply_tiles(consumer &c, const held<S::K, S::ROWS> &h, const operand<S::K, S::WEIGHT> &x, int n,
+                                               const carried &k, Meanwhile meanwhile, Finish finish) {
+    constexpr int K = S::K, TYPE = S::WEIGHT, BEFORE = prepared<S>::TILES;
+    enum { TILES = held<K, S::ROWS>::TILES, MINE = elements<K>::MINE };
+    static_assert(((int)TILES + BEFORE) * TILE <= BATCH, "sums of all that is held are put");
     const int lane = c.lane(), warp = c.warp();
-    int first = 0, here = min((int)BATCH, n), row = TILES * TILE;
+    int first = 0, here = min((int)BATCH, n), row = rows_ahead<S>(k);
     float *to = c.s.sum[c.batch] + c.places.sum, tile[TILES];
+    if constexpr (BEFORE > 0)
+        if (row > 0) {
+            float sums[BEFORE];
+#pragma unroll
+            for (int t = 0; t < BEFORE; t++) {
+                chunk_sums<K> p;
+                add_products<K, TYPE, 0, MINE>(c, p, k.ahead + t * MINE, x);
+                sums[t] = p.sum(lane);
+            }
+            put_all_sums<BEFORE>(sums, to, lane);
+            to += BEFORE * TILE * STRIDE;
+        }
 #pragma unroll
     for (int t = 0; t < TILES; t++)
-        tile[t] = held_products(c, h, x, t, here - t * TILE);
+        tile[t] = held_products(c, h, x, t, here - row - t * TILE);
     meanwhile();
     put_all_sums<TILES>(tile, to, lane);
-    to += TILES * TILE * STRIDE;
+    row += TILES * TILE, to += TILES * TILE * STRIDE;
 #pragma unroll 1
     while (true) {
 #pragma unroll 1

@@ -56,26 +56,28 @@ __device__ __forceinline__ void finish_row(consumer &c, const arguments &a, carr
 /* How the rows of a phase are multiplied, by what they are stored as. */
 template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
     typedef operand<S::K, S::WEIGHT> operand_of;
+    /* Where phases are short x may be there when the last tiles that are held have been taken. */
+    enum { ASKS_EARLY = PREPARED > 1 && held<S::K, S::ROWS>::IN_TURNS };
     held<S::K, S::ROWS> h;
-    __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
+    template <typename BeforeLast> __device__ __forceinline__ void load(consumer &c, int n, BeforeLast before_last) {
+        h.load(c, n, before_last);
+    }
     template <typename Meanwhile, typename Finish, typename FinishLast>
-    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, bool, int, Meanwhile meanwhile, Finish finish,
-                                             FinishLast) {
-        multiply_tiles(c, h, x, n, meanwhile, finish);
+    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, const carried &k, bool, int, Meanwhile meanwhile,
+                                             Finish finish, FinishLast) {
+        multiply_tiles<S>(c, h, x, n, k, meanwhile, finish);
     }
 };
 template <typename S> struct products_of<S, true> {
-    enum { MANY = 8 }; /* tiles */
-    /* Others with the same x may have another format. */
-    static constexpr form FORM =
-        S::TILES < MANY || S::X_OF >= 0 || S::KEEPS_X || S::X_IN_LOOP ? IN_THREE : block_kind<S::WEIGHT>::PAYING;
+    static constexpr form FORM = form_of<S>();
+    enum { ASKS_EARLY = 0 };
     typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0, FORM>::type operand_of;
     held_blocks<S::WEIGHT, S::K, S::TILES, FORM> h;
-    __device__ __forceinline__ void load(consumer &c, int n) { h.load(c, n); }
+    template <typename BeforeLast> __device__ __forceinline__ void load(consumer &c, int n, BeforeLast) { h.load(c, n); }
     template <typename Meanwhile, typename Finish, typename FinishLast>
-    __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, bool leaves, int at, Meanwhile meanwhile, Finish finish,
-                                             FinishLast finish_last) {
-        multiply_blocks<S::K, S::WEIGHT, S::TILES>(c, h, x, n, leaves, at, meanwhile, finish, finish_last);
+    __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, const carried &k, bool leaves, int at, Meanwhile meanwhile,
+                                             Finish finish, FinishLast finish_last) {
+        multiply_blocks<S>(c, h, x, n, k, leaves, at, meanwhile, finish, finish_last);
     }
 };
 
@@ -99,6 +101,13 @@ __device__ __forceinline__ void finish_left(consumer &c, const arguments &a, car
                   k.bias);
 }
 
+/* Does S take tiles of the next phase while it waits for x? */
+template <typename S> __device__ constexpr bool prepares() {
+    if constexpr (S::PREPARES != 0)
+        return prepared<typename S::next>::N > 0;
+    return false;
+}
+
 /* The phase. `i`: the iteration. */
 template <typename S>
 __device__ __forceinline__ void products(consumer &c, const arguments &a, carried &k, int i) {
@@ -110,8 +119,11 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         k.norm[S::NORM_SLOT].template load<S::K>(c, small + S::NORM_AT);
     if constexpr (S::AHEAD_SLOT >= 0)
         k.norm[S::AHEAD_SLOT].template load<S::AHEAD_K>(c, a.small + S::AHEAD_AT + (size_t)i * S::SMALL_STEP);
-    if (mine.n == 0)
+    if (mine.n == 0) {
+        if constexpr (prepares<S>())
+            prepare<typename S::next>(c, k, false, [] { return true; });
         return;
+    }
     auto bias_of = [&](int row) { /* those of each matrix lie together */
         const int at = mine.first + row;
         return small[S::BIAS_AT + (S::MATRICES == 1 ? at : at % S::MATRICES * (S::ROWS / S::MATRICES) + at / S::MATRICES)];
@@ -122,8 +134,19 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     float bias = S::BIAS && own < (u32)mine.n ? bias_of(own) : 0.0f;
     if constexpr (S::LEAVES_TO >= 0)
         k.bias = bias;
+    const float *from = polled(a, S::x_from(i));
+    const u32 parity = S::x_parity(i, epoch);
     products_of<S> product;
-    product.load(c, mine.n);
+    first_loads<S::K, operand_of::AT_ONCE> early;
+    constexpr bool BEFORE_LAST = product.ASKS_EARLY && S::X_OF < 0, EARLY = BEFORE_LAST || prepares<S>();
+    product.load(c, mine.n - rows_ahead<S>(k), [&] {
+        if constexpr (BEFORE_LAST && !prepares<S>())
+            early.ask_early(c, from);
+    });
+    if constexpr (prepares<S>()) {
+        early.ask_early(c, from);
+        prepare<typename S::next>(c, k, product.h.are_all(mine.n), [&] { return early.are_there(c, parity); });
+    }
     float *squares = c.s.squares[S::NORM ? S::squares(i) : 0];
     auto finish = [&](int row, bool there, float sum) {
         if (S::BIAS && (row >= THREADS || mine.n > BATCH)) /* more rows than the threads that have a bias */
@@ -134,8 +157,6 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         if constexpr (S::FINISHES_LAST)
             finish_left<typename S::last>(c, a, k, i, sum, squares);
     };
-    const float *from = polled(a, S::x_from(i));
-    const u32 parity = S::x_parity(i, epoch);
     const bool again = S::X_OF >= 0 && c.s.now.mine[S::X_OF < 0 ? 0 : S::X_OF].n > 0;
     if constexpr (S::NORM) {
         const norm_weights &norm = k.norm[S::NORM_SLOT];
@@ -149,13 +170,13 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
                 if (elements<S::K>::here(c, 0))
                     n.add(c, j, embedded::four_elements(row, elements<S::K>::first(c, j), S::K), norm);
         } else
-            take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
-                                                        [&](int j, const float4 &v) { n.add(c, j, v, norm); });
+            take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(
+                c, from, parity, [&](int j, const float4 &v) { n.add(c, j, v, norm); }, early, EARLY);
         if (!again)
             n.x.finish(c);
         keep<S>(n.x, k);
         product.multiply(
-            c, n.x, mine.n, leaves, at,
+            c, n.x, mine.n, k, leaves, at,
             [&] {
                 if (!again)
                     put_squares<S::K>(c, squares, n.squares);
@@ -170,12 +191,12 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         else if (again)
             take_again<S>(x, k);
         else {
-            take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(c, from, parity,
-                                                        [&](int j, const float4 &v) { x.set(c, j, v); });
+            take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(
+                c, from, parity, [&](int j, const float4 &v) { x.set(c, j, v); }, early, EARLY);
             x.finish(c);
         }
         if constexpr (S::X_IN_LOOP == 0)
             keep<S>(x, k);
-        product.multiply(c, x, mine.n, leaves, at, [] {}, finish, finish_last);
+        product.multiply(c, x, mine.n, k, leaves, at, [] {}, finish, finish_last);
     }
 }

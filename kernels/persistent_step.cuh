@@ -59,6 +59,7 @@ struct phase_defaults {
     RULE float eps() { return 0.0f; }
     RULE int window(int) { return 0; } /* of an attention: positions that are seen, 0: all */
     RULE int cut(int) { return 0; }    /* how its positions are divided */
+    enum { PREPARES = 0, IS_PREPARED = 0 }; /* does it take tiles of the phase after it, `next`, while it waits for x? Does the one before? */
     RULE u32 parts_parity(int i) { return (i + 1) & 1; } /* of the parts of an attention that is cut */
     RULE int ring(int) { return 0; }   /* the most rows of its caches, which are rings (kept.cuh); 0: all positions stay */
     enum { RINGS = 0, CAPPED = 0 };    /* are they in any iteration? Are scores capped? */
@@ -126,8 +127,17 @@ template <typename S, int Kind = 0, typename F> __device__ __forceinline__ void 
 #ifndef HELD_BLOCKS /* registers in which it holds unpacked tiles of block formats; fewer than a tile takes: no more code than needed */
 #define HELD_BLOCKS 24
 #endif
+#ifndef HELD_LONG_BLOCKS /* the same where a row is several chunks */
+#define HELD_LONG_BLOCKS HELD_BLOCKS
+#endif
 #ifndef TILES_AT_ONCE /* the most tiles of two chunks or groups in a block format that a warp takes from the ring at once */
 #define TILES_AT_ONCE 4
+#endif
+#ifndef PREPARED /* fragments of the phase after the next one that a warp takes while it waits for an attention; 1, or fewer than a tile has: none */
+#define PREPARED 4
+#endif
+#ifndef PREPARED_BLOCKS /* registers for unpacked tiles of block formats for that */
+#define PREPARED_BLOCKS 40
 #endif
 #ifndef TOGETHER /* tiles that a warp waits for at once, at most; fewer where the ring is small */
 #define TOGETHER 1
@@ -151,7 +161,7 @@ enum { COPYING = WARPS % 4 == 3 ? 32 : 64 };
 #endif
 enum { BY_LOADS = __CUDA_ARCH__ < 800 };
 
-enum { HOLDS = HELD_BLOCKS > 1 };
+enum { HOLDS = HELD_BLOCKS > 1, PREPARED_PARTS = (PREPARED_BLOCKS + 4) / 5 };
 
 enum {
     TILE = 8,             /* rows */
@@ -255,6 +265,9 @@ struct workspace {
 
 enum { LEAST_SLOTS = 4 }; /* keys and values of one tile, and the next */
 enum { SLOTS = (SHARED_BYTES - sizeof(workspace) - 128) / (sizeof(slot_of_ring<SLOT, BY_LOADS>) + 4 * (PRODUCING / 32)) };
+
+/* So many tiles a warp takes of the phase after an attention's product before that: the others go on through the ring. */
+enum { MOST_PREPARED = SLOTS / 2 };
 
 /* So many tiles a warp waits for at once, at most. */
 enum { AT_ONCE = SLOTS >= 3 * TOGETHER ? TOGETHER : 1 };
@@ -377,6 +390,13 @@ struct consumer {
         s.tiles.wait(mine, at.parity);
         __syncwarp();
         return mine;
+    }
+    /* Have the next `n` tiles come, up to 32? */
+    __device__ __forceinline__ bool are_here(int n) const {
+        place<SLOTS> mine = at;
+        if (n > 1)
+            mine.skip(min(lane(), n - 1));
+        return all_lanes(s.tiles.is_full(mine.slot, mine.parity));
     }
     __device__ __forceinline__ const u8 *tile(int i) const {
         place<SLOTS> its = at;

@@ -59,6 +59,8 @@ struct phase3 : phase_defaults { /* out */
     enum { K = 896, ROWS = 896, MATRICES = 1, WEIGHT = BF16, SHARE = 1 };
     RULE u64 at(int i, const rows *mine) { return 0ull + i * 29818880ull + FIRST(0)*1792ull+COUNT(0)*1792ull+FIRST(1)*1792ull+FIRST(2)*1792ull+FIRST(1)*9728ull; }
     RULE u64 rest(const rows *mine) { return COUNT(1)*1792ull+COUNT(2)*1792ull+COUNT(1)*9728ull; }
+    enum { PREPARES = 1 };
+    typedef struct phase4 next;
     enum { AHEAD_SLOT = 1, AHEAD_AT = 2048, AHEAD_K = 896 };
     enum { CARRIES = 1 };
     enum { X_CLEAR = 0 };
@@ -74,6 +76,7 @@ struct phase4 : phase_defaults { /* mlp */
     enum { K = 896, ROWS = 9728, MATRICES = 2, WEIGHT = BF16, SHARE = 2 };
     RULE u64 at(int i, const rows *mine) { return 0ull + i * 29818880ull + FIRST(0)*1792ull+COUNT(0)*1792ull+FIRST(1)*1792ull+COUNT(1)*1792ull+FIRST(2)*1792ull+FIRST(1)*9728ull; }
     RULE u64 rest(const rows *mine) { return COUNT(2)*1792ull+COUNT(1)*9728ull; }
+    enum { IS_PREPARED = 1 };
     enum { NORM = 1, NORM_AT = 2048, NORM_SLOT = 1, NORM_LOADED = 0 };
     RULE float eps() { return 1e-06f; }
     RULE int squares(int i) { return 1; }

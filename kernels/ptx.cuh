@@ -102,6 +102,8 @@ __device__ __forceinline__ u32 cycles() {
 
 /* Is it so for any lane of the warp? For loops that a warp leaves as one. */
 __device__ __forceinline__ bool any_lane(bool it) { return __any_sync(0xFFFFFFFFu, it); }
+/* For all of them? Where the warp does one thing or another by it. */
+__device__ __forceinline__ bool all_lanes(bool it) { return __all_sync(0xFFFFFFFFu, it); }
 
 /* The largest number that a lane of the warp has (redux.sync, sm_80; shuffles before that). */
 __device__ __forceinline__ u32 warp_largest(u32 mine) {
@@ -335,7 +337,21 @@ __device__ __forceinline__ void prefetch_bulk(const void *from, u32 bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-/* Is the phase of that parity over? If not, that is said some 200 ns later. sm_90. */
+/* Is the phase of that parity over? */
+__device__ __forceinline__ bool barrier_is_over(u64 *b, u32 parity) {
+    u32 over;
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, done;\n"
+                 "}\n"
+                 : "=r"(over)
+                 : "r"(shared_address(b)), "r"(parity)
+                 : "memory");
+    return over;
+}
+
+/* The same; if not, that is said some 200 ns later. sm_90. */
 __device__ __forceinline__ bool barrier_is_over_soon(u64 *b, u32 parity) {
     u32 over;
     asm volatile("{\n"

@@ -57,6 +57,7 @@ template <bool Loads> struct meeting {
     __device__ __forceinline__ void arrive() { barrier_arrive(&b); }
     __device__ __forceinline__ void wait(u32 parity) { barrier_wait(&b, parity); }
     __device__ __forceinline__ void wait_patiently(u32 parity) { barrier_wait_patiently(&b, parity); }
+    __device__ __forceinline__ bool is_over(u32 parity) { return barrier_is_over(&b, parity); }
     __device__ __forceinline__ bool is_over_soon(u32 parity) { return barrier_is_over_soon(&b, parity); }
 };
 template <> struct meeting<true> {
@@ -64,6 +65,7 @@ template <> struct meeting<true> {
     __device__ __forceinline__ void init(int arrivals) { b.init(arrivals); }
     __device__ __forceinline__ void arrive() { b.arrive(); }
     __device__ __forceinline__ void wait(u32 parity) { wait_patiently(parity); }
+    __device__ __forceinline__ bool is_over(u32 parity) { return b.is_over(parity); }
     /* Looks take from what other warps load by. */
     __device__ __forceinline__ void wait_patiently(u32 parity) {
         while (!b.is_over(parity))
@@ -103,6 +105,9 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct ring {
             slot[i].full.wait(parity);
         else
             barrier_wait<sizeof slot[i].data>(slot[i].data, parity);
+    }
+    __device__ __forceinline__ bool is_full(u32 i, u32 parity) {
+        return slot[i].full.is_over(parity);
     }
     __device__ __forceinline__ void release(u32 i) {
         if constexpr (Loads)

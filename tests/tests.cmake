@@ -212,7 +212,7 @@ if(CMAKE_CXX_COMPILER)
   if(QGC_SANITIZE)
     target_compile_definitions(replay PRIVATE
       CPU_KERNELS_FLAGS="-fsanitize=${QGC_SANITIZE} -fno-sanitize=bounds,pointer-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer -O0")
-    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1 PLANTED=0 RINGS=2 OLDEST=1)
+    target_compile_definitions(test_kernels_replay PRIVATE SUBSETS=1 ARCHS=1 PLANTED=0 RINGS=2 OLDEST=1 ORDERS=2)
     target_compile_definitions(test_kernels_replay_ops PRIVATE SUBSETS=1 ARCHS=1)
     target_compile_definitions(test_kernels_replay_outside PRIVATE EVERY=3)
     target_compile_definitions(test_kernels_evaluate PRIVATE MODES=1)

@@ -413,8 +413,8 @@ enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, FEW_BLOCKS = 5000000, SHOR
 /* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all, up to
  * 11 warps leave many, more than 14 few. K formats gain by them only where phases are short: the code that they take more is fetched
  * again in each layer. */
+enum { NONE = 1 /* settings are never 0 */, MANY_EACH = 11, SOME_EACH = 14 };
 static int64_t registers_held(const qgc_persistent *p) {
-    enum { NONE = 1 /* settings are never 0 */, MANY_EACH = 11, SOME_EACH = 14 };
     const bool room = p->warps <= SOME_EACH;
     const int64_t bytes = bytes_of_a_phase(p);
     if (!qgc_persistent_copies_in_bulk(p))
@@ -422,6 +422,18 @@ static int64_t registers_held(const qgc_persistent *p) {
     if (qgc_persistent_has_k_formats(p))
         return bytes < (room ? FEW_BLOCKS : SHORT_BLOCKS) ? 24 : NONE;
     return p->warps <= MANY_EACH || (room && bytes < SHORT_BLOCKS) ? 48 : 36;
+}
+
+/* K formats of few bits where phases are short: more chunks of long rows are held, and tiles are unpacked while an attention is waited for.
+ * Of more bits, and in other formats, of which more is held anyway, that was slower. */
+static bool of_short_k_formats(const qgc_persistent *p) {
+    return qgc_persistent_copies_in_bulk(p) && qgc_persistent_has_k_formats(p) && p->warps <= SOME_EACH &&
+           qgc_persistent_takes_few_bits(p) && bytes_of_a_phase(p) < FEW_BLOCKS;
+}
+
+/* Are tiles of 16-bit weights taken while an attention is waited for? Where phases are long, memory is what is waited for. */
+static bool is_prepared(const qgc_persistent *p) {
+    return !qgc_persistent_has_blocks(p) && bytes_of_a_phase(p) < SHORT_PHASE;
 }
 
 /* Bytes in flight, where attention is cut or not. Where a phase is long, a third slot in flight is worth more than the exchange that it
@@ -464,15 +476,18 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
     } knobs[] = {{"DEPTH", depth_of(p, false), depths},
                  {"MERGE_DEPTH", depth_of(p, true), depths},
                  {"HEAD_DEPTH", 57500, depths},
-                 {"HELD", 4, held},
+                 {"HELD", is_prepared(p) ? 6 : 4, held},
                  {"HELD_LONG", held_of_long_rows(p), held},
                  {"TOGETHER", waits_for_several(p) ? 4 : 1, together},
                  {"PARTS", 16, parts},
+                 {"PREPARED", is_prepared(p) ? 4 : 1, held},
                  {"ALONE", tiles_are_whole(p) ? 128 : 64, alone},
                  {"HELD_BLOCKS", registers_held(p), held_blocks},
+                 {"HELD_LONG_BLOCKS", of_short_k_formats(p) ? 36 : registers_held(p), held_blocks},
+                 {"PREPARED_BLOCKS", of_short_k_formats(p) ? 40 : 1, held_blocks},
                  {"TILES_AT_ONCE", 4, at_once}};
     const int count = (int)(sizeof knobs / sizeof *knobs),
-              of_blocks = 2; /* the last ones are for blocks only */
+              of_blocks = 4; /* the last ones are for blocks only */
     int n = 0;
     for (; n < (qgc_persistent_has_blocks(p) ? count : count - of_blocks); n++)
         options[n] =
@@ -548,7 +563,7 @@ static void set_size(const qgc_persistent *p, unsigned probe, qgc_plan_kernel *k
 
 static void emit(qgc_persistent *p, const char *name, const char *text, unsigned probe) {
     qgc_lowering *l = p->l;
-    const char *options[23];
+    const char *options[27];
     int n = 0;
     options[n++] = qgc_low_int(l, "TRACE", (probe & QGC_PROBE_TRACE) != 0);
     if (probe & QGC_PROBE_NO_STREAM)

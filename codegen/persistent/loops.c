@@ -96,7 +96,7 @@ static const qgc_instance *last_whole_reader(const qgc_persistent *p) {
     return NULL;
 }
 
-/* Closes what instance `of`, the last one that has these parts, leaves. */
+/* Closes the parts of the phase of attention `of`. */
 static bool close_parts(qgc_persistent *p, int of) {
     const qgc_instance *reader = last_whole_reader(p);
     if (!reader)
@@ -123,10 +123,11 @@ static bool close_odd_ones(qgc_persistent *p) {
     for (int phase = 0; phase < n_phases; phase++) {
         if (qgc_phase_first(p, phase)->does != QGC_DO_ATTENTION)
             continue;
+        bool odd = false;
         for (int i = 0; i < qgc_phase_count(p, phase); i++)
-            if (qgc_parts_next_use(p, phase, i) < 0 && qgc_parts_uses_before(p, phase, i) % 2 == 0 &&
-                !close_parts(p, (int)(qgc_phase_instance(p, phase, i) - p->instances)))
-                return false;
+            odd = odd || qgc_parts_end_odd(p, phase, i);
+        if (odd && !close_parts(p, (int)(qgc_phase_first(p, phase) - p->instances)))
+            return false;
     }
     return true;
 }

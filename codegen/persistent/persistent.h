@@ -78,7 +78,7 @@ typedef struct {
     const qgc_node *attention; /* ATTENTION */
     qgc_heads_read q, keys, values;
     const qgc_value *key_state, *value_state;
-    int of; /* MERGE, CLOSE: the instance of the attention */
+    int of; /* MERGE: the instance of the attention; CLOSE: the first one of its phase */
 
     const qgc_outside_launch *with; /* OUTSIDE: of the stage's kernel, */
     qgc_outside_phase phase;        /* what its device function is handed, */
@@ -153,6 +153,8 @@ void qgc_persistent_vectors(qgc_persistent *p);
 int64_t qgc_parts_at(const qgc_persistent *p, int phase, int iteration);
 int qgc_parts_uses_before(const qgc_persistent *p, int phase, int iteration);
 int qgc_parts_next_use(const qgc_persistent *p, int phase, int iteration);
+/* Is that the last use of them, and are there an odd number of uses? */
+bool qgc_parts_end_odd(const qgc_persistent *p, int phase, int iteration);
 /* Which of the cuts is that of an attention; as many as there are: none. */
 int qgc_persistent_cut(const qgc_persistent *p, const qgc_instance *attention);
 /* Where the rows of a phase begin, in bytes from the start of an iteration in the stream: an expression of FIRST(share) and
@@ -208,6 +210,8 @@ int64_t qgc_persistent_largest_head(const qgc_persistent *p);
 /* Is a matrix of it in a block format? In Q4_K, Q5_K or Q6_K? */
 bool qgc_persistent_has_blocks(const qgc_persistent *p);
 bool qgc_persistent_has_k_formats(const qgc_persistent *p);
+/* Do the weights of its layers take less than 6 bits? */
+bool qgc_persistent_takes_few_bits(const qgc_persistent *p);
 
 /* Do all cards that it is for copy in bulk? */
 bool qgc_persistent_copies_in_bulk(const qgc_persistent *p);

@@ -83,12 +83,18 @@ static const char *label(const qgc_persistent *p, int t) {
 
 /* Parts of attention are read by the merge, which publishes the result in their place: what depends on that depends on the merge. The
  * next writer is the next attention that has the same ones, and at the end of a step the phase that closes them. */
-static bool parts_are_read(qgc_persistent *p, int t, bool *each, bool *joint) {
+static int writer_of_parts(const qgc_persistent *p, int t) {
     const int phase = p->phase_of[t], next = qgc_parts_next_use(p, phase, qgc_instance_iteration(p, t));
-    int writer = next < 0 ? -1 : (int)(qgc_phase_instance(p, phase, next) - p->instances);
-    for (int c = t + 1; writer < 0 && c < p->n_instances; c++)
-        if (p->instances[c].does == QGC_DO_CLOSE && p->instances[c].of == t)
-            writer = c;
+    if (next >= 0)
+        return (int)(qgc_phase_instance(p, phase, next) - p->instances);
+    for (int c = t + 1; c < p->n_instances; c++)
+        if (p->instances[c].does == QGC_DO_CLOSE && p->phase_of[p->instances[c].of] == phase)
+            return c;
+    return -1;
+}
+
+static bool parts_are_read(qgc_persistent *p, int t, bool *each, bool *joint) {
+    const int writer = writer_of_parts(p, t);
     if (writer < 0 || depends(p, t, writer, each, joint))
         return true;
     return qgc_persistent_no(p, "\"%s\" could write parts while those of \"%s\" are still merged",

@@ -56,8 +56,7 @@ static bool has_ring(const qgc_persistent *p, int64_t warps) {
     return qgc_persistent_ring_bytes(&with, false) + NOT_KNOWN <= p->l->most_shared_bytes;
 }
 
-/* Do weights take less than 6 bits? Of more a copy brings but two tiles of 16 warps' chunks. */
-static bool takes_few_bits(const qgc_persistent *p) {
+bool qgc_persistent_takes_few_bits(const qgc_persistent *p) {
     int64_t elements = 0, bytes = 0;
     for (int k = 0; k < p->n_instances; k++) {
         const qgc_instance *i = &p->instances[k];
@@ -69,12 +68,14 @@ static bool takes_few_bits(const qgc_persistent *p) {
     return 8 * bytes < 6 * elements;
 }
 
-/* With more than 11 a thread has 128 registers, and an attention over heads of more than 128 elements spills many of them. With 16 it has
+/* Of 6 bits and more a copy brings but two tiles of 16 warps' chunks.
+ *
+ * With more than 11 a thread has 128 registers, and an attention over heads of more than 128 elements spills many of them. With 16 it has
  * 96, enough for products of formats of few bits, where bulk copies leave one warp for them. */
 static int64_t most_warps(const qgc_persistent *p) {
     if (qgc_persistent_largest_head(p) > 128)
         return MOST_OF_LONG_HEADS;
-    return takes_few_bits(p) && qgc_persistent_copies_in_bulk(p) ? MOST_WARPS : MOST_WARPS - 1;
+    return qgc_persistent_takes_few_bits(p) && qgc_persistent_copies_in_bulk(p) ? MOST_WARPS : MOST_WARPS - 1;
 }
 
 /* What an instance's products cost with `warps` warps, each of which takes a pair of a chunk: a chunk for itself as much as 4 warps' part of

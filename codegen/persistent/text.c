@@ -349,6 +349,18 @@ static bool finishes_last(const qgc_persistent *p, int phase) {
     return true;
 }
 
+/* Does a phase, whose x is an attention, take tiles of the next one while it waits? */
+static bool prepares(const qgc_persistent *p, int phase) {
+    const qgc_instance *i = qgc_phase_first(p, phase);
+    if (i->does != QGC_DO_PRODUCTS || i->x.maker < 0 || p->instances[i->x.maker].does != QGC_DO_ATTENTION ||
+        phase + 1 >= p->n_phases || p->phases[phase].loop != p->phases[phase + 1].loop ||
+        takes_x_in_loop(p, phase) || takes_x_in_loop(p, phase + 1))
+        return false;
+    qgc_dtype formats[QGC_N_DTYPES];
+    return qgc_phase_first(p, phase + 1)->does == QGC_DO_PRODUCTS &&
+           qgc_phase_formats(p, phase + 1, formats) == 1;
+}
+
 static void write_same_x(const writer *w) {
     const qgc_persistent *p = w->p;
     if (w->phase + 1 < p->n_phases && finishes_last(p, w->phase + 1))
@@ -417,6 +429,10 @@ static void write_products(const writer *w) {
             break;
         }
     write_same_x(w);
+    if (prepares(w->p, w->phase))
+        qgc_str_printf(w->t, "    enum { PREPARES = 1 };\n    typedef struct phase%d next;\n", w->phase + 1);
+    if (w->phase > 0 && prepares(w->p, w->phase - 1))
+        constant(w, "IS_PREPARED", 1);
     if (i->norm)
         write_norm(w);
     if (at->ahead >= 0)
@@ -475,6 +491,17 @@ static void write_attention(const writer *w) {
     write_source(w, "q", "Q", heads_source, 0);
     write_source(w, "k", "K", heads_source, 1);
     write_source(w, "v", "V", heads_source, 2);
+}
+
+/* The last iterations of an attention that leave parts to be closed. */
+static void write_lasts(const writer *w, int attention) {
+    int n = 0;
+    qgc_str_add(w->t, "    RULE int last(int k) { return ");
+    for (int i = 0; i < qgc_phase_count(w->p, attention); i++)
+        if (qgc_parts_end_odd(w->p, attention, i))
+            qgc_str_printf(w->t, "k == %d ? %d : ", n++, i);
+    qgc_str_add(w->t, "0; }\n");
+    constant(w, "LASTS", n);
 }
 
 static void write_vector(const writer *w) {
@@ -617,7 +644,7 @@ static void write_phase(qgc_persistent *p, int phase, qgc_str *t) {
         break;
     case QGC_DO_CLOSE:
         constant(&w, "K", i->k);
-        constant(&w, "LAST", qgc_instance_iteration(p, i->of));
+        write_lasts(&w, p->phase_of[i->of]);
         write_source(&w, "x", "X", x_source, 0);
         qgc_str_printf(t, "    typedef phase%d of;\n", p->phase_of[i->of]);
         break;

@@ -39,6 +39,10 @@ int qgc_parts_next_use(const qgc_persistent *p, int phase, int iteration) {
     return -1;
 }
 
+bool qgc_parts_end_odd(const qgc_persistent *p, int phase, int iteration) {
+    return qgc_parts_next_use(p, phase, iteration) < 0 && qgc_parts_uses_before(p, phase, iteration) % 2 == 0;
+}
+
 static int64_t room_of_parts(const qgc_persistent *p, int phase) {
     const qgc_node *n = qgc_phase_first(p, phase)->attention;
     const int64_t head_dim = n->in[1]->shape.dim[2], heads = qgc_low_width(n->in[0]) / head_dim;

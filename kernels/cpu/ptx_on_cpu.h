@@ -75,6 +75,10 @@ static inline bool any_lane(bool it) {
     return it;
 }
 
+static inline bool all_lanes(bool it) {
+    return on_cpu::ballot(it, __LINE__) == 0xFFFFFFFFu;
+}
+
 static inline unsigned cycles() {
     return on_cpu::now_in_cycles();
 }
@@ -290,6 +294,10 @@ static inline void barrier_wait_patiently(unsigned long long *b, unsigned parity
 
 static inline void prefetch_bulk(const void *from, unsigned bytes) {
     on_cpu::prefetch(from, bytes);
+}
+
+static inline bool barrier_is_over(unsigned long long *b, unsigned parity) {
+    return on_cpu::mbarrier_is_over(b, parity);
 }
 
 static inline bool barrier_is_over_soon(unsigned long long *b, unsigned parity) {

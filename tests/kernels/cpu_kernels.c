@@ -163,7 +163,7 @@ typedef struct {
     const on_cpu_kernel *code; /* NULL: not yet */
 } loaded;
 
-enum { MOST_SMS = 16 };
+enum { MOST_SMS = 32 };
 
 static const fake_kernel *load(qgc_device *dev, const char *path, size_t bytes) {
     (void)bytes;

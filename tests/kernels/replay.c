@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codegen/card.h"
+#include "graph/base/hash.h"
 #include "graph/eval.h"
 #include "graph/load.h"
 #include "passes/bind_weights.h"
@@ -112,6 +113,7 @@ typedef struct {
     int64_t position, vocab;
     double logits; /* differences so far */
     int tokens;
+    uint64_t bits;
 } run;
 
 static double larger(double a, double b) {
@@ -140,6 +142,7 @@ static void follow(run *x, const int32_t *tokens, int64_t n, int32_t next) {
     must(x->r, qgc_session_logits(x->session, got, &x->r->diag));
     x->logits = larger(x->logits, difference(got, want, x->vocab));
     x->tokens += next != *chosen;
+    x->bits = 31 * x->bits + qgc_hash64(got, (size_t)x->vocab * sizeof *got);
 }
 
 /* Rows of a cache [heads, ctx, dim] that were written so far; the rest is compared as well, both are 0 there. */
@@ -243,6 +246,7 @@ static void by_chunks(replay *r, qgc_program *program, int tokens, apart *out) {
     out->prefilled_logits = x.logits;
     out->prefilled_states = states_difference(&x);
     out->tokens += x.tokens;
+    out->bits = 31 * out->bits + x.bits;
     end(&x);
 }
 
@@ -253,6 +257,7 @@ static void by_steps(replay *r, qgc_program *program, int tokens, apart *out) {
     out->logits = x.logits;
     out->states = states_difference(&x);
     out->tokens += x.tokens;
+    out->bits = 31 * out->bits + x.bits;
     end(&x);
 }
 

@@ -57,6 +57,7 @@ typedef struct {
     double logits, states;                     /* of decode steps alone */
     double prefilled_logits, prefilled_states; /* where the prompt was taken in chunks */
     int tokens;                                /* of those chosen, how many are others */
+    uint64_t bits; /* a hash of all logits that were compared: the same where their bits are */
 } apart;
 
 apart replay_compare(replay *r, const replay_run *what);

@@ -340,6 +340,25 @@ static void persistent_steps_that_hold_blocks(void **state) {
     qgc_arena_drop(a);
 }
 
+/* What is unpacked of the phase after an attention's product while the attention is waited for, two groups or one. */
+static void persistent_steps_that_prepare_blocks(void **state) {
+    (void)state;
+    static const types of[] = {{"q6_k", "q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q4_k", "q4_k"},
+                               {"q4_0", "q4_0", "q4_0", "q4_0", "q4_0", "q5_0", "q5_0", "q6_k"}};
+    static const char *const options[] = {"-DPREPARED_BLOCKS=48", "-DPREPARED_BLOCKS=20"};
+    qgc_arena *a = qgc_arena_new();
+    for (int i = 0; i < (PERSISTENT_MIXES > 1 ? 2 : 1); i++) {
+        replay r = replay_new(&(replay_of){.yaml = quantised_of(a, small_qwen2, &of[i], 2, 256, 1280),
+                                           .arch = 90,
+                                           .sms = 32,
+                                           .options = {options[i]}});
+        assert_non_null(strstr(step_of(&r)->program, "PREPARES = 1"));
+        compare_steps(&r, &(replay_run){ON_CPU_RANDOM + i, 0, 2}, (size_t)i, 2e-3, 4e-3);
+        replay_drop(&r);
+    }
+    qgc_arena_drop(a);
+}
+
 /* Rounded to f16, by 2^-11 of each weight, are rows of different formats that meet in one phase, and all if a layer has a block format
  * where another one has none, or if such rows meet in one layer and not in another. */
 static const types rounded[] = {
@@ -375,6 +394,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(persistent_steps_with_long_rows),
         cmocka_unit_test(persistent_steps_of_sixteen_warps),
         cmocka_unit_test(persistent_steps_that_hold_blocks),
+        cmocka_unit_test(persistent_steps_that_prepare_blocks),
         cmocka_unit_test(block_formats_that_differ_are_f16_in_the_stream),
     };
     return cmocka_run_group_tests_name("kernels/quantised", tests, NULL, NULL);
