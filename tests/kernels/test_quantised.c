@@ -353,7 +353,7 @@ static void persistent_steps_that_prepare_blocks(void **state) {
                                            .sms = 32,
                                            .options = {options[i]}});
         assert_non_null(strstr(step_of(&r)->program, "PREPARES = 1"));
-        compare_steps(&r, &(replay_run){ON_CPU_RANDOM + i, 0, 2}, (size_t)i, 2e-3, 4e-3);
+        compare_steps(&r, &(replay_run){ON_CPU_RANDOM + i, 0, 1}, (size_t)i, 2e-3, 4e-3);
         replay_drop(&r);
     }
     qgc_arena_drop(a);

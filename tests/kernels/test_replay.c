@@ -15,7 +15,7 @@
 #include "tests/support/subset.h"
 
 #ifndef SUBSETS /* for each family, */
-#define SUBSETS 6
+#define SUBSETS 4
 #define PLANTED 1 /* are plans changed, too, to see that it is noticed? */
 #define ARCHS 3   /* and of the architectures below; fewer where a sanitizer makes them slow */
 #define RINGS 7
