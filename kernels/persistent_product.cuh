@@ -373,7 +373,8 @@ template <typename T, typename Ask> __device__ __forceinline__ void prepare(cons
     typedef prepared<T> its;
     if constexpr (its::N > 0) {
         k.is_ahead = false;
-        if (all_before && c.s.now.mine[T::SHARE].n > its::TILES * TILE)
+        if (all_before && c.s.now.mine[T::SHARE].n > its::TILES * TILE) {
+            stopwatch watch(c.wait.waited);
             for (int polls = 0;; polls++) {
                 k.is_ahead = c.are_here(its::N);
                 if (x_is_there() || k.is_ahead)
@@ -381,6 +382,7 @@ template <typename T, typename Ask> __device__ __forceinline__ void prepare(cons
                 if (polls > MOST_POLLS)
                     give_up(c.wait);
             }
+        }
         if (k.is_ahead)
             its::load(c, k);
         else
