@@ -116,11 +116,13 @@ static const char *const of_a_block[] = {"__syncthreads", "__shared__",     "DYN
                                          "blockDim",      "let_next_start", "wait_for_previous", NULL};
 
 /* Options of the persistent kernel, which are none of the function. */
-static const char *const of_the_step[] = {
-    "TRACE",         "STREAMS", "WAITS",        "TYPICAL_SMS", "DEPTH",
-    "HELD_LONG",     "HELD",    "MERGE_DEPTH",  "HEAD_DEPTH",  "PARTS",
-    "TOGETHER",      "ALONE",   "SHARED_BYTES", "HELD_BLOCKS", "HELD_LONG_BLOCKS",
-    "TILES_AT_ONCE", NULL};
+static const char *const of_the_step[] = {"TRACE",         "STREAMS",     "WAITS",
+                                          "TYPICAL_SMS",   "DEPTH",       "HELD_LONG",
+                                          "HELD",          "MERGE_DEPTH", "HEAD_DEPTH",
+                                          "PARTS",         "TOGETHER",    "ALONE",
+                                          "SHARED_BYTES",  "HELD_BLOCKS", "HELD_LONG_BLOCKS",
+                                          "TILES_AT_ONCE", "PREPARED",    "PREPARED_BLOCKS",
+                                          "INTO_L2",       "AHEAD_PACE",  NULL};
 
 typedef struct {
     qgc_str *t;

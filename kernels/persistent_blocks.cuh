@@ -437,9 +437,10 @@ template <typename T> struct prepared<T, true> {
     typedef held_blocks<T::WEIGHT, T::K, T::TILES, form_of<T>()> holds;
     enum {
         GROUP = rows_of::group(),
-        ROOM = PREPARED_BLOCKS / (holds::REGISTERS * GROUP),
-        MOST = rows_of::CHUNKS > 1 ? 0 : ROOM < MOST_PREPARED ? (int)ROOM : (int)MOST_PREPARED,
-        N = T::IS_PREPARED ? MOST : 0, /* groups, and slots of the ring */
+        FITTING = PREPARED_BLOCKS / (holds::REGISTERS * GROUP),
+        MOST = FITTING < MOST_PREPARED ? (int)FITTING : (int)MOST_PREPARED,
+        ROOM = (BATCH / TILE - holds::SUMS) / GROUP, /* for sums, beside those of what is held */
+        N = !T::IS_PREPARED || rows_of::CHUNKS > 1 ? 0 : MOST < ROOM ? (int)MOST : (int)ROOM, /* groups, and slots of the ring */
         TILES = N * GROUP,
     };
     static_assert((int)TILES <= PREPARED_PARTS, "room");
@@ -603,7 +604,7 @@ __device__ __forceinline__ int rows_before(int first, int second) {
     return first > 0 && second > 0 && at + (second + 31) / 32 * 32 <= BATCH ? at : 0;
 }
 
-/* As multiply_tiles of persistent_product.cuh, of phase S. `leaves`: the sums are left to the next phase, and nobody meets or finishes. `at`: so many rows
+/* As multiply_tiles of persistent_product.cuh. `leaves`: the sums are left to the next phase, and nobody meets or finishes. `at`: so many rows
  * of sums are those of the phase before; finish_last(sums), by whole warps with a thread for each. */
 template <typename S, typename Operand, typename Meanwhile, typename Finish, typename FinishLast>
 __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<S::WEIGHT, S::K, S::TILES, Operand::FORM> &held, Operand &x,
@@ -613,7 +614,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<S
     typedef held_blocks<Type, K, Usual, Operand::FORM> holds;
     constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
     static_assert(GROUP >= 1 && BATCH % ROWS == 0, "shape");
-    static_assert(holds::SUMS * TILE <= BATCH, "sums of all that is held are put");
+    static_assert(((int)holds::SUMS + (int)prepared<S>::TILES) * TILE <= BATCH, "sums of all that is held are put");
     const int lane = c.lane(), warp = c.warp();
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
@@ -623,7 +624,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<S
         int row = 0, chunk = 0;
         if (first == 0) {
             row = rows_ahead<S>(k);
-            if constexpr (S::IS_PREPARED && prepared<S>::N > 0)
+            if constexpr (prepared<S>::N > 0)
                 if (row > 0)
                     prepared<S>::put(c, k, x, own);
             const bool some = held.fit(n - row);

@@ -189,7 +189,7 @@ struct carried {
     uint2 x;     /* operands of the phase before, where the next one has the same */
     float value; /* of a row of share CARRIED_SHARE, with the thread that finishes the row: the residual */
     float bias;  /* of a row that is left to the next phase, with the thread that will finish it */
-    bool is_ahead;   /* have the first tiles of the next phase been taken? Those are */
+    bool is_ahead; /* have the first tiles of the next phase been taken? Those are */
     fragment ahead[PREPARED];
     block_part blocks[PREPARED_PARTS]; /* of a block format */
 };
@@ -352,7 +352,8 @@ template <typename T, bool Blocks = (T::WEIGHT > BF16)> struct prepared {
     enum {
         MINE = elements<T::K>::MINE,
         MOST = PREPARED < 2 ? 0 : PREPARED < MOST_PREPARED ? PREPARED : (int)MOST_PREPARED,
-        TILES = T::IS_PREPARED ? MOST / MINE : 0,
+        ROOM = BATCH / TILE - held<T::K, T::ROWS>::TILES, /* for sums, beside those of what is held */
+        TILES = !T::IS_PREPARED ? 0 : MOST / MINE < ROOM ? MOST / MINE : (int)ROOM,
         N = TILES * MINE, /* slots of the ring */
     };
 
@@ -389,9 +390,10 @@ template <typename T, typename Ask> __device__ __forceinline__ void prepare(cons
             its::clear(k);
     }
 }
+
 /* Rows of a phase that have been taken so. */
 template <typename T> __device__ __forceinline__ int rows_ahead(const carried &k) {
-    if constexpr (T::IS_PREPARED && prepared<T>::N > 0)
+    if constexpr (prepared<T>::N > 0)
         return k.is_ahead ? prepared<T>::TILES * TILE : 0;
     return 0;
 }
@@ -421,6 +423,16 @@ __device__ __forceinline__ void add_rest(consumer &c, chunk_sums<K> &p, const op
     }
 }
 
+/* The sum of a tile of `rows` rows or more, whose first `Here` chunks are in registers. */
+template <int K, int TYPE, int Here>
+__device__ __forceinline__ float tile_sum(consumer &c, const fragment *f, const operand<K, TYPE> &x, int rows) {
+    chunk_sums<K> p;
+    add_products<K, TYPE, 0, Here>(c, p, f, x);
+    if (Here < elements<K>::MINE)
+        add_rest<K, TYPE, Here>(c, p, x, min(rows, (int)TILE));
+    return p.sum(c.lane());
+}
+
 /* Sums of the next tiles out of the ring, up to GATHERED; of those that are not there anything. `rows`: from the first of them on. */
 template <int K, int TYPE>
 __device__ __forceinline__ void tile_products(consumer &c, const operand<K, TYPE> &x, int rows, float (&sums)[GATHERED]) {
@@ -429,11 +441,8 @@ __device__ __forceinline__ void tile_products(consumer &c, const operand<K, TYPE
         fragment f[GATHERED];
         take_fragments<K, GATHERED>(c, f, min(tiles_in(rows), (int)GATHERED), rows);
 #pragma unroll
-        for (int t = 0; t < GATHERED; t++) {
-            chunk_sums<K> p;
-            add_products<K, TYPE, 0, 1>(c, p, &f[t], x);
-            sums[t] = p.sum(lane);
-        }
+        for (int t = 0; t < GATHERED; t++)
+            sums[t] = tile_sum<K, TYPE, 1>(c, &f[t], x, TILE);
     } else
 #pragma unroll 1
         for (int t = 0; t < GATHERED; t++) { /* they move up, as a number that is not a constant would cost memory */
@@ -447,20 +456,8 @@ __device__ __forceinline__ void tile_products(consumer &c, const operand<K, TYPE
         }
 }
 
-/* The same of tile `t` of those that are held, the chunks of it in registers that are held. */
-template <int K, int Rows, int TYPE>
-__device__ __forceinline__ float held_products(consumer &c, const held<K, Rows> &h, const operand<K, TYPE> &x, int t, int rows) {
-    enum { MINE = elements<K>::MINE, HELD_OF_IT = held<K, Rows>::N < MINE ? (int)held<K, Rows>::N : (int)MINE };
-    chunk_sums<K> p;
-    add_products<K, TYPE, 0, HELD_OF_IT>(c, p, h.f + t * MINE, x);
-    if (HELD_OF_IT < MINE)
-        add_rest<K, TYPE, HELD_OF_IT>(c, p, x, min(rows, (int)TILE));
-    return p.sum(c.lane());
-}
-
 /* What the four lanes of a row have of four tiles, added up, in one order of however many tiles: a tile may be one of several numbers of them,
- * by what was there when. Each lane takes one tile's sum to its place in sum[][], `to` being that for
- * the first of them. */
+ * by what was there when. Each lane takes one tile's sum to its place in sum[][], `to` being that for the first of them. */
 __device__ __forceinline__ void put_sums(const float (&tile)[GATHERED], float *to, int lane) {
     bool odd = lane % 2, high = lane / 2 % 2;
     float a = odd ? tile[2] : tile[0], b = odd ? tile[3] : tile[1];
@@ -524,27 +521,25 @@ template <int N> __device__ __forceinline__ void put_all_sums(const float *tile,
 template <typename S, typename Meanwhile, typename Finish>
 __device__ __forceinline__ void multiply_tiles(consumer &c, const held<S::K, S::ROWS> &h, const operand<S::K, S::WEIGHT> &x, int n,
                                                const carried &k, Meanwhile meanwhile, Finish finish) {
-    constexpr int K = S::K, TYPE = S::WEIGHT, BEFORE = prepared<S>::TILES;
-    enum { TILES = held<K, S::ROWS>::TILES, MINE = elements<K>::MINE };
-    static_assert(((int)TILES + BEFORE) * TILE <= BATCH, "sums of all that is held are put");
+    constexpr int K = S::K, TYPE = S::WEIGHT;
+    typedef prepared<S> before;
+    enum { MINE = elements<K>::MINE, N = held<K, S::ROWS>::N, TILES = held<K, S::ROWS>::TILES };
+    static_assert(((int)TILES + (int)before::TILES) * TILE <= BATCH, "sums of all that is held are put");
     const int lane = c.lane(), warp = c.warp();
     int first = 0, here = min((int)BATCH, n), row = rows_ahead<S>(k);
     float *to = c.s.sum[c.batch] + c.places.sum, tile[TILES];
-    if constexpr (BEFORE > 0)
+    if constexpr (before::N > 0)
         if (row > 0) {
-            float sums[BEFORE];
+            float sums[before::TILES];
 #pragma unroll
-            for (int t = 0; t < BEFORE; t++) {
-                chunk_sums<K> p;
-                add_products<K, TYPE, 0, MINE>(c, p, k.ahead + t * MINE, x);
-                sums[t] = p.sum(lane);
-            }
-            put_all_sums<BEFORE>(sums, to, lane);
-            to += BEFORE * TILE * STRIDE;
+            for (int t = 0; t < before::TILES; t++)
+                sums[t] = tile_sum<K, TYPE, MINE>(c, k.ahead + t * MINE, x, TILE);
+            put_all_sums<before::TILES>(sums, to, lane);
+            to += before::TILES * TILE * STRIDE;
         }
 #pragma unroll
     for (int t = 0; t < TILES; t++)
-        tile[t] = held_products(c, h, x, t, here - row - t * TILE);
+        tile[t] = tile_sum<K, TYPE, (N < MINE ? (int)N : (int)MINE)>(c, h.f + t * MINE, x, here - row - t * TILE);
     meanwhile();
     put_all_sums<TILES>(tile, to, lane);
     row += TILES * TILE, to += TILES * TILE * STRIDE;

@@ -138,12 +138,13 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
     const u32 parity = S::x_parity(i, epoch);
     products_of<S> product;
     first_loads<S::K, operand_of::AT_ONCE> early;
-    constexpr bool BEFORE_LAST = product.ASKS_EARLY && S::X_OF < 0, EARLY = BEFORE_LAST || prepares<S>();
+    constexpr bool PREPARES = prepares<S>(), BEFORE_LAST = !PREPARES && product.ASKS_EARLY && S::X_OF < 0,
+                   EARLY = PREPARES || BEFORE_LAST;
     product.load(c, mine.n - rows_ahead<S>(k), [&] {
-        if constexpr (BEFORE_LAST && !prepares<S>())
+        if constexpr (BEFORE_LAST)
             early.ask_early(c, from);
     });
-    if constexpr (prepares<S>()) {
+    if constexpr (PREPARES) {
         early.ask_early(c, from);
         prepare<typename S::next>(c, k, product.h.are_all(mine.n), [&] { return early.are_there(c, parity); });
     }

@@ -106,9 +106,7 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct ring {
         else
             barrier_wait<sizeof slot[i].data>(slot[i].data, parity);
     }
-    __device__ __forceinline__ bool is_full(u32 i, u32 parity) {
-        return slot[i].full.is_over(parity);
-    }
+    __device__ __forceinline__ bool is_full(u32 i, u32 parity) { return slot[i].full.is_over(parity); }
     __device__ __forceinline__ void release(u32 i) {
         if constexpr (Loads)
             slot[i].empty.arrive();

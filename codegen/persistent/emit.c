@@ -410,10 +410,12 @@ bool qgc_persistent_copies_in_bulk(const qgc_persistent *p) {
 /* Bytes of a phase; BLOCKS: of block formats. */
 enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, FEW_BLOCKS = 5000000, SHORT_BLOCKS = 3000000 };
 
+/* Warps of which each has many registers, and some. */
+enum { NONE = 1 /* settings are never 0 */, MANY_EACH = 11, SOME_EACH = 14 };
+
 /* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all, up to
  * 11 warps leave many, more than 14 few. K formats gain by them only where phases are short: the code that they take more is fetched
  * again in each layer. */
-enum { NONE = 1 /* settings are never 0 */, MANY_EACH = 11, SOME_EACH = 14 };
 static int64_t registers_held(const qgc_persistent *p) {
     const bool room = p->warps <= SOME_EACH;
     const int64_t bytes = bytes_of_a_phase(p);
@@ -480,11 +482,11 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
                  {"HELD_LONG", held_of_long_rows(p), held},
                  {"TOGETHER", waits_for_several(p) ? 4 : 1, together},
                  {"PARTS", 16, parts},
-                 {"PREPARED", is_prepared(p) ? 4 : 1, held},
+                 {"PREPARED", is_prepared(p) ? 4 : NONE, held},
                  {"ALONE", tiles_are_whole(p) ? 128 : 64, alone},
                  {"HELD_BLOCKS", registers_held(p), held_blocks},
                  {"HELD_LONG_BLOCKS", of_short_k_formats(p) ? 36 : registers_held(p), held_blocks},
-                 {"PREPARED_BLOCKS", of_short_k_formats(p) ? 40 : 1, held_blocks},
+                 {"PREPARED_BLOCKS", of_short_k_formats(p) ? 40 : NONE, held_blocks},
                  {"TILES_AT_ONCE", 4, at_once}};
     const int count = (int)(sizeof knobs / sizeof *knobs),
               of_blocks = 4; /* the last ones are for blocks only */

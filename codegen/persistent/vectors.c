@@ -20,6 +20,8 @@ static bool same_attention(const qgc_node *a, const qgc_node *b) {
            qgc_low_attr(a, "window") == qgc_low_attr(b, "window");
 }
 
+/* Parts of an attention are used only where positions are cut so. Layers of one phase that are cut in other ways have parts of their own:
+ * so each word is written in all iterations that have it, or in none, and its parity goes by them alone. */
 static bool cut_alike(const qgc_persistent *p, int phase, int iteration, int other) {
     return same_attention(qgc_phase_instance(p, phase, iteration)->attention,
                           qgc_phase_instance(p, phase, other)->attention);
@@ -49,8 +51,6 @@ static int64_t room_of_parts(const qgc_persistent *p, int phase) {
     return aligned(heads * MOST_SPLITS * (head_dim + 4), ALIGN_FLOATS);
 }
 
-/* Parts of an attention are used only where positions are cut so. Layers of one phase that are cut in other ways have parts of their own:
- * so each word is written in all iterations that have it, or in none, and its parity goes by them alone. */
 static void place_vectors(qgc_persistent *p) {
     for (int i = 0; i < p->n_phases; i++)
         if (qgc_phase_first(p, i)->published) {
