@@ -75,6 +75,7 @@ __device__ __forceinline__ void produce(shared &s, const arguments &a) {
     p.lane = threadIdx.x - THREADS;
     program::each([&](auto phase, int i) {
         typedef decltype(phase) S;
+        p.stays = S::DOES == DO_ATTENTION;
         if constexpr (S::DOES == DO_PRODUCTS) {
             p.depth = S::LOGITS ? (u32)HEAD_DEPTH : usual;
             const rows mine = s.now.mine[S::SHARE];

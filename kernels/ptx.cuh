@@ -332,6 +332,21 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes,
                  : "memory");
 }
 
+/* A policy of the L2 cache: lines that are the first to go. sm_80. */
+__device__ __forceinline__ u64 evicted_first() {
+    u64 policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+/* bulk_copy by such a policy. */
+__device__ __forceinline__ void bulk_copy(void *to, const void *from, u32 bytes, u64 *b, u64 policy) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(b)), "l"(policy)
+                 : "memory");
+}
+
 /* Bytes of global memory into the L2 cache, in whole 16. sm_90. */
 __device__ __forceinline__ void prefetch_bulk(const void *from, u32 bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");

@@ -131,6 +131,9 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
     const u8 *next, *end; /* of what lies together in the stream: the next copy's first byte, and the end */
     const u8 *ahead;      /* up to where it was asked for */
     u32 asked;            /* when, in cycles */
+    /* What is put is to stay in the L2 cache. The weights of a step are more than it has room for: they are not to push out code, caches, norms
+     * and what is exchanged, all of which a step wants again. */
+    bool stays;
 
     /* What is put next is the first of so many bytes that lie together. */
     __device__ __forceinline__ void comes(const u8 *from, u64 bytes) {
@@ -208,7 +211,10 @@ template <int Slots, int Bytes, int Lanes, bool Loads = false> struct producer {
     __device__ __forceinline__ void send_in_bulk(const void *from, u32 bytes) {
         if (STREAMS && bytes) {
             barrier_expect(&r.slot[at.slot].full.b, bytes);
-            bulk_copy(r.slot[at.slot].data, from, bytes, &r.slot[at.slot].full.b);
+            if (stays)
+                bulk_copy(r.slot[at.slot].data, from, bytes, &r.slot[at.slot].full.b);
+            else
+                bulk_copy(r.slot[at.slot].data, from, bytes, &r.slot[at.slot].full.b, evicted_first());
         } else
             r.slot[at.slot].full.arrive();
     }

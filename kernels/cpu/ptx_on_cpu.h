@@ -310,6 +310,15 @@ static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigne
     on_cpu::bulk_copy(to, from, bytes, b);
 }
 
+static inline unsigned long long evicted_first() {
+    return 0;
+}
+
+static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b, unsigned long long policy) {
+    (void)policy; /* there is no L2 cache */
+    bulk_copy(to, from, bytes, b);
+}
+
 /* --- clusters ---------------------------------------------------------------------------------------------- */
 
 template <int Blocks> static inline void cluster_meets() {
