@@ -316,6 +316,7 @@ static void visit_share(io *s, void *row) {
     visit_i64(s, &x->unit);
     visit_i64(s, &x->cost);
     visit_i32(s, &x->loop);
+    visit_i32(s, &x->apart);
 }
 
 static void visit_plan(io *s, qgc_plan *p) {

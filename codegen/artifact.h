@@ -13,7 +13,7 @@
  * A .qgc file holds machine code: running one is running a program. The checksums find damage, not malice;
  * the checks of qgc_plan_check keep the host side from reading or writing where it must not. */
 
-enum { QGC_ARTIFACT_VERSION = 14 };
+enum { QGC_ARTIFACT_VERSION = 15 };
 
 /* The plan as the bytes of a file, in the arena. The same plan gives the same bytes. */
 void qgc_artifact_pack(const qgc_plan *p, qgc_arena *a, const void **data, size_t *bytes);

@@ -585,7 +585,7 @@ static qgc_status check_seen(const checker *c) {
 static qgc_status check_share(const checker *c, const qgc_share *x) {
     const int64_t most = (int64_t)1 << 31;
     if (x->rows < 1 || x->rows >= most || x->unit < 1 || x->unit > x->rows + 64 || x->cost < 1 ||
-        x->cost >= most || x->loop < 0)
+        x->cost >= most || x->loop < 0 || x->apart < 0)
         return BROKEN(c, "a share of %lld rows in units of %lld, of %lld bytes, is impossible",
                       (long long)x->rows, (long long)x->unit, (long long)x->cost);
     return QGC_OK;

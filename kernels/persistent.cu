@@ -140,7 +140,6 @@ __device__ __forceinline__ void consume(shared &s, const arguments &a, const i32
     }
     consumers_meet();
     k.value = 0.0f;
-    k.x = {0, 0};
     if (CARRIED_EMBEDDING) {
         const rows mine = s.now.mine[CARRIED_SHARE];
         const embedded::elem *token = embedded::row(a.table, s.now.token, CARRIED_EMBEDDING);

@@ -53,10 +53,10 @@ template <int Type> struct block_kind {
     static constexpr form PAYING = Type == Q4_1 || Type == Q4_K ? IN_FOUR : MINIMA ? ADDED_UP : IN_THREE;
 };
 
-/* That of a phase. Others with the same x may have another format. */
+/* That of a phase. */
 template <typename S> __device__ constexpr form form_of() {
     enum { MANY = 8 }; /* tiles */
-    return S::TILES < MANY || S::X_OF >= 0 || S::KEEPS_X || S::X_IN_LOOP ? IN_THREE : block_kind<S::WEIGHT>::PAYING;
+    return S::TILES < MANY || S::X_IN_LOOP ? IN_THREE : block_kind<S::WEIGHT>::PAYING;
 }
 
 /* What a lane has of its warp's x of a chunk: what its column is made of, of its block's halves, or of its half of both blocks; and of the
@@ -263,9 +263,6 @@ template <int K, form Form> struct taken_operand : digits<K, Form> {
                       elements<K>::SHARED ? elements<K>::loads(c, i) : c.lane() < 16);
         __syncwarp();
     }
-    /* They stay there. */
-    __device__ __forceinline__ uint2 kept() const { return {__float_as_uint(this->unit), 0}; }
-    __device__ __forceinline__ void take_again(uint2 x) { this->unit = bits_f32(x.x); }
 };
 
 /* Where a row is many chunks and a block has few rows: x is read from the L2 cache in the loop over the chunks, so that it
@@ -597,19 +594,10 @@ __device__ __forceinline__ void put_group(consumer &c, Operand &x, int rows, flo
     put_few_tiles<block_rows<Type, K, Usual, Operand::FORM>::group()>(p.tile, to, c.lane());
 }
 
-/* Where the sums of two phases lie whose rows meet once: those of the second one begin at a multiple of 32 rows, so that whole warps finish
- * either. 0: they have no room, and each phase meets for itself. */
-__device__ __forceinline__ int rows_before(int first, int second) {
-    const int at = (first + 31) / 32 * 32;
-    return first > 0 && second > 0 && at + (second + 31) / 32 * 32 <= BATCH ? at : 0;
-}
-
-/* As multiply_tiles of persistent_product.cuh. `leaves`: the sums are left to the next phase, and nobody meets or finishes. `at`: so many rows
- * of sums are those of the phase before; finish_last(sums), by whole warps with a thread for each. */
-template <typename S, typename Operand, typename Meanwhile, typename Finish, typename FinishLast>
+/* As multiply_tiles of persistent_product.cuh. */
+template <typename S, typename Operand, typename Meanwhile, typename Finish>
 __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<S::WEIGHT, S::K, S::TILES, Operand::FORM> &held, Operand &x,
-                                                int n, const carried &k, bool leaves, int at, Meanwhile meanwhile, Finish finish,
-                                                FinishLast finish_last) {
+                                                int n, const carried &k, Meanwhile meanwhile, Finish finish) {
     constexpr int K = S::K, Type = S::WEIGHT, Usual = S::TILES;
     typedef held_blocks<Type, K, Usual, Operand::FORM> holds;
     constexpr int GROUP = holds::GROUP, ROWS = GROUP * TILE, BEFORE = holds::PARTLY ? holds::SUMS : 0;
@@ -619,7 +607,7 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<S
 #pragma unroll 1
     for (int first = 0; first < n; first += BATCH) {
         const int here = min((int)BATCH, n - first);
-        float *sum = c.s.sum[c.batch], *own = sum + at * STRIDE + c.places.sum; /* of all warps; of this lane */
+        float *sum = c.s.sum[c.batch], *own = sum + c.places.sum; /* of all warps; of this lane */
         float before[holds::SUMS] = {};
         int row = 0, chunk = 0;
         if (first == 0) {
@@ -652,14 +640,10 @@ __device__ __forceinline__ void multiply_blocks(consumer &c, const held_blocks<S
                     before[t] = 0.0f;
             }
         }
-        if (leaves)
-            return;
         consumers_meet();
-        const int i = (int)c.thread - at;
-        if (warp * 32 < at)
-            finish_last(sum);
-        else if (warp * 32 - at < here)
-            finish(first + i, i < here, total_of(sum + (at + min(i, here - 1)) * STRIDE));
+        const int i = (int)c.thread;
+        if (warp * 32 < here)
+            finish(first + i, i < here, total_of(sum + min(i, here - 1) * STRIDE));
         c.batch ^= 1;
     }
 }

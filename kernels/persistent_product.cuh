@@ -186,9 +186,7 @@ struct norm_weights {
 /* What goes from phase to phase in registers. */
 struct carried {
     norm_weights norm[NORM_SLOTS];
-    uint2 x;     /* operands of the phase before, where the next one has the same */
     float value; /* of a row of share CARRIED_SHARE, with the thread that finishes the row: the residual */
-    float bias;  /* of a row that is left to the next phase, with the thread that will finish it */
     bool is_ahead; /* have the first tiles of the next phase been taken? Those are */
     fragment ahead[PREPARED];
     block_part blocks[PREPARED_PARTS]; /* of a block format */

@@ -62,44 +62,22 @@ template <typename S, bool Blocks = (S::WEIGHT > BF16)> struct products_of {
     template <typename BeforeLast> __device__ __forceinline__ void load(consumer &c, int n, BeforeLast before_last) {
         h.load(c, n, before_last);
     }
-    template <typename Meanwhile, typename Finish, typename FinishLast>
-    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, const carried &k, bool, int, Meanwhile meanwhile,
-                                             Finish finish, FinishLast) {
+    template <typename Meanwhile, typename Finish>
+    __device__ __forceinline__ void multiply(consumer &c, const operand_of &x, int n, const carried &k, Meanwhile meanwhile, Finish finish) {
         multiply_tiles<S>(c, h, x, n, k, meanwhile, finish);
     }
 };
 template <typename S> struct products_of<S, true> {
     static constexpr form FORM = form_of<S>();
-    enum { ASKS_EARLY = 0 };
     typedef typename choose_phase_operand<S::K, S::X_IN_LOOP != 0, S::X_CLEAR != 0, FORM>::type operand_of;
+    enum { ASKS_EARLY = 0 };
     held_blocks<S::WEIGHT, S::K, S::TILES, FORM> h;
     template <typename BeforeLast> __device__ __forceinline__ void load(consumer &c, int n, BeforeLast) { h.load(c, n); }
-    template <typename Meanwhile, typename Finish, typename FinishLast>
-    __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, const carried &k, bool leaves, int at, Meanwhile meanwhile,
-                                             Finish finish, FinishLast finish_last) {
-        multiply_blocks<S>(c, h, x, n, k, leaves, at, meanwhile, finish, finish_last);
+    template <typename Meanwhile, typename Finish>
+    __device__ __forceinline__ void multiply(consumer &c, operand_of &x, int n, const carried &k, Meanwhile meanwhile, Finish finish) {
+        multiply_blocks<S>(c, h, x, n, k, meanwhile, finish);
     }
 };
-
-/* What the phase before had as its x, and for the phase after this one that has the same. */
-template <typename S, typename Operand> __device__ __forceinline__ void take_again(Operand &x, const carried &k) {
-    if constexpr (S::X_OF >= 0)
-        x.take_again(k.x);
-}
-template <typename S, typename Operand> __device__ __forceinline__ void keep(const Operand &x, carried &k) {
-    if constexpr (S::KEEPS_X)
-        k.x = x.kept();
-}
-
-/* The rows that S, the phase before, has left, each with the thread of its number. `squares` are those of the phase that finishes them: as
- * they are the same, and stay as long as its own rows want them. */
-template <typename S>
-__device__ __forceinline__ void finish_left(consumer &c, const arguments &a, carried &k, int i, const float *sum, const float *squares) {
-    const rows theirs = c.s.now.mine[S::SHARE];
-    const int row = (int)c.thread;
-    finish_row<S>(c, a, k, i, theirs, c.s.now.epoch, squares, row, row < theirs.n, total_of(sum + min(row, theirs.n - 1) * STRIDE),
-                  k.bias);
-}
 
 /* Does S take tiles of the next phase while it waits for x? */
 template <typename S> __device__ constexpr bool prepares() {
@@ -128,17 +106,12 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         const int at = mine.first + row;
         return small[S::BIAS_AT + (S::MATRICES == 1 ? at : at % S::MATRICES * (S::ROWS / S::MATRICES) + at / S::MATRICES)];
     };
-    const bool leaves = S::LEAVES_TO >= 0 && rows_before(mine.n, c.s.now.mine[S::LEAVES_TO < 0 ? 0 : S::LEAVES_TO].n) > 0;
-    const int at = S::FINISHES_LAST ? rows_before(c.s.now.mine[S::X_OF < 0 ? 0 : S::X_OF].n, mine.n) : 0;
-    const u32 own = c.thread - at; /* row of this thread, if it is one */
-    float bias = S::BIAS && own < (u32)mine.n ? bias_of(own) : 0.0f;
-    if constexpr (S::LEAVES_TO >= 0)
-        k.bias = bias;
+    float bias = S::BIAS && c.thread < (u32)mine.n ? bias_of((int)c.thread) : 0.0f;
     const float *from = polled(a, S::x_from(i));
     const u32 parity = S::x_parity(i, epoch);
     products_of<S> product;
     first_loads<S::K, operand_of::AT_ONCE> early;
-    constexpr bool PREPARES = prepares<S>(), BEFORE_LAST = !PREPARES && product.ASKS_EARLY && S::X_OF < 0,
+    constexpr bool PREPARES = prepares<S>(), BEFORE_LAST = !PREPARES && product.ASKS_EARLY,
                    EARLY = PREPARES || BEFORE_LAST;
     product.load(c, mine.n - rows_ahead<S>(k), [&] {
         if constexpr (BEFORE_LAST)
@@ -154,17 +127,10 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
             bias = there ? bias_of(row) : 0.0f;
         finish_row<S>(c, a, k, i, mine, epoch, squares, row, there, sum, bias);
     };
-    auto finish_last = [&](const float *sum) {
-        if constexpr (S::FINISHES_LAST)
-            finish_left<typename S::last>(c, a, k, i, sum, squares);
-    };
-    const bool again = S::X_OF >= 0 && c.s.now.mine[S::X_OF < 0 ? 0 : S::X_OF].n > 0;
     if constexpr (S::NORM) {
         const norm_weights &norm = k.norm[S::NORM_SLOT];
         normed<S::K, operand_of> n(c);
-        if (again)
-            take_again<S>(n.x, k);
-        else if (S::embeds(i)) {
+        if (S::embeds(i)) {
             const embedded::elem *row = embedded::row(a.table, c.s.now.token, S::K);
 #pragma unroll
             for (int j = 0; j < elements<S::K>::LOADS; j++)
@@ -173,31 +139,17 @@ __device__ __forceinline__ void products(consumer &c, const arguments &a, carrie
         } else
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(
                 c, from, parity, [&](int j, const float4 &v) { n.add(c, j, v, norm); }, early, EARLY);
-        if (!again)
-            n.x.finish(c);
-        keep<S>(n.x, k);
-        product.multiply(
-            c, n.x, mine.n, k, leaves, at,
-            [&] {
-                if (!again)
-                    put_squares<S::K>(c, squares, n.squares);
-                else if (c.lane() == 0)
-                    squares[c.warp()] = c.s.squares[S::x_squares(i)][c.warp()];
-            },
-            finish, finish_last);
+        n.x.finish(c);
+        product.multiply(c, n.x, mine.n, k, [&] { put_squares<S::K>(c, squares, n.squares); }, finish);
     } else {
         operand_of x(c);
         if constexpr (S::X_IN_LOOP != 0)
             x.take_from(c, from, parity);
-        else if (again)
-            take_again<S>(x, k);
         else {
             take<S::K, S::X_CLEAR, operand_of::AT_ONCE>(
                 c, from, parity, [&](int j, const float4 &v) { x.set(c, j, v); }, early, EARLY);
             x.finish(c);
         }
-        if constexpr (S::X_IN_LOOP == 0)
-            keep<S>(x, k);
-        product.multiply(c, x, mine.n, k, leaves, at, [] {}, finish, finish_last);
+        product.multiply(c, x, mine.n, k, [] {}, finish);
     }
 }

@@ -50,9 +50,6 @@ struct phase_defaults {
     };
     enum { CENTRED = 0 }; /* a norm: is the mean taken off first? */
     enum { BIAS = 0, BIAS_AT = 0, CARRIES = 0, MATRICES = 1 };
-    enum { X_OF = -1, KEEPS_X = 0 }; /* the share of the phase before, if it has the same x; does the next one? */
-    RULE int x_squares(int) { return 0; } /* its squares */
-    enum { LEAVES_TO = -1, FINISHES_LAST = 0 }; /* the share of the next phase, if that finishes the rows of this one; does it those of `last`? */
     enum { X_IN_LOOP = 0 };              /* is x taken chunk by chunk as the rows are multiplied? */
     enum { ROPE_FIRST = 0, ROPE_DIM = 0, ROPE_INTERLEAVED = 0 }; /* which elements of a head turn; 0: all */
     enum { Q_NORM = 0, Q_NORM_AT = 0, K_NORM = 0, K_NORM_AT = 0, HEADS_NORM = 0 };

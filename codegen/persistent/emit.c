@@ -84,7 +84,7 @@ static const char **place_options(const emitter *e, int phase, const qgc_instanc
     options[n++] = qgc_low_int(l, "SHARES", e->p->n_shares);
     options[n++] = qgc_arena_printf(l->arena, "-DPLACE=%s", qgc_persistent_place(e->p, phase));
     if (qgc_dtype_is_quantised(i->weight))
-        options[n++] = qgc_low_int(l, "TILES", qgc_share_tiles(i->rows, l->sms));
+        options[n++] = qgc_low_int(l, "TILES", qgc_phase_tiles(e->p, phase));
     const int64_t at_once = qgc_stream_copy_bytes(l->most_shared_bytes);
     if (qgc_dtype_is_quantised(i->weight) && at_once != QGC_COPY_BYTES)
         options[n++] = qgc_low_int(l, "COPY_BYTES", at_once);

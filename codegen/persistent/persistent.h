@@ -163,6 +163,8 @@ const char *qgc_persistent_place(const qgc_persistent *p, int phase);
 /* How many bytes a block reads of the stream from there to the end of the iteration, likewise: they lie together. */
 const char *qgc_persistent_rest(const qgc_persistent *p, int phase);
 void qgc_persistent_shares(qgc_persistent *p);
+/* Tiles of a phase's rows in the block that has most, on a card like that it is compiled for. */
+int64_t qgc_phase_tiles(const qgc_persistent *p, int phase);
 /* The text of program.cuh. */
 bool qgc_persistent_text(qgc_persistent *p, const char **text);
 

@@ -15,37 +15,103 @@ static int64_t unit_of(const qgc_instance *i) {
     return i->logits ? QGC_SAMPLE_CHUNK : i->interleaved > 1 ? TILE : 1;
 }
 
-static int find_share(const qgc_persistent *p, const qgc_instance *i, int loop) {
+/* Does a phase take values of its rows from the thread that finishes them, or give it some? They lie with the thread of a row's number. */
+static bool carries_values(const qgc_instance *i) {
+    for (int k = 0; k < i->n_outside; k++)
+        if (i->outside[k].from == QGC_OUTSIDE_CARRIED)
+            return true;
+    return i->carries || i->logits;
+}
+
+/* Has a phase of products in block formats in every iteration the x of the phase before, which is such a one too? Stages with matrices
+ * of several formats become phases like that. What a thread carries from phase to phase is of the same rows in all of them. */
+static bool has_x_of_last(const qgc_persistent *p, int phase) {
+    if (phase == 0 || p->phases[phase - 1].loop != p->phases[phase].loop)
+        return false;
+    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
+        const qgc_instance *a = qgc_phase_instance(p, phase - 1, i), *b = qgc_phase_instance(p, phase, i);
+        if (a->does != QGC_DO_PRODUCTS || b->does != QGC_DO_PRODUCTS || a->x.maker != b->x.maker ||
+            a->x.first != b->x.first || a->norm != b->norm || a->embeds != b->embeds || a->k != b->k ||
+            !qgc_dtype_is_quantised(a->weight) || !qgc_dtype_is_quantised(b->weight) || carries_values(a) ||
+            carries_values(b))
+            return false;
+    }
+    return true;
+}
+
+/* How many phases from this one on have the same x: their rows are of different blocks. */
+static int phases_apart(const qgc_persistent *p, int phase) {
+    int n = 1;
+    while (phase + n < p->n_phases && has_x_of_last(p, phase + n))
+        n++;
+    return n;
+}
+
+/* Are shares from `share` on cut for such phases, with the rows of these, and no more of them? */
+static bool are_theirs(const qgc_persistent *p, int share, int phase, int n) {
+    const int apart = p->shares[share].apart;
+    if (!apart || share + n > p->n_shares || (share > 0 && p->shares[share - 1].apart == apart) ||
+        (share + n < p->n_shares && p->shares[share + n].apart == apart))
+        return false;
+    for (int k = 0; k < n; k++)
+        if (p->shares[share + k].apart != apart || p->shares[share + k].loop != p->phases[phase].loop ||
+            p->shares[share + k].rows != qgc_phase_first(p, phase + k)->rows)
+            return false;
+    return true;
+}
+
+/* The first share of n phases, or -1. */
+static int find_shares(const qgc_persistent *p, int phase, int n) {
+    const qgc_instance *i = qgc_phase_first(p, phase);
     for (int k = 0; k < p->n_shares; k++)
-        if (p->shares[k].rows == i->rows && p->shares[k].unit == unit_of(i) &&
-            (p->shares[k].loop == loop || i->rows == p->carried_width))
+        if (n > 1 ? are_theirs(p, k, phase, n)
+                  : !p->shares[k].apart && p->shares[k].rows == i->rows && p->shares[k].unit == unit_of(i) &&
+                        (p->shares[k].loop == p->phases[phase].loop || i->rows == p->carried_width))
             return k;
     return -1;
 }
 
+static int new_share(qgc_persistent *p, int phase, int apart) {
+    const qgc_instance *i = qgc_phase_first(p, phase);
+    p->shares = qgc_arena_grow(p->l->arena, p->shares, (size_t)p->n_shares, sizeof *p->shares);
+    p->shares[p->n_shares] =
+        (qgc_share){.rows = i->rows, .unit = unit_of(i), .loop = p->phases[phase].loop, .apart = apart};
+    return p->n_shares++;
+}
+
+/* A phase has a share, which costs what all phases of one loop read, of those loops the one that is run most often. */
+static void take_share(qgc_persistent *p, int phase, int share) {
+    qgc_share *s = &p->shares[share];
+    const int loop = p->phases[phase].loop;
+    if (s->loop == loop || p->loops[loop].count > p->loops[s->loop].count) {
+        if (s->loop != loop)
+            s->cost = 0;
+        s->loop = loop;
+        s->cost += qgc_phase_row_bytes(p, phase);
+    }
+    p->phases[phase].share = share;
+}
+
 void qgc_persistent_shares(qgc_persistent *p) {
+    int n = 1, apart = 0;
     p->carried_share = 0;
-    for (int k = 0; k < p->n_phases; k++) {
+    for (int k = 0; k < p->n_phases; k += n) {
         const qgc_instance *i = qgc_phase_first(p, k);
+        n = 1;
         if (i->does != QGC_DO_PRODUCTS)
             continue;
-        const int loop = p->phases[k].loop;
-        int share = find_share(p, i, loop);
-        if (share < 0) {
-            p->shares = qgc_arena_grow(p->l->arena, p->shares, (size_t)p->n_shares, sizeof *p->shares);
-            p->shares[p->n_shares] = (qgc_share){.rows = i->rows, .unit = unit_of(i), .loop = loop};
-            share = p->n_shares++;
-        }
-        if (p->shares[share].loop == loop || p->loops[loop].count > p->loops[p->shares[share].loop].count) {
-            if (p->shares[share].loop != loop)
-                p->shares[share].cost = 0;
-            p->shares[share].loop = loop;
-            p->shares[share].cost += qgc_phase_row_bytes(p, k);
-        }
-        p->phases[k].share = share;
-        if (i->rows == p->carried_width && unit_of(i) == 1)
-            p->carried_share = share;
+        n = phases_apart(p, k);
+        const int found = find_shares(p, k, n), first = found < 0 ? p->n_shares : found;
+        apart += found < 0 && n > 1;
+        for (int j = 0; j < n; j++)
+            take_share(p, k + j, found < 0 ? new_share(p, k + j, n > 1 ? apart : 0) : found + j);
+        if (n == 1 && i->rows == p->carried_width && unit_of(i) == 1)
+            p->carried_share = first;
     }
+}
+
+int64_t qgc_phase_tiles(const qgc_persistent *p, int phase) {
+    return qgc_share_most_tiles(p->shares, p->n_shares, p->phases[phase].share, (int)p->l->sms);
 }
 
 /* Is there shared memory for a ring beside so many warps? What is not known yet (shares, cuts of attentions) takes a few bytes. */

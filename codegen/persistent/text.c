@@ -283,27 +283,10 @@ static void write_embeds(const writer *w) {
                        n == w->count ? "true" : "i == 0");
 }
 
-/* Has a phase of products in block formats in every iteration the x of the phase before, which is such a one too? Stages with matrices
- * of several formats become phases like that. */
-static bool has_x_of_last(const qgc_persistent *p, int phase) {
-    if (phase == 0 || p->phases[phase - 1].loop != p->phases[phase].loop)
-        return false;
-    for (int i = 0; i < qgc_phase_count(p, phase); i++) {
-        const qgc_instance *a = qgc_phase_instance(p, phase - 1, i), *b = qgc_phase_instance(p, phase, i);
-        if (a->does != QGC_DO_PRODUCTS || b->does != QGC_DO_PRODUCTS || a->x.maker != b->x.maker ||
-            a->x.first != b->x.first || a->norm != b->norm || a->embeds != b->embeds || a->k != b->k ||
-            !qgc_dtype_is_quantised(a->weight) || !qgc_dtype_is_quantised(b->weight))
-            return false;
-    }
-    return true;
-}
-
 /* Is x of a phase taken from the L2 cache in the loop over the chunks of its rows? Where they are many its operands would take much of
  * the ring's room, and where a block has few rows that loop is run once or twice. */
 static bool takes_x_in_loop(const qgc_persistent *p, int phase) {
     enum { MANY_CHUNKS = 8, FEW_ROWS = 64 };
-    if (has_x_of_last(p, phase) || (phase + 1 < p->n_phases && has_x_of_last(p, phase + 1)))
-        return false;
     for (int i = 0; i < qgc_phase_count(p, phase); i++) {
         const qgc_instance *at = qgc_phase_instance(p, phase, i);
         if (at->does != QGC_DO_PRODUCTS || at->norm || at->embeds ||
@@ -330,25 +313,6 @@ int64_t qgc_phase_operands(const qgc_persistent *p, int phase) {
     return most;
 }
 
-/* Does a phase take values of its rows from the thread that finishes them, or give it some? They lie with the thread of a row's number. */
-static bool carries_values(const qgc_instance *i) {
-    for (int k = 0; k < i->n_outside; k++)
-        if (i->outside[k].from == QGC_OUTSIDE_CARRIED)
-            return true;
-    return i->carries || i->logits;
-}
-
-/* Are the rows of a phase and of the one before it, which has the same x, finished together? Then warps meet once. */
-static bool finishes_last(const qgc_persistent *p, int phase) {
-    if (!has_x_of_last(p, phase) || finishes_last(p, phase - 1))
-        return false;
-    for (int i = 0; i < qgc_phase_count(p, phase); i++)
-        if (carries_values(qgc_phase_instance(p, phase - 1, i)) ||
-            carries_values(qgc_phase_instance(p, phase, i)))
-            return false;
-    return true;
-}
-
 /* Does a phase, whose x is an attention, take tiles of the next one while it waits? */
 static bool prepares(const qgc_persistent *p, int phase) {
     const qgc_instance *i = qgc_phase_first(p, phase);
@@ -359,25 +323,6 @@ static bool prepares(const qgc_persistent *p, int phase) {
     qgc_dtype formats[QGC_N_DTYPES];
     return qgc_phase_first(p, phase + 1)->does == QGC_DO_PRODUCTS &&
            qgc_phase_formats(p, phase + 1, formats) == 1;
-}
-
-static void write_same_x(const writer *w) {
-    const qgc_persistent *p = w->p;
-    if (w->phase + 1 < p->n_phases && finishes_last(p, w->phase + 1))
-        constant(w, "LEAVES_TO", p->phases[w->phase + 1].share);
-    if (finishes_last(p, w->phase)) {
-        qgc_str_printf(w->t, "    typedef phase%d last;\n", w->phase - 1);
-        constant(w, "FINISHES_LAST", 1);
-    }
-    if (w->phase + 1 < p->n_phases && has_x_of_last(p, w->phase + 1))
-        constant(w, "KEEPS_X", 1);
-    if (takes_x_in_loop(p, w->phase))
-        constant(w, "X_IN_LOOP", 1);
-    if (!has_x_of_last(p, w->phase))
-        return;
-    constant(w, "X_OF", p->phases[w->phase - 1].share);
-    if (qgc_phase_first(p, w->phase)->norm)
-        write_squares_rule(w, "x_squares", &p->phases[w->phase - 1]);
 }
 
 static int kind_at(const writer *w, const qgc_dtype *formats, int iteration) {
@@ -425,10 +370,11 @@ static void write_products(const writer *w) {
         write_kind(w, formats, n);
     for (int k = 0; k < n; k++)
         if (qgc_dtype_is_quantised(formats[k])) {
-            constant(w, "TILES", qgc_share_tiles(i->rows, w->p->l->sms));
+            constant(w, "TILES", qgc_phase_tiles(w->p, w->phase));
             break;
         }
-    write_same_x(w);
+    if (takes_x_in_loop(w->p, w->phase))
+        constant(w, "X_IN_LOOP", 1);
     if (prepares(w->p, w->phase))
         qgc_str_printf(w->t, "    enum { PREPARES = 1 };\n    typedef struct phase%d next;\n", w->phase + 1);
     if (w->phase > 0 && prepares(w->p, w->phase - 1))

@@ -217,11 +217,11 @@ static void refuses_other_versions_with_both_numbers(void **state) {
     fixture *f = *state;
     f->data[AT_VERSION] = QGC_ARTIFACT_VERSION + 1;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 15, expected 14\n"
+                 "small.qgc: error: the file has version 16, expected 15\n"
                  "  hint: Compile the model again with this qgc, or run it with a newer one.\n");
     f->data[AT_VERSION] = 0;
     expect_error(f, f->data, f->bytes,
-                 "small.qgc: error: the file has version 0, expected 14\n"
+                 "small.qgc: error: the file has version 0, expected 15\n"
                  "  hint: Compile the model again with this qgc.\n");
 }
 

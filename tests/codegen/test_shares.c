@@ -38,6 +38,74 @@ static void check_cover(const qgc_share *shares, int n, int blocks) {
     }
 }
 
+static int64_t tiles_of(const qgc_share *s) {
+    return (s->rows + QGC_SHARE_TILE - 1) / QGC_SHARE_TILE;
+}
+
+/* Shares that are apart: each covers its rows, no block has rows of two of them, and the fullest block has as few tiles as can be. */
+static void check_apart(const qgc_share *shares, int n, int blocks) {
+    int64_t most = 0, needed = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t at = 0;
+        for (int b = 0; b < blocks; b++) {
+            const int32_t rows = rows_of(n, i, b);
+            assert_true(rows >= 0);
+            assert_int_equal(first_of(n, i, b), at);
+            at += rows;
+            const int64_t tiles = (rows + QGC_SHARE_TILE - 1) / QGC_SHARE_TILE;
+            assert_true(tiles <= qgc_share_most_tiles(shares, n, i, blocks));
+            most = tiles > most ? tiles : most;
+            for (int k = 0; k < i; k++)
+                assert_true(n > blocks || rows == 0 || rows_of(n, k, b) == 0);
+        }
+        assert_int_equal(at, shares[i].rows);
+    }
+    for (int i = 0; i < n && most > 1; i++)
+        needed += (tiles_of(&shares[i]) + most - 2) / (most - 1);
+    assert_true(n > blocks || most == 1 || needed > blocks);
+}
+
+static void blocks_are_divided_among_shares_apart(void **state) {
+    (void)state;
+    uint64_t random = 7;
+    for (int round = 0; round < ROUNDS; round++) {
+        const int n = 2 + (int)(test_random(&random) % 2),
+                  blocks = 1 + (int)(test_random(&random) % (round % 4 ? 200 : 4));
+        qgc_share shares[3];
+        for (int i = 0; i < n; i++)
+            shares[i] = (qgc_share){.rows = 1 + (int64_t)(test_random(&random) % (round % 3 ? 5000 : 300)),
+                                    .unit = test_random(&random) % 2 ? 8 : 1,
+                                    .cost = 128 * (1 + (int64_t)(test_random(&random) % 30)),
+                                    .apart = 3};
+        qgc_shares_cut(shares, n, blocks, table);
+        check_apart(shares, n, blocks);
+    }
+}
+
+/* q and k, and a v of another format: of 132 multiprocessors 16 have v or fewer, and nobody more than two tiles. A share beside them is cut as
+ * ever, and so are others that are apart from each other. */
+static void shares_apart_stand_beside_others(void **state) {
+    (void)state;
+    static const qgc_share shares[] = {{1024, 1, 624, 0, 1},
+                                       {128, 1, 960, 0, 1},
+                                       {896, 1, 4624, 0, 0},
+                                       {3072, 1, 600, 0, 2},
+                                       {1024, 1, 800, 0, 2}};
+    enum { N = 5, BLOCKS = 132 };
+    qgc_shares_cut(shares, N, BLOCKS, table);
+    assert_int_equal(qgc_share_most_tiles(shares, N, 0, BLOCKS), 2);
+    assert_int_equal(qgc_share_most_tiles(shares, N, 1, BLOCKS), 2);
+    assert_int_equal(qgc_share_most_tiles(shares, N, 2, BLOCKS), 1);
+    int with_v = 0;
+    for (int b = 0; b < BLOCKS; b++) {
+        assert_true(rows_of(N, 0, b) == 0 || rows_of(N, 1, b) == 0);
+        assert_true(rows_of(N, 3, b) == 0 || rows_of(N, 4, b) == 0);
+        assert_in_range(rows_of(N, 2, b), 1, 8);
+        with_v += rows_of(N, 1, b) > 0;
+    }
+    assert_in_range(with_v, 8, 16);
+}
+
 /* The bytes of a block in a loop, and the mean. */
 static int64_t bytes_of(const qgc_share *shares, int n, int loop, int block) {
     int64_t bytes = 0;
@@ -103,10 +171,10 @@ static void layers_of_models_are_balanced(void **state) {
         for (int blocks = 20; blocks <= 200; blocks++) {
             const int64_t d = shapes[i][0], q = INT64_C(64) * shapes[i][1], kv = INT64_C(64) * shapes[i][2],
                           ff = shapes[i][3];
-            const qgc_share shares[] = {{q + 2 * kv, 1, 2 * d, 0},
-                                        {d, 1, 2 * (q + ff), 0},
-                                        {2 * ff, 8, 2 * d, 0},
-                                        {151936, 32, 2 * d, 1}};
+            const qgc_share shares[] = {{q + 2 * kv, 1, 2 * d, 0, 0},
+                                        {d, 1, 2 * (q + ff), 0, 0},
+                                        {2 * ff, 8, 2 * d, 0, 0},
+                                        {151936, 32, 2 * d, 1, 0}};
             qgc_shares_cut(shares, 4, blocks, table);
             check_cover(shares, 4, blocks);
             int64_t most = 0, total = 0;
@@ -125,6 +193,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_shares_cover_their_rows_in_balance),
         cmocka_unit_test(layers_of_models_are_balanced),
+        cmocka_unit_test(blocks_are_divided_among_shares_apart),
+        cmocka_unit_test(shares_apart_stand_beside_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
