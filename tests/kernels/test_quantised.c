@@ -2,6 +2,7 @@
  * formats, run on the CPU, against the evaluator. */
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "graph/base/planes.h"
@@ -265,6 +266,24 @@ static void persistent_steps_of_quantised_models(void **state) {
     qgc_arena_drop(a);
 }
 
+/* A v of its own format whose rows are as many as those of o and down, which other multiprocessors have: what is carried stays with those. */
+static void persistent_steps_with_values_as_wide_as_the_model(void **state) {
+    (void)state;
+    static const types of_v = {"q8_0", "q5_0", "q5_0", "q8_0", "q5_0", "q4_0", "q4_0", "q8_0"};
+    qgc_arena *a = qgc_arena_new();
+    const replay_of of = {.yaml = quantised_of(a, small_qwen2, &of_v, 2, 128, 256), .arch = 90, .sms = 4};
+    replay r = replay_new(&of);
+    int carried = -1;
+    assert_int_equal(sscanf(strstr(step_of(&r)->program, "CARRIED_SHARE = "), "CARRIED_SHARE = %d", &carried),
+                     1);
+    const qgc_share *share = &r.lowered.plan->shares[carried];
+    assert_int_equal(share->rows, 128);
+    assert_int_equal(share->apart, 0);
+    assert_true(are_apart(&r));
+    compare_and_drop(&r, &of, &(replay_run){ON_CPU_RANDOM, REPLAY_SHORT, REPLAY_SHORT});
+    qgc_arena_drop(a);
+}
+
 /* On sm_75 tensor cores multiply bytes, too, and copies are half as large, so that four of them fit into 64 KB. */
 static void persistent_steps_of_quantised_models_on_the_oldest_cards(void **state) {
     (void)state;
@@ -392,6 +411,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(plans_of_quantised_models),
         cmocka_unit_test(all_rows_of_a_quantised_model),
         cmocka_unit_test(persistent_steps_of_quantised_models),
+        cmocka_unit_test(persistent_steps_with_values_as_wide_as_the_model),
         cmocka_unit_test(persistent_steps_of_quantised_models_on_the_oldest_cards),
         cmocka_unit_test(persistent_steps_with_long_rows),
         cmocka_unit_test(persistent_steps_of_sixteen_warps),
