@@ -44,6 +44,14 @@ __device__ __forceinline__ void put_digits(const fixed_four &x, u32 *to) {
     to[16] = (upper + 0x40404040u) ^ 0x80808080u;
 }
 
+/* The lowest two of them, to to[0] and to[8], or of `upper` lanes the upper ones and zeros. */
+__device__ __forceinline__ void put_two_digits(const fixed_four &x, bool upper, u32 *to) {
+    const u32 which = upper ? 0x7362u : 0x5140u, more = upper ? 0x40404040u : 0u, keep = upper ? 0u : 0xFFFFFFFFu;
+    const u32 first = __byte_perm(x.a, x.b, which), last = __byte_perm(x.c, x.d, which);
+    to[0] = (__byte_perm(first, last, 0x5410) + more) ^ 0x80808080u;
+    to[8] = (__byte_perm(first, last, 0x7632) ^ 0x80808080u) & keep;
+}
+
 /* For a byte of two quants, `low` + 16 * `high`, of which one is multiplied by a number of `x` and the other by one of `other`:
  * 16 * (low * a + high * b) = byte * b + low * (16 * a - b), so that no quant is shifted. The four digits, to to[0], [8], [16] and [24], are
  * those of b (`second`: x is b), or of 16 * a - b (x is a). A number is below 0.985 * 2^22, 16 * a - b below 2^26.1. */

@@ -176,7 +176,7 @@ template <int Type, int K, int Usual, form Form> struct block_rows : stream_of<T
     }
     /* Has the lane's warp a pair of a chunk? */
     template <bool Last> static __device__ __forceinline__ bool here(const consumer &c) {
-        return !Last || c.warp() < s::pairs(true);
+        return !Last || s::pairs(true) == WARPS || c.warp() < s::pairs(true);
     }
 };
 
@@ -219,6 +219,8 @@ template <int K, form Form> struct digits : elements<K> {
         u32 *place = to + block * 32 + lane % 4 * 2 + half;
         if constexpr (Form == IN_FOUR)
             put_four_digits(own, other, half != 0, place);
+        else if constexpr (!elements<K>::SHARED) /* the upper lanes have the same x */
+            put_two_digits(own, lane >= 16, place + lane / 16 * 16);
         else {
             put_digits(own, place);
             place[24] = 0;
@@ -260,7 +262,7 @@ template <int K, form Form> struct taken_operand : digits<K, Form> {
 #pragma unroll
         for (int i = 0; i < LOADS; i++)
             this->put(c, taken[i], factor, elements<K>::pair_of(c, i),
-                      elements<K>::SHARED ? elements<K>::loads(c, i) : c.lane() < 16);
+                      elements<K>::SHARED ? elements<K>::loads(c, i) : Form != IN_FOUR || c.lane() < 16);
         __syncwarp();
     }
 };
@@ -351,20 +353,41 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
         return WHOLE && fit(n) && n <= (CHUNKS > 1 ? 1 : (int)N) * GROUP * TILE;
     }
 
+    /* Tiles that are held of a row's chunk, or of all groups; are they several? Whole ones are found by constants then. */
+    enum { ALL = CHUNKS > 1 ? (int)TILES : N * TILES, SEVERAL = CHUNKS == 1 && (int)ALL > 1 };
+
     /* Slot i is chunk i or group i. Of rows that are not there something is loaded and multiplied that nobody looks at. */
-    template <int I> __device__ __forceinline__ void load_slot(consumer &c, int n) {
+    template <int I, bool Whole> __device__ __forceinline__ void load_slot(const consumer &c, const u8 *from, int n) {
         constexpr bool LAST = CHUNKS == 1 || I == CHUNKS - 1;
         const int rows = CHUNKS > 1 ? n : n - I * GROUP * TILE;
-        if (I == 0 || rows > 0)
-            c.wait_for_tile();
-        const u8 *from = c.s.tiles.slot[c.at.slot].data;
 #pragma unroll
         for (int t = 0; t < TILES; t++)
-            part[I][t] =
-                rows_of::template part<LAST>(c, from + t * TILE * rows_of::row_bytes(LAST), CHUNKS > 1 ? I : 0,
-                                             max(min(rows - t * TILE, (int)TILE), 1));
-        if (I == 0 || rows > 0)
-            c.release();
+            part[I][t] = rows_of::template part<LAST>(c, from + t * TILE * rows_of::row_bytes(LAST), CHUNKS > 1 ? I : 0,
+                                                      Whole ? (int)TILE : max(min(rows - t * TILE, (int)TILE), 1));
+    }
+    /* Slots First + I and on of a turn of HERE, of which `there` are there. */
+    template <bool Whole, int First, int HERE, int I = 0>
+    __device__ __forceinline__ void load_those(const consumer &c, int n, int there) {
+        if constexpr (I < HERE) {
+            load_slot<First + I, Whole>(c, c.tile(I == 0 ? 0 : Whole ? I : min(I, there - 1)), n);
+            load_those<Whole, First, HERE, I + 1>(c, n, there);
+        }
+    }
+    /* Slots First and on, in turns, as a warp waits for all of a turn at once. Whole: all tiles are. */
+    template <bool Whole, int First = 0> __device__ __forceinline__ void load_slots(consumer &c, int n) {
+        if constexpr (First < N) {
+            constexpr int HERE = N - First < BLOCKS_AT_ONCE ? N - First : BLOCKS_AT_ONCE;
+            const int groups = (int)((u32)(n + GROUP * TILE - 1) / (GROUP * TILE)),
+                      there = CHUNKS > 1 || Whole ? HERE : min(groups - First, HERE);
+            const bool some = First == 0 || Whole || there > 0;
+            u32 slot = 0;
+            if (some)
+                slot = c.wait_for(there);
+            load_those<Whole, First, HERE>(c, n, there);
+            if (some)
+                c.release(there, slot);
+            load_slots<Whole, First + HERE>(c, n);
+        }
     }
     /* As registers that are set on some ways only keep their places on all others. */
     __device__ __forceinline__ void clear() {
@@ -374,16 +397,12 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
             for (int t = 0; t < TILES; t++)
                 part[i][t] = {};
     }
-    template <int I = 0> __device__ __forceinline__ void load_slots(consumer &c, int n) {
-        if constexpr (I < N) {
-            load_slot<I>(c, n);
-            load_slots<I + 1>(c, n);
-        }
-    }
     __device__ __forceinline__ void load(consumer &c, int n) {
         if constexpr (N > 0)
-            if (fit(n))
-                load_slots(c, n);
+            if (SEVERAL && n >= ALL * TILE && fit(n))
+                load_slots<true>(c, n);
+            else if (fit(n))
+                load_slots<false>(c, n);
             else
                 clear();
     }
@@ -443,14 +462,15 @@ template <typename T> struct prepared<T, true> {
     static_assert((int)TILES <= PREPARED_PARTS, "room");
 
     static __device__ __forceinline__ void load(consumer &c, carried &k) {
+        const u32 slot = c.wait_for(N); /* not for long: they have come */
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const u8 *from = c.tile();
+            const u8 *from = c.tile(i);
 #pragma unroll
             for (int t = 0; t < GROUP; t++)
                 k.blocks[i * GROUP + t] = rows_of::template part<true>(c, from + t * TILE * rows_of::row_bytes(true), 0, TILE);
-            c.release();
         }
+        c.release(N, slot);
     }
     static __device__ __forceinline__ void clear(carried &k) {
 #pragma unroll

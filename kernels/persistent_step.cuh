@@ -269,6 +269,9 @@ enum { MOST_PREPARED = SLOTS / 2 };
 /* So many tiles a warp waits for at once, at most. */
 enum { AT_ONCE = SLOTS >= 3 * TOGETHER ? TOGETHER : 1 };
 
+/* Slots with blocks that a warp waits for at once to hold what is in them, at most. */
+enum { BLOCKS_AT_ONCE = SLOTS / 2 < 6 ? SLOTS / 2 : 6 };
+
 /* The emitter says by it how small a ring may be. */
 static_assert(TRACE || sizeof(workspace) == WORKSPACE_BYTES, "codegen/persistent/text.c knows another workspace");
 

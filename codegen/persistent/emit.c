@@ -408,29 +408,28 @@ bool qgc_persistent_copies_in_bulk(const qgc_persistent *p) {
 }
 
 /* Bytes of a phase; BLOCKS: of block formats. */
-enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, FEW_BLOCKS = 5000000, SHORT_BLOCKS = 3000000 };
+enum { LONG_PHASE = 20000000, SHORT_PHASE = 10000000, FEW_BLOCKS = 6000000, SHORT_BLOCKS = 3000000 };
 
 /* Warps of which each has many registers, and some. */
 enum { NONE = 1 /* settings are never 0 */, MANY_EACH = 11, SOME_EACH = 14 };
 
-/* Registers for unpacked tiles that no kernel of those in docs/performance.md spills with: a second copying warp takes some from all, up to
- * 11 warps leave many, more than 14 few. K formats gain by them only where phases are short: the code that they take more is fetched
- * again in each layer. */
+/* Registers for unpacked tiles: a second copying warp takes some from all, up to 11 warps leave many, more than 14 few. K formats gain by
+ * them only where phases are short: the code that they take more is fetched again in each layer. */
 static int64_t registers_held(const qgc_persistent *p) {
     const bool room = p->warps <= SOME_EACH;
     const int64_t bytes = bytes_of_a_phase(p);
     if (!qgc_persistent_copies_in_bulk(p))
         return qgc_persistent_has_k_formats(p) ? NONE : 12;
     if (qgc_persistent_has_k_formats(p))
-        return bytes < (room ? FEW_BLOCKS : SHORT_BLOCKS) ? 24 : NONE;
+        return bytes >= FEW_BLOCKS ? NONE : room && bytes < SHORT_BLOCKS ? 36 : 24;
     return p->warps <= MANY_EACH || (room && bytes < SHORT_BLOCKS) ? 48 : 36;
 }
 
-/* K formats of few bits where phases are short: more chunks of long rows are held, and tiles are unpacked while an attention is waited for.
- * Of more bits, and in other formats, of which more is held anyway, that was slower. */
+/* K formats of few bits where phases are shortest: tiles are unpacked while an attention is waited for, and fewer of them have to be held. Of
+ * more bits, and in other formats, that was slower. */
 static bool of_short_k_formats(const qgc_persistent *p) {
     return qgc_persistent_copies_in_bulk(p) && qgc_persistent_has_k_formats(p) && p->warps <= SOME_EACH &&
-           qgc_persistent_takes_few_bits(p) && bytes_of_a_phase(p) < FEW_BLOCKS;
+           qgc_persistent_takes_few_bits(p) && bytes_of_a_phase(p) < SHORT_BLOCKS;
 }
 
 /* Are tiles of 16-bit weights taken while an attention is waited for? Where phases are long, memory is what is waited for. */
@@ -484,8 +483,8 @@ static int speed_options(const qgc_persistent *p, const char *name, const char *
                  {"PARTS", 16, parts},
                  {"PREPARED", is_prepared(p) ? 4 : NONE, held},
                  {"ALONE", tiles_are_whole(p) ? 128 : 64, alone},
-                 {"HELD_BLOCKS", registers_held(p), held_blocks},
-                 {"HELD_LONG_BLOCKS", of_short_k_formats(p) ? 36 : registers_held(p), held_blocks},
+                 {"HELD_BLOCKS", of_short_k_formats(p) ? 24 : registers_held(p), held_blocks},
+                 {"HELD_LONG_BLOCKS", registers_held(p), held_blocks},
                  {"PREPARED_BLOCKS", of_short_k_formats(p) ? 40 : NONE, held_blocks},
                  {"TILES_AT_ONCE", 4, at_once}};
     const int count = (int)(sizeof knobs / sizeof *knobs),
