@@ -15,11 +15,16 @@ enum { CHUNK = 256, MOST_CTX = 33000 };
 
 typedef gpu_model fixture;
 
-static void open_model(fixture *f, const char *name) {
+/* With matrices of a type, NULL: as the graph has them. */
+static void open_model_of(fixture *f, const char *name, const char *type) {
     gpu_model_begin(f, name);
-    must(f, qgc_random_weights_open(&f->weights, f->graph, NULL, 7, &f->diag));
+    must(f, qgc_random_weights_open(&f->weights, f->graph, type, 7, &f->diag));
     gpu_model_rewrite(f, NULL);
     gpu_model_load(f, (qgc_compile_options){.chunk = CHUNK}, &(qgc_program_options){0});
+}
+
+static void open_model(fixture *f, const char *name) {
+    open_model_of(f, name, NULL);
 }
 
 static qgc_session *session(fixture *f, qgc_mode mode, int64_t ctx, float temperature) {
@@ -34,9 +39,9 @@ static qgc_session *session(fixture *f, qgc_mode mode, int64_t ctx, float temper
 }
 
 /* A prompt, then `steps` steps in both modes. Both are fed the same token, so that one near tie does not part them. */
-static void modes_agree(const char *name, int64_t prompt, int steps, double tolerance) {
+static void modes_agree_of(const char *name, const char *type, int64_t prompt, int steps, double tolerance) {
     fixture f;
-    open_model(&f, name);
+    open_model_of(&f, name, type);
     int64_t ctx = prompt + steps + 1;
     if (!gpu_test_runs(f.program, QGC_MODE_PERSISTENT, f.arena)) {
         gpu_model_close(&f);
@@ -62,13 +67,18 @@ static void modes_agree(const char *name, int64_t prompt, int steps, double tole
         worst = !(difference <= worst) ? difference : worst;
         flips += a != b;
     }
-    print_message("%s after %lld tokens: %d steps, logits differ by %.1e of the largest, %d other tokens\n",
-                  name, (long long)prompt, steps, worst, flips);
+    print_message(
+        "%s%s%s after %lld tokens: %d steps, logits differ by %.1e of the largest, %d other tokens\n", name,
+        type ? " in " : "", type ? type : "", (long long)prompt, steps, worst, flips);
     assert_true(worst <= tolerance);
     assert_true(flips <= steps / 50); /* near ties */
     qgc_session_drop(graph);
     qgc_session_drop(one);
     gpu_model_close(&f);
+}
+
+static void modes_agree(const char *name, int64_t prompt, int steps, double tolerance) {
+    modes_agree_of(name, NULL, prompt, steps, tolerance);
 }
 
 static void small_models_agree_with_graph_mode(void **state) {
@@ -81,6 +91,7 @@ static void small_models_agree_with_graph_mode(void **state) {
     modes_agree("tests/gpu/shapes/long", 2, 100, 3e-3);
     modes_agree("tests/gpu/shapes/gemma", 700, 20, 3e-3);
     modes_agree("tests/gpu/shapes/rings", 1403, 20, 3e-3);
+    modes_agree("tests/gpu/shapes/windows", 700, 20, 3e-4);
     modes_agree("tests/gpu/shapes/halves", 3000, 20, 3e-4); /* more splits than a warp has lanes */
     modes_agree("tests/gpu/shapes/broad", 3000, 20, 3e-3);
 }
@@ -135,6 +146,17 @@ static void qwen_agrees_with_graph_mode(void **state) {
     (void)state;
     modes_agree("models/qwen2.5-0.5b", 10, 256, 1e-3);
     modes_agree("models/qwen2.5-0.5b", 1000, 20, 1e-3);
+}
+
+/* Formats whose v has one of its own, and lies on other multiprocessors than q and k; one format for all; a v as wide as the model; rows of
+ * two chunks, by 16 warps. */
+static void block_formats_agree_with_graph_mode(void **state) {
+    (void)state;
+    modes_agree_of("models/qwen2.5-0.5b", "q4_k_m", 10, 64, 1e-3);
+    modes_agree_of("models/qwen2.5-0.5b", "q4_k_m", 600, 20, 1e-3);
+    modes_agree_of("models/qwen2.5-0.5b", "q8_0", 10, 64, 1e-3);
+    modes_agree_of("tests/gpu/shapes/qwen3-0.6b", "q4_k_m", 10, 64, 1e-3);
+    modes_agree_of("tests/gpu/shapes/llama-3.2-1b", "q4_k_m", 10, 64, 1e-3);
 }
 
 /* Started early or not, the kernels are the same. */
@@ -363,6 +385,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(cases_agree_with_the_evaluator_in_every_mode),
         cmocka_unit_test(a_model_that_does_not_fit_is_refused),
         cmocka_unit_test(qwen_agrees_with_graph_mode),
+        cmocka_unit_test(block_formats_agree_with_graph_mode),
         cmocka_unit_test(rings_change_no_bit),
         cmocka_unit_test(long_contexts_agree_with_graph_mode),
     };
