@@ -3,8 +3,8 @@
  * warp (digits.cuh), in three digits that have a column each: products and sums of a block of 32 are exact. Then a block's sum
  * becomes a float and is multiplied by the block's scale. Minima are multiplied by the sum of the block's part of x, which an MMA
  * with ones gives. Where there are many tiles that sum is made once for all of them; and where a byte is two quants and no more, x gets four
- * digits, so that nothing is shifted. Where a row is one chunk the first group of tiles is unpacked before x is there; all else waits
- * in the ring.
+ * digits, so that nothing is shifted. The first tiles are unpacked before x is there: of rows of one chunk whole groups of them, of longer rows
+ * the first chunks; all else waits in the ring.
  *
  * An MMA takes a tile of 8 rows, of the even block in its rows 0 to 7, of the odd one in 8 to 15. Four columns, three digits and nothing or
  * four of them, are of each block; half of the result, a block times the other one's x, is of no use, but so a lane's loads are its operand as

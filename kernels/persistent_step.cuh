@@ -371,7 +371,7 @@ struct consumer {
         at.next();
     }
 
-    /* The same for the next `n` tiles, 1 to AT_ONCE: each lane waits for one of them, lane i for tile i, and says later that the warp has
+    /* The same for the next `n` slots, at most half of the ring: each lane waits for one of them, lane i for tile i, and says later that the warp has
      * read it. The slot of that tile is the result of the wait. */
     __device__ __forceinline__ u32 wait_for(int n) {
         stopwatch watch(counts + FOR_WEIGHTS);

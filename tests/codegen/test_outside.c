@@ -11,6 +11,7 @@
 #include "graph/base/str.h"
 #include "graph/load.h"
 #include "graph/print.h"
+#include "tests/kernels/small_graphs.h"
 #include "tests/support/fixture.h"
 
 /* A norm and silu in one kernel; `fuse` is what the nodes say, `row` what stands in the place of %s. */
@@ -433,6 +434,45 @@ static void a_device_function_is_proved_too(void **state) {
     }
 }
 
+/* Options of the persistent step are macros of its whole file, in which the device function stands: of 16-bit weights, of weights in blocks,
+ * of a small ring, and of probes. A number of that name in the function is its own. */
+static void no_option_of_the_step_reaches_a_device_function(void **state) {
+    fixture *f = *state;
+    static const char text[] = "wait_for_previous() AS_PHASE norm_silu_phase";
+    qgc_proof *proofs;
+    int n;
+    ok(f, qgc_proofs_list(graph_of(f, with(f, "    starts: [waits]\n", with_phase), text, true), &proofs, &n,
+                          f->arena, &f->diag));
+    const char *space = qgc_outside_phase_space(proofs[0].of, &proofs[0].with, "their", f->arena);
+    const char *matrix = strstr(small_qwen2, "gguf: \"{l}.w1\"}");
+    assert_non_null(matrix);
+    const int before = (int)(matrix - small_qwen2 + (long)strlen("gguf: \"{l}.w1\""));
+    const char *blocks =
+        qgc_arena_printf(f->arena, "%.*s, dtype: q8_0%s", before, small_qwen2, small_qwen2 + before);
+    static const unsigned probes[] = {0, QGC_PROBE_TRACE, QGC_PROBE_NO_STREAM, QGC_PROBE_NO_WAITS};
+    const qgc_card small = {.sms = 132, .shared_bytes = 101376};
+    int options = 0;
+    for (size_t i = 0; i < 2 * sizeof probes / sizeof *probes; i++) {
+        const char *yaml = i % 2 ? blocks : small_qwen2;
+        qgc_graph *g;
+        qgc_lowered out;
+        ok(f, qgc_graph_load_text(&g, "small.yaml", yaml, strlen(yaml), f->arena, &f->diag));
+        ok(f, qgc_lower(
+                  g, &(qgc_lower_options){.chunk = 32, .probe = probes[i / 2], .card = i / 2 ? NULL : &small},
+                  &out, &f->diag));
+        const qgc_plan_launch *step = &out.plan->phases[QGC_PHASE_PERSISTENT].launches[0];
+        for (const char *at = out.plan->kernels[step->kernel].options; (at = strstr(at, "-D")) != NULL;
+             at += 2) {
+            const char *undef =
+                qgc_arena_printf(f->arena, "#undef %.*s\n", (int)strcspn(at + 2, "="), at + 2);
+            if (!strstr(space, undef))
+                fail_msg("no %s", undef);
+            options++;
+        }
+    }
+    assert_true(options > 8 * 10);
+}
+
 /* Proofs are made in folders of this process. */
 static void nothing_stays_in_tmp(void **state) {
     fixture *f = *state;
@@ -461,6 +501,7 @@ int main(void) {
         FIXTURE_TEST(a_row_says_whether_it_has_a_phase),
         FIXTURE_TEST(a_phase_has_room_in_shared_memory),
         FIXTURE_TEST(a_device_function_is_proved_too),
+        FIXTURE_TEST(no_option_of_the_step_reaches_a_device_function),
         FIXTURE_TEST(nothing_stays_in_tmp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
