@@ -314,7 +314,8 @@ static inline unsigned long long evicted_first() {
     return 0;
 }
 
-static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b, unsigned long long policy) {
+static inline void bulk_copy(void *to, const void *from, unsigned bytes, unsigned long long *b,
+                             unsigned long long policy) {
     (void)policy; /* there is no L2 cache */
     bulk_copy(to, from, bytes, b);
 }
