@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "codegen/plan.h"
 
@@ -58,8 +59,7 @@ static range blocks_of(const qgc_share *shares, int n, int i, int blocks) {
     int64_t tiles = 1;
     while (blocks_of_all(shares, first, last, tiles) > blocks)
         tiles++;
-    const int64_t after = i == last ? 0 : blocks_of_all(shares, i + 1, last, tiles),
-                  own = least_blocks(&shares[i], tiles);
+    const int64_t after = blocks_of_all(shares, i + 1, last, tiles), own = least_blocks(&shares[i], tiles);
     return i == first ? (range){0, (int)(blocks - after)} : (range){(int)(blocks - after - own), (int)own};
 }
 
@@ -106,9 +106,10 @@ static void cut(const qgc_share *shares, int i, int n, int blocks, balance *b, i
     const range of = blocks_of(shares, n, i, blocks);
     const int64_t units = divided_up(s->rows, s->unit), bytes = s->unit * (s->cost ? s->cost : 1);
     int64_t at = 0, filled = 0;
+    memset(b->more, 0, sizeof b->more);
     fill_evenly(b, of, units * bytes, most_units(s, of.n) * bytes);
     for (int block = 0; block < blocks; block++) {
-        filled += block >= of.first && block < of.first + of.n ? b->more[block] : 0;
+        filled += b->more[block];
         const int64_t end = (filled + bytes / 2) / bytes;
         const int64_t last = end * s->unit < s->rows ? end * s->unit : s->rows;
         const int64_t first = at * s->unit < s->rows ? at * s->unit : s->rows;

@@ -353,8 +353,8 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
         return WHOLE && fit(n) && n <= (CHUNKS > 1 ? 1 : (int)N) * GROUP * TILE;
     }
 
-    /* Tiles that are held of a row's chunk, or of all groups; are they several? Whole ones are found by constants then. */
-    enum { ALL = CHUNKS > 1 ? (int)TILES : N * TILES, SEVERAL = CHUNKS == 1 && (int)ALL > 1 };
+    /* Sums of the tiles of all groups that are held. Are they several of rows of one chunk? Whole tiles are found by constants then. */
+    enum { SUMS = CHUNKS > 1 || N == 0 ? (int)TILES : N * TILES, SEVERAL = CHUNKS == 1 && (int)SUMS > 1 };
 
     /* Slot i is chunk i or group i. Of rows that are not there something is loaded and multiplied that nobody looks at. */
     template <int I, bool Whole> __device__ __forceinline__ void load_slot(const consumer &c, const u8 *from, int n) {
@@ -399,12 +399,12 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
     }
     __device__ __forceinline__ void load(consumer &c, int n) {
         if constexpr (N > 0)
-            if (SEVERAL && n >= ALL * TILE && fit(n))
-                load_slots<true>(c, n);
-            else if (fit(n))
-                load_slots<false>(c, n);
-            else
+            if (!fit(n))
                 clear();
+            else if (SEVERAL && n >= SUMS * TILE)
+                load_slots<true>(c, n);
+            else
+                load_slots<false>(c, n);
     }
 
     /* Slot I times x of its chunk. */
@@ -420,8 +420,6 @@ template <int Type, int K, int Usual, form Form> struct held_blocks {
             multiply_slots<I + 1>(c, x, digits);
         }
     }
-    /* Sums of the tiles of all groups that are held. */
-    enum { SUMS = CHUNKS > 1 || N == 0 ? (int)TILES : N * TILES };
     __device__ __forceinline__ void multiply(const consumer &c, const taken_operand<K, Form> &x, float (&sums)[SUMS]) const {
         multiply_slots(c, x, sums);
 #pragma unroll

@@ -71,12 +71,11 @@ static int find_shares(const qgc_persistent *p, int phase, int n) {
     return -1;
 }
 
-static int new_share(qgc_persistent *p, int phase, int apart) {
+static void new_share(qgc_persistent *p, int phase, int apart) {
     const qgc_instance *i = qgc_phase_first(p, phase);
     p->shares = qgc_arena_grow(p->l->arena, p->shares, (size_t)p->n_shares, sizeof *p->shares);
-    p->shares[p->n_shares] =
+    p->shares[p->n_shares++] =
         (qgc_share){.rows = i->rows, .unit = unit_of(i), .loop = p->phases[phase].loop, .apart = apart};
-    return p->n_shares++;
 }
 
 /* A phase has a share, which costs what all phases of one loop read, of those loops the one that is run most often. */
@@ -101,12 +100,17 @@ void qgc_persistent_shares(qgc_persistent *p) {
         if (i->does != QGC_DO_PRODUCTS)
             continue;
         n = phases_apart(p, k);
-        const int found = find_shares(p, k, n), first = found < 0 ? p->n_shares : found;
-        apart += found < 0 && n > 1;
+        int share = find_shares(p, k, n);
+        if (share < 0) {
+            share = p->n_shares;
+            apart += n > 1;
+            for (int j = 0; j < n; j++)
+                new_share(p, k + j, n > 1 ? apart : 0);
+        }
         for (int j = 0; j < n; j++)
-            take_share(p, k + j, found < 0 ? new_share(p, k + j, n > 1 ? apart : 0) : found + j);
+            take_share(p, k + j, share + j);
         if (n == 1 && i->rows == p->carried_width && unit_of(i) == 1)
-            p->carried_share = first;
+            p->carried_share = share;
     }
 }
 

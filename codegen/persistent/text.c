@@ -233,14 +233,10 @@ static void write_common(const writer *w) {
                    is_odd(w, w->phase) ? " + epoch" : "");
 }
 
-/* squares(i) of a phase. */
-static void write_squares_rule(const writer *w, const char *name, const qgc_phase_place *at) {
-    qgc_str_printf(w->t, "    RULE int %s(int i) { return %s%d%s; }\n", name,
-                   at->squares_step % 2 ? "(i + " : "", at->squares % 2, at->squares_step % 2 ? ") & 1" : "");
-}
-
 static void write_squares(const writer *w) {
-    write_squares_rule(w, "squares", &w->p->phases[w->phase]);
+    const qgc_phase_place *at = &w->p->phases[w->phase];
+    qgc_str_printf(w->t, "    RULE int squares(int i) { return %s%d%s; }\n",
+                   at->squares_step % 2 ? "(i + " : "", at->squares % 2, at->squares_step % 2 ? ") & 1" : "");
 }
 
 static void write_outside(const writer *w, int k) {

@@ -444,11 +444,7 @@ static void no_option_of_the_step_reaches_a_device_function(void **state) {
     ok(f, qgc_proofs_list(graph_of(f, with(f, "    starts: [waits]\n", with_phase), text, true), &proofs, &n,
                           f->arena, &f->diag));
     const char *space = qgc_outside_phase_space(proofs[0].of, &proofs[0].with, "their", f->arena);
-    const char *matrix = strstr(small_qwen2, "gguf: \"{l}.w1\"}");
-    assert_non_null(matrix);
-    const int before = (int)(matrix - small_qwen2 + (long)strlen("gguf: \"{l}.w1\""));
-    const char *blocks =
-        qgc_arena_printf(f->arena, "%.*s, dtype: q8_0%s", before, small_qwen2, small_qwen2 + before);
+    const char *blocks = small_with_dtype(f->arena, small_qwen2, "w1", "q8_0");
     static const unsigned probes[] = {0, QGC_PROBE_TRACE, QGC_PROBE_NO_STREAM, QGC_PROBE_NO_WAITS};
     const qgc_card small = {.sms = 132, .shared_bytes = 101376};
     int options = 0;

@@ -38,8 +38,8 @@ static void check_cover(const qgc_share *shares, int n, int blocks) {
     }
 }
 
-static int64_t tiles_of(const qgc_share *s) {
-    return (s->rows + QGC_SHARE_TILE - 1) / QGC_SHARE_TILE;
+static int64_t tiles_of(int64_t rows) {
+    return (rows + QGC_SHARE_TILE - 1) / QGC_SHARE_TILE;
 }
 
 /* Shares that are apart: each covers its rows, no block has rows of two of them, and the fullest block has as few tiles as can be. */
@@ -52,7 +52,7 @@ static void check_apart(const qgc_share *shares, int n, int blocks) {
             assert_true(rows >= 0);
             assert_int_equal(first_of(n, i, b), at);
             at += rows;
-            const int64_t tiles = (rows + QGC_SHARE_TILE - 1) / QGC_SHARE_TILE;
+            const int64_t tiles = tiles_of(rows);
             assert_true(tiles <= qgc_share_most_tiles(shares, n, i, blocks));
             most = tiles > most ? tiles : most;
             for (int k = 0; k < i; k++)
@@ -61,7 +61,7 @@ static void check_apart(const qgc_share *shares, int n, int blocks) {
         assert_int_equal(at, shares[i].rows);
     }
     for (int i = 0; i < n && most > 1; i++)
-        needed += (tiles_of(&shares[i]) + most - 2) / (most - 1);
+        needed += (tiles_of(shares[i].rows) + most - 2) / (most - 1);
     assert_true(n > blocks || most == 1 || needed > blocks);
 }
 

@@ -1,6 +1,11 @@
 #ifndef TESTS_KERNELS_SMALL_GRAPHS_H
 #define TESTS_KERNELS_SMALL_GRAPHS_H
 
+#include <string.h>
+
+#include "graph/base/arena.h"
+#include "tests/support/cmocka.h"
+
 /* Graphs shaped like those of three families, small enough to be run on a CPU launch by launch. They have their dimensions in
  * common, so that many of their kernels are the same. */
 
@@ -300,5 +305,16 @@ static const char small_old_cache[] =
     "  - {op: mark, in: [seen, tokens], out: seen_now}\n"
     "  - {op: sample, in: [logits, rows, positions, seen_now], out: next}\n"
     "outputs: [logits, next]\n";
+
+/* One of these graphs, a matrix of which is stored as `dtype`. */
+static inline const char *small_with_dtype(qgc_arena *a, const char *yaml, const char *name,
+                                           const char *dtype) {
+    const char *key = qgc_arena_printf(a, "gguf: \"{l}.%s\"}", name), *at = strstr(yaml, key);
+    if (strcmp(name, "embed") == 0)
+        at = strstr(yaml, key = "gguf: embed}");
+    assert_non_null(at);
+    const size_t before = (size_t)(at - yaml) + strlen(key) - 1;
+    return qgc_arena_printf(a, "%.*s, dtype: %s%s", (int)before, yaml, dtype, yaml + before);
+}
 
 #endif

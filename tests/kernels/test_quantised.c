@@ -112,15 +112,6 @@ static const types mixes[] = {
     {"q5_k", "q5_k", "bf16", "f16", "q5_1", "q4_1", "[q4_1, f32]", "q5_k"},
 };
 
-static const char *with_dtype(qgc_arena *a, const char *yaml, const char *name, const char *dtype) {
-    const char *key = qgc_arena_printf(a, "gguf: \"{l}.%s\"}", name), *at = strstr(yaml, key);
-    if (strcmp(name, "embed") == 0)
-        at = strstr(yaml, key = "gguf: embed}");
-    assert_non_null(at);
-    const size_t before = (size_t)(at - yaml) + strlen(key) - 1;
-    return qgc_arena_printf(a, "%.*s, dtype: %s%s", (int)before, yaml, dtype, yaml + before);
-}
-
 /* Caches of f16: a bf16 that is rounded to its neighbour is as large as what a wrong scale would do. */
 static const char *with_f16_caches(qgc_arena *a, const char *yaml) {
     for (const char *at; (at = strstr(yaml, "ctx, dh], dtype: bf16")) != NULL;)
@@ -139,7 +130,7 @@ static const char *quantised_of(qgc_arena *a, const char *yaml, const types *m, 
     const char *const pairs[][2] = {{"embed", m->embed}, {"wq", m->wq}, {"wk", m->wk}, {"wv", m->wv},
                                     {"wo", m->wo},       {"w1", m->w1}, {"w2", m->w2}, {"w3", m->w3}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
-        yaml = with_dtype(a, yaml, pairs[i][0], pairs[i][1]);
+        yaml = small_with_dtype(a, yaml, pairs[i][0], pairs[i][1]);
     return with_f16_caches(a, yaml);
 }
 
