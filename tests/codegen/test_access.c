@@ -88,9 +88,12 @@ static const char *to_ptx(const ptx_compiler *c, const qgc_kernel_source *source
 static const qgc_kernel_source made_up[] = {
     {"made.cu",
      "#define WAIT asm volatile(\"griddepcontrol.wait;\" ::: \"memory\")\n"
+     "#define SPIN(i) asm volatile(\"{ .reg .pred p; again: setp.ne.s32 p, %0, 77; @p bra over; bra again;\" \\\n"
+     "                             \" over: }\" :: \"r\"(i) : \"memory\")\n"
      "extern \"C\" __global__ void made(const float *early, const float *late, float *out, int *count,\n"
      "                                float *unused, const float *const *addresses, bool again) {\n"
      "    float x = early[threadIdx.x];\n"
+     "#ifdef SPINS\n    SPIN(threadIdx.x); out[1] = x; SPIN(threadIdx.y); *count = 1;\n#endif\n"
      "    if (again) WAIT;\n"
      "#ifdef STORES\n    else out[1] = 1.0f;\n    if (!again) WAIT;\n#endif\n"
      "#ifdef LEAKS\n    else return;\n#endif\n"
@@ -132,6 +135,7 @@ static void the_effects_of_a_kernel_are_read_off_its_ptx(void **state) {
     }
     check_made_up(&c, "-DPLAIN", "re r w rw - rf -", true, a);
     check_made_up(&c, "-DSTORES", "re r we rw - rf -", true, a);
+    check_made_up(&c, "-DSPINS", "re r we rwe - rf -", true, a); /* two blocks with the same labels */
     check_made_up(&c, "-DLEAKS", "re r w rw - rf -", false, a);
     check_made_up(&c, "-DRETURNS", "re r w rw - rf -", false, a);
 }

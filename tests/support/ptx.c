@@ -24,6 +24,7 @@ typedef struct {
     const char *text;      /* "ld.global.f32 %f1, [%rd2+4]" without its predicate */
     const char *operands;  /* after the opcode */
     const char *predicate; /* "@%p1", or NULL */
+    size_t block;
     bool reached_early;
 } statement;
 
@@ -32,7 +33,10 @@ typedef struct {
     const char *entry;
     statement *list;
     size_t n;
-    qgc_map labels;       /* to the statement after it, + 1 */
+    qgc_map labels; /* of a block ("3 over"), to the number of the statement after it */
+    size_t *
+        around; /* [n_blocks] of blocks in braces, which have labels of their own: the block that each is in */
+    size_t n_blocks, now; /* the one that is being read */
     qgc_map registers;    /* to an origin */
     origin local, shared; /* of all that was put there */
     bool changed;
@@ -60,16 +64,30 @@ static char *cleaned(const char *from, const char *end, qgc_arena *a) {
     return out;
 }
 
+static const char *label_of(const reader *r, size_t block, const char *name, size_t bytes) {
+    return qgc_arena_printf(r->arena, "%zu %.*s", block, (int)bytes, name);
+}
+
 static void add_label(reader *r, const char *name, size_t bytes) {
     size_t *at = qgc_arena_alloc(r->arena, sizeof *at);
     *at = r->n;
-    qgc_map_put_bytes(&r->labels, name, bytes, at);
+    qgc_map_put(&r->labels, label_of(r, r->now, name, bytes), at);
+}
+
+static void enter_block(reader *r) {
+    r->around = qgc_arena_grow(r->arena, r->around, r->n_blocks, sizeof *r->around);
+    r->around[r->n_blocks] = r->now;
+    r->now = r->n_blocks++;
 }
 
 /* Skips blanks, braces of blocks, and labels. */
 static char *skip_to_opcode(reader *r, char *at) {
     for (;;) {
-        at += strspn(at, " {}");
+        for (; *at == ' ' || *at == '{' || *at == '}'; at++)
+            if (*at == '{')
+                enter_block(r);
+            else if (*at == '}')
+                r->now = r->around[r->now];
         size_t name = strcspn(at, " :;,%[");
         if (*at == '.' || at[name] != ':' || at[name + 1] == ':' || name == 0) /* not shared::cluster */
             return at;
@@ -79,7 +97,7 @@ static char *skip_to_opcode(reader *r, char *at) {
 }
 
 static void add_statement(reader *r, char *text) {
-    statement s = {.text = text};
+    statement s = {.text = text, .block = r->now};
     if (*text == '@') {
         s.predicate = text;
         s.text = text + strcspn(text, " ");
@@ -269,6 +287,16 @@ static bool is_wait(const statement *s) {
     return begins(s->text, "griddepcontrol.wait");
 }
 
+/* The number of the statement that a branch goes to; of one to a label that is not there, behind the last one. */
+static size_t target_of(const reader *r, const statement *s) {
+    const char *name = s->operands + strspn(s->operands, " ");
+    for (size_t block = s->block;; block = r->around[block]) {
+        const size_t *target = qgc_map_get(&r->labels, label_of(r, block, name, strcspn(name, " ")));
+        if (target || block == 0)
+            return target ? *target : r->n;
+    }
+}
+
 /* Marks what is reached from the entry without a wait; true if an end is among it. */
 static bool reach(reader *r) {
     size_t *todo = qgc_arena_array(r->arena, 2 * r->n + 1, sizeof *todo), n = 0;
@@ -286,11 +314,8 @@ static bool reach(reader *r) {
         s->reached_early = true;
         const bool branch = begins(s->text, "bra"), end = begins(s->text, "ret") || begins(s->text, "exit");
         ends = ends || end;
-        if (branch) {
-            const char *name = s->operands + strspn(s->operands, " ");
-            const size_t *target = qgc_map_get_bytes(&r->labels, name, strcspn(name, " "));
-            todo[n++] = target ? *target : r->n;
-        }
+        if (branch)
+            todo[n++] = target_of(r, s);
         if ((!branch && !end) || s->predicate)
             todo[n++] = at + 1;
     }
@@ -316,6 +341,7 @@ ptx_effects ptx_effects_of(const char *ptx, const char *entry, qgc_arena *a) {
         return e;
     e.found = true;
     reader r = {.arena = a, .entry = entry, .labels = qgc_map_new(a), .registers = qgc_map_new(a)};
+    enter_block(&r);
     split(&r, cleaned(body, end, a));
     do {
         r.changed = false;
