@@ -50,18 +50,13 @@ static uses uses_of(const qgc_plan *p, const qgc_plan_launch *l, qgc_arena *a) {
     return u;
 }
 
-/* The weight in whose memory a weight may lie. */
-static int root_of(const qgc_plan *p, int weight) {
-    return p->weights[weight].tied >= 0 ? p->weights[weight].tied : weight;
-}
-
 /* Do two buffers have bytes in common, in the largest step of the phase? */
 static bool meet(const qgc_plan *p, qgc_phase_kind phase, int a, int b) {
     const qgc_plan_buffer *x = &p->buffers[a], *y = &p->buffers[b];
     if (a == b)
         return true;
     if (x->kind == QGC_BUFFER_WEIGHT && y->kind == QGC_BUFFER_WEIGHT)
-        return root_of(p, x->weight) == root_of(p, y->weight);
+        return qgc_plan_weight_root(p, x->weight) == qgc_plan_weight_root(p, y->weight);
     if (x->kind != QGC_BUFFER_SCRATCH || y->kind != QGC_BUFFER_SCRATCH)
         return false;
     const qgc_sizes most = qgc_plan_sizes(p, phase);

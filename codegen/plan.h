@@ -284,6 +284,10 @@ typedef struct {
     int io[QGC_N_IO]; /* buffer of each role */
 } qgc_plan;
 
+/* The weight in whose memory one lies: that to which it is tied, where both are stored alike, as they are where one tensor is both; else
+ * itself. */
+int qgc_plan_weight_root(const qgc_plan *p, int weight);
+
 /* Which weights persistent mode reads as they are stored, in stays[n_weights]: all but those that only the pack phase reads. Of a
  * tied weight that stays the other one does. */
 void qgc_plan_staying(const qgc_plan *p, bool *stays);

@@ -4,8 +4,9 @@
 
 enum { ALIGN = 256 }; /* of weights in a region */
 
-static int root_of(const qgc_plan *p, int weight) {
-    return p->weights[weight].tied >= 0 ? p->weights[weight].tied : weight;
+int qgc_plan_weight_root(const qgc_plan *p, int weight) {
+    const int tied = p->weights[weight].tied;
+    return tied >= 0 && p->weights[tied].storage == p->weights[weight].storage ? tied : weight;
 }
 
 static int64_t bytes_of(const qgc_plan_buffer *b) {
@@ -19,7 +20,7 @@ static void add_phase(const qgc_plan *p, qgc_phase_kind phase, bool *stays) {
         for (int k = 0; k < n; k++) {
             const qgc_plan_buffer *b = &p->buffers[uses[k].buffer];
             if (b->kind == QGC_BUFFER_WEIGHT)
-                stays[b->weight] = stays[root_of(p, b->weight)] = true;
+                stays[b->weight] = stays[qgc_plan_weight_root(p, b->weight)] = true;
         }
     }
 }
@@ -32,14 +33,15 @@ void qgc_plan_staying(const qgc_plan *p, bool *stays) {
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
         add_phase(p, phases[i], stays);
     for (size_t i = 0; i < p->n_weights; i++)
-        stays[i] = stays[i] || stays[root_of(p, (int)i)];
+        stays[i] = stays[i] || stays[qgc_plan_weight_root(p, (int)i)];
 }
 
 int64_t qgc_plan_weight_bytes(const qgc_plan *p, const bool *stays) {
     int64_t bytes = 0;
     for (size_t i = 0; i < p->n_buffers; i++) {
         const qgc_plan_buffer *b = &p->buffers[i];
-        if (b->kind == QGC_BUFFER_WEIGHT && p->weights[b->weight].tied < 0 && (!stays || stays[b->weight]))
+        if (b->kind == QGC_BUFFER_WEIGHT && qgc_plan_weight_root(p, b->weight) == b->weight &&
+            (!stays || stays[b->weight]))
             bytes += bytes_of(b);
     }
     return bytes;

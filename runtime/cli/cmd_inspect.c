@@ -146,9 +146,9 @@ static void print_summary(const qgc_plan *p, qgc_arena *a) {
     size_t sums[QGC_N_BUFFER_KINDS] = {0};
     for (size_t i = 0; i < p->n_buffers; i++) {
         const qgc_plan_buffer *b = &p->buffers[i];
-        bool tied =
-            b->kind == QGC_BUFFER_WEIGHT && p->weights[b->weight].tied >= 0; /* lies in another's memory */
-        sums[b->kind] += tied ? 0 : (size_t)qgc_extent_size(&b->bytes, &at_ctx);
+        const bool elsewhere =
+            b->kind == QGC_BUFFER_WEIGHT && qgc_plan_weight_root(p, b->weight) != b->weight;
+        sums[b->kind] += elsewhere ? 0 : (size_t)qgc_extent_size(&b->bytes, &at_ctx);
     }
     printf("memory     weights %s, states %s and tables %s at %lld positions, scratch %s, interface %s\n",
            qgc_str_of_bytes(sums[QGC_BUFFER_WEIGHT], a), qgc_str_of_bytes(sums[QGC_BUFFER_STATE], a),

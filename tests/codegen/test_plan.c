@@ -326,6 +326,27 @@ static void scratch_needs_room_for_the_phases_that_use_it(void **state) {
     assert_int_equal(qgc_plan_check(p, QGC_NO_LOC, &d), QGC_OK);
 }
 
+/* Where the table of the embedding is the head, too, they are one tensor; of another type a head is one of its own, and does not stay
+ * with the table. */
+static void a_tied_weight_has_memory_of_its_own_where_it_is_stored_otherwise(void **state) {
+    enum { HEAD, EMBED, ALIGNED = 256 }; /* weights */
+    qgc_plan *p = small_plan(*state);
+    bool stays[2];
+    assert_int_equal(p->weights[HEAD].tied, EMBED);
+    qgc_plan_launch *reads = &p->phases[QGC_PHASE_INIT].launches[0];
+    reads->args[0] = (qgc_plan_arg){.kind = QGC_ARG_BUFFER, .buffer = SMALL_EMBED, .access = QGC_READS};
+    for (int own = 0; own < 2; own++) {
+        p->weights[HEAD].storage = own ? QGC_F32 : p->weights[EMBED].storage;
+        assert_int_equal(qgc_plan_weight_root(p, HEAD), own ? HEAD : EMBED);
+        assert_int_equal(qgc_plan_weight_bytes(p, NULL), own ? 2 * ALIGNED : ALIGNED);
+        for (size_t i = 0; i < QGC_N_PHASES; i++)
+            p->phases[i].n_launches = i == QGC_PHASE_INIT;
+        qgc_plan_staying(p, stays);
+        assert_true(stays[EMBED]);
+        assert_int_equal(stays[HEAD], !own);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(extent_is_linear_in_each_size),
@@ -336,6 +357,7 @@ int main(void) {
         ARENA_TEST(names_what_is_wrong_in_a_table),
         ARENA_TEST(names_what_is_wrong_with_a_launch),
         ARENA_TEST(scratch_needs_room_for_the_phases_that_use_it),
+        ARENA_TEST(a_tied_weight_has_memory_of_its_own_where_it_is_stored_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
