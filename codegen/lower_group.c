@@ -587,8 +587,6 @@ qgc_status lower_softcap(qgc_lowering *l, const qgc_node *n) {
 
 /* The buffer of a value rounded to bf16; made once for all products that read it. */
 static int as_bf16(qgc_lowering *l, const qgc_value *v) {
-    if (qgc_low_is_streamed(l, v))
-        return qgc_low_unpacked(l, v);
     qgc_dtype from = v->kind == QGC_WEIGHT ? qgc_weight_storage(v) : v->dtype;
     if (from == QGC_BF16)
         return qgc_low_buffer(l, v);

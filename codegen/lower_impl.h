@@ -18,8 +18,9 @@ typedef struct {
     int stream, shares; /* buffers; stream -1: it is not there */
     int64_t at;         /* bytes of the stream before the iteration that it belongs to */
     qgc_dtype type;     /* that it has there: F16, BF16 or a block format */
-    int which;          /* of the matrices of its phase */
     int64_t row_bytes;
+    int64_t
+        step_bytes; /* that packed_gemm.cu brings of a row of a block format for 64 elements; 0 of 16 bits */
     const char *const *place; /* options that say where its rows are: those of pack.cuh, and K */
 } qgc_streamed;
 
@@ -98,10 +99,8 @@ void qgc_low_arg_early(qgc_plan_launch *launch);
 /* Buffers of all inputs of a node, then of its first result, as arguments. */
 void qgc_low_operands(qgc_lowering *l, qgc_plan_launch *launch, const qgc_node *n);
 
-/* In a prefill from the stream: is a weight there? The buffer with it unpacked to bf16. Is a node computed by packed_gemm.cu?
- * Then it is lowered, with all that is computed with it, when the last of their operands is there. */
-bool qgc_low_is_streamed(const qgc_lowering *l, const qgc_value *w);
-int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w);
+/* In a prefill from the stream: is a node computed by packed_gemm.cu? Then it is lowered, with all that is computed with it, when the
+ * last of their operands is there. */
 bool qgc_low_packed(qgc_lowering *l, const qgc_node *n);
 /* The buffer of a value of T tokens as operand B of such products, for what makes it to write, where only they read it; else -1. */
 int qgc_low_operand_only(qgc_lowering *l, const qgc_value *x);

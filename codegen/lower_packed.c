@@ -1,17 +1,11 @@
-/* Prefill from the stream of the persistent step: products of matrices by kernels/packed_gemm.cu, and matrices that it does not read as
- * they are (block formats) unpacked to bf16. */
+/* Prefill from the stream of the persistent step: products of matrices by kernels/packed_gemm.cu. */
 
 #include <assert.h>
+#include <string.h>
 
 #include "codegen/lower_impl.h"
 
 enum { MOST_OPTIONS = 32, STEP = 64, TOKEN_BYTES = 128, TILE = 8, COPYING_THREADS = 128 };
-
-/* --- unpacked -------------------------------------------------------------------------------------------- */
-
-bool qgc_low_is_streamed(const qgc_lowering *l, const qgc_value *w) {
-    return qgc_phase_is_packed(l->phase) && w->kind == QGC_WEIGHT && l->streamed[w->id].stream >= 0;
-}
 
 /* Those that say where rows are, with room for others. */
 static int place_options(const qgc_streamed *s, const char **options) {
@@ -27,28 +21,6 @@ static void arg_stream(qgc_plan_launch *launch, const qgc_streamed *s, int acces
     qgc_low_arg_buffer(launch, s->shares, access);
 }
 
-int qgc_low_unpacked(qgc_lowering *l, const qgc_value *w) {
-    enum { THREADS = 512 };
-    const qgc_streamed *s = &l->streamed[w->id];
-    const char *options[MOST_OPTIONS] = {NULL};
-    if (l->bf16_of[w->id] >= 0)
-        return l->bf16_of[w->id];
-    int n = place_options(s, options);
-    options[n++] = qgc_low_type(l, "FORMAT", s->type);
-    options[n++] = qgc_low_int(l, "WHICH", s->which);
-    assert(n < MOST_OPTIONS);
-    const int buffer = qgc_low_scratch(l, qgc_low_text(l, "bf16 of %s", qgc_value_label(w, l->arena)),
-                                       qgc_low_times(qgc_low_elems(&w->shape), 2));
-    const char *file = qgc_dtype_is_quantised(s->type) ? "unpack_blocks.cu" : "unpack.cu";
-    qgc_plan_launch *launch = qgc_low_launch(l, l->phase, qgc_low_kernel(l, file, THREADS, options));
-    launch->on_all = true;
-    arg_stream(launch, s, QGC_READS);
-    qgc_low_arg_buffer(launch, buffer, QGC_WRITES);
-    return l->bf16_of[w->id] = buffer;
-}
-
-/* --- products -------------------------------------------------------------------------------------------- */
-
 /* How a product is cut: items of `span` tokens and 64 * groups * cluster rows, of each row 1 / split. */
 typedef struct {
     int64_t span, stages, split;
@@ -57,6 +29,7 @@ typedef struct {
     int64_t at_once; /* blocks of a multiprocessor */
     bool two;        /* rows of activations in two parts: those that sampling sees */
     bool to_operand; /* the result is read by such products only */
+    int64_t staged;  /* bytes of a row of a block format in a stage; 0: it has 16 bits */
     int64_t rows, in_unit;
 } cut;
 
@@ -105,14 +78,15 @@ static int64_t cost_of(const qgc_lowering *l, const cut *c, int64_t tokens, int6
     return START + items / blocks * whole + last + sum;
 }
 
-/* Bytes of a stage: tokens, and rows with what the first and the last tile have besides. */
+/* Bytes of a stage: tokens, and rows, of 16 bits with what the first and the last tile have besides. */
 static int64_t stage_bytes_of(const cut *c) {
-    return (c->span + 64 * c->groups + 2 * (TILE - 1)) * TOKEN_BYTES;
+    const int64_t rows = 64 * c->groups, of_16_bits = (rows + 2 * (TILE - 1)) * TOKEN_BYTES;
+    return c->span * TOKEN_BYTES + (c->staged ? rows * c->staged : of_16_bits);
 }
 
 /* Of shared memory: stages, and for each two barriers and the places of rows. */
 static int64_t shared_bytes_of(const cut *c) {
-    return c->stages * (stage_bytes_of(c) + 16 + 64 * c->groups * 4);
+    return c->stages * (stage_bytes_of(c) + 16 + (c->staged ? 1 : 64 * c->groups) * 4);
 }
 
 /* Stages that shared memory has room for. The smallest blocks leave registers to a second one, and half of that. */
@@ -128,7 +102,10 @@ static cut cut_of(const qgc_lowering *l, const qgc_packed *p) {
     static const int64_t spans[] = {256, 128, 64};
     enum { MOST_SPLIT = 12, LEAST_STAGES = 3 };
     const qgc_value *x = p->linear[0]->in[0];
-    cut c = {.rows = rows_of(p), .in_unit = p->fused && p->n == 2 ? 2 : 1}, best = {.span = 0};
+    cut c = {.rows = rows_of(p),
+             .in_unit = p->fused && p->n == 2 ? 2 : 1,
+             .staged = l->streamed[p->linear[0]->in[1]->id].step_bytes},
+        best = {.span = 0};
     c.two = x->shape.dim[0] == QGC_DIM_R;
     const int64_t tokens = c.two ? 2 * l->sizes.rows : l->sizes.tokens, steps = qgc_low_width(x) / STEP;
     int64_t least = 0;
@@ -222,6 +199,21 @@ static int operand(qgc_lowering *l, const qgc_value *x, bool two) {
     return buffer;
 }
 
+/* Has the launch before it the same tokens? Then it need not wait for that. */
+static bool is_beside(const qgc_lowering *l, int operand) {
+    const qgc_phase *phase = &l->plan->phases[l->phase];
+    const qgc_plan_launch *before = phase->n_launches ? &phase->launches[phase->n_launches - 1] : NULL;
+    return before && before->kind == QGC_LAUNCH_KERNEL && before->args[0].buffer == operand &&
+           strcmp(l->plan->kernels[before->kernel].name, "packed_gemm.cu") == 0;
+}
+
+/* All that it reads and writes it does before it waits. */
+static void arg_all_early(qgc_plan_launch *launch) {
+    for (int i = 0; i < launch->n_args; i++)
+        if (launch->args[i].access)
+            launch->args[i].access |= QGC_EARLY;
+}
+
 static int options_of(qgc_lowering *l, const qgc_packed *p, const cut *c, const char **options) {
     int n = place_options(&l->streamed[p->linear[0]->in[1]->id], options), biases = 0;
     for (int i = 0; i < p->n; i++)
@@ -292,11 +284,14 @@ static void multiply(qgc_lowering *l, const qgc_packed *p) {
     options[n++] = qgc_low_int(l, "SPAN", c.span);
     options[n++] = qgc_low_int(l, "STAGES", c.stages);
     options[n++] = qgc_low_int(l, "CLUSTER", c.cluster);
-    assert(n < MOST_OPTIONS);
     c.to_operand = p->fused && c.split == 1 && !c.two && is_operand_only(l, p->result);
     if (c.to_operand)
         options[n++] = "-DTO_OPERAND=1";
     const int from = operand(l, x, c.two);
+    const bool beside = is_beside(l, from);
+    if (beside)
+        options[n++] = "-DBESIDE=1";
+    assert(n < MOST_OPTIONS);
     const int kernel = qgc_low_kernel(l, "packed_gemm.cu", (int)c.groups * 128 + COPYING_THREADS, options);
     l->plan->kernels[kernel].shared_bytes = (int)shared_bytes_of(&c);
     const int parts = c.split > 1 ? qgc_low_scratch(l, qgc_low_text(l, "parts of %s", p->name),
@@ -316,6 +311,8 @@ static void multiply(qgc_lowering *l, const qgc_packed *p) {
     } else
         arg_outs(l, launch, p, &c);
     qgc_low_arg_i32(launch, rows);
+    if (beside)
+        arg_all_early(launch);
     if (parts >= 0)
         add_up(l, p, &c, parts);
 }

@@ -1,7 +1,26 @@
 /* The rows of one phase of the persistent kernel in stream order (stream_blocks.cuh): as pack.cu, for matrices of one block format.
  *
  * Grid: one block for each block of persistent.cu. Reads and writes the weights once. */
-#include "pack_matrices.cuh"
+#ifndef K
+#define K 1024
+#endif
+#ifndef FORMAT
+#define FORMAT Q4_0
+#endif
+#ifndef TILES /* that a block usually has */
+#define TILES 4
+#endif
+#ifndef OUT0
+#define OUT0 1024
+#define OUT1 0
+#define OUT2 0
+#define OUT3 0
+#endif
+#ifndef PLACE
+#define PLACE FIRST(0) * 576ull
+#endif
+#include "pack.cuh"
+#include "stream_blocks.cuh"
 
 typedef stored<FORMAT> from;
 typedef stream_of<FORMAT, K, WARPS, TILES> to;

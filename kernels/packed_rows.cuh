@@ -66,17 +66,9 @@ __device__ __forceinline__ int owner_of(const i32 *shares, int row) {
            __popc(__ballot_sync(0xFFFFFFFFu, shares[((size_t)(group * 32 + lane) * SHARES + SHARE) * 2] <= row)) - 1;
 }
 
-/* Where a row of 16-bit elements is: its first 64 bytes, and the distance to the next ones. */
-struct row_place {
-    const u8 *at;
-    u32 stride;
-};
-
-/* Of a row from the first one of `owner` on, not many owners after it. */
-__device__ __forceinline__ row_place place_of(const u8 *stream, const i32 *shares, int owner, int row) {
-    row = min(row, ROWS - 1);
+/* The same from `owner` on, whose row is not many owners before. */
+__device__ __forceinline__ int owner_from(const i32 *shares, int owner, int row) {
     while (owner + 1 < MOST_OWNERS && shares[((size_t)(owner + 1) * SHARES + SHARE) * 2] <= row)
         owner++;
-    const int r = row - (int)FIRST(SHARE), n = (int)COUNT(SHARE), tile = r / TILE * TILE;
-    return {stream + (PLACE) + (size_t)tile * K * 2 + r % TILE * 64, (u32)min((int)TILE, n - tile) * 64u};
+    return owner;
 }

@@ -33,6 +33,14 @@ __device__ __forceinline__ u32 two_bf16(float a, float b) {
     return two;
 }
 
+/* Two products and sums of bf16, rounded once; and two sums. sm_80. */
+__device__ __forceinline__ u32 fma_bf16(u32 a, u32 b, u32 c) {
+    u32 d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+__device__ __forceinline__ u32 sum_bf16(u32 a, u32 b) { return fma_bf16(a, 0x3F803F80u, b); }
+
 __device__ __forceinline__ u32 two_f16(float a, float b) {
 #if __CUDA_ARCH__ >= 800
     u32 two;
@@ -233,6 +241,14 @@ __device__ __forceinline__ uint4 load_matrices(u32 address) {
 /* 16 bytes from global to shared memory, on their way when this returns; and a wait for all those of this thread (sm_80). */
 __device__ __forceinline__ void copy_16(u32 to, const void *from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+/* The same of 4 or 8 bytes, which are then in the L1 cache, too. */
+template <int Bytes> __device__ __forceinline__ void copy_async(u32 to, const void *from) {
+    if constexpr (Bytes == 16)
+        copy_16(to, from);
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(Bytes) : "memory");
 }
 
 __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }

@@ -25,6 +25,11 @@ static int64_t chunk_bytes(qgc_dtype t, int64_t n, int64_t warps) {
     return (n * f->pair + wholes * f->whole + 15) / 16 * 16;
 }
 
+int64_t qgc_stream_step_bytes(qgc_dtype t) {
+    const bytes *f = &formats[t];
+    return f->pair + (f->whole ? 4 : 0);
+}
+
 static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }

@@ -111,8 +111,8 @@ static void note_streamed(const emitter *e, int phase, int iteration) {
                            .shares = e->shares,
                            .at = at->stream_at + at->stream_step * iteration,
                            .type = i->weight,
-                           .which = k,
                            .row_bytes = qgc_stream_row_bytes(i->weight, i->k, e->p->warps),
+                           .step_bytes = qgc_stream_step_bytes(i->weight),
                            .place = place_options(e, phase, i)};
 }
 
@@ -147,8 +147,6 @@ static void note_fused(qgc_lowering *l, const qgc_instance *i, qgc_packed *p) {
 static void note_packed(const emitter *e, int phase, int iteration) {
     const qgc_instance *i = qgc_phase_instance(e->p, phase, iteration);
     qgc_lowering *l = e->p->l;
-    if (qgc_dtype_is_quantised(i->weight))
-        return;
     qgc_packed *p = qgc_arena_alloc(l->arena, sizeof *p);
     *p = (qgc_packed){.name = label(e->p, i), .linear = i->linear, .n = i->n_matrices, .at = i->linear[0]};
     for (int k = 0; k < i->n_matrices; k++) {

@@ -189,6 +189,8 @@ const qgc_node *qgc_instance_rope(const qgc_instance *i);
 int qgc_persistent_angles(const qgc_persistent *p, const qgc_node *rope);
 /* Bytes of a row of k elements in the stream, of F16, BF16 or a block format. */
 int64_t qgc_stream_row_bytes(qgc_dtype t, int64_t k, int64_t warps);
+/* Bytes of a row for 64 elements as kernels/packed_blocks.cuh brings them, of a block format; else 0. */
+int64_t qgc_stream_step_bytes(qgc_dtype t);
 /* What a copy may bring of block formats: in a small shared memory less, as the ring has to have room for four. */
 enum { QGC_COPY_BYTES = 17600 };
 int64_t qgc_stream_copy_bytes(int shared_bytes);

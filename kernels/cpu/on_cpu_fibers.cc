@@ -215,16 +215,16 @@ void together(void *mine, warp_function *what, int place) {
     give_way_to_next(AT_WARP);
 }
 
-void copy_later(void *to, const void *from) {
-    if ((uintptr_t)to % 16 || (uintptr_t)from % 16)
-        broken("a copy of 16 bytes that are not aligned");
-    memset(to, 0xFF, 16);
-    current->copies.push_back({to, from});
+void copy_later(void *to, const void *from, unsigned bytes) {
+    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes)
+        broken("a copy of bytes that are not aligned");
+    memset(to, 0xFF, bytes);
+    current->copies.push_back({to, from, bytes});
 }
 
 void copies_done() {
     for (const copy &c : current->copies)
-        memcpy(c.to, c.from, 16);
+        memcpy(c.to, c.from, c.bytes);
     current->copies.clear();
 }
 

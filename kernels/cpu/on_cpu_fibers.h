@@ -25,6 +25,7 @@ enum state { READY, AT_WARP, AT_BARRIER, DONE };
 struct copy {
     void *to;
     const void *from;
+    unsigned bytes;
 };
 
 /* Where one that does not run was left. */

@@ -204,7 +204,7 @@ void let_copy_arrive(size_t i) {
     if (f.bytes)
         memcpy(f.to, f.from, f.bytes);
     for (const copy &c : f.copies)
-        memcpy(c.to, c.from, 16);
+        memcpy(c.to, c.from, c.bytes);
     meeting_place m = read(f.barrier);
     m.bytes -= (int)f.bytes;
     if (f.bytes == 0)

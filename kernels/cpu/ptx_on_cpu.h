@@ -48,6 +48,32 @@ static inline unsigned two_bf16(float a, float b) {
     return bf16_of(a) | (unsigned)bf16_of(b) << 16;
 }
 
+/* Rounded to odd on the way, so that it is rounded once. */
+static inline unsigned short bf16_of_double(double d) {
+    unsigned bits = __float_as_uint((float)d);
+    const double nearest = (double)__uint_as_float(bits);
+    if (nearest != d && d == d) {
+        if (fabs(nearest) > fabs(d))
+            bits--;
+        bits |= 1u;
+    }
+    return bf16_of(__uint_as_float(bits));
+}
+
+static inline unsigned fma_bf16(unsigned a, unsigned b, unsigned c) {
+    unsigned two = 0;
+    for (int i = 0; i < 32; i += 16) {
+        const double x = (double)__uint_as_float(a >> i << 16), y = (double)__uint_as_float(b >> i << 16),
+                     z = (double)__uint_as_float(c >> i << 16);
+        two |= (unsigned)bf16_of_double(x * y + z) << i;
+    }
+    return two;
+}
+
+static inline unsigned sum_bf16(unsigned a, unsigned b) {
+    return fma_bf16(a, 0x3F803F80u, b);
+}
+
 static inline float exp2_near(float x) {
     return exp2f(x);
 }
@@ -240,7 +266,11 @@ static inline uint4 load_matrices(unsigned address) {
 }
 
 static inline void copy_16(unsigned to, const void *from) {
-    on_cpu::copy_later(on_cpu::shared_pointer(to), from);
+    on_cpu::copy_later(on_cpu::shared_pointer(to), from, 16);
+}
+
+template <int Bytes> static inline void copy_async(unsigned to, const void *from) {
+    on_cpu::copy_later(on_cpu::shared_pointer(to), from, Bytes);
 }
 
 static inline void copies_done() {

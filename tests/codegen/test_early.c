@@ -19,10 +19,10 @@ static bool is_kernel(const qgc_kernel_source *s) {
 
 /* Kernels without a wait are launched in the ordinary way: those that run once, and those of prefill by cuBLAS. */
 static bool goes_the_ordinary_way(const char *name) {
-    static const char *const names[] = {
-        "pack.cu",         "pack_blocks.cu",  "pack_vectors.cu", "pack_addresses.cu", "score_rows.cu",
-        "rope_table.cu",   "to_bf16.cu",      "bias_rows.cu",    "read.cu",           "bring_late.cu",
-        "expert_order.cu", "expert_tiles.cu", "unpack.cu",       "unpack_blocks.cu"};
+    static const char *const names[] = {"pack.cu",           "pack_blocks.cu",  "pack_vectors.cu",
+                                        "pack_addresses.cu", "score_rows.cu",   "rope_table.cu",
+                                        "to_bf16.cu",        "bias_rows.cu",    "read.cu",
+                                        "bring_late.cu",     "expert_order.cu", "expert_tiles.cu"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;

@@ -134,8 +134,8 @@ static void compare(const char *name, const char *types, double tolerance) {
         feed(&f, packed, tokens[i], got);
         feed(&f, packed, tokens[i], again);
         const double by = golden_difference(got, want, f.plan->vocab);
-        print_message("%s, %lld tokens: logits differ by %.1e of the largest\n", name, (long long)tokens[i],
-                      by);
+        print_message("%s%s%s, %lld tokens: logits differ by %.1e of the largest\n", name,
+                      types ? " in " : "", types ? types : "", (long long)tokens[i], by);
         assert_true(by <= tolerance);
         assert_memory_equal(got, again, bytes);
     }
@@ -160,9 +160,20 @@ static void small_models(void **state) {
     compare("tests/gpu/shapes/gemma", NULL, 2e-2);
 }
 
+/* Each format by itself, in rows of several chunks, and several formats in one layer. */
+static void block_formats(void **state) {
+    (void)state;
+    static const char *const types[] = {"q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        compare("tests/gpu/shapes/blocks-two-chunks", types[i], 2e-2);
+    compare("tests/gpu/shapes/blocks", "q4_k_m", 2e-2);
+    compare("tests/gpu/shapes/blocks-wide-v", "q4_k_m", 2e-2);
+}
+
 static void the_half_billion(void **state) {
     (void)state;
     compare("models/qwen2.5-0.5b", NULL, 2e-2);
+    compare("models/qwen2.5-0.5b", "q4_k_m", 2e-2);
 }
 
 /* The argument is the name of one test, to run it alone. */
@@ -170,6 +181,7 @@ int main(int argc, char **argv) {
     gpu_test_begin(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_models),
+        cmocka_unit_test(block_formats),
         cmocka_unit_test(the_half_billion),
         cmocka_unit_test(the_model_that_is_named),
     };

@@ -197,7 +197,7 @@ static void ready(qgc_device *dev, const fake_kernel *kernel) {
 }
 
 static qgc_status launch(qgc_device *dev, const fake_kernel *k, const qgc_launch *l, qgc_diag *d) {
-    const on_cpu_kernel *code = ((const loaded *)k)->code, *all[MOST_SMS];
+    const on_cpu_kernel *code = ((const loaded *)k)->code;
     const on_cpu_launch_options o = {.grid = {l->grid[0], l->grid[1], l->grid[2]},
                                      .threads = l->threads,
                                      .shared_bytes = l->shared_bytes,
@@ -207,9 +207,12 @@ static qgc_status launch(qgc_device *dev, const fake_kernel *k, const qgc_launch
         on_cpu_launch(code, &o);
         return QGC_OK;
     }
-    for (int i = 0; i < MOST_SMS; i++)
+    const on_cpu_kernel **all = malloc(l->grid[0] * sizeof *all);
+    assert_non_null(all);
+    for (unsigned i = 0; i < l->grid[0]; i++)
         all[i] = code;
     const char *why = on_cpu_launch_together(all, &o);
+    free(all);
     return why ? qgc_fail(d, QGC_ERR_DEVICE, QGC_NO_LOC, "%s: %s", k->entry, why) : QGC_OK;
 }
 

@@ -41,7 +41,6 @@ static void chunks_of_a_prompt(void **state) {
     static const int sms[] = {2, 3, 5};
     for (int i = 0; i < 3; i++) {
         replay r = replay_new(&(replay_of){.yaml = families[i], .arch = 90, .sms = sms[i]});
-        assert_int_equal(count(&r, "unpack"), 0);
         assert_int_equal(count(&r, "to_operand"), i < 2 ? 0 : 4); /* attention writes operands */
         assert_true(count(&r, "packed_gemm") >= 2 * 4 + 1);
         must_agree(&r, &(replay_run){ON_CPU_RANDOM + i, REPLAY_CHUNK + 5, i == 1 ? REPLAY_SHORT : 0});
@@ -74,16 +73,35 @@ static void launches_start_early(void **state) {
     replay_drop(&r);
 }
 
+/* Those of the same tokens run beside each other: k and v beside q, up beside gate. */
+static void check_beside(const replay *r, int wanted) {
+    const qgc_phase *phase = &r->lowered.plan->phases[QGC_PHASE_PACKED_PREFILL];
+    int n = 0;
+    for (size_t i = 0; i < phase->n_launches; i++) {
+        const qgc_plan_launch *l = &phase->launches[i];
+        if (l->kind != QGC_LAUNCH_KERNEL ||
+            !strstr(r->lowered.plan->kernels[l->kernel].options, "-DBESIDE=1"))
+            continue;
+        n++;
+        assert_true(l->early);
+        assert_int_equal(l->args[0].buffer, phase->launches[i - 1].args[0].buffer);
+        for (int k = 0; k < l->n_args; k++)
+            assert_true(!l->args[k].access || (l->args[k].access & QGC_EARLY));
+    }
+    assert_int_equal(n, wanted);
+}
+
 static void without_passes(void **state) {
     (void)state;
     replay r = replay_new(&(replay_of){.yaml = small_qwen3, .passes = "persistent", .arch = 90, .sms = 3});
+    check_beside(&r, 3 * 2);
     must_agree(&r, &(replay_run){ON_CPU_FORWARDS, REPLAY_CHUNK + 5, 0});
     replay_drop(&r);
 }
 
-/* --- packing, and its inverse ----------------------------------------------------------------------------- */
+/* --- rows of all formats ---------------------------------------------------------------------------------- */
 
-enum { ROWS = 43, OTHER = 24, WIDTH = 768, BLOCKS = 3, WARPS_OF_STEP = 8, PACK_THREADS = 64 };
+enum { ROWS = 43, OTHER = 24, WIDTH = 512, BLOCKS = 3, WARPS_OF_STEP = 6, PACK_THREADS = 64 };
 
 static const on_cpu_kernel *kernel_for(qgc_arena *a, const char *file, const char *const *options,
                                        const char *arch) {
@@ -113,85 +131,188 @@ static void run(const on_cpu_kernel *k, unsigned grid, void **args) {
     on_cpu_launch(k, &(on_cpu_launch_options){.grid = {grid, 1, 1}, .threads = PACK_THREADS, .args = args});
 }
 
-/* Random numbers of a type, as they lie on a device; of blocks, scales that are finite. */
-static uint8_t *matrix_of(qgc_arena *a, qgc_dtype t, int rows, uint64_t *seed) {
-    const size_t row = qgc_dtype_is_quantised(t) ? qgc_planes_bytes(t, WIDTH) : qgc_dtype_bytes(t, WIDTH);
+/* Random numbers of a type, as they lie on a device, and their values; of blocks, scales that are finite. */
+static uint8_t *matrix_of(qgc_arena *a, qgc_dtype t, int rows, uint64_t *seed, float *values) {
+    const bool blocks = qgc_dtype_is_quantised(t);
+    const size_t row = blocks ? qgc_planes_bytes(t, WIDTH) : qgc_dtype_bytes(t, WIDTH);
     uint8_t *m = qgc_arena_alloc(a, row * (size_t)rows), file[WIDTH * 4];
-    float x[WIDTH];
-    for (int r = 0; r < rows; r++) {
-        for (int i = 0; i < WIDTH; i++)
-            x[i] = test_random_float(seed) - 0.5f;
-        if (!qgc_dtype_is_quantised(t)) {
-            qgc_from_f32(t, x, m + row * (size_t)r, WIDTH);
-            continue;
-        }
-        const int bytes = qgc_dtypes[t].block_bytes, blocks = WIDTH / qgc_dtypes[t].block_elems;
-        for (int i = 0; i < blocks * bytes; i++)
+    for (int r = 0; r < rows; r++, values += WIDTH) {
+        uint8_t *to = m + row * (size_t)r;
+        for (int i = 0; i < WIDTH && !blocks; i++)
+            values[i] = test_random_float(seed) - 0.5f;
+        if (!blocks)
+            qgc_from_f32(t, values, to, WIDTH);
+        const int bytes = qgc_dtypes[t].block_bytes, n = blocks ? WIDTH / qgc_dtypes[t].block_elems : 0;
+        for (int i = 0; i < n * bytes; i++)
             file[i] = (uint8_t)test_random(seed);
-        for (int b = 0; b < blocks; b++)
+        for (int b = 0; b < n; b++)
             for (int i = 0; i < 2; i++)
                 file[b * bytes + (t == QGC_Q6_K ? 208 : 2 * i) + 1] &= 0x3F;
-        qgc_to_planes(t, file, m + row * (size_t)r, WIDTH);
+        if (blocks)
+            qgc_to_planes(t, file, to, WIDTH);
+        qgc_to_f32(t, blocks ? file : to, values, WIDTH);
     }
     return m;
 }
 
+/* Of a pair of blocks of a row in the stream. */
+static const int pair_bytes[QGC_N_DTYPES] = {
+    [QGC_Q8_0] = 68, [QGC_Q4_0] = 36, [QGC_Q4_1] = 40, [QGC_Q5_0] = 44,
+    [QGC_Q5_1] = 48, [QGC_Q4_K] = 36, [QGC_Q5_K] = 44, [QGC_Q6_K] = 52};
+
+/* And in shared memory, with the scale of K formats; 0 of 16 bits. */
+static int step_bytes(qgc_dtype t) {
+    return pair_bytes[t] + (t == QGC_Q4_K || t == QGC_Q5_K || t == QGC_Q6_K ? 4 : 0);
+}
+
 static size_t stream_row(qgc_dtype t) {
-    static const int of[QGC_N_DTYPES] = {[QGC_Q8_0] = 68, [QGC_Q4_0] = 36, [QGC_Q4_1] = 40, [QGC_Q5_0] = 44,
-                                         [QGC_Q5_1] = 48, [QGC_Q4_K] = 36, [QGC_Q5_K] = 44, [QGC_Q6_K] = 52};
     size_t bytes = 0;
     for (int first = 0; first < WIDTH / 64; first += WARPS_OF_STEP) {
         const int n = WIDTH / 64 - first < WARPS_OF_STEP ? WIDTH / 64 - first : WARPS_OF_STEP;
         const int whole = t == QGC_Q6_K ? 2 : t == QGC_Q4_K || t == QGC_Q5_K ? 4 : 0;
-        bytes += ((size_t)(n * of[t] + (whole ? ((n + 2) / 4 + 1) * whole : 0)) + 15) / 16 * 16;
+        bytes += ((size_t)(n * pair_bytes[t] + (whole ? ((n + 1) / 4 + 1) * whole : 0)) + 15) / 16 * 16;
     }
     return qgc_dtype_is_quantised(t) ? bytes : 2 * WIDTH;
 }
 
-/* Two matrices into the stream and out of it again: the second one is, bit for bit, what to_bf16.cu makes of it. */
-static void unpacking_is_the_inverse_of_packing(void **state) {
-    (void)state;
-    static const qgc_dtype types[] = {QGC_BF16, QGC_F16,  QGC_Q8_0, QGC_Q4_0, QGC_Q4_1,
-                                      QGC_Q5_0, QGC_Q5_1, QGC_Q4_K, QGC_Q5_K, QGC_Q6_K};
-    static const char *const names[] = {"BF16", "F16",  "Q8_0", "Q4_0", "Q4_1",
-                                        "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
-    qgc_arena *a = qgc_arena_new();
+/* How products by themselves are cut in blocks, and on how many these run. */
+typedef struct {
+    int span, groups, cluster, split, stages, blocks;
+} cut;
+
+static void run_product(qgc_arena *a, const char *const *options, const char *arch, const cut *c, void **args,
+                        int order, int staged) {
+    enum { MOST_BLOCKS = 8, TILE = 8, MOST = 24 };
+    const char *all[MOST];
+    int n = 0;
+    for (; options[n]; n++)
+        all[n] = options[n];
+    all[n++] = qgc_arena_printf(a, "-DSPAN=%d", c->span);
+    all[n++] = qgc_arena_printf(a, "-DGROUPS=%d", c->groups);
+    all[n++] = qgc_arena_printf(a, "-DCLUSTER=%d", c->cluster);
+    all[n++] = qgc_arena_printf(a, "-DSPLIT=%d", c->split);
+    all[n++] = qgc_arena_printf(a, "-DSTAGES=%d", c->stages);
+    all[n] = NULL;
+    const on_cpu_kernel *k = kernel_for(a, "packed_gemm.cu", all, arch), *kernels[MOST_BLOCKS];
+    for (int i = 0; i < MOST_BLOCKS; i++)
+        kernels[i] = k;
+    const int rows = 64 * c->groups, places = staged ? 1 : rows,
+              weights = staged ? rows * staged : (rows + 2 * (TILE - 1)) * 128;
+    const char *why = on_cpu_launch_together(
+        kernels, &(on_cpu_launch_options){
+                     .grid = {(unsigned)c->blocks, 1, 1},
+                     .threads = (unsigned)(c->groups * 128 + 128),
+                     .shared_bytes = (size_t)(c->stages * (c->span * 128 + weights + 16 + places * 4)),
+                     .order = order,
+                     .args = args});
+    if (why)
+        fail_msg("%s", why);
+}
+
+/* The identity as operand B. */
+static uint8_t *identity(qgc_arena *a) {
+    const char *const options[] = {qgc_arena_printf(a, "-DK=%d", WIDTH), NULL};
+    float *x = qgc_arena_array(a, (size_t)WIDTH * WIDTH, sizeof *x);
+    for (int i = 0; i < WIDTH; i++)
+        x[i * WIDTH + i] = 1;
+    uint8_t *operand = qgc_arena_alloc(a, (size_t)WIDTH * WIDTH * 2);
+    int32_t rows = WIDTH;
+    run(kernel_of(a, "to_operand.cu", options), WIDTH * WIDTH / 16 / PACK_THREADS,
+        (void *[]){&x, &operand, &rows});
+    return operand;
+}
+
+/* Shares of all rows, one after the other; those that are not there begin after the last row. */
+static int32_t *shares_of(qgc_arena *a, int rows, int blocks) {
+    enum { MOST_OWNERS = 1024 };
+    int32_t *shares = qgc_arena_array(a, (size_t)2 * MOST_OWNERS, sizeof *shares);
+    const qgc_share share = {.rows = rows, .unit = 1, .cost = 1};
+    qgc_shares_cut(&share, 1, blocks, shares);
+    for (int i = blocks; i < MOST_OWNERS; i++)
+        shares[2 * i] = rows;
+    return shares;
+}
+
+typedef struct {
+    qgc_dtype type;
+    const char *name;
+} format;
+
+/* Is a number that rounded to bf16? Of blocks but for what the second half of a scale leaves, and float32, where numbers as large as the
+ * largest one are taken off each other. */
+static bool is_as_rounded(qgc_dtype t, float got, float exact, float largest) {
+    const float most = fabsf(exact) * 0x1p-8F;
+    return fabsf(got - exact) <= (qgc_dtype_is_quantised(t) ? most * 1.01f + largest * 0x1p-20F : most);
+}
+
+static float largest_of(const float *x, int n) {
+    float most = 0;
+    for (int i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    return most;
+}
+
+/* Two matrices through the stream, times the identity: their values in bf16. */
+static void check_format(qgc_arena *a, const format *f, const char *arch, const cut *c, int32_t *shares,
+                         uint8_t *x) {
     uint64_t seed = 5;
-    int32_t shares[2 * BLOCKS];
-    const qgc_share share = {.rows = ROWS + OTHER, .unit = 1, .cost = 1};
-    qgc_shares_cut(&share, 1, BLOCKS, shares);
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        const qgc_dtype t = types[i];
-        const bool blocks = qgc_dtype_is_quantised(t);
-        const char *format = qgc_arena_printf(a, "-DFORMAT=%s", names[i]),
-                   *place = qgc_arena_printf(a, "-DPLACE=FIRST(0)*%zuull", stream_row(t)),
-                   *from = qgc_arena_printf(a, "-DFROM=%s", names[i]);
-        const char *const options[] = {"-DK=768",  "-DWARPS=8", "-DTHREADS=64", "-DOUT0=43", "-DOUT1=24",
-                                       "-DOUT2=0", "-DOUT3=0",  place,          format,      NULL,
-                                       NULL};
-        const char *const back[] = {"-DK=768",  "-DWARPS=8", "-DTHREADS=64", "-DOUT0=43", "-DOUT1=24",
-                                    "-DOUT2=0", "-DOUT3=0",  place,          format,      "-DWHICH=1",
-                                    NULL};
-        const char *const plain[] = {from, "-DIN=768", NULL};
-        const size_t stream_bytes = stream_row(t) * (ROWS + OTHER), elems = (size_t)OTHER * WIDTH;
-        uint8_t *first = matrix_of(a, t, ROWS, &seed), *second = matrix_of(a, t, OTHER, &seed),
-                *stream = qgc_arena_alloc(a, stream_bytes);
-        uint16_t *got = qgc_arena_alloc(a, 2 * elems), *want = qgc_arena_alloc(a, 2 * elems);
-        const int32_t *table = shares;
-        int32_t n = (int32_t)elems;
-        memset(stream, 0xFF, stream_bytes);
-        run(kernel_of(a, blocks ? "pack_blocks.cu" : "pack.cu", options), BLOCKS,
-            (void *[]){&first, &second, &first, &first, &stream, &table});
-        run(kernel_of(a, blocks ? "unpack_blocks.cu" : "unpack.cu", back), BLOCKS,
-            (void *[]){&stream, &table, &got});
-        if (t == QGC_BF16)
-            memcpy(want, second, 2 * elems);
-        else
-            run(kernel_of(a, "to_bf16.cu", plain), (unsigned)(elems / (blocks ? 8 : 4) / PACK_THREADS),
-                (void *[]){&second, &want, &n});
-        for (size_t k = 0; k < elems; k++)
-            if (got[k] != want[k])
-                fail_msg("%s: element %zu is %04x, expected %04x", names[i], k, got[k], want[k]);
+    const bool blocks = qgc_dtype_is_quantised(f->type);
+    const char *const options[] = {qgc_arena_printf(a, "-DK=%d", WIDTH),
+                                   qgc_arena_printf(a, "-DWARPS=%d", WARPS_OF_STEP),
+                                   qgc_arena_printf(a, "-DOUT0=%d", ROWS),
+                                   qgc_arena_printf(a, "-DOUT1=%d", OTHER),
+                                   "-DOUT2=0",
+                                   "-DOUT3=0",
+                                   qgc_arena_printf(a, "-DPLACE=FIRST(0)*%zuull", stream_row(f->type)),
+                                   qgc_arena_printf(a, "-DFORMAT=%s", f->name),
+                                   NULL};
+    const char *packing[sizeof options / sizeof *options + 1];
+    memcpy(packing, options, sizeof options);
+    packing[sizeof options / sizeof *options - 1] = qgc_arena_printf(a, "-DTHREADS=%d", PACK_THREADS);
+    packing[sizeof options / sizeof *options] = NULL;
+    float *want[2] = {qgc_arena_array(a, (size_t)ROWS * WIDTH, sizeof(float)),
+                      qgc_arena_array(a, (size_t)OTHER * WIDTH, sizeof(float))};
+    uint8_t *m[] = {matrix_of(a, f->type, ROWS, &seed, want[0]),
+                    matrix_of(a, f->type, OTHER, &seed, want[1])};
+    const size_t bytes = stream_row(f->type) * (ROWS + OTHER);
+    uint8_t *stream = memset(qgc_arena_alloc(a, bytes), 0xFF, bytes);
+    run(kernel_of(a, blocks ? "pack_blocks.cu" : "pack.cu", packing), BLOCKS,
+        (void *[]){&m[0], &m[1], &m[0], &m[0], &stream, &shares});
+    float *out[2] = {qgc_arena_array(a, (size_t)ROWS * WIDTH, sizeof(float)),
+                     qgc_arena_array(a, (size_t)OTHER * WIDTH, sizeof(float))};
+    const float *none = NULL;
+    int32_t tokens = WIDTH;
+    run_product(a, options, arch, c,
+                (void *[]){&x, &stream, &shares, &none, &none, &none, &none, &none, &out[0], &out[1], &out[0],
+                           &out[0], &tokens},
+                1, step_bytes(f->type));
+    for (int k = 0; k < 2; k++) {
+        const int rows = k ? OTHER : ROWS;
+        const float largest = largest_of(want[k], rows * WIDTH);
+        for (int i = 0; i < rows * WIDTH; i++) {
+            const float got = out[k][i % WIDTH * rows + i / WIDTH];
+            if (!is_as_rounded(f->type, got, want[k][i], largest))
+                fail_msg("%s, %s: element %d of matrix %d is %.9g, expected %.9g", f->name, arch, i, k,
+                         (double)got, (double)want[k][i]);
+        }
+    }
+}
+
+static void rows_of_all_formats_are_multiplied_as_bf16(void **state) {
+    (void)state;
+    static const format formats[] = {
+        {QGC_BF16, "BF16"}, {QGC_F16, "F16"},   {QGC_Q8_0, "Q8_0"}, {QGC_Q4_0, "Q4_0"}, {QGC_Q4_1, "Q4_1"},
+        {QGC_Q5_0, "Q5_0"}, {QGC_Q5_1, "Q5_1"}, {QGC_Q4_K, "Q4_K"}, {QGC_Q5_K, "Q5_K"}, {QGC_Q6_K, "Q6_K"}};
+    static const cut cuts[] = {
+        {.span = 256, .groups = 2, .cluster = 2, .split = 1, .stages = 3, .blocks = 2},
+        {.span = 64, .groups = 1, .cluster = 1, .split = 1, .stages = 4, .blocks = 3},
+    };
+    qgc_arena *a = qgc_arena_new();
+    int32_t *shares = shares_of(a, ROWS + OTHER, BLOCKS);
+    uint8_t *x = identity(a);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        check_format(a, &formats[i], "sm_90a", &cuts[i % 2], shares, x);
+        check_format(a, &formats[i], "sm_80", &cuts[1], shares, x);
     }
     qgc_arena_drop(a);
 }
@@ -201,7 +322,7 @@ static void unpacking_is_the_inverse_of_packing(void **state) {
 /* Rows of two matrices, as other shapes of blocks take them than those that small graphs get. */
 typedef struct {
     int k, rows, tokens;
-    int span, groups, cluster, split, stages, blocks;
+    cut cut;
 } shape;
 
 typedef struct {
@@ -228,7 +349,7 @@ static void place_options(const product *p, const char **options) {
     options[5] = qgc_arena_printf(p->arena, "-DPLACE=FIRST(0)*%dull", 2 * p->of->k);
 }
 
-enum { PLACES = 6, OWNERS = 5, MOST_OWNERS = 1024 };
+enum { PLACES = 6, OWNERS = 5 };
 
 static float rounded(float x) {
     uint16_t bits;
@@ -240,11 +361,7 @@ static float rounded(float x) {
 static void make_operands(product *p, uint64_t *seed) {
     const shape *s = p->of;
     const int all = (s->tokens + 7) / 8 * 8, first = s->rows / 2 + 12;
-    p->shares = qgc_arena_array(p->arena, (size_t)2 * MOST_OWNERS, sizeof *p->shares);
-    const qgc_share share = {.rows = s->rows, .unit = 1, .cost = 1};
-    qgc_shares_cut(&share, 1, OWNERS, p->shares);
-    for (int i = OWNERS; i < MOST_OWNERS; i++)
-        p->shares[2 * i] = s->rows;
+    p->shares = shares_of(p->arena, s->rows, OWNERS);
     p->x = qgc_arena_array(p->arena, (size_t)(s->tokens * s->k), sizeof *p->x);
     for (int i = 0; i < s->tokens * s->k; i++)
         p->x[i] = rounded(test_random_float(seed) - 0.5f);
@@ -269,20 +386,10 @@ static void make_operands(product *p, uint64_t *seed) {
 
 /* What blocks that share rows have is in out[0], part after part. */
 static void multiply(product *p, const char *arch, float *out[2], int order) {
-    enum { MOST_BLOCKS = 8, TILE = 8 };
-    const shape *s = p->of;
-    const char *options[PLACES + 7] = {NULL};
+    const char *options[PLACES + 1] = {NULL};
     place_options(p, options);
-    options[PLACES] = option(p, "SPAN", s->span);
-    options[PLACES + 1] = option(p, "GROUPS", s->groups);
-    options[PLACES + 2] = option(p, "CLUSTER", s->cluster);
-    options[PLACES + 3] = option(p, "SPLIT", s->split);
-    options[PLACES + 4] = option(p, "STAGES", s->stages);
-    const on_cpu_kernel *k = kernel_for(p->arena, "packed_gemm.cu", options, arch), *all[MOST_BLOCKS];
-    for (int i = 0; i < MOST_BLOCKS; i++)
-        all[i] = k;
     const float *none = NULL;
-    int32_t rows = s->tokens;
+    int32_t rows = p->of->tokens;
     void *args[] = {(void *)&p->operand,
                     (void *)&p->stream,
                     (void *)&p->shares,
@@ -296,15 +403,7 @@ static void multiply(product *p, const char *arch, float *out[2], int order) {
                     &out[0],
                     &out[0],
                     &rows};
-    const int bytes = (s->span + 64 * s->groups + 2 * (TILE - 1)) * 128 + 16 + 64 * s->groups * 4;
-    const char *why =
-        on_cpu_launch_together(all, &(on_cpu_launch_options){.grid = {(unsigned)s->blocks, 1, 1},
-                                                             .threads = (unsigned)(s->groups * 128 + 128),
-                                                             .shared_bytes = (size_t)(s->stages * bytes),
-                                                             .order = order,
-                                                             .args = args});
-    if (why)
-        fail_msg("%s", why);
+    run_product(p->arena, options, arch, &p->of->cut, args, order, 0);
 }
 
 static double expected(const product *p, int row, int token) {
@@ -320,7 +419,7 @@ static double expected(const product *p, int row, int token) {
 static void check_product(const shape *s, const char *arch, int order) {
     product p = {.arena = qgc_arena_new(), .of = s};
     uint64_t seed = (uint64_t)order;
-    const int first = s->rows / 2 + 12, n = s->tokens * s->rows * s->split;
+    const int first = s->rows / 2 + 12, n = s->tokens * s->rows * s->cut.split;
     make_operands(&p, &seed);
     float *out[2];
     for (int i = 0; i < 2; i++) {
@@ -331,15 +430,15 @@ static void check_product(const shape *s, const char *arch, int order) {
     for (int token = 0; token < s->tokens; token++)
         for (int row = 0; row < s->rows; row++) {
             double got = 0;
-            for (int part = 0; part < s->split && s->split > 1; part++)
+            for (int part = 0; part < s->cut.split && s->cut.split > 1; part++)
                 got += (double)out[0][(part * s->tokens + token) * s->rows + row];
-            if (s->split == 1)
+            if (s->cut.split == 1)
                 got = (double)(row < first ? out[0][token * first + row]
                                            : out[1][token * (s->rows - first) + row - first]);
             const double want = expected(&p, row, token);
             if (!(fabs(got - want) <= 1e-4))
-                fail_msg("%s, span %d, split %d: row %d of token %d is %g, expected %g", arch, s->span,
-                         s->split, row, token, got, want);
+                fail_msg("%s, span %d, split %d: row %d of token %d is %g, expected %g", arch, s->cut.span,
+                         s->cut.split, row, token, got, want);
         }
     qgc_arena_drop(p.arena);
 }
@@ -348,42 +447,10 @@ static void check_product(const shape *s, const char *arch, int order) {
 static void blocks_of_all_shapes_multiply(void **state) {
     (void)state;
     static const shape shapes[] = {
-        {.k = 192,
-         .rows = 300,
-         .tokens = 270,
-         .span = 256,
-         .groups = 2,
-         .cluster = 2,
-         .split = 1,
-         .stages = 3,
-         .blocks = 2},
-        {.k = 320,
-         .rows = 61,
-         .tokens = 197,
-         .span = 128,
-         .groups = 2,
-         .cluster = 1,
-         .split = 2,
-         .stages = 2,
-         .blocks = 3},
-        {.k = 64,
-         .rows = 300,
-         .tokens = 133,
-         .span = 128,
-         .groups = 1,
-         .cluster = 2,
-         .split = 1,
-         .stages = 4,
-         .blocks = 4},
-        {.k = 256,
-         .rows = 99,
-         .tokens = 3,
-         .span = 64,
-         .groups = 1,
-         .cluster = 1,
-         .split = 2,
-         .stages = 6,
-         .blocks = 5},
+        {192, 300, 270, {.span = 256, .groups = 2, .cluster = 2, .split = 1, .stages = 3, .blocks = 2}},
+        {320, 61, 197, {.span = 128, .groups = 2, .cluster = 1, .split = 2, .stages = 2, .blocks = 3}},
+        {64, 300, 133, {.span = 128, .groups = 1, .cluster = 2, .split = 1, .stages = 4, .blocks = 4}},
+        {256, 99, 3, {.span = 64, .groups = 1, .cluster = 1, .split = 2, .stages = 6, .blocks = 5}},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         check_product(&shapes[i], "sm_90a", (int)i + 1);
@@ -398,7 +465,7 @@ int main(void) {
         cmocka_unit_test(launches_start_early),
         cmocka_unit_test(without_passes),
         cmocka_unit_test(blocks_of_all_shapes_multiply),
-        cmocka_unit_test(unpacking_is_the_inverse_of_packing),
+        cmocka_unit_test(rows_of_all_formats_are_multiplied_as_bf16),
     };
     return cmocka_run_group_tests_name("kernels/packed", tests, NULL, NULL);
 }

@@ -1273,7 +1273,7 @@ static void a_prompt_has_a_copy_of_the_weights_where_there_is_room(void **state)
         strstr(refused(f), "a prompt from packed weights is for persistent mode, and this is graph mode"));
 }
 
-/* Code with wgmma multiplies from the order of the persistent step as fast as cuBLAS from a plain copy, unless matrices are unpacked. */
+/* Code with wgmma multiplies from the order of the persistent step as fast as cuBLAS from a plain copy, unless some product is one of cuBLAS. */
 static void a_prompt_needs_no_copy_of_the_weights_where_products_read_the_stream(void **state) {
     fixture *f = *state;
     make_persistent(f);
