@@ -287,7 +287,7 @@ static bool is_wait(const statement *s) {
     return begins(s->text, "griddepcontrol.wait");
 }
 
-/* The number of the statement that a branch goes to; of one to a label that is not there, behind the last one. */
+/* The number of the statement that a branch goes to; of one to a label that is not there, the number after the last one. */
 static size_t target_of(const reader *r, const statement *s) {
     const char *name = s->operands + strspn(s->operands, " ");
     for (size_t block = s->block;; block = r->around[block]) {
