@@ -19,8 +19,7 @@ typedef struct {
     int64_t at;         /* bytes of the stream before the iteration that it belongs to */
     qgc_dtype type;     /* that it has there: F16, BF16 or a block format */
     int64_t row_bytes;
-    int64_t
-        step_bytes; /* that packed_gemm.cu brings of a row of a block format for 64 elements; 0 of 16 bits */
+    int64_t step_bytes; /* of a row of a block format for 64 elements, in a stage of packed_gemm.cu; else 0 */
     const char *const *place; /* options that say where its rows are: those of pack.cuh, and K */
 } qgc_streamed;
 

@@ -199,15 +199,23 @@ static int operand(qgc_lowering *l, const qgc_value *x, bool two) {
     return buffer;
 }
 
-/* Has the launch before it the same tokens? Then it need not wait for that. */
-static bool is_beside(const qgc_lowering *l, int operand) {
+static bool writes(const qgc_plan_launch *launch, int buffer) {
+    for (int i = 0; i < launch->n_args; i++)
+        if ((launch->args[i].access & QGC_WRITES) && launch->args[i].buffer == buffer)
+            return true;
+    return false;
+}
+
+/* Does the launch before take the same tokens, and make nothing that this one reads? Then it need not be waited for. */
+static bool is_beside(qgc_lowering *l, const qgc_packed *p, int operand) {
     const qgc_phase *phase = &l->plan->phases[l->phase];
     const qgc_plan_launch *before = phase->n_launches ? &phase->launches[phase->n_launches - 1] : NULL;
     return before && before->kind == QGC_LAUNCH_KERNEL && before->args[0].buffer == operand &&
-           strcmp(l->plan->kernels[before->kernel].name, "packed_gemm.cu") == 0;
+           strcmp(l->plan->kernels[before->kernel].name, "packed_gemm.cu") == 0 &&
+           !(p->outside && writes(before, qgc_low_buffer(l, p->outside)));
 }
 
-/* All that it reads and writes it does before it waits. */
+/* A launch beside the one before it makes all its accesses before it waits. */
 static void arg_all_early(qgc_plan_launch *launch) {
     for (int i = 0; i < launch->n_args; i++)
         if (launch->args[i].access)
@@ -288,7 +296,7 @@ static void multiply(qgc_lowering *l, const qgc_packed *p) {
     if (c.to_operand)
         options[n++] = "-DTO_OPERAND=1";
     const int from = operand(l, x, c.two);
-    const bool beside = is_beside(l, from);
+    const bool beside = is_beside(l, p, from);
     if (beside)
         options[n++] = "-DBESIDE=1";
     assert(n < MOST_OPTIONS);

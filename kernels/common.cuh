@@ -92,7 +92,8 @@ template <> struct stored<BF16> : array_rows<stored<BF16>, u16, 8> {
 
 /* Programmatic dependent launch (sm_90; CUDA programming guide): a kernel may be started while the one before it still runs.
  * Every kernel that is launched so calls both, and before the wait it touches nothing but weights,
- * and what says which of them (ids of experts), where codegen/edges.c finds that to be there. As all of them wait, and
+ * and what says which of them (ids of experts), where codegen/edges.c finds that to be there; but packed_gemm.cu may do all its
+ * work before, beside the launch before it, where codegen/edges.c finds that the two do not meet. As all of them wait, and
  * a wait ends when the whole grid before has ended and so its own wait too, whatever comes after a wait sees everything
  * that was launched earlier, and disturbs none of it. Without such a launch neither does anything.
  *

@@ -102,6 +102,7 @@ struct block_quarter {
     static __device__ __forceinline__ float byte_above(u32 bytes, int i, float centre) {
         return bits_f32(__byte_perm(bytes, 0x4B000000u, 0x7440u | (u32)i)) - (8388608.0f + centre);
     }
+    /* As stored_scale of stream_blocks.cuh, of what is in registers. */
     __device__ __forceinline__ block_scale scale(int block) const {
         if constexpr (OF_SIX_BITS) {
             const float by = f16_low(whole) * byte_above(scales[0], 2 * block, 0.0f);
@@ -208,13 +209,13 @@ struct block_stage {
     typedef rows_of_blocks from;
     typedef from::f f;
     enum {
-        BELOW = BLOCK_ROWS * from::QUANTS,
-        SCALES = BELOW + BLOCK_ROWS * from::HIGHS,
-        WHOLE = SCALES + BLOCK_ROWS * f::SCALES,
-        BYTES = WHOLE + (f::WHOLE ? BLOCK_ROWS * 4 : 0),
+        BELOW_AT = BLOCK_ROWS * from::QUANTS,
+        SCALES_AT = BELOW_AT + BLOCK_ROWS * from::HIGHS,
+        WHOLE_AT = SCALES_AT + BLOCK_ROWS * f::SCALES,
+        BYTES = WHOLE_AT + (f::WHOLE ? BLOCK_ROWS * 4 : 0),
     };
-    template <int Bytes> static __device__ __forceinline__ void copy(u8 *to, const u8 *from) {
-        copy_async<Bytes>(shared_address(to), from);
+    template <int Bytes> static __device__ __forceinline__ void copy(u8 *to, const u8 *piece) {
+        copy_async<Bytes>(shared_address(to), piece);
     }
     /* One row, by one thread. */
     static __device__ __forceinline__ void copy_row(u8 *stage, int row, const block_row &r) {
@@ -222,14 +223,14 @@ struct block_stage {
         for (int i = 0; i < from::QUANTS; i += 16)
             copy<16>(stage + row * from::QUANTS + i, r.quants() + i);
         if constexpr (f::HIGH > 0)
-            copy<from::HIGHS>(stage + BELOW + row * from::HIGHS, r.below());
-        copy<f::SCALES>(stage + SCALES + row * f::SCALES, r.scales());
+            copy<from::HIGHS>(stage + BELOW_AT + row * from::HIGHS, r.below());
+        copy<f::SCALES>(stage + SCALES_AT + row * f::SCALES, r.scales());
         if constexpr (f::WHOLE == 4)
-            copy<4>(stage + WHOLE + row * 4, r.whole());
+            copy<4>(stage + WHOLE_AT + row * 4, r.whole());
         else if constexpr (f::WHOLE == 2) /* less than what can be copied so */
-            *(u32 *)(stage + WHOLE + row * 4) = *(const u16 *)r.whole();
+            *(u32 *)(stage + WHOLE_AT + row * 4) = *(const u16 *)r.whole();
     }
     static __device__ __forceinline__ void load(block_quarter &to, const u8 *stage, int row) {
-        to.load(stage + row * from::QUANTS, stage + BELOW + row * from::HIGHS, stage + SCALES + row * f::SCALES, stage + WHOLE + row * 4);
+        to.load(stage + row * from::QUANTS, stage + BELOW_AT + row * from::HIGHS, stage + SCALES_AT + row * f::SCALES, stage + WHOLE_AT + row * 4);
     }
 };

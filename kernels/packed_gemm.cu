@@ -39,13 +39,14 @@ __device__ __forceinline__ void end_beside_previous() {
 
 /* Operand A of one step after the other, from stages. */
 struct staged_rows {
-    u32 a, b; /* places of the lane's rows */
+    u32 a, b; /* the lane's rows in the block; of 16 bits, where they lie in a stage, and in the upper byte the height of their tile */
     u32 of_0x43;
 
-    __device__ __forceinline__ void begin(const stages &s, const turn &now, int all) {
+    __device__ __forceinline__ void begin(stages &s, const turn &now, int all) {
         const int lane = threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16 + (IN_UNIT == 2 ? lane / 4 * 2 : lane / 4);
         a = row, b = row + (IN_UNIT == 2 ? 1 : 8);
 #if FORMAT <= BF16
+        barrier_wait(&s.full[now.at], now.parity);
         a = s.places[now.at][a] + threadIdx.x % 4 * 16, b = s.places[now.at][b] + threadIdx.x % 4 * 16;
 #endif
         of_0x43 = in_register(0x43434343u, all);
@@ -99,7 +100,6 @@ template <int Span>
 __device__ __forceinline__ void multiply(sums<Span> &sum, u8 *room, stages &s, turn &now, const item &it) {
     consumer<Span> c = {sum, room, s, now, {}};
     operand_a one, other;
-    barrier_wait(&s.full[now.at], now.parity);
     c.rows.begin(s, now, it.last);
     c.load(one);
     const int n = (it.last - it.step) / 2;

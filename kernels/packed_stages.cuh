@@ -5,7 +5,7 @@
 enum {
 #if FORMAT > BF16
     WEIGHT_BYTES = block_stage::BYTES,
-    PLACES = 1,
+    PLACES = 1, /* not used */
 #else
     WEIGHT_BYTES = (BLOCK_ROWS + 2 * (TILE - 1)) * TOKEN_BYTES, /* the first tile and the last one may have rows of others */
     PLACES = BLOCK_ROWS,
@@ -31,6 +31,7 @@ struct turn {
 
 /* What a lane of a warp that copies brings of the rows of an item: one row, piece by piece. */
 struct copied_rows {
+    static_assert(BLOCK_ROWS <= COPYING * 32, "a lane for each row");
     block_row mine;
 
     __device__ __forceinline__ void find(const u8 *stream, const i32 *shares, const item &it) {
@@ -57,8 +58,7 @@ struct tile {
 };
 
 __device__ __forceinline__ tile tile_of(const u8 *stream, const i32 *shares, int owner, int row) {
-    while (owner + 1 < MOST_OWNERS && shares[((size_t)(owner + 1) * SHARES + SHARE) * 2] <= row)
-        owner++;
+    owner = owner_from(shares, owner, row);
     const int first = (int)FIRST(SHARE), r = (row - first) / TILE * TILE;
     return {stream + (PLACE) + (size_t)r * K * 2, first + r, min((int)TILE, (int)COUNT(SHARE) - r)};
 }
@@ -121,7 +121,8 @@ __device__ __forceinline__ void copy_tokens(u8 *to, const u8 *from, u32 tokens, 
         bulk_copy_to_all<CLUSTER>(to + begin * TOKEN_BYTES, from + begin * TOKEN_BYTES, n * TOKEN_BYTES, full);
 }
 
-/* Of a step of an item: weights into stage `at`, which is told how much comes in all, and that what threads have stored there is there; */
+/* Brings the weights of a step of an item into stage `at`. Its barrier is told how many bytes are to come, tokens included, and that
+ * what threads have stored themselves is there. */
 __device__ __forceinline__ void bring_weights(copied_rows &rows, const item &it, int step, u8 *room, stages &s, u32 at) {
     if (step == it.step)
         rows.note(s.places[at], it.first_row);
@@ -134,7 +135,7 @@ __device__ __forceinline__ void bring_weights(copied_rows &rows, const item &it,
     __syncwarp();
 }
 
-/* and tokens, by one thread. */
+/* Brings the tokens of that step; one thread does it. */
 __device__ __forceinline__ void bring_tokens(const u8 *x, const work &w, const item &it, int step, u8 *room, stages &s, u32 at) {
     if (threadIdx.x == MULTIPLYING * 32)
         copy_tokens(room + at * STAGE_BYTES, x + ((size_t)step * w.all + it.token) * TOKEN_BYTES, it.tokens, &s.full[at]);

@@ -296,7 +296,7 @@ __device__ __forceinline__ void barrier_expect(u64 *b, u32 bytes) {
                  : "memory");
 }
 
-/* An arrival of this thread, counted as one of those that the barrier was made for, when all that it has copied by copy_16 so far
+/* An arrival of this thread, counted as one of those that the barrier was made for, when all that it has copied by copy_16 and copy_async so far
  * has landed. */
 __device__ __forceinline__ void arrive_with_copies(u64 *b) {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(b)) : "memory");

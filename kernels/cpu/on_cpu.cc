@@ -74,6 +74,7 @@ void run_block(block &b, unsigned n, size_t shared_bytes, turns &by) {
         for (unsigned warp : warps)
             run_warp(32 * warp, 32 * warp + 32 < n ? 32 * warp + 32 : n);
     } while (pass_barrier(n) > 0);
+    check_shared(b, shared_bytes);
     if (look)
         look(BLOCK_ENDS);
 }

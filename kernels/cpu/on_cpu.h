@@ -34,7 +34,7 @@ void barrier(int place);
 typedef void warp_function(void *const *lanes);
 void together(void *mine, warp_function *what, int place);
 
-/* Copies of 16 bytes that are under way: they happen when the thread waits for them, and no sooner; or where they arrive at a
+/* Copies of 4, 8 or 16 bytes that are under way: they happen when the thread waits for them, and no sooner; or where they arrive at a
  * barrier, some time before it is over. Until then NaN lies there. */
 void copy_later(void *to, const void *from, unsigned bytes);
 void copies_done();

@@ -192,10 +192,24 @@ void do_together(fiber *const *lanes) {
     lanes[0]->what(mine);
 }
 
+/* What lies after the shared memory of a block, of which it must leave so much alone. */
+enum { GUARD = 0x5A, GUARD_BYTES = 4096 };
+
+static size_t guard_bytes(size_t dynamic_bytes) {
+    return std::min((size_t)GUARD_BYTES, MOST_SHARED - dynamic_bytes);
+}
+
 void clear_shared(block &b, size_t dynamic_bytes) {
     if (b.kernel->shared)
         memset(b.kernel->shared, 0xFF, (size_t)(b.kernel->shared_end - b.kernel->shared));
     memset(b.dynamic, 0xFF, dynamic_bytes);
+    memset(b.dynamic + dynamic_bytes, GUARD, guard_bytes(dynamic_bytes));
+}
+
+void check_shared(const block &b, size_t dynamic_bytes) {
+    for (size_t i = 0; i < guard_bytes(dynamic_bytes); i++)
+        if ((unsigned char)b.dynamic[dynamic_bytes + i] != GUARD)
+            broken("a block wrote after the end of its shared memory");
 }
 
 /* --- what kernels call ------------------------------------------------------------------------------------ */

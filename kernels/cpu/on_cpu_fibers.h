@@ -100,8 +100,9 @@ void give_way_as(state where);
 /* What 32 lanes that are AT_WARP came together for; they are READY then. */
 void do_together(fiber *const *lanes);
 
-/* Shared memory at the start of a block. */
+/* Shared memory at the start of a block; and at its end, that nothing was written right after it. */
 void clear_shared(block &b, size_t dynamic_bytes);
+void check_shared(const block &b, size_t dynamic_bytes);
 
 } // namespace on_cpu
 

@@ -583,5 +583,7 @@ extern "C" const char *on_cpu_launch_together(const on_cpu_kernel *const *kernel
         ;
     for (unsigned i = 0; now.message[0] && i < o->grid[0] * o->threads; i++)
         forget(*now.all[i]);
+    for (const resident &r : now.blocks)
+        check_shared(r.own, o->shared_bytes);
     return now.message[0] ? now.message : nullptr;
 }

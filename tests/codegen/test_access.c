@@ -273,10 +273,10 @@ static void check_kernel(collection *all, kernel *k) {
 /* Models of several shapes, with all passes and with none; launches of the small one with each pass alone. */
 static void launches_declare_what_their_kernels_do(void **state) {
     collection all = {.arena = *state, .diag = qgc_diag_new(*state), .by_name = qgc_map_new(*state)};
-    static const char *const paths[] = {"models/qwen2.5-0.5b.yaml",    "models/tiny/tiny.yaml",
-                                        "tests/gpu/shapes/odd.yaml",   "tests/gpu/shapes/smallest.yaml",
-                                        "tests/gpu/shapes/wide.yaml",  "tests/gpu/shapes/tall.yaml",
-                                        "tests/gpu/shapes/gemma.yaml", "tests/gpu/shapes/experts.yaml"};
+    static const char *const paths[] = {
+        "models/qwen2.5-0.5b.yaml",       "models/tiny/tiny.yaml",         "tests/gpu/shapes/odd.yaml",
+        "tests/gpu/shapes/smallest.yaml", "tests/gpu/shapes/wide.yaml",    "tests/gpu/shapes/tall.yaml",
+        "tests/gpu/shapes/gemma.yaml",    "tests/gpu/shapes/experts.yaml", "tests/gpu/shapes/long.yaml"};
     if (!open_compiler(&all.compiler, &all.diag)) {
         skip();
         return;
