@@ -75,7 +75,8 @@ static void pin(fixture *f, qgc_str *out, const char *path, const char *passes) 
 static void plans_are_those_that_were_pinned(void **state) {
     fixture *f = *state;
     static const char *const models[] = {"models/tiny/tiny.yaml", "models/qwen2.5-0.5b.yaml",
-                                         "models/qwen2.5-7b.yaml", "tests/gpu/shapes/broad.yaml"};
+                                         "models/qwen2.5-7b.yaml", "tests/gpu/shapes/broad.yaml",
+                                         "tests/gpu/shapes/long.yaml"}; /* weights in blocks */
     qgc_str text = qgc_str_new(f->arena);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         pin(f, &text, models[i], NULL);
