@@ -1,8 +1,9 @@
 /* Rows of block formats as operand A of packed_gemm.cu: where a lane finds its elements in the stream (stream_blocks.cuh), and how they
  * become bf16. A lane has a quarter of each block of its two rows, which is what the registers of operand A want of it.
  *
- * A quant has at most eight bits, so bf16 has room for it, and there it is the sum of the quant's products with the upper and the lower half
- * of its scale, rounded once. Of formats with a minimum, whose quants have at most five bits, it is computed in float32. */
+ * A quant has at most eight bits, so it is exact in bf16. An element is the sum of the quant's products with the upper and the lower half
+ * of its scale, rounded to bf16 once. Formats with a minimum have quants of at most five bits; their elements are computed in float32 and
+ * then rounded. */
 #pragma once
 #include "packed_items.cuh"
 #include "stream_blocks.cuh"

@@ -7,7 +7,8 @@
  *
  * On sm_90a four warps bring both by bulk copies, up to STAGES steps ahead, tiles of weights whole, and the others multiply, four warps
  * together (wgmma): while the products of a step run, operand A of the next one is loaded. Elsewhere all warps copy one stage ahead, and
- * each multiplies for itself. Products are of bf16, sums float32.
+ * each multiplies for itself. Rows of block formats come in pieces, and become bf16 where they are multiplied (packed_blocks.cuh). Products
+ * are of bf16, sums float32.
  *
  * Grid: any number of blocks (a multiple of CLUSTER), which take items: SPAN tokens of the rows of CLUSTER blocks, and of each row 1 /
  * SPLIT. Items of the same rows follow each other, so that weights are read once. Needs sm_80. */
@@ -18,8 +19,8 @@
 
 #if __CUDA_ARCH__ >= 800
 
-/* A launch beside the one before it, of the same tokens, waits for that at its end only: what is before both of them has ended when the
- * one before lets it start. */
+/* A launch beside the one before it, which has the same tokens, waits for it at the end only. All launches before the two have ended by
+ * then: the one before lets this one start after its own wait. The launch after this one starts no earlier than its end. */
 __device__ __forceinline__ void begin_after_previous() {
     if (!BESIDE) {
         wait_for_previous();
@@ -39,7 +40,7 @@ __device__ __forceinline__ void end_beside_previous() {
 
 /* Operand A of one step after the other, from stages. */
 struct staged_rows {
-    u32 a, b; /* the lane's rows in the block; of 16 bits, where they lie in a stage, and in the upper byte the height of their tile */
+    u32 a, b; /* Of blocks: the lane's rows. Of 16 bits: where they lie in a stage, and in the upper byte the height of their tile. */
     u32 of_0x43;
 
     __device__ __forceinline__ void begin(stages &s, const turn &now, int all) {
