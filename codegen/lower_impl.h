@@ -15,7 +15,7 @@ typedef struct {
 
 /* A matrix in the stream of the persistent step, as kernels that read it there are told of it. */
 typedef struct {
-    int stream, shares; /* buffers; stream -1: it is not there */
+    int stream, shares; /* buffers */
     int64_t at;         /* bytes of the stream before the iteration that it belongs to */
     qgc_dtype type;     /* that it has there: F16, BF16 or a block format */
     int64_t row_bytes;

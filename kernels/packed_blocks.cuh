@@ -31,6 +31,9 @@ __device__ __forceinline__ block_place place_of(const u8 *stream, const i32 *sha
     return {stream + (PLACE) + (size_t)first * rows_of_blocks::whole_row_bytes(), rows, tile, min((int)TILE, rows - tile), r % TILE};
 }
 
+/* Two sums of bf16. */
+__device__ __forceinline__ u32 sum_bf16(u32 a, u32 b) { return fma_bf16(a, 0x3F803F80u, b); }
+
 /* One number as two of bf16, the second one what the first leaves; each twice, for two elements at once. */
 struct split_scale {
     u32 upper, lower;

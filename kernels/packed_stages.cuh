@@ -31,6 +31,7 @@ struct turn {
 
 /* What a lane of a warp that copies brings of the rows of an item: one row, piece by piece. */
 struct copied_rows {
+    enum { ARRIVALS = COPYING + COPYING * 32 }; /* at a stage's barrier: of warps, and of what each lane has copied */
     static_assert(BLOCK_ROWS <= COPYING * 32, "a lane for each row");
     block_row mine;
 
@@ -65,7 +66,10 @@ __device__ __forceinline__ tile tile_of(const u8 *stream, const i32 *shares, int
 
 /* What a lane of a warp that copies brings of the rows of an item: tiles that begin at its rows. */
 struct copied_rows {
-    enum { MINE = (BLOCK_ROWS + COPYING * 32 - 1) / (COPYING * 32) };
+    enum {
+        ARRIVALS = COPYING, /* at a stage's barrier: of warps */
+        MINE = (BLOCK_ROWS + COPYING * 32 - 1) / (COPYING * 32),
+    };
     tile t[MINE];
     int base, end; /* rows of the first tile, and after the last one */
 
@@ -189,7 +193,7 @@ __device__ __forceinline__ void release(u64 *empty) {
 __device__ __forceinline__ void begin_stages(stages &s) {
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++)
-            barrier_init(&s.full[i], FORMAT > BF16 ? COPYING * 33 : COPYING), barrier_init(&s.empty[i], CLUSTER * MULTIPLYING);
+            barrier_init(&s.full[i], copied_rows::ARRIVALS), barrier_init(&s.empty[i], CLUSTER * MULTIPLYING);
         fence_barrier_init();
     }
     __syncthreads();

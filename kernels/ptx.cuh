@@ -33,13 +33,12 @@ __device__ __forceinline__ u32 two_bf16(float a, float b) {
     return two;
 }
 
-/* Two products and sums of bf16, rounded once; and two sums. sm_80. */
+/* Two products and sums of bf16, rounded once. sm_80. */
 __device__ __forceinline__ u32 fma_bf16(u32 a, u32 b, u32 c) {
     u32 d;
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
-__device__ __forceinline__ u32 sum_bf16(u32 a, u32 b) { return fma_bf16(a, 0x3F803F80u, b); }
 
 __device__ __forceinline__ u32 two_f16(float a, float b) {
 #if __CUDA_ARCH__ >= 800

@@ -148,11 +148,11 @@ static size_t place(const qgc_plan *plan, const qgc_tensor *const *found, qgc_pl
         if (plan->buffers[i].kind == QGC_BUFFER_WEIGHT)
             all[plan->buffers[i].weight].wanted = true;
     for (size_t i = 0; i < plan->n_weights; i++) {
-        int tied = plan->weights[i].tied;
-        if (!all[i].wanted || tied < 0 || found[i] != found[tied] || all[i].storage != all[tied].storage)
+        const int root = qgc_plan_weight_root(plan, (int)i);
+        if (!all[i].wanted || root == (int)i || found[i] != found[root])
             continue;
-        all[i].shared = tied;
-        all[tied].wanted = true;
+        all[i].shared = root;
+        all[root].wanted = true;
     }
     size_t bytes = 0;
     for (size_t i = 0; i < plan->n_weights; i++) {

@@ -581,8 +581,6 @@ static void emit(qgc_persistent *p, const char *name, const char *text, unsigned
     l->plan->least_sms = least_sms(p);
     emitter e = make_buffers(p);
     l->streamed = qgc_arena_array(l->arena, l->graph->n_values, sizeof *l->streamed);
-    for (size_t i = 0; i < l->graph->n_values; i++)
-        l->streamed[i].stream = -1;
     l->packed_of = qgc_arena_array(l->arena, (size_t)l->graph->next_node_id + 1, sizeof(qgc_packed *));
     l->plan->shares = p->shares;
     l->plan->n_shares = (size_t)p->n_shares;

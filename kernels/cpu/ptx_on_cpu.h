@@ -70,10 +70,6 @@ static inline unsigned fma_bf16(unsigned a, unsigned b, unsigned c) {
     return two;
 }
 
-static inline unsigned sum_bf16(unsigned a, unsigned b) {
-    return fma_bf16(a, 0x3F803F80u, b);
-}
-
 static inline float exp2_near(float x) {
     return exp2f(x);
 }

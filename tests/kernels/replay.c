@@ -298,6 +298,24 @@ static void take_rows(run *x, const int32_t *tokens, int n, int shift) {
     x->position += n;
 }
 
+int replay_beside(const replay *r) {
+    const qgc_plan *plan = r->lowered.plan;
+    const qgc_phase *phase = &plan->phases[QGC_PHASE_PACKED_PREFILL];
+    int n = 0;
+    for (size_t i = 0; i < phase->n_launches; i++) {
+        const qgc_plan_launch *l = &phase->launches[i];
+        if (l->kind != QGC_LAUNCH_KERNEL || !strstr(plan->kernels[l->kernel].options, "-DBESIDE=1"))
+            continue;
+        if (!l->early)
+            fail_msg("\"%s\" starts late: %s", l->node, l->not_early);
+        assert_int_equal(l->args[0].buffer, phase->launches[i - 1].args[0].buffer);
+        for (int k = 0; k < l->n_args; k++)
+            assert_true(!l->args[k].access || (l->args[k].access & QGC_EARLY));
+        n++;
+    }
+    return n;
+}
+
 double replay_compare_rows(replay *r, int order, int shift) {
     qgc_device *device = cpu_device_new(r->arch, 1, &order);
     qgc_program *program;

@@ -42,6 +42,10 @@ typedef struct {
 replay replay_new(const replay_of *of);
 void replay_drop(replay *r);
 
+/* How many launches of a prompt from the stream run beside the one before them; each has its tokens, starts early, and says so of all that it
+ * reads and writes. */
+int replay_beside(const replay *r);
+
 /* What is run: a prompt in chunks, then some steps that feed themselves; and another prompt token by token, with steps too. */
 typedef struct {
     int order;  /* of blocks and warps: on_cpu_launch.h */

@@ -240,22 +240,6 @@ static bool are_apart(const replay *r) {
     return some;
 }
 
-/* In a prompt products of another format are a launch of their own, which does not wait for those of the same x before it. */
-static void check_beside(const replay *r, int wanted) {
-    const qgc_plan *plan = r->lowered.plan;
-    const qgc_phase *phase = &plan->phases[QGC_PHASE_PACKED_PREFILL];
-    int n = 0;
-    for (size_t i = 0; i < phase->n_launches; i++) {
-        const qgc_plan_launch *l = &phase->launches[i];
-        if (l->kind != QGC_LAUNCH_KERNEL || !strstr(plan->kernels[l->kernel].options, "-DBESIDE=1"))
-            continue;
-        if (!l->early)
-            fail_msg("\"%s\" starts late: %s", l->node, l->not_early);
-        n++;
-    }
-    assert_int_equal(n, wanted);
-}
-
 /* Prompts on tensor cores, by groups of warps and by each warp for itself. */
 static void persistent_steps_of_quantised_models(void **state) {
     (void)state;
@@ -268,7 +252,7 @@ static void persistent_steps_of_quantised_models(void **state) {
         replay r = replay_new(&of);
         if (m == 2 || m == 3) {
             assert_true(are_apart(&r));
-            check_beside(&r, m == 2 ? 2 : 4); /* in two layers: v, and k and v */
+            assert_int_equal(replay_beside(&r), m == 2 ? 2 : 4); /* in two layers: v, and k and v */
         }
         compare_and_drop(&r, &of,
                          &(replay_run){ON_CPU_RANDOM + m, m ? REPLAY_SHORT : REPLAY_CHUNK + 5, REPLAY_SHORT});

@@ -33,9 +33,8 @@ typedef struct {
     const char *entry;
     statement *list;
     size_t n;
-    qgc_map labels; /* of a block ("3 over"), to the number of the statement after it */
-    size_t *
-        around; /* [n_blocks] of blocks in braces, which have labels of their own: the block that each is in */
+    qgc_map labels;       /* of a block ("3 over"), to the number of the statement after it */
+    size_t *around;       /* [n_blocks] of blocks in braces, which have their own labels: what each is in */
     size_t n_blocks, now; /* the one that is being read */
     qgc_map registers;    /* to an origin */
     origin local, shared; /* of all that was put there */
